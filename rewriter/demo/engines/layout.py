@@ -1,0 +1,192 @@
+"""Lays out an OpenSearch from the jars that the OpenSearch project publishes on Maven Central.
+
+The result is what the distribution's archive would unpack to, as far as the server needs it:
+
+    lib/      the server and log4j's core
+    agent/    the Java agent that took the security manager's place; its manifest puts `opensearch-agent-bootstrap` on
+              the boot class path, so that jar must not be on the class path as well
+    modules/  one folder per module: its jars and the descriptor that the server reads
+    bin/, plugins/  empty, but the server would make them, and may not
+
+It is read only, shared by all servers of a checkout, and made once: built beside its place under a lock, then renamed
+into it, so that whoever finds it finds it whole. Its name carries a digest of this file, so that a changed recipe
+makes a new one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rewriter.demo.engines.errors import EngineError, EngineUnavailable
+
+VERSION = "3.8.0"
+LOG4J_VERSION = "2.25.3"
+MAVEN_DEADLINE_S = 900
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A folder under modules/: its main class, the artifact it comes from, its jars, and the module it extends."""
+
+    name: str
+    classname: str
+    artifact: str
+    jars: tuple[str, ...]
+    extends: str = ""
+
+
+MODULES = (
+    Module(
+        "transport-netty4",
+        "org.opensearch.transport.Netty4ModulePlugin",
+        "transport-netty4-client",
+        ("transport-netty4-client-*", "netty-*", "opensearch-netty4-*"),
+    ),
+    Module(
+        "lang-painless",
+        "org.opensearch.painless.PainlessModulePlugin",
+        "lang-painless",
+        ("lang-painless-*", "opensearch-scripting-painless-spi-*", "asm*", "antlr4-*"),
+    ),
+    Module(
+        "mapper-extras",
+        "org.opensearch.index.mapper.MapperExtrasModulePlugin",
+        "mapper-extras-client",
+        ("mapper-extras-client-*",),
+    ),
+    Module(
+        "parent-join", "org.opensearch.join.ParentJoinModulePlugin", "parent-join-client", ("parent-join-client-*",)
+    ),
+    Module(
+        "lang-mustache",
+        "org.opensearch.script.mustache.MustacheModulePlugin",
+        "lang-mustache-client",
+        ("lang-mustache-client-*", "compiler-*"),
+    ),
+    Module(
+        "rank-eval", "org.opensearch.index.rankeval.RankEvalModulePlugin", "rank-eval-client", ("rank-eval-client-*",)
+    ),
+    Module(
+        "analysis-common",
+        "org.opensearch.analysis.common.CommonAnalysisModulePlugin",
+        "analysis-common",
+        ("analysis-common-*",),
+        extends="lang-painless",
+    ),
+    Module(
+        "search-pipeline-common",
+        "org.opensearch.search.pipeline.common.SearchPipelineCommonModulePlugin",
+        "search-pipeline-common",
+        ("search-pipeline-common-*",),
+        extends="lang-painless",
+    ),
+)
+# They come with netty and need native code that is not there.
+UNUSED_JARS = ("netty-*quic*", "netty-*http3*")
+DESCRIPTOR = """\
+description={module.name}
+version={version}
+name={module.name}
+classname={module.classname}
+java.version=21
+opensearch.version={version}
+has.native.controller=false
+extended.plugins={module.extends}
+custom.foldername=
+"""
+
+
+def lay_out(cache: Path, modules: tuple[Module, ...] = MODULES) -> Path:
+    """Return the directory of a laid-out server under `cache`, made now where it is not there.
+
+    Raises EngineUnavailable where it has to be made and Maven is not installed, EngineError where Maven fails.
+    """
+    recipe = Path(__file__).read_bytes() + repr(modules).encode()
+    home = cache / f"{VERSION}-{hashlib.blake2b(recipe, digest_size=4).hexdigest()}"
+    if home.is_dir():
+        return home
+    if shutil.which("mvn") is None:
+        raise EngineUnavailable(f"Maven (mvn) is not installed, and no OpenSearch {VERSION} is laid out at {home}")
+    with _locked(cache):
+        if not home.is_dir():  # else another process has made it while this one waited
+            for left_over in cache.glob("building-*"):
+                shutil.rmtree(left_over)
+            building = Path(tempfile.mkdtemp(prefix="building-", dir=cache))
+            _build(building, modules)
+            building.rename(home)
+    return home
+
+
+@contextmanager
+def _locked(cache: Path) -> Iterator[None]:
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _build(home: Path, modules: tuple[Module, ...]) -> None:
+    jars = home / "jars"
+    core = [("org.opensearch", name, VERSION) for name in ("opensearch", "opensearch-plugin-classloader")]
+    _download(home / "lib", [*core, ("org.apache.logging.log4j", "log4j-core", LOG4J_VERSION)])
+    agent = [("org.opensearch", name, VERSION) for name in ("opensearch-agent", "opensearch-agent-bootstrap")]
+    _download(jars, [*agent, *(("org.opensearch.plugin", module.artifact, VERSION) for module in modules)])
+    for unused in UNUSED_JARS:
+        for jar in jars.glob(unused):
+            jar.unlink()
+    for jar in (home / "lib").glob("opensearch-agent-bootstrap-*"):
+        jar.unlink()
+    _copy(jars, ["opensearch-agent-*", "byte-buddy-[0-9]*"], home / "agent")
+    for module in modules:
+        folder = home / "modules" / module.name
+        _copy(jars, module.jars, folder)
+        (folder / "plugin-descriptor.properties").write_text(DESCRIPTOR.format(module=module, version=VERSION))
+    (home / "bin").mkdir()
+    (home / "plugins").mkdir()
+    shutil.rmtree(jars)
+    for path in (home, *home.rglob("*")):  # the server may run as another user, whatever this one's umask
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def _copy(source: Path, patterns: Iterable[str], target: Path) -> None:
+    target.mkdir(parents=True)
+    for pattern in patterns:
+        jars = list(source.glob(f"{pattern}.jar"))
+        if not jars:
+            raise EngineError(f"Maven brought no {pattern}.jar for {target.name}")
+        for jar in jars:
+            shutil.copy(jar, target)
+
+
+def _download(target: Path, artifacts: Iterable[tuple[str, str, str]]) -> None:
+    """Have Maven copy the jars of artifacts (group, name, version), and of all that they need, into a directory."""
+    dependencies = "".join(
+        f"<dependency><groupId>{group}</groupId><artifactId>{name}</artifactId><version>{version}</version></dependency>"
+        for group, name, version in artifacts
+    )
+    pom = target.with_suffix(".pom.xml")
+    pom.write_text(
+        '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion><groupId>local</groupId>'
+        f"<artifactId>engine</artifactId><version>1</version><dependencies>{dependencies}</dependencies></project>"
+    )
+    copy = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={target}"]
+    try:
+        maven = subprocess.run(
+            ["mvn", "-q", "-B", "-f", str(pom), *copy],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=MAVEN_DEADLINE_S,
+        )
+    except subprocess.TimeoutExpired:
+        raise EngineError(f"Maven did not bring OpenSearch's jars within {MAVEN_DEADLINE_S} s") from None
+    pom.unlink()
+    if maven.returncode != 0:
+        raise EngineError(f"Maven could not bring OpenSearch's jars:\n{(maven.stdout + maven.stderr)[-3000:]}")

@@ -1,0 +1,148 @@
+"""A real single-node OpenSearch without a container: laid out from Maven Central's jars, run by any JDK from 21 on.
+
+Each server has a port and a data directory of its own, so that any number run side by side from one layout. The server
+picks its ports itself and writes them to a file: no port is chosen that somebody else may take first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import shutil
+import tempfile
+import urllib.request
+from pathlib import Path
+from typing import Self
+
+from rewriter.demo.engines import layout
+from rewriter.demo.engines.errors import EngineError
+from rewriter.demo.engines.java import Java, find_java, server_user, usable
+from rewriter.demo.engines.layout import MODULES, VERSION, lay_out
+from rewriter.demo.engines.process import Process
+
+# 8 s on two idle cores; ten times that on a busy machine.
+START_DEADLINE_S = 90.0
+CONFIG = """\
+cluster.name: local
+node.name: node-1
+discovery.type: single-node
+network.host: 127.0.0.1
+http.port: 0
+transport.port: 0
+node.portsfile: true
+path.data: {run}/data
+path.logs: {run}/logs
+# A laptop's disk is often fuller than the marks above which the server makes every index read only.
+cluster.routing.allocation.disk.threshold_enabled: false
+"""
+LOGGING = """\
+status = error
+appender.console.type = Console
+appender.console.name = console
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = [%d{ISO8601}][%-5p][%c{1.}] %m%n
+rootLogger.level = warn
+rootLogger.appenderRef.console.ref = console
+"""
+
+
+class OpenSearchServer:
+    """One OpenSearch on 127.0.0.1, without security, with an empty data directory that is removed at its end.
+
+    heap: the JVM's heap, in its own notation.
+    java: the runtime; by default the one that `find_java` finds.
+
+    Raises EngineUnavailable where Java or Maven are missing, EngineError where the server does not come up.
+    """
+
+    def __init__(self, *, heap: str = "1g", java: Java | None = None) -> None:
+        java = java or find_java()
+        modules = tuple(module for module in MODULES if not (java.trimmed and module.name == "analysis-common"))
+        home = lay_out(cache_directory(), modules)
+        run = Path(tempfile.mkdtemp(prefix="opensearch-"))
+        try:
+            self._process = Process(
+                _command(java, home, _configure(run), heap),
+                log=run / "server.log",
+                cwd=run,
+                user=server_user(),
+                remove=run,
+            )
+        except BaseException:
+            shutil.rmtree(run, ignore_errors=True)
+            raise
+        self._ports = run / "logs" / "http.ports"
+        self._process.wait_until(self._answers, START_DEADLINE_S)
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        return self._process.pid
+
+    def close(self) -> None:
+        """End the server; its guard removes its data. Safe to call twice."""
+        self._process.end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            # One line per address; the file is moved into place whole.
+            self.url = f"http://{self._ports.read_text().split()[0]}"
+            health = f"{self.url}/_cluster/health?wait_for_status=yellow&timeout=1s"
+            with urllib.request.urlopen(health, timeout=5) as answer:  # noqa: S310 - always http
+                return bool(answer.status == 200)
+        return False
+
+
+def cache_directory() -> Path:
+    """Return where layouts are kept: `.opensearch` in the checkout, else a directory of this user's under the system's.
+
+    The checkout serves where this module lies in one that may be written, and read by the user whom the server runs as.
+    Raises EngineError where the other directory is not this user's own.
+    """
+    checkout = Path(layout.__file__).parents[3]
+    if (checkout / "pyproject.toml").is_file() and os.access(checkout, os.W_OK) and usable(checkout):
+        cache = checkout / ".opensearch"
+        cache.mkdir(exist_ok=True)
+        return cache
+    cache = Path(tempfile.gettempdir(), f"rewriter-opensearch-{os.getuid()}")
+    cache.mkdir(mode=0o755, exist_ok=True)
+    if cache.is_symlink() or cache.stat().st_uid != os.getuid():
+        raise EngineError(f"{cache} belongs to somebody else; remove it or set TMPDIR")
+    return cache
+
+
+def _configure(run: Path) -> Path:
+    config = run / "config"
+    for folder in (config, run / "data", run / "logs"):
+        folder.mkdir()
+    (config / "opensearch.yml").write_text(CONFIG.format(run=run))
+    (config / "log4j2.properties").write_text(LOGGING)
+    if user := server_user():
+        for path in (run, *run.rglob("*")):
+            shutil.chown(path, user)
+    return config
+
+
+def _command(java: Java, home: Path, config: Path, heap: str) -> list[str]:
+    vectors = [] if java.trimmed else ["--add-modules=jdk.incubator.vector"]
+    return [
+        str(java.path),
+        f"-Xms{heap}",
+        f"-Xmx{heap}",
+        f"-javaagent:{home}/agent/opensearch-agent-{VERSION}.jar",
+        f"-Dopensearch.path.home={home}",
+        f"-Dopensearch.path.conf={config}",
+        "-Dopensearch.distribution.type=tar",
+        "--enable-native-access=ALL-UNNAMED",
+        *vectors,
+        "-cp",
+        f"{home}/lib/*",
+        "org.opensearch.bootstrap.OpenSearch",
+    ]

@@ -1,0 +1,71 @@
+"""The embedded search engine of the demo: `osmem-server` from PyPI, in memory, a few thousand documents.
+
+It stands in for OpenSearch where nothing can be installed, and proves nothing about it: see `docs/adr`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Self
+
+from rewriter.demo.engines.errors import EngineUnavailable
+from rewriter.demo.engines.process import Process
+
+START_DEADLINE_S = 20.0
+
+
+class Osmem:
+    """One osmem-server on 127.0.0.1, on a port that it picks itself.
+
+    Raises EngineUnavailable without osmem-server, EngineError where it does not come up.
+    """
+
+    def __init__(self) -> None:
+        binary = _binary()
+        run = Path(tempfile.mkdtemp(prefix="osmem-"))
+        self._log = run / "server.log"
+        try:
+            # The guard watches this process already; what the server would watch is the guard's.
+            command = [binary, "-addr", "127.0.0.1:0", "-no-ja", "-no-stdin-watch"]
+            self._process = Process(command, log=self._log, cwd=run, remove=run)
+        except BaseException:
+            shutil.rmtree(run, ignore_errors=True)
+            raise
+        self._process.wait_until(self._answers, START_DEADLINE_S)
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        return self._process.pid
+
+    def close(self) -> None:
+        """End the server. Safe to call twice."""
+        self._process.end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _answers(self) -> bool:
+        # Once it listens, the server says where, in one line of JSON.
+        for line in self._log.read_text(errors="replace").splitlines(keepends=True):
+            if line.startswith("{") and line.endswith("\n"):
+                self.url: str = json.loads(line)["url"]
+                return True
+        return False
+
+
+def _binary() -> str:
+    try:
+        from osmem_server import OsmemError, resolve_binary
+    except ImportError:
+        raise EngineUnavailable("osmem-server is not installed: pip install 'rewriter[demo]'") from None
+    try:
+        return str(resolve_binary())
+    except OsmemError as error:
+        raise EngineUnavailable(str(error)) from error

