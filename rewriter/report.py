@@ -1,0 +1,120 @@
+"""What is said about each search: one reason, and everything that led to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+
+class Reason(StrEnum):
+    """Why a search was answered as it was: exactly one per search, the first in the order of decisions."""
+
+    PERSONALIZED = "personalized"
+    # may we?
+    NO_SUBJECT = "no_subject"
+    NO_CONSENT = "no_consent"
+    SWITCHED_OFF = "switched_off"
+    NOT_ROLLED_OUT = "not_rolled_out"
+    HOLDOUT = "holdout"
+    SHADOW = "shadow"
+    BREAKER_OPEN = "breaker_open"
+    BUSY = "busy"
+    NO_POLICY = "no_policy"
+    # can boosts act on this search?
+    NO_HITS = "no_hits"
+    SORTED = "sorted"
+    BEYOND_DEPTH = "beyond_depth"
+    UNSUPPORTED = "unsupported"
+    NO_RELEVANCE = "no_relevance"
+    FLAT_SCORES = "flat_scores"
+    NO_PLAN = "no_plan"
+    # is there anything to boost by?
+    NO_SIGNALS = "no_signals"
+    SIGNALS_LATE = "signals_late"
+    SIGNALS_FAILED = "signals_failed"
+    LAGGING = "lagging"
+    # did it work?
+    TEMPLATE_FAILED = "template_failed"
+    QUARANTINED = "quarantined"
+    SEARCH_REJECTED = "search_rejected"
+    SEARCH_FAILED = "search_failed"
+    SEARCH_LATE = "search_late"
+
+
+Variant = Literal["personalized", "baseline", "holdout", "shadow"]
+Source = Literal["session", "profile", "blend", "segment", "stale"]
+Strategy = Literal["rescore", "wrap"]
+
+
+@dataclass(frozen=True, slots=True)
+class BoostUsed:
+    """One boost that went into the body: the field and value it favours, its weight in [0, max_boost − 1], its source."""
+
+    field: str
+    value: str
+    weight: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One exploration hit on the page: its position in the merged list (from 0), and how probable its draw was, in (0, 1]."""
+
+    position: int
+    id: str
+    propensity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One hit of the page that stands elsewhere than in the baseline's page.
+
+    was:    its position in the baseline's page (from 0), None where the baseline's page did not show it.
+    now:    its position in the page.
+    factor: its score divided by its base score, None where the base score is unknown.
+    boosts: indices into `Report.boosts` of the boosts that it matches.
+    how:    where `boosts` came from: "names" as the server said, "source" as its `_source` shows, "unknown".
+    """
+
+    id: str
+    was: int | None
+    now: int
+    factor: float | None
+    boosts: tuple[int, ...]
+    how: Literal["names", "source", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """In shadow mode, what would have been shown: how many hits of the page stay, and how far they move on average."""
+
+    overlap: float
+    displacement: float
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The account of one search.
+
+    `timings_ms` holds those of `signals`, `render`, `baseline`, `personalised`, `exploration`, `merge` and `added` that took place;
+    `added` is the time from the baseline's arrival to the answer. `errors` are short texts without identifiers.
+    """
+
+    reason: Reason
+    detail: str = ""
+    variant: Variant = "baseline"
+    policy: str | None = None
+    template_version: str | None = None
+    strategy: Strategy | None = None
+    source: Source | None = None
+    boosts: tuple[BoostUsed, ...] = ()
+    factor_limit_used: float | None = None
+    slots: tuple[Slot, ...] = ()
+    moves: tuple[Move, ...] = ()
+    shadow: Shown | None = None
+    seed: int | None = None
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+    errors: tuple[str, ...] = ()

@@ -1,0 +1,276 @@
+"""What a team may set. One frozen tree, read from one TOML file; unknown keys are refused, all faults are named at once."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from rewriter.errors import ConfigurationError, Fault
+
+MINUTE_S = 60.0
+HOUR_S = 3_600.0
+WEEK_S = 7 * 24 * HOUR_S
+
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=400 * WEEK_S, allow_inf_nan=False)]
+Millis = Annotated[float, Field(gt=0, le=60_000, allow_inf_nan=False)]
+PseudoCount = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value), Field(min_length=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+
+class OpenSearchSettings(_Section):
+    """How to reach the search engine, where the rewriter builds its own clients."""
+
+    hosts: Names = ("http://127.0.0.1:9200",)
+    username: str | None = None
+    password: str | None = None
+    ca_certs: Path | None = None
+    verify_certs: bool = True
+    timeout_s: Seconds = 10.0
+
+
+class StoreSettings(_Section):
+    """Where signals live. Without a `url` there is no store, and only segments and plans kept in process serve.
+
+    `profile_url` puts profiles, segments and population into a store of their own: a dead session store leaves them alive.
+    """
+
+    url: str | None = None
+    profile_url: str | None = None
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")] = "rw"
+    key_salt: str = ""
+
+
+class SignalSettings(_Section):
+    """How signals age, how many are read, how session and profile blend, and what happens when they are late.
+
+    The session's part is blend_max · n / (n + blend_half_events), for n events of the session.
+    `max_counters` is the number read per subject and scope, the heaviest first; twice as many are kept.
+    """
+
+    on_late: Literal["skip", "stale"] = "skip"
+    on_lag: Literal["profile", "disable"] = "profile"
+    max_lag_s: Seconds = 30.0
+    session_half_life_s: Seconds = 30 * MINUTE_S
+    profile_half_life_s: Seconds = 16 * WEEK_S
+    max_counters: Annotated[int, Field(ge=1, le=1024)] = 64
+    blend_max: Share = 0.5
+    blend_half_events: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] = 5.0
+    stale_max_subjects: Annotated[int, Field(ge=0, le=10_000_000)] = 10_000
+    stale_max_bytes: Annotated[int, Field(ge=0, le=2**36)] = 64 * 2**20
+    stale_max_age_s: Seconds = 5 * MINUTE_S
+
+
+class BudgetSettings(_Section):
+    """What a search may wait for: signals, the time after the baseline's arrival, and the legs and reads in flight per process."""
+
+    signals_ms: Millis = 10.0
+    cutoff_ms: Millis = 30.0
+    max_in_flight: Annotated[int, Field(ge=1, le=1024)] = 16
+
+
+class BreakerSettings(_Section):
+    """When personalisation stops by itself. Rates are compared strictly: exactly 5.00 % stays closed.
+
+    The rate is taken over the last `window_s` or the last `window_calls`, whichever holds more calls, none older than `max_age_s`.
+    Below 3.3 searches a second a pure 60 s rule never fires; on small windows 3 % of errors trip a 5 % rule (276 times in 6 h).
+    """
+
+    max_error_rate: Share = 0.05
+    max_slow_rate: Share = 0.5
+    window_s: Seconds = 60.0
+    window_calls: Annotated[int, Field(ge=20, le=10_000)] = 200
+    max_age_s: Seconds = 15 * MINUTE_S
+    burst_s: Seconds = 5.0
+    burst_calls: Annotated[int, Field(ge=1, le=10_000)] = 20
+    burst_error_rate: Share = 0.5
+    failures_in_a_row: Annotated[int, Field(ge=1, le=10_000)] = 10
+    open_s: Seconds = 5.0
+    max_open_s: Seconds = 60.0
+    half_open_permits: Annotated[int, Field(ge=1, le=1_000)] = 10
+    permit_lease_s: Seconds = 5.0
+
+
+class SwitchSettings(_Section):
+    """The kill-switch file (polled each second) and the switches' own state where nothing overrides them."""
+
+    file: Path | None = None
+    personalization: bool = True
+    exploration: bool = True
+    shadow: bool = False
+
+
+class ExperimentSettings(_Section):
+    """Shares of the units that are held out for good, and of the rest that is personalised yet. 0 and 1 mean what they say."""
+
+    holdout: Share = 0.05
+    rollout: Share = 1.0
+    salt: str = "rewriter"
+
+
+class FieldSettings(_Section):
+    """One signal field: an attribute (one document field) or a combination (several, all of which must match).
+
+    of:           the document's fields, keyword or numeric; by default the one that the field is named after.
+    scale:        the boost of a full affinity; 0.3 turns an affinity of 1 into a factor of 1.3.
+    half_life_s:  of the profile's counts; by default the scope's.
+    pseudo_count: how many counts the population's taste weighs against the subject's own.
+    """
+
+    of: Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)] = ()
+    scale: Weight = 0.3
+    half_life_s: Seconds | None = None
+    pseudo_count: PseudoCount | None = None
+
+
+class PolicySettings(_Section):
+    """How the searches of some indices are personalised. A policy must match every index that a search names."""
+
+    index: Names
+    templates: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = "default"
+    max_boost: Annotated[float, Field(gt=1, le=10, allow_inf_nan=False)] = 1.5
+    strategy: Literal["auto", "rescore", "wrap"] = "auto"
+    flat: Literal["personalize", "baseline"] = "personalize"
+    browse: bool = False
+    exploration_share: Annotated[float, Field(ge=0, le=0.2, allow_inf_nan=False)] = 0.15
+    exploration_pool: Annotated[int, Field(ge=1, le=200)] = 20
+    max_depth: Annotated[int, Field(ge=1, le=200)] = 50
+    window_size: Annotated[int, Field(ge=10, le=10_000)] = 200
+    max_functions: Annotated[int, Field(ge=1, le=128)] = 32
+    category_field: str | None = None
+    date_field: str | None = None
+    item_field: str | None = "_id"
+    item_scale: Weight = 0.5
+    item_half_life_s: Seconds | None = None
+    item_pseudo_count: Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)] = 4.0
+    saturation: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 4.0
+    fields: dict[str, FieldSettings] = {}
+
+    @field_validator("exploration_share")
+    @classmethod
+    def _off_or_between_a_tenth_and_a_fifth(cls, share: float) -> float:
+        if share and share < 0.1:
+            raise ValueError("must be 0 (off) or lie in [0.1, 0.2]")
+        return share
+
+    @field_validator("fields")
+    @classmethod
+    def _field_names(cls, fields: dict[str, FieldSettings]) -> dict[str, FieldSettings]:
+        if wrong := [name for name in fields if name == "item" or not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name)]:
+            raise ValueError(f"{', '.join(map(repr, wrong))}: a field's name is 1–64 of A–Z a–z 0–9 _ . -, and not 'item'")
+        return {name: field if field.of else field.model_copy(update={"of": (name,)}) for name, field in fields.items()}
+
+    @model_validator(mode="after")
+    def _depth_within_window(self) -> Self:
+        if self.max_depth > self.window_size:
+            raise ValueError(f"max_depth {self.max_depth} must not exceed window_size {self.window_size}")
+        return self
+
+    def matches(self, indices: tuple[str, ...]) -> bool:
+        """Whether one of this policy's patterns matches each of `indices`."""
+        return bool(indices) and all(any(fnmatchcase(index, pattern) for pattern in self.index) for index in indices)
+
+
+class Settings(_Section):
+    """All of it. `Settings()` works untuned: every index, boosts by what was bought or viewed before."""
+
+    opensearch: OpenSearchSettings = OpenSearchSettings()
+    store: StoreSettings = StoreSettings()
+    signals: SignalSettings = SignalSettings()
+    budget: BudgetSettings = BudgetSettings()
+    breaker: BreakerSettings = BreakerSettings()
+    switches: SwitchSettings = SwitchSettings()
+    experiment: ExperimentSettings = ExperimentSettings()
+    templates_dir: Path | None = None
+    policies: dict[str, PolicySettings] = {"default": PolicySettings(index=("*",))}
+
+    @field_validator("policies")
+    @classmethod
+    def _same_counters_everywhere(cls, policies: dict[str, PolicySettings]) -> dict[str, PolicySettings]:
+        """Counters are shared by all policies, so a field's name must mean the same in each."""
+        meaning: dict[str, tuple[str, tuple[str, ...], float | None]] = {}
+        for policy_name, policy in policies.items():
+            counted = {name: (field.of, field.half_life_s) for name, field in policy.fields.items()}
+            if policy.item_field:
+                counted["item"] = ((), policy.item_half_life_s)
+            for name, (of, half_life_s) in counted.items():
+                first, *same = meaning.setdefault(name, (policy_name, of, half_life_s))
+                if tuple(same) != (of, half_life_s):
+                    raise ValueError(f"field {name!r} has another `of` or `half_life_s` in policy {first!r} than in {policy_name!r}")
+        return policies
+
+    def policy_for(self, indices: tuple[str, ...]) -> str | None:
+        """Return the name of the first policy that matches every index that a search names, or None."""
+        return next((name for name, policy in self.policies.items() if policy.matches(indices)), None)
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> Settings:
+        """Read `rewriter.toml`. Paths in it are relative to the file.
+
+        Raises ConfigurationError with every fault, each with file and line.
+        """
+        path = Path(path)
+        try:
+            text = path.read_text("utf-8")
+            data = tomllib.loads(text)
+        except OSError as error:
+            raise ConfigurationError([Fault(str(path), error.strerror or "cannot be read")]) from None
+        except UnicodeDecodeError:
+            raise ConfigurationError([Fault(str(path), "is not UTF-8")]) from None
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigurationError([Fault(f"{path}:{_line_in(str(error))}", f"is not TOML: {error}")]) from None
+        try:
+            return cls.model_validate(_with_absolute_paths(data, path.parent))
+        except ValidationError as error:
+            raise ConfigurationError([_fault(path, text, one) for one in error.errors()]) from None
+
+
+def _line_in(message: str) -> str:
+    found = re.search(r"line (\d+)", message)
+    return found[1] if found else "end"
+
+
+def _with_absolute_paths(data: dict[str, Any], base: Path) -> dict[str, Any]:
+    def absolute(table: Any, key: str) -> None:
+        if isinstance(table, dict) and isinstance(table.get(key), str):
+            table[key] = str(base / table[key])
+
+    absolute(data, "templates_dir")
+    absolute(data.get("switches"), "file")
+    absolute(data.get("opensearch"), "ca_certs")
+    return data
+
+
+def _fault(path: Path, text: str, error: Any) -> Fault:
+    keys = tuple(str(part) for part in error["loc"])
+    what = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        return Fault(f"{path}:{line_of(text, keys)}", f"unknown key {'.'.join(keys)}", "see docs/settings.md for all keys")
+    return Fault(f"{path}:{line_of(text, keys)}", f"{'.'.join(keys)}: {what}, not {error['input']!r:.80}")
+
+
+def line_of(text: str, keys: tuple[str, ...]) -> int:
+    """Return the line (from 1) on which TOML `text` sets `keys`, or the nearest table that encloses it."""
+    table: tuple[str, ...] = ()
+    best, best_depth = 1, 0
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[+\s*([^\]]+?)\s*\]", line):
+            table = tuple(part.strip().strip("\"'") for part in header[1].split("."))
+            path = table
+        elif assignment := re.match(r"\s*([\w.\"'-]+)\s*=", line):
+            path = table + tuple(part.strip("\"'") for part in assignment[1].split("."))
+        else:
+            continue
+        if path == keys[: len(path)] and len(path) > best_depth:
+            best, best_depth = number, len(path)
+    return best
