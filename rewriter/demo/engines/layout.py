@@ -20,8 +20,7 @@ import hashlib
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,21 +114,26 @@ def lay_out(cache: Path, modules: tuple[Module, ...] = MODULES) -> Path:
         return home
     if shutil.which("mvn") is None:
         raise EngineUnavailable(f"Maven (mvn) is not installed, and no OpenSearch {VERSION} is laid out at {home}")
-    with _locked(cache):
-        if not home.is_dir():  # else another process has made it while this one waited
-            for left_over in cache.glob("building-*"):
-                shutil.rmtree(left_over)
-            building = Path(tempfile.mkdtemp(prefix="building-", dir=cache))
-            _build(building, modules)
-            building.rename(home)
+    make_once(home, lambda building: _build(building, modules))
     return home
 
 
-@contextmanager
-def _locked(cache: Path) -> Iterator[None]:
-    with (cache / "lock").open("w") as lock:
+def make_once(target: Path, build: Callable[[Path], None]) -> None:
+    """Have `build` fill a directory beside `target`, and rename it: readable for all, whole or not at all.
+
+    One process builds; others that come meanwhile wait for it. What a killed one left is swept away.
+    """
+    with (target.parent / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        if target.is_dir():
+            return
+        for left_over in target.parent.glob("building-*"):
+            shutil.rmtree(left_over)
+        building = Path(tempfile.mkdtemp(prefix="building-", dir=target.parent))
+        build(building)
+        for path in (building, *building.rglob("*")):  # the server may run as another user, whatever this one's umask
+            path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
+        building.rename(target)
 
 
 def _build(home: Path, modules: tuple[Module, ...]) -> None:
@@ -151,8 +155,6 @@ def _build(home: Path, modules: tuple[Module, ...]) -> None:
     (home / "bin").mkdir()
     (home / "plugins").mkdir()
     shutil.rmtree(jars)
-    for path in (home, *home.rglob("*")):  # the server may run as another user, whatever this one's umask
-        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _copy(source: Path, patterns: Iterable[str], target: Path) -> None:

@@ -7,18 +7,20 @@ picks its ports itself and writes them to a file: no port is chosen that somebod
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import http.client
 import os
 import shutil
 import tempfile
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 from rewriter.demo.engines import layout
 from rewriter.demo.engines.errors import EngineError
 from rewriter.demo.engines.java import Java, find_java, server_user, usable
-from rewriter.demo.engines.layout import MODULES, VERSION, lay_out
+from rewriter.demo.engines.layout import MODULES, VERSION, lay_out, make_once
 from rewriter.demo.engines.process import Process
 
 # 8 s on two idle cores; ten times that on a busy machine.
@@ -58,8 +60,11 @@ class OpenSearchServer:
 
     def __init__(self, *, heap: str = "1g", java: Java | None = None) -> None:
         java = java or find_java()
+        cache = cache_directory()
+        if java.trimmed and not usable(java.path):
+            java = _copied(java, cache)
         modules = tuple(module for module in MODULES if not (java.trimmed and module.name == "analysis-common"))
-        home = lay_out(cache_directory(), modules)
+        home = lay_out(cache, modules)
         run = Path(tempfile.mkdtemp(prefix="opensearch-"))
         try:
             self._process = Process(
@@ -116,6 +121,18 @@ def cache_directory() -> Path:
     if cache.is_symlink() or cache.stat().st_uid != os.getuid():
         raise EngineError(f"{cache} belongs to somebody else; remove it or set TMPDIR")
     return cache
+
+
+def _copied(java: Java, cache: Path) -> Java:
+    """Copy a runtime that lies where the server's user may not go, as an environment under a private directory does."""
+    home = java.path.parents[1]
+    target = cache / f"java-{hashlib.blake2b(str(home).encode(), digest_size=4).hexdigest()}"
+
+    def copy(building: Path) -> None:
+        shutil.copytree(home, building, dirs_exist_ok=True)
+
+    make_once(target, copy)
+    return replace(java, path=target / java.path.relative_to(home))
 
 
 def _configure(run: Path) -> Path:
