@@ -1,0 +1,151 @@
+"""Boosts as numbers, before they are JSON: what a template listed, validated and clamped once.
+
+A template may list functions of two forms, a `filter` with a `weight`, and a decay function with a `weight`:
+
+    {"filter": {"term": {"brand": "nike"}}, "weight": 0.2}
+    {"gauss": {"listed": {"origin": "now", "scale": "30d"}}, "weight": 0.1}
+
+A decay function's value lies in [0, 1], so both add at most their weight to the factor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+from rewriter.signals.affinities import TOKEN, Affinity
+
+DECAYS = frozenset({"gauss", "exp", "linear"})
+LEAF_QUERIES = frozenset(
+    {
+        "term", "terms", "range", "exists", "ids", "prefix", "wildcard", "match", "match_phrase", "match_phrase_prefix", "multi_match",
+        "terms_set", "geo_distance", "geo_bounding_box", "match_all",
+    }
+)  # fmt: skip
+MAX_FUNCTIONS = 128
+MAX_CLAUSE_DEPTH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Boost:
+    """One bounded function: adds at most `weight`, in [0, max_boost − 1], to the factor of the hits that it matches."""
+
+    filter: Mapping[str, Any] | None
+    weight: float
+    decay: Mapping[str, Any] | None = None
+    field: str = ""
+    value: str = ""
+    source: str = "template"
+
+
+@dataclass(frozen=True, slots=True)
+class Refused(Exception):
+    """What makes a template's output unusable; every fault of it, none with a value of a subject's."""
+
+    faults: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "; ".join(self.faults)
+
+
+def read_functions(
+    listed: Any, max_boost: float, affinities: Mapping[str, Affinity], *, random: bool = False
+) -> tuple[Boost, ...]:
+    """Return the boosts in a template's output, each weight clamped to [0, max_boost − 1].
+
+    `affinities` are those that the template was given, by the token of their clause. `random` admits `random_score`, which
+    exploration may use. Raises Refused with every fault.
+    """
+    if not isinstance(listed, list):
+        raise Refused((f"a list of functions is wanted, not {_kind(listed)}",))
+    if len(listed) > MAX_FUNCTIONS:
+        raise Refused((f"{len(listed)} functions; {MAX_FUNCTIONS} at most",))
+    faults: list[str] = []
+    ceiling = max_boost - 1.0
+    boosts = []
+    for number, function in enumerate(listed):
+        wrong = _wrong_function(function, affinities, random)
+        if wrong:
+            faults += [f"function {number}: {what}" for what in wrong]
+            continue
+        weight = min(float(function["weight"]), ceiling)
+        if weight > 0.0:
+            boosts.append(_boost(function, weight, affinities))
+    if faults:
+        raise Refused(tuple(faults))
+    return tuple(boosts)
+
+
+def _boost(function: Mapping[str, Any], weight: float, affinities: Mapping[str, Affinity]) -> Boost:
+    clause = function.get("filter")
+    if len(function) == 2 and clause is not None and TOKEN in clause:
+        one = affinities[clause[TOKEN]]
+        return Boost(one.filter, weight, None, one.field, " · ".join(one.values), one.source)
+    decay = {name: spec for name, spec in function.items() if name not in ("filter", "weight")}
+    return Boost(None if clause is None else _resolved(clause, affinities), weight, decay or None)
+
+
+def _resolved(part: Any, affinities: Mapping[str, Affinity]) -> Any:
+    """Put each affinity's clause back in the place of its token, wherever a template nested it."""
+    if isinstance(part, list):
+        return [_resolved(one, affinities) for one in part]
+    if isinstance(part, dict):
+        return affinities[part[TOKEN]].filter if TOKEN in part else {key: _resolved(one, affinities) for key, one in part.items()}
+    return part
+
+
+def _wrong_function(function: Any, affinities: Mapping[str, Affinity], random: bool) -> list[str]:
+    if not isinstance(function, dict):
+        return [f"an object is wanted, not {_kind(function)}"]
+    wrong = []
+    weight = function.get("weight")
+    if isinstance(weight, bool) or not isinstance(weight, (int, float)):
+        wrong.append("`weight` must be a number")
+    elif not isfinite(weight) or weight < 0:
+        wrong.append("`weight` must be finite and ≥ 0")
+    shapes = [name for name in function if name not in ("filter", "weight")]
+    allowed = DECAYS | {"random_score"} if random else DECAYS
+    if unknown := [name for name in shapes if name not in allowed]:
+        wrong.append(f"{', '.join(map(repr, sorted(unknown)))} not allowed here; only `filter`, `weight` and {', '.join(sorted(allowed))}")
+    elif len(shapes) > 1:
+        wrong.append(f"one of {', '.join(shapes)}, not both")
+    elif shapes and not isinstance(function[shapes[0]], dict):
+        wrong.append(f"`{shapes[0]}` must be an object")
+    elif not shapes and "filter" not in function:
+        wrong.append("needs a `filter` or a decay function; a bare weight would boost every hit alike")
+    if "filter" in function and (what := wrong_clause(function["filter"], affinities)):
+        wrong.append(f"`filter`: {what}")
+    return wrong
+
+
+def wrong_clause(clause: Any, affinities: Mapping[str, Affinity], depth: int = 0) -> str | None:
+    """Return what is wrong with a filter clause, or None. Only queries that run no script and call no other index are let in."""
+    if not isinstance(clause, dict) or len(clause) != 1:
+        return "one query clause is wanted, like {\"term\": {…}}"
+    if depth > MAX_CLAUSE_DEPTH:
+        return f"nested deeper than {MAX_CLAUSE_DEPTH}"
+    ((name, spec),) = clause.items()
+    if name == TOKEN:
+        return None if isinstance(spec, str) and spec in affinities else f"`{TOKEN}` stands for no affinity of this subject"
+    if not isinstance(spec, dict):
+        return f"`{name}` must be an object"
+    if name in LEAF_QUERIES:
+        return None
+    if name == "bool":
+        for part, inner in spec.items():
+            if part in ("filter", "must", "should", "must_not"):
+                for one in inner if isinstance(inner, list) else [inner]:
+                    if wrong := wrong_clause(one, affinities, depth + 1):
+                        return wrong
+            elif part not in ("minimum_should_match", "boost", "_name"):
+                return f"`bool` has no `{part}`"
+        return None
+    if name in ("nested", "constant_score"):
+        return wrong_clause(spec.get("query") if name == "nested" else spec.get("filter"), affinities, depth + 1)
+    return f"the query `{name}` is not allowed in a boost"
+
+
+def _kind(thing: Any) -> str:
+    return {"dict": "an object", "list": "a list", "str": "a text", "NoneType": "null"}.get(type(thing).__name__, type(thing).__name__)

@@ -1,0 +1,181 @@
+"""From counters to affinities: how much more than others this subject prefers a value, in [0, 1].
+
+An attribute's or combination's affinity is *lift*, not share: with c the subject's decayed count of the value, C its total in
+that field, p the value's share in the population and κ the pseudo-count,
+
+    lift = (c / p + κ) / (C + κ)        affinity = ln(lift) / saturation, clipped to [0, 1]
+
+which is the posterior mean of the subject's share under a Dirichlet prior κ·p, over p. Raw share was measured on real
+purchases and ranked worse than no personalisation at all. An item's affinity is x / (x + c): having bought it says enough.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from math import log
+from typing import Any, Literal
+
+from rewriter.report import Source
+from rewriter.settings import PolicySettings, SignalSettings
+from rewriter.signals.counters import Counters, HalfLives, Value, aged, growth
+
+Kind = Literal["attribute", "combination", "item"]
+ITEM = "item"
+
+
+TOKEN = "$affinity"
+
+
+class Clause(dict[str, Any]):
+    """A query clause that a template prints as a token, `text`, and that is put back for it in what the template gives."""
+
+    __slots__ = ("text", "token")
+    token: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Affinity:
+    """One thing that a subject prefers: a value of a signal field, how much (`weight` in [0, 1]), and the clause that finds it."""
+
+    kind: Kind
+    field: str
+    fields: tuple[str, ...]
+    values: tuple[str, ...]
+    weight: float
+    scale: float
+    source: Source
+    filter: Clause
+
+
+@dataclass(frozen=True, slots=True)
+class SignalField:
+    """A signal field as the arithmetic needs it."""
+
+    kind: Kind
+    fields: tuple[str, ...]
+    scale: float
+    pseudo_count: float
+
+
+@dataclass(frozen=True, slots=True)
+class Population:
+    """What everybody does: decayed counts per value and per field, as of one time."""
+
+    weights: Mapping[Value, float]
+    totals: Mapping[str, float]
+
+    def share(self, value: Value) -> float:
+        """Return a value's share of its field in (0, 1]; one count is the least that an unseen value is taken for."""
+        total = max(self.totals.get(value[0], 0.0), 1.0)
+        return min(1.0, max(self.weights.get(value, 0.0), 1.0) / total)
+
+
+NOBODY = Population({}, {})
+DEFAULT_PSEUDO_COUNT: Mapping[Kind, float] = {"attribute": 200.0, "combination": 5.0}
+
+
+def signal_fields(policy: PolicySettings, dead: frozenset[str] = frozenset()) -> dict[str, SignalField]:
+    """Return the signal fields of a policy by name, without those of which a document field is `dead` (unmapped or text)."""
+    found: dict[str, SignalField] = {}
+    for name, setting in policy.fields.items():
+        if not dead.intersection(setting.of):
+            kind: Kind = "attribute" if len(setting.of) == 1 else "combination"
+            pseudo_count = DEFAULT_PSEUDO_COUNT[kind] if setting.pseudo_count is None else setting.pseudo_count
+            found[name] = SignalField(kind, setting.of, setting.scale, pseudo_count)
+    if policy.item_field and policy.item_field not in dead:
+        found[ITEM] = SignalField("item", (policy.item_field,), policy.item_scale, policy.item_pseudo_count)
+    return found
+
+
+def profile_half_lives(policies: Iterable[PolicySettings], signals: SignalSettings) -> HalfLives:
+    """Return how profiles, segments and the population age: all policies share their counters."""
+    own: dict[str, float] = {}
+    for policy in policies:
+        own |= {name: setting.half_life_s for name, setting in policy.fields.items() if setting.half_life_s}
+        if policy.item_half_life_s:
+            own[ITEM] = policy.item_half_life_s
+    return HalfLives(signals.profile_half_life_s, own)
+
+
+def preferences(
+    counters: Counters, half_lives: HalfLives, fields: Mapping[str, SignalField], population: Population, saturation: float, now_s: float
+) -> dict[Value, float]:
+    """Return the affinity in (0, 1] of each value that `counters` prefer. Without a population only items have one."""
+    decay = {name: growth(now_s, counters.landmark_s, half_lives.of(name)) for name in fields}
+    found: dict[Value, float] = {}
+    for value, weight in counters.weights.items():
+        name = value[0]
+        field = fields.get(name)
+        if field is None or len(value) != len(field.fields) + 1:
+            continue
+        count = weight * decay[name]
+        if field.kind == "item":
+            affinity = count / (count + field.pseudo_count)
+        elif name in population.totals:
+            total = max(counters.totals.get(name, 0.0) * decay[name], count)
+            lift = (count / population.share(value) + field.pseudo_count) / (total + field.pseudo_count)
+            affinity = min(1.0, log(lift) / saturation) if lift > 1.0 else 0.0
+        else:
+            continue
+        if affinity > 0.0:
+            found[value] = affinity
+    return found
+
+
+def session_part(events: float, signals: SignalSettings) -> float:
+    """Return α(n) = α_max · n / (n + k): how much of the blend is the session's after n events."""
+    return signals.blend_max * events / (events + signals.blend_half_events)
+
+
+def blended(session: Mapping[Value, float], profile: Mapping[Value, float], alpha: float) -> dict[Value, tuple[float, Source]]:
+    """Return α · session + (1 − α) · profile for each value, with the scope that it comes from."""
+    found: dict[Value, tuple[float, Source]] = {value: ((1.0 - alpha) * weight, "profile") for value, weight in profile.items()}
+    for value, weight in session.items():
+        if alpha > 0.0:
+            before = found.get(value)
+            found[value] = (alpha * weight + before[0], "blend") if before else (alpha * weight, "session")
+    return found
+
+
+def strongest(
+    weights: Mapping[Value, tuple[float, Source]], fields: Mapping[str, SignalField], limit: int
+) -> tuple[Affinity, ...]:
+    """Return the `limit` affinities that would boost most, the strongest first; ties in the order of their values."""
+    ranked = sorted(weights.items(), key=lambda item: (-item[1][0] * fields[item[0][0]].scale, item[0]))
+    return tuple(
+        Affinity(field.kind, value[0], field.fields, value[1:], weight, field.scale, source, clause(field.fields, value[1:]))
+        for value, (weight, source) in ranked[:limit]
+        if (field := fields[value[0]]).scale > 0.0
+    )
+
+
+@lru_cache(maxsize=16_384)
+def clause(fields: tuple[str, ...], values: tuple[str, ...]) -> Clause:
+    """Return the clause that finds the documents with `values` in `fields`."""
+    terms = [{"term": {field: value}} for field, value in zip(fields, values, strict=True)]
+    found = Clause(terms[0] if len(terms) == 1 else {"bool": {"filter": terms}})
+    found.token = blake2b(json.dumps(found).encode(), digest_size=12).hexdigest()
+    found.text = f'{{"{TOKEN}": "{found.token}"}}'
+    return found
+
+
+def united(partials: Iterable[Counters | None], half_lives: HalfLives, now_s: float) -> Counters | None:
+    """Return the sum of per-partition counters as of `now_s`, or None where there are none."""
+    weights: dict[Value, float] = {}
+    totals: dict[str, float] = {}
+    last_event_s = events = 0.0
+    for partial in partials:
+        if partial is None:
+            continue
+        part = aged(partial, now_s, half_lives)
+        for value, weight in part.weights.items():
+            weights[value] = weights.get(value, 0.0) + weight
+        for name, total in part.totals.items():
+            totals[name] = totals.get(name, 0.0) + total
+        last_event_s, events = max(last_event_s, part.last_event_s), events + part.events
+    return Counters(weights, totals, now_s, last_event_s, events) if totals else None
