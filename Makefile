@@ -43,20 +43,22 @@ clean:
 $(BIN)/python:
 	@if [ -z "$(PYTHON)" ]; then echo "make: no Python from 3.11 to 3.13 found ($(CANDIDATES)); install one, or say PYTHON=/path/to/python" >&2; exit 1; fi
 	@"$(PYTHON)" -c '$(FITS)' || { echo "make: $(PYTHON) is not a Python from 3.11 to 3.13" >&2; exit 1; }
-	"$(PYTHON)" -m venv --clear $(VENV) || { rm -rf $(VENV); echo "make: no venv; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
-	touch $(VENV)/.made-by-make
+	@"$(PYTHON)" -m venv --clear $(VENV) || { rm -rf $(VENV); echo "make: no venv; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@touch $(VENV)/.made-by-make
 
 # Groups of dependencies (--group) came with pip 25.1; the pip that came with Python is older, and uv leaves it out.
 $(READY)-pip: | $(BIN)/python
 	@$(BIN)/python -c '$(FITS)' || { echo "make: $(VENV) holds a Python that is not 3.11 to 3.13; remove it, and make will make another" >&2; exit 1; }
-	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip --upgrade
-	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	touch $@
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip --upgrade >/dev/null
+	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@touch $@
 
 $(READY)-demo: pyproject.toml | $(READY)-pip
-	$(BIN)/python -m pip install --quiet --editable '.[demo]'
-	touch $@
+	@echo "make: installing what demo needs into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	@touch $@
 
 $(READY)-test $(READY)-lint $(READY)-bench: $(READY)-%: pyproject.toml | $(READY)-pip
-	$(BIN)/python -m pip install --quiet --editable . --group $*
-	touch $@
+	@echo "make: installing what $* needs into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --editable . --group $*
+	@touch $@
