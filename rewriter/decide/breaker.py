@@ -1,0 +1,178 @@
+"""The circuit breaker: personalisation stops by itself when it fails, and comes back by itself.
+
+    closed ──▶ open          more than max_error_rate of the window failed, or a burst, or failures in a row, or too many were slow
+    open ──▶ half_open       open_s later, doubled with each opening up to max_open_s
+    half_open ──▶ closed     half_open_permits successes
+    half_open ──▶ open       one failure or slow call
+
+The window is the last `window_s` or the last `window_calls`, whichever holds more calls, none older than `max_age_s`. A pure 60 s
+window never fires below 3.3 searches a second even at 100 % errors; a small one trips a 5 % rule at a true 3 %.
+
+Every call holds a permit and gives it back with an outcome; `unused` gives back without one (the caller went away, nothing was
+sent). In `half_open` a permit is leased: one that never comes back frees its place after `permit_lease_s`, so that a lost probe
+cannot wedge the breaker. A permit of an earlier state counts for nothing.
+
+Methods are called from many threads and hold the lock for a few arithmetic steps, never during a call. Time is an argument:
+monotonic seconds.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from threading import Lock
+from typing import Literal
+
+from rewriter.settings import BreakerSettings
+
+State = Literal["closed", "open", "half_open"]
+Outcome = Literal["success", "failure", "slow", "unused"]
+
+_FAILED = 1
+_SLOW = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """Leave for one call, valid in the state in which it was given."""
+
+    number: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerStatus:
+    """What a health page shows: state, counts in the window, and why the breaker last opened."""
+
+    state: State
+    calls: int
+    failures: int
+    slow: int
+    opened: int
+    why: str
+    reopens_in_s: float
+
+
+class Breaker:
+    """One breaker. See the module's text."""
+
+    def __init__(self, settings: BreakerSettings) -> None:
+        self._settings = settings
+        self._lock = Lock()
+        self._state: State = "closed"
+        self._epoch = 0
+        self._numbers = 0
+        self._calls: deque[tuple[float, int]] = deque()
+        self._burst: deque[tuple[float, int]] = deque()
+        self._failures = self._slow = self._in_a_row = self._burst_failures = 0
+        self._opened = 0
+        self._openings_in_a_row = 0
+        self._open_until_s = 0.0
+        self._healthy_since_s = 0.0
+        self._why = ""
+        self._leases: dict[int, float] = {}
+        self._probes_passed = 0
+
+    def permit(self, now_s: float) -> Permit | None:
+        """Return leave for one call, or None while open or while all half-open places are taken."""
+        with self._lock:
+            if self._state == "open":
+                if now_s < self._open_until_s:
+                    return None
+                self._enter("half_open")
+                self._probes_passed = 0
+            if self._state == "half_open":
+                self._leases = {number: until_s for number, until_s in self._leases.items() if until_s > now_s}
+                if len(self._leases) + self._probes_passed >= self._settings.half_open_permits:
+                    return None
+            self._numbers += 1
+            if self._state == "half_open":
+                self._leases[self._numbers] = now_s + self._settings.permit_lease_s
+            return Permit(self._numbers, self._epoch)
+
+    def give_back(self, permit: Permit, outcome: Outcome, now_s: float) -> None:
+        """Take a permit back with what became of its call."""
+        with self._lock:
+            if permit.epoch != self._epoch:
+                return
+            leased = self._leases.pop(permit.number, None)
+            if outcome == "unused":
+                return
+            if self._state == "half_open":
+                if leased is not None:
+                    self._probed(outcome, now_s)
+                return
+            self._record(_FAILED if outcome == "failure" else _SLOW if outcome == "slow" else 0, now_s)
+            if why := self._broken(now_s):
+                self._open(why, now_s)
+            elif self._openings_in_a_row and now_s - self._healthy_since_s >= self._settings.max_open_s:
+                self._openings_in_a_row = 0
+
+    def status(self, now_s: float) -> BreakerStatus:
+        """Return the state and the counts as of now."""
+        with self._lock:
+            state: State = "half_open" if self._state == "open" and now_s >= self._open_until_s else self._state
+            self._forget(now_s)
+            wait_s = max(0.0, self._open_until_s - now_s) if self._state == "open" else 0.0
+            return BreakerStatus(state, len(self._calls), self._failures, self._slow, self._opened, self._why, wait_s)
+
+    def _probed(self, outcome: Outcome, now_s: float) -> None:
+        if outcome == "success":
+            self._probes_passed += 1
+            if self._probes_passed >= self._settings.half_open_permits:
+                self._enter("closed")
+                self._healthy_since_s = now_s
+        else:
+            self._open(f"a probe in half_open was a {outcome}", now_s)
+
+    def _record(self, kind: int, now_s: float) -> None:
+        self._calls.append((now_s, kind))
+        self._burst.append((now_s, kind))
+        self._failures += kind == _FAILED
+        self._burst_failures += kind == _FAILED
+        self._slow += kind == _SLOW
+        self._in_a_row = self._in_a_row + 1 if kind == _FAILED else 0
+        self._forget(now_s)
+
+    def _forget(self, now_s: float) -> None:
+        """Drop a call once it is out of both views, the last window_s and the last window_calls, or too old for either."""
+        s = self._settings
+        while self._calls:
+            at_s, kind = self._calls[0]
+            if now_s - at_s <= s.max_age_s and (now_s - at_s <= s.window_s or len(self._calls) <= s.window_calls):
+                break
+            self._calls.popleft()
+            self._failures -= kind == _FAILED
+            self._slow -= kind == _SLOW
+        while self._burst and now_s - self._burst[0][0] > s.burst_s:
+            self._burst_failures -= self._burst.popleft()[1] == _FAILED
+
+    def _broken(self, now_s: float) -> str:
+        s = self._settings
+        calls = len(self._calls)
+        if self._in_a_row >= s.failures_in_a_row:
+            return f"{self._in_a_row} failures in a row"
+        burst, failed = len(self._burst), self._burst_failures
+        if burst >= s.burst_calls and failed and failed >= s.burst_error_rate * burst:
+            return f"{failed} of {burst} calls failed within {s.burst_s:g} s"
+        if calls >= s.window_calls:
+            if self._failures > s.max_error_rate * calls:
+                return f"{self._failures} of the last {calls} calls failed, more than {s.max_error_rate:.2%}"
+            if self._slow > s.max_slow_rate * calls:
+                return f"{self._slow} of the last {calls} calls were late, more than {s.max_slow_rate:.2%}"
+        return ""
+
+    def _open(self, why: str, now_s: float) -> None:
+        self._enter("open")
+        self._opened += 1
+        self._why = why
+        self._open_until_s = now_s + min(self._settings.max_open_s, self._settings.open_s * 2.0 ** min(self._openings_in_a_row, 30))
+        self._openings_in_a_row += 1
+
+    def _enter(self, state: State) -> None:
+        self._state = state
+        self._epoch += 1
+        self._leases = {}
+        self._calls.clear()
+        self._burst.clear()
+        self._failures = self._slow = self._in_a_row = self._burst_failures = 0

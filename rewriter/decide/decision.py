@@ -1,0 +1,78 @@
+"""May we personalise this search? The questions in their order; the first "no" is the reason.
+
+    subject and consent → switches → shape → rollout → holdout → pace → breaker
+
+Shape comes before the experiment, so that both arms consist of searches on which boosts could have acted. The arm is known
+before anything is read, and the holdout never touches the store.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rewriter.decide.assignment import arm
+from rewriter.decide.breaker import Breaker, Outcome, Permit
+from rewriter.decide.pace import Pace
+from rewriter.decide.switches import Switches
+from rewriter.report import Reason
+from rewriter.request import Request
+from rewriter.settings import ExperimentSettings, PolicySettings, SwitchSettings
+from rewriter.subject import Subject
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A reason not to personalise, with what it was in words; or none, and the breaker's permit, which must be given back."""
+
+    reason: Reason | None
+    detail: str = ""
+    permit: Permit | None = None
+    shadow: bool = False
+
+
+BREAKER_TABLE: dict[Reason, Outcome] = {
+    Reason.PERSONALIZED: "success",
+    Reason.SHADOW: "success",
+    Reason.SIGNALS_LATE: "failure",
+    Reason.SIGNALS_FAILED: "failure",
+    Reason.SEARCH_LATE: "failure",
+    Reason.SEARCH_FAILED: "failure",
+}
+"""What counts, and as what. Every other reason gives its permit back unused: nothing was tried, or it was nobody's fault."""
+
+
+def decide(
+    request: Request,
+    subject: Subject | None,
+    policy: PolicySettings | None,
+    switches: Switches,
+    defaults: SwitchSettings,
+    experiment: ExperimentSettings,
+    pace: Pace | None,
+    breaker: Breaker,
+    now_s: float,
+) -> Decision:
+    """Return whether to personalise. `now_s` is monotonic."""
+    if subject is None or not (subject.known or not subject.consent):
+        return Decision(Reason.NO_SUBJECT, "nothing names who is searching")
+    if not subject.consent:
+        return Decision(Reason.NO_CONSENT)
+    if not switches.of("personalization", request.policy, defaults.personalization):
+        return Decision(Reason.SWITCHED_OFF, f"by {switches.sources.get('personalization', 'settings')}")
+    if request.passed is not None or policy is None or pace is None:
+        return Decision(request.passed or Reason.NO_POLICY, request.detail)
+    rollout = float(switches.of("rollout", request.policy, experiment.rollout))
+    holdout = float(switches.of("holdout", request.policy, experiment.holdout))
+    match arm(subject.unit, rollout=rollout, holdout=holdout, salt=experiment.salt):
+        case "not_rolled_out":
+            return Decision(Reason.NOT_ROLLED_OUT, f"rollout {rollout:g}")
+        case "holdout":
+            return Decision(Reason.HOLDOUT, f"holdout {holdout:g}")
+        case "treatment":
+            pass
+    if pace.paused(now_s):
+        return Decision(Reason.SEARCH_LATE, "too many of this policy's legs came too late; none is sent for a minute")
+    permit = breaker.permit(now_s)
+    if permit is None:
+        return Decision(Reason.BREAKER_OPEN, breaker.status(now_s).why)
+    return Decision(None, "", permit, bool(switches.of("shadow", request.policy, defaults.shadow)))

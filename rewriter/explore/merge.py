@@ -1,0 +1,121 @@
+"""The page people see: leg 1's envelope, leg 2's order, leg 3's hits in the slots.
+
+A page is merged[from : from + size] of one list. The list takes the personalised hits in order, leaves out what a slot has shown
+before, and at each slot shows the hit drawn for it. Two hits are one when index and id are one, and under `collapse` when their
+group is; documents without the field are one group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rewriter.explore.plan import Drawn
+from rewriter.explore.slots import Candidate, draws, slot_positions
+
+Hit = Mapping[str, Any]
+Key = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The hits of one page in order, with all slots decided up to its end, and which of them stand on the page."""
+
+    hits: tuple[Hit, ...]
+    slots: tuple[Drawn, ...]
+    shown: tuple[tuple[int, Drawn], ...]
+
+
+def hit_key(collapse_field: str | None) -> Callable[[Hit], Key]:
+    """Return the function that tells hits apart."""
+    if collapse_field is None:
+        return lambda hit: (str(hit.get("_index")), str(hit.get("_id")))
+
+    def group(hit: Hit) -> Key:
+        values = (hit.get("fields") or {}).get(collapse_field)
+        return ("", "") if not values else ("group", repr(values))
+
+    return group
+
+
+def category(hit: Hit, field: str | None) -> str | None:
+    """Return what a hit's `_source` shows in the policy's category field, or None."""
+    part: Any = hit.get("_source")
+    for name in (field or "").split("."):
+        part = part.get(name) if isinstance(part, Mapping) and name else None
+    return None if part is None else str(part)
+
+
+def merged_page(
+    *,
+    personalised: Sequence[Hit],
+    pool: Sequence[Hit],
+    decided: Sequence[Drawn],
+    from_: int,
+    size: int,
+    block: int,
+    seed: int,
+    collapse_field: str | None,
+    category_field: str | None,
+) -> Page:
+    """Return the page [from_, from_ + size) of the merged list.
+
+    personalised: leg 2's hits from rank 0 to from_ + size.
+    pool:         leg 3's hits, best first; empty where there are none.
+    decided:      the slots of earlier pages.
+    Slots before the page that nobody decided stay without exploration for good; those on the page are drawn now.
+    """
+    key_of = hit_key(collapse_field)
+    end = from_ + size
+    by_key = {key_of(hit): hit for hit in pool}
+    before = {slot.position: slot for slot in decided}
+    on_personal = [key_of(hit) for hit in personalised]
+    taken = {slot.key for slot in decided if slot.key is not None}
+    open_slots = [position for position in slot_positions(0, end, block) if position not in before]
+    now = [position for position in open_slots if position >= from_]
+    # What the personalised page would show up to its end cannot be exploration; nor can what a slot has shown.
+    excluded = taken.union(on_personal[:end])
+    candidates = [Candidate(key, float(hit.get("_score") or 0.0), category(hit, category_field)) for key, hit in by_key.items() if key not in excluded]
+    seen = [category(hit, category_field) for hit in personalised[from_:end]]
+    drawn = {draw.position: draw for draw in draws(now, candidates, seen, seed)}
+    for position in open_slots:
+        draw = drawn.get(position)
+        before[position] = Drawn(position, draw.key, draw.propensity) if draw else Drawn(position, None)  # type: ignore[arg-type]
+    slots = tuple(before[position] for position in sorted(before))
+    return _laid_out(personalised, on_personal, by_key, slots, from_, end)
+
+
+def _laid_out(personalised: Sequence[Hit], keys: Sequence[Key], by_key: Mapping[Key, Hit], slots: tuple[Drawn, ...], from_: int, end: int) -> Page:
+    inserted = {slot.position: slot for slot in slots if slot.key is not None and slot.position < end}
+    explored = {slot.key for slot in inserted.values()}
+    rest = iter([hit for hit, key in zip(personalised, keys, strict=True) if key not in explored])
+    hits: list[Hit] = []
+    shown: list[tuple[int, Drawn]] = []
+    for position in range(end):
+        slot = inserted.get(position)
+        hit = None
+        if slot is not None and slot.key is not None:
+            # On an earlier page the place is taken, whether or not the pool still holds the hit.
+            hit = by_key.get(slot.key, {} if position < from_ else None)
+        if hit is None:
+            hit, slot = next(rest, None), None
+        if hit is None:
+            break
+        if position >= from_:
+            if slot is not None:
+                shown.append((len(hits), slot))
+            hits.append(hit)
+    return Page(tuple(hits), slots, tuple(shown))
+
+
+def with_hits(answer: Mapping[str, Any], hits: Sequence[Hit]) -> dict[str, Any]:
+    """Return leg 1's answer with the page's hits; totals, aggregations and all else stay leg 1's. `answer` is not modified."""
+    scores = [hit["_score"] for hit in hits if isinstance(hit.get("_score"), (int, float))]
+    envelope = dict(answer["hits"])
+    envelope["hits"] = list(hits)
+    if "max_score" in envelope:
+        envelope["max_score"] = max(scores, default=None)
+    merged = dict(answer)
+    merged["hits"] = envelope
+    return merged
