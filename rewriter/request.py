@@ -1,0 +1,235 @@
+"""What was asked: the arguments of one `client.search`, read once and never modified.
+
+URL parameters that mean a key of the body are folded into a new body, so that what follows looks at one place. Leg 1 is
+sent from the arguments as they came; nothing here touches it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+from rewriter.index_facts import IndexFacts
+from rewriter.report import Reason, Strategy
+from rewriter.settings import Settings
+from rewriter.shapes import CHANGES_RESULTS, Asked, own_windows, shape_of
+
+NOT_URL = frozenset({"index", "body", "params", "headers", "opaque_id"})
+"""Arguments of `client.search` that are not parameters of the URL."""
+
+OF_ONE_LEG = ("request_timeout", "timeout", "ignore", "request_cache", "cancel_after_time_interval")
+"""Parameters that say how one request is sent or given up: each leg has its own."""
+
+SAME_IN_BODY = ("explain", "terminate_after", "search_pipeline")
+"""Parameters that are keys of the body, with values of the same form."""
+
+LIST_KEYS = frozenset(
+    {
+        "from", "size", "aggs", "aggregations", "suggest", "highlight", "_source", "fields", "docvalue_fields",
+        "stored_fields", "script_fields", "version", "seq_no_primary_term", "track_scores", "track_total_hits",
+        "include_named_queries_score", "stats", "timeout", "ext",
+    }
+)  # fmt: skip
+"""Keys of a body that change what is shown of a list of hits, and not the list."""
+
+TRACING_HEADERS = frozenset({"x-opaque-id", "traceparent", "tracestate", "baggage", "x-request-id", "user-agent"})
+"""Headers that differ from request to request and change no answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One search as asked.
+
+    indices:  as named, lists split; () for all.
+    body:     the caller's, with URL parameters that mean a key of it; a new dict whose inner objects are shared.
+    params:   of the URL, for every leg. headers: for every leg.
+    policy:   the name of the policy that matches; strategy: how boosts act, None where the search is passed through.
+    passed:   why it is passed through, and `detail` in words.
+    own_rescore_window: the smallest window of the caller's own rescores.
+    """
+
+    indices: tuple[str, ...]
+    body: Mapping[str, Any]
+    params: Mapping[str, Any]
+    headers: Mapping[str, Any]
+    from_: int
+    size: int
+    policy: str | None
+    strategy: Strategy | None
+    passed: Reason | None
+    detail: str
+    collapse_field: str | None
+    own_rescore_window: int | None
+
+
+class _UnreadableError(Exception):
+    """What in the arguments has a form that the server will refuse."""
+
+
+def read_request(arguments: Mapping[str, Any], settings: Settings, facts: Mapping[str, IndexFacts]) -> Request:
+    """Read the keyword arguments of one `client.search`. Never raises: what cannot be read is passed through.
+
+    `facts` are by name as a search names it; an index of which nothing is known is taken to have the server's defaults.
+    """
+    indices = _indices(arguments.get("index"))
+    policy = settings.policy_for(tuple(name for name in indices if not name.startswith("-")))
+    body: dict[str, Any] = {}
+    params: dict[str, Any] = {}
+    headers: dict[str, Any] = {}
+    from_, size, window, unread = 0, 10, None, None
+    try:
+        headers = _headers(arguments)
+        params = _params(arguments)
+        body = _body(arguments.get("body"))
+        _fold(params, body)
+        from_, size = _count(body, "from", 0), _count(body, "size", 10)
+        window = _own_rescore_window(body)
+    except _UnreadableError as error:
+        unread = str(error)
+    chosen = settings.policies[policy] if policy else None
+    known = [facts[name] for name in indices if name in facts]
+    shape, detail = shape_of(Asked(body, params, unread, from_, size, chosen, known))
+    passed = shape.outcome if isinstance(shape.outcome, Reason) else None
+    strategy: Strategy | None = None if isinstance(shape.outcome, Reason) else shape.outcome
+    if strategy and "query" not in body:
+        body["query"] = {"match_all": {}}  # what the server takes a missing query for; `wrap` needs one to stand around
+    collapse = body.get("collapse")
+    collapse_field = collapse["field"] if collapse and not unread else None
+    return Request(
+        indices, body, params, headers, from_, size, policy, strategy, passed, detail, collapse_field, window
+    )
+
+
+def _indices(index: Any) -> tuple[str, ...]:
+    if isinstance(index, (list, tuple)) and all(isinstance(name, str) for name in index):
+        index = ",".join(index)
+    if not isinstance(index, str) or index == "_all":
+        return ()
+    return tuple(name for name in index.split(",") if name)
+
+
+def _headers(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    headers = arguments.get("headers") or {}
+    if not isinstance(headers, Mapping):
+        raise _UnreadableError("`headers` must be a dict")
+    opaque_id = arguments.get("opaque_id")
+    return dict(headers) if opaque_id is None else {**headers, "x-opaque-id": opaque_id}
+
+
+def _params(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all parameters of the URL; like the client, keyword arguments win over `params`."""
+    given = arguments.get("params") or {}
+    if not isinstance(given, Mapping):
+        raise _UnreadableError("`params` must be a dict")
+    own = {name: value for name, value in arguments.items() if name not in NOT_URL and value is not None}
+    params = {**given, **own}
+    for name in OF_ONE_LEG:
+        params.pop(name, None)
+    return params
+
+
+def _body(body: Any) -> dict[str, Any]:
+    if not isinstance(body, dict):
+        raise _UnreadableError("the body is not a dict")
+    query = body.get("query")
+    if "query" in body and not (isinstance(query, dict) and len(query) == 1):
+        raise _UnreadableError("`query` must be one query clause")
+    for key in ("ext", "collapse"):
+        if not isinstance(body.get(key, {}), dict):
+            raise _UnreadableError(f"`{key}` must be an object")
+    if (collapse := body.get("collapse")) and not isinstance(collapse.get("field"), str):
+        raise _UnreadableError("`collapse` needs a `field`")
+    return dict(body)
+
+
+def _fold(params: dict[str, Any], body: dict[str, Any]) -> None:
+    """Move parameters that mean a key of the body into it, as the server reads them: they override, `sort` appends."""
+    if not params:
+        return
+    for name, key in (("from", "from"), ("from_", "from"), ("size", "size")):
+        if name in params:
+            body[key] = params.pop(name)
+    for name in SAME_IN_BODY:
+        if name in params:
+            body[name] = params.pop(name)
+    if "track_total_hits" in params:
+        body["track_total_hits"] = _told(params.pop("track_total_hits"))
+    if "stored_fields" in params:
+        body["stored_fields"] = _listed(params.pop("stored_fields"))
+    if "sort" in params:
+        sort = body.get("sort") or []
+        body["sort"] = [*(sort if isinstance(sort, list) else [sort]), *map(_sort, _listed(params.pop("sort")))]
+    source, includes, excludes = (
+        params.pop(name, None) for name in ("_source", "_source_includes", "_source_excludes")
+    )
+    if source is not None or includes is not None or excludes is not None:
+        body["_source"] = _source(source, includes, excludes)
+
+
+def _listed(value: Any) -> list[Any]:
+    if isinstance(value, str):
+        return value.split(",")
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _told(value: Any) -> Any:
+    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
+
+
+def _sort(one: Any) -> Any:
+    field, colon, order = str(one).rpartition(":")
+    return {field: order} if colon else one
+
+
+def _source(source: Any, includes: Any, excludes: Any) -> Any:
+    source = _told(source)
+    if isinstance(source, bool) and includes is None and excludes is None:
+        return source
+    if source is False:
+        return False
+    wanted = includes if includes is not None else None if isinstance(source, bool) else source
+    parts = {"includes": wanted, "excludes": excludes}
+    return {name: _listed(value) for name, value in parts.items() if value is not None}
+
+
+def _count(body: Mapping[str, Any], key: str, default: int) -> int:
+    """Read a whole number as the server does: texts of digits count, and fractions are cut off."""
+    value = body.get(key, default)
+    if type(value) is int and value >= 0:
+        return value
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 20:
+        return int(value)
+    if isinstance(value, float) and 0 <= value < 1e18:
+        return int(value)
+    raise _UnreadableError(f"`{key}` must be a whole number of at least 0")
+
+
+def _own_rescore_window(body: Mapping[str, Any]) -> int | None:
+    try:
+        return min(own_windows(body), default=None)
+    except (AttributeError, TypeError, ValueError, OverflowError):
+        raise _UnreadableError("`rescore` must be an object or a list of them, each `window_size` a number") from None
+
+
+def result_headers(request: Request) -> dict[str, str]:
+    """Return the headers on which an answer may depend, such as credentials; without those that trace a request."""
+    named = {str(name).lower(): str(value) for name, value in request.headers.items()}
+    return {name: value for name, value in named.items() if name not in TRACING_HEADERS}
+
+
+def search_key(request: Request) -> str:
+    """Return 32 hex digits, the same for all pages of one list: of indices, policy, body and what else changes results.
+
+    Raises ValueError or RecursionError for a body that no client can send.
+    """
+    body = {key: value for key, value in request.body.items() if key not in LIST_KEYS}
+    params = {name: value for name, value in request.params.items() if name in CHANGES_RESULTS}
+    parts = [request.indices, request.policy, body, params, result_headers(request)]
+    try:
+        text = json.dumps(parts, sort_keys=True, default=str)
+    except TypeError:  # keys of several types do not sort; the caller's order is as good
+        text = json.dumps(parts, default=str, skipkeys=True)
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -1,0 +1,249 @@
+"""Can boosts act on this search? One table: the first row that applies says how, or why not.
+
+Rows that pass a search through stand in the order of `Reason`, but for what cannot be read; what is personalised comes
+last. What the rows claim of the server is tested on a real one. `docs/shapes.md` shows this table with examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rewriter.index_facts import IndexFacts
+from rewriter.query_form import looks_up_ids, relevance
+from rewriter.report import Reason, Strategy
+from rewriter.settings import PolicySettings
+
+TOP_LEVEL_QUERIES = frozenset({"hybrid", "agentic", "template"})
+"""Queries that a search pipeline completes, and that no other query may hold."""
+
+BODY_KEYS = frozenset(
+    {
+        "query", "from", "size", "sort", "post_filter", "min_score", "rescore", "collapse", "indices_boost",
+        "timeout", "aggs", "aggregations", "suggest", "highlight", "_source", "fields", "docvalue_fields",
+        "stored_fields", "script_fields", "derived", "version", "seq_no_primary_term", "track_scores",
+        "track_total_hits", "include_named_queries_score", "stats", "explain", "profile", "terminate_after",
+        "search_after", "slice", "pit", "search_pipeline", "ext",
+    }
+)  # fmt: skip
+"""What a body may hold. Anything else may change hits in a way that nobody here has thought of."""
+
+
+CHANGES_RESULTS = frozenset(
+    {
+        "routing",
+        "search_type",
+        "preference",
+        "expand_wildcards",
+        "ignore_unavailable",
+        "allow_no_indices",
+        "ignore_throttled",
+    }
+)
+CHANGES_NOTHING = frozenset(
+    {
+        "allow_partial_search_results", "batched_reduce_size", "ccs_minimize_roundtrips", "docvalue_fields",
+        "error_trace", "human", "include_named_queries_score", "max_concurrent_shard_requests", "phase_took",
+        "pre_filter_shard_size", "pretty", "seq_no_primary_term", "stats", "track_scores", "typed_keys",
+        "version",
+    }
+)  # fmt: skip
+"""Parameters that every leg is sent: those that decide which hits there are in which order, and those that do not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A search as it was read: `unread` says what could not be, `facts` are of those of its indices that are known."""
+
+    body: Mapping[str, Any]
+    params: Mapping[str, Any]
+    unread: str | None
+    from_: int
+    size: int
+    policy: PolicySettings | None
+    facts: Sequence[IndexFacts]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One row: `applies` may return a text, which then stands in for `detail`."""
+
+    name: str
+    applies: Callable[[Asked], object]
+    outcome: Reason | Strategy
+    detail: str
+
+
+def is_on(value: Any) -> bool:
+    """Whether the server would read `value` as true: in a URL, an empty text does."""
+    return value not in (None, False, "false")
+
+
+def own_windows(body: Mapping[str, Any]) -> list[int]:
+    """Return the `window_size` of each of the caller's own rescores; the server's default is 10.
+
+    Raises TypeError, ValueError or AttributeError where `rescore` has another form.
+    """
+    own = body.get("rescore") or []
+    return [int(one.get("window_size", 10)) for one in (own if isinstance(own, list) else [own])]
+
+
+def _by_score(sort: Any) -> bool:
+    if isinstance(sort, list):
+        return not sort or (len(sort) == 1 and _by_score(sort[0]))
+    if isinstance(sort, dict) and len(sort) == 1 and "_score" in sort:
+        order = sort["_score"]
+        order = order.get("order", "desc") if isinstance(order, dict) else order
+        return isinstance(order, str) and order.lower() == "desc"
+    return sort is None or sort == "_score"
+
+
+def _collapses(asked: Asked) -> bool:
+    return bool(asked.body.get("collapse"))
+
+
+def _has_min_score(asked: Asked) -> bool:
+    return asked.body.get("min_score") is not None
+
+
+def _rescores(asked: Asked) -> bool:
+    return bool(asked.body.get("rescore"))
+
+
+def _policy_says(asked: Asked, strategy: Strategy) -> bool:
+    return asked.policy is not None and asked.policy.strategy == strategy
+
+
+def _wraps(asked: Asked) -> bool:
+    return _collapses(asked) or (_policy_says(asked, "wrap") and not _has_min_score(asked) and not _rescores(asked))
+
+
+def _window_too_large(asked: Asked) -> bool:
+    assert asked.policy is not None
+    window = min([asked.policy.window_size, *own_windows(asked.body)])
+    return not _wraps(asked) and any(window > facts.max_rescore_window for facts in asked.facts)
+
+
+def _too_deep(asked: Asked) -> bool:
+    assert asked.policy is not None
+    return asked.from_ + asked.size > min([asked.policy.max_depth, *(facts.max_result_window for facts in asked.facts)])
+
+
+def _unknown_key(asked: Asked) -> str | None:
+    unknown = [key for key in asked.body if key not in BODY_KEYS]
+    return f"the body's `{unknown[0]!s:.60}` is not known here" if unknown else None
+
+
+def _unknown_parameter(asked: Asked) -> str | None:
+    unknown = [name for name in asked.params if name not in CHANGES_RESULTS and name not in CHANGES_NOTHING]
+    return f"the parameter `{unknown[0]!s:.60}` is not known here" if unknown else None
+
+
+def _only_suggests(asked: Asked) -> bool:
+    return "suggest" in asked.body and not asked.body.keys() & {"query", "aggs", "aggregations"}
+
+
+def _top_level_query(asked: Asked) -> bool:
+    return not TOP_LEVEL_QUERIES.isdisjoint(asked.body.get("query") or ())
+
+
+def _default_pipeline(asked: Asked) -> bool:
+    return any(facts.default_pipeline for facts in asked.facts)
+
+
+def _extended(asked: Asked) -> bool:
+    return not {"ubi"}.issuperset(asked.body.get("ext") or ())
+
+
+def _without_ids(asked: Asked) -> bool:
+    return asked.body.get("stored_fields") in ("_none_", ["_none_"])
+
+
+def _scores_nothing(asked: Asked) -> bool:
+    return relevance(asked.body.get("query")) == "none"
+
+
+def _flat(asked: Asked) -> bool:
+    assert asked.policy is not None
+    return not asked.policy.browse and relevance(asked.body.get("query")) == "flat"
+
+
+def _key(name: str) -> Callable[[Asked], object]:
+    return lambda asked: is_on(asked.body.get(name))
+
+
+def _parameter(name: str) -> Callable[[Asked], object]:
+    return lambda asked: is_on(asked.params.get(name))
+
+
+def _unsupported(name: str, applies: Callable[[Asked], object], detail: str) -> Shape:
+    return Shape(name, applies, Reason.UNSUPPORTED, detail)
+
+
+NOT_KNOWN = "it may change hits in a way that is not known here"
+CREDENTIALS = "credentials of one search reach the other legs as `headers` only"
+WOULD_GET_IN = "wrapped, documents below `min_score` would get in"
+
+TABLE: tuple[Shape, ...] = (
+    Shape("no policy", lambda a: a.policy is None, Reason.NO_POLICY, "no policy matches every index that is named"),
+    _unsupported("not readable", lambda a: a.unread, "the server, or the client, will say what is wrong with it"),
+    Shape("`size: 0`", lambda a: a.size == 0, Reason.NO_HITS, "no hits are asked for"),
+    Shape("suggestions alone", _only_suggests, Reason.NO_HITS, "a search for suggestions alone has no hits"),
+    Shape("sorted", lambda a: not _by_score(a.body.get("sort")), Reason.SORTED, "not exactly by `_score` descending"),
+    Shape("deep page", _too_deep, Reason.BEYOND_DEPTH, "`from` + `size` > `max_depth` or `max_result_window`"),
+    _unsupported("`search_after`", _key("search_after"), "`search_after` is a cursor over the caller's own scores"),
+    _unsupported("`pit`", _key("pit"), "a point in time belongs to a cursor"),
+    _unsupported("`slice`", _key("slice"), "a slice is a part of a cursor"),
+    _unsupported("`scroll`", _parameter("scroll"), "a scroll is a cursor; the server refuses `rescore` in it"),
+    _unsupported("`q`", _parameter("q"), "the query is in the URL"),
+    _unsupported("`source`", _parameter("source"), "the body is in the URL"),
+    _unsupported("`filter_path`", _parameter("filter_path"), "the answer is cut down to some of its parts"),
+    _unsupported("`format`", _parameter("format"), "the answer is not JSON"),
+    _unsupported("totals as numbers", _parameter("rest_total_hits_as_int"), "the answer has another form"),
+    _unsupported("`suggest_field`", _parameter("suggest_field"), "suggestions are asked for in the URL"),
+    _unsupported("`http_auth`", _parameter("http_auth"), CREDENTIALS),
+    _unsupported("`api_key`", _parameter("api_key"), CREDENTIALS),
+    _unsupported("other parameter", _unknown_parameter, NOT_KNOWN),
+    _unsupported("other key", _unknown_key, NOT_KNOWN),
+    _unsupported("search pipeline", _key("search_pipeline"), "a search pipeline may change scores and hits"),
+    _unsupported(
+        "the index's pipeline", _default_pipeline, "the index's default search pipeline may change scores and hits"
+    ),
+    _unsupported("query of a pipeline", _top_level_query, "`hybrid`, `agentic` and `template` stand in no other query"),
+    _unsupported("`explain`", _key("explain"), "explanations are of the caller's own scores"),
+    _unsupported("`profile`", _key("profile"), "a profile is of the caller's own search"),
+    _unsupported(
+        "`terminate_after`", _key("terminate_after"), "which documents are seen differs from search to search"
+    ),
+    _unsupported("hits without ids", _without_ids, "`stored_fields: _none_` takes `_id` off the hits"),
+    _unsupported("`ext`", _extended, "a plugin adds to hits what other legs do not ask for; `ubi` does not"),
+    _unsupported("look-up by id", lambda a: looks_up_ids(a.body.get("query")), "the documents are named, not searched"),
+    _unsupported("`collapse`, `min_score`", lambda a: _collapses(a) and _has_min_score(a), WOULD_GET_IN),
+    _unsupported(
+        "`collapse`, `rescore`", lambda a: _collapses(a) and _rescores(a), "the server refuses the two together"
+    ),
+    _unsupported(
+        "`collapse`, policy says `rescore`",
+        lambda a: _collapses(a) and _policy_says(a, "rescore"),
+        "the server refuses `rescore` beside `collapse`",
+    ),
+    _unsupported("window too large", _window_too_large, "`window_size` > the index's `max_rescore_window`; lower it"),
+    Shape("no scoring clause", _scores_nothing, Reason.NO_RELEVANCE, "filters alone score 0: no boost has an effect"),
+    Shape(
+        "flat by its form", _flat, Reason.FLAT_SCORES, "every hit scores the same, and the policy does not say `browse`"
+    ),
+    Shape("`collapse`", _collapses, "wrap", "the server refuses `rescore` beside `collapse`"),
+    Shape("`min_score`", _has_min_score, "rescore", WOULD_GET_IN),
+    Shape("own `rescore`", _rescores, "rescore", "after theirs, with the smallest of their windows"),
+    Shape("policy says `wrap`", _wraps, "wrap", "as the policy says"),
+    Shape("anything else", lambda _: True, "rescore", "as the policy says, or leaves open"),
+)
+
+
+def shape_of(asked: Asked) -> tuple[Shape, str]:
+    """Return the first row of the table that applies to a search, and why in words."""
+    for shape in TABLE:
+        if found := shape.applies(asked):
+            return shape, found if isinstance(found, str) else shape.detail
+    raise AssertionError("the last row applies to every search")
