@@ -85,13 +85,15 @@ def _type(spec: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]) -> st
 
 
 def dead_fields(policy: PolicySettings, facts: IndexFacts) -> list[Fault]:
-    """Return the fields of `policy` on which a boost would silently match nothing, or have the search refused."""
-    terms = {(f"fields.{name}", of) for name, one in policy.fields.items() for of in one.of}
-    terms |= {("item_field", policy.item_field)} if policy.item_field else set()
-    faults = [Fault(key, *fault) for key, name in sorted(terms) if (fault := _dead_term(name, facts.fields))]
-    if (date := policy.date_field) and facts.fields.get(date) is None:
+    """Return the fields of `policy` on which a boost would silently match nothing, or have the search refused.
+
+    Each fault's `where` is the document's field.
+    """
+    terms = {of for one in policy.fields.values() for of in one.of} | {policy.item_field or "_id"}
+    faults = [Fault(name, *fault) for name in sorted(terms) if (fault := _dead_term(name, facts.fields))]
+    if (date := policy.date_field) and date not in facts.fields:
         faults.append(
-            Fault("date_field", f"`{date}` is not mapped in every index", "the server refuses a decay function on it")
+            Fault(date, "is not mapped in every index", "a decay function on it would have the search refused")
         )
     return faults
 
@@ -102,18 +104,15 @@ def _dead_term(name: str, fields: Mapping[str, str]) -> tuple[str, str] | None:
     parents = [name[:at] for at, letter in enumerate(name) if letter == "."]
     if nested := next((parent for parent in parents if fields.get(parent) == "nested"), None):
         return (
-            f"`{name}` lies in the nested objects of `{nested}`, where a term finds nothing",
+            f"lies in the nested objects of {nested}, where a term finds nothing",
             "copy it to a field of the document",
         )
     if any(fields.get(parent) == "flat_object" for parent in parents):
         return None  # its keys need no mapping
     kind = fields.get(name)
     if kind is None:
-        return f"`{name}` is not mapped, or cannot be searched, in every index", "map it as a keyword"
+        return "is not mapped, or cannot be searched, in every index", "map it as a keyword"
     if kind not in ANALYSED:
         return None
     whole = [one for one, its in fields.items() if one.startswith(f"{name}.") and its in WHOLE_VALUES]
-    return (
-        f"`{name}` is a {kind}: a term finds no whole value in it",
-        f"use {whole[0]}" if whole else "map a keyword beside it",
-    )
+    return f"is a {kind}: a term finds no whole value in it", f"use {whole[0]}" if whole else "map a keyword beside it"

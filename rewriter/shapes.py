@@ -45,8 +45,8 @@ CHANGES_NOTHING = frozenset(
     {
         "allow_partial_search_results", "batched_reduce_size", "ccs_minimize_roundtrips", "docvalue_fields",
         "error_trace", "human", "include_named_queries_score", "max_concurrent_shard_requests", "phase_took",
-        "pre_filter_shard_size", "pretty", "seq_no_primary_term", "stats", "track_scores", "typed_keys",
-        "version",
+        "pre_filter_shard_size", "pretty", "rest_total_hits_as_int", "seq_no_primary_term", "stats", "track_scores",
+        "typed_keys", "version",
     }
 )  # fmt: skip
 """Parameters that every leg is sent: those that decide which hits there are in which order, and those that do not."""

@@ -1,0 +1,133 @@
+"""What `_mapping` and `_settings` say of an index, and which fields of a policy are dead on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rewriter.index_facts import IndexFacts, dead_fields, facts_of
+from rewriter.settings import PolicySettings
+
+
+def policy(**changes: Any) -> PolicySettings:
+    return PolicySettings.model_validate({"index": "a", **changes})
+
+
+def mapping(**indices: dict[str, Any]) -> dict[str, Any]:
+    return {name: {"mappings": {"properties": properties}} for name, properties in indices.items()}
+
+
+def settings(**indices: dict[str, str]) -> dict[str, Any]:
+    return {name: {"settings": flat} for name, flat in indices.items()}
+
+
+def test_fields_of_one_index() -> None:
+    properties = {
+        "brand": {"type": "keyword"},
+        "title": {"type": "text", "fields": {"raw": {"type": "keyword"}}},
+        "maker": {"properties": {"name": {"type": "keyword"}, "since": {"type": "date"}}},
+        "offers": {"type": "nested", "properties": {"shop": {"type": "keyword"}}},
+        "make": {"type": "alias", "path": "maker.name"},
+        "hidden": {"type": "keyword", "index": False, "doc_values": False},
+        "slow": {"type": "keyword", "index": False},
+    }
+    assert facts_of(mapping(products=properties), settings(products={})) == IndexFacts(
+        fields={
+            "brand": "keyword",
+            "title": "text",
+            "title.raw": "keyword",
+            "maker.name": "keyword",
+            "maker.since": "date",
+            "offers": "nested",
+            "offers.shop": "keyword",
+            "make": "keyword",
+            "slow": "keyword",
+        }
+    )
+
+
+def test_settings_of_one_index() -> None:
+    flat = {
+        "index.max_result_window": "500",
+        "index.search.default_pipeline": "rerank",
+        "index.number_of_replicas": "2",
+    }
+    facts = facts_of(mapping(products={}), settings(products=flat))
+    assert facts == IndexFacts({}, 500, 500, "rerank", 2)
+
+
+@pytest.mark.parametrize(
+    ("flat", "window"),
+    [
+        ({}, 10_000),
+        ({"index.max_result_window": "100"}, 100),
+        ({"index.max_rescore_window": "70"}, 70),
+        ({"index.max_result_window": "100", "index.max_rescore_window": "300"}, 300),
+    ],
+)
+def test_the_rescore_window_follows_the_result_window(flat: dict[str, str], window: int) -> None:
+    assert facts_of(mapping(a={}), settings(a=flat)).max_rescore_window == window
+
+
+def test_behind_an_alias_counts_what_holds_for_every_index() -> None:
+    facts = facts_of(
+        mapping(
+            a={"brand": {"type": "keyword"}, "old": {"type": "keyword"}, "maker": {"type": "keyword"}},
+            b={"brand": {"type": "keyword"}, "maker": {"type": "text"}},
+        ),
+        settings(
+            a={"index.max_result_window": "500", "index.number_of_replicas": "0"},
+            b={"index.search.default_pipeline": "rerank", "index.number_of_replicas": "1"},
+        ),
+    )
+    assert facts == IndexFacts({"brand": "keyword", "maker": "text"}, 500, 500, "rerank", 1)
+
+
+def test_no_pipeline_by_name_is_no_pipeline() -> None:
+    flat = {"index.search.default_pipeline": "_none"}
+    assert facts_of(mapping(a={}), settings(a=flat)).default_pipeline is None
+
+
+def test_a_pattern_that_matches_nothing_has_the_defaults() -> None:
+    assert facts_of({}, {}) == IndexFacts()
+
+
+FACTS = IndexFacts(
+    fields={
+        "brand": "text", "brand.keyword": "keyword", "maker": "text", "colour": "keyword", "size": "integer",
+        "offers": "nested", "offers.shop": "keyword", "flat": "flat_object", "listed": "date",
+    }
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["colour", "size", "flat.key"])
+def test_fields_that_a_term_finds(name: str) -> None:
+    assert dead_fields(policy(fields={"f": {"of": name}}), FACTS) == []
+
+
+UNMAPPED = "is not mapped, or cannot be searched, in every index (map it as a keyword)"
+ANALYSED = "is a text: a term finds no whole value in it"
+NESTED = "lies in the nested objects of offers, where a term finds nothing (copy it to a field of the document)"
+UNDATED = "is not mapped in every index (a decay function on it would have the search refused)"
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"fields": {"brand": {}}}, f"brand: {ANALYSED} (use brand.keyword)"),
+        ({"fields": {"f": {"of": "maker"}}}, f"maker: {ANALYSED} (map a keyword beside it)"),
+        ({"fields": {"taste": {}}}, f"taste: {UNMAPPED}"),
+        ({"item_field": "sku"}, f"sku: {UNMAPPED}"),
+        ({"fields": {"s": {"of": ["colour", "offers.shop"]}}}, f"offers.shop: {NESTED}"),
+        ({"date_field": "born"}, f"born: {UNDATED}"),
+        ({"item_field": None}, None),
+    ],
+)
+def test_dead_fields_are_named_with_what_to_do(changes: dict[str, Any], text: str | None) -> None:
+    assert [str(fault) for fault in dead_fields(policy(**changes), FACTS)] == ([text] if text else [])
+
+
+def test_all_dead_fields_are_named_at_once() -> None:
+    wrong = policy(item_field="sku", date_field="listed", fields={"f": {"of": ["brand", "maker"]}})
+    assert [fault.where for fault in dead_fields(wrong, FACTS)] == ["brand", "maker", "sku"]

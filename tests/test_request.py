@@ -1,0 +1,257 @@
+"""Reading a search: nothing of the caller's is modified, URL parameters are folded in, and nothing raises."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rewriter.report import Reason
+from rewriter.request import Request, read_request, result_headers, search_key
+from rewriter.settings import PolicySettings, Settings
+
+SETTINGS = Settings(policies={"shop": PolicySettings(index=("products*",)), "all": PolicySettings(index=("*",))})
+QUERY = {"match": {"title": "shoe"}}
+
+
+def read(body: Any = None, **arguments: Any) -> Request:
+    return read_request(
+        {"index": "products", "body": {"query": QUERY} if body is None else body, **arguments}, SETTINGS, {}
+    )
+
+
+def test_a_search_as_asked() -> None:
+    request = read(
+        {"query": QUERY, "from": 10, "rescore": [{"window_size": 80, "query": {}}, {"query": {}}]},
+        params={"routing": "eu", "size": "20"},
+        search_type="dfs_query_then_fetch",
+        headers={"Authorization": "Bearer t"},
+        opaque_id="o",
+        request_timeout=3,
+        timeout=3,
+        ignore=404,
+        request_cache=True,
+        cancel_after_time_interval="1s",
+    )
+    assert request.indices == ("products",)
+    assert (request.from_, request.size) == (10, 20)
+    assert request.params == {"routing": "eu", "search_type": "dfs_query_then_fetch"}
+    assert request.headers == {"Authorization": "Bearer t", "x-opaque-id": "o"}
+    assert (request.policy, request.strategy, request.passed) == ("shop", "rescore", None)
+    assert request.own_rescore_window == 10
+
+
+def test_a_collapsed_search_names_its_field() -> None:
+    request = read({"query": QUERY, "collapse": {"field": "brand", "inner_hits": {"name": "more"}}})
+    assert (request.collapse_field, request.strategy, request.own_rescore_window) == ("brand", "wrap", None)
+
+
+@pytest.mark.parametrize(
+    ("index", "indices", "policy"),
+    [
+        ("products", ("products",), "shop"),
+        ("products-1,products-2", ("products-1", "products-2"), "shop"),
+        (["products-1", "products-2,orders"], ("products-1", "products-2", "orders"), "all"),
+        (("products*", "-products-old"), ("products*", "-products-old"), "shop"),
+        ("*", ("*",), "all"),
+        ("_all", (), None),
+        ("", (), None),
+        (None, (), None),
+        ([None], (), None),
+        (b"products", (), None),
+    ],
+)
+def test_indices(index: Any, indices: tuple[str, ...], policy: str | None) -> None:
+    request = read(index=index)
+    assert (request.indices, request.policy) == (indices, policy)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "folded"),
+    [
+        ({"from_": 5, "size": 7}, {"from": 5, "size": 7}),
+        ({"params": {"from": "5", "size": "7"}}, {"from": "5", "size": "7"}),
+        ({"params": {"from_": 5, "size": 1}, "size": 2}, {"from": 5, "size": 2}),
+        ({"track_total_hits": "true"}, {"track_total_hits": True}),
+        ({"track_total_hits": 500}, {"track_total_hits": 500}),
+        ({"sort": "_score:desc"}, {"sort": [{"_score": "desc"}]}),
+        ({"_source": "title,brand"}, {"_source": {"includes": ["title", "brand"]}}),
+        (
+            {"_source": ["title"], "_source_excludes": "brand"},
+            {"_source": {"includes": ["title"], "excludes": ["brand"]}},
+        ),
+        ({"_source": "false"}, {"_source": False}),
+        ({"_source": False, "_source_includes": "title"}, {"_source": False}),
+        ({"_source": True, "_source_excludes": ["brand"]}, {"_source": {"excludes": ["brand"]}}),
+        ({"stored_fields": "brand,price"}, {"stored_fields": ["brand", "price"]}),
+        ({"explain": None, "size": None}, {}),
+    ],
+)
+def test_parameters_that_mean_a_key_of_the_body(arguments: dict[str, Any], folded: dict[str, Any]) -> None:
+    request = read(**arguments)
+    assert request.body == {"query": QUERY, **folded}
+    assert request.params == {}
+
+
+def test_a_search_without_a_query_is_given_the_one_that_it_means() -> None:
+    browsing = Settings(policies={"shop": PolicySettings(index=("products",), browse=True, strategy="wrap")})
+    body: dict[str, Any] = {}
+    request = read_request({"index": "products", "body": body}, browsing, {})
+    assert (request.body, request.strategy, body) == ({"query": {"match_all": {}}}, "wrap", {})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"body": '{"query": {}}'}, "body"),
+        ({"body": b"{}"}, "body"),
+        ({"body": [{}]}, "body"),
+        ({"body": {"query": {}}}, "query"),
+        ({"body": {"query": None}}, "query"),
+        ({"body": {"query": "shoe"}}, "query"),
+        ({"body": {"query": QUERY, "size": -1}}, "size"),
+        ({"body": {"query": QUERY, "size": True}}, "size"),
+        ({"body": {"query": QUERY, "size": None}}, "size"),
+        ({"body": {"query": QUERY, "from": float("nan")}}, "from"),
+        ({"size": ""}, "size"),
+        ({"size": "9" * 5_000}, "size"),
+        ({"from_": "²"}, "from"),
+        ({"body": {"query": QUERY, "collapse": "brand"}}, "collapse"),
+        ({"body": {"query": QUERY, "collapse": {"inner_hits": {}}}}, "collapse"),
+        ({"body": {"query": QUERY, "rescore": "all"}}, "rescore"),
+        ({"body": {"query": QUERY, "rescore": [{"window_size": "many"}]}}, "rescore"),
+        ({"body": {"query": QUERY, "ext": None}}, "ext"),
+        ({"params": "size=5"}, "params"),
+        ({"headers": [("a", "b")]}, "headers"),
+        ({"body": {"query": QUERY, "retriever": {}}}, "retriever"),
+        ({"body": {"query": QUERY, 5: {}}}, "5"),
+        ({"foo": 1}, "foo"),
+        ({"params": {"foo": "1"}}, "foo"),
+    ],
+)
+def test_what_cannot_be_read_is_passed_through_and_named(arguments: dict[str, Any], says: str) -> None:
+    request = read(**arguments)
+    assert (request.passed, request.strategy) == (Reason.UNSUPPORTED, None)
+    assert f"`{says}`" in request.detail or says in request.detail.split()
+
+
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.binary(max_size=3)
+    | st.just("_score"),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=5) | st.sampled_from(["bool", "must", "_score"]), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+KEYS = st.sampled_from(
+    [
+        "query",
+        "from",
+        "size",
+        "sort",
+        "rescore",
+        "collapse",
+        "min_score",
+        "ext",
+        "stored_fields",
+        "explain",
+        "aggs",
+        "pit",
+        "x",
+    ]
+)
+PARAMETERS = st.sampled_from(
+    [
+        "from_",
+        "from",
+        "size",
+        "sort",
+        "_source",
+        "_source_includes",
+        "stored_fields",
+        "routing",
+        "q",
+        "track_total_hits",
+        "x",
+    ]
+)
+
+
+@given(
+    body=st.dictionaries(KEYS, ANYTHING, max_size=5) | ANYTHING,
+    arguments=st.dictionaries(PARAMETERS, ANYTHING, max_size=3),
+    params=st.dictionaries(PARAMETERS, ANYTHING, max_size=3) | ANYTHING,
+    index=st.sampled_from(["products", ["products", "b"]]) | ANYTHING,
+)
+def test_nothing_raises_and_nothing_of_the_callers_is_modified(
+    body: Any, arguments: Any, params: Any, index: Any
+) -> None:
+    given_ = {**arguments, "index": index, "body": body, "params": params}
+    before = deepcopy(given_)
+    request = read_request(given_, SETTINGS, {})
+    assert repr(given_) == repr(before)
+    assert (request.passed is None) is (request.strategy is not None)
+    assert request.passed is None or request.detail
+    if request.passed is None:
+        assert request.from_ + request.size <= 50
+        assert request.body is not body
+        assert len(search_key(request)) == 32
+
+
+def test_inner_objects_are_shared_not_copied() -> None:
+    body = {"query": QUERY, "aggs": {"brands": {"terms": {"field": "brand"}}}}
+    request = read(body, size=5)
+    assert request.body["aggs"] is body["aggs"]
+    assert "size" not in body
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"body": {"query": QUERY, "from": 20, "size": 20}},
+        {"body": {"query": QUERY, "aggs": {"b": {"terms": {"field": "brand"}}}, "highlight": {}, "_source": ["title"]}},
+        {"body": {"query": QUERY, "ext": {"ubi": {"query_id": "another"}}}},
+        {"body": {"query": {"match": dict(reversed({"title": "shoe"}.items()))}}},
+        {"_source": "title", "from_": 5, "track_total_hits": False, "version": True, "request_timeout": 9},
+        {"headers": {"X-Opaque-Id": "another", "traceparent": "00-1"}},
+        {"index": ["products"]},
+    ],
+)
+def test_pages_of_one_list_have_one_key(other: dict[str, Any]) -> None:
+    assert search_key(read(**other)) == search_key(read())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"body": {"query": {"match": {"title": "boot"}}}},
+        {"body": {"query": QUERY, "post_filter": QUERY}},
+        {"body": {"query": QUERY, "min_score": 1}},
+        {"index": "products,products"},
+        {"routing": "eu"},
+        {"preference": "me"},
+        {"search_type": "dfs_query_then_fetch"},
+        {"headers": {"Authorization": "Bearer another"}},
+    ],
+)
+def test_other_lists_have_other_keys(other: dict[str, Any]) -> None:
+    assert search_key(read(**other)) != search_key(read())
+
+
+def test_a_body_whose_keys_do_not_sort_has_a_key() -> None:
+    body = {"query": {"terms": {"brand": ["a"], 5: 1}}}
+    assert search_key(read({"query": {"bool": {"must": [QUERY, body["query"]]}}})) != search_key(read())
+
+
+def test_credentials_count_for_an_answer_and_traces_do_not() -> None:
+    request = read(headers={"Authorization": "Bearer t", "TraceParent": "00-1"}, opaque_id="o")
+    assert result_headers(request) == {"authorization": "Bearer t"}
