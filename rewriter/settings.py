@@ -21,7 +21,9 @@ Seconds = Annotated[float, Field(gt=0, le=400 * WEEK_S, allow_inf_nan=False)]
 Millis = Annotated[float, Field(gt=0, le=60_000, allow_inf_nan=False)]
 PseudoCount = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
-Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value), Field(min_length=1)]
+Names = Annotated[
+    tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value), Field(min_length=1)
+]
 
 
 class _Section(BaseModel):
@@ -63,7 +65,7 @@ class SignalSettings(_Section):
     max_lag_s: Seconds = 30.0
     session_half_life_s: Seconds = 30 * MINUTE_S
     profile_half_life_s: Seconds = 16 * WEEK_S
-    max_counters: Annotated[int, Field(ge=1, le=1024)] = 64
+    max_counters: Annotated[int, Field(ge=1, le=1024)] = 128
     blend_max: Share = 0.5
     blend_half_events: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] = 5.0
     stale_max_subjects: Annotated[int, Field(ge=0, le=10_000_000)] = 10_000
@@ -150,9 +152,9 @@ class PolicySettings(_Section):
     category_field: str | None = None
     date_field: str | None = None
     item_field: str | None = "_id"
-    item_scale: Weight = 0.5
+    item_scale: Weight = 1.2
     item_half_life_s: Seconds | None = None
-    item_pseudo_count: Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)] = 4.0
+    item_pseudo_count: Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)] = 2.0
     saturation: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 4.0
     fields: dict[str, FieldSettings] = {}
 
@@ -167,7 +169,9 @@ class PolicySettings(_Section):
     @classmethod
     def _field_names(cls, fields: dict[str, FieldSettings]) -> dict[str, FieldSettings]:
         if wrong := [name for name in fields if name == "item" or not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name)]:
-            raise ValueError(f"{', '.join(map(repr, wrong))}: a field's name is 1–64 of A–Z a–z 0–9 _ . -, and not 'item'")
+            raise ValueError(
+                f"{', '.join(map(repr, wrong))}: a field's name is 1–64 of A–Z a–z 0–9 _ . -, and not 'item'"
+            )
         return {name: field if field.of else field.model_copy(update={"of": (name,)}) for name, field in fields.items()}
 
     @model_validator(mode="after")
@@ -206,7 +210,9 @@ class Settings(_Section):
             for name, (of, half_life_s) in counted.items():
                 first, *same = meaning.setdefault(name, (policy_name, of, half_life_s))
                 if tuple(same) != (of, half_life_s):
-                    raise ValueError(f"field {name!r} has another `of` or `half_life_s` in policy {first!r} than in {policy_name!r}")
+                    raise ValueError(
+                        f"field {name!r} has another `of` or `half_life_s` in policy {first!r} than in {policy_name!r}"
+                    )
         return policies
 
     def policy_for(self, indices: tuple[str, ...]) -> str | None:
@@ -255,7 +261,9 @@ def _fault(path: Path, text: str, error: Any) -> Fault:
     keys = tuple(str(part) for part in error["loc"])
     what = error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
-        return Fault(f"{path}:{line_of(text, keys)}", f"unknown key {'.'.join(keys)}", "see docs/settings.md for all keys")
+        return Fault(
+            f"{path}:{line_of(text, keys)}", f"unknown key {'.'.join(keys)}", "see docs/settings.md for all keys"
+        )
     return Fault(f"{path}:{line_of(text, keys)}", f"{'.'.join(keys)}: {what}, not {error['input']!r:.80}")
 
 

@@ -10,7 +10,7 @@ A decay function's value lies in [0, 1], so both add at most their weight to the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -26,6 +26,7 @@ LEAF_QUERIES = frozenset(
 )  # fmt: skip
 MAX_FUNCTIONS = 128
 MAX_CLAUSE_DEPTH = 8
+MAX_DESCRIBED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +52,11 @@ class Refused(Exception):
 
 
 def read_functions(
-    listed: Any, max_boost: float, affinities: Mapping[str, Affinity], *, random: bool = False
+    listed: Any, max_boost: float, affinities: Sequence[Affinity], *, random: bool = False
 ) -> tuple[Boost, ...]:
     """Return the boosts in a template's output, each weight clamped to [0, max_boost − 1].
 
-    `affinities` are those that the template was given, by the token of their clause. `random` admits `random_score`, which
+    `affinities` are those that the template was given; the token of their clause is their place. `random` admits `random_score`, which
     exploration may use. Raises Refused with every fault.
     """
     if not isinstance(listed, list):
@@ -78,25 +79,37 @@ def read_functions(
     return tuple(boosts)
 
 
-def _boost(function: Mapping[str, Any], weight: float, affinities: Mapping[str, Affinity]) -> Boost:
+def _boost(function: Mapping[str, Any], weight: float, affinities: Sequence[Affinity]) -> Boost:
     clause = function.get("filter")
     if len(function) == 2 and clause is not None and TOKEN in clause:
         one = affinities[clause[TOKEN]]
-        return Boost(one.filter, weight, None, one.field, " · ".join(one.values), one.source)
+        return Boost(one.filter, weight, None, one.field, describe(one), one.source)
     decay = {name: spec for name, spec in function.items() if name not in ("filter", "weight")}
     return Boost(None if clause is None else _resolved(clause, affinities), weight, decay or None)
 
 
-def _resolved(part: Any, affinities: Mapping[str, Affinity]) -> Any:
+def describe(affinity: Affinity) -> str:
+    """Return an affinity's values in words: those of a combination together, the first few of a level."""
+    if affinity.kind == "combination":
+        return " · ".join(affinity.values)
+    more = len(affinity.values) - MAX_DESCRIBED
+    return ", ".join(affinity.values[:MAX_DESCRIBED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _resolved(part: Any, affinities: Sequence[Affinity]) -> Any:
     """Put each affinity's clause back in the place of its token, wherever a template nested it."""
     if isinstance(part, list):
         return [_resolved(one, affinities) for one in part]
     if isinstance(part, dict):
-        return affinities[part[TOKEN]].filter if TOKEN in part else {key: _resolved(one, affinities) for key, one in part.items()}
+        return (
+            affinities[part[TOKEN]].filter
+            if TOKEN in part
+            else {key: _resolved(one, affinities) for key, one in part.items()}
+        )
     return part
 
 
-def _wrong_function(function: Any, affinities: Mapping[str, Affinity], random: bool) -> list[str]:
+def _wrong_function(function: Any, affinities: Sequence[Affinity], random: bool) -> list[str]:
     if not isinstance(function, dict):
         return [f"an object is wanted, not {_kind(function)}"]
     wrong = []
@@ -108,7 +121,9 @@ def _wrong_function(function: Any, affinities: Mapping[str, Affinity], random: b
     shapes = [name for name in function if name not in ("filter", "weight")]
     allowed = DECAYS | {"random_score"} if random else DECAYS
     if unknown := [name for name in shapes if name not in allowed]:
-        wrong.append(f"{', '.join(map(repr, sorted(unknown)))} not allowed here; only `filter`, `weight` and {', '.join(sorted(allowed))}")
+        wrong.append(
+            f"{', '.join(map(repr, sorted(unknown)))} not allowed here; only `filter`, `weight` and {', '.join(sorted(allowed))}"
+        )
     elif len(shapes) > 1:
         wrong.append(f"one of {', '.join(shapes)}, not both")
     elif shapes and not isinstance(function[shapes[0]], dict):
@@ -120,15 +135,16 @@ def _wrong_function(function: Any, affinities: Mapping[str, Affinity], random: b
     return wrong
 
 
-def wrong_clause(clause: Any, affinities: Mapping[str, Affinity], depth: int = 0) -> str | None:
+def wrong_clause(clause: Any, affinities: Sequence[Affinity], depth: int = 0) -> str | None:
     """Return what is wrong with a filter clause, or None. Only queries that run no script and call no other index are let in."""
     if not isinstance(clause, dict) or len(clause) != 1:
-        return "one query clause is wanted, like {\"term\": {…}}"
+        return 'one query clause is wanted, like {"term": {…}}'
     if depth > MAX_CLAUSE_DEPTH:
         return f"nested deeper than {MAX_CLAUSE_DEPTH}"
     ((name, spec),) = clause.items()
     if name == TOKEN:
-        return None if isinstance(spec, str) and spec in affinities else f"`{TOKEN}` stands for no affinity of this subject"
+        known = isinstance(spec, int) and not isinstance(spec, bool) and 0 <= spec < len(affinities)
+        return None if known else f"`{TOKEN}` stands for no affinity of this subject"
     if not isinstance(spec, dict):
         return f"`{name}` must be an object"
     if name in LEAF_QUERIES:
@@ -148,4 +164,6 @@ def wrong_clause(clause: Any, affinities: Mapping[str, Affinity], depth: int = 0
 
 
 def _kind(thing: Any) -> str:
-    return {"dict": "an object", "list": "a list", "str": "a text", "NoneType": "null"}.get(type(thing).__name__, type(thing).__name__)
+    return {"dict": "an object", "list": "a list", "str": "a text", "NoneType": "null"}.get(
+        type(thing).__name__, type(thing).__name__
+    )

@@ -13,12 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from math import isfinite
-from typing import Any
+from typing import Any, Self
 
 from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, meta
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rewriter.boost.functions import Boost, Refused, read_functions, wrong_clause
 from rewriter.errors import ConfigurationError, Fault
@@ -72,7 +72,9 @@ def _print(value: Any) -> str:
 
 
 def _environment() -> _Environment:
-    environment = _Environment(undefined=StrictUndefined, finalize=_print, autoescape=False, trim_blocks=True, lstrip_blocks=True)
+    environment = _Environment(
+        undefined=StrictUndefined, finalize=_print, autoescape=False, trim_blocks=True, lstrip_blocks=True
+    )
     environment.globals.clear()
     environment.filters = {name: environment.filters[name] for name in FILTERS}
     return environment
@@ -109,6 +111,12 @@ class _SampleAffinity(BaseModel):
     scale: float = Field(default=0.3, ge=0, le=100)
     source: Source = "profile"
 
+    @model_validator(mode="after")
+    def _one_value_for_each_field(self) -> Self:
+        if self.kind == "combination" and len(self.values) != len(self.fields):
+            raise ValueError("a combination has one value for each field")
+        return self
+
 
 class Sample(BaseModel):
     """A subject that a template must survive, as `samples/*.json` describes it."""
@@ -122,28 +130,56 @@ class Sample(BaseModel):
         """Return affinities, session and request as a template gets them."""
         return (
             tuple(
-                Affinity(one.kind, one.field or one.fields[0], one.fields, one.values, one.weight, one.scale, one.source, clause(one.fields, one.values))
-                for one in self.affinities
+                Affinity(
+                    one.kind,
+                    one.field or one.fields[0],
+                    one.fields,
+                    one.values,
+                    one.weight,
+                    one.scale,
+                    one.source,
+                    at,
+                    clause(one.kind, one.fields, one.values, at),
+                )
+                for at, one in enumerate(self.affinities)
             ),
             self.session,
             self.request,
         )
 
 
-HOSTILE_VALUES = ('"', "'}]", '"}}],"min_score":0,"x":[{"', "{{ 7*7 }}", "{% raw %}", "\\", "\x00\x1b\n", "\u2028", "ü" * 250, "1984", "true", "x" * 100_000)
+HOSTILE_VALUES = (
+    '"',
+    "'}]",
+    '"}}],"min_score":0,"x":[{"',
+    "{{ 7*7 }}",
+    "{% raw %}",
+    "\\",
+    "\x00\x1b\n",
+    "\u2028",
+    "ü" * 250,
+    "1984",
+    "true",
+    "x" * 100_000,
+)
 HOSTILE = (
     Sample(),
     Sample(
         affinities=[
-            _SampleAffinity(kind="combination", fields=("a", "b"), values=(value, value), weight=1, source="blend") for value in HOSTILE_VALUES
+            _SampleAffinity(kind="combination", fields=("a", "b"), values=(value, value), weight=1, source="blend")
+            for value in HOSTILE_VALUES
         ],
         session={"events": 1e6},
     ),
-    Sample(affinities=[_SampleAffinity(kind="item", fields=("_id",), values=(str(n),), weight=n / 128) for n in range(128)]),
+    Sample(
+        affinities=[_SampleAffinity(kind="item", fields=("_id",), values=(str(n),), weight=n / 128) for n in range(128)]
+    ),
 )
 
 
-def compile_set(name: str, files: Mapping[str, str], policy: PolicySettings, clock_s: Callable[[], float], where: str = "") -> TemplateSet:
+def compile_set(
+    name: str, files: Mapping[str, str], policy: PolicySettings, clock_s: Callable[[], float], where: str = ""
+) -> TemplateSet:
     """Compile and try the templates in `files` (path within the folder → text); `clock_s` times the trial renders.
 
     Raises ConfigurationError with every fault: syntax, undeclared names, bad samples, what rendering gives on any sample.
@@ -151,12 +187,24 @@ def compile_set(name: str, files: Mapping[str, str], policy: PolicySettings, clo
     where = where or f"templates/{name}"
     faults: list[Fault] = []
     if BOOSTS_FILE not in files:
-        faults.append(Fault(f"{where}/{BOOSTS_FILE}", "is missing", "a template set needs it; start from templates/default"))
-    compiled = {file: _compiled(f"{where}/{file}", file, files[file], faults) for file in (BOOSTS_FILE, EXPLORATION_FILE) if file in files}
-    samples = {f"{where}/{file}": _sample(f"{where}/{file}", text, faults) for file, text in sorted(files.items()) if file.startswith("samples/")}
+        faults.append(
+            Fault(f"{where}/{BOOSTS_FILE}", "is missing", "a template set needs it; start from templates/default")
+        )
+    compiled = {
+        file: _compiled(f"{where}/{file}", file, files[file], faults)
+        for file in (BOOSTS_FILE, EXPLORATION_FILE)
+        if file in files
+    }
+    samples = {
+        f"{where}/{file}": _sample(f"{where}/{file}", text, faults)
+        for file, text in sorted(files.items())
+        if file.startswith("samples/")
+    }
     if faults:
         raise ConfigurationError(faults)
-    version = blake2b("\x1f".join(f"{file}\x1f{files[file]}" for file in sorted(compiled)).encode(), digest_size=6).hexdigest()
+    version = blake2b(
+        "\x1f".join(f"{file}\x1f{files[file]}" for file in sorted(compiled)).encode(), digest_size=6
+    ).hexdigest()
     boosts = compiled[BOOSTS_FILE]
     assert boosts is not None  # a template that did not compile is a fault, raised above
     made = TemplateSet(name, version, boosts, compiled.get(EXPLORATION_FILE))
@@ -169,14 +217,18 @@ def compile_set(name: str, files: Mapping[str, str], policy: PolicySettings, clo
 
 
 def render_boosts(
-    made: TemplateSet, affinities: Sequence[Affinity], session: Mapping[str, float], request: Mapping[str, Any], policy: PolicySettings
+    made: TemplateSet,
+    affinities: Sequence[Affinity],
+    session: Mapping[str, float],
+    request: Mapping[str, Any],
+    policy: PolicySettings,
 ) -> tuple[Boost, ...]:
     """Return the bounded boosts that a template lists for these affinities, labelled with the affinity they stand for.
 
     Raises Refused, or what Jinja2 raises.
     """
     output = made.boosts.render(affinities=affinities, session=session, request=request, policy=policy)
-    return read_functions(_parsed(output), policy.max_boost, {one.filter.token: one for one in affinities})
+    return read_functions(_parsed(output), policy.max_boost, affinities)
 
 
 def render_exploration(made: TemplateSet, request: Mapping[str, Any], policy: PolicySettings) -> Exploration:
@@ -189,18 +241,24 @@ def render_exploration(made: TemplateSet, request: Mapping[str, Any], policy: Po
     filters = found.get("filter", [])
     if not isinstance(filters, list):
         raise Refused(("`filter` must be a list of query clauses",))
-    if wrong := [what for one in filters if (what := wrong_clause(one, {}))]:
+    if wrong := [what for one in filters if (what := wrong_clause(one, ()))]:
         raise Refused(tuple(f"`filter`: {what}" for what in wrong))
-    return Exploration(tuple(filters), read_functions(found.get("functions", []), policy.max_boost, {}, random=True))
+    return Exploration(tuple(filters), read_functions(found.get("functions", []), policy.max_boost, (), random=True))
 
 
 def _compiled(where: str, file: str, text: str, faults: list[Fault]) -> Template | None:
     try:
         tree = _JINJA.parse(text)
         if unknown := meta.find_undeclared_variables(tree) - GIVEN[file]:
-            lines = {name: next((n for n, line in enumerate(text.splitlines(), 1) if name in line), 1) for name in sorted(unknown)}
+            lines = {
+                name: next((n for n, line in enumerate(text.splitlines(), 1) if name in line), 1)
+                for name in sorted(unknown)
+            }
             known = ", ".join(sorted(GIVEN[file]))
-            faults += [Fault(f"{where}:{line}", f"undeclared name `{name}`", f"a template is given {known}") for name, line in lines.items()]
+            faults += [
+                Fault(f"{where}:{line}", f"undeclared name `{name}`", f"a template is given {known}")
+                for name, line in lines.items()
+            ]
             return None
         return _JINJA.from_string(text)
     except TemplateSyntaxError as error:
@@ -221,7 +279,13 @@ def _sample(where: str, text: str, faults: list[Fault]) -> Sample | None:
 
 
 def _tried(
-    made: TemplateSet, where: str, label: str, sample: Sample, policy: PolicySettings, clock_s: Callable[[], float], faults: list[Fault]
+    made: TemplateSet,
+    where: str,
+    label: str,
+    sample: Sample,
+    policy: PolicySettings,
+    clock_s: Callable[[], float],
+    faults: list[Fault],
 ) -> None:
     affinities, session, request = sample.given()
     for file, render in (
@@ -232,11 +296,20 @@ def _tried(
         try:
             render()
         except Refused as refused:
-            faults += [Fault(f"{where}/{file}", f"on {label}: {what}") for what in refused.faults]
-        except Exception as error:  # noqa: BLE001  whatever a template raises is a fault of the template
+            first, more = refused.faults[:3], len(refused.faults) - 3
+            faults += [Fault(f"{where}/{file}", f"on {label}: {what}") for what in first]
+            if more > 0:
+                faults.append(Fault(f"{where}/{file}", f"on {label}: and {more} more faults like these"))
+        except Exception as error:
             faults.append(Fault(f"{where}/{file}:{_line_of(error)}", f"on {label}: {type(error).__name__}: {error}"))
         if (took_s := clock_s() - started_s) > MAX_RENDER_S:
-            faults.append(Fault(f"{where}/{file}", f"on {label}: took {took_s * 1000:.0f} ms", f"{MAX_RENDER_S * 1000:.0f} ms at most"))
+            faults.append(
+                Fault(
+                    f"{where}/{file}",
+                    f"on {label}: took {took_s * 1000:.0f} ms",
+                    f"{MAX_RENDER_S * 1000:.0f} ms at most",
+                )
+            )
 
 
 def _line_of(error: BaseException) -> int:

@@ -166,7 +166,9 @@ class Breaker:
         self._enter("open")
         self._opened += 1
         self._why = why
-        self._open_until_s = now_s + min(self._settings.max_open_s, self._settings.open_s * 2.0 ** min(self._openings_in_a_row, 30))
+        self._open_until_s = now_s + min(
+            self._settings.max_open_s, self._settings.open_s * 2.0 ** min(self._openings_in_a_row, 30)
+        )
         self._openings_in_a_row += 1
 
     def _enter(self, state: State) -> None:

@@ -81,7 +81,11 @@ def parse(text: str, where: str, policies: frozenset[str]) -> tuple[dict[str, Wo
 def from_environment(environment: Mapping[str, str], policies: frozenset[str]) -> tuple[dict[str, Word], list[Fault]]:
     """Read switches from variables like REWRITER_SWITCH_PERSONALIZATION=off."""
     return _checked(
-        [(name.removeprefix(ENVIRONMENT_PREFIX).lower(), word, name) for name, word in environment.items() if name.startswith(ENVIRONMENT_PREFIX)],
+        [
+            (name.removeprefix(ENVIRONMENT_PREFIX).lower(), word, name)
+            for name, word in environment.items()
+            if name.startswith(ENVIRONMENT_PREFIX)
+        ],
         policies,
     )
 

@@ -76,7 +76,11 @@ def merged_page(
     now = [position for position in open_slots if position >= from_]
     # What the personalised page would show up to its end cannot be exploration; nor can what a slot has shown.
     excluded = taken.union(on_personal[:end])
-    candidates = [Candidate(key, float(hit.get("_score") or 0.0), category(hit, category_field)) for key, hit in by_key.items() if key not in excluded]
+    candidates = [
+        Candidate(key, float(hit.get("_score") or 0.0), category(hit, category_field))
+        for key, hit in by_key.items()
+        if key not in excluded
+    ]
     seen = [category(hit, category_field) for hit in personalised[from_:end]]
     drawn = {draw.position: draw for draw in draws(now, candidates, seen, seed)}
     for position in open_slots:
@@ -86,7 +90,14 @@ def merged_page(
     return _laid_out(personalised, on_personal, by_key, slots, from_, end)
 
 
-def _laid_out(personalised: Sequence[Hit], keys: Sequence[Key], by_key: Mapping[Key, Hit], slots: tuple[Drawn, ...], from_: int, end: int) -> Page:
+def _laid_out(
+    personalised: Sequence[Hit],
+    keys: Sequence[Key],
+    by_key: Mapping[Key, Hit],
+    slots: tuple[Drawn, ...],
+    from_: int,
+    end: int,
+) -> Page:
     inserted = {slot.position: slot for slot in slots if slot.key is not None and slot.position < end}
     explored = {slot.key for slot in inserted.values()}
     rest = iter([hit for hit, key in zip(personalised, keys, strict=True) if key not in explored])

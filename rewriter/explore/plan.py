@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from rewriter.boost.functions import Boost
@@ -44,7 +44,16 @@ class Plan:
 
 def encode(plan: Plan) -> bytes:
     """Return the plan as JSON."""
-    return json.dumps({"v": VERSION, **asdict(plan)}, separators=(",", ":")).encode()
+    return json.dumps({"v": VERSION, **_plain(plan)}, separators=(",", ":")).encode()
+
+
+def _plain(thing: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass, shallowly: clauses are JSON as they are."""
+    found = {one.name: getattr(thing, one.name) for one in fields(thing)}
+    return {
+        name: [_plain(part) for part in value] if name in ("boosts", "slots") else value
+        for name, value in found.items()
+    }
 
 
 def decode(raw: bytes | None) -> Plan | None:
@@ -56,7 +65,10 @@ def decode(raw: bytes | None) -> Plan | None:
         if found["v"] != VERSION:
             return None
         boosts = tuple(Boost(**boost) for boost in found["boosts"])
-        slots = tuple(Drawn(int(s["position"]), None if s["key"] is None else tuple(map(str, s["key"])), float(s["propensity"])) for s in found["slots"])
+        slots = tuple(
+            Drawn(int(s["position"]), None if s["key"] is None else tuple(map(str, s["key"])), float(s["propensity"]))
+            for s in found["slots"]
+        )
         plan = Plan(
             boosts, float(found["max_boost"]), found["strategy"], str(found["template_version"]), found["source"], int(found["seed"]),
             int(found["block"]), found["preference"], slots,
@@ -64,4 +76,8 @@ def decode(raw: bytes | None) -> Plan | None:
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
     sound = all(0.0 <= boost.weight <= plan.max_boost - 1.0 for boost in boosts)  # a NaN fails it too
-    return plan if sound and 1.0 <= plan.max_boost <= 10.0 and plan.strategy in ("rescore", "wrap") and plan.block >= 0 else None
+    return (
+        plan
+        if sound and 1.0 <= plan.max_boost <= 10.0 and plan.strategy in ("rescore", "wrap") and plan.block >= 0
+        else None
+    )

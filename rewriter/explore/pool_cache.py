@@ -20,7 +20,9 @@ Hits = Sequence[Mapping[str, Any]]
 
 def pool_key(*parts: object) -> bytes:
     """Return the key of a search: a hash of all that its answer depends on."""
-    return blake2b(json.dumps(parts, sort_keys=True, default=str).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return blake2b(
+        json.dumps(parts, sort_keys=True, default=str).encode("utf-8", "surrogatepass"), digest_size=16
+    ).digest()
 
 
 class PoolCache:

@@ -11,36 +11,46 @@ purchases and ranked worse than no personalisation at all. An item's affinity is
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from hashlib import blake2b
+from itertools import pairwise
 from math import log
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from rewriter.report import Source
 from rewriter.settings import PolicySettings, SignalSettings
 from rewriter.signals.counters import Counters, HalfLives, Value, aged, growth
 
+_T = TypeVar("_T")
 Kind = Literal["attribute", "combination", "item"]
 ITEM = "item"
 
 
 TOKEN = "$affinity"
+LEVELS = 4
+"""Into how many functions the values of one document field go. Four levels cost under 0.3 % of nDCG against one function a value,
+and 8 functions take 1.3 times a plain search where 128 take 2.3 times."""
 
 
 class Clause(dict[str, Any]):
     """A query clause that a template prints as a token, `text`, and that is put back for it in what the template gives."""
 
-    __slots__ = ("text", "token")
-    token: str
+    __slots__ = ("text",)
     text: str
+
+    def __init__(self, clause: Mapping[str, Any], number: int) -> None:
+        super().__init__(clause)
+        self.text = f'{{"{TOKEN}": {number}}}'
 
 
 @dataclass(frozen=True, slots=True)
 class Affinity:
-    """One thing that a subject prefers: a value of a signal field, how much (`weight` in [0, 1]), and the clause that finds it."""
+    """What a subject prefers in one signal field, how much (`weight` in [0, 1]), and the clause that finds it.
+
+    values: of an attribute or item, the values liked about equally much, any of which will do; of a combination, one for each of
+            `fields`, all of which must match.
+    number: its place among the affinities of this search, which its clause's token carries.
+    """
 
     kind: Kind
     field: str
@@ -49,6 +59,7 @@ class Affinity:
     weight: float
     scale: float
     source: Source
+    number: int
     filter: Clause
 
 
@@ -76,18 +87,18 @@ class Population:
 
 
 NOBODY = Population({}, {})
-DEFAULT_PSEUDO_COUNT: Mapping[Kind, float] = {"attribute": 200.0, "combination": 5.0}
+DEFAULT_PSEUDO_COUNT: Mapping[Kind, float] = {"attribute": 100.0, "combination": 5.0}
 
 
 def signal_fields(policy: PolicySettings, dead: frozenset[str] = frozenset()) -> dict[str, SignalField]:
-    """Return the signal fields of a policy by name, without those of which a document field is `dead` (unmapped or text)."""
+    """Return the signal fields of a policy by name, without those whose setting (`fields.NAME`, `item_field`) is `dead`."""
     found: dict[str, SignalField] = {}
     for name, setting in policy.fields.items():
-        if not dead.intersection(setting.of):
+        if f"fields.{name}" not in dead:
             kind: Kind = "attribute" if len(setting.of) == 1 else "combination"
             pseudo_count = DEFAULT_PSEUDO_COUNT[kind] if setting.pseudo_count is None else setting.pseudo_count
             found[name] = SignalField(kind, setting.of, setting.scale, pseudo_count)
-    if policy.item_field and policy.item_field not in dead:
+    if policy.item_field and "item_field" not in dead:
         found[ITEM] = SignalField("item", (policy.item_field,), policy.item_scale, policy.item_pseudo_count)
     return found
 
@@ -103,7 +114,12 @@ def profile_half_lives(policies: Iterable[PolicySettings], signals: SignalSettin
 
 
 def preferences(
-    counters: Counters, half_lives: HalfLives, fields: Mapping[str, SignalField], population: Population, saturation: float, now_s: float
+    counters: Counters,
+    half_lives: HalfLives,
+    fields: Mapping[str, SignalField],
+    population: Population,
+    saturation: float,
+    now_s: float,
 ) -> dict[Value, float]:
     """Return the affinity in (0, 1] of each value that `counters` prefer. Without a population only items have one."""
     decay = {name: growth(now_s, counters.landmark_s, half_lives.of(name)) for name in fields}
@@ -132,9 +148,13 @@ def session_part(events: float, signals: SignalSettings) -> float:
     return signals.blend_max * events / (events + signals.blend_half_events)
 
 
-def blended(session: Mapping[Value, float], profile: Mapping[Value, float], alpha: float) -> dict[Value, tuple[float, Source]]:
+def blended(
+    session: Mapping[Value, float], profile: Mapping[Value, float], alpha: float
+) -> dict[Value, tuple[float, Source]]:
     """Return α · session + (1 − α) · profile for each value, with the scope that it comes from."""
-    found: dict[Value, tuple[float, Source]] = {value: ((1.0 - alpha) * weight, "profile") for value, weight in profile.items()}
+    found: dict[Value, tuple[float, Source]] = {
+        value: ((1.0 - alpha) * weight, "profile") for value, weight in profile.items()
+    }
     for value, weight in session.items():
         if alpha > 0.0:
             before = found.get(value)
@@ -145,23 +165,52 @@ def blended(session: Mapping[Value, float], profile: Mapping[Value, float], alph
 def strongest(
     weights: Mapping[Value, tuple[float, Source]], fields: Mapping[str, SignalField], limit: int
 ) -> tuple[Affinity, ...]:
-    """Return the `limit` affinities that would boost most, the strongest first; ties in the order of their values."""
-    ranked = sorted(weights.items(), key=lambda item: (-item[1][0] * fields[item[0][0]].scale, item[0]))
+    """Return the `limit` affinities that would boost most, the strongest first.
+
+    The values of an attribute or of the item are put into at most LEVELS groups of equal count, each with its mean weight.
+    """
+    ranked = sorted(weights.items(), key=lambda item: (-item[1][0], item[0]))
+    single: dict[str, list[tuple[Value, tuple[float, Source]]]] = {}
+    found: list[tuple[float, str, tuple[str, ...], float, Source]] = []
+    for value, (weight, source) in ranked:
+        field = fields[value[0]]
+        if field.scale <= 0.0:
+            continue
+        if field.kind == "combination":
+            found.append((weight * field.scale, value[0], value[1:], weight, source))
+        else:
+            single.setdefault(value[0], []).append((value, (weight, source)))
+    for name, values in single.items():
+        for group in levels(values):
+            mean = sum(weight for _, (weight, _) in group) / len(group)
+            sources = {source for _, (_, source) in group}
+            source = sources.pop() if len(sources) == 1 else "blend"
+            found.append((mean * fields[name].scale, name, tuple(value[1] for value, _ in group), mean, source))
+    found.sort(key=lambda one: (-one[0], one[1], one[2]))
     return tuple(
-        Affinity(field.kind, value[0], field.fields, value[1:], weight, field.scale, source, clause(field.fields, value[1:]))
-        for value, (weight, source) in ranked[:limit]
-        if (field := fields[value[0]]).scale > 0.0
+        Affinity(kind, name, of, values, weight, fields[name].scale, source, at, clause(kind, of, values, at))
+        for at, (_, name, values, weight, source) in enumerate(found[:limit])
+        for kind, of in [(fields[name].kind, fields[name].fields)]
     )
 
 
-@lru_cache(maxsize=16_384)
-def clause(fields: tuple[str, ...], values: tuple[str, ...]) -> Clause:
-    """Return the clause that finds the documents with `values` in `fields`."""
-    terms = [{"term": {field: value}} for field, value in zip(fields, values, strict=True)]
-    found = Clause(terms[0] if len(terms) == 1 else {"bool": {"filter": terms}})
-    found.token = blake2b(json.dumps(found).encode(), digest_size=12).hexdigest()
-    found.text = f'{{"{TOKEN}": "{found.token}"}}'
-    return found
+def levels(ranked: Sequence[_T], count: int = LEVELS) -> list[Sequence[_T]]:
+    """Return `ranked` in at most `count` runs whose lengths differ by one at most."""
+    count = min(count, len(ranked))
+    bounds = [round(at * len(ranked) / count) for at in range(count + 1)] if count else [0]
+    return [ranked[start:end] for start, end in pairwise(bounds)]
+
+
+def clause(kind: Kind, fields: tuple[str, ...], values: tuple[str, ...], number: int) -> Clause:
+    """Return the clause that finds the documents with all of a combination's values, or with any of one field's."""
+    if kind == "combination":
+        return Clause(
+            {"bool": {"filter": [{"term": {field: value}} for field, value in zip(fields, values, strict=True)]}},
+            number,
+        )
+    if len(values) == 1:
+        return Clause({"term": {fields[0]: values[0]}}, number)
+    return Clause({"terms": {fields[0]: list(values)}}, number)
 
 
 def united(partials: Iterable[Counters | None], half_lives: HalfLives, now_s: float) -> Counters | None:

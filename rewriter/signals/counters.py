@@ -6,7 +6,7 @@ only ever grow, updates commute, no job has to age anything, and within one half
 sessions, profiles, segments and the population.
 
 Fields may have half-lives of their own. Their order in one sorted set then drifts apart with the distance from the landmark,
-so a writer moves the landmark (`rebased`) once that distance exceeds a quarter of the shortest half-life: the top by rank is
+so a writer moves the landmark (`aged`) once that distance exceeds a quarter of the shortest half-life: the top by rank is
 the top by weight to within 2^(1/4), and the powers stay far from what a double can hold.
 """
 
@@ -14,13 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from math import isfinite
 
 Value = tuple[str, ...]
 """A signal field's name, then one value for each document field that it is made of: ("brand", "nike")."""
 
 SEPARATOR = "\x1f"
-MAX_VALUE_CHARS = 256
+MAX_MEMBER_BYTES = 1024
 MAX_WEIGHT = 1e100
 
 
@@ -94,7 +93,9 @@ def aged(counters: Counters, now_s: float, half_lives: HalfLives) -> Counters:
     )
 
 
-def counted(observations: Iterable[Observation], half_lives: HalfLives, landmark_s: float, keep: int | None = None) -> Counters:
+def counted(
+    observations: Iterable[Observation], half_lives: HalfLives, landmark_s: float, keep: int | None = None
+) -> Counters:
     """Return the counters that `observations` add up to, in any order, as of `landmark_s`; the heaviest `keep` of them."""
     weights: dict[Value, float] = {}
     totals: dict[str, float] = {}
@@ -110,15 +111,27 @@ def counted(observations: Iterable[Observation], half_lives: HalfLives, landmark
     return Counters(dict(heaviest[:keep]), totals, landmark_s, last_event_s, float(events))
 
 
-def member(value: Value) -> str:
-    """Return the text under which a value is a member of its sorted set: field and values, joined by U+001F."""
-    return SEPARATOR.join(value)
+def member(value: Value) -> bytes | None:
+    """Return the bytes that stand for a value in its sorted set: field and values, joined by U+001F, in UTF-8.
+
+    None where they would not be read back as the same value: it holds a U+001F, is no text, or takes more than 1,024 bytes.
+    """
+    try:
+        raw = SEPARATOR.join(value).encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return None
+    return raw if value_of(raw) == value else None
 
 
-def value_of(text: str) -> Value | None:
-    """Return the value that a member's text stands for, or None where it is no value of ours."""
-    parts = tuple(text.split(SEPARATOR))
-    return parts if len(parts) > 1 and len(text) <= MAX_VALUE_CHARS * len(parts) else None
+def value_of(raw: bytes) -> Value | None:
+    """Return the value that a member stands for, or None where it is no value of ours."""
+    if len(raw) > MAX_MEMBER_BYTES:
+        return None
+    try:
+        parts = tuple(raw.decode().split(SEPARATOR))
+    except UnicodeDecodeError:
+        return None
+    return parts if len(parts) > 1 else None
 
 
 def sound(number: object) -> float | None:
@@ -127,4 +140,4 @@ def sound(number: object) -> float | None:
         found = float(number)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         return None
-    return found if isfinite(found) and 0 <= found <= MAX_WEIGHT else None
+    return found if 0.0 <= found <= MAX_WEIGHT else None  # a NaN is on neither side

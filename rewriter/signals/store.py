@@ -6,21 +6,17 @@ A subject and scope is two keys under one hash tag, so that a cluster keeps them
     rw:{u:DIGITS}:m   hash         landmark, last_event, events, lag, watermark, total:FIELD …
 
 with s: for sessions, u: for profiles, g: for segments and p: for partitions of the population. `docs/signals.md` is the
-contract in full. Everything here is pure; `redis_store` and `memory_store` do what it describes.
+contract in full, `commands` what is said to the server. `redis_store` and `memory_store` carry it out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
-from rewriter.signals.counters import Counters, Value, member, sound, value_of
+from rewriter.signals.counters import Counters
 from rewriter.subject import Subject, pseudonym
-
-Scope = Literal["session", "profile"]
-MAX_PLAN_BYTES = 64 * 1024
-META = ("landmark", "last_event", "events", "lag")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +44,13 @@ class Keys:
 
     def plan(self, subject: Subject, search: str) -> str | None:
         """Return the key of a subject's plan for a search, beside the session's counters, else beside the profile's."""
-        base = self.session(subject.session_id) if subject.session_id else self.profile(subject.user_id) if subject.user_id else None
+        base = (
+            self.session(subject.session_id)
+            if subject.session_id
+            else self.profile(subject.user_id)
+            if subject.user_id
+            else None
+        )
         return f"{base}:plan:{search}" if base else None
 
 
@@ -73,6 +75,23 @@ class Signals:
     failed: frozenset[str] = frozenset()
 
 
+def separated(query: Query) -> tuple[Query, Query]:
+    """Return what of a read goes to the session store, and what to a profile store of its own."""
+    return replace(query, profile=None), replace(query, session=None, plan=None)
+
+
+def joined(session: Signals | None, profile: Signals | None) -> Signals:
+    """Return what two stores found; a store that said nothing fails its scope alone."""
+    failed = {"session", "plan"} if session is None else set(session.failed)
+    failed |= {"profile"} if profile is None else profile.failed
+    return Signals(
+        session.session if session else None,
+        profile.profile if profile else None,
+        session.plan if session else None,
+        frozenset(failed),
+    )
+
+
 class Store(Protocol):
     """A signal store, called from a worker thread. Methods raise StoreError, or what their client raises."""
 
@@ -90,6 +109,9 @@ class Store(Protocol):
 
     def read_text(self, key: str) -> str | None:
         """Return the text under a key (switches, heartbeats)."""
+
+    def write_text(self, key: str, text: str) -> None:
+        """Put a text under a key."""
 
     def ping(self) -> None:
         """Raise what keeps the store from answering."""
@@ -116,104 +138,11 @@ class AsyncStore(Protocol):
     async def read_text(self, key: str) -> str | None:
         """See Store.read_text."""
 
+    async def write_text(self, key: str, text: str) -> None:
+        """See Store.write_text."""
+
     async def ping(self) -> None:
         """See Store.ping."""
 
     async def close(self) -> None:
         """See Store.close."""
-
-
-Command = tuple[Any, ...]
-
-
-def counters_commands(base: str, fields: tuple[str, ...], limit: int) -> list[Command]:
-    """Return the two commands that read one subject and scope. The server bounds the answer, whatever was written."""
-    return [
-        ("ZRANGE", f"{base}:z", 0, limit - 1, "REV", "WITHSCORES"),
-        ("HMGET", f"{base}:m", *META, *(f"total:{name}" for name in fields)),
-    ]
-
-
-def commands(query: Query) -> list[Command]:
-    """Return the commands of one pipelined read, in the order that `signals` expects their replies."""
-    found: list[Command] = []
-    for base in (query.session, query.profile):
-        if base:
-            found += counters_commands(base, query.fields, query.limit)
-    if query.plan:
-        found.append(("GETRANGE", query.plan, 0, MAX_PLAN_BYTES))
-    return found
-
-
-def signals(query: Query, replies: Sequence[Any]) -> Signals:
-    """Read the replies of `commands(query)`; a reply that is an exception fails its scope alone."""
-    rest = iter(replies)
-    counters: dict[str, Counters | None] = {"session": None, "profile": None}
-    failed: set[str] = set()
-    for scope, base in (("session", query.session), ("profile", query.profile)):
-        if base:
-            members, meta = next(rest), next(rest)
-            if isinstance(members, Exception) or isinstance(meta, Exception):
-                failed.add(scope)
-            else:
-                counters[scope] = read_counters(members, meta, query.fields)
-    plan = next(rest) if query.plan else None
-    if isinstance(plan, Exception):
-        failed.add("plan")
-        plan = None
-    if not plan or len(plan) > MAX_PLAN_BYTES:
-        plan = None
-    return Signals(counters["session"], counters["profile"], plan, frozenset(failed))
-
-
-def read_counters(members: Iterable[Any], meta: Sequence[Any], fields: tuple[str, ...]) -> Counters | None:
-    """Return the counters in a ZRANGE … WITHSCORES and an HMGET reply, or None where there are none.
-
-    Whatever is not a finite, non-negative weight of a well-formed value is ignored by itself.
-    """
-    landmark_s, last_event_s, events, lag_s, *totals = (sound(_text(part)) for part in meta)
-    if landmark_s is None:
-        return None
-    weights: dict[Value, float] = {}
-    for raw, score in _pairs(members):
-        text, weight = _text(raw), sound(_text(score))
-        value = value_of(text) if text else None
-        if value is not None and weight:
-            weights[value] = weight
-    known = {name: total for name, total in zip(fields, totals, strict=False) if total}
-    return Counters(weights, known, landmark_s, last_event_s or 0.0, events or 0.0, lag_s or 0.0)
-
-
-def write_commands(base: str, counters: Counters, ttl_s: int | None) -> list[Command]:
-    """Return the commands, to be run in one transaction, that put `counters` in the place of what stands under `base`."""
-    found: list[Command] = [("DEL", f"{base}:z", f"{base}:m")]
-    if counters.weights:
-        found.append(("ZADD", f"{base}:z", *(part for value, weight in counters.weights.items() for part in (repr(weight), member(value)))))
-    meta: Mapping[str, float] = {
-        "landmark": counters.landmark_s,
-        "last_event": counters.last_event_s,
-        "events": counters.events,
-        "lag": counters.lag_s,
-        **{f"total:{name}": total for name, total in counters.totals.items()},
-    }
-    found.append(("HSET", f"{base}:m", *(part for name, number in meta.items() for part in (name, repr(number)))))
-    if ttl_s:
-        found += [("EXPIRE", f"{base}:z", ttl_s), ("EXPIRE", f"{base}:m", ttl_s)]
-    return found
-
-
-def _pairs(members: Iterable[Any]) -> Iterable[tuple[Any, Any]]:
-    """RESP2 gives a flat list of members and scores, RESP3 a list of pairs."""
-    listed = list(members)
-    if listed and isinstance(listed[0], (list, tuple)):
-        return [(pair[0], pair[1]) for pair in listed if len(pair) == 2]
-    return zip(listed[::2], listed[1::2], strict=False)
-
-
-def _text(raw: Any) -> Any:
-    if isinstance(raw, bytes):
-        try:
-            return raw.decode("utf-8")
-        except UnicodeDecodeError:
-            return None
-    return raw

@@ -1,0 +1,66 @@
+"""What every search of one rewriter shares: the settings, what the background last saw, and the guards.
+
+`snapshot` is immutable and swapped whole by the background refresh; a search reads the attribute once and works with what it got.
+The guards are the only other things that change, each behind its own short lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from threading import Lock
+from typing import Any
+
+from rewriter.boost.templates import TemplateSet
+from rewriter.decide.breaker import Breaker
+from rewriter.decide.lag import Lag
+from rewriter.decide.pace import Pace
+from rewriter.decide.switches import Switches
+from rewriter.explore.pool_cache import PoolCache
+from rewriter.index_facts import IndexFacts
+from rewriter.settings import Settings
+from rewriter.signals.affinities import NOBODY, Population, SignalField, profile_half_lives, signal_fields
+from rewriter.signals.counters import Counters, HalfLives
+from rewriter.signals.stale import LastKnown
+from rewriter.signals.store import Keys
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the background last saw. `fields` are each policy's signal fields without the dead ones."""
+
+    switches: Switches = Switches()
+    lag: Lag = Lag()
+    population: Population = NOBODY
+    segments: Mapping[str, Counters] = field(default_factory=dict)
+    facts: Mapping[str, IndexFacts] = field(default_factory=dict)
+    templates: Mapping[str, TemplateSet] = field(default_factory=dict)
+    fields: Mapping[str, Mapping[str, SignalField]] = field(default_factory=dict)
+
+
+class Core:
+    """The shared part of a rewriter. One per process and rewriter; made anew after a fork."""
+
+    def __init__(self, settings: Settings, templates: Mapping[str, TemplateSet]) -> None:
+        self._swapping = Lock()
+        self.settings = settings
+        self.keys = Keys(settings.store.prefix, settings.store.key_salt)
+        self.profile_half_lives = profile_half_lives(settings.policies.values(), settings.signals)
+        self.session_half_lives = HalfLives(settings.signals.session_half_life_s)
+        self.breaker = Breaker(settings.breaker)
+        self.paces = {name: Pace() for name in settings.policies}
+        self.quarantined: set[tuple[str, str, str]] = set()
+        self.last_known = LastKnown(settings.signals)
+        self.pools = PoolCache()
+        fields = {name: signal_fields(policy) for name, policy in settings.policies.items()}
+        self.field_names = tuple(sorted({name for named in fields.values() for name in named}))
+        self.snapshot = Snapshot(templates=templates, fields=fields)
+
+    def swap(self, **changes: Any) -> None:
+        """Put a new snapshot in the place of the old one, with `changes`; the background has two halves that do so."""
+        with self._swapping:
+            self.snapshot = replace(self.snapshot, **changes)
+
+    def quarantine(self, policy: str, version: str, leg: str) -> None:
+        """Stop using a version of a policy's templates for a leg; a new version is a new key and starts afresh."""
+        self.quarantined.add((policy, version, leg))

@@ -1,0 +1,106 @@
+"""The account of a search: what the report says of boosts, slots and why each hit stands where it does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+from rewriter.boost.body import own_names
+from rewriter.boost.functions import Boost
+from rewriter.explore.merge import Hit, Page, category, hit_key
+from rewriter.flow.steps import Ask, Personal, Progress
+from rewriter.report import BoostUsed, Move, Reason, Report, Shown, Slot
+
+
+def accounted(
+    ask: Ask,
+    progress: Progress,
+    reason: Reason,
+    detail: str,
+    part: Personal | None = None,
+    page: Page | None = None,
+    baseline: Mapping[str, Any] | None = None,
+) -> Report:
+    """Return the report of a search that got as far as its parts."""
+    report = Report(
+        reason,
+        detail,
+        "baseline",
+        ask.name,
+        ask.templates.version,
+        timings_ms=progress.timings_ms,
+        errors=tuple(progress.errors),
+    )
+    if part is None or page is None or baseline is None:
+        return report
+    flat = reason is Reason.PERSONALIZED and len({hit["_score"] for hit in baseline["hits"]["hits"]}) == 1
+    return replace(
+        report,
+        detail="; ".join(filter(None, (detail, "all scores of the caller's own search are equal" if flat else ""))),
+        variant="personalized",
+        template_version=part.version,
+        strategy=part.strategy,
+        source=part.source,
+        boosts=tuple(BoostUsed(boost.field, boost.value, boost.weight, boost.source) for boost in part.boosts),
+        factor_limit_used=part.max_boost,
+        slots=tuple(Slot(slot.position, str(page.hits[at].get("_id")), slot.propensity) for at, slot in page.shown),
+        moves=_moves(ask, part, page, baseline),
+        seed=part.plan.seed if part.plan else ask.seed,
+    )
+
+
+def shadowed(ask: Ask, report: Report, page: Page | None = None, baseline: Mapping[str, Any] | None = None) -> Report:
+    """Return the report of a search whose plain page is served: what would have been, and what would have been shown."""
+    report = replace(
+        report,
+        reason=Reason.SHADOW,
+        variant="shadow",
+        detail=f"would be {report.reason}" + (f": {report.detail}" if report.detail else ""),
+    )
+    if page is None or baseline is None:
+        return report
+    key_of = hit_key(ask.request.collapse_field)
+    before = {key_of(hit): at for at, hit in enumerate(baseline["hits"]["hits"])}
+    stays = [abs(at - before[key]) for at, hit in enumerate(page.hits) if (key := key_of(hit)) in before]
+    size = max(1, len(page.hits))
+    ids = tuple(str(hit.get("_id")) for hit in page.hits)
+    return replace(report, shadow=Shown(len(stays) / size, sum(stays) / max(1, len(stays)), ids))
+
+
+def _moves(ask: Ask, part: Personal, page: Page, baseline: Mapping[str, Any]) -> tuple[Move, ...]:
+    key_of = hit_key(ask.request.collapse_field)
+    before = {key_of(hit): (at, hit.get("_score")) for at, hit in enumerate(baseline["hits"]["hits"])}
+    explored = {at for at, _ in page.shown}
+    moves = []
+    for at, hit in enumerate(page.hits):
+        was, base_score = before.get(key_of(hit), (None, None))
+        if was == at or at in explored:
+            continue
+        boosts, how = _matched(hit, part.boosts)
+        factor = hit["_score"] / base_score if base_score else None
+        moves.append(Move(str(hit.get("_id")), was, at, factor, boosts, how))
+    return tuple(moves)
+
+
+def _matched(hit: Hit, boosts: tuple[Boost, ...]) -> tuple[tuple[int, ...], Literal["names", "source", "unknown"]]:
+    """Return which boosts a hit matches: as the server named them, else as its `_source` shows, else unknown."""
+    names, _ = own_names(hit)
+    if names:
+        return names, "names"
+    if not hit.get("_source"):
+        return (), "unknown"
+    return tuple(at for at, boost in enumerate(boosts) if _shows(hit, boost.filter)), "source"
+
+
+def _shows(hit: Hit, clause: Mapping[str, Any] | None) -> bool:
+    """Whether a hit's `_source` shows what an affinity's clause looks for; clauses that a template wrote itself never do."""
+    if not clause:
+        return False
+    if "term" in clause:
+        ((field, value),) = clause["term"].items()
+        return str(hit.get("_id")) == value if field == "_id" else category(hit, field) == str(value)
+    parts = (
+        clause["bool"].get("filter") if isinstance(clause.get("bool"), Mapping) and len(clause["bool"]) == 1 else None
+    )
+    return isinstance(parts, list) and all(_shows(hit, part) for part in parts)

@@ -1,0 +1,194 @@
+"""The search as its caller sees it: decide, send the caller's own search, wait for the rest until the cut-off, merge."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from rewriter.boost.body import own_names
+from rewriter.core import Core
+from rewriter.decide.breaker import Outcome
+from rewriter.decide.decision import BREAKER_TABLE, Decision, decide
+from rewriter.explore.merge import Page, merged_page, with_hits
+from rewriter.explore.plan import Plan, encode
+from rewriter.explore.slots import block_size
+from rewriter.flow.account import accounted, shadowed
+from rewriter.flow.personal import personal
+from rewriter.flow.steps import Ask, Baseline, Begin, Clock, Collect, Collected, Explored, Personal, Progress, SavePlan
+from rewriter.report import Reason, Report
+from rewriter.request import Request, read_request, search_key
+from rewriter.settings import PolicySettings
+from rewriter.subject import Subject
+
+
+def answer(
+    core: Core, arguments: Mapping[str, Any], subject: Subject | None, *, seed: int, now_s: float, clock_s: Clock
+) -> Generator[Any, Any, tuple[Any, Report]]:
+    """Answer one search. `now_s` is wall time (decay), `clock_s` monotonic (deadlines); `seed` draws exploration.
+
+    Returns the response and its report. Raises what the caller's own search raised, and nothing else.
+    """
+    decision, ask, request = _decided(core, arguments, subject, seed, now_s, clock_s)
+    policy = request.policy if request else None
+    if decision.reason is not None or ask is None:
+        started_s = clock_s()
+        response = yield Baseline()
+        reason = decision.reason or Reason.UNSUPPORTED
+        variant: Any = "holdout" if reason is Reason.HOLDOUT else "baseline"
+        return response, Report(
+            reason, decision.detail, variant, policy, timings_ms={"baseline": (clock_s() - started_s) * 1000.0}
+        )
+    outcome: Outcome = "unused"
+    try:
+        progress = Progress()
+        began = yield Begin(personal(ask, progress))
+        started_s = clock_s()
+        response = yield Baseline()
+        arrived_s = clock_s()
+        progress.timings_ms["baseline"] = (arrived_s - started_s) * 1000.0
+        if not began:
+            return response, accounted(
+                ask, progress, Reason.BUSY, f"{core.settings.budget.max_in_flight} legs and reads in flight"
+            )
+        if unfit := _unfit(response, ask.policy):
+            return response, accounted(ask, progress, *unfit)
+        collected: Collected = yield Collect(core.settings.budget.cutoff_ms / 1000.0)
+        part = collected.personal or _late(progress, core)
+        core.paces[ask.name].record(
+            late=part.reason is Reason.SEARCH_LATE, baseline_s=arrived_s - started_s, now_s=arrived_s
+        )
+        page: Page | None = None
+        if part.reason is Reason.PERSONALIZED:
+            merging_s = clock_s()
+            part, page = _merged(ask, part, collected.explored, response)
+            progress.timings_ms["merge"] = (clock_s() - merging_s) * 1000.0
+        if collected.explored is not None and collected.explored.error:
+            progress.errors.append(f"exploration: {collected.explored.error}")
+        elif collected.explored is None and progress.launched:
+            progress.errors.append("exploration: late")
+        if part.reason in (Reason.TEMPLATE_FAILED, Reason.SEARCH_REJECTED):
+            core.quarantine(ask.name, ask.templates.version, "personalised")
+        outcome = "slow" if part.slow_signals and page else BREAKER_TABLE.get(part.reason, "unused")
+        progress.timings_ms["added"] = (clock_s() - arrived_s) * 1000.0
+        report = accounted(ask, progress, part.reason, part.detail, part, page, response)
+        if decision.shadow:
+            return response, shadowed(ask, report, page, response)
+        if page is None:
+            return response, report
+        yield SavePlan(lambda: (core.keys.plan(ask.subject, search_key(ask.request)), encode(_plan(ask, part, page))))
+        return with_hits(response, [own_names(hit)[1] for hit in page.hits]), report
+    finally:
+        if decision.permit is not None:
+            core.breaker.give_back(decision.permit, outcome, clock_s())
+
+
+def _decided(
+    core: Core, arguments: Mapping[str, Any], subject: Subject | None, seed: int, now_s: float, clock_s: Clock
+) -> tuple[Decision, Ask | None, Request | None]:
+    """Whatever the arguments are, this gives a decision: the caller's own search goes out in any case."""
+    snapshot, settings = core.snapshot, core.settings
+    try:
+        request = read_request(arguments, settings, snapshot.facts)
+        name = request.policy
+        policy = settings.policies.get(name) if name else None
+        decision = decide(
+            request, subject, policy, snapshot.switches, settings.switches, settings.experiment,
+            core.paces.get(name) if name else None, core.breaker, clock_s(),
+        )  # fmt: skip
+    except Exception as error:
+        return Decision(Reason.UNSUPPORTED, f"internal: {type(error).__name__}"), None, None
+    if decision.reason is not None or policy is None or subject is None or name is None:
+        return decision, None, request
+    templates = snapshot.templates.get(name)
+    wrong: tuple[Reason, str] | None = None
+    if templates is None:
+        wrong = Reason.TEMPLATE_FAILED, "no version of this policy's templates ever loaded"
+    elif (name, templates.version, "personalised") in core.quarantined:
+        wrong = Reason.QUARANTINED, f"template version {templates.version} was rejected; a new version releases it"
+    elif snapshot.lag.lagging and settings.signals.on_lag == "disable":
+        wrong = Reason.LAGGING, f"the pipeline lags {snapshot.lag.seconds or 0:.0f} s"
+    if wrong is not None or templates is None:
+        if decision.permit is not None:
+            core.breaker.give_back(decision.permit, "unused", clock_s())
+        return Decision(*(wrong or (Reason.TEMPLATE_FAILED,))), None, request
+    switches = snapshot.switches
+    limit = min(policy.max_boost, float(switches.of("max_boost", name, policy.max_boost)))
+    share = float(switches.of("exploration_share", name, policy.exploration_share))
+    explores = bool(switches.of("exploration", name, settings.switches.exploration))
+    block = block_size(share if explores else 0.0)
+    return (
+        decision,
+        Ask(core, snapshot, request, subject, policy, templates, limit, block, seed, now_s, clock_s),
+        request,
+    )
+
+
+def _unfit(response: Any, policy: PolicySettings) -> tuple[Reason, str] | None:
+    """Return why boosts cannot act on what leg 1 brought, or None."""
+    hits = (
+        response["hits"]["hits"]
+        if isinstance(response, Mapping) and isinstance(response.get("hits"), Mapping)
+        else None
+    )
+    if not hits:
+        return Reason.NO_HITS, ""
+    scores = [hit.get("_score") for hit in hits]
+    if any(not isinstance(score, (int, float)) or score <= 0.0 for score in scores):
+        return Reason.NO_RELEVANCE, "a score of the caller's own search is not above 0"
+    if policy.flat == "baseline" and min(scores) == max(scores):
+        return Reason.FLAT_SCORES, "all scores are equal"
+    return None
+
+
+def _late(progress: Progress, core: Core) -> Personal:
+    if progress.at == "signals":
+        return Personal(Reason.SIGNALS_LATE, "the read had not come back at the cut-off")
+    return Personal(Reason.SEARCH_LATE, f"{core.settings.budget.cutoff_ms:g} ms after the baseline")
+
+
+def _merged(
+    ask: Ask, part: Personal, explored: Explored | None, response: Mapping[str, Any]
+) -> tuple[Personal, Page | None]:
+    """Merge, and hold the page against leg 1's: a page that is not as full is no page."""
+    try:
+        if wrong := _unlike(part.response, response):
+            return replace(part, reason=Reason.SEARCH_FAILED, detail=wrong), None
+        plan = part.plan
+        page = merged_page(
+            personalised=part.hits,
+            pool=explored.hits if explored else (),
+            decided=plan.slots if plan else (),
+            from_=ask.request.from_,
+            size=ask.request.size,
+            block=plan.block if plan else ask.block,
+            seed=plan.seed if plan else ask.seed,
+            collapse_field=ask.request.collapse_field,
+            category_field=ask.policy.category_field,
+        )
+    except Exception as error:
+        return replace(part, reason=Reason.SEARCH_FAILED, detail=f"internal: {type(error).__name__}"), None
+    if len(page.hits) < len(response["hits"]["hits"]):
+        return replace(
+            part, reason=Reason.SEARCH_FAILED, detail="the personalised page was shorter than the baseline's"
+        ), None
+    return part, page
+
+
+def _unlike(leg: Mapping[str, Any], baseline: Mapping[str, Any]) -> str:
+    """Return how leg 2 fell short of what leg 1 saw, or ""."""
+    for key in ("timed_out", "terminated_early"):
+        if leg.get(key) and not baseline.get(key):
+            return f"leg 2 says `{key}`"
+    failed, failed_before = ((answer.get("_shards") or {}).get("failed", 0) for answer in (leg, baseline))
+    return f"{failed} shards of leg 2 failed" if failed > failed_before else ""
+
+
+def _plan(ask: Ask, part: Personal, page: Page) -> Plan:
+    """Return what the next page needs: what this one decided, added to what an earlier one did."""
+    if part.plan is not None:
+        return replace(part.plan, slots=page.slots)
+    return Plan(
+        part.boosts, part.max_boost, part.strategy or "rescore", part.version or "", part.source or "profile", ask.seed, ask.block,
+        part.preference, page.slots,
+    )  # fmt: skip

@@ -1,0 +1,71 @@
+"""Leg 3: the same query's next ranks, not personalised, shaped by their template, shared and cached for seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from typing import Any
+
+from rewriter.boost.body import bounded_body, optional_leg, own_names
+from rewriter.boost.templates import render_exploration
+from rewriter.explore.pool_cache import pool_key
+from rewriter.flow.steps import Ask, Explored, LegFault, Progress, SearchLeg
+from rewriter.request import Request
+
+
+def exploration(ask: Ask, progress: Progress) -> Generator[Any, Any, Explored]:
+    """Send the same query's next ranks, not personalised, as its template shapes them; or take them from the shared cache."""
+    core, request, policy = ask.core, ask.request, ask.policy
+    version = ask.templates.version
+    if (ask.name, version, "exploration") in core.quarantined:
+        return Explored(error=f"template version {version} was rejected")
+    try:
+        shaped = render_exploration(ask.templates, request_facts(request), policy)
+    except Exception as error:
+        core.quarantine(ask.name, version, "exploration")
+        return Explored(error=f"template: {type(error).__name__}")
+    body = optional_leg(request.body, request.from_ + request.size, policy.exploration_pool)
+    if shaped.filters:
+        body["query"] = {"bool": {"must": [body["query"]], "filter": list(shaped.filters)}}
+    if shaped.functions and request.strategy:
+        window = min(policy.window_size, request.own_rescore_window or policy.window_size)
+        body = bounded_body(body, shaped.functions, policy.max_boost, request.strategy, window)
+    key = pool_key(request.indices, body, request.params, request.headers)
+    hits = core.pools.get(key, ask.clock_s())
+    if hits is None:
+        started_s = ask.clock_s()
+        try:
+            response = yield leg(ask, body, None)
+        except LegFault as fault:
+            if fault.kind == "rejected":
+                core.quarantine(ask.name, version, "exploration")
+            return Explored(error=fault.detail)
+        progress.timings_ms["exploration"] = (ask.clock_s() - started_s) * 1000.0
+        if response.get("timed_out") or (response.get("_shards") or {}).get("failed"):
+            return Explored(error="leg 3 timed out or lost shards")
+        hits = [own_names(hit)[1] for hit in response["hits"]["hits"]]
+        core.pools.put(key, hits, ask.clock_s())
+    return Explored(hits)
+
+
+def leg(ask: Ask, body: Mapping[str, Any], preference: str | None) -> SearchLeg:
+    """Return an optional leg: the caller's parameters, and what makes it harmless to abandon."""
+    timeout_s = ask.core.paces[ask.name].leg_timeout_s(ask.core.settings.budget.cutoff_ms / 1000.0)
+    request = ask.request
+    params = {name: _url(value) for name, value in request.params.items()}
+    params |= {"cancel_after_time_interval": f"{max(1, round(timeout_s * 1000))}ms", "request_cache": "false"}
+    if preference:
+        params["preference"] = preference
+    arguments: dict[str, Any] = {"index": ",".join(request.indices) or None, "body": body, "params": params}
+    if request.headers:
+        arguments["headers"] = dict(request.headers)
+    return SearchLeg(arguments, timeout_s)
+
+
+def _url(value: Any) -> Any:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+
+
+def request_facts(request: Request) -> dict[str, Any]:
+    return {"indices": list(request.indices), "from": request.from_, "size": request.size, "body": request.body}

@@ -1,0 +1,174 @@
+"""What runs beside the caller's own search: signals, affinities, template, leg 2."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import replace
+from typing import Any
+
+from rewriter.boost.body import bounded_body, optional_leg
+from rewriter.boost.templates import render_boosts
+from rewriter.explore.plan import decode
+from rewriter.flow.exploration import exploration, leg, request_facts
+from rewriter.flow.steps import Ask, Fetched, FetchSignals, Launch, LegFault, Personal, Progress
+from rewriter.report import Reason, Source
+from rewriter.request import search_key
+from rewriter.signals.affinities import Affinity, blended, preferences, session_part, strongest
+from rewriter.signals.counters import Counters, Value
+from rewriter.signals.store import Query, Signals
+
+
+def personal(ask: Ask, progress: Progress) -> Generator[Any, Any, Personal]:
+    """Read signals, make boosts of them, send leg 2; leg 3 is launched once it is known that there is something to merge with."""
+    core, request, subject = ask.core, ask.request, ask.subject
+    query = Query(
+        core.keys.session(subject.session_id) if subject.session_id else None,
+        core.keys.profile(subject.user_id) if subject.user_id else None,
+        core.keys.plan(subject, search_key(request)) if request.from_ > 0 else None,
+        core.field_names,
+        core.settings.signals.max_counters,
+    )
+    fetched = Fetched(Signals())
+    if query.session or query.profile:
+        started_s = ask.clock_s()
+        fetched = yield FetchSignals(query, core.settings.budget.signals_ms / 1000.0)
+        progress.timings_ms["signals"] = (ask.clock_s() - started_s) * 1000.0
+    if fetched.error:
+        progress.errors.append(f"signals: {fetched.error}")
+    if request.from_ > 0:
+        part = _continued(ask, fetched)
+    else:
+        started_s = ask.clock_s()
+        part = _boosted(ask, query, fetched)
+        progress.timings_ms["render"] = (ask.clock_s() - started_s) * 1000.0
+    if part.reason is not Reason.PERSONALIZED:
+        return part
+    progress.at = "search"
+    block = part.plan.block if part.plan else ask.block
+    end = request.from_ + request.size
+    if block and end > block - 1:
+        progress.launched = True
+        yield Launch(exploration(ask, progress))
+    body = bounded_body(
+        optional_leg(request.body, 0, end), part.boosts, part.max_boost, part.strategy or "rescore",
+        min(ask.policy.window_size, request.own_rescore_window or ask.policy.window_size),
+    )  # fmt: skip
+    started_s = ask.clock_s()
+    try:
+        response = yield leg(ask, body, part.preference)
+    except LegFault as fault:
+        reason = {"rejected": Reason.SEARCH_REJECTED, "failed": Reason.SEARCH_FAILED, "late": Reason.SEARCH_LATE}[
+            fault.kind
+        ]
+        return replace(part, reason=reason, detail=fault.detail)
+    progress.timings_ms["personalised"] = (ask.clock_s() - started_s) * 1000.0
+    return replace(part, hits=response["hits"]["hits"], response=response)
+
+
+def _boosted(ask: Ask, query: Query, fetched: Fetched) -> Personal:
+    """Turn what is known into boosts for the first page, or say what is missing (the table of docs/cold-start.md)."""
+    core, snapshot, signals = ask.core, ask.snapshot, fetched.signals
+    nothing = Personal(Reason.NO_SIGNALS)
+    slow, stale = False, False
+    if signals is None:
+        nothing = Personal(Reason.SIGNALS_LATE if fetched.late else Reason.SIGNALS_FAILED, fetched.error)
+        if core.settings.signals.on_late == "skip":
+            return nothing
+        slow = True
+        signals = core.last_known.get(query, ask.clock_s())
+        stale, signals = signals is not None, signals or Signals()
+    elif signals.failed and signals.session is None and signals.profile is None:
+        nothing = Personal(Reason.SIGNALS_FAILED, f"could not read {', '.join(sorted(signals.failed))}")
+    session, lagging = signals.session, ""
+    if snapshot.lag.lagging:
+        lagging = f"the pipeline lags {snapshot.lag.seconds or 0:.0f} s"
+    elif session is not None and session.lag_s > core.settings.signals.max_lag_s:
+        lagging = f"the session's latest event took {session.lag_s:.0f} s to become visible"
+    if lagging and session is not None:
+        if core.settings.signals.on_lag == "disable":
+            return Personal(Reason.LAGGING, lagging)
+        session, nothing = None, Personal(Reason.LAGGING, lagging)
+    affinities, source = _affinities(ask, session, signals.profile)
+    if stale and source:
+        source = "stale"
+    if not affinities:
+        affinities, source = _segment(ask)
+    if not affinities or source is None:
+        return nothing
+    try:
+        boosts = render_boosts(
+            ask.templates, affinities, _session_facts(session), request_facts(ask.request), ask.policy
+        )
+    except Exception as error:
+        return Personal(Reason.TEMPLATE_FAILED, f"{type(error).__name__}: {error}"[:300])
+    boosts = tuple(
+        boost if boost.weight <= ask.max_boost - 1.0 else replace(boost, weight=ask.max_boost - 1.0) for boost in boosts
+    )
+    if not any(boost.weight > 0.0 for boost in boosts):
+        return replace(nothing, detail=nothing.detail or "the template listed no boost")
+    return Personal(
+        Reason.PERSONALIZED, lagging, (), boosts, ask.max_boost, source, ask.request.strategy, ask.templates.version,
+        _preference(ask), slow_signals=slow,
+    )  # fmt: skip
+
+
+def _affinities(
+    ask: Ask, session: Counters | None, profile: Counters | None
+) -> tuple[tuple[Affinity, ...], Source | None]:
+    core, policy = ask.core, ask.policy
+    fields, population = ask.snapshot.fields[ask.name], ask.snapshot.population
+    liked: dict[str, dict[Value, float]] = {"session": {}, "profile": {}}
+    for scope, counters, half_lives in (
+        ("session", session, core.session_half_lives),
+        ("profile", profile, core.profile_half_lives),
+    ):
+        if counters is not None:
+            liked[scope] = preferences(counters, half_lives, fields, population, policy.saturation, ask.now_s)
+    alpha = session_part(session.events, core.settings.signals) if session is not None and liked["session"] else 0.0
+    source: Source | None = (
+        "blend" if alpha and liked["profile"] else "session" if alpha else "profile" if liked["profile"] else None
+    )
+    return strongest(blended(liked["session"], liked["profile"], alpha), fields, policy.max_functions), source
+
+
+def _segment(ask: Ask) -> tuple[tuple[Affinity, ...], Source | None]:
+    """Return the affinities of the first of the subject's segments that prefers anything."""
+    fields = ask.snapshot.fields[ask.name]
+    for name in ask.subject.segments:
+        counters = ask.snapshot.segments.get(name)
+        if counters is not None:
+            liked = preferences(
+                counters, ask.core.profile_half_lives, fields, ask.snapshot.population, ask.policy.saturation, ask.now_s
+            )
+            if liked:
+                tagged: dict[Value, tuple[float, Source]] = {
+                    value: (weight, "segment") for value, weight in liked.items()
+                }
+                return strongest(tagged, fields, ask.policy.max_functions), "segment"
+    return (), None
+
+
+def _continued(ask: Ask, fetched: Fetched) -> Personal:
+    """Go on with the list that the first page began: its plan stands in for signals and template."""
+    plan = decode(fetched.signals.plan) if fetched.signals is not None else None
+    if plan is None:
+        return Personal(Reason.NO_PLAN, fetched.error or "the first page left no plan, or it has expired")
+    if (ask.name, plan.template_version, "personalised") in ask.core.quarantined:
+        return Personal(Reason.QUARANTINED, f"template version {plan.template_version} was rejected")
+    limit = min(plan.max_boost, ask.max_boost)
+    boosts = tuple(replace(boost, weight=min(boost.weight, limit - 1.0)) for boost in plan.boosts)
+    return Personal(
+        Reason.PERSONALIZED, "", (), boosts, limit, plan.source, plan.strategy, plan.template_version, plan.preference, plan,
+    )  # fmt: skip
+
+
+def _session_facts(session: Counters | None) -> dict[str, float]:
+    return {"events": session.events if session else 0.0}
+
+
+def _preference(ask: Ask) -> str | None:
+    """One token per list, and only where replicas could order ties differently and the caller set none."""
+    if "preference" in ask.request.params:
+        return None
+    facts = [ask.snapshot.facts[index] for index in ask.request.indices if index in ask.snapshot.facts]
+    return f"rewriter{ask.seed:x}" if any(one.replicas for one in facts) else None

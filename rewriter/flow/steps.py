@@ -1,0 +1,154 @@
+"""What the generators ask of a shell, what they are answered with, and what the parts give back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from rewriter.boost.functions import Boost
+from rewriter.boost.templates import TemplateSet
+from rewriter.core import Core, Snapshot
+from rewriter.explore.plan import PLAN_TTL_S, Plan
+from rewriter.report import Reason, Source, Strategy
+from rewriter.request import Request
+from rewriter.settings import PolicySettings
+from rewriter.signals.store import Query, Signals
+from rewriter.subject import Subject
+
+Hits = Sequence[Mapping[str, Any]]
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """Send the caller's own search as it is. Answered with its response; its error is thrown in and goes to the caller."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Start the personal part beside the caller's own search. Answered with False where too much is in flight."""
+
+    part: Generator[Any, Any, Personal]
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Start leg 3 beside leg 2. Answered at once; at the cap it is not started."""
+
+    part: Generator[Any, Any, Explored]
+
+
+@dataclass(frozen=True, slots=True)
+class Collect:
+    """Wait for the parts, `cutoff_s` at most. Answered with Collected."""
+
+    cutoff_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What was there at the cut-off; None is not there yet, or was never begun."""
+
+    personal: Personal | None
+    explored: Explored | None
+
+
+@dataclass(frozen=True, slots=True)
+class FetchSignals:
+    """Read the store, `budget_s` at most. Answered with Fetched."""
+
+    query: Query
+    budget_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Signals that came in time; or none, and why. Late ones go to the core's memory when they come."""
+
+    signals: Signals | None
+    error: str = ""
+    late: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SearchLeg:
+    """Send an optional leg on the rewriter's own client. Answered with its response, or LegFault is thrown in."""
+
+    arguments: Mapping[str, Any]
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SavePlan:
+    """Save a plan, without waiting for it. `plan` gives key and text, to be called off the caller's path."""
+
+    plan: Callable[[], tuple[str | None, bytes]]
+    ttl_s: int = PLAN_TTL_S
+
+
+class LegFault(Exception):
+    """What became of an optional leg: the server rejected its body, it failed, or its client gave it up."""
+
+    def __init__(self, kind: Literal["rejected", "failed", "late"], detail: str) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class Personal:
+    """The personal part's result: PERSONALIZED with leg 2's hits and how they came about, or a reason why not."""
+
+    reason: Reason
+    detail: str = ""
+    hits: Hits = ()
+    boosts: tuple[Boost, ...] = ()
+    max_boost: float = 1.0
+    source: Source | None = None
+    strategy: Strategy | None = None
+    version: str | None = None
+    preference: str | None = None
+    plan: Plan | None = None
+    response: Mapping[str, Any] = field(default_factory=dict)
+    slow_signals: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Explored:
+    """Leg 3's hits, or none and why."""
+
+    hits: Hits = ()
+    error: str = ""
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far the parts have come; written by them, read by `answer` at the cut-off."""
+
+    at: Literal["signals", "search"] = "signals"
+    launched: bool = False
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One search on its way through the flow, all of it fixed: who asks for what, under which policy, at what time."""
+
+    core: Core
+    snapshot: Snapshot
+    request: Request
+    subject: Subject
+    policy: PolicySettings
+    templates: TemplateSet
+    max_boost: float
+    block: int
+    seed: int
+    now_s: float
+    clock_s: Clock
+
+    @property
+    def name(self) -> str:
+        """The policy's name."""
+        return self.request.policy or ""

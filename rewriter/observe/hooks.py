@@ -1,0 +1,36 @@
+"""What leaves: one frozen details object for each search, handed to whoever asked for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from rewriter.report import Report
+
+
+@dataclass(frozen=True, slots=True)
+class SearchDetails:
+    """One search, for a hook: what was asked of which indices, and the report. Nothing in it identifies anybody."""
+
+    indices: tuple[str, ...]
+    report: Report
+
+
+Hook = Callable[[SearchDetails], None]
+"""Called after each search on the search's own thread or task: it must be quick, and whatever it raises is swallowed."""
+
+
+class Hooks:
+    """The hooks of a rewriter; counts what they raised, so that a broken one shows in `status()`."""
+
+    def __init__(self, hooks: Iterable[Hook] = ()) -> None:
+        self._hooks = tuple(hooks)
+        self.errors = 0
+
+    def tell(self, indices: tuple[str, ...], report: Report) -> None:
+        """Call every hook."""
+        for hook in self._hooks:
+            try:
+                hook(SearchDetails(indices, report))
+            except Exception:
+                self.errors += 1

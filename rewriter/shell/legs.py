@@ -1,0 +1,124 @@
+"""The one seam to the search client: how an optional leg's client is made, and what its errors mean.
+
+Optional legs have their own connections, so that an abandoned one never makes a baseline wait for a place in the caller's pool,
+and never retry: a leg that may be lost is not worth a second round trip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from threading import Lock
+from typing import Any
+
+from opensearchpy import AsyncOpenSearch, OpenSearch
+from opensearchpy.exceptions import ConnectionTimeout, RequestError, TransportError
+
+from rewriter.flow.steps import LegFault
+from rewriter.settings import OpenSearchSettings
+
+
+def connect(settings: OpenSearchSettings, connections: int) -> OpenSearch:
+    """Return a client of the caller's kind, as `[opensearch]` says."""
+    return OpenSearch(**_arguments(settings), pool_maxsize=connections)
+
+
+def connect_async(settings: OpenSearchSettings, connections: int) -> AsyncOpenSearch:
+    """Return an async client of the caller's kind, as `[opensearch]` says."""
+    return AsyncOpenSearch(**_arguments(settings), pool_maxsize=connections)
+
+
+def _arguments(settings: OpenSearchSettings) -> dict[str, Any]:
+    auth = (settings.username, settings.password or "") if settings.username else None
+    return {
+        "hosts": list(settings.hosts),
+        "http_auth": auth,
+        "ca_certs": str(settings.ca_certs) if settings.ca_certs else None,
+        "verify_certs": settings.verify_certs,
+        "timeout": settings.timeout_s,
+    }
+
+
+def cloned(client: Any, connections: int) -> Any:
+    """Return a client of the same hosts, credentials and serializer as `client`, with connections of its own and no retries.
+
+    Nothing is connected yet. An async clone belongs to the event loop that first uses it.
+    """
+    transport = client.transport
+    return type(client)(
+        hosts=[dict(host) for host in transport.hosts],
+        transport_class=type(transport),
+        connection_class=transport.connection_class,
+        connection_pool_class=transport.connection_pool_class,
+        serializer=transport.serializer,
+        send_get_body_as=transport.send_get_body_as,
+        max_retries=0,
+        retry_on_timeout=False,
+        retry_on_status=(),
+        pool_maxsize=connections,
+        **{name: value for name, value in transport.kwargs.items() if name not in ("loop", "metrics")},
+    )
+
+
+def fault_of(error: Exception) -> LegFault:
+    """Return what became of a leg, in words that hold nothing of the body."""
+    if isinstance(error, ConnectionTimeout):
+        return LegFault("late", "given up by its client")
+    if isinstance(error, TransportError):
+        said = f"{type(error).__name__}({error.status_code}, {str(error.error)[:80]})"
+        return LegFault("rejected" if isinstance(error, RequestError) and error.status_code == 400 else "failed", said)
+    return LegFault("failed", type(error).__name__)
+
+
+def hits_of(response: Any) -> Mapping[str, Any]:
+    """Return a leg's response, or raise LegFault for what is none."""
+    if (
+        isinstance(response, Mapping)
+        and isinstance(response.get("hits"), Mapping)
+        and isinstance(response["hits"].get("hits"), list)
+    ):
+        return response
+    raise LegFault("failed", "the answer has no hits")
+
+
+def named(index: Any) -> tuple[str, ...]:
+    """Return the indices that a search's `index` argument names."""
+    if isinstance(index, str):
+        return tuple(index.split(",")) if index else ()
+    return tuple(map(str, index)) if isinstance(index, (list, tuple)) else ()
+
+
+def why_no_signals(found: object) -> tuple[str, bool]:
+    """Return what to say of a read that brought no signals, and whether it was late: an error, or nothing by the deadline."""
+    return (type(found).__name__, False) if isinstance(found, BaseException) else ("late", True)
+
+
+class InFlight:
+    """How many parts, abandoned ones and slow reads included, one process has under way."""
+
+    def __init__(self, cap: int) -> None:
+        self.cap = cap
+        self._lock = Lock()
+        self._count = 0
+
+    @property
+    def count(self) -> int:
+        """The number under way."""
+        return self._count
+
+    def try_enter(self) -> bool:
+        """Take a place, or return False where none is left."""
+        with self._lock:
+            if self._count >= self.cap:
+                return False
+            self._count += 1
+            return True
+
+    def enter(self) -> None:
+        """Take a place even beyond the cap: for work that is there already, like a read that outlived its search."""
+        with self._lock:
+            self._count += 1
+
+    def leave(self, _: object = None) -> None:
+        """Give a place back."""
+        with self._lock:
+            self._count -= 1

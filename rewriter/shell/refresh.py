@@ -1,0 +1,307 @@
+"""What the background does: reads switches, templates, population, segments and index facts, and swaps the snapshot.
+
+`local` reads files and environment and never waits; `remote` is a generator that asks the store and the cluster. They run apart,
+so that a store that hangs never delays the kill switch. A source that fails keeps its last good word, and says so in `status()`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from logging import getLogger
+from pathlib import Path
+from typing import Any, Literal
+
+from rewriter.boost.templates import TemplateSet, compile_set
+from rewriter.core import Core
+from rewriter.decide import switches as switching
+from rewriter.decide.lag import Heartbeat, judged
+from rewriter.errors import ConfigurationError, Fault
+from rewriter.index_facts import IndexFacts, dead_fields, facts_of
+from rewriter.settings import Settings
+from rewriter.signals.affinities import Population, signal_fields, united
+
+LOCAL_PERIOD_S = 0.5
+REMOTE_PERIOD_S = 0.5
+SIGNALS_PERIOD_S = 10.0
+FACTS_PERIOD_S = 30.0
+MAX_POPULATION = 20_000
+MAX_INDICES = 64
+
+_log = getLogger("rewriter")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Something only a shell can do: one call of the store or of the search client."""
+
+    what: Literal["text", "many", "mapping", "settings", "ping"]
+    arguments: tuple[Any, ...] = ()
+
+
+def packaged_templates() -> Path:
+    """Return the folder of the templates that ship: inside an installed package, beside it in a checkout."""
+    inside = Path(__file__).parent.parent / "templates"
+    return inside if inside.is_dir() else Path(__file__).parents[2] / "templates"
+
+
+def template_files(folder: Path) -> dict[str, str]:
+    """Return the texts of one template set by path within its folder. Raises ConfigurationError."""
+    if not folder.is_dir():
+        raise ConfigurationError([Fault(str(folder), "is not a folder", "a template set is templates_dir/NAME")])
+    files: dict[str, str] = {}
+    faults: list[Fault] = []
+    for path in sorted([*folder.glob("*.j2"), *folder.glob("samples/*.json")]):
+        try:
+            files[path.relative_to(folder).as_posix()] = path.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            faults.append(Fault(str(path), f"cannot be read: {error}"))
+    if faults:
+        raise ConfigurationError(faults)
+    return files
+
+
+def load_templates(settings: Settings) -> dict[str, TemplateSet]:
+    """Return each policy's templates, compiled and tried. Raises ConfigurationError with the faults of all of them."""
+    loaded: dict[str, TemplateSet] = {}
+    faults: list[Fault] = []
+    for name, policy in settings.policies.items():
+        folder = template_folder(settings, policy.templates)
+        try:
+            loaded[name] = compile_set(policy.templates, template_files(folder), policy, time.perf_counter, str(folder))
+        except ConfigurationError as error:
+            faults += error.faults
+    if faults:
+        raise ConfigurationError(faults)
+    return loaded
+
+
+def template_folder(settings: Settings, name: str) -> Path:
+    """Return where a template set lies: in the team's own folder, else among those that ship."""
+    own = settings.templates_dir / name if settings.templates_dir else None
+    return own if own is not None and (own.is_dir() or name != "default") else packaged_templates() / name
+
+
+class Refresh:
+    """The background work of one rewriter. `local` and `remote` are each called by one thread or task."""
+
+    def __init__(
+        self, core: Core, clock_s: Callable[[], float], now_s: Callable[[], float], *, has_store: bool
+    ) -> None:
+        self._core = core
+        self._has_store = has_store
+        self._clock_s = clock_s
+        self._now_s = now_s
+        self._words: dict[str, dict[str, switching.Word]] = {"store": {}, "environment": {}, "file": {}}
+        self._faults: dict[str, list[Fault]] = {}
+        self._stamps: dict[str, object] = {}
+        self._due_s: dict[str, float] = {}
+        self.seen_indices: dict[tuple[str, ...], None] = {}
+        self.dead: dict[str, list[str]] = {}
+        self.errors: dict[str, str] = {}
+
+    def local(self) -> None:
+        """Read the kill-switch file, the environment, and templates that changed."""
+        settings = self._core.settings
+        if settings.switches.file is not None:
+            self._read_switch_file(settings.switches.file)
+        self._hear("environment", switching.from_environment(os.environ, frozenset(settings.policies)))
+        self._swap_switches()
+        for name, policy in settings.policies.items():
+            self._reload(name, policy.templates)
+
+    def remote(self) -> Generator[Call, Any, None]:
+        """Ask the store and the cluster for what is due."""
+        prefix = self._core.settings.store.prefix
+        if self._has_store:
+            text = yield from self._asked("switches", Call("text", (f"{prefix}:switches",)))
+            if text is not None:
+                self._hear(
+                    "store",
+                    switching.parse(text, f"store key {prefix}:switches", frozenset(self._core.settings.policies)),
+                )
+                self._swap_switches()
+            beat = yield from self._asked("heartbeat", Call("text", (f"{prefix}:heartbeat",)))
+            self._judge_lag(beat)
+        if self._has_store and self._due("signals", SIGNALS_PERIOD_S):
+            yield from self._signals(prefix)
+        if self._due("facts", FACTS_PERIOD_S) or any(
+            ",".join(names) not in self._core.snapshot.facts for names in self.seen_indices
+        ):
+            yield from self._facts()
+
+    def saw(self, indices: tuple[str, ...]) -> None:
+        """Note the indices that a search named, so that their facts are read."""
+        if indices and indices not in self.seen_indices and len(self.seen_indices) < MAX_INDICES:
+            self.seen_indices[indices] = None
+
+    @property
+    def faults(self) -> list[str]:
+        """What is wrong with a source now, in words, for `status()`."""
+        return [str(fault) for faults in self._faults.values() for fault in faults]
+
+    def _read_switch_file(self, path: Path) -> None:
+        try:
+            stat = path.stat()
+            stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+            if self._stamps.get("switches") == stamp and "file" not in self._faults:
+                return
+            text = path.read_text("utf-8")
+        except FileNotFoundError:
+            self._stamps.pop("switches", None)
+            self._words["file"] = {}  # no file says nothing: taking it away releases the switch
+            self._faults.pop("file", None)
+            return
+        except (OSError, UnicodeDecodeError) as error:
+            self._faults["file"] = [Fault(str(path), f"cannot be read: {error}")]
+            return
+        self._stamps["switches"] = stamp
+        self._hear("file", switching.parse(text, str(path), frozenset(self._core.settings.policies)))
+
+    def _hear(self, source: str, heard: tuple[dict[str, switching.Word], list[Fault]]) -> None:
+        words, faults = heard
+        if faults:
+            # What was understood counts, what was not keeps its last good word.
+            words = {**self._words[source], **words}
+            self._faults[source] = faults
+        else:
+            self._faults.pop(source, None)
+        self._words[source] = words
+
+    def _swap_switches(self) -> None:
+        core = self._core
+        found = switching.combined(self._words.items(), self.faults)
+        before = core.snapshot.switches
+        if found != before:
+            core.swap(switches=found)
+            for name in sorted({**before.words, **found.words}):
+                if before.words.get(name) != found.words.get(name):
+                    _log.warning(
+                        "switch %s: %s -> %s (%s)",
+                        name,
+                        before.words.get(name),
+                        found.words.get(name),
+                        found.sources.get(name, "settings"),
+                    )
+
+    def _reload(self, policy_name: str, templates: str) -> None:
+        core = self._core
+        folder = template_folder(core.settings, templates)
+        try:
+            stamp = tuple(
+                (path.name, path.stat().st_mtime_ns)
+                for path in sorted([*folder.glob("*.j2"), *folder.glob("samples/*.json")])
+            )
+        except OSError:
+            return
+        key = f"templates of {policy_name}"
+        if self._stamps.setdefault(key, stamp) == stamp:
+            return
+        self._stamps[key] = stamp
+        try:
+            made = compile_set(
+                templates, template_files(folder), core.settings.policies[policy_name], time.perf_counter, str(folder)
+            )
+        except ConfigurationError as error:
+            self._faults[key] = list(error.faults)
+            _log.error("templates of policy %s refused, the last good ones keep serving: %s", policy_name, error)
+            return
+        self._faults.pop(key, None)
+        core.swap(templates={**core.snapshot.templates, policy_name: made})
+
+    def _asked(self, source: str, call: Call) -> Generator[Call, Any, Any]:
+        try:
+            answer = yield call
+        except Exception as error:
+            self.errors[source] = type(error).__name__
+            return None
+        self.errors.pop(source, None)
+        return answer
+
+    def _judge_lag(self, beat: str | None) -> None:
+        core = self._core
+        heartbeat = None
+        try:
+            found = json.loads(beat) if beat else None
+            heartbeat = Heartbeat(float(found["at"]), float(found["lag"])) if found else None
+        except (ValueError, TypeError, KeyError):
+            self.errors["heartbeat"] = "unreadable"
+        lag = judged(core.snapshot.lag, heartbeat, self._now_s(), core.settings.signals.max_lag_s)
+        if lag.lagging != core.snapshot.lag.lagging:
+            _log.warning("signals %s: %.1f s behind", "lag" if lag.lagging else "caught up", lag.seconds or 0.0)
+        if lag != core.snapshot.lag:
+            core.swap(lag=lag)
+
+    def _signals(self, prefix: str) -> Generator[Call, Any, None]:
+        core = self._core
+        partitions = int((yield from self._asked("partitions", Call("text", (f"{prefix}:partitions", "profile")))) or 1)
+        names = json.loads(
+            (yield from self._asked("segments", Call("text", (f"{prefix}:segments", "profile")))) or "[]"
+        )
+        bases = [core.keys.population(number) for number in range(partitions)]
+        found = yield from self._asked("population", Call("many", (bases, core.field_names, MAX_POPULATION)))
+        if found is not None:
+            whole = united(found, core.profile_half_lives, self._now_s())
+            if whole is not None:
+                core.swap(population=Population(whole.weights, whole.totals))
+        segments = {}
+        for name in names[:1000]:
+            parts = yield from self._asked(
+                "segments",
+                Call(
+                    "many",
+                    (
+                        [core.keys.segment(name, n) for n in range(partitions)],
+                        core.field_names,
+                        core.settings.signals.max_counters,
+                    ),
+                ),
+            )
+            counters = united(parts or (), core.profile_half_lives, self._now_s())
+            if counters is not None:
+                segments[name] = counters
+        if "segments" not in self.errors:
+            core.swap(segments=segments)
+
+    def _facts(self) -> Generator[Call, Any, None]:
+        core = self._core
+        wanted = dict.fromkeys(self.seen_indices)
+        for policy in core.settings.policies.values():
+            wanted |= {(name,): None for name in policy.index if "*" not in name and "?" not in name}
+        facts: dict[str, IndexFacts] = dict(core.snapshot.facts)
+        for names in list(wanted)[:MAX_INDICES]:
+            index = ",".join(names)
+            mapping = yield from self._asked(f"facts of {index}", Call("mapping", (index,)))
+            settings = yield from self._asked(f"facts of {index}", Call("settings", (index,)))
+            if mapping and settings:
+                try:
+                    facts[index] = facts_of(mapping, settings)
+                    for one in names:
+                        facts.setdefault(one, facts[index])
+                except (KeyError, TypeError, ValueError):
+                    self.errors[f"facts of {index}"] = "unreadable"
+        self._apply(facts)
+
+    def _apply(self, facts: Mapping[str, IndexFacts]) -> None:
+        core = self._core
+        fields = {}
+        for name, policy in core.settings.policies.items():
+            own = [dead_fields(policy, one) for index, one in facts.items() if policy.matches(tuple(index.split(",")))]
+            dead = (
+                frozenset.intersection(*(frozenset(fault.where for fault in faults) for faults in own))
+                if own
+                else frozenset()
+            )
+            fields[name] = signal_fields(policy, dead)
+            self.dead[name] = sorted({str(fault) for faults in own for fault in faults if fault.where in dead})
+        core.swap(facts=facts, fields=fields)
+
+    def _due(self, what: str, period_s: float) -> bool:
+        now_s = self._clock_s()
+        if now_s < self._due_s.get(what, float("-inf")):
+            return False
+        self._due_s[what] = now_s + period_s
+        return True

@@ -1,0 +1,95 @@
+"""How things stand, for a health page and for `rewriter status`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rewriter.observe.hooks import Hooks
+
+if TYPE_CHECKING:
+    from rewriter.core import Core
+    from rewriter.shell.legs import InFlight
+    from rewriter.shell.refresh import Refresh
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The state of one rewriter in one process; everything in it is plain data. `healthy` is the verdict for scripts."""
+
+    healthy: bool
+    problems: tuple[str, ...] = ()
+    switches: Mapping[str, Any] = field(default_factory=dict)
+    breaker: Mapping[str, Any] = field(default_factory=dict)
+    lag: Mapping[str, Any] = field(default_factory=dict)
+    store: str | None = None
+    templates: Mapping[str, str] = field(default_factory=dict)
+    quarantined: tuple[str, ...] = ()
+    policies: Mapping[str, Any] = field(default_factory=dict)
+    indices: Mapping[str, Any] = field(default_factory=dict)
+    population_values: int = 0
+    segments: tuple[str, ...] = ()
+    in_flight: int = 0
+    max_in_flight: int = 0
+    plans_dropped: int = 0
+    hook_errors: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON takes it."""
+        return asdict(self)
+
+
+CLOSED = Status(False, ("the rewriter is closed",))
+
+
+def status_of(
+    core: Core, refresh: Refresh, in_flight: InFlight, store: str | None, plans_dropped: int, hooks: Hooks, now_s: float
+) -> Status:
+    """Return the status at `now_s` (monotonic). `store` is "ok", the name of an error, or None where there is no store."""
+    snapshot, breaker = core.snapshot, core.breaker.status(now_s)
+    quarantined = tuple(
+        sorted(
+            f"{policy} {version} ({leg})"
+            for policy, version, leg in core.quarantined
+            if snapshot.templates[policy].version == version
+        )
+    )
+    paused = {name: pace.paused(now_s) for name, pace in core.paces.items()}
+    problems = [
+        *([f"store: {store}"] if store not in (None, "ok") else []),
+        *([f"breaker {breaker.state}: {breaker.why}"] if breaker.state != "closed" else []),
+        *(["signals lag"] if snapshot.lag.lagging else []),
+        *(f"template {one} is quarantined" for one in quarantined),
+        *(f"policy {name}: its legs come too late and are paused" for name, is_paused in paused.items() if is_paused),
+        *(f"policy {name}: {text}" for name, texts in refresh.dead.items() for text in texts),
+        *refresh.faults,
+        *(f"{source}: {error}" for source, error in dict(refresh.errors).items()),
+    ]
+    return Status(
+        healthy=not problems,
+        problems=tuple(problems),
+        switches={
+            name: {"is": word, "by": snapshot.switches.sources.get(name)}
+            for name, word in snapshot.switches.words.items()
+        },
+        breaker=asdict(breaker),
+        lag=asdict(snapshot.lag),
+        store=store,
+        templates={name: made.version for name, made in snapshot.templates.items()},
+        quarantined=quarantined,
+        policies={
+            name: {"paused": paused[name], "late_share": pace.late_share(), "fields": sorted(snapshot.fields[name])}
+            for name, pace in core.paces.items()
+        },
+        indices={
+            name: {"replicas": facts.replicas, "max_result_window": facts.max_result_window}
+            for name, facts in snapshot.facts.items()
+        },
+        population_values=len(snapshot.population.weights),
+        segments=tuple(sorted(snapshot.segments)),
+        in_flight=in_flight.count,
+        max_in_flight=in_flight.cap,
+        plans_dropped=plans_dropped,
+        hook_errors=hooks.errors,
+    )
