@@ -1,0 +1,42 @@
+"""Facts read from a real server, and what it does with a field that they call dead."""
+
+from __future__ import annotations
+
+import pytest
+from opensearchpy import OpenSearch
+
+from rewriter.index_facts import dead_fields, facts_of
+from rewriter.settings import PolicySettings
+from tests.conftest import MakeIndex
+from tests.live.shelf import MAPPING, flat_settings, refused, scores, search, shoes
+
+
+def test_facts_of_a_real_index_and_its_alias(opensearch: OpenSearch, index: MakeIndex) -> None:
+    first = index(MAPPING, settings={"max_result_window": 500, "search.default_pipeline": "_none"})
+    second = index({"brand": {"type": "text"}, "title": {"type": "text"}})
+    alias = f"{first}-both"
+    for name in (first, second):
+        opensearch.indices.put_alias(index=name, name=alias)
+    one, both = (
+        facts_of(opensearch.indices.get_mapping(index=name), flat_settings(opensearch, name)) for name in (first, alias)
+    )
+    assert one.fields == {
+        "title": "text", "title.raw": "keyword", "brand": "keyword", "colour": "keyword", "price": "integer",
+        "offers": "nested", "offers.shop": "keyword",
+    }  # fmt: skip
+    assert (one.max_result_window, one.max_rescore_window, one.default_pipeline, one.replicas) == (500, 500, None, 0)
+    assert both.fields == {"title": "text", "brand": "text"}
+    assert both.max_result_window == 500
+
+
+@pytest.mark.parametrize("field", ["title", "unmapped", "offers.shop", "hidden"])
+def test_a_term_on_a_dead_field_finds_nothing(opensearch: OpenSearch, products: str, field: str) -> None:
+    facts = facts_of(opensearch.indices.get_mapping(index=products), flat_settings(opensearch, products))
+    policy = PolicySettings.model_validate({"index": "*", "fields": {"f": {"of": field}}})
+    assert [fault.where for fault in dead_fields(policy, facts)] == [field]
+    value = {"title": shoes(2)["1"]["title"], "offers.shop": "a"}.get(field, "x")
+    body = {"query": {"term": {field: value}}}
+    if field == "hidden":
+        assert "Cannot search on field [hidden]" in refused(opensearch, products, body)
+    else:
+        assert scores(search(opensearch, products, body)) == {}
