@@ -1,13 +1,13 @@
 """Forward-decayed counters: what a subject did, as one weight per value.
 
-Each event at time t adds w · 2^((t − landmark) / half_life) to the weight of every value that it shows, and reading at time T
-multiplies by 2^(−(T − landmark) / half_life): Cormode, Shkapenyuk, Srivastava, Xu, "Forward Decay", ICDE 2009. Weights so
-only ever grow, updates commute, no job has to age anything, and within one half-life decay keeps the order. One form holds
-sessions, profiles, segments and the population.
+Each event at time t adds w · 2^((t − landmark) / half_life) to the weight of every value that it shows, and reading at
+time T multiplies by 2^(−(T − landmark) / half_life): Cormode, Shkapenyuk, Srivastava, Xu, "Forward Decay", ICDE 2009.
+Weights so only ever grow, updates commute, no job has to age anything, and within one half-life decay keeps the order.
+One form holds sessions, profiles, segments and the population.
 
-Fields may have half-lives of their own. Their order in one sorted set then drifts apart with the distance from the landmark,
-so a writer moves the landmark (`aged`) once that distance exceeds a quarter of the shortest half-life: the top by rank is
-the top by weight to within 2^(1/4), and the powers stay far from what a double can hold.
+Fields may have half-lives of their own. Their order in one sorted set then drifts apart with the distance from the
+landmark, so a writer moves the landmark (`aged`) once that distance exceeds a quarter of the shortest half-life: the
+top by rank is the top by weight to within 2^(1/4), and the powers stay far from what a double can hold.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def aged(counters: Counters, now_s: float, half_lives: HalfLives) -> Counters:
 def counted(
     observations: Iterable[Observation], half_lives: HalfLives, landmark_s: float, keep: int | None = None
 ) -> Counters:
-    """Return the counters that `observations` add up to, in any order, as of `landmark_s`; the heaviest `keep` of them."""
+    """Return what `observations`, in any order, add up to as of `landmark_s`; of the weights the heaviest `keep`."""
     weights: dict[Value, float] = {}
     totals: dict[str, float] = {}
     last_event_s, events = 0.0, 0
@@ -114,7 +114,7 @@ def counted(
 def member(value: Value) -> bytes | None:
     """Return the bytes that stand for a value in its sorted set: field and values, joined by U+001F, in UTF-8.
 
-    None where they would not be read back as the same value: it holds a U+001F, is no text, or takes more than 1,024 bytes.
+    None where they would not be read back as the same value: it holds a U+001F, is no text, or takes over 1,024 bytes.
     """
     try:
         raw = SEPARATOR.join(value).encode()
@@ -135,7 +135,7 @@ def value_of(raw: bytes) -> Value | None:
 
 
 def sound(number: object) -> float | None:
-    """Return a weight or time as a float, or None for what cannot be one: text, NaN, infinity, negative, beyond 1e100."""
+    """Return a weight or time as a float, or None for what is none: text, NaN, infinity, negative, beyond 1e100."""
     try:
         found = float(number)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):

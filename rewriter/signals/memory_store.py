@@ -1,58 +1,36 @@
-"""A store in this process: for tests, for a first try, and for a single process that needs no other. Signals go with the process."""
+"""A store in this process, and gone with it: for tests, for a first try, and where one process is all there is.
+
+It runs the few commands that `commands` knows, in Redis's sense of them, so that a read means the same here and there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import time
+from collections.abc import Callable, Sequence
+from math import inf
 from threading import Lock
+from typing import Any
 
-from rewriter.signals.counters import Counters
-from rewriter.signals.store import MAX_TEXT_BYTES, Query, Signals
+from rewriter.signals.command_store import AsyncCommandStore, CommandStore
+from rewriter.signals.commands import Command
+
+SWEEP_PERIOD_S = 60.0
 
 
-class MemoryStore:
-    """A Store that keeps everything in dicts. Time to live is not kept: what is written stays until it is written again."""
+class MemoryStore(CommandStore):
+    """A Store in dicts, thread-safe. `clock_s` gives the seconds by which keys expire."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._clock_s = clock_s
         self._lock = Lock()
-        self._counters: dict[str, Counters] = {}
-        self._texts: dict[str, bytes] = {}
+        self._kept: dict[str, tuple[float, Any]] = {}  # until when, and what
+        self._sweep_at_s = clock_s() + SWEEP_PERIOD_S
 
-    def read(self, query: Query) -> Signals:
-        """See Store.read."""
+    def run(self, wanted: Sequence[Command], *, atomic: bool = False) -> list[Any]:  # noqa: ARG002  it always is
+        """See CommandStore.run."""
         with self._lock:
-            session, profile = (
-                _top(self._counters.get(base or ""), query.fields, query.limit)
-                for base in (query.session, query.profile)
-            )
-            plan = self._texts.get(query.plan or "")
-        return Signals(session, profile, plan if plan and len(plan) <= MAX_TEXT_BYTES else None)
-
-    def save_plan(self, key: str, plan: bytes, ttl_s: int) -> None:  # noqa: ARG002  the protocol's signature
-        """See Store.save_plan."""
-        with self._lock:
-            self._texts[key] = plan
-
-    def write(self, base: str, counters: Counters, ttl_s: int | None) -> None:  # noqa: ARG002  the protocol's signature
-        """See Store.write."""
-        with self._lock:
-            self._counters[base] = counters
-
-    def read_many(self, bases: Sequence[str], fields: tuple[str, ...], limit: int) -> list[Counters | None]:
-        """See Store.read_many."""
-        with self._lock:
-            return [_top(self._counters.get(base), fields, limit) for base in bases]
-
-    def read_text(self, key: str) -> str | None:
-        """See Store.read_text."""
-        with self._lock:
-            found = self._texts.get(key)
-        return None if found is None else found.decode("utf-8", "replace")
-
-    def write_text(self, key: str, text: str) -> None:
-        """See Store.write_text."""
-        with self._lock:
-            self._texts[key] = text.encode()
+            self._sweep()
+            return [self._reply(command) for command in wanted]
 
     def ping(self) -> None:
         """See Store.ping."""
@@ -60,47 +38,53 @@ class MemoryStore:
     def close(self) -> None:
         """See Store.close."""
 
+    def _reply(self, command: Command) -> Any:
+        match command:
+            case ("ZRANGE", key, 0, last, "REV", "WITHSCORES"):
+                ranked = sorted(self._found(key, {}).items(), key=lambda item: (item[1], item[0]), reverse=True)
+                return [part for item in ranked[: last + 1] for part in item]
+            case ("HMGET", key, *names):
+                known = self._found(key, {})
+                return [known.get(name) for name in names]
+            case ("GETRANGE", key, 0, last):
+                return self._found(key, b"")[: last + 1]
+            case ("ZADD", key, *parts):
+                self._kept[key] = (inf, {raw: float(score) for score, raw in zip(parts[::2], parts[1::2], strict=True)})
+            case ("HSET", key, *parts):
+                self._kept[key] = (inf, dict(zip(parts[::2], parts[1::2], strict=True)))
+            case ("SET", key, raw, *expiry):
+                self._kept[key] = (self._clock_s() + expiry[1] if expiry else inf, raw)
+            case ("EXPIRE", key, ttl_s) if key in self._kept:
+                self._kept[key] = (self._clock_s() + ttl_s, self._kept[key][1])
+            case ("UNLINK", *keys):
+                for key in keys:
+                    self._kept.pop(key, None)
+        return None
 
-class AsyncMemoryStore:
+    def _found(self, key: str, nothing: Any) -> Any:
+        until_s, what = self._kept.get(key, (0.0, nothing))
+        return what if self._clock_s() < until_s else nothing
+
+    def _sweep(self) -> None:
+        """Plans and sessions that nobody reads again would otherwise stay."""
+        now_s = self._clock_s()
+        if now_s >= self._sweep_at_s:
+            self._sweep_at_s = now_s + SWEEP_PERIOD_S
+            self._kept = {key: kept for key, kept in self._kept.items() if now_s < kept[0]}
+
+
+class AsyncMemoryStore(AsyncCommandStore):
     """The same store, awaited."""
 
     def __init__(self, store: MemoryStore | None = None) -> None:
-        self.store = store or MemoryStore()
+        self._store = store or MemoryStore()
 
-    async def read(self, query: Query) -> Signals:
-        """See Store.read."""
-        return self.store.read(query)
-
-    async def save_plan(self, key: str, plan: bytes, ttl_s: int) -> None:
-        """See Store.save_plan."""
-        self.store.save_plan(key, plan, ttl_s)
-
-    async def write(self, base: str, counters: Counters, ttl_s: int | None) -> None:
-        """See Store.write."""
-        self.store.write(base, counters, ttl_s)
-
-    async def read_many(self, bases: Sequence[str], fields: tuple[str, ...], limit: int) -> list[Counters | None]:
-        """See Store.read_many."""
-        return self.store.read_many(bases, fields, limit)
-
-    async def read_text(self, key: str) -> str | None:
-        """See Store.read_text."""
-        return self.store.read_text(key)
-
-    async def write_text(self, key: str, text: str) -> None:
-        """See Store.write_text."""
-        self.store.write_text(key, text)
+    async def run(self, wanted: Sequence[Command], *, atomic: bool = False) -> list[Any]:
+        """See CommandStore.run."""
+        return self._store.run(wanted, atomic=atomic)
 
     async def ping(self) -> None:
         """See Store.ping."""
 
     async def close(self) -> None:
         """See Store.close."""
-
-
-def _top(counters: Counters | None, fields: tuple[str, ...], limit: int) -> Counters | None:
-    if counters is None:
-        return None
-    heaviest = sorted(counters.weights.items(), key=lambda item: -item[1])[:limit]
-    totals = {name: total for name, total in counters.totals.items() if name in fields}
-    return replace(counters, weights=dict(heaviest), totals=totals)

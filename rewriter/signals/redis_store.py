@@ -1,141 +1,101 @@
-"""Signals in Redis or Valkey: a single server, Sentinel or Cluster, sync and async. Thin executors of what `store` describes.
+"""Signals in Redis or Valkey: one server, Sentinel or Cluster, with threads or on the event loop.
 
-Clients of ours never retry and never ping in between: with the defaults a hung server with a 10 ms time-out takes 4.2–4.5 s. Their
-socket time-out is no deadline (a dripping answer succeeds after hundreds of milliseconds); the shells wait with one of their own.
+In a cluster redis-py sends a pipeline to every node that it concerns and then collects the answers: a read concerns two
+at most, the session's and the profile's. Slots that have moved it asks for again by itself. A node that is away fails
+its own scopes, or the read as a whole where its connections are gone already; a hung one held a thread for 4.0 s once
+and then for 1–2 s, under a time-out of 1 s. That costs a place in flight, and no search its answer.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
+import redis.asyncio as aio
 from redis import Redis, RedisCluster
-from redis import Sentinel as _Sentinel
-from redis.asyncio import Redis as AsyncRedis
-from redis.asyncio import RedisCluster as AsyncRedisCluster
-from redis.asyncio import Sentinel as _AsyncSentinel
-from redis.asyncio.retry import Retry as AsyncRetry
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
-from rewriter.errors import ConfigurationError, Fault
-from rewriter.signals.counters import Counters
+from rewriter.errors import ConfigurationError, Fault, StoreError
+from rewriter.signals.command_store import AsyncCommandStore, CommandStore
+from rewriter.signals.commands import Command
 from rewriter.signals.memory_store import AsyncMemoryStore, MemoryStore
-from rewriter.signals.store import (
-    AsyncStore,
-    Command,
-    Query,
-    Signals,
-    Store,
-    commands,
-    counters_commands,
-    read_counters,
-    signals,
-    write_commands,
-)
+from rewriter.signals.redis_clients import EVENT_LOOP, THREADS, opened, refuse_unfit, sentinels, target
+from rewriter.signals.store import AsyncStore, Store
 
-Sentinel: Any = _Sentinel  # neither has types
-AsyncSentinel: Any = _AsyncSentinel
-
-CONNECT_TIMEOUT_S = 1.0
-SOCKET_TIMEOUT_S = 1.0
-CHUNK = 256
+CONNECTIONS = 32
 
 
-class RedisStore:
-    """A Store on a redis-py client."""
+class RedisStore(CommandStore):
+    """A Store at a URL (see `redis_clients.FORMS`), or on a redis-py client, which stays the caller's to close.
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
+    connections: how many may be open to a server; with none free a read fails at once. A URL's `max_connections` wins.
+    Nothing is connected before the first read. Raises ConfigurationError for a URL that cannot be read or a client that
+    cannot serve searches.
+    """
 
-    def read(self, query: Query) -> Signals:
-        """See Store.read. In a cluster the pipeline goes to at most two nodes, the session's and the profile's."""
-        return signals(query, self._pipelined(commands(query)))
+    def __init__(self, given: str | Redis | RedisCluster, *, connections: int = CONNECTIONS) -> None:
+        self._target = target(given) if isinstance(given, str) else None
+        self._connections = connections
+        self._connecting_pid: int | None = None
+        self._client: Any = None
+        if not isinstance(given, str):
+            refuse_unfit(given)
+            self._client = given
 
-    def save_plan(self, key: str, plan: bytes, ttl_s: int) -> None:
-        """See Store.save_plan."""
-        self._client.execute_command("SET", key, plan, "EX", ttl_s)
-
-    def write(self, base: str, counters: Counters, ttl_s: int | None) -> None:
-        """See Store.write."""
-        pipeline = self._client.pipeline(transaction=True)
-        for command in write_commands(base, counters, ttl_s):
+    def run(self, wanted: Sequence[Command], *, atomic: bool = False) -> list[Any]:
+        """See CommandStore.run."""
+        pipeline = self._connected().pipeline(transaction=atomic)
+        for command in wanted:
             pipeline.execute_command(*command)
-        pipeline.execute()
-
-    def read_many(self, bases: Sequence[str], fields: tuple[str, ...], limit: int) -> list[Counters | None]:
-        """See Store.read_many."""
-        found: list[Counters | None] = []
-        for start in range(0, len(bases), CHUNK):
-            chunk = [
-                command for base in bases[start : start + CHUNK] for command in counters_commands(base, fields, limit)
-            ]
-            found += _counters(self._pipelined(chunk), fields)
-        return found
-
-    def read_text(self, key: str) -> str | None:
-        """See Store.read_text."""
-        return _decoded(self._client.execute_command("GET", key))
-
-    def write_text(self, key: str, text: str) -> None:
-        """See Store.write_text."""
-        self._client.execute_command("SET", key, text)
+        return list(pipeline.execute(raise_on_error=atomic))
 
     def ping(self) -> None:
         """See Store.ping."""
-        self._client.ping()
+        self._connected().ping()
 
     def close(self) -> None:
         """See Store.close."""
-        self._client.close()
+        if self._target is not None and self._client is not None:
+            for client in (self._client, *sentinels(self._client)):
+                client.close()
 
-    def _pipelined(self, wanted: Sequence[Command]) -> list[Any]:
-        if not wanted:
-            return []
-        pipeline = self._client.pipeline(transaction=False)
+    def _connected(self) -> Any:
+        """Return the client, made at first use: one for a cluster asks for its slots when it is made.
+
+        One thread does so; the others fail instead of queueing up behind a server that may hang. Two that come at the
+        same moment may both do it, which costs a client. The process id stands in for a lock, which would stay held in
+        a child that was forked meanwhile.
+        """
+        made = self._client
+        if made is None and self._target is not None:
+            if self._connecting_pid == os.getpid():
+                raise StoreError("the store is still being connected to")
+            self._connecting_pid = os.getpid()
+            try:
+                made = opened(self._target, self._connections, THREADS)
+            finally:
+                self._connecting_pid = None
+            self._client = made
+        return made
+
+
+class AsyncRedisStore(AsyncCommandStore):
+    """An AsyncStore at a URL or on a redis.asyncio client, as RedisStore is with threads."""
+
+    def __init__(self, given: str | aio.Redis | aio.RedisCluster, *, connections: int = CONNECTIONS) -> None:
+        self._owned = isinstance(given, str)
+        if isinstance(given, str):
+            self._client: Any = opened(target(given), connections, EVENT_LOOP)
+        else:
+            refuse_unfit(given)
+            self._client = given
+
+    async def run(self, wanted: Sequence[Command], *, atomic: bool = False) -> list[Any]:
+        """See CommandStore.run."""
+        pipeline = self._client.pipeline(transaction=atomic)
         for command in wanted:
             pipeline.execute_command(*command)
-        return list(pipeline.execute(raise_on_error=False))
-
-
-class AsyncRedisStore:
-    """An AsyncStore on a redis.asyncio client."""
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-
-    async def read(self, query: Query) -> Signals:
-        """See Store.read."""
-        return signals(query, await self._pipelined(commands(query)))
-
-    async def save_plan(self, key: str, plan: bytes, ttl_s: int) -> None:
-        """See Store.save_plan."""
-        await self._client.execute_command("SET", key, plan, "EX", ttl_s)
-
-    async def write(self, base: str, counters: Counters, ttl_s: int | None) -> None:
-        """See Store.write."""
-        pipeline = self._client.pipeline(transaction=True)
-        for command in write_commands(base, counters, ttl_s):
-            pipeline.execute_command(*command)
-        await pipeline.execute()
-
-    async def read_many(self, bases: Sequence[str], fields: tuple[str, ...], limit: int) -> list[Counters | None]:
-        """See Store.read_many."""
-        found: list[Counters | None] = []
-        for start in range(0, len(bases), CHUNK):
-            chunk = [
-                command for base in bases[start : start + CHUNK] for command in counters_commands(base, fields, limit)
-            ]
-            found += _counters(await self._pipelined(chunk), fields)
-        return found
-
-    async def read_text(self, key: str) -> str | None:
-        """See Store.read_text."""
-        return _decoded(await self._client.execute_command("GET", key))
-
-    async def write_text(self, key: str, text: str) -> None:
-        """See Store.write_text."""
-        await self._client.execute_command("SET", key, text)
+        return list(await pipeline.execute(raise_on_error=atomic))
 
     async def ping(self) -> None:
         """See Store.ping."""
@@ -143,130 +103,45 @@ class AsyncRedisStore:
 
     async def close(self) -> None:
         """See Store.close."""
-        await self._client.aclose()
-
-    async def _pipelined(self, wanted: Sequence[Command]) -> list[Any]:
-        if not wanted:
-            return []
-        pipeline = self._client.pipeline(transaction=False)
-        for command in wanted:
-            pipeline.execute_command(*command)
-        return list(await pipeline.execute(raise_on_error=False))
+        if self._owned:
+            for client in (self._client, *sentinels(self._client)):
+                await client.aclose()
 
 
-def open_store(given: Any, *, connections: int = 32) -> Store | None:
-    """Return the store for a URL, a redis-py client or a Store; None for None. Nothing is connected yet, but for a cluster's slots.
-
-    URLs: redis://, rediss://, unix://, memory://, redis+cluster:// and rediss+cluster://,
-    redis+sentinel://host:port,host:port/SERVICE[/DB].
-    Raises ConfigurationError for anything else, and for a client that retries.
-    """
-    if given is None:
-        return None
-    if isinstance(given, str):
-        return MemoryStore() if given == "memory://" else RedisStore(_client(given, connections))
-    if hasattr(given, "read_many"):
-        return cast("Store", given)
-    _refuse_retries(given)
-    return RedisStore(given)
+def open_store(given: str | Redis | RedisCluster | Store | None, *, connections: int = CONNECTIONS) -> Store | None:
+    """Return the store for a URL, a redis-py client or a Store; None for None. Raises as RedisStore does."""
+    match given:
+        case None:
+            return None
+        case "memory://":
+            return MemoryStore()
+        case str() | Redis() | RedisCluster():
+            return RedisStore(given, connections=connections)
+        case _ if hasattr(given, "read_many"):
+            return given
+        case _:
+            raise _unknown(given, "a URL, a redis.Redis, a redis.RedisCluster or a Store")
 
 
-def open_async_store(given: Any, *, connections: int = 32) -> AsyncStore | None:
-    """The same for the event loop. A sync MemoryStore is taken as it is."""
-    if given is None:
-        return None
-    if isinstance(given, MemoryStore):
-        return AsyncMemoryStore(given)
-    if isinstance(given, str):
-        return AsyncMemoryStore() if given == "memory://" else AsyncRedisStore(_async_client(given, connections))
-    if hasattr(given, "read_many"):
-        return cast("AsyncStore", given)
-    _refuse_retries(given)
-    return AsyncRedisStore(given)
+def open_async_store(
+    given: str | aio.Redis | aio.RedisCluster | AsyncStore | MemoryStore | None, *, connections: int = CONNECTIONS
+) -> AsyncStore | None:
+    """Return the same for the event loop; a MemoryStore may be shared with threads."""
+    match given:
+        case None:
+            return None
+        case "memory://":
+            return AsyncMemoryStore()
+        case MemoryStore():
+            return AsyncMemoryStore(given)
+        case str() | aio.Redis() | aio.RedisCluster():
+            return AsyncRedisStore(given, connections=connections)
+        case _ if hasattr(given, "read_many"):
+            return given
+        case _:
+            raise _unknown(given, "a URL, a redis.asyncio.Redis, a redis.asyncio.RedisCluster or an AsyncStore")
 
 
-def _options(connections: int, retry: Any) -> dict[str, Any]:
-    return {
-        "socket_connect_timeout": CONNECT_TIMEOUT_S,
-        "socket_timeout": SOCKET_TIMEOUT_S,
-        "retry": retry,
-        "health_check_interval": 0,
-        "max_connections": connections,
-        "decode_responses": False,
-    }
-
-
-def _client(url: str, connections: int) -> Any:
-    options = _options(connections, Retry(NoBackoff(), 0))
-    scheme = _scheme(url)
-    if scheme.endswith("+cluster"):
-        return RedisCluster.from_url(url.replace("+cluster", "", 1), **options)
-    if scheme == "redis+sentinel":
-        hosts, service, db = _sentinels(url)
-        return Sentinel(hosts, sentinel_kwargs={"socket_timeout": SOCKET_TIMEOUT_S}, **options).master_for(
-            service, db=db
-        )
-    return Redis.from_url(url, **options)
-
-
-def _async_client(url: str, connections: int) -> Any:
-    options = _options(connections, AsyncRetry(NoBackoff(), 0))
-    scheme = _scheme(url)
-    if scheme.endswith("+cluster"):
-        return AsyncRedisCluster.from_url(url.replace("+cluster", "", 1), **options)
-    if scheme == "redis+sentinel":
-        hosts, service, db = _sentinels(url)
-        return AsyncSentinel(hosts, sentinel_kwargs={"socket_timeout": SOCKET_TIMEOUT_S}, **options).master_for(
-            service, db=db
-        )
-    return AsyncRedis.from_url(url, **options)
-
-
-def _scheme(url: str) -> str:
-    scheme = url.partition("://")[0]
-    if scheme not in ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster", "redis+sentinel"):
-        raise ConfigurationError(
-            [
-                Fault(
-                    "store", f"no store has URLs of the scheme {scheme!r}", "redis://HOST:PORT/DB, see docs/settings.md"
-                )
-            ]
-        )
-    return scheme
-
-
-def _sentinels(url: str) -> tuple[list[tuple[str, int]], str, int]:
-    rest = url.partition("://")[2].partition("?")[0].rpartition("@")[2]
-    hosts, _, path = rest.partition("/")
-    service, _, db = path.partition("/")
-    if not service:
-        raise ConfigurationError(
-            [Fault("store", "a sentinel URL names the service", "redis+sentinel://HOST:PORT,HOST:PORT/SERVICE")]
-        )
-    return (
-        [(host.rpartition(":")[0] or host, int(host.rpartition(":")[2] or 26379)) for host in hosts.split(",")],
-        service,
-        int(db or 0),
-    )
-
-
-def _refuse_retries(client: Any) -> None:
-    arguments = getattr(getattr(client, "connection_pool", None), "connection_kwargs", {})
-    retry = arguments.get("retry")
-    if retry is not None and getattr(retry, "_retries", 0) != 0:
-        remedy = "give it retry=Retry(NoBackoff(), 0), or give the URL and let the rewriter build its own"
-        raise ConfigurationError(
-            [Fault("store", "this redis-py client retries, and a hung server would hold each read for seconds", remedy)]
-        )
-
-
-def _counters(replies: Sequence[Any], fields: tuple[str, ...]) -> list[Counters | None]:
-    pairs = zip(replies[::2], replies[1::2], strict=True)
-    return [
-        None if isinstance(members, Exception) or isinstance(meta, Exception) else read_counters(members, meta, fields)
-        for members, meta in pairs
-    ]
-
-
-def _decoded(raw: Any) -> str | None:
-    return raw.decode("utf-8", "replace") if isinstance(raw, bytes) else raw
+def _unknown(given: Any, wanted: str) -> ConfigurationError:
+    what = f"{type(given).__module__}.{type(given).__qualname__}"
+    return ConfigurationError([Fault("store", f"a {what} is no store", f"give {wanted}")])

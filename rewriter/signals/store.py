@@ -56,7 +56,7 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One read: the bases of the keys that are wanted, None where nothing is; the fields whose totals are wanted with them."""
+    """One read: the bases of the wanted keys, None where nothing is; the fields whose totals are wanted with them."""
 
     session: str | None
     profile: str | None

@@ -1,0 +1,118 @@
+"""A store's methods in terms of `commands`, once for threads and once for the event loop; an engine only runs them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from rewriter.signals.commands import (
+    Command,
+    commands,
+    many,
+    many_counters,
+    put_command,
+    signals,
+    text_command,
+    text_in,
+    write_commands,
+)
+from rewriter.signals.counters import Counters
+from rewriter.signals.store import Query, Signals
+
+
+class CommandStore(ABC):
+    """A Store on an engine that runs commands."""
+
+    @abstractmethod
+    def run(self, wanted: Sequence[Command], *, atomic: bool = False) -> list[Any]:
+        """Send all commands at once and return their replies, an exception where one failed.
+
+        atomic: nobody sees some of them done and others not; raises the first that fails.
+        """
+
+    @abstractmethod
+    def ping(self) -> None:
+        """See Store.ping."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """See Store.close."""
+
+    def read(self, query: Query) -> Signals:
+        """See Store.read."""
+        return signals(query, self.run(commands(query)))
+
+    def save_plan(self, key: str, plan: bytes, ttl_s: int) -> None:
+        """See Store.save_plan."""
+        answered(self.run([put_command(key, plan, ttl_s)]))
+
+    def write(self, base: str, counters: Counters, ttl_s: int | None) -> None:
+        """See Store.write."""
+        self.run(write_commands(base, counters, ttl_s), atomic=True)
+
+    def read_many(self, bases: Sequence[str], fields: tuple[str, ...], limit: int) -> list[Counters | None]:
+        """See Store.read_many."""
+        found: list[Counters | None] = []
+        for chunk, wanted in many(bases, fields, limit):
+            found += many_counters(chunk, self.run(wanted), fields)
+        return found
+
+    def read_text(self, key: str) -> str | None:
+        """See Store.read_text."""
+        return text_in(answered(self.run([text_command(key)])))
+
+    def write_text(self, key: str, text: str) -> None:
+        """See Store.write_text."""
+        answered(self.run([put_command(key, text.encode())]))
+
+
+class AsyncCommandStore(ABC):
+    """An AsyncStore on an engine that runs commands."""
+
+    @abstractmethod
+    async def run(self, wanted: Sequence[Command], *, atomic: bool = False) -> list[Any]:
+        """See CommandStore.run."""
+
+    @abstractmethod
+    async def ping(self) -> None:
+        """See Store.ping."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """See Store.close."""
+
+    async def read(self, query: Query) -> Signals:
+        """See Store.read."""
+        return signals(query, await self.run(commands(query)))
+
+    async def save_plan(self, key: str, plan: bytes, ttl_s: int) -> None:
+        """See Store.save_plan."""
+        answered(await self.run([put_command(key, plan, ttl_s)]))
+
+    async def write(self, base: str, counters: Counters, ttl_s: int | None) -> None:
+        """See Store.write."""
+        await self.run(write_commands(base, counters, ttl_s), atomic=True)
+
+    async def read_many(self, bases: Sequence[str], fields: tuple[str, ...], limit: int) -> list[Counters | None]:
+        """See Store.read_many."""
+        found: list[Counters | None] = []
+        for chunk, wanted in many(bases, fields, limit):
+            found += many_counters(chunk, await self.run(wanted), fields)
+        return found
+
+    async def read_text(self, key: str) -> str | None:
+        """See Store.read_text."""
+        return text_in(answered(await self.run([text_command(key)])))
+
+    async def write_text(self, key: str, text: str) -> None:
+        """See Store.write_text."""
+        answered(await self.run([put_command(key, text.encode())]))
+
+
+def answered(replies: Sequence[Any]) -> Any:
+    """Return the reply to a single command, or raise it."""
+    (reply,) = replies
+    if isinstance(reply, Exception):
+        raise reply
+    return reply
