@@ -33,12 +33,15 @@ class Decision:
 BREAKER_TABLE: dict[Reason, Outcome] = {
     Reason.PERSONALIZED: "success",
     Reason.SHADOW: "success",
-    Reason.SIGNALS_LATE: "failure",
     Reason.SIGNALS_FAILED: "failure",
-    Reason.SEARCH_LATE: "failure",
     Reason.SEARCH_FAILED: "failure",
+    Reason.SIGNALS_LATE: "slow",
+    Reason.SEARCH_LATE: "slow",
 }
-"""What counts, and as what. Every other reason gives its permit back unused: nothing was tried, or it was nobody's fault."""
+"""What counts, and as what; personalised from stale signals counts as slow too. Lateness has a rate of its own, since a store that
+is late for one search in ten still serves nine. Every other reason gives its permit back unused: nothing was tried, or it was
+nobody's fault.
+"""
 
 
 def decide(
