@@ -7,7 +7,8 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from rewriter.demo.corpus import MAPPINGS, Corpus, Product, load
+from rewriter.demo.corpus import MAPPINGS, Corpus, Product, load, values_of
+from rewriter.signals.affinities import SignalField
 
 SOUP = "CONDENSED SOUP"
 MILK = "CHOCOLATE MILK"
@@ -65,3 +66,15 @@ def test_a_product_is_listed_on_the_day_of_its_first_sale(corpus: Corpus) -> Non
     for one in corpus.purchases:
         first.setdefault(one.product_id, datetime.fromtimestamp(one.at_s, UTC).date())
     assert {name: one.listed for name, one in corpus.products.items() if one.listed} == first
+
+
+def test_a_purchase_says_one_value_of_each_field_that_is_known() -> None:
+    fields = {
+        "item": SignalField("item", ("_id",), 1.0, 2.0),
+        "manufacturer": SignalField("attribute", ("manufacturer",), 0.3, 100.0),
+        "product_category": SignalField("attribute", ("product_category",), 0.3, 100.0),
+        "size": SignalField("combination", ("product_type", "package_size"), 0.3, 5.0),
+    }
+    plain = (("item", "7"), ("manufacturer", "69"))
+    assert values_of(product("SOUP", None), fields) == plain
+    assert values_of(product("SOUP", "8 OZ"), fields) == (*plain, ("size", "SOUP", "8 OZ"))

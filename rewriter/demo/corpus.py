@@ -17,6 +17,8 @@ from opensearchpy import OpenSearch
 from opensearchpy.helpers import streaming_bulk
 
 from rewriter.errors import RewriterError
+from rewriter.signals.affinities import SignalField
+from rewriter.signals.counters import Value
 
 LAST_TUNING_WEEK = 46
 """Weeks after this one are for final reports: nothing is tuned on them, and the index does not know them."""
@@ -163,6 +165,18 @@ def _purchases(sales: Any) -> list[Purchase]:
     at_s = sales["transaction_timestamp"].astype("datetime64[s]").astype("int64").tolist()
     columns = (texts("household_id"), texts("basket_id"), texts("product_id"), sales["week"].tolist(), at_s)
     return list(map(Purchase, *columns))
+
+
+def values_of(product: Product, fields: Mapping[str, SignalField]) -> tuple[Value, ...]:
+    """Return what buying `product` says of somebody: a value of each field whose document fields are all known."""
+    document = product.document()
+    found: list[Value] = []
+    for name, field in fields.items():
+        if field.kind == "item":
+            found.append((name, product.product_id))
+        elif all(part in document for part in field.fields):
+            found.append((name, *(str(document[part]) for part in field.fields)))
+    return tuple(found)
 
 
 def baseline_query(words: str) -> dict[str, Any]:
