@@ -1,0 +1,91 @@
+"""What is asked of the corpus, and what is known when it is asked.
+
+A question is a household, a basket and a product type: the words of the type are the query, the products of that type
+in the basket are what is relevant. Known is what was bought in the weeks before, by the household and by everybody.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from random import Random
+
+from rewriter.demo.corpus import Corpus, Purchase, values_of
+from rewriter.signals.affinities import Population, SignalField, united
+from rewriter.signals.counters import Counters, HalfLives, Observation, counted
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Who searched for what, when (seconds since the epoch), and what would have been right.
+
+    relevant: what the basket held of it; new: the part of that which the household had never bought before the basket.
+    """
+
+    household_id: str
+    week: int
+    at_s: int
+    words: str
+    relevant: frozenset[str]
+    new: frozenset[str]
+
+
+def drawn(corpus: Corpus, weeks: range, count: int, seed: int) -> list[Question]:
+    """Draw `count` of the questions that the baskets of `weeks` put, each as probable as the other."""
+    bought: dict[tuple[str, str], set[str]] = defaultdict(set)
+    baskets: dict[tuple[str, str], Purchase] = {}
+    first_s: dict[tuple[str, str], int] = {}
+    for one in corpus.purchases:
+        first_s.setdefault((one.household_id, one.product_id), one.at_s)
+        words = corpus.products[one.product_id].product_type
+        if one.week in weeks and words:
+            bought[one.basket_id, words].add(one.product_id)
+            baskets.setdefault((one.basket_id, words), one)
+    found = []
+    for key in Random(seed).sample(sorted(bought), min(count, len(bought))):
+        one, relevant = baskets[key], frozenset(bought[key])
+        new = frozenset(name for name in relevant if first_s[one.household_id, name] >= one.at_s)
+        found.append(Question(one.household_id, one.week, one.at_s, key[1], relevant, new))
+    return found
+
+
+class Known:
+    """What had been bought before a week, counted by the library in `fields`."""
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        weeks: range,
+        households: Iterable[str],
+        fields: Mapping[str, SignalField],
+        half_lives: HalfLives,
+    ) -> None:
+        self._half_lives = half_lives
+        self._says = {name: values_of(product, fields) for name, product in corpus.products.items()}
+        self._histories: dict[str, list[Purchase]] = {name: [] for name in households}
+        for one in corpus.purchases:
+            if one.household_id in self._histories:
+                self._histories[one.household_id].append(one)
+        self.populations = dict(self._weekly(corpus.purchases, weeks))
+
+    def profile(self, question: Question, keep: int) -> Counters:
+        """Return the household's `keep` heaviest counters, as of the question."""
+        history = (one for one in self._histories[question.household_id] if one.week < question.week)
+        return counted(self._observed(history), self._half_lives, question.at_s, keep)
+
+    def _observed(self, purchases: Iterable[Purchase]) -> Iterator[Observation]:
+        return (Observation(self._says[one.product_id], 1.0, one.at_s) for one in purchases)
+
+    def _weekly(self, purchases: Iterable[Purchase], weeks: range) -> Iterator[tuple[int, Population]]:
+        """What everybody had bought before each week, aged to its first purchase: each week adds to the one before."""
+        by_week: dict[int, list[Purchase]] = defaultdict(list)
+        for one in purchases:
+            by_week[max(one.week, weeks.start - 1)].append(one)
+        known: Counters | None = None
+        for week in weeks:
+            now_s = float(by_week[week][0].at_s)
+            added = counted(self._observed(by_week[week - 1]), self._half_lives, now_s)
+            known = united([known, added], self._half_lives, now_s)
+            if known is not None:
+                yield week, Population(known.weights, known.totals)

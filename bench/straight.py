@@ -1,0 +1,81 @@
+"""A shell without a clock: performs the steps of the library's own flow one after the other, and nothing is ever late.
+
+What it ranks is what the rewriter ranks, from the request's shape to the merged page; what it does not show is speed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rewriter.core import Core
+from rewriter.flow.answer import answer
+from rewriter.flow.steps import (
+    Baseline,
+    Begin,
+    Collect,
+    Collected,
+    Explored,
+    Fetched,
+    FetchSignals,
+    Launch,
+    Personal,
+    SavePlan,
+    SearchLeg,
+)
+from rewriter.report import Report
+from rewriter.signals.counters import Counters
+from rewriter.signals.store import Signals
+from rewriter.subject import Subject
+
+Search = Callable[[Mapping[str, Any]], Any]
+
+
+@dataclass(slots=True)
+class Straight:
+    """One search; `baseline` sends leg 1 and `search` the others, and what they raise ends the benchmark."""
+
+    arguments: Mapping[str, Any]
+    profile: Counters
+    baseline: Search
+    search: Search
+    personal: Personal | None = None
+    explored: Explored | None = None
+
+    def run(self, core: Core, user_id: str, *, seed: int, now_s: float) -> tuple[Any, Report]:
+        """Return the response and the report of `user_id`'s search at `now_s`."""
+        flow = answer(core, self.arguments, Subject(user_id=user_id), seed=seed, now_s=now_s, clock_s=lambda: 0.0)
+        answered: tuple[Any, Report] = self._drive(flow)
+        return answered
+
+    def _drive(self, steps: Generator[Any, Any, Any]) -> Any:
+        result = None
+        try:
+            while True:
+                result = self._perform(steps.send(result))
+        except StopIteration as end:
+            return end.value
+
+    def _perform(self, step: object) -> Any:
+        result: Any = None
+        match step:
+            case Baseline():
+                result = self.baseline(self.arguments)
+            case Begin(part):
+                self.personal = self._drive(part)
+                result = True
+            case Launch(part):
+                self.explored = self._drive(part)
+                result = True
+            case FetchSignals():
+                result = Fetched(Signals(profile=self.profile))
+            case SearchLeg(arguments):
+                result = self.search(arguments)
+            case Collect():
+                result = Collected(self.personal, self.explored)
+            case SavePlan():  # nobody turns the page here
+                pass
+            case _:
+                raise AssertionError(f"a step that this shell does not know: {type(step).__name__}")
+        return result
