@@ -13,6 +13,7 @@ from typing import Any
 
 from rewriter.boost.templates import TemplateSet
 from rewriter.decide.breaker import Breaker
+from rewriter.decide.exposure import Arms
 from rewriter.decide.lag import Lag
 from rewriter.decide.pace import Pace
 from rewriter.decide.switches import Switches
@@ -29,8 +30,8 @@ from rewriter.signals.store import Keys
 class Snapshot:
     """What the background last saw. `fields` are each policy's signal fields without the dead ones."""
 
-    switches: Switches = Switches()
-    lag: Lag = Lag()
+    switches: Switches = field(default_factory=Switches)
+    lag: Lag = field(default_factory=Lag)
     population: Population = NOBODY
     segments: Mapping[str, Counters] = field(default_factory=dict)
     facts: Mapping[str, IndexFacts] = field(default_factory=dict)
@@ -48,7 +49,9 @@ class Core:
         self.profile_half_lives = profile_half_lives(settings.policies.values(), settings.signals)
         self.session_half_lives = HalfLives(settings.signals.session_half_life_s)
         self.breaker = Breaker(settings.breaker)
+        self.arms = Arms()
         self.paces = {name: Pace() for name in settings.policies}
+        self._rejections: dict[str, tuple[str, int]] = {}
         self.quarantined: set[tuple[str, str, str]] = set()
         self.last_known = LastKnown(settings.signals)
         self.pools = PoolCache()
@@ -64,3 +67,14 @@ class Core:
     def quarantine(self, policy: str, version: str, leg: str) -> None:
         """Stop using a version of a policy's templates for a leg; a new version is a new key and starts afresh."""
         self.quarantined.add((policy, version, leg))
+
+    def rejected(self, policy: str, version: str) -> int:
+        """Note that the server rejected a leg 3, and return how often in a row it has done so under this version."""
+        before = self._rejections.get(policy, ("", 0))
+        count = before[1] + 1 if before[0] == version else 1
+        self._rejections[policy] = (version, count)
+        return count
+
+    def accepted(self, policy: str) -> None:
+        """Note that the server accepted a leg 3."""
+        self._rejections.pop(policy, None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
@@ -96,6 +96,17 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
+class Exposure:
+    """One search that counts in the experiment, in whichever arm: recorded from holdout on, before anything is read.
+
+    `unit` is the assigned unit's pseudonym under the experiment's salt: the same for all searches of a unit, and nothing else.
+    """
+
+    arm: Literal["treatment", "holdout"]
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """The account of one search.
 
@@ -107,14 +118,20 @@ class Report:
     detail: str = ""
     variant: Variant = "baseline"
     policy: str | None = None
+    exposure: Exposure | None = None
     template_version: str | None = None
     strategy: Strategy | None = None
     source: Source | None = None
     boosts: tuple[BoostUsed, ...] = ()
     factor_limit_used: float | None = None
     slots: tuple[Slot, ...] = ()
-    moves: tuple[Move, ...] = ()
     shadow: Shown | None = None
     seed: int | None = None
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     errors: tuple[str, ...] = ()
+    explain: Callable[[], tuple[Move, ...]] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def moves(self) -> tuple[Move, ...]:
+        """Why each hit that moved stands where it does; worked out when asked for, since most searches are never asked."""
+        return self.explain() if self.explain else ()

@@ -37,9 +37,9 @@ class Subject:
 
 
 def pseudonym(kind: str, identifier: str, salt: str) -> str:
-    """Return the 32 hex digits that stand for an identifier in keys: BLAKE2b-128 of salt, kind and identifier.
+    r"""Return the 32 hex digits that stand for an identifier in keys: BLAKE2b-128 of salt, kind and identifier.
 
-    The same digits come from `printf '%s\\037%s\\037%s' "$salt" "$kind" "$identifier" | b2sum -l 128`.
+    The same digits come from `printf '%s\037%s\037%s' "$salt" "$kind" "$identifier" | b2sum -l 128`.
     """
     text = f"{salt}\x1f{kind}\x1f{identifier}"
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 from typing import Any
 
 from rewriter.signals.affinities import TOKEN, Affinity
@@ -20,8 +20,8 @@ from rewriter.signals.affinities import TOKEN, Affinity
 DECAYS = frozenset({"gauss", "exp", "linear"})
 LEAF_QUERIES = frozenset(
     {
-        "term", "terms", "range", "exists", "ids", "prefix", "wildcard", "match", "match_phrase", "match_phrase_prefix", "multi_match",
-        "terms_set", "geo_distance", "geo_bounding_box", "match_all",
+        "term", "terms", "range", "exists", "ids", "prefix", "wildcard", "match", "match_phrase", "match_phrase_prefix",
+        "multi_match", "terms_set", "geo_distance", "geo_bounding_box", "match_all",
     }
 )  # fmt: skip
 MAX_FUNCTIONS = 128
@@ -56,8 +56,8 @@ def read_functions(
 ) -> tuple[Boost, ...]:
     """Return the boosts in a template's output, each weight clamped to [0, max_boost − 1].
 
-    `affinities` are those that the template was given; the token of their clause is their place. `random` admits `random_score`, which
-    exploration may use. Raises Refused with every fault.
+    `affinities` are those that the template was given; the token of their clause is their place. `random` admits
+    `random_score`, which exploration may use. Raises Refused with every fault.
     """
     if not isinstance(listed, list):
         raise Refused((f"a list of functions is wanted, not {_kind(listed)}",))
@@ -67,6 +67,11 @@ def read_functions(
     ceiling = max_boost - 1.0
     boosts = []
     for number, function in enumerate(listed):
+        if (one := _as_given(function, affinities)) is not None:
+            weight = min(function["weight"], ceiling)
+            if weight > 0.0:
+                boosts.append(Boost(one.filter, weight, None, one.field, describe(one), one.source))
+            continue
         wrong = _wrong_function(function, affinities, random)
         if wrong:
             faults += [f"function {number}: {what}" for what in wrong]
@@ -79,11 +84,19 @@ def read_functions(
     return tuple(boosts)
 
 
+def _as_given(function: Any, affinities: Sequence[Affinity]) -> Affinity | None:
+    """Return the affinity whose own clause a function uses as it was given, with a sound weight: nearly all of them."""
+    if type(function) is not dict or len(function) != 2:
+        return None
+    clause, weight = function.get("filter"), function.get("weight")
+    if type(clause) is not dict or len(clause) != 1 or type(weight) is not float or not 0.0 <= weight < inf:
+        return None
+    number = clause.get(TOKEN)
+    return affinities[number] if type(number) is int and 0 <= number < len(affinities) else None
+
+
 def _boost(function: Mapping[str, Any], weight: float, affinities: Sequence[Affinity]) -> Boost:
     clause = function.get("filter")
-    if len(function) == 2 and clause is not None and TOKEN in clause:
-        one = affinities[clause[TOKEN]]
-        return Boost(one.filter, weight, None, one.field, describe(one), one.source)
     decay = {name: spec for name, spec in function.items() if name not in ("filter", "weight")}
     return Boost(None if clause is None else _resolved(clause, affinities), weight, decay or None)
 

@@ -1,9 +1,11 @@
 """The teams' part: Jinja2 files that list functions, held against everything we can think of before they serve.
 
 Every `{{ … }}` prints JSON, so a value can end no string and open no clause; an affinity's ready `filter` prints a token that
-`functions` exchanges for the clause, so that what a subject's values hold does not pass through text at all. The sandbox stops attribute tricks; what it does not
-stop is taken away: string methods, text repetition, `range` and every filter that can make much out of little. What is left is
-loops over what a template was given, so rendering is bounded by its input; at load it is also timed.
+`functions` exchanges for the clause, so that what a subject's values hold does not pass through text at all.
+
+The sandbox stops attribute tricks; what it does not stop is taken away: string methods, text repetition, `range` and every filter
+that can make much out of little. What is left is loops over what a template was given, so rendering is bounded by its input; at
+load it is also timed.
 """
 
 from __future__ import annotations
@@ -12,11 +14,12 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from math import isfinite
+from math import inf, isfinite
 from typing import Any, Self
 
 from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, meta
 from jinja2.exceptions import SecurityError
+from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -30,14 +33,19 @@ BOOSTS_FILE = "boosts.json.j2"
 EXPLORATION_FILE = "exploration.json.j2"
 MAX_OUTPUT_CHARS = 256 * 1024
 MAX_RENDER_S = 0.05
+TRIES = 5
 GIVEN: Mapping[str, frozenset[str]] = {
     BOOSTS_FILE: frozenset({"affinities", "session", "request", "policy"}),
     EXPLORATION_FILE: frozenset({"request", "policy"}),
 }
 FILTERS = (
-    "abs", "batch", "count", "default", "d", "dictsort", "first", "float", "groupby", "int", "items", "join", "last", "length", "list",
-    "lower", "map", "max", "min", "reject", "rejectattr", "round", "select", "selectattr", "sort", "sum", "trim", "unique", "upper",
+    "abs", "batch", "count", "default", "d", "dictsort", "first", "float", "groupby", "int", "items", "join", "last", "length",
+    "list", "lower", "map", "max", "min", "reject", "rejectattr", "round", "select", "selectattr", "sort", "sum", "trim", "unique", "upper",
 )  # fmt: skip
+
+
+_AFFINITY = frozenset(Affinity.__slots__)
+_LOOP = frozenset({"first", "index", "index0", "last", "length"})
 
 
 class _Environment(ImmutableSandboxedEnvironment):
@@ -51,8 +59,8 @@ class _Environment(ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, float(left), right)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        # Most look-ups are an affinity's; its public fields are plain data, so that the sandbox has nothing to ask.
-        if type(obj) is Affinity and attribute in Affinity.__slots__:
+        # Nearly all look-ups are these, and they give plain data: the sandbox has nothing to ask.
+        if (type(obj) is Affinity and attribute in _AFFINITY) or (type(obj) is LoopContext and attribute in _LOOP):
             return getattr(obj, attribute)
         return super().getattr(obj, attribute)
 
@@ -292,24 +300,31 @@ def _tried(
         (BOOSTS_FILE, lambda: render_boosts(made, affinities, session, request, policy)),
         (EXPLORATION_FILE, lambda: render_exploration(made, request, policy)),
     ):
-        started_s = clock_s()
+        took_s = inf
         try:
-            render()
+            # A busy machine can make one rendering slow; only one that is slow every time is the template's fault.
+            for _ in range(TRIES):
+                started_s = clock_s()
+                render()
+                took_s = min(took_s, clock_s() - started_s)
+                if took_s <= MAX_RENDER_S:
+                    break
         except Refused as refused:
             first, more = refused.faults[:3], len(refused.faults) - 3
             faults += [Fault(f"{where}/{file}", f"on {label}: {what}") for what in first]
             if more > 0:
                 faults.append(Fault(f"{where}/{file}", f"on {label}: and {more} more faults like these"))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  whatever a template raises is a fault of the template
             faults.append(Fault(f"{where}/{file}:{_line_of(error)}", f"on {label}: {type(error).__name__}: {error}"))
-        if (took_s := clock_s() - started_s) > MAX_RENDER_S:
-            faults.append(
-                Fault(
-                    f"{where}/{file}",
-                    f"on {label}: took {took_s * 1000:.0f} ms",
-                    f"{MAX_RENDER_S * 1000:.0f} ms at most",
+        else:
+            if took_s > MAX_RENDER_S:
+                faults.append(
+                    Fault(
+                        f"{where}/{file}",
+                        f"on {label}: took {took_s * 1000:.0f} ms",
+                        f"{MAX_RENDER_S * 1000:.0f} ms at most",
+                    )
                 )
-            )
 
 
 def _line_of(error: BaseException) -> int:

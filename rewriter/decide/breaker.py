@@ -103,7 +103,7 @@ class Breaker:
                     self._probed(outcome, now_s)
                 return
             self._record(_FAILED if outcome == "failure" else _SLOW if outcome == "slow" else 0, now_s)
-            if why := self._broken(now_s):
+            if why := self._broken():
                 self._open(why, now_s)
             elif self._openings_in_a_row and now_s - self._healthy_since_s >= self._settings.max_open_s:
                 self._openings_in_a_row = 0
@@ -147,7 +147,7 @@ class Breaker:
         while self._burst and now_s - self._burst[0][0] > s.burst_s:
             self._burst_failures -= self._burst.popleft()[1] == _FAILED
 
-    def _broken(self, now_s: float) -> str:
+    def _broken(self) -> str:
         s = self._settings
         calls = len(self._calls)
         if self._in_a_row >= s.failures_in_a_row:

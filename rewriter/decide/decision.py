@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 from rewriter.decide.assignment import arm
 from rewriter.decide.breaker import Breaker, Outcome, Permit
+from rewriter.decide.exposure import Arms
 from rewriter.decide.pace import Pace
 from rewriter.decide.switches import Switches
-from rewriter.report import Reason
+from rewriter.report import Exposure, Reason
 from rewriter.request import Request
 from rewriter.settings import ExperimentSettings, PolicySettings, SwitchSettings
-from rewriter.subject import Subject
+from rewriter.subject import Subject, pseudonym
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Decision:
     detail: str = ""
     permit: Permit | None = None
     shadow: bool = False
+    exposure: Exposure | None = None
 
 
 BREAKER_TABLE: dict[Reason, Outcome] = {
@@ -53,9 +55,10 @@ def decide(
     experiment: ExperimentSettings,
     pace: Pace | None,
     breaker: Breaker,
+    arms: Arms,
     now_s: float,
 ) -> Decision:
-    """Return whether to personalise. `now_s` is monotonic."""
+    """Return whether to personalise. `now_s` is monotonic. From holdout on, every decision carries the exposure, in both arms."""
     if subject is None or not (subject.known or not subject.consent):
         return Decision(Reason.NO_SUBJECT, "nothing names who is searching")
     if not subject.consent:
@@ -66,16 +69,17 @@ def decide(
         return Decision(request.passed or Reason.NO_POLICY, request.detail)
     rollout = float(switches.of("rollout", request.policy, experiment.rollout))
     holdout = float(switches.of("holdout", request.policy, experiment.holdout))
-    match arm(subject.unit, rollout=rollout, holdout=holdout, salt=experiment.salt):
-        case "not_rolled_out":
-            return Decision(Reason.NOT_ROLLED_OUT, f"rollout {rollout:g}")
-        case "holdout":
-            return Decision(Reason.HOLDOUT, f"holdout {holdout:g}")
-        case "treatment":
-            pass
+    assigned = arm(subject.unit, rollout=rollout, holdout=holdout, salt=experiment.salt)
+    arms.note(subject, assigned)
+    if assigned == "not_rolled_out":
+        return Decision(Reason.NOT_ROLLED_OUT, f"rollout {rollout:g}")
+    exposure = Exposure(assigned, pseudonym("x", subject.unit, experiment.salt)) if subject.unit else None
+    if assigned == "holdout":
+        return Decision(Reason.HOLDOUT, f"holdout {holdout:g}", exposure=exposure)
     if pace.paused(now_s):
-        return Decision(Reason.SEARCH_LATE, "too many of this policy's legs came too late; none is sent for a minute")
+        late = "too many of this policy's legs came too late; none is sent for a minute"
+        return Decision(Reason.SEARCH_LATE, late, exposure=exposure)
     permit = breaker.permit(now_s)
     if permit is None:
-        return Decision(Reason.BREAKER_OPEN, breaker.status(now_s).why)
-    return Decision(None, "", permit, bool(switches.of("shadow", request.policy, defaults.shadow)))
+        return Decision(Reason.BREAKER_OPEN, breaker.status(now_s).why, exposure=exposure)
+    return Decision(None, "", permit, bool(switches.of("shadow", request.policy, defaults.shadow)), exposure)

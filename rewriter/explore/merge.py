@@ -30,7 +30,7 @@ class Page:
 def hit_key(collapse_field: str | None) -> Callable[[Hit], Key]:
     """Return the function that tells hits apart."""
     if collapse_field is None:
-        return lambda hit: (str(hit.get("_index")), str(hit.get("_id")))
+        return lambda hit: (hit["_index"], hit["_id"])
 
     def group(hit: Hit) -> Key:
         values = (hit.get("fields") or {}).get(collapse_field)
@@ -41,9 +41,11 @@ def hit_key(collapse_field: str | None) -> Callable[[Hit], Key]:
 
 def category(hit: Hit, field: str | None) -> str | None:
     """Return what a hit's `_source` shows in the policy's category field, or None."""
+    if field is None:
+        return None
     part: Any = hit.get("_source")
-    for name in (field or "").split("."):
-        part = part.get(name) if isinstance(part, Mapping) and name else None
+    for name in field.split("."):
+        part = part.get(name) if isinstance(part, dict) else None
     return None if part is None else str(part)
 
 

@@ -70,8 +70,8 @@ def decode(raw: bytes | None) -> Plan | None:
             for s in found["slots"]
         )
         plan = Plan(
-            boosts, float(found["max_boost"]), found["strategy"], str(found["template_version"]), found["source"], int(found["seed"]),
-            int(found["block"]), found["preference"], slots,
+            boosts, float(found["max_boost"]), found["strategy"], str(found["template_version"]), found["source"],
+            int(found["seed"]), int(found["block"]), found["preference"], slots,
         )  # fmt: skip
     except (ValueError, TypeError, KeyError, RecursionError):
         return None

@@ -28,6 +28,7 @@ def accounted(
         detail,
         "baseline",
         ask.name,
+        ask.exposure,
         ask.templates.version,
         timings_ms=progress.timings_ms,
         errors=tuple(progress.errors),
@@ -45,7 +46,7 @@ def accounted(
         boosts=tuple(BoostUsed(boost.field, boost.value, boost.weight, boost.source) for boost in part.boosts),
         factor_limit_used=part.max_boost,
         slots=tuple(Slot(slot.position, str(page.hits[at].get("_id")), slot.propensity) for at, slot in page.shown),
-        moves=_moves(ask, part, page, baseline),
+        explain=lambda: _moves(ask, part, page, baseline),
         seed=part.plan.seed if part.plan else ask.seed,
     )
 
@@ -97,9 +98,12 @@ def _shows(hit: Hit, clause: Mapping[str, Any] | None) -> bool:
     """Whether a hit's `_source` shows what an affinity's clause looks for; clauses that a template wrote itself never do."""
     if not clause:
         return False
-    if "term" in clause:
-        ((field, value),) = clause["term"].items()
-        return str(hit.get("_id")) == value if field == "_id" else category(hit, field) == str(value)
+    for kind in ("term", "terms"):
+        if kind in clause and len(clause[kind]) == 1:
+            ((field, wanted),) = clause[kind].items()
+            values = wanted if isinstance(wanted, list) else [wanted]
+            shown = hit.get("_id") if field == "_id" else category(hit, field)
+            return shown is not None and str(shown) in map(str, values)
     parts = (
         clause["bool"].get("filter") if isinstance(clause.get("bool"), Mapping) and len(clause["bool"]) == 1 else None
     )

@@ -36,9 +36,8 @@ def answer(
         response = yield Baseline()
         reason = decision.reason or Reason.UNSUPPORTED
         variant: Any = "holdout" if reason is Reason.HOLDOUT else "baseline"
-        return response, Report(
-            reason, decision.detail, variant, policy, timings_ms={"baseline": (clock_s() - started_s) * 1000.0}
-        )
+        timings_ms = {"baseline": (clock_s() - started_s) * 1000.0}
+        return response, Report(reason, decision.detail, variant, policy, decision.exposure, timings_ms=timings_ms)
     outcome: Outcome = "unused"
     try:
         progress = Progress()
@@ -94,9 +93,9 @@ def _decided(
         policy = settings.policies.get(name) if name else None
         decision = decide(
             request, subject, policy, snapshot.switches, settings.switches, settings.experiment,
-            core.paces.get(name) if name else None, core.breaker, clock_s(),
+            core.paces.get(name) if name else None, core.breaker, core.arms, clock_s(),
         )  # fmt: skip
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  a fault of ours must not cost the caller a search
         return Decision(Reason.UNSUPPORTED, f"internal: {type(error).__name__}"), None, None
     if decision.reason is not None or policy is None or subject is None or name is None:
         return decision, None, request
@@ -111,7 +110,8 @@ def _decided(
     if wrong is not None or templates is None:
         if decision.permit is not None:
             core.breaker.give_back(decision.permit, "unused", clock_s())
-        return Decision(*(wrong or (Reason.TEMPLATE_FAILED,))), None, request
+        reason, detail = wrong or (Reason.TEMPLATE_FAILED, "")
+        return replace(decision, reason=reason, detail=detail, permit=None), None, request
     switches = snapshot.switches
     limit = min(policy.max_boost, float(switches.of("max_boost", name, policy.max_boost)))
     share = float(switches.of("exploration_share", name, policy.exploration_share))
@@ -119,7 +119,7 @@ def _decided(
     block = block_size(share if explores else 0.0)
     return (
         decision,
-        Ask(core, snapshot, request, subject, policy, templates, limit, block, seed, now_s, clock_s),
+        Ask(core, snapshot, request, subject, policy, templates, limit, block, seed, now_s, clock_s, decision.exposure),
         request,
     )
 
@@ -166,7 +166,7 @@ def _merged(
             collapse_field=ask.request.collapse_field,
             category_field=ask.policy.category_field,
         )
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  a fault of ours must not cost the caller a search
         return replace(part, reason=Reason.SEARCH_FAILED, detail=f"internal: {type(error).__name__}"), None
     if len(page.hits) < len(response["hits"]["hits"]):
         return replace(

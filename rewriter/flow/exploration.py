@@ -9,42 +9,59 @@ from rewriter.boost.body import bounded_body, optional_leg, own_names
 from rewriter.boost.templates import render_exploration
 from rewriter.explore.pool_cache import pool_key
 from rewriter.flow.steps import Ask, Explored, LegFault, Progress, SearchLeg
-from rewriter.request import Request
+from rewriter.request import Request, result_headers
+
+MAX_REJECTIONS_IN_A_ROW = 10
 
 
 def exploration(ask: Ask, progress: Progress) -> Generator[Any, Any, Explored]:
     """Send the same query's next ranks, not personalised, as its template shapes them; or take them from the shared cache."""
-    core, request, policy = ask.core, ask.request, ask.policy
+    core, request = ask.core, ask.request
     version = ask.templates.version
     if (ask.name, version, "exploration") in core.quarantined:
         return Explored(error=f"template version {version} was rejected")
+    # The key is all that leg 3 is made of, so that a hit costs no rendering.
+    end = request.from_ + request.size
+    key = pool_key(ask.name, version, request.indices, request.body, end, request.params, result_headers(request))
+    hits = core.pools.get(key, ask.clock_s())
+    if hits is not None:
+        return Explored(hits)
     try:
-        shaped = render_exploration(ask.templates, request_facts(request), policy)
-    except Exception as error:
+        body = _shaped(ask, end)
+    except Exception as error:  # noqa: BLE001  whatever a template raises, the search goes on
         core.quarantine(ask.name, version, "exploration")
         return Explored(error=f"template: {type(error).__name__}")
-    body = optional_leg(request.body, request.from_ + request.size, policy.exploration_pool)
+    started_s = ask.clock_s()
+    try:
+        response = yield leg(ask, body, None)
+    except LegFault as fault:
+        if fault.kind == "rejected":
+            # Going deeper can break a search that is fine by itself (an over-long field to highlight at rank 11), so this
+            # search alone goes without for a while; a template that is never accepted is quarantined.
+            core.pools.put(key, (), ask.clock_s())
+            if core.rejected(ask.name, version) >= MAX_REJECTIONS_IN_A_ROW:
+                core.quarantine(ask.name, version, "exploration")
+        return Explored(error=fault.detail)
+    progress.timings_ms["exploration"] = (ask.clock_s() - started_s) * 1000.0
+    core.accepted(ask.name)
+    if response.get("timed_out") or (response.get("_shards") or {}).get("failed"):
+        return Explored(error="leg 3 timed out or lost shards")
+    hits = [own_names(hit)[1] for hit in response["hits"]["hits"]]
+    core.pools.put(key, hits, ask.clock_s())
+    return Explored(hits)
+
+
+def _shaped(ask: Ask, end: int) -> dict[str, Any]:
+    """Return leg 3's body: the next ranks of the caller's search, with what its template changes. Raises what the template does."""
+    request, policy = ask.request, ask.policy
+    shaped = render_exploration(ask.templates, request_facts(request), policy)
+    body = optional_leg(request.body, end, policy.exploration_pool)
     if shaped.filters:
         body["query"] = {"bool": {"must": [body["query"]], "filter": list(shaped.filters)}}
     if shaped.functions and request.strategy:
         window = min(policy.window_size, request.own_rescore_window or policy.window_size)
         body = bounded_body(body, shaped.functions, policy.max_boost, request.strategy, window)
-    key = pool_key(request.indices, body, request.params, request.headers)
-    hits = core.pools.get(key, ask.clock_s())
-    if hits is None:
-        started_s = ask.clock_s()
-        try:
-            response = yield leg(ask, body, None)
-        except LegFault as fault:
-            if fault.kind == "rejected":
-                core.quarantine(ask.name, version, "exploration")
-            return Explored(error=fault.detail)
-        progress.timings_ms["exploration"] = (ask.clock_s() - started_s) * 1000.0
-        if response.get("timed_out") or (response.get("_shards") or {}).get("failed"):
-            return Explored(error="leg 3 timed out or lost shards")
-        hits = [own_names(hit)[1] for hit in response["hits"]["hits"]]
-        core.pools.put(key, hits, ask.clock_s())
-    return Explored(hits)
+    return body
 
 
 def leg(ask: Ask, body: Mapping[str, Any], preference: str | None) -> SearchLeg:
@@ -68,4 +85,5 @@ def _url(value: Any) -> Any:
 
 
 def request_facts(request: Request) -> dict[str, Any]:
+    """Return what a template may know of a search."""
     return {"indices": list(request.indices), "from": request.from_, "size": request.size, "body": request.body}

@@ -99,7 +99,7 @@ def _boosted(ask: Ask, query: Query, fetched: Fetched) -> Personal:
         boosts = render_boosts(
             ask.templates, affinities, _session_facts(session), request_facts(ask.request), ask.policy
         )
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  whatever a template raises, the search goes on
         return Personal(Reason.TEMPLATE_FAILED, f"{type(error).__name__}: {error}"[:300])
     boosts = tuple(
         boost if boost.weight <= ask.max_boost - 1.0 else replace(boost, weight=ask.max_boost - 1.0) for boost in boosts
@@ -155,6 +155,8 @@ def _continued(ask: Ask, fetched: Fetched) -> Personal:
         return Personal(Reason.NO_PLAN, fetched.error or "the first page left no plan, or it has expired")
     if (ask.name, plan.template_version, "personalised") in ask.core.quarantined:
         return Personal(Reason.QUARANTINED, f"template version {plan.template_version} was rejected")
+    if not ask.block:  # exploration was switched off since the first page
+        plan = replace(plan, block=0)
     limit = min(plan.max_boost, ask.max_boost)
     boosts = tuple(replace(boost, weight=min(boost.weight, limit - 1.0)) for boost in plan.boosts)
     return Personal(

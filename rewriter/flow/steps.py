@@ -10,7 +10,7 @@ from rewriter.boost.functions import Boost
 from rewriter.boost.templates import TemplateSet
 from rewriter.core import Core, Snapshot
 from rewriter.explore.plan import PLAN_TTL_S, Plan
-from rewriter.report import Reason, Source, Strategy
+from rewriter.report import Exposure, Reason, Source, Strategy
 from rewriter.request import Request
 from rewriter.settings import PolicySettings
 from rewriter.signals.store import Query, Signals
@@ -147,6 +147,7 @@ class Ask:
     seed: int
     now_s: float
     clock_s: Clock
+    exposure: Exposure | None
 
     @property
     def name(self) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable,
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import randbits
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from rewriter.core import Core
 from rewriter.flow.answer import answer
@@ -53,7 +53,7 @@ async def drive(flow: Generator[Any, Any, T], perform: Callable[[Any], Awaitable
         while True:
             try:
                 result = await perform(step)
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001  whatever it is, the generator says what it means
                 step = flow.throw(error)
             else:
                 step = flow.send(result)
@@ -146,7 +146,7 @@ class _OnLoop:
 
 
 class AsyncRewriter:
-    """The same as Rewriter, awaited, around an AsyncOpenSearch client. Use it on one event loop; `async with`, or `await close()`."""
+    """The same as Rewriter, awaited, around an AsyncOpenSearch client. Use it on one loop; `async with`, or `await close()`."""
 
     def __init__(
         self,
@@ -220,7 +220,7 @@ class AsyncRewriter:
             try:
                 await here.store.ping()
                 ping = "ok"
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  a health page shows what is wrong
                 ping = type(error).__name__
         return status_of(
             here.core, here.refresh, here.in_flight, ping, here.plans_dropped, self._hooks, time.monotonic()
@@ -235,7 +235,7 @@ class AsyncRewriter:
         if self._owns_client:
             await self._client.close()
 
-    async def __aenter__(self) -> AsyncRewriter:
+    async def __aenter__(self) -> Self:
         self._started()
         return self
 
@@ -262,7 +262,7 @@ class AsyncRewriter:
                 job.personal = _begun(here, part, lambda inner: _perform_part(here, job, inner))
                 return job.personal is not None
             case Collect(cutoff_s):
-                return await _collected(here, job, time.monotonic() + cutoff_s)
+                return await _collected(job, time.monotonic() + cutoff_s)
             case SavePlan():
                 _save(here, step)
                 return None
@@ -282,7 +282,7 @@ async def _perform_part(here: _OnLoop, job: _Job, step: Any) -> Any:
                 return hits_of(await here.legs.search(**arguments, request_timeout=timeout_s))
             except LegFault:
                 raise
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  whatever a client raises is a fault of the leg
                 raise fault_of(error) from None
     raise TypeError(f"no such step: {step!r}")
 
@@ -296,7 +296,7 @@ def _begun(
     return here.spawn(drive(part, perform))
 
 
-async def _collected(here: _OnLoop, job: _Job, until_s: float) -> Collected:
+async def _collected(job: _Job, until_s: float) -> Collected:
     part = await _in_time(job.personal, until_s)
     if isinstance(part, BaseException):
         part = Personal(Reason.SEARCH_FAILED, f"internal: {type(part).__name__}")

@@ -215,7 +215,7 @@ class Refresh:
     def _asked(self, source: str, call: Call) -> Generator[Call, Any, Any]:
         try:
             answer = yield call
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  a source that fails keeps its last good word
             self.errors[source] = type(error).__name__
             return None
         self.errors.pop(source, None)

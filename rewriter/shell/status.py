@@ -22,6 +22,7 @@ class Status:
     problems: tuple[str, ...] = ()
     switches: Mapping[str, Any] = field(default_factory=dict)
     breaker: Mapping[str, Any] = field(default_factory=dict)
+    arms: Mapping[str, Any] = field(default_factory=dict)
     lag: Mapping[str, Any] = field(default_factory=dict)
     store: str | None = None
     templates: Mapping[str, str] = field(default_factory=dict)
@@ -51,7 +52,7 @@ def status_of(
     quarantined = tuple(
         sorted(
             f"{policy} {version} ({leg})"
-            for policy, version, leg in core.quarantined
+            for policy, version, leg in core.quarantined.copy()
             if snapshot.templates[policy].version == version
         )
     )
@@ -74,6 +75,7 @@ def status_of(
             for name, word in snapshot.switches.words.items()
         },
         breaker=asdict(breaker),
+        arms=asdict(core.arms.status()),
         lag=asdict(snapshot.lag),
         store=store,
         templates={name: made.version for name, made in snapshot.templates.items()},

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from secrets import randbits
 from threading import Event, Lock, Thread
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from rewriter.core import Core
 from rewriter.flow.answer import answer
@@ -58,7 +58,7 @@ def drive(flow: Generator[Any, Any, T], perform: Callable[[Any], Any]) -> T:
         while True:
             try:
                 result = perform(step)
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001  whatever it is, the generator says what it means
                 step = flow.throw(error)
             else:
                 step = flow.send(result)
@@ -224,7 +224,7 @@ class Rewriter:
             try:
                 process.store.ping()
                 ping = "ok"
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  a health page shows what is wrong
                 ping = type(error).__name__
         if process is None:
             return CLOSED
@@ -242,7 +242,7 @@ class Rewriter:
             if self._owns_client:
                 self._client.close()
 
-    def __enter__(self) -> Rewriter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -260,7 +260,7 @@ class Rewriter:
                 self._process = _Process(self, core, open_store(self._store), open_store(self._profile_store), legs)
             return self._process
 
-    def _after_fork(self) -> None:
+    def after_fork(self) -> None:
         """In a child: threads are gone, sockets are the parent's, locks may be held for good. Start afresh at the next search."""
         self._lock = Lock()
         self._process = None
@@ -294,7 +294,7 @@ def _perform_part(process: _Process, job: _Job, step: Any) -> Any:
                 return hits_of(process.legs.search(**arguments, request_timeout=timeout_s))
             except LegFault:
                 raise
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  whatever a client raises is a fault of the leg
                 raise fault_of(error) from None
     raise TypeError(f"no such step: {step!r}")
 
@@ -333,7 +333,7 @@ def _in_time(future: Future[T] | None, until_s: float) -> T | Exception | None:
         return future.result(max(0.0, until_s - time.monotonic()))
     except NotYet:
         return None
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  nothing of ours raises into a search
         return error
 
 
@@ -405,7 +405,7 @@ _rewriters: weakref.WeakSet[Rewriter] = weakref.WeakSet()
 
 def _forget_parent() -> None:
     for rewriter in list(_rewriters):
-        rewriter._after_fork()
+        rewriter.after_fork()
 
 
 os.register_at_fork(after_in_child=_forget_parent)

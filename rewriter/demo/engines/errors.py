@@ -14,5 +14,5 @@ class EngineError(RewriterError):
     """An engine that did not come up, or did not do what it was asked."""
 
 
-class EngineUnavailable(EngineError):  # noqa: N818 - said of the engine, as the tree reads
+class EngineUnavailable(EngineError):
     """An engine that cannot be had on this machine: nothing was started."""

@@ -1,0 +1,180 @@
+"""What the library itself costs a search: everything between the answers of the store and of the server, with no I/O at all.
+
+    python -m bench.pure
+
+The flow runs with answers made beforehand: 64 counters of a profile, 10 hits of each leg, exploration from the cache.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from rewriter.boost.body import bounded_body, optional_leg
+from rewriter.boost.templates import compile_set, render_boosts
+from rewriter.core import Core
+from rewriter.explore.merge import merged_page
+from rewriter.flow.answer import answer
+from rewriter.flow.steps import Baseline, Begin, Collect, Collected, Fetched, FetchSignals, Launch, SearchLeg
+from rewriter.request import read_request
+from rewriter.settings import Settings
+from rewriter.signals.affinities import Population, blended, preferences, strongest
+from rewriter.signals.counters import Counters
+from rewriter.signals.store import Signals
+from rewriter.subject import Subject
+
+ROUNDS = 2_000
+NOW_S = 1.8e9
+TEMPLATES = Path(__file__).parents[1] / "templates" / "default"
+SUBJECT = Subject(user_id="u", session_id="s")
+BODY = {
+    "query": {"bool": {"must": [{"match": {"title": "trail shoe"}}], "filter": [{"term": {"in_stock": True}}]}},
+    "size": 10,
+    "aggs": {"brands": {"terms": {"field": "brand"}}},
+}
+
+
+def hits(start: int, count: int) -> list[dict[str, Any]]:
+    """Return hits as a server gives them."""
+    return [
+        {
+            "_index": "products",
+            "_id": str(n),
+            "_score": 9.0 - n / 100,
+            "_source": {"title": "a shoe", "brand": f"b{n % 7}"},
+        }
+        for n in range(start, start + count)
+    ]
+
+
+def response(start: int, count: int) -> dict[str, Any]:
+    """Return a response as a server gives it."""
+    shards = {"total": 1, "successful": 1, "skipped": 0, "failed": 0}
+    return {"took": 3, "timed_out": False, "_shards": shards, "hits": {"max_score": 9.0, "hits": hits(start, count)}}
+
+
+class Scene:
+    """A core with a population, and one subject's signals: 64 counters in the profile, 5 in the session."""
+
+    def __init__(self) -> None:
+        policy = {
+            "index": "products",
+            "fields": {"brand": {}, "type_brand": {"of": ["type", "brand"]}},
+            "category_field": "brand",
+        }
+        self.settings = Settings.model_validate({"policies": {"shop": policy}, "experiment": {"holdout": 0.0}})
+        self.policy = self.settings.policies["shop"]
+        files = {path.relative_to(TEMPLATES).as_posix(): path.read_text("utf-8") for path in TEMPLATES.rglob("*.j*")}
+        self.core = Core(self.settings, {"shop": compile_set("default", files, self.policy, time.perf_counter)})
+        weights = {("item", str(n)): 3.0 - n / 50 for n in range(32)}
+        weights |= {("brand", f"b{n}"): 9.0 - n / 4 for n in range(24)}
+        weights |= {("type_brand", "shoe", f"b{n}"): 4.0 - n / 4 for n in range(8)}
+        totals = {"item": 80.0, "brand": 120.0, "type_brand": 40.0}
+        profile = Counters(weights, totals, NOW_S - 1e5, NOW_S - 1e5, 90.0)
+        session = Counters(dict(list(weights.items())[:5]), totals, NOW_S - 60, NOW_S - 60, 5.0)
+        self.signals = Signals(session, profile)
+        everybody = dict.fromkeys(weights, 1000.0)
+        self.core.swap(population=Population(everybody, dict.fromkeys(totals, 1e6)))
+        self.leg_1, self.leg_2, self.leg_3 = response(0, 10), response(2, 10), response(10, 20)
+
+    def search(self) -> None:
+        """Run one search through the whole flow, the parts one after the other."""
+        flow = answer(
+            self.core, {"index": "products", "body": BODY}, SUBJECT, seed=7, now_s=NOW_S, clock_s=time.monotonic
+        )
+        parts: dict[str, Any] = {}
+
+        def perform(step: Any) -> Any:
+            match step:
+                case Baseline():
+                    return self.leg_1
+                case Begin(part):
+                    parts["personal"] = run(part, perform)
+                    return True
+                case Launch(part):
+                    parts["explored"] = run(part, perform)
+                case FetchSignals():
+                    return Fetched(self.signals)
+                case SearchLeg(arguments):
+                    return self.leg_2 if arguments["body"]["from"] == 0 else self.leg_3
+                case Collect():
+                    return Collected(parts["personal"], parts.get("explored"))
+            return None
+
+        _, report = run(flow, perform)
+        assert report.reason == "personalized", report
+
+
+def run(flow: Generator[Any, Any, Any], perform: Callable[[Any], Any]) -> Any:
+    """Run a generator to its end."""
+    try:
+        step = next(flow)
+        while True:
+            step = flow.send(perform(step))
+    except StopIteration as stop:
+        return stop.value
+
+
+def stages(scene: Scene) -> dict[str, Callable[[], Any]]:
+    """Return the parts of the pure work by name, each on the same input as in the whole."""
+    core, policy = scene.core, scene.policy
+    fields, population = core.snapshot.fields["shop"], core.snapshot.population
+    templates = core.snapshot.templates["shop"]
+    request = read_request({"index": "products", "body": BODY}, scene.settings, {})
+
+    def affinities() -> Any:
+        liked = [
+            preferences(counters, half_lives, fields, population, policy.saturation, NOW_S)
+            for counters, half_lives in (
+                (scene.signals.session, core.session_half_lives),
+                (scene.signals.profile, core.profile_half_lives),
+            )
+            if counters
+        ]
+        return strongest(blended(liked[0], liked[1], 0.25), fields, policy.max_functions)
+
+    found = affinities()
+    facts = {"indices": ["products"], "from": 0, "size": 10, "body": BODY}
+    boosts = render_boosts(templates, found, {"events": 5.0}, facts, policy)
+    return {
+        "shape": lambda: read_request({"index": "products", "body": BODY}, scene.settings, {}),
+        "affinities": affinities,
+        "template": lambda: render_boosts(templates, found, {"events": 5.0}, facts, policy),
+        "body": lambda: bounded_body(optional_leg(request.body, 0, 10), boosts, 1.5, "rescore", 200),
+        "merge": lambda: merged_page(
+            personalised=scene.leg_2["hits"]["hits"], pool=scene.leg_3["hits"]["hits"], decided=(), from_=0,
+            size=10, block=7, seed=7, collapse_field=None, category_field="brand",
+        ),
+    }  # fmt: skip
+
+
+def timed_us(work: Callable[[], Any], rounds: int = ROUNDS) -> tuple[float, float]:
+    """Return p50 and p99 of `work` in microseconds."""
+    times = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        work()
+        times.append((time.perf_counter() - started) * 1e6)
+    return median(times), quantiles(times, n=100)[98]
+
+
+def main() -> None:
+    """Print where the time goes."""
+    scene = Scene()
+    table = Table(title="pure work per search, µs (64 + 5 counters, 10 hits)")
+    for column in ("stage", "p50", "p99"):
+        table.add_column(column, justify="left" if column == "stage" else "right")
+    for name, work in {**stages(scene), "whole search": scene.search}.items():
+        p50, p99 = timed_us(work)
+        table.add_row(name, f"{p50:.0f}", f"{p99:.0f}", end_section=name == "merge")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
