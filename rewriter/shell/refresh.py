@@ -100,6 +100,7 @@ class Refresh:
         self._stamps: dict[str, object] = {}
         self._due_s: dict[str, float] = {}
         self.seen_indices: dict[tuple[str, ...], None] = {}
+        self.rounds = 0
         self.dead: dict[str, list[str]] = {}
         self.errors: dict[str, str] = {}
 
@@ -132,6 +133,7 @@ class Refresh:
             ",".join(names) not in self._core.snapshot.facts for names in self.seen_indices
         ):
             yield from self._facts()
+        self.rounds += 1
 
     def saw(self, indices: tuple[str, ...]) -> None:
         """Note the indices that a search named, so that their facts are read."""

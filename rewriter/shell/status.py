@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The state of one rewriter in one process; everything in it is plain data. `healthy` is the verdict for scripts."""
+    """The state of one rewriter in one process; everything in it is plain data. `healthy` is the verdict for scripts.
+
+    rounds: how often the background has asked store and cluster; before the first time, what they would say is not known yet.
+    """
 
     healthy: bool
     problems: tuple[str, ...] = ()
@@ -35,6 +38,7 @@ class Status:
     max_in_flight: int = 0
     plans_dropped: int = 0
     hook_errors: int = 0
+    rounds: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON takes it."""
@@ -94,4 +98,5 @@ def status_of(
         max_in_flight=in_flight.cap,
         plans_dropped=plans_dropped,
         hook_errors=hooks.errors,
+        rounds=refresh.rounds,
     )
