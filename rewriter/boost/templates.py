@@ -40,7 +40,8 @@ GIVEN: Mapping[str, frozenset[str]] = {
 }
 FILTERS = (
     "abs", "batch", "count", "default", "d", "dictsort", "first", "float", "groupby", "int", "items", "join", "last", "length",
-    "list", "lower", "map", "max", "min", "reject", "rejectattr", "round", "select", "selectattr", "sort", "sum", "trim", "unique", "upper",
+    "list", "lower", "map", "max", "min", "reject",
+    "rejectattr", "round", "select", "selectattr", "sort", "sum", "trim", "unique", "upper",
 )  # fmt: skip
 
 

@@ -102,7 +102,7 @@ def opened(found: Target, connections: int, api: Api) -> Any:
     if found.kind is None:
         return api.redis.from_url(found.url, **own)
     if found.kind == "cluster":
-        return api.cluster.from_url(found.url, startup_nodes=[api.node(*node) for node in found.nodes], **own)
+        return api.cluster.from_url(found.url, startup_nodes=[api.node(*node) for node in found.nodes[1:]], **own)
     said = _arguments(found.url)
     tls = {"ssl": True} if said.pop("connection_class", None) else {}
     tls |= {name: value for name, value in said.items() if name.startswith("ssl_")}
