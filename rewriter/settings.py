@@ -21,9 +21,19 @@ Seconds = Annotated[float, Field(gt=0, le=400 * WEEK_S, allow_inf_nan=False)]
 Millis = Annotated[float, Field(gt=0, le=60_000, allow_inf_nan=False)]
 PseudoCount = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+ActionWeight = Annotated[float, Field(ge=-1_000, le=1_000, allow_inf_nan=False)]
 Names = Annotated[
     tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value), Field(min_length=1)
 ]
+
+DEFAULT_ACTION_WEIGHTS: dict[str, float] = {
+    "view": 1.0,
+    "click": 2.0,
+    "add_to_cart": 4.0,
+    "purchase": 8.0,
+    "remove_from_cart": -4.0,
+    "dislike": -8.0,
+}
 
 
 class _Section(BaseModel):
@@ -58,6 +68,9 @@ class SignalSettings(_Section):
 
     The session's part is blend_max · n / (n + blend_half_events), for n events of the session.
     `max_counters` is the number read per subject and scope, the heaviest first; twice as many are kept.
+
+    An event counts by its action's weight; a negative one lowers what is there, never below zero. It is refused where it is older
+    than `horizon_s` or more than `max_skew_s` ahead, and does not touch its session once it is older than `session_ttl_s`.
     """
 
     on_late: Literal["skip", "stale"] = "skip"
@@ -71,6 +84,41 @@ class SignalSettings(_Section):
     stale_max_subjects: Annotated[int, Field(ge=0, le=10_000_000)] = 10_000
     stale_max_bytes: Annotated[int, Field(ge=0, le=2**36)] = 64 * 2**20
     stale_max_age_s: Seconds = 5 * MINUTE_S
+    action_weights: dict[Annotated[str, Field(min_length=1, max_length=64)], ActionWeight] = DEFAULT_ACTION_WEIGHTS
+    max_skew_s: Seconds = MINUTE_S
+    horizon_s: Seconds = 52 * WEEK_S
+    session_ttl_s: Seconds = 24 * HOUR_S
+    profile_ttl_s: Seconds = 52 * WEEK_S
+
+
+class IngestSettings(_Section):
+    """How events are taken in: the streams that hold them, and how a worker reads them.
+
+    partitions:     how many streams there are to begin with; the store's own number wins where it has one.
+    batch:          how many entries a worker takes at once, over all of its partitions.
+    lease_s:        after how long a silent worker's partitions are taken over.
+    retention_s:    how long entries stay in the streams once they are counted. Streams hold identifiers as they are.
+    dedupe_s:       how far apart two entries with the same `event_id` still count once; each takes about 120 bytes as long.
+    retry_s:        after how long an object that the index did not have is looked up again, once.
+    objects_index:  the indices in which objects are looked up, in this order; by default those that policies name.
+    max_objects:    how many looked-up objects a worker remembers, each for `object_age_s`.
+    dead_letters:   how many refused entries are kept per partition.
+    track_buffer:   how many events `track` holds while the store is away; beyond it they are dropped and counted.
+    """
+
+    partitions: Annotated[int, Field(ge=1, le=1024)] = 16
+    batch: Annotated[int, Field(ge=1, le=10_000)] = 1_000
+    lease_s: Annotated[float, Field(ge=0.2, le=600, allow_inf_nan=False)] = 6.0
+    retention_s: Seconds = 24 * HOUR_S
+    dedupe_s: Seconds = 15 * MINUTE_S
+    retry_s: Seconds = 30.0
+    objects_index: Annotated[
+        tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
+    ] = ()
+    max_objects: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
+    object_age_s: Seconds = 10 * MINUTE_S
+    dead_letters: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    track_buffer: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
 
 
 class BudgetSettings(_Section):
@@ -191,6 +239,7 @@ class Settings(_Section):
     opensearch: OpenSearchSettings = OpenSearchSettings()
     store: StoreSettings = StoreSettings()
     signals: SignalSettings = SignalSettings()
+    ingest: IngestSettings = IngestSettings()
     budget: BudgetSettings = BudgetSettings()
     breaker: BreakerSettings = BreakerSettings()
     switches: SwitchSettings = SwitchSettings()
