@@ -1,0 +1,109 @@
+"""Switches: how they are written, who overrides whom, and that what cannot be understood turns nothing on or off."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from rewriter.decide.switches import Switches, Word, combined, from_environment, parse
+
+POLICIES = frozenset({"shop", "help"})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", {}),
+        ("  \n# nothing here\n", {}),
+        ("personalization off", {"personalization": False}),
+        ("personalization: OFF  # the cluster is on fire", {"personalization": False}),
+        ("exploration=on\nshadow 1", {"exploration": True, "shadow": True}),
+        ("rollout 0.25\nholdout 0", {"rollout": 0.25, "holdout": 0.0}),
+        ("shop.personalization off\nhelp.max_boost 1.2", {"shop.personalization": False, "help.max_boost": 1.2}),
+        ('{"personalization": false, "rollout": 1}', {"personalization": False, "rollout": 1.0}),
+        ('{"shop.exploration_share": 0.2}', {"shop.exploration_share": 0.2}),
+        ("max_boost 1", {"max_boost": 1.0}),
+    ],
+)
+def test_ways_to_write_them(text: str, words: Mapping[str, Word]) -> None:
+    assert parse(text, "here", POLICIES) == (words, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("personalization", "here:1: is not a switch (write `personalization off`)"),
+        ("\npersonalization off now", "here:2: is not a switch (write `personalization off`)"),
+        ("{personalization: off}", "here: is not JSON: "),
+        ('{"a":' * 100_000, "here: is not JSON: "),
+        ("personalization maybe", "here:1: `personalization` is on or off, not 'maybe'"),
+        ('{"personalization": null}', "here: `personalization` is on or off, not None"),
+        ("personalisation off", "here:1: no switch is named 'personalisation'; there are personalization, "),
+        ("toys.personalization off", "here:1: no policy is named 'toys' (there are help, shop)"),
+        ("rollout lots", "here:1: `rollout` is a number, not 'lots'"),
+        ("rollout nan", "here:1: `rollout` is a number, not 'nan'"),
+        ('{"rollout": true}', "here: `rollout` is a number, not True"),
+        ('{"rollout": [1]}', "here: `rollout` is a number, not [1]"),
+        ("rollout 1.5", "here:1: `rollout` lies in [0, 1], not '1.5'"),
+        ("exploration_share 0.05", "here:1: `exploration_share` is 0 (off) or lies in [0.1, 0.2], not '0.05'"),
+        ("max_boost 0.5", "here:1: `max_boost` lies in [1, 10], not '0.5'"),
+        ("max_boost inf", "here:1: `max_boost` is a number, not 'inf'"),
+    ],
+)
+def test_what_is_not_understood_says_nothing_but_a_fault(text: str, fault: str) -> None:
+    words, faults = parse(text, "here", POLICIES)
+    assert words == {}
+    assert [str(one).startswith(fault) for one in faults] == [True], faults
+
+
+def test_every_fault_is_named_and_what_is_right_counts() -> None:
+    words, faults = parse("please stop it\nshadow on\nrollout 2\nnonsense 1\npersonalization off", "here", POLICIES)
+    assert words == {"shadow": True, "personalization": False}
+    assert [fault.where for fault in faults] == ["here:1", "here:3", "here:4"]
+
+
+def test_the_environment_speaks_in_capitals() -> None:
+    environment = {"REWRITER_SWITCH_PERSONALIZATION": "off", "REWRITER_SWITCH_ROLLOUT": "2", "PATH": "/bin"}
+    words, faults = from_environment(environment, POLICIES)
+    assert words == {"personalization": False}
+    assert [str(fault) for fault in faults] == ["REWRITER_SWITCH_ROLLOUT: `rollout` lies in [0, 1], not '2'"]
+
+
+@pytest.mark.parametrize(
+    ("store", "environment", "file", "expected", "source"),
+    [
+        ({}, {}, {}, True, None),
+        ({"personalization": False}, {}, {}, False, "store"),
+        ({"personalization": False}, {"personalization": True}, {}, True, "environment"),
+        ({"personalization": True}, {"personalization": True}, {"personalization": False}, False, "file"),
+        ({"shop.personalization": True}, {}, {"personalization": False}, False, "file"),
+        ({"personalization": False, "shop.personalization": True}, {}, {}, True, "store"),
+        ({"help.personalization": False}, {}, {}, True, None),
+        ({}, {"personalization": True}, {"shop.personalization": False}, False, "environment"),
+    ],
+    ids=[
+        "nobody spoke: the settings",
+        "the store's word",
+        "the environment is stronger than the store",
+        "the file is stronger than both",
+        "a stronger general word beats a weaker policy's",
+        "a policy's word beats the general one of the same source",
+        "another policy's word is not ours",
+        "a stronger policy's word beats a weaker general one",
+    ],
+)
+def test_who_overrides_whom(
+    store: Mapping[str, Word],
+    environment: Mapping[str, Word],
+    file: Mapping[str, Word],
+    expected: bool,
+    source: str | None,
+) -> None:
+    switches = combined([("store", store), ("environment", environment), ("file", file)])
+    assert switches.of("personalization", "shop", default=True) is expected
+    assert switches.sources.get("personalization") == source or "." in "".join(switches.sources)
+
+
+def test_nobody_spoke() -> None:
+    assert Switches().of("rollout", None, 0.5) == 0.5
