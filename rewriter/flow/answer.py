@@ -15,7 +15,19 @@ from rewriter.explore.plan import Plan, encode
 from rewriter.explore.slots import block_size
 from rewriter.flow.account import accounted, shadowed
 from rewriter.flow.personal import personal
-from rewriter.flow.steps import Ask, Baseline, Begin, Clock, Collect, Collected, Explored, Personal, Progress, SavePlan
+from rewriter.flow.steps import (
+    Ask,
+    Baseline,
+    Begin,
+    Clock,
+    Collect,
+    Collected,
+    Explored,
+    Hits,
+    Personal,
+    Progress,
+    SavePlan,
+)
 from rewriter.report import Reason, Report
 from rewriter.request import Request, read_request, search_key
 from rewriter.settings import PolicySettings
@@ -60,12 +72,8 @@ def answer(
         page: Page | None = None
         if part.reason is Reason.PERSONALIZED:
             merging_s = clock_s()
-            part, page = _merged(ask, part, collected.explored, response)
+            part, page = _merged(ask, part, _pool(progress, collected.explored), response)
             progress.timings_ms["merge"] = (clock_s() - merging_s) * 1000.0
-        if collected.explored is not None and collected.explored.error:
-            progress.errors.append(f"exploration: {collected.explored.error}")
-        elif collected.explored is None and progress.launched:
-            progress.errors.append("exploration: late")
         if part.reason in (Reason.TEMPLATE_FAILED, Reason.SEARCH_REJECTED):
             core.quarantine(ask.name, ask.templates.version, "personalised")
         outcome = "slow" if part.slow_signals and page else BREAKER_TABLE.get(part.reason, "unused")
@@ -147,9 +155,17 @@ def _late(progress: Progress, core: Core) -> Personal:
     return Personal(Reason.SEARCH_LATE, f"{core.settings.budget.cutoff_ms:g} ms after the baseline")
 
 
-def _merged(
-    ask: Ask, part: Personal, explored: Explored | None, response: Mapping[str, Any]
-) -> tuple[Personal, Page | None]:
+def _pool(progress: Progress, explored: Explored | None) -> Hits:
+    """Return what slots may draw from: the shared pool, or leg 3's hits; none, and why, where leg 3 failed or is not there."""
+    if not progress.launched:
+        return progress.pool
+    error = "late" if explored is None else explored.error
+    if error:
+        progress.errors.append(f"exploration: {error}")
+    return explored.hits if explored else ()
+
+
+def _merged(ask: Ask, part: Personal, pool: Hits, response: Mapping[str, Any]) -> tuple[Personal, Page | None]:
     """Merge, and hold the page against leg 1's: a page that is not as full is no page."""
     try:
         if wrong := _unlike(part.response, response):
@@ -157,7 +173,7 @@ def _merged(
         plan = part.plan
         page = merged_page(
             personalised=part.hits,
-            pool=explored.hits if explored else (),
+            pool=pool,
             decided=plan.slots if plan else (),
             from_=ask.request.from_,
             size=ask.request.size,

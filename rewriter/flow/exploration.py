@@ -8,26 +8,30 @@ from typing import Any
 from rewriter.boost.body import bounded_body, optional_leg, own_names
 from rewriter.boost.templates import render_exploration
 from rewriter.explore.pool_cache import pool_key
-from rewriter.flow.steps import Ask, Explored, LegFault, Progress, SearchLeg
+from rewriter.flow.steps import Ask, Explored, Hits, LegFault, Progress, SearchLeg
 from rewriter.request import Request, result_headers
 
 MAX_REJECTIONS_IN_A_ROW = 10
 
 
-def exploration(ask: Ask, progress: Progress) -> Generator[Any, Any, Explored]:
+def pool_of(ask: Ask) -> tuple[bytes, Hits | None]:
+    """Return the key of all that leg 3 is made of, and the pool that somebody with the same search has just paid for, if any."""
+    request = ask.request
+    end = request.from_ + request.size
+    key = pool_key(
+        ask.name, ask.templates.version, request.indices, request.body, end, request.params, result_headers(request)
+    )
+    return key, ask.core.pools.get(key, ask.clock_s())
+
+
+def exploration(ask: Ask, key: bytes, progress: Progress) -> Generator[Any, Any, Explored]:
     """Send the same query's next ranks, not personalised, as its template shapes them; or take them from the shared cache."""
     core, request = ask.core, ask.request
     version = ask.templates.version
     if (ask.name, version, "exploration") in core.quarantined:
         return Explored(error=f"template version {version} was rejected")
-    # The key is all that leg 3 is made of, so that a hit costs no rendering.
-    end = request.from_ + request.size
-    key = pool_key(ask.name, version, request.indices, request.body, end, request.params, result_headers(request))
-    hits = core.pools.get(key, ask.clock_s())
-    if hits is not None:
-        return Explored(hits)
     try:
-        body = _shaped(ask, end)
+        body = _shaped(ask, request.from_ + request.size)
     except Exception as error:  # noqa: BLE001  whatever a template raises, the search goes on
         core.quarantine(ask.name, version, "exploration")
         return Explored(error=f"template: {type(error).__name__}")

@@ -9,7 +9,7 @@ from typing import Any
 from rewriter.boost.body import bounded_body, optional_leg
 from rewriter.boost.templates import render_boosts
 from rewriter.explore.plan import decode
-from rewriter.flow.exploration import exploration, leg, request_facts
+from rewriter.flow.exploration import exploration, leg, pool_of, request_facts
 from rewriter.flow.steps import Ask, Fetched, FetchSignals, Launch, LegFault, Personal, Progress
 from rewriter.report import Reason, Source
 from rewriter.request import search_key
@@ -47,8 +47,12 @@ def personal(ask: Ask, progress: Progress) -> Generator[Any, Any, Personal]:
     block = part.plan.block if part.plan else ask.block
     end = request.from_ + request.size
     if block and end > block - 1:
-        progress.launched = True
-        yield Launch(exploration(ask, progress))
+        key, pool = pool_of(ask)
+        if pool is None:
+            progress.launched = True
+            yield Launch(exploration(ask, key, progress))
+        else:
+            progress.pool = pool
     body = bounded_body(
         optional_leg(request.body, 0, end), part.boosts, part.max_boost, part.strategy or "rescore",
         min(ask.policy.window_size, request.own_rescore_window or ask.policy.window_size),

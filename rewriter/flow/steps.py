@@ -128,6 +128,7 @@ class Progress:
 
     at: Literal["signals", "search"] = "signals"
     launched: bool = False
+    pool: Hits = ()
     timings_ms: dict[str, float] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
 
