@@ -8,6 +8,7 @@ but nothing turns on what a stronger source turned off.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
@@ -58,41 +59,43 @@ def parse(text: str, where: str, policies: frozenset[str]) -> tuple[dict[str, Wo
 
     Returns what was understood and every fault. An empty text says nothing.
     """
-    text = text.strip()
-    if not text:
-        return {}, []
     pairs: list[tuple[str, object, str]] = []
-    if text.startswith("{"):
+    faults: list[Fault] = []
+    if text.lstrip().startswith("{"):
         try:
-            found = json.loads(text)
-        except ValueError as error:
+            found = json.loads(text, object_pairs_hook=list)
+        except (ValueError, RecursionError) as error:
             return {}, [Fault(where, f"is not JSON: {error}")]
-        pairs = [(name, word, where) for name, word in found.items()]
+        pairs = [(name, word, where) for name, word in found]
     else:
         for number, line in enumerate(text.splitlines(), 1):
             words = line.partition("#")[0].replace("=", " ").replace(":", " ").split()
             if len(words) == 2:
                 pairs.append((words[0], words[1], f"{where}:{number}"))
             elif words:
-                return {}, [Fault(f"{where}:{number}", "is not a switch", "write `personalization off`")]
-    return _checked(pairs, policies)
+                faults.append(Fault(f"{where}:{number}", "is not a switch", "write `personalization off`"))
+    understood, wrong = _checked(pairs, policies)
+    return understood, faults + wrong
 
 
 def from_environment(environment: Mapping[str, str], policies: frozenset[str]) -> tuple[dict[str, Word], list[Fault]]:
-    """Read switches from variables like REWRITER_SWITCH_PERSONALIZATION=off."""
-    return _checked(
-        [
-            (name.removeprefix(ENVIRONMENT_PREFIX).lower(), word, name)
-            for name, word in environment.items()
-            if name.startswith(ENVIRONMENT_PREFIX)
-        ],
-        policies,
-    )
+    """Read switches from variables like REWRITER_SWITCH_PERSONALIZATION=off, or …_SHOES__PERSONALIZATION for one policy.
+
+    A policy's name is written with `_` for whatever a variable's name cannot hold.
+    """
+    written = {re.sub(r"\W", "_", policy).lower(): policy for policy in policies}
+    pairs = []
+    for variable, word in environment.items():
+        if variable.startswith(ENVIRONMENT_PREFIX):
+            policy, _, switch = variable.removeprefix(ENVIRONMENT_PREFIX).lower().rpartition("__")
+            pairs.append((f"{written.get(policy, policy)}.{switch}" if policy else switch, word, variable))
+    return _checked(pairs, policies)
 
 
 def _checked(pairs: Iterable[tuple[str, object, str]], policies: frozenset[str]) -> tuple[dict[str, Word], list[Fault]]:
     words: dict[str, Word] = {}
     faults: list[Fault] = []
+    contradictory: dict[str, Fault] = {}
     for name, given, where in pairs:
         policy, _, switch = name.rpartition(".")
         if policy and policy not in policies:
@@ -101,9 +104,9 @@ def _checked(pairs: Iterable[tuple[str, object, str]], policies: frozenset[str])
         word = _word(switch, given)
         if isinstance(word, str):
             faults.append(Fault(where, word))
-        else:
-            words[name] = word
-    return words, faults
+        elif words.setdefault(name, word) != word:
+            contradictory[name] = Fault(where, f"`{name}` is given twice, and not alike", "keep one of them")
+    return {name: word for name, word in words.items() if name not in contradictory}, [*faults, *contradictory.values()]
 
 
 def _word(switch: str, given: object) -> Word | str:
@@ -114,7 +117,7 @@ def _word(switch: str, given: object) -> Word | str:
         return f"no switch is named {switch!r}; there are {', '.join(BOOLEANS + SHARES + OTHERS)}"
     try:
         number = float(given)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return f"`{switch}` is a number, not {given!r}"
     if isinstance(given, bool) or not isfinite(number):
         return f"`{switch}` is a number, not {given!r}"

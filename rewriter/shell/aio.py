@@ -1,8 +1,8 @@
 """The async shell: leg 1 on the caller's own task, the personal part on another.
 
 Everything runs on the event loop that first searches. A read that outlives its budget is not cancelled, which would cost its
-connection, but left to finish: its answer is remembered, and it keeps its place among what is in flight until then. Two tasks do
-the background work; in a child after a fork, and on another loop, all of it is made anew.
+connection, but left to finish: its answer is remembered, and it keeps its place among what is in flight until then. Three tasks
+do the background work; in a child after a fork, and on another loop, all of it is made anew.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ from rewriter.observe.hooks import Hook, Hooks
 from rewriter.report import Reason, Report
 from rewriter.settings import Settings
 from rewriter.shell.legs import InFlight, cloned, connect_async, fault_of, hits_of, named, why_no_signals
-from rewriter.shell.refresh import LOCAL_PERIOD_S, REMOTE_PERIOD_S, Call, Refresh, load_templates
+from rewriter.shell.refresh import LOCAL_PERIOD_S, WORDS_PERIOD_S, Call, Refresh, fleet_key, load_templates
 from rewriter.shell.status import CLOSED, Status, status_of
+from rewriter.shell.switch_sources import refuse_wrong_switches
 from rewriter.shell.wrap import CURRENT_SUBJECT, Unset, Wrapped, unset
 from rewriter.signals.redis_store import open_async_store
 from rewriter.signals.store import AsyncStore, Query, Signals, joined, separated
@@ -89,8 +90,9 @@ class _OnLoop:
         self.tasks: set[asyncio.Task[Any]] = set()
         self.refresh.local()
         self.background = [
-            self.loop.create_task(self._repeat(LOCAL_PERIOD_S, self._local)),
-            self.loop.create_task(self._repeat(REMOTE_PERIOD_S, self._remote)),
+            self.loop.create_task(self._repeat("local", LOCAL_PERIOD_S, self._local)),
+            self.loop.create_task(self._repeat("words", WORDS_PERIOD_S, self._words)),
+            self.loop.create_task(self._repeat("facts", WORDS_PERIOD_S, self._facts)),
         ]
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -106,16 +108,24 @@ class _OnLoop:
         if not task.cancelled():
             task.exception()  # seen: an abandoned part's error is nobody's
 
-    async def _repeat(self, period_s: float, work: Callable[[], Awaitable[None]]) -> None:
+    async def _repeat(self, name: str, period_s: float, work: Callable[[], Awaitable[None]]) -> None:
+        """Do background work until the task is cancelled. Whatever a round raises, the next one comes."""
         while True:
-            await work()
+            try:
+                await work()
+                self.refresh.failed(name, None)
+            except Exception as error:  # noqa: BLE001  a dead task would be a dead kill switch
+                self.refresh.failed(name, error)
             await asyncio.sleep(period_s)
 
     async def _local(self) -> None:
         await asyncio.to_thread(self.refresh.local)
 
-    async def _remote(self) -> None:
-        await drive(self.refresh.remote(), self._perform)
+    async def _words(self) -> None:
+        await drive(self.refresh.words(), self._perform)
+
+    async def _facts(self) -> None:
+        await drive(self.refresh.facts(), self._perform)
 
     async def _perform(self, call: Call) -> Any:
         profiles = self.profile_store or self.store
@@ -126,6 +136,8 @@ class _OnLoop:
                 return await profiles.read_text(key) if profiles else None
             case Call("many", (bases, fields, limit)):
                 return await profiles.read_many(bases, fields, limit) if profiles else None
+            case Call("announce", (key, name, text, now_s)):
+                return await self.store.announce(key, name, text, now_s) if self.store else None
             case Call("mapping", (index,)):
                 return await self.legs.indices.get_mapping(index=index, request_timeout=5)
             case _:
@@ -165,6 +177,7 @@ class AsyncRewriter:
         self._leg_client = leg_client
         self._owns_client = False
         self._hooks = Hooks(hooks)
+        refuse_wrong_switches(self.settings, os.environ)
         self._templates = load_templates(self.settings)
         self._here: _OnLoop | None = None
         self._closed = False
@@ -216,14 +229,16 @@ class AsyncRewriter:
         if here is None:
             return CLOSED
         ping: str | None = None
+        fleet: dict[str, str] = {}
         if here.store is not None:
             try:
                 await here.store.ping()
+                fleet = await here.store.announced(fleet_key(here.core.keys.prefix))
                 ping = "ok"
             except Exception as error:  # noqa: BLE001  a health page shows what is wrong
                 ping = type(error).__name__
         return status_of(
-            here.core, here.refresh, here.in_flight, ping, here.plans_dropped, self._hooks, time.monotonic()
+            here.core, here.refresh, here.in_flight, ping, fleet, here.plans_dropped, self._hooks, time.monotonic()
         )
 
     async def close(self) -> None:

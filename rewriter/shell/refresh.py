@@ -1,31 +1,35 @@
 """What the background does: reads switches, templates, population, segments and index facts, and swaps the snapshot.
 
-`local` reads files and environment and never waits; `remote` is a generator that asks the store and the cluster. They run apart,
-so that a store that hangs never delays the kill switch. A source that fails keeps its last good word, and says so in `status()`.
+Three rounds, run apart so that none waits for what hangs another: `local` reads files and environment and never waits, `words` is
+what the store says that must be known within a second (switches, the pipeline's heartbeat), `facts` is all that takes longer and
+may be older. The latter two are generators that ask a shell. A source that fails keeps its last good word, and says so in
+`status()`; so does a round that fails as a whole, and comes again.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import socket
 import time
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from logging import getLogger
 from pathlib import Path
 from typing import Any, Literal
 
 from rewriter.boost.templates import TemplateSet, compile_set
 from rewriter.core import Core
-from rewriter.decide import switches as switching
 from rewriter.decide.lag import Heartbeat, judged
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.index_facts import IndexFacts, dead_fields, facts_of
 from rewriter.settings import Settings
+from rewriter.shell.switch_sources import SwitchSources
 from rewriter.signals.affinities import Population, signal_fields, united
 
-LOCAL_PERIOD_S = 0.5
-REMOTE_PERIOD_S = 0.5
+LOCAL_PERIOD_S = 0.25
+WORDS_PERIOD_S = 0.5
+ANNOUNCE_PERIOD_S = 2.0
 SIGNALS_PERIOD_S = 10.0
 FACTS_PERIOD_S = 30.0
 MAX_POPULATION = 20_000
@@ -38,8 +42,13 @@ _log = getLogger("rewriter")
 class Call:
     """Something only a shell can do: one call of the store or of the search client."""
 
-    what: Literal["text", "many", "mapping", "settings", "ping"]
+    what: Literal["text", "many", "mapping", "settings", "announce"]
     arguments: tuple[Any, ...] = ()
+
+
+def fleet_key(prefix: str) -> str:
+    """Return the key under which the processes of an installation say how they stand."""
+    return f"{prefix}:{{fleet}}"
 
 
 def packaged_templates() -> Path:
@@ -86,7 +95,7 @@ def template_folder(settings: Settings, name: str) -> Path:
 
 
 class Refresh:
-    """The background work of one rewriter. `local` and `remote` are each called by one thread or task."""
+    """The background work of one rewriter. Each round is called by one thread or task."""
 
     def __init__(
         self, core: Core, clock_s: Callable[[], float], now_s: Callable[[], float], *, has_store: bool
@@ -95,45 +104,74 @@ class Refresh:
         self._has_store = has_store
         self._clock_s = clock_s
         self._now_s = now_s
-        self._words: dict[str, dict[str, switching.Word]] = {"store": {}, "environment": {}, "file": {}}
+        self.switches = SwitchSources(core.settings)
+        self._heartbeat: Heartbeat | None = None
         self._faults: dict[str, list[Fault]] = {}
         self._stamps: dict[str, object] = {}
         self._due_s: dict[str, float] = {}
+        self._name = f"{socket.gethostname()}:{os.getpid()}:{id(core):x}"
         self.seen_indices: dict[tuple[str, ...], None] = {}
-        self.rounds = 0
+        self._asked_for: set[tuple[str, ...]] = set()
+        self._rounds = {"words": 0, "facts": 0}
         self.dead: dict[str, list[str]] = {}
         self.errors: dict[str, str] = {}
 
     def local(self) -> None:
         """Read the kill-switch file, the environment, and templates that changed."""
-        settings = self._core.settings
-        if settings.switches.file is not None:
-            self._read_switch_file(settings.switches.file)
-        self._hear("environment", switching.from_environment(os.environ, frozenset(settings.policies)))
+        self.switches.read_local(os.environ)
         self._swap_switches()
-        for name, policy in settings.policies.items():
+        for name, policy in self._core.settings.policies.items():
             self._reload(name, policy.templates)
 
-    def remote(self) -> Generator[Call, Any, None]:
-        """Ask the store and the cluster for what is due."""
+    def words(self) -> Generator[Call, Any, None]:
+        """Ask the store for switches and heartbeat, and tell the fleet how this process stands."""
         prefix = self._core.settings.store.prefix
         if self._has_store:
-            text = yield from self._asked("switches", Call("text", (f"{prefix}:switches",)))
+            key = f"{prefix}:switches"
+            text = yield from self._asked("switches", Call("text", (key,)))
             if text is not None:
-                self._hear(
-                    "store",
-                    switching.parse(text, f"store key {prefix}:switches", frozenset(self._core.settings.policies)),
-                )
+                self.switches.hear_store(text, key)
                 self._swap_switches()
             beat = yield from self._asked("heartbeat", Call("text", (f"{prefix}:heartbeat",)))
             self._judge_lag(beat)
+            if self.seen_indices and self._due("announce", ANNOUNCE_PERIOD_S):
+                now_s = self._now_s()
+                standing = self.standing(now_s)
+                yield from self._asked("fleet", Call("announce", (fleet_key(prefix), self._name, standing, now_s)))
+        self._rounds["words"] += 1
+
+    def facts(self) -> Generator[Call, Any, None]:
+        """Ask the store for population and segments, and the cluster for index facts, where they are due."""
         if self._has_store and self._due("signals", SIGNALS_PERIOD_S):
-            yield from self._signals(prefix)
-        if self._due("facts", FACTS_PERIOD_S) or any(
-            ",".join(names) not in self._core.snapshot.facts for names in self.seen_indices
-        ):
+            yield from self._signals(self._core.settings.store.prefix)
+        if self._due("facts", FACTS_PERIOD_S) or any(names not in self._asked_for for names in self.seen_indices):
             yield from self._facts()
-        self.rounds += 1
+        self._rounds["facts"] += 1
+
+    def failed(self, name: str, error: Exception | None) -> None:
+        """Note that a round failed as a whole, or that it did not."""
+        if error is None:
+            self.errors.pop(f"round {name}", None)
+        else:
+            self.errors[f"round {name}"] = type(error).__name__
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds of the background are through."""
+        return min(self._rounds.values())
+
+    def standing(self, now_s: float) -> str:
+        """Return, as JSON, what the fleet may know of this process."""
+        core = self._core
+        return json.dumps(
+            {
+                "at": now_s,
+                "breaker": asdict(core.breaker.status(self._clock_s())),
+                "switches": core.snapshot.switches.words,
+                "lagging": core.snapshot.lag.lagging,
+                "arms": core.arms.status().searches,
+            }
+        )
 
     def saw(self, indices: tuple[str, ...]) -> None:
         """Note the indices that a search named, so that their facts are read."""
@@ -143,51 +181,14 @@ class Refresh:
     @property
     def faults(self) -> list[str]:
         """What is wrong with a source now, in words, for `status()`."""
-        return [str(fault) for faults in self._faults.values() for fault in faults]
-
-    def _read_switch_file(self, path: Path) -> None:
-        try:
-            stat = path.stat()
-            stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-            if self._stamps.get("switches") == stamp and "file" not in self._faults:
-                return
-            text = path.read_text("utf-8")
-        except FileNotFoundError:
-            self._stamps.pop("switches", None)
-            self._words["file"] = {}  # no file says nothing: taking it away releases the switch
-            self._faults.pop("file", None)
-            return
-        except (OSError, UnicodeDecodeError) as error:
-            self._faults["file"] = [Fault(str(path), f"cannot be read: {error}")]
-            return
-        self._stamps["switches"] = stamp
-        self._hear("file", switching.parse(text, str(path), frozenset(self._core.settings.policies)))
-
-    def _hear(self, source: str, heard: tuple[dict[str, switching.Word], list[Fault]]) -> None:
-        words, faults = heard
-        if faults:
-            # What was understood counts, what was not keeps its last good word.
-            words = {**self._words[source], **words}
-            self._faults[source] = faults
-        else:
-            self._faults.pop(source, None)
-        self._words[source] = words
+        templates = [fault for faults in list(self._faults.values()) for fault in faults]
+        return [str(fault) for fault in (*self.switches.faults, *templates)]
 
     def _swap_switches(self) -> None:
-        core = self._core
-        found = switching.combined(self._words.items(), self.faults)
-        before = core.snapshot.switches
+        before = self._core.snapshot.switches
+        found = self.switches.told(before)
         if found != before:
-            core.swap(switches=found)
-            for name in sorted({**before.words, **found.words}):
-                if before.words.get(name) != found.words.get(name):
-                    _log.warning(
-                        "switch %s: %s -> %s (%s)",
-                        name,
-                        before.words.get(name),
-                        found.words.get(name),
-                        found.sources.get(name, "settings"),
-                    )
+            self._core.swap(switches=found)
 
     def _reload(self, policy_name: str, templates: str) -> None:
         core = self._core
@@ -225,13 +226,13 @@ class Refresh:
 
     def _judge_lag(self, beat: str | None) -> None:
         core = self._core
-        heartbeat = None
-        try:
-            found = json.loads(beat) if beat else None
-            heartbeat = Heartbeat(float(found["at"]), float(found["lag"])) if found else None
-        except (ValueError, TypeError, KeyError):
-            self.errors["heartbeat"] = "unreadable"
-        lag = judged(core.snapshot.lag, heartbeat, self._now_s(), core.settings.signals.max_lag_s)
+        if "heartbeat" not in self.errors:  # where the store did not answer, the last heartbeat grows older
+            try:
+                found = json.loads(beat) if beat else None
+                self._heartbeat = Heartbeat(float(found["at"]), float(found["lag"])) if found else None
+            except (ValueError, TypeError, KeyError, OverflowError):
+                self.errors["heartbeat"] = "unreadable"
+        lag = judged(core.snapshot.lag, self._heartbeat, self._now_s(), core.settings.signals.max_lag_s)
         if lag.lagging != core.snapshot.lag.lagging:
             _log.warning("signals %s: %.1f s behind", "lag" if lag.lagging else "caught up", lag.seconds or 0.0)
         if lag != core.snapshot.lag:
@@ -240,6 +241,8 @@ class Refresh:
     def _signals(self, prefix: str) -> Generator[Call, Any, None]:
         core = self._core
         partitions = int((yield from self._asked("partitions", Call("text", (f"{prefix}:partitions", "profile")))) or 1)
+        if "partitions" in self.errors:
+            return  # half a population would pass for the whole
         names = json.loads(
             (yield from self._asked("segments", Call("text", (f"{prefix}:segments", "profile")))) or "[]"
         )
@@ -274,6 +277,7 @@ class Refresh:
         for policy in core.settings.policies.values():
             wanted |= {(name,): None for name in policy.index if "*" not in name and "?" not in name}
         facts: dict[str, IndexFacts] = dict(core.snapshot.facts)
+        self._asked_for = set(wanted)
         for names in list(wanted)[:MAX_INDICES]:
             index = ",".join(names)
             mapping = yield from self._asked(f"facts of {index}", Call("mapping", (index,)))

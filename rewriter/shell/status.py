@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 class Status:
     """The state of one rewriter in one process; everything in it is plain data. `healthy` is the verdict for scripts.
 
+    fleet:  what each process that searches lately said of itself in the store, by host, process id and rewriter.
     rounds: how often the background has asked store and cluster; before the first time, what they would say is not known yet.
     """
 
@@ -34,6 +36,7 @@ class Status:
     indices: Mapping[str, Any] = field(default_factory=dict)
     population_values: int = 0
     segments: tuple[str, ...] = ()
+    fleet: Mapping[str, Any] = field(default_factory=dict)
     in_flight: int = 0
     max_in_flight: int = 0
     plans_dropped: int = 0
@@ -49,7 +52,14 @@ CLOSED = Status(False, ("the rewriter is closed",))
 
 
 def status_of(
-    core: Core, refresh: Refresh, in_flight: InFlight, store: str | None, plans_dropped: int, hooks: Hooks, now_s: float
+    core: Core,
+    refresh: Refresh,
+    in_flight: InFlight,
+    store: str | None,
+    fleet: Mapping[str, str],
+    plans_dropped: int,
+    hooks: Hooks,
+    now_s: float,
 ) -> Status:
     """Return the status at `now_s` (monotonic). `store` is "ok", the name of an error, or None where there is no store."""
     snapshot, breaker = core.snapshot, core.breaker.status(now_s)
@@ -94,9 +104,19 @@ def status_of(
         },
         population_values=len(snapshot.population.weights),
         segments=tuple(sorted(snapshot.segments)),
+        fleet={name: said for name, text in fleet.items() if (said := _standing(text))},
         in_flight=in_flight.count,
         max_in_flight=in_flight.cap,
         plans_dropped=plans_dropped,
         hook_errors=hooks.errors,
         rounds=refresh.rounds,
     )
+
+
+def _standing(text: str) -> dict[str, Any]:
+    """Return what a process said of itself, or nothing where that cannot be read: anybody may have written it."""
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) else {}

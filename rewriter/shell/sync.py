@@ -2,8 +2,8 @@
 
 Threads. `parts` runs personal parts, leg 3 and plan saving, `reads` the store's reads: a part waits for its read with a deadline,
 because no socket option is one (a dripping answer took 203–685 ms under a 10 ms time-out). Both pools are as large as the cap on
-what is in flight, and everything takes a place before it is handed over, so nothing queues. Two daemon threads do the background
-work. All of it is made at the first search of a process, and made anew in a child after a fork.
+what is in flight, and everything takes a place before it is handed over, so nothing queues. Three daemon threads do the
+background work. All of it is made at the first search of a process, and made anew in a child after a fork.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ from rewriter.observe.hooks import Hook, Hooks
 from rewriter.report import Reason, Report
 from rewriter.settings import Settings
 from rewriter.shell.legs import InFlight, cloned, connect, fault_of, hits_of, named, why_no_signals
-from rewriter.shell.refresh import LOCAL_PERIOD_S, REMOTE_PERIOD_S, Call, Refresh, load_templates
+from rewriter.shell.refresh import LOCAL_PERIOD_S, WORDS_PERIOD_S, Call, Refresh, fleet_key, load_templates
 from rewriter.shell.status import CLOSED, Status, status_of
+from rewriter.shell.switch_sources import refuse_wrong_switches
 from rewriter.shell.wrap import CURRENT_SUBJECT, Unset, Wrapped, unset
 from rewriter.signals.redis_store import open_store
 from rewriter.signals.store import Query, Signals, Store, joined, separated
@@ -98,17 +99,30 @@ class _Process:
         self.refresh.local()
         for name, period_s, work in (
             ("local", LOCAL_PERIOD_S, self.refresh.local),
-            ("remote", REMOTE_PERIOD_S, self._remote),
+            ("words", WORDS_PERIOD_S, self._words),
+            ("facts", WORDS_PERIOD_S, self._facts),
         ):
             Thread(
-                target=_repeat,
-                args=(weakref.ref(rewriter), self.stopping, period_s, work),
+                target=self._repeat,
+                args=(weakref.ref(rewriter), name, period_s, work),
                 name=f"rewriter-{name}",
                 daemon=True,
             ).start()
 
-    def _remote(self) -> None:
-        drive(self.refresh.remote(), self.perform)
+    def _words(self) -> None:
+        drive(self.refresh.words(), self.perform)
+
+    def _facts(self) -> None:
+        drive(self.refresh.facts(), self.perform)
+
+    def _repeat(self, rewriter: weakref.ref[Rewriter], name: str, period_s: float, work: Callable[[], None]) -> None:
+        """Do background work until the rewriter is closed or gone. Whatever a round raises, the next one comes."""
+        while not self.stopping.wait(period_s) and rewriter() is not None:
+            try:
+                work()
+                self.refresh.failed(name, None)
+            except Exception as error:  # noqa: BLE001  a dead thread would be a dead kill switch
+                self.refresh.failed(name, error)
 
     def perform(self, call: Call) -> Any:
         """Do what the background asks for."""
@@ -121,6 +135,8 @@ class _Process:
             case Call("many", (bases, fields, limit)):
                 store = self.profile_store or self.store
                 return store.read_many(bases, fields, limit) if store else None
+            case Call("announce", (key, name, text, now_s)):
+                return self.store.announce(key, name, text, now_s) if self.store else None
             case Call("mapping", (index,)):
                 return self.legs.indices.get_mapping(index=index, request_timeout=5)
             case _:
@@ -145,7 +161,7 @@ class Rewriter:
     settings:    see docs/settings.md.
     leg_client:  the client of the optional legs; by default a clone of `client` with connections of its own.
     hooks:       called with SearchDetails after each search.
-    Raises ConfigurationError with every fault of the settings' templates.
+    Raises ConfigurationError with every fault of the switches as they stand, or of the settings' templates.
     """
 
     def __init__(
@@ -165,6 +181,7 @@ class Rewriter:
         self._leg_client = leg_client
         self._owns_client = False
         self._hooks = Hooks(hooks)
+        refuse_wrong_switches(self.settings, os.environ)
         self._templates = load_templates(self.settings)
         self._lock = Lock()
         self._process: _Process | None = None
@@ -220,17 +237,20 @@ class Rewriter:
         """Return how things stand, for a health page: switches, breaker, lag, store, templates, index facts, what is in flight."""
         process = self._started()
         ping: str | None = None
+        fleet: dict[str, str] = {}
         if process is not None and process.store is not None:
             try:
                 process.store.ping()
+                fleet = process.store.announced(fleet_key(process.core.keys.prefix))
                 ping = "ok"
             except Exception as error:  # noqa: BLE001  a health page shows what is wrong
                 ping = type(error).__name__
         if process is None:
             return CLOSED
         return status_of(
-            process.core, process.refresh, process.in_flight, ping, process.plans_dropped, self._hooks, time.monotonic()
-        )
+            process.core, process.refresh, process.in_flight, ping, fleet, process.plans_dropped, self._hooks,
+            time.monotonic(),
+        )  # fmt: skip
 
     def close(self) -> None:
         """End everything that this rewriter began. Searches go on as the caller's own."""
@@ -392,12 +412,6 @@ def _save(process: _Process, step: SavePlan) -> None:
         process.parts.submit(save).add_done_callback(process.in_flight.leave)
     except RuntimeError:
         process.in_flight.leave()
-
-
-def _repeat(rewriter: weakref.ref[Rewriter], stopping: Event, period_s: float, work: Callable[[], None]) -> None:
-    """Do background work until the rewriter is closed or gone."""
-    while not stopping.wait(period_s) and rewriter() is not None:
-        work()
 
 
 _rewriters: weakref.WeakSet[Rewriter] = weakref.WeakSet()

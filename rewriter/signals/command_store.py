@@ -8,9 +8,13 @@ from typing import Any
 
 from rewriter.signals.commands import (
     Command,
+    announce_commands,
+    announced_commands,
+    announced_names,
     commands,
     many,
     many_counters,
+    names_command,
     put_command,
     signals,
     text_command,
@@ -66,6 +70,17 @@ class CommandStore(ABC):
         """See Store.write_text."""
         answered(self.run([put_command(key, text.encode())]))
 
+    def announce(self, key: str, name: str, text: str, now_s: float) -> None:
+        """See Store.announce."""
+        for reply in self.run(announce_commands(key, name, text, now_s)):
+            answered([reply])
+
+    def announced(self, key: str) -> dict[str, str]:
+        """See Store.announced."""
+        names = announced_names(answered(self.run([names_command(key)])))
+        replies = self.run(announced_commands(key, names)) if names else ()
+        return {name: text for name, reply in zip(names, replies, strict=True) if (text := text_in(answered([reply])))}
+
 
 class AsyncCommandStore(ABC):
     """An AsyncStore on an engine that runs commands."""
@@ -108,6 +123,17 @@ class AsyncCommandStore(ABC):
     async def write_text(self, key: str, text: str) -> None:
         """See Store.write_text."""
         answered(await self.run([put_command(key, text.encode())]))
+
+    async def announce(self, key: str, name: str, text: str, now_s: float) -> None:
+        """See Store.announce."""
+        for reply in await self.run(announce_commands(key, name, text, now_s)):
+            answered([reply])
+
+    async def announced(self, key: str) -> dict[str, str]:
+        """See Store.announced."""
+        names = announced_names(answered(await self.run([names_command(key)])))
+        replies = await self.run(announced_commands(key, names)) if names else ()
+        return {name: text for name, reply in zip(names, replies, strict=True) if (text := text_in(answered([reply])))}
 
 
 def answered(replies: Sequence[Any]) -> Any:

@@ -15,6 +15,9 @@ from rewriter.signals.store import Query, Signals
 MAX_TEXT_BYTES = 64 * 1024
 """Of a plan, and of a text that the background reads."""
 MEMBERS_AT_ONCE = 20_000
+ANNOUNCED_S = 10
+"""How long what a process says of itself holds."""
+MAX_ANNOUNCED = 256
 META = ("landmark", "last_event", "events", "lag")
 
 Command = tuple[Any, ...]
@@ -141,6 +144,31 @@ def text_command(key: str) -> Command:
 def text_in(reply: bytes) -> str | None:
     """Return the text in a reply to `text_command`, or None where there is none or it is too long."""
     return reply.decode("utf-8", "replace") if reply and len(reply) <= MAX_TEXT_BYTES else None
+
+
+def announce_commands(key: str, name: str, text: str, now_s: float) -> list[Command]:
+    """Return the commands by which a process says how it stands, until `ANNOUNCED_S` later; old names go by the way."""
+    return [
+        ("ZADD", key, repr(now_s), name.encode()),
+        ("ZREMRANGEBYSCORE", key, "-inf", repr(now_s - ANNOUNCED_S)),
+        ("EXPIRE", key, ANNOUNCED_S),
+        ("SET", f"{key}:{name}", text.encode(), "EX", ANNOUNCED_S),
+    ]
+
+
+def announced_commands(key: str, names: Sequence[str]) -> list[Command]:
+    """Return the commands that read what each of `names` said of itself."""
+    return [text_command(f"{key}:{name}") for name in names]
+
+
+def announced_names(reply: Sequence[Any]) -> list[str]:
+    """Return the names in a reply to `names_command`, the latest first."""
+    return [raw.decode("utf-8", "replace") for raw, _ in _pairs(reply)]
+
+
+def names_command(key: str) -> Command:
+    """Return the command that lists who announced itself under `key`."""
+    return ("ZRANGE", key, 0, MAX_ANNOUNCED - 1, "REV", "WITHSCORES")
 
 
 def _pairs(members: Iterable[Any]) -> Iterable[tuple[Any, Any]]:

@@ -49,7 +49,11 @@ class MemoryStore(CommandStore):
             case ("GETRANGE", key, 0, last):
                 return self._found(key, b"")[: last + 1]
             case ("ZADD", key, *parts):
-                self._kept[key] = (inf, {raw: float(score) for score, raw in zip(parts[::2], parts[1::2], strict=True)})
+                scored = {raw: float(score) for score, raw in zip(parts[::2], parts[1::2], strict=True)}
+                self._kept[key] = (inf, self._found(key, {}) | scored)
+            case ("ZREMRANGEBYSCORE", key, "-inf", highest):
+                rest = {raw: score for raw, score in self._found(key, {}).items() if score > float(highest)}
+                self._kept[key] = (self._kept[key][0], rest)
             case ("HSET", key, *parts):
                 self._kept[key] = (inf, dict(zip(parts[::2], parts[1::2], strict=True)))
             case ("SET", key, raw, *expiry):

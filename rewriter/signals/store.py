@@ -113,6 +113,12 @@ class Store(Protocol):
     def write_text(self, key: str, text: str) -> None:
         """Put a text under a key."""
 
+    def announce(self, key: str, name: str, text: str, now_s: float) -> None:
+        """Say for some seconds, to whoever asks, how the process `name` stands. `now_s` is wall time."""
+
+    def announced(self, key: str) -> dict[str, str]:
+        """Return what processes lately said of themselves, by name."""
+
     def ping(self) -> None:
         """Raise what keeps the store from answering."""
 
@@ -140,6 +146,12 @@ class AsyncStore(Protocol):
 
     async def write_text(self, key: str, text: str) -> None:
         """See Store.write_text."""
+
+    async def announce(self, key: str, name: str, text: str, now_s: float) -> None:
+        """See Store.announce."""
+
+    async def announced(self, key: str) -> dict[str, str]:
+        """See Store.announced."""
 
     async def ping(self) -> None:
         """See Store.ping."""

@@ -1,0 +1,173 @@
+"""The sources of switches: what is believed, what is refused, and what holds while a source fails."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from rewriter import ConfigurationError, Settings
+from rewriter.decide.switches import Switches, Word
+from rewriter.settings import PolicySettings, SwitchSettings
+from rewriter.shell.switch_sources import SwitchSources, refuse_wrong_switches
+
+NOTHING: Mapping[str, str] = {}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "switches"
+
+
+def settings(file: Path) -> Settings:
+    policies = {"shoes": PolicySettings(index=("shoes",)), "my-books": PolicySettings(index=("books",))}
+    return Settings(switches=SwitchSettings(file=file), policies=policies)
+
+
+def words(sources: SwitchSources, polls: int = 2, environment: Mapping[str, str] = NOTHING) -> dict[str, Word]:
+    for _ in range(polls):
+        sources.read_local(environment)
+    return dict(sources.told(Switches()).words)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("personalisation off", "no switch is named 'personalisation'"),
+        ("personalization of", "`personalization` is on or off, not 'of'"),
+        ("personalization", "is not a switch"),
+        ("rollout 1.5", "`rollout` lies in [0, 1], not '1.5'"),
+        ("holdout nan", "`holdout` is a number, not 'nan'"),
+        ("hats.rollout 1", "no policy is named 'hats'"),
+        ("personalization off\npersonalization on", "`personalization` is given twice, and not alike"),
+        ('{"rollout": 0.1, "rollout": 0.2}', "`rollout` is given twice, and not alike"),
+        ('{"personalization": fal', "is not JSON"),
+        ("\xff", "is not UTF-8"),
+    ],
+)
+def test_a_wrong_switch_is_refused_at_start_and_changes_nothing_later(file: Path, text: str, fault: str) -> None:
+    file.write_text("personalization off\nrollout 0.25")
+    sources = SwitchSources(settings(file))
+    before = words(sources)
+    file.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigurationError) as refused:
+        refuse_wrong_switches(settings(file), NOTHING)
+    assert fault in str(refused.value)
+    assert str(file) in str(refused.value)
+    assert words(sources) == before == {"personalization": False, "rollout": 0.25}
+    assert [str(one) for one in sources.faults] == [str(one) for one in refused.value.faults]
+
+
+@pytest.mark.parametrize(
+    "text", ["rollout 0", "rollout 1", "holdout 0\nholdout 0.0", "shoes.holdout = 1", "# nothing", ""]
+)
+def test_shares_of_0_and_1_are_legal(file: Path, text: str) -> None:
+    file.write_text(text)
+    refuse_wrong_switches(settings(file), NOTHING)
+
+
+def test_a_file_that_is_not_there_yet_is_fine_but_its_folder_must_be(tmp_path: Path) -> None:
+    refuse_wrong_switches(settings(tmp_path / "not-yet"), NOTHING)
+    with pytest.raises(ConfigurationError, match="folder does not exist"):
+        refuse_wrong_switches(settings(tmp_path / "typo" / "switches"), NOTHING)
+
+
+def test_the_environment_is_refused_with_the_file_all_at_once(file: Path) -> None:
+    file.write_text("rollout 2")
+    with pytest.raises(ConfigurationError) as refused:
+        refuse_wrong_switches(settings(file), {"REWRITER_SWITCH_HOLDOUT": "-1"})
+    assert len(refused.value.faults) == 2
+
+
+def test_a_new_text_is_believed_at_the_second_poll_that_reads_it(file: Path) -> None:
+    sources = SwitchSources(settings(file))
+    assert words(sources) == {}
+    file.write_text("personalization off")
+    assert words(sources, polls=1) == {}
+    assert words(sources, polls=1) == {"personalization": False}
+
+
+@pytest.mark.parametrize("half", ["", "personalization", "personalization off\nrollout 0."])
+def test_a_writer_caught_half_way_changes_nothing(file: Path, half: str) -> None:
+    file.write_text("personalization off\nrollout 0.5")
+    sources = SwitchSources(settings(file))
+    before = words(sources)
+    file.write_text(half)
+    assert words(sources, polls=1) == before
+    file.write_text("personalization off\nrollout 0.5")
+    assert words(sources, polls=1) == before
+    assert not sources.faults
+
+
+def rewrite_in_place(file: Path, text: str) -> None:
+    file.write_text(text)
+
+
+def replace_at_once(file: Path, text: str) -> None:
+    beside = file.with_suffix(".new")
+    beside.write_text(text)
+    beside.replace(file)
+
+
+def swap_a_symlink(file: Path, text: str) -> None:
+    """As Kubernetes updates a ConfigMap: the file is a link into a folder that is itself a link."""
+    folder = file.with_name(f"version-{len(list(file.parent.iterdir()))}")
+    folder.mkdir()
+    (folder / "switches").write_text(text)
+    data, new = file.with_name("data"), file.with_name("data.new")
+    new.symlink_to(folder)
+    new.replace(data)
+    if not file.is_symlink():
+        file.unlink(missing_ok=True)
+        file.symlink_to(data / "switches")
+
+
+@pytest.mark.parametrize("write", [rewrite_in_place, replace_at_once, swap_a_symlink])
+def test_however_the_file_is_written(file: Path, write: Callable[[Path, str], None]) -> None:
+    sources = SwitchSources(settings(file))
+    for text, expected in (("rollout 0.1", 0.1), ("rollout 0.2", 0.2)):
+        write(file, text)
+        os.utime(file, (1, 1))  # its times may say whatever they like
+        assert words(sources) == {"rollout": expected}
+
+
+def test_taking_the_file_away_releases_it_and_losing_its_folder_does_not(tmp_path: Path) -> None:
+    folder = tmp_path / "mount"
+    folder.mkdir()
+    file = folder / "switches"
+    file.write_text("personalization off")
+    sources = SwitchSources(settings(file))
+    assert words(sources) == {"personalization": False}
+    folder.rename(tmp_path / "away")
+    assert words(sources) == {"personalization": False}
+    assert sources.faults
+    (tmp_path / "away").rename(folder)
+    file.unlink()
+    assert words(sources) == {}
+    assert not sources.faults
+
+
+def test_file_over_environment_over_store(file: Path) -> None:
+    sources = SwitchSources(settings(file))
+    sources.hear_store('{"rollout": 0.1, "holdout": 0.1, "shadow": true, "shoes.personalization": true}', "rw:switches")
+    file.write_text("rollout 0.3\npersonalization off")
+    environment = {
+        "REWRITER_SWITCH_ROLLOUT": "0.2",
+        "REWRITER_SWITCH_HOLDOUT": "0.2",
+        "REWRITER_SWITCH_MY_BOOKS__SHADOW": "off",
+    }
+    told = words(sources, environment=environment)
+    expected = {"rollout": 0.3, "holdout": 0.2, "shadow": True, "my-books.shadow": False, "personalization": False}
+    assert told == expected
+
+
+def test_a_change_leaves_a_line_that_says_what_and_who(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sources = SwitchSources(settings(file))
+    file.write_text("personalization off\nrollout 0.5")
+    words(sources)
+    assert [record.message for record in caplog.records] == [
+        "switch personalization: as set -> off (file)",
+        "switch rollout: as set -> 0.5 (file)",
+    ]
