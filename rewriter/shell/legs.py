@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from threading import Lock
 from typing import Any
 
-from opensearchpy import AsyncOpenSearch, OpenSearch
+import opensearchpy
+from opensearchpy import OpenSearch
 from opensearchpy.exceptions import ConnectionTimeout, RequestError, TransportError
 
 from rewriter.flow.steps import LegFault
@@ -22,9 +23,10 @@ def connect(settings: OpenSearchSettings, connections: int) -> OpenSearch:
     return OpenSearch(**_arguments(settings), pool_maxsize=connections)
 
 
-def connect_async(settings: OpenSearchSettings, connections: int) -> AsyncOpenSearch:
+def connect_async(settings: OpenSearchSettings, connections: int) -> opensearchpy.AsyncOpenSearch:
     """Return an async client of the caller's kind, as `[opensearch]` says."""
-    return AsyncOpenSearch(**_arguments(settings), pool_maxsize=connections)
+    # The name is there only with the `async` extra.
+    return opensearchpy.AsyncOpenSearch(**_arguments(settings), pool_maxsize=connections)
 
 
 def _arguments(settings: OpenSearchSettings) -> dict[str, Any]:
@@ -63,6 +65,8 @@ def fault_of(error: Exception) -> LegFault:
     """Return what became of a leg, in words that hold nothing of the body."""
     if isinstance(error, ConnectionTimeout):
         return LegFault("late", "given up by its client")
+    if isinstance(error, TransportError) and "task_cancelled_exception" in str(error.info):
+        return LegFault("late", "cancelled by the server")
     if isinstance(error, TransportError):
         said = f"{type(error).__name__}({error.status_code}, {str(error.error)[:80]})"
         return LegFault("rejected" if isinstance(error, RequestError) and error.status_code == 400 else "failed", said)
