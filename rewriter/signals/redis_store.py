@@ -92,6 +92,10 @@ class AsyncRedisStore(AsyncCommandStore):
 
     async def run(self, wanted: Sequence[Command], *, atomic: bool = False) -> list[Any]:
         """See CommandStore.run."""
+        if atomic:
+            # A cluster's transaction would itself learn the slots in another thread's event loop, and the connections
+            # made there would be of no use in this one.
+            await self._client.initialize()
         pipeline = self._client.pipeline(transaction=atomic)
         for command in wanted:
             pipeline.execute_command(*command)

@@ -1,0 +1,125 @@
+"""Clients by way of Sentinels and clusters, clients that were given, and who closes what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import redis.asyncio as aio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisClusterException
+from redis.retry import Retry
+
+from rewriter.demo.engines import Valkey
+from rewriter.demo.engines.process import Process, free_port
+from rewriter.demo.engines.valkey import _binary
+from rewriter.errors import ConfigurationError
+from rewriter.signals.counters import Counters
+from rewriter.signals.redis_store import AsyncRedisStore, RedisStore, open_async_store, open_store
+from rewriter.signals.store import Keys, Query, Signals
+
+T0_S = 1_767_225_600.0
+PROFILE = Counters({("brand", "nike"): 1.0}, {"brand": 1.0}, T0_S)
+sync: Any = redis
+
+
+def never() -> Retry:
+    return Retry(NoBackoff(), 0)
+
+
+@pytest.fixture
+def query(prefix: str) -> Query:
+    return Query(None, Keys(prefix).profile("U"), None, ("brand",), 64)
+
+
+@pytest.fixture
+def sentinel_url(valkey_server: Callable[..., Valkey], tmp_path: Path) -> Iterator[str]:
+    """The URL of what one Sentinel watches."""
+    server, port = valkey_server(), free_port()
+    configuration = tmp_path / "sentinel.conf"
+    configuration.write_text(f"bind 127.0.0.1\nport {port}\nsentinel monitor main 127.0.0.1 {server.port} 1\n")
+    process = Process([str(_binary()), str(configuration), "--sentinel"], log=tmp_path / "sentinel.log", cwd=tmp_path)
+
+    def answers() -> bool:
+        try:
+            with redis.Redis(port=port, retry=never()) as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+    process.wait_until(answers, 20.0)
+    # The first Sentinel is not there: the next one is asked.
+    yield f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{port}/main/1"
+    process.end()
+
+
+def test_what_sentinels_watch_is_found(sentinel_url: str, query: Query) -> None:
+    store = RedisStore(sentinel_url)
+    store.write(query.profile or "", PROFILE, None)
+    assert store.read(query) == Signals(profile=PROFILE)
+    store.close()
+
+
+async def test_what_sentinels_watch_is_found_on_the_event_loop(sentinel_url: str, query: Query) -> None:
+    store = AsyncRedisStore(sentinel_url)
+    await store.write(query.profile or "", PROFILE, None)
+    assert await store.read(query) == Signals(profile=PROFILE)
+    await store.close()
+
+
+def test_a_client_that_was_given_stays_its_owners(redis_url: str, query: Query) -> None:
+    with redis.Redis.from_url(redis_url, retry=never()) as client:
+        store = RedisStore(client)
+        store.write(query.profile or "", PROFILE, None)
+        pool: Any = client.connection_pool
+        connection = pool.get_connection()
+        pool.release(connection)
+        assert store.read(query) == Signals(profile=PROFILE)
+        store.close()
+        assert connection.is_connected
+
+
+async def test_a_client_that_was_given_stays_its_owners_on_the_event_loop(redis_url: str, query: Query) -> None:
+    async with aio.Redis.from_url(redis_url, retry=AsyncRetry(NoBackoff(), 0)) as client:
+        store = AsyncRedisStore(client)
+        await store.write(query.profile or "", PROFILE, None)
+        pool: Any = client.connection_pool
+        connection = await pool.get_connection()
+        await pool.release(connection)
+        assert await store.read(query) == Signals(profile=PROFILE)
+        await store.close()
+        assert connection.is_connected
+
+
+def test_a_clusters_client_may_be_given(redis_cluster_urls: list[str], query: Query) -> None:
+    with (
+        sync.RedisCluster.from_url(redis_cluster_urls[0]) as patient,
+        pytest.raises(ConfigurationError, match="retries"),
+    ):
+        open_store(patient)
+    with sync.RedisCluster.from_url(redis_cluster_urls[0], retry=never()) as client:
+        store = RedisStore(client)
+        store.write(query.profile or "", PROFILE, None)
+        assert store.read(query) == Signals(profile=PROFILE)
+
+
+async def test_a_clusters_client_may_be_given_on_the_event_loop(redis_cluster_urls: list[str], query: Query) -> None:
+    async with aio.RedisCluster.from_url(redis_cluster_urls[0], retry=AsyncRetry(NoBackoff(), 0)) as client:
+        store = open_async_store(client)
+        assert store is not None
+        await store.write(query.profile or "", PROFILE, None)
+        assert await store.read(query) == Signals(profile=PROFILE)
+
+
+def test_a_store_can_be_opened_before_its_cluster_is_there(valkey_server: Callable[..., Valkey], query: Query) -> None:
+    server = valkey_server()
+    server.stop()
+    store = RedisStore(server.url.replace("redis", "redis+cluster", 1))
+    for _ in range(2):
+        with pytest.raises(RedisClusterException):
+            store.read(query)
+    store.close()

@@ -1,0 +1,199 @@
+"""Which URLs and clients make a store, and what is wrong with the others. Nothing here connects."""
+
+from __future__ import annotations
+
+from threading import Event, Thread
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import redis
+import redis.asyncio as aio
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from rewriter.errors import ConfigurationError, StoreError
+from rewriter.signals import redis_store
+from rewriter.signals.memory_store import AsyncMemoryStore, MemoryStore
+from rewriter.signals.redis_clients import EVENT_LOOP, THREADS, Api, Target, opened, sentinels, target
+from rewriter.signals.redis_store import AsyncRedisStore, RedisStore, open_async_store, open_store
+
+NEVER = Retry(NoBackoff(), 0)
+PATIENT = Retry(NoBackoff(), 3)
+sync: Any = redis
+"""Much of redis-py has no types."""
+
+
+@pytest.mark.parametrize(
+    ("url", "meant"),
+    [
+        ("redis://h", Target("redis://h", None, (("h", 6379),))),
+        ("rediss://u:p%40@h:1/3?protocol=3", Target("rediss://u:p%40@h:1/3?protocol=3", None, (("h", 1),))),
+        ("redis://[::1]:5/0", Target("redis://[::1]:5/0", None, (("::1", 5),))),
+        ("unix:///run/valkey.sock?db=2", Target("unix:///run/valkey.sock?db=2")),
+        ("unix://u@/run/valkey.sock", Target("unix://u@/run/valkey.sock")),
+        ("redis+cluster://:p@a:1,b,[::1]:7/", Target("redis://:p@a:1", "cluster", (("a", 1), ("b", 6379), ("::1", 7)))),
+        ("rediss+cluster://a/0", Target("rediss://a/0", "cluster", (("a", 6379),))),
+        ("redis+sentinel://a:1,b/main", Target("redis://a:1", "sentinel", (("a", 1), ("b", 26379)), "main")),
+        (
+            "rediss+sentinel://u:p@a/main/2?ssl_ca_certs=/ca.pem",
+            Target("rediss://u:p@a/2?ssl_ca_certs=/ca.pem", "sentinel", (("a", 26379),), "main"),
+        ),
+    ],
+)
+def test_urls(url: str, meant: Target) -> None:
+    assert target(url) == meant
+
+
+@pytest.mark.parametrize(
+    ("url", "what"),
+    [
+        ("h:6379", "cannot be read"),
+        ("http://h", "cannot be read"),
+        ("redis://", "cannot be read"),
+        ("redis://a,b", "cannot be read"),
+        ("redis://h:port", "cannot be read"),
+        ("redis://h:99999", "cannot be read"),
+        ("redis://h/sessions", "cannot be read"),
+        ("redis://:unquoted/password@h", "cannot be read"),
+        ("unix://", "cannot be read"),
+        ("unix+cluster:///run/valkey.sock", "cannot be read"),
+        ("redis+cluster://a,,b", "cannot be read"),
+        ("redis+cluster://a/3", "cannot be read"),
+        ("redis+sentinel://a:1,b:2", "cannot be read"),
+        ("redis+sentinel://a/main/x", "cannot be read"),
+        ("redis://h?socket_timeout=soon", "cannot be read"),
+        ("redis://h?decode_responses=yes&retry_on_timeout=yes", "may not set decode_responses, retry_on_timeout"),
+        ("redis://h?socket_timeout=nan&max_connections=0", "sets max_connections, socket_timeout to what cannot be"),
+        ("redis+cluster://h?protocol=1", "sets protocol to what cannot be"),
+    ],
+)
+def test_urls_that_are_refused(url: str, what: str) -> None:
+    for opening in (open_store, open_async_store):
+        with pytest.raises(ConfigurationError, match=what) as refused:
+            opening(url)
+        assert "password@" not in str(refused.value)
+
+
+@pytest.mark.parametrize("api", [THREADS, EVENT_LOOP], ids=["threads", "loop"])
+@pytest.mark.parametrize("url", ["redis://h", "rediss://h", "redis+sentinel://h/main", "rediss+sentinel://h/main"])
+def test_clients_of_ours_ask_once_and_wait_for_nothing_but_the_answer(url: str, api: Api) -> None:
+    client = opened(target(url), 7, api)
+    for one in (client, *sentinels(client)):
+        arguments = one.connection_pool.connection_kwargs
+        assert arguments["retry"].get_retries() == 0
+        assert (arguments["socket_timeout"], arguments["socket_connect_timeout"]) == (1.0, 1.0)
+        assert not arguments.get("decode_responses")
+        assert not arguments["health_check_interval"]
+        assert ("SSL" in one.connection_pool.connection_class.__name__) == url.startswith("rediss")
+    assert client.connection_pool.max_connections == 7
+
+
+def test_what_a_url_says_wins() -> None:
+    client = opened(target("redis://h/3?socket_timeout=0.5&max_connections=9&protocol=3"), 7, THREADS)
+    arguments = client.connection_pool.connection_kwargs
+    assert (arguments["db"], arguments["socket_timeout"], arguments["protocol"]) == (3, 0.5, 3)
+    assert client.connection_pool.max_connections == 9
+
+
+def test_credentials_are_for_the_servers_and_not_for_their_sentinels() -> None:
+    client = opened(target("redis+sentinel://u:p@a/main/2"), 7, THREADS)
+    arguments = client.connection_pool.connection_kwargs
+    assert (arguments["username"], arguments["password"], arguments["db"]) == ("u", "p", 2)
+    assert [one.connection_pool.connection_kwargs["password"] for one in sentinels(client)] == [None]
+
+
+# --- clients that were given ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("client", "faults"),
+    [
+        (redis.Redis(), ["retries"]),
+        (redis.Redis(retry=PATIENT), ["retries"]),
+        (redis.Redis(retry=NEVER, decode_responses=True), ["decodes"]),
+        (redis.Redis(retry=NEVER, health_check_interval=30), ["pings"]),
+        (redis.Redis(retry=NEVER, socket_timeout=None), ["waits for an answer"]),
+        (redis.Redis(connection_pool=sync.BlockingConnectionPool()), ["waits for a free connection"]),
+        (redis.Redis(connection_pool=redis.ConnectionPool(retry_on_timeout=True)), ["retries"]),
+        (redis.Redis(decode_responses=True, socket_timeout=None), ["retries", "decodes", "waits for an answer"]),
+        (sync.Sentinel([("h", 1)], retry=NEVER).master_for("main"), ["retries"]),
+    ],
+)
+def test_a_client_that_cannot_serve_searches_is_refused_with_all_its_faults(client: Any, faults: list[str]) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        open_store(client)
+    assert [
+        fault.what.removeprefix("the client ")[: len(what)]
+        for fault, what in zip(refused.value.faults, faults, strict=True)
+    ] == faults
+
+
+def test_a_patient_client_for_the_event_loop_is_refused_too() -> None:
+    for client in (aio.Redis(), aio.RedisCluster(host="h")):
+        with pytest.raises(ConfigurationError, match="retries"):
+            open_async_store(client)
+
+
+@pytest.mark.parametrize("given", [aio.Redis(), 17, object()])
+def test_what_is_no_store_is_refused(given: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"is no store \(give a URL, a redis.Redis"):
+        open_store(given)
+
+
+def test_what_makes_a_store() -> None:
+    store = MemoryStore()
+    assert open_store(None) is None
+    assert open_store(store) is store
+    assert isinstance(open_store("memory://"), MemoryStore)
+    assert isinstance(open_store("redis+cluster://nobody.invalid"), RedisStore)
+    assert isinstance(open_store(redis.Redis(retry=NEVER)), RedisStore)
+
+
+async def test_what_makes_a_store_for_the_event_loop() -> None:
+    store = AsyncMemoryStore()
+    assert open_async_store(None) is None
+    assert open_async_store(store) is store
+    assert isinstance(open_async_store("memory://"), AsyncMemoryStore)
+    assert isinstance(open_async_store(MemoryStore()), AsyncMemoryStore)
+    assert isinstance(open_async_store("redis+cluster://nobody.invalid"), AsyncRedisStore)
+    assert isinstance(open_async_store(aio.Redis(retry=aio.retry.Retry(NoBackoff(), 0))), AsyncRedisStore)
+
+
+# --- connecting -------------------------------------------------------------------------------------------------------
+
+
+def test_while_one_thread_connects_the_others_fail_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on = Event(), Event()
+
+    def slow(*_: Any) -> Any:
+        begun.set()
+        assert go_on.wait(10)
+        return SimpleNamespace(ping=lambda: True, close=lambda: None)
+
+    monkeypatch.setattr(redis_store, "opened", slow)
+    store = RedisStore("redis+cluster://h")
+    first = Thread(target=store.ping)
+    first.start()
+    assert begun.wait(10)
+    with pytest.raises(StoreError, match="still being connected to"):
+        store.ping()
+    go_on.set()
+    first.join(10)
+    store.ping()
+    store.close()
+
+
+def test_after_a_failure_to_connect_the_next_read_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[Target] = []
+
+    def refused(where: Target, *_: Any) -> Any:
+        tried.append(where)
+        raise redis.ConnectionError("refused")
+
+    monkeypatch.setattr(redis_store, "opened", refused)
+    store = RedisStore("redis+cluster://h")
+    for _ in range(2):
+        with pytest.raises(redis.ConnectionError):
+            store.ping()
+    assert len(tried) == 2
