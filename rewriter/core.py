@@ -12,11 +12,13 @@ from threading import Lock
 from typing import Any
 
 from rewriter.boost.templates import TemplateSet
+from rewriter.bounded import Bounded
 from rewriter.decide.breaker import Breaker
 from rewriter.decide.exposure import Arms
 from rewriter.decide.lag import Lag
 from rewriter.decide.pace import Pace
 from rewriter.decide.switches import Switches
+from rewriter.explore.plan import PLAN_TTL_S
 from rewriter.explore.pool_cache import PoolCache
 from rewriter.index_facts import IndexFacts
 from rewriter.settings import Settings
@@ -24,6 +26,12 @@ from rewriter.signals.affinities import NOBODY, Population, SignalField, profile
 from rewriter.signals.counters import Counters, HalfLives
 from rewriter.signals.stale import LastKnown
 from rewriter.signals.store import Keys
+
+MAX_PLAN_BYTES = 16 * 2**20
+"""Of the plans that a process keeps beside the store's, for next pages while the store is away: about 5,000 lists."""
+
+
+MAX_REJECTIONS_IN_A_ROW = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +59,11 @@ class Core:
         self.breaker = Breaker(settings.breaker)
         self.arms = Arms()
         self.paces = {name: Pace() for name in settings.policies}
-        self._rejections: dict[str, tuple[str, int]] = {}
+        self._rejections: dict[tuple[str, str, str], int] = {}
         self.quarantined: set[tuple[str, str, str]] = set()
         self.last_known = LastKnown(settings.signals)
         self.pools = PoolCache()
+        self.plans: Bounded[str, bytes] = Bounded(max_bytes=MAX_PLAN_BYTES, max_age_s=PLAN_TTL_S)
         fields = {name: signal_fields(policy) for name, policy in settings.policies.items()}
         self.field_names = tuple(sorted({name for named in fields.values() for name in named}))
         self.snapshot = Snapshot(templates=templates, fields=fields)
@@ -68,13 +77,17 @@ class Core:
         """Stop using a version of a policy's templates for a leg; a new version is a new key and starts afresh."""
         self.quarantined.add((policy, version, leg))
 
-    def rejected(self, policy: str, version: str) -> int:
-        """Note that the server rejected a leg 3, and return how often in a row it has done so under this version."""
-        before = self._rejections.get(policy, ("", 0))
-        count = before[1] + 1 if before[0] == version else 1
-        self._rejections[policy] = (version, count)
-        return count
+    def rejected(self, policy: str, version: str, leg: str, *, surely: bool) -> None:
+        """Note that the server rejected a leg's body: the version is quarantined at once where it is `surely` at fault.
 
-    def accepted(self, policy: str) -> None:
-        """Note that the server accepted a leg 3."""
-        self._rejections.pop(policy, None)
+        Where it may be the search that does not bear other hits (an over-long field to highlight), only the tenth rejection in
+        a row condemns the template.
+        """
+        count = self._rejections.get((policy, version, leg), 0) + 1
+        self._rejections[policy, version, leg] = count
+        if surely or count >= MAX_REJECTIONS_IN_A_ROW:
+            self.quarantine(policy, version, leg)
+
+    def accepted(self, policy: str, version: str, leg: str) -> None:
+        """Note that the server accepted a leg's body."""
+        self._rejections.pop((policy, version, leg), None)

@@ -33,6 +33,8 @@ from rewriter.request import Request, read_request, search_key
 from rewriter.settings import PolicySettings
 from rewriter.subject import Subject
 
+WORKED_OUT_PER_HIT = frozenset({"highlight", "script_fields", "derived", "collapse"})
+
 
 def answer(
     core: Core, arguments: Mapping[str, Any], subject: Subject | None, *, seed: int, now_s: float, clock_s: Clock
@@ -74,8 +76,7 @@ def answer(
             merging_s = clock_s()
             part, page = _merged(ask, part, _pool(progress, collected.explored), response)
             progress.timings_ms["merge"] = (clock_s() - merging_s) * 1000.0
-        if part.reason in (Reason.TEMPLATE_FAILED, Reason.SEARCH_REJECTED):
-            core.quarantine(ask.name, ask.templates.version, "personalised")
+        _judge(ask, part)
         outcome = "slow" if part.slow_signals and page else BREAKER_TABLE.get(part.reason, "unused")
         progress.timings_ms["added"] = (clock_s() - arrived_s) * 1000.0
         report = accounted(ask, progress, part.reason, part.detail, part, page, response)
@@ -147,6 +148,20 @@ def _unfit(response: Any, policy: PolicySettings) -> tuple[Reason, str] | None:
     if policy.flat == "baseline" and min(scores) == max(scores):
         return Reason.FLAT_SCORES, "all scores are equal"
     return None
+
+
+def _judge(ask: Ask, part: Personal) -> None:
+    """Quarantine a template that failed, or whose body the server rejected; leg 1 has just shown that the search itself is sound.
+
+    Leg 2 shows other hits than leg 1, so where something is worked out per hit, the rejection may be a hit's and not the template's.
+    """
+    core, version = ask.core, part.version or ask.templates.version
+    if part.reason is Reason.TEMPLATE_FAILED:
+        core.quarantine(ask.name, version, "personalised")
+    elif part.reason is Reason.SEARCH_REJECTED:
+        core.rejected(ask.name, version, "personalised", surely=not WORKED_OUT_PER_HIT.intersection(ask.request.body))
+    elif part.reason is Reason.PERSONALIZED:
+        core.accepted(ask.name, version, "personalised")
 
 
 def _late(progress: Progress, core: Core) -> Personal:

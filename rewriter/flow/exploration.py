@@ -11,8 +11,6 @@ from rewriter.explore.pool_cache import pool_key
 from rewriter.flow.steps import Ask, Explored, Hits, LegFault, Progress, SearchLeg
 from rewriter.request import Request, result_headers
 
-MAX_REJECTIONS_IN_A_ROW = 10
-
 
 def pool_of(ask: Ask) -> tuple[bytes, Hits | None]:
     """Return the key of all that leg 3 is made of, and the pool that somebody with the same search has just paid for, if any."""
@@ -41,13 +39,12 @@ def exploration(ask: Ask, key: bytes, progress: Progress) -> Generator[Any, Any,
     except LegFault as fault:
         if fault.kind == "rejected":
             # Going deeper can break a search that is fine by itself (an over-long field to highlight at rank 11), so this
-            # search alone goes without for a while; a template that is never accepted is quarantined.
+            # search alone goes without for a while.
             core.pools.put(key, (), ask.clock_s())
-            if core.rejected(ask.name, version) >= MAX_REJECTIONS_IN_A_ROW:
-                core.quarantine(ask.name, version, "exploration")
+            core.rejected(ask.name, version, "exploration", surely=False)
         return Explored(error=fault.detail)
     progress.timings_ms["exploration"] = (ask.clock_s() - started_s) * 1000.0
-    core.accepted(ask.name)
+    core.accepted(ask.name, version, "exploration")
     if response.get("timed_out") or (response.get("_shards") or {}).get("failed"):
         return Explored(error="leg 3 timed out or lost shards")
     hits = [own_names(hit)[1] for hit in response["hits"]["hits"]]
