@@ -153,7 +153,7 @@ def _unfit(response: Any, policy: PolicySettings) -> tuple[Reason, str] | None:
 def _judge(ask: Ask, part: Personal) -> None:
     """Quarantine a template that failed, or whose body the server rejected; leg 1 has just shown that the search itself is sound.
 
-    Leg 2 shows other hits than leg 1, so where something is worked out per hit, the rejection may be a hit's and not the template's.
+    Leg 2 shows other hits than leg 1, so where something is worked out per hit, a rejection may be a hit's fault.
     """
     core, version = ask.core, part.version or ask.templates.version
     if part.reason is Reason.TEMPLATE_FAILED:
