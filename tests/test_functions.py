@@ -1,0 +1,203 @@
+"""What a template may list, and the one clamp: whatever is listed, a boost's weight lies in [0, max_boost − 1]."""
+
+from __future__ import annotations
+
+import json
+from math import inf, nan
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rewriter.boost.functions import MAX_FUNCTIONS, Boost, Refused, describe, read_functions
+from rewriter.signals.affinities import TOKEN, Affinity, Kind, clause
+
+NIKE = {"term": {"brand": "nike"}}
+GAUSS = {"listed": {"origin": "now", "scale": "30d"}}
+
+
+def affinity(number: int, *values: str, kind: Kind = "attribute", fields: tuple[str, ...] = ("brand",)) -> Affinity:
+    return Affinity(kind, "brand", fields, values, 0.5, 0.3, "profile", number, clause(kind, fields, values, number))
+
+
+LIKED = (affinity(0, "nike"), affinity(1, "puma", "asics"))
+
+
+def boosts(*functions: Any, max_boost: float = 1.5, random: bool = False) -> tuple[Boost, ...]:
+    return read_functions(list(functions), max_boost, LIKED, random=random)
+
+
+# --- the clamp --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("weight", "max_boost", "clamped"),
+    [(0.2, 1.5, 0.2), (0.5, 1.5, 0.5), (0.7, 1.5, 0.5), (1e308, 1.5, 0.5), (1, 1.5, 0.5), (10**30, 2.0, 1.0)],
+)
+@pytest.mark.parametrize("filter_", [NIKE, {TOKEN: 0}], ids=["own clause", "affinity"])
+def test_a_weight_is_clamped_once(filter_: dict[str, Any], weight: float, max_boost: float, clamped: float) -> None:
+    (boost,) = boosts({"filter": filter_, "weight": weight}, max_boost=max_boost)
+    assert boost.weight == clamped
+
+
+@pytest.mark.parametrize("function", [{"filter": {TOKEN: 0}, "weight": 0.0}, {"filter": NIKE, "weight": 0}])
+def test_a_boost_of_nothing_is_left_out(function: dict[str, Any]) -> None:
+    assert boosts(function) == ()
+
+
+@pytest.mark.parametrize("weight", [-0.1, -inf, inf, nan, None, True, "1", [1], {}])
+@pytest.mark.parametrize("filter_", [NIKE, {TOKEN: 0}], ids=["own clause", "affinity"])
+def test_a_weight_that_is_no_finite_number_is_refused(filter_: dict[str, Any], weight: Any) -> None:
+    with pytest.raises(Refused, match="function 0: `weight` must be"):
+        boosts({"filter": filter_, "weight": weight})
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+ANY_FUNCTION = st.dictionaries(
+    st.sampled_from(["filter", "weight", "gauss", "exp", "script_score", "random_score", "boost"]),
+    ANY_JSON | st.just(NIKE) | st.just({TOKEN: 0}) | st.floats(0, 2),
+    max_size=3,
+)
+
+
+@given(st.lists(ANY_FUNCTION, max_size=4), st.floats(1.0001, 10.0))
+def test_whatever_is_listed_is_refused_or_bounded(listed: list[dict[str, Any]], max_boost: float) -> None:
+    try:
+        found = read_functions(listed, max_boost, LIKED)
+    except Refused as refused:
+        assert refused.faults
+    else:
+        assert all(0.0 < boost.weight <= max_boost - 1.0 for boost in found)
+        assert all(set(boost.decay or {}) <= {"gauss", "exp", "linear"} for boost in found)
+
+
+# --- what may be listed -----------------------------------------------------------------------------------------------
+
+
+def test_an_affinity_s_clause_stands_for_it() -> None:
+    (boost,) = boosts({"filter": {TOKEN: 1}, "weight": 0.2})
+    assert boost == Boost({"terms": {"brand": ["puma", "asics"]}}, 0.2, None, "brand", "puma, asics", "profile")
+
+
+def test_an_affinity_s_clause_may_stand_inside_another() -> None:
+    nested = {"bool": {"filter": [{TOKEN: 0}, {"bool": {"must_not": {TOKEN: 1}}}]}}
+    (boost,) = boosts({"filter": nested, "weight": 0.2})
+    assert boost.filter == {"bool": {"filter": [NIKE, {"bool": {"must_not": {"terms": {"brand": ["puma", "asics"]}}}}]}}
+
+
+@pytest.mark.parametrize(
+    ("function", "decay"),
+    [
+        ({"gauss": GAUSS, "weight": 0.1}, {"gauss": GAUSS}),
+        ({"exp": GAUSS, "filter": NIKE, "weight": 0.1}, {"exp": GAUSS}),
+        ({"linear": GAUSS, "filter": {TOKEN: 0}, "weight": 0.1}, {"linear": GAUSS}),
+    ],
+)
+def test_decay_functions_may_be_listed(function: dict[str, Any], decay: dict[str, Any]) -> None:
+    (boost,) = boosts(function)
+    assert (boost.decay, boost.source) == (decay, "template")
+    assert boost.filter == (NIKE if "filter" in function else None)
+
+
+def test_random_score_is_for_exploration_alone() -> None:
+    function = {"random_score": {"seed": 1, "field": "_seq_no"}, "weight": 0.1}
+    with pytest.raises(Refused, match="'random_score' not allowed here"):
+        boosts(function)
+    (boost,) = boosts(function, random=True)
+    assert boost.decay == {"random_score": {"seed": 1, "field": "_seq_no"}}
+
+
+SCRIPT = {"script": {"script": "true"}}
+
+
+@pytest.mark.parametrize(
+    ("function", "fault"),
+    [
+        (5, "an object is wanted, not int"),
+        ("x", "an object is wanted, not a text"),
+        ({"weight": 0.2}, "a bare weight would boost every hit alike"),
+        ({"filter": NIKE}, "`weight` must be a number"),
+        ({"filter": NIKE, "weight": 0.1, "boost": 5}, "'boost' not allowed here"),
+        ({"script_score": {"script": "1"}, "weight": 0.1}, "'script_score' not allowed here"),
+        ({"field_value_factor": {"field": "n"}, "weight": 0.1}, "'field_value_factor' not allowed here"),
+        ({"gauss": GAUSS, "exp": GAUSS, "weight": 0.1}, "one of gauss, exp, not both"),
+        ({"gauss": "listed", "weight": 0.1}, "`gauss` must be an object"),
+        ({"filter": None, "weight": 0.1}, "`filter`: one query clause is wanted"),
+        ({"filter": [], "weight": 0.1}, "`filter`: one query clause is wanted"),
+        ({"filter": NIKE | {"exists": {"field": "a"}}, "weight": 0.1}, "`filter`: one query clause is wanted"),
+        ({"filter": {"term": "nike"}, "weight": 0.1}, "`filter`: `term` must be an object"),
+        ({"filter": SCRIPT, "weight": 0.1}, "the query `script` is not allowed in a boost"),
+        ({"filter": {"bool": {"filter": [SCRIPT]}}, "weight": 0.1}, "the query `script` is not allowed in a boost"),
+        ({"filter": {"bool": {"must": SCRIPT}}, "weight": 0.1}, "the query `script` is not allowed in a boost"),
+        ({"filter": {"constant_score": {"filter": SCRIPT}}, "weight": 0.1}, "the query `script` is not allowed"),
+        ({"filter": {"nested": {"path": "o", "query": SCRIPT}}, "weight": 0.1}, "the query `script` is not allowed"),
+        ({"filter": {"has_child": {"query": NIKE}}, "weight": 0.1}, "the query `has_child` is not allowed"),
+        ({"filter": {"function_score": {"boost": 5}}, "weight": 0.1}, "the query `function_score` is not allowed"),
+        ({"filter": {"bool": {"min_score": 1}}, "weight": 0.1}, "`bool` has no `min_score`"),
+        ({"filter": {TOKEN: 2}, "weight": 0.1}, "stands for no affinity"),
+        ({"filter": {TOKEN: -1}, "weight": 0.1}, "stands for no affinity"),
+        ({"filter": {TOKEN: True}, "weight": 0.1}, "stands for no affinity"),
+        ({"filter": {TOKEN: "0"}, "weight": 0.1}, "stands for no affinity"),
+    ],
+)
+def test_anything_else_is_refused(function: Any, fault: str) -> None:
+    with pytest.raises(Refused) as refused:
+        boosts({"filter": NIKE, "weight": 0.1}, function)
+    assert len(refused.value.faults) == 1
+    assert refused.value.faults[0].startswith("function 1: ")
+    assert fault in refused.value.faults[0]
+
+
+def test_a_clause_may_be_nested_eight_deep() -> None:
+    clause_: dict[str, Any] = NIKE
+    for _ in range(8):
+        clause_ = {"bool": {"filter": [clause_]}}
+    assert boosts({"filter": clause_, "weight": 0.1})
+    with pytest.raises(Refused, match="nested deeper than 8"):
+        boosts({"filter": {"bool": {"filter": [clause_]}}, "weight": 0.1})
+
+
+def test_every_fault_is_named() -> None:
+    with pytest.raises(Refused) as refused:
+        boosts({"weight": -1}, {"filter": NIKE, "weight": 0.1}, 7)
+    assert [fault.partition(":")[0] for fault in refused.value.faults] == ["function 0", "function 0", "function 2"]
+
+
+@pytest.mark.parametrize(
+    ("listed", "fault"),
+    [
+        ({}, "a list of functions is wanted, not an object"),
+        (None, "a list of functions is wanted, not null"),
+        ([{}] * (MAX_FUNCTIONS + 1), "129 functions; 128 at most"),
+    ],
+)
+def test_what_is_no_list_of_functions_is_refused(listed: Any, fault: str) -> None:
+    with pytest.raises(Refused, match=fault):
+        read_functions(listed, 1.5, LIKED)
+
+
+@pytest.mark.parametrize(
+    ("one", "words"),
+    [
+        (affinity(0, "nike"), "nike"),
+        (affinity(0, "a", "b", "c"), "a, b, c"),
+        (affinity(0, "a", "b", "c", "d", "e"), "a, b, c and 2 more"),
+        (affinity(0, "shoe", "nike", kind="combination", fields=("type", "brand")), "shoe · nike"),
+    ],
+)
+def test_an_affinity_in_words(one: Affinity, words: str) -> None:
+    assert describe(one) == words
+
+
+def test_no_fault_shows_a_subject_s_value() -> None:
+    secret = "nobody may read this"
+    listed = [{"filter": {"term": {"brand": secret}, "x": secret}, "weight": secret, "gauss": secret}]
+    with pytest.raises(Refused) as refused:
+        boosts(*listed)
+    assert secret not in str(refused.value)
+    assert secret in json.dumps(listed)
