@@ -6,11 +6,11 @@ The key is everything that the answer depends on: index, body, parameters, heade
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from threading import Lock
 from typing import Any
+
+from rewriter.bounded import Bounded
 
 TTL_S = 5.0
 MAX_BYTES = 32 * 2**20
@@ -29,31 +29,12 @@ class PoolCache:
     """A bounded cache of pools, oldest out first. Time is an argument (monotonic seconds)."""
 
     def __init__(self, ttl_s: float = TTL_S, max_bytes: int = MAX_BYTES) -> None:
-        self._ttl_s = ttl_s
-        self._max_bytes = max_bytes
-        self._lock = Lock()
-        self._kept: OrderedDict[bytes, tuple[float, int, Hits]] = OrderedDict()
-        self._bytes = 0
+        self._kept: Bounded[bytes, Hits] = Bounded(max_bytes=max_bytes, max_age_s=ttl_s)
 
     def get(self, key: bytes, now_s: float) -> Hits | None:
         """Return the pool of a search that was answered within the time to live, or None."""
-        with self._lock:
-            kept = self._kept.get(key)
-        return kept[2] if kept and now_s - kept[0] <= self._ttl_s else None
+        return self._kept.get(key, now_s)
 
     def put(self, key: bytes, hits: Hits, now_s: float) -> None:
-        """Keep a pool; what is older than the time to live, and then the oldest beyond the bound, goes."""
-        size = len(json.dumps(hits, default=str))
-        if size > self._max_bytes:
-            return
-        with self._lock:
-            if before := self._kept.pop(key, None):
-                self._bytes -= before[1]
-            self._kept[key] = (now_s, size, hits)
-            self._bytes += size
-            while self._kept:
-                oldest = next(iter(self._kept.values()))
-                if self._bytes <= self._max_bytes and now_s - oldest[0] <= self._ttl_s:
-                    break
-                self._kept.popitem(last=False)
-                self._bytes -= oldest[1]
+        """Keep a pool."""
+        self._kept.put(key, hits, len(json.dumps(hits, default=str)), now_s)

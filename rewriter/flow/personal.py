@@ -36,7 +36,7 @@ def personal(ask: Ask, progress: Progress) -> Generator[Any, Any, Personal]:
     if fetched.error:
         progress.errors.append(f"signals: {fetched.error}")
     if request.from_ > 0:
-        part = _continued(ask, fetched)
+        part = _continued(ask, query, fetched)
     else:
         started_s = ask.clock_s()
         part = _boosted(ask, query, fetched)
@@ -152,9 +152,14 @@ def _segment(ask: Ask) -> tuple[tuple[Affinity, ...], Source | None]:
     return (), None
 
 
-def _continued(ask: Ask, fetched: Fetched) -> Personal:
-    """Go on with the list that the first page began: its plan stands in for signals and template."""
+def _continued(ask: Ask, query: Query, fetched: Fetched) -> Personal:
+    """Go on with the list that the first page began: its plan stands in for signals and template.
+
+    The store's plan, else the one that this process kept when it answered the first page itself.
+    """
     plan = decode(fetched.signals.plan) if fetched.signals is not None else None
+    if plan is None and query.plan is not None:
+        plan = decode(ask.core.plans.get(query.plan, ask.clock_s()))
     if plan is None:
         return Personal(Reason.NO_PLAN, fetched.error or "the first page left no plan, or it has expired")
     if (ask.name, plan.template_version, "personalised") in ask.core.quarantined:
@@ -165,6 +170,7 @@ def _continued(ask: Ask, fetched: Fetched) -> Personal:
     boosts = tuple(replace(boost, weight=min(boost.weight, limit - 1.0)) for boost in plan.boosts)
     return Personal(
         Reason.PERSONALIZED, "", (), boosts, limit, plan.source, plan.strategy, plan.template_version, plan.preference, plan,
+        slow_signals=fetched.signals is None,
     )  # fmt: skip
 
 

@@ -340,27 +340,24 @@ async def _fetched(here: _OnLoop, query: Query, budget_s: float) -> Fetched:
         return Fetched(Signals())
     until_s = time.monotonic() + budget_s
     if here.profile_store is None:
-        found = await _in_time(_reading(here, here.store, query, query), until_s)
+        found = await _in_time(_reading(here, here.store, query), until_s)
         if isinstance(found, Signals):
             return Fetched(found)
         return Fetched(None, *why_no_signals(found))
     session_query, profile_query = separated(query)
-    tasks = (_reading(here, here.store, session_query, None), _reading(here, here.profile_store, profile_query, None))
+    tasks = (_reading(here, here.store, session_query), _reading(here, here.profile_store, profile_query))
     session, profile = [await _in_time(task, until_s) for task in tasks]
     if not isinstance(session, Signals) and not isinstance(profile, Signals):
         return Fetched(None, *why_no_signals(session))
-    signals = joined(
-        session if isinstance(session, Signals) else None, profile if isinstance(profile, Signals) else None
+    return Fetched(
+        joined(session if isinstance(session, Signals) else None, profile if isinstance(profile, Signals) else None)
     )
-    here.core.last_known.put(query, signals, time.monotonic())
-    return Fetched(signals)
 
 
-def _reading(here: _OnLoop, store: AsyncStore, query: Query, remember: Query | None) -> asyncio.Task[Signals]:
+def _reading(here: _OnLoop, store: AsyncStore, query: Query) -> asyncio.Task[Signals]:
     here.in_flight.enter()
     task = here.spawn(store.read(query))
-    if remember is not None:
-        task.add_done_callback(lambda read: _remember(here, remember, read))
+    task.add_done_callback(lambda read: _remember(here, query, read))
     return task
 
 
@@ -370,15 +367,16 @@ def _remember(here: _OnLoop, query: Query, read: asyncio.Task[Signals]) -> None:
 
 
 def _save(here: _OnLoop, step: SavePlan) -> None:
-    """Save a plan on a task, or not at all: the next page then is the baseline's."""
-    store = here.store
-    if store is None or not here.in_flight.try_enter():
-        here.plans_dropped += store is not None
+    """Save a plan on a task, here and in the store, or not at all: the next page then is the baseline's."""
+    if not here.in_flight.try_enter():
+        here.plans_dropped += 1
         return
 
     async def save() -> None:
         key, plan = step.plan()
         if key is not None:
-            await store.save_plan(key, plan, step.ttl_s)
+            here.core.plans.put(key, plan, len(plan), time.monotonic())
+            if here.store is not None:
+                await here.store.save_plan(key, plan, step.ttl_s)
 
     here.spawn(save())

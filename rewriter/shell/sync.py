@@ -363,50 +363,46 @@ def _fetched(process: _Process, query: Query, budget_s: float) -> Fetched:
         return Fetched(Signals())
     until_s = time.monotonic() + budget_s
     if process.profile_store is None:
-        found = _in_time(_reading(process, process.store, query, query), until_s)
+        found = _in_time(_reading(process, process.store, query), until_s)
         if isinstance(found, Signals):
             return Fetched(found)
         return Fetched(None, *why_no_signals(found))
     session_query, profile_query = separated(query)
-    reads = (
-        _reading(process, process.store, session_query, None),
-        _reading(process, process.profile_store, profile_query, None),
-    )
+    reads = (_reading(process, process.store, session_query), _reading(process, process.profile_store, profile_query))
     session, profile = _in_time(reads[0], until_s), _in_time(reads[1], until_s)
     if not isinstance(session, Signals) and not isinstance(profile, Signals):
         return Fetched(None, *why_no_signals(session))
-    signals = joined(
-        session if isinstance(session, Signals) else None, profile if isinstance(profile, Signals) else None
+    return Fetched(
+        joined(session if isinstance(session, Signals) else None, profile if isinstance(profile, Signals) else None)
     )
-    process.core.last_known.put(query, signals, time.monotonic())
-    return Fetched(signals)
 
 
-def _reading(process: _Process, store: Store, query: Query, remember: Query | None) -> Future[Signals]:
+def _reading(process: _Process, store: Store, query: Query) -> Future[Signals]:
     """Start a read. It takes a place of its own, since it may outlive the part that waits for it."""
     process.in_flight.enter()
     future = process.reads.submit(store.read, query)
 
     def done(read: Future[Signals]) -> None:
         process.in_flight.leave()
-        if remember is not None and not read.cancelled() and read.exception() is None:
-            process.core.last_known.put(remember, read.result(), time.monotonic())
+        if not read.cancelled() and read.exception() is None:
+            process.core.last_known.put(query, read.result(), time.monotonic())
 
     future.add_done_callback(done)
     return future
 
 
 def _save(process: _Process, step: SavePlan) -> None:
-    """Save a plan on a worker, or not at all: the next page then is the baseline's."""
-    store = process.store
-    if store is None or not process.in_flight.try_enter():
-        process.plans_dropped += store is not None
+    """Save a plan on a worker, here and in the store, or not at all: the next page then is the baseline's."""
+    if not process.in_flight.try_enter():
+        process.plans_dropped += 1
         return
 
     def save() -> None:
         key, plan = step.plan()
         if key is not None:
-            store.save_plan(key, plan, step.ttl_s)
+            process.core.plans.put(key, plan, len(plan), time.monotonic())
+            if process.store is not None:
+                process.store.save_plan(key, plan, step.ttl_s)
 
     try:
         process.parts.submit(save).add_done_callback(process.in_flight.leave)
