@@ -41,7 +41,9 @@ HOUSEHOLDS = 50
 SETTINGS = Settings.model_validate(
     {
         "experiment": {"holdout": 0.0},
-        "policies": {"shop": {"index": INDEX, "fields": {"manufacturer": {"scale": 0.3}}, "category_field": "manufacturer"}},
+        "policies": {
+            "shop": {"index": INDEX, "fields": {"manufacturer": {"scale": 0.3}}, "category_field": "manufacturer"}
+        },
         # A machine that a benchmark keeps busy is late now and then; what is late is counted here, not switched off.
         "breaker": {"max_error_rate": 1.0, "burst_error_rate": 1.0, "failures_in_a_row": 10_000},
     }
@@ -67,7 +69,9 @@ def write_signals(corpus: Corpus, url: str) -> list[Subject]:
     for one in corpus.purchases:
         values = values_of(corpus.products[one.product_id], fields)
         seen.setdefault(one.household_id, []).append(Observation(values, 1.0, one.at_s + behind_s))
-    store.write(keys.population(), counted((o for found in seen.values() for o in found), half_lives, now_s, 20_000), None)
+    store.write(
+        keys.population(), counted((o for found in seen.values() for o in found), half_lives, now_s, 20_000), None
+    )
     chosen = sorted(seen, key=lambda name: -len(seen[name]))[:HOUSEHOLDS]
     for name in chosen:
         store.write(keys.profile(name), counted(seen[name], half_lives, now_s, 2 * SETTINGS.signals.max_counters), None)
@@ -111,7 +115,9 @@ def sync_turns(client: OpenSearch, rewriter: Rewriter, subjects: list[Subject], 
         client.search(index=INDEX, body=body(number, unique=unique))
         times.plain.append((time.perf_counter() - started) * 1000)
         started = time.perf_counter()
-        _, report = rewriter.search_details(index=INDEX, body=body(number, unique=unique), subject=subjects[number % len(subjects)])
+        _, report = rewriter.search_details(
+            index=INDEX, body=body(number, unique=unique), subject=subjects[number % len(subjects)]
+        )
         times.whole.append((time.perf_counter() - started) * 1000)
         times.baseline.append(report.timings_ms["baseline"])
         times.reports.append(report)
@@ -120,8 +126,10 @@ def sync_turns(client: OpenSearch, rewriter: Rewriter, subjects: list[Subject], 
 
 def sync_callers(client: OpenSearch, rewriter: Rewriter, subjects: list[Subject], turns: int, callers: int) -> Times:
     """The same with `callers` threads at once."""
+    share = max(1, turns // callers)
     with ThreadPoolExecutor(callers) as pool:
-        parts = list(pool.map(lambda _: sync_turns(client, rewriter, subjects, max(1, turns // callers), unique=False), range(callers)))
+        work = [pool.submit(sync_turns, client, rewriter, subjects, share, unique=False) for _ in range(callers)]
+        parts = [one.result() for one in work]
     whole = Times()
     for part in parts:
         whole.plain += part.plain
@@ -135,7 +143,7 @@ async def async_turns(url: str, store: str, subjects: list[Subject], turns: int,
     """The same on an event loop."""
     times = Times()
     async with AsyncOpenSearch(url) as client, AsyncRewriter(client, store, SETTINGS) as rewriter:
-        while not (await rewriter.status()).population_values:
+        while not (await rewriter.status()).population_values:  # noqa: ASYNC110  polled, as a health page would
             await asyncio.sleep(0.05)
         for number in range(turns):
             started = time.perf_counter()
@@ -153,10 +161,14 @@ async def async_turns(url: str, store: str, subjects: list[Subject], turns: int,
 
 def main(arguments: list[str] | None = None) -> None:
     """Load, measure, print."""
-    parser = argparse.ArgumentParser(prog="bench.legs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="bench.legs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--copies", type=int, default=11, help="how often the corpus of 92 thousand products is loaded")
     parser.add_argument("--turns", type=int, default=600)
-    parser.add_argument("--url", default=os.environ.get("OPENSEARCH_URL"), help="a server to use instead of starting one")
+    parser.add_argument(
+        "--url", default=os.environ.get("OPENSEARCH_URL"), help="a server to use instead of starting one"
+    )
     given = parser.parse_args(arguments)
     console = Console(width=120)
     with ExitStack() as stack:
@@ -170,20 +182,38 @@ def main(arguments: list[str] | None = None) -> None:
         stack.callback(lambda: client.indices.delete(index=INDEX))
         with Progress(console=Console(stderr=True)) as progress:
             task = progress.add_task(f"loading {count:,} products", total=count)
-            create_index(client, INDEX, copied(corpus, given.copies), on_progress=lambda done: progress.update(task, completed=done))
+            create_index(
+                client,
+                INDEX,
+                copied(corpus, given.copies),
+                on_progress=lambda done: progress.update(task, completed=done),
+            )
         client.indices.forcemerge(index=INDEX, max_num_segments=5)
         subjects = write_signals(corpus, store)
         table = Table(title=f"whole search beside the plain one, {count:,} products (ms, and ratios in one run)")
-        for name in ("shell", "plain p50", "whole p50", "ratio p50", "ratio p99", "baseline ×", "added p99.9", "personalised"):
+        for name in (
+            "shell",
+            "plain p50",
+            "whole p50",
+            "ratio p50",
+            "ratio p99",
+            "baseline ×",
+            "added p99.9",
+            "personalised",
+        ):
             table.add_column(name, justify="left" if name == "shell" else "right")
         with Rewriter(client, store, SETTINGS) as rewriter:
             while not rewriter.status().population_values:
                 time.sleep(0.05)
             sync_turns(client, rewriter, subjects, given.turns // 3, unique=False)  # warm
-            table.add_row("sync, leg 3 cached", *sync_turns(client, rewriter, subjects, given.turns, unique=False).row())
+            table.add_row(
+                "sync, leg 3 cached", *sync_turns(client, rewriter, subjects, given.turns, unique=False).row()
+            )
             table.add_row("sync, uncached", *sync_turns(client, rewriter, subjects, given.turns, unique=True).row())
             for callers in (8, 32):
-                table.add_row(f"sync, {callers} callers", *sync_callers(client, rewriter, subjects, given.turns, callers).row())
+                table.add_row(
+                    f"sync, {callers} callers", *sync_callers(client, rewriter, subjects, given.turns, callers).row()
+                )
         for label, unique in (("async, leg 3 cached", False), ("async, uncached", True)):
             table.add_row(label, *asyncio.run(async_turns(url, store, subjects, given.turns, unique=unique)).row())
         console.print(table)

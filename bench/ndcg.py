@@ -28,7 +28,7 @@ from rich.progress import Progress
 from bench.ndcg_table import Measured, interval, ndcg, printed
 from bench.questions import Known, Question, drawn
 from bench.straight import Straight
-from rewriter.boost.templates import compile_set
+from rewriter.boost.trial import compile_set
 from rewriter.core import Core
 from rewriter.demo.corpus import LAST_TUNING_WEEK, Corpus, baseline_query, create_index, load
 from rewriter.demo.engines import OpenSearchServer

@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from rewriter.boost.body import bounded_body, optional_leg
-from rewriter.boost.templates import compile_set, render_boosts
+from rewriter.boost.templates import render_boosts
+from rewriter.boost.trial import compile_set
 from rewriter.core import Core
 from rewriter.explore.merge import merged_page
 from rewriter.flow.answer import answer
@@ -25,7 +26,7 @@ from rewriter.flow.steps import Baseline, Begin, Collect, Collected, Fetched, Fe
 from rewriter.request import read_request
 from rewriter.settings import Settings
 from rewriter.signals.affinities import Population, blended, preferences, strongest
-from rewriter.signals.counters import Counters
+from rewriter.signals.counters import Counters, Value
 from rewriter.signals.store import Signals
 from rewriter.subject import Subject
 
@@ -72,7 +73,7 @@ class Scene:
         self.policy = self.settings.policies["shop"]
         files = {path.relative_to(TEMPLATES).as_posix(): path.read_text("utf-8") for path in TEMPLATES.rglob("*.j*")}
         self.core = Core(self.settings, {"shop": compile_set("default", files, self.policy, time.perf_counter)})
-        weights = {("item", str(n)): 3.0 - n / 50 for n in range(32)}
+        weights: dict[Value, float] = {("item", str(n)): 3.0 - n / 50 for n in range(32)}
         weights |= {("brand", f"b{n}"): 9.0 - n / 4 for n in range(24)}
         weights |= {("type_brand", "shoe", f"b{n}"): 4.0 - n / 4 for n in range(8)}
         totals = {"item": 80.0, "brand": 120.0, "type_brand": 40.0}

@@ -8,7 +8,7 @@ what is relevant to it are the products of that type in the basket.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, NamedTuple
@@ -196,7 +196,7 @@ def baseline_query(words: str) -> dict[str, Any]:
 def create_index(
     client: OpenSearch,
     index: str,
-    products: Collection[Product],
+    products: Iterable[Product],
     *,
     shards: int = 1,
     on_progress: Callable[[int], None] | None = None,

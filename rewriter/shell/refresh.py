@@ -18,7 +18,8 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any, Literal
 
-from rewriter.boost.templates import TemplateSet, compile_set
+from rewriter.boost.templates import TemplateSet
+from rewriter.boost.trial import compile_set
 from rewriter.core import Core
 from rewriter.decide.lag import Heartbeat, judged
 from rewriter.errors import ConfigurationError, Fault

@@ -1,0 +1,154 @@
+"""Before a template serves: compiled, checked for undeclared names, rendered on its samples and on hostile ones, and timed.
+
+Rendering is bounded by what a template is given, so one that is fast on the largest sample stays fast.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from hashlib import blake2b
+from math import inf
+
+from jinja2 import Template, TemplateError, TemplateSyntaxError, meta
+from pydantic import ValidationError
+
+from rewriter.boost.functions import Refused
+from rewriter.boost.samples import HOSTILE, Sample
+from rewriter.boost.sandbox import environment
+from rewriter.boost.templates import TemplateSet, render_boosts, render_exploration
+from rewriter.errors import ConfigurationError, Fault
+from rewriter.settings import PolicySettings
+
+BOOSTS_FILE = "boosts.json.j2"
+EXPLORATION_FILE = "exploration.json.j2"
+MAX_RENDER_S = 0.05
+TRIES = 5
+GIVEN: Mapping[str, frozenset[str]] = {
+    BOOSTS_FILE: frozenset({"affinities", "session", "request", "policy"}),
+    EXPLORATION_FILE: frozenset({"request", "policy"}),
+}
+
+_JINJA = environment()
+
+
+def compile_set(
+    name: str, files: Mapping[str, str], policy: PolicySettings, clock_s: Callable[[], float], where: str = ""
+) -> TemplateSet:
+    """Compile and try the templates in `files` (path within the folder → text); `clock_s` times the trial renders.
+
+    Raises ConfigurationError with every fault: syntax, undeclared names, bad samples, what rendering gives on any sample.
+    """
+    where = where or f"templates/{name}"
+    faults: list[Fault] = []
+    if BOOSTS_FILE not in files:
+        faults.append(
+            Fault(f"{where}/{BOOSTS_FILE}", "is missing", "a template set needs it; start from templates/default")
+        )
+    compiled = {
+        file: _compiled(f"{where}/{file}", file, files[file], faults)
+        for file in (BOOSTS_FILE, EXPLORATION_FILE)
+        if file in files
+    }
+    samples = {
+        f"{where}/{file}": _sample(f"{where}/{file}", text, faults)
+        for file, text in sorted(files.items())
+        if file.startswith("samples/")
+    }
+    if faults:
+        raise ConfigurationError(faults)
+    version = blake2b(
+        "\x1f".join(f"{file}\x1f{files[file]}" for file in sorted(compiled)).encode(), digest_size=6
+    ).hexdigest()
+    boosts = compiled[BOOSTS_FILE]
+    assert boosts is not None  # a template that did not compile is a fault, raised above
+    made = TemplateSet(name, version, boosts, compiled.get(EXPLORATION_FILE))
+    for label, sample in [*samples.items(), *((f"a hostile sample ({n})", one) for n, one in enumerate(HOSTILE))]:
+        if sample:
+            _tried(made, where, label, sample, policy, clock_s, faults)
+    if faults:
+        raise ConfigurationError(faults)
+    return made
+
+
+def _compiled(where: str, file: str, text: str, faults: list[Fault]) -> Template | None:
+    try:
+        tree = _JINJA.parse(text)
+        if unknown := meta.find_undeclared_variables(tree) - GIVEN[file]:
+            lines = {
+                name: next((n for n, line in enumerate(text.splitlines(), 1) if name in line), 1)
+                for name in sorted(unknown)
+            }
+            known = ", ".join(sorted(GIVEN[file]))
+            faults += [
+                Fault(f"{where}:{line}", f"undeclared name `{name}`", f"a template is given {known}")
+                for name, line in lines.items()
+            ]
+            return None
+        return _JINJA.from_string(text)
+    except TemplateSyntaxError as error:
+        faults.append(Fault(f"{where}:{error.lineno}", error.message or "syntax error"))
+    except TemplateError as error:
+        faults.append(Fault(where, str(error)))
+    return None
+
+
+def _sample(where: str, text: str, faults: list[Fault]) -> Sample | None:
+    try:
+        return Sample.model_validate(json.loads(text))
+    except json.JSONDecodeError as error:
+        faults.append(Fault(f"{where}:{error.lineno}", f"is not JSON: {error.msg}"))
+    except ValidationError as error:
+        faults += [Fault(where, f"{'.'.join(map(str, one['loc']))}: {one['msg']}") for one in error.errors()]
+    return None
+
+
+def _tried(
+    made: TemplateSet,
+    where: str,
+    label: str,
+    sample: Sample,
+    policy: PolicySettings,
+    clock_s: Callable[[], float],
+    faults: list[Fault],
+) -> None:
+    affinities, session, request = sample.given()
+    for file, render in (
+        (BOOSTS_FILE, lambda: render_boosts(made, affinities, session, request, policy)),
+        (EXPLORATION_FILE, lambda: render_exploration(made, request, policy)),
+    ):
+        took_s = inf
+        try:
+            # A busy machine can make one rendering slow; only one that is slow every time is the template's fault.
+            for _ in range(TRIES):
+                started_s = clock_s()
+                render()
+                took_s = min(took_s, clock_s() - started_s)
+                if took_s <= MAX_RENDER_S:
+                    break
+        except Refused as refused:
+            first, more = refused.faults[:3], len(refused.faults) - 3
+            faults += [Fault(f"{where}/{file}", f"on {label}: {what}") for what in first]
+            if more > 0:
+                faults.append(Fault(f"{where}/{file}", f"on {label}: and {more} more faults like these"))
+        except Exception as error:  # noqa: BLE001  whatever a template raises is a fault of the template
+            faults.append(Fault(f"{where}/{file}:{_line_of(error)}", f"on {label}: {type(error).__name__}: {error}"))
+        else:
+            if took_s > MAX_RENDER_S:
+                faults.append(
+                    Fault(
+                        f"{where}/{file}",
+                        f"on {label}: took {took_s * 1000:.0f} ms",
+                        f"{MAX_RENDER_S * 1000:.0f} ms at most",
+                    )
+                )
+
+
+def _line_of(error: BaseException) -> int:
+    """Jinja2 rewrites tracebacks so that a template's frames carry the template's own lines."""
+    line, trace = 1, error.__traceback__
+    while trace:
+        if trace.tb_frame.f_code.co_filename == "<template>":
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line
