@@ -1,0 +1,31 @@
+"""The command line, one module per command. Standard output is data, standard error is talk, the exit code is the verdict."""
+
+from __future__ import annotations
+
+import logging
+
+import typer
+
+from rewriter.cli import check, render, status, switch
+
+app = typer.Typer(
+    name="rewriter",
+    help="Personalised search for OpenSearch that steps aside.",
+    epilog="Exit codes: 0 all is well, 1 something is not, 2 a fault in what was given.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,  # they would show ids
+)
+for command in (check.check, render.render, status.status, switch.switch):
+    app.command()(command)
+
+
+@app.callback()
+def _quiet() -> None:
+    # What a client has to say of a lost connection, each command says in a line of its own.
+    logging.getLogger("opensearch").setLevel(logging.CRITICAL)
+
+
+def main() -> None:
+    """Run the command that the process was started with."""
+    app()

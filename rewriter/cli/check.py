@@ -1,0 +1,112 @@
+"""`rewriter check`: is what was written right, and can it act on the indices that are there?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from rewriter.boost.templates import TemplateSet
+from rewriter.cli.index_check import IndexCheck, check_indices
+from rewriter.cli.verdict import FAULTY, UNHEALTHY, print_json, print_table, say
+from rewriter.errors import ConfigurationError, Fault
+from rewriter.settings import Settings, line_of
+from rewriter.shell.refresh import load_templates
+from rewriter.shell.switch_sources import refuse_wrong_switches
+from rewriter.signals.affinities import signal_fields
+from rewriter.signals.redis_store import open_store
+
+T = TypeVar("T")
+
+
+def check(
+    settings: Annotated[Path, typer.Argument(help="The settings file.")] = Path("rewriter.toml"),
+    index: Annotated[
+        list[str] | None, typer.Option(help="Check these indices instead of the policies' patterns.")
+    ] = None,
+    opensearch: Annotated[str | None, typer.Option(help="URL of the cluster; by default the settings' hosts.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check settings, templates and samples, and the indices of a cluster that answers.
+
+    Nothing is started and nothing written. Every fault is named with file and line; the exit code is then 2.
+    """
+    faults: list[Fault] = []
+    templates: Mapping[str, TemplateSet] = {}
+    indices = IndexCheck()
+    found = _unless_faulty(faults, partial(Settings.from_toml, settings))
+    if found is not None:
+        faults += _store_faults(found, settings)
+        _unless_faulty(faults, partial(refuse_wrong_switches, found, os.environ))
+        templates = _unless_faulty(faults, partial(load_templates, found)) or {}
+        indices = check_indices(found, settings, tuple(index or ()), opensearch)
+        faults += indices.faults
+    for note in indices.notes:
+        say(f"note: {note}")
+    for fault in faults:
+        say(fault)
+    policies = _policies(found, templates, indices) if found is not None else {}
+    if as_json:
+        print_json(
+            {"settings": settings, "policies": policies, "faults": list(map(asdict, faults)), "notes": indices.notes}
+        )
+    elif not faults:
+        _print_policies(policies)
+    if faults:
+        raise typer.Exit(FAULTY)
+    if opensearch and not indices.reached:
+        raise typer.Exit(UNHEALTHY)
+
+
+def _unless_faulty(faults: list[Fault], make: Callable[[], T]) -> T | None:
+    try:
+        return make()
+    except ConfigurationError as error:
+        faults += error.faults
+        return None
+
+
+def _store_faults(settings: Settings, path: Path) -> list[Fault]:
+    text = path.read_text("utf-8")
+    faults: list[Fault] = []
+    for key, url in (("url", settings.store.url), ("profile_url", settings.store.profile_url)):
+        wrong: list[Fault] = []
+        _unless_faulty(wrong, partial(open_store, url))  # connects to nothing yet
+        faults += [Fault(f"{path}:{line_of(text, ('store', key))}", one.what, one.remedy) for one in wrong]
+    return faults
+
+
+def _policies(settings: Settings, templates: Mapping[str, TemplateSet], indices: IndexCheck) -> dict[str, Any]:
+    return {
+        name: {
+            "index": policy.index,
+            "templates": policy.templates,
+            "template_version": templates[name].version if name in templates else None,
+            "fields": sorted(signal_fields(policy)),
+            "max_boost": policy.max_boost,
+            "indices": indices.found.get(name, []),
+        }
+        for name, policy in settings.policies.items()
+    }
+
+
+def _print_policies(policies: Mapping[str, Mapping[str, Any]]) -> None:
+    rows = [["policy", "index", "templates", "version", "fields", "max_boost", "indices there"]]
+    for name, policy in policies.items():
+        rows.append(
+            [
+                name,
+                ", ".join(policy["index"]),
+                policy["templates"],
+                policy["template_version"],
+                ", ".join(policy["fields"]),
+                f"{policy['max_boost']:g}",
+                ", ".join(policy["indices"]) or "–",
+            ]
+        )
+    print_table(rows)

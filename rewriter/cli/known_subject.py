@@ -1,0 +1,64 @@
+"""What the personal part of a search would make of a subject that the store knows, with nothing sent to the cluster."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+from rewriter.boost.templates import TemplateSet
+from rewriter.core import Core
+from rewriter.errors import ConfigurationError, Fault, StoreError
+from rewriter.flow.personal import personal
+from rewriter.flow.steps import Ask, Fetched, FetchSignals, LegFault, Personal, Progress
+from rewriter.report import Reason
+from rewriter.request import Request
+from rewriter.settings import Settings
+from rewriter.shell.refresh import Call, Refresh
+from rewriter.shell.sync import drive
+from rewriter.signals.redis_store import open_store
+from rewriter.signals.store import Store, joined, separated
+from rewriter.subject import Subject
+
+
+def part_of(subject: Subject, settings: Settings, policy: str, templates: TemplateSet, request: Request) -> Personal:
+    """Run the flow's personal part up to leg 2, on the store and the population as they are now.
+
+    Raises ConfigurationError without a store, and what the store raises.
+    """
+    store, profile_store = open_store(settings.store.url), open_store(settings.store.profile_url)
+    if store is None:
+        raise ConfigurationError([Fault("store.url", "is not set, so that no subject is known", "give --sample FILE")])
+    core = Core(settings, {policy: templates})
+    refresh = Refresh(core, time.monotonic, time.time, has_store=True)
+    for background in (refresh.words(), refresh.facts()):
+        drive(background, lambda call: _background(call, store, profile_store or store))
+    if refresh.errors:
+        raise StoreError(", ".join(sorted(set(refresh.errors.values()))))
+    ask = Ask(
+        core, core.snapshot, request, subject, settings.policies[policy], templates, settings.policies[policy].max_boost, block=0,
+        seed=0, now_s=time.time(), clock_s=time.monotonic, exposure=None,
+    )  # fmt: skip
+    part = drive(personal(ask, Progress()), lambda step: _perform(step, store, profile_store))
+    return replace(part, reason=Reason.PERSONALIZED) if part.reason is Reason.SEARCH_FAILED else part
+
+
+def _background(call: Call, store: Store, profile_store: Store) -> Any:
+    match call:
+        case Call("text", (key,)):
+            return store.read_text(key)
+        case Call("text", (key, "profile")):
+            return profile_store.read_text(key)
+        case Call("many", (bases, fields, limit)):
+            return profile_store.read_many(bases, fields, limit)
+        case _:
+            return None  # the cluster is not asked
+
+
+def _perform(step: Any, store: Store, profile_store: Store | None) -> Any:
+    if not isinstance(step, FetchSignals):
+        raise LegFault("failed", "not sent")  # leg 2: its boosts are made by now
+    if profile_store is None:
+        return Fetched(store.read(step.query))
+    session_query, profile_query = separated(step.query)
+    return Fetched(joined(store.read(session_query), profile_store.read(profile_query)))

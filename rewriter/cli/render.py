@@ -1,0 +1,126 @@
+"""`rewriter render`: what a policy's template makes of a subject, before it ever serves one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from rewriter.boost.body import bounded_body, optional_leg
+from rewriter.boost.functions import Boost, Refused
+from rewriter.boost.samples import Sample
+from rewriter.boost.templates import TemplateSet, render_boosts
+from rewriter.cli.known_subject import part_of
+from rewriter.cli.verdict import UNHEALTHY, faults_refused, print_json, say, store_needed
+from rewriter.errors import ConfigurationError, Fault
+from rewriter.flow.steps import Personal
+from rewriter.report import Reason
+from rewriter.request import Request, read_request
+from rewriter.settings import PolicySettings, Settings
+from rewriter.shell.refresh import load_templates
+from rewriter.subject import Subject
+
+NO_QUERY = {"query": {"match": {"title": "words"}}}
+"""Stands in for the caller's search where only the boosts are wanted; it is shown to nobody."""
+
+
+def render(
+    policy: Annotated[str, typer.Argument(help="The policy's name.")],
+    sample: Annotated[Path | None, typer.Option(help="A subject as samples/*.json describes it.")] = None,
+    user: Annotated[str | None, typer.Option(help="A subject of the store: its user_id.")] = None,
+    session: Annotated[str | None, typer.Option(help="A subject of the store: its session_id.")] = None,
+    body: Annotated[Path | None, typer.Option(help="A search body; the whole personalised one is printed.")] = None,
+    index: Annotated[
+        str | None, typer.Option(help="The index that is searched; by default the policy's first.")
+    ] = None,
+    toml: Annotated[Path, typer.Option(help="The settings file.")] = Path("rewriter.toml"),
+) -> None:
+    """Print the boosts that a policy makes of a subject, as JSON; or, with a search body, the body as it would be sent."""
+    with faults_refused():
+        if (sample is None) == (user is None and session is None):
+            raise ConfigurationError([Fault("render", "whose boosts?", "give --sample FILE, or --user and --session")])
+        settings, chosen = _alone(Settings.from_toml(toml), toml, policy)
+        templates = load_templates(settings)[policy]
+        asked = _json(body) if body else NO_QUERY
+        request = read_request({"index": index or chosen.index[0], "body": asked}, settings, {})
+        if request.policy is None:
+            raise ConfigurationError(
+                [Fault(f"--index {index or chosen.index[0]}", f"policy {policy!r} does not match it")]
+            )
+        if request.passed:
+            say(f"{request.passed}: {request.detail}")
+            raise typer.Exit(UNHEALTHY)
+        if sample:
+            part = _of_sample(sample, templates, chosen, request)
+        else:
+            with store_needed():
+                part = part_of(Subject(user, session), settings, policy, templates, request)
+    if body is None:
+        print_json(_as_json(part))
+    elif part.reason is Reason.PERSONALIZED:
+        print_json(_whole_body(part, chosen, request))
+    else:
+        say(f"{part.reason}: {part.detail or 'there is nothing to boost by'}; the search would be the caller's own")
+        raise typer.Exit(UNHEALTHY)
+
+
+def _alone(settings: Settings, path: Path, name: str) -> tuple[Settings, PolicySettings]:
+    """Return the settings with one policy alone, so that no other one stands before it."""
+    chosen = settings.policies.get(name)
+    if chosen is None:
+        known = ", ".join(settings.policies)
+        raise ConfigurationError([Fault(str(path), f"no policy is named {name!r}", f"there are {known}")])
+    return settings.model_copy(update={"policies": {name: chosen}}), chosen
+
+
+def _of_sample(path: Path, templates: TemplateSet, policy: PolicySettings, request: Request) -> Personal:
+    try:
+        given = Sample.model_validate(_json(path))
+    except ValidationError as error:
+        faults = [Fault(str(path), f"{'.'.join(map(str, one['loc']))}: {one['msg']}") for one in error.errors()]
+        raise ConfigurationError(faults) from None
+    affinities, session, facts = given.given()
+    try:
+        boosts = render_boosts(templates, affinities, session, facts, policy)
+    except Refused as refused:
+        raise ConfigurationError([Fault(f"{templates.name} on {path}", what) for what in refused.faults]) from None
+    reason = Reason.PERSONALIZED if boosts else Reason.NO_SIGNALS
+    return Personal(
+        reason, boosts=boosts, max_boost=policy.max_boost, strategy=request.strategy, version=templates.version
+    )
+
+
+def _whole_body(part: Personal, policy: PolicySettings, request: Request) -> dict[str, Any]:
+    window = min(policy.window_size, request.own_rescore_window or policy.window_size)
+    leg = optional_leg(request.body, 0, request.from_ + request.size)
+    return bounded_body(leg, part.boosts, part.max_boost, part.strategy or "rescore", window)
+
+
+def _as_json(part: Personal) -> dict[str, Any]:
+    return {
+        "reason": part.reason,
+        "detail": part.detail,
+        "source": part.source,
+        "template_version": part.version,
+        "max_boost": part.max_boost,
+        "boosts": [_boost(one) for one in part.boosts],
+    }
+
+
+def _boost(boost: Boost) -> dict[str, Any]:
+    names = ("field", "value", "weight", "source", "filter", "decay")
+    return {name: value for name in names if (value := getattr(boost, name)) not in (None, "")}
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigurationError([Fault(str(path), error.strerror or "cannot be read")]) from None
+    except json.JSONDecodeError as error:
+        raise ConfigurationError([Fault(f"{path}:{error.lineno}", f"is not JSON: {error.msg}")]) from None
+    except UnicodeDecodeError:
+        raise ConfigurationError([Fault(str(path), "is not UTF-8")]) from None

@@ -1,0 +1,290 @@
+"""The commands' good and bad paths, where nothing is running: exit code, standard output, standard error."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from rewriter.cli import app
+
+NOWHERE = "http://127.0.0.1:1"
+SETTINGS = """\
+[opensearch]
+hosts = ["http://127.0.0.1:1"]
+
+[switches]
+file = "switches"
+
+[policies.shop]
+index = "products*"
+
+[policies.shop.fields.brand]
+"""
+SAMPLE = {"affinities": [{"kind": "attribute", "fields": ["brand"], "values": ["nike"], "weight": 0.5}]}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with settings in it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rewriter.toml").write_text(SETTINGS)
+    (tmp_path / "sample.json").write_text(json.dumps(SAMPLE))
+    return tmp_path
+
+
+def run(*arguments: str) -> Result:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result
+
+
+# --- check ------------------------------------------------------------------------------------------------------------
+
+
+def test_check_prints_what_it_found_right(folder: Path) -> None:
+    result = run("check")
+    assert result.exit_code == 0
+    head, shop = result.stdout.splitlines()
+    assert head.split()[:3] == ["policy", "index", "templates"]
+    assert shop.split()[:3] == ["shop", "products*", "default"]
+    assert "brand, item" in shop
+    assert result.stderr == f"note: {NOWHERE}: ConnectionError; no index was checked\n"
+
+
+def test_check_prints_the_same_as_json(folder: Path) -> None:
+    found = json.loads(run("check", "--json").stdout)
+    assert found["faults"] == []
+    assert found["policies"]["shop"]["index"] == ["products*"]
+    assert found["policies"]["shop"]["fields"] == ["brand", "item"]
+    assert len(found["policies"]["shop"]["template_version"]) == 12
+
+
+@pytest.mark.parametrize(
+    ("settings", "faults"),
+    [
+        ("[policies.shop", ["rewriter.toml:1: is not TOML"]),
+        (
+            "[store]\nurll = 1\n\n[policies.shop]\nindex = 'a'\nmax_boost = 0.5\n",
+            ["rewriter.toml:2: unknown key store.urll", "rewriter.toml:6: policies.shop.max_boost"],
+        ),
+        ("[store]\nprefix = 'a'\nurl = 'nonsense'\n", ["rewriter.toml:3: its URL cannot be read"]),
+        ("[switches]\nfile = 'away/switches'\n", ["away/switches: its folder does not exist"]),
+        ("[policies.shop]\nindex = 'a'\ntemplates = 'mine'\n", ["mine: is not a folder"]),
+        (
+            "[store]\nurl = 'nonsense'\n[switches]\nfile = 'away/switches'\n",
+            ["rewriter.toml:2: its URL", "away/switches: its folder"],
+        ),
+    ],
+)
+def test_check_names_every_fault(folder: Path, settings: str, faults: list[str]) -> None:
+    (folder / "rewriter.toml").write_text(f"{settings}\n[opensearch]\nhosts = '{NOWHERE}'\n")
+    result = run("check")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    said = [line for line in result.stderr.splitlines() if not line.startswith("note: ")]
+    assert len(said) == len(faults)
+    assert all(fault in line for fault, line in zip(faults, said, strict=True)), said
+
+
+def test_check_names_faults_of_templates_and_samples_with_their_lines(folder: Path) -> None:
+    mine = folder / "templates" / "mine"
+    (mine / "samples").mkdir(parents=True)
+    (mine / "boosts.json.j2").write_text("[\n{{ affinitys }}\n]")
+    (mine / "samples" / "one.json").write_text('{\n"affinities": [,]}')
+    (folder / "rewriter.toml").write_text(
+        f"templates_dir = 'templates'\n[opensearch]\nhosts = '{NOWHERE}'\n[policies.shop]\nindex = 'a'\ntemplates = 'mine'\n"
+    )
+    result = run("check", "--json")
+    assert result.exit_code == 2
+    where = [fault["where"].removeprefix("templates/mine/") for fault in json.loads(result.stdout)["faults"]]
+    assert where == ["boosts.json.j2:2", "samples/one.json:2"]
+
+
+def test_check_without_settings(folder: Path) -> None:
+    result = run("check", "away.toml")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "away.toml: No such file or directory\n"
+
+
+def test_check_of_a_cluster_that_was_asked_for_and_is_away(folder: Path) -> None:
+    assert run("check", "--opensearch", NOWHERE).exit_code == 1
+
+
+def test_check_of_an_index_that_no_policy_matches(folder: Path) -> None:
+    result = run("check", "--index", "orders")
+    assert result.exit_code == 2
+    assert "--index orders: no policy matches it (see [policies] in rewriter.toml)" in result.stderr
+
+
+# --- render -----------------------------------------------------------------------------------------------------------
+
+
+def test_render_prints_the_boosts_of_a_sample(folder: Path) -> None:
+    result = run("render", "shop", "--sample", "sample.json")
+    assert result.exit_code == 0
+    found = json.loads(result.stdout)
+    assert found["max_boost"] == 1.5
+    assert found["boosts"] == [
+        {"field": "brand", "value": "nike", "weight": 0.15, "source": "profile", "filter": {"term": {"brand": "nike"}}}
+    ]
+
+
+def test_render_prints_the_whole_body(folder: Path) -> None:
+    (folder / "body.json").write_text(json.dumps({"query": {"match": {"title": "shoe"}}, "size": 3, "aggs": {"a": {}}}))
+    result = run("render", "shop", "--sample", "sample.json", "--body", "body.json")
+    assert result.exit_code == 0
+    body = json.loads(result.stdout)
+    assert (body["query"], body["size"], "aggs" in body) == ({"match": {"title": "shoe"}}, 3, False)
+    envelope = body["rescore"][0]["query"]["rescore_query"]["function_score"]
+    assert [function["weight"] for function in envelope["functions"]] == [1, 0.15]
+
+
+def test_render_of_a_sample_that_likes_nothing(folder: Path) -> None:
+    (folder / "nothing.json").write_text("{}")
+    found = json.loads(run("render", "shop", "--sample", "nothing.json").stdout)
+    assert (found["reason"], found["boosts"]) == ("no_signals", [])
+    (folder / "body.json").write_text('{"query": {"match": {"title": "shoe"}}}')
+    result = run("render", "shop", "--sample", "nothing.json", "--body", "body.json")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("no_signals: ")
+
+
+def test_render_of_a_body_that_is_passed_through(folder: Path) -> None:
+    (folder / "body.json").write_text('{"query": {"match": {"title": "shoe"}}, "sort": ["price"]}')
+    result = run("render", "shop", "--sample", "sample.json", "--body", "body.json")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("sorted: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (["shop"], "render: whose boosts? (give --sample FILE, or --user and --session)"),
+        (["shop", "--sample", "sample.json", "--user", "5"], "render: whose boosts?"),
+        (["shoes", "--user", "5"], "rewriter.toml: no policy is named 'shoes' (there are shop)"),
+        (["shop", "--user", "5"], "store.url: is not set, so that no subject is known (give --sample FILE)"),
+        (["shop", "--sample", "away.json"], "away.json: No such file or directory"),
+        (["shop", "--sample", "rewriter.toml"], "rewriter.toml:1: is not JSON"),
+        (["shop", "--sample", "wrong.json"], "wrong.json: affinities.0.weight: Field required"),
+        (["shop", "--sample", "sample.json", "--body", "away.json"], "away.json: No such file or directory"),
+        (["shop", "--sample", "sample.json", "--index", "orders"], "--index orders: policy 'shop' does not match it"),
+    ],
+)
+def test_render_refuses(folder: Path, arguments: list[str], fault: str) -> None:
+    wrong = {"affinities": [{"kind": "item", "fields": ["_id"], "values": ["1"]}]}
+    (folder / "wrong.json").write_text(json.dumps(wrong))
+    result = run("render", *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(fault)
+
+
+# --- switch -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("before", "arguments", "after"),
+    [
+        (None, ["personalization", "off"], "personalization off\n"),
+        ("", ["rollout", "0.5"], "rollout 0.5\n"),
+        ("personalization off\n", ["personalization", "on"], "personalization on\n"),
+        ("personalization off\n", ["personalization", "default"], ""),
+        ("# since noon\nrollout: 0.5\n", ["exploration", "off"], "# since noon\nrollout: 0.5\nexploration off\n"),
+        ("rollout 0.1\nrollout 0.2\n", ["rollout", "0.3"], "rollout 0.3\n"),
+        ('{"rollout": 0.5}', ["personalization", "off"], '{"rollout": 0.5, "personalization": false}\n'),
+        ("{broken", ["personalization", "off"], '{"personalization": false}\n'),
+        ("max_boost 1.2", ["max_boost", "1.3", "--policy", "shop"], "max_boost 1.2\nshop.max_boost 1.3\n"),
+    ],
+)
+def test_switch_writes_the_file(folder: Path, before: str | None, arguments: list[str], after: str) -> None:
+    file = folder / "switches"
+    if before is not None:
+        file.write_text(before)
+    result = run("switch", *arguments)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert file.read_text() == after
+    assert [path.name for path in folder.glob(".*")] == []
+
+
+def test_switch_leaves_an_audit_line(folder: Path) -> None:
+    run("switch", "rollout", "0.5")
+    line = run("switch", "rollout", "default").stderr
+    assert line.endswith(f" {folder / 'switches'}: rollout 0.5 -> default\n")
+
+
+def test_switch_keeps_the_files_mode_and_link(folder: Path) -> None:
+    mounted = folder / "mounted"
+    mounted.write_text("")
+    mounted.chmod(0o664)
+    (folder / "switches").symlink_to(mounted)
+    run("switch", "personalization", "off")
+    assert (folder / "switches").is_symlink()
+    assert mounted.read_text() == "personalization off\n"
+    assert mounted.stat().st_mode & 0o777 == 0o664
+
+
+def test_switch_says_which_policies_keep_their_own_word(folder: Path) -> None:
+    (folder / "switches").write_text("shop.personalization on\n")
+    result = run("switch", "personalization", "off")
+    assert "note: shop.personalization stays on; it wins for its policy" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (
+            ["personalisation", "off"],
+            "personalisation: no switch is named 'personalisation'; there are personalization,",
+        ),
+        (["personalization"], "personalization: needs a value (on, off, a number, or default)"),
+        (["personalization", "maybe"], "personalization: `personalization` is on or off, not 'maybe'"),
+        (["max_boost", "20"], "max_boost: `max_boost` lies in [1, 10], not '20'"),
+        (["rollout", "1.5"], "rollout: `rollout` lies in [0, 1], not '1.5'"),
+        (["rollout", "0.5", "--policy", "shoes"], "shoes.rollout: no policy is named 'shoes' (there are shop)"),
+        (["rollout", "default"], "switches: says nothing of 'rollout'"),
+    ],
+)
+def test_switch_refuses(folder: Path, arguments: list[str], fault: str) -> None:
+    result = run("switch", *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert fault in result.stderr
+    assert not (folder / "switches").exists()
+
+
+def test_switch_needs_a_place(folder: Path) -> None:
+    (folder / "rewriter.toml").write_text("")
+    result = run("switch", "personalization", "off")
+    assert result.exit_code == 2
+    assert "neither switches.file nor a store that other processes read is set" in result.stderr
+
+
+def test_switch_lists_words_and_who_spoke_them(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "switches").write_text("personalization off\n")
+    monkeypatch.setenv("REWRITER_SWITCH_ROLLOUT", "0.5")
+    result = run("switch")
+    assert result.exit_code == 0
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert ["personalization", "off", "file"] in rows
+    assert ["rollout", "0.5", "environment"] in rows
+    assert ["shop.max_boost", "1.5", "settings"] in rows
+    assert json.loads(run("switch", "--json").stdout)["personalization"] == {"is": False, "by": "file"}
+
+
+# --- status -----------------------------------------------------------------------------------------------------------
+
+
+def test_status_says_that_the_cluster_is_away(folder: Path) -> None:
+    result = run("status")
+    assert result.exit_code == 1
+    lines = result.stdout.splitlines()
+    assert lines[0].split() == ["status", "not", "healthy"]
+    assert "opensearch: ConnectionError" in lines[1]
+
+
+def test_status_refuses_faulty_settings(folder: Path) -> None:
+    (folder / "rewriter.toml").write_text("[store]\nurll = 1\n")
+    result = run("status")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "rewriter.toml:2: unknown key store.urll (see docs/settings.md for all keys)\n"
