@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
-from typing import Any
+from typing import Any, NamedTuple
 
 from rewriter.signals.affinities import TOKEN, Affinity
 
@@ -29,8 +29,7 @@ MAX_CLAUSE_DEPTH = 8
 MAX_DESCRIBED = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Boost:
+class Boost(NamedTuple):
     """One bounded function: adds at most `weight`, in [0, max_boost − 1], to the factor of the hits that it matches."""
 
     filter: Mapping[str, Any] | None

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from rewriter.boost.functions import Refused
 from rewriter.boost.samples import HOSTILE, Sample
-from rewriter.boost.sandbox import environment
+from rewriter.boost.sandbox import environment, unbounded
 from rewriter.boost.templates import TemplateSet, render_boosts, render_exploration
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import PolicySettings
@@ -74,6 +74,9 @@ def compile_set(
 def _compiled(where: str, file: str, text: str, faults: list[Fault]) -> Template | None:
     try:
         tree = _JINJA.parse(text)
+        if endless := list(unbounded(tree)):
+            faults += [Fault(f"{where}:{line}", what, "list each function by itself") for line, what in endless]
+            return None
         if unknown := meta.find_undeclared_variables(tree) - GIVEN[file]:
             lines = {
                 name: next((n for n, line in enumerate(text.splitlines(), 1) if name in line), 1)
@@ -88,8 +91,8 @@ def _compiled(where: str, file: str, text: str, faults: list[Fault]) -> Template
         return _JINJA.from_string(text)
     except TemplateSyntaxError as error:
         faults.append(Fault(f"{where}:{error.lineno}", error.message or "syntax error"))
-    except TemplateError as error:
-        faults.append(Fault(where, str(error)))
+    except (TemplateError, SyntaxError, RecursionError) as error:
+        faults.append(Fault(where, f"cannot be compiled: {error}"))
     return None
 
 
@@ -100,6 +103,8 @@ def _sample(where: str, text: str, faults: list[Fault]) -> Sample | None:
         faults.append(Fault(f"{where}:{error.lineno}", f"is not JSON: {error.msg}"))
     except ValidationError as error:
         faults += [Fault(where, f"{'.'.join(map(str, one['loc']))}: {one['msg']}") for one in error.errors()]
+    except (ValueError, RecursionError) as error:
+        faults.append(Fault(where, f"cannot be read: {error}"))
     return None
 
 

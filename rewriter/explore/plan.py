@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from rewriter.boost.functions import Boost
@@ -44,16 +44,13 @@ class Plan:
 
 def encode(plan: Plan) -> bytes:
     """Return the plan as JSON."""
-    return json.dumps({"v": VERSION, **_plain(plan)}, separators=(",", ":")).encode()
-
-
-def _plain(thing: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass, shallowly: clauses are JSON as they are."""
-    found = {one.name: getattr(thing, one.name) for one in fields(thing)}
-    return {
-        name: [_plain(part) for part in value] if name in ("boosts", "slots") else value
-        for name, value in found.items()
+    found: dict[str, Any] = {one.name: getattr(plan, one.name) for one in fields(plan)}
+    found |= {
+        "v": VERSION,
+        "boosts": [boost._asdict() for boost in plan.boosts],
+        "slots": [asdict(slot) for slot in plan.slots],
     }
+    return json.dumps(found, separators=(",", ":")).encode()
 
 
 def decode(raw: bytes | None) -> Plan | None:

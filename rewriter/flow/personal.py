@@ -106,7 +106,7 @@ def _boosted(ask: Ask, query: Query, fetched: Fetched) -> Personal:
     except Exception as error:  # noqa: BLE001  whatever a template raises, the search goes on
         return Personal(Reason.TEMPLATE_FAILED, f"{type(error).__name__}: {error}"[:300])
     boosts = tuple(
-        boost if boost.weight <= ask.max_boost - 1.0 else replace(boost, weight=ask.max_boost - 1.0) for boost in boosts
+        boost if boost.weight <= ask.max_boost - 1.0 else boost._replace(weight=ask.max_boost - 1.0) for boost in boosts
     )
     if not any(boost.weight > 0.0 for boost in boosts):
         return replace(nothing, detail=nothing.detail or "the template listed no boost")
@@ -167,7 +167,7 @@ def _continued(ask: Ask, query: Query, fetched: Fetched) -> Personal:
     if not ask.block:  # exploration was switched off since the first page
         plan = replace(plan, block=0)
     limit = min(plan.max_boost, ask.max_boost)
-    boosts = tuple(replace(boost, weight=min(boost.weight, limit - 1.0)) for boost in plan.boosts)
+    boosts = tuple(boost._replace(weight=min(boost.weight, limit - 1.0)) for boost in plan.boosts)
     return Personal(
         Reason.PERSONALIZED, "", (), boosts, limit, plan.source, plan.strategy, plan.template_version, plan.preference, plan,
         slow_signals=fetched.signals is None,

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import log
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from rewriter.report import Source
 from rewriter.settings import PolicySettings, SignalSettings
@@ -43,8 +43,7 @@ class Clause(dict[str, Any]):
         self.text = f'{{"{TOKEN}": {number}}}'
 
 
-@dataclass(frozen=True, slots=True)
-class Affinity:
+class Affinity(NamedTuple):
     """What a subject prefers in one signal field, how much (`weight` in [0, 1]), and the clause that finds it.
 
     values: of an attribute or item, the values liked about equally much, any of which will do; of a combination, one for each of

@@ -1,0 +1,26 @@
+"""docs/settings.md says what every default is: the file it shows is the same as no file at all."""
+
+import re
+import tomllib
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from rewriter import Settings
+from rewriter.settings import FieldSettings, PolicySettings
+
+PAGE = (Path(__file__).parents[1] / "docs" / "settings.md").read_text("utf-8")
+SHOWN = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)[0]
+
+
+def test_the_file_shown_is_the_defaults() -> None:
+    shown = tomllib.loads(SHOWN)
+    assert shown.pop("templates_dir") == "templates"
+    assert Settings.model_validate(shown) == Settings()
+
+
+def test_every_key_is_shown() -> None:
+    sections: list[type[BaseModel]] = [PolicySettings, FieldSettings]
+    sections += [type(value) for value in dict(Settings()).values() if isinstance(value, BaseModel)]
+    keys = {key for section in sections for key in section.model_fields} - {"fields"}
+    assert {key for key in keys if not re.search(rf"^(# )?{key} = ", SHOWN, re.MULTILINE)} == set()
