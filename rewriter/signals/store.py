@@ -3,7 +3,7 @@
 A subject and scope is two keys under one hash tag, so that a cluster keeps them on one node:
 
     rw:{u:DIGITS}:z   sorted set   member "field U+001F value …", score = weight at the landmark
-    rw:{u:DIGITS}:m   hash         landmark, last_event, events, lag, watermark, total:FIELD …
+    rw:{u:DIGITS}:m   hash         landmark, last_event, events, lag, total:FIELD …, watermark:PARTITION …
 
 with s: for sessions, u: for profiles, g: for segments and p: for partitions of the population. `docs/signals.md` is the
 contract in full, `commands` what is said to the server. `redis_store` and `memory_store` carry it out.

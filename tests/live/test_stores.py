@@ -13,7 +13,7 @@ import redis
 import redis.asyncio.connection
 
 from rewriter.errors import StoreError
-from rewriter.signals.commands import MAX_TEXT_BYTES
+from rewriter.signals.commands import ANNOUNCED_S, MAX_TEXT_BYTES
 from rewriter.signals.counters import Counters, Value
 from rewriter.signals.memory_store import AsyncMemoryStore, MemoryStore
 from rewriter.signals.redis_store import AsyncRedisStore, RedisStore
@@ -198,6 +198,17 @@ async def test_many_are_read_in_their_order_over_several_chunks(rig: Rig, monkey
         if partial is not None:
             await rig.store.write(base, partial, None)
     assert await rig.store.read_many(bases, FIELDS, 64) == partials
+
+
+@everywhere
+async def test_what_processes_say_of_themselves_is_heard_until_they_fall_silent(rig: Rig) -> None:
+    key = f"{rig.keys.prefix}:processes"
+    assert await rig.store.announced(key) == {}
+    await rig.store.announce(key, "one", "closed", T0_S)
+    await rig.store.announce(key, "other", "open", T0_S + 1)
+    assert await rig.store.announced(key) == {"one": "closed", "other": "open"}
+    await rig.store.announce(key, "other", "closed", T0_S + ANNOUNCED_S)
+    assert await rig.store.announced(key) == {"other": "closed"}
 
 
 @everywhere

@@ -1,0 +1,84 @@
+"""What docs/signals.md shows can be run as it stands, and writes what searches read."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rewriter.demo.engines import Valkey
+from rewriter.signals.commands import META
+from rewriter.signals.counters import Counters
+from rewriter.signals.redis_store import RedisStore
+from rewriter.signals.store import Keys
+
+DOCS = (Path(__file__).parents[2] / "docs" / "signals.md").read_text("utf-8")
+FIELDS = ("brand", "type_and_brand", "item")
+TWO_WEEKS = 2 ** (2 / 16)
+# For machines without these programs: what the page needs of them, and no more.
+REDIS_CLI = """
+import redis, sys
+reply = redis.Redis.from_url(sys.argv[2], protocol=2).execute_command(*sys.argv[3:])
+for part in reply if isinstance(reply, list) else [reply]:
+    sys.stdout.buffer.write((part if isinstance(part, bytes) else str(part).encode()) + b"\\n")
+"""
+B2SUM = """
+import hashlib, sys
+print(hashlib.blake2b(sys.stdin.buffer.read(), digest_size=16).hexdigest(), " -")
+"""
+
+
+def blocks(language: str) -> str:
+    return "\n".join(re.findall(rf"^```{language}\n(.*?)^```", DOCS, re.DOTALL | re.MULTILINE))
+
+
+def program(path: Path, text: str, *arguments: str) -> None:
+    """Make `path` run the machine's program of that name with `arguments` first, or the stand-in where it has none."""
+    stand_in = path.with_suffix(".py")
+    stand_in.write_text(text)
+    command = [found] if (found := shutil.which(path.name)) else [sys.executable, str(stand_in)]
+    path.write_text(f'#!/bin/sh\nexec {shlex.join([*command, *arguments])} "$@"\n')
+    path.chmod(0o755)
+
+
+def test_the_shell_examples_write_what_is_read(valkey_server: Callable[..., Valkey], tmp_path: Path) -> None:
+    url = valkey_server().url
+    program(tmp_path / "redis-cli", REDIS_CLI, "-u", url)
+    program(tmp_path / "b2sum", B2SUM)
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    command = ["sh", "-euc", blocks("sh")]
+    shown = subprocess.run(command, env=environment, capture_output=True, check=True, timeout=60).stdout
+    store, keys = RedisStore(url), Keys("rw", "")
+    profile, population = store.read_many([keys.profile("customer-17"), keys.population(0)], FIELDS, 64)
+    store.close()
+    twice = 1 + TWO_WEEKS
+    assert profile is not None
+    assert profile.weights == pytest.approx({("brand", "nike"): twice, ("type_and_brand", "shoe", "nike"): 1.0})
+    assert profile.totals == pytest.approx({"brand": twice, "type_and_brand": 1.0})
+    assert (profile.landmark_s, profile.last_event_s, profile.events) == (1767225600.0, 1768435200.0, 2.0)
+    assert population == Counters({("brand", "puma"): 3.0, ("brand", "nike"): 1.0}, {"brand": 4.0}, 1767225600.0)
+    assert shown.splitlines()[-2] == b"type_and_brand\x1fshoe\x1fnike"
+
+
+def test_the_python_example_writes_what_is_read(valkey_server: Callable[..., Valkey]) -> None:
+    url = valkey_server().url
+    exec(blocks("python"), {"url": url})
+    store = RedisStore(url)
+    (profile,) = store.read_many([Keys("rw", "").profile("customer-18")], FIELDS, 64)
+    store.close()
+    assert profile is not None
+    assert profile.weights[("brand", "puma")] == 1.0
+    assert profile.weights[("item", "B0017")] == pytest.approx(1 / TWO_WEEKS)
+    assert (profile.events, profile.last_event_s) == (2.0, 1768435200.0)
+
+
+def test_the_page_names_every_part_of_the_hash() -> None:
+    for name in (*META, "total:FIELD", "watermark:PARTITION"):
+        assert f"`{name}`" in DOCS
