@@ -92,7 +92,7 @@ def test_clients_of_ours_ask_once_and_wait_for_nothing_but_the_answer(url: str, 
 def test_what_a_url_says_wins() -> None:
     client = opened(target("redis://h/3?socket_timeout=0.5&max_connections=9&protocol=3"), 7, THREADS)
     arguments = client.connection_pool.connection_kwargs
-    assert (arguments["db"], arguments["socket_timeout"], arguments["protocol"]) == (3, 0.5, 3)
+    assert (arguments["db"], arguments["socket_timeout"], int(arguments["protocol"])) == (3, 0.5, 3)
     assert client.connection_pool.max_connections == 9
 
 
@@ -109,15 +109,15 @@ def test_credentials_are_for_the_servers_and_not_for_their_sentinels() -> None:
 @pytest.mark.parametrize(
     ("client", "faults"),
     [
-        (redis.Redis(), ["retries"]),
-        (redis.Redis(retry=PATIENT), ["retries"]),
-        (redis.Redis(retry=NEVER, decode_responses=True), ["decodes"]),
-        (redis.Redis(retry=NEVER, health_check_interval=30), ["pings"]),
+        (redis.Redis(socket_timeout=1), ["retries"]),
+        (redis.Redis(retry=PATIENT, socket_timeout=1), ["retries"]),
+        (redis.Redis(retry=NEVER, socket_timeout=1, decode_responses=True), ["decodes"]),
+        (redis.Redis(retry=NEVER, socket_timeout=1, health_check_interval=30), ["pings"]),
         (redis.Redis(retry=NEVER, socket_timeout=None), ["waits for an answer"]),
         (redis.Redis(connection_pool=sync.BlockingConnectionPool()), ["waits for a free connection"]),
         (redis.Redis(connection_pool=redis.ConnectionPool(retry_on_timeout=True)), ["retries"]),
         (redis.Redis(decode_responses=True, socket_timeout=None), ["retries", "decodes", "waits for an answer"]),
-        (sync.Sentinel([("h", 1)], retry=NEVER).master_for("main"), ["retries"]),
+        (sync.Sentinel([("h", 1)], retry=NEVER, socket_timeout=1).master_for("main"), ["retries"]),
     ],
 )
 def test_a_client_that_cannot_serve_searches_is_refused_with_all_its_faults(client: Any, faults: list[str]) -> None:
@@ -147,7 +147,7 @@ def test_what_makes_a_store() -> None:
     assert open_store(store) is store
     assert isinstance(open_store("memory://"), MemoryStore)
     assert isinstance(open_store("redis+cluster://nobody.invalid"), RedisStore)
-    assert isinstance(open_store(redis.Redis(retry=NEVER)), RedisStore)
+    assert isinstance(open_store(redis.Redis(retry=NEVER, socket_timeout=1)), RedisStore)
 
 
 async def test_what_makes_a_store_for_the_event_loop() -> None:
@@ -157,7 +157,9 @@ async def test_what_makes_a_store_for_the_event_loop() -> None:
     assert isinstance(open_async_store("memory://"), AsyncMemoryStore)
     assert isinstance(open_async_store(MemoryStore()), AsyncMemoryStore)
     assert isinstance(open_async_store("redis+cluster://nobody.invalid"), AsyncRedisStore)
-    assert isinstance(open_async_store(aio.Redis(retry=aio.retry.Retry(NoBackoff(), 0))), AsyncRedisStore)
+    assert isinstance(
+        open_async_store(aio.Redis(retry=aio.retry.Retry(NoBackoff(), 0), socket_timeout=1)), AsyncRedisStore
+    )
 
 
 # --- connecting -------------------------------------------------------------------------------------------------------

@@ -81,10 +81,11 @@ def target(url: str) -> Target:
         raise _refused(f"a store's URL may not set {', '.join(unknown)}", "docs/signals.md names what it may set")
     try:
         found = Target(url) if re.match("unix://.*/.", url) else _target(url)
-        arguments = _arguments(found.url)
+        said = _arguments(found.url)
+        wrong = [name for name, (low, high) in RANGES.items() if not low <= float(said.get(name, low)) <= high]
     except ValueError:
         raise _refused("its URL cannot be read", FORMS) from None
-    if wrong := [name for name, (low, high) in RANGES.items() if not low <= arguments.get(name, low) <= high]:
+    if wrong:
         raise _refused(f"its URL sets {', '.join(wrong)} to what cannot be", "docs/signals.md says what can")
     return found
 
