@@ -76,13 +76,19 @@ def own_names(hit: Mapping[str, Any]) -> tuple[tuple[int, ...], dict[str, Any]]:
     matched = hit.get("matched_queries")
     if not matched:
         return (), dict(hit)
-    ours = tuple(sorted(int(name.removeprefix(NAME_PREFIX)) for name in matched if name.startswith(NAME_PREFIX)))
+    ours = {name: int(name.removeprefix(NAME_PREFIX)) for name in matched if _is_own(name)}
     if not ours:
         return (), dict(hit)
     rest = (
-        {name: score for name, score in matched.items() if not name.startswith(NAME_PREFIX)}
+        {name: score for name, score in matched.items() if name not in ours}
         if isinstance(matched, dict)
-        else [name for name in matched if not name.startswith(NAME_PREFIX)]
+        else [name for name in matched if name not in ours]
     )
     clean = {key: value for key, value in hit.items() if key != "matched_queries"}
-    return ours, clean | {"matched_queries": rest} if rest else clean
+    return tuple(sorted(ours.values())), clean | {"matched_queries": rest} if rest else clean
+
+
+def _is_own(name: str) -> bool:
+    """Whether a name is one of ours; a caller may have named a query with our prefix, but hardly with a number."""
+    number = name.removeprefix(NAME_PREFIX)
+    return number != name and number.isascii() and number.isdecimal()
