@@ -265,7 +265,10 @@ class AsyncRewriter:
             return None
         legs = self._leg_client or cloned(self._client, self.settings.budget.max_in_flight)
         core = Core(self.settings, self._templates)
-        self._here = _OnLoop(core, open_async_store(self._store), open_async_store(self._profile_store), legs)
+        # Reads that outlive their search keep their connection, beside those that are under way.
+        connections = 2 * self.settings.budget.max_in_flight
+        stores = [open_async_store(given, connections=connections) for given in (self._store, self._profile_store)]
+        self._here = _OnLoop(core, *stores, legs)
         return self._here
 
     async def _perform(self, here: _OnLoop, job: _Job, arguments: Mapping[str, Any], step: Any) -> Any:

@@ -277,7 +277,10 @@ class Rewriter:
             if self._process is None and not self._closed:
                 core = Core(self.settings, self._templates)
                 legs = self._leg_client or cloned(self._client, self.settings.budget.max_in_flight)
-                self._process = _Process(self, core, open_store(self._store), open_store(self._profile_store), legs)
+                # Reads that outlive their search keep their connection, beside those that are under way.
+                connections = 2 * self.settings.budget.max_in_flight
+                stores = [open_store(given, connections=connections) for given in (self._store, self._profile_store)]
+                self._process = _Process(self, core, *stores, legs)
             return self._process
 
     def after_fork(self) -> None:
