@@ -267,8 +267,10 @@ class AsyncRewriter:
         core = Core(self.settings, self._templates)
         # Reads that outlive their search keep their connection, beside those that are under way.
         connections = 2 * self.settings.budget.max_in_flight
-        stores = [open_async_store(given, connections=connections) for given in (self._store, self._profile_store)]
-        self._here = _OnLoop(core, *stores, legs)
+        store, profile_store = (
+            open_async_store(given, connections=connections) for given in (self._store, self._profile_store)
+        )
+        self._here = _OnLoop(core, store, profile_store, legs)
         return self._here
 
     async def _perform(self, here: _OnLoop, job: _Job, arguments: Mapping[str, Any], step: Any) -> Any:

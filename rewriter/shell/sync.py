@@ -279,8 +279,10 @@ class Rewriter:
                 legs = self._leg_client or cloned(self._client, self.settings.budget.max_in_flight)
                 # Reads that outlive their search keep their connection, beside those that are under way.
                 connections = 2 * self.settings.budget.max_in_flight
-                stores = [open_store(given, connections=connections) for given in (self._store, self._profile_store)]
-                self._process = _Process(self, core, *stores, legs)
+                store, profile_store = (
+                    open_store(given, connections=connections) for given in (self._store, self._profile_store)
+                )
+                self._process = _Process(self, core, store, profile_store, legs)
             return self._process
 
     def after_fork(self) -> None:
