@@ -8,6 +8,7 @@ group is; documents without the field are one group.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,25 +101,27 @@ def _laid_out(
     from_: int,
     end: int,
 ) -> Page:
-    inserted = {slot.position: slot for slot in slots if slot.key is not None and slot.position < end}
+    # On an earlier page a place is taken whether or not the pool still holds its hit; here, a hit that is gone is not shown.
+    inserted = {
+        slot.position: slot
+        for slot in slots
+        if slot.key is not None and slot.position < end and (slot.position < from_ or slot.key in by_key)
+    }
     explored = {slot.key for slot in inserted.values()}
     rest = iter([hit for hit, key in zip(personalised, keys, strict=True) if key not in explored])
     hits: list[Hit] = []
     shown: list[tuple[int, Drawn]] = []
     for position in range(end):
         slot = inserted.get(position)
-        hit = None
-        if slot is not None and slot.key is not None:
-            # On an earlier page the place is taken, whether or not the pool still holds the hit.
-            hit = by_key.get(slot.key, {} if position < from_ else None)
-        if hit is None:
-            hit, slot = next(rest, None), None
+        hit = next(rest, None) if slot is None or slot.key is None else by_key.get(slot.key, {})
         if hit is None:
             break
-        if position >= from_:
-            if slot is not None:
-                shown.append((len(hits), slot))
-            hits.append(hit)
+        if position < from_:
+            continue
+        if slot is not None:
+            shown.append((len(hits), slot))
+            hit = deepcopy(hit)  # others are shown the same pool; this caller may change what is in a hit
+        hits.append(hit)
     return Page(tuple(hits), slots, tuple(shown))
 
 
