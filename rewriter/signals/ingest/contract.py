@@ -1,0 +1,76 @@
+"""The contract with producers: where an event goes, and how it is appended.
+
+    partition = CRC-32 (of zlib, PNG, Ethernet) of the subject's UTF-8 bytes, modulo the number of partitions
+    subject   = user_id, else client_id, else session_id
+
+    XADD rw:{stream:PARTITION} * event JSON
+
+The number of partitions is under rw:partitions. It may grow, and never shrinks: the streams above it would not be read. While
+producers differ about it nothing is lost or doubled, since a key keeps a watermark for each partition that feeds it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from zlib import crc32
+
+from rewriter.signals.commands import Command
+from rewriter.signals.events import Event
+
+STREAM_START = "0-0"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamKeys:
+    """Names the keys of the streams. Those of one partition share a hash tag."""
+
+    prefix: str
+
+    @property
+    def partitions(self) -> str:
+        """The number of partitions."""
+        return f"{self.prefix}:partitions"
+
+    @property
+    def heartbeat(self) -> str:
+        """What the workers last published."""
+        return f"{self.prefix}:heartbeat"
+
+    @property
+    def segments(self) -> str:
+        """The names of the segments, as JSON."""
+        return f"{self.prefix}:segments"
+
+    @property
+    def workers(self) -> str:
+        """Which workers were last seen when."""
+        return f"{self.prefix}:workers"
+
+    @property
+    def forgotten(self) -> str:
+        """Who was to be forgotten when: pseudonyms by time."""
+        return f"{self.prefix}:forgotten"
+
+    def stream(self, partition: int) -> str:
+        """The entries of a partition."""
+        return f"{self.prefix}:{{stream:{partition}}}"
+
+    def of_stream(self, partition: int, part: str) -> str:
+        """What belongs to a partition: its `lease`, `state`, `dead` letters, `waiting` entries, event `ids`."""
+        return f"{self.stream(partition)}:{part}"
+
+
+def partition_of(event: Event, partitions: int) -> int:
+    """Return the partition of an event's subject."""
+    subject = event.user or event.session_id or ""
+    return crc32(subject.encode("utf-8", "surrogatepass")) % partitions
+
+
+def append_command(keys: StreamKeys, event: Event, raw: bytes, partitions: int) -> Command:
+    """Return the command that appends an event; its reply, the entry's id, is the acknowledgement."""
+    return ("XADD", keys.stream(partition_of(event, partitions)), "*", "event", raw)
+
+
+def partition_count_commands(keys: StreamKeys, wanted: int) -> list[Command]:
+    """Return the commands that set the number of partitions where there is none, and read it."""
+    return [("SET", keys.partitions, wanted, "NX"), ("GET", keys.partitions)]

@@ -1,0 +1,50 @@
+"""Which entries were here before under another id, and who was to be forgotten since."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rewriter.signals.commands import Command
+from rewriter.signals.ingest.batch import Batch, Entry, Plan
+from rewriter.signals.ingest.contract import StreamKeys
+from rewriter.signals.ingest.scripts import Engine, sound_replies
+from rewriter.subject import pseudonym
+
+
+def unmarked(
+    engine: Engine, keys: StreamKeys, entries: Sequence[tuple[Batch, Entry]], plan: Plan
+) -> list[tuple[Batch, Entry]]:
+    """Return the entries that are no duplicates of an earlier one, and not of somebody who was to be forgotten since.
+
+    The first entry to come with an `event_id` leaves its mark; the same entry, read again, finds its own.
+    """
+    if not entries:
+        return []
+    marks: dict[int, dict[str, list[int]]] = {}
+    for batch, entry in entries:
+        if (event_id := entry.told.event_id) is not None:
+            marks.setdefault(batch.partition, {}).setdefault(pseudonym("e", event_id, ""), []).append(entry.mark)
+    ttl_s = int(2 * plan.settings.ingest.dedupe_s) + 1
+    wanted: list[Command] = []
+    for number, by_digest in marks.items():
+        ids = keys.of_stream(number, "ids")
+        scored = [part for digest, (first, *_) in by_digest.items() for part in (first, digest)]
+        wanted += [("ZADD", ids, "NX", *scored), ("EXPIRE", ids, ttl_s), ("ZMSCORE", ids, *by_digest)]
+    users = [pseudonym("u", entry.told.user or "", plan.settings.store.key_salt) for _, entry in entries]
+    *replies, forgotten = sound_replies(engine, [*wanted, ("ZMSCORE", keys.forgotten, *users)])
+    repeated = {
+        (number, mark)
+        for (number, by_digest), scores in zip(marks.items(), replies[2::3], strict=True)
+        for own, score in zip(by_digest.values(), scores, strict=True)
+        for mark in own
+        if score is not None and mark != int(float(score))
+    }
+    found = []
+    for (batch, entry), forgotten_s in zip(entries, forgotten, strict=True):
+        if entry.told.event_id is not None and (batch.partition, entry.mark) in repeated:
+            batch.counted_as("duplicate", entry)
+        elif forgotten_s is not None and entry.at_s <= float(forgotten_s):
+            batch.counted_as("forgotten", entry)
+        else:
+            found.append((batch, entry))
+    return found

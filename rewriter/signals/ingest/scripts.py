@@ -1,0 +1,60 @@
+"""Scripts that the server runs atomically, sent by their hash; with their text to a server that does not know them yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha1
+from pathlib import Path
+from typing import Any, Protocol
+
+from redis.exceptions import NoScriptError
+
+from rewriter.signals.commands import Command
+
+
+class Engine(Protocol):
+    """What runs commands: a RedisStore."""
+
+    def run(self, wanted: Sequence[Command], *, atomic: bool = False) -> list[Any]:
+        """See CommandStore.run."""
+
+
+def _text(name: str) -> str:
+    return Path(__file__).with_name(f"{name}.lua").read_text("utf-8")
+
+
+_TEXTS = {
+    sha1(text.encode(), usedforsecurity=False).hexdigest(): text
+    for text in map(_text, ("apply", "settle", "retry", "release", "segments"))
+}
+APPLY, SETTLE, RETRY, RELEASE, SEGMENTS = _TEXTS
+
+
+def script_command(digest: str, keys: Sequence[str], arguments: Sequence[Any]) -> Command:
+    """Return the command that runs a script."""
+    return ("EVALSHA", digest, len(keys), *keys, *arguments)
+
+
+def ran(engine: Engine, wanted: Sequence[Command]) -> list[Any]:
+    """Run commands, scripts among them, and return their replies, an exception where one failed.
+
+    A script that was refused as unknown was not run, so it is sent again with its text. Raises what the client raises.
+    """
+    if not wanted:
+        return []
+    replies = engine.run(wanted)
+    again = [number for number, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+    if again:
+        texts = [("EVAL", _TEXTS[wanted[number][1]], *wanted[number][2:]) for number in again]
+        for number, reply in zip(again, engine.run(texts), strict=True):
+            replies[number] = reply
+    return replies
+
+
+def sound_replies(engine: Engine, wanted: Sequence[Command]) -> list[Any]:
+    """Run commands and return their replies, or raise the first that failed."""
+    replies = ran(engine, wanted)
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies

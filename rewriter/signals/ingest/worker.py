@@ -1,0 +1,284 @@
+"""The loop of one worker: read, look up, apply, settle.
+
+Exactly once in effect. Entries of a partition are applied in order. Each key's apply.lua moves its watermark with its counters, so
+an entry that is delivered again changes nothing; settle.lua moves the partition's position with the counts and dead letters, and
+only for the holder of the lease and from the position that it began at. Whatever fails in between (a crash, a lost reply, a store
+that is away or full) the batch is read again from the last position, by this worker or by the next.
+
+Nothing is skipped to get on: while the index or the store is away, entries stay in the stream and the worker waits.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from logging import getLogger
+from secrets import token_hex
+from statistics import median
+from threading import Event as Flag
+from typing import Any
+
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
+
+from rewriter.errors import Fault, StoreError
+from rewriter.signals.commands import Command
+from rewriter.signals.ingest.batch import Batch, Changes, Entry, Plan, entry_of
+from rewriter.signals.ingest.contract import StreamKeys, partition_count_commands
+from rewriter.signals.ingest.health import Backlog, backlog, gap
+from rewriter.signals.ingest.leases import Leases
+from rewriter.signals.ingest.marks import unmarked
+from rewriter.signals.ingest.objects import LookUpFailed, Objects
+from rewriter.signals.ingest.scripts import (
+    RETRY,
+    SEGMENTS,
+    Engine,
+    ran,
+    script_command,
+    sound_replies,
+)
+from rewriter.signals.ingest.settling import settle_command
+
+IDLE_S = 0.005
+BACKOFF_S = 0.5
+MAX_BEAT_S = 2.0
+MAX_SEGMENTS = 1_000
+
+_log = getLogger("rewriter")
+
+
+class Worker:
+    """One worker. Not thread-safe; any number may run, anywhere.
+
+    engine:   the store of streams and sessions; profiles: that of profiles, segments and population, often the same.
+    objects:  looks up what an event tells of by its id alone.
+    clock_s:  monotonic; now_s: seconds since the epoch.
+    `counts` tells what became of the entries: counted, duplicate, refused, missing, waiting, no_consent, forgotten, lost.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        profiles: Engine,
+        objects: Objects,
+        plan: Plan,
+        *,
+        clock_s: Callable[[], float],
+        now_s: Callable[[], float],
+    ) -> None:
+        self._engine = engine
+        self._profiles = profiles
+        self._objects = objects
+        self._plan = plan
+        self._ingest = plan.settings.ingest
+        self._clock_s = clock_s
+        self._now_s = now_s
+        self._token = token_hex(16)
+        self._keys = StreamKeys(plan.settings.store.prefix)
+        self._leases = Leases(engine, self._keys, self._token, self._ingest.lease_s)
+        self._beat_at_s = float("-inf")
+        self._segments: set[str] = set()
+        self._lag_s = 0.0
+        self._event_lags_s: list[float] = []
+        self._trouble = ""
+        self.counts: Counter[str] = Counter()
+        self.partitions = 0
+        self.backlog = Backlog(0, 0.0)
+
+    @property
+    def held(self) -> list[int]:
+        """The partitions that this worker holds."""
+        return sorted(self._leases.held)
+
+    def run(self, stopping: Flag) -> None:
+        """Work until `stopping` is set; the batch under way is finished, and the leases are given back."""
+        while not stopping.is_set():
+            handled = self.step()
+            if handled == 0:
+                stopping.wait(BACKOFF_S if self._trouble else IDLE_S)
+        self.close()
+
+    def step(self) -> int:
+        """Do one round, and what is due besides; return the number of entries read. Trouble is told once, and 0 returned."""
+        try:
+            if self._clock_s() >= self._beat_at_s:
+                self.beat()
+            handled = self.round()
+        except (RedisError, StoreError, OSError) as error:
+            self._tell(error)
+            self._recall()
+            return 0
+        if handled and self._trouble:
+            _log.warning("ingest goes on")
+            self._trouble = ""
+        return handled
+
+    def close(self) -> None:
+        """Give the leases back, so that another worker need not wait for them to expire."""
+        try:
+            self._leases.release(self.held)
+            sound_replies(self._engine, [("ZREM", self._keys.workers, self._token)])
+        except (RedisError, StoreError, OSError) as error:
+            _log.warning("leases are left to expire: %s", type(error).__name__)
+
+    def beat(self) -> None:
+        """Take part in the sharing of partitions, look for losses, bring back what waited, publish the lag."""
+        self._beat_at_s = self._clock_s() + min(MAX_BEAT_S, self._ingest.lease_s / 3)
+        self.partitions = self._partition_count()
+        self._leases.balance(self.partitions, self._now_s())
+        for number in self.held:
+            self._tend(number)
+        now_s = self._now_s()
+        self.backlog = backlog(self._engine, self._keys, self.partitions, now_s)
+        beat = {
+            "at": round(now_s, 3),
+            "lag": round(max(self.backlog.oldest_s, self._lag_s), 3),
+            "event_lag": round(median(self._event_lags_s), 3) if self._event_lags_s else 0.0,
+            "backlog": self.backlog.entries,
+        }
+        self._lag_s, self._event_lags_s = 0.0, []
+        sound_replies(self._engine, [("SET", self._keys.heartbeat, json.dumps(beat))])
+
+    def round(self) -> int:
+        """Read one batch of each partition that is held, count it, settle it. Raises LookUpFailed, or what the client raises."""
+        batches = self._read()
+        if not batches:
+            return 0
+        readable = [(batch, entry) for batch in batches for entry in batch.readable()]
+        fresh = unmarked(self._engine, self._keys, readable, self._plan)
+        changes = self._changes(fresh)
+        self._apply(changes)
+        self._settle(batches)
+        self._measure(fresh)
+        return sum(len(batch.entries) for batch in batches)
+
+    def _read(self) -> list[Batch]:
+        held = sorted(self._leases.held.items())
+        each = max(10, self._ingest.batch // max(1, len(held)))
+        wanted = [
+            ("XRANGE", self._keys.stream(number), f"({position}", "+", "COUNT", each) for number, position in held
+        ]
+        found = []
+        for (number, position), entries in zip(held, sound_replies(self._engine, wanted), strict=True):
+            if entries:
+                read = [entry_of(entry_id, _pairs(parts), self._plan) for entry_id, parts in entries]
+                found.append(Batch(number, position, read))
+        return found
+
+    def _changes(self, entries: Sequence[tuple[Batch, Entry]]) -> Changes:
+        """Return what the entries change. Those whose object is not there wait once, and are set aside the second time."""
+        documents = {id(entry): self._told(entry) for _, entry in entries}
+        known = self._objects.find({entry.object_key for _, entry in entries if documents[id(entry)] is None})
+        changes = Changes(self._plan)
+        for batch, entry in entries:
+            document = documents[id(entry)] or known.get(entry.object_key)
+            if document is None and entry.first is None:
+                batch.counts["waiting"] += 1
+                batch.waiting.append(entry)
+            elif document is None:
+                batch.counted_as("missing", entry, Fault("event_attributes.object.object_id", "is not in the index"))
+            elif found := self._plan.values(document):
+                batch.counts["counted"] += 1
+                changes.add(batch, entry, found)
+            else:
+                batch.counted_as(
+                    "refused", entry, Fault("event_attributes.object", "has none of the fields that are counted")
+                )
+        return changes
+
+    def _told(self, entry: Entry) -> Mapping[str, Any] | None:
+        """Return what the event itself tells of its object, where that is enough."""
+        name, text = entry.object_key
+        if self._plan.attributes <= {name}:
+            return {name: text}
+        return entry.told.event_attributes.object.document
+
+    def _apply(self, changes: Changes) -> None:
+        """Change every key. A key that is not what it should be fails its own entries alone."""
+        for engine, scopes in (
+            (self._engine, frozenset({"session"})),
+            (self._profiles, frozenset({"profile", "everybody"})),
+        ):
+            commands = changes.commands(scopes)
+            for target, reply in zip(commands, ran(engine, list(commands.values())), strict=True):
+                if isinstance(reply, ResponseError) and "WRONGTYPE" in str(reply):
+                    fault = Fault(f"the {target[0]}'s key", "holds something else than counters", "delete it")
+                    for batch, entry in changes.entries[target]:
+                        batch.dead.append((entry, fault))
+                elif isinstance(reply, Exception):
+                    raise reply
+        if fresh := set(changes.segments()) - self._segments:
+            sound_replies(
+                self._profiles, [script_command(SEGMENTS, [self._keys.segments], [MAX_SEGMENTS, *sorted(fresh)])]
+            )
+            self._segments |= fresh
+
+    def _settle(self, batches: Sequence[Batch]) -> None:
+        wanted = [self._settled(batch) for batch in batches]
+        for batch, reply in zip(batches, sound_replies(self._engine, wanted), strict=True):
+            if reply == 1:
+                self._leases.held[batch.partition] = batch.after
+                self.counts += batch.counts
+            else:  # the lease was lost meanwhile: its holder settles
+                self._leases.lost(batch.partition)
+
+    def _settled(self, batch: Batch) -> Command:
+        return settle_command(self._keys, batch, self._token, self._leases.lease_ms, self._ingest, self._now_s())
+
+    def _tend(self, number: int) -> None:
+        """Renew a lease, bring back what waited in its partition, and report what its stream lost."""
+        keys, state = self._keys, self._keys.of_stream(number, "state")
+        arguments = [self._token, self._leases.lease_ms, int(self._now_s() * 1000)]
+        retry = script_command(
+            RETRY, [keys.of_stream(number, "lease"), keys.stream(number), keys.of_stream(number, "waiting")], arguments
+        )
+        moved, info, passed = ran(
+            self._engine, [retry, ("XINFO", "STREAM", keys.stream(number)), ("HGET", state, "passed")]
+        )
+        for reply in (moved, passed):
+            if isinstance(reply, Exception):
+                raise reply
+        if moved < 0:
+            self._leases.lost(number)
+        elif found := gap(info, int(passed or 0)):
+            _log.error("partition %d: %s", number, found.what)
+            note = Batch(
+                number, self._leases.held[number], [], Counter(lost=found.lost, passed=found.passed), note=found.what
+            )
+            sound_replies(self._engine, [self._settled(note)])
+            self.counts["lost"] += found.lost
+
+    def _partition_count(self) -> int:
+        *_, found = sound_replies(self._engine, partition_count_commands(self._keys, self._ingest.partitions))
+        if self._profiles is not self._engine:  # the search side reads it where the population is
+            sound_replies(self._profiles, [("SET", self._keys.partitions, found)])
+        return int(found)
+
+    def _measure(self, entries: Sequence[tuple[Batch, Entry]]) -> None:
+        now_s = self._now_s()
+        if entries:
+            self._lag_s = max(self._lag_s, now_s - min(entry.received_s for _, entry in entries))
+            self._event_lags_s += [now_s - entry.at_s for _, entry in entries[:100]]
+
+    def _tell(self, error: Exception) -> None:
+        match error:
+            case OutOfMemoryError():
+                what = "the store is full (noeviction); events wait in their streams: raise maxmemory, or lower max_counters"
+            case LookUpFailed():
+                what = f"{error}; events wait"
+            case _:
+                what = f"the store fails, events wait: {type(error).__name__}: {error}"
+        if what != self._trouble:
+            _log.error("%s", what)
+            self._trouble = what
+
+    def _recall(self) -> None:
+        try:
+            self._leases.recall()
+        except (RedisError, StoreError, OSError):
+            self._leases.held.clear()  # they are taken again, or by another, once the store is back
+
+
+def _pairs(parts: Any) -> Mapping[bytes, bytes]:
+    """RESP2 through a pipeline gives pairs, or a flat list."""
+    return parts if isinstance(parts, Mapping) else dict(zip(parts[::2], parts[1::2], strict=True))
