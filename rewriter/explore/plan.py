@@ -6,25 +6,26 @@ a hit, because the boosts of the first page serve the next ones too.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
-from rewriter.boost.functions import Boost
+from pydantic import Field, TypeAdapter, ValidationError
+
+from rewriter.boost.functions import DECAYS, Boost, wrong_clause
 from rewriter.report import Source, Strategy
 
 PLAN_TTL_S = 30 * 60
-VERSION = 1
+
+Position = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
     """One decided slot. `key` is None where nothing was drawn; the list then goes on with the next personalised hit."""
 
-    position: int
+    position: Position
     key: tuple[str, ...] | None
-    propensity: float = 0.0
+    propensity: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,44 +38,35 @@ class Plan:
     template_version: str
     source: Source
     seed: int
-    block: int
+    block: Position
     preference: str | None = None
     slots: tuple[Drawn, ...] = ()
+    form: Literal[1] = 1
+
+
+_JSON = TypeAdapter(Plan)
 
 
 def encode(plan: Plan) -> bytes:
     """Return the plan as JSON."""
-    found: dict[str, Any] = {one.name: getattr(plan, one.name) for one in fields(plan)}
-    found |= {
-        "v": VERSION,
-        "boosts": [boost._asdict() for boost in plan.boosts],
-        "slots": [asdict(slot) for slot in plan.slots],
-    }
-    return json.dumps(found, separators=(",", ":")).encode()
+    return _JSON.dump_json(plan)
 
 
 def decode(raw: bytes | None) -> Plan | None:
     """Return the plan in `raw`, or None where it is no plan of this version: it may have been written by anybody."""
-    if not raw:
-        return None
     try:
-        found: Mapping[str, Any] = json.loads(raw)
-        if found["v"] != VERSION:
-            return None
-        boosts = tuple(Boost(**boost) for boost in found["boosts"])
-        slots = tuple(
-            Drawn(int(s["position"]), None if s["key"] is None else tuple(map(str, s["key"])), float(s["propensity"]))
-            for s in found["slots"]
-        )
-        plan = Plan(
-            boosts, float(found["max_boost"]), found["strategy"], str(found["template_version"]), found["source"],
-            int(found["seed"]), int(found["block"]), found["preference"], slots,
-        )  # fmt: skip
-    except (ValueError, TypeError, KeyError, RecursionError):
+        plan = _JSON.validate_json(raw or b"")
+    except ValidationError:
         return None
-    sound = all(0.0 <= boost.weight <= plan.max_boost - 1.0 for boost in boosts)  # a NaN fails it too
     return (
-        plan
-        if sound and 1.0 <= plan.max_boost <= 10.0 and plan.strategy in ("rescore", "wrap") and plan.block >= 0
-        else None
+        plan if 1.0 <= plan.max_boost <= 10.0 and all(_sound(boost, plan.max_boost) for boost in plan.boosts) else None
+    )
+
+
+def _sound(boost: Boost, max_boost: float) -> bool:
+    """Whether a boost could have come from a template: the same clamp, the same clauses. A NaN fails the first comparison."""
+    return (
+        0.0 <= boost.weight <= max_boost - 1.0
+        and (boost.filter is None or wrong_clause(boost.filter, ()) is None)
+        and DECAYS.issuperset(boost.decay or ())
     )
