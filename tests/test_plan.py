@@ -1,0 +1,121 @@
+"""A plan is read back as it was saved; anything else that lies in its place is no plan."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rewriter.boost.functions import Boost
+from rewriter.explore.plan import Drawn, Plan, decode, encode
+from rewriter.signals.affinities import clause
+
+PLAN = Plan(
+    boosts=(
+        Boost(clause("attribute", ("brand",), ("nike", "ü\u2028"), 0), 0.2, None, "brand", "nike", "profile"),
+        Boost(clause("combination", ("type", "brand"), ("shoe", "nike"), 1), 0.5, None, "type_brand", "shoe", "blend"),
+        Boost(None, 0.1, {"exp": {"listed": {"origin": "now", "scale": "30d"}}}),
+    ),
+    max_boost=1.5,
+    strategy="rescore",
+    template_version="abc",
+    source="blend",
+    seed=2**53 - 1,
+    block=7,
+    preference="rewriter1f",
+    slots=(Drawn(6, ("i", "x"), 0.25), Drawn(13, None)),
+)
+
+
+@pytest.mark.parametrize("plan", [PLAN, replace(PLAN, boosts=(), slots=(), preference=None, strategy="wrap", block=0)])
+def test_a_plan_is_read_back_as_it_was_saved(plan: Plan) -> None:
+    assert decode(encode(plan)) == plan
+
+
+def test_a_plan_of_fifty_positions_fits_where_it_is_kept() -> None:
+    slots = tuple(
+        Drawn(position, ("products-2017", f"product-{position}"), 0.123456789) for position in range(4, 50, 5)
+    )
+    assert len(encode(replace(PLAN, boosts=PLAN.boosts * 11, slots=slots))) < 16_384
+
+
+def written(**changes: Any) -> bytes:
+    return json.dumps(json.loads(encode(PLAN)) | changes).encode()
+
+
+def boost(**changes: Any) -> bytes:
+    fields = {
+        "filter": {"term": {"a": 1}},
+        "weight": 0.1,
+        "decay": None,
+        "field": "",
+        "value": "",
+        "source": "template",
+    }
+    return written(boosts=[fields | changes])
+
+
+def test_a_sound_plan_of_somebody_else_s_is_a_plan() -> None:
+    found = decode(boost())
+    assert found is not None
+    assert found.boosts == (Boost({"term": {"a": 1}}, 0.1),)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        None,
+        b"",
+        b"garbage",
+        b"\xff\xfe",
+        b"null",
+        b"[]",
+        b"{}",
+        b"[" * 30_000,
+        written(form=2),
+        written(max_boost=10.1),
+        written(max_boost=0.9),
+        written(max_boost=float("nan")),
+        written(max_boost=float("inf")),
+        written(strategy="function"),
+        written(source="hearsay"),
+        written(seed=float("inf")),
+        written(seed="x"),
+        written(block=-1),
+        written(preference={"a": 1}),
+        written(slots=[{"position": -1, "key": None}]),
+        written(slots=[{"position": 6, "key": ["i"], "propensity": 1.5}]),
+        written(slots=[{"position": 6, "key": [1, 2]}]),
+        written(slots=5),
+        boost(weight=0.51),
+        boost(weight=-0.1),
+        boost(weight=float("nan")),
+        boost(weight="lots"),
+        boost(weight=None),
+        boost(filter={"script": {"script": "true"}}),
+        boost(filter={"bool": {"filter": [{"script": {}}]}}),
+        boost(filter={"$affinity": 0}),
+        boost(filter="brand"),
+        boost(filter=None, decay={"script_score": {"script": "1"}}),
+        boost(filter=None, decay={"random_score": {}}),
+    ],
+)
+def test_whatever_is_no_sound_plan_is_no_plan(raw: bytes | None) -> None:
+    assert decode(raw) is None
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_plan_or_none(raw: bytes) -> None:
+    assert decode(raw) is None
+
+
+@given(st.integers(0, 600), st.integers(0, 255))
+def test_a_plan_with_a_wrong_byte_is_sound_or_none(at: int, byte: int) -> None:
+    raw = bytearray(encode(PLAN))
+    raw[at % len(raw)] = byte
+    found = decode(bytes(raw))
+    assert found is None or all(0.0 <= one.weight <= found.max_boost - 1.0 <= 9.0 for one in found.boosts)
