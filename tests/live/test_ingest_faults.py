@@ -101,7 +101,7 @@ def test_partitions_move_between_workers(redis_url: str, prefix: str, workers: i
         if draw.random() < 0.05:
             crew[at] = shop.worker()
         for _ in range(draw.randrange(1, 6)):
-            crew[at]._beat_at_s = 0.0
+            crew[at].due()
             crew[at].step()
         seen |= {(at, number) for number in crew[at].held}
     assert len(seen) > shop.settings.ingest.partitions  # they did move

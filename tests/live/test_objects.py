@@ -11,7 +11,7 @@ from rewriter.signals.ingest.objects import LookUpFailed, Objects
 from tests.conftest import MakeIndex
 
 PROPERTIES = {"sku": {"type": "keyword"}, "brand": {"type": "keyword"}, "text": {"type": "text"}}
-DOCUMENTS = {
+DOCUMENTS: dict[str, dict[str, Any]] = {
     "p1": {"sku": "s1", "brand": "nike", "kind": {"name": "shoe"}, "text": "long"},
     "p2": {"sku": "s1", "brand": "nike"},
     "p3": {"sku": "s3"},

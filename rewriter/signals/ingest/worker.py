@@ -53,6 +53,7 @@ class Worker:
     engine:   the store of streams and sessions; profiles: that of profiles, segments and population, often the same.
     objects:  looks up what an event tells of by its id alone.
     clock_s:  monotonic; now_s: seconds since the epoch.
+    `trouble` says what keeps the worker from going on; `lag_s` and `backlog` are of the last beat.
     `counts` tells what became of the entries: counted, duplicate, refused, missing, waiting, no_consent, forgotten, lost.
     """
 
@@ -78,12 +79,13 @@ class Worker:
         self._leases = Leases(engine, self._keys, self._token, self._ingest.lease_s)
         self._beat_at_s = float("-inf")
         self._segments: set[str] = set()
-        self._lag_s = 0.0
+        self._slowest_s = 0.0
         self._event_lags_s: list[float] = []
-        self._trouble = ""
+        self.trouble = ""
         self.counts: Counter[str] = Counter()
         self.partitions = 0
         self.backlog = Backlog(0, 0.0)
+        self.lag_s = 0.0
 
     @property
     def held(self) -> list[int]:
@@ -95,7 +97,7 @@ class Worker:
         while not stopping.is_set():
             handled = self.step()
             if handled == 0:
-                stopping.wait(BACKOFF_S if self._trouble else IDLE_S)
+                stopping.wait(BACKOFF_S if self.trouble else IDLE_S)
         self.close()
 
     def step(self) -> int:
@@ -108,10 +110,14 @@ class Worker:
             self._tell(error)
             self._recall()
             return 0
-        if handled and self._trouble:
+        if self.trouble:
             _log.warning("ingest goes on")
-            self._trouble = ""
+            self.trouble = ""
         return handled
+
+    def due(self) -> None:
+        """Have the next step look around first."""
+        self._beat_at_s = float("-inf")
 
     def close(self) -> None:
         """Give the leases back, so that another worker need not wait for them to expire."""
@@ -130,13 +136,14 @@ class Worker:
             self._tend(number)
         now_s = self._now_s()
         self.backlog = backlog(self._engine, self._keys, self.partitions, now_s)
+        self.lag_s = max(self.backlog.oldest_s, self._slowest_s)
         beat = {
             "at": round(now_s, 3),
-            "lag": round(max(self.backlog.oldest_s, self._lag_s), 3),
+            "lag": round(self.lag_s, 3),
             "event_lag": round(median(self._event_lags_s), 3) if self._event_lags_s else 0.0,
             "backlog": self.backlog.entries,
         }
-        self._lag_s, self._event_lags_s = 0.0, []
+        self._slowest_s, self._event_lags_s = 0.0, []
         sound_replies(self._engine, [("SET", self._keys.heartbeat, json.dumps(beat))])
 
     def round(self) -> int:
@@ -257,7 +264,7 @@ class Worker:
     def _measure(self, entries: Sequence[tuple[Batch, Entry]]) -> None:
         now_s = self._now_s()
         if entries:
-            self._lag_s = max(self._lag_s, now_s - min(entry.received_s for _, entry in entries))
+            self._slowest_s = max(self._slowest_s, now_s - min(entry.received_s for _, entry in entries))
             self._event_lags_s += [now_s - entry.at_s for _, entry in entries[:100]]
 
     def _tell(self, error: Exception) -> None:
@@ -268,9 +275,9 @@ class Worker:
                 what = f"{error}; events wait"
             case _:
                 what = f"the store fails, events wait: {type(error).__name__}: {error}"
-        if what != self._trouble:
+        if what != self.trouble:
             _log.error("%s", what)
-            self._trouble = what
+            self.trouble = what
 
     def _recall(self) -> None:
         try:

@@ -1,0 +1,153 @@
+"""`rewriter ingest`: a worker that counts events, and the replay of a file."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event as Flag
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.live import Live
+
+from rewriter.cli.verdict import UNHEALTHY, faults_refused, print_json, say, store_needed
+from rewriter.errors import ConfigurationError, Fault
+from rewriter.settings import Settings
+from rewriter.shell.legs import cloned, connect
+from rewriter.signals.ingest.batch import Plan
+from rewriter.signals.ingest.contract import StreamKeys
+from rewriter.signals.ingest.objects import Objects
+from rewriter.signals.ingest.replay import MAX_BACKLOG, Replay
+from rewriter.signals.ingest.worker import BACKOFF_S, IDLE_S, Worker
+from rewriter.signals.redis_store import RedisStore
+
+SHOWN_FAULTS = 20
+LINE_PERIOD_S = 10.0
+
+
+def ingest(
+    toml: Annotated[Path, typer.Option(help="The settings file.")] = Path("rewriter.toml"),
+    file: Annotated[
+        Path | None,
+        typer.Option(help="Append the events of this NDJSON file, count them, and end.", exists=True, dir_okay=False),
+    ] = None,
+) -> None:
+    """Count events until stopped. Start as many as there is work for: they share the partitions.
+
+    SIGTERM finishes the batch under way and gives the leases back. What became of the entries is printed at the end.
+    The exit code is 1 where a file held lines that are no events.
+    """
+    with faults_refused():
+        settings = Settings.from_toml(toml)
+        store, profiles = stores_of(settings)
+        worker = worker_of(settings, store, profiles)
+    replay = Replay(store, StreamKeys(settings.store.prefix), file) if file else None
+    stopping = Flag()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    with store_needed():
+        store.ping()
+        profiles.ping()
+    _work(worker, replay, stopping)
+    worker.close()
+    print_json(dict(sorted(worker.counts.items())) | ({"appended": replay.appended} if replay else {}))
+    if replay and replay.faults:
+        for fault in replay.faults[:SHOWN_FAULTS]:
+            say(fault)
+        say(f"{len(replay.faults)} lines are no events")
+        raise typer.Exit(UNHEALTHY)
+
+
+def stores_of(settings: Settings) -> tuple[RedisStore, RedisStore]:
+    """Return the store of streams and sessions, and that of profiles. Raises ConfigurationError where there is none."""
+    if settings.store.url in (None, "memory://"):
+        raise ConfigurationError([Fault("store.url", "names no Redis or Valkey", "events need one")])
+    store = RedisStore(settings.store.url)
+    return store, RedisStore(settings.store.profile_url) if settings.store.profile_url else store
+
+
+def worker_of(settings: Settings, store: RedisStore, profiles: RedisStore) -> Worker:
+    """Return a worker as the settings say. Raises ConfigurationError where objects would be looked up nowhere."""
+    plan, ingest = Plan.of(settings), settings.ingest
+    indices = ingest.objects_index or tuple(
+        dict.fromkeys(
+            name for policy in settings.policies.values() for name in policy.index if not set(name) & set("*?")
+        )
+    )
+    if plan.attributes - {"_id"} and not indices:
+        raise ConfigurationError(
+            [Fault("ingest.objects_index", "is not set, and no policy names an index to look objects up in", "set it")]
+        )
+    objects = Objects(
+        cloned(connect(settings.opensearch, 1), 1),
+        indices,
+        plan.attributes,
+        max_objects=ingest.max_objects,
+        age_s=ingest.object_age_s,
+        clock_s=time.monotonic,
+    )
+    return Worker(store, profiles, objects, plan, clock_s=time.monotonic, now_s=time.time)
+
+
+def _work(worker: Worker, replay: Replay | None, stopping: Flag) -> None:
+    """Work until stopped; with a file, until it is appended and nothing waits in any partition."""
+    with _progress(worker, replay) as show:
+        while not stopping.is_set():
+            handled = worker.step()
+            fed = 0
+            if replay is not None and worker.partitions and worker.backlog.entries < MAX_BACKLOG:
+                fed = replay.feed(worker.partitions)
+            show.update()
+            if handled or fed:
+                continue
+            if replay is not None and replay.done and not worker.trouble:
+                worker.due()
+                if not worker.backlog.entries:
+                    return
+            stopping.wait(BACKOFF_S if worker.trouble else IDLE_S)
+
+
+class _Progress:
+    """What is going on, in a line: rewritten in a terminal, a new one every ten seconds elsewhere."""
+
+    def __init__(self, worker: Worker, replay: Replay | None, live: Live | None) -> None:
+        self._worker = worker
+        self._replay = replay
+        self._live = live
+        self._shown_s = time.monotonic()
+        self._seen = 0
+
+    def update(self) -> None:
+        """Show the state, if it is time to."""
+        now_s = time.monotonic()
+        if now_s - self._shown_s < (0.25 if self._live else LINE_PERIOD_S):
+            return
+        worker, handled = self._worker, sum(self._worker.counts.values())
+        rate = (handled - self._seen) / (now_s - self._shown_s)
+        self._shown_s, self._seen = now_s, handled
+        line = (
+            f"{handled:,} entries · {rate:,.0f}/s · {worker.backlog.entries:,} waiting · lag {worker.lag_s:.1f} s"
+            f" · partitions {len(worker.held)}/{worker.partitions}"
+        )
+        if self._replay is not None:
+            line += f" · file {self._replay.read_bytes / max(1, self._replay.size_bytes):.0%}"
+        if worker.trouble:
+            line += f" · {worker.trouble}"
+        if self._live:
+            self._live.update(line)
+        else:
+            say(line)
+
+
+@contextmanager
+def _progress(worker: Worker, replay: Replay | None) -> Iterator[_Progress]:
+    if not sys.stderr.isatty():
+        yield _Progress(worker, replay, None)
+        return
+    with Live("", console=Console(stderr=True), transient=True) as live:
+        yield _Progress(worker, replay, live)

@@ -1,0 +1,107 @@
+"""`rewriter ingest` as a process: a replay that ends by itself, a worker that a signal ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import MakeIndex
+from tests.live.shop import PRODUCTS, Shop, an_event, many_events
+
+COMMAND = [sys.executable, "-c", "from rewriter.cli import main; main()", "ingest"]
+
+
+@pytest.fixture
+def toml(tmp_path: Path, redis_url: str, opensearch_url: str, prefix: str, index: MakeIndex) -> Path:
+    properties = {"brand": {"type": "keyword"}, "type": {"type": "keyword"}}
+    name = index(properties, documents=PRODUCTS)
+    path = tmp_path / "rewriter.toml"
+    path.write_text(f"""
+[opensearch]
+hosts = ["{opensearch_url}"]
+[store]
+url = "{redis_url}"
+prefix = "{prefix}"
+[ingest]
+partitions = 4
+[policies.shop]
+index = "{name}"
+fields.brand = {{}}
+fields.type_brand = {{ of = ["type", "brand"] }}
+""")
+    return path
+
+
+def run(toml: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [*COMMAND, "--toml", str(toml), *arguments]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+
+
+def test_a_file_is_replayed_and_its_faults_are_named(toml: Path, tmp_path: Path, redis_url: str, prefix: str) -> None:
+    events: list[Any] = list(many_events(2_500))
+    for event in events[:500]:
+        event.pop("event_id", None)
+    distinct = len({json.dumps(event) for event in events})
+    file = tmp_path / "events.ndjson"
+    lines = [json.dumps(event) for event in events]
+    file.write_text("\n".join([*lines[:10], "no json", "", *lines[10:]]))
+    first = run(toml, "--file", str(file))
+    assert first.returncode == 1
+    assert f"{file}:11: event" in first.stderr
+    assert json.loads(first.stdout) == {
+        "appended": 2_500, "counted": distinct, "duplicate": 2_500 - distinct
+    }  # fmt: skip
+    again = run(toml, "--file", str(file))
+    assert json.loads(again.stdout) == {"appended": 2_500, "duplicate": 2_500}
+    assert Shop(redis_url, prefix).total("counted") == distinct
+
+
+def test_a_signal_finishes_the_batch_and_frees_the_leases(toml: Path, redis_url: str, prefix: str) -> None:
+    shop = Shop(redis_url, prefix)
+    with subprocess.Popen([*COMMAND, "--toml", str(toml)], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        shop.append([an_event("u1")])
+        late_at = time.monotonic() + 30
+        while shop.total("counted") < 1:
+            assert process.poll() is None
+            assert time.monotonic() < late_at
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert json.loads(said) == {"counted": 1}
+    leases = shop.store.run([("EXISTS", shop.keys.of_stream(number, "lease")) for number in range(4)])
+    assert leases == [0] * 4
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "store.url: names no Redis or Valkey"),
+        ('[store]\nurl = "memory://"', "store.url: names no Redis or Valkey"),
+        (
+            '[store]\nurl = "redis://127.0.0.1:1"\n[policies.shop]\nindex = "shop-*"\nfields.brand = {}',
+            "ingest.objects_index: is not set",
+        ),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "rewriter.toml"
+    path.write_text(text)
+    ended = run(path)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert said in ended.stderr
+
+
+def test_a_store_that_is_away_is_said_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "rewriter.toml"
+    path.write_text('[store]\nurl = "redis://127.0.0.1:1"\n[policies.all]\nindex = "*"')
+    ended = run(path)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("store: ConnectionError")
+    assert "Traceback" not in ended.stderr
