@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
-from statistics import quantiles
+from statistics import median, quantiles
 from typing import Any
 
 from opensearchpy import AsyncOpenSearch, OpenSearch
@@ -105,6 +105,15 @@ class Times:
             f"{plain[49]:.2f}", f"{whole[49]:.2f}", f"{whole[49] / plain[49]:.2f}", f"{whole[98] / plain[98]:.2f}",
             f"{baseline[49] / plain[49]:.2f}", f"{added[int(len(added) * 0.999)]:.1f}", f"{personalised:.1%}",
         ]  # fmt: skip
+
+
+STAGES = ("signals", "render", "personalised", "exploration", "merge", "added")
+
+
+def stages(times: Times) -> list[str]:
+    """Return the median of each stage that took place, in ms."""
+    found = [[one.timings_ms[stage] for one in times.reports if stage in one.timings_ms] for stage in STAGES]
+    return [f"{median(values):.2f}" if values else "–" for values in found]
 
 
 def sync_turns(client: OpenSearch, rewriter: Rewriter, subjects: list[Subject], turns: int, *, unique: bool) -> Times:
@@ -202,21 +211,29 @@ def main(arguments: list[str] | None = None) -> None:
             "personalised",
         ):
             table.add_column(name, justify="left" if name == "shell" else "right")
+        where = Table(title="where the time goes, median ms (stages run beside each other)")
+        for name in ("shell", *STAGES):
+            where.add_column(name, justify="left" if name == "shell" else "right")
+        rows: list[tuple[str, Times]] = []
         with Rewriter(client, store, SETTINGS) as rewriter:
             while not rewriter.status().population_values:
                 time.sleep(0.05)
             sync_turns(client, rewriter, subjects, given.turns // 3, unique=False)  # warm
-            table.add_row(
-                "sync, leg 3 cached", *sync_turns(client, rewriter, subjects, given.turns, unique=False).row()
-            )
-            table.add_row("sync, uncached", *sync_turns(client, rewriter, subjects, given.turns, unique=True).row())
+            rows.append(("sync, leg 3 cached", sync_turns(client, rewriter, subjects, given.turns, unique=False)))
+            rows.append(("sync, uncached", sync_turns(client, rewriter, subjects, given.turns, unique=True)))
             for callers in (8, 32):
-                table.add_row(
-                    f"sync, {callers} callers", *sync_callers(client, rewriter, subjects, given.turns, callers).row()
+                rows.append(
+                    (f"sync, {callers} callers", sync_callers(client, rewriter, subjects, given.turns, callers))
                 )
-        for label, unique in (("async, leg 3 cached", False), ("async, uncached", True)):
-            table.add_row(label, *asyncio.run(async_turns(url, store, subjects, given.turns, unique=unique)).row())
+        rows += [
+            (label, asyncio.run(async_turns(url, store, subjects, given.turns, unique=unique)))
+            for label, unique in (("async, leg 3 cached", False), ("async, uncached", True))
+        ]
+        for label, times in rows:
+            table.add_row(label, *times.row())
+            where.add_row(label, *stages(times))
         console.print(table)
+        console.print(where)
 
 
 if __name__ == "__main__":
