@@ -277,22 +277,26 @@ class Settings(_Section):
         path = Path(path)
         try:
             text = path.read_text("utf-8")
-            data = tomllib.loads(text)
         except OSError as error:
             raise ConfigurationError([Fault(str(path), error.strerror or "cannot be read")]) from None
         except UnicodeDecodeError:
             raise ConfigurationError([Fault(str(path), "is not UTF-8")]) from None
+        try:
+            data = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
-            raise ConfigurationError([Fault(f"{path}:{_line_in(str(error))}", f"is not TOML: {error}")]) from None
+            raise ConfigurationError([Fault(f"{path}:{_line_in(str(error), text)}", f"is not TOML: {error}")]) from None
+        except RecursionError:
+            raise ConfigurationError([Fault(str(path), "is nested too deep")]) from None
         try:
             return cls.model_validate(_with_absolute_paths(data, path.parent))
         except ValidationError as error:
             raise ConfigurationError([_fault(path, text, one) for one in error.errors()]) from None
 
 
-def _line_in(message: str) -> str:
+def _line_in(message: str, text: str) -> int:
+    """Return the line that a TOML error names; an error without one is at the end."""
     found = re.search(r"line (\d+)", message)
-    return found[1] if found else "end"
+    return int(found[1]) if found else len(text.splitlines())
 
 
 def _with_absolute_paths(data: dict[str, Any], base: Path) -> dict[str, Any]:
