@@ -1,0 +1,191 @@
+"""Settings: what works untuned, and that every fault of a file is named at once, with its line and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from rewriter.errors import ConfigurationError
+from rewriter.settings import PolicySettings, Settings, line_of
+
+FULL = """\
+templates_dir = "templates"
+
+[opensearch]
+hosts = "https://one:9200"
+ca_certs = "certs/ca.pem"
+
+[store]
+url = "redis://one"
+prefix = "shop"
+
+[switches]
+file = "/run/shop/switches"
+
+[policies.shop]
+index = ["products-*", "books"]
+max_boost = 2
+exploration_share = 0
+fields.brand = { scale = 0.5 }
+fields.type_brand = { of = ["type", "brand"], half_life_s = 86400 }
+
+[policies.rest]
+index = "*"
+"""
+
+
+def read(tmp_path: Path, text: str | bytes) -> Settings:
+    path = tmp_path / "rewriter.toml"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return Settings.from_toml(path)
+
+
+def faults(tmp_path: Path, text: str | bytes) -> list[str]:
+    with pytest.raises(ConfigurationError) as refused:
+        read(tmp_path, text)
+    return [str(fault).replace(f"{tmp_path}/rewriter.toml", "FILE") for fault in refused.value.faults]
+
+
+def test_nothing_has_to_be_set(tmp_path: Path) -> None:
+    assert read(tmp_path, "") == Settings()
+    assert Settings().policy_for(("any", "index")) == "default"
+
+
+def test_a_file(tmp_path: Path) -> None:
+    settings = read(tmp_path, FULL)
+    assert settings.opensearch.hosts == ("https://one:9200",)
+    shop = settings.policies["shop"]
+    assert (shop.index, shop.max_boost, shop.exploration_share) == (("products-*", "books"), 2.0, 0.0)
+    assert {name: field.of for name, field in shop.fields.items()} == {
+        "brand": ("brand",),
+        "type_brand": ("type", "brand"),
+    }
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    settings = read(tmp_path, FULL)
+    assert settings.templates_dir == tmp_path / "templates"
+    assert settings.opensearch.ca_certs == tmp_path / "certs/ca.pem"
+    assert settings.switches.file == Path("/run/shop/switches")
+
+
+@pytest.mark.parametrize(
+    ("indices", "policy"),
+    [
+        (("products-1",), "shop"),
+        (("products-1", "books"), "shop"),
+        (("products-1", "orders"), "rest"),
+        (("orders",), "rest"),
+        ((), None),
+    ],
+)
+def test_a_policy_must_match_every_index_that_a_search_names(
+    tmp_path: Path, indices: tuple[str, ...], policy: str | None
+) -> None:
+    assert read(tmp_path, FULL).policy_for(indices) == policy
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("\n[stor]\nurl = 1", "FILE:2: unknown key stor (see docs/settings.md for all keys)"),
+        ("[store]\n\nurll = 'x'", "FILE:3: unknown key store.urll (see docs/settings.md for all keys)"),
+        ("[store]\nurl = 5", "FILE:2: store.url: Input should be a valid string, not 5"),
+        ("[store]\nprefix = 'a b'", "FILE:2: store.prefix: String should match pattern"),
+        ("[budget]\ncutoff_ms = -1", "FILE:2: budget.cutoff_ms: Input should be greater than 0, not -1"),
+        ("[budget]\ncutoff_ms = nan", "FILE:2: budget.cutoff_ms: Input should be a finite number, not nan"),
+        (
+            "[budget]\nmax_in_flight = 0",
+            "FILE:2: budget.max_in_flight: Input should be greater than or equal to 1, not 0",
+        ),
+        ("budget.cutoff_ms = 'x'", "FILE:1: budget.cutoff_ms: Input should be a valid number"),
+        ("[signals]\non_late = 'wait'", "FILE:2: signals.on_late: Input should be 'skip' or 'stale', not 'wait'"),
+        ("[experiment]\nholdout = 5", "FILE:2: experiment.holdout: Input should be less than or equal to 1, not 5"),
+        ("[policies.shop]\nmax_boost = 2", "FILE:1: policies.shop.index: Field required, not {'max_boost': 2}"),
+        ("[policies.shop]\nindex = []", "FILE:2: policies.shop.index: "),
+        (
+            "[policies.a]\nindex = 'a'\nmax_boost = 1",
+            "FILE:3: policies.a.max_boost: Input should be greater than 1, not 1",
+        ),
+        (
+            "[policies.a]\nindex = 'a'\nmax_boost = 11",
+            "FILE:3: policies.a.max_boost: Input should be less than or equal to",
+        ),
+        (
+            "[policies.a]\nindex = 'a'\nexploration_share = 0.05",
+            "FILE:3: policies.a.exploration_share: must be 0 (off) or lie in [0.1, 0.2], not 0.05",
+        ),
+        (
+            "[policies.a]\nindex = 'a'\nexploration_share = 0.3",
+            "FILE:3: policies.a.exploration_share: Input should be less than or equal to 0.2, not 0.3",
+        ),
+        (
+            "[policies.a]\nindex = 'a'\nmax_depth = 120\nwindow_size = 100",
+            "FILE:1: policies.a: max_depth 120 must not exceed",
+        ),
+        ("[policies.a]\nindex = 'a'\nfields.item = {}", "FILE:1: policies.a.fields: 'item': a field's name is"),
+        (
+            "[policies.a]\nindex = 'a'\n[policies.a.fields]\n'a b' = {}",
+            "FILE:3: policies.a.fields: 'a b': a field's name is",
+        ),
+        (
+            "[policies.a]\nindex = 'a'\n[policies.a.fields.b]\nscale = -1",
+            "FILE:4: policies.a.fields.b.scale: Input should be",
+        ),
+        ("[policies.a]\nindex = 'a'\ntemplates = '../x'", "FILE:3: policies.a.templates: String should match pattern"),
+        ("policies = 5", "FILE:1: policies: Input should be a valid dictionary, not 5"),
+        ("[store]\nurl = ", "FILE:2: is not TOML: Invalid value (at end of document)"),
+        ("[store]\nurl = 'x'\nurl = 'y'", "FILE:3: is not TOML: Cannot overwrite a value"),
+        (b"\xff", "FILE: is not UTF-8"),
+        ("a = " + "[" * 10_000, "FILE: is nested too deep"),
+    ],
+)
+def test_each_fault_says_where_it_is(tmp_path: Path, text: str | bytes, fault: str) -> None:
+    (found,) = faults(tmp_path, text)
+    assert found.startswith(fault)
+
+
+def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
+    found = faults(
+        tmp_path, "[store]\nurll = 1\nprefix = ''\n[budget]\nsignals_ms = 0\n[policies.a]\nindex = 'a'\nflat = 1\n"
+    )
+    assert sorted(fault.split(": ")[0] for fault in found) == ["FILE:2", "FILE:3", "FILE:5", "FILE:8"]
+
+
+@pytest.mark.parametrize("other", ["fields.brand = { of = 'maker' }", "fields.brand = { half_life_s = 5 }"])
+def test_a_field_means_the_same_in_every_policy(tmp_path: Path, other: str) -> None:
+    text = f"[policies.a]\nindex = 'a'\nfields.brand = {{}}\n[policies.b]\nindex = 'b'\n{other}\n"
+    (found,) = faults(tmp_path, text)
+    assert "field 'brand' has another `of` or `half_life_s` in policy 'a' than in 'b'" in found
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"nowhere\.toml: No such file or directory"):
+        Settings.from_toml(tmp_path / "nowhere.toml")
+
+
+@pytest.mark.parametrize("change", [{"max_boost": 3.0}, {"index": ("a",)}])
+def test_settings_do_not_change(change: dict[str, Any]) -> None:
+    policy = PolicySettings(index=("*",))
+    ((name, value),) = change.items()
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(policy, name, value)
+
+
+@pytest.mark.parametrize(
+    ("keys", "line"),
+    [
+        (("templates_dir",), 1),
+        (("opensearch", "hosts"), 4),
+        (("opensearch", "timeout_s"), 3),
+        (("policies", "shop", "fields", "brand", "scale"), 18),
+        (("policies", "shop", "fields", "type_brand", "of", "0"), 19),
+        (("policies", "rest"), 21),
+        (("nothing", "of", "the", "kind"), 1),
+    ],
+)
+def test_where_a_key_is_set_or_the_nearest_table_around_it(keys: tuple[str, ...], line: int) -> None:
+    assert line_of(FULL, keys) == line
