@@ -1,0 +1,95 @@
+"""What households bought, as the demo uses it: up to week 46 it is what the shop knows, after that what it is judged by.
+
+The corpus ends in 2017, and counters age. So the clock of the purchases is moved until week 46 ends now.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from rewriter.demo.corpus import LAST_TUNING_WEEK, Corpus, values_of
+from rewriter.signals.affinities import SignalField
+from rewriter.signals.counters import Counters, HalfLives, Observation, counted
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A household that asks for a product type by its words; `later` is what it bought of it in the weeks after 46."""
+
+    household_id: str
+    product_type: str
+    later: frozenset[str]
+
+    @property
+    def words(self) -> str:
+        """The query."""
+        return self.product_type.lower()
+
+
+class Households:
+    """The purchases of a corpus, by household. `now_s` is when week 46 ends."""
+
+    def __init__(self, corpus: Corpus, fields: Mapping[str, SignalField], half_lives: HalfLives, now_s: float) -> None:
+        self._corpus = corpus
+        self._half_lives = half_lives
+        self._now_s = now_s
+        self._says = {name: values_of(product, fields) for name, product in corpus.products.items()}
+        self._types = {name: product.product_type or "" for name, product in corpus.products.items()}
+        self._known: dict[str, list[tuple[str, float]]] = defaultdict(list)
+        self._later: dict[str, list[str]] = defaultdict(list)
+        moved_s = now_s - max(one.at_s for one in corpus.purchases if one.week <= LAST_TUNING_WEEK)
+        for one in corpus.purchases:
+            if one.week <= LAST_TUNING_WEEK:
+                self._known[one.household_id].append((one.product_id, one.at_s + moved_s))
+            else:
+                self._later[one.household_id].append(one.product_id)
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """The households that the shop knows."""
+        return list(self._known)
+
+    def profile(self, household_id: str, keep: int) -> Counters:
+        """Return a household's `keep` heaviest counters."""
+        return self._counted(self._known[household_id], keep)
+
+    def population(self) -> Counters:
+        """Return everybody's counters."""
+        return self._counted((one for bought in self._known.values() for one in bought), None)
+
+    def most_loyal(self, count: int) -> list[Visit]:
+        """Return the households that bought most, each asking for the type that it bought most often, no type twice."""
+        taken: set[str] = set()
+        visits = []
+        for household_id in sorted(self._known, key=lambda name: (-len(self._known[name]), name))[:count]:
+            often = Counter(self._types[product_id] for product_id, _ in self._known[household_id])
+            product_type = next(name for name, _ in often.most_common() if name not in taken)
+            taken.add(product_type)
+            visits.append(self._visit(household_id, product_type))
+        return visits
+
+    def drawn(self, count: int, seed: int) -> list[Visit]:
+        """Return households drawn from those that came back after week 46, each asking for the type that it bought first."""
+        returned = sorted(self._known.keys() & self._later.keys())
+        drawn = Random(seed).sample(returned, min(count, len(returned)))
+        return [self._visit(name, self._types[self._later[name][0]]) for name in drawn]
+
+    def clicks(self, product_ids: Sequence[str], weight: float, half_life_s: float) -> Counters:
+        """Return a session's counters after clicks on these products, just now."""
+        seen = (Observation(self._says[product_id], weight, self._now_s) for product_id in product_ids)
+        return counted(seen, HalfLives(half_life_s), self._now_s)
+
+    def times_bought(self, household_id: str) -> Counter[str]:
+        """Return how often a household bought each product."""
+        return Counter(product_id for product_id, _ in self._known[household_id])
+
+    def _visit(self, household_id: str, product_type: str) -> Visit:
+        later = (name for name in self._later[household_id] if self._types[name] == product_type)
+        return Visit(household_id, product_type, frozenset(later))
+
+    def _counted(self, bought: Iterable[tuple[str, float]], keep: int | None) -> Counters:
+        seen = (Observation(self._says[product_id], 1.0, at_s) for product_id, at_s in bought)
+        return counted(seen, self._half_lives, self._now_s, keep)

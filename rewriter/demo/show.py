@@ -1,0 +1,94 @@
+"""The demo: what personalised search is, on real searches, in a terminal of 100 columns."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import ExitStack
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.rule import Rule
+
+from rewriter.demo import scenes
+from rewriter.demo.shop import POLICY, Engine, Shop, opened
+
+WIDTH = 100
+INTRODUCTION = (
+    "Complete Journey: a year of purchases, which the package that brings them describes as simulated on real shopping "
+    "patterns. What was bought up to week 46 is what the shop knows. What a household really bought in the weeks after is "
+    "marked [bold yellow]★[/]. A query is the words of a product type."
+)
+OSMEM = (
+    "osmem-server stands in for OpenSearch where nothing can be installed: what it shows is real, but its timings say "
+    "nothing about a cluster's. ENGINE=opensearch make demo runs on the real one."
+)
+HOUSEHOLDS = (
+    "The households with the most purchases, each with the product type that it bought most often, no type twice. "
+    "Of each hit: how far it moved, what its score was multiplied by (max_boost at most), and why."
+)
+MANY = (
+    f"{scenes.QUESTIONS} households drawn from those that came back after week 46 (seed {scenes.SEED}), each with the "
+    "product type that it bought first."
+)
+SESSION = (
+    "What happens in a session blends in as it grows. This visitor clicks on the last two hits of the page, A and B, "
+    "in turns."
+)
+UNKNOWN = "Where nothing is known, or nothing may be used, people get exactly the shop's own page."
+KILL_SWITCH = "A word in a file turns personalisation off without a deployment. `rewriter switch` writes it."
+STORE_AWAY = (
+    "The store with all that is known of households ends in the middle. Searches go on: first each one finds that "
+    "signals cannot be read, then the breaker opens, and tries again after some seconds."
+)
+
+
+def show(engine: Engine) -> None:
+    """Run the demo. Raises RewriterError where something is missing, or does not do what it should."""
+    logging.getLogger("rewriter").setLevel(logging.ERROR)  # switches and breaker are shown here, not logged
+    console = Console(highlight=False)
+    console.width = min(WIDTH, console.width) if console.is_terminal else WIDTH
+    started_s = time.monotonic()
+    console.print(INTRODUCTION)
+    with ExitStack() as stack:
+        with _working(console) as progress:
+            shop = stack.enter_context(opened(engine, progress))
+        console.print(_loaded(shop, time.monotonic() - started_s))
+        if engine is Engine.OSMEM:
+            console.print(OSMEM, style="dim")
+        _scene(console, "Households and their queries", HOUSEHOLDS)
+        scenes.households(shop, console)
+        _scene(console, "The same for many", MANY)
+        with _working(console) as progress:
+            scenes.many(shop, console, progress)
+        _scene(console, "A new session", SESSION)
+        scenes.session(shop, console)
+        _scene(console, "Unknown visitors", UNKNOWN)
+        scenes.unknown(shop, console)
+        _scene(console, "The kill switch", KILL_SWITCH)
+        scenes.kill_switch(shop, console)
+        _scene(console, "The store stops", STORE_AWAY)
+        scenes.store_away(shop, console)
+    console.print(f"\nDone in {time.monotonic() - started_s:.0f} s; every server is stopped and removed.")
+
+
+def _working(console: Console) -> Progress:
+    columns = (TextColumn("{task.description:<12}"), BarColumn(40), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _scene(console: Console, title: str, text: str) -> None:
+    console.print()
+    console.print(Rule(f"[bold]{title}[/]", align="left", style="dim"))
+    console.print(f"{text}\n")
+
+
+def _loaded(shop: Shop, took_s: float) -> str:
+    settings = shop.rewriter.settings
+    policy = settings.policies[POLICY]
+    return (
+        f"\n{shop.engine}: {len(shop.corpus.products):,} products · Valkey: {len(shop.households.ids):,} households"
+        f" · loaded in {took_s:.0f} s\n"
+        f"boosts by item and manufacturer · max_boost {policy.max_boost:g}"
+        f" · exploration_share {policy.exploration_share:g} · cutoff_ms {settings.budget.cutoff_ms:g}"
+    )

@@ -1,0 +1,83 @@
+"""The demo from end to end, as a user starts it, on the engines that need no installation."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from rewriter.demo.engines.osmem import Osmem
+from tests.needed import needed
+
+SCENES = [
+    "Households and their queries",
+    "The same for many",
+    "A new session",
+    "Unknown visitors",
+    "The kill switch",
+    "The store stops",
+]
+
+
+@pytest.fixture(scope="module")
+def shown() -> str:
+    """What the demo prints."""
+    with needed():
+        Osmem().close()
+    environment = {name: value for name, value in os.environ.items() if name != "ENGINE"}
+    command = [sys.executable, "-m", "rewriter", "demo"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_every_scene_is_shown_within_100_columns(shown: str) -> None:
+    lines = shown.splitlines()
+    assert [line.split(" ──")[0] for line in lines if " ──" in line] == SCENES
+    assert max(map(len, lines)) <= 100
+    assert "…" not in shown, "something was cut off"
+
+
+def test_it_says_what_the_data_is(shown: str) -> None:
+    assert "simulated on real shopping patterns" in " ".join(shown.split())
+
+
+def test_three_pages_are_shown_with_exploration_and_reasons(shown: str) -> None:
+    assert shown.count("exploration, p = ") == 3
+    assert shown.count("personalized by profile, ") == 3
+    assert re.search(r"↑ (in|\d)\s+×1\.\d\d bought \d+×", shown)
+
+
+def test_personalised_pages_hold_more_of_what_was_bought_later(shown: str) -> None:
+    found = re.search(r"hits that the household bought later +(\d+) +(\d+)", shown)
+    assert found is not None
+    own, rewritten = map(int, found.groups())
+    assert rewritten > own > 0
+
+
+def test_a_session_blends_in(shown: str) -> None:
+    rows = re.findall(r"^(\d)  +(profile|blend)  +(\d+)%", shown, re.MULTILINE)
+    assert rows == [
+        ("0", "profile", "0"),
+        *(("1248"[at], "blend", part) for at, part in enumerate(["8", "14", "22", "31"])),
+    ]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        r"names nobody +no_subject +– +the shop's own, hit by hit",
+        r"known, without consent +no_consent +– +the shop's own, hit by hit",
+        r"never seen before +no_signals +– +the shop's own, hit by hit",
+        r"the same, after a first click +personalized +session +personalised",
+        r"personalization off +switched_off +[01]\.\d s +the shop's own, hit by hit",
+        r"\(taken away\) +personalized +\d\.\d s +personalised",
+        r"has stopped +60 of 60 +60 .*breaker_open \d+",
+        r"back for \d+\.\d s +(\d+) of \1 .*personalized 1",
+    ],
+)
+def test_what_steps_aside_and_comes_back(shown: str, row: str) -> None:
+    assert re.search(rf"^{row}", shown, re.MULTILINE), shown
