@@ -1,0 +1,97 @@
+"""The house as docs/design.md draws it: imports point only upward in its list of rooms, and its pure rooms stay pure."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted(path for path in (ROOT / "rewriter").rglob("*.py") if path.name not in ("__init__.py", "__main__.py"))
+TABLE = (
+    (ROOT / "docs/design.md").read_text("utf-8").partition("| room | its story |\n|---|---|\n")[2].partition("\n\n")[0]
+)
+ROOMS = {room: floor for floor, row in enumerate(TABLE.splitlines()) for room in re.findall(r"\w+", row.split("|")[1])}
+
+WITH_THE_WORLD = (
+    "settings.py",  # reads its file
+    "shell/",
+    "cli/",
+    "demo/",
+    "signals/command_store.py",
+    "signals/memory_store.py",
+    "signals/redis_clients.py",
+    "signals/redis_store.py",
+    "signals/ingest/",
+)
+"""All that may know a clock, chance, a log, a file, a socket, a client. Whatever is new is pure until it stands here."""
+
+IMPURE = frozenset(
+    {
+        "asyncio", "concurrent", "contextvars", "datetime", "http", "httpx", "logging", "multiprocessing", "opensearchpy", "os",
+        "pathlib", "random", "redis", "requests", "secrets", "select", "shutil", "signal", "socket", "ssl", "subprocess", "sys",
+        "tempfile", "time", "urllib", "uuid",
+    }
+)  # fmt: skip
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT / "rewriter").as_posix()
+
+
+def room(module: str) -> str:
+    return module.removeprefix("rewriter.").partition(".")[0]
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The full names of all that a module imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def pure(path: Path) -> bool:
+    return not name(path).startswith(WITH_THE_WORLD)
+
+
+def test_every_room_is_in_the_table_and_every_name_in_the_table_is_a_room() -> None:
+    assert {room(name(path).removesuffix(".py").replace("/", ".")) for path in MODULES} == set(ROOMS)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_imports_point_only_upward(path: Path) -> None:
+    floor = ROOMS[room(name(path).removesuffix(".py").replace("/", "."))]
+    downward = [one for one in imports(path) if one.startswith("rewriter.") and ROOMS[room(one)] > floor]
+    assert downward == []
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if pure(path)], ids=name)
+def test_pure_rooms_know_no_clock_no_chance_no_log_no_socket_and_no_client(path: Path) -> None:
+    found = set(imports(path))
+    assert {one for one in found if one.partition(".")[0] in IMPURE} == set()
+    assert {one for one in found if one.startswith("threading")} <= {"threading.Lock"}
+    worldly = tuple(one.removesuffix(".py") for one in WITH_THE_WORLD if one != "settings.py")
+    assert {one for one in found if one.removeprefix("rewriter.").replace(".", "/").startswith(worldly)} == set()
+
+
+def test_what_may_know_the_world_is_there() -> None:
+    assert all((ROOT / "rewriter" / one).exists() for one in WITH_THE_WORLD)
+
+
+def test_nothing_is_named_after_nothing() -> None:
+    assert not {path.stem for path in MODULES} & {
+        "utils",
+        "util",
+        "helpers",
+        "helper",
+        "models",
+        "common",
+        "misc",
+        "base",
+    }
