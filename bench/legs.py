@@ -221,10 +221,10 @@ def main(arguments: list[str] | None = None) -> None:
             sync_turns(client, rewriter, subjects, given.turns // 3, unique=False)  # warm
             rows.append(("sync, leg 3 cached", sync_turns(client, rewriter, subjects, given.turns, unique=False)))
             rows.append(("sync, uncached", sync_turns(client, rewriter, subjects, given.turns, unique=True)))
-            for callers in (8, 32):
-                rows.append(
-                    (f"sync, {callers} callers", sync_callers(client, rewriter, subjects, given.turns, callers))
-                )
+            rows += [
+                (f"sync, {callers} callers", sync_callers(client, rewriter, subjects, given.turns, callers))
+                for callers in (8, 32)
+            ]
         rows += [
             (label, asyncio.run(async_turns(url, store, subjects, given.turns, unique=unique)))
             for label, unique in (("async, leg 3 cached", False), ("async, uncached", True))
