@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from secrets import randbits
 from typing import Any, Self, TypeVar
@@ -39,8 +40,9 @@ from rewriter.shell.legs import InFlight, cloned, connect_async, fault_of, hits_
 from rewriter.shell.refresh import LOCAL_PERIOD_S, WORDS_PERIOD_S, Call, Refresh, fleet_key, load_templates
 from rewriter.shell.status import CLOSED, Status, status_of
 from rewriter.shell.switch_sources import refuse_wrong_switches
+from rewriter.shell.track import AsyncTracker
 from rewriter.shell.wrap import CURRENT_SUBJECT, Unset, Wrapped, unset
-from rewriter.signals.redis_store import open_async_store
+from rewriter.signals.redis_store import AsyncRedisStore, open_async_store
 from rewriter.signals.store import AsyncStore, Query, Signals, joined, separated
 from rewriter.subject import Subject
 
@@ -87,6 +89,7 @@ class _OnLoop:
         self.in_flight = InFlight(core.settings.budget.max_in_flight)
         self.refresh = Refresh(core, time.monotonic, time.time, has_store=store is not None)
         self.plans_dropped = 0
+        self.tracker = AsyncTracker(store, core.settings) if isinstance(store, AsyncRedisStore) else None
         self.tasks: set[asyncio.Task[Any]] = set()
         self.refresh.local()
         self.background = [
@@ -147,6 +150,8 @@ class _OnLoop:
 
     async def close(self) -> None:
         """End tasks and connections."""
+        if self.tracker is not None:
+            await self.tracker.close()
         left = [*self.background, *self.tasks]
         for task in left:
             task.cancel()
@@ -210,6 +215,11 @@ class AsyncRewriter:
         self._hooks.tell(indices, report)
         return response, report
 
+    async def track(self, event: Mapping[str, Any]) -> bool:
+        """Take in one UBI event. See Rewriter.track."""
+        here = self._started()
+        return here is not None and here.tracker is not None and here.tracker.track(event)
+
     def wrap(self) -> Any:
         """Return an object that behaves as the client does, but whose `search` is personalised."""
         return Wrapped(self._client, self.search)
@@ -237,9 +247,10 @@ class AsyncRewriter:
                 ping = "ok"
             except Exception as error:  # noqa: BLE001  a health page shows what is wrong
                 ping = type(error).__name__
-        return status_of(
+        found = status_of(
             here.core, here.refresh, here.in_flight, ping, fleet, here.plans_dropped, self._hooks, time.monotonic()
         )
+        return replace(found, tracked=here.tracker.counts if here.tracker else {})
 
     async def close(self) -> None:
         """End everything that this rewriter began. Searches go on as the caller's own."""

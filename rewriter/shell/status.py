@@ -20,6 +20,7 @@ class Status:
     """The state of one rewriter in one process; everything in it is plain data. `healthy` is the verdict for scripts.
 
     fleet:  what each process that searches lately said of itself in the store, by host, process id and rewriter.
+    tracked: what became of the events given to `track`: accepted, dropped, refused, no_consent, and how many are waiting.
     rounds: how often the background has asked store and cluster; before the first time, what they would say is not known yet.
     """
 
@@ -40,6 +41,7 @@ class Status:
     in_flight: int = 0
     max_in_flight: int = 0
     plans_dropped: int = 0
+    tracked: Mapping[str, int] = field(default_factory=dict)
     hook_errors: int = 0
     rounds: int = 0
 

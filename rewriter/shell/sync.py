@@ -16,6 +16,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from secrets import randbits
 from threading import Event, Lock, Thread
@@ -44,8 +45,9 @@ from rewriter.shell.legs import InFlight, cloned, connect, fault_of, hits_of, na
 from rewriter.shell.refresh import LOCAL_PERIOD_S, WORDS_PERIOD_S, Call, Refresh, fleet_key, load_templates
 from rewriter.shell.status import CLOSED, Status, status_of
 from rewriter.shell.switch_sources import refuse_wrong_switches
+from rewriter.shell.track import Tracker
 from rewriter.shell.wrap import CURRENT_SUBJECT, Unset, Wrapped, unset
-from rewriter.signals.redis_store import open_store
+from rewriter.signals.redis_store import RedisStore, open_store
 from rewriter.signals.store import Query, Signals, Store, joined, separated
 from rewriter.subject import Subject
 
@@ -94,6 +96,7 @@ class _Process:
         self.parts = ThreadPoolExecutor(cap, "rewriter-part")
         self.reads = ThreadPoolExecutor(2 * cap, "rewriter-read")
         self.refresh = Refresh(core, time.monotonic, time.time, has_store=store is not None)
+        self.tracker = Tracker(store, core.settings) if isinstance(store, RedisStore) else None
         self.stopping = Event()
         self.plans_dropped = 0
         self.refresh.local()
@@ -145,6 +148,8 @@ class _Process:
     def close(self) -> None:
         """End threads and connections. Legs that are under way end by their own time-outs."""
         self.stopping.set()
+        if self.tracker is not None:
+            self.tracker.close()
         self.parts.shutdown(wait=True, cancel_futures=True)
         self.reads.shutdown(wait=True, cancel_futures=True)
         self.legs.close()
@@ -220,6 +225,15 @@ class Rewriter:
         self._hooks.tell(indices, report)
         return response, report
 
+    def track(self, event: Mapping[str, Any]) -> bool:
+        """Take in one UBI event, and append it to the store's streams in the background. Never waits, never raises.
+
+        Returns False where it was not taken: it is no event, lacks consent, or finds neither room nor a Redis. `status().tracked`
+        counts what became of all of them; only what the store acknowledged is *accepted*. `close` sends what waits.
+        """
+        process = self._started()
+        return process is not None and process.tracker is not None and process.tracker.track(event)
+
     def wrap(self) -> Any:
         """Return an object that behaves as the client does, but whose `search` is personalised."""
         return Wrapped(self._client, self.search)
@@ -247,10 +261,11 @@ class Rewriter:
                 ping = type(error).__name__
         if process is None:
             return CLOSED
-        return status_of(
+        found = status_of(
             process.core, process.refresh, process.in_flight, ping, fleet, process.plans_dropped, self._hooks,
             time.monotonic(),
         )  # fmt: skip
+        return replace(found, tracked=process.tracker.counts if process.tracker else {})
 
     def close(self) -> None:
         """End everything that this rewriter began. Searches go on as the caller's own."""
