@@ -56,7 +56,8 @@ def taken(breaker: Breaker, count: int, now_s: float) -> list[Permit]:
         ("half_open", "-" * 100, 5.0, "half_open"),
         ("half_open", "-" * 100 + "." * 10, 5.0, "closed"),
         ("half_open", "." * 9 + "x", 5.0, "open"),
-        ("half_open", "s", 5.0, "open"),
+        ("half_open", "s" * 5 + "." * 5, 5.0, "closed"),
+        ("half_open", "s" * 6, 5.0, "open"),
     ],
 )
 def test_transitions(state: State, outcomes: str, now_s: float, then: State) -> None:

@@ -2,8 +2,8 @@
 
     closed ──▶ open          more than max_error_rate of the window failed, or a burst, or failures in a row, or too many were slow
     open ──▶ half_open       open_s later, doubled with each opening up to max_open_s
-    half_open ──▶ closed     half_open_permits successes
-    half_open ──▶ open       one failure or slow call
+    half_open ──▶ closed     half_open_permits calls came back, none failed, and no more than max_slow_rate of them were slow
+    half_open ──▶ open       one failure, or more slow calls than that
 
 The window is the last `window_s` or the last `window_calls`, whichever holds more calls, none older than `max_age_s`. A pure 60 s
 window never fires below 3.3 searches a second even at 100 % errors; a small one trips a 5 % rule at a true 3 %.
@@ -71,7 +71,7 @@ class Breaker:
         self._healthy_since_s = 0.0
         self._why = ""
         self._leases: dict[int, float] = {}
-        self._probes_passed = 0
+        self._probes_back = 0
 
     def permit(self, now_s: float) -> Permit | None:
         """Return leave for one call, or None while open or while all half-open places are taken."""
@@ -80,10 +80,10 @@ class Breaker:
                 if now_s < self._open_until_s:
                     return None
                 self._enter("half_open")
-                self._probes_passed = 0
+                self._probes_back = 0
             if self._state == "half_open":
                 self._leases = {number: until_s for number, until_s in self._leases.items() if until_s > now_s}
-                if len(self._leases) + self._probes_passed >= self._settings.half_open_permits:
+                if len(self._leases) + self._probes_back >= self._settings.half_open_permits:
                     return None
             self._numbers += 1
             if self._state == "half_open":
@@ -117,13 +117,17 @@ class Breaker:
             return BreakerStatus(state, len(self._calls), self._failures, self._slow, self._opened, self._why, wait_s)
 
     def _probed(self, outcome: Outcome, now_s: float) -> None:
-        if outcome == "success":
-            self._probes_passed += 1
-            if self._probes_passed >= self._settings.half_open_permits:
-                self._enter("closed")
-                self._healthy_since_s = now_s
-        else:
-            self._open(f"a probe in half_open was a {outcome}", now_s)
+        """The first call after an outage has to connect, so one slow probe says nothing; one failure does."""
+        self._probes_back += 1
+        self._slow += outcome == "slow"
+        permits = self._settings.half_open_permits
+        if outcome == "failure":
+            self._open("a probe in half_open failed", now_s)
+        elif self._slow > self._settings.max_slow_rate * permits:
+            self._open(f"{self._slow} of {permits} probes in half_open were late", now_s)
+        elif self._probes_back >= permits:
+            self._enter("closed")
+            self._healthy_since_s = now_s
 
     def _record(self, kind: int, now_s: float) -> None:
         self._calls.append((now_s, kind))

@@ -96,6 +96,10 @@ def why_no_signals(found: object) -> tuple[str, bool]:
     return (type(found).__name__, False) if isinstance(found, BaseException) else ("late", True)
 
 
+PLANS_SHARE = 0.5
+"""Of the places in flight: a store that reads but does not write (a failover, a full disk) must leave some to searches."""
+
+
 class InFlight:
     """How many parts, abandoned ones and slow reads included, one process has under way."""
 
@@ -109,10 +113,10 @@ class InFlight:
         """The number under way."""
         return self._count
 
-    def try_enter(self) -> bool:
-        """Take a place, or return False where none is left."""
+    def try_enter(self, share: float = 1.0) -> bool:
+        """Take a place, or return False where none is left of this share of the cap."""
         with self._lock:
-            if self._count >= self.cap:
+            if self._count >= self.cap * share:
                 return False
             self._count += 1
             return True

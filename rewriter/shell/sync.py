@@ -41,7 +41,7 @@ from rewriter.flow.steps import (
 from rewriter.observe.hooks import Hook, Hooks
 from rewriter.report import Reason, Report
 from rewriter.settings import Settings
-from rewriter.shell.legs import InFlight, cloned, connect, fault_of, hits_of, named, why_no_signals
+from rewriter.shell.legs import PLANS_SHARE, InFlight, cloned, connect, fault_of, hits_of, named, why_no_signals
 from rewriter.shell.refresh import LOCAL_PERIOD_S, WORDS_PERIOD_S, Call, Refresh, fleet_key, load_templates
 from rewriter.shell.status import CLOSED, Status, status_of
 from rewriter.shell.switch_sources import refuse_wrong_switches
@@ -413,7 +413,7 @@ def _reading(process: _Process, store: Store, query: Query) -> Future[Signals]:
 
 def _save(process: _Process, step: SavePlan) -> None:
     """Save a plan on a worker, here and in the store, or not at all: the next page then is the baseline's."""
-    if not process.in_flight.try_enter():
+    if not process.in_flight.try_enter(PLANS_SHARE):
         process.plans_dropped += 1
         return
 
