@@ -14,7 +14,7 @@ from rewriter.report import Move, Report
 
 STAR = Text("★", "bold yellow")
 NOTHING = Text("")
-PARTS = {"signals": "signals", "render": "boosts", "personalised": "leg 2", "exploration": "leg 3"}
+PARTS = {"signals": "signals", "render": "boosts", "personalised": "personalised", "exploration": "exploration"}
 
 
 def print_pages(console: Console, found: Found, later: Collection[str], times_bought: Mapping[str, int]) -> None:
@@ -70,7 +70,5 @@ def _account(found: Found, later: Collection[str]) -> Text:
     by = f" by {report.source}, {len(report.boosts)} boosts" if report.source else ""
     beside = ", ".join(f"{word} {ms[name]:.1f}" for name, word in PARTS.items() if name in ms)
     words += Text(f"   {report.reason}{by}\n", "dim")
-    words += Text(
-        f"   ms: own search {ms['baseline']:.1f} · beside it {beside} · waited {ms.get('added', 0.0):.1f}", "dim"
-    )
+    words += Text(f"   ms: own {ms['baseline']:.1f} · beside it: {beside} · waited {ms.get('added', 0.0):.1f}", "dim")
     return words

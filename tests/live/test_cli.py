@@ -1,0 +1,228 @@
+"""The commands on a real cluster and a real store."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opensearchpy import OpenSearch
+from typer.testing import CliRunner, Result
+
+from rewriter.cli import app
+from rewriter.demo.engines import Valkey
+from rewriter.signals.counters import HalfLives, Observation, counted
+from rewriter.signals.redis_store import RedisStore
+from rewriter.signals.store import Keys
+from tests.conftest import MakeIndex
+
+WEEK_S = 7 * 24 * 3600
+PROPERTIES = {"title": {"type": "text"}, "brand": {"type": "keyword"}, "colour": {"type": "text"}}
+
+
+def run(*arguments: str) -> Result:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result
+
+
+@pytest.fixture
+def write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opensearch_url: str, redis_url: str, prefix: str
+) -> Callable[..., None]:
+    """Writes settings for a policy on `index` into the working directory; `more` goes into the policy."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(index: str, more: str = "", store: str = redis_url) -> None:
+        (tmp_path / "rewriter.toml").write_text(
+            f"[opensearch]\nhosts = '{opensearch_url}'\n[store]\nurl = '{store}'\nprefix = '{prefix}'\n"
+            f"[policies.shop]\nindex = '{index}'\n{more}\n"
+        )
+
+    return write
+
+
+@pytest.fixture
+def signals(redis_url: str, prefix: str) -> RedisStore:
+    """A store in which user u-17 bought products of nike and everybody those of puma; u-17's session saw one of asics."""
+    store, keys, now_s = RedisStore(redis_url), Keys(prefix), time.time()
+
+    def saw(brand: str, item: str) -> Observation:
+        return Observation((("brand", brand), ("item", item)), 1.0, now_s)
+
+    mine = [saw("nike", f"n{number}") for number in range(5)]
+    everybody = [*mine, *(saw("puma", f"p{number}") for number in range(500))]
+    half_lives = HalfLives(16 * WEEK_S)
+    store.write(keys.profile("u-17"), counted(mine, half_lives, now_s), 60)
+    store.write(keys.session("s-4"), counted([saw("asics", "a1")], half_lives, now_s), 60)
+    store.write(keys.population(), counted(everybody, half_lives, now_s), 60)
+    return store
+
+
+# --- check ------------------------------------------------------------------------------------------------------------
+
+
+def test_check_finds_the_indices_of_a_policy(write: Callable[..., None], index: MakeIndex) -> None:
+    name = index(PROPERTIES)
+    write(f"{name}*", "[policies.shop.fields.brand]")
+    result = run("check", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["policies"]["shop"]["indices"] == [name]
+
+
+@pytest.mark.parametrize(
+    ("more", "fault"),
+    [
+        ("[policies.shop.fields.size]", "rewriter.toml:8: in {index}: size is not mapped"),
+        (
+            "[policies.shop.fields.colour]",
+            "rewriter.toml:8: in {index}: colour is a text: a term finds no whole value in it",
+        ),
+        ("date_field = 'listed'", "rewriter.toml:8: in {index}: listed is not mapped"),
+    ],
+)
+def test_check_names_what_is_wrong_with_an_index(
+    write: Callable[..., None], index: MakeIndex, more: str, fault: str
+) -> None:
+    name = index(PROPERTIES)
+    write(name, more)
+    result = run("check")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert fault.format(index=name) in result.stderr, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"search.default_pipeline": "rerank"}, "the index's default search pipeline may change scores and hits"),
+        ({"max_result_window": 100}, "`window_size` > the index's `max_rescore_window`; lower it"),
+    ],
+)
+def test_check_names_what_keeps_a_policy_from_acting(
+    write: Callable[..., None], index: MakeIndex, settings: dict[str, Any], why: str
+) -> None:
+    name = index(PROPERTIES, settings=settings)
+    write(name)
+    result = run("check")
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"rewriter.toml:6: in {name}: plain searches are passed through: {why}")
+
+
+def test_check_notes_what_is_wrong_in_some_indices(write: Callable[..., None], index: MakeIndex) -> None:
+    good, bad = index(PROPERTIES), index({"title": {"type": "text"}})
+    write(f"{good.rsplit('-', 2)[0]}*", "[policies.shop.fields.brand]")
+    result = run("check", "--index", good, "--index", bad)
+    assert result.exit_code == 0
+    assert f"in {bad}: brand is not mapped" in result.stderr
+
+
+def test_check_says_that_there_is_no_such_index(write: Callable[..., None], prefix: str) -> None:
+    write(f"{prefix}*")
+    result = run("check")
+    assert result.exit_code == 0
+    assert result.stderr == f"note: no index is named {prefix}*\n"
+
+
+# --- render -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("who", "source", "brands"),
+    [
+        (["--user", "u-17"], "profile", {"nike"}),
+        (["--user", "u-17", "--session", "s-4"], "blend", {"nike", "asics"}),
+        (["--session", "s-4"], "session", {"asics"}),
+    ],
+)
+def test_render_shows_the_boosts_of_a_known_subject(
+    write: Callable[..., None], signals: RedisStore, who: list[str], source: str, brands: set[str]
+) -> None:
+    write("products*", "[policies.shop.fields.brand]\npseudo_count = 1")
+    result = run("render", "shop", *who)
+    assert result.exit_code == 0
+    found = json.loads(result.stdout)
+    assert (found["reason"], found["source"]) == ("personalized", source)
+    shown = {brand for boost in found["boosts"] if boost["field"] == "brand" for brand in boost["value"].split(", ")}
+    assert shown == brands
+
+
+def test_render_of_somebody_unknown(write: Callable[..., None], signals: RedisStore) -> None:
+    write("products*")
+    found = json.loads(run("render", "shop", "--user", "nobody").stdout)
+    assert (found["reason"], found["boosts"]) == ("no_signals", [])
+
+
+def test_render_prints_a_body_that_the_server_takes(
+    write: Callable[..., None], signals: RedisStore, index: MakeIndex, opensearch: OpenSearch, tmp_path: Path
+) -> None:
+    name = index(PROPERTIES, documents={"n1": {"title": "shoe"}, "x": {"title": "shoe"}})
+    write(name)
+    (tmp_path / "body.json").write_text('{"query": {"match": {"title": "shoe"}}}')
+    body = json.loads(run("render", "shop", "--user", "u-17", "--body", "body.json").stdout)
+    hits = opensearch.search(index=name, body=body)["hits"]["hits"]
+    assert [hit["_id"] for hit in hits] == ["n1", "x"]
+    assert hits[0]["_score"] > hits[1]["_score"]
+
+
+def test_render_without_its_store(write: Callable[..., None]) -> None:
+    write("products*", store="redis://127.0.0.1:1")
+    result = run("render", "shop", "--user", "u-17")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "store: ConnectionError\n"
+
+
+# --- switch and status ------------------------------------------------------------------------------------------------
+
+
+def test_switch_writes_the_stores_key(write: Callable[..., None], redis_url: str, prefix: str) -> None:
+    write("products*")
+    assert run("switch", "personalization", "off").exit_code == 0
+    assert run("switch", "max_boost", "1.2", "--policy", "shop").exit_code == 0
+    store = RedisStore(redis_url)
+    assert json.loads(store.read_text(f"{prefix}:switches") or "") == {"personalization": False, "shop.max_boost": 1.2}
+    listed = json.loads(run("switch", "--json").stdout)
+    assert listed["personalization"] == {"is": False, "by": "store"}
+    assert listed["shop.max_boost"] == {"is": 1.2, "by": "store"}
+    assert "personalization" in run("status").stdout
+    run("switch", "personalization", "default")
+    run("switch", "max_boost", "default", "--policy", "shop")
+    assert store.read_text(f"{prefix}:switches") == "{}\n"
+    store.close()
+
+
+def test_switch_without_its_store(write: Callable[..., None]) -> None:
+    write("products*", store="redis://127.0.0.1:1")
+    result = run("switch", "personalization", "off")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("store: ConnectionError: ")
+    listed = run("switch")
+    assert listed.exit_code == 1
+    assert "personalization" in listed.stdout
+
+
+def test_status_is_healthy(write: Callable[..., None], signals: RedisStore, index: MakeIndex) -> None:
+    name = index(PROPERTIES)
+    write(name, "[policies.shop.fields.brand]")
+    result = run("status", "--json")
+    found = json.loads(result.stdout)
+    assert (result.exit_code, found["problems"]) == (0, [])
+    assert found["opensearch"].startswith("ok, ")
+    assert found["store"] == "ok"
+    assert found["population_values"] == 507
+    assert found["policies"]["shop"]["fields"] == ["brand", "item"]
+    assert list(found["indices"]) == [name]
+
+
+def test_status_names_a_dead_field_and_a_dead_store(
+    write: Callable[..., None], index: MakeIndex, valkey_server: Callable[..., Valkey]
+) -> None:
+    valkey = valkey_server()
+    write(index(PROPERTIES), "[policies.shop.fields.colour]", store=valkey.url)
+    valkey.stop()
+    result = run("status")
+    assert result.exit_code == 1
+    assert "colour: is a text: a term finds no whole value in it" in result.stdout
+    assert "store: ConnectionError" in result.stdout
