@@ -30,7 +30,7 @@ def accounted(
         ask.name,
         ask.exposure,
         ask.templates.version,
-        timings_ms=progress.timings_ms,
+        timings_ms=progress.timings_ms.copy(),  # a leg that comes too late still writes into the other
         errors=tuple(progress.errors),
     )
     if part is None or page is None or baseline is None:

@@ -64,31 +64,46 @@ def answer(
             return response, accounted(
                 ask, progress, Reason.BUSY, f"{core.settings.budget.max_in_flight} legs and reads in flight"
             )
-        if unfit := _unfit(response, ask.policy):
-            return response, accounted(ask, progress, *unfit)
-        collected: Collected = yield Collect(core.settings.budget.cutoff_ms / 1000.0)
-        part = collected.personal or _late(progress, core)
-        core.paces[ask.name].record(
-            late=part.reason is Reason.SEARCH_LATE, baseline_s=arrived_s - started_s, now_s=arrived_s
-        )
-        page: Page | None = None
-        if part.reason is Reason.PERSONALIZED:
-            merging_s = clock_s()
-            part, page = _merged(ask, part, _pool(progress, collected.explored), response)
-            progress.timings_ms["merge"] = (clock_s() - merging_s) * 1000.0
-        _judge(ask, part)
-        outcome = "slow" if part.slow_signals and page else BREAKER_TABLE.get(part.reason, "unused")
-        progress.timings_ms["added"] = (clock_s() - arrived_s) * 1000.0
-        report = accounted(ask, progress, part.reason, part.detail, part, page, response)
-        if decision.shadow:
-            return response, shadowed(ask, report, page, response)
-        if page is None:
-            return response, report
-        yield SavePlan(lambda: (core.keys.plan(ask.subject, search_key(ask.request)), encode(_plan(ask, part, page))))
-        return with_hits(response, [own_names(hit)[1] for hit in page.hits]), report
+        try:
+            if unfit := _unfit(response, ask.policy):
+                return response, accounted(ask, progress, *unfit)
+            part, page = yield from _beside(ask, progress, response, arrived_s)
+            report = accounted(ask, progress, part.reason, part.detail, part, page, response)
+            outcome = "slow" if part.slow_signals and page else BREAKER_TABLE.get(part.reason, "unused")
+            if decision.shadow:
+                return response, shadowed(ask, report, page, response)
+            if page is None:
+                return response, report
+            yield SavePlan(
+                lambda: (core.keys.plan(ask.subject, search_key(ask.request)), encode(_plan(ask, part, page)))
+            )
+            return with_hits(response, [own_names(hit)[1] for hit in page.hits]), report
+        except Exception as error:  # noqa: BLE001  the caller's answer is here: a fault of ours must not take it away
+            outcome = "failure"
+            return response, accounted(ask, progress, Reason.SEARCH_FAILED, f"internal: {type(error).__name__}")
     finally:
         if decision.permit is not None:
             core.breaker.give_back(decision.permit, outcome, clock_s())
+
+
+def _beside(
+    ask: Ask, progress: Progress, response: Any, arrived_s: float
+) -> Generator[Any, Any, tuple[Personal, Page | None]]:
+    """Wait for what runs beside leg 1, until the cut-off, and merge it into leg 1's answer where it is worth it."""
+    core, clock_s = ask.core, ask.clock_s
+    collected: Collected = yield Collect(core.settings.budget.cutoff_ms / 1000.0)
+    part = collected.personal or _late(progress, core)
+    if progress.at == "search":
+        baseline_s = progress.timings_ms["baseline"] / 1000.0
+        core.paces[ask.name].record(late=part.reason is Reason.SEARCH_LATE, baseline_s=baseline_s, now_s=arrived_s)
+    page: Page | None = None
+    if part.reason is Reason.PERSONALIZED:
+        merging_s = clock_s()
+        part, page = _merged(ask, part, _pool(progress, collected.explored), response)
+        progress.timings_ms["merge"] = (clock_s() - merging_s) * 1000.0
+    _judge(ask, part)
+    progress.timings_ms["added"] = (clock_s() - arrived_s) * 1000.0
+    return part, page
 
 
 def _decided(
@@ -182,23 +197,20 @@ def _pool(progress: Progress, explored: Explored | None) -> Hits:
 
 def _merged(ask: Ask, part: Personal, pool: Hits, response: Mapping[str, Any]) -> tuple[Personal, Page | None]:
     """Merge, and hold the page against leg 1's: a page that is not as full is no page."""
-    try:
-        if wrong := _unlike(part.response, response):
-            return replace(part, reason=Reason.SEARCH_FAILED, detail=wrong), None
-        plan = part.plan
-        page = merged_page(
-            personalised=part.hits,
-            pool=pool,
-            decided=plan.slots if plan else (),
-            from_=ask.request.from_,
-            size=ask.request.size,
-            block=plan.block if plan else ask.block,
-            seed=plan.seed if plan else ask.seed,
-            collapse_field=ask.request.collapse_field,
-            category_field=ask.policy.category_field,
-        )
-    except Exception as error:  # noqa: BLE001  a fault of ours must not cost the caller a search
-        return replace(part, reason=Reason.SEARCH_FAILED, detail=f"internal: {type(error).__name__}"), None
+    if wrong := _unlike(part.response, response):
+        return replace(part, reason=Reason.SEARCH_FAILED, detail=wrong), None
+    plan = part.plan
+    page = merged_page(
+        personalised=part.hits,
+        pool=pool,
+        decided=plan.slots if plan else (),
+        from_=ask.request.from_,
+        size=ask.request.size,
+        block=plan.block if plan else ask.block,
+        seed=plan.seed if plan else ask.seed,
+        collapse_field=ask.request.collapse_field,
+        category_field=ask.policy.category_field,
+    )
     if len(page.hits) < len(response["hits"]["hits"]):
         return replace(
             part, reason=Reason.SEARCH_FAILED, detail="the personalised page was shorter than the baseline's"
