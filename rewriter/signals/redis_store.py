@@ -9,7 +9,7 @@ and then for 1–2 s, under a time-out of 1 s. That costs a place in flight, and
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import redis.asyncio as aio
@@ -58,6 +58,10 @@ class RedisStore(CommandStore):
         if self._target is not None and self._client is not None:
             for client in (self._client, *sentinels(self._client)):
                 client.close()
+
+    def keys(self, pattern: str) -> Iterator[str]:
+        """Go through all keys of a pattern, on every node. Slow, and never for a search."""
+        return (key.decode("utf-8", "replace") for key in self._connected().scan_iter(match=pattern, count=1_000))
 
     def _connected(self) -> Any:
         """Return the client, made at first use: one for a cluster asks for its slots when it is made.

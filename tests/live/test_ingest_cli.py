@@ -105,3 +105,13 @@ def test_a_store_that_is_away_is_said_at_once(tmp_path: Path) -> None:
     assert ended.returncode == 1
     assert ended.stderr.startswith("store: ConnectionError")
     assert "Traceback" not in ended.stderr
+
+
+def test_a_user_is_forgotten(toml: Path, redis_url: str, prefix: str) -> None:
+    shop = Shop(redis_url, prefix)
+    shop.append([an_event("u1"), an_event("u2")])
+    shop.drain(shop.worker())
+    command = [*COMMAND[:-1], "forget", "u1", "--toml", str(toml)]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0
+    assert json.loads(ended.stdout) == {"dead_letters": 0, "entries": 1, "keys": 4, "left": 0, "waiting": 0}

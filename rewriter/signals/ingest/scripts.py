@@ -25,9 +25,9 @@ def _text(name: str) -> str:
 
 _TEXTS = {
     sha1(text.encode(), usedforsecurity=False).hexdigest(): text
-    for text in map(_text, ("apply", "settle", "retry", "release", "segments"))
+    for text in map(_text, ("apply", "settle", "retry", "release", "segments", "forget"))
 }
-APPLY, SETTLE, RETRY, RELEASE, SEGMENTS = _TEXTS
+APPLY, SETTLE, RETRY, RELEASE, SEGMENTS, FORGET = _TEXTS
 
 
 def script_command(digest: str, keys: Sequence[str], arguments: Sequence[Any]) -> Command:
