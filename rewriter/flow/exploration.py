@@ -28,8 +28,12 @@ def exploration(ask: Ask, key: bytes, progress: Progress) -> Generator[Any, Any,
     version = ask.templates.version
     if (ask.name, version, "exploration") in core.quarantined:
         return Explored(error=f"template version {version} was rejected")
+    end = request.from_ + request.size
+    size = _pool_size(ask, end)
+    if size < 1:
+        return Explored(error="the next ranks lie beyond `max_result_window`")
     try:
-        body = _shaped(ask, request.from_ + request.size)
+        body = _shaped(ask, end, size)
     except Exception as error:  # noqa: BLE001  whatever a template raises, the search goes on
         core.quarantine(ask.name, version, "exploration")
         return Explored(error=f"template: {type(error).__name__}")
@@ -52,11 +56,17 @@ def exploration(ask: Ask, key: bytes, progress: Progress) -> Generator[Any, Any,
     return Explored(hits)
 
 
-def _shaped(ask: Ask, end: int) -> dict[str, Any]:
+def _pool_size(ask: Ask, end: int) -> int:
+    """Return how many hits leg 3 asks for: as many as the policy says, no deeper than each index allows."""
+    known = [ask.snapshot.facts[name] for name in ask.request.indices if name in ask.snapshot.facts]
+    return min([ask.policy.exploration_pool, *(facts.max_result_window - end for facts in known)])
+
+
+def _shaped(ask: Ask, end: int, size: int) -> dict[str, Any]:
     """Return leg 3's body: the next ranks of the caller's search, with what its template changes. Raises what the template does."""
     request, policy = ask.request, ask.policy
     shaped = render_exploration(ask.templates, request_facts(request), policy)
-    body = optional_leg(request.body, end, policy.exploration_pool)
+    body = optional_leg(request.body, end, size)
     if shaped.filters:
         body["query"] = {"bool": {"must": [body["query"]], "filter": list(shaped.filters)}}
     if shaped.functions and request.strategy:
