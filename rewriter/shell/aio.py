@@ -79,13 +79,16 @@ class _Job:
 class _OnLoop:
     """What one event loop has: clients, tasks."""
 
-    def __init__(self, core: Core, store: AsyncStore | None, profile_store: AsyncStore | None, legs: Any) -> None:
-        self.pid = os.getpid()
+    def __init__(
+        self, core: Core, store: AsyncStore | None, profile_store: AsyncStore | None, legs: Any, *, owns_legs: bool
+    ) -> None:
+        self._pid = os.getpid()
         self.loop = asyncio.get_running_loop()
         self.core = core
         self.store = store
         self.profile_store = profile_store
         self.legs = legs
+        self._owns_legs = owns_legs
         self.in_flight = InFlight(core.settings.budget.max_in_flight)
         self.refresh = Refresh(core, time.monotonic, time.time, has_store=store is not None)
         self.plans_dropped = 0
@@ -97,6 +100,10 @@ class _OnLoop:
             self.loop.create_task(self._repeat("words", WORDS_PERIOD_S, self._words)),
             self.loop.create_task(self._repeat("facts", WORDS_PERIOD_S, self._facts)),
         ]
+
+    def is_this_loop(self) -> bool:
+        """Whether it was made in this process, on the loop that is running."""
+        return self._pid == os.getpid() and self.loop is asyncio.get_running_loop()
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start a task whose place in flight is taken already; it gives it back, and is kept from being collected half-way."""
@@ -156,7 +163,8 @@ class _OnLoop:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-        await self.legs.close()
+        if self._owns_legs:
+            await self.legs.close()
         for store in (self.store, self.profile_store):
             if store is not None:
                 await store.close()
@@ -184,6 +192,8 @@ class AsyncRewriter:
         self._hooks = Hooks(hooks)
         refuse_wrong_switches(self.settings, os.environ)
         self._templates = load_templates(self.settings)
+        for given in (self._store, self._profile_store):
+            open_async_store(given)  # what cannot be one is refused now, not in the first search; nothing connects yet
         self._here: _OnLoop | None = None
         self._closed = False
 
@@ -203,9 +213,12 @@ class AsyncRewriter:
         """Search, and say how it went."""
         if isinstance(subject, Unset):
             subject = CURRENT_SUBJECT.get()
-        here = self._started()
+        try:
+            here, why = self._started(), "the rewriter is closed"
+        except Exception as error:  # noqa: BLE001  whatever keeps us from starting keeps nobody from searching
+            here, why = None, f"internal: {type(error).__name__}"
         if here is None:
-            return await self._client.search(**arguments), Report(Reason.SWITCHED_OFF, "the rewriter is closed")
+            return await self._client.search(**arguments), Report(Reason.SWITCHED_OFF, why)
         job = _Job()
         flow = answer(here.core, arguments, subject, seed=randbits(53), now_s=time.time(), clock_s=time.monotonic)
         response, report = await drive(flow, lambda step: self._perform(here, job, arguments, step))
@@ -256,7 +269,7 @@ class AsyncRewriter:
         """End everything that this rewriter began. Searches go on as the caller's own."""
         self._closed = True
         here, self._here = self._here, None
-        if here is not None:
+        if here is not None and here.is_this_loop():  # what was on another loop, or in a parent, is gone with it
             await here.close()
         if self._owns_client:
             await self._client.close()
@@ -270,7 +283,7 @@ class AsyncRewriter:
 
     def _started(self) -> _OnLoop | None:
         here = self._here
-        if here is not None and here.pid == os.getpid() and here.loop is asyncio.get_running_loop():
+        if here is not None and here.is_this_loop():
             return here
         if self._closed:
             return None
@@ -281,7 +294,7 @@ class AsyncRewriter:
         store, profile_store = (
             open_async_store(given, connections=connections) for given in (self._store, self._profile_store)
         )
-        self._here = _OnLoop(core, store, profile_store, legs)
+        self._here = _OnLoop(core, store, profile_store, legs, owns_legs=self._leg_client is None)
         return self._here
 
     async def _perform(self, here: _OnLoop, job: _Job, arguments: Mapping[str, Any], step: Any) -> Any:

@@ -202,7 +202,7 @@ class Refresh:
         except OSError:
             return
         key = f"templates of {policy_name}"
-        if self._stamps.setdefault(key, stamp) == stamp:
+        if self._stamps.get(key) == stamp:
             return
         self._stamps[key] = stamp
         try:

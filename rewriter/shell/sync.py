@@ -85,13 +85,21 @@ class _Process:
     """What one process has: clients, pools, background threads."""
 
     def __init__(
-        self, rewriter: Rewriter, core: Core, store: Store | None, profile_store: Store | None, legs: Any
+        self,
+        rewriter: Rewriter,
+        core: Core,
+        store: Store | None,
+        profile_store: Store | None,
+        legs: Any,
+        *,
+        owns_legs: bool,
     ) -> None:
         cap = core.settings.budget.max_in_flight
         self.core = core
         self.store = store
         self.profile_store = profile_store
         self.legs = legs
+        self._owns_legs = owns_legs
         self.in_flight = InFlight(cap)
         self.parts = ThreadPoolExecutor(cap, "rewriter-part")
         self.reads = ThreadPoolExecutor(2 * cap, "rewriter-read")
@@ -152,7 +160,8 @@ class _Process:
             self.tracker.close()
         self.parts.shutdown(wait=True, cancel_futures=True)
         self.reads.shutdown(wait=True, cancel_futures=True)
-        self.legs.close()
+        if self._owns_legs:
+            self.legs.close()
         for store in (self.store, self.profile_store):
             if store is not None:
                 store.close()
@@ -164,7 +173,8 @@ class Rewriter:
     client:      the caller's client; searches are sent with it, byte for byte, and it is never closed here.
     store:       a Redis or Valkey URL, a redis-py client, or a Store; None for no store.
     settings:    see docs/settings.md.
-    leg_client:  the client of the optional legs; by default a clone of `client` with connections of its own.
+    leg_client:  the client of the optional legs, which stays the caller's to close; by default a clone of `client` with
+                 connections of its own.
     hooks:       called with SearchDetails after each search.
     Raises ConfigurationError with every fault of the switches as they stand, or of the settings' templates.
     """
@@ -213,9 +223,12 @@ class Rewriter:
         """Search, and say how it went."""
         if isinstance(subject, Unset):
             subject = CURRENT_SUBJECT.get()
-        process = self._started()
+        try:
+            process, why = self._started(), "the rewriter is closed"
+        except Exception as error:  # noqa: BLE001  a child that can make no threads still searches
+            process, why = None, f"internal: {type(error).__name__}"
         if process is None:
-            return self._client.search(**arguments), Report(Reason.SWITCHED_OFF, "the rewriter is closed")
+            return self._client.search(**arguments), Report(Reason.SWITCHED_OFF, why)
         job = _Job()
         flow = answer(process.core, arguments, subject, seed=randbits(53), now_s=time.time(), clock_s=time.monotonic)
         response, report = drive(flow, lambda step: self._perform(process, job, arguments, step))
@@ -297,7 +310,8 @@ class Rewriter:
                 store, profile_store = (
                     open_store(given, connections=connections) for given in (self._store, self._profile_store)
                 )
-                self._process = _Process(self, core, store, profile_store, legs)
+                owns_legs = self._leg_client is None
+                self._process = _Process(self, core, store, profile_store, legs, owns_legs=owns_legs)
             return self._process
 
     def after_fork(self) -> None:
