@@ -19,11 +19,13 @@ app = typer.Typer(
 for command in (demo.demo, check.check, render.render, ingest.ingest, forget.forget, status.status, switch.switch):
     app.command()(command)
 
+NOWHERE = logging.NullHandler()
+
 
 @app.callback()
 def _quiet() -> None:
     # What a client has to say of a lost connection, each command says in a line of its own.
-    logging.getLogger("opensearch").setLevel(logging.CRITICAL)
+    logging.getLogger("opensearch").addHandler(NOWHERE)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from pathlib import Path
@@ -19,6 +20,7 @@ from rewriter.shell.sync import Rewriter
 FIRST_ROUND_S = 15.0
 POLL_S = 0.05
 TIMEOUT_S = 5
+NOWHERE = logging.NullHandler()
 
 
 def status(
@@ -29,6 +31,7 @@ def status(
 
     The exit code is 0 where all is well, 1 where something is not, 2 where the settings have faults.
     """
+    logging.getLogger("rewriter").addHandler(NOWHERE)  # a word that it hears first is no news
     with faults_refused():
         rewriter = Rewriter.from_settings(toml)
     with rewriter:

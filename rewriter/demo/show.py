@@ -45,7 +45,7 @@ STORE_AWAY = (
 
 def show(engine: Engine) -> None:
     """Run the demo. Raises RewriterError where something is missing, or does not do what it should."""
-    logging.getLogger("rewriter").setLevel(logging.ERROR)  # switches and breaker are shown here, not logged
+    logging.getLogger("rewriter").addHandler(logging.NullHandler())  # switches and breaker are shown here, not logged
     console = Console(highlight=False)
     console.width = min(WIDTH, console.width) if console.is_terminal else WIDTH
     started_s = time.monotonic()

@@ -1,0 +1,57 @@
+"""What the pages show is so: files that they link to, settings, code, commands and their options."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from rewriter.cli import app
+from rewriter.settings import Settings
+from tests.pages import PAGES, ROOT, blocks, named
+
+LINK = re.compile(r"\]\(([^)#\s]+)")
+FILE = re.compile(r"`((?:tests|docs|rewriter|bench|templates)/[\w./-]+\.\w+)`")
+COMMAND = re.compile(r"^(?:\$ )?rewriter ([a-z]+)(.*)$", re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_files_that_are_linked_to_exist(page: Path) -> None:
+    links = [link for link in LINK.findall(page.read_text("utf-8")) if not link.startswith(("http://", "https://"))]
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_files_that_are_named_exist(page: Path) -> None:
+    assert [name for name in FILE.findall(page.read_text("utf-8")) if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_settings_are_settings(page: Path, tmp_path: Path) -> None:
+    for block in blocks(page, "toml"):
+        (tmp_path / "rewriter.toml").write_text(block)
+        Settings.from_toml(tmp_path / "rewriter.toml")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_python_is_python(page: Path) -> None:
+    for block in blocks(page, "python"):
+        ast.parse(block)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_commands_and_their_options_exist(page: Path) -> None:
+    for block in [*blocks(page, "sh"), *blocks(page, "console")]:
+        for command, rest in COMMAND.findall(block):
+            shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"})
+            assert shown.exit_code == 0, f"no command {command}"
+            assert [option for option in re.findall(r"--[a-z-]+", rest) if option not in shown.stdout] == []
+
+
+def test_every_command_is_described() -> None:
+    page = (ROOT / "docs" / "cli.md").read_text("utf-8")
+    commands = [str(command.callback.__name__) for command in app.registered_commands if command.callback]
+    assert [command for command in commands if f"| `rewriter {command}` |" not in page] == []
