@@ -108,7 +108,10 @@ def _laid_out(
         if slot.key is not None and slot.position < end and (slot.position < from_ or slot.key in by_key)
     }
     explored = {slot.key for slot in inserted.values()}
-    rest = iter([hit for hit, key in zip(personalised, keys, strict=True) if key not in explored])
+    different: dict[Key, Hit] = {}  # a leg that repeats a hit does not make the page repeat it
+    for key, one in zip(keys, personalised, strict=True):
+        different.setdefault(key, one)
+    rest = iter([hit for key, hit in different.items() if key not in explored])
     hits: list[Hit] = []
     shown: list[tuple[int, Drawn]] = []
     for position in range(end):
