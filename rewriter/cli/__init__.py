@@ -6,7 +6,7 @@ import logging
 
 import typer
 
-from rewriter.cli import check, demo, forget, ingest, render, status, switch
+from rewriter.cli import backfill, check, demo, forget, ingest, render, status, switch
 
 app = typer.Typer(
     name="rewriter",
@@ -16,7 +16,16 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,  # they would show ids
 )
-for command in (demo.demo, check.check, render.render, ingest.ingest, forget.forget, status.status, switch.switch):
+for command in (
+    demo.demo,
+    check.check,
+    render.render,
+    ingest.ingest,
+    backfill.backfill,
+    forget.forget,
+    status.status,
+    switch.switch,
+):
     app.command()(command)
 
 NOWHERE = logging.NullHandler()

@@ -73,25 +73,30 @@ def stores_of(settings: Settings) -> tuple[RedisStore, RedisStore]:
 
 def worker_of(settings: Settings, store: RedisStore, profiles: RedisStore) -> Worker:
     """Return a worker as the settings say. Raises ConfigurationError where objects would be looked up nowhere."""
-    plan, ingest = Plan.of(settings), settings.ingest
+    plan = Plan.of(settings)
+    return Worker(store, profiles, objects_of(settings), plan, clock_s=time.monotonic, now_s=time.time)
+
+
+def objects_of(settings: Settings) -> Objects:
+    """Return what looks objects up. Raises ConfigurationError where there is no index to do so."""
+    attributes, ingest = Plan.of(settings).attributes, settings.ingest
     indices = ingest.objects_index or tuple(
         dict.fromkeys(
             name for policy in settings.policies.values() for name in policy.index if not set(name) & set("*?")
         )
     )
-    if plan.attributes - {"_id"} and not indices:
+    if attributes - {"_id"} and not indices:
         raise ConfigurationError(
             [Fault("ingest.objects_index", "is not set, and no policy names an index to look objects up in", "set it")]
         )
-    objects = Objects(
+    return Objects(
         cloned(connect(settings.opensearch, 1), 1),
         indices,
-        plan.attributes,
+        attributes,
         max_objects=ingest.max_objects,
         age_s=ingest.object_age_s,
         clock_s=time.monotonic,
     )
-    return Worker(store, profiles, objects, plan, clock_s=time.monotonic, now_s=time.time)
 
 
 def _work(worker: Worker, replay: Replay | None, stopping: Flag) -> None:

@@ -115,3 +115,21 @@ def test_a_user_is_forgotten(toml: Path, redis_url: str, prefix: str) -> None:
     ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 0
     assert json.loads(ended.stdout) == {"dead_letters": 0, "entries": 1, "keys": 4, "left": 0, "waiting": 0}
+
+
+def test_a_history_becomes_profiles_and_a_dry_run_writes_nothing(toml: Path, redis_url: str, prefix: str) -> None:
+    file = toml.with_name("history.ndjson")
+    file.write_text("\n".join(json.dumps({
+        "user_id": f"u{number % 5}", "object_id": f"p{number}", "timestamp": "2026-01-01T00:00:00Z"
+    }) for number in range(50)))  # fmt: skip
+    shop = Shop(redis_url, prefix)
+    said = []
+    for options in (["--dry-run"], []):
+        command = [*COMMAND[:-1], "backfill", str(file), "--toml", str(toml), *options]
+        ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+        assert ended.returncode == 0, ended.stderr
+        said.append((json.loads(ended.stdout), len(shop.counters())))
+    (dry, before), (wet, after) = said
+    assert (dry["events"], dry["users"], dry["objects"], before) == (50, 5, 50, 0)
+    assert wet == dry | {"written": 5, "written_before": 0}
+    assert after >= 2 * 5 + 2

@@ -47,6 +47,16 @@ class StreamKeys:
         return f"{self.prefix}:workers"
 
     @property
+    def pause(self) -> str:
+        """While there is such a key, workers hold no partitions."""
+        return f"{self.prefix}:pause"
+
+    @property
+    def backfill(self) -> str:
+        """How far a backfill came that broke off."""
+        return f"{self.prefix}:backfill"
+
+    @property
     def forgotten(self) -> str:
         """Who was to be forgotten when: pseudonyms by time."""
         return f"{self.prefix}:forgotten"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from math import ceil
 
+from rewriter.errors import StoreError
 from rewriter.signals.ingest.contract import STREAM_START, StreamKeys
 from rewriter.signals.ingest.scripts import RELEASE, Engine, script_command, sound_replies
 
@@ -33,16 +34,17 @@ class Leases:
     def balance(self, partitions: int, now_s: float) -> None:
         """Announce this worker; take partitions that are free, up to the fair share, and give back what is more."""
         seen = self._keys.workers
-        *_, alive = sound_replies(
+        *_, alive, is_paused = sound_replies(
             self._engine,
             [
                 ("ZADD", seen, now_s, self._token),
                 ("ZREMRANGEBYSCORE", seen, "-inf", now_s - self._lease_s),
                 ("EXPIRE", seen, 3600),
                 ("ZCARD", seen),
+                ("EXISTS", self._keys.pause),
             ],
         )
-        share = ceil(partitions / max(1, alive))
+        share = 0 if is_paused else ceil(partitions / max(1, alive))
         self.release(sorted(self.held)[share:])
         if len(self.held) < share:
             self._take(share, partitions)
@@ -55,6 +57,18 @@ class Leases:
             self._engine,
             [script_command(RELEASE, [self._keys.of_stream(number, "lease")], [self._token]) for number in partitions],
         )
+
+    def take_all(self, partitions: int) -> None:
+        """Take every partition that is free."""
+        self._take(partitions, partitions)
+
+    def renew(self) -> None:
+        """Renew every lease that is held. Raises StoreError where one was lost meanwhile."""
+        for number in self.held:
+            if self._holder(number) != self._token:
+                raise StoreError(f"the lease of partition {number} was lost meanwhile: run it again")
+        leases = [self._keys.of_stream(number, "lease") for number in self.held]
+        sound_replies(self._engine, [("PEXPIRE", lease, self.lease_ms) for lease in leases])
 
     def lost(self, partition: int) -> None:
         """Note that a partition is another's now."""

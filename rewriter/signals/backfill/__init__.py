@@ -1,0 +1,1 @@
+"""Months of history become profiles, segments aside: `history` adds up, `swap` puts into the store."""

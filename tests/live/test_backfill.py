@@ -1,0 +1,198 @@
+"""History becomes profiles: what it adds up to, what comes meanwhile, and what is left out."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rewriter.errors import ConfigurationError, StoreError
+from rewriter.signals.backfill.history import History
+from rewriter.signals.backfill.swap import Swap
+from rewriter.signals.counters import Counters, HalfLives, Observation, counted
+from rewriter.signals.ingest.forgetting import forget
+from rewriter.signals.ingest.objects import Objects
+from tests.live.shop import PRODUCTS, Shop, an_event
+
+DAY_S = 86_400.0
+NOW_S = time.time()
+
+
+def rows(count: int = 60) -> list[dict[str, Any]]:
+    """Purchases of three users over the last days, an hour apart."""
+    return [
+        {
+            "user_id": f"u{number % 3}",
+            "object_id": f"p{number * 7 % 200}",
+            "timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(NOW_S - 3_600 * (count - number))),
+            "action_name": ("purchase", "click")[number % 2],
+        }
+        for number in range(count)
+    ]
+
+
+@pytest.fixture
+def shop(redis_url: str, prefix: str) -> Shop:
+    return Shop(redis_url, prefix, max_counters=100)
+
+
+def written(path: Path, events: list[dict[str, Any]]) -> list[str]:
+    path.write_text("\n".join(map(json.dumps, events)))
+    return [str(path)]
+
+
+def objects(shop: Shop) -> Objects:
+    return Objects(shop.index, ["products"], shop.plan.attributes, max_objects=1_000, age_s=60, clock_s=time.monotonic)
+
+
+def backfilled(
+    shop: Shop, files: list[str], until_s: float | None = None, forgotten: Mapping[str, float] | None = None
+) -> dict[str, int]:
+    history = History(files, shop.plan, 4, until_s, forgotten or {})
+    said = history.add_up(objects(shop), lambda *_: None)
+    with Swap(shop.store, shop.store, shop.plan, 4) as swap:
+        swap.refuse_gap(history.until_s)
+        return said | swap.write(history, objects(shop), "files", lambda _: None)
+
+
+def profile(shop: Shop, user: str) -> Counters | None:
+    (found,) = shop.store.read_many([shop.plan.keys.profile(user)], tuple(shop.plan.fields), 500)
+    return found
+
+
+def expected(events: list[dict[str, Any]], user: str, landmark_s: float) -> Counters:
+    seen = []
+    for one in events:
+        if one["user_id"] == user:
+            from datetime import datetime
+
+            of = PRODUCTS[one["object_id"]]
+            at_s = datetime.fromisoformat(one["timestamp"]).timestamp()
+            values = (("brand", of["brand"]), ("type_brand", of["type"], of["brand"]), ("item", one["object_id"]))
+            seen.append(Observation(values, {"purchase": 8.0, "click": 2.0}[one["action_name"]], at_s))
+    return counted(seen, HalfLives(DAY_S, {"type_brand": DAY_S / 2}), landmark_s)
+
+
+@pytest.mark.parametrize("kind", ["ndjson", "csv", "parquet"])
+def test_profiles_are_what_the_arithmetic_says(shop: Shop, tmp_path: Path, kind: str) -> None:
+    import duckdb
+
+    (file,) = written(tmp_path / "h.ndjson", rows())
+    if kind != "ndjson":
+        duckdb.sql(f"COPY (SELECT * FROM read_json_auto('{file}')) TO '{tmp_path}/h.{kind}'")
+    said = backfilled(shop, [f"{tmp_path}/h.{kind}"])
+    assert (said["users"], said["events"], said["written"], said["objects_missing"]) == (3, 60, 3, 0)
+    for user in ("u0", "u1", "u2"):
+        found = profile(shop, user)
+        assert found is not None
+        wanted = expected(rows(), user, found.landmark_s)
+        assert dict(found.weights) == pytest.approx(dict(wanted.weights))
+        assert dict(found.totals) == pytest.approx(dict(wanted.totals))
+        assert (found.events, found.last_event_s) == (wanted.events, wanted.last_event_s)
+    parts = shop.store.read_many([shop.plan.keys.population(n) for n in range(4)], ("brand",), 500)
+    assert sum(part.events for part in parts if part) == 60
+
+
+def test_events_that_come_before_during_and_after_are_counted_once(shop: Shop, tmp_path: Path) -> None:
+    """The history ends between two live events; a third arrives while the workers pause, a fourth after."""
+    files = written(tmp_path / "h.ndjson", rows())
+    until_s = NOW_S - 1_800
+    live = [an_event("u1", "p1", at_s=until_s + shift_s) for shift_s in (-60, 60, 120, 180)]
+    worker = shop.worker()
+    shop.append(live[:2])
+    shop.drain(worker)
+    worker.close()
+    history = History(files, shop.plan, 4, until_s, {})
+    history.add_up(objects(shop), lambda *_: None)
+    with Swap(shop.store, shop.store, shop.plan, 4) as swap:
+        swap.write(history, objects(shop), "files", lambda _: None)
+        shop.append(live[2:3])
+        for _ in range(3):
+            worker.due()
+            assert worker.step() == 0  # it pauses
+    shop.append(live[3:])
+    worker.due()
+    shop.drain(worker)
+    found = profile(shop, "u1")
+    assert found is not None
+    assert found.events == 20 + 3
+    as_rows = [
+        {"user_id": "u1", "object_id": "p1", "action_name": "click", "timestamp": one["timestamp"]} for one in live[1:]
+    ]
+    wanted = expected(rows() + as_rows, "u1", found.landmark_s)
+    assert dict(found.weights) == pytest.approx(dict(wanted.weights))
+
+
+def test_it_goes_on_where_it_broke_off(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rewriter.signals.backfill.swap.NOTE_EVERY", 1)
+    files = written(tmp_path / "h.ndjson", rows())
+    history = History(files, shop.plan, 4, None, {})
+    history.add_up(objects(shop), lambda *_: None)
+
+    def breaks(done: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), Swap(shop.store, shop.store, shop.plan, 4) as swap:
+        swap.write(history, objects(shop), "files", breaks)
+    said = backfilled(shop, files)
+    assert (said["written"], said["written_before"]) == (1, 2)
+    assert backfilled(shop, files)["written"] == 3
+    assert not list(shop.store.keys(f"{shop.settings.store.prefix}:pause"))
+
+
+def test_who_was_forgotten_stays_so(shop: Shop, tmp_path: Path) -> None:
+    forget(shop.store, shop.store, shop.plan, "u1", time.time())
+    (pairs,) = shop.store.run([("ZRANGE", shop.keys.forgotten, 0, -1)])
+    backfilled(shop, written(tmp_path / "h.ndjson", rows()), forgotten={pairs[0].decode(): time.time()})
+    assert profile(shop, "u1") is None
+    assert profile(shop, "u2") is not None
+
+
+def test_what_does_not_count_is_left_out(shop: Shop, tmp_path: Path) -> None:
+    events = [one | {"event_id": str(number // 2), "consent": number >= 4} for number, one in enumerate(rows(20))]
+    events[-1]["action_name"] = "yawn"
+    events[-2]["object_id"] = "not-there"
+    said = backfilled(shop, written(tmp_path / "h.ndjson", events))
+    assert said["rows"] == 20
+    assert said["events"] == 8
+    assert said["objects_missing"] == 1
+
+
+def test_a_worker_that_does_not_pause_is_not_run_over(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rewriter.signals.backfill.swap.time.monotonic", iter(range(0, 1_000, 10)).__next__)
+    shop.store.run([("SET", shop.keys.of_stream(2, "lease"), "another", "EX", 60)])
+    with pytest.raises(StoreError, match="does not pause"):
+        backfilled(shop, written(tmp_path / "h.ndjson", rows()))
+    assert profile(shop, "u1") is None
+
+
+def test_a_history_that_ends_before_the_streams_begin_is_refused(shop: Shop, tmp_path: Path) -> None:
+    shop.append([an_event("u1") for _ in range(20)])
+    shop.drain(worker := shop.worker())
+    worker.close()
+    for number in range(4):
+        shop.store.run([("XTRIM", shop.keys.stream(number), "MAXLEN", "1")])
+    with pytest.raises(ConfigurationError, match="before the oldest entry"):
+        backfilled(shop, written(tmp_path / "h.ndjson", rows()))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("h.xml", "", "is of no kind that is read"),
+        ("h.ndjson", '{"user_id": "u1"}', "no column timestamp"),
+        ("h.ndjson", '{"timestamp": "2026-01-01T00:00:00Z", "object_id": "p"}', "no column user_id or client_id"),
+        ("h.parquet", "no parquet", "cannot be read"),
+    ],
+)
+def test_files_that_cannot_be_read_are_refused(shop: Shop, tmp_path: Path, name: str, text: str, said: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigurationError, match=said):
+        History([str(tmp_path / name)], shop.plan, 4, None, {})
