@@ -14,7 +14,14 @@ from rewriter.report import Move, Report
 
 STAR = Text("★", "bold yellow")
 NOTHING = Text("")
-PARTS = {"signals": "signals", "render": "boosts", "personalised": "personalised", "exploration": "exploration"}
+PARTS = {
+    "baseline": "own",
+    "signals": "signals",
+    "render": "boosts",
+    "personalised": "personalised",
+    "exploration": "exploration",
+    "added": "waited",
+}
 
 
 def print_pages(console: Console, found: Found, later: Collection[str], times_bought: Mapping[str, int]) -> None:
@@ -68,7 +75,7 @@ def _account(found: Found, later: Collection[str]) -> Text:
     words = Text("   ") + STAR
     words += Text(f" bought in the weeks after: {before} on the shop's own page, {now} on the rewriter's\n")
     by = f" by {report.source}, {len(report.boosts)} boosts" if report.source else ""
-    beside = ", ".join(f"{word} {ms[name]:.1f}" for name, word in PARTS.items() if name in ms)
     words += Text(f"   {report.reason}{by}\n", "dim")
-    words += Text(f"   ms: own {ms['baseline']:.1f} · beside it: {beside} · waited {ms.get('added', 0.0):.1f}", "dim")
+    parts = " · ".join(f"{word} {ms[name]:.1f}" for name, word in PARTS.items() if name in ms)
+    words += Text(f"   ms: {parts}", "dim")
     return words
