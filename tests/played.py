@@ -1,0 +1,267 @@
+"""A search engine and a store that are played, and one desk to search at for both shells.
+
+What cannot be forced on real servers is forced here: a leg that never comes, an answer of an odd form, a store that hangs. The
+real ones have their turn in tests/live.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from threading import Event
+from typing import Any, Literal, Self
+
+from redis.exceptions import ConnectionError as StoreGone
+
+from rewriter import AsyncRewriter, Report, Rewriter, Settings, Subject
+from rewriter.shell.status import Status
+from rewriter.signals.commands import Command
+from rewriter.signals.memory_store import AsyncMemoryStore, MemoryStore
+
+LEGS = ("baseline", "personal", "explored")
+PATIENCE_S = 10.0
+Leg = Literal["baseline", "personal", "explored"]
+Act = Callable[[dict[str, Any]], Any]
+
+
+def waited(condition: Callable[[], bool]) -> bool:
+    """Wait for a condition, ten seconds at most."""
+    until_s = time.monotonic() + PATIENCE_S
+    while not (holds := condition()) and time.monotonic() < until_s:
+        time.sleep(0.002)
+    return holds
+
+
+async def awaited(released: Event) -> None:
+    """Wait for what a thread sets, without keeping the loop."""
+    while not released.is_set():  # noqa: ASYNC110  an asyncio.Event cannot be set by a thread
+        await asyncio.sleep(0.002)
+
+
+class Engine:
+    """Forty products of four brands, p0 the best with a score of 100. It ranks as a server would, and misbehaves as told.
+
+    asked:    the arguments of each search by leg, as they came; sent: what leg 1 was answered with.
+    on:       by leg, what becomes of the answer that a good server would give.
+    blocked:  legs that wait until `released` is set.
+    """
+
+    def __init__(self) -> None:
+        self.asked: dict[str, list[dict[str, Any]]] = {leg: [] for leg in LEGS}
+        self.sent: list[Any] = []
+        self.on: dict[str, Act] = {}
+        self.blocked: set[str] = set()
+        self.released = Event()
+
+    def leg_of(self, arguments: Mapping[str, Any]) -> Leg:
+        return "personal" if arguments["body"]["from"] == 0 else "explored"
+
+    def answer(self, leg: Leg, arguments: dict[str, Any]) -> Any:
+        self.asked[leg].append(arguments)
+        body = arguments.get("body")
+        found = ranked(body) if isinstance(body, dict) else {"hits": {"hits": []}}
+        if act := self.on.get(leg):
+            found = act(found)
+        if leg == "baseline":
+            self.sent.append(found)
+        return found
+
+
+def ranked(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Answer a search; `match` on "nothing" finds nothing, and our rescore multiplies."""
+    count = 0 if "nothing" in str(body.get("query")) else 40
+    products: list[dict[str, Any]] = [
+        {"_index": "products", "_id": f"p{n}", "_score": 100.0 - n, "_source": {"brand": f"b{n % 4}"}}
+        for n in range(count)
+    ]
+    for rescore in body.get("rescore", []):
+        function_score = rescore["query"]["rescore_query"]["function_score"]
+        for hit in products:
+            names = {n: one["weight"] for n, one in enumerate(function_score["functions"][1:]) if _matches(hit, one)}
+            hit["_score"] *= min(function_score["max_boost"], 1.0 + sum(names.values()))
+            if names:
+                hit["matched_queries"] = [f"rewriter:{n}" for n in names]
+    products.sort(key=lambda hit: -hit["_score"])
+    start = int(body.get("from", 0))
+    page = products[start : start + int(body.get("size", 10))]
+    total = {"value": count, "relation": "eq"}
+    return {
+        "took": 1,
+        "timed_out": False,
+        "_shards": {"total": 1, "successful": 1, "failed": 0},
+        "hits": {"total": total, "max_score": max((hit["_score"] for hit in page), default=None), "hits": page},
+    }
+
+
+def _matches(hit: Mapping[str, Any], function: Mapping[str, Any]) -> bool:
+    ((kind, clause),) = function["filter"]["bool"]["filter"][0].items()
+    ((field, wanted),) = clause.items()
+    value = hit["_id"] if field == "_id" else hit["_source"].get(field)
+    return value in (wanted if kind == "terms" else [wanted])
+
+
+class _Indices:
+    def get_mapping(self, *, index: str, **_: Any) -> dict[str, Any]:
+        return {index: {"mappings": {"properties": {"brand": {"type": "keyword"}}}}}
+
+    def get_settings(self, *, index: str, **_: Any) -> dict[str, Any]:
+        return {index: {"settings": {"index.number_of_replicas": "0"}}}
+
+
+class _AsyncIndices(_Indices):
+    async def get_mapping(self, *, index: str, **_: Any) -> dict[str, Any]:  # type: ignore[override]
+        return super().get_mapping(index=index)
+
+    async def get_settings(self, *, index: str, **_: Any) -> dict[str, Any]:  # type: ignore[override]
+        return super().get_settings(index=index)
+
+
+class Client:
+    """The caller's client, or that of the legs."""
+
+    indices: _Indices = _Indices()
+
+    def __init__(self, engine: Engine, leg: Leg | None = None) -> None:
+        self._engine = engine
+        self._leg = leg
+
+    def search(self, **arguments: Any) -> Any:
+        leg = self._leg or self._engine.leg_of(arguments)
+        if leg in self._engine.blocked:
+            assert self._engine.released.wait(PATIENCE_S)
+        return self._engine.answer(leg, arguments)
+
+
+class AsyncClient:
+    """The same, awaited."""
+
+    indices = _AsyncIndices()
+
+    def __init__(self, engine: Engine, leg: Leg | None = None) -> None:
+        self._engine = engine
+        self._leg = leg
+
+    async def search(self, **arguments: Any) -> Any:
+        leg = self._leg or self._engine.leg_of(arguments)
+        if leg in self._engine.blocked:
+            await awaited(self._engine.released)
+        return self._engine.answer(leg, arguments)
+
+
+class PlayedStore(MemoryStore):
+    """A store that is there, gone, or hangs until `released` is set. `reads` counts those for subjects."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state: Literal["there", "gone", "hung"] = "there"
+        self.released = Event()
+        self.reads = 0
+
+    def run(self, wanted: Sequence[Command], *, atomic: bool = False) -> list[Any]:
+        self.reads += any("{s:" in str(command[1]) or "{u:" in str(command[1]) for command in wanted)
+        if self.state == "hung":
+            assert self.released.wait(PATIENCE_S)
+        if self.state == "gone":
+            raise StoreGone("gone")
+        return super().run(wanted, atomic=atomic)
+
+
+class AsyncPlayedStore(AsyncMemoryStore):
+    """The same store, awaited."""
+
+    def __init__(self, store: PlayedStore) -> None:
+        super().__init__(store)
+        self._played = store
+
+    async def run(self, wanted: Sequence[Command], *, atomic: bool = False) -> list[Any]:
+        if self._played.state == "hung":
+            await awaited(self._played.released)
+        return await super().run(wanted, atomic=atomic)
+
+
+class SyncDesk:
+    """A Rewriter."""
+
+    def __init__(
+        self, settings: Settings, store: PlayedStore | None, profile_store: PlayedStore | None = None, hooks: Any = ()
+    ) -> None:
+        self.engine, self.store, self._profile_store = Engine(), store, profile_store
+        self.rewriter = Rewriter(
+            Client(self.engine, "baseline"),
+            store,
+            settings,
+            profile_store=profile_store,
+            leg_client=Client(self.engine),
+            hooks=hooks,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        release(self.engine, self.store, self._profile_store)
+        self.rewriter.close()
+
+    def search(self, subject: Subject | None, arguments: Mapping[str, Any]) -> tuple[Any, Report]:
+        return self.rewriter.search_details(subject=subject, **arguments)
+
+    def status(self) -> Status:
+        return self.rewriter.status()
+
+    def until(self, holds: Callable[[Status], bool]) -> None:
+        assert waited(lambda: holds(self.status())), self.status()
+
+
+class AsyncDesk:
+    """An AsyncRewriter, on a loop that runs while something is asked of it."""
+
+    def __init__(
+        self, settings: Settings, store: PlayedStore | None, profile_store: PlayedStore | None = None, hooks: Any = ()
+    ) -> None:
+        self.engine, self.store, self._profile_store = Engine(), store, profile_store
+        self.runner = asyncio.Runner()
+        self.rewriter = AsyncRewriter(
+            AsyncClient(self.engine, "baseline"),
+            AsyncPlayedStore(store) if store else None,
+            settings,
+            profile_store=AsyncPlayedStore(profile_store) if profile_store else None,
+            leg_client=AsyncClient(self.engine),
+            hooks=hooks,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        release(self.engine, self.store, self._profile_store)
+        self.runner.run(self.rewriter.close())
+        self.runner.close()
+
+    def search(self, subject: Subject | None, arguments: Mapping[str, Any]) -> tuple[Any, Report]:
+        return self.runner.run(self.rewriter.search_details(subject=subject, **arguments))
+
+    def status(self) -> Status:
+        return self.runner.run(self.rewriter.status())
+
+    def until(self, holds: Callable[[Status], bool]) -> None:
+        async def turns() -> None:
+            await asyncio.sleep(0.002)
+
+        def held() -> bool:
+            self.runner.run(turns())
+            return holds(self.status())
+
+        assert waited(held), self.status()
+
+
+def release(engine: Engine, *stores: PlayedStore | None) -> None:
+    """Let everything come that is waited for."""
+    engine.released.set()
+    for store in stores:
+        if store is not None:
+            store.released.set()
+
+
+Desk = SyncDesk | AsyncDesk
+DESKS: tuple[type[SyncDesk], type[AsyncDesk]] = (SyncDesk, AsyncDesk)
