@@ -3,6 +3,7 @@
 #
 #   make demo     what it is, in a terminal; ENGINE=opensearch runs it on a real OpenSearch
 #   make test     the tests; ARGS="-k breaker" chooses some
+#   make soak     ten kills of a worker over 100,000 events
 #   make lint     formatting, lint, types
 #   make bench    the figures of the README
 #   make clean    back to a fresh clone
@@ -17,13 +18,16 @@ ENGINE ?= osmem
 ARGS ?=
 
 .DEFAULT_GOAL := test
-.PHONY: demo test lint bench clean
+.PHONY: demo test soak lint bench clean
 
 demo: $(READY)-demo
 	ENGINE=$(ENGINE) $(BIN)/rewriter demo $(ARGS)
 
 test: $(READY)-test
 	$(BIN)/python -m pytest $(ARGS)
+
+soak: $(READY)-test
+	SOAK_EVENTS=100000 $(BIN)/python -m pytest tests/live/test_ingest_faults.py -k killed $(ARGS)
 
 lint: $(READY)-lint
 	$(BIN)/ruff format --check .

@@ -1,9 +1,10 @@
-"""All figures of the README: `make bench`. Each part is a program too: `python -m bench.pure`, `.reads`, `.legs`, `.ndcg`."""
+"""All figures of the README: `make bench`. Parts are programs too: `python -m bench.pure`, `.reads`, `.ingest`, `.legs`, `.ndcg`."""
 
-from bench import legs, ndcg, pure, reads
+from bench import ingest, legs, ndcg, pure, reads
 
 if __name__ == "__main__":
     pure.main()
     reads.main()
+    ingest.main()
     legs.main([])
     ndcg.main([])
