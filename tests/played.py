@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from threading import Event
 from typing import Any, Literal, Self
 
@@ -33,10 +33,12 @@ def waited(condition: Callable[[], bool]) -> bool:
     return holds
 
 
-async def awaited(released: Event) -> None:
-    """Wait for what a thread sets, without keeping the loop."""
-    while not released.is_set():  # noqa: ASYNC110  an asyncio.Event cannot be set by a thread
-        await asyncio.sleep(0.002)
+async def awaited(condition: Callable[[], bool | Awaitable[bool]]) -> None:
+    """Wait for a condition without keeping the loop, ten seconds at most. It may be a thread that makes it hold, which
+    an asyncio.Event does not bear."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not (await holds if isinstance(holds := condition(), Awaitable) else holds):  # noqa: ASYNC110  see above
+            await asyncio.sleep(0.002)
 
 
 class Engine:
@@ -145,7 +147,7 @@ class AsyncClient:
     async def search(self, **arguments: Any) -> Any:
         leg = self._leg or self._engine.leg_of(arguments)
         if leg in self._engine.blocked:
-            await awaited(self._engine.released)
+            await awaited(self._engine.released.is_set)
         return self._engine.answer(leg, arguments)
 
 
@@ -176,7 +178,7 @@ class AsyncPlayedStore(AsyncMemoryStore):
 
     async def run(self, wanted: Sequence[Command], *, atomic: bool = False) -> list[Any]:
         if self._played.state == "hung":
-            await awaited(self._played.released)
+            await awaited(self._played.released.is_set)
         return await super().run(wanted, atomic=atomic)
 
 

@@ -1,0 +1,383 @@
+"""What the shells owe whatever they perform: the caller's own errors, nothing left behind, and everybody's own subject."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import json
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from opensearchpy.exceptions import NotFoundError
+
+from rewriter import AsyncRewriter, ConfigurationError, Reason, Report, Rewriter, SearchDetails, Settings, Subject
+from rewriter.decide.breaker import Breaker, Outcome, Permit
+from rewriter.settings import BudgetSettings
+from rewriter.signals.counters import Counters
+from rewriter.signals.store import Keys
+from tests.played import (
+    DESKS,
+    AsyncClient,
+    AsyncDesk,
+    AsyncPlayedStore,
+    Client,
+    Desk,
+    Engine,
+    PlayedStore,
+    SyncDesk,
+    awaited,
+    waited,
+)
+
+ANN = Subject("ann", "s1")
+SEARCH: dict[str, Any] = {"index": "products", "body": {"query": {"match": {"title": "shoe"}}, "size": 10}}
+SETTINGS = Settings.model_validate(
+    {
+        "experiment": {"holdout": 0},
+        "budget": {"signals_ms": 2000, "cutoff_ms": 5000},
+        "policies": {"shop": {"index": "products*"}},
+    }
+)
+
+
+def store(*users: str) -> PlayedStore:
+    """A store in which each user likes one product, by the number at the end of the name; "ann" likes p7."""
+    found = PlayedStore()
+    for user in ("ann", *users):
+        item = f"p{user[3:] or 7}" if user.startswith("ann") else user
+        found.write(Keys().profile(user), Counters({("item", item): 6.0}, {"item": 6.0}, 1.8e9), None)
+    return found
+
+
+@pytest.fixture(params=DESKS, ids=["sync", "async"])
+def desk(request: pytest.FixtureRequest) -> Iterator[Desk]:
+    with request.param(SETTINGS, store()) as opened:
+        yield opened
+
+
+def of_ours() -> set[str]:
+    return {thread.name for thread in threading.enumerate() if thread.name.startswith("rewriter-")}
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("leg", ["personal", "explored", None], ids=["leg 2 hangs", "leg 3 hangs", "all else is well"])
+@pytest.mark.parametrize("subject", [ANN, None], ids=["ann", "nobody"])
+def test_the_caller_s_own_error_reaches_the_caller_as_it_is(
+    desk: Desk, leg: str | None, subject: Subject | None
+) -> None:
+    error = NotFoundError(404, "index_not_found_exception", {"error": "no such index"})
+
+    def fails(_: Any) -> Any:
+        raise error
+
+    desk.engine.on["baseline"] = fails
+    desk.engine.blocked |= {leg} if leg else set()
+    with pytest.raises(NotFoundError) as raised:
+        desk.search(subject, SEARCH)
+    assert raised.value is error
+    assert len(desk.engine.asked["baseline"]) == 1
+    desk.engine.released.set()
+    desk.until(lambda status: status.in_flight == 0)
+    assert desk.status().breaker["calls"] == 0
+
+
+@pytest.mark.parametrize("kind", DESKS, ids=["sync", "async"])
+def test_a_hook_sees_every_search_and_what_it_raises_is_counted(kind: type[Desk]) -> None:
+    seen: list[SearchDetails] = []
+
+    def broken(_: SearchDetails) -> None:
+        raise RuntimeError("a hook's own")
+
+    with kind(SETTINGS, store(), hooks=[broken, seen.append]) as desk:
+        response, report = desk.search(ANN, SEARCH)
+        desk.search(None, {**SEARCH, "index": "products,orders"})
+        assert report.reason is Reason.PERSONALIZED
+        assert len(response["hits"]["hits"]) == 10
+        assert [one.report.reason for one in seen] == ["personalized", "no_subject"]
+        assert [one.indices for one in seen] == [("products",), ("products", "orders")]
+        assert seen[0].report is report
+        assert desk.status().hook_errors == 2
+
+
+@pytest.mark.parametrize("kind", DESKS, ids=["sync", "async"])
+@pytest.mark.parametrize(
+    "odd", [None, "hello", {"hits": None}, {"hits": {}}, {"hits": {"hits": [None] * 10}}, {"hits": {"hits": [{}]}}]
+)
+def test_an_answer_of_an_odd_form_is_the_caller_s_all_the_same(kind: type[Desk], odd: Any) -> None:
+    with kind(SETTINGS, store()) as desk:
+        desk.engine.on["baseline"] = lambda _: odd
+        response, report = desk.search(ANN, SEARCH)
+        assert response is odd
+        assert report.variant == "baseline"
+
+
+@pytest.mark.parametrize("kind", [Rewriter, AsyncRewriter])
+@pytest.mark.parametrize("given", ["ftp://one", object(), 5])
+def test_what_cannot_be_a_store_is_refused_before_the_first_search(kind: Any, given: Any) -> None:
+    with pytest.raises(ConfigurationError):
+        kind(SimpleNamespace(search=None), given, SETTINGS, leg_client=SimpleNamespace())
+
+
+def test_a_process_that_cannot_start_searches_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    with SyncDesk(SETTINGS, store()) as desk:
+        monkeypatch.setattr("rewriter.shell.sync.ThreadPoolExecutor", None)
+        desk.rewriter.after_fork()
+        response, report = desk.search(ANN, SEARCH)
+        assert response is desk.engine.sent[-1]
+        assert (report.reason, report.detail) == (Reason.SWITCHED_OFF, "internal: TypeError")
+        monkeypatch.undo()
+
+
+# --- nothing left behind ----------------------------------------------------------------------------------------------
+
+
+def test_close_leaves_no_thread() -> None:
+    before = of_ours()
+    with SyncDesk(SETTINGS, store()) as desk:
+        desk.search(ANN, SEARCH)
+        assert of_ours() - before
+    assert waited(lambda: of_ours() <= before)
+
+
+async def test_close_leaves_no_task() -> None:
+    engine = Engine()
+    rewriter = AsyncRewriter(
+        AsyncClient(engine, "baseline"), AsyncPlayedStore(store()), SETTINGS, leg_client=AsyncClient(engine)
+    )
+    engine.blocked.add("explored")
+    searching = asyncio.create_task(rewriter.search(**SEARCH, subject=ANN))
+    await awaited(lambda: bool(engine.asked["personal"]))
+    engine.released.set()
+    await searching
+    assert len(asyncio.all_tasks()) > 1
+    await rewriter.close()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+def test_a_rewriter_that_nobody_holds_ends_by_itself() -> None:
+    before = of_ours()
+    engine = Engine()
+    rewriter = Rewriter(Client(engine, "baseline"), store(), SETTINGS, leg_client=Client(engine))
+    rewriter.search(**SEARCH, subject=ANN)
+    del rewriter
+    assert waited(lambda: of_ours() <= before)
+
+
+def test_what_was_closed_searches_on_as_the_caller_s_own(desk: Desk) -> None:
+    if isinstance(desk, AsyncDesk):
+        desk.runner.run(desk.rewriter.close())
+    else:
+        desk.rewriter.close()
+    response, report = desk.search(ANN, SEARCH)
+    assert response is desk.engine.sent[-1]
+    assert (report.reason, report.detail) == (Reason.SWITCHED_OFF, "the rewriter is closed")
+    assert desk.status().problems == ("the rewriter is closed",)
+
+
+def test_what_was_given_is_not_closed() -> None:
+    def closed() -> None:
+        pytest.fail("it is the giver's to close")
+
+    engine = Engine()
+    clients = [Client(engine, "baseline"), Client(engine)]
+    for client in clients:
+        client.close = closed  # type: ignore[attr-defined]
+    with Rewriter(clients[0], store(), SETTINGS, leg_client=clients[1]) as rewriter:
+        rewriter.search(**SEARCH, subject=ANN)
+
+
+async def has_in_flight(rewriter: AsyncRewriter) -> bool:
+    return (await rewriter.status()).in_flight > 0
+
+
+async def has_none_in_flight(rewriter: AsyncRewriter) -> bool:
+    return (await rewriter.status()).in_flight == 0
+
+
+@pytest.mark.parametrize("leg", ["baseline", "personal"])
+async def test_a_cancelled_caller_gives_the_permit_back_unused(monkeypatch: pytest.MonkeyPatch, leg: str) -> None:
+    back: list[Outcome] = []
+    give_back = Breaker.give_back
+
+    def given_back(self: Breaker, permit: Permit, outcome: Outcome, now_s: float) -> None:
+        back.append(outcome)
+        give_back(self, permit, outcome, now_s)
+
+    monkeypatch.setattr(Breaker, "give_back", given_back)
+    engine = Engine()
+    engine.blocked.add(leg)
+    async with AsyncRewriter(
+        AsyncClient(engine, "baseline"), AsyncPlayedStore(store()), SETTINGS, leg_client=AsyncClient(engine)
+    ) as rewriter:
+        searching = asyncio.create_task(rewriter.search(**SEARCH, subject=ANN))
+        await asyncio.sleep(0)
+        await awaited(lambda: has_in_flight(rewriter))
+        searching.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await searching
+        assert back == ["unused"]
+        engine.released.set()
+        await awaited(lambda: has_none_in_flight(rewriter))
+
+
+def test_another_loop_starts_afresh() -> None:
+    engine = Engine()
+    rewriter = AsyncRewriter(
+        AsyncClient(engine, "baseline"), AsyncPlayedStore(store()), SETTINGS, leg_client=AsyncClient(engine)
+    )
+
+    async def search() -> Report:
+        return (await rewriter.search_details(**SEARCH, subject=ANN))[1]
+
+    for _ in range(2):
+        with asyncio.Runner() as runner:
+            assert runner.run(search()).reason is Reason.PERSONALIZED
+    with asyncio.Runner() as runner:
+        runner.run(rewriter.close())
+
+
+FORKED = """
+    import json, os, sys
+    from rewriter import Subject
+    from tests.test_shells import ANN, SEARCH, SETTINGS, store
+    from tests.played import SyncDesk
+
+    with SyncDesk(SETTINGS, store()) as desk:
+        first = desk.search(ANN, SEARCH)[1].reason
+        reading, writing = os.pipe()
+        if not (child := os.fork()):
+            report = desk.search(ANN, SEARCH)[1]
+            os.write(writing, json.dumps([report.reason, desk.status().breaker["calls"]]).encode())
+            os._exit(0)
+        os.waitpid(child, 0)
+        print(json.dumps([first, *json.loads(os.read(reading, 1000)), desk.search(ANN, SEARCH)[1].reason]))
+"""
+
+
+def test_a_child_of_a_fork_starts_afresh_and_its_parent_goes_on() -> None:
+    command = [sys.executable, "-c", textwrap.dedent(FORKED)]
+    root = Path(__file__).parents[1]
+    ran = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=60)
+    assert json.loads(ran.stdout) == ["personalized", "personalized", 1, "personalized"], ran.stderr
+
+
+# --- whose search it is -----------------------------------------------------------------------------------------------
+
+
+def boosted(report: Report) -> list[str]:
+    return [boost.value for boost in report.boosts]
+
+
+def test_a_part_runs_in_its_caller_s_context() -> None:
+    tenant: contextvars.ContextVar[str] = contextvars.ContextVar("tenant", default="nobody's")
+    seen: list[str] = []
+    with SyncDesk(SETTINGS, store()) as desk:
+
+        def sees(answer: dict[str, Any]) -> dict[str, Any]:
+            seen.append(tenant.get())
+            return answer
+
+        desk.engine.on["personal"] = sees
+        tenant.set("ours")
+        desk.search(ANN, SEARCH)
+    assert seen == ["ours"]
+
+
+def test_threads_have_their_own_subjects() -> None:
+    users = [f"ann{number}" for number in range(1, 17)]
+    told: list[SearchDetails] = []
+    with SyncDesk(SETTINGS, store(*users), hooks=[told.append]) as desk:
+        client = desk.rewriter.wrap()
+
+        def searches(user: str) -> None:
+            with desk.rewriter.subject(Subject(user)):
+                for _ in range(5):
+                    client.search(**SEARCH)
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(searches, users))
+        client.search(**SEARCH)
+    found = sorted(tuple(boosted(one.report)) for one in told)
+    assert [values for values in found if values] == sorted([(f"p{user[3:]}",) for user in users] * 5)
+    assert [one.report.reason for one in told].count(Reason.NO_SUBJECT) == 1
+
+
+async def test_tasks_have_their_own_subjects() -> None:
+    users = [f"ann{number}" for number in range(1, 13)]
+    told: dict[str | None, Any] = {}
+    engine = Engine()
+    async with AsyncRewriter(
+        AsyncClient(engine, "baseline"), AsyncPlayedStore(store(*users)), SETTINGS, leg_client=AsyncClient(engine)
+    ) as rewriter:
+
+        async def searches(user: str) -> None:
+            with rewriter.subject(Subject(user)):
+                await asyncio.sleep(0)
+                _, told[user] = await rewriter.search_details(**SEARCH)
+
+        for start in range(0, len(users), 4):
+            await asyncio.gather(*map(searches, users[start : start + 4]))
+    assert {user: boosted(report) for user, report in told.items()} == {user: [f"p{user[3:]}"] for user in users}
+
+
+def test_a_subject_that_is_given_wins_and_none_is_nobody(desk: Desk) -> None:
+    rewriter = desk.rewriter
+    with rewriter.subject(Subject("somebody else")):
+        assert desk.search(ANN, SEARCH)[1].reason is Reason.PERSONALIZED
+        assert desk.search(None, SEARCH)[1].reason is Reason.NO_SUBJECT
+
+
+def test_a_wrapped_client_is_the_client_but_for_its_search() -> None:
+    class Everything(Client):
+        cluster = object()
+
+        def count(self, **arguments: Any) -> Any:
+            return arguments
+
+    engine = Engine()
+    inner = Everything(engine, "baseline")
+    with Rewriter(inner, store(), SETTINGS, leg_client=Client(engine)) as rewriter:
+        client = rewriter.wrap()
+        assert client.cluster is inner.cluster
+        assert client.count(index="products") == {"index": "products"}
+        assert client.search(**SEARCH) is engine.sent[-1]
+        with rewriter.subject(ANN):
+            assert client.search(**SEARCH)["hits"]["hits"][0]["_id"] == "p7"
+        assert not hasattr(client, "nothing_of_the_kind")
+        assert "Everything" in repr(client)
+
+
+def test_what_a_caller_does_to_a_drawn_hit_is_nobody_else_s(desk: Desk) -> None:
+    first, report = desk.search(ANN, SEARCH)
+    (slot,) = report.slots
+    shown = first["hits"]["hits"][slot.position]
+    kept = dict(shown["_source"])
+    shown["_source"]["brand"] = "changed"
+    desk.until(lambda status: status.in_flight == 0)
+    for _ in range(20):
+        again, report = desk.search(ANN, SEARCH)
+        hits = [again["hits"]["hits"][one.position] for one in report.slots if one.id == slot.id]
+        assert all(hit["_source"] == kept for hit in hits)
+    assert len(desk.engine.asked["explored"]) == 1
+
+
+@pytest.mark.parametrize("kind", DESKS, ids=["sync", "async"])
+def test_a_report_does_not_change_after_it_was_handed_out(kind: type[Desk]) -> None:
+    short = SETTINGS.model_copy(update={"budget": BudgetSettings(signals_ms=2000, cutoff_ms=150)})
+    with kind(short, store()) as desk:
+        desk.engine.blocked.add("personal")
+        _, report = desk.search(ANN, SEARCH)
+        before = dict(report.timings_ms)
+        desk.engine.released.set()
+        desk.until(lambda status: status.in_flight == 0)
+        assert report.timings_ms == before
