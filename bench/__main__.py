@@ -1,4 +1,4 @@
-"""All figures of the README: `make bench`. Parts are programs too: `python -m bench.pure`, `.reads`, `.ingest`, `.legs`, `.ndcg`."""
+"""All figures of the README: `make bench`. Parts are programs too: `python -m bench.pure`, `.reads`, `.ingest`, `.legs`."""
 
 from bench import ingest, legs, ndcg, pure, reads
 

@@ -6,8 +6,9 @@
 -- Returns the number of entries that were new.
 --
 -- An entry is known by the watermark: the last id applied here from its partition. The result depends on the sequence of entries
--- alone and not on how they were batched, so everything (moving the landmark, pruning) happens per entry.
-local z, m = KEYS[1], KEYS[2]
+-- alone and not on how they were batched, so everything (moving the landmark, pruning) happens per entry. A number that is handed
+-- to a command keeps its 17 digits; one that Lua makes a text of itself would lose three.
+local z, m, call = KEYS[1], KEYS[2], redis.call
 local at = 0
 local function take() at = at + 1; return ARGV[at] end
 local function exact(number) return string.format('%.17g', number) end
@@ -26,17 +27,25 @@ end
 local function growth(from, to, field)
   return 2 ^ math.max(-1000, math.min(1000, (to - from) / (half_lives[field] or default)))
 end
-local function field_of(member) return string.sub(member, 1, string.find(member, '\31', 1, true) - 1) end
+local fields = {}
+local function field_of(member)
+  local field = fields[member]
+  if not field then
+    field = string.sub(member, 1, string.find(member, '\31', 1, true) - 1)
+    fields[member] = field
+  end
+  return field
+end
 
 local meta, totals = {}, {}
-local known = redis.call('HGETALL', m)
+local known = call('HGETALL', m)
 for i = 1, #known, 2 do
   meta[known[i]] = known[i + 1]
   if string.sub(known[i], 1, 6) == 'total:' then totals[string.sub(known[i], 7)] = sound(known[i + 1]) end
 end
 local landmark = sound(meta.landmark)
 local last_event, events, lag = sound(meta.last_event) or 0, sound(meta.events) or 0, sound(meta.lag) or 0
-local now = redis.call('TIME')
+local now = call('TIME')
 local visible = now[1] + now[2] / 1e6
 
 local mark = meta['watermark:' .. partition]
@@ -50,11 +59,11 @@ local function age(to)
     if not factors[field] then factors[field] = growth(to, landmark, field) end
     return factors[field]
   end
-  local members = redis.call('ZRANGE', z, 0, -1, 'WITHSCORES')
+  local members = call('ZRANGE', z, 0, -1, 'WITHSCORES')
   for i = 1, #members, 2 do
     local has_field = string.find(members[i], '\31', 1, true)
     local weight = has_field and (sound(members[i + 1]) or 0) * factor(field_of(members[i])) or 0
-    if weight > 1e-9 then redis.call('ZADD', z, exact(weight), members[i]) else redis.call('ZREM', z, members[i]) end
+    if weight > 1e-9 then call('ZADD', z, weight, members[i]) else call('ZREM', z, members[i]) end
   end
   for field, total in pairs(totals) do totals[field] = total * factor(field) end
   landmark = to
@@ -71,29 +80,32 @@ while at < #ARGV do
     mark, mark_ms, mark_seq = id, ms, seq
     applied = applied + 1
     if not landmark then
-      redis.call('DEL', z)
+      call('DEL', z)
       landmark, totals = time, {}
     elseif time - landmark > shortest / 4 then
       age(time)
     end
-    for _ = 1, count do
-      local member = take()
+    local grown = {}
+    for i = at + 1, at + count do
+      local member = ARGV[i]
       local field = field_of(member)
-      local worth = weight * growth(landmark, time, field)
+      grown[field] = grown[field] or growth(landmark, time, field)
+      local worth = weight * grown[field]
       if worth > 0 then
-        redis.call('ZINCRBY', z, exact(worth), member)
+        call('ZINCRBY', z, worth, member)
       else
-        local before = tonumber(redis.call('ZSCORE', z, member) or 0)
+        local before = tonumber(call('ZSCORE', z, member) or 0)
         worth = math.max(worth, -before)
         if before + worth > 0 then
-          redis.call('ZADD', z, exact(before + worth), member)
+          call('ZADD', z, before + worth, member)
         elseif before > 0 then
-          redis.call('ZREM', z, member)
+          call('ZREM', z, member)
         end
       end
       totals[field] = math.max(0, (totals[field] or 0) + worth)
     end
-    redis.call('ZREMRANGEBYRANK', z, 0, -(keep + 1))
+    at = at + count
+    call('ZREMRANGEBYRANK', z, 0, -(keep + 1))
     events = events + 1
     if time >= last_event then last_event, lag = time, math.max(0, visible - time) end
   end
@@ -108,7 +120,7 @@ for field, total in pairs(totals) do
   out[#out + 1] = 'total:' .. field
   out[#out + 1] = exact(total)
 end
-redis.call('HSET', m, unpack(out))
-redis.call('EXPIRE', z, ttl_s)
-redis.call('EXPIRE', m, ttl_s)
+call('HSET', m, unpack(out))
+call('EXPIRE', z, ttl_s)
+call('EXPIRE', m, ttl_s)
 return applied

@@ -15,7 +15,7 @@ from rewriter.errors import Fault
 from rewriter.settings import Settings
 from rewriter.signals.affinities import SignalField, profile_half_lives, signal_fields
 from rewriter.signals.commands import Command
-from rewriter.signals.counters import HalfLives, Value, member
+from rewriter.signals.counters import SEPARATOR, HalfLives, Value
 from rewriter.signals.events import MAX_EVENT_BYTES, Event, parse, refused, values
 from rewriter.signals.ingest.scripts import APPLY, script_command
 from rewriter.signals.store import Keys
@@ -173,10 +173,10 @@ class Changes:
         self.entries: dict[Target, list[tuple[Batch, Entry]]] = {}
 
     def add(self, batch: Batch, entry: Entry, found: Iterable[Value]) -> None:
-        """Note what an entry says of its session, its profile, its segments and everybody."""
+        """Note what an entry says, in values that `events.values` made: of its session, profile, segments, and of everybody."""
         event = entry.told
         weight = self._plan.settings.signals.action_weights[event.action_name]
-        members = [raw for value in found if (raw := member(value)) is not None]
+        members = [SEPARATOR.join(value).encode() for value in found]
         arguments = [entry.id, repr(entry.at_s), repr(weight), len(members), *members]
         for target in self._targets(batch.partition, entry, event):
             if target not in self._arguments:
