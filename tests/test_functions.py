@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from math import inf, nan
 from typing import Any
 
@@ -67,13 +68,11 @@ ANY_FUNCTION = st.dictionaries(
 
 @given(st.lists(ANY_FUNCTION, max_size=4), st.floats(1.0001, 10.0))
 def test_whatever_is_listed_is_refused_or_bounded(listed: list[dict[str, Any]], max_boost: float) -> None:
-    try:
+    found: tuple[Boost, ...] = ()
+    with suppress(Refused):
         found = read_functions(listed, max_boost, LIKED)
-    except Refused as refused:
-        assert refused.faults
-    else:
-        assert all(0.0 < boost.weight <= max_boost - 1.0 for boost in found)
-        assert all(set(boost.decay or {}) <= {"gauss", "exp", "linear"} for boost in found)
+    assert all(0.0 < boost.weight <= max_boost - 1.0 for boost in found)
+    assert all(set(boost.decay or {}) <= {"gauss", "exp", "linear"} for boost in found)
 
 
 # --- what may be listed -----------------------------------------------------------------------------------------------
