@@ -101,7 +101,7 @@ def test_no_distance_in_time_leaves_what_a_double_holds(years: int) -> None:
     assert 0 < growth(T0_S, T0_S + years * 365.25 * 24 * HOUR_S, 60.0) < inf
 
 
-@pytest.mark.parametrize("value", [NIKE, ("brand", ""), ("type×maker", "schuh", "ß"), ("brand", '"}{{ 7*7 }}\n\0')])
+@pytest.mark.parametrize("value", [NIKE, ("type×maker", "schuh", "ß"), ("brand", '"}{{ 7*7 }}\n\0')])
 def test_a_value_survives_being_a_member(value: Value) -> None:
     raw = member(value)
     assert raw is not None
@@ -113,6 +113,7 @@ def test_a_value_survives_being_a_member(value: Value) -> None:
     [
         pytest.param(("brand", "a\x1fb"), id="would come back as a combination"),
         pytest.param(("brand",), id="no value"),
+        pytest.param(("brand", ""), id="an empty value"),
         pytest.param(("brand", "\ud83d"), id="half of a surrogate pair"),
         pytest.param(("brand", "x" * MAX_MEMBER_BYTES), id="too long"),
     ],

@@ -114,7 +114,7 @@ def counted(
 def member(value: Value) -> bytes | None:
     """Return the bytes that stand for a value in its sorted set: field and values, joined by U+001F, in UTF-8.
 
-    None where they would not be read back as the same value: it holds a U+001F, is no text, or takes over 1,024 bytes.
+    None where they would not be read back as the same value: it is empty, holds a U+001F, is no text, or takes over 1,024 bytes.
     """
     try:
         raw = SEPARATOR.join(value).encode()
@@ -124,14 +124,14 @@ def member(value: Value) -> bytes | None:
 
 
 def value_of(raw: bytes) -> Value | None:
-    """Return the value that a member stands for, or None where it is no value of ours."""
+    """Return the value that a member stands for, or None where it is no value of ours. An empty id has a search refused."""
     if len(raw) > MAX_MEMBER_BYTES:
         return None
     try:
         parts = tuple(raw.decode().split(SEPARATOR))
     except UnicodeDecodeError:
         return None
-    return parts if len(parts) > 1 else None
+    return parts if len(parts) > 1 and all(parts) else None
 
 
 def sound(number: object) -> float | None:
