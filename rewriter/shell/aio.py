@@ -119,8 +119,11 @@ class _OnLoop:
             task.exception()  # seen: an abandoned part's error is nobody's
 
     async def _repeat(self, name: str, period_s: float, work: Callable[[], Awaitable[None]]) -> None:
-        """Do background work until the task is cancelled. Whatever a round raises, the next one comes."""
-        while True:
+        """Do background work until all of it is closed. Whatever a round raises, the next one comes.
+
+        Being cancelled alone would not do: redis-py 8.1 can lose a cancellation while it connects, and go on.
+        """
+        while not self.closing:
             try:
                 await work()
                 self.refresh.failed(name, None)
@@ -159,6 +162,7 @@ class _OnLoop:
         """End tasks and connections."""
         if self.tracker is not None:
             await self.tracker.close()
+        self.closing = True
         left = [*self.background, *self.tasks]
         for task in left:
             task.cancel()
