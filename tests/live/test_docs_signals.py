@@ -12,10 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import redis
 
 from rewriter.demo.engines import Valkey
 from rewriter.signals.commands import META
 from rewriter.signals.counters import Counters
+from rewriter.signals.events import Event, parse
+from rewriter.signals.ingest.contract import partition_of
 from rewriter.signals.redis_store import RedisStore
 from rewriter.signals.store import Keys
 
@@ -52,7 +55,7 @@ def test_the_shell_examples_write_what_is_read(valkey_server: Callable[..., Valk
     url = valkey_server().url
     program(tmp_path / "redis-cli", REDIS_CLI, "-u", url)
     program(tmp_path / "b2sum", B2SUM)
-    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "event": blocks("json")}
     command = ["sh", "-euc", blocks("sh")]
     shown = subprocess.run(command, env=environment, capture_output=True, check=True, timeout=60).stdout
     store, keys = RedisStore(url), Keys("rw", "")
@@ -64,7 +67,13 @@ def test_the_shell_examples_write_what_is_read(valkey_server: Callable[..., Valk
     assert profile.totals == pytest.approx({"brand": twice, "type_and_brand": 1.0})
     assert (profile.landmark_s, profile.last_event_s, profile.events) == (1767225600.0, 1768435200.0, 2.0)
     assert population == Counters({("brand", "puma"): 3.0, ("brand", "nike"): 1.0}, {"brand": 4.0}, 1767225600.0)
-    assert shown.splitlines()[-2] == b"type_and_brand\x1fshoe\x1fnike"
+    assert b"type_and_brand\x1fshoe\x1fnike" in shown.splitlines()
+    event = parse(blocks("json"))
+    assert isinstance(event, Event)
+    client = redis.Redis.from_url(url)
+    entries = client.xrange(f"rw:{{stream:{partition_of(event, 16)}}}")
+    client.close()
+    assert [parse(fields[b"event"]) for _, fields in entries] == [event]
 
 
 def test_the_python_example_writes_what_is_read(valkey_server: Callable[..., Valkey]) -> None:
