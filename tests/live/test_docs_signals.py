@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -70,7 +71,7 @@ def test_the_shell_examples_write_what_is_read(valkey_server: Callable[..., Valk
     assert b"type_and_brand\x1fshoe\x1fnike" in shown.splitlines()
     event = parse(blocks("json"))
     assert isinstance(event, Event)
-    client = redis.Redis.from_url(url)
+    client: Any = redis.Redis.from_url(url)
     entries = client.xrange(f"rw:{{stream:{partition_of(event, 16)}}}")
     client.close()
     assert [parse(fields[b"event"]) for _, fields in entries] == [event]
