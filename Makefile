@@ -6,6 +6,7 @@
 #   make soak     ten kills of a worker over 100,000 events
 #   make lint     formatting, lint, types
 #   make bench    the figures of the README
+#   make faults   everything that can go wrong, made to, under load; writes the tables of docs/safety.md (about 25 minutes)
 #   make clean    back to a fresh clone
 
 VENV := .venv
@@ -37,10 +38,13 @@ lint: $(READY)-lint
 bench: $(READY)-bench
 	$(BIN)/python -m bench $(ARGS)
 
+faults: $(READY)-bench
+	$(BIN)/python -m bench.faults $(ARGS)
+
 # A .venv that make did not make is not make's to remove; what make put into it can stay.
 clean:
 	if [ -e $(VENV)/.made-by-make ]; then rm -rf $(VENV); else rm -f $(READY)-*; fi
-	rm -rf .opensearch .corpus .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	rm -rf .opensearch .toxiproxy .corpus .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
 	find . -path ./$(VENV) -prune -o -name __pycache__ -exec rm -rf {} +
 
 # .venv/bin/python comes first, so it may be missing, or lead nowhere since the Python it was made from is gone.

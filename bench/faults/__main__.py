@@ -1,0 +1,66 @@
+"""All faults, all proofs, the mix-ups; the tables into docs/safety.md: `make faults`.
+
+    python -m bench.faults                                  2,000 searches a fault, 100,000 for the mix-ups
+    python -m bench.faults --searches 200 --only "400" ...  some faults, printed only
+
+The exit code is 0 where everything was as promised, 1 where something was not, 2 where an engine is missing in CI.
+OPENSEARCH_URL gives the search engine; without it one is started from its jars.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from contextlib import ExitStack
+
+from bench.faults import mixups, table
+from bench.faults.catalogue import FAULTS, Fault
+from bench.faults.processes import proofs
+from bench.faults.suite import rows
+from rewriter.demo.engines import EngineUnavailable, OpenSearchServer
+
+
+def main() -> int:
+    """Run what the arguments ask for."""
+    parser = argparse.ArgumentParser(prog="python -m bench.faults")
+    parser.add_argument("--searches", type=int, default=2_000, help="for each fault, half of them through each shell")
+    parser.add_argument("--rate", type=float, default=100.0, help="arrivals a second")
+    parser.add_argument("--mixups", type=int, default=100_000, help="searches of the hunt for mix-ups")
+    parser.add_argument("--only", nargs="*", default=[], metavar="TEXT", help="faults whose name holds one of these")
+    asked = parser.parse_args()
+    chosen = [fault for fault in FAULTS if not asked.only or any(text in fault.name for text in asked.only)]
+    try:
+        with ExitStack() as stack:
+            url = os.environ.get("OPENSEARCH_URL") or stack.enter_context(OpenSearchServer()).url
+            return _run(url, asked, chosen)
+    except EngineUnavailable as missing:
+        print(f"FAULTS NOT RUN: {missing}", file=sys.stderr)
+        return 2 if os.environ.get("CI") else 0
+
+
+def _run(url: str, asked: argparse.Namespace, chosen: list[Fault]) -> int:
+    broken: list[str] = []
+    found_rows, found_proofs = [], []
+    for row in rows(url, searches=asked.searches // 2, rate=asked.rate, faults=chosen):
+        found_rows.append(row)
+        broken += [f"{row.fault}, {row.shell}: {text}" for text in row.broken]
+        print("  ".join(table.cells(row)), "" if not row.broken else f"BROKEN: {'; '.join(row.broken)}", flush=True)
+    mixed_up: list[str] = []
+    if not asked.only:
+        for proof in proofs(url):
+            found_proofs.append(proof)
+            broken += [f"{proof.name}, {proof.shell}: {text}" for text in proof.broken]
+            print(f"{proof.name}  {proof.shell}  {proof.found}  {'; '.join(proof.broken)}", flush=True)
+        for outcome in mixups.outcomes(asked.mixups):
+            mixed_up.append(outcome.said)
+            broken += outcome.strangers[:10]
+            print(outcome.said, flush=True)
+        table.write(table.markdown(found_rows, found_proofs, mixed_up))
+    for text in broken:
+        print(f"BROKEN: {text}", file=sys.stderr)
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

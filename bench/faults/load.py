@@ -1,0 +1,250 @@
+"""Searches at a steady rate through one of the shells, each judged and timed; every fifth arrival is the plain search alone.
+
+Times are taken outside the library: when the caller's search began, when its own client had answered (on the caller's own thread
+or task, so a context variable carries it), when the personalised search returned. Beside them a sampler sleeps 2 ms at a time, on
+a thread or on the loop, and notes how much longer that took: what it sees, the machine does to everybody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from opensearchpy import AsyncOpenSearch, OpenSearch
+
+from bench.faults.scene import BODIES, SUBJECTS, Judge, subject
+from rewriter import AsyncRewriter, Report, Rewriter, SearchDetails, Settings
+from rewriter.shell.status import Status
+
+CALLERS = 8
+ALONE_EVERY = 5
+SAMPLE_S = 0.002
+
+_arrived_s: ContextVar[float] = ContextVar("arrived_s")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One search: when it was asked for, how long the caller's own search took, what came on top, and how it ended."""
+
+    at_s: float
+    alone: bool
+    baseline_ms: float
+    added_ms: float = 0.0
+    reason: str = ""
+    fault: str = ""
+
+
+@dataclass(slots=True)
+class Told:
+    """What the hook was told: how many reports, by the thread or task that asked."""
+
+    count: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, details: SearchDetails) -> None:
+        """Count one."""
+        with self.lock:
+            self.count += isinstance(details.report, Report)
+
+
+class _Timed:
+    """The caller's client; notes when it has answered."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self.transport = client.transport
+
+    def search(self, **arguments: Any) -> Any:
+        try:
+            return self._client.search(**arguments)
+        finally:
+            _arrived_s.set(time.monotonic())
+
+
+class _AsyncTimed(_Timed):
+    async def search(self, **arguments: Any) -> Any:
+        try:
+            return await self._client.search(**arguments)
+        finally:
+            _arrived_s.set(time.monotonic())
+
+
+class Load(ABC):
+    """What both shells' loads have: the order of searches, and what is made of an answer."""
+
+    def __init__(
+        self, url: str, leg_url: str, store_url: str, settings: Settings, index: str, judge: Judge, rate: float
+    ) -> None:
+        self.urls = url, leg_url
+        self.store_url = store_url
+        self.settings = settings
+        self.index = index
+        self.judge = judge
+        self.rate = rate
+        self.told = Told()
+        self.cancelled_share = 0.0
+        self.cancelled = 0
+        self.jitter_ms: list[float] = []
+        self._numbers = 0
+        self._random = random.Random(7)
+
+    @abstractmethod
+    def __enter__(self) -> Self:
+        """Make clients and rewriter."""
+
+    @abstractmethod
+    def __exit__(self, *_: object) -> None:
+        """Close them."""
+
+    @abstractmethod
+    def batch(self, count: int) -> list[Seen]:
+        """Send `count` searches at the rate, and return them all; those that were cancelled are counted, not returned."""
+
+    @abstractmethod
+    def status(self) -> Status:
+        """Return the rewriter's status."""
+
+    def _next(self) -> tuple[int, int, bool]:
+        """Return the next search: body, subject, and whether it goes alone."""
+        self._numbers += 1
+        return self._random.randrange(len(BODIES)), self._random.randrange(SUBJECTS), self._numbers % ALONE_EVERY == 0
+
+    def _seen(self, at_s: float, body: int, who: int, answer: Any, report: Report) -> Seen:
+        now_s, arrived_s = time.monotonic(), _arrived_s.get()
+        fault = self.judge.fault(body, who, answer, report)
+        return Seen(at_s, False, (arrived_s - at_s) * 1e3, (now_s - arrived_s) * 1e3, str(report.reason), fault)
+
+
+class SyncLoad(Load):
+    """Searches from `CALLERS` threads."""
+
+    def __enter__(self) -> Self:
+        self.client = OpenSearch(self.urls[0], pool_maxsize=CALLERS, timeout=10)
+        legs = OpenSearch(self.urls[1], pool_maxsize=16, max_retries=0)
+        self.rewriter = Rewriter(_Timed(self.client), self.store_url, self.settings, leg_client=legs, hooks=[self.told])
+        self._callers = ThreadPoolExecutor(CALLERS, "caller")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._callers.shutdown()
+        self.rewriter.close()
+        self.client.close()
+
+    def status(self) -> Status:
+        """Return the rewriter's status."""
+        return self.rewriter.status()
+
+    def batch(self, count: int) -> list[Seen]:
+        """Send `count` searches at the rate, and return them all."""
+        start_s = time.monotonic()
+        with self._sampled():
+            sent = [self._callers.submit(self._one, start_s + n / self.rate, *self._next()) for n in range(count)]
+            return [one.result() for one in sent]
+
+    def _one(self, at_s: float, body: int, who: int, alone: bool) -> Seen:
+        time.sleep(max(0.0, at_s - time.monotonic()))
+        arguments = {"index": self.index, "body": BODIES[body]}
+        at_s = time.monotonic()
+        try:
+            if alone:
+                self.client.search(**arguments)
+                return Seen(at_s, True, (time.monotonic() - at_s) * 1e3)
+            answer, report = self.rewriter.search_details(**arguments, subject=subject(who))
+        except Exception as error:  # noqa: BLE001  that is what is looked for
+            return Seen(at_s, alone, 0.0, fault=f"raised {type(error).__name__}: {error}")
+        return self._seen(at_s, body, who, answer, report)
+
+    @contextmanager
+    def _sampled(self) -> Iterator[None]:
+        stop = threading.Event()
+
+        def sample() -> None:
+            while not stop.is_set():
+                before_s = time.monotonic()
+                time.sleep(SAMPLE_S)
+                self.jitter_ms.append((time.monotonic() - before_s - SAMPLE_S) * 1e3)
+
+        sampler = threading.Thread(target=sample, name="sampler")
+        sampler.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            sampler.join()
+
+
+class AsyncLoad(Load):
+    """Searches from as many tasks as there are searches under way, on a loop that runs while there are any."""
+
+    def __enter__(self) -> Self:
+        self.runner = asyncio.Runner()
+        self.runner.run(self._open())
+        return self
+
+    async def _open(self) -> None:
+        self.client = AsyncOpenSearch(self.urls[0], pool_maxsize=64, timeout=10)
+        legs = AsyncOpenSearch(self.urls[1], pool_maxsize=16, max_retries=0)
+        self.rewriter = AsyncRewriter(
+            _AsyncTimed(self.client), self.store_url, self.settings, leg_client=legs, hooks=[self.told]
+        )
+        await self.rewriter.status()
+
+    def __exit__(self, *_: object) -> None:
+        self.runner.run(self._close())
+        self.runner.close()
+
+    async def _close(self) -> None:
+        await self.rewriter.close()
+        await self.client.close()
+        if left := asyncio.all_tasks() - {asyncio.current_task()}:
+            raise RuntimeError(f"tasks left over: {left}")
+
+    def status(self) -> Status:
+        """Return the rewriter's status."""
+        return self.runner.run(self.rewriter.status())
+
+    def batch(self, count: int) -> list[Seen]:
+        """Send `count` searches at the rate, and return them all; those that were cancelled are counted, not returned."""
+        return self.runner.run(self._batch(count))
+
+    async def _batch(self, count: int) -> list[Seen]:
+        sampler = asyncio.create_task(self._sample())
+        start_s = time.monotonic()
+        tasks = []
+        for n in range(count):
+            await asyncio.sleep(max(0.0, start_s + n / self.rate - time.monotonic()))
+            tasks.append(asyncio.create_task(self._one(*self._next())))
+            if self._random.random() < self.cancelled_share:
+                asyncio.get_running_loop().call_later(self._random.uniform(0.0, 0.02), tasks[-1].cancel)
+        found = await asyncio.gather(*tasks, return_exceptions=True)
+        sampler.cancel()
+        self.cancelled += sum(isinstance(one, asyncio.CancelledError) for one in found)
+        return [one for one in found if isinstance(one, Seen)]
+
+    async def _one(self, body: int, who: int, alone: bool) -> Seen:
+        arguments = {"index": self.index, "body": BODIES[body]}
+        at_s = time.monotonic()
+        try:
+            if alone:
+                await self.client.search(**arguments)
+                return Seen(at_s, True, (time.monotonic() - at_s) * 1e3)
+            answer, report = await self.rewriter.search_details(**arguments, subject=subject(who))
+        except Exception as error:  # noqa: BLE001  that is what is looked for
+            return Seen(at_s, alone, 0.0, fault=f"raised {type(error).__name__}: {error}")
+        return self._seen(at_s, body, who, answer, report)
+
+    async def _sample(self) -> None:
+        while True:
+            before_s = time.monotonic()
+            await asyncio.sleep(SAMPLE_S)
+            self.jitter_ms.append((time.monotonic() - before_s - SAMPLE_S) * 1e3)

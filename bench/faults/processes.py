@@ -1,0 +1,239 @@
+"""What befalls a process as a whole: a crowd before a half-open breaker, a fork, SIGTERM, and the caller's own error."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Barrier, Event
+from typing import Any
+
+from opensearchpy import AsyncOpenSearch, OpenSearch
+
+from bench.faults.catalogue import rewritten
+from bench.faults.mixups import AsyncEngine, Engine
+from bench.faults.scene import BODIES, PREFIX, SUBJECTS, Judge, settings, shop, subject, write_signals
+from rewriter import AsyncRewriter, Rewriter, Settings
+from rewriter.demo.engines import Valkey
+from rewriter.signals.memory_store import MemoryStore
+
+CALLERS = 1_000
+PERMITS = 10
+FORKS = 5
+TERM_DEADLINE_S = 5.0
+WRONG: dict[str, Any] = {"query": {"no_such_query": {}}}
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """One proof: of what, through which shell, what was found, and what of it was not as promised."""
+
+    name: str
+    shell: str
+    found: str
+    broken: tuple[str, ...]
+
+
+class _SlowLegs:
+    """Legs that outlive every cut-off; counts how many were sent."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.transport = Engine.transport
+        self.done = Event()
+
+    def search(self, **_: Any) -> Any:
+        self.sent += 1
+        self.done.wait(2.0)
+        return {}
+
+    def close(self) -> None:
+        self.done.set()
+
+
+class _AsyncSlowLegs(_SlowLegs):
+    async def search(self, **_: Any) -> Any:
+        self.sent += 1
+        await asyncio.to_thread(self.done.wait, 2.0)
+        return {}
+
+    async def close(self) -> None:  # type: ignore[override]
+        self.done.set()
+
+
+def _half_open_settings() -> Settings:
+    return Settings.model_validate(
+        {
+            "store": {"prefix": PREFIX},
+            "experiment": {"holdout": 0.0},
+            "budget": {"signals_ms": 5_000, "cutoff_ms": 200, "max_in_flight": 1024},
+            "breaker": {"open_s": 1.0, "half_open_permits": PERMITS, "permit_lease_s": 60},
+            "policies": {"all": {"index": "*", "exploration_share": 0.0}},
+        }
+    )
+
+
+def _opened(core: Any) -> None:
+    """Open the breaker as ten failures do, and wait until it is half open."""
+    for _ in range(10):
+        core.breaker.give_back(core.breaker.permit(time.monotonic()), "failure", time.monotonic())
+    while core.breaker.status(time.monotonic()).state != "half_open":
+        time.sleep(1e-3)
+
+
+def _judged(shell: str, legs: _SlowLegs, reasons: Counter[str]) -> Proof:
+    broken = [] if 0 < legs.sent <= PERMITS else [f"{legs.sent} legs were sent"]
+    broken += [] if reasons.total() == CALLERS else [f"{reasons.total()} answers"]
+    broken += [f"{reason}" for reason in reasons if reason not in ("breaker_open", "search_late")]
+    return Proof(
+        f"{CALLERS:,} callers at a half-open breaker",
+        shell,
+        f"{legs.sent} legs sent, {CALLERS:,} answers",
+        tuple(broken),
+    )
+
+
+def half_open_sync() -> Proof:
+    """A thousand threads come at once, and no more than the permits' legs are sent."""
+    store, legs = MemoryStore(), _SlowLegs()
+    write_signals(store)
+    barrier = Barrier(CALLERS)
+    with Rewriter(Engine(), store, _half_open_settings(), leg_client=legs) as rewriter:
+        _opened(rewriter._process.core)  # type: ignore[union-attr]  # noqa: SLF001  what no caller has a use for
+
+        def one(number: int) -> str:
+            barrier.wait()
+            _, report = rewriter.search_details(index="i", body=BODIES[0], subject=subject(number % SUBJECTS))
+            return str(report.reason)
+
+        with ThreadPoolExecutor(CALLERS) as callers:
+            reasons = Counter(callers.map(one, range(CALLERS)))
+        legs.done.set()
+    return _judged("sync", legs, reasons)
+
+
+async def half_open_async() -> Proof:
+    """A thousand tasks come at once, and no more than the permits' legs are sent."""
+    store, legs = MemoryStore(), _AsyncSlowLegs()
+    write_signals(store)
+    async with AsyncRewriter(AsyncEngine(), store, _half_open_settings(), leg_client=legs) as rewriter:
+        _opened(rewriter._here.core)  # type: ignore[union-attr]  # noqa: SLF001  as above
+        asked = (
+            rewriter.search_details(index="i", body=BODIES[0], subject=subject(number % SUBJECTS))
+            for number in range(CALLERS)
+        )
+        reasons = Counter(str(report.reason) for _, report in await asyncio.gather(*asked))
+        legs.done.set()
+    return _judged("async", legs, reasons)
+
+
+def fork(url: str, store_url: str, index: str, own: Settings, judge: Judge) -> Proof:
+    """Children forked after the first search personalise on, each with threads and connections of its own."""
+    broken: list[str] = []
+    with OpenSearch(url) as client, Rewriter(client, store_url, own) as rewriter:
+
+        def wrong(count: int) -> int:
+            found = 0
+            for number in range(count):
+                answer, report = rewriter.search_details(
+                    index=index, body=BODIES[0], subject=subject(number % SUBJECTS)
+                )
+                found += report.reason != "personalized" or bool(judge.fault(0, number % SUBJECTS, answer, report))
+            return found
+
+        broken += ["before the first fork"] if wrong(20) > 1 else []
+        for _ in range(FORKS):
+            child = os.fork()
+            if child == 0:
+                os._exit(min(100, wrong(20)))
+            _, code = os.waitpid(child, 0)
+            if os.waitstatus_to_exitcode(code) > 1:  # the first search of a process may be late: it has to connect
+                broken.append(f"{os.waitstatus_to_exitcode(code)} of 20 searches in a child were not personalised")
+        broken += ["in the parent afterwards"] if wrong(20) > 1 else []
+    return Proof("fork after first use", "sync", f"{FORKS} children, 20 searches each", tuple(broken))
+
+
+def own_error(url: str, store_url: str, index: str, own: Settings) -> Iterator[Proof]:
+    """What the caller's own search raises reaches the caller as it is."""
+    with OpenSearch(url) as client, Rewriter(client, store_url, own) as rewriter:
+        alone = _raised(lambda: client.search(index=index, body=WRONG))
+        through = _raised(lambda: rewriter.search(index=index, body=WRONG, subject=subject(1)))
+        yield _compared("sync", alone, through)
+
+    async def both() -> tuple[str, str]:
+        async with AsyncOpenSearch(url) as client, AsyncRewriter(client, store_url, own) as rewriter:
+            found = []
+            for search in (
+                client.search(index=index, body=WRONG),
+                rewriter.search(index=index, body=WRONG, subject=subject(1)),
+            ):
+                try:
+                    await search
+                    found.append("nothing")
+                except Exception as error:  # noqa: BLE001  whatever it is, it must be the same
+                    found.append(f"{type(error).__qualname__}{error.args}")
+            return found[0], found[1]
+
+    yield _compared("async", *asyncio.run(both()))
+
+
+def _raised(search: Any) -> str:
+    try:
+        search()
+    except Exception as error:  # noqa: BLE001  whatever it is, it must be the same
+        return f"{type(error).__qualname__}{error.args}"
+    return "nothing"
+
+
+def _compared(shell: str, alone: str, through: str) -> Proof:
+    broken = () if alone == through != "nothing" else (f"alone {alone}, through {through}",)
+    return Proof("leg 1's own error", shell, alone.partition("(")[0], broken)
+
+
+def sigterm(url: str, store: Valkey, index: str, shell: str) -> Proof:
+    """A process that is told to end while the store hangs and a search is under way ends, and says nothing."""
+    command = [sys.executable, "-m", "bench.faults.until_sigterm", url, store.url, index, shell]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        child.stdout.readline()  # it searches
+        store.pause()
+        try:
+            child.stdout.readline()  # it still does
+            told_s = time.monotonic()
+            child.send_signal(signal.SIGTERM)
+            _, said = child.communicate(timeout=60)
+            took_s = time.monotonic() - told_s
+        finally:
+            store.resume()
+    broken = [f"ended with {child.returncode}"] if child.returncode else []
+    broken += [f"said {said[-300:]!r}"] if said else []
+    broken += [f"took {took_s:.1f} s"] if took_s > TERM_DEADLINE_S else []
+    return Proof("SIGTERM in mid-search, the store hung", shell, f"ended after {took_s:.1f} s", tuple(broken))
+
+
+def proofs(url: str) -> Iterator[Proof]:
+    """Yield all of them."""
+    yield half_open_sync()
+    yield asyncio.run(half_open_async())
+    index = f"faults-processes-{os.getpid()}"
+    with (
+        OpenSearch(url) as client,
+        Valkey() as store,
+        TemporaryDirectory(prefix="faults-") as folder,
+        shop(client, index),
+    ):
+        rewritten(store.url)
+        own = settings(Path(folder), index, open_s=5.0)
+        yield from own_error(url, store.url, index, own)
+        yield fork(url, store.url, index, own, Judge(client, index))
+        for shell in ("sync", "async"):
+            yield sigterm(url, store, index, shell)

@@ -1,0 +1,56 @@
+"""A host name of our own, whose resolution can be slow or fail."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+HOST = "store.rewriter.test"
+
+
+class Resolver:
+    """Resolves `HOST` to 127.0.0.1, after `delay_s`, or not at all."""
+
+    def __init__(self) -> None:
+        self.delay_s = 0.0
+        self.fails = False
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Stand before the process's own resolver."""
+        real = socket.getaddrinfo
+
+        def resolve(host: Any, *rest: Any, **named: Any) -> Any:
+            if host not in (HOST, HOST.encode()):
+                return real(host, *rest, **named)
+            time.sleep(self.delay_s)
+            if self.fails:
+                raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+            return real("127.0.0.1", *rest, **named)
+
+        socket.getaddrinfo = resolve
+        try:
+            yield
+        finally:
+            socket.getaddrinfo = real
+
+    @contextmanager
+    def slow(self, delay_s: float) -> Iterator[None]:
+        """Take `delay_s` for each look-up."""
+        self.delay_s = delay_s
+        try:
+            yield
+        finally:
+            self.delay_s = 0.0
+
+    @contextmanager
+    def failing(self) -> Iterator[None]:
+        """Resolve nothing."""
+        self.fails = True
+        try:
+            yield
+        finally:
+            self.fails = False
