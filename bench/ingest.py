@@ -161,7 +161,7 @@ def main() -> None:
             print(
                 f"append acknowledged → next read, {RATE} events/s: p50 {p50:.1f} ms, p99 {p99:.1f} ms, n {len(seen)}"
             )
-            for events_each in (18, 40, 150):
+            for events_each in (16, 40, 150):
                 profile, session = bytes_per_user(store, events_each)
                 (count,) = store.run([("ZCARD", f"{PLAN.keys.profile('full-0')}:z")])
                 print(f"bytes per user, about {count} counters: profile {profile:,.0f}, session {session:,.0f}")

@@ -23,12 +23,13 @@ from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from rewriter.errors import Fault, StoreError
 from rewriter.signals.commands import Command
+from rewriter.signals.counters import Value
 from rewriter.signals.ingest.batch import Batch, Changes, Entry, Plan, entry_of
 from rewriter.signals.ingest.contract import StreamKeys, partition_count_commands
 from rewriter.signals.ingest.health import Backlog, backlog, gap
 from rewriter.signals.ingest.leases import Leases
 from rewriter.signals.ingest.marks import unmarked
-from rewriter.signals.ingest.objects import LookUpFailed, Objects
+from rewriter.signals.ingest.objects import LookUpFailed, ObjectKey, Objects
 from rewriter.signals.ingest.scripts import (
     RETRY,
     SEGMENTS,
@@ -79,6 +80,7 @@ class Worker:
         self._leases = Leases(engine, self._keys, self._token, self._ingest.lease_s)
         self._beat_at_s = float("-inf")
         self._segments: set[str] = set()
+        self._values: dict[ObjectKey, tuple[Mapping[str, Any], tuple[Value, ...]]] = {}
         self._slowest_s = 0.0
         self._event_lags_s: list[float] = []
         self.trouble = ""
@@ -184,7 +186,7 @@ class Worker:
                 batch.waiting.append(entry)
             elif document is None:
                 batch.counted_as("missing", entry, Fault("event_attributes.object.object_id", "is not in the index"))
-            elif found := self._plan.values(document):
+            elif found := self._said(entry, document):
                 batch.counts["counted"] += 1
                 changes.add(batch, entry, found)
             else:
@@ -192,6 +194,15 @@ class Worker:
                     "refused", entry, Fault("event_attributes.object", "has none of the fields that are counted")
                 )
         return changes
+
+    def _said(self, entry: Entry, document: Mapping[str, Any]) -> tuple[Value, ...]:
+        """Return what a document says; worked out once for each that is remembered, which is a tenth of a worker's time."""
+        known = self._values.get(entry.object_key)
+        if known is None or known[0] is not document:
+            if len(self._values) >= self._ingest.max_objects:
+                self._values.clear()
+            known = self._values[entry.object_key] = (document, self._plan.values(document))
+        return known[1]
 
     def _told(self, entry: Entry) -> Mapping[str, Any] | None:
         """Return what the event itself tells of its object, where that is enough."""
