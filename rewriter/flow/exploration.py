@@ -6,7 +6,7 @@ from collections.abc import Generator, Mapping
 from typing import Any
 
 from rewriter.boost.body import bounded_body, optional_leg, own_names
-from rewriter.boost.templates import render_exploration
+from rewriter.boost.templates import Exploration, render_exploration
 from rewriter.explore.pool_cache import pool_key
 from rewriter.flow.steps import Ask, Explored, Hits, LegFault, Progress, SearchLeg
 from rewriter.request import Request, result_headers
@@ -33,10 +33,13 @@ def exploration(ask: Ask, key: bytes, progress: Progress) -> Generator[Any, Any,
     if size < 1:
         return Explored(error="the next ranks lie beyond `max_result_window`")
     try:
-        body = _shaped(ask, end, size)
+        shaped = render_exploration(ask.templates, request_facts(request), ask.policy)
     except Exception as error:  # noqa: BLE001  whatever a template raises, the search goes on
         core.quarantine(ask.name, version, "exploration")
         return Explored(error=f"template: {type(error).__name__}")
+    if shaped.filters and request.own_rescore_window is not None:
+        return Explored(error="under the template's filter the caller's own `rescore` would act on other hits")
+    body = _shaped(ask, shaped, end, size)
     started_s = ask.clock_s()
     try:
         response = yield leg(ask, body, None)
@@ -62,10 +65,9 @@ def _pool_size(ask: Ask, end: int) -> int:
     return min([ask.policy.exploration_pool, *(facts.max_result_window - end for facts in known)])
 
 
-def _shaped(ask: Ask, end: int, size: int) -> dict[str, Any]:
-    """Return leg 3's body: the next ranks of the caller's search, with what its template changes. Raises what the template does."""
+def _shaped(ask: Ask, shaped: Exploration, end: int, size: int) -> dict[str, Any]:
+    """Return leg 3's body: the next ranks of the caller's search, with what its template changes."""
     request, policy = ask.request, ask.policy
-    shaped = render_exploration(ask.templates, request_facts(request), policy)
     body = optional_leg(request.body, end, size)
     if shaped.filters:
         body["query"] = {"bool": {"must": [body["query"]], "filter": list(shaped.filters)}}
