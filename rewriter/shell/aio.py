@@ -92,6 +92,7 @@ class _OnLoop:
         self.in_flight = InFlight(core.settings.budget.max_in_flight)
         self.refresh = Refresh(core, time.monotonic, time.time, has_store=store is not None)
         self.plans_dropped = 0
+        self.closing = False
         self.tracker = AsyncTracker(store, core.settings) if isinstance(store, AsyncRedisStore) else None
         self.tasks: set[asyncio.Task[Any]] = set()
         self.refresh.local()
