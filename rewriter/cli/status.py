@@ -41,6 +41,7 @@ def status(
         *([] if answers else [f"opensearch: {engine}"]),
         *([] if seen.rounds else [f"store or cluster kept the background waiting for more than {FIRST_ROUND_S:g} s"]),
         *seen.problems,
+        *_fleet_problems(seen),
     ]
     if as_json:
         print_json(seen.as_dict() | {"healthy": not problems, "problems": problems, "opensearch": engine})
@@ -55,6 +56,16 @@ def _first_round(rewriter: Rewriter) -> Status:
     while not (seen := rewriter.status()).rounds and time.monotonic() < until_s:
         time.sleep(POLL_S)
     return seen
+
+
+def _fleet_problems(seen: Status) -> list[str]:
+    """Return what other processes say is wrong with them; what they say may be anything."""
+    breakers = {name: said.get("breaker") for name, said in seen.fleet.items()}
+    return [
+        f"process {name}: breaker {breaker.get('state')}: {breaker.get('why')}"
+        for name, breaker in sorted(breakers.items())
+        if isinstance(breaker, dict) and breaker.get("state") != "closed"
+    ]
 
 
 def _engine(settings: OpenSearchSettings) -> tuple[str, bool]:

@@ -34,13 +34,12 @@ class Decision:
 
 BREAKER_TABLE: dict[Reason, Outcome] = {
     Reason.PERSONALIZED: "success",
-    Reason.SHADOW: "success",
     Reason.SIGNALS_FAILED: "failure",
     Reason.SEARCH_FAILED: "failure",
     Reason.SIGNALS_LATE: "slow",
     Reason.SEARCH_LATE: "slow",
 }
-"""What counts, and as what; personalised from stale signals counts as slow too. Lateness has a rate of its own, since a store that
+"""What counts, and as what; personalised from stale signals counts as slow too, and a shadow search as what it would have been. Lateness has a rate of its own, since a store that
 is late for one search in ten still serves nine. Every other reason gives its permit back unused: nothing was tried, or it was
 nobody's fault.
 """

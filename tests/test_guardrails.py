@@ -1,0 +1,187 @@
+"""What steps in while something is away, through both shells: plans kept in process, late answers, switches on a list under way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from rewriter import Reason, Settings, Subject
+from rewriter.decide.assignment import arm
+from rewriter.signals.counters import Counters
+from rewriter.signals.store import Keys
+from tests.played import DESKS, Desk, PlayedStore
+
+ANN = Subject("ann", "s1")
+SEARCH: dict[str, Any] = {"index": "products", "body": {"query": {"match": {"title": "shoe"}}, "size": 10}}
+NEXT: dict[str, Any] = {"index": "products", "body": {"query": {"match": {"title": "shoe"}}, "size": 10, "from": 10}}
+ROOMY: dict[str, Any] = {"signals_ms": 2000, "cutoff_ms": 5000}
+
+
+def settings(**sections: Any) -> Settings:
+    return Settings.model_validate(
+        {"experiment": {"holdout": 0}, "budget": ROOMY, "policies": {"shop": {"index": "products*"}}} | sections
+    )
+
+
+def likes(item: str, base: str) -> PlayedStore:
+    store = PlayedStore()
+    store.write(base, Counters({("item", item): 6.0}, {"item": 6.0}, 1.8e9, 1.8e9, 5.0), None)
+    return store
+
+
+PROFILE, SESSION = Keys().profile("ann"), Keys().session("s1")
+
+
+@pytest.fixture(params=DESKS, ids=["sync", "async"])
+def kind(request: pytest.FixtureRequest) -> type[Desk]:
+    made: type[Desk] = request.param
+    return made
+
+
+@pytest.fixture
+def desk(kind: type[Desk]) -> Iterator[Desk]:
+    with kind(settings(), likes("p15", PROFILE)) as opened:
+        yield opened
+
+
+def ids(response: Any) -> list[str]:
+    return [hit["_id"] for hit in response["hits"]["hits"]]
+
+
+# --- plans ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_list_goes_on_while_the_store_is_away(desk: Desk) -> None:
+    assert desk.store is not None
+    first, _ = desk.search(ANN, SEARCH)
+    desk.until(lambda status: status.in_flight == 0)
+    desk.store.state = "gone"
+    second, report = desk.search(ANN, NEXT)
+    assert report.reason is Reason.PERSONALIZED
+    assert not set(ids(first)) & set(ids(second))
+
+
+def test_no_plan_of_this_process_and_none_of_the_store(desk: Desk) -> None:
+    assert desk.search(ANN, NEXT)[1].reason is Reason.NO_PLAN
+
+
+def test_exploration_switched_off_counts_on_the_next_page(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert desk.search(ANN, SEARCH)[1].slots
+    desk.until(lambda status: status.in_flight == 0)
+    monkeypatch.setenv("REWRITER_SWITCH_EXPLORATION", "off")
+    desk.until(lambda status: "exploration" in status.switches)
+    _, report = desk.search(ANN, NEXT)
+    assert report.reason is Reason.PERSONALIZED
+    assert not report.slots
+
+
+def test_a_lower_cap_counts_on_the_next_page(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.search(ANN, SEARCH)
+    desk.until(lambda status: status.in_flight == 0)
+    monkeypatch.setenv("REWRITER_SWITCH_SHOP__MAX_BOOST", "1.1")
+    desk.until(lambda status: "shop.max_boost" in status.switches)
+    _, report = desk.search(ANN, NEXT)
+    assert report.factor_limit_used == 1.1
+    assert all(boost.weight <= 0.1 + 1e-9 for boost in report.boosts)
+
+
+# --- two stores, late answers ------------------------------------------------------------------------------------------
+
+
+def test_a_dead_session_store_leaves_the_profile(kind: type[Desk]) -> None:
+    with kind(settings(), likes("p12", SESSION), likes("p15", PROFILE)) as desk:
+        assert desk.store is not None
+        assert desk.search(ANN, SEARCH)[1].source == "blend"
+        desk.store.state = "gone"
+        assert desk.search(ANN, SEARCH)[1].source == "profile"
+
+
+def test_late_answers_of_both_stores_are_what_the_next_search_has(kind: type[Desk]) -> None:
+    stale = settings(signals={"on_late": "stale"}, budget=ROOMY | {"signals_ms": 20})
+    with kind(stale, likes("p12", SESSION), likes("p15", PROFILE)) as desk:
+        stores = (desk.store, desk._profile_store)
+        for store in stores:
+            assert store is not None
+            store.state = "hung"
+        assert desk.search(ANN, SEARCH)[1].reason is Reason.SIGNALS_LATE
+        for store in stores:
+            assert store is not None
+            store.released.set()
+        desk.until(lambda status: status.in_flight == 0)
+        for store in stores:
+            assert store is not None
+            store.released.clear()
+        _, report = desk.search(ANN, SEARCH)
+        assert (report.reason, report.source) == (Reason.PERSONALIZED, "stale")
+        assert {boost.value for boost in report.boosts} == {"p12", "p15"}
+
+
+# --- arms -------------------------------------------------------------------------------------------------------------
+
+
+def test_exposure_is_recorded_alike_in_both_arms(kind: type[Desk]) -> None:
+    halves = settings(experiment={"holdout": 0.5, "salt": "spring"})
+    with kind(halves, likes("p15", PROFILE)) as desk:
+        assert desk.store is not None
+        desk.store.state = "gone"  # whatever comes of a search, it was in its arm
+        units = {}
+        for number in range(40):
+            _, report = desk.search(Subject(f"user-{number}", "s"), SEARCH)
+            expected = arm(f"user-{number}", rollout=1.0, holdout=0.5, salt="spring")
+            assert report.exposure is not None
+            assert report.exposure.arm == expected
+            assert (report.reason is Reason.HOLDOUT) == (expected == "holdout")
+            units[report.exposure.unit] = number
+        assert len(units) == 40
+        assert not any("user" in unit for unit in units)
+        counted = desk.status().arms
+        assert sum(counted["searches"].values()) == 40
+        assert counted["units_changed"] == 39
+
+
+@pytest.mark.parametrize("subject", [None, Subject(consent=False), Subject(segments=("runners",))])
+def test_nobody_is_in_no_arm(desk: Desk, subject: Subject | None) -> None:
+    assert desk.search(subject, SEARCH)[1].exposure is None
+
+
+def test_what_is_not_rolled_out_yet_is_not_in_the_experiment(kind: type[Desk]) -> None:
+    with kind(settings(experiment={"rollout": 0.0}), likes("p15", PROFILE)) as desk:
+        assert desk.search(ANN, SEARCH)[1].exposure is None
+        assert desk.status().arms["searches"] == {"not_rolled_out": 1}
+
+
+# --- the background ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["rw:segments", "rw:partitions", "rw:switches", "rw:heartbeat"])
+def test_whatever_the_store_says_the_background_goes_on(desk: Desk, key: str) -> None:
+    assert desk.store is not None
+    for text in ("[[[", "not a number", '{"at": NaN}', "{" * 5_000):
+        desk.store.write_text(key, text)
+        rounds = desk.status().rounds
+        desk.until(lambda status, before=rounds: status.rounds > before + 1 or bool(status.problems))  # type: ignore[misc]
+    desk.store.write_text(key, "")
+    desk.store.write_text("rw:switches", "personalization off")
+    desk.until(lambda status: "personalization" in status.switches)
+    assert desk.search(ANN, SEARCH)[1].reason is Reason.SWITCHED_OFF
+
+
+def test_what_the_store_loses_is_not_switched_on(desk: Desk) -> None:
+    assert desk.store is not None
+    desk.store.write_text("rw:switches", "personalization off")
+    desk.until(lambda status: "personalization" in status.switches)
+    desk.store.run([("UNLINK", "rw:switches")])
+    rounds = desk.status().rounds
+    desk.until(lambda status: status.rounds > rounds + 1)
+    assert desk.search(ANN, SEARCH)[1].reason is Reason.SWITCHED_OFF
+
+
+def test_each_process_that_searches_says_how_it_stands(desk: Desk) -> None:
+    assert not desk.status().fleet
+    desk.search(ANN, SEARCH)
+    desk.until(lambda status: bool(status.fleet))
+    ((_, said),) = desk.status().fleet.items()
+    assert said["breaker"]["state"] == "closed"
+    assert said["arms"] == {"treatment": 1}
