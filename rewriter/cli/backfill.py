@@ -31,7 +31,7 @@ def backfill(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Add everything up, and write nothing.")] = False,
 ) -> None:
-    """Replace the profiles of the users in the files, and the population, by what their history adds up to.
+    """Replace the profiles of the users in the files, population and segments by what their history adds up to.
 
     What the streams hold from after the history is added to it. Workers pause meanwhile. Run again, it goes on where it broke off.
     """

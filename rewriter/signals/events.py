@@ -20,11 +20,14 @@ from rewriter.signals.affinities import SignalField
 from rewriter.signals.counters import Value, member
 
 MAX_EVENT_BYTES = 64 * 1024
+MAX_SEGMENTS_EACH = 8
+"""Of one event."""
 MAX_VALUES = 16
 """Of one field of one object: a document's array, or the product of a combination's arrays."""
 
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-SegmentName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+SEGMENT_NAME = r"[A-Za-z0-9_.-]{1,64}"
+SegmentName = Annotated[str, StringConstraints(pattern=f"^{SEGMENT_NAME}$")]
 
 
 class _Part(BaseModel):
@@ -55,7 +58,7 @@ class EventAttributes(_Part):
 
     object: EventObject
     position: EventPosition = EventPosition()
-    segments: Annotated[tuple[SegmentName, ...], Field(max_length=8)] = ()
+    segments: Annotated[tuple[SegmentName, ...], Field(max_length=MAX_SEGMENTS_EACH)] = ()
 
 
 class Event(_Part):

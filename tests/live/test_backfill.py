@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rewriter.errors import ConfigurationError, StoreError
+from rewriter.signals.affinities import united
 from rewriter.signals.backfill.history import History
 from rewriter.signals.backfill.swap import Swap
 from rewriter.signals.counters import Counters, HalfLives, Observation, counted
@@ -143,6 +144,76 @@ def test_it_goes_on_where_it_broke_off(shop: Shop, tmp_path: Path, monkeypatch: 
     assert (said["written"], said["written_before"]) == (1, 2)
     assert backfilled(shop, files)["written"] == 3
     assert not list(shop.store.keys(f"{shop.settings.store.prefix}:pause"))
+
+
+def as_list(names: list[str]) -> list[str] | None:
+    return names or None
+
+
+@pytest.mark.parametrize("written_as", [as_list, ", ".join])
+def test_segments_are_counted_as_ingest_counts_them(
+    shop: Shop, tmp_path: Path, written_as: Callable[[list[str]], Any]
+) -> None:
+    named: tuple[list[str], ...] = (["vip", "new.s-1"], ["vip", "vip"], [], ["new.s-1"])
+    told = [(one, named[number % 4]) for number, one in enumerate(rows())]
+    shop.append(
+        one | {"event_attributes": {"object": {"object_id": one["object_id"]}, "segments": names}}
+        for one, names in told
+    )
+    shop.drain(worker := shop.worker())
+    worker.close()
+    ingested = {name: segment(shop, name) for name in ("new.s-1", "vip")}
+    shop.store.run([("DEL", shop.keys.segments)])
+    for base in (shop.plan.keys.segment(name, number) for name in ingested for number in range(4)):
+        shop.store.write(base, Counters({("brand", "old"): 9.0}, {"brand": 9.0}, NOW_S), ttl_s=60)
+    said = backfilled(shop, written(tmp_path / "h.ndjson", [one | {"segments": written_as(n)} for one, n in told]))
+    assert said["segments"] == 2
+    assert json.loads(shop.store.read_text(shop.keys.segments) or "") == list(ingested)
+    for name, wanted in ingested.items():
+        found = segment(shop, name)
+        assert dict(found.weights) == pytest.approx(dict(wanted.weights))
+        assert dict(found.totals) == pytest.approx(dict(wanted.totals))
+        assert (found.events, found.last_event_s) == (wanted.events, wanted.last_event_s)
+
+
+def test_a_segment_keeps_what_is_later_than_the_history(shop: Shop, tmp_path: Path) -> None:
+    until_s = NOW_S - 1_800
+    live = [an_event("u1", "p1", at_s=until_s + shift_s) for shift_s in (-60, 60, 120)]
+    for one, name in zip(live, ("vip", "vip", "other"), strict=True):
+        one["event_attributes"]["segments"] = [name]
+    shop.append(live)
+    shop.drain(worker := shop.worker())
+    worker.close()
+    files = written(tmp_path / "h.ndjson", [one | {"segments": "vip"} for one in rows() if one["user_id"] == "u0"])
+    said = backfilled(shop, files, until_s)
+    assert segment(shop, "vip").events == said["events"] + 1
+    assert segment(shop, "other").events == 1
+    assert sorted(json.loads(shop.store.read_text(shop.keys.segments) or "")) == ["other", "vip"]
+
+
+def segment(shop: Shop, name: str) -> Counters:
+    """The sum of a segment's parts, as a search reads it."""
+    parts = shop.store.read_many([shop.plan.keys.segment(name, n) for n in range(4)], tuple(shop.plan.fields), 500)
+    found = united(parts, shop.plan.scopes["everybody"].half_lives, NOW_S)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("segments", "said"),
+    [
+        (["a", "two words"], "column segments: 1 names are not 1 to 64 of A-Z a-z 0-9 _ . -"),
+        (["a", None], "1 names are not"),
+        ("a,,b", "1 names are not"),
+        ([f"s{number}" for number in range(9)], "1 rows name more than 8"),
+    ],
+)
+def test_segments_that_an_event_could_not_name_are_refused(
+    shop: Shop, tmp_path: Path, segments: Any, said: str
+) -> None:
+    events = [rows(1)[0] | {"segments": segments}]
+    with pytest.raises(ConfigurationError, match=said):
+        History(written(tmp_path / "h.ndjson", events), shop.plan, 4, None, {})
 
 
 def test_who_was_forgotten_stays_so(shop: Shop, tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""Months of history become profiles, segments aside: `history` adds up, `swap` puts into the store."""
+"""Months of history become profiles, population and segments: `history` adds up, `swap` puts into the store."""

@@ -1,4 +1,4 @@
-"""Puts profiles and population made of history in the place of those that are there, while events go on coming in.
+"""Puts profiles, population and segments made of history in the place of those that are there, while events go on coming in.
 
 Workers are asked to pause, and every partition's lease is taken: nobody counts meanwhile, and events wait in their streams. What
 those hold that was counted and is later than the history is added to it, and each key is written in one transaction, watermark
@@ -11,7 +11,7 @@ The pause ends by itself 60 s after this process does. How far it came is noted,
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from secrets import token_hex
 from typing import Self
@@ -21,13 +21,12 @@ from rewriter.signals.backfill.history import History
 from rewriter.signals.commands import write_commands
 from rewriter.signals.counters import Counters, Observation, counted
 from rewriter.signals.ingest.batch import Batch, Plan, Scope, entry_of
-from rewriter.signals.ingest.contract import StreamKeys
+from rewriter.signals.ingest.contract import MAX_SEGMENTS, StreamKeys
 from rewriter.signals.ingest.health import added_and_removed
 from rewriter.signals.ingest.leases import Leases
 from rewriter.signals.ingest.objects import Objects
-from rewriter.signals.ingest.scripts import ran, sound_replies
+from rewriter.signals.ingest.scripts import SEGMENTS, ran, script_command, sound_replies
 from rewriter.signals.redis_store import RedisStore
-from rewriter.subject import pseudonym
 
 PAUSE_S = 60.0
 NOTE_EVERY = 200
@@ -35,7 +34,7 @@ AT_ONCE = 1_000
 POLL_S = 0.1
 
 Live = dict[str, list[Observation]]
-"""By pseudonym: what the streams hold that was counted, and is later than the history."""
+"""By base of a key: what the streams hold that was counted, and is later than the history."""
 
 
 class Swap:
@@ -82,11 +81,10 @@ class Swap:
                     [Fault("history", what, "export it up to a later time: what was counted between would be lost")]
                 )
 
-    def live(self, until_s: float, objects: Objects) -> tuple[Live, dict[int, list[Observation]]]:
-        """Return what was counted after `until_s`, by user and by partition."""
-        by_user: Live = {}
-        by_partition: dict[int, list[Observation]] = {}
-        weights, salt = self._plan.settings.signals.action_weights, self._plan.settings.store.key_salt
+    def live(self, until_s: float, objects: Objects) -> Live:
+        """Return what was counted after `until_s`."""
+        found: Live = {}
+        weights, keys = self._plan.settings.signals.action_weights, self._plan.keys
         for number, position in self._leases.held.items():
             seen: set[str] = set()
             for batch in self._passed(number, position):
@@ -101,36 +99,55 @@ class Swap:
                         continue
                     seen |= {told.event_id} if told.event_id else set()
                     one = Observation(self._plan.values(document), weights[told.action_name], entry.at_s)
-                    by_partition.setdefault(number, []).append(one)
-                    if told.user is not None:
-                        by_user.setdefault(pseudonym("u", told.user, salt), []).append(one)
-        return by_user, by_partition
+                    bases = [keys.population(number)]
+                    bases += [keys.segment(name, number) for name in set(told.event_attributes.segments)]
+                    bases += [keys.profile(told.user)] if told.user is not None else []
+                    for base in bases:
+                        found.setdefault(base, []).append(one)
+        return found
 
     def write(
         self, history: History, objects: Objects, fingerprint: str, on_progress: Callable[[int], None]
     ) -> dict[str, int]:
         """Write everything; return how many profiles were written, and how many had been by a run that broke off."""
-        by_user, by_partition = self.live(history.until_s, objects)
+        live = self.live(history.until_s, objects)
         noted, last = sound_replies(self._store, [("HMGET", self._keys.backfill, "history", "last")])[0]
         last = last.decode() if last and noted == fingerprint.encode() else ""
         written = skipped = 0
-        for number, counters in history.populations():
-            base = self._plan.keys.population(number)
-            self._put(
-                base, number, self._merged(counters, by_partition.get(number, []), self._plan.scopes["everybody"])
-            )
+        for count, (base, number, counters) in enumerate(self._everybody(history), start=1):
+            self._put(base, number, self._merged(counters, live.get(base, []), self._plan.scopes["everybody"]))
+            if count % NOTE_EVERY == 0:
+                self._note(fingerprint, last)
+        if names := history.segment_names:
+            listed = script_command(SEGMENTS, [self._keys.segments], [MAX_SEGMENTS, *names])
+            sound_replies(self._profiles, [listed])
         for digest, number, counters in history.profiles():
             if digest <= last:
                 skipped += 1
                 continue
             base = f"{self._plan.keys.prefix}:{{u:{digest}}}"
-            self._put(base, number, self._merged(counters, by_user.get(digest, []), self._plan.scopes["profile"]))
+            self._put(base, number, self._merged(counters, live.get(base, []), self._plan.scopes["profile"]))
             written += 1
             if written % NOTE_EVERY == 0:
                 self._note(fingerprint, digest)
                 on_progress(written + skipped)
         sound_replies(self._store, [("DEL", self._keys.backfill)])
         return {"written": written, "written_before": skipped}
+
+    def _everybody(self, history: History) -> Iterator[tuple[str, int, Counters]]:
+        """Yield base, partition and counters of the population and of the segments that the history names.
+
+        Of such a segment every part is replaced, also where the history says nothing: the sum would be of old and new.
+        """
+        keys = self._plan.keys
+        for number, counters in history.populations():
+            yield keys.population(number), number, counters
+        silent = {(name, number) for name in history.segment_names for number in range(self._partitions)}
+        for name, number, counters in history.segments():
+            silent.discard((name, number))
+            yield keys.segment(name, number), number, counters
+        for name, number in sorted(silent):
+            yield keys.segment(name, number), number, Counters({}, {}, history.until_s)
 
     def _passed(self, number: int, position: str) -> Iterable[Batch]:
         after = "-"

@@ -18,6 +18,8 @@ from rewriter.signals.commands import Command
 from rewriter.signals.events import Event
 
 STREAM_START = "0-0"
+MAX_SEGMENTS = 1_000
+"""Of one store."""
 
 
 @dataclass(frozen=True, slots=True)

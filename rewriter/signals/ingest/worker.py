@@ -25,7 +25,7 @@ from rewriter.errors import Fault, StoreError
 from rewriter.signals.commands import Command
 from rewriter.signals.counters import Value
 from rewriter.signals.ingest.batch import Batch, Changes, Entry, Plan, entry_of
-from rewriter.signals.ingest.contract import StreamKeys, partition_count_commands
+from rewriter.signals.ingest.contract import MAX_SEGMENTS, StreamKeys, partition_count_commands
 from rewriter.signals.ingest.health import Backlog, backlog, gap
 from rewriter.signals.ingest.leases import Leases
 from rewriter.signals.ingest.marks import unmarked
@@ -43,7 +43,6 @@ from rewriter.signals.ingest.settling import settle_command
 IDLE_S = 0.005
 BACKOFF_S = 0.5
 MAX_BEAT_S = 2.0
-MAX_SEGMENTS = 1_000
 
 _log = getLogger("rewriter")
 
