@@ -116,6 +116,7 @@ class Refresh:
         self._rounds = {"words": 0, "facts": 0}
         self.dead: dict[str, list[str]] = {}
         self.errors: dict[str, str] = {}
+        self.lag_changes = 0
 
     def local(self) -> None:
         """Read the kill-switch file, the environment, and templates that changed."""
@@ -235,6 +236,7 @@ class Refresh:
                 self.errors["heartbeat"] = "unreadable"
         lag = judged(core.snapshot.lag, self._heartbeat, self._now_s(), core.settings.signals.max_lag_s)
         if lag.lagging != core.snapshot.lag.lagging:
+            self.lag_changes += 1
             _log.warning("signals %s: %.1f s behind", "lag" if lag.lagging else "caught up", lag.seconds or 0.0)
         if lag != core.snapshot.lag:
             core.swap(lag=lag)

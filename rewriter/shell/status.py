@@ -20,6 +20,7 @@ class Status:
     """The state of one rewriter in one process; everything in it is plain data. `healthy` is the verdict for scripts.
 
     fleet:  what each process that searches lately said of itself in the store, by host, process id and rewriter.
+    lag_changes: how often the signals began to lag or caught up.
     tracked: what became of the events given to `track`: accepted, dropped, refused, no_consent, and how many are waiting.
     rounds: how often the background has asked store and cluster; before the first time, what they would say is not known yet.
     """
@@ -30,6 +31,7 @@ class Status:
     breaker: Mapping[str, Any] = field(default_factory=dict)
     arms: Mapping[str, Any] = field(default_factory=dict)
     lag: Mapping[str, Any] = field(default_factory=dict)
+    lag_changes: int = 0
     store: str | None = None
     templates: Mapping[str, str] = field(default_factory=dict)
     quarantined: tuple[str, ...] = ()
@@ -93,6 +95,7 @@ def status_of(
         breaker=asdict(breaker),
         arms=asdict(core.arms.status()),
         lag=asdict(snapshot.lag),
+        lag_changes=refresh.lag_changes,
         store=store,
         templates={name: made.version for name, made in snapshot.templates.items()},
         quarantined=quarantined,
