@@ -1,4 +1,4 @@
-"""What ingest costs: from an append to the next search's read, events per second and worker, bytes per user.
+"""What ingest costs: from an append to the next search's read, events per second and worker, bytes per user, a backfill.
 
     python -m bench.ingest
 
@@ -7,6 +7,7 @@ A Valkey of its own, a worker in a process of its own; objects are known to the 
 
 from __future__ import annotations
 
+import csv
 import json
 import random
 import subprocess
@@ -15,11 +16,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Event as Flag
 from typing import Any
 
+from rewriter.demo.corpus import load
 from rewriter.demo.engines import Valkey
 from rewriter.settings import PolicySettings, Settings, StoreSettings
+from rewriter.signals.backfill.history import History
+from rewriter.signals.backfill.swap import Swap
 from rewriter.signals.events import Event, parse
 from rewriter.signals.ingest.batch import Plan
 from rewriter.signals.ingest.contract import StreamKeys, append_command
@@ -150,6 +156,25 @@ def bytes_per_user(store: RedisStore, events_each: int) -> tuple[float, float]:
     )
 
 
+def backfill_s(store: RedisStore, folder: Path) -> tuple[int, int, float, float]:
+    """Return events and users of Complete Journey, attributes in the file, and the seconds of adding up and in all."""
+    corpus, file = load(), folder / "history.csv"
+    with file.open("w", newline="") as out:
+        rows = csv.writer(out)
+        rows.writerow(("user_id", "object_id", "timestamp", "brand", "product_type"))
+        for one in corpus.purchases:
+            product, at = corpus.products[one.product_id], datetime.fromtimestamp(one.at_s, UTC).isoformat()
+            rows.writerow((one.household_id, one.product_id, at, product.brand, product.product_type))
+    unasked = Objects(Catalogue(), ["products"], PLAN.attributes, max_objects=1, age_s=600, clock_s=time.monotonic)
+    begun_s = time.monotonic()
+    history = History([str(file)], PLAN, SETTINGS.ingest.partitions, None, {})
+    said = history.add_up(unasked, lambda *_: None)
+    added_up_s = time.monotonic() - begun_s
+    with Swap(store, store, PLAN, SETTINGS.ingest.partitions) as swap:
+        swap.write(history, unasked, "bench", lambda _: None)
+    return said["events"], said["users"], added_up_s, time.monotonic() - begun_s
+
+
 def main() -> None:
     """Print all figures."""
     draw = random.Random(1)
@@ -181,6 +206,10 @@ def main() -> None:
                     time.sleep(0.01)
                 took_s = time.monotonic() - begun_s
             print(f"{count} worker(s): {(LOAD - first) / took_s:,.0f} events/s")
+        store.run([("FLUSHALL",)])
+        with TemporaryDirectory() as folder:
+            events, users, added_up_s, took_s = backfill_s(store, Path(folder))
+        print(f"backfill of {events:,} purchases, {users:,} users: {took_s:.1f} s, {added_up_s:.1f} s of it adding up")
 
 
 if __name__ == "__main__":
