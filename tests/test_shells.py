@@ -149,7 +149,8 @@ def test_close_leaves_no_thread() -> None:
     assert waited(lambda: of_ours() <= before)
 
 
-async def test_close_leaves_no_task() -> None:
+async def test_close_leaves_no_task_and_no_thread() -> None:
+    before = of_ours()
     engine = Engine()
     rewriter = AsyncRewriter(
         AsyncClient(engine, "baseline"), AsyncPlayedStore(store()), SETTINGS, leg_client=AsyncClient(engine)
@@ -162,6 +163,7 @@ async def test_close_leaves_no_task() -> None:
     assert len(asyncio.all_tasks()) > 1
     await rewriter.close()
     assert asyncio.all_tasks() == {asyncio.current_task()}
+    await awaited(lambda: of_ours() <= before)
 
 
 def test_a_rewriter_that_nobody_holds_ends_by_itself() -> None:

@@ -11,6 +11,7 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -95,6 +96,8 @@ class _OnLoop:
         self.closing = False
         self.tracker = AsyncTracker(store, core.settings) if isinstance(store, AsyncRedisStore) else None
         self.tasks: set[asyncio.Task[Any]] = set()
+        # The loop's own executor also looks up names, and a slow DNS must not keep the kill switch waiting.
+        self._files = ThreadPoolExecutor(1, "rewriter-local")
         self.refresh.local()
         self.background = [
             self.loop.create_task(self._repeat("local", LOCAL_PERIOD_S, self._local)),
@@ -133,7 +136,7 @@ class _OnLoop:
             await asyncio.sleep(period_s)
 
     async def _local(self) -> None:
-        await asyncio.to_thread(self.refresh.local)
+        await self.loop.run_in_executor(self._files, self.refresh.local)
 
     async def _words(self) -> None:
         await drive(self.refresh.words(), self._perform)
@@ -168,6 +171,7 @@ class _OnLoop:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+        self._files.shutdown(wait=False)
         if self._owns_legs:
             await self.legs.close()
         for store in (self.store, self.profile_store):
