@@ -1,0 +1,186 @@
+"""What strikes, and where it is felt: a relay that drips, names that resolve slowly, legs that stick, and a side for each shell."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from threading import Event, Thread
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import pytest
+from opensearchpy import AsyncOpenSearch, OpenSearch
+
+from rewriter import AsyncRewriter, Report, Rewriter, Settings, Subject
+from tests.live.shelf import MATCH
+
+ANN = Subject("ann", "s1")
+BODY = {"query": MATCH, "size": 10}
+HOST = "slow.invalid"
+
+
+class Relay:
+    """Stands between client and store; once `dripping`, answers pass a byte at a time."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._upstream = (parts.hostname or "", parts.port or 0)
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"redis://127.0.0.1:{self._listening.getsockname()[1]}"
+        self.dripping = Event()
+        Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self.dripping.clear()
+        self._listening.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listening.accept()
+            except OSError:
+                return
+            server = socket.create_connection(self._upstream)
+            for one, other, drips in ((client, server, False), (server, client, True)):
+                Thread(target=self._pass, args=(one, other, drips), daemon=True).start()
+
+    def _pass(self, one: socket.socket, other: socket.socket, drips: bool) -> None:
+        with one, other:
+            try:
+                while said := one.recv(65_536):
+                    while drips and self.dripping.is_set() and said:
+                        other.sendall(said[:1])
+                        said = said[1:]
+                        time.sleep(0.02)  # this is the drip
+                    other.sendall(said)
+            except OSError:
+                return
+
+
+class SlowNames:
+    """While `slow`, looking up `HOST` takes `took_s`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, took_s: float = 1.0) -> None:
+        self.slow = Event()
+        look_up = socket.getaddrinfo
+
+        def getaddrinfo(host: Any, *more: Any, **others: Any) -> Any:
+            if host in (HOST, HOST.encode()):
+                if self.slow.is_set():
+                    time.sleep(took_s)  # this is the slow DNS
+                host = "127.0.0.1"
+            return look_up(host, *more, **others)
+
+        monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+
+class Timed:
+    """The caller's client, and when its latest answer was asked for and arrived."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self.took_ms = self.arrived_s = 0.0
+
+    def search(self, **arguments: Any) -> Any:
+        started_s = time.perf_counter()
+        answer = self._client.search(**arguments)
+        self._note(started_s)
+        return answer
+
+    def _note(self, started_s: float) -> None:
+        self.arrived_s = time.perf_counter()
+        self.took_ms = (self.arrived_s - started_s) * 1000.0
+
+
+class AsyncTimed(Timed):
+    """The same, awaited."""
+
+    async def search(self, **arguments: Any) -> Any:
+        started_s = time.perf_counter()
+        answer = await self._client.search(**arguments)
+        self._note(started_s)
+        return answer
+
+
+class Legs:
+    """The client of the optional legs; while `stuck`, nothing comes back."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.indices = client.indices
+        self.stuck = Event()
+
+    def search(self, **arguments: Any) -> Any:
+        while self.stuck.is_set():
+            time.sleep(0.005)
+        return self.client.search(**arguments)
+
+
+class AsyncLegs(Legs):
+    """The same, awaited."""
+
+    async def search(self, **arguments: Any) -> Any:
+        while self.stuck.is_set():  # noqa: ASYNC110  a thread sets it
+            await asyncio.sleep(0.005)
+        return await self.client.search(**arguments)
+
+
+class SyncSide:
+    """A Rewriter on the real server."""
+
+    def __init__(self, url: str, settings: Settings) -> None:
+        self.client, self.legs = (
+            Timed(OpenSearch(hosts=[url])),
+            Legs(OpenSearch(hosts=[url], pool_maxsize=16, max_retries=0)),
+        )
+        self.rewriter = Rewriter(self.client, settings=settings, leg_client=self.legs)
+
+    def plain(self, index: str) -> Any:
+        return self.client.search(index=index, body=BODY)
+
+    def search(self, index: str) -> tuple[Any, Report]:
+        return self.rewriter.search_details(index=index, body=BODY, subject=ANN)
+
+    def in_flight(self) -> int:
+        return self.rewriter._process.in_flight.count if self.rewriter._process else 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.rewriter.close()
+        self.legs.client.close()
+        self.client._client.close()
+
+
+class AsyncSide:
+    """An AsyncRewriter on the real server, on a loop that runs while something is asked of it."""
+
+    def __init__(self, url: str, settings: Settings) -> None:
+        self.runner = asyncio.Runner()
+        self.client = AsyncTimed(AsyncOpenSearch(hosts=[url]))
+        self.legs = AsyncLegs(AsyncOpenSearch(hosts=[url], pool_maxsize=16, max_retries=0))
+        self.rewriter = AsyncRewriter(self.client, settings=settings, leg_client=self.legs)
+
+    def plain(self, index: str) -> Any:
+        return self.runner.run(self.client.search(index=index, body=BODY))
+
+    def search(self, index: str) -> tuple[Any, Report]:
+        return self.runner.run(self.rewriter.search_details(index=index, body=BODY, subject=ANN))
+
+    def in_flight(self) -> int:
+        self.runner.run(asyncio.sleep(0.002))
+        return self.rewriter._here.in_flight.count if self.rewriter._here else 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.runner.run(self.rewriter.close())
+        self.runner.run(self.legs.client.close())
+        self.runner.run(self.client._client.close())
+        self.runner.close()
+
+
+Side = SyncSide | AsyncSide
