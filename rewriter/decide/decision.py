@@ -39,9 +39,9 @@ BREAKER_TABLE: dict[Reason, Outcome] = {
     Reason.SIGNALS_LATE: "slow",
     Reason.SEARCH_LATE: "slow",
 }
-"""What counts, and as what; personalised from stale signals counts as slow too, and a shadow search as what it would have been. Lateness has a rate of its own, since a store that
-is late for one search in ten still serves nine. Every other reason gives its permit back unused: nothing was tried, or it was
-nobody's fault.
+"""What counts, and as what; personalised from stale signals counts as slow too, and a shadow search as what it would have been.
+Lateness has a rate of its own, since a store that is late for one search in ten still serves nine. Every other reason gives its
+permit back unused: nothing was tried, or it was nobody's fault.
 """
 
 
