@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,23 @@ ANALYSED = frozenset({"text", "match_only_text", "search_as_you_type", "annotate
 """Types whose terms are tokens: a `term` on a whole value finds nothing and says nothing."""
 
 WHOLE_VALUES = frozenset({"keyword", "constant_keyword", "wildcard"})
+
+NUMBERS: Mapping[str, tuple[float, float]] = {
+    **{kind: (-(2**bits), 2**bits - 1) for kind, bits in (("byte", 7), ("short", 15), ("integer", 31), ("long", 63))},
+    "unsigned_long": (0, 2**64 - 1),
+    **{
+        kind: (-most, most)
+        for kind, most in (("half_float", 65_504), ("float", 3e38), ("double", 1e308), ("scaled_float", 1e15))
+    },
+}
+"""What a term on a number takes; for anything else the server refuses the whole search."""
+
+REFUSING = frozenset(
+    {"date", "date_nanos", "ip", "geo_point", "geo_shape", "binary", "completion", "knn_vector", "join"}
+)
+"""Types on which a term with a value of another form has the search refused, and that no term is meant for."""
+
+_NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +130,22 @@ def _dead_term(name: str, fields: Mapping[str, str]) -> tuple[str, str] | None:
     kind = fields.get(name)
     if kind is None:
         return "is not mapped, or cannot be searched, in every index", "map it as a keyword"
+    if kind in REFUSING or kind.endswith("_range"):
+        return f"is a {kind}: a term on it can have the search refused", "map a keyword beside it"
     if kind not in ANALYSED:
         return None
     whole = [one for one, its in fields.items() if one.startswith(f"{name}.") and its in WHOLE_VALUES]
     return f"is a {kind}: a term finds no whole value in it", f"use {whole[0]}" if whole else "map a keyword beside it"
+
+
+def checked_types(facts: Iterable[IndexFacts]) -> dict[str, str]:
+    """Return document field → type for those that are a number or a boolean in any index: their values have to fit."""
+    return {name: kind for one in facts for name, kind in one.fields.items() if kind in NUMBERS or kind == "boolean"}
+
+
+def fits(kind: str, value: str) -> bool:
+    """Whether the server takes `value` in a term on a field of a type out of `checked_types`."""
+    if kind == "boolean":
+        return value in ("true", "false")
+    least, most = NUMBERS[kind]
+    return _NUMBER.fullmatch(value) is not None and least <= float(value) <= most

@@ -97,6 +97,22 @@ def test_values_that_do_not_fit_their_field_are_ignored(value: Value) -> None:
     assert liked({value: 5.0, ("item", "b1"): 2.0}) == {("item", "b1"): 0.5}
 
 
+def test_values_that_the_server_would_refuse_are_ignored_one_by_one() -> None:
+    policy = PolicySettings.model_validate(
+        {"index": "*", "item_field": "sku", "fields": {"fit": {"of": ["type", "size"]}}}
+    )
+    fields = signal_fields(policy, types={"sku": "integer", "size": "byte"})
+    weights: dict[Value, float] = {
+        ("item", "7"): 2.0,
+        ("item", "seven"): 2.0,
+        ("fit", "shoe", "42"): 2.0,
+        ("fit", "shoe", "4200"): 2.0,
+    }
+    population = Population({}, {"fit": 100.0})
+    found = preferences(counters(weights), HalfLives(DAY_S), fields, population, 4.0, 0.0)
+    assert found.keys() == {("item", "7"), ("fit", "shoe", "42")}
+
+
 WEIGHTS = st.floats(min_value=0.0, max_value=1e100)
 NAMES = st.text(max_size=3)
 VALUES = st.one_of(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rewriter.index_facts import IndexFacts, dead_fields, facts_of
+from rewriter.index_facts import IndexFacts, checked_types, dead_fields, facts_of, fits
 from rewriter.settings import PolicySettings
 
 
@@ -109,6 +109,7 @@ def test_fields_that_a_term_finds(name: str) -> None:
 UNMAPPED = "is not mapped, or cannot be searched, in every index (map it as a keyword)"
 ANALYSED = "is a text: a term finds no whole value in it"
 NESTED = "lies in the nested objects of offers, where a term finds nothing (copy it to a field of the document)"
+REFUSED = "is a date: a term on it can have the search refused"
 UNDATED = "is not mapped in every index (a decay function on it would have the search refused)"
 
 
@@ -121,6 +122,7 @@ UNDATED = "is not mapped in every index (a decay function on it would have the s
         ({"item_field": "sku"}, f"sku: {UNMAPPED}"),
         ({"fields": {"s": {"of": ["colour", "offers.shop"]}}}, f"offers.shop: {NESTED}"),
         ({"date_field": "born"}, f"born: {UNDATED}"),
+        ({"fields": {"listed": {}}}, f"listed: {REFUSED} (map a keyword beside it)"),
         ({"item_field": None}, None),
     ],
 )
@@ -131,3 +133,28 @@ def test_dead_fields_are_named_with_what_to_do(changes: dict[str, Any], text: st
 def test_all_dead_fields_are_named_at_once() -> None:
     wrong = policy(item_field="sku", date_field="listed", fields={"f": {"of": ["brand", "maker"]}})
     assert [fault.where for fault in dead_fields(wrong, FACTS)] == ["brand", "maker", "sku"]
+
+
+def test_types_are_checked_where_any_index_has_a_number() -> None:
+    one, other = IndexFacts({"sku": "keyword", "size": "integer"}), IndexFacts({"sku": "long", "new": "boolean"})
+    assert checked_types([one, other]) == {"sku": "long", "size": "integer", "new": "boolean"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "fitting", "refused"),
+    [
+        (
+            "integer",
+            ["7", "-7", "007", "7.5", "2147483647"],
+            ["", "x", "2147483648", "1e3", "0x7", "1_000", " 7", "٧", "nan"],
+        ),
+        ("byte", ["127", "-128"], ["128", "-129"]),
+        ("unsigned_long", ["0"], ["-1", "99999999999999999999"]),
+        ("half_float", ["65504", "0.1"], ["65505", "inf"]),
+        ("double", ["1" * 20], ["1" * 21, "1e400"]),
+        ("boolean", ["true", "false"], ["True", "1", "maybe", ""]),
+    ],
+)
+def test_values_that_fit_a_type(kind: str, fitting: list[str], refused: list[str]) -> None:
+    assert [value for value in fitting if not fits(kind, value)] == []
+    assert [value for value in refused if fits(kind, value)] == []

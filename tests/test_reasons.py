@@ -120,6 +120,8 @@ def ten_failures(desk: Desk) -> None:
 
 
 def one_rejection(desk: Desk) -> None:
+    desk.search(ANN, SEARCH)
+    desk.until(lambda status: "products" in status.indices)
     desk.engine.on["personal"] = raises(REJECTED)
     assert desk.search(ANN, SEARCH)[1].reason is Reason.SEARCH_REJECTED
     del desk.engine.on["personal"]

@@ -168,13 +168,16 @@ def _unfit(response: Any, policy: PolicySettings) -> tuple[Reason, str] | None:
 def _judge(ask: Ask, part: Personal) -> None:
     """Quarantine a template that failed, or whose body the server rejected; leg 1 has just shown that the search itself is sound.
 
-    Leg 2 shows other hits than leg 1, so where something is worked out per hit, a rejection may be a hit's fault.
+    Leg 2 shows other hits than leg 1, so where something is worked out per hit, a rejection may be a hit's fault; and until the
+    types of the index's fields are known, it may be that of a subject's value.
     """
     core, version = ask.core, part.version or ask.templates.version
     if part.reason is Reason.TEMPLATE_FAILED:
         core.quarantine(ask.name, version, "personalised")
     elif part.reason is Reason.SEARCH_REJECTED:
-        core.rejected(ask.name, version, "personalised", surely=not WORKED_OUT_PER_HIT.intersection(ask.request.body))
+        typed = all(name in ask.snapshot.facts for name in ask.request.indices)
+        surely = typed and WORKED_OUT_PER_HIT.isdisjoint(ask.request.body)
+        core.rejected(ask.name, version, "personalised", surely=surely)
     elif part.reason is Reason.PERSONALIZED:
         core.accepted(ask.name, version, "personalised")
 

@@ -23,7 +23,7 @@ from rewriter.boost.trial import compile_set
 from rewriter.core import Core
 from rewriter.decide.lag import Heartbeat, judged
 from rewriter.errors import ConfigurationError, Fault
-from rewriter.index_facts import IndexFacts, dead_fields, facts_of
+from rewriter.index_facts import IndexFacts, checked_types, dead_fields, facts_of
 from rewriter.settings import Settings
 from rewriter.shell.switch_sources import SwitchSources
 from rewriter.signals.affinities import Population, signal_fields, united
@@ -298,13 +298,14 @@ class Refresh:
         core = self._core
         fields = {}
         for name, policy in core.settings.policies.items():
-            own = [dead_fields(policy, one) for index, one in facts.items() if policy.matches(tuple(index.split(",")))]
+            known = [one for index, one in facts.items() if policy.matches(tuple(index.split(",")))]
+            own = [dead_fields(policy, one) for one in known]
             dead = (
                 frozenset.intersection(*(frozenset(fault.where for fault in faults) for faults in own))
                 if own
                 else frozenset()
             )
-            fields[name] = signal_fields(policy, dead)
+            fields[name] = signal_fields(policy, dead, checked_types(known))
             self.dead[name] = sorted({str(fault) for faults in own for fault in faults if fault.where in dead})
         core.swap(facts=facts, fields=fields)
 

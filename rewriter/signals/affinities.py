@@ -17,6 +17,7 @@ from itertools import pairwise
 from math import log
 from typing import Any, Literal, NamedTuple, TypeVar
 
+from rewriter.index_facts import fits
 from rewriter.report import Source
 from rewriter.settings import PolicySettings, SignalSettings
 from rewriter.signals.counters import Counters, HalfLives, Value, aged, growth
@@ -64,12 +65,13 @@ class Affinity(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SignalField:
-    """A signal field as the arithmetic needs it."""
+    """A signal field as the arithmetic needs it. `types` are those that some of its values have to fit, by place in a Value."""
 
     kind: Kind
     fields: tuple[str, ...]
     scale: float
     pseudo_count: float
+    types: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,19 +86,30 @@ class Population:
 
 
 NOBODY = Population({}, {})
+NO_TYPES: Mapping[str, str] = {}
 DEFAULT_PSEUDO_COUNT: Mapping[Kind, float] = {"attribute": 100.0, "combination": 5.0}
 
 
-def signal_fields(policy: PolicySettings, dead: frozenset[str] = frozenset()) -> dict[str, SignalField]:
-    """Return the signal fields of a policy by name, without those of which a document field is `dead` (unmapped or text)."""
+def signal_fields(
+    policy: PolicySettings, dead: frozenset[str] = frozenset(), types: Mapping[str, str] = NO_TYPES
+) -> dict[str, SignalField]:
+    """Return the signal fields of a policy by name, without those of which a document field is `dead` (unmapped or text).
+
+    types: of document fields whose values have to fit, as `index_facts.checked_types` gives them.
+    """
+
+    def typed(of: tuple[str, ...]) -> tuple[tuple[int, str], ...]:
+        return tuple((at, types[name]) for at, name in enumerate(of, 1) if name in types)
+
     found: dict[str, SignalField] = {}
     for name, setting in policy.fields.items():
         if not dead.intersection(setting.of):
             kind: Kind = "attribute" if len(setting.of) == 1 else "combination"
             pseudo_count = DEFAULT_PSEUDO_COUNT[kind] if setting.pseudo_count is None else setting.pseudo_count
-            found[name] = SignalField(kind, setting.of, setting.scale, pseudo_count)
+            found[name] = SignalField(kind, setting.of, setting.scale, pseudo_count, typed(setting.of))
     if policy.item_field and policy.item_field not in dead:
-        found[ITEM] = SignalField("item", (policy.item_field,), policy.item_scale, policy.item_pseudo_count)
+        of = (policy.item_field,)
+        found[ITEM] = SignalField("item", of, policy.item_scale, policy.item_pseudo_count, typed(of))
     return found
 
 
@@ -126,6 +139,8 @@ def preferences(
         known = constants.get(value[0])
         if known is None or len(value) != known.length:
             continue
+        if known.types and not all(fits(kind, value[at]) for at, kind in known.types):
+            continue  # one such value would have the whole search refused
         count = weight * known.decay
         if known.population_total is None:
             found[value] = count / (count + known.pseudo_count)
@@ -146,6 +161,7 @@ class _Constants:
     pseudo_count: float
     total: float
     population_total: float | None
+    types: tuple[tuple[int, str], ...]
 
 
 def _constants(
@@ -158,7 +174,9 @@ def _constants(
             decay = growth(now_s, counters.landmark_s, half_lives.of(name))
             population_total = None if item else max(population.totals[name], 1.0)
             total = counters.totals.get(name, 0.0) * decay
-            found[name] = _Constants(len(field.fields) + 1, decay, field.pseudo_count, total, population_total)
+            found[name] = _Constants(
+                len(field.fields) + 1, decay, field.pseudo_count, total, population_total, field.types
+            )
     return found
 
 

@@ -33,7 +33,9 @@ MAPPING: dict[str, Any] = {
     "popularity": {"type": "integer"},
     "listed": {"type": "date"},
 }
-FIELDS = {"brand": {}, "type_brand": {"of": ["type", "brand"]}}
+FIELDS = {"brand": {}, "type_brand": {"of": ["type", "brand"]}, "size": {}}
+SIZES = ("41", "42", "43.5", "XL", "", "1e400", "99999999999")
+"""`size` is an integer: a term on most of these has the server refuse the search."""
 DOCUMENTS = 400
 
 
@@ -153,14 +155,13 @@ def write_templates(folder: Path) -> None:
 def values(chance: random.Random) -> Iterator[Value]:
     for _ in range(chance.randint(1, 40)):
         brand, kind = chance.choice(BRANDS), chance.choice(TYPES)
-        yield chance.choice(
-            (("brand", brand), ("type_brand", kind, brand), ("item", f"p{chance.randrange(DOCUMENTS)}"))
-        )
+        item = ("item", f"p{chance.randrange(DOCUMENTS)}")
+        yield chance.choice((("brand", brand), ("type_brand", kind, brand), ("size", chance.choice(SIZES)), item))
 
 
 def counters(chance: random.Random) -> Counters:
     weights = {value: chance.choice((1e-9, 0.5, 3.0, 40.0, 1e6, 1e99)) for value in values(chance)}
-    totals = {name: chance.choice((0.0, 1.0, 50.0)) for name in ("brand", "type_brand", "item")}
+    totals = {name: chance.choice((0.0, 1.0, 50.0)) for name in (*FIELDS, "item")}
     now_s = time.time()
     landmark_s = now_s - chance.choice((0.0, 3_600.0, 90 * 86_400.0))
     return Counters(weights, totals, landmark_s, now_s, events=chance.choice((0.0, 1.0, 5.0, 1e6)))
@@ -169,7 +170,7 @@ def counters(chance: random.Random) -> Counters:
 def write_population(store: Store, keys: Keys) -> None:
     weights: dict[Value, float] = {("brand", brand): 50.0 + 10 * n for n, brand in enumerate(BRANDS)}
     weights |= {("type_brand", kind, brand): 20.0 for kind in TYPES for brand in BRANDS}
-    store.write(keys.population(), Counters(weights, {"brand": 700.0, "type_brand": 700.0}, time.time()), None)
+    store.write(keys.population(), Counters(weights, dict.fromkeys(FIELDS, 700.0), time.time()), None)
 
 
 def spoil(client: redis.Redis, base: str, chance: random.Random) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-from opensearchpy import OpenSearch
+from typing import Any
 
-from rewriter.index_facts import dead_fields, facts_of
+import pytest
+from opensearchpy import OpenSearch, RequestError
+
+from rewriter.index_facts import dead_fields, facts_of, fits
 from rewriter.settings import PolicySettings
 from tests.conftest import MakeIndex
 from tests.live.shelf import MAPPING, flat_settings, refused, scores, search, shoes
@@ -40,3 +42,49 @@ def test_a_term_on_a_dead_field_finds_nothing(opensearch: OpenSearch, products: 
         assert "Cannot search on field [hidden]" in refused(opensearch, products, body)
     else:
         assert scores(search(opensearch, products, body)) == {}
+
+
+TYPED = (
+    "byte",
+    "short",
+    "integer",
+    "long",
+    "unsigned_long",
+    "half_float",
+    "float",
+    "double",
+    "scaled_float",
+    "boolean",
+)
+TEXTS = (
+    "7",
+    "-7",
+    "007",
+    "7.5",
+    "0",
+    "1" * 20,
+    "65504",
+    "2147483647",
+    "300000000000",
+    "true",
+    "x",
+    "",
+    "1e3",
+    "nan",
+    "1e400",
+)
+
+
+def test_what_fits_a_type_is_never_refused(opensearch: OpenSearch, index: MakeIndex) -> None:
+    options: dict[str, dict[str, Any]] = {"scaled_float": {"scaling_factor": 100}}
+    name = index({kind: {"type": kind, **options.get(kind, {})} for kind in TYPED}, documents={"1": {"integer": 7}})
+    refused_too = 0
+    for kind in TYPED:
+        for text in TEXTS:
+            for clause in ({"term": {kind: text}}, {"terms": {kind: [text]}}):
+                try:
+                    opensearch.search(index=name, body={"query": {"bool": {"filter": [clause]}}})
+                except RequestError:
+                    refused_too += 1
+                    assert not fits(kind, text), (kind, text)
+    assert refused_too > 2 * len(TYPED)

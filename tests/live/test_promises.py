@@ -53,7 +53,9 @@ def legs(shop: Shop) -> Iterator[Recorded]:
 @pytest.fixture(scope="module")
 def rewriter(shop: Shop, legs: Recorded) -> Iterator[Rewriter]:
     with Rewriter(shop.client, settings=shop.settings, leg_client=legs) as opened:
-        assert waited(lambda: opened.status().population_values > 0)
+        assert waited(
+            lambda: opened.status().population_values > 0 and len(opened.status().indices) == len(shop.aliases)
+        )
         yield opened
 
 
@@ -190,7 +192,7 @@ async def test_the_async_rewriter_gives_the_same_pages(
         AsyncRewriter(client, settings=shop.settings) as other,
     ):
         until_s = time.monotonic() + 10.0
-        while (await other.status()).population_values == 0:
+        while len((await other.status()).indices) < len(shop.aliases):
             assert time.monotonic() < until_s
             await client.ping()
         chance = random.Random(SEED)
