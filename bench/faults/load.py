@@ -33,6 +33,20 @@ _arrived_s: ContextVar[float] = ContextVar("arrived_s")
 
 
 @dataclass(frozen=True, slots=True)
+class Stall:
+    """One sleep of the sampler: when it was over, and by how much too late."""
+
+    until_s: float
+    ms: float
+
+
+def stall_since(before_s: float) -> Stall:
+    """Return by how much a sleep of `SAMPLE_S` that began at `before_s` is over too late."""
+    now_s = time.monotonic()
+    return Stall(now_s, (now_s - before_s - SAMPLE_S) * 1e3)
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
     """One search: when it was asked for, how long the caller's own search took, what came on top, and how it ended."""
 
@@ -94,7 +108,7 @@ class Load(ABC):
         self.told = Told()
         self.cancelled_share = 0.0
         self.cancelled = 0
-        self.jitter_ms: list[float] = []
+        self.jitter: list[Stall] = []
         self._numbers = 0
         self._random = random.Random(7)
 
@@ -130,14 +144,17 @@ class SyncLoad(Load):
 
     def __enter__(self) -> Self:
         self.client = OpenSearch(self.urls[0], pool_maxsize=CALLERS, timeout=10)
-        legs = OpenSearch(self.urls[1], pool_maxsize=16, max_retries=0)
-        self.rewriter = Rewriter(_Timed(self.client), self.store_url, self.settings, leg_client=legs, hooks=[self.told])
+        self.legs = OpenSearch(self.urls[1], pool_maxsize=16, max_retries=0)
+        self.rewriter = Rewriter(
+            _Timed(self.client), self.store_url, self.settings, leg_client=self.legs, hooks=[self.told]
+        )
         self._callers = ThreadPoolExecutor(CALLERS, "caller")
         return self
 
     def __exit__(self, *_: object) -> None:
         self._callers.shutdown()
         self.rewriter.close()
+        self.legs.close()
         self.client.close()
 
     def status(self) -> Status:
@@ -172,7 +189,7 @@ class SyncLoad(Load):
             while not stop.is_set():
                 before_s = time.monotonic()
                 time.sleep(SAMPLE_S)
-                self.jitter_ms.append((time.monotonic() - before_s - SAMPLE_S) * 1e3)
+                self.jitter.append(stall_since(before_s))
 
         sampler = threading.Thread(target=sample, name="sampler")
         sampler.start()
@@ -193,9 +210,9 @@ class AsyncLoad(Load):
 
     async def _open(self) -> None:
         self.client = AsyncOpenSearch(self.urls[0], pool_maxsize=64, timeout=10)
-        legs = AsyncOpenSearch(self.urls[1], pool_maxsize=16, max_retries=0)
+        self.legs = AsyncOpenSearch(self.urls[1], pool_maxsize=16, max_retries=0)
         self.rewriter = AsyncRewriter(
-            _AsyncTimed(self.client), self.store_url, self.settings, leg_client=legs, hooks=[self.told]
+            _AsyncTimed(self.client), self.store_url, self.settings, leg_client=self.legs, hooks=[self.told]
         )
         await self.rewriter.status()
 
@@ -205,6 +222,7 @@ class AsyncLoad(Load):
 
     async def _close(self) -> None:
         await self.rewriter.close()
+        await self.legs.close()
         await self.client.close()
         if left := asyncio.all_tasks() - {asyncio.current_task()}:
             raise RuntimeError(f"tasks left over: {left}")
@@ -247,4 +265,4 @@ class AsyncLoad(Load):
         while True:
             before_s = time.monotonic()
             await asyncio.sleep(SAMPLE_S)
-            self.jitter_ms.append((time.monotonic() - before_s - SAMPLE_S) * 1e3)
+            self.jitter.append(stall_since(before_s))

@@ -33,7 +33,7 @@ def markdown(rows: Sequence[Row], proofs: Sequence[Proof], mixed_up: Sequence[st
     """Return all of it as it stands in docs/safety.md."""
     machine = f"{platform.system()}, {os.cpu_count()} cores for client and servers together"
     said = [
-        f"Run on {datetime.now(UTC):%Y-%m-%d}, {machine}. `late`: added more than {CUTOFF_MS:g} ms plus that run's jitter.",
+        f"Run on {datetime.now(UTC):%Y-%m-%d}, {machine}. `late`: added more than {CUTOFF_MS:g} ms plus the jitter.",
         "",
         _line(HEAD),
         _line(["---"] * len(HEAD)),

@@ -8,20 +8,29 @@ import threading
 import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from math import ceil
 from statistics import median
 
-from bench.faults.load import Load, Seen
+from bench.faults.load import Load, Seen, Stall
+from rewriter.decide.pace import PAUSE_S
+from rewriter.shell.status import Status
 
 CUTOFF_MS = 30.0
 WARM_UP = 40
 BATCH = 20
 SETTLE_DEADLINE_S = 15.0
+LATE_SHARE = 0.001
 DELAY_BOUND_MS = 5.0
+RECOVERY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What a trial found. `failed`: answers that were wrong or raised; `late`: added more than the cut-off and the jitter."""
+    """What a trial found. `failed`: answers that were wrong or raised; `late`: added more than the cut-off and the jitter.
+
+    The jitter is the run's at p99.9, or what the sampler saw while that very search was waited for: one stall of the machine
+    makes several searches late, and is one sample in thousands.
+    """
 
     fault: str
     shell: str
@@ -44,30 +53,27 @@ def trial(name: str, shell: str, load: Load, fault: AbstractContextManager[None]
     with load:
         well = load.batch(WARM_UP)
         broken += [f"before the fault: {one.fault}" for one in well if one.fault]
-        load.jitter_ms.clear()
+        load.jitter.clear()
         told_before = load.told.count
         with fault:
             seen = load.batch(searches * 5 // 4)
         told = load.told.count - told_before
         own = [one for one in seen if not one.alone]
-        jitter_ms = rank(load.jitter_ms, 0.999)
-        status = load.status()
-        wait_s = max(
-            status.breaker["reopens_in_s"], 60.0 if any(p["paused"] for p in status.policies.values()) else 0.0
-        )
-        recovered_s = _recovered(load, window, max(5.0, wait_s + 2.0))
+        stalls = list(load.jitter)
+        recovered_s = _recovered(load, window)
         if recovered_s is None:
-            broken.append(f"not recovered within {max(5.0, wait_s + 2.0):.1f} s: {load.status().problems}")
+            broken.append(f"not recovered: {load.status().problems}")
         broken += _held(load)
     broken += [f"{what}: {now} after, {was} before" for what, was, now in _left_over(before)]
+    jitter_ms = rank([one.ms for one in stalls], 0.999)
     added = [one.added_ms for one in own if not one.fault]
     delay_ms = median(one.baseline_ms for one in own) - median(one.baseline_ms for one in seen if one.alone)
-    late = [one for one in added if one > CUTOFF_MS + jitter_ms]
+    late = [one for one in own if one.added_ms > CUTOFF_MS + max(jitter_ms, _beside(one, stalls))]
     failed = [one.fault for one in own if one.fault]
     broken += sorted(set(failed))
-    if rank(added, 0.999) > CUTOFF_MS + jitter_ms:
+    if len(late) > LATE_SHARE * len(own):
         broken.append(f"added {rank(added, 0.999):.1f} ms at p99.9")
-    if delay_ms > DELAY_BOUND_MS:
+    if delay_ms > DELAY_BOUND_MS + median(one.ms for one in stalls):
         broken.append(f"the baseline came {delay_ms:.1f} ms later than alone")
     if not len(own) <= told <= len(own) + load.cancelled:
         broken.append(f"{len(own)} searches, {told} reports")
@@ -77,9 +83,16 @@ def trial(name: str, shell: str, load: Load, fault: AbstractContextManager[None]
     )  # fmt: skip
 
 
+def _beside(one: Seen, stalls: list[Stall]) -> float:
+    """Return by how much a sleep of the sampler was late, at most, that ended while the caller waited for a search, in ms."""
+    until_s = one.at_s + (one.baseline_ms + one.added_ms) / 1e3
+    beside = (stall.ms for stall in stalls if until_s - one.added_ms / 1e3 <= stall.until_s <= until_s + 0.005)
+    return max(beside, default=0.0)
+
+
 def rank(values: list[float], share: float) -> float:
     """Return the value below which `share` of all lie (0 for none)."""
-    return sorted(values)[max(0, min(len(values) - 1, int(len(values) * share)))] if values else 0.0
+    return sorted(values)[max(0, ceil(len(values) * share) - 1)] if values else 0.0
 
 
 def resources() -> dict[str, int]:
@@ -88,16 +101,28 @@ def resources() -> dict[str, int]:
     return {"threads": threading.active_count(), "files and sockets": len(os.listdir("/dev/fd"))}  # noqa: PTH208  a count
 
 
-def _recovered(load: Load, window: int, deadline_s: float) -> float | None:
-    """Return when the first of `window` searches in a row began, of which more than 99 % were personalised."""
+def _recovered(load: Load, window: int) -> float | None:
+    """Return when the first of `window` searches in a row began, of which more than 99 % were personalised.
+
+    None where that took longer than promised: 5 s, or what was left of the time for which breaker or policy were switched off.
+    Probes that were under way when the fault was healed may have failed since, so that is looked up for a second.
+    """
     healed_s = time.monotonic()
+    late_s = healed_s + RECOVERY_S
     seen: list[Seen] = []
-    while time.monotonic() < healed_s + deadline_s + window / load.rate:
+    while time.monotonic() < late_s + window / load.rate:
         seen += [one for one in load.batch(BATCH) if not one.alone]
         last = seen[-window:]
         if len(last) == window and sum(one.reason == "personalized" for one in last) > 0.99 * window:
             return max(0.0, last[0].at_s - healed_s)
+        if (now_s := time.monotonic()) < healed_s + 1.0:
+            late_s = max(late_s, now_s + _off_for_s(load.status()) + 1.0)
     return None
+
+
+def _off_for_s(status: Status) -> float:
+    paused = any(policy["paused"] for policy in status.policies.values())
+    return max(float(status.breaker["reopens_in_s"]), PAUSE_S if paused else 0.0)
 
 
 def _held(load: Load) -> list[str]:

@@ -1,0 +1,52 @@
+"""Every fault of `make faults`, with few searches: nothing fails, and nothing is left over.
+
+Times, of recovery too, are not judged here, on 30 searches and a busy machine; docs/safety.md has those of a full run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from bench.faults import mixups
+from bench.faults.catalogue import FAULTS, Fault
+from bench.faults.processes import proofs
+from bench.faults.suite import rows
+from bench.faults.trial import Row
+from tests.needed import needed
+
+SEARCHES = 30
+RATE = 100.0
+OPEN_S = 0.5
+OF_TIME = ("added ", "the baseline came", "not recovered")
+
+
+@pytest.fixture(scope="module")
+def trials(opensearch_url: str) -> Iterator[Row]:
+    """All trials, in the order of the catalogue, on the same servers; each runs when its test asks for it."""
+    return rows(opensearch_url, searches=SEARCHES, rate=RATE, window=SEARCHES, open_s=OPEN_S)
+
+
+@pytest.mark.parametrize(
+    ("fault", "shell"),
+    [pytest.param(fault, shell, id=f"{fault.name}, {shell}") for fault in FAULTS for shell in fault.shells],
+)
+def test_fault(fault: Fault, shell: str, trials: Iterator[Row]) -> None:
+    with needed():
+        row = next(trials)
+        while (row.fault, row.shell) != (fault.name, shell):  # some tests were chosen by name
+            row = next(trials)
+    assert [text for text in row.broken if not text.startswith(OF_TIME)] == [], row
+
+
+def test_processes(opensearch_url: str) -> None:
+    with needed():
+        for proof in proofs(opensearch_url):
+            assert not proof.broken, proof
+
+
+def test_nobody_is_shown_what_somebody_else_likes() -> None:
+    with needed():
+        for outcome in mixups.outcomes(4_000):
+            assert outcome.strangers == [], outcome.said
