@@ -133,7 +133,7 @@ class Shop:
         )
         files = {str(path.relative_to(TEMPLATES)): path.read_text("utf-8") for path in TEMPLATES.rglob("*.j*")}
         templates = compile_set("default", files, settings.policies[POLICY], time.perf_counter)
-        return Core(settings, {POLICY: templates})
+        return Core(settings, {POLICY: templates}, ("store",))
 
     def _known(self, core: Core) -> Known:
         fields = core.snapshot.fields[POLICY]

@@ -22,7 +22,7 @@ from rewriter.boost.trial import compile_set
 from rewriter.core import Core
 from rewriter.explore.merge import merged_page
 from rewriter.flow.answer import answer
-from rewriter.flow.steps import Baseline, Begin, Collect, Collected, Fetched, FetchSignals, Launch, SearchLeg
+from rewriter.flow.steps import Baseline, Begin, Collect, Collected, FetchSignals, Launch, SearchLeg
 from rewriter.request import read_request
 from rewriter.settings import Settings
 from rewriter.signals.affinities import Population, blended, preferences, strongest
@@ -72,7 +72,8 @@ class Scene:
         self.settings = Settings.model_validate({"policies": {"shop": policy}, "experiment": {"holdout": 0.0}})
         self.policy = self.settings.policies["shop"]
         files = {path.relative_to(TEMPLATES).as_posix(): path.read_text("utf-8") for path in TEMPLATES.rglob("*.j*")}
-        self.core = Core(self.settings, {"shop": compile_set("default", files, self.policy, time.perf_counter)})
+        templates = {"shop": compile_set("default", files, self.policy, time.perf_counter)}
+        self.core = Core(self.settings, templates, ("store",))
         weights: dict[Value, float] = {("item", str(n)): 3.0 - n / 50 for n in range(32)}
         weights |= {("brand", f"b{n}"): 9.0 - n / 4 for n in range(24)}
         weights |= {("type_brand", "shoe", f"b{n}"): 4.0 - n / 4 for n in range(8)}
@@ -101,7 +102,7 @@ class Scene:
                 case Launch(part):
                     parts["explored"] = run(part, perform)
                 case FetchSignals():
-                    return Fetched(self.signals)
+                    return [self.signals]
                 case SearchLeg(arguments):
                     return self.leg_2 if arguments["body"]["from"] == 0 else self.leg_3
                 case Collect():

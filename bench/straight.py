@@ -17,7 +17,6 @@ from rewriter.flow.steps import (
     Collect,
     Collected,
     Explored,
-    Fetched,
     FetchSignals,
     Launch,
     Personal,
@@ -69,7 +68,7 @@ class Straight:
                 self.explored = self._drive(part)
                 result = True
             case FetchSignals():
-                result = Fetched(Signals(profile=self.profile))
+                result = [Signals(profile=self.profile)]
             case SearchLeg(arguments):
                 result = self.search(arguments)
             case Collect():

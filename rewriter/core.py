@@ -6,7 +6,7 @@ The guards are the only other things that change, each behind its own short lock
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any
@@ -25,7 +25,7 @@ from rewriter.settings import Settings
 from rewriter.signals.affinities import NOBODY, Population, SignalField, profile_half_lives, signal_fields
 from rewriter.signals.counters import Counters, HalfLives
 from rewriter.signals.stale import LastKnown
-from rewriter.signals.store import Keys
+from rewriter.signals.store import Keys, StoreName
 
 MAX_PLAN_BYTES = 16 * 2**20
 """Of the plans that a process keeps beside the store's, for next pages while the store is away: about 5,000 lists."""
@@ -48,15 +48,21 @@ class Snapshot:
 
 
 class Core:
-    """The shared part of a rewriter. One per process and rewriter; made anew after a fork."""
+    """The shared part of a rewriter. One per process and rewriter; made anew after a fork. `stores` are those that it has."""
 
-    def __init__(self, settings: Settings, templates: Mapping[str, TemplateSet]) -> None:
+    def __init__(
+        self, settings: Settings, templates: Mapping[str, TemplateSet], stores: Iterable[StoreName] = ()
+    ) -> None:
         self._swapping = Lock()
         self.settings = settings
         self.keys = Keys(settings.store.prefix, settings.store.key_salt)
         self.profile_half_lives = profile_half_lives(settings.policies.values(), settings.signals)
         self.session_half_lives = HalfLives(settings.signals.session_half_life_s)
         self.breaker = Breaker(settings.breaker)
+        late_reads = settings.breaker.late_reads_in_a_row
+        self.store_breakers: Mapping[StoreName, Breaker] = {
+            name: Breaker(settings.breaker, late_in_a_row=late_reads) for name in stores
+        }
         self.arms = Arms()
         self.paces = {name: Pace() for name in settings.policies}
         self._rejections: dict[tuple[str, str, str], int] = {}

@@ -130,7 +130,7 @@ class BudgetSettings(_Section):
 
 
 class BreakerSettings(_Section):
-    """When personalisation stops by itself. Rates are compared strictly: exactly 5.00 % stays closed.
+    """When the optional legs, and each store, are left alone. Rates are compared strictly: exactly 5.00 % stays closed.
 
     The rate is taken over the last `window_s` or the last `window_calls`, whichever holds more calls, none older than `max_age_s`.
     Below 3.3 searches a second a pure 60 s rule never fires; on small windows 3 % of errors trip a 5 % rule (276 times in 6 h).
@@ -145,6 +145,7 @@ class BreakerSettings(_Section):
     burst_calls: Annotated[int, Field(ge=1, le=10_000)] = 20
     burst_error_rate: Share = 0.5
     failures_in_a_row: Annotated[int, Field(ge=1, le=10_000)] = 10
+    late_reads_in_a_row: Annotated[int, Field(ge=1, le=10_000)] = 10
     open_s: Seconds = 5.0
     max_open_s: Seconds = 60.0
     half_open_permits: Annotated[int, Field(ge=1, le=1_000)] = 10

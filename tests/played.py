@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 from redis.exceptions import ConnectionError as StoreGone
 
 from rewriter import AsyncRewriter, Report, Rewriter, Settings, Subject
+from rewriter.core import Core
 from rewriter.shell.status import Status
 from rewriter.signals.commands import Command
 from rewriter.signals.memory_store import AsyncMemoryStore, MemoryStore
@@ -205,6 +206,11 @@ class SyncDesk:
         release(self.engine, self.store, self._profile_store)
         self.rewriter.close()
 
+    @property
+    def core(self) -> Core:
+        assert self.rewriter._process is not None
+        return self.rewriter._process.core
+
     def search(self, subject: Subject | None, arguments: Mapping[str, Any]) -> tuple[Any, Report]:
         return self.rewriter.search_details(subject=subject, **arguments)
 
@@ -239,6 +245,11 @@ class AsyncDesk:
         release(self.engine, self.store, self._profile_store)
         self.runner.run(self.rewriter.close())
         self.runner.close()
+
+    @property
+    def core(self) -> Core:
+        assert self.rewriter._here is not None
+        return self.rewriter._here.core
 
     def search(self, subject: Subject | None, arguments: Mapping[str, Any]) -> tuple[Any, Report]:
         return self.runner.run(self.rewriter.search_details(subject=subject, **arguments))

@@ -96,6 +96,33 @@ def test_the_rate_is_compared_strictly(calls: str, then: State) -> None:
 
 
 @pytest.mark.parametrize(
+    ("outcomes", "step_s", "limit", "then"),
+    [
+        ("." * 1000 + "s" * 10, 0.02, 10, "open"),  # a hung store, on top of a good minute
+        ("." * 1000 + "s" * 9, 0.02, 10, "closed"),
+        ("s" * 10, 0.0, 10, "closed"),  # one stall of the machine, felt by all that are under way
+        ("s" * 6 + "-" * 100 + "s" * 4, 0.02, 10, "open"),
+        ("s" * 9 + "." + "s" * 9, 0.02, 10, "closed"),
+        ("s" * 9 + "x" + "s" * 9, 0.02, 10, "closed"),  # an error came in time, and has rules of its own
+        ("." * 1000 + "s" * 100, 0.02, None, "closed"),
+    ],
+)
+def test_late_reads_in_a_row(outcomes: str, step_s: float, limit: int | None, then: State) -> None:
+    breaker = Breaker(BreakerSettings(), late_in_a_row=limit)
+    call(breaker, outcomes, 0.0, step_s)
+    assert breaker.status(step_s * len(outcomes)).state == then
+
+
+def test_the_permits_that_are_out_are_counted() -> None:
+    breaker = opened()
+    permits = taken(breaker, 4, 5.0)
+    assert breaker.status(5.0).permits == 4
+    for permit, outcome in zip(permits, OUTCOMES.values(), strict=True):
+        breaker.give_back(permit, outcome, 5.0)
+    assert breaker.status(5.0).permits == 0
+
+
+@pytest.mark.parametrize(
     ("outcomes", "step_s", "counted", "opened"),
     [
         ("x" * 10 + "." * 190 + "x", 0.0, 0, 1),  # all within 60 s: 201 calls, 11 failures

@@ -130,7 +130,7 @@ def test_what_cannot_be_a_store_is_refused_before_the_first_search(kind: Any, gi
 
 def test_a_process_that_cannot_start_searches_on(monkeypatch: pytest.MonkeyPatch) -> None:
     with SyncDesk(SETTINGS, store()) as desk:
-        monkeypatch.setattr("rewriter.shell.sync.ThreadPoolExecutor", None)
+        monkeypatch.setattr("rewriter.shell.threads.ThreadPoolExecutor", None)
         desk.rewriter.after_fork()
         response, report = desk.search(ANN, SEARCH)
         assert response is desk.engine.sent[-1]

@@ -78,6 +78,7 @@ def _settings(budget_ms: float) -> Settings:
         "burst_error_rate": 1.0,
         "burst_calls": 10_000,
         "failures_in_a_row": 10_000,
+        "late_reads_in_a_row": 10_000,
     }
     return Settings.model_validate(
         {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,14 +11,14 @@ from rewriter.boost.templates import TemplateSet
 from rewriter.core import Core
 from rewriter.errors import ConfigurationError, Fault, StoreError
 from rewriter.flow.personal import personal
-from rewriter.flow.steps import Ask, Fetched, FetchSignals, LegFault, Personal, Progress
+from rewriter.flow.steps import Ask, FetchSignals, LegFault, Personal, Progress
 from rewriter.report import Reason
 from rewriter.request import Request
 from rewriter.settings import Settings
 from rewriter.shell.refresh import Call, Refresh
-from rewriter.shell.sync import drive
-from rewriter.signals.redis_store import open_store
-from rewriter.signals.store import Store, joined, separated
+from rewriter.shell.threads import drive
+from rewriter.signals.redis_store import open_stores
+from rewriter.signals.store import Store, StoreName
 from rewriter.subject import Subject
 
 
@@ -26,20 +27,20 @@ def part_of(subject: Subject, settings: Settings, policy: str, templates: Templa
 
     Raises ConfigurationError without a store, and what the store raises.
     """
-    store, profile_store = open_store(settings.store.url), open_store(settings.store.profile_url)
-    if store is None:
+    stores = open_stores(settings.store.url, settings.store.profile_url, connections=2)
+    if "store" not in stores:
         raise ConfigurationError([Fault("store.url", "is not set, so that no subject is known", "give --sample FILE")])
-    core = Core(settings, {policy: templates})
+    core = Core(settings, {policy: templates}, stores)
     refresh = Refresh(core, time.monotonic, time.time, has_store=True)
     for background in (refresh.words(), refresh.facts()):
-        drive(background, lambda call: _background(call, store, profile_store or store))
+        drive(background, lambda call: _background(call, stores["store"], stores.get("profile_store", stores["store"])))
     if refresh.errors:
         raise StoreError(", ".join(sorted(set(refresh.errors.values()))))
     ask = Ask(
         core, core.snapshot, request, subject, settings.policies[policy], templates, settings.policies[policy].max_boost, block=0,
         seed=0, now_s=time.time(), clock_s=time.monotonic, exposure=None,
     )  # fmt: skip
-    part = drive(personal(ask, Progress()), lambda step: _perform(step, store, profile_store))
+    part = drive(personal(ask, Progress()), lambda step: _perform(step, stores))
     return replace(part, reason=Reason.PERSONALIZED) if part.reason is Reason.SEARCH_FAILED else part
 
 
@@ -55,10 +56,7 @@ def _background(call: Call, store: Store, profile_store: Store) -> Any:
             return None  # the cluster is not asked
 
 
-def _perform(step: Any, store: Store, profile_store: Store | None) -> Any:
+def _perform(step: Any, stores: Mapping[StoreName, Store]) -> Any:
     if not isinstance(step, FetchSignals):
         raise LegFault("failed", "not sent")  # leg 2: its boosts are made by now
-    if profile_store is None:
-        return Fetched(store.read(step.query))
-    session_query, profile_query = separated(step.query)
-    return Fetched(joined(store.read(session_query), profile_store.read(profile_query)))
+    return [stores[read.store].read(read.query) for read in step.reads]

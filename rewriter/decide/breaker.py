@@ -1,4 +1,6 @@
-"""The circuit breaker: personalisation stops by itself when it fails, and comes back by itself.
+"""The circuit breaker: what fails is left alone by itself, and comes back by itself.
+
+The optional legs have one, and so has each store: a store can be done without, so one that fails must not stop the legs.
 
     closed ──▶ open          more than max_error_rate of the window failed, or a burst, or failures in a row, or too many were slow
     open ──▶ half_open       open_s later, doubled with each opening up to max_open_s
@@ -7,6 +9,10 @@
 
 The window is the last `window_s` or the last `window_calls`, whichever holds more calls, none older than `max_age_s`. A pure 60 s
 window never fires below 3.3 searches a second even at 100 % errors; a small one trips a 5 % rule at a true 3 %.
+
+A hung store lets few reads through, since each holds a place in flight until its socket gives up: among the thousands of a good
+minute they are no rate. So reads have a rule of their own, `late_in_a_row` with none in between that came in time; it must have
+held for `LATE_SPAN_S`, since one stall of the machine makes all reads late that are under way.
 
 Every call holds a permit and gives it back with an outcome; `unused` gives back without one (the caller went away, nothing was
 sent). In `half_open` a permit is leased: one that never comes back frees its place after `permit_lease_s`, so that a lost probe
@@ -28,6 +34,8 @@ from rewriter.settings import BreakerSettings
 State = Literal["closed", "open", "half_open"]
 Outcome = Literal["success", "failure", "slow", "unused"]
 
+LATE_SPAN_S = 0.1
+
 _FAILED = 1
 _SLOW = 2
 
@@ -42,7 +50,7 @@ class Permit:
 
 @dataclass(frozen=True, slots=True)
 class BreakerStatus:
-    """What a health page shows: state, counts in the window, and why the breaker last opened."""
+    """What a health page shows: state, counts in the window, why the breaker last opened, and the permits that are out."""
 
     state: State
     calls: int
@@ -51,20 +59,22 @@ class BreakerStatus:
     opened: int
     why: str
     reopens_in_s: float
+    permits: int
 
 
 class Breaker:
-    """One breaker. See the module's text."""
+    """One breaker. See the module's text. `late_in_a_row` is for reads; without it, only the rate of slow calls counts."""
 
-    def __init__(self, settings: BreakerSettings) -> None:
+    def __init__(self, settings: BreakerSettings, *, late_in_a_row: int | None = None) -> None:
         self._settings = settings
+        self._late_limit = late_in_a_row
         self._lock = Lock()
         self._state: State = "closed"
         self._epoch = 0
         self._numbers = 0
         self._calls: deque[tuple[float, int]] = deque()
         self._burst: deque[tuple[float, int]] = deque()
-        self._failures = self._slow = self._in_a_row = self._burst_failures = 0
+        self._failures = self._slow = self._in_a_row = self._burst_failures = self._late_in_a_row = 0
         self._opened = 0
         self._openings_in_a_row = 0
         self._open_until_s = 0.0
@@ -72,6 +82,19 @@ class Breaker:
         self._why = ""
         self._leases: dict[int, float] = {}
         self._probes_back = 0
+        self._late_in_a_row = 0
+        self._late_since_s = 0.0
+        self._out = 0
+
+    @property
+    def closed(self) -> bool:
+        """Whether calls go through as they come."""
+        return self._state == "closed"
+
+    @property
+    def why(self) -> str:
+        """Why it last opened."""
+        return self._why
 
     def permit(self, now_s: float) -> Permit | None:
         """Return leave for one call, or None while open or while all half-open places are taken."""
@@ -86,6 +109,7 @@ class Breaker:
                 if len(self._leases) + self._probes_back >= self._settings.half_open_permits:
                     return None
             self._numbers += 1
+            self._out += 1
             if self._state == "half_open":
                 self._leases[self._numbers] = now_s + self._settings.permit_lease_s
             return Permit(self._numbers, self._epoch)
@@ -93,6 +117,7 @@ class Breaker:
     def give_back(self, permit: Permit, outcome: Outcome, now_s: float) -> None:
         """Take a permit back with what became of its call."""
         with self._lock:
+            self._out -= 1
             if permit.epoch != self._epoch:
                 return
             leased = self._leases.pop(permit.number, None)
@@ -103,7 +128,7 @@ class Breaker:
                     self._probed(outcome, now_s)
                 return
             self._record(_FAILED if outcome == "failure" else _SLOW if outcome == "slow" else 0, now_s)
-            if why := self._broken():
+            if why := self._broken(now_s):
                 self._open(why, now_s)
             elif self._openings_in_a_row and now_s - self._healthy_since_s >= self._settings.max_open_s:
                 self._openings_in_a_row = 0
@@ -114,7 +139,9 @@ class Breaker:
             state: State = "half_open" if self._state == "open" and now_s >= self._open_until_s else self._state
             self._forget(now_s)
             wait_s = max(0.0, self._open_until_s - now_s) if self._state == "open" else 0.0
-            return BreakerStatus(state, len(self._calls), self._failures, self._slow, self._opened, self._why, wait_s)
+            return BreakerStatus(
+                state, len(self._calls), self._failures, self._slow, self._opened, self._why, wait_s, self._out
+            )
 
     def _probed(self, outcome: Outcome, now_s: float) -> None:
         """The first call after an outage has to connect, so one slow probe says nothing; one failure does."""
@@ -136,6 +163,11 @@ class Breaker:
         self._burst_failures += kind == _FAILED
         self._slow += kind == _SLOW
         self._in_a_row = self._in_a_row + 1 if kind == _FAILED else 0
+        if kind != _SLOW:
+            self._late_in_a_row = 0
+        elif not self._late_in_a_row:
+            self._late_since_s = now_s
+        self._late_in_a_row += kind == _SLOW
         self._forget(now_s)
 
     def _forget(self, now_s: float) -> None:
@@ -151,11 +183,14 @@ class Breaker:
         while self._burst and now_s - self._burst[0][0] > s.burst_s:
             self._burst_failures -= self._burst.popleft()[1] == _FAILED
 
-    def _broken(self) -> str:
+    def _broken(self, now_s: float) -> str:
         s = self._settings
         calls = len(self._calls)
         if self._in_a_row >= s.failures_in_a_row:
             return f"{self._in_a_row} failures in a row"
+        late, for_s = self._late_in_a_row, now_s - self._late_since_s
+        if self._late_limit is not None and late >= self._late_limit and for_s >= LATE_SPAN_S:
+            return f"{late} late in a row, for {for_s:.1f} s"
         burst, failed = len(self._burst), self._burst_failures
         if burst >= s.burst_calls and failed and failed >= s.burst_error_rate * burst:
             return f"{failed} of {burst} calls failed within {s.burst_s:g} s"
@@ -181,4 +216,4 @@ class Breaker:
         self._leases = {}
         self._calls.clear()
         self._burst.clear()
-        self._failures = self._slow = self._in_a_row = self._burst_failures = 0
+        self._failures = self._slow = self._in_a_row = self._burst_failures = self._late_in_a_row = 0

@@ -1,6 +1,6 @@
 """May we personalise this search? The questions in their order; the first "no" is the reason.
 
-    subject and consent → switches → shape → rollout → holdout → pace → breaker
+    subject and consent → switches → shape → rollout → holdout → shadow → pace → breaker
 
 Shape comes before the experiment, so that both arms consist of searches on which boosts could have acted. The arm is known
 before anything is read, and the holdout never touches the store.
@@ -23,7 +23,10 @@ from rewriter.subject import Subject, pseudonym
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A reason not to personalise, with what it was in words; or none, and the breaker's permit, which must be given back."""
+    """A reason not to personalise, with what it was in words; or none, and the breaker's permit, which must be given back.
+
+    shadow: whatever comes of the search, the plain page is served, and the reason is only what would have been.
+    """
 
     reason: Reason | None
     detail: str = ""
@@ -34,14 +37,12 @@ class Decision:
 
 BREAKER_TABLE: dict[Reason, Outcome] = {
     Reason.PERSONALIZED: "success",
-    Reason.SIGNALS_FAILED: "failure",
     Reason.SEARCH_FAILED: "failure",
-    Reason.SIGNALS_LATE: "slow",
     Reason.SEARCH_LATE: "slow",
 }
-"""What counts, and as what; personalised from stale signals counts as slow too, and a shadow search as what it would have been.
-Lateness has a rate of its own, since a store that is late for one search in ten still serves nine. Every other reason gives its
-permit back unused: nothing was tried, or it was nobody's fault.
+"""What counts for the breaker of the optional legs, and as what; a shadow search counts as what it would have been. Lateness has a
+rate of its own, since a leg that is late for one search in ten still serves nine. Every other reason gives its permit back unused:
+nothing was sent, or it was nobody's fault. What counts for a store's breaker, `flow/signals` says.
 """
 
 
@@ -75,10 +76,11 @@ def decide(
     exposure = Exposure(assigned, pseudonym("x", subject.unit, experiment.salt)) if subject.unit else None
     if assigned == "holdout":
         return Decision(Reason.HOLDOUT, f"holdout {holdout:g}", exposure=exposure)
+    shadow = bool(switches.of("shadow", request.policy, defaults.shadow))
     if pace.paused(now_s):
         late = "too many of this policy's legs came too late; none is sent for a minute"
-        return Decision(Reason.SEARCH_LATE, late, exposure=exposure)
+        return Decision(Reason.SEARCH_LATE, late, shadow=shadow, exposure=exposure)
     permit = breaker.permit(now_s)
     if permit is None:
-        return Decision(Reason.BREAKER_OPEN, breaker.status(now_s).why, exposure=exposure)
-    return Decision(None, "", permit, bool(switches.of("shadow", request.policy, defaults.shadow)), exposure)
+        return Decision(Reason.BREAKER_OPEN, breaker.why, shadow=shadow, exposure=exposure)
+    return Decision(None, "", permit, shadow, exposure)

@@ -51,22 +51,20 @@ def accounted(
     )
 
 
-def shadowed(ask: Ask, report: Report, page: Page | None = None, baseline: Mapping[str, Any] | None = None) -> Report:
-    """Return the report of a search whose plain page is served: what would have been, and what would have been shown."""
-    report = replace(
-        report,
-        reason=Reason.SHADOW,
-        variant="shadow",
-        detail=f"would be {report.reason}" + (f": {report.detail}" if report.detail else ""),
-    )
-    if page is None or baseline is None:
-        return report
+def shadowed(report: Report) -> Report:
+    """Return the report of a search in shadow mode: its reason is what would have been."""
+    would = f"would be {report.reason}" + (f": {report.detail}" if report.detail else "")
+    return replace(report, reason=Reason.SHADOW, variant="shadow", detail=would)
+
+
+def would_show(ask: Ask, page: Page, baseline: Mapping[str, Any]) -> Shown:
+    """Return how the page that is not shown differs from the one that is."""
     key_of = hit_key(ask.request.collapse_field)
     before = {key_of(hit): at for at, hit in enumerate(baseline["hits"]["hits"])}
     stays = [abs(at - before[key]) for at, hit in enumerate(page.hits) if (key := key_of(hit)) in before]
     size = max(1, len(page.hits))
     ids = tuple(str(hit.get("_id")) for hit in page.hits)
-    return replace(report, shadow=Shown(len(stays) / size, sum(stays) / max(1, len(stays)), ids))
+    return Shown(len(stays) / size, sum(stays) / max(1, len(stays)), ids)
 
 
 def _moves(ask: Ask, part: Personal, page: Page, baseline: Mapping[str, Any]) -> tuple[Move, ...]:

@@ -13,7 +13,7 @@ from rewriter.decide.decision import BREAKER_TABLE, Decision, decide
 from rewriter.explore.merge import Page, merged_page, with_hits
 from rewriter.explore.plan import Plan, encode
 from rewriter.explore.slots import block_size
-from rewriter.flow.account import accounted, shadowed
+from rewriter.flow.account import accounted, shadowed, would_show
 from rewriter.flow.personal import personal
 from rewriter.flow.steps import (
     Ask,
@@ -28,7 +28,7 @@ from rewriter.flow.steps import (
     Progress,
     SavePlan,
 )
-from rewriter.report import Reason, Report
+from rewriter.report import Reason, Report, Variant
 from rewriter.request import Request, read_request, search_key
 from rewriter.settings import PolicySettings
 from rewriter.subject import Subject
@@ -44,14 +44,25 @@ def answer(
     Returns the response and its report. Raises what the caller's own search raised, and nothing else.
     """
     decision, ask, request = _decided(core, arguments, subject, seed, now_s, clock_s)
-    policy = request.policy if request else None
     if decision.reason is not None or ask is None:
-        started_s = clock_s()
-        response = yield Baseline()
-        reason = decision.reason or Reason.UNSUPPORTED
-        variant: Any = "holdout" if reason is Reason.HOLDOUT else "baseline"
-        timings_ms = {"baseline": (clock_s() - started_s) * 1000.0}
-        return response, Report(reason, decision.detail, variant, policy, decision.exposure, timings_ms=timings_ms)
+        response, report = yield from _plain(decision, request.policy if request else None, clock_s)
+    else:
+        response, report = yield from _personalised(decision, ask)
+    return response, shadowed(report) if decision.shadow else report
+
+
+def _plain(decision: Decision, policy: str | None, clock_s: Clock) -> Generator[Any, Any, tuple[Any, Report]]:
+    started_s = clock_s()
+    response = yield Baseline()
+    timings_ms = {"baseline": (clock_s() - started_s) * 1000.0}
+    reason = decision.reason or Reason.UNSUPPORTED
+    variant: Variant = "holdout" if reason is Reason.HOLDOUT else "baseline"
+    return response, Report(reason, decision.detail, variant, policy, decision.exposure, timings_ms=timings_ms)
+
+
+def _personalised(decision: Decision, ask: Ask) -> Generator[Any, Any, tuple[Any, Report]]:
+    """Send the caller's own search with the personal part beside it; whatever comes of that, the permit is given back."""
+    core, clock_s = ask.core, ask.clock_s
     outcome: Outcome = "unused"
     try:
         progress = Progress()
@@ -61,21 +72,21 @@ def answer(
         arrived_s = clock_s()
         progress.timings_ms["baseline"] = (arrived_s - started_s) * 1000.0
         if not began:
-            return response, accounted(
-                ask, progress, Reason.BUSY, f"{core.settings.budget.max_in_flight} legs and reads in flight"
-            )
+            in_flight = f"{core.settings.budget.max_in_flight} legs and reads in flight"
+            return response, accounted(ask, progress, Reason.BUSY, in_flight)
         try:
             if unfit := _unfit(response, ask.policy):
                 return response, accounted(ask, progress, *unfit)
             part, page = yield from _beside(ask, progress, response, arrived_s)
             report = accounted(ask, progress, part.reason, part.detail, part, page, response)
-            outcome = "slow" if part.slow_signals and page else BREAKER_TABLE.get(part.reason, "unused")
-            if decision.shadow:
-                return response, shadowed(ask, report, page, response)
+            outcome = BREAKER_TABLE.get(part.reason, "unused")
             if page is None:
                 return response, report
+            if decision.shadow:
+                return response, replace(report, shadow=would_show(ask, page, response))
             yield SavePlan(
-                lambda: (core.keys.plan(ask.subject, search_key(ask.request)), encode(_plan(ask, part, page)))
+                lambda: (core.keys.plan(ask.subject, search_key(ask.request)), encode(_plan(ask, part, page))),
+                in_store="store" in core.store_breakers and core.store_breakers["store"].closed,
             )
             return with_hits(response, [own_names(hit)[1] for hit in page.hits]), report
         except Exception as error:  # noqa: BLE001  the caller's answer is here: a fault of ours must not take it away

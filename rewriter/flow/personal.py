@@ -10,12 +10,13 @@ from rewriter.boost.body import bounded_body, optional_leg
 from rewriter.boost.templates import render_boosts
 from rewriter.explore.plan import decode
 from rewriter.flow.exploration import exploration, leg, pool_of, request_facts
-from rewriter.flow.steps import Ask, Fetched, FetchSignals, Launch, LegFault, Personal, Progress
+from rewriter.flow.signals import Known, known
+from rewriter.flow.steps import Ask, Launch, LegFault, Personal, Progress
 from rewriter.report import Reason, Source
 from rewriter.request import search_key
 from rewriter.signals.affinities import Affinity, blended, preferences, session_part, strongest
 from rewriter.signals.counters import Counters, Value
-from rewriter.signals.store import Query, Signals
+from rewriter.signals.store import Query
 
 
 def personal(ask: Ask, progress: Progress) -> Generator[Any, Any, Personal]:
@@ -28,18 +29,12 @@ def personal(ask: Ask, progress: Progress) -> Generator[Any, Any, Personal]:
         core.field_names,
         core.settings.signals.max_counters,
     )
-    fetched = Fetched(Signals())
-    if query.session or query.profile:
-        started_s = ask.clock_s()
-        fetched = yield FetchSignals(query, core.settings.budget.signals_ms / 1000.0)
-        progress.timings_ms["signals"] = (ask.clock_s() - started_s) * 1000.0
-    if fetched.error:
-        progress.errors.append(f"signals: {fetched.error}")
+    found = yield from known(ask, query, progress)
     if request.from_ > 0:
-        part = _continued(ask, query, fetched)
+        part = _continued(ask, query, found)
     else:
         started_s = ask.clock_s()
-        part = _boosted(ask, query, fetched)
+        part = _boosted(ask, found)
         progress.timings_ms["render"] = (ask.clock_s() - started_s) * 1000.0
     if part.reason is not Reason.PERSONALIZED:
         return part
@@ -69,20 +64,12 @@ def personal(ask: Ask, progress: Progress) -> Generator[Any, Any, Personal]:
     return replace(part, hits=response["hits"]["hits"], response=response)
 
 
-def _boosted(ask: Ask, query: Query, fetched: Fetched) -> Personal:
+def _boosted(ask: Ask, found: Known) -> Personal:
     """Turn what is known into boosts for the first page, or say what is missing (the table of docs/cold-start.md)."""
-    core, snapshot, signals = ask.core, ask.snapshot, fetched.signals
-    nothing = Personal(Reason.NO_SIGNALS)
-    slow, stale = False, False
-    if signals is None:
-        nothing = Personal(Reason.SIGNALS_LATE if fetched.late else Reason.SIGNALS_FAILED, fetched.error)
-        if core.settings.signals.on_late == "skip":
-            return nothing
-        slow = True
-        signals = core.last_known.get(query, ask.clock_s())
-        stale, signals = signals is not None, signals or Signals()
-    elif signals.failed and signals.session is None and signals.profile is None:
-        nothing = Personal(Reason.SIGNALS_FAILED, f"could not read {', '.join(sorted(signals.failed))}")
+    core, snapshot, signals = ask.core, ask.snapshot, found.signals
+    nothing = Personal(found.missing or Reason.NO_SIGNALS, found.detail)
+    if found.nothing and core.settings.signals.on_late == "skip":
+        return nothing
     session, lagging = signals.session, ""
     if snapshot.lag.lagging:
         lagging = f"the pipeline lags {snapshot.lag.seconds or 0:.0f} s"
@@ -93,7 +80,7 @@ def _boosted(ask: Ask, query: Query, fetched: Fetched) -> Personal:
             return Personal(Reason.LAGGING, lagging)
         session, nothing = None, Personal(Reason.LAGGING, lagging)
     affinities, source = _affinities(ask, session, signals.profile)
-    if stale and source:
+    if found.stale and source:
         source = "stale"
     if not affinities:
         affinities, source = _segment(ask)
@@ -112,7 +99,7 @@ def _boosted(ask: Ask, query: Query, fetched: Fetched) -> Personal:
         return replace(nothing, detail=nothing.detail or "the template listed no boost")
     return Personal(
         Reason.PERSONALIZED, lagging, (), boosts, ask.max_boost, source, ask.request.strategy, ask.templates.version,
-        _preference(ask), slow_signals=slow,
+        _preference(ask),
     )  # fmt: skip
 
 
@@ -152,16 +139,16 @@ def _segment(ask: Ask) -> tuple[tuple[Affinity, ...], Source | None]:
     return (), None
 
 
-def _continued(ask: Ask, query: Query, fetched: Fetched) -> Personal:
+def _continued(ask: Ask, query: Query, found: Known) -> Personal:
     """Go on with the list that the first page began: its plan stands in for signals and template.
 
     The store's plan, else the one that this process kept when it answered the first page itself.
     """
-    plan = decode(fetched.signals.plan) if fetched.signals is not None else None
+    plan = decode(found.signals.plan)
     if plan is None and query.plan is not None:
         plan = decode(ask.core.plans.get(query.plan, ask.clock_s()))
     if plan is None:
-        return Personal(Reason.NO_PLAN, fetched.error or "the first page left no plan, or it has expired")
+        return Personal(Reason.NO_PLAN, found.detail or "the first page left no plan, or it has expired")
     if (ask.name, plan.template_version, "personalised") in ask.core.quarantined:
         return Personal(Reason.QUARANTINED, f"template version {plan.template_version} was rejected")
     if not ask.block:  # exploration was switched off since the first page
@@ -170,7 +157,6 @@ def _continued(ask: Ask, query: Query, fetched: Fetched) -> Personal:
     boosts = tuple(boost._replace(weight=min(boost.weight, limit - 1.0)) for boost in plan.boosts)
     return Personal(
         Reason.PERSONALIZED, "", (), boosts, limit, plan.source, plan.strategy, plan.template_version, plan.preference, plan,
-        slow_signals=fetched.signals is None,
     )  # fmt: skip
 
 

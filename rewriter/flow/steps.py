@@ -13,7 +13,7 @@ from rewriter.explore.plan import PLAN_TTL_S, Plan
 from rewriter.report import Exposure, Reason, Source, Strategy
 from rewriter.request import Request
 from rewriter.settings import PolicySettings
-from rewriter.signals.store import Query, Signals
+from rewriter.signals.store import Query, Signals, StoreName
 from rewriter.subject import Subject
 
 Hits = Sequence[Mapping[str, Any]]
@@ -55,20 +55,26 @@ class Collected:
 
 
 @dataclass(frozen=True, slots=True)
-class FetchSignals:
-    """Read the store, `budget_s` at most. Answered with Fetched."""
+class Read:
+    """What to read from which store."""
 
+    store: StoreName
     query: Query
-    budget_s: float
+
+
+Found = Signals | BaseException | None
+"""What became of a read: what it found, what it raised, or None where it had not come back in time."""
 
 
 @dataclass(frozen=True, slots=True)
-class Fetched:
-    """Signals that came in time; or none, and why. Late ones go to the core's memory when they come."""
+class FetchSignals:
+    """Read the stores, `budget_s` at most for all of them. Answered with what was Found, in the same order.
 
-    signals: Signals | None
-    error: str = ""
-    late: bool = False
+    What comes later goes to the core's memory when it comes.
+    """
+
+    reads: tuple[Read, ...]
+    budget_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +87,13 @@ class SearchLeg:
 
 @dataclass(frozen=True, slots=True)
 class SavePlan:
-    """Save a plan, without waiting for it. `plan` gives key and text, to be called off the caller's path."""
+    """Save a plan, without waiting for it. `plan` gives key and text, to be called off the caller's path.
+
+    in_store: not only in this process; a store that rests is not written to either.
+    """
 
     plan: Callable[[], tuple[str | None, bytes]]
+    in_store: bool
     ttl_s: int = PLAN_TTL_S
 
 
@@ -111,7 +121,6 @@ class Personal:
     preference: str | None = None
     plan: Plan | None = None
     response: Mapping[str, Any] = field(default_factory=dict)
-    slow_signals: bool = False
 
 
 @dataclass(frozen=True, slots=True)

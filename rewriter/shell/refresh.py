@@ -169,6 +169,9 @@ class Refresh:
             {
                 "at": now_s,
                 "breaker": asdict(core.breaker.status(self._clock_s())),
+                "store_breakers": {
+                    name: asdict(one.status(self._clock_s())) for name, one in core.store_breakers.items()
+                },
                 "switches": core.snapshot.switches.words,
                 "lagging": core.snapshot.lag.lagging,
                 "arms": core.arms.status().searches,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 class Status:
     """The state of one rewriter in one process; everything in it is plain data. `healthy` is the verdict for scripts.
 
+    breaker: that of the optional legs; each store has its own in `store_breakers`.
     fleet:  what each process that searches lately said of itself in the store, by host, process id and rewriter.
     lag_changes: how often the signals began to lag or caught up.
     tracked: what became of the events given to `track`: accepted, dropped, refused, no_consent, and how many are waiting.
@@ -29,6 +30,7 @@ class Status:
     problems: tuple[str, ...] = ()
     switches: Mapping[str, Any] = field(default_factory=dict)
     breaker: Mapping[str, Any] = field(default_factory=dict)
+    store_breakers: Mapping[str, Any] = field(default_factory=dict)
     arms: Mapping[str, Any] = field(default_factory=dict)
     lag: Mapping[str, Any] = field(default_factory=dict)
     lag_changes: int = 0
@@ -67,6 +69,7 @@ def status_of(
 ) -> Status:
     """Return the status at `now_s` (monotonic). `store` is "ok", the name of an error, or None where there is no store."""
     snapshot, breaker = core.snapshot, core.breaker.status(now_s)
+    store_breakers = {name: one.status(now_s) for name, one in core.store_breakers.items()}
     quarantined = tuple(
         sorted(
             f"{policy} {version} ({leg})"
@@ -78,6 +81,11 @@ def status_of(
     problems = [
         *([f"store: {store}"] if store not in (None, "ok") else []),
         *([f"breaker {breaker.state}: {breaker.why}"] if breaker.state != "closed" else []),
+        *(
+            f"breaker of the {name.replace('_', ' ')} {one.state}: {one.why}"
+            for name, one in store_breakers.items()
+            if one.state != "closed"
+        ),
         *(["signals lag"] if snapshot.lag.lagging else []),
         *(f"template {one} is quarantined" for one in quarantined),
         *(f"policy {name}: its legs come too late and are paused" for name, is_paused in paused.items() if is_paused),
@@ -93,6 +101,7 @@ def status_of(
             for name, word in snapshot.switches.words.items()
         },
         breaker=asdict(breaker),
+        store_breakers={name: asdict(one) for name, one in store_breakers.items()},
         arms=asdict(core.arms.status()),
         lag=asdict(snapshot.lag),
         lag_changes=refresh.lag_changes,

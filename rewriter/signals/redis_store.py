@@ -20,7 +20,7 @@ from rewriter.signals.command_store import AsyncCommandStore, CommandStore
 from rewriter.signals.commands import Command
 from rewriter.signals.memory_store import AsyncMemoryStore, MemoryStore
 from rewriter.signals.redis_clients import EVENT_LOOP, THREADS, opened, refuse_unfit, sentinels, target
-from rewriter.signals.store import AsyncStore, Store
+from rewriter.signals.store import AsyncStore, Store, StoreName
 
 CONNECTIONS = 32
 
@@ -114,6 +114,20 @@ class AsyncRedisStore(AsyncCommandStore):
         if self._owned:
             for client in (self._client, *sentinels(self._client)):
                 await client.aclose()
+
+
+def open_stores(store: Any, profile_store: Any, *, connections: int) -> dict[StoreName, Store]:
+    """Return the stores that there are, by name. Raises as `open_store` does."""
+    given: dict[StoreName, Any] = {"store": store, "profile_store": profile_store}
+    found = {name: open_store(one, connections=connections) for name, one in given.items()}
+    return {name: one for name, one in found.items() if one is not None}
+
+
+def open_async_stores(store: Any, profile_store: Any, *, connections: int) -> dict[StoreName, AsyncStore]:
+    """Return the same for the event loop."""
+    given: dict[StoreName, Any] = {"store": store, "profile_store": profile_store}
+    found = {name: open_async_store(one, connections=connections) for name, one in given.items()}
+    return {name: one for name, one in found.items() if one is not None}
 
 
 def open_store(given: str | Redis | RedisCluster | Store | None, *, connections: int = CONNECTIONS) -> Store | None:

@@ -13,10 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Literal, Protocol
 
 from rewriter.signals.counters import Counters
 from rewriter.subject import Subject, pseudonym
+
+StoreName = Literal["store", "profile_store"]
+"""`profile_store` is there where profiles have a store of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,12 @@ class Query:
     plan: str | None
     fields: tuple[str, ...]
     limit: int
+
+    @property
+    def scopes(self) -> frozenset[str]:
+        """Return the names of what is wanted, as `Signals.failed` has them."""
+        wanted = {"session": self.session, "profile": self.profile, "plan": self.plan}
+        return frozenset(name for name, key in wanted.items() if key)
 
 
 @dataclass(frozen=True, slots=True)

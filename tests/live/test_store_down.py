@@ -86,6 +86,7 @@ def scene_of(fault: Fault, kind: type[Side], url: str, index: str, valkey: Valke
     ways = {"straight": valkey.url, "relay": relay.url, "name": f"redis://{HOST}:{valkey.port}"}
     patient = {
         "failures_in_a_row": 10_000,
+        "late_reads_in_a_row": 10_000,
         "burst_calls": 10_000,
         "window_calls": 10_000,
     }  # searches, not a breaker, are timed

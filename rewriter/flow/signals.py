@@ -1,0 +1,116 @@
+"""What is known of the subject when it has to be: read in time, else remembered, and never asked of a store that rests.
+
+Each store has a breaker of its own, since a store can be done without: while it rests, the other one serves alone, or with
+`on_late = "stale"` what this process last knew, at once and without the wait. Only where nothing is left is the page the baseline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Generator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rewriter.decide.breaker import Outcome
+from rewriter.flow.steps import Ask, FetchSignals, Found, Progress, Read
+from rewriter.report import Reason
+from rewriter.signals.store import Query, Signals, StoreName, joined, separated
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known, in `signals`, whose `failed` scopes nobody could say anything of.
+
+    missing: why a scope could not be read, and `detail`, what it was in words; None where all was read.
+    nothing: whether no scope at all could be read, and nothing is remembered.
+    stale:   whether memory stood in for a scope.
+    """
+
+    signals: Signals = Signals()  # noqa: RUF009  frozen
+    missing: Reason | None = None
+    detail: str = ""
+    nothing: bool = False
+    stale: bool = False
+
+
+def known(ask: Ask, query: Query, progress: Progress) -> Generator[Any, Any, Known]:
+    """Read each store that is wanted and does not rest; give memory for what could not be read, where settings say so."""
+    core = ask.core
+    wanted = _wanted(core.store_breakers, query)
+    if not wanted:
+        return Known()
+    started_s = ask.clock_s()
+    found = yield from _read(ask, wanted)
+    progress.timings_ms["signals"] = (ask.clock_s() - started_s) * 1000.0
+    signals, missing, detail = _told(ask, wanted, found)
+    if detail:
+        progress.errors.append(f"signals: {detail}")
+    read = query.scopes - signals.failed
+    if missing is None or core.settings.signals.on_late == "skip":
+        return Known(signals, missing, detail, nothing=not read)
+    last = core.last_known.get(query, ask.clock_s()) or Signals()
+    session = last.session if "session" in signals.failed else None
+    profile = last.profile if "profile" in signals.failed else None
+    stale = session is not None or profile is not None
+    signals = replace(signals, session=signals.session or session, profile=signals.profile or profile)
+    return Known(signals, missing, detail, nothing=not read and not stale, stale=stale)
+
+
+def _wanted(stores: Collection[StoreName], query: Query) -> list[tuple[StoreName, Query]]:
+    """Return what of a read goes to which store."""
+    parts: list[tuple[StoreName, Query]] = [("store", query)]
+    if "profile_store" in stores:
+        session, profile = separated(query)
+        parts = [("store", session), ("profile_store", profile)]
+    return [(name, part) for name, part in parts if name in stores and part.scopes]
+
+
+def _read(ask: Ask, wanted: list[tuple[StoreName, Query]]) -> Generator[Any, Any, dict[StoreName, Found]]:
+    """Return what became of each read; a store that rests is not among them."""
+    breakers, now_s = ask.core.store_breakers, ask.clock_s()
+    permits = {name: permit for name, _ in wanted if (permit := breakers[name].permit(now_s))}
+    reads = tuple(Read(name, part) for name, part in wanted if name in permits)
+    outcomes: dict[StoreName, Outcome] = {}
+    try:
+        answers = (yield FetchSignals(reads, ask.core.settings.budget.signals_ms / 1000.0)) if reads else ()
+        found = {read.store: answer for read, answer in zip(reads, answers, strict=True)}
+        outcomes = {read.store: _outcome(read, found[read.store]) for read in reads}
+        return found
+    finally:
+        for name, permit in permits.items():
+            breakers[name].give_back(permit, outcomes.get(name, "unused"), ask.clock_s())
+
+
+def _outcome(read: Read, found: Found) -> Outcome:
+    """A store that says something of one scope serves: a key of a wrong type is no reason to leave it alone."""
+    if found is None:
+        return "slow"
+    return "failure" if isinstance(found, BaseException) or read.query.scopes <= found.failed else "success"
+
+
+def _told(
+    ask: Ask, wanted: list[tuple[StoreName, Query]], found: dict[StoreName, Found]
+) -> tuple[Signals, Reason | None, str]:
+    """Return the signals of all stores as one, and of the first scope that is missing: why, and in words."""
+    parts: list[Signals] = []
+    missing: Reason | None = None
+    detail = ""
+    for name, query in wanted:
+        answer = found.get(name)
+        part = answer if isinstance(answer, Signals) else Signals(failed=query.scopes)
+        parts.append(part)
+        if missing is None and part.failed:
+            missing, detail = _why(ask, name, part, answer, rests=name not in found)
+    whole = parts[0]
+    for part in parts[1:]:
+        whole = joined(whole, part)
+    return whole, missing, detail
+
+
+def _why(ask: Ask, name: StoreName, part: Signals, answer: Found, *, rests: bool) -> tuple[Reason, str]:
+    if rests:
+        return Reason.BREAKER_OPEN, f"the {name.replace('_', ' ')} rests: {ask.core.store_breakers[name].why}"
+    if answer is None:
+        return Reason.SIGNALS_LATE, "late"
+    if isinstance(answer, BaseException):
+        return Reason.SIGNALS_FAILED, type(answer).__name__
+    return Reason.SIGNALS_FAILED, f"could not read {', '.join(sorted(part.failed))}"
