@@ -15,13 +15,14 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, dataclass
 from logging import getLogger
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
 from rewriter.boost.templates import TemplateSet
 from rewriter.boost.trial import compile_set
 from rewriter.core import Core
-from rewriter.decide.lag import Heartbeat, judged
+from rewriter.decide.lag import Heard, Heartbeat, heard, judged
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.index_facts import IndexFacts, checked_types, dead_fields, facts_of
 from rewriter.settings import Settings
@@ -95,6 +96,17 @@ def template_folder(settings: Settings, name: str) -> Path:
     return own if own is not None and (own.is_dir() or name != "default") else packaged_templates() / name
 
 
+def _heartbeat(text: str | None) -> Heartbeat | None:
+    """Return the heartbeat in a text. Raises ValueError, TypeError, KeyError or OverflowError for anything else."""
+    said = json.loads(text) if text else None
+    if not said:
+        return None
+    at_s, lag_s = float(said["at"]), float(said["lag"])
+    if not (isfinite(at_s) and isfinite(lag_s)):
+        raise ValueError("a heartbeat is two numbers")
+    return Heartbeat(at_s, lag_s)
+
+
 class Refresh:
     """The background work of one rewriter. Each round is called by one thread or task."""
 
@@ -106,7 +118,7 @@ class Refresh:
         self._clock_s = clock_s
         self._now_s = now_s
         self.switches = SwitchSources(core.settings)
-        self._heartbeat: Heartbeat | None = None
+        self._heard = Heard()
         self._faults: dict[str, list[Fault]] = {}
         self._stamps: dict[str, object] = {}
         self._due_s: dict[str, float] = {}
@@ -233,11 +245,10 @@ class Refresh:
         core = self._core
         if "heartbeat" not in self.errors:  # where the store did not answer, the last heartbeat grows older
             try:
-                found = json.loads(beat) if beat else None
-                self._heartbeat = Heartbeat(float(found["at"]), float(found["lag"])) if found else None
+                self._heard = heard(self._heard, _heartbeat(beat), self._clock_s(), self._now_s())
             except (ValueError, TypeError, KeyError, OverflowError):
                 self.errors["heartbeat"] = "unreadable"
-        lag = judged(core.snapshot.lag, self._heartbeat, self._now_s(), core.settings.signals.max_lag_s)
+        lag = judged(core.snapshot.lag, self._heard, self._clock_s(), core.settings.signals.max_lag_s)
         if lag.lagging != core.snapshot.lag.lagging:
             self.lag_changes += 1
             _log.warning("signals %s: %.1f s behind", "lag" if lag.lagging else "caught up", lag.seconds or 0.0)
