@@ -151,6 +151,21 @@ class BreakerSettings(_Section):
     half_open_permits: Annotated[int, Field(ge=1, le=1_000)] = 10
     permit_lease_s: Seconds = 5.0
 
+    @model_validator(mode="after")
+    def _nothing_contradicts(self) -> Self:
+        wrong = [
+            f"{lower} {low:g} must not exceed {upper} {high:g}"
+            for lower, low, upper, high in (
+                ("open_s", self.open_s, "max_open_s", self.max_open_s),
+                ("window_s", self.window_s, "max_age_s", self.max_age_s),
+                ("burst_s", self.burst_s, "max_age_s", self.max_age_s),
+            )
+            if low > high
+        ]
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
+
 
 class SwitchSettings(_Section):
     """The kill-switch file (polled each second) and the switches' own state where nothing overrides them."""

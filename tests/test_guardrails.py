@@ -118,6 +118,24 @@ def test_late_answers_of_both_stores_are_what_the_next_search_has(kind: type[Des
         assert {boost.value for boost in report.boosts} == {"p12", "p15"}
 
 
+@pytest.mark.parametrize("shell", ["threads", "tasks"])
+def test_a_store_that_hangs_does_not_hang_the_health_page(shell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"rewriter.shell.{shell}.STATUS_S", 0.05)
+    with DESKS[shell == "tasks"](settings(), likes("p15", PROFILE)) as desk:
+        assert desk.status().store == "ok"
+        assert desk.store is not None
+        desk.store.state = "hung"
+        assert desk.status().store == "no answer in 1 s"
+        assert "store: no answer in 1 s" in desk.status().problems
+
+
+def test_who_switched_off_is_named(kind: type[Desk], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REWRITER_SWITCH_SHOP__PERSONALIZATION", "off")
+    with kind(settings(), likes("p15", PROFILE)) as desk:
+        _, report = desk.search(ANN, SEARCH)
+        assert (report.reason, report.detail) == (Reason.SWITCHED_OFF, "by environment")
+
+
 # --- arms -------------------------------------------------------------------------------------------------------------
 
 

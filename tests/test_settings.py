@@ -95,6 +95,10 @@ def test_a_policy_must_match_every_index_that_a_search_names(
         ("[store]\n\nurll = 'x'", "FILE:3: unknown key store.urll (see docs/settings.md for all keys)"),
         ("[store]\nurl = 5", "FILE:2: store.url: Input should be a valid string, not 5"),
         ("[store]\nprefix = 'a b'", "FILE:2: store.prefix: String should match pattern"),
+        (
+            "[breaker]\nopen_s = 30\nmax_open_s = 5\nwindow_s = 1000",
+            "FILE:1: breaker: open_s 30 must not exceed max_open_s 5; window_s 1000 must not exceed max_age_s 900",
+        ),
         ("[budget]\ncutoff_ms = -1", "FILE:2: budget.cutoff_ms: Input should be greater than 0, not -1"),
         ("[budget]\ncutoff_ms = nan", "FILE:2: budget.cutoff_ms: Input should be a finite number, not nan"),
         (

@@ -208,11 +208,11 @@ async def has_none_in_flight(rewriter: AsyncRewriter) -> bool:
 
 @pytest.mark.parametrize("leg", ["baseline", "personal"])
 async def test_a_cancelled_caller_gives_the_permit_back_unused(monkeypatch: pytest.MonkeyPatch, leg: str) -> None:
-    back: list[Outcome] = []
+    back: list[tuple[Breaker, Outcome]] = []
     give_back = Breaker.give_back
 
     def given_back(self: Breaker, permit: Permit, outcome: Outcome, now_s: float) -> None:
-        back.append(outcome)
+        back.append((self, outcome))
         give_back(self, permit, outcome, now_s)
 
     monkeypatch.setattr(Breaker, "give_back", given_back)
@@ -227,7 +227,8 @@ async def test_a_cancelled_caller_gives_the_permit_back_unused(monkeypatch: pyte
         searching.cancel()
         with pytest.raises(asyncio.CancelledError):
             await searching
-        assert back == ["unused"]
+        assert rewriter._here is not None
+        assert [outcome for one, outcome in back if one is rewriter._here.core.breaker] == ["unused"]
         engine.released.set()
         await awaited(lambda: has_none_in_flight(rewriter))
 

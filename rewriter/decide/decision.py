@@ -64,7 +64,7 @@ def decide(
     if not subject.consent:
         return Decision(Reason.NO_CONSENT)
     if not switches.of("personalization", request.policy, defaults.personalization):
-        return Decision(Reason.SWITCHED_OFF, f"by {switches.sources.get('personalization', 'settings')}")
+        return Decision(Reason.SWITCHED_OFF, f"by {switches.source_of('personalization', request.policy)}")
     if request.passed is not None or policy is None or pace is None:
         return Decision(request.passed or Reason.NO_POLICY, request.detail)
     rollout = float(switches.of("rollout", request.policy, experiment.rollout))

@@ -38,6 +38,11 @@ class Switches:
         own = self.words.get(f"{policy}.{name}")
         return self.words.get(name, default) if own is None else own
 
+    def source_of(self, name: str, policy: str | None) -> str:
+        """Return whose word `of` gives."""
+        own = self.sources.get(f"{policy}.{name}")
+        return own or self.sources.get(name, "settings")
+
 
 def combined(layers: Iterable[tuple[str, Mapping[str, Word]]], faults: Iterable[str] = ()) -> Switches:
     """Return the switches that `layers`, weakest first, add up to: a stronger source overrides name by name.

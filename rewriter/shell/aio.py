@@ -21,7 +21,7 @@ from rewriter.observe.hooks import Hook, Hooks
 from rewriter.report import Reason, Report
 from rewriter.settings import Settings
 from rewriter.shell.legs import cloned, connect_async, named
-from rewriter.shell.refresh import fleet_key, load_templates
+from rewriter.shell.refresh import load_templates
 from rewriter.shell.status import CLOSED, Status, status_of
 from rewriter.shell.switch_sources import refuse_wrong_switches
 from rewriter.shell.tasks import Job, Loop, collected, drive
@@ -111,17 +111,9 @@ class AsyncRewriter:
         here = self._started()
         if here is None:
             return CLOSED
-        ping: str | None = None
-        fleet: dict[str, str] = {}
-        if (store := here.stores.get("store")) is not None:
-            try:
-                await store.ping()
-                fleet = await store.announced(fleet_key(here.core.keys.prefix))
-                ping = "ok"
-            except Exception as error:  # noqa: BLE001  a health page shows what is wrong
-                ping = type(error).__name__
+        store, fleet = await here.looked()
         found = status_of(
-            here.core, here.refresh, here.in_flight, ping, fleet, here.plans_dropped, self._hooks, time.monotonic()
+            here.core, here.refresh, here.in_flight, store, fleet, here.plans_dropped, self._hooks, time.monotonic()
         )
         return replace(found, tracked=here.tracker.counts if here.tracker else {})
 

@@ -55,6 +55,15 @@ class Status:
 
 
 CLOSED = Status(False, ("the rewriter is closed",))
+STATUS_S = 1.0
+"""For which a status waits for the store: a probe of the health page that hangs would have a good process restarted."""
+
+
+def store_said(found: dict[str, str] | BaseException | None) -> tuple[str, dict[str, str]]:
+    """Return what to say of a store that was asked for its fleet: "ok" and the fleet, an error's name, or that it is late."""
+    if isinstance(found, dict):
+        return "ok", found
+    return (f"no answer in {STATUS_S:g} s" if found is None else type(found).__name__), {}
 
 
 def status_of(
@@ -67,7 +76,7 @@ def status_of(
     hooks: Hooks,
     now_s: float,
 ) -> Status:
-    """Return the status at `now_s` (monotonic). `store` is "ok", the name of an error, or None where there is no store."""
+    """Return the status at `now_s` (monotonic). `store` is what `store_said`, or None where there is no store."""
     snapshot, breaker = core.snapshot, core.breaker.status(now_s)
     store_breakers = {name: one.status(now_s) for name, one in core.store_breakers.items()}
     quarantined = tuple(

@@ -23,7 +23,7 @@ from rewriter.observe.hooks import Hook, Hooks
 from rewriter.report import Reason, Report
 from rewriter.settings import Settings
 from rewriter.shell.legs import cloned, connect, named
-from rewriter.shell.refresh import fleet_key, load_templates
+from rewriter.shell.refresh import load_templates
 from rewriter.shell.status import CLOSED, Status, status_of
 from rewriter.shell.switch_sources import refuse_wrong_switches
 from rewriter.shell.threads import Job, Process, collected, drive
@@ -128,19 +128,10 @@ class Rewriter:
     def status(self) -> Status:
         """Return how things stand, for a health page: switches, breaker, lag, store, templates, index facts, what is in flight."""
         process = self._started()
-        ping: str | None = None
-        fleet: dict[str, str] = {}
-        if process is not None and (store := process.stores.get("store")) is not None:
-            try:
-                store.ping()
-                fleet = store.announced(fleet_key(process.core.keys.prefix))
-                ping = "ok"
-            except Exception as error:  # noqa: BLE001  a health page shows what is wrong
-                ping = type(error).__name__
         if process is None:
             return CLOSED
         found = status_of(
-            process.core, process.refresh, process.in_flight, ping, fleet, process.plans_dropped, self._hooks,
+            process.core, process.refresh, process.in_flight, *process.looked(), process.plans_dropped, self._hooks,
             time.monotonic(),
         )  # fmt: skip
         return replace(found, tracked=process.tracker.counts if process.tracker else {})

@@ -27,7 +27,8 @@ from rewriter.flow.steps import (
 )
 from rewriter.report import Reason
 from rewriter.shell.legs import PLANS_SHARE, InFlight, fault_of, hits_of
-from rewriter.shell.refresh import LOCAL_PERIOD_S, WORDS_PERIOD_S, Call, Refresh
+from rewriter.shell.refresh import LOCAL_PERIOD_S, WORDS_PERIOD_S, Call, Refresh, fleet_key
+from rewriter.shell.status import STATUS_S, store_said
 from rewriter.shell.track import AsyncTracker
 from rewriter.signals.redis_store import AsyncRedisStore
 from rewriter.signals.store import AsyncStore, Signals, StoreName
@@ -117,6 +118,18 @@ class Loop:
 
         self._spawn(save())
 
+    async def looked(self) -> tuple[str | None, dict[str, str]]:
+        """Return whether the store answers ("ok", or why not; None without one), and what the fleet's processes say."""
+        store = self.stores.get("store")
+        if store is None:
+            return None, {}
+
+        async def look() -> dict[str, str]:
+            await store.ping()
+            return await store.announced(fleet_key(self.core.keys.prefix))
+
+        return store_said(await in_time(self._kept(look()), time.monotonic() + STATUS_S))
+
     async def close(self) -> None:
         """End tasks and connections."""
         if self.tracker is not None:
@@ -163,7 +176,13 @@ class Loop:
         return task
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Start a task whose place in flight is taken already; it gives it back, and is kept from being collected half-way."""
+        """Start a task whose place in flight is taken already, and which gives it back."""
+        task = self._kept(work)
+        task.add_done_callback(self.in_flight.leave)
+        return task
+
+    def _kept(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Start a task, and keep it from being collected half-way."""
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
@@ -171,7 +190,6 @@ class Loop:
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        self.in_flight.leave()
         if not task.cancelled():
             task.exception()  # seen: an abandoned part's error is nobody's
 

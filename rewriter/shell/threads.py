@@ -30,7 +30,8 @@ from rewriter.flow.steps import (
 )
 from rewriter.report import Reason
 from rewriter.shell.legs import PLANS_SHARE, InFlight, fault_of, hits_of
-from rewriter.shell.refresh import LOCAL_PERIOD_S, WORDS_PERIOD_S, Call, Refresh
+from rewriter.shell.refresh import LOCAL_PERIOD_S, WORDS_PERIOD_S, Call, Refresh, fleet_key
+from rewriter.shell.status import STATUS_S, store_said
 from rewriter.shell.track import Tracker
 from rewriter.signals.redis_store import RedisStore
 from rewriter.signals.store import Signals, Store, StoreName
@@ -126,6 +127,22 @@ class Process:
             self.parts.submit(save).add_done_callback(self.in_flight.leave)
         except RuntimeError:
             self.in_flight.leave()
+
+    def looked(self) -> tuple[str | None, dict[str, str]]:
+        """Return whether the store answers ("ok", or why not; None without one), and what the fleet's processes say."""
+        store = self.stores.get("store")
+        if store is None:
+            return None, {}
+
+        def look() -> dict[str, str]:
+            store.ping()
+            return store.announced(fleet_key(self.core.keys.prefix))
+
+        try:
+            found = in_time(self.reads.submit(look), time.monotonic() + STATUS_S)
+        except RuntimeError as closed:
+            found = closed
+        return store_said(found)
 
     def close(self) -> None:
         """End threads and connections. Legs that are under way end by their own time-outs."""
