@@ -274,6 +274,14 @@ def test_a_child_of_a_fork_starts_afresh_and_its_parent_goes_on() -> None:
     assert json.loads(ran.stdout) == ["personalized", "personalized", 1, "personalized"], ran.stderr
 
 
+def test_the_first_search_after_a_fork_waits_for_no_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    with SyncDesk(SETTINGS, store()) as desk:
+        monkeypatch.setattr("rewriter.shell.refresh.compile_set", None)
+        desk.rewriter.after_fork()
+        assert desk.search(ANN, SEARCH)[1].reason is Reason.PERSONALIZED
+        assert not [one for one in desk.status().problems if one.startswith("round local")]
+
+
 # --- whose search it is -----------------------------------------------------------------------------------------------
 
 

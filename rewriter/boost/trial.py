@@ -57,18 +57,21 @@ def compile_set(
     }
     if faults:
         raise ConfigurationError(faults)
-    version = blake2b(
-        "\x1f".join(f"{file}\x1f{files[file]}" for file in sorted(compiled)).encode(), digest_size=6
-    ).hexdigest()
     boosts = compiled[BOOSTS_FILE]
     assert boosts is not None  # a template that did not compile is a fault, raised above
-    made = TemplateSet(name, version, boosts, compiled.get(EXPLORATION_FILE))
+    made = TemplateSet(name, version_of(files), boosts, compiled.get(EXPLORATION_FILE))
     for label, sample in [*samples.items(), *((f"a hostile sample ({n})", one) for n, one in enumerate(HOSTILE))]:
         if sample:
             _tried(made, where, label, sample, policy, clock_s, faults)
     if faults:
         raise ConfigurationError(faults)
     return made
+
+
+def version_of(files: Mapping[str, str]) -> str:
+    """Return what tells one version of a template set from another: a hash of its templates; samples change nothing."""
+    templates = sorted(file for file in files if file in GIVEN)
+    return blake2b("\x1f".join(f"{file}\x1f{files[file]}" for file in templates).encode(), digest_size=6).hexdigest()
 
 
 def _compiled(where: str, file: str, text: str, faults: list[Fault]) -> Template | None:

@@ -75,10 +75,10 @@ def _personalised(decision: Decision, ask: Ask) -> Generator[Any, Any, tuple[Any
         response = yield Baseline()
         arrived_s = clock_s()
         progress.timings_ms["baseline"] = (arrived_s - started_s) * 1000.0
-        if not began:
-            in_flight = f"{core.settings.budget.max_in_flight} legs and reads in flight"
-            return response, accounted(ask, progress, Reason.BUSY, in_flight)
         try:
+            if not began:
+                in_flight = f"{core.settings.budget.max_in_flight} legs and reads in flight"
+                return response, accounted(ask, progress, Reason.BUSY, in_flight)
             if unfit := _unfit(response, ask.policy):
                 return response, accounted(ask, progress, *unfit)
             part, page = yield from _beside(ask, progress, response, arrived_s)

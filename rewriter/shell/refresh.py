@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rewriter.boost.templates import TemplateSet
-from rewriter.boost.trial import compile_set
+from rewriter.boost.trial import compile_set, version_of
 from rewriter.core import Core
 from rewriter.decide.lag import Heard, Heartbeat, heard, judged
 from rewriter.errors import ConfigurationError, Fault
@@ -220,11 +220,12 @@ class Refresh:
         key = f"templates of {policy_name}"
         if self._stamps.get(key) == stamp:
             return
-        self._stamps[key] = stamp
+        first, self._stamps[key] = key not in self._stamps, stamp
         try:
-            made = compile_set(
-                templates, template_files(folder), core.settings.policies[policy_name], time.perf_counter, str(folder)
-            )
+            files = template_files(folder)
+            if first and core.snapshot.templates[policy_name].version == version_of(files):
+                return  # loaded a moment ago: in a child of a fork, the first search waits for this
+            made = compile_set(templates, files, core.settings.policies[policy_name], time.perf_counter, str(folder))
         except ConfigurationError as error:
             self._faults[key] = list(error.faults)
             _log.error("templates of policy %s refused, the last good ones keep serving: %s", policy_name, error)

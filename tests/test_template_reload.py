@@ -1,0 +1,87 @@
+"""A template that changes under a running process: the last good one serves, and another version is free of what the former did."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opensearchpy.exceptions import RequestError
+
+from rewriter import Reason, Settings, Subject
+from rewriter.signals.counters import Counters
+from rewriter.signals.store import Keys
+from tests.played import DESKS, Desk, PlayedStore
+
+ANN = Subject("ann")
+SEARCH: dict[str, Any] = {"index": "products", "body": {"query": {"match": {"title": "shoe"}}, "size": 10}}
+SHIPPED = Path(__file__).parents[1] / "templates" / "default"
+
+
+@pytest.fixture
+def template(tmp_path: Path) -> Path:
+    shutil.copytree(SHIPPED, tmp_path / "own")
+    return tmp_path / "own" / "boosts.json.j2"
+
+
+@pytest.fixture(params=DESKS, ids=["sync", "async"])
+def desk(request: pytest.FixtureRequest, template: Path) -> Iterator[Desk]:
+    settings = Settings.model_validate(
+        {
+            "experiment": {"holdout": 0},
+            "budget": {"signals_ms": 2000, "cutoff_ms": 5000},
+            "templates_dir": template.parent.parent,
+            "policies": {"shop": {"index": "products", "templates": "own"}},
+        }
+    )
+    store = PlayedStore()
+    store.write(Keys().profile("ann"), Counters({("item", "p15"): 6.0}, {"item": 6.0}, 1.8e9), None)
+    with request.param(settings, store) as opened:
+        yield opened
+
+
+def rewrite(template: Path, text: str) -> None:
+    """Write a template that is newer for every clock."""
+    seen_ns = template.stat().st_mtime_ns
+    template.write_text(text)
+    os.utime(template, ns=(seen_ns + 10**9, seen_ns + 10**9))
+
+
+def test_another_version_is_taken_up(desk: Desk, template: Path) -> None:
+    before = desk.search(ANN, SEARCH)[1].template_version
+    rewrite(template, template.read_text() + "{# another #}")
+    desk.until(lambda status: status.templates["shop"] != before)
+    _, report = desk.search(ANN, SEARCH)
+    assert (report.reason, report.template_version) == (Reason.PERSONALIZED, desk.status().templates["shop"])
+
+
+@pytest.mark.parametrize("text", ["{{", "[{{ affinitys }}]", '[{"weight": -1}]', ""])
+def test_the_last_good_one_serves_while_the_file_is_wrong(desk: Desk, template: Path, text: str) -> None:
+    before = desk.search(ANN, SEARCH)[1].template_version
+    good = template.read_text()
+    rewrite(template, text)
+    desk.until(lambda status: any(str(template) in problem for problem in status.problems))
+    _, report = desk.search(ANN, SEARCH)
+    assert (report.reason, report.template_version) == (Reason.PERSONALIZED, before)
+    rewrite(template, good)
+    desk.until(lambda status: status.healthy)
+
+
+def test_another_version_is_free_of_the_quarantine(desk: Desk, template: Path) -> None:
+    desk.search(ANN, SEARCH)
+    desk.until(lambda status: "products" in status.indices)
+
+    def rejects(_: Any) -> Any:
+        raise RequestError(400, "parsing_exception", {"error": "x"})
+
+    desk.engine.on["personal"] = rejects
+    assert desk.search(ANN, SEARCH)[1].reason is Reason.SEARCH_REJECTED
+    del desk.engine.on["personal"]
+    assert desk.search(ANN, SEARCH)[1].reason is Reason.QUARANTINED
+    assert len(desk.status().quarantined) == 1
+    rewrite(template, template.read_text() + "{# another #}")
+    desk.until(lambda status: not status.quarantined)
+    assert desk.search(ANN, SEARCH)[1].reason is Reason.PERSONALIZED
