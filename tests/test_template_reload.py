@@ -6,15 +6,17 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 from opensearchpy.exceptions import RequestError
 
-from rewriter import Reason, Settings, Subject
+from rewriter import ConfigurationError, Reason, Settings, Subject
+from rewriter.errors import Fault
 from rewriter.signals.counters import Counters
 from rewriter.signals.store import Keys
-from tests.played import DESKS, Desk, PlayedStore
+from tests.played import DESKS, PATIENCE_S, Desk, PlayedStore
 
 ANN = Subject("ann")
 SEARCH: dict[str, Any] = {"index": "products", "body": {"query": {"match": {"title": "shoe"}}, "size": 10}}
@@ -85,3 +87,25 @@ def test_another_version_is_free_of_the_quarantine(desk: Desk, template: Path) -
     rewrite(template, template.read_text() + "{# another #}")
     desk.until(lambda status: not status.quarantined)
     assert desk.search(ANN, SEARCH)[1].reason is Reason.PERSONALIZED
+
+
+def test_the_kill_switch_waits_for_no_template_on_trial(
+    desk: Desk, template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trying, tried = Event(), Event()
+
+    def endless(*_: Any) -> Any:
+        trying.set()
+        assert tried.wait(PATIENCE_S)
+        raise ConfigurationError([Fault("boosts.json.j2", "took too long")])
+
+    desk.search(ANN, SEARCH)
+    monkeypatch.setattr("rewriter.shell.refresh.compile_set", endless)
+    rewrite(template, template.read_text() + "{# another #}")
+    desk.until(lambda _: trying.is_set())
+    monkeypatch.setenv("REWRITER_SWITCH_PERSONALIZATION", "off")
+    desk.until(lambda status: "personalization" in status.switches)
+    assert desk.search(ANN, SEARCH)[1].reason is Reason.SWITCHED_OFF
+    assert not tried.is_set()
+    tried.set()
+    desk.until(lambda status: any("took too long" in problem for problem in status.problems))

@@ -1,9 +1,9 @@
 """What the background does: reads switches, templates, population, segments and index facts, and swaps the snapshot.
 
-Three rounds, run apart so that none waits for what hangs another: `local` reads files and environment and never waits, `words` is
-what the store says that must be known within a second (switches, the pipeline's heartbeat), `facts` is all that takes longer and
-may be older. The latter two are generators that ask a shell. A source that fails keeps its last good word, and says so in
-`status()`; so does a round that fails as a whole, and comes again.
+Four rounds, run apart so that none waits for what holds up another: `local` reads the kill switch and never waits, `templates`
+tries templates that changed, which can take seconds, `words` is what the store says that must be known within a second (switches,
+the pipeline's heartbeat), `facts` is all that takes longer and may be older. The latter two are generators that ask a shell. A
+source that fails keeps its last good word, and says so in `status()`; so does a round that fails as a whole, and comes again.
 """
 
 from __future__ import annotations
@@ -131,9 +131,12 @@ class Refresh:
         self.lag_changes = 0
 
     def local(self) -> None:
-        """Read the kill-switch file, the environment, and templates that changed."""
+        """Read the kill-switch file and the environment."""
         self.switches.read_local(os.environ)
         self._swap_switches()
+
+    def templates(self) -> None:
+        """Load the templates that changed."""
         for name, policy in self._core.settings.policies.items():
             self._reload(name, policy.templates)
 
@@ -224,7 +227,7 @@ class Refresh:
         try:
             files = template_files(folder)
             if first and core.snapshot.templates[policy_name].version == version_of(files):
-                return  # loaded a moment ago: in a child of a fork, the first search waits for this
+                return  # loaded when the rewriter was made
             made = compile_set(templates, files, core.settings.policies[policy_name], time.perf_counter, str(folder))
         except ConfigurationError as error:
             self._faults[key] = list(error.faults)

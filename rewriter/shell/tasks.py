@@ -1,7 +1,7 @@
 """What one event loop has, and how it performs what the flow asks for: tasks, clients, background tasks.
 
 A read that outlives its budget is not cancelled, which would cost its connection, but left to finish: its answer is remembered,
-and it keeps its place among what is in flight until then. Three tasks do the background work.
+and it keeps its place among what is in flight until then. Four tasks do the background work.
 """
 
 from __future__ import annotations
@@ -80,13 +80,14 @@ class Loop:
         self.plans_dropped = 0
         self._closing = False
         self._tasks: set[asyncio.Task[Any]] = set()
-        # The loop's own executor also looks up names, and a slow DNS must not keep the kill switch waiting.
-        self._files = ThreadPoolExecutor(1, "rewriter-local")
+        # Apart from the loop's own executor, which others fill; two, so that the kill switch waits for no template.
+        self._files = ThreadPoolExecutor(2, "rewriter-local")
         self.refresh.local()
         self._background = [
             self._loop.create_task(self._repeat(name, period_s, work))
             for name, period_s, work in (
                 ("local", LOCAL_PERIOD_S, lambda: self._loop.run_in_executor(self._files, self.refresh.local)),
+                ("templates", WORDS_PERIOD_S, lambda: self._loop.run_in_executor(self._files, self.refresh.templates)),
                 ("words", WORDS_PERIOD_S, lambda: drive(self.refresh.words(), self._ask)),
                 ("facts", WORDS_PERIOD_S, lambda: drive(self.refresh.facts(), self._ask)),
             )

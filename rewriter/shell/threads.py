@@ -2,7 +2,7 @@
 
 `parts` runs personal parts, leg 3 and plan saving, `reads` the stores' reads: a part waits for its reads with a deadline, because
 no socket option is one (a dripping answer took 203–685 ms under a 10 ms time-out). Both pools are as large as the cap on what is
-in flight, and everything takes a place before it is handed over, so nothing queues. Three daemon threads do the background work.
+in flight, and everything takes a place before it is handed over, so nothing queues. Four daemon threads do the background work.
 """
 
 from __future__ import annotations
@@ -89,6 +89,7 @@ class Process:
         held = weakref.ref(owner)
         for name, period_s, work in (
             ("local", LOCAL_PERIOD_S, self.refresh.local),
+            ("templates", WORDS_PERIOD_S, self.refresh.templates),
             ("words", WORDS_PERIOD_S, lambda: drive(self.refresh.words(), self._ask)),
             ("facts", WORDS_PERIOD_S, lambda: drive(self.refresh.facts(), self._ask)),
         ):
