@@ -23,6 +23,7 @@ WITH_THE_WORLD = (
     "demo/",
     "signals/command_store.py",
     "signals/memory_store.py",
+    "signals/names.py",
     "signals/redis_clients.py",
     "signals/redis_store.py",
     "signals/ingest/",

@@ -23,6 +23,7 @@ from redis.connection import parse_url
 from redis.retry import Retry
 
 from rewriter.errors import ConfigurationError, Fault
+from rewriter.signals.names import look_up_apart
 
 TIMEOUT_S = 1.0
 FORMS = (
@@ -91,7 +92,18 @@ def target(url: str) -> Target:
 
 
 def opened(found: Target, connections: int, api: Api) -> Any:
-    """Return a client. THREADS' client of a cluster asks for its slots at once, and raises what keeps it from them."""
+    """Return a client. THREADS' client of a cluster asks for its slots at once, and raises what keeps it from them.
+
+    EVENT_LOOP's looks names up apart from the loop's executor, for which the caller's own client waits.
+    """
+    client = _client(found, connections, api)
+    if api is EVENT_LOOP:
+        for one in (client, *sentinels(client)):
+            look_up_apart(one)
+    return client
+
+
+def _client(found: Target, connections: int, api: Api) -> Any:
     own = {
         "socket_connect_timeout": TIMEOUT_S,
         "socket_timeout": TIMEOUT_S,

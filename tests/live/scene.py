@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from threading import Event, Thread
+from threading import Event, Lock, Thread, current_thread
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -17,7 +17,7 @@ from tests.live.shelf import MATCH
 
 ANN = Subject("ann", "s1")
 BODY = {"query": MATCH, "size": 10}
-HOST = "slow.invalid"
+HOST, QUICK = "slow.invalid", "quick.invalid"
 
 
 class Relay:
@@ -59,28 +59,47 @@ class Relay:
 
 
 class SlowNames:
-    """While `slow`, looking up `HOST` takes `took_s`."""
+    """While `slow`, looking up `HOST` takes `took_s`; `QUICK` is found at once.
+
+    on: the names of the threads that looked `HOST` up; most_at_once: how many did so at the same time.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, took_s: float = 1.0) -> None:
         self.slow = Event()
-        look_up = socket.getaddrinfo
+        self.on: list[str] = []
+        self.most_at_once = self._now = 0
+        self._lock = Lock()
+        self._took_s = took_s
+        self._known = {HOST: "127.0.0.1", QUICK: "127.0.0.1"}
+        self._look_up = socket.getaddrinfo
+        monkeypatch.setattr(socket, "getaddrinfo", self._getaddrinfo)
 
-        def getaddrinfo(host: Any, *more: Any, **others: Any) -> Any:
-            if host in (HOST, HOST.encode()):
-                if self.slow.is_set():
-                    time.sleep(took_s)  # this is the slow DNS
-                host = "127.0.0.1"
-            return look_up(host, *more, **others)
+    def under(self, name: str, url: str) -> str:
+        """Return a URL with its host, or the one that all of its hosts are, under a name."""
+        host = urlsplit(url.partition(",")[0]).hostname or ""
+        self._known[name] = host
+        return url.replace(host, name)
 
-        monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    def _getaddrinfo(self, host: Any, *more: Any, **others: Any) -> Any:
+        name = host.decode() if isinstance(host, bytes) else host
+        if name == HOST:
+            with self._lock:
+                self.on.append(current_thread().name)
+                self._now += 1
+                self.most_at_once = max(self.most_at_once, self._now)
+            if self.slow.is_set():
+                time.sleep(self._took_s)  # this is the slow DNS
+            with self._lock:
+                self._now -= 1
+        return self._look_up(self._known.get(name, host), *more, **others)
 
 
 class Timed:
-    """The caller's client, and when its latest answer was asked for and arrived."""
+    """The caller's client, and when its latest answer was asked for and arrived; `slowest_ms` is of all."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
-        self.took_ms = self.arrived_s = 0.0
+        self.took_ms = self.arrived_s = self.slowest_ms = 0.0
 
     def search(self, **arguments: Any) -> Any:
         started_s = time.perf_counter()
@@ -91,6 +110,7 @@ class Timed:
     def _note(self, started_s: float) -> None:
         self.arrived_s = time.perf_counter()
         self.took_ms = (self.arrived_s - started_s) * 1000.0
+        self.slowest_ms = max(self.slowest_ms, self.took_ms)
 
 
 class AsyncTimed(Timed):
@@ -158,6 +178,7 @@ class AsyncSide:
     """An AsyncRewriter on the real server, on a loop that runs while something is asked of it."""
 
     def __init__(self, url: str, settings: Settings) -> None:
+        self._url = url
         self.runner = asyncio.Runner()
         self.client = AsyncTimed(AsyncOpenSearch(hosts=[url]))
         self.legs = AsyncLegs(AsyncOpenSearch(hosts=[url], pool_maxsize=16, max_retries=0))
@@ -168,6 +189,17 @@ class AsyncSide:
 
     def search(self, index: str) -> tuple[Any, Report]:
         return self.runner.run(self.rewriter.search_details(index=index, body=BODY, subject=ANN))
+
+    def search_at_once(self, index: str, count: int) -> list[tuple[Any, Report]]:
+        """Search `count` times at once, on a client that has no connection and knows no address any more."""
+
+        async def searches() -> list[tuple[Any, Report]]:
+            await self.client._client.close()
+            self.client._client = AsyncOpenSearch(hosts=[self._url])
+            searching = (self.rewriter.search_details(index=index, body=BODY, subject=ANN) for _ in range(count))
+            return await asyncio.gather(*searching)
+
+        return self.runner.run(searches())
 
     def in_flight(self) -> int:
         self.runner.run(asyncio.sleep(0.002))

@@ -21,6 +21,7 @@ from rewriter.errors import ConfigurationError
 from rewriter.signals.counters import Counters
 from rewriter.signals.redis_store import AsyncRedisStore, RedisStore, open_async_store, open_store
 from rewriter.signals.store import Keys, Query, Signals
+from tests.live.scene import HOST, SlowNames
 
 T0_S = 1_767_225_600.0
 PROFILE = Counters({("brand", "nike"): 1.0}, {"brand": 1.0}, T0_S)
@@ -69,6 +70,26 @@ async def test_what_sentinels_watch_is_found_on_the_event_loop(sentinel_url: str
     await store.write(query.profile or "", PROFILE, None)
     assert await store.read(query) == Signals(profile=PROFILE)
     await store.close()
+
+
+@pytest.mark.parametrize("kind", ["plain", "cluster", "sentinel"])
+async def test_names_are_looked_up_on_a_thread_of_their_own(
+    kind: str, request: pytest.FixtureRequest, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails where redis-py no longer asks what `rewriter.signals.names` overrides."""
+    match kind:
+        case "plain":
+            url = request.getfixturevalue("redis_url")
+        case "cluster":
+            url = request.getfixturevalue("redis_cluster_urls")[0].replace("redis", "redis+cluster", 1)
+        case _:
+            url = request.getfixturevalue("sentinel_url")
+    names = SlowNames(monkeypatch)
+    store = AsyncRedisStore(names.under(HOST, url))
+    await store.write(query.profile or "", PROFILE, None)
+    assert await store.read(query) == Signals(profile=PROFILE)
+    await store.close()
+    assert set(names.on) == {"rewriter-names"}
 
 
 def test_a_client_that_was_given_stays_its_owners(redis_url: str, query: Query) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +22,15 @@ from rewriter.demo.engines import Valkey
 from rewriter.signals.counters import Counters
 from rewriter.signals.redis_store import RedisStore
 from rewriter.signals.store import Keys
-from tests.live.scene import HOST, AsyncSide, Relay, Side, SlowNames, SyncSide
+from tests.live.scene import HOST, QUICK, AsyncSide, Relay, Side, SlowNames, SyncSide
 from tests.played import waited
 
 SEARCHES = 40
 SIGNALS_MS, CUTOFF_MS = 10.0, 30.0
 SLACK_MS = 100.0
 SIDES = (SyncSide, AsyncSide)
+PATIENT = dict.fromkeys(("failures_in_a_row", "late_reads_in_a_row", "burst_calls", "window_calls"), 10_000)
+"""Of the breakers: searches are timed, not those."""
 
 
 @dataclass
@@ -84,18 +87,12 @@ def scene_of(fault: Fault, kind: type[Side], url: str, index: str, valkey: Valke
     write(valkey.url)
     relay = Relay(valkey.url)
     ways = {"straight": valkey.url, "relay": relay.url, "name": f"redis://{HOST}:{valkey.port}"}
-    patient = {
-        "failures_in_a_row": 10_000,
-        "late_reads_in_a_row": 10_000,
-        "burst_calls": 10_000,
-        "window_calls": 10_000,
-    }  # searches, not a breaker, are timed
     settings = Settings.model_validate(
         {
             "experiment": {"holdout": 0},
             "store": {"url": ways[fault.way]},
             "budget": {"signals_ms": SIGNALS_MS, "cutoff_ms": CUTOFF_MS},
-            "breaker": patient,
+            "breaker": PATIENT,
             "policies": {"shelf": {"index": index}},
         }
     )
@@ -125,7 +122,9 @@ def test_searches_go_on_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before = of_ours()
-    with scene_of(fault, kind, opensearch_url, products, valkey_server(), SlowNames(monkeypatch)) as scene:
+    # Longer than the searches take: once a name is known, they are personalised.
+    names = SlowNames(monkeypatch, took_s=4.0)
+    with scene_of(fault, kind, opensearch_url, products, valkey_server(), names) as scene:
         side = scene.side
         plain = timeless(side.plain(products))
         if not fault.from_the_start:
@@ -182,3 +181,31 @@ def test_the_kill_switch_works_within_a_second_behind_slow_dns(
         assert waited(lambda: side.search(products)[1].reason is Reason.SWITCHED_OFF)
         assert time.monotonic() - off_at_s < 1.0
         names.slow.clear()
+
+
+def test_no_baseline_waits_for_the_name_of_the_store_on_the_event_loop(
+    opensearch_url: str,
+    products: str,
+    valkey_server: Callable[..., Valkey],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = SlowNames(monkeypatch, took_s=6.0)
+    names.slow.set()
+    settings = Settings.model_validate(
+        {
+            "experiment": {"holdout": 0},
+            "store": {"url": f"redis://{HOST}:{valkey_server().port}"},
+            "budget": {"signals_ms": SIGNALS_MS, "cutoff_ms": CUTOFF_MS},
+            "breaker": PATIENT,
+            "policies": {"shelf": {"index": products}},
+        }
+    )
+    with AsyncSide(names.under(QUICK, opensearch_url), settings) as side:
+        side.runner.get_loop().set_default_executor(ThreadPoolExecutor(6))  # what a loop has on two cores
+        for _ in range(10):
+            side.plain(products)
+        found = [one for _ in range(5) for one in side.search_at_once(products, 16)]
+    assert {report.reason for _, report in found} <= {Reason.SIGNALS_LATE, Reason.BUSY}
+    assert side.client.slowest_ms < 2_000.0
+    assert set(names.on) == {"rewriter-names"}
+    assert names.most_at_once == 1

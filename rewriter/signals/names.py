@@ -1,0 +1,158 @@
+"""A store's name is looked up on a thread of its own, so that a slow DNS holds up nobody else.
+
+asyncio looks names up on the event loop's default executor: six threads on two cores, for which the caller's own client and
+whatever else the application hands to threads wait too. A connect that is given up leaves its look-up behind there: where the
+store's name took 6 s, a baseline whose client had to look up its own took 6 s. Here a name takes one thread at most, however many
+want it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from collections.abc import Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from ipaddress import ip_address
+from threading import Thread
+from typing import Any
+
+from redis.asyncio import Connection, RedisCluster, SSLConnection
+from redis.asyncio.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
+
+Key = tuple[int, str, int]
+
+_UNDER_WAY: dict[Key, Future[list[str]]] = {}
+"""By process, name and port. The process, since in a child after a fork the parent's threads are gone."""
+
+
+async def addresses(host: str, port: int) -> list[str]:
+    """Return a name's addresses in the order in which to try them. Raises what `getaddrinfo` does.
+
+    To stop waiting takes nothing from those who wait for the same name.
+    """
+    loop = asyncio.get_running_loop()
+    came = loop.create_future()
+
+    def wake() -> None:
+        if not came.done():
+            came.set_result(None)
+
+    def ended(_: Future[list[str]]) -> None:
+        with suppress(RuntimeError):  # the loop was closed meanwhile
+            loop.call_soon_threadsafe(wake)
+
+    look_up = _look_up((os.getpid(), host, port))
+    look_up.add_done_callback(ended)
+    await came
+    return look_up.result()
+
+
+def _look_up(key: Key) -> Future[list[str]]:
+    """Return the look-up that is under way, or begin one."""
+    ours: Future[list[str]] = Future()
+    look_up = _UNDER_WAY.setdefault(key, ours)  # one step, so that it takes no lock, which a fork could leave held
+    if look_up is ours:
+        try:
+            # A daemon, since the interpreter should not wait for it either.
+            Thread(target=_run, args=(key, ours), name="rewriter-names", daemon=True).start()
+        except RuntimeError as error:  # no thread is to be had
+            _UNDER_WAY.pop(key, None)
+            ours.set_exception(error)
+    return look_up
+
+
+def _run(key: Key, look_up: Future[list[str]]) -> None:
+    _, host, port = key
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except Exception as error:  # noqa: BLE001  it is for those who wait
+        _UNDER_WAY.pop(key, None)
+        look_up.set_exception(error)
+    else:
+        _UNDER_WAY.pop(key, None)
+        look_up.set_result([_written(address) for *_, address in found])
+
+
+def _written(address: tuple[Any, ...]) -> str:
+    """Write an address down; a link-local one of IPv6 is of use with its interface alone."""
+    host, scope = str(address[0]), address[3] if len(address) == 4 else 0
+    return f"{host}%{scope}" if scope else host
+
+
+class ConnectionByName(Connection):
+    """A connection that looks its host up here. redis-py connects to one address after the other; TLS still verifies the name."""
+
+    _address: str | None = None
+
+    async def _connect(self) -> None:
+        if _is_address(self.host):
+            await self._connect_to(None)
+            return
+        refused: list[OSError] = []
+        async with asyncio.timeout(self.socket_connect_timeout):
+            for address in await addresses(self.host, self.port):
+                try:
+                    await self._connect_to(address)
+                except ssl.SSLError:
+                    raise
+                except OSError as error:
+                    refused.append(error)
+                else:
+                    return
+        raise OSError("; ".join(map(str, refused)) or "the name has no address")
+
+    async def _connect_to(self, address: str | None) -> None:
+        self._address = address
+        await super()._connect()  # type: ignore[no-untyped-call]
+
+    def _connection_arguments(self) -> Mapping[str, Any]:
+        arguments = dict(super()._connection_arguments())
+        if self._address is not None:
+            arguments["host"] = self._address
+            if arguments.get("ssl"):
+                arguments["server_hostname"] = self.host
+        return arguments
+
+
+class SSLConnectionByName(ConnectionByName, SSLConnection):
+    """The same, encrypted."""
+
+
+class ManagedConnectionByName(ConnectionByName, SentinelManagedConnection):
+    """The same, to where Sentinels say."""
+
+
+class ManagedSSLConnectionByName(ConnectionByName, SentinelManagedSSLConnection):
+    """The same, to where Sentinels say, encrypted."""
+
+
+BY_NAME: Mapping[type, type] = {
+    Connection: ConnectionByName,
+    SSLConnection: SSLConnectionByName,
+    SentinelManagedConnection: ManagedConnectionByName,
+    SentinelManagedSSLConnection: ManagedSSLConnectionByName,
+}
+
+
+def look_up_apart(client: Any) -> None:
+    """Have a redis.asyncio client that was only just made look names up here; one on a Unix socket has none to look up."""
+    if isinstance(client, RedisCluster):
+        manager = client.nodes_manager
+        by_name = BY_NAME[manager.connection_kwargs["connection_class"]]
+        manager.connection_kwargs["connection_class"] = by_name
+        for node in manager.startup_nodes.values():
+            node.connection_class = by_name
+    else:
+        pool = client.connection_pool
+        pool.connection_class = BY_NAME.get(pool.connection_class, pool.connection_class)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
