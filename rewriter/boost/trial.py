@@ -13,6 +13,7 @@ from math import inf
 from jinja2 import Template, TemplateError, TemplateSyntaxError, meta
 from pydantic import ValidationError
 
+from rewriter.boost.allowance import charged
 from rewriter.boost.functions import Refused
 from rewriter.boost.samples import HOSTILE, Sample
 from rewriter.boost.sandbox import environment, unbounded
@@ -78,7 +79,7 @@ def _compiled(where: str, file: str, text: str, faults: list[Fault]) -> Template
     try:
         tree = _JINJA.parse(text)
         if endless := list(unbounded(tree)):
-            faults += [Fault(f"{where}:{line}", what, "list each function by itself") for line, what in endless]
+            faults += [Fault(f"{where}:{line}", what, remedy) for line, what, remedy in endless]
             return None
         if unknown := meta.find_undeclared_variables(tree) - GIVEN[file]:
             lines = {
@@ -91,10 +92,10 @@ def _compiled(where: str, file: str, text: str, faults: list[Fault]) -> Template
                 for name, line in lines.items()
             ]
             return None
-        return _JINJA.from_string(text)
+        return _JINJA.from_string(charged(tree))
     except TemplateSyntaxError as error:
         faults.append(Fault(f"{where}:{error.lineno}", error.message or "syntax error"))
-    except (TemplateError, SyntaxError, RecursionError) as error:
+    except (TemplateError, SyntaxError, RecursionError, ValueError) as error:
         faults.append(Fault(where, f"cannot be compiled: {error}"))
     return None
 

@@ -1,0 +1,170 @@
+"""What one rendering may make: whatever a template makes or repeats is charged to an account before it is printed or kept.
+
+A text that is joined to itself forty times has 10¹² characters, a list that holds itself twice prints as many, and a loop within a
+loop within a loop runs as often. So a rendering has a number of characters to spend, of which a thing in a list and an expression
+in a loop take `THING` each; and one list holds only so much, since comparing it costs no more than naming it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, MappingView, Sequence
+from typing import Any
+
+from jinja2 import Environment, Undefined, nodes, pass_context
+from jinja2.exceptions import SecurityError
+from jinja2.runtime import Context
+from jinja2.visitor import NodeTransformer
+
+from rewriter.signals.affinities import Affinity
+
+MAX_SPENT = 4 * 2**20
+MAX_THINGS = 1_024
+MAX_CHARACTERS = 2**20
+THING = 16
+
+LOOP, SEARCH, LITERAL, SLICE, JOIN = "each of", "in", "written", "part of", "~"
+"""Filters that no template uses by name."""
+
+INSTANT = frozenset({"count", "d", "default", "first", "last", "length"})
+"""Filters that make nothing, and take no longer for much than for little."""
+
+OF_TEXTS = frozenset({"float", "int", "lower", "trim", "upper"})
+"""Filters that take a text as it is; others make a list of its characters."""
+
+
+class Account(Context):
+    """The names that a rendering knows, and what it has spent."""
+
+    spent = 0
+
+    def charge(self, characters: int) -> None:
+        """Spend. Raises SecurityError where there is too little left."""
+        self.spent += characters
+        if self.spent > MAX_SPENT:
+            raise SecurityError(f"makes and repeats too much, more than {MAX_SPENT:,} characters in all")
+
+    def charge_for(self, value: Any, character: int = 1) -> None:
+        """Spend what a text or a list takes, whatever it is that the list holds; `character` is what one takes of a text."""
+        if isinstance(value, str):
+            self.charge(character * len(value))
+        elif isinstance(value, (list, tuple, Mapping, MappingView)):
+            self.charge(THING * len(value))
+
+
+def filters(plain: Environment) -> dict[str, Callable[..., Any]]:
+    """Return a filter for each of the environment's that charges for what goes in and what comes out, and those of `charged`."""
+    return {
+        LOOP: _each_of, SEARCH: _searched, LITERAL: _written, SLICE: _part_of, JOIN: _joined,
+        **{name: plain.filters[name] if name in INSTANT else _charging(name, plain) for name in plain.filters},
+    }  # fmt: skip
+
+
+def charged(tree: nodes.Template) -> nodes.Template:
+    """Return a template that charges for its loops, what it looks for something in, its lists, objects and slices, and `~`."""
+    _Charging().visit(tree)
+    return tree
+
+
+class _Charging(NodeTransformer):
+    def visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> nodes.Node:
+        each = _each(node) if isinstance(node, nodes.For) else 0
+        self.generic_visit(node, *args, **kwargs)
+        match node:
+            case nodes.For(iter=nodes.Expr() as values):
+                node.iter = _through(LOOP, values, nodes.Const(each))
+            case nodes.Operand(op="in" | "notin", expr=where):
+                node.expr = _through(SEARCH, where)
+            case nodes.Concat():
+                return _through(JOIN, nodes.List(node.nodes, lineno=node.lineno))
+            case nodes.Getitem(arg=nodes.Slice()):
+                return _through(SLICE, node)
+            case nodes.Dict() | nodes.List() | nodes.Tuple(ctx="load") if node.find(nodes.Name):
+                return _through(LITERAL, node)  # without a name in it, it is as small as it is written
+        return node
+
+
+def _each(loop: nodes.For) -> int:
+    """Return what one time round a loop takes; what it loops over is made but once."""
+    return _takes(loop) - _takes(loop.iter)
+
+
+def _takes(part: nodes.Node) -> int:
+    texts = sum(len(text.data) for text in part.find_all(nodes.TemplateData))
+    return texts + sum(THING for _ in part.find_all(nodes.Expr))
+
+
+def _through(name: str, value: nodes.Expr, *arguments: nodes.Expr) -> nodes.Filter:
+    return nodes.Filter(
+        value, name, list(arguments), [], None, None, lineno=value.lineno, environment=value.environment
+    )
+
+
+@pass_context
+def _each_of(account: Account, values: Any, each: int) -> Any:
+    values = values if hasattr(values, "__len__") else list(values)
+    account.charge(len(values) * each)
+    return values
+
+
+@pass_context
+def _searched(account: Account, where: Any) -> Any:
+    account.charge(len(where) if hasattr(where, "__len__") else 0)
+    return where
+
+
+@pass_context
+def _part_of(account: Account, value: Any) -> Any:
+    account.charge_for(value)
+    return value
+
+
+@pass_context
+def _joined(account: Account, parts: Sequence[Any]) -> str:
+    if not all(isinstance(part, (str, int, float, Undefined)) for part in parts):
+        raise SecurityError("`~` joins texts and numbers alone")
+    texts = [str(part) for part in parts]
+    characters = sum(map(len, texts))
+    if characters > MAX_CHARACTERS:
+        raise SecurityError(f"`~` makes a text of more than {MAX_CHARACTERS:,} characters")
+    account.charge(characters)
+    return "".join(texts)
+
+
+@pass_context
+def _written(account: Account, value: Any) -> Any:
+    things = characters = 0
+    left = [value]
+    while left:
+        one = left.pop()
+        things += 1
+        match one:
+            case str():
+                characters += len(one)
+            case Affinity():
+                characters += sum(map(len, one.values))
+            case Mapping():
+                left += [*one, *one.values()]
+            case list() | tuple():
+                left += one
+            case MappingView():
+                raise SecurityError("a list or object cannot hold the keys, values or items of another")
+        if things + len(left) > MAX_THINGS or characters > MAX_CHARACTERS:
+            what = f"{MAX_THINGS:,} things or {MAX_CHARACTERS:,} characters"
+            raise SecurityError(f"a list or object holds more than {what}, all that is in it counted")
+    account.charge(THING * things + characters)
+    return value
+
+
+def _charging(name: str, plain: Environment) -> Callable[..., Any]:
+    @pass_context
+    def run(account: Account, value: Any, *arguments: Any, **named: Any) -> Any:
+        account.charge_for(value, 1 if name in OF_TEXTS else THING)
+        found = plain.call_filter(name, value, arguments, named, account, account.eval_ctx)
+        if isinstance(found, Iterator):
+            found = list(found)
+        if isinstance(found, list) and len(found) > MAX_THINGS:
+            raise SecurityError(f"`{name}` gives a list of more than {MAX_THINGS:,} things")
+        account.charge_for(found)
+        return found
+
+    return run
