@@ -23,9 +23,12 @@ from rewriter.boost.templates import TemplateSet
 from rewriter.boost.trial import compile_set, version_of
 from rewriter.core import Core
 from rewriter.decide.lag import Heard, Heartbeat, heard, judged
+from rewriter.decide.switches import Switches
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.index_facts import IndexFacts, checked_types, dead_fields, facts_of
 from rewriter.settings import Settings
+from rewriter.shell.legs import InFlight
+from rewriter.shell.status import paused_policies, quarantined, switches_by
 from rewriter.shell.switch_sources import SwitchSources
 from rewriter.signals.affinities import Population, signal_fields, united
 
@@ -111,13 +114,21 @@ class Refresh:
     """The background work of one rewriter. Each round is called by one thread or task."""
 
     def __init__(
-        self, core: Core, clock_s: Callable[[], float], now_s: Callable[[], float], *, has_store: bool
+        self,
+        core: Core,
+        clock_s: Callable[[], float],
+        now_s: Callable[[], float],
+        *,
+        has_store: bool,
+        in_flight: InFlight | None = None,
     ) -> None:
         self._core = core
+        self._in_flight = in_flight
         self._has_store = has_store
         self._clock_s = clock_s
         self._now_s = now_s
         self.switches = SwitchSources(core.settings)
+        self._announced: Switches | None = None
         self._heard = Heard()
         self._faults: dict[str, list[Fault]] = {}
         self._stamps: dict[str, object] = {}
@@ -151,10 +162,14 @@ class Refresh:
                 self._swap_switches()
             beat = yield from self._asked("heartbeat", Call("text", (f"{prefix}:heartbeat",)))
             self._judge_lag(beat)
-            if self.seen_indices and self._due("announce", ANNOUNCE_PERIOD_S):
+            # Whoever changed a switch waits for this process to say that it follows.
+            switches = self._core.snapshot.switches
+            if self.seen_indices and (self._due("announce", ANNOUNCE_PERIOD_S) or switches != self._announced):
                 now_s = self._now_s()
                 standing = self.standing(now_s)
                 yield from self._asked("fleet", Call("announce", (fleet_key(prefix), self._name, standing, now_s)))
+                if "fleet" not in self.errors:
+                    self._announced = switches
         self._rounds["words"] += 1
 
     def facts(self) -> Generator[Call, Any, None]:
@@ -178,17 +193,19 @@ class Refresh:
         return min(self._rounds.values())
 
     def standing(self, now_s: float) -> str:
-        """Return, as JSON, what the fleet may know of this process."""
-        core = self._core
+        """Return, as JSON, what the fleet may know of this process; `fleet` reads it."""
+        core, clock_s = self._core, self._clock_s()
         return json.dumps(
             {
                 "at": now_s,
-                "breaker": asdict(core.breaker.status(self._clock_s())),
-                "store_breakers": {
-                    name: asdict(one.status(self._clock_s())) for name, one in core.store_breakers.items()
-                },
-                "switches": core.snapshot.switches.words,
+                "breaker": asdict(core.breaker.status(clock_s)),
+                "store_breakers": {name: asdict(one.status(clock_s)) for name, one in core.store_breakers.items()},
+                "switches": switches_by(core.snapshot.switches),
                 "lagging": core.snapshot.lag.lagging,
+                "quarantined": quarantined(core),
+                "paused": paused_policies(core, clock_s),
+                "in_flight": self._in_flight.count if self._in_flight else 0,
+                "max_in_flight": core.settings.budget.max_in_flight,
                 "arms": core.arms.status().searches,
             }
         )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from rewriter.decide.switches import Switches
 from rewriter.observe.hooks import Hooks
+from rewriter.shell.fleet import heard
 
 if TYPE_CHECKING:
     from rewriter.core import Core
@@ -79,14 +80,7 @@ def status_of(
     """Return the status at `now_s` (monotonic). `store` is what `store_said`, or None where there is no store."""
     snapshot, breaker = core.snapshot, core.breaker.status(now_s)
     store_breakers = {name: one.status(now_s) for name, one in core.store_breakers.items()}
-    quarantined = tuple(
-        sorted(
-            f"{policy} {version} ({leg})"
-            for policy, version, leg in core.quarantined.copy()
-            if snapshot.templates[policy].version == version
-        )
-    )
-    paused = {name: pace.paused(now_s) for name, pace in core.paces.items()}
+    condemned, paused = quarantined(core), paused_policies(core, now_s)
     problems = [
         *([f"store: {store}"] if store not in (None, "ok") else []),
         *([f"breaker {breaker.state}: {breaker.why}"] if breaker.state != "closed" else []),
@@ -96,8 +90,8 @@ def status_of(
             if one.state != "closed"
         ),
         *(["signals lag"] if snapshot.lag.lagging else []),
-        *(f"template {one} is quarantined" for one in quarantined),
-        *(f"policy {name}: its legs come too late and are paused" for name, is_paused in paused.items() if is_paused),
+        *(f"template {one} is quarantined" for one in condemned),
+        *(f"policy {name}: its legs come too late and are paused" for name in paused),
         *(f"policy {name}: {text}" for name, texts in refresh.dead.items() for text in texts),
         *refresh.faults,
         *(f"{source}: {error}" for source, error in dict(refresh.errors).items()),
@@ -105,10 +99,7 @@ def status_of(
     return Status(
         healthy=not problems,
         problems=tuple(problems),
-        switches={
-            name: {"is": word, "by": snapshot.switches.sources.get(name)}
-            for name, word in snapshot.switches.words.items()
-        },
+        switches=switches_by(snapshot.switches),
         breaker=asdict(breaker),
         store_breakers={name: asdict(one) for name, one in store_breakers.items()},
         arms=asdict(core.arms.status()),
@@ -116,9 +107,9 @@ def status_of(
         lag_changes=refresh.lag_changes,
         store=store,
         templates={name: made.version for name, made in snapshot.templates.items()},
-        quarantined=quarantined,
+        quarantined=tuple(condemned),
         policies={
-            name: {"paused": paused[name], "late_share": pace.late_share(), "fields": sorted(snapshot.fields[name])}
+            name: {"paused": name in paused, "late_share": pace.late_share(), "fields": sorted(snapshot.fields[name])}
             for name, pace in core.paces.items()
         },
         indices={
@@ -127,7 +118,7 @@ def status_of(
         },
         population_values=len(snapshot.population.weights),
         segments=tuple(sorted(snapshot.segments)),
-        fleet={name: said for name, text in fleet.items() if (said := _standing(text))},
+        fleet={name: said for name, text in fleet.items() if (said := heard(text))},
         in_flight=in_flight.count,
         max_in_flight=in_flight.cap,
         plans_dropped=plans_dropped,
@@ -136,10 +127,20 @@ def status_of(
     )
 
 
-def _standing(text: str) -> dict[str, Any]:
-    """Return what a process said of itself, or nothing where that cannot be read: anybody may have written it."""
-    try:
-        said = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return said if isinstance(said, dict) else {}
+def switches_by(switches: Switches) -> dict[str, dict[str, Any]]:
+    """Return each word that was spoken, and whose it is."""
+    return {name: {"is": word, "by": switches.sources.get(name)} for name, word in switches.words.items()}
+
+
+def quarantined(core: Core) -> list[str]:
+    """Return the templates in use that the server rejects, in words."""
+    in_use = core.snapshot.templates
+    condemned = core.quarantined.copy()
+    return sorted(
+        f"{policy} {version} ({leg})" for policy, version, leg in condemned if in_use[policy].version == version
+    )
+
+
+def paused_policies(core: Core, now_s: float) -> list[str]:
+    """Return the policies whose legs are not sent, since they come too late."""
+    return [name for name, pace in core.paces.items() if pace.paused(now_s)]

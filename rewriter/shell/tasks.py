@@ -74,7 +74,7 @@ class Loop:
         self.legs = legs
         self._owns_legs = owns_legs
         self.in_flight = InFlight(core.settings.budget.max_in_flight)
-        self.refresh = Refresh(core, time.monotonic, time.time, has_store="store" in stores)
+        self.refresh = Refresh(core, time.monotonic, time.time, has_store="store" in stores, in_flight=self.in_flight)
         store = stores.get("store")
         self.tracker = AsyncTracker(store, core.settings) if isinstance(store, AsyncRedisStore) else None
         self.plans_dropped = 0

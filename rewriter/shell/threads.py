@@ -80,7 +80,7 @@ class Process:
         self.in_flight = InFlight(cap)
         self.parts = ThreadPoolExecutor(cap, "rewriter-part")
         self.reads = ThreadPoolExecutor(2 * cap, "rewriter-read")
-        self.refresh = Refresh(core, time.monotonic, time.time, has_store="store" in stores)
+        self.refresh = Refresh(core, time.monotonic, time.time, has_store="store" in stores, in_flight=self.in_flight)
         store = stores.get("store")
         self.tracker = Tracker(store, core.settings) if isinstance(store, RedisStore) else None
         self.plans_dropped = 0

@@ -1,0 +1,120 @@
+"""What the processes of an installation say of themselves in the store, read with suspicion: anybody may write there.
+
+Each process that searches writes its `Refresh.standing()` there. What cannot be read in it is left out by itself, what would be
+shown to people holds neither control characters nor more than a line.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rewriter.decide.switches import Switches, Word
+
+MAX_LEVELS = 5
+MAX_CHARACTERS = 200
+MAX_COUNT = 10**15
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What one process said of itself.
+
+    breakers: their state and why, by what they guard: `breaker`, `breaker of the store`.
+    switches: None where it said nothing of them that can be read.
+    """
+
+    name: str
+    breakers: Mapping[str, str] = field(default_factory=dict)
+    switches: Switches | None = None
+    lagging: bool = False
+    quarantined: tuple[str, ...] = ()
+    paused: tuple[str, ...] = ()
+    in_flight: int = 0
+    max_in_flight: int = 0
+    arms: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def problems(self) -> list[str]:
+        """What is not well in it."""
+        broken = [f"{name} {state}" for name, state in self.breakers.items() if state != "closed"]
+        return [*broken, *self.remarks]
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is not well in it beside its breakers."""
+        return [
+            *(["signals lag"] if self.lagging else []),
+            *(f"template {one} is quarantined" for one in self.quarantined),
+            *(f"policy {name} is paused: its legs come too late" for name in self.paused),
+        ]
+
+
+def heard(text: str) -> dict[str, Any]:
+    """Return what a process said of itself, or nothing where that cannot be read."""
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) and _fits(said, MAX_LEVELS) else {}
+
+
+def process_of(name: str, said: Mapping[str, Any]) -> Process:
+    """Return the process that `heard` returned this of."""
+    breakers = {"breaker": said.get("breaker")}
+    breakers |= {f"breaker of the {printable(one)}": its for one, its in _mapping(said.get("store_breakers")).items()}
+    return Process(
+        name=printable(name),
+        breakers={one: _state(its) for one, its in breakers.items() if isinstance(its, dict)},
+        switches=_switches(said.get("switches")),
+        lagging=said.get("lagging") is True,
+        quarantined=_texts(said.get("quarantined")),
+        paused=_texts(said.get("paused")),
+        in_flight=_count(said.get("in_flight")),
+        max_in_flight=_count(said.get("max_in_flight")),
+        arms={printable(arm): count for arm, its in _mapping(said.get("arms")).items() if (count := _count(its))},
+    )
+
+
+def printable(text: object) -> str:
+    """Return a text as a line that a terminal can show."""
+    shown = "".join(one if one.isprintable() else "?" for one in str(text)[: MAX_CHARACTERS + 1])
+    return shown if len(shown) <= MAX_CHARACTERS else f"{shown[: MAX_CHARACTERS - 1]}…"
+
+
+def _fits(value: Any, levels: int) -> bool:
+    """Whether nothing in it is nested deeper than `levels`: what reads on would run out of stack before JSON does."""
+    inner: Iterable[Any] = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels > 0 and all(_fits(one, levels - 1) for one in inner)
+
+
+def _state(breaker: Mapping[str, Any]) -> str:
+    state, why = printable(breaker.get("state")), printable(breaker.get("why") or "")
+    return f"{state}: {why}" if state != "closed" and why else state
+
+
+def _switches(said: Any) -> Switches | None:
+    if not isinstance(said, dict):
+        return None
+    words: dict[str, Word] = {}
+    sources: dict[str, str] = {}
+    for name, one in said.items():
+        word = _mapping(one).get("is")
+        if isinstance(word, (bool, int, float)) and abs(word) <= MAX_COUNT:
+            words[printable(name)], sources[printable(name)] = word, printable(one.get("by"))
+    return Switches(words, sources)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(printable(one) for one in value) if isinstance(value, list) else ()
+
+
+def _count(value: Any) -> int:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return int(value) if is_number and 0 <= value <= MAX_COUNT else 0
