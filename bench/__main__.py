@@ -1,10 +1,11 @@
-"""All figures of the README: `make bench`. Parts are programs too: `python -m bench.pure`, `.reads`, `.ingest`, `.legs`."""
+"""All figures of the README: `make bench`. Parts are programs too: `python -m bench.pure`, `.reads`, `.ingest`, `.switches`, …"""
 
-from bench import ingest, legs, ndcg, pure, reads
+from bench import ingest, legs, ndcg, pure, reads, switches
 
 if __name__ == "__main__":
     pure.main()
     reads.main()
     ingest.main()
+    switches.main()
     legs.main([])
     ndcg.main([])

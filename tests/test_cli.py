@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import sys
 from pathlib import Path
 
@@ -211,8 +213,57 @@ def test_switch_writes_the_file(folder: Path, before: str | None, arguments: lis
 
 def test_switch_leaves_an_audit_line(folder: Path) -> None:
     run("switch", "rollout", "0.5")
-    line = run("switch", "rollout", "default").stderr
-    assert line.endswith(f" {folder / 'switches'}: rollout 0.5 -> default\n")
+    line, unconfirmed = run("switch", "rollout", "default").stderr.splitlines()
+    assert line.endswith(f" {folder / 'switches'}: rollout 0.5 -> default")
+    assert unconfirmed == "not confirmed: there is no store in which processes announce themselves"
+
+
+def test_switch_names_a_user_who_has_no_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found: 1000690000")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    result = run("switch", "personalization", "off")
+    assert result.exit_code == 0
+    assert f" uid {os.getuid()}@{socket.gethostname()} " in result.stderr
+
+
+def test_switch_writes_a_file_that_somebody_filled_with_noise(folder: Path) -> None:
+    (folder / "switches").write_bytes(b"\xff\xfe\n")
+    result = run("switch", "personalization", "off")
+    assert result.exit_code == 0
+    assert (folder / "switches").read_text("utf-8").splitlines()[-1] == "personalization off"
+    assert f"note: {folder / 'switches'}:1: " in result.stderr
+
+
+def test_switch_writes_the_file_while_the_store_is_away(folder: Path) -> None:
+    (folder / "rewriter.toml").write_text(f"{SETTINGS}\n[store]\nurl = 'redis://127.0.0.1:1'\n")
+    result = run("switch", "personalization", "off")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert (folder / "switches").read_text() == "personalization off\n"
+    written, failed, unconfirmed = result.stderr.splitlines()
+    assert written.endswith(f" {folder / 'switches'}: personalization default -> off")
+    assert failed.startswith("store key rw:switches: ConnectionError: ")
+    assert f"not written: processes that do not read {folder / 'switches'} keep their word (run this again " in failed
+    assert unconfirmed.startswith("not confirmed: the store, in which processes announce themselves, does not take")
+
+
+def test_switch_of_the_file_alone_needs_no_store(folder: Path) -> None:
+    (folder / "rewriter.toml").write_text(f"{SETTINGS}\n[store]\nurl = 'redis://127.0.0.1:1'\n")
+    result = run("switch", "personalization", "off", "--only", "file")
+    assert result.exit_code == 0
+    assert "not confirmed: the store does not answer: ConnectionError" in result.stderr
+    assert "rw:switches:log: ConnectionError: " in result.stderr
+
+
+def test_switch_that_changes_nothing_says_so(folder: Path) -> None:
+    (folder / "switches").mkdir()
+    result = run("switch", "personalization", "off")
+    assert result.exit_code == 1
+    failed, nothing = result.stderr.splitlines()
+    assert failed.startswith(f"{folder / 'switches'}: Is a directory; not written: processes that read this file keep ")
+    assert nothing == "nothing was changed"
+    assert run("switch").exit_code == 1
 
 
 def test_switch_keeps_the_files_mode_and_link(folder: Path) -> None:
@@ -245,6 +296,12 @@ def test_switch_says_which_policies_keep_their_own_word(folder: Path) -> None:
         (["rollout", "1.5"], "rollout: `rollout` lies in [0, 1], not '1.5'"),
         (["rollout", "0.5", "--policy", "shoes"], "shoes.rollout: no policy is named 'shoes' (there are shop)"),
         (["rollout", "default"], "switches: says nothing of 'rollout'"),
+        (
+            ["rollout", "0.5", "--only", "store"],
+            "--only store: no store that other processes read is set (set [store] url)",
+        ),
+        (["--log"], "--log: no store that other processes read is set (set [store] url)"),
+        (["rollout", "--log"], "--log: shows the changes of all switches (leave out 'rollout')"),
     ],
 )
 def test_switch_refuses(folder: Path, arguments: list[str], fault: str) -> None:

@@ -1,27 +1,32 @@
 """`rewriter switch`: turn personalisation off, or any switch to another word, without a deployment.
 
-The word goes to the kill-switch file where the settings name one, since nothing overrides it, else to the store's key. Each
-process of the service reads both twice a second.
+The word goes to every place that the settings name: the kill-switch file, which nothing overrides and which works with the store
+dead, and the store's key, which reaches processes on other machines. Each process reads both twice a second, and says in the store
+that it follows; the command waits for that, and names those that do not.
 """
 
 from __future__ import annotations
 
-import getpass
 import json
-import os
-import socket
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from rewriter.cli.switch_place import DEFAULT, Place, edited, place_of, said
-from rewriter.cli.verdict import UNHEALTHY, faults_refused, print_json, print_table, say, store_needed
-from rewriter.decide.switches import BOOLEANS, OTHERS, SHARES, Switches, Word, combined, from_environment, parse
+from rewriter.cli.switch_change import STORE_FAILURES, change, notes
+from rewriter.cli.switch_fleet import confirm
+from rewriter.cli.switch_list import list_switches
+from rewriter.cli.switch_log import log_key, logged, now, print_log, who
+from rewriter.cli.switch_place import DEFAULT, Source, asked_of, places_of
+from rewriter.cli.verdict import UNHEALTHY, faults_refused, say, store_needed
+from rewriter.decide.switches import BOOLEANS, OTHERS, SHARES, Word, parse
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings
+from rewriter.signals.memory_store import MemoryStore
 from rewriter.signals.redis_store import open_store
+from rewriter.signals.store import Store
 
 NAMES = ", ".join(BOOLEANS + SHARES + OTHERS)
 
@@ -32,26 +37,80 @@ def switch(
         str | None, typer.Argument(help=f"on, off or a number; {DEFAULT} takes the word back.", show_default=False)
     ] = None,
     policy: Annotated[str | None, typer.Option(help="Of this policy alone.")] = None,
+    only: Annotated[
+        Source | None, typer.Option(help="Write this place alone: a file reaches the processes that read it.")
+    ] = None,
+    wait: Annotated[float, typer.Option(help="Seconds to wait for processes to follow; 0 asks none.", min=0)] = 3.0,
+    log: Annotated[bool, typer.Option("--log", help="Print who changed what, the latest first.")] = False,
     toml: Annotated[Path, typer.Option(help="The settings file.")] = Path("rewriter.toml"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the list, or the log, as JSON.")] = False,
 ) -> None:
-    """Set a switch, or list all of them. The service follows within a second; who changed what goes to standard error."""
+    """Set a switch in every process, or list all of them.
+
+    The service follows within a second. Who changed what, and which processes follow, goes to standard error; the exit code is 1
+    where a place could not be written or a process does not follow.
+    """
     with faults_refused():
         settings = Settings.from_toml(toml)
-        if name is None:
-            _list(settings, as_json=as_json)
-            return
-        if value is None:
-            raise ConfigurationError([Fault(name, "needs a value", f"on, off, a number, or {DEFAULT}")])
-        full_name = f"{policy}.{name}" if policy else name
-        word = _word(full_name, value, frozenset(settings.policies))
-        place = place_of(settings)
-        try:
-            with store_needed():
-                _change(place, full_name, word, frozenset(settings.policies))
-        except OSError as error:
-            say(f"{place.where}: {error.strerror}; nothing was changed")
-            raise typer.Exit(UNHEALTHY) from None
+        with _shared_store(settings) as store:
+            if log:
+                _print_log(settings, store, name, as_json=as_json)
+            elif name is None:
+                list_switches(settings, places_of(settings, store), as_json=as_json)
+            else:
+                _switch(settings, store, name, value, policy, only, wait)
+
+
+def _switch(
+    settings: Settings,
+    store: Store | None,
+    switch_name: str,
+    value: str | None,
+    policy: str | None,
+    only: Source | None,
+    wait_s: float,
+) -> None:
+    if value is None:
+        raise ConfigurationError([Fault(switch_name, "needs a value", f"on, off, a number, or {DEFAULT}")])
+    name, policies = f"{policy}.{switch_name}" if policy else switch_name, frozenset(settings.policies)
+    word, places = _word(name, value, policies), asked_of(places_of(settings, store), only)
+    at, by = now(), who()
+    made = change(places, only, name, word, policies, f"{at} {by}")
+    for note in notes(made, places):
+        say(f"note: {note}")
+    followed = True
+    if made.written:
+        if store is not None and "store" not in made.failed:
+            try:
+                logged(store, log_key(settings), at, by, name, word, made.written)
+            except STORE_FAILURES as error:
+                say(f"note: {log_key(settings)}: {type(error).__name__}: {error}; this change is not in the log")
+        if "store" in made.failed:
+            say("not confirmed: the store, in which processes announce themselves, does not take what is written")
+        elif wait_s:
+            followed = confirm(store, settings.store.prefix, made, only, wait_s)
+    if made.failed or not followed:
+        raise typer.Exit(UNHEALTHY)
+
+
+def _print_log(settings: Settings, store: Store | None, name: str | None, *, as_json: bool) -> None:
+    if name is not None:
+        raise ConfigurationError([Fault("--log", "shows the changes of all switches", f"leave out {name!r}")])
+    if store is None:
+        raise ConfigurationError([Fault("--log", "no store that other processes read is set", "set [store] url")])
+    with store_needed():
+        print_log(store, log_key(settings), as_json=as_json)
+
+
+@contextmanager
+def _shared_store(settings: Settings) -> Iterator[Store | None]:
+    """Open the store that other processes read, if there is one."""
+    store = open_store(settings.store.url)
+    try:
+        yield None if isinstance(store, MemoryStore) else store
+    finally:
+        if store is not None:
+            store.close()
 
 
 def _word(name: str, value: str, policies: frozenset[str]) -> Word | None:
@@ -62,68 +121,3 @@ def _word(name: str, value: str, policies: frozenset[str]) -> Word | None:
     if faults:
         raise ConfigurationError(faults)
     return words[name]
-
-
-def _change(place: Place, name: str, word: Word | None, policies: frozenset[str]) -> None:
-    text = place.read()
-    before, there = parse(text, place.where, policies)
-    after = {other: its for other, its in before.items() if other != name}
-    if word is not None:
-        after[name] = word
-    elif name not in before:
-        raise ConfigurationError([Fault(place.where, f"says nothing of {name!r}")])
-    place.write(edited(text, name, after, lines=place.file is not None, policies=policies))
-    who = f"{getpass.getuser()}@{socket.gethostname()}"
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    say(f"{now} {who} {place.where}: {name} {said(before.get(name))} -> {said(word)}")
-    for fault in there:
-        say(f"note: {fault}")
-    for other, its in after.items():
-        if other.endswith(f".{name}"):
-            say(f"note: {other} stays {said(its)}; it wins for its policy")
-
-
-def _list(settings: Settings, *, as_json: bool) -> None:
-    """Print what each switch says here and by whose word; a store that is away leaves its words out."""
-    policies = frozenset(settings.policies)
-    file, key = settings.switches.file, f"{settings.store.prefix}:switches"
-    store = open_store(settings.store.url)
-    text, failed = "", False
-    if store is not None:
-        try:
-            with store_needed():
-                text = store.read_text(key) or ""
-        except typer.Exit:
-            failed = True
-        store.close()
-    heard = {
-        "store": parse(text, key, policies),
-        "environment": from_environment(os.environ, policies),
-        "file": parse(file.read_text("utf-8") if file and file.exists() else "", str(file), policies),
-    }
-    switches = combined((source, words) for source, (words, _) in heard.items())
-    for _, faults in heard.values():
-        for fault in faults:
-            say(f"note: {fault}")
-    rows = _rows(settings, switches)
-    if as_json:
-        print_json({name: {"is": word, "by": source} for name, word, source in rows})
-    else:
-        print_table([("switch", "is", "by"), *((name, said(word), source) for name, word, source in rows)])
-    if failed:
-        raise typer.Exit(UNHEALTHY)
-
-
-def _rows(settings: Settings, switches: Switches) -> list[tuple[str, Word, str]]:
-    defaults: dict[str, Word] = {
-        **{name: getattr(settings.switches, name) for name in BOOLEANS},
-        **{name: getattr(settings.experiment, name) for name in SHARES},
-        **{f"{policy}.{name}": getattr(one, name) for policy, one in settings.policies.items() for name in OTHERS},
-    }
-    rows = []
-    for name in {**defaults, **dict.fromkeys(sorted(switches.words))}:
-        policy, _, switch_name = name.rpartition(".")
-        default = defaults.get(name, defaults.get(switch_name, True))
-        source = switches.sources.get(name) or switches.sources.get(switch_name) or "settings"
-        rows.append((name, switches.of(switch_name, policy or None, default), source))
-    return rows

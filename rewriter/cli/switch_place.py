@@ -1,4 +1,4 @@
-"""Where `rewriter switch` writes: the kill-switch file where the settings name one, else the store's key."""
+"""Where `rewriter switch` writes: the kill-switch file, which nothing overrides, and the store's key, which all machines read."""
 
 from __future__ import annotations
 
@@ -8,48 +8,88 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from rewriter.decide.switches import Word, parse
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings
-from rewriter.signals.memory_store import MemoryStore
-from rewriter.signals.redis_store import open_store
 from rewriter.signals.store import Store
 
 DEFAULT = "default"
+Source = Literal["file", "store"]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """The file, or the key `where` in the store."""
+class File:
+    """The kill-switch file."""
 
-    where: str
-    file: Path | None = None
-    store: Store | None = None
+    path: Path
+    source: Source = "file"
+
+    @property
+    def where(self) -> str:
+        """What it is called."""
+        return str(self.path.absolute())
 
     def read(self) -> str:
-        """Return what stands there, "" where nothing does."""
-        if self.store is not None:
-            return self.store.read_text(self.where) or ""
-        return self.file.read_text("utf-8") if self.file and self.file.exists() else ""
+        """Return what stands there, "" where nothing does. What is not UTF-8 must not keep anybody from switching off."""
+        return self.path.read_text("utf-8", errors="replace") if self.path.exists() else ""
 
     def write(self, text: str) -> None:
         """Put `text` there at once: a reader sees the old text or the new one, never half of it."""
-        if self.store is not None:
-            self.store.write_text(self.where, text)
-        if self.file is not None:
-            _replace(self.file.resolve(), text)  # a link stays a link
+        _replace(self.path.resolve(), text)  # a link stays a link
 
 
-def place_of(settings: Settings) -> Place:
-    """Return where the switches of `settings` are written. Raises ConfigurationError where there is no such place."""
-    if settings.switches.file is not None:
-        return Place(str(settings.switches.file.absolute()), file=settings.switches.file)
-    store = open_store(settings.store.url)
-    if store is None or isinstance(store, MemoryStore):
+@dataclass(frozen=True, slots=True)
+class StoreKey:
+    """The key of the store under which processes read switches."""
+
+    store: Store
+    key: str
+    source: Source = "store"
+
+    @property
+    def where(self) -> str:
+        """What it is called."""
+        return f"store key {self.key}"
+
+    def read(self) -> str:
+        """Return what stands there, "" where nothing does."""
+        return self.store.read_text(self.key) or ""
+
+    def write(self, text: str) -> None:
+        """Put `text` there at once."""
+        self.store.write_text(self.key, text)
+
+
+Place = File | StoreKey
+
+
+def places_of(settings: Settings, store: Store | None) -> list[Place]:
+    """Return the places that the settings name, the strongest first. `store` is the one that other processes read, if any."""
+    file = settings.switches.file
+    places: list[Place] = [] if file is None else [File(file)]
+    if store is not None:
+        places.append(StoreKey(store, f"{settings.store.prefix}:switches"))
+    return places
+
+
+def asked_of(places: list[Place], only: Source | None) -> list[Place]:
+    """Return the places that a change concerns: all, or the one asked for and those that win over it.
+
+    Raises ConfigurationError where there is no such place.
+    """
+    if not places:
         what = "neither switches.file nor a store that other processes read is set"
-        raise ConfigurationError([Fault("switch", what, "set [switches] file")])
-    return Place(f"{settings.store.prefix}:switches", store=store)
+        raise ConfigurationError([Fault("switch", what, "set [switches] file, or [store] url")])
+    sources = [place.source for place in places]
+    if only is not None and only not in sources:
+        what, remedy = {
+            "file": ("no kill-switch file is set", "set [switches] file"),
+            "store": ("no store that other processes read is set", "set [store] url"),
+        }[only]
+        raise ConfigurationError([Fault(f"--only {only}", what, remedy)])
+    return places[: sources.index(only) + 1] if only else places
 
 
 def edited(text: str, name: str, words: Mapping[str, Word], *, lines: bool, policies: frozenset[str]) -> str:

@@ -193,11 +193,13 @@ def test_switch_writes_the_stores_key(write: Callable[..., None], redis_url: str
     store.close()
 
 
-def test_switch_without_its_store(write: Callable[..., None]) -> None:
+def test_switch_without_its_store(write: Callable[..., None], prefix: str) -> None:
     write("products*", store="redis://127.0.0.1:1")
     result = run("switch", "personalization", "off")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.startswith("store: ConnectionError: ")
+    failed, nothing = result.stderr.splitlines()
+    assert failed.startswith(f"store key {prefix}:switches: ConnectionError: ")
+    assert nothing == "nothing was changed"
     listed = run("switch")
     assert listed.exit_code == 1
     assert "personalization" in listed.stdout

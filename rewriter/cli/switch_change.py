@@ -1,0 +1,128 @@
+"""Saying a word in every place: a line for each that was written, one for each that was not, and what stays against the word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from redis import RedisError
+
+from rewriter.cli.switch_place import Place, Source, edited, said
+from rewriter.cli.verdict import say
+from rewriter.decide.switches import Word, parse
+from rewriter.errors import ConfigurationError, Fault, StoreError
+
+STORE_FAILURES = (StoreError, RedisError)
+FAILURES = (*STORE_FAILURES, OSError)
+
+
+@dataclass
+class Change:
+    """What became of one word: None takes it back.
+
+    written:  by the name of each place that was written, what it said before.
+    words:    what each place says now, as far as it could be read.
+    failed:   the sources that were to be written and were not.
+    """
+
+    name: str
+    word: Word | None
+    written: dict[str, Word | None] = field(default_factory=dict)
+    words: dict[Source, Mapping[str, Word]] = field(default_factory=dict)
+    failed: list[Source] = field(default_factory=list)
+
+    @property
+    def stays(self) -> dict[tuple[str, Word], bool]:
+        """The policies' own words that this general one leaves alone, and whether the file's readers are spared them."""
+        file, store = self.words.get("file", {}), self.words.get("store", {})
+        found = dict.fromkeys(self._own(file), False)
+        for other, its in self._own(store):
+            found.setdefault((other, its), self.name in file or other in file)
+        return found
+
+    def _own(self, words: Mapping[str, Word]) -> Iterator[tuple[str, Word]]:
+        return ((other, its) for other, its in words.items() if other.endswith(f".{self.name}") and its != self.word)
+
+
+def change(
+    places: Sequence[Place], only: Source | None, name: str, word: Word | None, policies: frozenset[str], who: str
+) -> Change:
+    """Say `word` in each of `places`, or in `only` one of them; a place that fails keeps none of the others from it.
+
+    who: the moment and the person, for the audit line that each place written leaves on standard error.
+    Raises ConfigurationError where a word is to be taken back that no place says.
+    """
+    made = Change(name, word)
+    silent: list[Fault] = []
+    for place in places:
+        asked = only in (None, place.source)
+        try:
+            text = place.read()
+            before, there = parse(text, place.where, policies)
+            made.words[place.source] = before
+            if not asked:
+                continue
+            for fault in there:
+                say(f"note: {fault}" + ("; while it stands, processes keep the word" if word is None else ""))
+            if word is None and name not in before:
+                silent.append(_silent(place, name, text))
+                continue
+            after = {other: its for other, its in before.items() if other != name}
+            after |= {} if word is None else {name: word}
+            place.write(edited(text, name, after, lines=place.source == "file", policies=policies))
+        except FAILURES as error:
+            if asked:
+                made.failed.append(place.source)
+            say(_failure(place, places, error, name, asked=asked))
+            continue
+        made.words[place.source] = after
+        made.written[place.where] = before.get(name)
+        say(f"{who} {place.where}: {name} {said(before.get(name))} -> {said(word)}")
+    if not made.written and not made.failed:
+        raise ConfigurationError(silent)
+    if not made.written:
+        say("nothing was changed")
+    return made
+
+
+def notes(made: Change, places: Sequence[Place]) -> Iterator[str]:
+    """Yield what else is to be known of a change: words that win over it, and where."""
+    file = next((place.where for place in places if place.source == "file"), "")
+    if file and file not in made.written:
+        words, (policy, _, general) = made.words.get("file", {}), made.name.rpartition(".")
+        wins = made.name if made.name in words else general
+        if (policy or wins == made.name) and words.get(wins, made.word) != made.word:
+            yield f"{file} says {wins} {said(words[wins])}; it wins where this file is read"
+    for (other, its), elsewhere in made.stays.items():
+        where = f" where {file} is not read" if elsewhere else ""
+        yield f"{other} stays {said(its)}{where}; it wins for its policy"
+
+
+def _silent(place: Place, name: str, text: str) -> Fault:
+    """What a lost key leaves behind in running processes, only another word overrides."""
+    lost = place.source == "store" and not text
+    return Fault(
+        place.where,
+        f"says nothing of {name!r}",
+        "where a process keeps a word the key has lost, say another" if lost else "",
+    )
+
+
+def _failure(place: Place, places: Sequence[Place], error: Exception, name: str, *, asked: bool) -> Fault:
+    why = (error.strerror or str(error)) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+    fault = partial(Fault, place.where)
+    if not asked:
+        return fault(f"{why}; what it says of {name} is not known")
+    if place.source == "file":
+        return fault(
+            f"{why}; not written: processes that read this file keep what it says of {name}",
+            "put it right, and run this again",
+        )
+    files = [other.where for other in places if other.source == "file"]
+    if not files:
+        return fault(f"{why}; not written", "run this again once it answers")
+    return fault(
+        f"{why}; not written: processes that do not read {files[0]} keep their word",
+        "run this again once it answers, or on every machine",
+    )

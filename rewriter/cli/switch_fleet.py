@@ -1,0 +1,130 @@
+"""Whether every process follows a word: each that searches says in the store how it stands, at once where a switch changed."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rewriter.cli.switch_change import STORE_FAILURES, Change
+from rewriter.cli.switch_place import Source, said
+from rewriter.cli.verdict import say
+from rewriter.decide.switches import Switches
+from rewriter.errors import Fault
+from rewriter.shell.fleet import Process, heard, process_of
+from rewriter.shell.refresh import ANNOUNCE_PERIOD_S, WORDS_PERIOD_S, fleet_key
+from rewriter.signals.commands import ANNOUNCED_S, MAX_ANNOUNCED
+from rewriter.signals.store import Store
+
+POLL_S = 0.1
+NAMED = 20
+NOBODY = f"no process has announced itself in the last {ANNOUNCED_S} s"
+SILENT = "it has ended, or does not reach the store"
+REMEDIES = {
+    "file": "its kill-switch file wins over what was written; say it there, and put right what is wrong in it",
+    "environment": "restart it without that variable, or write a kill-switch file that it reads",
+    "store": "it has not read the key since, or keeps a word that the key has lost: say another",
+    "": "it has read nothing of what was written",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What the fleet said at one look, and of each process why it does not follow, None where it does."""
+
+    texts: Mapping[str, str]
+    why: Mapping[str, Fault | None]
+
+    @property
+    def follow(self) -> int:
+        """How many follow."""
+        return sum(not why for why in self.why.values())
+
+
+def confirm(store: Store | None, prefix: str, made: Change, only: Source | None, wait_s: float) -> bool:
+    """Wait until each process that announced itself follows, `wait_s` at most, and say how many do and who does not.
+
+    Returns False where one does not. Of a word for one file, only processes on this machine are waited for.
+    """
+    if store is None:
+        say("not confirmed: there is no store in which processes announce themselves")
+        return True
+    machine = socket.gethostname() if only == "file" else ""
+    began_s = time.monotonic()
+    first: Looked | None = None
+    while True:
+        try:
+            seen = _looked(store, prefix, made)
+            failure = ""
+        except STORE_FAILURES as error:
+            seen, failure = Looked({}, {}), f"{type(error).__name__}: {error}"
+        first = first or (None if failure else seen)
+        here, elsewhere = _split(seen, machine)
+        waited_s = time.monotonic() - began_s
+        if (not failure and here.follow == len(here.why)) or waited_s >= wait_s:
+            break
+        time.sleep(POLL_S)
+    if failure:
+        say(f"not confirmed: the store does not answer: {failure}")
+        return True
+    return _told(here, elsewhere, machine, first if waited_s >= ANNOUNCE_PERIOD_S + WORDS_PERIOD_S else None)
+
+
+def why_not(made: Change, process: Process) -> Fault | None:
+    """Return what keeps a process from following a word, None where it follows."""
+    switches = process.switches
+    if switches is None:
+        return Fault(process.name, "says nothing of its switches that can be read")
+    policy, _, general = made.name.rpartition(".")
+    rules = general if policy and made.name not in switches.words else made.name
+    against = []
+    if made.word is None:
+        against += [made.name] if made.name in switches.words else []
+    else:
+        against += [rules] if switches.words.get(rules) != made.word else []
+        if not policy:
+            against += [
+                other
+                for other, its in switches.words.items()
+                if other.endswith(f".{made.name}") and its != made.word and (other, its) not in made.stays
+            ]
+    if not against:
+        return None
+    told = ", ".join(f"{one} {word_by(switches, one)}" for one in against)
+    return Fault(process.name, told, REMEDIES.get(switches.sources.get(against[0], ""), ""))
+
+
+def word_by(switches: Switches, name: str) -> str:
+    """Return what a switch says and by whose word, as people write it."""
+    word = switches.words.get(name)
+    return "as set by its settings" if word is None else f"{said(word)} by {switches.sources[name]}"
+
+
+def _looked(store: Store, prefix: str, made: Change) -> Looked:
+    texts = store.announced(fleet_key(prefix))
+    return Looked(texts, {one: why_not(made, process_of(one, heard(text))) for one, text in texts.items()})
+
+
+def _split(seen: Looked, machine: str) -> tuple[Looked, Looked]:
+    """Return what is said by the processes that are waited for, and what by others."""
+    here = {one: why for one, why in seen.why.items() if not machine or one.startswith(f"{machine}:")}
+    return Looked(seen.texts, here), Looked(seen.texts, {one: why for one, why in seen.why.items() if one not in here})
+
+
+def _told(here: Looked, elsewhere: Looked, machine: str, first: Looked | None) -> bool:
+    """Say it. first: the first look, where it was so long ago that each process that lives has spoken since."""
+    others = f"; elsewhere in {elsewhere.follow} of {len(elsewhere.why)}" if elsewhere.why else ""
+    if not here.why:
+        say(f"not confirmed: {NOBODY}{f' on {machine}' if machine else ''}{others}")
+        return True
+    latest = f" that announced themselves last, of {MAX_ANNOUNCED} at most" if len(here.texts) >= MAX_ANNOUNCED else ""
+    where = f" on {machine}" if machine else ""
+    say(f"in effect in {here.follow} of {len(here.why)} processes{where}{latest}{others}")
+    behind = [(one, why) for one, why in sorted(here.why.items()) if why is not None]
+    for one, why in behind[:NAMED]:
+        is_silent = first is not None and first.texts.get(one) == here.texts[one]
+        say(Fault(why.where, f"{why.what}, and silent since", SILENT) if is_silent else why)
+    if len(behind) > NAMED:
+        say(f"and {len(behind) - NAMED} more: `rewriter status` shows all")
+    return not behind

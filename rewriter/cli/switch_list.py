@@ -1,0 +1,58 @@
+"""What each switch says on this machine, and by whose word."""
+
+from __future__ import annotations
+
+import os
+
+import typer
+
+from rewriter.cli.switch_change import FAILURES
+from rewriter.cli.switch_place import Place, said
+from rewriter.cli.verdict import UNHEALTHY, print_json, print_table, say
+from rewriter.decide.switches import BOOLEANS, OTHERS, SHARES, Switches, Word, combined, from_environment, parse
+from rewriter.settings import Settings
+
+
+def list_switches(settings: Settings, places: list[Place], *, as_json: bool) -> None:
+    """Print them; a place that cannot be read leaves its words out, and makes the exit code 1."""
+    policies = frozenset(settings.policies)
+    texts: dict[str, str] = {}
+    failed = False
+    for place in places:
+        try:
+            texts[place.source] = place.read()
+        except FAILURES as error:
+            say(f"{place.where}: {type(error).__name__}: {error}")
+            failed = True
+    where = {place.source: place.where for place in places}
+    heard = {
+        "store": parse(texts.get("store", ""), where.get("store", ""), policies),
+        "environment": from_environment(os.environ, policies),
+        "file": parse(texts.get("file", ""), where.get("file", ""), policies),
+    }
+    switches = combined((source, words) for source, (words, _) in heard.items())
+    for _, faults in heard.values():
+        for fault in faults:
+            say(f"note: {fault}")
+    rows = _rows(settings, switches)
+    if as_json:
+        print_json({name: {"is": word, "by": source} for name, word, source in rows})
+    else:
+        print_table([("switch", "is", "by"), *((name, said(word), source) for name, word, source in rows)])
+    if failed:
+        raise typer.Exit(UNHEALTHY)
+
+
+def _rows(settings: Settings, switches: Switches) -> list[tuple[str, Word, str]]:
+    defaults: dict[str, Word] = {
+        **{name: getattr(settings.switches, name) for name in BOOLEANS},
+        **{name: getattr(settings.experiment, name) for name in SHARES},
+        **{f"{policy}.{name}": getattr(one, name) for policy, one in settings.policies.items() for name in OTHERS},
+    }
+    rows = []
+    for name in {**defaults, **dict.fromkeys(sorted(switches.words))}:
+        policy, _, switch_name = name.rpartition(".")
+        default = defaults.get(name, defaults.get(switch_name, True))
+        source = switches.sources.get(name) or switches.sources.get(switch_name) or "settings"
+        rows.append((name, switches.of(switch_name, policy or None, default), source))
+    return rows
