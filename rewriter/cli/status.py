@@ -1,18 +1,25 @@
-"""`rewriter status`: how a rewriter with these settings stands, seen from this machine."""
+"""`rewriter status`: how the service stands, seen from this machine.
+
+The command builds a rewriter of its own and lets it look around: store, cluster, switches, templates. What only the service's
+processes know, they say in the store: breakers, what is in flight, quarantine, arms. What is wrong in any of them counts.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from rewriter.cli.status_fleet import problems_of, sums, table, unwell
 from rewriter.cli.switch_place import said
 from rewriter.cli.verdict import UNHEALTHY, faults_refused, print_json, print_table
+from rewriter.decide.switches import Switches
 from rewriter.settings import OpenSearchSettings, Settings
+from rewriter.shell.fleet import process_of
 from rewriter.shell.legs import cloned, connect
 from rewriter.shell.status import Status
 from rewriter.shell.sync import Rewriter
@@ -20,6 +27,7 @@ from rewriter.shell.sync import Rewriter
 FIRST_ROUND_S = 15.0
 POLL_S = 0.05
 TIMEOUT_S = 5
+MAX_INDICES = 8
 NOWHERE = logging.NullHandler()
 
 
@@ -41,13 +49,18 @@ def status(
         *([] if answers else [f"opensearch: {engine}"]),
         *([] if seen.rounds else [f"store or cluster kept the background waiting for more than {FIRST_ROUND_S:g} s"]),
         *seen.problems,
-        *_fleet_problems(seen),
     ]
+    fleet = [process_of(name, said) for name, said in sorted(seen.fleet.items())]
+    everywhere = [*problems, *problems_of(fleet)]
     if as_json:
-        print_json(seen.as_dict() | {"healthy": not problems, "problems": problems, "opensearch": engine})
+        print_json(seen.as_dict() | {"healthy": not everywhere, "problems": everywhere, "opensearch": engine})
     else:
-        print_table(_rows(rewriter.settings, seen, engine, problems))
-    if problems:
+        shown = [*problems, *([unwell(fleet)] if unwell(fleet) else [])]
+        print_table(_rows(rewriter.settings, seen, engine, shown, sums(fleet, seen.store)))
+        if fleet:
+            typer.echo()
+            print_table(table(fleet, _switches(seen)))
+    if everywhere:
         raise typer.Exit(UNHEALTHY)
 
 
@@ -58,14 +71,8 @@ def _first_round(rewriter: Rewriter) -> Status:
     return seen
 
 
-def _fleet_problems(seen: Status) -> list[str]:
-    """Return what other processes say is wrong with them; what they say may be anything."""
-    breakers = {name: said.get("breaker") for name, said in seen.fleet.items()}
-    return [
-        f"process {name}: breaker {breaker.get('state')}: {breaker.get('why')}"
-        for name, breaker in sorted(breakers.items())
-        if isinstance(breaker, dict) and breaker.get("state") != "closed"
-    ]
+def _switches(seen: Status) -> Switches:
+    return Switches({name: one["is"] for name, one in seen.switches.items()})
 
 
 def _engine(settings: OpenSearchSettings) -> tuple[str, bool]:
@@ -76,8 +83,10 @@ def _engine(settings: OpenSearchSettings) -> tuple[str, bool]:
             return type(error).__name__, False
 
 
-def _rows(settings: Settings, seen: Status, engine: str, problems: list[str]) -> list[tuple[str, str]]:
-    breaker, lag = seen.breaker, seen.lag
+def _rows(
+    settings: Settings, seen: Status, engine: str, problems: list[str], fleet: list[tuple[str, str]]
+) -> list[tuple[str, str]]:
+    lag = seen.lag
     rows = [
         ("status", "not healthy" if problems else "healthy"),
         *(("", problem) for problem in problems),
@@ -85,11 +94,8 @@ def _rows(settings: Settings, seen: Status, engine: str, problems: list[str]) ->
         ("store", seen.store or "none: no signals are read"),
         ("signals", f"{seen.population_values:,} values in the population, {len(seen.segments)} segments"),
         ("lag", "no pipeline has reported" if lag["seconds"] is None else f"{lag['seconds']:.1f} s"),
-        ("breaker", f"{breaker['state']} {breaker['why']}".rstrip()),
+        *fleet,
     ]
-    if seen.fleet:
-        states = Counter(str((said.get("breaker") or {}).get("state")) for said in seen.fleet.values())
-        rows.append(("processes", ", ".join(f"{count} with breaker {state}" for state, count in states.items())))
     rows += [(f"switch {name}", f"{said(one['is'])} by {one['by']}") for name, one in sorted(seen.switches.items())]
     for name, policy in settings.policies.items():
         fields = ", ".join(seen.policies[name]["fields"]) or "none"
@@ -99,4 +105,13 @@ def _rows(settings: Settings, seen: Status, engine: str, problems: list[str]) ->
                 f"{', '.join(policy.index)} · {policy.templates} {seen.templates[name]} · fields {fields}",
             )
         )
+    indices = sorted(seen.indices.items())
+    rows += [(f"index {name}", _facts(facts)) for name, facts in indices[:MAX_INDICES]]
+    if len(indices) > MAX_INDICES:
+        rows.append(("", f"and {len(indices) - MAX_INDICES} more indices: --json shows all"))
     return rows
+
+
+def _facts(facts: Mapping[str, int]) -> str:
+    replicas = facts["replicas"]
+    return f"{replicas} replica{'' if replicas == 1 else 's'}, max_result_window {facts['max_result_window']:,}"

@@ -53,7 +53,10 @@ def store_needed() -> Iterator[None]:
 
 def print_json(data: Any) -> None:
     """Print data for machines."""
-    typer.echo(json.dumps(data, indent=2, ensure_ascii=False, default=os.fspath))
+    text = json.dumps(data, indent=2, ensure_ascii=False, default=os.fspath)
+    typer.echo(
+        text.encode("utf-8", "backslashreplace").decode()
+    )  # half a surrogate pair is no UTF-8, but JSON escapes it
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:

@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from rewriter.cli import app
 from rewriter.demo.engines import Valkey
+from rewriter.shell.refresh import fleet_key
 from rewriter.signals.counters import HalfLives, Observation, counted
 from rewriter.signals.redis_store import RedisStore
 from rewriter.signals.store import Keys
@@ -216,6 +217,47 @@ def test_status_is_healthy(write: Callable[..., None], signals: RedisStore, inde
     assert found["population_values"] == 507
     assert found["policies"]["shop"]["fields"] == ["brand", "item"]
     assert list(found["indices"]) == [name]
+    lines = run("status").stdout.splitlines()
+    assert f"index {name} 0 replicas, max_result_window 10,000" in [" ".join(line.split()) for line in lines]
+
+
+def test_what_is_wrong_in_another_process_is_wrong(
+    write: Callable[..., None], signals: RedisStore, index: MakeIndex, prefix: str
+) -> None:
+    write(index(PROPERTIES), "[policies.shop.fields.brand]")
+    well = {
+        "breaker": {"state": "closed", "why": ""},
+        "switches": {},
+        "in_flight": 2,
+        "max_in_flight": 16,
+        "lagging": False,
+    }
+    ill = well | {"quarantined": ["shop 1a2b (personal)"]}
+    signals.announce(fleet_key(prefix), "search-1:7:a", json.dumps(well), time.time())
+    assert run("status").exit_code == 0
+    signals.announce(fleet_key(prefix), "search-2:7:a", json.dumps(ill), time.time())
+    shown = run("status")
+    assert shown.exit_code == 1
+    lines = [" ".join(line.split()) for line in shown.stdout.splitlines()]
+    assert lines[:2] == ["status not healthy", "1 of 2 processes is not well, see below"]
+    assert "processes 2, 4 of 32 places in flight" in lines
+    assert lines[-2:] == [
+        "search-1:7:a closed 2 of 16",
+        "search-2:7:a closed 2 of 16 template shop 1a2b (personal) is quarantined",
+    ]
+    found = json.loads(run("status", "--json").stdout)
+    assert found["problems"] == ["process search-2:7:a: template shop 1a2b (personal) is quarantined"]
+    assert found["fleet"] == {"search-1:7:a": well, "search-2:7:a": ill}
+
+
+@pytest.mark.parametrize("odd", ["[" * 5_000, '{"a":' + "[" * 700 + "]" * 700 + "}", '{"\\ud800": {"breaker": 1e999}}'])
+def test_whatever_others_write_status_is_shown(
+    write: Callable[..., None], signals: RedisStore, index: MakeIndex, prefix: str, odd: str
+) -> None:
+    write(index(PROPERTIES), "[policies.shop.fields.brand]")
+    signals.announce(fleet_key(prefix), "search-1\x1b[31m", odd, time.time())
+    assert run("status").exit_code == 0
+    assert json.loads(run("status", "--json").stdout)["healthy"]
 
 
 def test_status_names_a_dead_field_and_a_dead_store(

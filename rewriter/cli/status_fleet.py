@@ -1,0 +1,79 @@
+"""The service's processes as `rewriter status` shows them: a row each, and where there are many, those that are well share one."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+from rewriter.cli.switch_fleet import NOBODY, word_by
+from rewriter.decide.switches import Switches
+from rewriter.shell.fleet import Process
+
+SHOWN = 20
+HEAD = ("process", "breaker", "in flight", "notes")
+
+
+def problems_of(fleet: Sequence[Process]) -> list[str]:
+    """Return what is not well in each process."""
+    return [f"process {process.name}: {problem}" for process in fleet for problem in process.problems]
+
+
+def unwell(fleet: Sequence[Process]) -> str:
+    """Return how many processes are not well, in a line, "" where all are."""
+    count = sum(bool(process.problems) for process in fleet)
+    return f"{count} of {len(fleet)} processes {'is' if count == 1 else 'are'} not well, see below" if count else ""
+
+
+def sums(fleet: Sequence[Process], store: str | None) -> list[tuple[str, str]]:
+    """Return the rows on all of them together."""
+    if not fleet:
+        unknown = "the store does not answer" if store else "without a store, none can announce itself"
+        return [("processes", NOBODY if store == "ok" else f"unknown: {unknown}")]
+    arms: Counter[str] = Counter()
+    for process in fleet:
+        arms.update(process.arms)
+    rows = [("processes", f"{len(fleet)}, {_in_flight(fleet)} places in flight")]
+    if arms:
+        searches = ", ".join(f"{count:,} {arm}" for arm, count in arms.most_common())
+        taking_part = arms["treatment"] + arms["holdout"]
+        share = f": {arms['holdout'] / taking_part:.1%} held out" if taking_part else ""
+        rows.append(("arms", f"{arms.total():,} searches, {searches}{share}"))
+    return rows
+
+
+def table(fleet: Sequence[Process], here: Switches) -> Sequence[tuple[str, ...]]:
+    """Return a row for each process; beyond `SHOWN` of them, those that are well share a row where their notes are the same."""
+    rows, alike = [HEAD], defaultdict[str, list[Process]](list)
+    for one in fleet:
+        notes = ", ".join([*one.remarks, *not_as(here, one.switches)])
+        if len(fleet) > SHOWN and not one.problems:
+            alike[notes].append(one)
+        else:
+            rows.append((one.name, _breakers(one), _in_flight([one]), notes))
+    for notes, those in sorted(alike.items(), key=lambda item: len(item[1])):
+        name = those[0].name if len(those) == 1 else f"{len(those)} {'processes' if len(rows) == 1 else 'more'}"
+        rows.append((name, "closed", _in_flight(those), notes))
+    return rows
+
+
+def not_as(here: Switches, there: Switches | None) -> list[str]:
+    """Return the switches that a process hears otherwise than this machine does."""
+    if there is None:
+        return ["says nothing of its switches"]
+    found = []
+    for name in sorted({*here.words, *there.words}):
+        policy, _, switch = name.rpartition(".")
+        rules = name if name in there.words or not policy else switch
+        if there.words.get(rules) != here.words.get(name if name in here.words or not policy else switch):
+            found.append(f"{rules} {word_by(there, rules)}")
+    return list(dict.fromkeys(found))
+
+
+def _breakers(process: Process) -> str:
+    own = process.breakers.get("breaker", "says nothing of it")
+    others = (f"{name} {state}" for name, state in process.breakers.items() if name != "breaker" and state != "closed")
+    return "; ".join((own, *others))
+
+
+def _in_flight(fleet: Sequence[Process]) -> str:
+    return f"{sum(one.in_flight for one in fleet):,} of {sum(one.max_in_flight for one in fleet):,}"
