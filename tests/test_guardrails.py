@@ -203,3 +203,6 @@ def test_each_process_that_searches_says_how_it_stands(desk: Desk) -> None:
     ((_, said),) = desk.status().fleet.items()
     assert said["breaker"]["state"] == "closed"
     assert said["arms"] == {"treatment": 1}
+    assert said["reasons"] == {"personalized": 1}
+    assert desk.status().reasons == {"personalized": 1}
+    assert said["store_breakers"]["store"]["state"] == "closed"

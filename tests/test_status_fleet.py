@@ -20,6 +20,7 @@ WELL: dict[str, Any] = {
     "in_flight": 3,
     "max_in_flight": 16,
     "arms": {"treatment": 95, "holdout": 5},
+    "reasons": {"personalized": 60, "no_signals": 20},
 }
 HERE = Switches()
 
@@ -65,6 +66,7 @@ def test_what_is_wrong_in_a_process_counts_and_is_shown_in_its_row(said: dict[st
             "paused": {},
             "in_flight": "3",
             "arms": 1,
+            "reasons": [2],
         },
         {
             "in_flight": True,
@@ -90,9 +92,11 @@ def test_what_would_write_to_the_terminal_is_not_shown_as_it_is() -> None:
 
 
 def test_the_sums_are_of_all_processes() -> None:
-    fleet = [process("a"), process("b", arms={"treatment": 1_105, "holdout": 95, "not_rolled_out": 2_000})]
+    others = {"treatment": 1_105, "holdout": 95, "not_rolled_out": 2_000}
+    fleet = [process("a"), process("b", arms=others, reasons={"no_signals": 100, "busy": 20})]
     assert sums(fleet, "ok") == [
         ("processes", "2, 6 of 32 places in flight"),
+        ("last minute", "200 searches: no_signals 60.0%, personalized 30.0%, busy 10.0%"),
         ("arms", "3,300 searches, 2,000 not_rolled_out, 1,200 treatment, 100 holdout: 7.7% held out"),
     ]
 

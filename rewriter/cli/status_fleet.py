@@ -10,6 +10,7 @@ from rewriter.decide.switches import Switches
 from rewriter.shell.fleet import Process
 
 SHOWN = 20
+REASONS = 6
 HEAD = ("process", "breaker", "in flight", "notes")
 
 
@@ -32,7 +33,11 @@ def sums(fleet: Sequence[Process], store: str | None) -> list[tuple[str, str]]:
     arms: Counter[str] = Counter()
     for process in fleet:
         arms.update(process.arms)
+    reasons = sum((Counter(process.reasons) for process in fleet), Counter[str]())
     rows = [("processes", f"{len(fleet)}, {_in_flight(fleet)} places in flight")]
+    if reasons:
+        shares = ", ".join(f"{reason} {count / reasons.total():.1%}" for reason, count in reasons.most_common(REASONS))
+        rows.append(("last minute", f"{reasons.total():,} searches: {shares}"))
     if arms:
         searches = ", ".join(f"{count:,} {arm}" for arm, count in arms.most_common())
         taking_part = arms["treatment"] + arms["holdout"]

@@ -83,6 +83,7 @@ class AsyncRewriter:
         flow = answer(here.core, arguments, subject, seed=randbits(53), now_s=time.time(), clock_s=time.monotonic)
         response, report = await drive(flow, lambda step: self._perform(here, job, arguments, step))
         indices = named(arguments.get("index"))
+        here.tally.note(report.reason, time.monotonic())
         if report.policy is not None:
             here.refresh.saw(indices)
         self._hooks.tell(indices, report)

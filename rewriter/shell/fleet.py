@@ -35,6 +35,7 @@ class Process:
     in_flight: int = 0
     max_in_flight: int = 0
     arms: Mapping[str, int] = field(default_factory=dict)
+    reasons: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def problems(self) -> list[str]:
@@ -64,7 +65,10 @@ def heard(text: str) -> dict[str, Any]:
 def process_of(name: str, said: Mapping[str, Any]) -> Process:
     """Return the process that `heard` returned this of."""
     breakers = {"breaker": said.get("breaker")}
-    breakers |= {f"breaker of the {printable(one)}": its for one, its in _mapping(said.get("store_breakers")).items()}
+    breakers |= {
+        f"breaker of the {printable(one.replace('_', ' '))}": its
+        for one, its in _mapping(said.get("store_breakers")).items()
+    }
     return Process(
         name=printable(name),
         breakers={one: _state(its) for one, its in breakers.items() if isinstance(its, dict)},
@@ -74,7 +78,8 @@ def process_of(name: str, said: Mapping[str, Any]) -> Process:
         paused=_texts(said.get("paused")),
         in_flight=_count(said.get("in_flight")),
         max_in_flight=_count(said.get("max_in_flight")),
-        arms={printable(arm): count for arm, its in _mapping(said.get("arms")).items() if (count := _count(its))},
+        arms=_counts(said.get("arms")),
+        reasons=_counts(said.get("reasons")),
     )
 
 
@@ -113,6 +118,10 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 def _texts(value: Any) -> tuple[str, ...]:
     return tuple(printable(one) for one in value) if isinstance(value, list) else ()
+
+
+def _counts(value: Any) -> dict[str, int]:
+    return {printable(name): count for name, its in _mapping(value).items() if (count := _count(its))}
 
 
 def _count(value: Any) -> int:

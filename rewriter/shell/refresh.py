@@ -26,6 +26,7 @@ from rewriter.decide.lag import Heard, Heartbeat, heard, judged
 from rewriter.decide.switches import Switches
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.index_facts import IndexFacts, checked_types, dead_fields, facts_of
+from rewriter.observe.tally import Tally
 from rewriter.settings import Settings
 from rewriter.shell.legs import InFlight
 from rewriter.shell.status import paused_policies, quarantined, switches_by
@@ -121,9 +122,11 @@ class Refresh:
         *,
         has_store: bool,
         in_flight: InFlight | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self._core = core
         self._in_flight = in_flight
+        self._tally = tally or Tally()
         self._has_store = has_store
         self._clock_s = clock_s
         self._now_s = now_s
@@ -192,6 +195,11 @@ class Refresh:
         """How many rounds of the background are through."""
         return min(self._rounds.values())
 
+    @property
+    def reasons(self) -> dict[str, int]:
+        """How many searches of the last minute ended for which reason."""
+        return self._tally.last_minute(self._clock_s())
+
     def standing(self, now_s: float) -> str:
         """Return, as JSON, what the fleet may know of this process; `fleet` reads it."""
         core, clock_s = self._core, self._clock_s()
@@ -207,6 +215,7 @@ class Refresh:
                 "in_flight": self._in_flight.count if self._in_flight else 0,
                 "max_in_flight": core.settings.budget.max_in_flight,
                 "arms": core.arms.status().searches,
+                "reasons": self.reasons,
             }
         )
 

@@ -21,6 +21,7 @@ class Status:
     """The state of one rewriter in one process; everything in it is plain data. `healthy` is the verdict for scripts.
 
     breaker: that of the optional legs; each store has its own in `store_breakers`.
+    reasons: how many searches of the last minute ended for which reason.
     fleet:  what each process that searches lately said of itself in the store, by host, process id and rewriter.
     lag_changes: how often the signals began to lag or caught up.
     tracked: what became of the events given to `track`: accepted, dropped, refused, no_consent, and how many are waiting.
@@ -32,6 +33,7 @@ class Status:
     switches: Mapping[str, Any] = field(default_factory=dict)
     breaker: Mapping[str, Any] = field(default_factory=dict)
     store_breakers: Mapping[str, Any] = field(default_factory=dict)
+    reasons: Mapping[str, int] = field(default_factory=dict)
     arms: Mapping[str, Any] = field(default_factory=dict)
     lag: Mapping[str, Any] = field(default_factory=dict)
     lag_changes: int = 0
@@ -102,6 +104,7 @@ def status_of(
         switches=switches_by(snapshot.switches),
         breaker=asdict(breaker),
         store_breakers={name: asdict(one) for name, one in store_breakers.items()},
+        reasons=refresh.reasons,
         arms=asdict(core.arms.status()),
         lag=asdict(snapshot.lag),
         lag_changes=refresh.lag_changes,

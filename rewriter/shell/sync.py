@@ -98,6 +98,7 @@ class Rewriter:
         flow = answer(process.core, arguments, subject, seed=randbits(53), now_s=time.time(), clock_s=time.monotonic)
         response, report = drive(flow, lambda step: self._perform(process, job, arguments, step))
         indices = named(arguments.get("index"))
+        process.tally.note(report.reason, time.monotonic())
         if report.policy is not None:
             process.refresh.saw(indices)
         self._hooks.tell(indices, report)

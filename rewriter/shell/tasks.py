@@ -25,6 +25,7 @@ from rewriter.flow.steps import (
     SavePlan,
     SearchLeg,
 )
+from rewriter.observe.tally import Tally
 from rewriter.report import Reason
 from rewriter.shell.legs import PLANS_SHARE, InFlight, fault_of, hits_of
 from rewriter.shell.refresh import LOCAL_PERIOD_S, WORDS_PERIOD_S, Call, Refresh, fleet_key
@@ -74,7 +75,10 @@ class Loop:
         self.legs = legs
         self._owns_legs = owns_legs
         self.in_flight = InFlight(core.settings.budget.max_in_flight)
-        self.refresh = Refresh(core, time.monotonic, time.time, has_store="store" in stores, in_flight=self.in_flight)
+        self.tally = Tally()
+        self.refresh = Refresh(
+            core, time.monotonic, time.time, has_store="store" in stores, in_flight=self.in_flight, tally=self.tally
+        )
         store = stores.get("store")
         self.tracker = AsyncTracker(store, core.settings) if isinstance(store, AsyncRedisStore) else None
         self.plans_dropped = 0

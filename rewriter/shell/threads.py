@@ -28,6 +28,7 @@ from rewriter.flow.steps import (
     SavePlan,
     SearchLeg,
 )
+from rewriter.observe.tally import Tally
 from rewriter.report import Reason
 from rewriter.shell.legs import PLANS_SHARE, InFlight, fault_of, hits_of
 from rewriter.shell.refresh import LOCAL_PERIOD_S, WORDS_PERIOD_S, Call, Refresh, fleet_key
@@ -80,7 +81,10 @@ class Process:
         self.in_flight = InFlight(cap)
         self.parts = ThreadPoolExecutor(cap, "rewriter-part")
         self.reads = ThreadPoolExecutor(2 * cap, "rewriter-read")
-        self.refresh = Refresh(core, time.monotonic, time.time, has_store="store" in stores, in_flight=self.in_flight)
+        self.tally = Tally()
+        self.refresh = Refresh(
+            core, time.monotonic, time.time, has_store="store" in stores, in_flight=self.in_flight, tally=self.tally
+        )
         store = stores.get("store")
         self.tracker = Tracker(store, core.settings) if isinstance(store, RedisStore) else None
         self.plans_dropped = 0
