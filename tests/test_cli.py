@@ -277,10 +277,20 @@ def test_switch_keeps_the_files_mode_and_link(folder: Path) -> None:
     assert mounted.stat().st_mode & 0o777 == 0o664
 
 
-def test_switch_says_which_policies_keep_their_own_word(folder: Path) -> None:
-    (folder / "switches").write_text("shop.personalization on\n")
+def test_off_is_off_whatever_a_policy_s_own_word_was(folder: Path) -> None:
+    (folder / "switches").write_text("# a trial\nshop.personalization on\nshop.rollout 0.1\n")
     result = run("switch", "personalization", "off")
-    assert "note: shop.personalization stays on; it wins for its policy" in result.stderr
+    assert result.exit_code == 0
+    assert (folder / "switches").read_text() == "# a trial\nshop.rollout 0.1\npersonalization off\n"
+    audit = [line.rpartition("switches: ")[2] for line in result.stderr.splitlines()[:2]]
+    assert audit == ["personalization default -> off", "shop.personalization on -> default"]
+
+
+def test_switch_says_which_policies_keep_their_own_word(folder: Path) -> None:
+    (folder / "switches").write_text("shop.personalization off\nshop.exploration on\n")
+    assert "note: shop.exploration stays on; it wins for its policy" in run("switch", "exploration", "off").stderr
+    result = run("switch", "personalization", "on")
+    assert "note: shop.personalization stays off; it wins for its policy" in result.stderr
 
 
 @pytest.mark.parametrize(

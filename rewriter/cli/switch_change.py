@@ -13,6 +13,7 @@ from rewriter.cli.verdict import say
 from rewriter.decide.switches import Word, parse
 from rewriter.errors import ConfigurationError, Fault, StoreError
 
+KILL = "personalization"
 STORE_FAILURES = (StoreError, RedisError)
 FAILURES = (*STORE_FAILURES, OSError)
 
@@ -68,9 +69,10 @@ def change(
             if word is None and name not in before:
                 silent.append(_silent(place, name, text))
                 continue
-            after = {other: its for other, its in before.items() if other != name}
+            changed = [name, *_lifted(name, word, before)]
+            after = {other: its for other, its in before.items() if other not in changed}
             after |= {} if word is None else {name: word}
-            place.write(edited(text, name, after, lines=place.source == "file", policies=policies))
+            place.write(edited(text, changed, after, lines=place.source == "file", policies=policies))
         except FAILURES as error:
             if asked:
                 made.failed.append(place.source)
@@ -78,7 +80,8 @@ def change(
             continue
         made.words[place.source] = after
         made.written[place.where] = before.get(name)
-        say(f"{who} {place.where}: {name} {said(before.get(name))} -> {said(word)}")
+        for one in changed:
+            say(f"{who} {place.where}: {one} {said(before.get(one))} -> {said(after.get(one))}")
     if not made.written and not made.failed:
         raise ConfigurationError(silent)
     if not made.written:
@@ -97,6 +100,12 @@ def notes(made: Change, places: Sequence[Place]) -> Iterator[str]:
     for (other, its), elsewhere in made.stays.items():
         where = f" where {file} is not read" if elsewhere else ""
         yield f"{other} stays {said(its)}{where}; it wins for its policy"
+
+
+def _lifted(name: str, word: Word | None, before: Mapping[str, Word]) -> list[str]:
+    """Return the policies' own words that go with a change: what is switched off for all is off, whatever a policy's word was."""
+    off = word is False and name == KILL
+    return [other for other, its in before.items() if off and its is True and other.endswith(f".{KILL}")]
 
 
 def _silent(place: Place, name: str, text: str) -> Fault:

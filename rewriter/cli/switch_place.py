@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -92,14 +92,16 @@ def asked_of(places: list[Place], only: Source | None) -> list[Place]:
     return places[: sources.index(only) + 1] if only else places
 
 
-def edited(text: str, name: str, words: Mapping[str, Word], *, lines: bool, policies: frozenset[str]) -> str:
-    """Return `text` saying `words`, of which `name` is the one that changed.
+def edited(
+    text: str, names: Collection[str], words: Mapping[str, Word], *, lines: bool, policies: frozenset[str]
+) -> str:
+    """Return `text` saying `words`, of which `names` are those that changed.
 
     lines: where `text` is not JSON, its other lines and comments stay as they are, unless one of them hides the words.
     """
     if lines and not text.lstrip().startswith("{"):
-        kept = [line for line in text.splitlines() if _switch_of(line) != name]
-        own = [f"{name} {said(words[name])}"] if name in words else []
+        kept = [line for line in text.splitlines() if _switch_of(line) not in names]
+        own = [f"{name} {said(words[name])}" for name in names if name in words]
         changed = "\n".join([*kept, *own, ""])
         if parse(changed, "", policies)[0] == words:
             return changed
