@@ -8,18 +8,20 @@ import os
 import socket
 import ssl
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from threading import enumerate as threads
 from typing import Any
 
 import pytest
+import redis
 import redis.asyncio as aio
 from redis.exceptions import ConnectionError as Unreachable
 from redis.exceptions import TimeoutError as Late
 
 from rewriter.signals import names
-from rewriter.signals.names import ConnectionByName, SSLConnectionByName, addresses
-from rewriter.signals.redis_clients import EVENT_LOOP, THREADS, opened, sentinels, target
+from rewriter.signals.names import ConnectionByName, SSLConnectionByName, ThreadConnectionByName, addresses
+from rewriter.signals.redis_clients import EVENT_LOOP, THREADS, Api, opened, sentinels, target
 from tests.played import awaited, waited
 
 NAME, PORT = "store.invalid", 6379
@@ -231,15 +233,68 @@ async def test_a_slow_look_up_ends_with_the_time_to_connect(dns: Dns) -> None:
     assert dns.asked == 1
 
 
+# --- with threads -----------------------------------------------------------------------------------------------------
+
+
+class Reached:
+    """Addresses that threads connect to, and the names that TLS verifies there; none answers."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, answers: str = "") -> None:
+        self.addresses: list[str] = []
+        self.verified: list[str] = []
+
+        def connect(connection: redis.Connection) -> socket.socket:
+            self.addresses.append(connection.host)
+            if connection.host != answers:
+                raise ConnectionRefusedError(f"{connection.host} refused")
+            return socket.socket()
+
+        def wrap(connection: redis.SSLConnection, _: object) -> object:
+            self.verified.append(connection.host)
+            raise ConnectionResetError("that was all")
+
+        monkeypatch.setattr(redis.Connection, "_connect", connect)
+        monkeypatch.setattr(redis.SSLConnection, "_wrap_socket_with_ssl", wrap)
+
+
+def test_threads_try_the_addresses_in_their_order(dns: Dns, monkeypatch: pytest.MonkeyPatch) -> None:
+    dns.answers.set()
+    reached = Reached(monkeypatch)
+    client = opened(target(f"redis://{NAME}"), 1, THREADS)
+    with pytest.raises(Unreachable, match=f"{V6} refused; {V4} refused"):
+        client.ping()
+    assert reached.addresses == [V6, V4]
+
+
+@pytest.mark.parametrize("url", ["rediss://{}", "rediss+sentinel://{}/main"])
+def test_threads_verify_the_name_at_whichever_address(url: str, dns: Dns, monkeypatch: pytest.MonkeyPatch) -> None:
+    dns.answers.set()
+    reached = Reached(monkeypatch, answers=V4)
+    with pytest.raises(Unreachable):
+        opened(target(url.format(NAME)), 1, THREADS).ping()
+    assert reached.addresses[:2] == [V6, V4]
+    assert set(reached.verified) == {NAME}
+
+
+def test_a_thread_waits_for_a_name_no_longer_than_for_a_connection(dns: Dns) -> None:
+    client = opened(target(f"redis://{NAME}?socket_connect_timeout=0.05"), 8, THREADS)
+    with ThreadPoolExecutor(8) as pool:
+        asking = [pool.submit(client.ping) for _ in range(8)]
+        assert all(isinstance(one.exception(10), Late) for one in asking)
+    assert dns.asked == 1
+    assert len(looking_up()) == 1
+
+
 # --- which clients ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("api", "kind"), [(EVENT_LOOP, ConnectionByName), (THREADS, ThreadConnectionByName)])
 @pytest.mark.parametrize("plain", ["redis", "rediss"])
 @pytest.mark.parametrize("url", ["{}://h", "{}+sentinel://h,i/main"])
-def test_clients_of_ours_look_names_up_here(plain: str, url: str) -> None:
-    client = opened(target(url.format(plain)), 7, EVENT_LOOP)
+def test_clients_of_ours_look_names_up_here(api: Api, kind: type, plain: str, url: str) -> None:
+    client = opened(target(url.format(plain)), 7, api)
     for one in (client, *sentinels(client)):
-        assert issubclass(one.connection_pool.connection_class, ConnectionByName)
+        assert issubclass(one.connection_pool.connection_class, kind)
         assert isinstance(one.connection_pool.make_connection(), one.connection_pool.connection_class)
 
 
@@ -255,4 +310,3 @@ def test_others_stay_as_they_are() -> None:
     assert opened(target("unix:///run/valkey.sock"), 7, EVENT_LOOP).connection_pool.connection_class is (
         aio.UnixDomainSocketConnection
     )
-    assert not issubclass(opened(target("redis://h"), 7, THREADS).connection_pool.connection_class, ConnectionByName)

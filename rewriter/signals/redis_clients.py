@@ -94,12 +94,11 @@ def target(url: str) -> Target:
 def opened(found: Target, connections: int, api: Api) -> Any:
     """Return a client. THREADS' client of a cluster asks for its slots at once, and raises what keeps it from them.
 
-    EVENT_LOOP's looks names up apart from the loop's executor, for which the caller's own client waits.
+    It looks names up apart, where a slow DNS holds up nobody else.
     """
     client = _client(found, connections, api)
-    if api is EVENT_LOOP:
-        for one in (client, *sentinels(client)):
-            look_up_apart(one)
+    for one in (client, *sentinels(client)):
+        look_up_apart(one)
     return client
 
 

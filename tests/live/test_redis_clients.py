@@ -92,6 +92,19 @@ async def test_names_are_looked_up_on_a_thread_of_their_own(
     assert set(names.on) == {"rewriter-names"}
 
 
+@pytest.mark.parametrize("kind", ["plain", "sentinel"])
+def test_threads_too_have_names_looked_up_there(
+    kind: str, request: pytest.FixtureRequest, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails where redis-py no longer asks what `rewriter.signals.names` overrides."""
+    names = SlowNames(monkeypatch)
+    store = RedisStore(names.under(HOST, request.getfixturevalue("redis_url" if kind == "plain" else "sentinel_url")))
+    store.write(query.profile or "", PROFILE, None)
+    assert store.read(query) == Signals(profile=PROFILE)
+    store.close()
+    assert set(names.on) == {"rewriter-names"}
+
+
 def test_a_client_that_was_given_stays_its_owners(redis_url: str, query: Query) -> None:
     with redis.Redis.from_url(redis_url, retry=never(), socket_timeout=1) as client:
         store = RedisStore(client)
