@@ -6,7 +6,7 @@
 #   make soak     ten kills of a worker over 100,000 events
 #   make lint     formatting, lint, types
 #   make bench    the figures of the README
-#   make faults   everything that can go wrong, made to, under load; writes the tables of docs/safety.md (about 25 minutes)
+#   make faults   everything that can go wrong, made to, under load; writes the tables of docs/safety.md (about 40 minutes)
 #   make clean    back to a fresh clone
 
 VENV := .venv

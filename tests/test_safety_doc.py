@@ -34,12 +34,18 @@ def test_every_switch_is_named() -> None:
     assert {row[0] for row in rows("switch | is | does")} == set(BOOLEANS + SHARES + OTHERS)
 
 
-def test_the_table_is_of_the_faults_in_their_order_and_nothing_failed() -> None:
+def test_the_table_is_of_all_faults_in_their_order_and_nothing_failed() -> None:
     made = rows(" | ".join(table.HEAD))
     everything = [(fault.name, shell) for fault in FAULTS for shell in fault.shells]
-    assert made
-    assert [(row[0], row[1]) for row in made] == everything[: len(made)]
+    assert [(row[0], row[1]) for row in made] == everything
     assert {row[table.HEAD.index("failed")] for row in made} == {"0"}
+
+
+def test_the_proofs_are_there_and_nobody_was_mixed_up() -> None:
+    found = {(name, shell): said for name, shell, said in rows("proof | shell | found")}
+    for shell in ("sync", "async"):
+        assert found["mix-ups", shell].startswith("0 in 50,000 searches")
+        assert found["leg 1's own errors", shell].count(",") == 2
 
 
 @pytest.fixture
@@ -50,12 +56,26 @@ def page(tmp_path: Path) -> Path:
 
 
 def test_a_run_replaces_the_former(page: Path) -> None:
-    row = Row("drips", "sync", 1000, 0, 2, 30.04, 41.0, 2.0, 0.5, 0.25, None, ())
+    row = Row(
+        "drips", "sync", 1000, 0, 2, 30.04, 41.0, 2.0, (0.5, -0.25), 0.25, (("signals_late", 750), ("personalized", 250)), None, (),
+    )  # fmt: skip
     table.write(table.markdown([row], [], []), page)
     text = page.read_text()
     assert text.startswith(f"before\n{table.BEGIN}\nRun on ")
     assert text.endswith(f"{table.END}\nafter\n")
-    expected = ["drips", "sync", "1,000", "0", "2", "30.0 / 41.0", "2.0", "+0.50", "25.0%", "never"]
+    expected = [
+        "drips",
+        "sync",
+        "1,000",
+        "0",
+        "2",
+        "30.0 / 41.0",
+        "2.0",
+        "+0.5 / -0.2",
+        "25.0%",
+        "never",
+        "signals_late",
+    ]
     assert rows(" | ".join(table.HEAD), page) == [expected]
 
 

@@ -13,6 +13,7 @@ import argparse
 import os
 import sys
 from contextlib import ExitStack
+from logging import NullHandler, getLogger
 
 from bench.faults import mixups, table
 from bench.faults.catalogue import FAULTS, Fault
@@ -29,6 +30,7 @@ def main() -> int:
     parser.add_argument("--mixups", type=int, default=100_000, help="searches of the hunt for mix-ups")
     parser.add_argument("--only", nargs="*", default=[], metavar="TEXT", help="faults whose name holds one of these")
     asked = parser.parse_args()
+    getLogger("rewriter").addHandler(NullHandler())  # what it has to say of each fault is not the table's
     chosen = [fault for fault in FAULTS if not asked.only or any(text in fault.name for text in asked.only)]
     try:
         with ExitStack() as stack:

@@ -72,8 +72,10 @@ class _Proxy:
         self._host, _, port = upstream.rpartition(":")
         self._port = int(port)
         self.mode = "plain"
+        self._serving: set[asyncio.Task[None] | None] = set()  # a loop alone holds its tasks weakly
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._serving.add(task := asyncio.current_task())
         with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             server_reader, server_writer = await asyncio.open_connection(self._host, self._port)
             try:
@@ -84,6 +86,7 @@ class _Proxy:
             finally:
                 server_writer.close()
         writer.close()
+        self._serving.discard(task)
 
     async def _answer(
         self,

@@ -28,6 +28,8 @@ from rewriter.shell.status import Status
 CALLERS = 8
 ALONE_EVERY = 5
 SAMPLE_S = 0.002
+EVERYBODY = 2 * SUBJECTS
+"""So many searches in the beginning, and each subject was searched for once."""
 
 _arrived_s: ContextVar[float] = ContextVar("arrived_s")
 
@@ -97,10 +99,17 @@ class Load(ABC):
     """What both shells' loads have: the order of searches, and what is made of an answer."""
 
     def __init__(
-        self, url: str, leg_url: str, store_url: str, settings: Settings, index: str, judge: Judge, rate: float
+        self,
+        url: str,
+        leg_url: str,
+        store_urls: tuple[str, str | None],
+        settings: Settings,
+        index: str,
+        judge: Judge,
+        rate: float,
     ) -> None:
         self.urls = url, leg_url
-        self.store_url = store_url
+        self.store_url, self.profile_url = store_urls
         self.settings = settings
         self.index = index
         self.judge = judge
@@ -128,10 +137,19 @@ class Load(ABC):
     def status(self) -> Status:
         """Return the rewriter's status."""
 
+    @abstractmethod
+    def idle(self) -> None:
+        """Let what is under way go on for 10 ms."""
+
+    @abstractmethod
+    def tasks(self) -> int:
+        """Return how many tasks there are on the loop; none without one."""
+
     def _next(self) -> tuple[int, int, bool]:
-        """Return the next search: body, subject, and whether it goes alone."""
-        self._numbers += 1
-        return self._random.randrange(len(BODIES)), self._random.randrange(SUBJECTS), self._numbers % ALONE_EVERY == 0
+        """Return the next search: body, subject, and whether it goes alone. Everybody has a turn, and then chance has."""
+        self._numbers = number = self._numbers + 1
+        who = (number + number // SUBJECTS) % SUBJECTS if number <= EVERYBODY else self._random.randrange(SUBJECTS)
+        return self._random.randrange(len(BODIES)), who, number % ALONE_EVERY == 0
 
     def _seen(self, at_s: float, body: int, who: int, answer: Any, report: Report) -> Seen:
         now_s, arrived_s = time.monotonic(), _arrived_s.get()
@@ -146,7 +164,12 @@ class SyncLoad(Load):
         self.client = OpenSearch(self.urls[0], pool_maxsize=CALLERS, timeout=10)
         self.legs = OpenSearch(self.urls[1], pool_maxsize=16, max_retries=0)
         self.rewriter = Rewriter(
-            _Timed(self.client), self.store_url, self.settings, leg_client=self.legs, hooks=[self.told]
+            _Timed(self.client),
+            self.store_url,
+            self.settings,
+            profile_store=self.profile_url,
+            leg_client=self.legs,
+            hooks=[self.told],
         )
         self._callers = ThreadPoolExecutor(CALLERS, "caller")
         return self
@@ -160,6 +183,14 @@ class SyncLoad(Load):
     def status(self) -> Status:
         """Return the rewriter's status."""
         return self.rewriter.status()
+
+    def idle(self) -> None:
+        """Let what is under way go on for 10 ms."""
+        time.sleep(0.01)
+
+    def tasks(self) -> int:
+        """There is no loop."""
+        return 0
 
     def batch(self, count: int) -> list[Seen]:
         """Send `count` searches at the rate, and return them all."""
@@ -212,7 +243,12 @@ class AsyncLoad(Load):
         self.client = AsyncOpenSearch(self.urls[0], pool_maxsize=64, timeout=10)
         self.legs = AsyncOpenSearch(self.urls[1], pool_maxsize=16, max_retries=0)
         self.rewriter = AsyncRewriter(
-            _AsyncTimed(self.client), self.store_url, self.settings, leg_client=self.legs, hooks=[self.told]
+            _AsyncTimed(self.client),
+            self.store_url,
+            self.settings,
+            profile_store=self.profile_url,
+            leg_client=self.legs,
+            hooks=[self.told],
         )
         await self.rewriter.status()
 
@@ -230,6 +266,14 @@ class AsyncLoad(Load):
     def status(self) -> Status:
         """Return the rewriter's status."""
         return self.runner.run(self.rewriter.status())
+
+    def idle(self) -> None:
+        """Let what is under way go on for 10 ms."""
+        self.runner.run(asyncio.sleep(0.01))
+
+    def tasks(self) -> int:
+        """Return how many tasks there are on the loop."""
+        return len(asyncio.all_tasks(self.runner.get_loop()))
 
     def batch(self, count: int) -> list[Seen]:
         """Send `count` searches at the rate, and return them all; those that were cancelled are counted, not returned."""

@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from bench.faults.catalogue import rewritten
+from bench.faults.place import rewritten
 from bench.faults.scene import PREFIX, SUBJECTS, likes, subject
 from bench.faults.toxiproxy import Toxiproxy
 from rewriter import AsyncRewriter, Rewriter, Settings

@@ -1,4 +1,4 @@
-"""A host name of our own, whose resolution can be slow or fail."""
+"""Host names of our own: the store's, whose resolution can be slow or fail, and the search engine's, which resolves at once."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-HOST = "store.rewriter.test"
+STORE, SEARCH = "store.rewriter.test", "search.rewriter.test"
 
 
 class Resolver:
-    """Resolves `HOST` to 127.0.0.1, after `delay_s`, or not at all."""
+    """Resolves both to 127.0.0.1, `STORE` after `delay_s`, or not at all."""
 
     def __init__(self) -> None:
         self.delay_s = 0.0
@@ -24,11 +24,13 @@ class Resolver:
         real = socket.getaddrinfo
 
         def resolve(host: Any, *rest: Any, **named: Any) -> Any:
-            if host not in (HOST, HOST.encode()):
+            name = host.decode() if isinstance(host, bytes) else host
+            if name not in (STORE, SEARCH):
                 return real(host, *rest, **named)
-            time.sleep(self.delay_s)
-            if self.fails:
-                raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+            if name == STORE:
+                time.sleep(self.delay_s)
+                if self.fails:
+                    raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
             return real("127.0.0.1", *rest, **named)
 
         socket.getaddrinfo = resolve

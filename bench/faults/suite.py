@@ -10,16 +10,21 @@ from uuid import uuid4
 
 from opensearchpy import OpenSearch
 
-from bench.faults.catalogue import FAULTS, Fault, Place, cluster_url, rewritten
+from bench.faults.catalogue import FAULTS, Fault
 from bench.faults.leg_proxy import LegProxy
 from bench.faults.load import AsyncLoad, SyncLoad
-from bench.faults.resolver import HOST, Resolver
+from bench.faults.place import Place, cluster_url, rewritten
+from bench.faults.resolver import SEARCH, STORE, Resolver
 from bench.faults.scene import Judge, settings, shop
 from bench.faults.toxiproxy import Toxiproxy
-from bench.faults.trial import Row, trial
+from bench.faults.trial import WINDOW, Row, trial
 from rewriter.demo.engines import Valkey, ValkeyCluster
+from rewriter.settings import BudgetSettings
 
 SHELLS = {"sync": SyncLoad, "async": AsyncLoad}
+WARM_UP = 4_000
+AT_ONCE = 1e4
+PATIENT = BudgetSettings(signals_ms=1_000, cutoff_ms=1_000)
 
 
 def rows(
@@ -27,12 +32,13 @@ def rows(
     *,
     searches: int,
     rate: float,
-    window: int = 100,
+    window: int = WINDOW,
+    warm_up: int = WARM_UP,
     open_s: float = 5.0,
     faults: Sequence[Fault] = FAULTS,
     shells: Sequence[str] = tuple(SHELLS),
 ) -> Iterator[Row]:
-    """Yield what each trial found. `open_s` is how long the breaker first stays open. Raises EngineUnavailable."""
+    """Yield what each trial found. `open_s` is how long a breaker first stays open. Raises EngineUnavailable."""
     with ExitStack() as stack:
         client = stack.enter_context(OpenSearch(opensearch_url, timeout=10))
         index = f"faults-{uuid4().hex[:8]}"
@@ -46,15 +52,29 @@ def rows(
         if any(fault.in_cluster for fault in faults):
             cluster = stack.enter_context(ValkeyCluster())
             rewritten(cluster_url(cluster))
+        profiles = None
+        if any(fault.profiles_apart for fault in faults):
+            profiles = stack.enter_context(Valkey())
+            rewritten(profiles.url)
         proxy = stack.enter_context(Toxiproxy(f"127.0.0.1:{valkey.port}"))
         legs = stack.enter_context(LegProxy(opensearch_url.removeprefix("http://").rstrip("/")))
+        by_name = opensearch_url.replace("127.0.0.1", SEARCH).replace("localhost", SEARCH)
+        # A server compiles what searches run through while they run: its first five thousand went from 10 ms to 3, ours and the
+        # caller's alike, and would pause a policy for their own sake.
+        with TemporaryDirectory(prefix="faults-") as folder:
+            own = settings(Path(folder), index, open_s=open_s).model_copy(update={"budget": PATIENT})
+            with SyncLoad(by_name, legs.url, (valkey.url, None), own, index, judge, AT_ONCE) as warming:
+                warming.batch(warm_up)
         for fault in faults:
             for shell in fault.shells:
                 if shell not in shells:
                     continue
                 with TemporaryDirectory(prefix="faults-") as folder, ExitStack() as after:
-                    store_url = cluster_url(cluster) if cluster and fault.in_cluster else f"redis://{HOST}:{proxy.port}"
+                    store_url = (
+                        cluster_url(cluster) if cluster and fault.in_cluster else f"redis://{STORE}:{proxy.port}"
+                    )
                     own = settings(Path(folder), index, open_s=open_s, **dict(fault.settings))
-                    load = SHELLS[shell](opensearch_url, legs.url, store_url, own, index, judge, rate)
-                    place = Place(valkey, proxy, legs, resolver, Path(folder), cluster, load, after)
-                    yield trial(fault.name, shell, load, fault.how(place), searches, window=window)
+                    store_urls = store_url, profiles.url if profiles and fault.profiles_apart else None
+                    load = SHELLS[shell](by_name, legs.url, store_urls, own, index, judge, rate)
+                    place = Place(valkey, proxy, legs, resolver, Path(folder), cluster, profiles, load, after)
+                    yield trial(fault.name, shell, load, fault.how(place), after, searches, window=window)

@@ -14,8 +14,8 @@ from bench.faults.trial import CUTOFF_MS, Row
 PAGE = Path(__file__).parents[2] / "docs" / "safety.md"
 BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
 HEAD = (
-    "fault", "shell", "searches", "failed", "late", "added ms p99.9 / worst", "jitter ms p99.9", "baseline's delay ms",
-    "personalised", "recovered after s",
+    "fault", "shell", "searches", "failed", "late", "added ms p99.9 / worst", "jitter ms p99.9", "baseline's delay ms p50 / p95",
+    "personalised", "recovered after s", "else mostly",
 )  # fmt: skip
 
 
@@ -24,8 +24,9 @@ def cells(row: Row) -> tuple[str, ...]:
     return (
         row.fault, row.shell, f"{row.searches:,}", str(row.failed), str(row.late),
         f"{row.added_p999_ms:.1f} / {row.added_max_ms:.1f}",
-        f"{row.jitter_p999_ms:.1f}", f"{row.baseline_delay_ms:+.2f}", f"{row.personalised_share:.1%}",
-        "never" if row.recovered_s is None else f"{row.recovered_s:.1f}",
+        f"{row.jitter_p999_ms:.1f}", " / ".join(f"{delay_ms:+.1f}" for delay_ms in row.delay_ms),
+        f"{row.personalised_share:.1%}", "never" if row.recovered_s is None else f"{row.recovered_s:.1f}",
+        next((f"`{reason}`" for reason, _ in row.reasons if reason != "personalized"), ""),
     )  # fmt: skip
 
 
