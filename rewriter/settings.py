@@ -168,7 +168,7 @@ class BreakerSettings(_Section):
 
 
 class SwitchSettings(_Section):
-    """The kill-switch file (polled each second) and the switches' own state where nothing overrides them."""
+    """The kill-switch file (read four times a second) and the switches' own state where nothing overrides them."""
 
     file: Path | None = None
     personalization: bool = True

@@ -8,7 +8,7 @@ from functools import partial
 
 from redis import RedisError
 
-from rewriter.cli.switch_place import Place, Source, edited, said
+from rewriter.cli.switch_place import LOST, Place, Source, edited, said
 from rewriter.cli.verdict import say
 from rewriter.decide.switches import Word, parse
 from rewriter.errors import ConfigurationError, Fault, StoreError
@@ -64,10 +64,13 @@ def change(
             made.words[place.source] = before
             if not asked:
                 continue
+            if text.startswith(LOST):
+                words = ", ".join(f"{other} {said(its)}" for other, its in before.items())
+                say(f"note: {place.where} was lost; what processes still go by is kept: {words}")
             for fault in there:
                 say(f"note: {fault}" + ("; while it stands, processes keep the word" if word is None else ""))
             if word is None and name not in before:
-                silent.append(_silent(place, name, text))
+                silent.append(Fault(place.where, f"says nothing of {name!r}"))
                 continue
             changed = [name, *_lifted(name, word, before)]
             after = {other: its for other, its in before.items() if other not in changed}
@@ -106,16 +109,6 @@ def _lifted(name: str, word: Word | None, before: Mapping[str, Word]) -> list[st
     """Return the policies' own words that go with a change: what is switched off for all is off, whatever a policy's word was."""
     off = word is False and name == KILL
     return [other for other, its in before.items() if off and its is True and other.endswith(f".{KILL}")]
-
-
-def _silent(place: Place, name: str, text: str) -> Fault:
-    """What a lost key leaves behind in running processes, only another word overrides."""
-    lost = place.source == "store" and not text
-    return Fault(
-        place.where,
-        f"says nothing of {name!r}",
-        "where a process keeps a word the key has lost, say another" if lost else "",
-    )
 
 
 def _failure(place: Place, places: Sequence[Place], error: Exception, name: str, *, asked: bool) -> Fault:

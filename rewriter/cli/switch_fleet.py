@@ -24,7 +24,7 @@ SILENT = "it has ended, or does not reach the store"
 REMEDIES = {
     "file": "its kill-switch file wins over what was written; say it there, and put right what is wrong in it",
     "environment": "restart it without that variable, or write a kill-switch file that it reads",
-    "store": "it has not read the key since, or keeps a word that the key has lost: say another",
+    "store": "it has not read the key since",
     "": "it has read nothing of what was written",
 }
 

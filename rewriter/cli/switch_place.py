@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rewriter.decide.switches import Word, parse
+from rewriter.decide.switches import Switches, Word, parse
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings
+from rewriter.shell.fleet import heard, process_of
+from rewriter.shell.refresh import fleet_key
 from rewriter.signals.store import Store
 
 DEFAULT = "default"
+LOST = "# the key is lost, and processes still go by:"
 Source = Literal["file", "store"]
 
 
@@ -42,10 +46,15 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class StoreKey:
-    """The key of the store under which processes read switches."""
+    """The key of the store under which processes read switches.
+
+    A store that lost its memory has lost this too, while running processes keep the words. Whoever then writes another one must not
+    release those: what processes say that they go by stands in for the key.
+    """
 
     store: Store
     key: str
+    fleet: str
     source: Source = "store"
 
     @property
@@ -54,12 +63,22 @@ class StoreKey:
         return f"store key {self.key}"
 
     def read(self) -> str:
-        """Return what stands there, "" where nothing does."""
-        return self.store.read_text(self.key) or ""
+        """Return what stands there, else what processes still go by, "" where that is nothing."""
+        return self.store.read_text(self.key) or self._kept()
 
     def write(self, text: str) -> None:
         """Put `text` there at once."""
         self.store.write_text(self.key, text)
+
+    def _kept(self) -> str:
+        words: dict[str, Counter[Word]] = defaultdict(Counter)
+        for name, text in self.store.announced(self.fleet).items():
+            switches = process_of(name, heard(text)).switches or Switches()
+            for switch, word in switches.words.items():
+                words[switch][word] += switches.sources[switch] == self.source
+        kept = {switch: votes.most_common(1)[0] for switch, votes in words.items()}
+        lines = [f"{switch} {said(word)}" for switch, (word, count) in sorted(kept.items()) if count]
+        return "\n".join([LOST, *lines]) if lines else ""
 
 
 Place = File | StoreKey
@@ -70,7 +89,7 @@ def places_of(settings: Settings, store: Store | None) -> list[Place]:
     file = settings.switches.file
     places: list[Place] = [] if file is None else [File(file)]
     if store is not None:
-        places.append(StoreKey(store, f"{settings.store.prefix}:switches"))
+        places.append(StoreKey(store, f"{settings.store.prefix}:switches", fleet_key(settings.store.prefix)))
     return places
 
 

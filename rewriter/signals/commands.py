@@ -17,7 +17,9 @@ MAX_TEXT_BYTES = 64 * 1024
 MEMBERS_AT_ONCE = 20_000
 """They take 2.5 ms of the server's time, for which the reads of searches wait."""
 ANNOUNCED_S = 10
-"""How long what a process says of itself holds."""
+"""How long what a process says of itself holds, by the server's clock."""
+NAMED_S = 600
+"""How long a name stays listed: longer than clocks of machines differ, since each process strikes out by its own."""
 MAX_ANNOUNCED = 256
 META = ("landmark", "last_event", "events", "lag")
 
@@ -148,11 +150,14 @@ def text_in(reply: bytes) -> str | None:
 
 
 def announce_commands(key: str, name: str, text: str, now_s: float) -> list[Command]:
-    """Return the commands by which a process says how it stands, until `ANNOUNCED_S` later; old names go by the way."""
+    """Return the commands by which a process says how it stands, until `ANNOUNCED_S` later; old names go by the way.
+
+    Who is listed and says nothing any more has fallen silent.
+    """
     return [
         ("ZADD", key, repr(now_s), name.encode()),
-        ("ZREMRANGEBYSCORE", key, "-inf", repr(now_s - ANNOUNCED_S)),
-        ("EXPIRE", key, ANNOUNCED_S),
+        ("ZREMRANGEBYSCORE", key, "-inf", repr(now_s - NAMED_S)),
+        ("EXPIRE", key, NAMED_S),
         ("SET", f"{key}:{name}", text.encode(), "EX", ANNOUNCED_S),
     ]
 

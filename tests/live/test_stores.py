@@ -13,7 +13,7 @@ import redis
 import redis.asyncio.connection
 
 from rewriter.errors import StoreError
-from rewriter.signals.commands import ANNOUNCED_S, MAX_TEXT_BYTES
+from rewriter.signals.commands import MAX_TEXT_BYTES, NAMED_S
 from rewriter.signals.counters import Counters, Value
 from rewriter.signals.memory_store import AsyncMemoryStore, MemoryStore
 from rewriter.signals.redis_store import AsyncRedisStore, RedisStore
@@ -207,8 +207,16 @@ async def test_what_processes_say_of_themselves_is_heard_until_they_fall_silent(
     await rig.store.announce(key, "one", "closed", T0_S)
     await rig.store.announce(key, "other", "open", T0_S + 1)
     assert await rig.store.announced(key) == {"one": "closed", "other": "open"}
-    await rig.store.announce(key, "other", "closed", T0_S + ANNOUNCED_S)
+    await rig.store.announce(key, "other", "closed", T0_S + NAMED_S)
     assert await rig.store.announced(key) == {"other": "closed"}
+
+
+@everywhere
+async def test_processes_whose_clocks_differ_hear_of_each_other(rig: Rig) -> None:
+    key = f"{rig.keys.prefix}:processes"
+    for name, ahead_s in (("behind", -NAMED_S / 2), ("right", 0.0), ("ahead", NAMED_S / 2 - 1)):
+        await rig.store.announce(key, name, "closed", T0_S + ahead_s)
+    assert (await rig.store.announced(key)).keys() == {"behind", "right", "ahead"}
 
 
 @everywhere

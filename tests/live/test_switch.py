@@ -147,6 +147,23 @@ def test_taking_a_word_back_needs_one_place_that_says_it(fleet: Fleet, store: Re
     ]
 
 
+def test_a_store_that_lost_the_key_releases_nothing_with_the_next_word(
+    fleet: Fleet, store: RedisStore, prefix: str
+) -> None:
+    assert run("switch", "personalization", "off", "--only", "store", "--wait", "10").exit_code == 0
+    store.run([("UNLINK", f"{prefix}:switches")])
+    assert json.loads(run("switch", "--json").stdout)["personalization"] == {"is": False, "by": "store"}
+    result = run("switch", "rollout", "0.5", "--wait", "10")
+    assert result.exit_code == 0
+    lost = f"note: store key {prefix}:switches was lost; what processes still go by is kept: personalization off"
+    assert lost in result.stderr.splitlines()
+    assert json.loads(store.read_text(f"{prefix}:switches") or "") == {"personalization": False, "rollout": 0.5}
+    assert fleet.reasons() == [Reason.SWITCHED_OFF] * 2
+    store.run([("UNLINK", f"{prefix}:switches")])
+    assert run("switch", "personalization", "default", "--wait", "10").exit_code == 0
+    assert Reason.SWITCHED_OFF not in fleet.reasons()
+
+
 def test_who_changed_what_can_be_looked_up(fleet: Fleet) -> None:
     assert run("switch", "--log").stderr.endswith(":switches:log: no change is kept\n")
     run("switch", "personalization", "off", "--wait", "0")
