@@ -91,11 +91,6 @@ def named(index: Any) -> tuple[str, ...]:
     return tuple(map(str, index)) if isinstance(index, (list, tuple)) else ()
 
 
-def why_no_signals(found: object) -> tuple[str, bool]:
-    """Return what to say of a read that brought no signals, and whether it was late: an error, or nothing by the deadline."""
-    return (type(found).__name__, False) if isinstance(found, BaseException) else ("late", True)
-
-
 PLANS_SHARE = 0.5
 """Of the places in flight: a store that reads but does not write (a failover, a full disk) must leave some to searches."""
 
