@@ -11,7 +11,8 @@ from rewriter import Settings
 from rewriter.core import Core
 from rewriter.settings import PolicySettings
 from rewriter.shell.legs import InFlight
-from rewriter.shell.refresh import Call, Refresh
+from rewriter.shell.refresh import Refresh
+from rewriter.shell.sources import Call
 from rewriter.shell.threads import drive
 
 

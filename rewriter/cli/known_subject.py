@@ -15,7 +15,8 @@ from rewriter.flow.steps import Ask, FetchSignals, LegFault, Personal, Progress
 from rewriter.report import Reason
 from rewriter.request import Request
 from rewriter.settings import Settings
-from rewriter.shell.refresh import Call, Refresh
+from rewriter.shell.refresh import Refresh
+from rewriter.shell.sources import Call
 from rewriter.shell.threads import drive
 from rewriter.signals.redis_store import open_stores
 from rewriter.signals.store import Store, StoreName

@@ -13,11 +13,11 @@ import os
 import socket
 import time
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from logging import getLogger
 from math import isfinite
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rewriter.boost.templates import TemplateSet
 from rewriter.boost.trial import compile_set, version_of
@@ -29,27 +29,20 @@ from rewriter.index_facts import IndexFacts, checked_types, dead_fields, facts_o
 from rewriter.observe.tally import Tally
 from rewriter.settings import Settings
 from rewriter.shell.legs import InFlight
+from rewriter.shell.population import read_population
+from rewriter.shell.sources import Call, Sources
 from rewriter.shell.status import paused_policies, quarantined, switches_by
 from rewriter.shell.switch_sources import SwitchSources
-from rewriter.signals.affinities import Population, signal_fields, united
+from rewriter.signals.affinities import signal_fields
 
 LOCAL_PERIOD_S = 0.25
 WORDS_PERIOD_S = 0.5
 ANNOUNCE_PERIOD_S = 2.0
 SIGNALS_PERIOD_S = 10.0
 FACTS_PERIOD_S = 30.0
-MAX_POPULATION = 20_000
 MAX_INDICES = 64
 
 _log = getLogger("rewriter")
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """Something only a shell can do: one call of the store or of the search client."""
-
-    what: Literal["text", "many", "mapping", "settings", "announce"]
-    arguments: tuple[Any, ...] = ()
 
 
 def fleet_key(prefix: str) -> str:
@@ -141,7 +134,7 @@ class Refresh:
         self._asked_for: set[tuple[str, ...]] = set()
         self._rounds = {"words": 0, "facts": 0}
         self.dead: dict[str, list[str]] = {}
-        self.errors: dict[str, str] = {}
+        self.sources = Sources()
         self.lag_changes = 0
 
     def local(self) -> None:
@@ -159,18 +152,20 @@ class Refresh:
         prefix = self._core.settings.store.prefix
         if self._has_store:
             key = f"{prefix}:switches"
-            text = yield from self._asked("switches", Call("text", (key,)))
+            text = yield from self.sources.asked("switches", Call("text", (key,)))
             if text is not None:
                 self.switches.hear_store(text, key)
                 self._swap_switches()
-            beat = yield from self._asked("heartbeat", Call("text", (f"{prefix}:heartbeat",)))
+            beat = yield from self.sources.asked("heartbeat", Call("text", (f"{prefix}:heartbeat",)))
             self._judge_lag(beat)
             # Whoever changed a switch waits for this process to say that it follows.
             switches = self._core.snapshot.switches
             if self.seen_indices and (self._due("announce", ANNOUNCE_PERIOD_S) or switches != self._announced):
                 now_s = self._now_s()
                 standing = self.standing(now_s)
-                yield from self._asked("fleet", Call("announce", (fleet_key(prefix), self._name, standing, now_s)))
+                yield from self.sources.asked(
+                    "fleet", Call("announce", (fleet_key(prefix), self._name, standing, now_s))
+                )
                 if "fleet" not in self.errors:
                     self._announced = switches
         self._rounds["words"] += 1
@@ -178,10 +173,15 @@ class Refresh:
     def facts(self) -> Generator[Call, Any, None]:
         """Ask the store for population and segments, and the cluster for index facts, where they are due."""
         if self._has_store and self._due("signals", SIGNALS_PERIOD_S):
-            yield from self._signals(self._core.settings.store.prefix)
+            yield from read_population(self._core, self.sources, self._now_s)
         if self._due("facts", FACTS_PERIOD_S) or any(names not in self._asked_for for names in self.seen_indices):
             yield from self._facts()
         self._rounds["facts"] += 1
+
+    @property
+    def errors(self) -> dict[str, str]:
+        """The sources that failed when they were last read, and the rounds that failed as a whole."""
+        return self.sources.errors
 
     def failed(self, name: str, error: Exception | None) -> None:
         """Note that a round failed as a whole, or that it did not."""
@@ -262,15 +262,6 @@ class Refresh:
         self._faults.pop(key, None)
         core.swap(templates={**core.snapshot.templates, policy_name: made})
 
-    def _asked(self, source: str, call: Call) -> Generator[Call, Any, Any]:
-        try:
-            answer = yield call
-        except Exception as error:  # noqa: BLE001  a source that fails keeps its last good word
-            self.errors[source] = type(error).__name__
-            return None
-        self.errors.pop(source, None)
-        return answer
-
     def _judge_lag(self, beat: str | None) -> None:
         core = self._core
         if "heartbeat" not in self.errors:  # where the store did not answer, the last heartbeat grows older
@@ -285,39 +276,6 @@ class Refresh:
         if lag != core.snapshot.lag:
             core.swap(lag=lag)
 
-    def _signals(self, prefix: str) -> Generator[Call, Any, None]:
-        core = self._core
-        partitions = int((yield from self._asked("partitions", Call("text", (f"{prefix}:partitions", "profile")))) or 1)
-        if "partitions" in self.errors:
-            return  # half a population would pass for the whole
-        names = json.loads(
-            (yield from self._asked("segments", Call("text", (f"{prefix}:segments", "profile")))) or "[]"
-        )
-        bases = [core.keys.population(number) for number in range(partitions)]
-        found = yield from self._asked("population", Call("many", (bases, core.field_names, MAX_POPULATION)))
-        if found is not None:
-            whole = united(found, core.profile_half_lives, self._now_s())
-            if whole is not None:
-                core.swap(population=Population(whole.weights, whole.totals))
-        segments = {}
-        for name in names[:1000]:
-            parts = yield from self._asked(
-                "segments",
-                Call(
-                    "many",
-                    (
-                        [core.keys.segment(name, n) for n in range(partitions)],
-                        core.field_names,
-                        core.settings.signals.max_counters,
-                    ),
-                ),
-            )
-            counters = united(parts or (), core.profile_half_lives, self._now_s())
-            if counters is not None:
-                segments[name] = counters
-        if "segments" not in self.errors:
-            core.swap(segments=segments)
-
     def _facts(self) -> Generator[Call, Any, None]:
         core = self._core
         wanted = dict.fromkeys(self.seen_indices)
@@ -327,8 +285,8 @@ class Refresh:
         self._asked_for = set(wanted)
         for names in list(wanted)[:MAX_INDICES]:
             index = ",".join(names)
-            mapping = yield from self._asked(f"facts of {index}", Call("mapping", (index,)))
-            settings = yield from self._asked(f"facts of {index}", Call("settings", (index,)))
+            mapping = yield from self.sources.asked(f"facts of {index}", Call("mapping", (index,)))
+            settings = yield from self.sources.asked(f"facts of {index}", Call("settings", (index,)))
             if mapping and settings:
                 try:
                     facts[index] = facts_of(mapping, settings)

@@ -31,7 +31,8 @@ from rewriter.flow.steps import (
 from rewriter.observe.tally import Tally
 from rewriter.report import Reason
 from rewriter.shell.legs import PLANS_SHARE, InFlight, fault_of, hits_of
-from rewriter.shell.refresh import LOCAL_PERIOD_S, WORDS_PERIOD_S, Call, Refresh, fleet_key
+from rewriter.shell.refresh import LOCAL_PERIOD_S, WORDS_PERIOD_S, Refresh, fleet_key
+from rewriter.shell.sources import Call
 from rewriter.shell.status import STATUS_S, store_said
 from rewriter.shell.track import Tracker
 from rewriter.signals.redis_store import RedisStore
