@@ -1,11 +1,12 @@
-"""What is said about each search: one reason, and everything that led to it."""
+"""The report of a search: one reason, and everything that led to it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Literal
+from html import escape
+from typing import Any, Literal
 
 
 class Reason(StrEnum):
@@ -106,9 +107,11 @@ class Exposure:
     unit: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Report:
     """The account of one search.
+
+    It can be pickled and copied; a copy holds no hits. Its repr is one line, and a notebook shows it as a table.
 
     `timings_ms` holds those of `signals`, `render`, `baseline`, `personalised`, `exploration`, `merge` and `added` that took place;
     `added` is the time from the baseline's arrival to the answer. `errors` are short texts without identifiers.
@@ -135,3 +138,57 @@ class Report:
     def moves(self) -> tuple[Move, ...]:
         """Why each hit that moved stands where it does; worked out when asked for, since most searches are never asked."""
         return self.explain() if self.explain else ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle without the page's hits, which `explain` holds: the moves are worked out now."""
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        values["timings_ms"] = dict(self.timings_ms)
+        values["explain"] = Known(self.moves) if self.explain else None
+        return _restored, (values,)
+
+    def __repr__(self) -> str:
+        said = [str(self.reason), *filter(None, (self.detail, self.policy and f"policy {self.policy}", self.source))]
+        if self.reason is Reason.PERSONALIZED:
+            said += [_count(len(self.boosts), "boost"), _count(len(self.slots), "exploration hit")]
+        if "added" in self.timings_ms:
+            said.append(f"{self.timings_ms['added']:.1f} ms added")
+        return f"<Report: {', '.join(said)}>"
+
+    def _repr_html_(self) -> str:
+        """Return the report as a table, for a notebook."""
+        rows: list[tuple[str, str]] = [("reason", f"{self.reason}" + (f": {self.detail}" if self.detail else ""))]
+        rows += [
+            (name, str(value))
+            for name in ("variant", "policy", "template_version", "strategy", "source")
+            if (value := getattr(self, name)) is not None
+        ]
+        rows += [("boost", f"{one.field} = {one.value}: + {one.weight:.2f} ({one.source})") for one in self.boosts]
+        rows += [
+            ("exploration", f"position {one.position}: {one.id}, propensity {one.propensity:.3f}") for one in self.slots
+        ]
+        rows += [(f"{name} ms", f"{spent:.1f}") for name, spent in self.timings_ms.items()]
+        rows += [("error", error) for error in self.errors]
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{escape(name)}</th><td style='text-align:left'>{escape(text)}</td></tr>"
+            for name, text in rows
+        )
+        return f"<table>{cells}</table>"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The moves of a report that was pickled: worked out before, and no longer in need of the page's hits."""
+
+    moves: tuple[Move, ...]
+
+    def __call__(self) -> tuple[Move, ...]:
+        """Return them."""
+        return self.moves
+
+
+def _restored(values: dict[str, Any]) -> Report:
+    return Report(**values)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -12,14 +13,41 @@ class Subject:
 
     user_id:    the events' `user_id`, else their `client_id`: an anonymous returning visitor is a user. Tags the profile.
     session_id: tags the session's counters and the plans of its pages.
-    segments:   names of groups, most specific first, whose taste stands in while nothing is known of the person.
+    segments:   names of groups, most specific first, whose taste stands in while nothing is known of the person; a tuple or a list.
     consent:    without it nothing is read and nothing is written.
+
+    An empty `user_id` or `session_id` means that there is none.
+    Raises ValueError, which names every argument of a wrong type and shows no value: here, and never inside a search.
     """
 
     user_id: str | None = None
     session_id: str | None = None
     segments: tuple[str, ...] = ()
     consent: bool = True
+
+    def __post_init__(self) -> None:
+        wrong = list(self._faults())
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        object.__setattr__(self, "segments", tuple(self.segments))
+
+    def _faults(self) -> Iterator[str]:
+        given: dict[str, object] = {
+            name: getattr(self, name) for name in ("user_id", "session_id", "segments", "consent")
+        }
+        for name in ("user_id", "session_id"):
+            if not isinstance(given[name], str | None):
+                yield f"{name} is {_type(given[name])}, not a string or None: pass str({name})"
+        segments = given["segments"]
+        if not isinstance(segments, (tuple, list)):
+            yield f"segments is {_type(segments)}, not a tuple or a list of names: pass segments=(name,)"
+        else:
+            for at, name in enumerate(segments):
+                if not isinstance(name, str) or not name:
+                    found = "an empty string" if isinstance(name, str) else _type(name)
+                    yield f"segments[{at}] is {found}, not the name of a segment"
+        if not isinstance(given["consent"], bool):
+            yield f"consent is {_type(given['consent'])}, not True or False"
 
     @property
     def known(self) -> bool:
@@ -34,6 +62,10 @@ class Subject:
     def __repr__(self) -> str:
         """Identifiers never reach a log by way of a repr."""
         return f"Subject(user={bool(self.user_id)}, session={bool(self.session_id)}, segments={len(self.segments)})"
+
+
+def _type(given: object) -> str:
+    return f"of type {type(given).__qualname__}"
 
 
 def pseudonym(kind: str, identifier: str, salt: str) -> str:

@@ -17,13 +17,17 @@ from rewriter.report import Reason
 def test_the_public_names() -> None:
     assert rewriter.__all__ == [
         "AsyncRewriter",
+        "BoostUsed",
         "ConfigurationError",
+        "Hook",
         "Reason",
         "Report",
         "Rewriter",
         "RewriterError",
         "SearchDetails",
         "Settings",
+        "Slot",
+        "Status",
         "Subject",
     ]
     assert all(getattr(rewriter, name).__doc__ for name in rewriter.__all__)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 from rewriter.report import Report
 
@@ -16,8 +17,14 @@ class SearchDetails:
     report: Report
 
 
-Hook = Callable[[SearchDetails], None]
-"""Called after each search on the search's own thread or task: it must be quick, and whatever it raises is swallowed."""
+class Hook(Protocol):
+    """A function that is called after each search, on the search's own thread or task.
+
+    It must be quick. What it raises is swallowed, and counted in `status().hook_errors`.
+    """
+
+    def __call__(self, details: SearchDetails, /) -> object:
+        """Take in one search."""
 
 
 class Hooks:

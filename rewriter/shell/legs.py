@@ -46,7 +46,7 @@ def cloned(client: Any, connections: int) -> Any:
     Nothing is connected yet. An async clone belongs to the event loop that first uses it.
     """
     transport = client.transport
-    return type(client)(
+    return _library_class(client)(
         hosts=[dict(host) for host in transport.hosts],
         transport_class=type(transport),
         connection_class=transport.connection_class,
@@ -59,6 +59,12 @@ def cloned(client: Any, connections: int) -> Any:
         pool_maxsize=connections,
         **{name: value for name, value in transport.kwargs.items() if name not in ("loop", "metrics")},
     )
+
+
+def _library_class(client: Any) -> Any:
+    """Return the library's own class of a client: a subclass may ask for arguments of its own, and the transport holds the rest."""
+    libraries = (OpenSearch, getattr(opensearchpy, "AsyncOpenSearch", OpenSearch))
+    return next((base for base in type(client).__mro__ if base in libraries), type(client))
 
 
 def fault_of(error: Exception) -> LegFault:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from secrets import randbits
@@ -22,12 +22,13 @@ from rewriter.flow.steps import Baseline, Begin, Collect, SavePlan
 from rewriter.observe.hooks import Hook, Hooks
 from rewriter.report import Reason, Report
 from rewriter.settings import Settings
+from rewriter.shell.given import checked_hooks
 from rewriter.shell.legs import cloned, connect, named
 from rewriter.shell.refresh import load_templates
 from rewriter.shell.status import CLOSED, Status, status_of
 from rewriter.shell.switch_sources import refuse_wrong_switches
 from rewriter.shell.threads import Job, Process, collected, drive
-from rewriter.shell.wrap import CURRENT_SUBJECT, Unset, Wrapped, unset
+from rewriter.shell.wrap import CURRENT_SUBJECT, Unset, WrappedSync, searching, unset
 from rewriter.signals.redis_store import open_stores
 from rewriter.subject import Subject
 
@@ -54,13 +55,14 @@ class Rewriter:
         leg_client: Any | None = None,
         hooks: Iterable[Hook] = (),
     ) -> None:
+        read_hooks = checked_hooks("Rewriter", client, leg_client, settings, hooks)
         self.settings = settings or Settings()
         self._client = client
         self._store = store if store is not None else self.settings.store.url
         self._profile_store = profile_store if profile_store is not None else self.settings.store.profile_url
         self._leg_client = leg_client
         self._owns_client = False
-        self._hooks = Hooks(hooks)
+        self._hooks = Hooks(read_hooks)
         refuse_wrong_switches(self.settings, os.environ)
         self._templates = load_templates(self.settings)
         self._lock = Lock()
@@ -70,11 +72,18 @@ class Rewriter:
         self._started()
 
     @classmethod
-    def from_settings(cls, path: str | Path, **options: Any) -> Rewriter:
-        """Return a rewriter with clients of its own, as the file says. Raises ConfigurationError with every fault of the file."""
+    def from_settings(
+        cls, path: str | Path, client: Any | None = None, store: Any | None = None, **options: Any
+    ) -> Rewriter:
+        """Return a rewriter as the file says, around `client` and `store` or, without them, around its own.
+
+        options: the constructor's. Raises ConfigurationError with every fault of the file, or of what is given.
+        """
         settings = Settings.from_toml(path)
-        rewriter = cls(connect(settings.opensearch, settings.budget.max_in_flight), settings=settings, **options)
-        rewriter._owns_client = True
+        own = client is None
+        client = connect(settings.opensearch, settings.budget.max_in_flight) if own else client
+        rewriter = cls(client, store, settings, **options)
+        rewriter._owns_client = own
         return rewriter
 
     def search(self, *, subject: Subject | Unset | None = unset, **arguments: Any) -> Any:
@@ -93,7 +102,9 @@ class Rewriter:
         except Exception as error:  # noqa: BLE001  a child that can make no threads still searches
             process, why = None, f"internal: {type(error).__name__}"
         if process is None:
-            return self._client.search(**arguments), Report(Reason.SWITCHED_OFF, why)
+            response, report = self._client.search(**arguments), Report(Reason.SWITCHED_OFF, why)
+            self._hooks.tell(named(arguments.get("index")), report)
+            return response, report
         job = Job()
         flow = answer(process.core, arguments, subject, seed=randbits(53), now_s=time.time(), clock_s=time.monotonic)
         response, report = drive(flow, lambda step: self._perform(process, job, arguments, step))
@@ -115,16 +126,11 @@ class Rewriter:
 
     def wrap(self) -> Any:
         """Return an object that behaves as the client does, but whose `search` is personalised."""
-        return Wrapped(self._client, self.search)
+        return WrappedSync(self._client, self.search)
 
-    @contextmanager
-    def subject(self, subject: Subject | None) -> Iterator[None]:
-        """Say who searches within the block; threads and tasks are apart."""
-        token = CURRENT_SUBJECT.set(subject)
-        try:
-            yield
-        finally:
-            CURRENT_SUBJECT.reset(token)
+    def subject(self, subject: Subject | None) -> AbstractContextManager[None]:
+        """Say who searches within the block; threads and tasks are apart. Raises ValueError for what is no Subject."""
+        return searching(subject)
 
     def status(self) -> Status:
         """Return how things stand, for a health page: switches, breaker, lag, store, templates, index facts, what is in flight."""

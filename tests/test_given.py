@@ -1,0 +1,203 @@
+"""What a rewriter is given: wrong objects are refused in a sentence; a wrapped client and a report behave as Python expects."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from opensearchpy import AsyncOpenSearch, OpenSearch
+
+from rewriter import AsyncRewriter, BoostUsed, ConfigurationError, Reason, Report, Rewriter, Settings, Slot
+from rewriter.errors import Fault
+from rewriter.report import Move
+from rewriter.shell.given import Shell, checked_hooks
+from rewriter.shell.legs import cloned
+from tests.played import Client, Engine
+
+HOST = ["http://127.0.0.1:9"]
+
+
+class Shop(OpenSearch):
+    """A client with a constructor of its own, as teams write them."""
+
+    def __init__(self, *, tenant: str) -> None:
+        super().__init__(hosts=HOST)
+        self.tenant = tenant
+
+
+class AsyncShop(AsyncOpenSearch):
+    def __init__(self, tenant: str) -> None:
+        super().__init__(hosts=HOST)
+        self.tenant = tenant
+
+
+class Proxy:
+    """A stand-in, as tracing libraries make them."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+class Elastic:
+    def search(self) -> None: ...
+
+
+Elastic.__module__ = "elasticsearch"
+
+REFUSED: list[tuple[Shell, Any, str]] = [
+    ("Rewriter", "http://127.0.0.1:9200", "client: a str is no OpenSearch (give client=opensearchpy.OpenSearch(hosts=…))"),
+    ("Rewriter", None, "client: a NoneType is no OpenSearch"),
+    ("Rewriter", {"hosts": HOST}, "client: a dict is no OpenSearch"),
+    ("Rewriter", OpenSearch, "client: the class opensearchpy.client.OpenSearch is no OpenSearch"),
+    ("Rewriter", AsyncShop("t"), "give it to AsyncRewriter, or make it an opensearchpy.OpenSearch"),
+    ("AsyncRewriter", Shop(tenant="t"), "give it to Rewriter, or make it an opensearchpy.AsyncOpenSearch"),
+    ("Rewriter", Elastic(), "Elasticsearch clients are not supported yet"),
+    ("Rewriter", Proxy(Shop(tenant="t")), "give leg_client=opensearchpy.OpenSearch(…)"),
+    ("AsyncRewriter", Proxy(AsyncShop("t")), "give leg_client=opensearchpy.AsyncOpenSearch(…)"),
+]  # fmt: skip
+
+
+def refusal(shell: Shell, client: Any, **others: Any) -> tuple[Fault, ...]:
+    arguments = {"leg_client": None, "settings": None, "hooks": (), **others}
+    with pytest.raises(ConfigurationError) as refused:
+        checked_hooks(shell, client, **arguments)
+    return refused.value.faults
+
+
+@pytest.mark.parametrize(("shell", "client", "said"), REFUSED)
+def test_a_wrong_client_is_refused_in_a_sentence(shell: Shell, client: Any, said: str) -> None:
+    (fault,) = refusal(shell, client)
+    assert said in str(fault)
+
+
+@pytest.mark.parametrize("make", [Rewriter, AsyncRewriter])
+def test_both_shells_refuse_what_they_are_given_before_they_begin(make: Any) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        make("http://user:hunter2@h", settings={"policies": {}}, hooks=[1], leg_client=5)
+    wrong = [fault.where for fault in refused.value.faults]
+    assert wrong == ["client", "leg_client", "settings", "hooks"]
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        ({"settings": {"policies": {}}}, "settings: a dict is no Settings (give Settings.from_toml(path)"),
+        ({"settings": "rewriter.toml"}, "settings: a str is no Settings"),
+        ({"settings": Path("rewriter.toml")}, "is no Settings"),
+        ({"settings": Settings}, "settings: the class rewriter.settings.Settings is no Settings"),
+        ({"hooks": print}, "hooks: a builtin_function_or_method is no list of hooks (give hooks=[function])"),
+        ({"hooks": "log"}, "hooks: a str is no list of hooks"),
+        ({"hooks": [print, "log"]}, "hooks: a str cannot be called"),
+        ({"leg_client": HOST[0]}, "leg_client: a str is no OpenSearch"),
+    ],
+)
+def test_other_wrong_arguments_are_refused_in_a_sentence(others: dict[str, Any], said: str) -> None:
+    (fault,) = refusal("Rewriter", Shop(tenant="t"), **others)
+    assert said in str(fault)
+
+
+def test_hooks_may_come_from_a_generator() -> None:
+    hooks = checked_hooks("Rewriter", Shop(tenant="t"), None, None, (hook for hook in (print,)))
+    assert hooks == (print,)
+
+
+@pytest.mark.parametrize("client", [Shop(tenant="t"), AsyncShop("t")], ids=["sync", "async"])
+def test_a_client_with_a_constructor_of_its_own_gets_a_leg_client_of_the_library(client: Any) -> None:
+    legs = cloned(client, 4)
+    assert type(legs) in (OpenSearch, AsyncOpenSearch)
+    assert legs.transport.hosts == client.transport.hosts
+
+
+def test_a_proxy_serves_where_a_leg_client_is_given() -> None:
+    with Rewriter(Proxy(Client(Engine(), "baseline")), leg_client=Client(Engine())) as rewriter:
+        assert rewriter.search(index="i", body={"query": {"match": {"t": "x"}}})["hits"]["hits"]
+
+
+def test_from_settings_takes_a_client(tmp_path: Path) -> None:
+    toml = tmp_path / "rewriter.toml"
+    toml.write_text('[policies.shop]\nindex = "shop"\n')
+    client = Shop(tenant="t")
+    with Rewriter.from_settings(toml, client=client) as rewriter:
+        assert rewriter.wrap().tenant == "t"
+        assert list(rewriter.settings.policies) == ["shop"]
+
+
+# --- the wrapped client -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def client() -> Client:
+    return Client(Engine(), "baseline")
+
+
+def test_a_wrapped_client_is_entered_left_copied_set_and_listed_as_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = Shop(tenant="t")
+    closed: list[bool] = []
+    monkeypatch.setattr(inner, "close", lambda: closed.append(True))
+    with Rewriter(inner, leg_client=Client(Engine())) as rewriter:
+        with rewriter.wrap() as shop:
+            assert shop.tenant == "t"
+        assert closed == [True]
+        twin = copy.copy(shop)
+        assert (twin.tenant, twin.search) == ("t", shop.search)
+        twin.tenant = "other"
+        assert (twin.tenant, inner.tenant) == ("other", "t")
+        shop.note = "set on the client"
+        assert inner.note == "set on the client"  # type: ignore[attr-defined]
+        del shop.note
+        assert not hasattr(inner, "note")
+        assert {"search", "indices", "tenant"} <= set(dir(shop))
+        with pytest.raises(AttributeError):
+            object.__new__(type(shop)).anything  # noqa: B018  as copy and pickle make one
+
+
+async def test_an_async_wrapped_client_is_entered_and_left() -> None:
+    inner = AsyncShop("t")
+    async with AsyncRewriter(inner, leg_client=Client(Engine())) as rewriter, rewriter.wrap() as shop:
+        assert shop.tenant == "t"
+
+
+def test_the_repr_of_a_wrapped_client_shows_no_credentials() -> None:
+    with Rewriter(OpenSearch(["http://search:hunter2@127.0.0.1:9"])) as rewriter:
+        assert repr(rewriter.wrap()) == "<rewriter around opensearchpy.client.OpenSearch>"
+
+
+# --- the report -------------------------------------------------------------------------------------------------------
+
+
+def test_a_report_is_pickled_copied_and_shown() -> None:
+    move = Move("p1", 3, 0, 1.2, (0,), "names")
+    report = Report(
+        Reason.PERSONALIZED,
+        policy="shop",
+        source="profile",
+        boosts=(BoostUsed("brand", "nike", 0.2, "profile"),),
+        slots=(Slot(6, "p9", 0.25),),
+        timings_ms=MappingProxyType({"added": 3.21}),  # not even a dict
+        explain=lambda: (move,),  # pickle refuses a function like this one
+    )
+    for twin in (pickle.loads(pickle.dumps(report)), copy.deepcopy(report), copy.copy(report)):
+        assert twin == report
+        assert twin.moves == (move,)
+    assert repr(report) == "<Report: personalized, policy shop, profile, 1 boost, 1 exploration hit, 3.2 ms added>"
+    assert "brand = nike: + 0.20 (profile)" in report._repr_html_()
+
+
+def test_the_table_of_a_report_escapes_what_it_shows() -> None:
+    assert "<script>" not in Report(Reason.UNSUPPORTED, "<script>")._repr_html_()
+
+
+def test_a_search_after_close_reaches_the_hooks(client: Client) -> None:
+    seen: list[Any] = []
+    rewriter = Rewriter(client, leg_client=Client(Engine()), hooks=[seen.append])
+    rewriter.close()
+    rewriter.search(index="i", body={})
+    assert [(one.indices, one.report.reason) for one in seen] == [(("i",), "switched_off")]
