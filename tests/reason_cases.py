@@ -231,7 +231,7 @@ CASES = (
     Case("page 6", Reason.BEYOND_DEPTH, arguments=body(**{"from": 50})),
     Case("a cursor", Reason.UNSUPPORTED, arguments=body(search_after=[1])),
     Case("a body that is no dict", Reason.UNSUPPORTED, arguments={"index": "products", "body": '{"query": {}}'}),
-    Case("a subject that is none", Reason.UNSUPPORTED, subject="ann", detail="internal: AttributeError"),
+    Case("a subject that is none", Reason.NO_SUBJECT, subject="ann", detail="`subject` is of type str, not a Subject or None"),
     Case("filters alone", Reason.NO_RELEVANCE, arguments=body(query={"bool": {"filter": [MATCH]}})),
     Case("a score of 0", Reason.NO_RELEVANCE, on={"baseline": scored(3.0, 2.0, 0.0)}, legs=None, outcome="unused"),
     Case("a score below 0", Reason.NO_RELEVANCE, on={"baseline": scored(3.0, -2.0)}, legs=None, outcome="unused"),

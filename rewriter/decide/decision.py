@@ -61,7 +61,7 @@ def decide(
     """Return whether to personalise. `now_s` is monotonic. From holdout on, every decision carries the exposure, in both arms."""
     if subject is not None and not isinstance(subject, Subject):
         found = type(subject).__qualname__  # type: ignore[unreachable]  # callers need not check types
-        return Decision(Reason.NO_SUBJECT, f"the argument `subject` is of type {found}, not a Subject or None")
+        return Decision(Reason.NO_SUBJECT, f"`subject` is of type {found}, not a Subject or None")
     if subject is None or not (subject.known or not subject.consent):
         return Decision(Reason.NO_SUBJECT, "nothing names who is searching")
     if not subject.consent:
