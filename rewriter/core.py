@@ -55,7 +55,7 @@ class Core:
     ) -> None:
         self._swapping = Lock()
         self.settings = settings
-        self.keys = Keys(settings.store.prefix, settings.store.key_salt)
+        self.keys = Keys(settings.store.prefix, settings.store.key_salt.get_secret_value())
         self.profile_half_lives = profile_half_lives(settings.policies.values(), settings.signals)
         self.session_half_lives = HalfLives(settings.signals.session_half_life_s)
         self.breaker = Breaker(settings.breaker)

@@ -1,16 +1,16 @@
-"""What a team may set. One frozen tree, read from one TOML file; unknown keys are refused, all faults are named at once."""
+"""The settings of a rewriter: one frozen tree. Unknown keys are refused, and all faults are named at once."""
 
 from __future__ import annotations
 
 import re
-import tomllib
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from rewriter.errors import ConfigurationError, Fault
+from rewriter.secret import SecretUrl
+from rewriter.settings_file import read_settings
 
 MINUTE_S = 60.0
 HOUR_S = 3_600.0
@@ -22,9 +22,14 @@ Millis = Annotated[float, Field(gt=0, le=60_000, allow_inf_nan=False)]
 PseudoCount = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 ActionWeight = Annotated[float, Field(ge=-1_000, le=1_000, allow_inf_nan=False)]
-Names = Annotated[
-    tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value), Field(min_length=1)
-]
+
+
+def _listed(value: Any) -> Any:
+    """Let one value stand for a list of one."""
+    return (value,) if isinstance(value, (str, SecretUrl)) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
 
 DEFAULT_ACTION_WEIGHTS: dict[str, float] = {
     "view": 1.0,
@@ -37,15 +42,18 @@ DEFAULT_ACTION_WEIGHTS: dict[str, float] = {
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    # Inputs are hidden in errors, since one of them may be a password; `settings_file` shows those that may be shown.
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
 
 
 class OpenSearchSettings(_Section):
     """How to reach the search engine, where the rewriter builds its own clients."""
 
-    hosts: Names = ("http://127.0.0.1:9200",)
+    hosts: Annotated[tuple[SecretUrl, ...], BeforeValidator(_listed), Field(min_length=1)] = (
+        SecretUrl("http://127.0.0.1:9200"),
+    )
     username: str | None = None
-    password: str | None = None
+    password: SecretStr | None = None
     ca_certs: Path | None = None
     verify_certs: bool = True
     timeout_s: Seconds = 10.0
@@ -57,10 +65,15 @@ class StoreSettings(_Section):
     `profile_url` puts profiles, segments and population into a store of their own: a dead session store leaves them alive.
     """
 
-    url: str | None = None
-    profile_url: str | None = None
+    url: SecretUrl | None = None
+    profile_url: SecretUrl | None = None
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")] = "rw"
-    key_salt: str = ""
+    key_salt: SecretStr = SecretStr("")
+
+    @property
+    def plain_urls(self) -> tuple[str | None, str | None]:
+        """`url` and `profile_url` with their credentials, to open stores at; never to be shown."""
+        return tuple(url.get_secret_value() if url else None for url in (self.url, self.profile_url))  # type: ignore[return-value]
 
 
 class SignalSettings(_Section):
@@ -112,9 +125,7 @@ class IngestSettings(_Section):
     retention_s: Seconds = 24 * HOUR_S
     dedupe_s: Seconds = 15 * MINUTE_S
     retry_s: Seconds = 30.0
-    objects_index: Annotated[
-        tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
-    ] = ()
+    objects_index: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
     max_objects: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
     object_age_s: Seconds = 10 * MINUTE_S
     dead_letters: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
@@ -193,7 +204,7 @@ class FieldSettings(_Section):
     pseudo_count: how many counts the population's taste weighs against the subject's own.
     """
 
-    of: Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)] = ()
+    of: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
     scale: Weight = 0.3
     half_life_s: Seconds | None = None
     pseudo_count: PseudoCount | None = None
@@ -286,68 +297,14 @@ class Settings(_Section):
 
     @classmethod
     def from_toml(cls, path: str | Path) -> Settings:
-        """Read `rewriter.toml`. Paths in it are relative to the file.
+        """Read `rewriter.toml`, and what the environment sets in its stead. Paths in the file are relative to it.
 
-        Raises ConfigurationError with every fault, each with file and line.
+        `REWRITER_STORE__URL` sets `url` of `[store]`, and wins over the file; lists and tables are written as JSON.
+        Raises ConfigurationError with every fault, each with file and line, or the variable's name. No fault shows a secret.
         """
-        path = Path(path)
-        try:
-            text = path.read_text("utf-8")
-        except OSError as error:
-            raise ConfigurationError([Fault(str(path), error.strerror or "cannot be read")]) from None
-        except UnicodeDecodeError:
-            raise ConfigurationError([Fault(str(path), "is not UTF-8")]) from None
-        try:
-            data = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise ConfigurationError([Fault(f"{path}:{_line_in(str(error), text)}", f"is not TOML: {error}")]) from None
-        except RecursionError:
-            raise ConfigurationError([Fault(str(path), "is nested too deep")]) from None
-        try:
-            return cls.model_validate(_with_absolute_paths(data, path.parent))
-        except ValidationError as error:
-            raise ConfigurationError([_fault(path, text, one) for one in error.errors()]) from None
+        return read_settings(cls, Path(path))
 
-
-def _line_in(message: str, text: str) -> int:
-    """Return the line that a TOML error names; an error without one is at the end."""
-    found = re.search(r"line (\d+)", message)
-    return int(found[1]) if found else len(text.splitlines())
-
-
-def _with_absolute_paths(data: dict[str, Any], base: Path) -> dict[str, Any]:
-    def absolute(table: Any, key: str) -> None:
-        if isinstance(table, dict) and isinstance(table.get(key), str):
-            table[key] = str(base / table[key])
-
-    absolute(data, "templates_dir")
-    absolute(data.get("switches"), "file")
-    absolute(data.get("opensearch"), "ca_certs")
-    return data
-
-
-def _fault(path: Path, text: str, error: Any) -> Fault:
-    keys = tuple(str(part) for part in error["loc"])
-    what = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        return Fault(
-            f"{path}:{line_of(text, keys)}", f"unknown key {'.'.join(keys)}", "see docs/settings.md for all keys"
-        )
-    return Fault(f"{path}:{line_of(text, keys)}", f"{'.'.join(keys)}: {what}, not {error['input']!r:.80}")
-
-
-def line_of(text: str, keys: tuple[str, ...]) -> int:
-    """Return the line (from 1) on which TOML `text` sets `keys`, or the nearest table that encloses it."""
-    table: tuple[str, ...] = ()
-    best, best_depth = 1, 0
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[+\s*([^\]]+?)\s*\]", line):
-            table = tuple(part.strip().strip("\"'") for part in header[1].split("."))
-            path = table
-        elif assignment := re.match(r"\s*([\w.\"'-]+)\s*=", line):
-            path = table + tuple(part.strip("\"'") for part in assignment[1].split("."))
-        else:
-            continue
-        if path == keys[: len(path)] and len(path) > best_depth:
-            best, best_depth = number, len(path)
-    return best
+    @classmethod
+    def from_environment(cls) -> Settings:
+        """Read variables like `REWRITER_STORE__URL` alone. Raises ConfigurationError with every fault."""
+        return read_settings(cls, None)

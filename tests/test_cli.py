@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -370,3 +371,8 @@ def test_demo_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_demo_refuses_an_engine_that_it_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENGINE", "solr")
     assert run("demo").exit_code == 2
+
+
+def test_the_version_is_printed() -> None:
+    done = run("--version")
+    assert (done.exit_code, done.stdout) == (0, f"rewriter {metadata.version('rewriter')}\n")

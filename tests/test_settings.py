@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from rewriter.errors import ConfigurationError
-from rewriter.settings import PolicySettings, Settings, line_of
+from rewriter.settings import PolicySettings, Settings
+from rewriter.settings_file import line_of
 
 FULL = """\
 templates_dir = "templates"
@@ -56,7 +57,7 @@ def test_nothing_has_to_be_set(tmp_path: Path) -> None:
 
 def test_a_file(tmp_path: Path) -> None:
     settings = read(tmp_path, FULL)
-    assert settings.opensearch.hosts == ("https://one:9200",)
+    assert [host.get_secret_value() for host in settings.opensearch.hosts] == ["https://one:9200"]
     shop = settings.policies["shop"]
     assert (shop.index, shop.max_boost, shop.exploration_share) == (("products-*", "books"), 2.0, 0.0)
     assert {name: field.of for name, field in shop.fields.items()} == {
@@ -93,7 +94,7 @@ def test_a_policy_must_match_every_index_that_a_search_names(
     [
         ("\n[stor]\nurl = 1", "FILE:2: unknown key stor (see docs/settings.md for all keys)"),
         ("[store]\n\nurll = 'x'", "FILE:3: unknown key store.urll (see docs/settings.md for all keys)"),
-        ("[store]\nurl = 5", "FILE:2: store.url: Input should be a valid string, not 5"),
+        ("[store]\nurl = 5", "FILE:2: store.url: Input should be a valid string, not of type int"),
         ("[store]\nprefix = 'a b'", "FILE:2: store.prefix: String should match pattern"),
         (
             "[breaker]\nopen_s = 30\nmax_open_s = 5\nwindow_s = 1000",
@@ -108,7 +109,7 @@ def test_a_policy_must_match_every_index_that_a_search_names(
         ("budget.cutoff_ms = 'x'", "FILE:1: budget.cutoff_ms: Input should be a valid number"),
         ("[signals]\non_late = 'wait'", "FILE:2: signals.on_late: Input should be 'skip' or 'stale', not 'wait'"),
         ("[experiment]\nholdout = 5", "FILE:2: experiment.holdout: Input should be less than or equal to 1, not 5"),
-        ("[policies.shop]\nmax_boost = 2", "FILE:1: policies.shop.index: Field required, not {'max_boost': 2}"),
+        ("[policies.shop]\nmax_boost = 2", "FILE:1: policies.shop.index: Field required"),
         ("[policies.shop]\nindex = []", "FILE:2: policies.shop.index: "),
         (
             "[policies.a]\nindex = 'a'\nmax_boost = 1",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -31,8 +33,18 @@ for command in (
 NOWHERE = logging.NullHandler()
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"rewriter {version('rewriter')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _quiet() -> None:
+def _quiet(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
     # What a client has to say of a lost connection, each command says in a line of its own.
     logging.getLogger("opensearch").addHandler(NOWHERE)
 

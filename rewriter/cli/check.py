@@ -15,7 +15,8 @@ from rewriter.boost.templates import TemplateSet
 from rewriter.cli.index_check import IndexCheck, check_indices
 from rewriter.cli.verdict import FAULTY, UNHEALTHY, print_json, print_table, say
 from rewriter.errors import ConfigurationError, Fault
-from rewriter.settings import Settings, line_of
+from rewriter.settings import Settings
+from rewriter.settings_file import line_of
 from rewriter.shell.refresh import load_templates
 from rewriter.shell.switch_sources import refuse_wrong_switches
 from rewriter.signals.affinities import signal_fields
@@ -74,7 +75,7 @@ def _unless_faulty(faults: list[Fault], make: Callable[[], T]) -> T | None:
 def _store_faults(settings: Settings, path: Path) -> list[Fault]:
     text = path.read_text("utf-8")
     faults: list[Fault] = []
-    for key, url in (("url", settings.store.url), ("profile_url", settings.store.profile_url)):
+    for key, url in zip(("url", "profile_url"), settings.store.plain_urls, strict=True):
         wrong: list[Fault] = []
         _unless_faulty(wrong, partial(open_store, url))  # connects to nothing yet
         faults += [Fault(f"{path}:{line_of(text, ('store', key))}", one.what, one.remedy) for one in wrong]

@@ -12,7 +12,9 @@ from opensearchpy.exceptions import NotFoundError, OpenSearchException
 from rewriter.errors import Fault
 from rewriter.index_facts import IndexFacts, dead_fields, facts_of
 from rewriter.request import read_request
-from rewriter.settings import PolicySettings, Settings, line_of
+from rewriter.secret import SecretUrl
+from rewriter.settings import PolicySettings, Settings
+from rewriter.settings_file import line_of
 from rewriter.shell.legs import cloned, connect
 
 TIMEOUT_S = 5
@@ -32,7 +34,7 @@ class IndexCheck:
 def check_indices(settings: Settings, path: Path, names: tuple[str, ...], url: str | None) -> IndexCheck:
     """Look at the indices that `names`, or the policies' patterns, stand for on the cluster at `url` or of the settings."""
     checked = IndexCheck()
-    reach = settings.opensearch.model_copy(update={"hosts": (url,)}) if url else settings.opensearch
+    reach = settings.opensearch.model_copy(update={"hosts": (SecretUrl(url),)}) if url else settings.opensearch
     for name in names:
         if settings.policy_for((name,)) is None:
             checked.faults.append(Fault(f"--index {name}", "no policy matches it", f"see [policies] in {path}"))
@@ -40,7 +42,7 @@ def check_indices(settings: Settings, path: Path, names: tuple[str, ...], url: s
         try:
             client.info(request_timeout=TIMEOUT_S)
         except OpenSearchException as error:
-            checked.notes.append(f"{', '.join(reach.hosts)}: {_said(error)}; no index was checked")
+            checked.notes.append(f"{', '.join(map(str, reach.hosts))}: {_said(error)}; no index was checked")
             return checked
         checked.reached = True
         for name, policy in settings.policies.items():

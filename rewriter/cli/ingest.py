@@ -65,10 +65,11 @@ def ingest(
 
 def stores_of(settings: Settings) -> tuple[RedisStore, RedisStore]:
     """Return the store of streams and sessions, and that of profiles. Raises ConfigurationError where there is none."""
-    if settings.store.url in (None, "memory://"):
+    url, profile_url = settings.store.plain_urls
+    if url is None or url == "memory://":
         raise ConfigurationError([Fault("store.url", "names no Redis or Valkey", "events need one")])
-    store = RedisStore(settings.store.url)
-    return store, RedisStore(settings.store.profile_url) if settings.store.profile_url else store
+    store = RedisStore(url)
+    return store, RedisStore(profile_url) if profile_url else store
 
 
 def worker_of(settings: Settings, store: RedisStore, profiles: RedisStore) -> Worker:

@@ -28,7 +28,7 @@ def part_of(subject: Subject, settings: Settings, policy: str, templates: Templa
 
     Raises ConfigurationError without a store, and what the store raises.
     """
-    stores = open_stores(settings.store.url, settings.store.profile_url, connections=2)
+    stores = open_stores(*settings.store.plain_urls, connections=2)
     if "store" not in stores:
         raise ConfigurationError([Fault("store.url", "is not set, so that no subject is known", "give --sample FILE")])
     core = Core(settings, {policy: templates}, stores)

@@ -90,7 +90,7 @@ def _rows(
     rows = [
         ("status", "not healthy" if problems else "healthy"),
         *(("", problem) for problem in problems),
-        ("opensearch", f"{engine} ({', '.join(settings.opensearch.hosts)})"),
+        ("opensearch", f"{engine} ({', '.join(map(str, settings.opensearch.hosts))})"),
         ("store", seen.store or "none: no signals are read"),
         ("signals", f"{seen.population_values:,} values in the population, {len(seen.segments)} segments"),
         ("lag", "no pipeline has reported" if lag["seconds"] is None else f"{lag['seconds']:.1f} s"),

@@ -105,7 +105,7 @@ def _print_log(settings: Settings, store: Store | None, name: str | None, *, as_
 @contextmanager
 def _shared_store(settings: Settings) -> Iterator[Store | None]:
     """Open the store that other processes read, if there is one."""
-    store = open_store(settings.store.url)
+    store = open_store(settings.store.plain_urls[0])
     try:
         yield None if isinstance(store, MemoryStore) else store
     finally:

@@ -147,7 +147,7 @@ def opened(engine: Engine, progress: Progress) -> Iterator[Shop]:
         toml.write_text(SETTINGS.format(**places, signals_ms=signals_ms, cutoff_ms=cutoff_ms))
         settings = Settings.from_toml(toml)
         households = _households(corpus, settings)
-        keys = Keys(settings.store.prefix, settings.store.key_salt)
+        keys = Keys(settings.store.prefix, settings.store.key_salt.get_secret_value())
         signals = RedisStore(valkey.url)
         stack.callback(signals.close)
         _write(households, signals, keys, 2 * settings.signals.max_counters, progress)

@@ -30,9 +30,13 @@ def connect_async(settings: OpenSearchSettings, connections: int) -> opensearchp
 
 
 def _arguments(settings: OpenSearchSettings) -> dict[str, Any]:
-    auth = (settings.username, settings.password or "") if settings.username else None
+    auth = (
+        (settings.username, settings.password.get_secret_value() if settings.password else "")
+        if settings.username
+        else None
+    )
     return {
-        "hosts": list(settings.hosts),
+        "hosts": [host.get_secret_value() for host in settings.hosts],
         "http_auth": auth,
         "ca_certs": str(settings.ca_certs) if settings.ca_certs else None,
         "verify_certs": settings.verify_certs,

@@ -58,8 +58,9 @@ class Rewriter:
         read_hooks = checked_hooks("Rewriter", client, leg_client, settings, hooks)
         self.settings = settings or Settings()
         self._client = client
-        self._store = store if store is not None else self.settings.store.url
-        self._profile_store = profile_store if profile_store is not None else self.settings.store.profile_url
+        url, profile_url = self.settings.store.plain_urls
+        self._store = store if store is not None else url
+        self._profile_store = profile_store if profile_store is not None else profile_url
         self._leg_client = leg_client
         self._owns_client = False
         self._hooks = Hooks(read_hooks)

@@ -9,6 +9,7 @@ answer outlives any of them. RESP2, because it connects in one round trip less; 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
@@ -38,6 +39,8 @@ OPTIONS = re.compile(
     r"client_name|db|max_connections|password|protocol|socket_(connect_)?timeout|socket_keepalive|username"
     r"|ssl_(ca_certs|ca_data|ca_path|cert_reqs|certfile|check_hostname|keyfile|min_version|password)"
 )
+OPTION_NAME = re.compile(r"[a-z_]{1,30}")
+CERT_REQUIREMENTS = ("none", "optional", "required")
 RANGES = {
     "db": (0, 2**31),
     "max_connections": (1, 10_000),
@@ -76,10 +79,16 @@ class Target:
 
 
 def target(url: str) -> Target:
-    """Read a store's URL; nothing is connected to. Raises ConfigurationError, which shows names of options alone."""
-    unknown = [name for name, _ in parse_qsl(url.partition("?")[2]) if not OPTIONS.fullmatch(name)]
+    """Read a store's URL; nothing is connected to.
+
+    Raises ConfigurationError, which shows nothing of the URL but names of options, also for a URL that no server could ever serve.
+    """
+    # A raw `?` in a password is behind no host: options begin behind the last `@`.
+    options = parse_qsl(url.rpartition("@")[2].partition("?")[2], keep_blank_values=True)
+    unknown = [name for name, _ in options if not OPTIONS.fullmatch(name)]
     if unknown:
-        raise _refused(f"a store's URL may not set {', '.join(unknown)}", "docs/signals.md names what it may set")
+        shown = [name if OPTION_NAME.fullmatch(name) else "an option whose name is none" for name in unknown]
+        raise _refused(f"a store's URL may not set {', '.join(shown)}", "docs/signals.md names what it may set")
     try:
         found = Target(url) if re.match("unix://.*/.", url) else _target(url)
         said = _arguments(found.url)
@@ -88,7 +97,23 @@ def target(url: str) -> Target:
         raise _refused("its URL cannot be read", FORMS) from None
     if wrong:
         raise _refused(f"its URL sets {', '.join(wrong)} to what cannot be", "docs/signals.md says what can")
+    if faults := list(_never(dict(options), encrypted=url.startswith("rediss"))):
+        raise ConfigurationError(faults)
     return found
+
+
+def _never(options: Mapping[str, str], *, encrypted: bool) -> Iterator[Fault]:
+    """Yield what of a URL's options no server could ever serve: redis-py would find out at the first read, and at each one."""
+    tls = sorted(name for name in options if name.startswith("ssl_"))
+    if tls and not encrypted:
+        yield Fault("store", f"its URL sets {', '.join(tls)} without TLS", "begin it with rediss://")
+    requirement = options.get("ssl_cert_reqs", "required")
+    if requirement not in CERT_REQUIREMENTS:
+        yield Fault("store", "its URL sets ssl_cert_reqs to what cannot be", f"give {', '.join(CERT_REQUIREMENTS)}")
+    if "client_name" in options and not re.fullmatch(r"[!-~]+", options["client_name"]):
+        yield Fault(
+            "store", "its URL's client_name has a blank, or a letter outside ASCII", "use letters, digits, - and _"
+        )
 
 
 def opened(found: Target, connections: int, api: Api) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from inspect import iscoroutinefunction
 from typing import Any
 
 import redis.asyncio as aio
@@ -139,7 +140,7 @@ def open_store(given: str | Redis | RedisCluster | Store | None, *, connections:
             return MemoryStore()
         case str() | Redis() | RedisCluster():
             return RedisStore(given, connections=connections)
-        case _ if hasattr(given, "read_many"):
+        case _ if hasattr(given, "read_many") and not iscoroutinefunction(given.read_many):
             return given
         case _:
             raise _unknown(given, "a URL, a redis.Redis, a redis.RedisCluster or a Store")
@@ -158,7 +159,7 @@ def open_async_store(
             return AsyncMemoryStore(given)
         case str() | aio.Redis() | aio.RedisCluster():
             return AsyncRedisStore(given, connections=connections)
-        case _ if hasattr(given, "read_many"):
+        case _ if hasattr(given, "read_many") and iscoroutinefunction(given.read_many):
             return given
         case _:
             raise _unknown(given, "a URL, a redis.asyncio.Redis, a redis.asyncio.RedisCluster or an AsyncStore")

@@ -12,7 +12,7 @@ contract in full, `commands` what is said to the server. `redis_store` and `memo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from rewriter.signals.counters import Counters
@@ -27,7 +27,7 @@ class Keys:
     """Names every key of one installation: a prefix, and a salt so that keys hold no identifier."""
 
     prefix: str = "rw"
-    salt: str = ""
+    salt: str = field(default="", repr=False)
 
     def session(self, session_id: str) -> str:
         """Return the base of a session's keys."""

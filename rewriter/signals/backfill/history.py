@@ -184,7 +184,7 @@ class History:
 
     def _choose(self, partitions: int, forgotten: Mapping[str, float]) -> None:
         """Keep what counts: known actions, within the horizon, agreed to, not forgotten, each event once."""
-        signals, salt = self._plan.settings.signals, self._plan.settings.store.key_salt
+        signals, salt = self._plan.settings.signals, self._plan.settings.store.key_salt.get_secret_value()
         people = self._db.execute("SELECT DISTINCT person FROM history WHERE person IS NOT NULL").fetchall()
         named = [(one, pseudonym("u", one, salt), crc32(one.encode()) % partitions) for (one,) in people]
         rows = [(one, digest, part, forgotten.get(digest, 0.0)) for one, digest, part in named]

@@ -65,7 +65,13 @@ class Plan:
             "everybody": Scope(profile, signals.profile_ttl_s, POPULATION_KEPT),
         }
         attributes = frozenset(of for one in fields.values() for of in one.fields)
-        return cls(settings, Keys(settings.store.prefix, settings.store.key_salt), fields, scopes, attributes)
+        return cls(
+            settings,
+            Keys(settings.store.prefix, settings.store.key_salt.get_secret_value()),
+            fields,
+            scopes,
+            attributes,
+        )
 
     def values(self, document: Mapping[str, Any]) -> tuple[Value, ...]:
         """Return what acting on a document says."""

@@ -31,7 +31,7 @@ def forget(store: RedisStore, profiles: RedisStore, plan: Plan, user: str, now_s
     Raises what the client raises; it may be called again.
     """
     keys = StreamKeys(plan.settings.store.prefix)
-    digest = pseudonym("u", user, plan.settings.store.key_salt)
+    digest = pseudonym("u", user, plan.settings.store.key_salt.get_secret_value())
     sound_replies(store, [("ZADD", keys.forgotten, now_s, digest)])
     *_, count = sound_replies(store, [("GET", keys.partitions)])
     done: Counter[str] = Counter(left=0)

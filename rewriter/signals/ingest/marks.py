@@ -30,7 +30,9 @@ def unmarked(
         ids = keys.of_stream(number, "ids")
         scored = [part for digest, (first, *_) in by_digest.items() for part in (first, digest)]
         wanted += [("ZADD", ids, "NX", *scored), ("EXPIRE", ids, ttl_s), ("ZMSCORE", ids, *by_digest)]
-    users = [pseudonym("u", entry.told.user or "", plan.settings.store.key_salt) for _, entry in entries]
+    users = [
+        pseudonym("u", entry.told.user or "", plan.settings.store.key_salt.get_secret_value()) for _, entry in entries
+    ]
     *replies, forgotten = sound_replies(engine, [*wanted, ("ZMSCORE", keys.forgotten, *users)])
     repeated = {
         (number, mark)

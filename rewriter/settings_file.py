@@ -1,0 +1,150 @@
+"""Reading settings: one TOML file, environment variables that win over it, and what is wrong in either, each fault in its place."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_settings import EnvSettingsSource
+
+from rewriter.errors import ConfigurationError, Fault
+from rewriter.secret import without_credentials
+
+PREFIX = "REWRITER_"
+BETWEEN = "__"
+SECRET = frozenset({"hosts", "username", "password", "url", "profile_url", "key_salt"})
+"""Keys whose values no fault shows, whatever was written there."""
+SECRET_TABLES = {("opensearch",), ("store",)}
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_settings(model: type[Model], path: Path | None) -> Model:
+    """Return the settings in a file and in the environment, or those of the environment alone.
+
+    Raises ConfigurationError with every fault: with file and line, or with the name of the variable.
+    """
+    text = "" if path is None else _text(path)
+    data = {} if path is None else _with_absolute_paths(_parsed(path, text), path.parent)
+    variables = _Environment(model)()
+    try:
+        return model.model_validate(_merged(data, variables))
+    except ValidationError as error:
+        raise ConfigurationError([_fault(path, text, variables, one) for one in error.errors()]) from None
+
+
+class _Environment(EnvSettingsSource):
+    """Variables like REWRITER_STORE__URL. What is no JSON is a text, so that a list of one needs no brackets."""
+
+    def __init__(self, model: type[BaseModel]) -> None:
+        super().__init__(model, case_sensitive=False, env_prefix=PREFIX, env_nested_delimiter=BETWEEN)  # type: ignore[arg-type]
+
+    def decode_complex_value(self, field_name: str, field: Any, value: Any) -> Any:
+        """Return a list, table or text."""
+        del field_name, field
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8-sig")
+    except OSError as error:
+        raise ConfigurationError([Fault(str(path), error.strerror or "cannot be read")]) from None
+    except UnicodeDecodeError:
+        raise ConfigurationError([Fault(str(path), "is not UTF-8")]) from None
+
+
+def _parsed(path: Path, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError([Fault(f"{path}:{_line_in(str(error), text)}", f"is not TOML: {error}")]) from None
+    except RecursionError:
+        raise ConfigurationError([Fault(str(path), "is nested too deep")]) from None
+
+
+def _merged(data: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+    """Put variables over a file's keys. A variable names a key of a file in lower case, with `_` for what it cannot hold."""
+    merged = dict(data)
+    written = {re.sub(r"\W", "_", key).lower(): key for key in data}
+    for name, value in variables.items():
+        key = written.get(name, name)
+        below = merged.get(key)
+        merged[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _line_in(message: str, text: str) -> int:
+    """Return the line that a TOML error names; an error without one is at the end."""
+    found = re.search(r"line (\d+)", message)
+    return int(found[1]) if found else len(text.splitlines())
+
+
+def _with_absolute_paths(data: dict[str, Any], base: Path) -> dict[str, Any]:
+    def absolute(table: Any, key: str) -> None:
+        if isinstance(table, dict) and isinstance(table.get(key), str):
+            table[key] = str(base / table[key])
+
+    absolute(data, "templates_dir")
+    absolute(data.get("switches"), "file")
+    absolute(data.get("opensearch"), "ca_certs")
+    return data
+
+
+def _fault(path: Path | None, text: str, variables: dict[str, Any], error: Any) -> Fault:
+    keys = tuple(str(part) for part in error["loc"])
+    what = without_credentials(error["msg"].removeprefix("Value error, "))
+    where = (
+        f"environment {_variable(keys)}" if _sets(variables, keys) or path is None else f"{path}:{line_of(text, keys)}"
+    )
+    if error["type"] == "extra_forbidden":
+        return Fault(where, f"unknown key {'.'.join(keys)}", "see docs/settings.md for all keys")
+    wrong = "" if error["type"] == "missing" else f", not {_shown(keys, error['input'])}"
+    return Fault(where, f"{'.'.join(keys)}: {what}{wrong}")
+
+
+def _shown(keys: tuple[str, ...], given: Any) -> str:
+    """Return what may be shown of a wrong value: of a secret, of a table and of a list, which may hold one, only the type."""
+    if not SECRET.isdisjoint(keys) or keys in SECRET_TABLES or isinstance(given, (dict, list)):
+        return f"of type {type(given).__name__}"
+    return without_credentials(repr(given))[:80]
+
+
+def _sets(variables: Any, keys: tuple[str, ...]) -> bool:
+    """Whether variables set what stands at `keys`, or the whole that it is a part of."""
+    for key in keys:
+        if not isinstance(variables, dict):
+            return True
+        found = [name for name in variables if name == re.sub(r"\W", "_", key).lower() or name == key]
+        if not found:
+            return False
+        variables = variables[found[0]]
+    return True
+
+
+def _variable(keys: tuple[str, ...]) -> str:
+    return PREFIX + BETWEEN.join(re.sub(r"\W", "_", key).upper() for key in keys)
+
+
+def line_of(text: str, keys: tuple[str, ...]) -> int:
+    """Return the line (from 1) on which TOML `text` sets `keys`, or the nearest table that encloses it."""
+    table: tuple[str, ...] = ()
+    best, best_depth = 1, 0
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[+\s*([^\]]+?)\s*\]", line):
+            table = tuple(part.strip().strip("\"'") for part in header[1].split("."))
+            path = table
+        elif assignment := re.match(r"\s*([\w.\"'-]+)\s*=", line):
+            path = table + tuple(part.strip("\"'") for part in assignment[1].split("."))
+        else:
+            continue
+        if path == keys[: len(path)] and len(path) > best_depth:
+            best, best_depth = number, len(path)
+    return best
