@@ -137,7 +137,7 @@ class _Progress:
         rate = (handled - self._seen) / (now_s - self._shown_s)
         self._shown_s, self._seen = now_s, handled
         line = (
-            f"{handled:,} entries · {rate:,.0f}/s · {worker.backlog.entries:,} waiting · lag {worker.lag_s:.1f} s"
+            f"{handled:,} entries · {rate:,.0f}/s · {worker.backlog.entries:,} waiting · lag {worker.backlog.lag_s:.1f} s"
             f" · partitions {len(worker.held)}/{worker.partitions}"
         )
         if self._replay is not None:

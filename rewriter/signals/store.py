@@ -33,6 +33,10 @@ class Keys:
         """Return the base of a session's keys."""
         return f"{self.prefix}:{{s:{pseudonym('s', session_id, self.salt)}}}"
 
+    def digest(self, base: str) -> str:
+        """Return the digits in the base of a session's or a user's keys."""
+        return base[len(self.prefix) + 4 : -1]
+
     def profile(self, user_id: str) -> str:
         """Return the base of a user's keys."""
         return f"{self.prefix}:{{u:{pseudonym('u', user_id, self.salt)}}}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from typing import Any
+from zlib import crc32
 
 import pytest
 
@@ -187,20 +188,68 @@ def test_an_object_that_never_comes_is_set_aside(redis_url: str, prefix: str) ->
     assert letter["reason"] == "event_attributes.object.object_id: is not in the index"
 
 
-def test_the_heartbeat_tells_lag_and_backlog(shop: Shop) -> None:
-    shop.append([an_event("u1") for _ in range(30)])
+@pytest.mark.parametrize("skew_s", [0.0, 100.0, -100.0, 1e6])
+def test_the_heartbeat_tells_lag_and_backlog_by_the_stores_clock(shop: Shop, skew_s: float) -> None:
+    late, raw = 1, json.dumps(an_event("u1")).encode()
+    long_ago = [
+        ("XADD", shop.keys.stream(late), f"{int(time.time() * 1000) - 100_000}-{n}", "event", raw) for n in range(30)
+    ]
+    shop.store.run(long_ago)
     shop.index.away = True
-    worker = shop.worker(now_s=lambda: time.time() + 100)
+    worker = shop.worker(now_s=lambda: time.time() + skew_s)
     worker.step()
     beat = json.loads(shop.store.read_text(shop.keys.heartbeat) or "")
     assert beat["backlog"] == 30
     assert 100 <= beat["lag"] < 110
+    assert beat["lags"] == [beat["lag"] if number == late else 0.0 for number in range(4)]
+    assert abs(beat["at"] - time.time()) < 10
+
+
+@pytest.mark.parametrize("skew_s", [-40.0, 40.0])
+def test_a_workers_clock_that_is_off_is_no_lag(shop: Shop, skew_s: float, caplog: pytest.LogCaptureFixture) -> None:
+    worker = shop.worker(now_s=lambda: time.time() + skew_s)
+    for _ in range(3):
+        shop.append([an_event(f"u{number}") for number in range(8)])
+        shop.drain(worker)
+        worker.beat()
+    beat = json.loads(shop.store.read_text(shop.keys.heartbeat) or "")
+    assert 0 <= beat["lag"] < 10
+    assert abs(beat["event_lag"]) < 10
+    assert caplog.text.count("this machine's clock is 40 s") == 1
+
+
+def test_workers_whose_clocks_differ_share_the_partitions(shop: Shop) -> None:
+    crew = [shop.worker(now_s=lambda skew_s=skew_s: time.time() + skew_s) for skew_s in (0.0, 3_600.0)]
+    for _ in range(3):
+        for worker in crew:
+            worker.beat()
+    assert [len(worker.held) for worker in crew] == [2, 2]
+
+
+def test_a_session_that_two_partitions_feed_in_one_round_counts_both(shop: Shop) -> None:
+    """Ids of two streams have no order between them: the watermark of one says nothing of the other."""
+    client = next(name for name in (f"c{n}" for n in range(99)) if _partition(name) == 2)
+    user = next(name for name in (f"u{n}" for n in range(99)) if _partition(name) == 1)
+    anonymous = an_event("x", "p1", client_id=client, session_id="s-1")
+    del anonymous["user_id"]
+    shop.append([anonymous] * 3)
+    time.sleep(0.01)
+    shop.append([an_event(user, "p2", session_id="s-1")] * 2)
+    shop.drain(worker := shop.worker())
+    (events,) = shop.store.run([("HGET", f"{shop.plan.keys.session('s-1')}:m", "events")])
+    assert float(events) == 5
+    assert worker.counts == {"counted": 5}
+
+
+def _partition(subject: str) -> int:
+    return crc32(subject.encode()) % 4
 
 
 def test_streams_are_trimmed_by_age_and_never_unread(redis_url: str, prefix: str) -> None:
     shop = Shop(redis_url, prefix, retention_s=0.001, partitions=1)
     shop.append([an_event("u1") for _ in range(1_000)])
-    worker = shop.worker(now_s=lambda: time.time() + 100)
+    worker = shop.worker()
+    time.sleep(0.01)
     worker.step()
     (left,) = shop.store.run([("XLEN", shop.keys.stream(0))])
     assert 800 <= left < 1_000  # 200 were read; the server trims whole nodes of a hundred

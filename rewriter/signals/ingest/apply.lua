@@ -1,32 +1,48 @@
--- Applies the entries of one partition to the counters of one subject and scope: each entry once, whatever is sent again.
+-- Applies entries of one partition to the counters of one subject and scope: each entry once, whatever is sent again.
 --
--- KEYS  base:z, base:m
--- ARGV  partition, ttl_s, keep, default half-life, shortest half-life, n, (field, half-life) × n,
---       then for each entry, in the order of the stream: its id, time (s), weight, n, member × n
--- Returns the number of entries that were new.
+-- KEYS  base:z, base:m, base:sessions
+-- ARGV  default half-life, shortest half-life, n, (field, half-life) × n   (read by decay.lua)
+--       partition, ttl_s, keep, the position that the call before reached or '', n, session × n, session_ttl_s,
+--       then for each entry, in the order of the stream: its id, time (s), weight, part, n, member × n
+-- Returns { number of entries that were new, the time up to which the subject was forgotten or '' };
+--         { -1, '' } where the call before was not applied: send it first;
+--         { -2, time } where the key must be aged first, by age.lua, to that time: send this again afterwards.
 --
--- An entry is known by the watermark: the last id applied here from its partition. The result depends on the sequence of entries
--- alone and not on how they were batched, so everything (moving the landmark, pruning) happens per entry. A number that is handed
--- to a command keeps its 17 digits; one that Lua makes a text of itself would lose three.
-local z, m, call = KEYS[1], KEYS[2], redis.call
-local at = 0
-local function take() at = at + 1; return ARGV[at] end
-local function exact(number) return string.format('%.17g', number) end
-local function sound(text)
-  local number = tonumber(text)
-  if number and number >= 0 and number <= 1e100 then return number end
-end
+-- A call is small, so that the server is held up for a millisecond or two: its sender splits a batch, and an entry of many members
+-- into parts 1, 2 … and 0, the last. A position is the id of an entry that was applied whole, or `id/part`. The key's watermark is
+-- the last entry applied whole; what was applied of the next one stands beside it. So a call that is sent again changes nothing, one
+-- that comes before its turn is refused, and none is lost.
+--
+-- The result depends on the sequence of entries alone and not on how they were batched, so everything (moving the landmark, pruning)
+-- happens per part. A number that is handed to a command keeps its 17 digits; one that Lua makes a text of itself would lose three.
+local AGED_AT_ONCE, PRUNED_AT_ONCE = 256, 512
+local z, m, sessions = KEYS[1], KEYS[2], KEYS[3]
 
-local partition, ttl_s, keep = take(), take(), tonumber(take())
-local default, shortest = tonumber(take()), tonumber(take())
-local half_lives = {}
-for _ = 1, tonumber(take()) do
-  local name = take()
-  half_lives[name] = tonumber(take())
+local partition, ttl_s, keep, before = take(), tonumber(take()), tonumber(take()), take()
+local named = {}
+for i = 1, tonumber(take()) do named[i] = take() end
+local session_ttl_s = take()
+local watermark, part_of = 'watermark:' .. partition, 'part:' .. partition
+
+local function position(text)
+  local ms, seq, part = string.match(text, '^(%d+)-(%d+)/?(%d*)$')
+  return tonumber(ms) or -1, tonumber(seq) or -1, tonumber(part) or math.huge
 end
-local function growth(from, to, field)
-  return 2 ^ math.max(-1000, math.min(1000, (to - from) / (half_lives[field] or default)))
+local mark_ms, mark_seq, mark_part = position(meta[part_of] or meta[watermark] or '')
+local function reached(ms, seq, part)
+  if ms ~= mark_ms then return ms < mark_ms end
+  if seq ~= mark_seq then return seq < mark_seq end
+  return part <= mark_part
 end
+if before ~= '' and not reached(position(before)) then return { -1, '' } end
+if meta.aging then return { -2, string.match(meta.aging, '^%S+') } end
+
+local last_event, events, lag = sound(meta.last_event) or 0, sound(meta.events) or 0, sound(meta.lag) or 0
+local forgotten = sound(meta.forgotten)
+local now = call('TIME')
+local visible = now[1] + now[2] / 1e6
+local card = call('ZCARD', z)
+
 local fields = {}
 local function field_of(member)
   local field = fields[member]
@@ -37,90 +53,106 @@ local function field_of(member)
   return field
 end
 
-local meta, totals = {}, {}
-local known = call('HGETALL', m)
-for i = 1, #known, 2 do
-  meta[known[i]] = known[i + 1]
-  if string.sub(known[i], 1, 6) == 'total:' then totals[string.sub(known[i], 7)] = sound(known[i + 1]) end
-end
-local landmark = sound(meta.landmark)
-local last_event, events, lag = sound(meta.last_event) or 0, sound(meta.events) or 0, sound(meta.lag) or 0
-local now = call('TIME')
-local visible = now[1] + now[2] / 1e6
-
-local mark = meta['watermark:' .. partition]
-local mark_ms, mark_seq = string.match(mark or '', '^(%d+)-(%d+)$')
-mark_ms, mark_seq = tonumber(mark_ms) or -1, tonumber(mark_seq) or -1
-
--- Beyond a quarter of the shortest half-life the order by rank would drift from the order by weight, and later the floats overflow.
 local function age(to)
-  local factors = {}
-  local function factor(field)
-    if not factors[field] then factors[field] = growth(to, landmark, field) end
-    return factors[field]
-  end
   local members = call('ZRANGE', z, 0, -1, 'WITHSCORES')
-  for i = 1, #members, 2 do
-    local has_field = string.find(members[i], '\31', 1, true)
-    local weight = has_field and (sound(members[i + 1]) or 0) * factor(field_of(members[i])) or 0
-    if weight > 1e-9 then call('ZADD', z, weight, members[i]) else call('ZREM', z, members[i]) end
-  end
-  for field, total in pairs(totals) do totals[field] = total * factor(field) end
-  landmark = to
+  local kept = aged(to, members)
+  call('UNLINK', z)
+  if #kept > 0 then call('ZADD', z, unpack(kept)) end
+  card = #kept / 2
+  for field, total in pairs(totals) do totals[field] = total * factor(to, field) end
+  landmark, factors = to, {}
 end
 
-local applied = 0
+local function add(time, weight, members)
+  local grown, changed, gone = {}, {}, {}
+  local scores = call('ZMSCORE', z, unpack(members))
+  for i, member in ipairs(members) do
+    local field = field_of(member)
+    grown[field] = grown[field] or growth(landmark, time, field)
+    local had = tonumber(scores[i] or 0)
+    local worth = weight * grown[field]
+    if worth <= 0 then worth = math.max(worth, -had) end
+    if had + worth > 0 then
+      changed[#changed + 1] = had + worth
+      changed[#changed + 1] = member
+    elseif scores[i] then
+      gone[#gone + 1] = member
+    end
+    totals[field] = math.max(0, (totals[field] or 0) + worth)
+  end
+  if #changed > 0 then card = card + call('ZADD', z, unpack(changed)) end
+  if #gone > 0 then card = card - call('ZREM', z, unpack(gone)) end
+  if card > keep then
+    card = card - call('ZREMRANGEBYRANK', z, 0, math.min(card - keep, PRUNED_AT_ONCE) - 1)
+  end
+end
+
+local applied, whole, status = 0, meta[watermark], nil
+local partial = meta[part_of]
 while at < #ARGV do
-  local id, time, weight, count = take(), tonumber(take()), tonumber(take()), tonumber(take())
-  local ms, seq = string.match(id, '^(%d+)-(%d+)$')
-  ms, seq = tonumber(ms), tonumber(seq)
-  if ms < mark_ms or (ms == mark_ms and seq <= mark_seq) then
+  local id, time, weight, part, count = take(), tonumber(take()), tonumber(take()), tonumber(take()), tonumber(take())
+  local ms, seq = position(id)
+  local rank = part == 0 and math.huge or part
+  if reached(ms, seq, rank) then
     at = at + count
   else
-    mark, mark_ms, mark_seq = id, ms, seq
-    applied = applied + 1
-    if not landmark then
-      call('DEL', z)
-      landmark, totals = time, {}
-    elseif time - landmark > shortest / 4 then
-      age(time)
-    end
-    local grown = {}
-    for i = at + 1, at + count do
-      local member = ARGV[i]
-      local field = field_of(member)
-      grown[field] = grown[field] or growth(landmark, time, field)
-      local worth = weight * grown[field]
-      if worth > 0 then
-        call('ZINCRBY', z, worth, member)
-      else
-        local before = tonumber(call('ZSCORE', z, member) or 0)
-        worth = math.max(worth, -before)
-        if before + worth > 0 then
-          call('ZADD', z, before + worth, member)
-        elseif before > 0 then
-          call('ZREM', z, member)
+    if not (forgotten and time <= forgotten) then
+      if not landmark then
+        call('UNLINK', z)
+        landmark, totals, card = time, {}, 0
+      elseif time - landmark > shortest / 4 then
+        if card > AGED_AT_ONCE then
+          status = { -2, exact(time) }
+          break
         end
+        age(time)
       end
-      totals[field] = math.max(0, (totals[field] or 0) + worth)
+      local members = {}
+      for i = 1, count do members[i] = ARGV[at + i] end
+      if count > 0 then add(time, weight, members) end
+      if part == 0 then
+        events = events + 1
+        if time >= last_event then last_event, lag = time, math.max(0, visible - time) end
+      end
     end
     at = at + count
-    call('ZREMRANGEBYRANK', z, 0, -(keep + 1))
-    events = events + 1
-    if time >= last_event then last_event, lag = time, math.max(0, visible - time) end
+    mark_ms, mark_seq, mark_part = ms, seq, rank
+    if part == 0 then
+      applied, whole, partial = applied + 1, id, nil
+    else
+      partial = id .. '/' .. part
+    end
   end
 end
-if applied == 0 then return 0 end
 
-local out = {
-  'landmark', exact(landmark), 'last_event', exact(last_event), 'events', exact(events), 'lag', string.format('%.3f', lag),
-  'watermark:' .. partition, mark,
-}
-for field, total in pairs(totals) do
-  out[#out + 1] = 'total:' .. field
-  out[#out + 1] = exact(total)
+local out = {}
+if whole and whole ~= meta[watermark] then out = { watermark, whole } end
+if partial and partial ~= meta[part_of] then
+  out[#out + 1] = part_of
+  out[#out + 1] = partial
 end
-call('HSET', m, unpack(out))
-call('EXPIRE', z, ttl_s)
-call('EXPIRE', m, ttl_s)
-return applied
+if #out > 0 then
+  if landmark then
+    for _, pair in ipairs({
+      { 'landmark', exact(landmark) }, { 'last_event', exact(last_event) }, { 'events', exact(events) },
+      { 'lag', string.format('%.3f', lag) },
+    }) do
+      out[#out + 1] = pair[1]
+      out[#out + 1] = pair[2]
+    end
+    for field, total in pairs(totals) do
+      out[#out + 1] = 'total:' .. field
+      out[#out + 1] = exact(total)
+    end
+  end
+  call('HSET', m, unpack(out))
+  if meta[part_of] and not partial then call('HDEL', m, part_of) end
+  call('EXPIRE', z, ttl_s)
+  if not forgotten or call('TTL', m) < ttl_s then call('EXPIRE', m, ttl_s) end
+  if #named > 0 and landmark then
+    for _, session in ipairs(named) do call('ZADD', sessions, visible, session) end
+    call('ZREMRANGEBYRANK', sessions, 0, -65)
+    call('EXPIRE', sessions, session_ttl_s)
+  end
+end
+return status or { applied, meta.forgotten or '' }

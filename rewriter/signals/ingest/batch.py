@@ -9,21 +9,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from rewriter.errors import Fault
 from rewriter.settings import Settings
 from rewriter.signals.affinities import SignalField, profile_half_lives, signal_fields
-from rewriter.signals.commands import Command
 from rewriter.signals.counters import SEPARATOR, HalfLives, Value
 from rewriter.signals.events import MAX_EVENT_BYTES, Event, parse, refused, values
-from rewriter.signals.ingest.scripts import APPLY, script_command
 from rewriter.signals.store import Keys
 
 POPULATION_KEPT = 20_000
 """Values per partition of the population, and of each segment; as many as the search side reads."""
-Target = tuple[str, str]
-"""The scope of a key ("session", "profile" or "everybody") and its base."""
+ScopeName = Literal["session", "profile", "everybody"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +31,12 @@ class Scope:
     ttl_s: float
     kept: int
 
-    def arguments(self, partition: int) -> list[Any]:
-        """Return the head of apply.lua's arguments."""
+    @property
+    def decay_arguments(self) -> list[Any]:
+        """Return the arguments that decay.lua reads."""
         own = self.half_lives.by_field_s
         ages = [repr(self.half_lives.default_s), repr(self.half_lives.shortest_s), len(own)]
-        return [partition, int(self.ttl_s), self.kept, *ages, *(part for pair in own.items() for part in pair)]
+        return [*ages, *(part for pair in own.items() for part in pair)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +46,7 @@ class Plan:
     settings: Settings
     keys: Keys
     fields: Mapping[str, SignalField]
-    scopes: Mapping[str, Scope]
+    scopes: Mapping[ScopeName, Scope]
     attributes: frozenset[str]
 
     @classmethod
@@ -59,7 +57,7 @@ class Plan:
         for policy in settings.policies.values():
             fields = {**signal_fields(policy), **fields}
         profile = profile_half_lives(settings.policies.values(), signals)
-        scopes = {
+        scopes: dict[ScopeName, Scope] = {
             "session": Scope(HalfLives(signals.session_half_life_s), signals.session_ttl_s, 2 * signals.max_counters),
             "profile": Scope(profile, signals.profile_ttl_s, 2 * signals.max_counters),
             "everybody": Scope(profile, signals.profile_ttl_s, POPULATION_KEPT),
@@ -133,17 +131,19 @@ def entry_of(entry_id: bytes, parts: Mapping[bytes, bytes], plan: Plan) -> Entry
 
 @dataclass(slots=True)
 class Batch:
-    """Consecutive entries of a partition, and what became of them: each is counted once under one name of `counts`.
+    """Consecutive entries of a partition, and what became of them.
 
-    note: something to be told of the partition itself, as a dead letter about no entry.
+    fates: by entry id, the name under which it is counted, once; other: counts that are of no entry.
+    note:  something to be told of the partition itself, as a dead letter about no entry.
     """
 
     partition: int
     before: str
     entries: Sequence[Entry]
-    counts: Counter[str] = field(default_factory=Counter)
+    fates: dict[str, str] = field(default_factory=dict)
     dead: list[tuple[Entry, Fault]] = field(default_factory=list)
     waiting: list[Entry] = field(default_factory=list)
+    other: Counter[str] = field(default_factory=Counter)
     note: str = ""
 
     @property
@@ -151,11 +151,23 @@ class Batch:
         """The position behind the batch."""
         return self.entries[-1].id if self.entries else self.before
 
+    @property
+    def counts(self) -> Counter[str]:
+        """How many entries had which fate."""
+        counts = Counter(self.fates.values())
+        counts.update(self.other)  # a sum of two would drop what is below 0
+        return counts
+
     def counted_as(self, name: str, entry: Entry, fault: Fault | None = None) -> None:
         """Note an entry's fate; with a fault it becomes a dead letter."""
-        self.counts[name] += 1
+        self.fates[entry.id] = name
         if fault is not None:
             self.dead.append((entry, fault))
+
+    def wait(self, entry: Entry) -> None:
+        """Note that an entry's object is to be looked up again later."""
+        self.fates[entry.id] = "waiting"
+        self.waiting.append(entry)
 
     def readable(self) -> list[Entry]:
         """Return the entries that may be counted; note the fate of the others."""
@@ -170,51 +182,62 @@ class Batch:
         return found
 
 
+class Target(NamedTuple):
+    """One key, and the partition that feeds it. A session that changes partition has a watermark, and so a target, for each."""
+
+    scope: ScopeName
+    base: str
+    partition: int
+
+
+class Change(NamedTuple):
+    """What one entry adds to each of its targets. `profile` and `session` are bases of keys, `weight` is written out."""
+
+    batch: Batch
+    entry: Entry
+    weight: str
+    members: tuple[bytes, ...]
+    profile: str | None
+    session: str | None
+
+
 class Changes:
-    """The changes that entries make, by key, in the order of the stream."""
+    """The changes that entries make, by target, in the order of the stream."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._arguments: dict[Target, list[Any]] = {}
-        self.entries: dict[Target, list[tuple[Batch, Entry]]] = {}
+        self.by_target: dict[Target, list[Change]] = {}
 
     def add(self, batch: Batch, entry: Entry, found: Iterable[Value]) -> None:
         """Note what an entry says, in values that `events.values` made: of its session, profile, segments, and of everybody."""
-        event = entry.told
-        weight = self._plan.settings.signals.action_weights[event.action_name]
-        members = [SEPARATOR.join(value).encode() for value in found]
-        arguments = [entry.id, repr(entry.at_s), repr(weight), len(members), *members]
-        for target in self._targets(batch.partition, entry, event):
-            if target not in self._arguments:
-                self._arguments[target] = self._plan.scopes[target[0]].arguments(batch.partition)
-                self.entries[target] = []
-            self._arguments[target] += arguments
-            self.entries[target].append((batch, entry))
-
-    def commands(self, scopes: frozenset[str]) -> dict[Target, Command]:
-        """Return one command per key of `scopes`."""
-        return {
-            target: script_command(APPLY, [f"{target[1]}:z", f"{target[1]}:m"], arguments)
-            for target, arguments in self._arguments.items()
-            if target[0] in scopes
-        }
+        event, keys = entry.told, self._plan.keys
+        signals = self._plan.settings.signals
+        weight = repr(signals.action_weights[event.action_name])
+        members = tuple(SEPARATOR.join(value).encode() for value in found)
+        in_session = event.session_id is not None and entry.received_s - entry.at_s <= signals.session_ttl_s
+        session = keys.session(event.session_id) if event.session_id is not None and in_session else None
+        profile = keys.profile(event.user) if event.user is not None else None
+        change = Change(batch, entry, weight, members, profile, session)
+        for scope, base in self._bases(batch.partition, event, change):
+            self.by_target.setdefault(Target(scope, base, batch.partition), []).append(change)
 
     def segments(self) -> list[str]:
-        """Return the names of the segments that were told of."""
-        names = {
-            name
-            for entries in self.entries.values()
-            for _, entry in entries
-            for name in entry.told.event_attributes.segments
-        }
-        return sorted(names)
+        """Return the names of the segments that the events name."""
+        return sorted(
+            {
+                name
+                for changes in self.by_target.values()
+                for change in changes
+                for name in change.entry.told.event_attributes.segments
+            }
+        )
 
-    def _targets(self, partition: int, entry: Entry, event: Event) -> Iterable[Target]:
-        keys, age_s = self._plan.keys, entry.received_s - entry.at_s
-        if event.session_id is not None and age_s <= self._plan.settings.signals.session_ttl_s:
-            yield "session", keys.session(event.session_id)
-        if event.user is not None:
-            yield "profile", keys.profile(event.user)
+    def _bases(self, partition: int, event: Event, change: Change) -> Iterable[tuple[ScopeName, str]]:
+        keys = self._plan.keys
+        if change.session is not None:
+            yield "session", change.session
+        if change.profile is not None:
+            yield "profile", change.profile
         yield "everybody", keys.population(partition)
         for name in dict.fromkeys(event.event_attributes.segments):
             yield "everybody", keys.segment(name, partition)

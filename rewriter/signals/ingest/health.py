@@ -1,9 +1,10 @@
 """How far behind the workers are, and what was lost.
 
-The lag is the pipeline's own: the age of the oldest entry that waits, or how long the latest took from its append to its key,
-whichever is more. It is a function of streams and positions, so any worker can say it for all, and a partition that nobody holds
-shows. How long an event took from its own time on is kept with each session (`lag`) and published beside it (`event_lag`, the
-median): one phone that was offline for an hour is no fault of the pipeline's.
+The lag is the pipeline's own, and each partition's: the age of the oldest entry that waits, or how long the latest took from its
+append to its key, whichever is more. It is a function of what the server holds, by the server's clock, so any worker can say it for
+all whatever its own clock says, and a partition that nobody holds shows. How long an event took from its own time on is kept with
+each session (`lag`) and published beside it (`event_lag`, the median): one phone that was offline for an hour is no fault of the
+pipeline's.
 """
 
 from __future__ import annotations
@@ -13,16 +14,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from rewriter.errors import StoreError
-from rewriter.signals.ingest.contract import STREAM_START, StreamKeys
-from rewriter.signals.ingest.scripts import Engine, ran, sound_replies
+from rewriter.signals.ingest.contract import StreamKeys
+from rewriter.signals.ingest.scripts import LOOK, Engine, script_command, sound_replies
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """How many entries wait, and the age of the oldest in seconds."""
+    """How many entries wait in all partitions, how far behind each of them is, and when that was (server's clock).
+
+    lags_s: by partition, the age of the oldest entry that waits, or how long entries lately took to be counted, if that is more.
+    """
 
     entries: int
-    oldest_s: float
+    lags_s: tuple[float, ...]
+    at_s: float
+
+    @property
+    def lag_s(self) -> float:
+        """How far the partition that is furthest behind is behind."""
+        return max((0.0, *self.lags_s))
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,23 +44,17 @@ class Gap:
     what: str
 
 
-def backlog(engine: Engine, keys: StreamKeys, partitions: int, now_s: float) -> Backlog:
-    """Return what waits in all partitions at `now_s`. Raises what the client raises."""
-    states = sound_replies(
-        engine, [("HMGET", keys.of_stream(number, "state"), "position", "passed") for number in range(partitions)]
+def backlog(engine: Engine, keys: StreamKeys, partitions: int) -> Backlog:
+    """Return what waits in all partitions. Raises what the client raises."""
+    wanted = [
+        script_command(LOOK, [keys.of_stream(number, "state"), keys.stream(number)], []) for number in range(partitions)
+    ]
+    seen = sound_replies(engine, wanted)
+    return Backlog(
+        sum(waiting for waiting, *_ in seen),
+        tuple(max(age_ms, lately_ms) / 1000.0 for _, age_ms, lately_ms, _ in seen),
+        max((now_ms for *_, now_ms in seen), default=0) / 1000.0,
     )
-    streams = [keys.stream(number) for number in range(partitions)]
-    infos = ran(engine, [("XINFO", "STREAM", stream) for stream in streams])
-    waiting = 0
-    asked = []
-    for stream, (position, passed), info in zip(streams, states, infos, strict=True):
-        ahead = 0 if isinstance(info, Exception) else max(0, added_and_removed(info)[0] - int(passed or 0))
-        waiting += ahead
-        if ahead:
-            after = (position or STREAM_START.encode()).decode()
-            asked.append(("XRANGE", stream, f"({after}", "+", "COUNT", 1))
-    oldest_ms = [int(entries[0][0].partition(b"-")[0]) for entries in sound_replies(engine, asked) if entries]
-    return Backlog(waiting, max([0.0, *(now_s - ms / 1000 for ms in oldest_ms)]))
 
 
 def gap(info: Any, passed: int) -> Gap | None:

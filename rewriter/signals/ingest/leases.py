@@ -9,11 +9,12 @@ Each worker takes its fair share: the partitions divided by the workers seen lat
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import ceil
 
 from rewriter.errors import StoreError
 from rewriter.signals.ingest.contract import STREAM_START, StreamKeys
-from rewriter.signals.ingest.scripts import RELEASE, Engine, script_command, sound_replies
+from rewriter.signals.ingest.scripts import ENROLL, RELEASE, Engine, script_command, sound_replies
 
 
 class Leases:
@@ -31,23 +32,18 @@ class Leases:
         """How long a lease lasts without being renewed."""
         return int(self._lease_s * 1000)
 
-    def balance(self, partitions: int, now_s: float) -> None:
-        """Announce this worker; take partitions that are free, up to the fair share, and give back what is more."""
-        seen = self._keys.workers
-        *_, alive, is_paused = sound_replies(
-            self._engine,
-            [
-                ("ZADD", seen, now_s, self._token),
-                ("ZREMRANGEBYSCORE", seen, "-inf", now_s - self._lease_s),
-                ("EXPIRE", seen, 3600),
-                ("ZCARD", seen),
-                ("EXISTS", self._keys.pause),
-            ],
-        )
+    def balance(self, partitions: int) -> float:
+        """Announce this worker; take partitions that are free, up to the fair share, and give back what is more.
+
+        Returns the server's time in seconds since the epoch: who is alive is judged by it.
+        """
+        enroll = script_command(ENROLL, [self._keys.workers], [self._token, repr(self._lease_s)])
+        (alive, server_ms), is_paused = sound_replies(self._engine, [enroll, ("EXISTS", self._keys.pause)])
         share = 0 if is_paused else ceil(partitions / max(1, alive))
         self.release(sorted(self.held)[share:])
         if len(self.held) < share:
             self._take(share, partitions)
+        return float(server_ms) / 1000.0
 
     def release(self, partitions: list[int]) -> None:
         """Give partitions back."""
@@ -74,10 +70,12 @@ class Leases:
         """Note that a partition is another's now."""
         self.held.pop(partition, None)
 
-    def recall(self) -> None:
-        """Read the positions again, after a reply was lost that may have moved them; drop what is no longer ours."""
-        held, self.held = sorted(self.held), {}
-        self._note([number for number in held if self._holder(number) == self._token])
+    def recall(self, partitions: Iterable[int] | None = None) -> None:
+        """Read positions again, by default all, after a reply was lost that may have moved them; drop what is no longer ours."""
+        asked = sorted(set(self.held if partitions is None else partitions))
+        for number in asked:
+            self.lost(number)
+        self._note([number for number in asked if self._holder(number) == self._token])
 
     def _take(self, share: int, partitions: int) -> None:
         """Begin at another place than other workers do, so that they do not ask for the same ones."""

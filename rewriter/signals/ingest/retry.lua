@@ -1,12 +1,14 @@
 -- Moves what waited long enough back to the end of its stream, as a new entry that names its first one.
 --
 -- KEYS  lease, stream, waiting
--- ARGV  token, lease_ms, now_ms
+-- ARGV  token, lease_ms, entries at once
 -- Renews the lease, and returns the number of entries moved, or -1 where the lease is another's.
 local lease, stream, waiting = unpack(KEYS)
 if redis.call('GET', lease) ~= ARGV[1] then return -1 end
 redis.call('PEXPIRE', lease, ARGV[2])
-local due = redis.call('ZRANGEBYSCORE', waiting, '-inf', ARGV[3], 'LIMIT', 0, 1000)
+local time = redis.call('TIME')
+local now_ms = string.format('%d', time[1] * 1000 + math.floor(time[2] / 1000))
+local due = redis.call('ZRANGEBYSCORE', waiting, '-inf', now_ms, 'LIMIT', 0, ARGV[3])
 for _, member in ipairs(due) do
   local cut = string.find(member, '\31', 1, true)
   redis.call('XADD', stream, '*', 'first', string.sub(member, 1, cut - 1), 'event', string.sub(member, cut + 1))

@@ -19,15 +19,18 @@ class Engine(Protocol):
         """See CommandStore.run."""
 
 
+_ON_DECAY = ("apply", "age")
+"""The scripts that begin with decay.lua."""
+
+
 def _text(name: str) -> str:
-    return Path(__file__).with_name(f"{name}.lua").read_text("utf-8")
+    parts = ("decay", name) if name in _ON_DECAY else (name,)
+    return "".join(Path(__file__).with_name(f"{part}.lua").read_text("utf-8") for part in parts)
 
 
-_TEXTS = {
-    sha1(text.encode(), usedforsecurity=False).hexdigest(): text
-    for text in map(_text, ("apply", "settle", "retry", "release", "segments", "forget"))
-}
-APPLY, SETTLE, RETRY, RELEASE, SEGMENTS, FORGET = _TEXTS
+NAMES = ("apply", "age", "settle", "retry", "look", "enroll", "release", "segments", "forget")
+_TEXTS = {sha1(text.encode(), usedforsecurity=False).hexdigest(): text for text in map(_text, NAMES)}
+APPLY, AGE, SETTLE, RETRY, LOOK, ENROLL, RELEASE, SEGMENTS, FORGET = _TEXTS
 
 
 def script_command(digest: str, keys: Sequence[str], arguments: Sequence[Any]) -> Command:

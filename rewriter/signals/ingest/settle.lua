@@ -1,30 +1,46 @@
--- Ends a batch of one partition: moves the position, counts, sets entries aside, trims, renews the lease. All of it or nothing.
+-- Ends a run of one partition's entries: moves the position, counts, sets entries aside, trims, renews the lease. All or nothing.
 --
 -- KEYS  lease, state, stream, dead, waiting, ids
--- ARGV  token, lease_ms, position before, position after, oldest id to keep, lowest event id score to keep, dead letters kept,
---       n, (counter, increment) × n,   n, (entry id, reason, event) × n dead letters,   n, (due_ms, member) × n waiting
--- Returns 1; 0 where the lease is another's; -1 where the position is not the one before (this was done already).
+-- ARGV  token, lease_ms, position before, position after, id of the first entry or '', retention_ms, lowest event id score to keep,
+--       dead letters kept, retry_ms,
+--       n, (counter, increment) × n,   n, (entry id, reason, event) × n dead letters,   n, member × n waiting
+-- Returns { 1, the server's time in ms }; { 0, … } where the lease is another's; { -1, … } where the position is not the one before.
+--
+-- Times are the server's own, which gave the entries their ids: a worker's clock may be off. What is trimmed at once is bounded.
 local lease, state, stream, dead, waiting, ids = unpack(KEYS)
 local at = 0
 local function take() at = at + 1; return ARGV[at] end
+local time = redis.call('TIME')
+local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 
-if redis.call('GET', lease) ~= take() then return 0 end
-local lease_ms, before, after, oldest, lowest, letters = take(), take(), take(), take(), take(), take()
-if (redis.call('HGET', state, 'position') or '0-0') ~= before then return -1 end
+if redis.call('GET', lease) ~= take() then return { 0, now_ms } end
+local lease_ms, before, after, first, retention_ms = take(), take(), take(), take(), tonumber(take())
+local lowest, letters, retry_ms = take(), take(), tonumber(take())
+local known = redis.call('HMGET', state, 'position', 'lag', 'lag_at')
+if (known[1] or '0-0') ~= before then return { -1, now_ms } end
 
 redis.call('HSET', state, 'position', after)
+if first ~= '' then
+  local lag = math.max(0, now_ms - tonumber(string.match(first, '^%d+')))
+  if now_ms - tonumber(known[3] or 0) < 2000 then lag = math.max(lag, tonumber(known[2] or 0)) end
+  redis.call('HSET', state, 'lag', string.format('%d', lag), 'lag_at', string.format('%d', now_ms))
+end
 for _ = 1, tonumber(take()) do
   local name = take()
   redis.call('HINCRBY', state, name, take())
 end
 for _ = 1, tonumber(take()) do
-  redis.call('XADD', dead, 'MAXLEN', '~', letters, '*', 'entry', take(), 'reason', take(), 'event', take())
+  redis.call('XADD', dead, 'MAXLEN', '~', letters, 'LIMIT', 1000, '*', 'entry', take(), 'reason', take(), 'event', take())
 end
 for _ = 1, tonumber(take()) do
-  local due_ms = take()
-  redis.call('ZADD', waiting, due_ms, take())
+  redis.call('ZADD', waiting, string.format('%d', now_ms + retry_ms), take())
 end
-redis.call('XTRIM', stream, 'MINID', '~', oldest)
-redis.call('ZREMRANGEBYSCORE', ids, '-inf', '(' .. lowest)
+
+-- What is not read yet is never trimmed, however old it is.
+local oldest_ms = math.max(0, now_ms - retention_ms)
+local oldest = oldest_ms <= tonumber(string.match(after, '^%d+')) and string.format('%d', oldest_ms) or after
+redis.call('XTRIM', stream, 'MINID', '~', oldest, 'LIMIT', 2000)
+local old = redis.call('ZCOUNT', ids, '-inf', '(' .. lowest)
+if old > 0 then redis.call('ZREMRANGEBYRANK', ids, 0, math.min(old, 2000) - 1) end
 redis.call('PEXPIRE', lease, lease_ms)
-return 1
+return { 1, now_ms }

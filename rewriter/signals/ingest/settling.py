@@ -1,34 +1,70 @@
-"""The command that ends a batch: position, counts, dead letters and what waits, all of it or nothing."""
+"""The commands that end a batch: position, counts, dead letters and what waits.
+
+A batch ends in runs, each settled as a whole or not at all, and each bounded in what it sets aside: the server runs one at a time.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+
 from rewriter.settings import IngestSettings
 from rewriter.signals.commands import Command
-from rewriter.signals.ingest.batch import Batch
+from rewriter.signals.ingest.batch import Batch, Entry
 from rewriter.signals.ingest.contract import StreamKeys
 from rewriter.signals.ingest.scripts import SETTLE, script_command
 
+RUN_ENTRIES = 100
+RUN_BYTES = 256 * 1024
+"""How many entries one run may set aside or let wait, and how many bytes they may take."""
 
-def settle_command(
-    keys: StreamKeys, batch: Batch, token: str, lease_ms: int, settings: IngestSettings, now_s: float
-) -> Command:
-    """Return the command for settle.lua. What is not read yet is never trimmed, however old it is."""
-    at_ms = int(batch.after.partition("-")[0])
-    retained_ms = max(0, int((now_s - settings.retention_s) * 1000))
-    oldest = retained_ms if retained_ms <= at_ms else batch.after
+
+def runs(batch: Batch) -> Iterator[Batch]:
+    """Yield the batch in consecutive runs, each with its entries' own fates; the first always comes, even without entries."""
+    letters: dict[str, list[tuple[Entry, object]]] = {}
+    for entry, fault in batch.dead:
+        letters.setdefault(entry.id, []).append((entry, fault))
+    waiting = {entry.id for entry in batch.waiting}
+    run = Batch(batch.partition, batch.before, [], other=Counter(batch.other), note=batch.note)
+    entries: list[Entry] = []
+    moved = size = 0
+    for entry in batch.entries:
+        copies = len(letters.get(entry.id, ())) + (entry.id in waiting)
+        taken = copies * (len(entry.raw) + 200)
+        if entries and (moved + copies > RUN_ENTRIES or size + taken > RUN_BYTES):
+            yield _filled(run, entries, batch, letters, waiting)
+            run, entries, moved, size = Batch(batch.partition, entries[-1].id, []), [], 0, 0
+        entries.append(entry)
+        moved, size = moved + copies, size + taken
+    yield _filled(run, entries, batch, letters, waiting)
+
+
+def _filled(
+    run: Batch, entries: list[Entry], batch: Batch, letters: dict[str, list[tuple[Entry, object]]], waiting: set[str]
+) -> Batch:
+    run.entries = entries
+    run.fates = {entry.id: batch.fates[entry.id] for entry in entries if entry.id in batch.fates}
+    run.dead = [letter for entry in entries for letter in letters.get(entry.id, ())]  # type: ignore[misc]
+    run.waiting = [entry for entry in entries if entry.id in waiting]
+    return run
+
+
+def settle_command(keys: StreamKeys, run: Batch, token: str, lease_ms: int, settings: IngestSettings) -> Command:
+    """Return the command for settle.lua that ends one run."""
+    at_ms = int(run.after.partition("-")[0])
     lowest = int(at_ms - settings.dedupe_s * 1000) * 4096
-    counts = {"passed": len(batch.entries), **batch.counts}
-    letters = [part for entry, fault in batch.dead for part in (entry.id, str(fault), entry.raw)]
-    letters += ("", batch.note, "") if batch.note else ()
-    due_ms = int((now_s + settings.retry_s) * 1000)
-    waiting = [part for entry in batch.waiting for part in (due_ms, b"%s\x1f%s" % (entry.id.encode(), entry.raw))]
+    counts = {"passed": len(run.entries), **run.counts}
+    letters = [part for entry, fault in run.dead for part in (entry.id, str(fault), entry.raw)]
+    letters += ("", run.note, "") if run.note else ()
+    waiting = [b"%s\x1f%s" % (entry.id.encode(), entry.raw) for entry in run.waiting]
     names = ("lease", "state", "", "dead", "waiting", "ids")
-    number = batch.partition
+    number = run.partition
     arguments = [
-        *(token, lease_ms, batch.before, batch.after, oldest, lowest, settings.dead_letters),
+        *(token, lease_ms, run.before, run.after, run.entries[0].id if run.entries else ""),
+        *(int(settings.retention_s * 1000), lowest, settings.dead_letters, int(settings.retry_s * 1000)),
         *(len(counts), *(part for pair in counts.items() for part in pair)),
         *(len(letters) // 3, *letters),
-        *(len(batch.waiting), *waiting),
+        *(len(waiting), *waiting),
     ]
     return script_command(
         SETTLE, [keys.of_stream(number, name) if name else keys.stream(number) for name in names], arguments

@@ -19,11 +19,12 @@ from statistics import median
 from threading import Event as Flag
 from typing import Any
 
-from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import OutOfMemoryError, RedisError
 
 from rewriter.errors import Fault, StoreError
 from rewriter.signals.commands import Command
 from rewriter.signals.counters import Value
+from rewriter.signals.ingest.apply import apply_changes
 from rewriter.signals.ingest.batch import Batch, Changes, Entry, Plan, entry_of
 from rewriter.signals.ingest.contract import MAX_SEGMENTS, StreamKeys, partition_count_commands
 from rewriter.signals.ingest.health import Backlog, backlog, gap
@@ -38,11 +39,14 @@ from rewriter.signals.ingest.scripts import (
     script_command,
     sound_replies,
 )
-from rewriter.signals.ingest.settling import settle_command
+from rewriter.signals.ingest.settling import runs, settle_command
 
 IDLE_S = 0.005
 BACKOFF_S = 0.5
 MAX_BEAT_S = 2.0
+MAX_SKEW_S = 5.0
+RETRIED_AT_ONCE, MAX_RETRIES = 32, 100
+"""How many entries that waited one call brings back, and how many calls a beat may take."""
 
 _log = getLogger("rewriter")
 
@@ -52,8 +56,8 @@ class Worker:
 
     engine:   the store of streams and sessions; profiles: that of profiles, segments and population, often the same.
     objects:  looks up what an event tells of by its id alone.
-    clock_s:  monotonic; now_s: seconds since the epoch.
-    `trouble` says what keeps the worker from going on; `lag_s` and `backlog` are of the last beat.
+    clock_s:  monotonic; now_s: seconds since the epoch, which is only held against the store's clock. Times are the store's.
+    `trouble` says what keeps the worker from going on; `backlog` is of the last beat.
     `counts` tells what became of the entries: counted, duplicate, refused, missing, waiting, no_consent, forgotten, lost.
     """
 
@@ -80,13 +84,12 @@ class Worker:
         self._beat_at_s = float("-inf")
         self._segments: set[str] = set()
         self._values: dict[ObjectKey, tuple[Mapping[str, Any], tuple[Value, ...]]] = {}
-        self._slowest_s = 0.0
+        self._is_skewed = False
         self._event_lags_s: list[float] = []
         self.trouble = ""
         self.counts: Counter[str] = Counter()
         self.partitions = 0
-        self.backlog = Backlog(0, 0.0)
-        self.lag_s = 0.0
+        self.backlog = Backlog(0, (), 0.0)
 
     @property
     def held(self) -> list[int]:
@@ -132,19 +135,18 @@ class Worker:
         """Take part in the sharing of partitions, look for losses, bring back what waited, publish the lag."""
         self._beat_at_s = self._clock_s() + min(MAX_BEAT_S, self._ingest.lease_s / 3)
         self.partitions = self._partition_count()
-        self._leases.balance(self.partitions, self._now_s())
+        self._compare_clocks(self._leases.balance(self.partitions))
         for number in self.held:
             self._tend(number)
-        now_s = self._now_s()
-        self.backlog = backlog(self._engine, self._keys, self.partitions, now_s)
-        self.lag_s = max(self.backlog.oldest_s, self._slowest_s)
+        self.backlog = backlog(self._engine, self._keys, self.partitions)
         beat = {
-            "at": round(now_s, 3),
-            "lag": round(self.lag_s, 3),
+            "at": round(self.backlog.at_s, 3),
+            "lag": round(self.backlog.lag_s, 3),
+            "lags": [round(lag_s, 3) for lag_s in self.backlog.lags_s],
             "event_lag": round(median(self._event_lags_s), 3) if self._event_lags_s else 0.0,
             "backlog": self.backlog.entries,
         }
-        self._slowest_s, self._event_lags_s = 0.0, []
+        self._event_lags_s = []
         sound_replies(self._engine, [("SET", self._keys.heartbeat, json.dumps(beat))])
 
     def round(self) -> int:
@@ -155,9 +157,9 @@ class Worker:
         readable = [(batch, entry) for batch in batches for entry in batch.readable()]
         fresh = unmarked(self._engine, self._keys, readable, self._plan)
         changes = self._changes(fresh)
-        self._apply(changes)
+        apply_changes(self._engine, self._profiles, changes, self._plan)
+        self._list_segments(changes)
         self._settle(batches)
-        self._measure(fresh)
         return sum(len(batch.entries) for batch in batches)
 
     def _read(self) -> list[Batch]:
@@ -181,12 +183,11 @@ class Worker:
         for batch, entry in entries:
             document = documents[id(entry)] or known.get(entry.object_key)
             if document is None and entry.first is None:
-                batch.counts["waiting"] += 1
-                batch.waiting.append(entry)
+                batch.wait(entry)
             elif document is None:
                 batch.counted_as("missing", entry, Fault("event_attributes.object.object_id", "is not in the index"))
             elif found := self._said(entry, document):
-                batch.counts["counted"] += 1
+                batch.counted_as("counted", entry)
                 changes.add(batch, entry, found)
             else:
                 batch.counted_as(
@@ -210,20 +211,7 @@ class Worker:
             return {name: text}
         return entry.told.event_attributes.object.document
 
-    def _apply(self, changes: Changes) -> None:
-        """Change every key. A key that is not what it should be fails its own entries alone."""
-        for engine, scopes in (
-            (self._engine, frozenset({"session"})),
-            (self._profiles, frozenset({"profile", "everybody"})),
-        ):
-            commands = changes.commands(scopes)
-            for target, reply in zip(commands, ran(engine, list(commands.values())), strict=True):
-                if isinstance(reply, ResponseError) and "WRONGTYPE" in str(reply):
-                    fault = Fault(f"the {target[0]}'s key", "holds something else than counters", "delete it")
-                    for batch, entry in changes.entries[target]:
-                        batch.dead.append((entry, fault))
-                elif isinstance(reply, Exception):
-                    raise reply
+    def _list_segments(self, changes: Changes) -> None:
         if fresh := set(changes.segments()) - self._segments:
             sound_replies(
                 self._profiles, [script_command(SEGMENTS, [self._keys.segments], [MAX_SEGMENTS, *sorted(fresh)])]
@@ -231,37 +219,44 @@ class Worker:
             self._segments |= fresh
 
     def _settle(self, batches: Sequence[Batch]) -> None:
-        wanted = [self._settled(batch) for batch in batches]
-        for batch, reply in zip(batches, sound_replies(self._engine, wanted), strict=True):
-            if reply == 1:
-                self._leases.held[batch.partition] = batch.after
-                self.counts += batch.counts
-            else:  # the lease was lost meanwhile: its holder settles
-                self._leases.lost(batch.partition)
+        settled = [run for batch in batches for run in runs(batch)]
+        replies = sound_replies(self._engine, [self._settled(run) for run in settled])
+        for run, (status, server_ms) in zip(settled, replies, strict=True):
+            if status == 1:
+                self._leases.held[run.partition] = run.after
+                self.counts += run.counts
+                self._event_lags_s += [server_ms / 1000.0 - one.at_s for one in run.entries[:100] if one.event]
+            else:  # the lease was lost meanwhile, and its holder settles; or a run came before its turn
+                self._leases.lost(run.partition)
+        if any(status < 0 for status, _ in replies):
+            self._leases.recall([run.partition for run in settled])
 
-    def _settled(self, batch: Batch) -> Command:
-        return settle_command(self._keys, batch, self._token, self._leases.lease_ms, self._ingest, self._now_s())
+    def _settled(self, run: Batch) -> Command:
+        return settle_command(self._keys, run, self._token, self._leases.lease_ms, self._ingest)
 
     def _tend(self, number: int) -> None:
         """Renew a lease, bring back what waited in its partition, and report what its stream lost."""
         keys, state = self._keys, self._keys.of_stream(number, "state")
-        arguments = [self._token, self._leases.lease_ms, int(self._now_s() * 1000)]
         retry = script_command(
-            RETRY, [keys.of_stream(number, "lease"), keys.stream(number), keys.of_stream(number, "waiting")], arguments
+            RETRY,
+            [keys.of_stream(number, "lease"), keys.stream(number), keys.of_stream(number, "waiting")],
+            [self._token, self._leases.lease_ms, RETRIED_AT_ONCE],
         )
-        moved, info, passed = ran(
-            self._engine, [retry, ("XINFO", "STREAM", keys.stream(number)), ("HGET", state, "passed")]
-        )
-        for reply in (moved, passed):
-            if isinstance(reply, Exception):
-                raise reply
+        (moved,) = sound_replies(self._engine, [retry])
+        for _ in range(MAX_RETRIES):
+            if moved < RETRIED_AT_ONCE:
+                break
+            (moved,) = sound_replies(self._engine, [retry])
         if moved < 0:
             self._leases.lost(number)
-        elif found := gap(info, int(passed or 0)):
+            return
+        info, passed = ran(self._engine, [("XINFO", "STREAM", keys.stream(number)), ("HGET", state, "passed")])
+        if isinstance(passed, Exception):
+            raise passed
+        if found := gap(info, int(passed or 0)):
             _log.error("partition %d: %s", number, found.what)
-            note = Batch(
-                number, self._leases.held[number], [], Counter(lost=found.lost, passed=found.passed), note=found.what
-            )
+            other = Counter(lost=found.lost, passed=found.passed)
+            note = Batch(number, self._leases.held[number], [], other=other, note=found.what)
             sound_replies(self._engine, [self._settled(note)])
             self.counts["lost"] += found.lost
 
@@ -271,11 +266,14 @@ class Worker:
             sound_replies(self._profiles, [("SET", self._keys.partitions, found)])
         return int(found)
 
-    def _measure(self, entries: Sequence[tuple[Batch, Entry]]) -> None:
-        now_s = self._now_s()
-        if entries:
-            self._slowest_s = max(self._slowest_s, now_s - min(entry.received_s for _, entry in entries))
-            self._event_lags_s += [now_s - entry.at_s for _, entry in entries[:100]]
+    def _compare_clocks(self, server_s: float) -> None:
+        """Say once that this machine's clock is off: nothing here goes by it, but producers on this machine do."""
+        off_s = self._now_s() - server_s
+        if abs(off_s) > MAX_SKEW_S and not self._is_skewed:
+            _log.warning(
+                "this machine's clock is %.0f s %s the store's", abs(off_s), "ahead of" if off_s > 0 else "behind"
+            )
+        self._is_skewed = abs(off_s) > MAX_SKEW_S
 
     def _tell(self, error: Exception) -> None:
         match error:

@@ -1,0 +1,145 @@
+"""Sends what a batch changes to the keys that it changes, in calls that are small enough for searches to read in between.
+
+A key's calls go out in the order of the stream, all keys' calls at once. Each call names the position that the one before it has to
+have reached: one that comes before its turn (the server did not know the script, or refused the call before) changes nothing, and
+is sent again. A key that holds too many members to be aged inside a call is aged in steps by age.lua first.
+
+Profiles go before sessions: apply.lua notes a session with its profile, in one step, and says whether the user was forgotten
+meanwhile. So `forget` either finds the session and leaves a tombstone there, or the session's part of the entry is never sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from redis.exceptions import ResponseError
+
+from rewriter.errors import Fault, StoreError
+from rewriter.signals.commands import Command
+from rewriter.signals.ingest.batch import Change, Changes, Plan, Target
+from rewriter.signals.ingest.scripts import AGE, APPLY, Engine, ran, script_command, sound_replies
+
+PER_CALL = 256
+"""Members that one call may change, an entry counting as `PER_ENTRY` of them besides: about a millisecond of the server."""
+PER_ENTRY = 4
+PER_PART = 192
+"""Members of one entry that go into one call; the rest go into further parts."""
+AGED_AT_ONCE = 500
+MAX_REFUSED = 5
+
+_OUT_OF_TURN, _TOO_OLD = -1, -2
+Calls = dict[Target, list[Command]]
+
+
+def apply_changes(engine: Engine, profiles: Engine, changes: Changes, plan: Plan) -> None:
+    """Apply changes to every key. A key that is not what it should be fails its own entries alone.
+
+    engine: the store of sessions; profiles: that of profiles, segments and population. An entry whose user was forgotten meanwhile
+    is counted as such. Raises StoreError, or what the client raises; what was applied stays applied, and is known by its watermark.
+    """
+    shared = {target: of for target, of in changes.by_target.items() if target.scope != "session"}
+    forgotten = _sent(profiles, shared, plan)
+    until_s = {target.base: time_s for target, time_s in forgotten.items() if target.scope == "profile"}
+    sessions: dict[Target, list[Change]] = {}
+    for target, of in changes.by_target.items():
+        if target.scope == "session":
+            left = [one for one in of if not _is_forgotten(one, until_s)]
+            if left:
+                sessions[target] = left
+    for target, of in shared.items():
+        if target.base in until_s:
+            for one in of:
+                if _is_forgotten(one, until_s):
+                    one.batch.counted_as("forgotten", one.entry)
+    _sent(engine, sessions, plan)
+
+
+def _is_forgotten(change: Change, until_s: Mapping[str, float]) -> bool:
+    return change.profile is not None and change.entry.at_s <= until_s.get(change.profile, float("-inf"))
+
+
+def _sent(engine: Engine, wanted: Mapping[Target, Sequence[Change]], plan: Plan) -> dict[Target, float]:
+    """Apply changes; return until when the subjects of targets were forgotten, where they were."""
+    calls: Calls = {target: list(calls_of(target, of, plan)) for target, of in wanted.items()}
+    forgotten: dict[Target, float] = {}
+    refused = 0
+    while calls:
+        order = [(target, command) for target, of in calls.items() for command in of]
+        again: Calls = {}
+        to_age: dict[Target, str] = {}
+        wrong: set[Target] = set()
+        for (target, command), reply in zip(order, ran(engine, [command for _, command in order]), strict=True):
+            if target in wrong:
+                continue
+            if isinstance(reply, ResponseError) and "WRONGTYPE" in str(reply):
+                wrong.add(target)
+                again.pop(target, None)
+                _set_aside(target, wanted[target])
+            elif isinstance(reply, Exception):
+                raise reply
+            elif target in again or reply[0] < 0:
+                again.setdefault(target, []).append(command)
+                if reply[0] == _TOO_OLD:
+                    to_age[target] = reply[1].decode()
+            elif reply[1]:
+                forgotten[target] = float(reply[1])
+        for target, to_s in to_age.items():
+            _age(engine, target, to_s, plan)
+        refused = 0 if to_age else refused + 1
+        if again and refused >= MAX_REFUSED:
+            raise StoreError("the store refuses changes out of turn: is another worker's clock or script older?")
+        calls = again
+    return forgotten
+
+
+def calls_of(target: Target, changes: Sequence[Change], plan: Plan) -> Iterator[Command]:
+    """Yield the calls of apply.lua for one key: in the order of the stream, each bounded in what it changes."""
+    scope, before = plan.scopes[target.scope], ""
+    names = [f"{target.base}:{part}" for part in ("z", "m", "sessions")]
+    head = [*scope.decay_arguments, target.partition, int(scope.ttl_s), scope.kept]
+    session_ttl_s = int(plan.settings.signals.session_ttl_s)
+    for parts in _filled(changes):
+        sessions: Sequence[str] = ()
+        if target.scope == "profile":
+            named = (change.session for change, _, _ in parts)
+            sessions = tuple(dict.fromkeys(plan.keys.digest(base) for base in named if base is not None))
+        arguments = [*head, before, len(sessions), *sessions, session_ttl_s]
+        for change, part, members in parts:
+            entry = change.entry
+            arguments += (entry.id, repr(entry.at_s), change.weight, part, len(members), *members)
+        last, part, _ = parts[-1]
+        before = f"{last.entry.id}/{part}" if part else last.entry.id
+        yield script_command(APPLY, names, arguments)
+
+
+def _filled(changes: Sequence[Change]) -> Iterator[list[tuple[Change, int, tuple[bytes, ...]]]]:
+    """Yield parts of entries by the call: parts are cut within an entry alone, so that they are the same however it is batched."""
+    call: list[tuple[Change, int, tuple[bytes, ...]]] = []
+    room = PER_CALL
+    for change in changes:
+        starts = range(0, max(1, len(change.members)), PER_PART)
+        for number, start in enumerate(starts, 1):
+            members = change.members[start : start + PER_PART]
+            cost = len(members) + PER_ENTRY
+            if call and cost > room:
+                yield call
+                call, room = [], PER_CALL
+            call.append((change, number if number < len(starts) else 0, members))
+            room -= cost
+    if call:
+        yield call
+
+
+def _age(engine: Engine, target: Target, to_s: str, plan: Plan) -> None:
+    """Age one key, one step a round trip."""
+    scope = plan.scopes[target.scope]
+    names = [f"{target.base}:{part}" for part in ("z", "m", "aged")]
+    step = script_command(AGE, names, [*scope.decay_arguments, to_s, int(scope.ttl_s), AGED_AT_ONCE])
+    while sound_replies(engine, [step]) != [0]:
+        pass
+
+
+def _set_aside(target: Target, changes: Sequence[Change]) -> None:
+    fault = Fault(f"the {target.scope}'s key", "holds something else than counters", "delete it")
+    for change in changes:
+        change.batch.dead.append((change.entry, fault))

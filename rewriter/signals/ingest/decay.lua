@@ -1,0 +1,47 @@
+-- Forward decay: what apply.lua and age.lua share, put in front of both. A script defines `half_lives`, `default` and `landmark`.
+local call = redis.call
+local at = 0
+local function take() at = at + 1; return ARGV[at] end
+local function exact(number) return string.format('%.17g', number) end
+local function sound(text)
+  local number = tonumber(text)
+  if number and number >= 0 and number <= 1e100 then return number end
+end
+
+local default, shortest = tonumber(take()), tonumber(take())
+local half_lives = {}
+for _ = 1, tonumber(take()) do
+  local name = take()
+  half_lives[name] = tonumber(take())
+end
+local function growth(from, to, field)
+  return 2 ^ math.max(-1000, math.min(1000, (to - from) / (half_lives[field] or default)))
+end
+
+local meta, totals = {}, {}
+local known = call('HGETALL', KEYS[2])
+for i = 1, #known, 2 do
+  meta[known[i]] = known[i + 1]
+  if string.sub(known[i], 1, 6) == 'total:' then totals[string.sub(known[i], 7)] = sound(known[i + 1]) end
+end
+local landmark = sound(meta.landmark)
+
+-- What members and totals are worth at another landmark. Beyond a quarter of the shortest half-life the order by rank would drift
+-- from the order by weight, and later the floats overflow.
+local factors = {}
+local function factor(to, field)
+  if not factors[field] then factors[field] = growth(to, landmark, field) end
+  return factors[field]
+end
+local function aged(to, members)
+  local kept = {}
+  for i = 1, #members, 2 do
+    local cut = string.find(members[i], '\31', 1, true)
+    local weight = cut and (sound(members[i + 1]) or 0) * factor(to, string.sub(members[i], 1, cut - 1)) or 0
+    if weight > 1e-9 then
+      kept[#kept + 1] = weight
+      kept[#kept + 1] = members[i]
+    end
+  end
+  return kept
+end
