@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 Relevance = Literal["none", "flat", "scored"]
@@ -66,3 +67,40 @@ def looks_up_ids(query: Any, depth: int = 0) -> bool:
         wanted = _clauses(spec, "must") + _clauses(spec, "filter")
         return len(wanted) == 1 and looks_up_ids(wanted[0], depth + 1)
     return False
+
+
+SCORING_PARTS = ("query", "rescore", "post_filter", "derived")
+"""Parts of a body that decide which hits there are and what they score."""
+
+CHANCE = re.compile(
+    r"\bMath\s*\.\s*random\b|\bnew\s+(java\s*\.\s*util\s*\.\s*)?(Random|SplittableRandom)\s*\(\s*\)"
+    r"|\bCollections\s*\.\s*shuffle\b|\brandomUUID\b"
+)
+"""Calls in a script that give something else each time. Generators with a seed in their brackets do not."""
+
+
+def scored_by_chance(body: Mapping[str, Any]) -> str:
+    """Return what in a body makes hits or scores differ from search to search, or ""."""
+    for key, value in _inside(body):
+        if key == "random_score" and isinstance(value, dict) and value.get("seed") is None:
+            return "`random_score` without a `seed`"
+        if key in ("source", "inline", "script") and isinstance(value, str) and CHANCE.search(value):
+            return "a script that draws by chance"
+    return ""
+
+
+def depends_on_collection(body: Mapping[str, Any]) -> bool:
+    """Whether scores may depend on whether the server visits every match: `boosting` forgets its negative part where it skips."""
+    return any(key == "boosting" for key, _ in _inside(body))
+
+
+def _inside(body: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
+    """Yield all keys with their values in the scoring parts of a body, at any depth."""
+    left: list[Any] = [[body.get(part) for part in SCORING_PARTS]]
+    while left:
+        one = left.pop()
+        if isinstance(one, dict):
+            yield from one.items()
+        left += [
+            part for part in (one.values() if isinstance(one, dict) else one) if isinstance(part, (dict, list, tuple))
+        ]

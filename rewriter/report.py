@@ -28,6 +28,7 @@ class Reason(StrEnum):
     SORTED = "sorted"
     BEYOND_DEPTH = "beyond_depth"
     UNSUPPORTED = "unsupported"
+    BASELINE_PARTIAL = "baseline_partial"
     NO_RELEVANCE = "no_relevance"
     FLAT_SCORES = "flat_scores"
     NO_PLAN = "no_plan"
@@ -42,6 +43,7 @@ class Reason(StrEnum):
     SEARCH_REJECTED = "search_rejected"
     SEARCH_FAILED = "search_failed"
     SEARCH_LATE = "search_late"
+    ANSWERS_DIFFER = "answers_differ"
 
 
 Variant = Literal["personalized", "baseline", "holdout", "shadow"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rewriter.index_facts import IndexFacts
-from rewriter.query_form import looks_up_ids, relevance
+from rewriter.query_form import looks_up_ids, relevance, scored_by_chance
 from rewriter.report import Reason, Strategy
 from rewriter.settings import PolicySettings
 
@@ -164,6 +164,11 @@ def _scores_nothing(asked: Asked) -> bool:
     return relevance(asked.body.get("query")) == "none"
 
 
+def _by_chance(asked: Asked) -> str | None:
+    found = scored_by_chance(asked.body)
+    return f"{found}: {OTHER_SCORES}" if found else None
+
+
 def _flat(asked: Asked) -> bool:
     assert asked.policy is not None
     return not asked.policy.browse and relevance(asked.body.get("query")) == "flat"
@@ -183,6 +188,7 @@ def _unsupported(name: str, applies: Callable[[Asked], object], detail: str) -> 
 
 NOT_KNOWN = "it may change hits in a way that is not known here"
 CREDENTIALS = "credentials of one search reach the other legs as `headers` only"
+OTHER_SCORES = "each search gives its hits other scores"
 WOULD_GET_IN = "wrapped, documents below `min_score` would get in"
 
 TABLE: tuple[Shape, ...] = (
@@ -219,6 +225,7 @@ TABLE: tuple[Shape, ...] = (
     _unsupported("hits without ids", _without_ids, "`stored_fields: _none_` takes `_id` off the hits"),
     _unsupported("`ext`", _extended, "a plugin adds to hits what other legs do not ask for; `ubi` does not"),
     _unsupported("look-up by id", lambda a: looks_up_ids(a.body.get("query")), "the documents are named, not searched"),
+    _unsupported("scored by chance", _by_chance, OTHER_SCORES),
     _unsupported("`collapse`, `min_score`", lambda a: _collapses(a) and _has_min_score(a), WOULD_GET_IN),
     _unsupported(
         "`collapse`, `rescore`", lambda a: _collapses(a) and _rescores(a), "the server refuses the two together"

@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from math import inf, nan
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ LATENESS = "signals later than `budget.signals_ms`"
 LAG = "the pipeline lags, or this session's last event was made visible too late"
 TEMPLATE = "template fails, or its body is rejected (400)"
 LEG_2 = "leg 2 fails, or is late"
+DIFFERS = "leg 2's scores or the number of its hits do not agree with the baseline's"
+PARTIAL = "the baseline timed out, or lost shards"
 RESTS = "a store rests: its own breaker is open"
 POOL = "exploration pool empty, late or broken"
 FOR_SOME = (
@@ -57,7 +60,7 @@ def gives(**changes: Any) -> Act:
     return lambda answer: {**answer, **changes}
 
 
-def scored(*scores: float) -> Act:
+def scored(*scores: Any) -> Act:
     """An answer of so many hits with these scores."""
 
     def act(answer: dict[str, Any]) -> Any:
@@ -234,6 +237,10 @@ CASES = (
     Case("a subject that is none", Reason.NO_SUBJECT, subject="ann", detail="`subject` is of type str, not a Subject or None"),
     Case("filters alone", Reason.NO_RELEVANCE, arguments=body(query={"bool": {"filter": [MATCH]}})),
     Case("a score of 0", Reason.NO_RELEVANCE, on={"baseline": scored(3.0, 2.0, 0.0)}, legs=None, outcome="unused"),
+    *(
+        Case(f"a score of {score!r:.20}", Reason.NO_RELEVANCE, on={"baseline": scored(3.0, score)}, legs=None, outcome="unused")
+        for score in (nan, inf, None, "3.0", True, 10**400)
+    ),
     Case("a score below 0", Reason.NO_RELEVANCE, on={"baseline": scored(3.0, -2.0)}, legs=None, outcome="unused"),
     Case("match_all", Reason.FLAT_SCORES, arguments=body(query={"match_all": {}})),
     Case("flat, refused", Reason.FLAT_SCORES, policy={"flat": "baseline"}, on={"baseline": flat}, legs=None, outcome="unused"),
@@ -300,12 +307,40 @@ CASES = (
             ("429", raises(TransportError(429, "busy", {})), "TransportError(429, busy)"),
             ("refused", raises(Refused("N/A", "refused", {})), "ConnectionError(N/A, refused)"),
             ("a bug of its client", raises(ZeroDivisionError()), "ZeroDivisionError"),
-            ("timed_out", gives(timed_out=True), "leg 2 says `timed_out`"),
-            ("lost shards", gives(_shards={"failed": 2}), "2 shards of leg 2 failed"),
+            ("timed_out", gives(timed_out=True), "the personalized leg timed out"),
+            ("lost shards", gives(_shards={"failed": 2}), "the personalized leg lost 2 shards"),
             ("no hits at all", gives(hits={}), "the answer has no hits"),
             ("no dict", lambda _: "hello", "the answer has no hits"),
-            ("hits of an odd form", gives(hits={"hits": [None]}), "internal: TypeError"),
-            ("too few hits", scored(1.0, 1.0), "the personalised page was shorter than the baseline's"),
+            ("hits of an odd form", gives(hits={"hits": [None]}), "internal: AttributeError"),
+        )
+    ),
+    *(
+        Case(
+            f"leg 2: {name}", Reason.ANSWERS_DIFFER, DIFFERS, on={"personal": act}, legs=(1, 1), outcome="unused",
+            detail=detail,
+        )
+        for name, act, detail in (
+            ("too few hits", scored(100.0, 99.0), "shorter than the baseline's"),
+            ("a score of NaN", scored(nan), "not a finite number"),
+            ("an infinite score", scored(inf), "not a finite number"),
+            ("no score", scored(None), "not a finite number"),
+            ("a score in words", scored("100.0"), "not a finite number"),
+            ("a score beyond every number", scored(10**400), "not a finite number"),
+            ("a score below 0", scored(-1.0), "negative"),
+            ("below the baseline's", scored(80.0), "0.86 times the baseline's"),
+            ("above the limit", scored(150.1), "1.61 times the baseline's"),
+        )
+    ),
+    *(
+        Case(
+            f"the baseline {name}", Reason.BASELINE_PARTIAL, PARTIAL, on={"baseline": gives(**changes)}, legs=None,
+            outcome="unused", detail=name,
+        )
+        for name, changes in (
+            ("timed out", {"timed_out": True}),
+            ("was terminated early", {"terminated_early": True}),
+            ("lost 1 shards", {"_shards": {"total": 2, "successful": 1, "failed": 1}}),
+            ("skipped 1 clusters", {"_clusters": {"total": 2, "successful": 1, "skipped": 1}}),
         )
     ),
     Case(
@@ -382,7 +417,7 @@ CASES = (
         before=lagging, source="profile", detail="the pipeline lags 99 s",
     ),
     Case(
-        "flat, welcome", Reason.PERSONALIZED, **SHOWN, on={"baseline": flat}, source="profile",
+        "flat, welcome", Reason.PERSONALIZED, **SHOWN, on={"baseline": flat, "personal": flat}, source="profile",
         detail="all scores of the caller's own search are equal",
     ),
     Case("no exploration", Reason.PERSONALIZED, policy={"exploration_share": 0}, legs=(1, 0), source="profile", outcome="success"),

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewriter.boost.body import bounded_body, envelope, optional_leg, own_names
+from rewriter.boost.body import bounded_body, envelope, optional_leg, own_names, without_own_names
 from rewriter.boost.functions import Boost
 from rewriter.report import Strategy
 
@@ -114,8 +114,8 @@ BODY = {
 
 def test_an_optional_leg_asks_for_hits_alone() -> None:
     leg = optional_leg(BODY, 10, 20)
-    kept = {key: BODY[key] for key in ("query", "rescore", "highlight", "_source", "post_filter")}
-    assert leg == kept | {"from": 10, "size": 20, "track_total_hits": False}
+    kept = {key: BODY[key] for key in ("query", "rescore", "highlight", "_source", "post_filter", "track_total_hits")}
+    assert leg == kept | {"from": 10, "size": 20}
 
 
 @pytest.mark.parametrize("strategy", ["rescore", "wrap"])
@@ -146,7 +146,6 @@ def test_the_caller_s_body_stays_as_it_was(strategy: Strategy) -> None:
 def test_our_names_come_off_a_hit_and_theirs_stay(matched: Any, ours: tuple[int, ...], left: Any) -> None:
     hit: Mapping[str, Any] = {"_id": "1"} | ({} if matched is None else {"matched_queries": matched})
     before = copy.deepcopy(hit)
-    found, clean = own_names(hit)
-    assert found == ours
-    assert clean == {"_id": "1"} | ({} if left is None else {"matched_queries": left})
+    assert own_names(hit) == ours
+    assert without_own_names(hit) == {"_id": "1"} | ({} if left is None else {"matched_queries": left})
     assert hit == before

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewriter.explore.merge import Hit, Page, category, hit_key, merged_page, with_hits
+from rewriter.explore.merge import Page, category, hit_key, merged_page, with_hits
 from rewriter.explore.plan import Drawn
+from rewriter.explore.scores import Hit
 
 
 def hits(ids: str, **more: Any) -> list[Hit]:
@@ -48,7 +49,7 @@ def ids(found: Page) -> str:
 
 
 def drawn(position: int, letter: str | None) -> Drawn:
-    return Drawn(position, ("i", letter) if letter else None, 0.5 if letter else 0.0)
+    return Drawn(position, ("i", letter, "") if letter else None, 0.5 if letter else 0.0)
 
 
 # --- one page ---------------------------------------------------------------------------------------------------------
@@ -91,7 +92,7 @@ def test_two_slots_in_ten_positions() -> None:
 
 def test_a_slot_is_decided_for_good_whether_something_was_drawn_or_not() -> None:
     found = page("abcdefghij", "X")
-    assert found.slots == (Drawn(4, ("i", "X"), 1.0), Drawn(9, None))
+    assert found.slots == (Drawn(4, ("i", "X", ""), 1.0), Drawn(9, None))
 
 
 def test_a_page_leaves_what_it_is_made_of_alone() -> None:
@@ -135,6 +136,14 @@ def test_the_same_id_in_two_indices_is_two_hits() -> None:
 
 def grouped(letter: str, group: str | None) -> Hit:
     return {"_index": "i", "_id": letter, "_score": 1.0} | ({"fields": {"brand": [group]}} if group else {})
+
+
+def test_the_same_id_in_one_index_under_two_routings_is_two_hits() -> None:
+    personalised = [hit for shop in ("berlin", "paris") for hit in hits("abcd", _routing=shop)]
+    pool = [*hits("a", _routing="berlin"), *hits("a", _routing="rome")]
+    found = page(personalised, pool, size=9, block=9)
+    assert [(hit["_id"], hit["_routing"]) for hit in found.hits][-2:] == [("d", "paris"), ("a", "rome")]
+    assert len(found.hits) == 9
 
 
 def test_under_collapse_hits_of_one_group_are_one() -> None:

@@ -10,13 +10,14 @@ from math import isfinite
 from typing import Any
 
 from rewriter.boost.functions import Boost
+from rewriter.query_form import depends_on_collection
 from rewriter.report import Strategy
 
 NAME_PREFIX = "rewriter:"
 """Marks our named queries, so that they can be told from the caller's and taken off the hits."""
 
-NOT_FOR_OPTIONAL_LEGS = ("aggs", "aggregations", "suggest", "track_total_hits", "ext")
-"""Parts of a search whose answer is leg 1's alone."""
+NOT_FOR_OPTIONAL_LEGS = ("aggs", "aggregations", "suggest", "ext")
+"""Parts of a search whose answer is the baseline's alone. `track_total_hits` is not among them: it changes scores."""
 
 
 def envelope(boosts: Sequence[Boost], max_boost: float) -> dict[str, Any]:
@@ -39,6 +40,12 @@ def envelope(boosts: Sequence[Boost], max_boost: float) -> dict[str, Any]:
     return {"functions": functions, "score_mode": "sum", "boost_mode": "multiply", "max_boost": max_boost}
 
 
+def capped(boosts: Sequence[Boost], max_boost: float) -> tuple[Boost, ...]:
+    """Return boosts whose weights are at most max_boost − 1: a switch may have lowered the limit since they were made."""
+    limit = max_boost - 1.0
+    return tuple(boost if boost.weight <= limit else boost._replace(weight=limit) for boost in boosts)
+
+
 def bounded_body(
     body: Mapping[str, Any], boosts: Sequence[Boost], max_boost: float, strategy: Strategy, window_size: int
 ) -> dict[str, Any]:
@@ -51,7 +58,7 @@ def bounded_body(
     function_score = envelope(boosts, max_boost)
     if strategy == "wrap":
         bounded["query"] = {"function_score": {"query": body["query"], **function_score}}
-        return bounded
+        return highlighted_by(bounded, body["query"])
     rescore = {
         "window_size": window_size,
         "query": {
@@ -65,30 +72,75 @@ def bounded_body(
 
 
 def optional_leg(body: Mapping[str, Any], from_: int, size: int) -> dict[str, Any]:
-    """Return a new body that asks for `size` hits from `from_` of the same search, and for nothing that leg 1 answers."""
+    """Return a new body that asks for `size` hits from `from_` of the same search, and for nothing that the baseline answers.
+
+    It scores as `body` does. Where only the best hits are wanted the server skips what cannot be among them, and then `boosting`
+    can forget its negative part; with aggregations it visits every match, and so it does where all matches are to be counted.
+    """
     leg = {key: value for key, value in body.items() if key not in NOT_FOR_OPTIONAL_LEGS}
-    leg |= {"from": from_, "size": size, "track_total_hits": False}
+    leg |= {"from": from_, "size": size}
+    if (body.get("aggs") or body.get("aggregations")) and depends_on_collection(body):
+        leg["track_total_hits"] = True
     return leg
 
 
-def own_names(hit: Mapping[str, Any]) -> tuple[tuple[int, ...], dict[str, Any]]:
-    """Return the boosts that the server says a hit matched, and the hit as the caller would have seen it without our names."""
-    matched = hit.get("matched_queries")
-    if not matched:
-        return (), dict(hit)
-    ours = {name: int(name.removeprefix(NAME_PREFIX)) for name in matched if _is_own(name)}
-    if not ours:
-        return (), dict(hit)
-    rest = (
-        {name: score for name, score in matched.items() if name not in ours}
-        if isinstance(matched, dict)
-        else [name for name in matched if name not in ours]
+def highlighted_by(body: Mapping[str, Any], query: Any) -> dict[str, Any]:
+    """Return a new body whose highlights, those of `collapse` included, are made by `query` where the caller named none.
+
+    Inside a `function_score` a phrase is highlighted word by word, and a filter of ours would be highlighted too.
+    """
+    changed = dict(body)
+    if "highlight" in body:
+        changed["highlight"] = _by_query(body["highlight"], query)
+    collapse = body.get("collapse")
+    inner = collapse.get("inner_hits") if isinstance(collapse, dict) else None
+    if inner:
+        parts = [
+            {**one, "highlight": _by_query(one["highlight"], query)}
+            if isinstance(one, dict) and "highlight" in one
+            else one
+            for one in (inner if isinstance(inner, list) else [inner])
+        ]
+        changed["collapse"] = {**body["collapse"], "inner_hits": parts if isinstance(inner, list) else parts[0]}
+    return changed
+
+
+def _by_query(highlight: Any, query: Any) -> Any:
+    return {"highlight_query": query, **highlight} if isinstance(highlight, dict) else highlight
+
+
+def own_names(hit: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the boosts that the server says a hit matched."""
+    return tuple(
+        sorted(int(name.removeprefix(NAME_PREFIX)) for name in hit.get("matched_queries") or () if _is_own(name))
     )
-    clean = {key: value for key, value in hit.items() if key != "matched_queries"}
-    return tuple(sorted(ours.values())), clean | {"matched_queries": rest} if rest else clean
+
+
+def without_own_names(hit: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a hit as its caller would have seen it: without our names, in itself and in its `inner_hits` at any depth.
+
+    The server lists all names of a search in the inner hits too. `hit` is not modified.
+    """
+    clean = dict(hit)
+    if any(map(_is_own, clean.get("matched_queries") or ())):
+        named = clean.pop("matched_queries")
+        kept = [name for name in named if not _is_own(name)]
+        if kept:
+            clean["matched_queries"] = {name: named[name] for name in kept} if isinstance(named, dict) else kept
+    inner = clean.get("inner_hits")
+    if isinstance(inner, dict):
+        clean["inner_hits"] = {name: _inner(part) for name, part in inner.items()}
+    return clean
+
+
+def _inner(part: Any) -> Any:
+    found = part.get("hits") if isinstance(part, dict) else None
+    if not isinstance(found, dict) or not isinstance(found.get("hits"), list):
+        return part
+    return {**part, "hits": {**found, "hits": [without_own_names(hit) for hit in found["hits"]]}}
 
 
 def _is_own(name: str) -> bool:
     """Whether a name is one of ours; a caller may have named a query with our prefix, but hardly with a number."""
-    number = name.removeprefix(NAME_PREFIX)
+    number = str(name).removeprefix(NAME_PREFIX)
     return number != name and number.isascii() and number.isdecimal()

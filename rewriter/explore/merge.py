@@ -1,8 +1,8 @@
 """The page people see: leg 1's envelope, leg 2's order, leg 3's hits in the slots.
 
 A page is merged[from : from + size] of one list. The list takes the personalised hits in order, leaves out what a slot has shown
-before, and at each slot shows the hit drawn for it. Two hits are one when index and id are one, and under `collapse` when their
-group is; documents without the field are one group.
+before, and at each slot shows the hit drawn for it. Two hits are one when index, id and routing are one, and under `collapse`
+when their group is; documents without the field are one group.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from rewriter.explore.plan import Drawn
+from rewriter.explore.scores import Hit, identity, number_of, score_of
 from rewriter.explore.slots import Candidate, draws, slot_positions
 
-Hit = Mapping[str, Any]
 Key = tuple[str, ...]
 
 
@@ -31,7 +31,7 @@ class Page:
 def hit_key(collapse_field: str | None) -> Callable[[Hit], Key]:
     """Return the function that tells hits apart."""
     if collapse_field is None:
-        return lambda hit: (hit["_index"], hit["_id"])
+        return identity
 
     def group(hit: Hit) -> Key:
         values = (hit.get("fields") or {}).get(collapse_field)
@@ -80,7 +80,7 @@ def merged_page(
     # What the personalised page would show up to its end cannot be exploration; nor can what a slot has shown.
     excluded = taken.union(on_personal[:end])
     candidates = [
-        Candidate(key, float(hit.get("_score") or 0.0), category(hit, category_field))
+        Candidate(key, score_of(hit) or 0.0, category(hit, category_field))
         for key, hit in by_key.items()
         if key not in excluded
     ]
@@ -128,13 +128,17 @@ def _laid_out(
     return Page(tuple(hits), slots, tuple(shown))
 
 
-def with_hits(answer: Mapping[str, Any], hits: Sequence[Hit]) -> dict[str, Any]:
-    """Return leg 1's answer with the page's hits; totals, aggregations and all else stay leg 1's. `answer` is not modified."""
-    scores = [hit["_score"] for hit in hits if isinstance(hit.get("_score"), (int, float))]
+def with_hits(answer: Mapping[str, Any], hits: Sequence[Hit], max_score: Any = None) -> dict[str, Any]:
+    """Return the baseline's answer with the page's hits; totals, aggregations and all else stay the baseline's.
+
+    max_score: the personalized leg's, which speaks of the whole list: a later page's is not below the first one's. A drawn hit
+               may exceed it. `answer` is not modified.
+    """
     envelope = dict(answer["hits"])
     envelope["hits"] = list(hits)
     if "max_score" in envelope:
-        envelope["max_score"] = max(scores, default=None)
+        scores = [score for score in (max_score, *(hit.get("_score") for hit in hits)) if number_of(score) is not None]
+        envelope["max_score"] = max(scores, key=float, default=None)
     merged = dict(answer)
     merged["hits"] = envelope
     return merged

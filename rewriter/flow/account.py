@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from rewriter.boost.body import own_names
 from rewriter.boost.functions import Boost
-from rewriter.explore.merge import Hit, Page, category, hit_key
+from rewriter.explore.merge import Page, category, hit_key
+from rewriter.explore.scores import Hit, score_of
 from rewriter.flow.steps import Ask, Personal, Progress
 from rewriter.report import BoostUsed, Move, Reason, Report, Shown, Slot
 
@@ -35,7 +36,7 @@ def accounted(
     )
     if part is None or page is None or baseline is None:
         return report
-    flat = reason is Reason.PERSONALIZED and len({hit["_score"] for hit in baseline["hits"]["hits"]}) == 1
+    flat = reason is Reason.PERSONALIZED and len({score_of(hit) for hit in baseline["hits"]["hits"]}) == 1
     return replace(
         report,
         detail="; ".join(filter(None, (detail, "all scores of the caller's own search are equal" if flat else ""))),
@@ -69,7 +70,7 @@ def would_show(ask: Ask, page: Page, baseline: Mapping[str, Any]) -> Shown:
 
 def _moves(ask: Ask, part: Personal, page: Page, baseline: Mapping[str, Any]) -> tuple[Move, ...]:
     key_of = hit_key(ask.request.collapse_field)
-    before = {key_of(hit): (at, hit.get("_score")) for at, hit in enumerate(baseline["hits"]["hits"])}
+    before = {key_of(hit): (at, score_of(hit)) for at, hit in enumerate(baseline["hits"]["hits"])}
     explored = {at for at, _ in page.shown}
     moves = []
     for at, hit in enumerate(page.hits):
@@ -77,14 +78,15 @@ def _moves(ask: Ask, part: Personal, page: Page, baseline: Mapping[str, Any]) ->
         if was == at or at in explored:
             continue
         boosts, how = _matched(hit, part.boosts)
-        factor = hit["_score"] / base_score if base_score else None
+        score = score_of(hit)
+        factor = score / base_score if score is not None and base_score else None
         moves.append(Move(str(hit.get("_id")), was, at, factor, boosts, how))
     return tuple(moves)
 
 
 def _matched(hit: Hit, boosts: tuple[Boost, ...]) -> tuple[tuple[int, ...], Literal["names", "source", "unknown"]]:
     """Return which boosts a hit matches: as the server named them, else as its `_source` shows, else unknown."""
-    names, _ = own_names(hit)
+    names = own_names(hit)
     if names:
         return names, "names"
     if not hit.get("_source"):

@@ -6,14 +6,15 @@ from collections.abc import Generator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from rewriter.boost.body import own_names
+from rewriter.boost.body import without_own_names
 from rewriter.core import Core
 from rewriter.decide.breaker import Outcome
 from rewriter.decide.decision import BREAKER_TABLE, Decision, decide
-from rewriter.explore.merge import Page, merged_page, with_hits
-from rewriter.explore.plan import Plan, encode
+from rewriter.explore.merge import Page, with_hits
+from rewriter.explore.plan import encode
 from rewriter.explore.slots import block_size
 from rewriter.flow.account import accounted, shadowed, would_show
+from rewriter.flow.page import merged, plan_after, pool, unfit
 from rewriter.flow.personal import personal
 from rewriter.flow.steps import (
     Ask,
@@ -22,15 +23,12 @@ from rewriter.flow.steps import (
     Clock,
     Collect,
     Collected,
-    Explored,
-    Hits,
     Personal,
     Progress,
     SavePlan,
 )
 from rewriter.report import Reason, Report, Variant
 from rewriter.request import Request, read_request, search_key
-from rewriter.settings import PolicySettings
 from rewriter.subject import Subject
 
 WAKING_S = 0.002
@@ -79,8 +77,8 @@ def _personalised(decision: Decision, ask: Ask) -> Generator[Any, Any, tuple[Any
             if not began:
                 in_flight = f"{core.settings.budget.max_in_flight} legs and reads in flight"
                 return response, accounted(ask, progress, Reason.BUSY, in_flight)
-            if unfit := _unfit(response, ask.policy):
-                return response, accounted(ask, progress, *unfit)
+            if wrong := unfit(response, ask.policy):
+                return response, accounted(ask, progress, *wrong)
             part, page = yield from _beside(ask, progress, response, arrived_s)
             report = accounted(ask, progress, part.reason, part.detail, part, page, response)
             outcome = BREAKER_TABLE.get(part.reason, "unused")
@@ -89,10 +87,11 @@ def _personalised(decision: Decision, ask: Ask) -> Generator[Any, Any, tuple[Any
             if decision.shadow:
                 return response, replace(report, shadow=would_show(ask, page, response))
             yield SavePlan(
-                lambda: (core.keys.plan(ask.subject, search_key(ask.request)), encode(_plan(ask, part, page))),
+                lambda: (core.keys.plan(ask.subject, search_key(ask.request)), encode(plan_after(ask, part, page))),
                 in_store="store" in core.store_breakers and core.store_breakers["store"].closed,
             )
-            return with_hits(response, [own_names(hit)[1] for hit in page.hits]), report
+            hits = [without_own_names(hit) for hit in page.hits]
+            return with_hits(response, hits, part.response["hits"].get("max_score")), report
         except Exception as error:  # noqa: BLE001  the caller's answer is here: a fault of ours must not take it away
             outcome = "failure"
             return response, accounted(ask, progress, Reason.SEARCH_FAILED, f"internal: {type(error).__name__}")
@@ -115,7 +114,7 @@ def _beside(
     page: Page | None = None
     if part.reason is Reason.PERSONALIZED:
         merging_s = clock_s()
-        part, page = _merged(ask, part, _pool(progress, collected.explored), response)
+        part, page = merged(ask, part, pool(progress, collected.explored), response)
         progress.timings_ms["merge"] = (clock_s() - merging_s) * 1000.0
     _judge(ask, part)
     progress.timings_ms["added"] = (clock_s() - arrived_s) * 1000.0
@@ -164,23 +163,6 @@ def _decided(
     )
 
 
-def _unfit(response: Any, policy: PolicySettings) -> tuple[Reason, str] | None:
-    """Return why boosts cannot act on what leg 1 brought, or None."""
-    hits = (
-        response["hits"]["hits"]
-        if isinstance(response, Mapping) and isinstance(response.get("hits"), Mapping)
-        else None
-    )
-    if not hits:
-        return Reason.NO_HITS, ""
-    scores = [hit.get("_score") for hit in hits]
-    if any(not isinstance(score, (int, float)) or score <= 0.0 for score in scores):
-        return Reason.NO_RELEVANCE, "a score of the caller's own search is not above 0"
-    if policy.flat == "baseline" and min(scores) == max(scores):
-        return Reason.FLAT_SCORES, "all scores are equal"
-    return None
-
-
 def _judge(ask: Ask, part: Personal) -> None:
     """Quarantine a template that failed, or whose body the server rejected; leg 1 has just shown that the search itself is sound.
 
@@ -202,55 +184,3 @@ def _late(progress: Progress, core: Core) -> Personal:
     if progress.at == "signals":
         return Personal(Reason.SIGNALS_LATE, "the read had not come back at the cut-off")
     return Personal(Reason.SEARCH_LATE, f"{core.settings.budget.cutoff_ms:g} ms after the baseline")
-
-
-def _pool(progress: Progress, explored: Explored | None) -> Hits:
-    """Return what slots may draw from: the shared pool, or leg 3's hits; none, and why, where leg 3 failed or is not there."""
-    if not progress.launched:
-        return progress.pool
-    error = "late" if explored is None else explored.error
-    if error:
-        progress.errors.append(f"exploration: {error}")
-    return explored.hits if explored else ()
-
-
-def _merged(ask: Ask, part: Personal, pool: Hits, response: Mapping[str, Any]) -> tuple[Personal, Page | None]:
-    """Merge, and hold the page against leg 1's: a page that is not as full is no page."""
-    if wrong := _unlike(part.response, response):
-        return replace(part, reason=Reason.SEARCH_FAILED, detail=wrong), None
-    plan = part.plan
-    page = merged_page(
-        personalised=part.hits,
-        pool=pool,
-        decided=plan.slots if plan else (),
-        from_=ask.request.from_,
-        size=ask.request.size,
-        block=plan.block if plan else ask.block,
-        seed=plan.seed if plan else ask.seed,
-        collapse_field=ask.request.collapse_field,
-        category_field=ask.policy.category_field,
-    )
-    if len(page.hits) < len(response["hits"]["hits"]):
-        return replace(
-            part, reason=Reason.SEARCH_FAILED, detail="the personalised page was shorter than the baseline's"
-        ), None
-    return part, page
-
-
-def _unlike(leg: Mapping[str, Any], baseline: Mapping[str, Any]) -> str:
-    """Return how leg 2 fell short of what leg 1 saw, or ""."""
-    for key in ("timed_out", "terminated_early"):
-        if leg.get(key) and not baseline.get(key):
-            return f"leg 2 says `{key}`"
-    failed, failed_before = ((answer.get("_shards") or {}).get("failed", 0) for answer in (leg, baseline))
-    return f"{failed} shards of leg 2 failed" if failed > failed_before else ""
-
-
-def _plan(ask: Ask, part: Personal, page: Page) -> Plan:
-    """Return what the next page needs: what this one decided, added to what an earlier one did."""
-    if part.plan is not None:
-        return replace(part.plan, slots=page.slots)
-    return Plan(
-        part.boosts, part.max_boost, part.strategy or "rescore", part.version or "", part.source or "profile", ask.seed, ask.block,
-        part.preference, page.slots,
-    )  # fmt: skip

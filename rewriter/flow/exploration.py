@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from typing import Any
 
-from rewriter.boost.body import bounded_body, optional_leg, own_names
+from rewriter.boost.body import bounded_body, capped, highlighted_by, optional_leg, without_own_names
 from rewriter.boost.templates import Exploration, render_exploration
 from rewriter.explore.pool_cache import pool_key
 from rewriter.flow.steps import Ask, Explored, Hits, LegFault, Progress, SearchLeg
@@ -17,7 +17,14 @@ def pool_of(ask: Ask) -> tuple[bytes, Hits | None]:
     request = ask.request
     end = request.from_ + request.size
     key = pool_key(
-        ask.name, ask.templates.version, request.indices, request.body, end, request.params, result_headers(request)
+        ask.name,
+        ask.templates.version,
+        ask.max_boost,
+        request.indices,
+        request.body,
+        end,
+        request.params,
+        result_headers(request),
     )
     return key, ask.core.pools.get(key, ask.clock_s())
 
@@ -54,7 +61,7 @@ def exploration(ask: Ask, key: bytes, progress: Progress) -> Generator[Any, Any,
     core.accepted(ask.name, version, "exploration")
     if response.get("timed_out") or (response.get("_shards") or {}).get("failed"):
         return Explored(error="leg 3 timed out or lost shards")
-    hits = [own_names(hit)[1] for hit in response["hits"]["hits"]]
+    hits = [without_own_names(hit) for hit in response["hits"]["hits"]]
     core.pools.put(key, hits, ask.clock_s())
     return Explored(hits)
 
@@ -70,10 +77,12 @@ def _shaped(ask: Ask, shaped: Exploration, end: int, size: int) -> dict[str, Any
     request, policy = ask.request, ask.policy
     body = optional_leg(request.body, end, size)
     if shaped.filters:
+        body = highlighted_by(body, body["query"])
         body["query"] = {"bool": {"must": [body["query"]], "filter": list(shaped.filters)}}
     if shaped.functions and request.strategy:
         window = min(policy.window_size, request.own_rescore_window or policy.window_size)
-        body = bounded_body(body, shaped.functions, policy.max_boost, request.strategy, window)
+        functions = capped(shaped.functions, ask.max_boost)  # the switch may have lowered the policy's
+        body = bounded_body(body, functions, ask.max_boost, request.strategy, window)
     return body
 
 

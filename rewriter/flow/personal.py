@@ -6,7 +6,7 @@ from collections.abc import Generator
 from dataclasses import replace
 from typing import Any
 
-from rewriter.boost.body import bounded_body, optional_leg
+from rewriter.boost.body import bounded_body, capped, optional_leg
 from rewriter.boost.templates import render_boosts
 from rewriter.explore.plan import decode
 from rewriter.flow.exploration import exploration, leg, pool_of, request_facts
@@ -92,9 +92,7 @@ def _boosted(ask: Ask, found: Known) -> Personal:
         )
     except Exception as error:  # noqa: BLE001  whatever a template raises, the search goes on
         return Personal(Reason.TEMPLATE_FAILED, f"{type(error).__name__}: {error}"[:300])
-    boosts = tuple(
-        boost if boost.weight <= ask.max_boost - 1.0 else boost._replace(weight=ask.max_boost - 1.0) for boost in boosts
-    )
+    boosts = capped(boosts, ask.max_boost)
     if not any(boost.weight > 0.0 for boost in boosts):
         return replace(nothing, detail=nothing.detail or "the template listed no boost")
     return Personal(
@@ -154,7 +152,7 @@ def _continued(ask: Ask, query: Query, found: Known) -> Personal:
     if not ask.block:  # exploration was switched off since the first page
         plan = replace(plan, block=0)
     limit = min(plan.max_boost, ask.max_boost)
-    boosts = tuple(boost._replace(weight=min(boost.weight, limit - 1.0)) for boost in plan.boosts)
+    boosts = capped(plan.boosts, limit)
     return Personal(
         Reason.PERSONALIZED, "", (), boosts, limit, plan.source, plan.strategy, plan.template_version, plan.preference, plan,
     )  # fmt: skip

@@ -1,0 +1,118 @@
+"""The page, and whether it may be served: the baseline's answer held against what the optional legs brought.
+
+What the legs answer is not believed. Where their scores or the number of their hits do not agree with the baseline's, the page is
+the baseline, and that is no failure of the leg: another copy of the index, a refresh in between or scores made of chance
+explain it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from rewriter.explore.merge import Page, merged_page
+from rewriter.explore.plan import Plan
+from rewriter.explore.scores import disagreement, score_of
+from rewriter.flow.steps import Ask, Explored, Hits, Personal, Progress
+from rewriter.report import Reason
+from rewriter.settings import PolicySettings
+
+
+def unfit(response: Any, policy: PolicySettings) -> tuple[Reason, str] | None:
+    """Return why boosts cannot act on what the baseline brought, or None."""
+    hits = (
+        response["hits"]["hits"]
+        if isinstance(response, Mapping) and isinstance(response.get("hits"), Mapping)
+        else None
+    )
+    if not hits:
+        return Reason.NO_HITS, ""
+    if lost := partial(response):
+        return Reason.BASELINE_PARTIAL, f"the caller's own search {lost}"
+    scores = [score_of(hit) for hit in hits]
+    if any(score is None or score <= 0.0 for score in scores):
+        return Reason.NO_RELEVANCE, "a score of the caller's own search is not above 0"
+    if policy.flat == "baseline" and len(set(scores)) == 1:
+        return Reason.FLAT_SCORES, "all scores are equal"
+    return None
+
+
+def partial(response: Mapping[str, Any]) -> str:
+    """Return in words which part of the matches an answer did not see, or ""."""
+    if response.get("timed_out"):
+        return "timed out"
+    if response.get("terminated_early"):
+        return "was terminated early"
+    if failed := _count(response.get("_shards"), "failed"):
+        return f"lost {failed} shards"
+    if skipped := _count(response.get("_clusters"), "skipped"):
+        return f"skipped {skipped} clusters"
+    return ""
+
+
+def _count(part: Any, key: str) -> int:
+    value = part.get(key) if isinstance(part, Mapping) else None
+    return value if isinstance(value, int) else 0
+
+
+def pool(progress: Progress, explored: Explored | None) -> Hits:
+    """Return what slots may draw from: the shared pool, or leg 3's hits; none, and why, where leg 3 failed or is not there."""
+    if not progress.launched:
+        return progress.pool
+    error = "late" if explored is None else explored.error
+    if error:
+        progress.errors.append(f"exploration: {error}")
+    return explored.hits if explored else ()
+
+
+def merged(ask: Ask, part: Personal, pool: Hits, response: Mapping[str, Any]) -> tuple[Personal, Page | None]:
+    """Merge, and hold the page against the baseline's, which saw all that it asked for: see `unfit`."""
+    if lost := partial(part.response):
+        return replace(part, reason=Reason.SEARCH_FAILED, detail=f"the personalized leg {lost}"), None
+    hits = response["hits"]["hits"]
+    if differs := disagreement(hits, part.hits, part.max_boost, drift=_may_drift(ask, part.response, response)):
+        return replace(part, reason=Reason.ANSWERS_DIFFER, detail=differs), None
+    plan = part.plan
+    page = merged_page(
+        personalised=part.hits,
+        pool=pool,
+        decided=plan.slots if plan else (),
+        from_=ask.request.from_,
+        size=ask.request.size,
+        block=plan.block if plan else ask.block,
+        seed=plan.seed if plan else ask.seed,
+        collapse_field=ask.request.collapse_field,
+        category_field=ask.policy.category_field,
+    )
+    if len(page.hits) < len(hits):
+        detail = "the personalized page was shorter than the baseline's"
+        return replace(part, reason=Reason.ANSWERS_DIFFER, detail=detail), None
+    return part, page
+
+
+def _may_drift(ask: Ask, leg: Mapping[str, Any], baseline: Mapping[str, Any]) -> bool:
+    """Whether two legs may have seen different states of an index: copies of their own, or a refresh that shows in the totals.
+
+    The caller's `preference` goes with every leg, and then all of them ask the same copies.
+    """
+    if "preference" not in ask.request.params:
+        facts, indices = ask.snapshot.facts, ask.request.indices
+        if any(name not in facts or facts[name].replicas for name in indices) or not indices:
+            return True
+    totals = [answer["hits"].get("total") for answer in (leg, baseline)]
+    return all(_exact(total) for total in totals) and totals[0]["value"] != totals[1]["value"]
+
+
+def _exact(total: Any) -> bool:
+    return isinstance(total, Mapping) and total.get("relation") == "eq"
+
+
+def plan_after(ask: Ask, part: Personal, page: Page) -> Plan:
+    """Return what the next page needs: what this one decided, added to what an earlier one did."""
+    if part.plan is not None:
+        return replace(part.plan, slots=page.slots)
+    return Plan(
+        part.boosts, part.max_boost, part.strategy or "rescore", part.version or "", part.source or "profile", ask.seed, ask.block,
+        part.preference, page.slots,
+    )  # fmt: skip
