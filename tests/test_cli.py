@@ -6,8 +6,10 @@ import json
 import os
 import socket
 import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import metadata
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -55,7 +57,7 @@ def test_check_prints_what_it_found_right(folder: Path) -> None:
     assert head.split()[:3] == ["policy", "index", "templates"]
     assert shop.split()[:3] == ["shop", "products*", "default"]
     assert "brand, item" in shop
-    assert result.stderr == f"note: {NOWHERE}: ConnectionError; no index was checked\n"
+    assert result.stderr == f"note: {NOWHERE}: ConnectionError (Connection refused); no index was checked\n"
 
 
 def test_check_prints_the_same_as_json(folder: Path) -> None:
@@ -121,6 +123,58 @@ def test_check_of_an_index_that_no_policy_matches(folder: Path) -> None:
     result = run("check", "--index", "orders")
     assert result.exit_code == 2
     assert "--index orders: no policy matches it (see [policies] in rewriter.toml)" in result.stderr
+
+
+def test_check_names_what_a_file_lacks(folder: Path) -> None:
+    (folder / "rewriter.toml").write_text(
+        "templates_dir = 'nowhere'\npolicies = {}\n[store]\nurl = 'redis://:hunter2@h'\n"
+    )
+    result = run("check")
+    assert result.exit_code == 2
+    assert "nowhere: templates_dir names no folder (make it, or leave templates_dir out" in result.stderr
+    assert "rewriter.toml: there is no policy: nothing will be personalized (add [policies.NAME]" in result.stderr
+    assert "hunter2" not in result.output
+
+
+def test_a_template_that_fails_on_one_field_s_hostile_values_is_found(folder: Path) -> None:
+    long = "one.field == 'brand' and one.values[0] | length > 200"
+    template = f"[{{% for one in affinities if {long} %}}{{{{ one.nonsense }}}}{{% endfor %}}]"
+    (folder / "templates" / "own").mkdir(parents=True)
+    (folder / "templates" / "own" / "boosts.json.j2").write_text(template)
+    text = (
+        (folder / "rewriter.toml").read_text().replace('index = "products*"', 'index = "products*"\ntemplates = "own"')
+    )
+    (folder / "rewriter.toml").write_text("templates_dir = 'templates'\n" + text)
+    result = run("check")
+    assert result.exit_code == 2
+    assert "on a hostile sample of field brand: UndefinedError" in result.stderr
+
+
+@pytest.mark.parametrize(("status", "said"), [(401, "cluster:monitor/main"), (403, "cluster:monitor/main")])
+def test_check_says_which_rights_a_role_needs(folder: Path, status: int, said: str) -> None:
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = b'{"error": {"type": "security_exception", "reason": "no permissions"}, "status": 403}'
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = HTTPServer(("127.0.0.1", 0), Refusing)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        result = run("check", "--opensearch", f"http://ann:hunter2@127.0.0.1:{server.server_port}")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert said in result.stderr
+    assert (
+        "the role needs `indices:admin/mappings/get` on products* and `indices:monitor/settings/get`" in result.stderr
+    )
+    assert "hunter2" not in result.output
 
 
 # --- render -----------------------------------------------------------------------------------------------------------
@@ -349,7 +403,18 @@ def test_status_says_that_the_cluster_is_away(folder: Path) -> None:
     assert result.exit_code == 1
     lines = result.stdout.splitlines()
     assert lines[0].split() == ["status", "not", "healthy"]
-    assert "opensearch: ConnectionError" in lines[1]
+    assert f"opensearch {NOWHERE}: ConnectionError (Connection refused)" in lines[1]
+    assert result.stdout.count("Connection refused") == 1
+
+
+def test_status_names_url_and_cause_of_a_store_once_and_no_credentials(folder: Path) -> None:
+    with (folder / "rewriter.toml").open("a") as file:
+        file.write('\n[store]\nurl = "redis://:hunter2@127.0.0.1:1/0"\n')
+    result = run("status")
+    assert result.exit_code == 1
+    assert result.stdout.count("redis://127.0.0.1:1/0") == 1
+    assert result.stdout.count("Connection refused") == 2  # the cluster's and the store's
+    assert "hunter2" not in result.output
 
 
 def test_status_refuses_faulty_settings(folder: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from rewriter.index_facts import NUMBERS
 from rewriter.report import Source
-from rewriter.signals.affinities import Affinity, Kind, clause
+from rewriter.settings import PolicySettings
+from rewriter.signals.affinities import Affinity, Kind, SignalField, clause, signal_fields
 
 
 class _SampleAffinity(BaseModel):
@@ -71,6 +74,14 @@ HOSTILE_VALUES = (
     "true",
     "x" * 100_000,
 )
+FITTING = {
+    "boolean": "true",
+    "date": "2026-01-01",
+    "date_nanos": "2026-01-01",
+    "ip": "127.0.0.1",
+    **dict.fromkeys(NUMBERS, "1"),
+}
+"""By type of a document's field, a value that the server takes in a term; other types take any text."""
 HOSTILE = (
     Sample(),
     Sample(
@@ -84,3 +95,36 @@ HOSTILE = (
         affinities=[_SampleAffinity(kind="item", fields=("_id",), values=(str(n),), weight=n / 128) for n in range(128)]
     ),
 )
+
+
+def hostile(policy: PolicySettings) -> dict[str, Sample]:
+    """Return the subjects that every template of a policy must survive, by what they are: one of them for each of its fields.
+
+    A template may treat a field by its name, so each field's own name meets each hostile value.
+    """
+    found = {f"a hostile sample ({number})": sample for number, sample in enumerate(HOSTILE)}
+    for name, field in signal_fields(policy).items():
+        affinities = [_affinity(name, field, value, number) for number, value in enumerate(HOSTILE_VALUES)]
+        found[f"a hostile sample of field {name}"] = Sample(affinities=affinities, session={"events": 1})
+    return found
+
+
+def fitting(policy: PolicySettings, types: Mapping[str, str]) -> dict[str, Sample]:
+    """Return a subject for each field of a policy whose values the mapped types take, by what they are.
+
+    types: of the document's fields; a field that is not mapped is judged elsewhere, and left out here.
+    """
+    found = {}
+    for name, field in signal_fields(policy).items():
+        if not all(one in types or one.startswith("_") for one in field.fields):
+            continue
+        values = tuple(FITTING.get(types.get(one, ""), "a") for one in field.fields)
+        affinity = _SampleAffinity(kind=field.kind, field=name, fields=field.fields, values=values, weight=0.5)
+        found[f"a sample of field {name}"] = Sample(affinities=[affinity])
+    return found
+
+
+def _affinity(name: str, field: SignalField, value: str, number: int) -> _SampleAffinity:
+    weight = number / len(HOSTILE_VALUES)
+    values = (value,) * len(field.fields)
+    return _SampleAffinity(kind=field.kind, field=name, fields=field.fields, values=values, weight=weight)

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from rewriter.boost.allowance import charged
 from rewriter.boost.functions import Refused
-from rewriter.boost.samples import HOSTILE, Sample
+from rewriter.boost.samples import Sample, hostile
 from rewriter.boost.sandbox import environment, unbounded
 from rewriter.boost.templates import TemplateSet, render_boosts, render_exploration
 from rewriter.errors import ConfigurationError, Fault
@@ -61,7 +61,7 @@ def compile_set(
     boosts = compiled[BOOSTS_FILE]
     assert boosts is not None  # a template that did not compile is a fault, raised above
     made = TemplateSet(name, version_of(files), boosts, compiled.get(EXPLORATION_FILE))
-    for label, sample in [*samples.items(), *((f"a hostile sample ({n})", one) for n, one in enumerate(HOSTILE))]:
+    for label, sample in {**samples, **hostile(policy)}.items():
         if sample:
             _tried(made, where, label, sample, policy, clock_s, faults)
     if faults:

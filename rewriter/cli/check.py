@@ -45,7 +45,8 @@ def check(
         faults += _store_faults(found, settings)
         _unless_faulty(faults, partial(refuse_wrong_switches, found, os.environ))
         templates = _unless_faulty(faults, partial(load_templates, found)) or {}
-        indices = check_indices(found, settings, tuple(index or ()), opensearch)
+        faults += _missing(found, settings)
+        indices = check_indices(found, settings, templates, tuple(index or ()), opensearch)
         faults += indices.faults
     for note in indices.notes:
         say(f"note: {note}")
@@ -70,6 +71,13 @@ def _unless_faulty(faults: list[Fault], make: Callable[[], T]) -> T | None:
     except ConfigurationError as error:
         faults += error.faults
         return None
+
+
+def _missing(settings: Settings, path: Path) -> list[Fault]:
+    """Return what a file lacks without being wrong: with it, nothing would be personalized, and nobody would say so."""
+    if settings.policies:
+        return []
+    return [Fault(str(path), "there is no policy: nothing will be personalized", "add [policies.NAME] with index = …")]
 
 
 def _store_faults(settings: Settings, path: Path) -> list[Fault]:

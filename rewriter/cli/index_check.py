@@ -1,4 +1,4 @@
-"""Can each policy act on the indices that are there: are its fields mapped, are its searches personalised at all?"""
+"""The part of `rewriter check` that looks at a cluster: its indices, their fields, and what samples render there."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from typing import Any
 
 from opensearchpy.exceptions import NotFoundError, OpenSearchException
 
+from rewriter.boost.templates import TemplateSet
+from rewriter.cli.causes import RIGHTS, cause_of, refused, rights_for
+from rewriter.cli.sample_check import try_samples
 from rewriter.errors import Fault
 from rewriter.index_facts import IndexFacts, dead_fields, facts_of
 from rewriter.request import read_request
@@ -31,8 +34,13 @@ class IndexCheck:
     notes: list[str] = field(default_factory=list)
 
 
-def check_indices(settings: Settings, path: Path, names: tuple[str, ...], url: str | None) -> IndexCheck:
-    """Look at the indices that `names`, or the policies' patterns, stand for on the cluster at `url` or of the settings."""
+def check_indices(
+    settings: Settings, path: Path, templates: Mapping[str, TemplateSet], names: tuple[str, ...], url: str | None
+) -> IndexCheck:
+    """Look at the indices that `names`, or the policies' expressions, stand for on the cluster at `url` or of the settings.
+
+    An expression is an index, an alias, a data stream or a pattern: whatever a search may name.
+    """
     checked = IndexCheck()
     reach = settings.opensearch.model_copy(update={"hosts": (SecretUrl(url),)}) if url else settings.opensearch
     for name in names:
@@ -42,49 +50,79 @@ def check_indices(settings: Settings, path: Path, names: tuple[str, ...], url: s
         try:
             client.info(request_timeout=TIMEOUT_S)
         except OpenSearchException as error:
-            checked.notes.append(f"{', '.join(map(str, reach.hosts))}: {_said(error)}; no index was checked")
-            return checked
+            if not refused(error):
+                checked.notes.append(f"{', '.join(map(str, reach.hosts))}: {cause_of(error)}; no index was checked")
+                return checked
+            checked.notes.append(f"the cluster's version was refused: {rights_for('info')}")
         checked.reached = True
         for name, policy in settings.policies.items():
             own = [one for one in names if settings.policy_for((one,)) == name] if names else policy.index
-            facts = _facts(client, own, checked)
-            checked.found[name] = sorted(facts)
+            facts = _facts(
+                client, own, checked, f"{path}:{line_of(path.read_text('utf-8-sig'), ('policies', name, 'index'))}"
+            )
+            checked.found[name] = sorted({index for _, index in facts})
             _judge(checked, settings, path, name, facts)
+            if name in templates:
+                known = {index: one for (_, index), one in facts.items()}
+                faults, notes = try_samples(client, settings, name, templates[name], known)
+                checked.faults += faults
+                checked.notes += notes
     return checked
 
 
-def _facts(client: Any, names: tuple[str, ...] | list[str], checked: IndexCheck) -> dict[str, IndexFacts]:
-    facts: dict[str, IndexFacts] = {}
+Facts = dict[tuple[str, str], IndexFacts]
+"""By the expression that names it, and the index's own name."""
+
+
+def _facts(client: Any, names: tuple[str, ...] | list[str], checked: IndexCheck, where: str) -> Facts:
+    facts: Facts = {}
+    unread = False
     for name in names:
         try:
             mappings = client.indices.get_mapping(index=name, request_timeout=TIMEOUT_S)
             settings = client.indices.get_settings(index=name, flat_settings=True, request_timeout=TIMEOUT_S)
             found = {
-                one: facts_of({one: mappings[one]}, {one: settings[one]})
+                (name, one): facts_of({one: mappings[one]}, {one: settings[one]})
                 for one in mappings
-                if name.startswith(".") or not one.startswith(".")
+                if not (_is_pattern(name) and _is_system(one)) or name.startswith(".")
             }
         except NotFoundError:
             found = {}
         except (OpenSearchException, KeyError, TypeError, ValueError) as error:
-            checked.notes.append(f"{name}: {_said(error)}; it was not checked")
+            rights = f"; {rights_for('mapping', name)} and `{RIGHTS['settings']}`" if refused(error) else ""
+            checked.notes.append(f"{name}: {cause_of(error)}; it was not checked{rights}")
+            unread = True
             continue
-        if not found:
-            checked.notes.append(f"no index is named {name}")
+        if not found and not _is_pattern(name):
+            checked.faults.append(Fault(where, f"no index, alias or data stream is named {name}", "see `_cat/aliases`"))
+        elif not found:
+            checked.notes.append(f"no index matches {name}")
         facts |= found
+    if names and not facts and not unread and all(map(_is_pattern, names)):
+        checked.faults.append(Fault(where, "no index matches the policy", "it would act on nothing"))
     return facts
 
 
-def _judge(checked: IndexCheck, settings: Settings, path: Path, name: str, facts: Mapping[str, IndexFacts]) -> None:
+def _is_system(index: str) -> bool:
+    """Whether an index is one that a pattern like `*` does not mean; a data stream's are hidden, but meant."""
+    return index.startswith(".") and not index.startswith(".ds-")
+
+
+def _is_pattern(name: str) -> bool:
+    return "*" in name or "?" in name
+
+
+def _judge(checked: IndexCheck, settings: Settings, path: Path, name: str, facts: Facts) -> None:
     """What is wrong in every index of a policy is a fault of the policy; what is wrong in some is worth a note."""
-    text = path.read_text("utf-8")
+    text = path.read_text("utf-8-sig")
     policy = settings.policies[name]
     wrong: dict[tuple[tuple[str, ...], str, str], list[str]] = {}
-    for index, known in facts.items():
+    for (expression, index), known in facts.items():
         for fault in dead_fields(policy, known):
             keys = ("policies", name, *_setting_of(policy, fault.where))
             wrong.setdefault((keys, f"{fault.where} {fault.what}", fault.remedy), []).append(index)
-        request = read_request({"index": index, "body": PLAIN_SEARCH}, settings, {index: known})
+        # A search names an expression, not the index behind it: that is what the policies' patterns are held against.
+        request = read_request({"index": expression, "body": PLAIN_SEARCH}, settings, {expression: known})
         if request.policy != name:
             wrong.setdefault(
                 (("policies", name), f"its searches go to policy {request.policy!r}", "the first that matches wins"), []
@@ -94,7 +132,7 @@ def _judge(checked: IndexCheck, settings: Settings, path: Path, name: str, facts
                 (("policies", name), f"plain searches are passed through: {request.detail}", "see docs/shapes.md"), []
             ).append(index)
     for (keys, what, remedy), indices in wrong.items():
-        fault = Fault(f"{path}:{line_of(text, keys)}", f"in {', '.join(sorted(indices))}: {what}", remedy)
+        fault = Fault(f"{path}:{line_of(text, keys)}", f"in {', '.join(sorted(set(indices)))}: {what}", remedy)
         if len(indices) == len(facts):
             checked.faults.append(fault)
         else:
@@ -106,8 +144,3 @@ def _setting_of(policy: PolicySettings, document_field: str) -> tuple[str, ...]:
         if document_field in setting.of:
             return ("fields", name)
     return ("date_field",) if document_field == policy.date_field else ("item_field",)
-
-
-def _said(error: Exception) -> str:
-    status = getattr(error, "status_code", "")
-    return f"{type(error).__name__} {status}".rstrip() if isinstance(status, int) else type(error).__name__

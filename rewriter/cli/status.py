@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from rewriter.cli.causes import cause_of
 from rewriter.cli.status_fleet import problems_of, sums, table, unwell
 from rewriter.cli.switch_place import said
 from rewriter.cli.verdict import UNHEALTHY, faults_refused, print_json, print_table
@@ -45,10 +46,15 @@ def status(
     with rewriter:
         seen = _first_round(rewriter)
     engine, answers = _engine(rewriter.settings.opensearch)
+    hosts = ", ".join(map(str, rewriter.settings.opensearch.hosts))
     problems = [
-        *([] if answers else [f"opensearch: {engine}"]),
+        *([] if answers else [f"opensearch {hosts}: {engine}"]),
         *([] if seen.rounds else [f"store or cluster kept the background waiting for more than {FIRST_ROUND_S:g} s"]),
-        *seen.problems,
+        *(
+            one
+            for one in seen.problems
+            if answers or not (one.startswith("facts of ") and engine.startswith(one.rpartition(": ")[2]))
+        ),
     ]
     fleet = [process_of(name, said) for name, said in sorted(seen.fleet.items())]
     everywhere = [*problems, *problems_of(fleet)]
@@ -56,7 +62,7 @@ def status(
         print_json(seen.as_dict() | {"healthy": not everywhere, "problems": everywhere, "opensearch": engine})
     else:
         shown = [*problems, *([unwell(fleet)] if unwell(fleet) else [])]
-        print_table(_rows(rewriter.settings, seen, engine, shown, sums(fleet, seen.store)))
+        print_table(_rows(rewriter.settings, seen, engine, answers, shown, sums(fleet, seen.store)))
         if fleet:
             typer.echo()
             print_table(table(fleet, _switches(seen)))
@@ -80,18 +86,18 @@ def _engine(settings: OpenSearchSettings) -> tuple[str, bool]:
         try:
             return f"ok, {client.info(request_timeout=TIMEOUT_S)['version']['number']}", True
         except Exception as error:  # noqa: BLE001  whatever it is, it is the answer
-            return type(error).__name__, False
+            return cause_of(error), False
 
 
 def _rows(
-    settings: Settings, seen: Status, engine: str, problems: list[str], fleet: list[tuple[str, str]]
+    settings: Settings, seen: Status, engine: str, answers: bool, problems: list[str], fleet: list[tuple[str, str]]
 ) -> list[tuple[str, str]]:
     lag = seen.lag
     rows = [
         ("status", "not healthy" if problems else "healthy"),
         *(("", problem) for problem in problems),
-        ("opensearch", f"{engine} ({', '.join(map(str, settings.opensearch.hosts))})"),
-        ("store", seen.store or "none: no signals are read"),
+        ("opensearch", f"{engine if answers else 'away'} ({', '.join(map(str, settings.opensearch.hosts))})"),
+        ("store", _store(settings, seen.store)),
         ("signals", f"{seen.population_values:,} values in the population, {len(seen.segments)} segments"),
         ("lag", "no pipeline has reported" if lag["seconds"] is None else f"{lag['seconds']:.1f} s"),
         *fleet,
@@ -110,6 +116,12 @@ def _rows(
     if len(indices) > MAX_INDICES:
         rows.append(("", f"and {len(indices) - MAX_INDICES} more indices: --json shows all"))
     return rows
+
+
+def _store(settings: Settings, store: str | None) -> str:
+    if store is None:
+        return "none: no signals are read"
+    return f"{'ok' if store == 'ok' else 'away'} ({settings.store.url or 'as given'})"
 
 
 def _facts(facts: Mapping[str, int]) -> str:

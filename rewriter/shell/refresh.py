@@ -76,6 +76,9 @@ def load_templates(settings: Settings) -> dict[str, TemplateSet]:
     """Return each policy's templates, compiled and tried. Raises ConfigurationError with the faults of all of them."""
     loaded: dict[str, TemplateSet] = {}
     faults: list[Fault] = []
+    if settings.templates_dir is not None and not settings.templates_dir.is_dir():
+        remedy = "make it, or leave templates_dir out to use the template sets that ship"
+        faults.append(Fault(str(settings.templates_dir), "templates_dir names no folder", remedy))
     for name, policy in settings.policies.items():
         folder = template_folder(settings, policy.templates)
         try:

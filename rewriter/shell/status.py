@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rewriter.decide.switches import Switches
 from rewriter.observe.hooks import Hooks
+from rewriter.secret import without_credentials
 from rewriter.shell.fleet import heard
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Status:
 
 
 CLOSED = Status(False, ("the rewriter is closed",))
+MAX_CAUSE_CHARS = 160
 STATUS_S = 1.0
 """For which a status waits for the store: a probe of the health page that hangs would have a good process restarted."""
 
@@ -66,7 +68,9 @@ def store_said(found: dict[str, str] | BaseException | None) -> tuple[str, dict[
     """Return what to say of a store that was asked for its fleet: "ok" and the fleet, an error's name, or that it is late."""
     if isinstance(found, dict):
         return "ok", found
-    return (f"no answer in {STATUS_S:g} s" if found is None else type(found).__name__), {}
+    if found is None:
+        return f"no answer in {STATUS_S:g} s", {}
+    return f"{type(found).__name__}: {without_credentials(str(found))[:MAX_CAUSE_CHARS]}".removesuffix(": "), {}
 
 
 def status_of(
@@ -96,7 +100,7 @@ def status_of(
         *(f"policy {name}: its legs come too late and are paused" for name in paused),
         *(f"policy {name}: {text}" for name, texts in refresh.dead.items() for text in texts),
         *refresh.faults,
-        *(f"{source}: {error}" for source, error in dict(refresh.errors).items()),
+        *_failed_sources(dict(refresh.errors), store),
     ]
     return Status(
         healthy=not problems,
@@ -128,6 +132,18 @@ def status_of(
         hook_errors=hooks.errors,
         rounds=refresh.rounds,
     )
+
+
+def _failed_sources(errors: Mapping[str, str], store: str | None) -> Iterator[str]:
+    """Yield each cause once, with the sources that it keeps from being read; what the store's own problem says is not repeated."""
+    sources: dict[str, list[str]] = {}
+    for source, cause in errors.items():
+        sources.setdefault(cause, []).append(source)
+    for cause, failed in sources.items():
+        if store not in (None, "ok") and str(store).startswith(cause):
+            failed = [source for source in failed if source.startswith("facts of ")]  # noqa: PLW2901
+        if failed:
+            yield f"{', '.join(failed)}: {cause}"
 
 
 def switches_by(switches: Switches) -> dict[str, dict[str, Any]]:

@@ -123,8 +123,101 @@ def test_check_notes_what_is_wrong_in_some_indices(write: Callable[..., None], i
 def test_check_says_that_there_is_no_such_index(write: Callable[..., None], prefix: str) -> None:
     write(f"{prefix}*")
     result = run("check")
-    assert result.exit_code == 0
-    assert result.stderr == f"note: no index is named {prefix}*\n"
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"note: no index matches {prefix}*\nrewriter.toml:7: no index matches the policy (it would act on nothing)\n"
+    )
+
+
+def test_check_names_a_mistyped_index(write: Callable[..., None], index: MakeIndex) -> None:
+    name = index(PROPERTIES)
+    write(f"{name}s")
+    result = run("check")
+    assert result.exit_code == 2
+    assert f"rewriter.toml:7: no index, alias or data stream is named {name}s" in result.stderr
+
+
+@pytest.mark.parametrize("kind", ["alias", "pattern over aliases", "pattern", "alias of two"])
+def test_check_takes_whatever_a_search_may_name(
+    write: Callable[..., None], index: MakeIndex, opensearch: OpenSearch, kind: str
+) -> None:
+    one, two = index(PROPERTIES), index(PROPERTIES)
+    behind = [one, two] if kind == "alias of two" else [one]
+    for name in behind:
+        opensearch.indices.put_alias(index=name, name=f"live-{one}")
+    expression = {"pattern": f"{one}*", "pattern over aliases": f"live-{one[:-1]}*"}.get(kind, f"live-{one}")
+    write(expression, "[policies.shop.fields.brand]")
+    result = run("check", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["policies"]["shop"]["indices"] == sorted(behind)
+    assert run("check", "--index", f"live-{one}").exit_code == (2 if kind == "pattern" else 0)
+
+
+def test_check_takes_a_data_stream(write: Callable[..., None], opensearch: OpenSearch, prefix: str) -> None:
+    mapping = {"properties": {"@timestamp": {"type": "date"}, **PROPERTIES}}
+    template = {"index_patterns": [f"{prefix}-*"], "data_stream": {}, "template": {"mappings": mapping}}
+    opensearch.indices.put_index_template(name=prefix, body=template)
+    try:
+        opensearch.indices.create_data_stream(name=f"{prefix}-views")
+        write(f"{prefix}-views", "[policies.shop.fields.brand]")
+        result = run("check")
+        assert result.exit_code == 0, result.stderr
+        assert f"{prefix}-views" in result.stdout
+    finally:
+        opensearch.indices.delete_data_stream(name=f"{prefix}-views", params={"ignore": "404"})
+        opensearch.indices.delete_index_template(name=prefix)
+
+
+GAUSS = '[{"gauss": {"listed": {"origin": "2026-01-01", "scale": "30d"}}, "weight": 0.1}]'
+RANGE = '[{"filter": {"range": {"price": {"gte": "cheap"}}}, "weight": 0.1}]'
+FRESH = '{"filter": [{"range": {"listed": {"gte": "yesterday"}}}]}'
+
+
+@pytest.mark.parametrize(
+    ("boosts", "exploration", "properties", "said"),
+    [
+        (GAUSS, "", {}, "unknown field [listed]"),
+        (RANGE, "", {"price": {"type": "integer"}}, 'For input string: "cheap"'),
+        ("[]", FRESH, {"listed": {"type": "date"}}, "failed to parse date field [yesterday]"),
+    ],
+)
+def test_check_tries_what_templates_render_on_the_index(
+    write: Callable[..., None],
+    index: MakeIndex,
+    tmp_path: Path,
+    boosts: str,
+    exploration: str,
+    properties: dict[str, Any],
+    said: str,
+) -> None:
+    folder = tmp_path / "templates" / "own"
+    (folder / "samples").mkdir(parents=True)
+    (folder / "boosts.json.j2").write_text(boosts)
+    (folder / "samples" / "nobody.json").write_text("{}")
+    if exploration:
+        (folder / "exploration.json.j2").write_text(exploration)
+    good = {"price": {"type": "keyword"}, "listed": {"type": "date"}}
+    name = index({"title": {"type": "text"}, **properties})
+    write(name, "templates = 'own'")
+    toml = tmp_path / "rewriter.toml"
+    toml.write_text("templates_dir = 'templates'\n" + toml.read_text())
+    result = run("check")
+    assert result.exit_code == 2
+    assert f"in {name}: the server refuses what it renders" in result.stderr
+    assert said in result.stderr
+    if not exploration:
+        write(index({"title": {"type": "text"}, **good}), "templates = 'own'")
+        toml.write_text("templates_dir = 'templates'\n" + toml.read_text())
+        assert run("check").exit_code == 0
+
+
+@pytest.mark.parametrize("kind", ["keyword", "long", "boolean", "date", "ip", "double"])
+def test_check_finds_nothing_wrong_with_fields_of_any_type(
+    write: Callable[..., None], index: MakeIndex, kind: str
+) -> None:
+    write(index({**PROPERTIES, "kind": {"type": kind}}), "[policies.shop.fields.kind]")
+    result = run("check")
+    assert "the server refuses" not in result.stderr
 
 
 # --- render -----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,76 @@
+"""What a policy's samples render, tried on the indices themselves: the server parses each function as it would in a search.
+
+`_validate/query` builds the query on a shard of each index and runs nothing: a decay function on a field that is not mapped, or a
+value that a field's type refuses, shows here instead of in somebody's search.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from opensearchpy.exceptions import OpenSearchException
+
+from rewriter.boost.body import envelope
+from rewriter.boost.samples import Sample, fitting
+from rewriter.boost.templates import TemplateSet, render_boosts, render_exploration
+from rewriter.cli.causes import cause_of, refused, rights_for
+from rewriter.errors import Fault
+from rewriter.index_facts import IndexFacts
+from rewriter.settings import PolicySettings
+from rewriter.shell.refresh import template_files, template_folder
+
+TIMEOUT_S = 5
+MAX_CHARS = 200
+
+
+def try_samples(
+    client: Any, settings: Any, name: str, templates: TemplateSet, facts: Mapping[str, IndexFacts]
+) -> tuple[list[Fault], list[str]]:
+    """Return the faults of what the samples of a policy render, and notes on what could not be tried."""
+    policy: PolicySettings = settings.policies[name]
+    folder = template_folder(settings, policy.templates)
+    faults: dict[tuple[str, str], list[str]] = {}
+    for index, known in facts.items():
+        for label, query in _queries(templates, policy, known, _samples(template_files(folder))):
+            try:
+                found = client.indices.validate_query(
+                    index=index, body={"query": query}, params={"explain": "true", "request_timeout": TIMEOUT_S}
+                )
+            except OpenSearchException as error:
+                remedy = f"; {rights_for('validate', index)}" if refused(error) else ""
+                return [], [f"{index}: {cause_of(error)}; what the samples render was not tried on it{remedy}"]
+            if not found.get("valid"):
+                faults.setdefault((label, _reason(found)), []).append(index)
+    return [
+        Fault(f"{folder}: {label}", f"in {', '.join(sorted(indices))}: the server refuses what it renders: {reason}")
+        for (label, reason), indices in faults.items()
+    ], []
+
+
+def _queries(
+    templates: TemplateSet, policy: PolicySettings, known: IndexFacts, samples: Mapping[str, Sample]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    for label, sample in {**samples, **fitting(policy, known.fields)}.items():
+        affinities, session, request = sample.given()
+        boosts = render_boosts(templates, affinities, session, request, policy)
+        if boosts:
+            yield label, {"function_score": {"query": {"match_all": {}}, **envelope(boosts, policy.max_boost)}}
+        exploration = render_exploration(templates, request, policy)
+        if exploration.filters or exploration.functions:
+            query = {"bool": {"must": [{"match_all": {}}], "filter": list(exploration.filters)}}
+            bounds = envelope(exploration.functions, policy.max_boost)
+            yield f"{label} (exploration)", {"function_score": {"query": query, **bounds}}
+
+
+def _samples(files: Mapping[str, str]) -> dict[str, Sample]:
+    return {
+        name: Sample.model_validate(json.loads(text)) for name, text in files.items() if name.startswith("samples/")
+    }
+
+
+def _reason(found: Mapping[str, Any]) -> str:
+    explained = found.get("explanations") or [found]
+    said = next((one["error"] for one in explained if one.get("error")), "it gives no reason")
+    return str(said)[:MAX_CHARS]
