@@ -54,9 +54,15 @@ KEYS = StreamKeys("bench")
 class Catalogue:
     """Answers look-ups from a dict: what is measured is the worker, and it asks for each object once."""
 
-    def mget(self, *, body: Any, **_: Any) -> Any:
+    def field_caps(self, *, index: str, **_: Any) -> Any:
+        """Return nothing but the index: ids are all that is asked for."""
+        return {"indices": [index], "fields": {"_id": {"_id": {"searchable": True, "aggregatable": True}}}}
+
+    def search(self, *, body: Any, **_: Any) -> Any:
         """Return each document of a shop whose brands and types are as many as a shop's."""
-        return {"docs": [{"_id": one, "found": True, "_source": _source(int(one[1:]))} for one in body["ids"]]}
+        (query,) = body["query"]["bool"]["filter"]
+        hits = [{"_id": one, "_source": _source(int(one[1:]))} for one in query["ids"]["values"]]
+        return {"hits": {"total": {"value": len(hits)}, "hits": hits}}
 
 
 def _source(number: int) -> dict[str, str]:

@@ -109,26 +109,37 @@ class IngestSettings(_Section):
 
     partitions:     how many streams there are to begin with; the store's own number wins where it has one.
     batch:          how many entries a worker takes at once, over all of its partitions.
+    batch_bytes:    how many bytes of entries it takes at once; of one partition at most 1 MiB.
     lease_s:        after how long a silent worker's partitions are taken over.
     retention_s:    how long entries stay in the streams once they are counted. Streams hold identifiers as they are.
     dedupe_s:       how far apart two entries with the same `event_id` still count once; each takes about 120 bytes as long.
     retry_s:        after how long an object that the index did not have is looked up again, once.
-    objects_index:  the indices in which objects are looked up, in this order; by default those that policies name.
+    objects_index:  the indices, aliases, data streams or patterns in which objects are looked up, in this order; by default those
+                    that policies name.
     max_objects:    how many looked-up objects a worker remembers, each for `object_age_s`.
+    objects_bytes:  how many bytes of a worker's memory they may take.
     dead_letters:   how many refused entries are kept per partition.
+    dead_letter_bytes: how many bytes of the store the dead letters of all partitions may take.
+    segments:       names of segments that events may count in, always.
+    max_segments:   how many names the store's list of segments may hold: other names in events are admitted until then.
     track_buffer:   how many events `track` holds while the store is away; beyond it they are dropped and counted.
     """
 
     partitions: Annotated[int, Field(ge=1, le=1024)] = 16
     batch: Annotated[int, Field(ge=1, le=10_000)] = 1_000
+    batch_bytes: Annotated[int, Field(ge=2**20, le=2**36)] = 16 * 2**20
     lease_s: Annotated[float, Field(ge=0.2, le=600, allow_inf_nan=False)] = 6.0
     retention_s: Seconds = 24 * HOUR_S
     dedupe_s: Seconds = 15 * MINUTE_S
     retry_s: Seconds = 30.0
     objects_index: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
     max_objects: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
+    objects_bytes: Annotated[int, Field(ge=0, le=2**36)] = 64 * 2**20
     object_age_s: Seconds = 10 * MINUTE_S
     dead_letters: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    dead_letter_bytes: Annotated[int, Field(ge=2**20, le=2**36)] = 64 * 2**20
+    segments: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")], ...] = ()
+    max_segments: Annotated[int, Field(ge=0, le=1_000)] = 100
     track_buffer: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
 
 

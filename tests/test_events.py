@@ -8,7 +8,7 @@ import pytest
 from rewriter.errors import Fault
 from rewriter.settings import SignalSettings
 from rewriter.signals.affinities import SignalField
-from rewriter.signals.events import Event, parse, refused, values
+from rewriter.signals.events import Event, EventPosition, parse, refused, values
 
 NOW_S = 1_767_268_800.0  # 2026-01-01T12:00:00Z
 
@@ -39,7 +39,7 @@ def test_an_event_is_read_as_ubi_writes_it() -> None:
     event = parsed()
     assert (event.action_name, event.at_s, event.user, event.session_id) == ("click", NOW_S, "c1", "s1")
     assert event.event_attributes.object.object_id_field == "_id"
-    assert event.event_attributes.position.ordinal == 3
+    assert event.event_attributes.position == EventPosition(ordinal=3)
     assert event.consent
     assert parse(an_event()) == event
 

@@ -82,9 +82,7 @@ def objects_of(settings: Settings) -> Objects:
     """Return what looks objects up. Raises ConfigurationError where there is no index to do so."""
     attributes, ingest = Plan.of(settings).attributes, settings.ingest
     indices = ingest.objects_index or tuple(
-        dict.fromkeys(
-            name for policy in settings.policies.values() for name in policy.index if not set(name) & set("*?")
-        )
+        dict.fromkeys(name for policy in settings.policies.values() for name in policy.index if set(name) - set("*?"))
     )
     if attributes - {"_id"} and not indices:
         raise ConfigurationError(
@@ -95,6 +93,7 @@ def objects_of(settings: Settings) -> Objects:
         indices,
         attributes,
         max_objects=ingest.max_objects,
+        max_bytes=ingest.objects_bytes // 2,
         age_s=ingest.object_age_s,
         clock_s=time.monotonic,
     )

@@ -3,21 +3,35 @@
 Read from UBI: `action_name`, `timestamp`, `client_id`, `user_id`, `session_id`, `query_id`, and of `event_attributes` the
 `object` (`object_id`, `object_id_field`) and the `position` (`ordinal`). Ours on top, all optional: `event_id`, by which a
 producer's own duplicates are known; `consent`; `event_attributes.object.attributes`, which spares the look-up of the object; and
-`event_attributes.segments`. Whatever else an event holds is let be.
+`event_attributes.segments`. Other fields are ignored, whatever their form. Values by which clients write that there is none
+(`absent.py`) are read as none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import islice, product
+from math import isfinite
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 from rewriter.errors import Fault
 from rewriter.settings import SignalSettings
+from rewriter.signals.absent import consent_of, is_absent, is_absent_id
 from rewriter.signals.affinities import SignalField
-from rewriter.signals.counters import Value, member
+from rewriter.signals.counters import MAX_MEMBER_BYTES, Value, member
 
 MAX_EVENT_BYTES = 64 * 1024
 MAX_SEGMENTS_EACH = 8
@@ -25,13 +39,41 @@ MAX_SEGMENTS_EACH = 8
 MAX_VALUES = 16
 """Of one field of one object: a document's array, or the product of a combination's arrays."""
 
-Identifier = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 SEGMENT_NAME = r"[A-Za-z0-9_.-]{1,64}"
 SegmentName = Annotated[str, StringConstraints(pattern=f"^{SEGMENT_NAME}$")]
+Identifier = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+OptionalIdentifier = Annotated[Identifier | None, BeforeValidator(lambda value: None if is_absent_id(value) else value)]
+
+
+def _or_none(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    """Read what nothing is counted by: where it cannot be read, the event counts all the same."""
+    try:
+        return read(value)
+    except ValidationError:
+        return None
+
+
+def _names(value: Any) -> Any:
+    """Read a list of names, or one text of them with commas between, as in a file of history."""
+    listed = value.split(",") if isinstance(value, str) else value
+    if not isinstance(listed, (list, tuple)):
+        return () if is_absent(value) else value
+    return tuple(one.strip() if isinstance(one, str) else one for one in listed if not is_absent(one))
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", coerce_numbers_to_str=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_absent(cls, given: Any) -> Any:
+        """Leave out what is absent, so that a default serves or the fault is that of a missing field.
+
+        `consent` stays: to be asked and to say nothing is no consent.
+        """
+        if not isinstance(given, Mapping):
+            return given
+        return {name: value for name, value in given.items() if name == "consent" or not is_absent(value)}
 
 
 class EventObject(_Part):
@@ -50,15 +92,15 @@ class EventObject(_Part):
 class EventPosition(_Part):
     """Where on the page it stood, from 1."""
 
-    ordinal: int | None = None
+    ordinal: Annotated[int | None, WrapValidator(_or_none)] = None
 
 
 class EventAttributes(_Part):
     """UBI's `event_attributes`."""
 
     object: EventObject
-    position: EventPosition = EventPosition()
-    segments: Annotated[tuple[SegmentName, ...], Field(max_length=MAX_SEGMENTS_EACH)] = ()
+    position: Annotated[EventPosition | None, WrapValidator(_or_none)] = None
+    segments: Annotated[tuple[SegmentName, ...], BeforeValidator(_names), Field(max_length=MAX_SEGMENTS_EACH)] = ()
 
 
 class Event(_Part):
@@ -66,13 +108,13 @@ class Event(_Part):
 
     action_name: Annotated[str, StringConstraints(min_length=1, max_length=64)]
     timestamp: AwareDatetime
-    client_id: Identifier | None = None
-    user_id: Identifier | None = None
-    session_id: Identifier | None = None
-    query_id: Identifier | None = None
-    event_id: Identifier | None = None
-    consent: bool = True
-    event_attributes: EventAttributes
+    client_id: OptionalIdentifier = None
+    user_id: OptionalIdentifier = None
+    session_id: OptionalIdentifier = None
+    query_id: Annotated[OptionalIdentifier, WrapValidator(_or_none)] = None
+    event_id: OptionalIdentifier = None
+    consent: Annotated[bool, BeforeValidator(consent_of)] = True
+    event_attributes: Annotated[EventAttributes, Field(validate_default=True)] = {}  # type: ignore[assignment]  # one fault: no object
 
     @property
     def user(self) -> str | None:
@@ -84,11 +126,19 @@ class Event(_Part):
         """When it happened, by the producer's clock, in seconds since the epoch."""
         return self.timestamp.timestamp()
 
+    def keeping(self, fields: Collection[str]) -> Event:
+        """Return this event with no more of its object's attributes than `fields`, as `kept_fields` cuts them."""
+        told = self.event_attributes.object
+        if told.attributes is None:
+            return self
+        cut = told.model_copy(update={"attributes": kept_fields(told.attributes, fields)})
+        return self.model_copy(update={"event_attributes": self.event_attributes.model_copy(update={"object": cut})})
+
 
 def parse(raw: bytes | str | Mapping[str, Any]) -> Event | Fault:
     """Read an event from JSON, or from what JSON becomes. A fault names the fields, and never repeats what they hold."""
     if isinstance(raw, (bytes, str)) and len(raw) > MAX_EVENT_BYTES:
-        return Fault("event", f"has {len(raw):,} bytes, and may have {MAX_EVENT_BYTES:,}")
+        return Fault("event", f"has more than {MAX_EVENT_BYTES:,} bytes")
     try:
         event = Event.model_validate(raw) if isinstance(raw, Mapping) else Event.model_validate_json(raw)
     except ValidationError as error:
@@ -133,17 +183,39 @@ def leaf(document: Mapping[str, Any], path: str) -> Any:
 
 
 def texts(found: Any) -> list[str]:
-    """Return values as a term of the index spells them; what is no value is left out."""
+    """Return values as a term of the index spells them; what is no value (or longer than a counter's name may be) is left out."""
     return [
         ("true" if one else "false") if isinstance(one, bool) else str(one)
         for one in (found if isinstance(found, list) else [found])[:MAX_VALUES]
-        if isinstance(one, (str, int, float)) and one != ""
+        if (isinstance(one, str) and 0 < len(one) <= MAX_MEMBER_BYTES)
+        or isinstance(one, int)
+        or (isinstance(one, float) and isfinite(one))
     ]
+
+
+def kept_fields(document: Mapping[str, Any], fields: Collection[str]) -> dict[str, str | list[str]]:
+    """Return what a document says of `fields` (dotted paths), in few bytes: `values` reads the same of it as of the whole.
+
+    What is remembered of a document is so bounded: 16 texts of at most 1,024 characters for each field.
+    """
+    found = {}
+    for path in fields:
+        if said := texts(leaf(document, path)):
+            found[path] = said if len(said) > 1 else said[0]
+    return found
 
 
 def _fault(error: ValidationError) -> Fault:
     """Field and message of each error, without the input: that may be an identifier."""
     (where, what), *others = [
-        (".".join(map(str, one["loc"])) or "event", one["msg"][:120]) for one in error.errors(include_input=False)[:5]
+        (_where(one["loc"]), one["msg"][:120]) for one in error.errors(include_input=False, include_url=False)[:5]
     ]
     return Fault(where, "; ".join([what, *(f"{field}: {message}" for field, message in others)]))
+
+
+def _where(path: tuple[int | str, ...]) -> str:
+    """Name a field. Below an object's attributes names are the sender's own, and may be anything."""
+    names = [str(part) for part in path]
+    if "attributes" in names:
+        names = names[: names.index("attributes") + 1]
+    return ".".join(names) or "event"

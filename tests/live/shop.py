@@ -34,18 +34,22 @@ class Index:
         self.away = False
         self.asked = 0
 
-    def mget(self, *, index: str, body: Any, **_: Any) -> Any:
+    def field_caps(self, *, index: str, **_: Any) -> Any:
+        if self.away:
+            raise Unreachable("N/A", "away", Exception())
+        return {"indices": [index], "fields": {"_id": {"_id": {"searchable": True, "aggregatable": True}}}}
+
+    def search(self, *, index: str, body: Any, **_: Any) -> Any:
         if self.away:
             raise Unreachable("N/A", "away", Exception())
         self.asked += 1
-        return {
-            "docs": [
-                {"_index": index, "_id": one, "found": True, "_source": self.documents[one]}
-                if one in self.documents
-                else {"_index": index, "_id": one, "found": False}
-                for one in body["ids"]
-            ]
-        }
+        (query,) = body["query"]["bool"]["filter"]
+        hits = [
+            {"_index": index, "_id": one, "_source": self.documents[one]}
+            for one in query["ids"]["values"]
+            if one in self.documents
+        ]
+        return {"hits": {"total": {"value": len(hits)}, "hits": hits}}
 
 
 def shop_settings(prefix: str, max_counters: int, **ingest: Any) -> Settings:

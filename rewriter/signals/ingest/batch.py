@@ -6,8 +6,9 @@ its id says. So a batch that is read again after a crash comes to the same end.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -20,6 +21,8 @@ from rewriter.signals.store import Keys
 
 POPULATION_KEPT = 20_000
 """Values per partition of the population, and of each segment; as many as the search side reads."""
+ENTRY_ID = re.compile(rb"[0-9]{1,16}-[0-9]{1,20}")
+"""The milliseconds of an id that the server made have 13 digits."""
 ScopeName = Literal["session", "profile", "everybody"]
 
 
@@ -116,15 +119,18 @@ class Entry:
 
 
 def entry_of(entry_id: bytes, parts: Mapping[bytes, bytes], plan: Plan) -> Entry:
-    """Read an entry as the stream holds it."""
-    raw = parts.get(b"event")
-    first = parts[b"first"].decode() if b"first" in parts else None
+    """Read an entry as the stream holds it, whatever it holds. Raises nothing."""
+    raw, named = parts.get(b"event"), parts.get(b"first")
     if raw is None:
-        return Entry(entry_id.decode(), b"", None, Fault("event", "is missing from the entry"), first)
+        return Entry(entry_id.decode(), b"", None, Fault("event", "is missing from the entry"))
+    kept = raw[:MAX_EVENT_BYTES]
+    if named is not None and not ENTRY_ID.fullmatch(named):
+        return Entry(entry_id.decode(), kept, None, Fault("first", "is not the id of an entry"))
+    first = named.decode() if named is not None else None
     found = parse(raw)
     if isinstance(found, Fault):
-        return Entry(entry_id.decode(), raw[:MAX_EVENT_BYTES], None, found, first)
-    entry = Entry(entry_id.decode(), raw, found, None, first)
+        return Entry(entry_id.decode(), kept, None, found, first)
+    entry = Entry(entry_id.decode(), raw, found.keeping(plan.attributes), None, first)
     fault = refused(found, entry.received_s, plan.settings.signals)
     return entry if fault is None else Entry(entry.id, raw, None, fault, first)
 
@@ -133,8 +139,9 @@ def entry_of(entry_id: bytes, parts: Mapping[bytes, bytes], plan: Plan) -> Entry
 class Batch:
     """Consecutive entries of a partition, and what became of them.
 
-    fates: by entry id, the name under which it is counted, once; other: counts that are of no entry.
-    note:  something to be told of the partition itself, as a dead letter about no entry.
+    fates:  by entry id, the name under which it is counted, once; other: counts that are of no entry.
+    beside: counts of what entries named and that was left out: segments_refused.
+    note:   something to be told of the partition itself, as a dead letter about no entry.
     """
 
     partition: int
@@ -144,6 +151,7 @@ class Batch:
     dead: list[tuple[Entry, Fault]] = field(default_factory=list)
     waiting: list[Entry] = field(default_factory=list)
     other: Counter[str] = field(default_factory=Counter)
+    beside: Counter[str] = field(default_factory=Counter)
     note: str = ""
 
     @property
@@ -202,10 +210,14 @@ class Change(NamedTuple):
 
 
 class Changes:
-    """The changes that entries make, by target, in the order of the stream."""
+    """The changes that entries make, by target, in the order of the stream.
 
-    def __init__(self, plan: Plan) -> None:
+    segments: the names that may have keys; others are left out.
+    """
+
+    def __init__(self, plan: Plan, segments: Collection[str]) -> None:
         self._plan = plan
+        self._segments = segments
         self.by_target: dict[Target, list[Change]] = {}
 
     def add(self, batch: Batch, entry: Entry, found: Iterable[Value]) -> None:
@@ -221,17 +233,6 @@ class Changes:
         for scope, base in self._bases(batch.partition, event, change):
             self.by_target.setdefault(Target(scope, base, batch.partition), []).append(change)
 
-    def segments(self) -> list[str]:
-        """Return the names of the segments that the events name."""
-        return sorted(
-            {
-                name
-                for changes in self.by_target.values()
-                for change in changes
-                for name in change.entry.told.event_attributes.segments
-            }
-        )
-
     def _bases(self, partition: int, event: Event, change: Change) -> Iterable[tuple[ScopeName, str]]:
         keys = self._plan.keys
         if change.session is not None:
@@ -240,4 +241,5 @@ class Changes:
             yield "profile", change.profile
         yield "everybody", keys.population(partition)
         for name in dict.fromkeys(event.event_attributes.segments):
-            yield "everybody", keys.segment(name, partition)
+            if name in self._segments:
+                yield "everybody", keys.segment(name, partition)

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import islice
+from sys import getsizeof
 from typing import Any
 
-from opensearchpy.exceptions import OpenSearchException, RequestError
+from rewriter.bounded import Bounded
+from rewriter.errors import Fault
+from rewriter.signals.ingest.object_search import OBJECT_ID, LookUpFailed, ObjectSearch
 
-from rewriter.errors import StoreError
-from rewriter.signals.events import leaf, texts
+__all__ = ["LookUpFailed", "ObjectKey", "Objects"]
 
 AT_ONCE = 500
-REQUEST_TIMEOUT_S = 2.0
+OVERHEAD_BYTES = 400
+"""Of what is remembered of one object, beside its texts: key, tuple, dict, places in the memory's own tables."""
+NOT_THERE = Fault(OBJECT_ID, "is not in the index")
 
 ObjectKey = tuple[str, str]
 """A document field and what it holds; the field is `_id` for most."""
 
 
-class LookUpFailed(StoreError):
-    """The index could not be asked. Events wait; none is dropped."""
-
-
 class Objects:
     """Looks objects up in `indices`, one after the other, until they are found.
 
-    attributes: the document fields that are wanted; max_objects, age_s: how many documents are remembered, and how long.
+    attributes: the document fields that are wanted; max_objects, max_bytes, age_s: how many documents are remembered, in how much
+    memory, and how long.
     """
 
     def __init__(
@@ -38,81 +38,61 @@ class Objects:
         max_objects: int,
         age_s: float,
         clock_s: Callable[[], float],
+        max_bytes: int = 64 * 2**20,
     ) -> None:
-        self._client = client
-        self._indices = indices
-        self._attributes = sorted(set(attributes) - {"_id"})
-        self._max_objects = max_objects
-        self._age_s = age_s
+        wanted = set(attributes) - {"_id"}
+        self._searches = [ObjectSearch(client, index, wanted, age_s=age_s, clock_s=clock_s) for index in indices]
         self._clock_s = clock_s
-        self._known: OrderedDict[ObjectKey, tuple[float, Mapping[str, Any]]] = OrderedDict()
+        self._known: Bounded[ObjectKey, Mapping[str, Any]] = Bounded(
+            max_bytes=max_bytes, max_age_s=age_s, max_count=max_objects
+        )
+        self._faults: dict[ObjectKey, Fault] = {}
 
     def find(self, wanted: Collection[ObjectKey]) -> dict[ObjectKey, Mapping[str, Any]]:
-        """Return the documents of those that exist. Raises LookUpFailed."""
-        found = self._remembered(wanted)
-        missing = [key for key in dict.fromkeys(wanted) if key not in found]
-        try:
-            for index in self._indices:
-                fresh = dict(self._asked(index, missing))
-                self._remember(fresh)
-                found |= fresh
-                missing = [key for key in missing if key not in fresh]
-        except OpenSearchException as error:
-            raise LookUpFailed(f"objects cannot be looked up: {type(error).__name__}") from error
-        return found
+        """Return the documents of those that exist, each with `_id` and what it says of the attributes, by their dotted paths.
 
-    def _remembered(self, wanted: Collection[ObjectKey]) -> dict[ObjectKey, Mapping[str, Any]]:
-        oldest_s = self._clock_s() - self._age_s
-        found = {}
-        for key in wanted:
-            if (known := self._known.get(key)) is not None and known[0] > oldest_s:
-                found[key] = known[1]
-        return found
-
-    def _remember(self, fresh: Mapping[ObjectKey, Mapping[str, Any]]) -> None:
+        Raises LookUpFailed.
+        """
         now_s = self._clock_s()
-        for key, document in fresh.items():
-            self._known[key] = (now_s, document)
-            self._known.move_to_end(key)
-        while len(self._known) > self._max_objects:
-            self._known.popitem(last=False)
+        found, missing = {}, []
+        for key in dict.fromkeys(wanted):
+            if (known := self._known.get(key, now_s)) is None:
+                missing.append(key)
+            else:
+                found[key] = known
+        self._faults = {}
+        asked: set[ObjectKey] = set()
+        for search in self._searches:
+            for key, document in self._asked(search, missing, asked):
+                found[key] = document
+                self._known.put(key, document, _size(key, document), now_s)
+            missing = [key for key in missing if key not in found]
+        self._faults = {key: fault for key, fault in self._faults.items() if key not in found and key not in asked}
+        return found
 
-    def _asked(self, index: str, wanted: Sequence[ObjectKey]) -> Iterator[tuple[ObjectKey, Mapping[str, Any]]]:
+    def fault_of(self, key: ObjectKey) -> Fault:
+        """Return why the last `find` did not find an object."""
+        return self._faults.get(key, NOT_THERE)
+
+    def _asked(
+        self, search: ObjectSearch, wanted: Sequence[ObjectKey], asked: set[ObjectKey]
+    ) -> list[tuple[ObjectKey, Mapping[str, Any]]]:
+        """Return what a search finds; note in `asked` what it could be asked for, and in the faults what it could not."""
         by_field: dict[str, list[str]] = {}
         for name, text in wanted:
             by_field.setdefault(name, []).append(text)
+        answers = []
         for name, ids in by_field.items():
             rest = iter(ids)
             while chunk := list(islice(rest, AT_ONCE)):
-                yield from self._by_id(index, chunk) if name == "_id" else self._by_field(index, name, chunk)
+                found, faults = search.find(name, chunk)
+                answers += [((name, one), document) for one, document in found.items()]
+                self._faults |= {(name, one): fault for one, fault in faults.items()}
+                asked |= {(name, one) for one in chunk if one not in faults}
+        return answers
 
-    def _by_id(self, index: str, ids: list[str]) -> Iterator[tuple[ObjectKey, Mapping[str, Any]]]:
-        answer = self._client.mget(
-            index=index,
-            body={"ids": ids},
-            _source_includes=",".join(self._attributes) or "_id",
-            request_timeout=REQUEST_TIMEOUT_S,
-        )
-        for one in answer["docs"]:
-            if "error" in one:  # the index is missing or closed, which is no fault of the objects
-                raise LookUpFailed(f"objects cannot be looked up in {index}: {one['error'].get('type')}")
-            if one.get("found"):
-                yield ("_id", one["_id"]), {**one.get("_source", {}), "_id": one["_id"]}
 
-    def _by_field(self, index: str, name: str, ids: list[str]) -> Iterator[tuple[ObjectKey, Mapping[str, Any]]]:
-        """Where many documents have the same id, as variants do, one of them stands for all."""
-        body = {
-            "size": len(ids),
-            "query": {"bool": {"filter": [{"terms": {name: ids}}]}},
-            "collapse": {"field": name},
-            "_source": [*self._attributes, name],
-            "track_total_hits": False,
-        }
-        try:
-            answer = self._client.search(index=index, body=body, request_timeout=REQUEST_TIMEOUT_S)
-        except RequestError:
-            return  # no such field, or none that can be asked: the event named it, and nothing has that id
-        for hit in answer["hits"]["hits"]:
-            for text in texts(leaf(hit["_source"], name)):
-                if text in ids:
-                    yield (name, text), {**hit["_source"], "_id": hit["_id"]}
+def _size(key: ObjectKey, document: Mapping[str, Any]) -> int:
+    """Return the bytes that remembering a document takes."""
+    said = [one for value in document.values() for one in (value if isinstance(value, list) else (value,))]
+    return OVERHEAD_BYTES + getsizeof(document) + sum(map(getsizeof, (*key, *said))) + 8 * len(said)

@@ -28,9 +28,9 @@ def _text(name: str) -> str:
     return "".join(Path(__file__).with_name(f"{part}.lua").read_text("utf-8") for part in parts)
 
 
-NAMES = ("apply", "age", "settle", "retry", "look", "enroll", "release", "segments", "forget")
+NAMES = ("apply", "age", "settle", "retry", "look", "enroll", "release", "segments", "forget", "read", "letters")
 _TEXTS = {sha1(text.encode(), usedforsecurity=False).hexdigest(): text for text in map(_text, NAMES)}
-APPLY, AGE, SETTLE, RETRY, LOOK, ENROLL, RELEASE, SEGMENTS, FORGET = _TEXTS
+APPLY, AGE, SETTLE, RETRY, LOOK, ENROLL, RELEASE, SEGMENTS, FORGET, READ, LETTERS = _TEXTS
 
 
 def script_command(digest: str, keys: Sequence[str], arguments: Sequence[Any]) -> Command:

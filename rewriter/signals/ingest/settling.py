@@ -25,7 +25,7 @@ def runs(batch: Batch) -> Iterator[Batch]:
     for entry, fault in batch.dead:
         letters.setdefault(entry.id, []).append((entry, fault))
     waiting = {entry.id for entry in batch.waiting}
-    run = Batch(batch.partition, batch.before, [], other=Counter(batch.other), note=batch.note)
+    run = Batch(batch.partition, batch.before, [], other=Counter(batch.other), beside=batch.beside, note=batch.note)
     entries: list[Entry] = []
     moved = size = 0
     for entry in batch.entries:
@@ -53,7 +53,7 @@ def settle_command(keys: StreamKeys, run: Batch, token: str, lease_ms: int, sett
     """Return the command for settle.lua that ends one run."""
     at_ms = int(run.after.partition("-")[0])
     lowest = int(at_ms - settings.dedupe_s * 1000) * 4096
-    counts = {"passed": len(run.entries), **run.counts}
+    counts = {"passed": len(run.entries), **run.counts, **run.beside}
     letters = [part for entry, fault in run.dead for part in (entry.id, str(fault), entry.raw)]
     letters += ("", run.note, "") if run.note else ()
     waiting = [b"%s\x1f%s" % (entry.id.encode(), entry.raw) for entry in run.waiting]

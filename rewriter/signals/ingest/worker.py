@@ -16,35 +16,42 @@ from collections.abc import Callable, Mapping, Sequence
 from logging import getLogger
 from secrets import token_hex
 from statistics import median
+from sys import getsizeof
 from threading import Event as Flag
 from typing import Any
 
 from redis.exceptions import OutOfMemoryError, RedisError
 
+from rewriter.bounded import Bounded
 from rewriter.errors import Fault, StoreError
 from rewriter.signals.commands import Command
 from rewriter.signals.counters import Value
+from rewriter.signals.events import MAX_EVENT_BYTES
 from rewriter.signals.ingest.apply import apply_changes
 from rewriter.signals.ingest.batch import Batch, Changes, Entry, Plan, entry_of
-from rewriter.signals.ingest.contract import MAX_SEGMENTS, StreamKeys, partition_count_commands
+from rewriter.signals.ingest.contract import StreamKeys, partition_count_commands
 from rewriter.signals.ingest.health import Backlog, backlog, gap
 from rewriter.signals.ingest.leases import Leases
 from rewriter.signals.ingest.marks import unmarked
 from rewriter.signals.ingest.objects import LookUpFailed, ObjectKey, Objects
 from rewriter.signals.ingest.scripts import (
+    LETTERS,
+    READ,
     RETRY,
-    SEGMENTS,
     Engine,
     ran,
     script_command,
     sound_replies,
 )
+from rewriter.signals.ingest.segment_names import SegmentNames
 from rewriter.signals.ingest.settling import runs, settle_command
 
 IDLE_S = 0.005
 BACKOFF_S = 0.5
 MAX_BEAT_S = 2.0
 MAX_SKEW_S = 5.0
+READ_BYTES = 2**20
+"""Of one partition at once: what reading it may hold the server up for."""
 RETRIED_AT_ONCE, MAX_RETRIES = 32, 100
 """How many entries that waited one call brings back, and how many calls a beat may take."""
 
@@ -82,8 +89,12 @@ class Worker:
         self._keys = StreamKeys(plan.settings.store.prefix)
         self._leases = Leases(engine, self._keys, self._token, self._ingest.lease_s)
         self._beat_at_s = float("-inf")
-        self._segments: set[str] = set()
-        self._values: dict[ObjectKey, tuple[Mapping[str, Any], tuple[Value, ...]]] = {}
+        self._segments = SegmentNames(profiles, self._keys, self._ingest, clock_s)
+        self._values: Bounded[ObjectKey, tuple[Mapping[str, Any], tuple[Value, ...]]] = Bounded(
+            max_bytes=self._ingest.objects_bytes // 2,
+            max_age_s=self._ingest.object_age_s,
+            max_count=self._ingest.max_objects,
+        )
         self._is_skewed = False
         self._event_lags_s: list[float] = []
         self.trouble = ""
@@ -158,15 +169,16 @@ class Worker:
         fresh = unmarked(self._engine, self._keys, readable, self._plan)
         changes = self._changes(fresh)
         apply_changes(self._engine, self._profiles, changes, self._plan)
-        self._list_segments(changes)
         self._settle(batches)
         return sum(len(batch.entries) for batch in batches)
 
     def _read(self) -> list[Batch]:
         held = sorted(self._leases.held.items())
         each = max(10, self._ingest.batch // max(1, len(held)))
+        each_bytes = min(READ_BYTES, self._ingest.batch_bytes // max(1, len(held)))
         wanted = [
-            ("XRANGE", self._keys.stream(number), f"({position}", "+", "COUNT", each) for number, position in held
+            script_command(READ, [self._keys.stream(number)], [position, each, each_bytes, MAX_EVENT_BYTES])
+            for number, position in held
         ]
         found = []
         for (number, position), entries in zip(held, sound_replies(self._engine, wanted), strict=True):
@@ -179,14 +191,14 @@ class Worker:
         """Return what the entries change. Those whose object is not there wait once, and are set aside the second time."""
         documents = {id(entry): self._told(entry) for _, entry in entries}
         known = self._objects.find({entry.object_key for _, entry in entries if documents[id(entry)] is None})
-        changes = Changes(self._plan)
+        changes = Changes(self._plan, self._admitted(entries))
         for batch, entry in entries:
             document = documents[id(entry)] or known.get(entry.object_key)
             if document is None and entry.first is None:
                 batch.wait(entry)
             elif document is None:
-                batch.counted_as("missing", entry, Fault("event_attributes.object.object_id", "is not in the index"))
-            elif found := self._said(entry, document):
+                batch.counted_as("missing", entry, self._objects.fault_of(entry.object_key))
+            elif found := self._said(entry, document, is_known=documents[id(entry)] is None):
                 batch.counted_as("counted", entry)
                 changes.add(batch, entry, found)
             else:
@@ -195,14 +207,28 @@ class Worker:
                 )
         return changes
 
-    def _said(self, entry: Entry, document: Mapping[str, Any]) -> tuple[Value, ...]:
+    def _said(self, entry: Entry, document: Mapping[str, Any], *, is_known: bool) -> tuple[Value, ...]:
         """Return what a document says; worked out once for each that is remembered, which is a tenth of a worker's time."""
-        known = self._values.get(entry.object_key)
-        if known is None or known[0] is not document:
-            if len(self._values) >= self._ingest.max_objects:
-                self._values.clear()
-            known = self._values[entry.object_key] = (document, self._plan.values(document))
-        return known[1]
+        if not is_known:
+            return self._plan.values(document)
+        now_s = self._clock_s()
+        kept = self._values.get(entry.object_key, now_s)
+        if kept is not None and kept[0] is document:
+            return kept[1]
+        found = self._plan.values(document)
+        self._values.put(entry.object_key, (document, found), _size(found), now_s)
+        return found
+
+    def _admitted(self, entries: Sequence[tuple[Batch, Entry]]) -> frozenset[str]:
+        """Return which of the segments that entries name may have keys; count the others."""
+        names = {name for _, entry in entries for name in entry.told.event_attributes.segments}
+        if not names:
+            return frozenset()
+        admitted = self._segments.admitted(names)
+        for batch, entry in entries:
+            if refused := sum(name not in admitted for name in entry.told.event_attributes.segments):
+                batch.beside["segments_refused"] += refused
+        return admitted
 
     def _told(self, entry: Entry) -> Mapping[str, Any] | None:
         """Return what the event itself tells of its object, where that is enough."""
@@ -211,16 +237,11 @@ class Worker:
             return {name: text}
         return entry.told.event_attributes.object.document
 
-    def _list_segments(self, changes: Changes) -> None:
-        if fresh := set(changes.segments()) - self._segments:
-            sound_replies(
-                self._profiles, [script_command(SEGMENTS, [self._keys.segments], [MAX_SEGMENTS, *sorted(fresh)])]
-            )
-            self._segments |= fresh
-
     def _settle(self, batches: Sequence[Batch]) -> None:
         settled = [run for batch in batches for run in runs(batch)]
-        replies = sound_replies(self._engine, [self._settled(run) for run in settled])
+        wanted = [self._settled(run) for run in settled]
+        cut = [self._cut_letters(batch.partition) for batch in batches if batch.dead]
+        replies = sound_replies(self._engine, wanted + cut)[: len(wanted)]
         for run, (status, server_ms) in zip(settled, replies, strict=True):
             if status == 1:
                 self._leases.held[run.partition] = run.after
@@ -233,6 +254,12 @@ class Worker:
 
     def _settled(self, run: Batch) -> Command:
         return settle_command(self._keys, run, self._token, self._leases.lease_ms, self._ingest)
+
+    def _cut_letters(self, number: int) -> Command:
+        """Return the command that keeps a partition's dead letters within its part of their bytes."""
+        most_bytes = max(2 * MAX_EVENT_BYTES, self._ingest.dead_letter_bytes // max(1, self.partitions))
+        keys = [self._keys.of_stream(number, part) for part in ("dead", "state")]
+        return script_command(LETTERS, keys, [most_bytes, MAX_EVENT_BYTES])
 
     def _tend(self, number: int) -> None:
         """Renew a lease, bring back what waited in its partition, and report what its stream lost."""
@@ -297,3 +324,8 @@ class Worker:
 def _pairs(parts: Any) -> Mapping[bytes, bytes]:
     """RESP2 through a pipeline gives pairs, or a flat list."""
     return parts if isinstance(parts, Mapping) else dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def _size(found: tuple[Value, ...]) -> int:
+    """Return the bytes that remembering values takes."""
+    return 400 + sum(getsizeof(value) + sum(map(getsizeof, value)) for value in found)
