@@ -85,7 +85,7 @@ def test_a_signal_finishes_the_batch_and_frees_the_leases(toml: Path, redis_url:
         ("", "store.url: names no Redis or Valkey"),
         ('[store]\nurl = "memory://"', "store.url: names no Redis or Valkey"),
         (
-            '[store]\nurl = "redis://127.0.0.1:1"\n[policies.shop]\nindex = "shop-*"\nfields.brand = {}',
+            '[store]\nurl = "redis://127.0.0.1:1"\n[policies.shop]\nindex = "*"\nfields.brand = {}',
             "ingest.objects_index: is not set",
         ),
     ],
