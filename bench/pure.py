@@ -22,7 +22,7 @@ from rewriter.boost.trial import compile_set
 from rewriter.core import Core
 from rewriter.explore.merge import merged_page
 from rewriter.flow.answer import answer
-from rewriter.flow.steps import Baseline, Begin, Collect, Collected, FetchSignals, Launch, SearchLeg
+from rewriter.flow.steps import Baseline, Collect, Collected, FetchSignals, Launch, SearchLeg, Sent
 from rewriter.request import read_request
 from rewriter.settings import Settings
 from rewriter.signals.affinities import Population, blended, preferences, strongest
@@ -94,11 +94,9 @@ class Scene:
 
         def perform(step: Any) -> Any:
             match step:
-                case Baseline():
-                    return self.leg_1
-                case Begin(part):
-                    parts["personal"] = run(part, perform)
-                    return True
+                case Baseline(beside):
+                    parts["personal"] = run(beside, perform) if beside else None
+                    return Sent(self.leg_1, time.monotonic())
                 case Launch(part):
                     parts["explored"] = run(part, perform)
                 case FetchSignals():

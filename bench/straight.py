@@ -13,7 +13,6 @@ from rewriter.core import Core
 from rewriter.flow.answer import answer
 from rewriter.flow.steps import (
     Baseline,
-    Begin,
     Collect,
     Collected,
     Explored,
@@ -22,6 +21,7 @@ from rewriter.flow.steps import (
     Personal,
     SavePlan,
     SearchLeg,
+    Sent,
 )
 from rewriter.report import Report
 from rewriter.signals.counters import Counters
@@ -59,11 +59,9 @@ class Straight:
     def _perform(self, step: object) -> Any:
         result: Any = None
         match step:
-            case Baseline():
-                result = self.baseline(self.arguments)
-            case Begin(part):
-                self.personal = self._drive(part)
-                result = True
+            case Baseline(beside):
+                self.personal = self._drive(beside) if beside else None
+                result = Sent(self.baseline(self.arguments), 0.0)
             case Launch(part):
                 self.explored = self._drive(part)
                 result = True

@@ -147,11 +147,20 @@ class IngestSettings(_Section):
 
 
 class BudgetSettings(_Section):
-    """What a search may wait for: signals, the time after the baseline's arrival, and the legs and reads in flight per process."""
+    """What a search may wait for: signals, the time after the baseline's arrival, and the legs and reads in flight per process.
+
+    max_body_bytes: of the caller's body, about, as JSON; a larger one is sent alone.
+    max_leg_bytes:  of a leg's answer. A larger one takes too long to read, and is not parsed; where a policy's answers are
+                    usually larger, its legs are not sent.
+    pool_bytes:     what the pools of exploration of one process hold, in memory.
+    """
 
     signals_ms: Millis = 10.0
     cutoff_ms: Millis = 30.0
     max_in_flight: Annotated[int, Field(ge=1, le=1024)] = 16
+    max_body_bytes: Annotated[int, Field(ge=1, le=2**30)] = 64 * 2**10
+    max_leg_bytes: Annotated[int, Field(ge=1, le=2**30)] = 2**20
+    pool_bytes: Annotated[int, Field(ge=0, le=2**36)] = 32 * 2**20
 
 
 class BreakerSettings(_Section):

@@ -14,8 +14,8 @@ from opensearchpy import AsyncOpenSearch, OpenSearch
 from rewriter import AsyncRewriter, BoostUsed, ConfigurationError, Reason, Report, Rewriter, Settings, Slot
 from rewriter.errors import Fault
 from rewriter.report import Move
+from rewriter.shell.clones import cloned
 from rewriter.shell.given import Shell, checked_hooks
-from rewriter.shell.legs import cloned
 from tests.played import Client, Engine
 
 HOST = ["http://127.0.0.1:9"]

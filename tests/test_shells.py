@@ -128,16 +128,6 @@ def test_what_cannot_be_a_store_is_refused_before_the_first_search(kind: Any, gi
         kind(SimpleNamespace(search=None), given, SETTINGS, leg_client=SimpleNamespace())
 
 
-def test_a_process_that_cannot_start_searches_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    with SyncDesk(SETTINGS, store()) as desk:
-        monkeypatch.setattr("rewriter.shell.threads.ThreadPoolExecutor", None)
-        desk.rewriter.after_fork()
-        response, report = desk.search(ANN, SEARCH)
-        assert response is desk.engine.sent[-1]
-        assert (report.reason, report.detail) == (Reason.SWITCHED_OFF, "internal: TypeError")
-        monkeypatch.undo()
-
-
 # --- nothing left behind ----------------------------------------------------------------------------------------------
 
 

@@ -18,7 +18,8 @@ from rewriter.request import read_request
 from rewriter.secret import SecretUrl
 from rewriter.settings import PolicySettings, Settings
 from rewriter.settings_file import line_of
-from rewriter.shell.legs import cloned, connect
+from rewriter.shell.clones import cloned
+from rewriter.shell.legs import connect
 
 TIMEOUT_S = 5
 PLAIN_SEARCH = {"query": {"match": {"title": "words"}}}

@@ -18,7 +18,8 @@ from rich.live import Live
 from rewriter.cli.verdict import UNHEALTHY, faults_refused, print_json, say, store_needed
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings
-from rewriter.shell.legs import cloned, connect
+from rewriter.shell.clones import cloned
+from rewriter.shell.legs import connect
 from rewriter.signals.ingest.batch import Plan
 from rewriter.signals.ingest.contract import StreamKeys
 from rewriter.signals.ingest.objects import Objects

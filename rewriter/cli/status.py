@@ -20,8 +20,9 @@ from rewriter.cli.switch_place import said
 from rewriter.cli.verdict import UNHEALTHY, faults_refused, print_json, print_table
 from rewriter.decide.switches import Switches
 from rewriter.settings import OpenSearchSettings, Settings
+from rewriter.shell.clones import cloned
 from rewriter.shell.fleet import process_of
-from rewriter.shell.legs import cloned, connect
+from rewriter.shell.legs import connect
 from rewriter.shell.status import Status
 from rewriter.shell.sync import Rewriter
 

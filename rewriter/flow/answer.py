@@ -8,7 +8,7 @@ from typing import Any
 
 from rewriter.boost.body import without_own_names
 from rewriter.core import Core
-from rewriter.decide.breaker import Outcome
+from rewriter.decide.breaker import Outcome, Permit
 from rewriter.decide.decision import BREAKER_TABLE, Decision, decide
 from rewriter.explore.merge import Page, with_hits
 from rewriter.explore.plan import encode
@@ -19,13 +19,13 @@ from rewriter.flow.personal import personal
 from rewriter.flow.steps import (
     Ask,
     Baseline,
-    Begin,
     Clock,
     Collect,
     Collected,
     Personal,
     Progress,
     SavePlan,
+    Sent,
 )
 from rewriter.report import Reason, Report, Variant
 from rewriter.request import Request, read_request, search_key
@@ -38,66 +38,84 @@ people are promised the answer by then, not the end of a wait. `never answered` 
 WORKED_OUT_PER_HIT = frozenset({"highlight", "script_fields", "derived", "collapse"})
 
 
+class _Held:
+    """The breaker's permit of one search, while it holds one. It is given back once, with what became of the search."""
+
+    __slots__ = ("_core", "_permit", "outcome")
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._permit: Permit | None = None
+        self.outcome: Outcome = "unused"
+
+    def take(self, permit: Permit | None) -> None:
+        """Hold a permit."""
+        self._permit = permit
+
+    def give_back(self, now_s: float) -> None:
+        """Give the permit back, where one is held."""
+        permit, self._permit = self._permit, None
+        if permit is not None:
+            self._core.breaker.give_back(permit, self.outcome, now_s)
+
+
 def answer(
     core: Core, arguments: Mapping[str, Any], subject: Subject | None, *, seed: int, now_s: float, clock_s: Clock
 ) -> Generator[Any, Any, tuple[Any, Report]]:
     """Answer one search. `now_s` is wall time (decay), `clock_s` monotonic (deadlines); `seed` draws exploration.
 
-    Returns the response and its report. Raises what the caller's own search raised, and nothing else.
+    Returns the response and its report. The first step is Baseline; whatever is raised before or after it, the shell has the
+    caller's own search.
     """
-    decision, ask, request = _decided(core, arguments, subject, seed, now_s, clock_s)
-    if decision.reason is not None or ask is None:
-        response, report = yield from _plain(decision, request.policy if request else None, clock_s)
-    else:
-        response, report = yield from _personalised(decision, ask)
-    return response, shadowed(report) if decision.shadow else report
+    held = _Held(core)
+    try:
+        decision, ask, request = _decided(core, arguments, subject, held, seed, now_s, clock_s)
+        if decision.reason is not None or ask is None:
+            held.give_back(clock_s())
+            response, report = yield from _plain(decision, request.policy if request else None, clock_s)
+        else:
+            response, report = yield from _personalised(decision, ask, held)
+        return response, shadowed(report) if decision.shadow else report
+    finally:
+        held.give_back(clock_s())
 
 
 def _plain(decision: Decision, policy: str | None, clock_s: Clock) -> Generator[Any, Any, tuple[Any, Report]]:
-    started_s = clock_s()
-    response = yield Baseline()
-    timings_ms = {"baseline": (clock_s() - started_s) * 1000.0}
+    sent: Sent = yield Baseline()
+    timings_ms = {"baseline": (clock_s() - sent.started_s) * 1000.0}
     reason = decision.reason or Reason.UNSUPPORTED
     variant: Variant = "holdout" if reason is Reason.HOLDOUT else "baseline"
-    return response, Report(reason, decision.detail, variant, policy, decision.exposure, timings_ms=timings_ms)
+    return sent.response, Report(reason, decision.detail, variant, policy, decision.exposure, timings_ms=timings_ms)
 
 
-def _personalised(decision: Decision, ask: Ask) -> Generator[Any, Any, tuple[Any, Report]]:
-    """Send the caller's own search with the personal part beside it; whatever comes of that, the permit is given back."""
+def _personalised(decision: Decision, ask: Ask, held: _Held) -> Generator[Any, Any, tuple[Any, Report]]:
+    """Have the personal part run beside the caller's own search, and make its page of both."""
     core, clock_s = ask.core, ask.clock_s
-    outcome: Outcome = "unused"
+    progress = Progress()
+    sent: Sent = yield Baseline(personal(ask, progress))
+    arrived_s, response = clock_s(), sent.response
+    progress.timings_ms["baseline"] = (arrived_s - sent.started_s) * 1000.0
     try:
-        progress = Progress()
-        began = yield Begin(personal(ask, progress))
-        started_s = clock_s()
-        response = yield Baseline()
-        arrived_s = clock_s()
-        progress.timings_ms["baseline"] = (arrived_s - started_s) * 1000.0
-        try:
-            if not began:
-                in_flight = f"{core.settings.budget.max_in_flight} legs and reads in flight"
-                return response, accounted(ask, progress, Reason.BUSY, in_flight)
-            if wrong := unfit(response, ask.policy):
-                return response, accounted(ask, progress, *wrong)
-            part, page = yield from _beside(ask, progress, response, arrived_s)
-            report = accounted(ask, progress, part.reason, part.detail, part, page, response)
-            outcome = BREAKER_TABLE.get(part.reason, "unused")
-            if page is None:
-                return response, report
-            if decision.shadow:
-                return response, replace(report, shadow=would_show(ask, page, response))
-            yield SavePlan(
-                lambda: (core.keys.plan(ask.subject, search_key(ask.request)), encode(plan_after(ask, part, page))),
-                in_store="store" in core.store_breakers and core.store_breakers["store"].closed,
-            )
-            hits = [without_own_names(hit) for hit in page.hits]
-            return with_hits(response, hits, part.response["hits"].get("max_score")), report
-        except Exception as error:  # noqa: BLE001  the caller's answer is here: a fault of ours must not take it away
-            outcome = "failure"
-            return response, accounted(ask, progress, Reason.SEARCH_FAILED, f"internal: {type(error).__name__}")
-    finally:
-        if decision.permit is not None:
-            core.breaker.give_back(decision.permit, outcome, clock_s())
+        if sent.refused:
+            return response, accounted(ask, progress, Reason.BUSY, sent.refused)
+        if wrong := unfit(response, ask.policy):
+            return response, accounted(ask, progress, *wrong)
+        part, page = yield from _beside(ask, progress, response, arrived_s)
+        report = accounted(ask, progress, part.reason, part.detail, part, page, response)
+        held.outcome = BREAKER_TABLE.get(part.reason, "unused")
+        if page is None:
+            return response, report
+        if decision.shadow:
+            return response, replace(report, shadow=would_show(ask, page, response))
+        yield SavePlan(
+            lambda: (core.keys.plan(ask.subject, search_key(ask.request)), encode(plan_after(ask, part, page))),
+            in_store="store" in core.store_breakers and core.store_breakers["store"].closed,
+        )
+        hits = [without_own_names(hit) for hit in page.hits]
+        return with_hits(response, hits, part.response["hits"].get("max_score")), report
+    except Exception as error:  # noqa: BLE001  the caller's answer is here: a fault of ours must not take it away
+        held.outcome = "failure"
+        return response, accounted(ask, progress, Reason.SEARCH_FAILED, f"internal: {type(error).__name__}")
 
 
 def _beside(
@@ -122,7 +140,13 @@ def _beside(
 
 
 def _decided(
-    core: Core, arguments: Mapping[str, Any], subject: Subject | None, seed: int, now_s: float, clock_s: Clock
+    core: Core,
+    arguments: Mapping[str, Any],
+    subject: Subject | None,
+    held: _Held,
+    seed: int,
+    now_s: float,
+    clock_s: Clock,
 ) -> tuple[Decision, Ask | None, Request | None]:
     """Whatever the arguments are, this gives a decision: the caller's own search goes out in any case."""
     snapshot, settings = core.snapshot, core.settings
@@ -136,6 +160,7 @@ def _decided(
         )  # fmt: skip
     except Exception as error:  # noqa: BLE001  a fault of ours must not cost the caller a search
         return Decision(Reason.UNSUPPORTED, f"internal: {type(error).__name__}"), None, None
+    held.take(decision.permit)
     if decision.reason is not None or policy is None or subject is None or name is None:
         return decision, None, request
     templates = snapshot.templates.get(name)
@@ -147,10 +172,8 @@ def _decided(
     elif snapshot.lag.lagging and settings.signals.on_lag == "disable":
         wrong = Reason.LAGGING, f"the pipeline lags {snapshot.lag.seconds or 0:.0f} s"
     if wrong is not None or templates is None:
-        if decision.permit is not None:
-            core.breaker.give_back(decision.permit, "unused", clock_s())
         reason, detail = wrong or (Reason.TEMPLATE_FAILED, "")
-        return replace(decision, reason=reason, detail=detail, permit=None), None, request
+        return replace(decision, reason=reason, detail=detail), None, request
     switches = snapshot.switches
     limit = min(policy.max_boost, float(switches.of("max_boost", name, policy.max_boost)))
     share = float(switches.of("exploration_share", name, policy.exploration_share))

@@ -18,6 +18,14 @@ from rewriter.signals.affinities import Affinity, blended, preferences, session_
 from rewriter.signals.counters import Counters, Value
 from rewriter.signals.store import Query
 
+REASONS = {
+    "rejected": Reason.SEARCH_REJECTED,
+    "failed": Reason.SEARCH_FAILED,
+    "late": Reason.SEARCH_LATE,
+    "too_large": Reason.UNSUPPORTED,
+}
+"""What a leg's fault means for the search."""
+
 
 def personal(ask: Ask, progress: Progress) -> Generator[Any, Any, Personal]:
     """Read signals, make boosts of them, send leg 2; leg 3 is launched once it is known that there is something to merge with."""
@@ -56,10 +64,7 @@ def personal(ask: Ask, progress: Progress) -> Generator[Any, Any, Personal]:
     try:
         response = yield leg(ask, body, part.preference)
     except LegFault as fault:
-        reason = {"rejected": Reason.SEARCH_REJECTED, "failed": Reason.SEARCH_FAILED, "late": Reason.SEARCH_LATE}[
-            fault.kind
-        ]
-        return replace(part, reason=reason, detail=fault.detail)
+        return replace(part, reason=REASONS[fault.kind], detail=fault.detail)
     progress.timings_ms["personalised"] = (ask.clock_s() - started_s) * 1000.0
     return replace(part, hits=response["hits"]["hits"], response=response)
 

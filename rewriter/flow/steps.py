@@ -22,14 +22,22 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """Send the caller's own search as it is. Answered with its response; its error is thrown in and goes to the caller."""
+    """The first step of each search: the caller's own is sent, with `beside` started beside it. Answered with Sent.
+
+    A shell sends the caller's own search whatever becomes of this generator or of `beside`, and hands its error to the caller
+    itself; the generator is then closed.
+    """
+
+    beside: Generator[Any, Any, Personal] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Begin:
-    """Start the personal part beside the caller's own search. Answered with False where too much is in flight."""
+class Sent:
+    """The response to the caller's own search, and when it was sent (monotonic). refused: why nothing runs beside it, or ""."""
 
-    part: Generator[Any, Any, Personal]
+    response: Any
+    started_s: float
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +108,7 @@ class SavePlan:
 class LegFault(Exception):
     """What became of an optional leg: the server rejected its body, it failed, or its client gave it up."""
 
-    def __init__(self, kind: Literal["rejected", "failed", "late"], detail: str) -> None:
+    def __init__(self, kind: Literal["rejected", "failed", "late", "too_large"], detail: str) -> None:
         super().__init__(detail)
         self.kind = kind
         self.detail = detail

@@ -1,10 +1,15 @@
 """The async shell: leg 1 on the caller's own task, the personal part on another (see `tasks`).
 
-Everything runs on the event loop that first searches; in a child after a fork, and on another loop, all of it is made anew.
+The caller's own search goes first: what is ours begins once it waits for the server (`tasks.Underway`).
+
+Each event loop has tasks and connections of its own, made at its first search; what was learned (`Core`) is shared by the loops of
+a process, and made anew in a child after a fork. Loops that are closed are let go of; beyond MAX_LOOPS at a time, a loop's searches
+are the caller's own.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Iterable, Mapping
@@ -16,23 +21,35 @@ from typing import Any, Self
 
 from rewriter.core import Core
 from rewriter.flow.answer import answer
-from rewriter.flow.steps import Baseline, Begin, Collect, SavePlan
+from rewriter.flow.steps import Collect, SavePlan, Sent
 from rewriter.observe.hooks import Hook, Hooks
 from rewriter.report import Reason, Report
 from rewriter.settings import Settings
+from rewriter.shell.clones import cloned
 from rewriter.shell.given import checked_hooks
-from rewriter.shell.legs import cloned, connect_async, named
+from rewriter.shell.legs import connect_async, named
 from rewriter.shell.refresh import load_templates
 from rewriter.shell.status import CLOSED, Status, status_of
-from rewriter.shell.switch_sources import refuse_wrong_switches
-from rewriter.shell.tasks import Job, Loop, collected, drive
+from rewriter.shell.switch_sources import SwitchSources, refuse_wrong_switches
+from rewriter.shell.tasks import Job, Loop, Underway, collected, drive
 from rewriter.shell.wrap import CURRENT_SUBJECT, Unset, WrappedAsync, searching, unset
 from rewriter.signals.redis_store import open_async_store, open_async_stores
+from rewriter.signals.store import StoreName
 from rewriter.subject import Subject
+
+CLOSE_ELSEWHERE_S = 5.0
+"""For which `close` waits for what runs on another loop."""
+
+MAX_LOOPS = 8
+"""How many event loops at a time one AsyncRewriter serves. Each has its own clients, four tasks, and up to three threads."""
 
 
 class AsyncRewriter:
-    """The same as Rewriter, awaited, around an AsyncOpenSearch client. Use it on one loop; `async with`, or `await close()`."""
+    """The same as Rewriter, awaited, around an AsyncOpenSearch client: `async with`, or `await close()`.
+
+    Where the loop ends without that, as after an error in `asyncio.run`, what runs on it ends with its tasks. Several loops are
+    served as long as `client` serves them.
+    """
 
     def __init__(
         self,
@@ -57,7 +74,10 @@ class AsyncRewriter:
         self._templates = load_templates(self.settings)
         for given in (self._store, self._profile_store):
             open_async_store(given)  # what cannot be one is refused now, not in the first search; nothing connects yet
-        self._here: Loop | None = None
+        if leg_client is None:
+            cloned(client, self.settings.budget.max_in_flight)  # one that cannot be cloned is refused now; it is cheap
+        self._shared = {os.getpid(): self._learning()}
+        self._loops: dict[int, dict[asyncio.AbstractEventLoop, Loop]] = {}
         self._closed = False
 
     @classmethod
@@ -81,25 +101,22 @@ class AsyncRewriter:
 
     async def search_details(self, *, subject: Subject | Unset | None = unset, **arguments: Any) -> tuple[Any, Report]:
         """Search, and say how it went."""
-        if isinstance(subject, Unset):
-            subject = CURRENT_SUBJECT.get()
-        try:
-            here, why = self._started(), "the rewriter is closed"
-        except Exception as error:  # noqa: BLE001  whatever keeps us from starting keeps nobody from searching
-            here, why = None, f"internal: {type(error).__name__}"
-        if here is None:
-            response, report = await self._client.search(**arguments), Report(Reason.SWITCHED_OFF, why)
-            self._hooks.tell(named(arguments.get("index")), report)
-            return response, report
         job = Job()
-        flow = answer(here.core, arguments, subject, seed=randbits(53), now_s=time.time(), clock_s=time.monotonic)
-        response, report = await drive(flow, lambda step: self._perform(here, job, arguments, step))
-        indices = named(arguments.get("index"))
-        here.tally.note(report.reason, time.monotonic())
-        if report.policy is not None:
-            here.refresh.saw(indices)
-        self._hooks.tell(indices, report)
-        return response, report
+        started_s = time.monotonic()
+        try:
+            response = await Underway(self._client.search(**arguments), lambda: self._begin(job, subject, arguments))
+        except BaseException:
+            job.abandon()
+            raise
+        try:
+            if not job.begun:  # the search had nothing to wait for
+                self._begin(job, subject, arguments)
+            self._begin_first(job)
+            return await self._finished(job, arguments, Sent(response, started_s, job.refused))
+        except Exception as error:  # noqa: BLE001  the caller's answer is here: a fault of ours must not take it away
+            return response, Report(Reason.SEARCH_FAILED, f"internal: {type(error).__name__}")
+        finally:
+            job.abandon()
 
     async def track(self, event: Mapping[str, Any]) -> bool:
         """Take in one UBI event. See Rewriter.track."""
@@ -126,11 +143,19 @@ class AsyncRewriter:
         return replace(found, tracked=here.tracker.counts if here.tracker else {})
 
     async def close(self) -> None:
-        """End everything that this rewriter began. Searches go on as the caller's own."""
+        """End everything that this rewriter began, on all loops. Searches go on as the caller's own."""
         self._closed = True
-        here, self._here = self._here, None
-        if here is not None and here.is_this_loop():  # what was on another loop, or in a parent, is gone with it
-            await here.close()
+        loops = self._loops.pop(os.getpid(), {})
+        self._loops.clear()
+        this = asyncio.get_running_loop()
+        for loop, here in list(loops.items()):
+            if loop is this:
+                await here.close()
+            elif loop.is_running():
+                elsewhere = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(here.close(), loop))
+                await asyncio.wait({elsewhere}, timeout=CLOSE_ELSEWHERE_S)
+            else:
+                here.drop()
         if self._owns_client:
             await self._client.close()
 
@@ -141,32 +166,109 @@ class AsyncRewriter:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
+    @property
+    def _here(self) -> Loop | None:
+        """What the loop that searched last has, if any."""
+        return next(reversed(self._loops.get(os.getpid(), {}).values()), None)
+
+    def _learning(self) -> tuple[Core, SwitchSources]:
+        """Return what the loops of a process share, with the switches as file and environment have them now."""
+        given: dict[StoreName, Any] = {"store": self._store, "profile_store": self._profile_store}
+        core = Core(self.settings, self._templates, [name for name, store in given.items() if store is not None])
+        switches = SwitchSources(self.settings)
+        switches.read_local(os.environ)
+        core.swap(switches=switches.told(core.snapshot.switches))
+        return core, switches
+
     def _started(self) -> Loop | None:
-        here = self._here
-        if here is not None and here.is_this_loop():
+        """Return what the running loop has, made at first use; None once this is closed, and beyond MAX_LOOPS."""
+        loop = asyncio.get_running_loop()
+        loops = self._loops.get(os.getpid())
+        if loops is None:  # the first search, or that of a child after a fork
+            self._loops = {os.getpid(): (loops := {})}
+        if (here := loops.get(loop)) is not None and not here.closed:
             return here
         if self._closed:
             return None
-        cap = self.settings.budget.max_in_flight
-        legs = self._leg_client or cloned(self._client, cap)
+        for other in [one for one in list(loops) if one.is_closed() or loops[one].closed]:
+            loops.pop(other).drop()
+        if len(loops) >= MAX_LOOPS:
+            return None
         # Reads that outlive their search keep their connection, beside those that are under way.
-        stores = open_async_stores(self._store, self._profile_store, connections=2 * cap)
-        self._here = Loop(
-            Core(self.settings, self._templates, stores), stores, legs, owns_legs=self._leg_client is None
-        )
-        return self._here
+        connections = 2 * self.settings.budget.max_in_flight
+        stores = open_async_stores(self._store, self._profile_store, connections=connections)
+        loops[loop] = here = Loop(*self._of_this_process(), stores, self._client, self._leg_client)
+        return here
 
-    async def _perform(self, here: Loop, job: Job, arguments: Mapping[str, Any], step: Any) -> Any:
-        """Do what `answer` asks for, on the caller's task."""
+    def _of_this_process(self) -> tuple[Core, SwitchSources]:
+        shared = self._shared.get(os.getpid())
+        if shared is None:  # a child after a fork: the parent's locks may be held for good
+            self._shared = {os.getpid(): (shared := self._learning())}
+        return shared
+
+    def _begin(self, job: Job, subject: Subject | Unset | None, arguments: Mapping[str, Any]) -> None:
+        """Decide, and start what runs beside the caller's own search, which is under way. Never raises, waits or connects.
+
+        On a loop's first search, what the loop needs is made a turn later, once the caller's own search was written out.
+        """
+        job.begun = True
+        try:
+            if self._closed:
+                job.refused = "the rewriter is closed"
+                return
+            if isinstance(subject, Unset):
+                subject = CURRENT_SUBJECT.get()
+            core = self._of_this_process()[0]
+            job.flow = answer(core, arguments, subject, seed=randbits(53), now_s=time.time(), clock_s=time.monotonic)
+            step = next(job.flow)
+            here = self._loops.get(os.getpid(), {}).get(asyncio.get_running_loop())
+            if here is not None and not here.closed:
+                job.here = here
+                here.beside(step, job)
+            else:
+                job.first = step, core.snapshot.switches
+                asyncio.get_running_loop().call_soon(self._begin_first, job)
+        except Exception as error:  # noqa: BLE001  whatever fails here, the caller's own search is under way
+            job.abandon()
+            job.refused = f"internal: {type(error).__name__}"
+
+    def _begin_first(self, job: Job) -> None:
+        """Start what runs beside the first search of a loop, unless that is done."""
+        if job.first is None:
+            return
+        (step, switches), job.first = job.first, None
+        try:
+            job.here = self._started()
+            if job.here is None:
+                job.refused = "the rewriter is closed" if self._closed else f"more than {MAX_LOOPS} event loops"
+            elif job.here.core.snapshot.switches != switches:
+                job.refused = "a switch has changed since the rewriter was made"  # it is read again only here
+            else:
+                job.here.beside(step, job)
+        except Exception as error:  # noqa: BLE001  as above
+            job.refused = f"internal: {type(error).__name__}"
+
+    async def _finished(self, job: Job, arguments: Mapping[str, Any], sent: Sent) -> tuple[Any, Report]:
+        """Return the page and its report, once the caller's own search has come."""
+        response, report = sent.response, Report(Reason.SWITCHED_OFF, job.refused)
+        if job.flow is not None:
+            response, report = await drive(job.flow, lambda step: self._perform(job, step), first=sent)
+        here = job.here
+        indices = named(arguments.get("index"))
+        if here is not None:
+            here.tally.note(report.reason, time.monotonic())
+            if report.policy is not None:
+                here.refresh.saw(indices)
+        self._hooks.tell(indices, report)
+        return response, report
+
+    async def _perform(self, job: Job, step: Any) -> Any:
+        """Do what `answer` asks for once the caller's own search has come, on the caller's task."""
         match step:
-            case Baseline():
-                return await self._client.search(**arguments)
-            case Begin(part):
-                job.personal = here.begin(part, job)
-                return job.personal is not None
             case Collect(cutoff_s):
                 return await collected(job, time.monotonic() + cutoff_s)
             case SavePlan():
-                here.save(step)
+                if job.here is not None:
+                    job.here.save(step)
                 return None
         raise TypeError(f"no such step: {step!r}")

@@ -1,8 +1,4 @@
-"""The one seam to the search client: how an optional leg's client is made, and what its errors mean.
-
-Optional legs have their own connections, so that an abandoned one never makes a baseline wait for a place in the caller's pool,
-and never retry: a leg that may be lost is not worth a second round trip.
-"""
+"""The one seam to the search client, beside `clones`: how a client is made as the settings say, and what its errors mean."""
 
 from __future__ import annotations
 
@@ -42,33 +38,6 @@ def _arguments(settings: OpenSearchSettings) -> dict[str, Any]:
         "verify_certs": settings.verify_certs,
         "timeout": settings.timeout_s,
     }
-
-
-def cloned(client: Any, connections: int) -> Any:
-    """Return a client of the same hosts, credentials and serializer as `client`, with connections of its own and no retries.
-
-    Nothing is connected yet. An async clone belongs to the event loop that first uses it.
-    """
-    transport = client.transport
-    return _library_class(client)(
-        hosts=[dict(host) for host in transport.hosts],
-        transport_class=type(transport),
-        connection_class=transport.connection_class,
-        connection_pool_class=transport.connection_pool_class,
-        serializer=transport.serializer,
-        send_get_body_as=transport.send_get_body_as,
-        max_retries=0,
-        retry_on_timeout=False,
-        retry_on_status=(),
-        pool_maxsize=connections,
-        **{name: value for name, value in transport.kwargs.items() if name not in ("loop", "metrics")},
-    )
-
-
-def _library_class(client: Any) -> Any:
-    """Return the library's own class of a client: a subclass may ask for arguments of its own, and the transport holds the rest."""
-    libraries = (OpenSearch, getattr(opensearchpy, "AsyncOpenSearch", OpenSearch))
-    return next((base for base in type(client).__mro__ if base in libraries), type(client))
 
 
 def fault_of(error: Exception) -> LegFault:

@@ -119,6 +119,7 @@ class Refresh:
         has_store: bool,
         in_flight: InFlight | None = None,
         tally: Tally | None = None,
+        switches: SwitchSources | None = None,
     ) -> None:
         self._core = core
         self._in_flight = in_flight
@@ -126,7 +127,7 @@ class Refresh:
         self._has_store = has_store
         self._clock_s = clock_s
         self._now_s = now_s
-        self.switches = SwitchSources(core.settings)
+        self.switches = switches or SwitchSources(core.settings)
         self._announced: Switches | None = None
         self._heard = Heard()
         self._faults: dict[str, list[Fault]] = {}

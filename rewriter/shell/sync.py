@@ -1,6 +1,8 @@
 """The sync shell: leg 1 on the caller's own thread, the personal part on a worker (see `threads`).
 
-What a process has is made at its first search, and made anew in a child after a fork.
+What a process has is made with the rewriter, and made anew in a child right after a fork: never by a search. `search_details` is
+the whole of promise P1: what comes before the caller's own search raises nothing, waits for nothing and connects to nothing, and
+what comes after it cannot take the answer away.
 """
 
 from __future__ import annotations
@@ -9,21 +11,21 @@ import os
 import time
 import weakref
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
 from secrets import randbits
-from threading import Lock
 from typing import Any, Self
 
 from rewriter.core import Core
 from rewriter.flow.answer import answer
-from rewriter.flow.steps import Baseline, Begin, Collect, SavePlan
+from rewriter.flow.steps import Collect, SavePlan, Sent
 from rewriter.observe.hooks import Hook, Hooks
 from rewriter.report import Reason, Report
 from rewriter.settings import Settings
+from rewriter.shell.clones import cloned
 from rewriter.shell.given import checked_hooks
-from rewriter.shell.legs import cloned, connect, named
+from rewriter.shell.legs import connect, named
 from rewriter.shell.refresh import load_templates
 from rewriter.shell.status import CLOSED, Status, status_of
 from rewriter.shell.switch_sources import refuse_wrong_switches
@@ -66,11 +68,10 @@ class Rewriter:
         self._hooks = Hooks(read_hooks)
         refuse_wrong_switches(self.settings, os.environ)
         self._templates = load_templates(self.settings)
-        self._lock = Lock()
-        self._process: Process | None = None
         self._closed = False
+        self._process: Process | None = self._made(leg_client or cloned(client, self.settings.budget.max_in_flight))
+        self._process.start()
         _rewriters.add(self)
-        self._started()
 
     @classmethod
     def from_settings(
@@ -96,25 +97,19 @@ class Rewriter:
 
     def search_details(self, *, subject: Subject | Unset | None = unset, **arguments: Any) -> tuple[Any, Report]:
         """Search, and say how it went."""
-        if isinstance(subject, Unset):
-            subject = CURRENT_SUBJECT.get()
+        job = self._begun(subject, arguments)
+        started_s = time.monotonic()
         try:
-            process, why = self._started(), "the rewriter is closed"
-        except Exception as error:  # noqa: BLE001  a child that can make no threads still searches
-            process, why = None, f"internal: {type(error).__name__}"
-        if process is None:
-            response, report = self._client.search(**arguments), Report(Reason.SWITCHED_OFF, why)
-            self._hooks.tell(named(arguments.get("index")), report)
-            return response, report
-        job = Job()
-        flow = answer(process.core, arguments, subject, seed=randbits(53), now_s=time.time(), clock_s=time.monotonic)
-        response, report = drive(flow, lambda step: self._perform(process, job, arguments, step))
-        indices = named(arguments.get("index"))
-        process.tally.note(report.reason, time.monotonic())
-        if report.policy is not None:
-            process.refresh.saw(indices)
-        self._hooks.tell(indices, report)
-        return response, report
+            response = self._client.search(**arguments)
+        except BaseException:
+            job.abandon()
+            raise
+        try:
+            return self._finished(job, arguments, Sent(response, started_s, job.refused))
+        except Exception as error:  # noqa: BLE001  the caller's answer is here: a fault of ours must not take it away
+            return response, Report(Reason.SEARCH_FAILED, f"internal: {type(error).__name__}")
+        finally:
+            job.abandon()
 
     def track(self, event: Mapping[str, Any]) -> bool:
         """Take in one UBI event, and append it to the store's streams in the background. Never waits, never raises.
@@ -146,9 +141,8 @@ class Rewriter:
 
     def close(self) -> None:
         """End everything that this rewriter began. Searches go on as the caller's own."""
-        with self._lock:
-            self._closed = True
-            process, self._process = self._process, None
+        self._closed = True
+        process, self._process = self._process, None
         if process is not None:
             process.close()
             if self._owns_client:
@@ -160,34 +154,66 @@ class Rewriter:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _made(self, legs: Any) -> Process:
+        """Return what a process has: no thread of it runs yet, and nothing is connected."""
+        # Reads that outlive their search keep their connection, beside those that are under way.
+        cap = self.settings.budget.max_in_flight
+        stores = open_stores(self._store, self._profile_store, connections=2 * cap)
+        core = Core(self.settings, self._templates, stores)
+        return Process(self, core, stores, self._client, legs, owns_legs=self._leg_client is None)
+
     def _started(self) -> Process | None:
-        """Return what this process has, made at first use: nothing in it connects before it must."""
+        """Return what this process has, its threads begun; None once it is closed."""
         process = self._process
-        if process is not None or self._closed:
-            return process
-        with self._lock:
-            if self._process is None and not self._closed:
-                cap = self.settings.budget.max_in_flight
-                legs = self._leg_client or cloned(self._client, cap)
-                # Reads that outlive their search keep their connection, beside those that are under way.
-                stores = open_stores(self._store, self._profile_store, connections=2 * cap)
-                core = Core(self.settings, self._templates, stores)
-                self._process = Process(self, core, stores, legs, owns_legs=self._leg_client is None)
-            return self._process
+        if process is not None:
+            process.start()
+        return process
+
+    def _begun(self, subject: Subject | Unset | None, arguments: Mapping[str, Any]) -> Job:
+        """Decide, and start what runs beside the caller's own search. Never raises, waits or connects."""
+        job = Job()
+        try:
+            job.process = self._started()
+            if job.process is None:
+                job.refused = "the rewriter is closed" if self._closed else "it could not be made in this process"
+                return job
+            if isinstance(subject, Unset):
+                subject = CURRENT_SUBJECT.get()
+            job.flow = answer(
+                job.process.core, arguments, subject, seed=randbits(53), now_s=time.time(), clock_s=time.monotonic
+            )
+            job.process.beside(next(job.flow), job)
+        except Exception as error:  # noqa: BLE001  whatever fails here, the caller's own search is sent
+            job.abandon()
+            job.refused = f"internal: {type(error).__name__}"
+        except BaseException:
+            job.abandon()
+            raise
+        return job
+
+    def _finished(self, job: Job, arguments: Mapping[str, Any], sent: Sent) -> tuple[Any, Report]:
+        """Return the page and its report, once the caller's own search has come."""
+        process = job.process
+        response, report = sent.response, Report(Reason.SWITCHED_OFF, job.refused)
+        if process is not None and job.flow is not None:
+            response, report = drive(job.flow, lambda step: self._perform(process, job, step), first=sent)
+        indices = named(arguments.get("index"))
+        if process is not None:
+            process.tally.note(report.reason, time.monotonic())
+            if report.policy is not None:
+                process.refresh.saw(indices)
+        self._hooks.tell(indices, report)
+        return response, report
 
     def after_fork(self) -> None:
-        """In a child: threads are gone, sockets are the parent's, locks may be held for good. Start afresh at the next search."""
-        self._lock = Lock()
+        """In a child: threads are gone, sockets are the parent's, locks may be held for good. Its first search starts threads."""
         self._process = None
+        if not self._closed:
+            self._process = self._made(self._leg_client)
 
-    def _perform(self, process: Process, job: Job, arguments: Mapping[str, Any], step: Any) -> Any:
-        """Do what `answer` asks for, on the caller's thread."""
+    def _perform(self, process: Process, job: Job, step: Any) -> Any:
+        """Do what `answer` asks for once the caller's own search has come, on the caller's thread."""
         match step:
-            case Baseline():
-                return self._client.search(**arguments)
-            case Begin(part):
-                job.personal = process.begin(part, job)
-                return job.personal is not None
             case Collect(cutoff_s):
                 return collected(job, time.monotonic() + cutoff_s)
             case SavePlan():
@@ -201,7 +227,8 @@ _rewriters: weakref.WeakSet[Rewriter] = weakref.WeakSet()
 
 def _forget_parent() -> None:
     for rewriter in list(_rewriters):
-        rewriter.after_fork()
+        with suppress(Exception):  # one that cannot start anew searches on as its caller's own
+            rewriter.after_fork()
 
 
 os.register_at_fork(after_in_child=_forget_parent)

@@ -7,14 +7,15 @@ and it keeps its place among what is in flight until then. Four tasks do the bac
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from rewriter.core import Core
+from rewriter.decide.switches import Switches
 from rewriter.flow.steps import (
+    Baseline,
     Collected,
     Explored,
     FetchSignals,
@@ -27,21 +28,26 @@ from rewriter.flow.steps import (
 )
 from rewriter.observe.tally import Tally
 from rewriter.report import Reason
+from rewriter.shell.clones import LIMITS, LegLimits, cloned, prepared
 from rewriter.shell.legs import PLANS_SHARE, InFlight, fault_of, hits_of
 from rewriter.shell.refresh import LOCAL_PERIOD_S, WORDS_PERIOD_S, Refresh, fleet_key
 from rewriter.shell.sources import Call
 from rewriter.shell.status import STATUS_S, store_said
+from rewriter.shell.switch_sources import SwitchSources
 from rewriter.shell.track import AsyncTracker
+from rewriter.shell.workers import CLOSE_S, Workers
 from rewriter.signals.redis_store import AsyncRedisStore
 from rewriter.signals.store import AsyncStore, Signals, StoreName
 
 T = TypeVar("T")
 
+CANCEL_AGAIN_S = 0.1
 
-async def drive(flow: Generator[Any, Any, T], perform: Callable[[Any], Awaitable[Any]]) -> T:
+
+async def drive(flow: Generator[Any, Any, T], perform: Callable[[Any], Awaitable[Any]], first: Any = None) -> T:
     """Run a generator to its end, as its sync twin does. A cancelled search closes it, and so gives its permit back."""
     try:
-        step = next(flow)
+        step = flow.send(first)
         while True:
             try:
                 result = await perform(step)
@@ -55,56 +61,119 @@ async def drive(flow: Generator[Any, Any, T], perform: Callable[[Any], Awaitable
         flow.close()
 
 
-class Job:
-    """The parts of one search."""
+class Underway:
+    """Awaits a search, and calls `beside` once it is under way: after the search's own first steps, up to its first wait.
 
-    __slots__ = ("explored", "personal")
+    So nothing of ours comes before the caller's own search, whatever the event loop's task factory does with tasks.
+    """
+
+    def __init__(self, search: Awaitable[Any], beside: Callable[[], None]) -> None:
+        self._search = search
+        self._beside = beside
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        """Return what the search returns. It goes on in the task that awaits it, with all that it is sent."""
+        search = _awaiting(self._search)
+        try:
+            waits_for = search.send(None)
+            self._beside()
+            while True:
+                try:
+                    sent = yield waits_for
+                except BaseException as error:  # noqa: BLE001  a cancellation, mostly: the search's own to take
+                    waits_for = search.throw(error)
+                else:
+                    waits_for = search.send(sent)
+        except StopIteration as stop:
+            return stop.value
+        finally:
+            search.close()
+
+
+async def _awaiting(search: Awaitable[Any]) -> Any:
+    return await search
+
+
+class Job:
+    """One search: its flow, where it has one, its parts, and why nothing runs beside it, where nothing does."""
+
+    __slots__ = ("begun", "explored", "first", "flow", "here", "personal", "refused")
 
     def __init__(self) -> None:
+        self.begun = False
+        self.here: Loop | None = None
+        self.first: tuple[Baseline, Switches] | None = None
+        self.flow: Generator[Any, Any, Any] | None = None
         self.personal: asyncio.Task[Personal] | None = None
         self.explored: asyncio.Task[Explored] | None = None
+        self.refused = ""
+
+    def abandon(self) -> None:
+        """Give back what the search holds. Its parts end by themselves."""
+        self.first = None
+        if self.flow is not None:
+            self.flow.close()
+            self.flow = None
+
+
+class NoThreadError(Exception):
+    """No thread is free, and none can be had."""
 
 
 class Loop:
-    """What one event loop has. Made on it, and of no use on another."""
+    """What one event loop has. Made on it, and of no use on another.
 
-    def __init__(self, core: Core, stores: Mapping[StoreName, AsyncStore], legs: Any, *, owns_legs: bool) -> None:
-        self._pid = os.getpid()
-        self._loop = asyncio.get_running_loop()
+    switches: what the loops of a process have heard of them, the store's words among it.
+    client: the caller's, of which the legs' is cloned; legs: the caller's own client for legs, or None.
+    When the loop's tasks are cancelled, as asyncio.run does at its end, it closes by itself.
+    """
+
+    def __init__(
+        self, core: Core, switches: SwitchSources, stores: Mapping[StoreName, AsyncStore], client: Any, legs: Any
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
         self.core = core
         self.stores = stores
         self.legs = legs
-        self._owns_legs = owns_legs
+        self._client = client
+        self._owns_legs = legs is None
         self.in_flight = InFlight(core.settings.budget.max_in_flight)
         self.tally = Tally()
         self.refresh = Refresh(
-            core, time.monotonic, time.time, has_store="store" in stores, in_flight=self.in_flight, tally=self.tally
-        )
+            core, time.monotonic, time.time, has_store="store" in stores, in_flight=self.in_flight, tally=self.tally,
+            switches=switches,
+        )  # fmt: skip
         store = stores.get("store")
         self.tracker = AsyncTracker(store, core.settings) if isinstance(store, AsyncRedisStore) else None
         self.plans_dropped = 0
-        self._closing = False
+        self.closed = False
         self._tasks: set[asyncio.Task[Any]] = set()
-        # Apart from the loop's own executor, which others fill; two, so that the kill switch waits for no template.
-        self._files = ThreadPoolExecutor(2, "rewriter-local")
+        # Apart from the loop's own executor, which others fill; three, so that the kill switch waits for nothing else.
+        self._files = Workers(3, "rewriter-local")
         self.refresh.local()
+        self._legs_made: asyncio.Task[Any] | None = None
         self._background = [
-            self._loop.create_task(self._repeat(name, period_s, work))
+            self._kept(self._repeat(name, period_s, work))
             for name, period_s, work in (
-                ("local", LOCAL_PERIOD_S, lambda: self._loop.run_in_executor(self._files, self.refresh.local)),
-                ("templates", WORDS_PERIOD_S, lambda: self._loop.run_in_executor(self._files, self.refresh.templates)),
+                ("local", LOCAL_PERIOD_S, self._local),
+                ("templates", WORDS_PERIOD_S, lambda: self._on_a_thread(self.refresh.templates)),
                 ("words", WORDS_PERIOD_S, lambda: drive(self.refresh.words(), self._ask)),
                 ("facts", WORDS_PERIOD_S, lambda: drive(self.refresh.facts(), self._ask)),
             )
         ]
+        self._ended = self._kept(self._until_cancelled())
 
-    def is_this_loop(self) -> bool:
-        """Whether it was made in this process, on the loop that is running."""
-        return self._pid == os.getpid() and self._loop is asyncio.get_running_loop()
+    def beside(self, step: Baseline, job: Job) -> None:
+        """Start what is to run beside the caller's own search; where it cannot, the job says why."""
+        if step.beside is None:
+            return
+        job.personal = self.begin(step.beside, job)
+        if job.personal is None:
+            job.refused = f"{self.in_flight.cap} legs and reads in flight"
 
     def begin(self, part: Generator[Any, Any, T], job: Job) -> asyncio.Task[T] | None:
         """Start a part on a task; None where no place is left."""
-        if not self.in_flight.try_enter():
+        if self.closed or not self.in_flight.try_enter():
             part.close()
             return None
         return self._spawn(drive(part, lambda step: self._perform(job, step)))
@@ -137,19 +206,43 @@ class Loop:
         return store_said(await in_time(self._kept(look()), time.monotonic() + STATUS_S))
 
     async def close(self) -> None:
-        """End tasks and connections."""
-        if self.tracker is not None:
+        """End tasks and connections, within a few seconds."""
+        if self.tracker is not None and not self.closed:
             await self.tracker.close()
-        self._closing = True
-        left = [*self._background, *self._tasks]
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-        self._files.shutdown(wait=False)
-        if self._owns_legs:
-            await self.legs.close()
+        await self._end()
+
+    async def _until_cancelled(self) -> None:
+        """Wait for the loop's end, which shows as a cancellation of all its tasks, and close then."""
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            await self._end()
+
+    async def _end(self) -> None:
+        """Cancel all tasks, more than once where one loses its cancellation (redis-py does while it connects), and disconnect."""
+        if self.closed:
+            return
+        self.closed = True
+        this = asyncio.current_task()
+        until_s = time.monotonic() + CLOSE_S
+        while left := {task for task in self._tasks if task is not this and not task.done()}:
+            if time.monotonic() >= until_s:
+                break  # whatever it is that cannot be cancelled, it keeps no loop from its end
+            for task in left:
+                task.cancel()
+            await asyncio.wait(left, timeout=CANCEL_AGAIN_S)
+        self._files.close(0.0)
+        if self._owns_legs and self.legs is not None:
+            with suppress(Exception):
+                await self.legs.close()
         for store in self.stores.values():
-            await store.close()
+            with suppress(Exception):
+                await asyncio.wait_for(store.close(), CLOSE_S)
+
+    def drop(self) -> None:
+        """Let go of what is left of a loop that is closed already: its tasks are no more, its sockets go with it."""
+        self.closed = True
+        self._files.close(0.0)
 
     async def _perform(self, job: Job, step: Any) -> Any:
         """Do what a part asks for, on its task."""
@@ -162,7 +255,9 @@ class Loop:
                 return None
             case SearchLeg(arguments, timeout_s):
                 try:
-                    return hits_of(await self.legs.search(**arguments, request_timeout=timeout_s))
+                    legs = await self._own_legs()
+                    LIMITS.set(LegLimits(time.monotonic() + timeout_s, self.core.settings.budget.max_leg_bytes))
+                    return hits_of(await legs.search(**arguments, request_timeout=timeout_s))
                 except LegFault:
                     raise
                 except Exception as error:  # noqa: BLE001  whatever a client raises is a fault of the leg
@@ -189,7 +284,7 @@ class Loop:
 
     def _kept(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start a task, and keep it from being collected half-way."""
-        task = self._loop.create_task(work)
+        task = asyncio.Task(work, loop=self.loop)  # not by the loop's factory, which may run it at once
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task
@@ -204,13 +299,40 @@ class Loop:
 
         Being cancelled alone would not do: redis-py 8.1 can lose a cancellation while it connects, and go on.
         """
-        while not self._closing:
+        while not self.closed:
             try:
                 await work()
                 self.refresh.failed(name, None)
             except Exception as error:  # noqa: BLE001  a dead task would be a dead kill switch
                 self.refresh.failed(name, error)
             await asyncio.sleep(period_s)
+
+    async def _own_legs(self) -> Any:
+        """Return the legs' client, made on a thread, since certificates are read from disk; all wait for the same one."""
+        if self.legs is None:
+            if self._legs_made is None or self._legs_made.done():
+                cap = self.core.settings.budget.max_in_flight
+                making = self._on_a_thread(lambda: prepared(cloned(self._client, cap)))
+                self._legs_made = self._kept(making)
+            self.legs = await asyncio.shield(self._legs_made)
+        return self.legs
+
+    async def _local(self) -> None:
+        """Read the kill switch: on a thread, since a file can take its time, or here where there is none to be had."""
+        try:
+            await self._on_a_thread(self.refresh.local)
+        except NoThreadError:
+            self.refresh.local()
+
+    async def _on_a_thread(self, work: Callable[[], T]) -> T:
+        try:
+            self._files.start()
+        except RuntimeError as error:
+            raise NoThreadError(str(error)) from None
+        future = self._files.submit(work)
+        if future is None:
+            raise NoThreadError("no thread is free")
+        return await asyncio.wrap_future(future)
 
     async def _ask(self, call: Call) -> Any:
         """Do what the background asks for."""
@@ -226,9 +348,9 @@ class Loop:
             case Call("announce", (key, name, text, now_s)):
                 return await store.announce(key, name, text, now_s) if store else None
             case Call("mapping", (index,)):
-                return await self.legs.indices.get_mapping(index=index, request_timeout=5)
+                return await (await self._own_legs()).indices.get_mapping(index=index, request_timeout=5)
             case _:
-                return await self.legs.indices.get_settings(
+                return await (await self._own_legs()).indices.get_settings(
                     index=call.arguments[0], flat_settings=True, request_timeout=5
                 )
 

@@ -3,21 +3,27 @@
 `parts` runs personal parts, leg 3 and plan saving, `reads` the stores' reads: a part waits for its reads with a deadline, because
 no socket option is one (a dripping answer took 203–685 ms under a 10 ms time-out). Both pools are as large as the cap on what is
 in flight, and everything takes a place before it is handed over, so nothing queues. Four daemon threads do the background work.
+
+Nothing here starts a thread or makes a client on a caller's path: a thread of its own, begun by the first search, starts the
+others, and a worker makes the legs' client. Until the kill switch is watched, no worker takes a search.
 """
 
 from __future__ import annotations
 
+import _thread
 import contextvars
 import time
 import weakref
 from collections.abc import Callable, Generator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from typing import Any, TypeVar
 
 from rewriter.core import Core
+from rewriter.errors import StoreError
 from rewriter.flow.steps import (
+    Baseline,
     Collected,
     Explored,
     FetchSignals,
@@ -30,21 +36,26 @@ from rewriter.flow.steps import (
 )
 from rewriter.observe.tally import Tally
 from rewriter.report import Reason
+from rewriter.shell.clones import LIMITS, LegLimits, cloned
 from rewriter.shell.legs import PLANS_SHARE, InFlight, fault_of, hits_of
 from rewriter.shell.refresh import LOCAL_PERIOD_S, WORDS_PERIOD_S, Refresh, fleet_key
 from rewriter.shell.sources import Call
 from rewriter.shell.status import STATUS_S, store_said
 from rewriter.shell.track import Tracker
+from rewriter.shell.workers import CLOSE_S, RETRY_S, Workers
 from rewriter.signals.redis_store import RedisStore
 from rewriter.signals.store import Signals, Store, StoreName
 
 T = TypeVar("T")
 
 
-def drive(flow: Generator[Any, Any, T], perform: Callable[[Any], Any]) -> T:
-    """Run a generator to its end: perform each step, send in the result or throw in the error. It is closed in any case."""
+def drive(flow: Generator[Any, Any, T], perform: Callable[[Any], Any], first: Any = None) -> T:
+    """Run a generator to its end: perform each step, send in the result or throw in the error. It is closed in any case.
+
+    first: the answer to its first step, where that was performed already.
+    """
     try:
-        step = next(flow)
+        step = flow.send(first)
         while True:
             try:
                 result = perform(step)
@@ -59,29 +70,43 @@ def drive(flow: Generator[Any, Any, T], perform: Callable[[Any], Any]) -> T:
 
 
 class Job:
-    """The parts of one search."""
+    """One search: its flow, where it has one, its parts, and why nothing runs beside it, where nothing does."""
 
-    __slots__ = ("explored", "personal")
+    __slots__ = ("explored", "flow", "personal", "process", "refused")
 
     def __init__(self) -> None:
+        self.process: Process | None = None
+        self.flow: Generator[Any, Any, Any] | None = None
         self.personal: Future[Personal] | None = None
         self.explored: Future[Explored] | None = None
+        self.refused = ""
+
+    def abandon(self) -> None:
+        """Give back what the search holds. Its parts end by themselves."""
+        if self.flow is not None:
+            self.flow.close()
+            self.flow = None
 
 
 class Process:
-    """What one process has. It ends by itself once nobody holds `owner`, or when it is closed."""
+    """What one process has. It ends by itself once nobody holds `owner`, or when it is closed.
+
+    client: the caller's, of which the legs' is cloned; legs: the caller's own client for legs, or an unused clone, or None.
+    """
 
     def __init__(
-        self, owner: object, core: Core, stores: Mapping[StoreName, Store], legs: Any, *, owns_legs: bool
+        self, owner: object, core: Core, stores: Mapping[StoreName, Store], client: Any, legs: Any, *, owns_legs: bool
     ) -> None:
         cap = core.settings.budget.max_in_flight
         self.core = core
         self.stores = stores
-        self.legs = legs
+        self._client = client
+        self._legs = legs
         self._owns_legs = owns_legs
+        self._making_legs = Lock()  # for workers and the background; no caller waits for it
         self.in_flight = InFlight(cap)
-        self.parts = ThreadPoolExecutor(cap, "rewriter-part")
-        self.reads = ThreadPoolExecutor(2 * cap, "rewriter-read")
+        self.parts = Workers(cap, "rewriter-part")
+        self.reads = Workers(2 * cap, "rewriter-read")
         self.tally = Tally()
         self.refresh = Refresh(
             core, time.monotonic, time.time, has_store="store" in stores, in_flight=self.in_flight, tally=self.tally
@@ -90,26 +115,79 @@ class Process:
         self.tracker = Tracker(store, core.settings) if isinstance(store, RedisStore) else None
         self.plans_dropped = 0
         self._stopping = Event()
+        self._starting = Lock()
+        self._starts_from_s = float("-inf")
+        self._refused = ""
         self.refresh.local()
         held = weakref.ref(owner)
-        for name, period_s, work in (
-            ("local", LOCAL_PERIOD_S, self.refresh.local),
-            ("templates", WORDS_PERIOD_S, self.refresh.templates),
-            ("words", WORDS_PERIOD_S, lambda: drive(self.refresh.words(), self._ask)),
-            ("facts", WORDS_PERIOD_S, lambda: drive(self.refresh.facts(), self._ask)),
-        ):
-            Thread(target=self._repeat, args=(held, name, period_s, work), name=f"rewriter-{name}", daemon=True).start()
+        self._to_start: list[tuple[weakref.ref[object], str, float, Callable[[], None]]] = [
+            (held, name, period_s, work)
+            for name, period_s, work in (
+                ("local", LOCAL_PERIOD_S, self.refresh.local),
+                ("templates", WORDS_PERIOD_S, self.refresh.templates),
+                ("words", WORDS_PERIOD_S, lambda: drive(self.refresh.words(), self._ask)),
+                ("facts", WORDS_PERIOD_S, lambda: drive(self.refresh.facts(), self._ask)),
+            )
+        ]
+
+    @property
+    def legs(self) -> Any:
+        """The client of the optional legs, made at first use. Never asked for on a caller's path."""
+        if self._legs is None:
+            with self._making_legs:
+                if self._legs is None:
+                    self._legs = cloned(self._client, self.core.settings.budget.max_in_flight)
+        return self._legs
+
+    def start(self) -> None:
+        """Have the threads started, where they were not. Never waits, not even for a thread to begin, as Thread.start does."""
+        if time.monotonic() < self._starts_from_s or not self._starting.acquire(blocking=False):
+            return
+        self._starts_from_s = float("inf")
+        try:
+            _thread.start_new_thread(self._start_threads, ())
+        except RuntimeError as none_left:
+            self._not_started(none_left)
+
+    def _start_threads(self) -> None:
+        """Start the background, then the workers. What could be started stays, and the rest is tried again with a later search."""
+        try:
+            while self._to_start:
+                name = f"rewriter-{self._to_start[0][1]}"
+                Thread(target=self._repeat, args=self._to_start[0], name=name, daemon=True).start()
+                del self._to_start[0]
+            self.parts.start()
+            self.reads.start()
+        except Exception as error:  # noqa: BLE001  whatever keeps threads from starting keeps nobody from searching
+            self._not_started(error)
+        else:
+            self._refused = ""
+            self.refresh.failed("threads", None)
+
+    def _not_started(self, error: Exception) -> None:
+        self._refused = f"threads could not be started ({error}); tried again every {RETRY_S:g} s"
+        self.refresh.failed("threads", error)
+        for workers in (self.parts, self.reads):
+            workers.refuse_what_waits()
+        self._starts_from_s = time.monotonic() + RETRY_S
+        self._starting.release()
+
+    def beside(self, step: Baseline, job: Job) -> None:
+        """Start what is to run beside the caller's own search; where it cannot, the job says why."""
+        if step.beside is None:
+            return
+        job.personal = self.begin(step.beside, job)
+        if job.personal is None:
+            job.refused = self._refused or f"{self.in_flight.cap} legs and reads in flight"
 
     def begin(self, part: Generator[Any, Any, T], job: Job) -> Future[T] | None:
         """Start a part on a worker, in the caller's context; None where no place is left."""
-        if not self.in_flight.try_enter():
+        if self._refused or not self.in_flight.try_enter():
             part.close()
             return None
-        try:
-            future = self.parts.submit(
-                contextvars.copy_context().run, drive, part, lambda step: self._perform(job, step)
-            )
-        except RuntimeError:  # closed meanwhile
+        context = contextvars.copy_context()
+        future = self.parts.submit(lambda: context.run(drive, part, lambda step: self._perform(job, step)))
+        if future is None:  # closed, or at the limit of threads
             self.in_flight.leave()
             part.close()
             return None
@@ -129,10 +207,12 @@ class Process:
                 if step.in_store:
                     self.stores["store"].save_plan(key, plan, step.ttl_s)
 
-        try:
-            self.parts.submit(save).add_done_callback(self.in_flight.leave)
-        except RuntimeError:
+        future = self.parts.submit(save)
+        if future is None:
+            self.plans_dropped += 1
             self.in_flight.leave()
+        else:
+            future.add_done_callback(self.in_flight.leave)
 
     def looked(self) -> tuple[str | None, dict[str, str]]:
         """Return whether the store answers ("ok", or why not; None without one), and what the fleet's processes say."""
@@ -144,21 +224,22 @@ class Process:
             store.ping()
             return store.announced(fleet_key(self.core.keys.prefix))
 
-        try:
-            found = in_time(self.reads.submit(look), time.monotonic() + STATUS_S)
-        except RuntimeError as closed:
-            found = closed
+        looking = self.reads.submit(look)
+        if looking is None:
+            return store_said(RuntimeError())
+        found: dict[str, str] | BaseException | None = in_time(looking, time.monotonic() + STATUS_S)
         return store_said(found)
 
     def close(self) -> None:
-        """End threads and connections. Legs that are under way end by their own time-outs."""
+        """End threads and connections. What is under way longer than a second ends by its own time-out, on its own."""
         self._stopping.set()
         if self.tracker is not None:
             self.tracker.close()
-        self.parts.shutdown(wait=True, cancel_futures=True)
-        self.reads.shutdown(wait=True, cancel_futures=True)
-        if self._owns_legs:
-            self.legs.close()
+        until_s = time.monotonic() + CLOSE_S
+        for workers in (self.parts, self.reads):
+            workers.close(max(0.0, until_s - time.monotonic()))
+        if self._owns_legs and self._legs is not None:
+            self._legs.close()
         for store in self.stores.values():
             store.close()
 
@@ -172,6 +253,9 @@ class Process:
                 job.explored = self.begin(part, job)
                 return None
             case SearchLeg(arguments, timeout_s):
+                budget = self.core.settings.budget
+                limits = LegLimits(time.monotonic() + timeout_s, budget.max_leg_bytes)
+                LIMITS.set(limits)
                 try:
                     return hits_of(self.legs.search(**arguments, request_timeout=timeout_s))
                 except LegFault:
@@ -183,11 +267,12 @@ class Process:
     def _reading(self, read: Read) -> Future[Signals]:
         """Start a read. It takes a place of its own, since it may outlive the part that waits for it; its answer is remembered."""
         self.in_flight.enter()
-        try:
-            future = self.reads.submit(self.stores[read.store].read, read.query)
-        except RuntimeError:  # closed meanwhile
+        future = self.reads.submit(lambda: self.stores[read.store].read(read.query))
+        if future is None:  # closed meanwhile, or at the limit of threads
             self.in_flight.leave()
-            raise
+            refused: Future[Signals] = Future()
+            refused.set_exception(StoreError("no thread is free to read"))
+            return refused
 
         def done(answered: Future[Signals]) -> None:
             self.in_flight.leave()
@@ -205,6 +290,9 @@ class Process:
                 self.refresh.failed(name, None)
             except Exception as error:  # noqa: BLE001  a dead thread would be a dead kill switch
                 self.refresh.failed(name, error)
+        if owner() is None:  # nobody closed it
+            self.parts.close(0.0)
+            self.reads.close(0.0)
 
     def _ask(self, call: Call) -> Any:
         """Do what the background asks for."""

@@ -1,0 +1,136 @@
+"""A pool of daemon threads that makes nobody wait: not the caller that hands work over, not `close()`, not the interpreter's exit.
+
+ThreadPoolExecutor does: `submit` starts threads on the caller's own path (and keeps the work in its queue where none can be
+started), and the interpreter's exit joins its threads, however long their work takes.
+
+Here a worker that takes work and leaves no idle one behind starts the next worker, so that the caller starts none. Work that no
+worker could take at once is refused, never queued up behind other work.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import SimpleQueue
+from threading import Lock, Thread
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+RETRY_S = 5.0
+"""After how long a pool that could start no more threads tries again."""
+
+CLOSE_S = 1.0
+"""For how long `close` waits for work that is under way."""
+
+
+class Workers:
+    """At most `most` threads. `start` starts the first one; work may be handed over before that, and waits for it."""
+
+    def __init__(self, most: int, name: str) -> None:
+        self._most = most
+        self._name = name
+        self._lock = Lock()  # held for a few steps, never while work runs or a thread starts
+        self._queue: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        self._threads: set[Thread] = set()
+        self._starting = 0
+        self._busy = 0
+        self._waiting = 0
+        self._grows_from_s = float("-inf")
+        self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether no more work is taken."""
+        return self._closed
+
+    def start(self) -> None:
+        """Start the first thread. Raises RuntimeError where the system has none left; what waited is then refused."""
+        if not self._threads and not self._grow():
+            self.refuse_what_waits()
+            raise RuntimeError("can't start new thread")
+
+    def submit(self, work: Callable[[], T]) -> Future[T] | None:
+        """Hand work over. Returns its future, or None where no thread is free and none can be had. Never waits."""
+        future: Future[T] = Future()
+        with self._lock:
+            free = len(self._threads) + self._starting - self._busy
+            if time.monotonic() >= self._grows_from_s:
+                free = self._most - self._busy
+            if self._closed or self._waiting >= free:
+                return None
+            self._waiting += 1
+            self._queue.put((future, work))
+        return future
+
+    def close(self, wait_s: float = CLOSE_S) -> None:
+        """Cancel what waits, and wait `wait_s` at most for what is under way. Its threads end by themselves after it."""
+        with self._lock:
+            self._closed = True
+            threads = list(self._threads)
+        self.refuse_what_waits()
+        for _ in threads:
+            self._queue.put(None)
+        until_s = time.monotonic() + wait_s
+        for thread in threads:
+            thread.join(max(0.0, until_s - time.monotonic()))
+
+    def refuse_what_waits(self) -> None:
+        """Cancel what no worker has taken yet."""
+        while not self._queue.empty():
+            try:
+                item = self._queue.get_nowait()
+            except Exception:  # noqa: BLE001  a worker was faster
+                return
+            if item is not None:
+                with self._lock:
+                    self._waiting -= 1
+                item[0].cancel()
+
+    def _grow(self) -> bool:
+        with self._lock:
+            if self._closed or len(self._threads) + self._starting >= self._most:
+                return False
+            self._starting += 1
+        thread = Thread(target=self._run, name=self._name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the limit of threads, or the interpreter is ending
+            with self._lock:
+                self._starting -= 1
+                self._grows_from_s = time.monotonic() + RETRY_S
+            return False
+        with self._lock:
+            self._starting -= 1
+            self._threads.add(thread)
+            if self.closed:  # meanwhile: it is told to end as the others were
+                self._queue.put(None)
+        return True
+
+    def _run(self) -> None:
+        while (item := self._queue.get()) is not None:
+            future, work = item
+            with self._lock:
+                self._waiting -= 1
+                self._busy += 1
+                none_idle = self._busy >= len(self._threads) + self._starting
+            if none_idle:
+                self._grow()
+            if not future.set_running_or_notify_cancel():
+                self._freed()
+                continue
+            try:
+                result = work()
+            except BaseException as error:  # noqa: BLE001  whatever it is, it belongs to whoever waits for the work
+                self._freed()
+                future.set_exception(error)
+            else:
+                self._freed()
+                future.set_result(result)
+                del result
+            del item, future, work  # an idle thread keeps nothing alive
+
+    def _freed(self) -> None:
+        with self._lock:
+            self._busy -= 1
