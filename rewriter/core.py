@@ -6,6 +6,7 @@ The guards are the only other things that change, each behind its own short lock
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from threading import Lock
@@ -26,6 +27,7 @@ from rewriter.signals.affinities import NOBODY, Population, SignalField, profile
 from rewriter.signals.counters import Counters, HalfLives
 from rewriter.signals.stale import LastKnown
 from rewriter.signals.store import Keys, StoreName
+from rewriter.snapshot import Write
 
 MAX_PLAN_BYTES = 16 * 2**20
 """Of the plans that a process keeps beside the store's, for next pages while the store is away: about 5,000 lists."""
@@ -48,13 +50,21 @@ class Snapshot:
 
 
 class Core:
-    """The shared part of a rewriter. One per process and rewriter; made anew after a fork. `stores` are those that it has."""
+    """The shared part of a rewriter. One per process and rewriter; made anew after a fork.
+
+    stores: those that it has. write: the serializer of the caller's client.
+    """
 
     def __init__(
-        self, settings: Settings, templates: Mapping[str, TemplateSet], stores: Iterable[StoreName] = ()
+        self,
+        settings: Settings,
+        templates: Mapping[str, TemplateSet],
+        stores: Iterable[StoreName] = (),
+        write: Write = json.dumps,
     ) -> None:
         self._swapping = Lock()
         self.settings = settings
+        self.write = write
         self.keys = Keys(settings.store.prefix, settings.store.key_salt.get_secret_value())
         self.profile_half_lives = profile_half_lives(settings.policies.values(), settings.signals)
         self.session_half_lives = HalfLives(settings.signals.session_half_life_s)

@@ -1,7 +1,8 @@
 """What was asked: the arguments of one `client.search`, read once and never modified.
 
-URL parameters that mean a key of the body are folded into a new body, so that what follows looks at one place. Leg 1 is
-sent from the arguments as they came; nothing here touches it.
+URL parameters that mean a key of the body are folded into a new body, so that what follows looks at one place. The baseline is
+sent from the arguments as they came; nothing here touches it. What the optional legs and all keys are made of is a copy, taken
+at the time of the call.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from rewriter.index_facts import IndexFacts
 from rewriter.report import Reason, Strategy
 from rewriter.settings import Settings
 from rewriter.shapes import CHANGES_RESULTS, Asked, own_windows, shape_of
+from rewriter.snapshot import TooLargeError, Write, snapshot
 
 NOT_URL = frozenset({"index", "body", "params", "headers", "opaque_id"})
 """Arguments of `client.search` that are not parameters of the URL."""
@@ -35,8 +37,8 @@ LIST_KEYS = frozenset(
 )  # fmt: skip
 """Keys of a body that change what is shown of a list of hits, and not the list."""
 
-TRACING_HEADERS = frozenset({"x-opaque-id", "traceparent", "tracestate", "baggage", "x-request-id", "user-agent"})
-"""Headers that differ from request to request and change no answer."""
+CREDENTIALS = frozenset({"authorization", "cookie"})
+"""Headers that say who asks. They are renewed within a list, whose plan is its subject's own; a pool is everybody's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +46,9 @@ class Request:
     """One search as asked.
 
     indices:  as named, lists split; () for all.
-    body:     the caller's, with URL parameters that mean a key of it; a new dict whose inner objects are shared.
-    params:   of the URL, for every leg. headers: for every leg.
+    body:     the caller's as it stood at the time of the call, with URL parameters that mean a key of it.
+    params:   of the URL, for every leg, as the client writes them there. headers: for every leg.
+    varies:   the headers on which an answer may depend, as `opensearch.vary_headers` names them.
     policy:   the name of the policy that matches; strategy: how boosts act, None where the search is passed through.
     passed:   why it is passed through, and `detail` in words.
     own_rescore_window: the smallest window of the caller's own rescores.
@@ -55,6 +58,7 @@ class Request:
     body: Mapping[str, Any]
     params: Mapping[str, Any]
     headers: Mapping[str, Any]
+    varies: Mapping[str, str]
     from_: int
     size: int
     policy: str | None
@@ -69,10 +73,13 @@ class _UnreadableError(Exception):
     """What in the arguments has a form that the server will refuse."""
 
 
-def read_request(arguments: Mapping[str, Any], settings: Settings, facts: Mapping[str, IndexFacts]) -> Request:
+def read_request(
+    arguments: Mapping[str, Any], settings: Settings, facts: Mapping[str, IndexFacts], write: Write = json.dumps
+) -> Request:
     """Read the keyword arguments of one `client.search`. Never raises: what cannot be read is passed through.
 
-    `facts` are by name as a search names it; an index of which nothing is known is taken to have the server's defaults.
+    facts: by name as a search names it; an index of which nothing is known is taken to have the server's defaults.
+    write: the serializer of the caller's client, for what JSON does not know.
     """
     indices = _indices(arguments.get("index"))
     policy = settings.policy_for(tuple(name for name in indices if not name.startswith("-")))
@@ -85,6 +92,9 @@ def read_request(arguments: Mapping[str, Any], settings: Settings, facts: Mappin
         params = _params(arguments)
         body = _body(arguments.get("body"))
         _fold(params, body)
+        params = {name: _url(value) for name, value in params.items()}
+        if policy is not None:
+            body = _snapshot(body, write, settings.budget.max_body_bytes)
         from_, size = _count(body, "from", 0), _count(body, "size", 10)
         window = _own_rescore_window(body)
     except _UnreadableError as error:
@@ -99,7 +109,19 @@ def read_request(arguments: Mapping[str, Any], settings: Settings, facts: Mappin
     collapse = body.get("collapse")
     collapse_field = collapse["field"] if collapse and not unread else None
     return Request(
-        indices, body, params, headers, from_, size, policy, strategy, passed, detail, collapse_field, window
+        indices,
+        body,
+        params,
+        headers,
+        _varies(headers, settings),
+        from_,
+        size,
+        policy,
+        strategy,
+        passed,
+        detail,
+        collapse_field,
+        window,
     )
 
 
@@ -143,6 +165,32 @@ def _body(body: Any) -> dict[str, Any]:
     if (collapse := body.get("collapse")) and not isinstance(collapse.get("field"), str):
         raise _UnreadableError("`collapse` needs a `field`")
     return dict(body)
+
+
+def _snapshot(body: dict[str, Any], write: Write, max_bytes: int) -> dict[str, Any]:
+    try:
+        copied: dict[str, Any] = snapshot(body, write, max_bytes)
+    except TooLargeError:
+        raise _UnreadableError("the body is larger than `budget.max_body_bytes`") from None
+    except RecursionError:
+        raise _UnreadableError("the body is nested too deep") from None
+    except Exception as error:  # noqa: BLE001  a serializer may raise anything
+        raise _UnreadableError(f"the client's serializer cannot write the body: {type(error).__name__}") from None
+    return copied
+
+
+def _url(value: Any) -> Any:
+    """Return the value of a parameter as the client writes it into the URL."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(str, value))
+    return value.isoformat() if hasattr(value, "isoformat") else value if value is None else str(value)
+
+
+def _varies(headers: Mapping[str, Any], settings: Settings) -> dict[str, str]:
+    named = {str(name).lower(): str(value) for name, value in headers.items()} if headers else {}
+    return {name: value for name, value in named.items() if name in settings.opensearch.vary_headers}
 
 
 def _fold(params: dict[str, Any], body: dict[str, Any]) -> None:
@@ -214,22 +262,15 @@ def _own_rescore_window(body: Mapping[str, Any]) -> int | None:
         raise _UnreadableError("`rescore` must be an object or a list of them, each `window_size` a number") from None
 
 
-def result_headers(request: Request) -> dict[str, str]:
-    """Return the headers on which an answer may depend, such as credentials; without those that trace a request."""
-    named = {str(name).lower(): str(value) for name, value in request.headers.items()}
-    return {name: value for name, value in named.items() if name not in TRACING_HEADERS}
-
-
 def search_key(request: Request) -> str:
-    """Return 32 hex digits, the same for all pages of one list: of indices, policy, body and what else changes results.
-
-    Raises ValueError or RecursionError for a body that no client can send.
-    """
+    """Return 32 hex digits, the same for all pages of one list: of indices, policy, body and what else changes results."""
     body = {key: value for key, value in request.body.items() if key not in LIST_KEYS}
     params = {name: value for name, value in request.params.items() if name in CHANGES_RESULTS}
-    parts = [request.indices, request.policy, body, params, result_headers(request)]
-    try:
-        text = json.dumps(parts, sort_keys=True, default=str)
-    except TypeError:  # keys of several types do not sort; the caller's order is as good
-        text = json.dumps(parts, default=str, skipkeys=True)
+    varies = {name: value for name, value in request.varies.items() if name not in CREDENTIALS}
+    return key_of(request.indices, request.policy, body, params, varies)
+
+
+def key_of(*parts: Any) -> str:
+    """Return the 32 hex digits that stand for `parts`, which hold nothing but what JSON knows, as a Request does."""
+    text = json.dumps(parts, sort_keys=True)
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -7,7 +7,16 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 
 from rewriter.secret import SecretUrl
 from rewriter.settings_file import read_settings
@@ -47,7 +56,12 @@ class _Section(BaseModel):
 
 
 class OpenSearchSettings(_Section):
-    """How to reach the search engine, where the rewriter builds its own clients."""
+    """How to reach the search engine, where the rewriter builds its own clients.
+
+    vary_headers: the headers of a search on which its answer may depend. A pool of exploration hits is shared only
+                  by searches in which they are the same, and a list goes on only with the same; all others, such as those
+                  that trace a request, are sent and otherwise ignored.
+    """
 
     hosts: Annotated[tuple[SecretUrl, ...], BeforeValidator(_listed), Field(min_length=1)] = (
         SecretUrl("http://127.0.0.1:9200"),
@@ -57,6 +71,10 @@ class OpenSearchSettings(_Section):
     ca_certs: Path | None = None
     verify_certs: bool = True
     timeout_s: Seconds = 10.0
+    vary_headers: Annotated[tuple[Annotated[str, AfterValidator(str.lower)], ...], BeforeValidator(_listed)] = (
+        "authorization", "cookie", "securitytenant", "opendistro_security_impersonate_as",
+        "x-proxy-user", "x-proxy-roles", "x-forwarded-for", "accept", "content-type",
+    )  # fmt: skip
 
 
 class StoreSettings(_Section):
@@ -234,7 +252,11 @@ class FieldSettings(_Section):
 
 
 class PolicySettings(_Section):
-    """How the searches of some indices are personalised. A policy must match every index that a search names."""
+    """How the searches of some indices are personalised. A policy must match every index that a search names.
+
+    exploration_shared_by: who may be shown hits that another one's search brought: everyone who sends the same search, those of
+        the same segments, or the same subject. Needed where the client decides by itself, from its context, whose search it is.
+    """
 
     index: Names
     templates: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = "default"
@@ -244,6 +266,7 @@ class PolicySettings(_Section):
     browse: bool = False
     exploration_share: Annotated[float, Field(ge=0, le=0.2, allow_inf_nan=False)] = 0.15
     exploration_pool: Annotated[int, Field(ge=1, le=200)] = 20
+    exploration_shared_by: Literal["everyone", "segments", "subject"] = "everyone"
     max_depth: Annotated[int, Field(ge=1, le=200)] = 50
     window_size: Annotated[int, Field(ge=10, le=10_000)] = 200
     max_functions: Annotated[int, Field(ge=1, le=128)] = 32

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rewriter.report import Reason
-from rewriter.request import Request, read_request, result_headers, search_key
+from rewriter.request import Request, key_of, read_request, search_key
 from rewriter.settings import PolicySettings, Settings
 
 SETTINGS = Settings(policies={"shop": PolicySettings(index=("products*",)), "all": PolicySettings(index=("*",))})
@@ -207,11 +207,16 @@ def test_nothing_raises_and_nothing_of_the_callers_is_modified(
         assert len(search_key(request)) == 32
 
 
-def test_inner_objects_are_shared_not_copied() -> None:
-    body = {"query": QUERY, "aggs": {"brands": {"terms": {"field": "brand"}}}}
-    request = read(body, size=5)
-    assert request.body["aggs"] is body["aggs"]
+def test_what_the_caller_changes_afterwards_changes_nothing_here() -> None:
+    routing = ["a"]
+    body: dict[str, Any] = {"query": {"match": {"title": "shoe"}}, "aggs": {"b": {"terms": {"field": "brand"}}}}
+    request = read(body, size=5, routing=routing)
+    before = deepcopy((request.body, request.params, search_key(request)))
     assert "size" not in body
+    body["query"]["match"]["title"] = "boot"
+    body["aggs"].clear()
+    routing.append("b")
+    assert (request.body, request.params, search_key(request)) == before
 
 
 @pytest.mark.parametrize(
@@ -223,6 +228,7 @@ def test_inner_objects_are_shared_not_copied() -> None:
         {"body": {"query": {"match": dict(reversed({"title": "shoe"}.items()))}}},
         {"_source": "title", "from_": 5, "track_total_hits": False, "version": True, "request_timeout": 9},
         {"headers": {"X-Opaque-Id": "another", "traceparent": "00-1"}},
+        {"headers": {"Authorization": "Bearer renewed", "Cookie": "session=renewed"}},
         {"index": ["products"]},
     ],
 )
@@ -240,7 +246,8 @@ def test_pages_of_one_list_have_one_key(other: dict[str, Any]) -> None:
         {"routing": "eu"},
         {"preference": "me"},
         {"search_type": "dfs_query_then_fetch"},
-        {"headers": {"Authorization": "Bearer another"}},
+        {"headers": {"securitytenant": "another"}},
+        {"headers": {"X-Proxy-Roles": "staff"}},
     ],
 )
 def test_other_lists_have_other_keys(other: dict[str, Any]) -> None:
@@ -252,6 +259,31 @@ def test_a_body_whose_keys_do_not_sort_has_a_key() -> None:
     assert search_key(read({"query": {"bool": {"must": [QUERY, body["query"]]}}})) != search_key(read())
 
 
-def test_credentials_count_for_an_answer_and_traces_do_not() -> None:
-    request = read(headers={"Authorization": "Bearer t", "TraceParent": "00-1"}, opaque_id="o")
-    assert result_headers(request) == {"authorization": "Bearer t"}
+TRACING = (
+    "traceparent", "tracestate", "baggage", "x-amzn-trace-id", "x-b3-traceid", "x-b3-spanid", "b3", "x-datadog-trace-id",
+    "sentry-trace", "x-cloud-trace-context", "uber-trace-id", "x-correlation-id", "X-Request-ID", "newrelic", "user-agent",
+    "x-some-tracer-of-next-year",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("header", TRACING)
+def test_credentials_count_for_an_answer_and_traces_do_not(header: str) -> None:
+    request = read(headers={"Authorization": "Bearer t", header: "00-1"}, opaque_id="o")
+    assert request.varies == {"authorization": "Bearer t"}
+    assert request.headers[header] == "00-1"
+
+
+def test_headers_that_settings_name_count() -> None:
+    settings = Settings.model_validate({"opensearch": {"vary_headers": ["X-Shop"]}})
+    one, other = (
+        read_request(
+            {"index": "i", "body": {"query": QUERY}, "headers": {"x-shop": shop, "authorization": "t"}}, settings, {}
+        )
+        for shop in ("de", "fr")
+    )
+    assert (one.varies, other.varies) == ({"x-shop": "de"}, {"x-shop": "fr"})
+    assert search_key(one) != search_key(other)
+
+
+def test_a_key_holds_for_texts_that_no_encoding_knows() -> None:
+    assert key_of("shoe\ud800") != key_of("shoe")

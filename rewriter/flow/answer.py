@@ -151,7 +151,7 @@ def _decided(
     """Whatever the arguments are, this gives a decision: the caller's own search goes out in any case."""
     snapshot, settings = core.snapshot, core.settings
     try:
-        request = read_request(arguments, settings, snapshot.facts)
+        request = read_request(arguments, settings, snapshot.facts, core.write)
         name = request.policy
         policy = settings.policies.get(name) if name else None
         decision = decide(

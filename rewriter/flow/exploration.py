@@ -7,29 +7,31 @@ from typing import Any
 
 from rewriter.boost.body import bounded_body, capped, highlighted_by, optional_leg, without_own_names
 from rewriter.boost.templates import Exploration, render_exploration
-from rewriter.explore.pool_cache import pool_key
 from rewriter.flow.steps import Ask, Explored, Hits, LegFault, Progress, SearchLeg
-from rewriter.request import Request, result_headers
+from rewriter.request import Request, key_of
 
 
-def pool_of(ask: Ask) -> tuple[bytes, Hits | None]:
+def pool_of(ask: Ask) -> tuple[str, Hits | None]:
     """Return the key of all that leg 3 is made of, and the pool that somebody with the same search has just paid for, if any."""
     request = ask.request
     end = request.from_ + request.size
-    key = pool_key(
-        ask.name,
-        ask.templates.version,
-        ask.max_boost,
-        request.indices,
-        request.body,
-        end,
-        request.params,
-        result_headers(request),
-    )
+    key = key_of(
+        ask.name, ask.templates.version, ask.max_boost, request.indices, request.body, end, request.params, request.varies,
+        _sharers(ask),
+    )  # fmt: skip
     return key, ask.core.pools.get(key, ask.clock_s())
 
 
-def exploration(ask: Ask, key: bytes, progress: Progress) -> Generator[Any, Any, Explored]:
+def _sharers(ask: Ask) -> list[Any]:
+    """Return what tells those who share a pool from others: nothing, segments or the subject, as the policy says."""
+    subject = ask.subject
+    shared_by = ask.policy.exploration_shared_by
+    if shared_by == "everyone":
+        return []
+    return [subject.segments] if shared_by == "segments" else [subject.segments, subject.user_id, subject.session_id]
+
+
+def exploration(ask: Ask, key: str, progress: Progress) -> Generator[Any, Any, Explored]:
     """Send the same query's next ranks, not personalised, as its template shapes them; or take them from the shared cache."""
     core, request = ask.core, ask.request
     version = ask.templates.version
@@ -90,20 +92,16 @@ def leg(ask: Ask, body: Mapping[str, Any], preference: str | None) -> SearchLeg:
     """Return an optional leg: the caller's parameters, and what makes it harmless to abandon."""
     timeout_s = ask.core.paces[ask.name].leg_timeout_s(ask.core.settings.budget.cutoff_ms / 1000.0)
     request = ask.request
-    params = {name: _url(value) for name, value in request.params.items()}
-    params |= {"cancel_after_time_interval": f"{max(1, round(timeout_s * 1000))}ms", "request_cache": "false"}
+    params = dict(request.params) | {
+        "cancel_after_time_interval": f"{max(1, round(timeout_s * 1000))}ms",
+        "request_cache": "false",
+    }
     if preference:
         params["preference"] = preference
     arguments: dict[str, Any] = {"index": ",".join(request.indices) or None, "body": body, "params": params}
     if request.headers:
         arguments["headers"] = dict(request.headers)
     return SearchLeg(arguments, timeout_s)
-
-
-def _url(value: Any) -> Any:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else value
 
 
 def request_facts(request: Request) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from rewriter.report import Reason, Report
 from rewriter.settings import Settings
 from rewriter.shell.clones import cloned
 from rewriter.shell.given import checked_hooks
-from rewriter.shell.legs import connect_async, named
+from rewriter.shell.legs import connect_async, named, writer_of
 from rewriter.shell.refresh import load_templates
 from rewriter.shell.status import CLOSED, Status, status_of
 from rewriter.shell.switch_sources import SwitchSources, refuse_wrong_switches
@@ -174,7 +174,8 @@ class AsyncRewriter:
     def _learning(self) -> tuple[Core, SwitchSources]:
         """Return what the loops of a process share, with the switches as file and environment have them now."""
         given: dict[StoreName, Any] = {"store": self._store, "profile_store": self._profile_store}
-        core = Core(self.settings, self._templates, [name for name, store in given.items() if store is not None])
+        stores = [name for name, store in given.items() if store is not None]
+        core = Core(self.settings, self._templates, stores, writer_of(self._client))
         switches = SwitchSources(self.settings)
         switches.read_local(os.environ)
         core.swap(switches=switches.told(core.snapshot.switches))

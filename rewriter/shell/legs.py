@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import Any
 
 import opensearchpy
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import ConnectionTimeout, RequestError, TransportError
+from opensearchpy.serializer import JSONSerializer
 
 from rewriter.flow.steps import LegFault
 from rewriter.settings import OpenSearchSettings
@@ -38,6 +39,13 @@ def _arguments(settings: OpenSearchSettings) -> dict[str, Any]:
         "verify_certs": settings.verify_certs,
         "timeout": settings.timeout_s,
     }
+
+
+def writer_of(client: Any) -> Callable[[Any], str | bytes]:
+    """Return the function by which `client` writes a body as JSON."""
+    serializer = getattr(getattr(client, "transport", None), "serializer", None) or JSONSerializer()
+    write: Callable[[Any], str | bytes] = serializer.dumps
+    return write
 
 
 def fault_of(error: Exception) -> LegFault:

@@ -25,7 +25,7 @@ from rewriter.report import Reason, Report
 from rewriter.settings import Settings
 from rewriter.shell.clones import cloned
 from rewriter.shell.given import checked_hooks
-from rewriter.shell.legs import connect, named
+from rewriter.shell.legs import connect, named, writer_of
 from rewriter.shell.refresh import load_templates
 from rewriter.shell.status import CLOSED, Status, status_of
 from rewriter.shell.switch_sources import refuse_wrong_switches
@@ -159,7 +159,7 @@ class Rewriter:
         # Reads that outlive their search keep their connection, beside those that are under way.
         cap = self.settings.budget.max_in_flight
         stores = open_stores(self._store, self._profile_store, connections=2 * cap)
-        core = Core(self.settings, self._templates, stores)
+        core = Core(self.settings, self._templates, stores, writer_of(self._client))
         return Process(self, core, stores, self._client, legs, owns_legs=self._leg_client is None)
 
     def _started(self) -> Process | None:
