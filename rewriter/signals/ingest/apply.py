@@ -24,7 +24,7 @@ PER_CALL = 256
 PER_ENTRY = 4
 PER_PART = 192
 """Members of one entry that go into one call; the rest go into further parts."""
-AGED_AT_ONCE = 500
+AGED_AT_ONCE = 300
 MAX_REFUSED = 5
 
 _OUT_OF_TURN, _TOO_OLD = -1, -2
@@ -55,7 +55,7 @@ def apply_changes(engine: Engine, profiles: Engine, changes: Changes, plan: Plan
 
 
 def _is_forgotten(change: Change, until_s: Mapping[str, float]) -> bool:
-    return change.profile is not None and change.entry.at_s <= until_s.get(change.profile, float("-inf"))
+    return change.profile is not None and change.at_s <= until_s.get(change.profile, float("-inf"))
 
 
 def _sent(engine: Engine, wanted: Mapping[Target, Sequence[Change]], plan: Plan) -> dict[Target, float]:
@@ -105,8 +105,7 @@ def calls_of(target: Target, changes: Sequence[Change], plan: Plan) -> Iterator[
             sessions = tuple(dict.fromkeys(plan.keys.digest(base) for base in named if base is not None))
         arguments = [*head, before, len(sessions), *sessions, session_ttl_s]
         for change, part, members in parts:
-            entry = change.entry
-            arguments += (entry.id, repr(entry.at_s), change.weight, part, len(members), *members)
+            arguments += (*change.head, part, len(members), *members)
         last, part, _ = parts[-1]
         before = f"{last.entry.id}/{part}" if part else last.entry.id
         yield script_command(APPLY, names, arguments)

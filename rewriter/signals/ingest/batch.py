@@ -199,11 +199,12 @@ class Target(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What one entry adds to each of its targets. `profile` and `session` are bases of keys, `weight` is written out."""
+    """What one entry adds to each of its targets. `profile` and `session` are bases of keys, `head` is id, time and weight."""
 
     batch: Batch
     entry: Entry
-    weight: str
+    at_s: float
+    head: tuple[str, str, str]
     members: tuple[bytes, ...]
     profile: str | None
     session: str | None
@@ -224,12 +225,13 @@ class Changes:
         """Note what an entry says, in values that `events.values` made: of its session, profile, segments, and of everybody."""
         event, keys = entry.told, self._plan.keys
         signals = self._plan.settings.signals
-        weight = repr(signals.action_weights[event.action_name])
+        at_s = entry.at_s
+        head = (entry.id, repr(at_s), repr(signals.action_weights[event.action_name]))
         members = tuple(SEPARATOR.join(value).encode() for value in found)
-        in_session = event.session_id is not None and entry.received_s - entry.at_s <= signals.session_ttl_s
+        in_session = event.session_id is not None and entry.received_s - at_s <= signals.session_ttl_s
         session = keys.session(event.session_id) if event.session_id is not None and in_session else None
         profile = keys.profile(event.user) if event.user is not None else None
-        change = Change(batch, entry, weight, members, profile, session)
+        change = Change(batch, entry, at_s, head, members, profile, session)
         for scope, base in self._bases(batch.partition, event, change):
             self.by_target.setdefault(Target(scope, base, batch.partition), []).append(change)
 

@@ -23,14 +23,20 @@ _ON_DECAY = ("apply", "age")
 """The scripts that begin with decay.lua."""
 
 
-def _text(name: str) -> str:
+def text_of(name: str) -> str:
+    """Return the script of that name as the server gets it."""
     parts = ("decay", name) if name in _ON_DECAY else (name,)
     return "".join(Path(__file__).with_name(f"{part}.lua").read_text("utf-8") for part in parts)
 
 
 NAMES = ("apply", "age", "settle", "retry", "look", "enroll", "release", "segments", "forget", "read", "letters")
-_TEXTS = {sha1(text.encode(), usedforsecurity=False).hexdigest(): text for text in map(_text, NAMES)}
+_TEXTS = {sha1(text.encode(), usedforsecurity=False).hexdigest(): text for text in map(text_of, NAMES)}
 APPLY, AGE, SETTLE, RETRY, LOOK, ENROLL, RELEASE, SEGMENTS, FORGET, READ, LETTERS = _TEXTS
+
+
+def digest_of(name: str) -> str:
+    """Return the digest by which the server knows the script of that name."""
+    return list(_TEXTS)[NAMES.index(name)]
 
 
 def script_command(digest: str, keys: Sequence[str], arguments: Sequence[Any]) -> Command:

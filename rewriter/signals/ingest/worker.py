@@ -52,7 +52,7 @@ MAX_BEAT_S = 2.0
 MAX_SKEW_S = 5.0
 READ_BYTES = 2**20
 """Of one partition at once: what reading it may hold the server up for."""
-RETRIED_AT_ONCE, MAX_RETRIES = 32, 100
+RETRIED_AT_ONCE, MAX_RETRIES = 16, 100
 """How many entries that waited one call brings back, and how many calls a beat may take."""
 
 _log = getLogger("rewriter")

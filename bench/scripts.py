@@ -1,0 +1,204 @@
+"""How long each script holds the server in its worst cases, by the server's SLOWLOG.
+
+    python -m bench.scripts
+
+A Valkey of its own. What a script changes in one call is bounded, so these cases cannot grow: arrays of as many values as are read,
+a bot that is all of a batch, a population that is full and due to be aged, dead letters and waiting entries of 60 KB.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from rewriter.demo.engines import Valkey
+from rewriter.settings import IngestSettings, PolicySettings, Settings, SignalSettings, StoreSettings
+from rewriter.signals.counters import Counters, Value
+from rewriter.signals.events import MAX_VALUES, Event, parse
+from rewriter.signals.ingest.batch import POPULATION_KEPT, Plan
+from rewriter.signals.ingest.contract import StreamKeys, append_command
+from rewriter.signals.ingest.objects import Objects
+from rewriter.signals.ingest.scripts import NAMES, digest_of, text_of
+from rewriter.signals.ingest.worker import Worker
+from rewriter.signals.redis_store import RedisStore
+
+BATCH = 1_000
+LARGE = 60_000
+"""Bytes of a large event."""
+FIELDS = ("brand", "color", "size")
+
+
+class NoIndex:
+    """Stands for an index without documents."""
+
+    def mget(self, *, body: Any, **_: Any) -> Any:
+        """Find nothing."""
+        return {"docs": [{"_id": one, "found": False} for one in body["ids"]]}
+
+
+@dataclass
+class Scene:
+    """One worker, one partition, one store."""
+
+    store: RedisStore
+    settings: Settings
+    plan: Plan
+    keys: StreamKeys
+    worker: Worker
+
+    @classmethod
+    def of(cls, url: str, prefix: str) -> Scene:
+        """Return a scene with a prefix of its own."""
+        settings = Settings(
+            store=StoreSettings(prefix=prefix),
+            signals=SignalSettings(max_counters=1024, action_weights={"view": 1.0}),
+            ingest=IngestSettings(partitions=1, batch=BATCH, retry_s=0.001),
+            policies={"bench": PolicySettings.model_validate({"index": "x", "fields": {name: {} for name in FIELDS}})},
+        )
+        store, plan = RedisStore(url), Plan.of(settings)
+        objects = Objects(NoIndex(), ["x"], plan.attributes, max_objects=10_000, age_s=60.0, clock_s=time.monotonic)
+        worker = Worker(store, store, objects, plan, clock_s=time.monotonic, now_s=time.time)
+        return cls(store, settings, plan, StreamKeys(prefix), worker)
+
+    def append(self, events: Sequence[Mapping[str, Any]]) -> None:
+        """Append events as producers do."""
+        commands = []
+        for one in events:
+            raw = json.dumps(one).encode()
+            found = parse(raw)
+            assert isinstance(found, Event)
+            commands.append(append_command(self.keys, found, raw, 1))
+        for start in range(0, len(commands), 100):
+            for reply in self.store.run(commands[start : start + 100]):
+                assert not isinstance(reply, Exception), reply
+
+    def drain(self) -> None:
+        """Work until nothing waits."""
+        self.worker.due()
+        until_s = time.monotonic() + 120.0
+        while self.worker.step() or self.worker.backlog.entries:
+            self.worker.due()
+            assert time.monotonic() < until_s, self.worker.trouble
+        assert not self.worker.trouble, self.worker.trouble
+
+
+def view(user: str, number: int, values: int = MAX_VALUES, size: int = 0, **more: Any) -> dict[str, Any]:
+    """Return a view of an object that has `values` values in each field, none of them seen before, in `size` bytes and more."""
+    document = {name: [f"{name} {number} {at}" for at in range(values)] for name in FIELDS}
+    return {
+        "action_name": "view",
+        "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "user_id": user,
+        "session_id": f"session-{user}",
+        "padding": "x" * size,
+        "event_attributes": {"object": {"object_id": f"p{number}", "attributes": document}},
+    } | more
+
+
+def many_values(scene: Scene) -> None:
+    """A batch of users whose objects have 49 values each: all of it goes to one population."""
+    scene.append([view(f"u{number}", number) for number in range(BATCH)])
+    scene.drain()
+
+
+def one_bot(scene: Scene) -> None:
+    """A batch of one user in one session."""
+    scene.append([view("bot", number) for number in range(BATCH)])
+    scene.drain()
+
+
+def one_value_each(scene: Scene) -> None:
+    """A batch of entries with one member each: what an entry costs by itself."""
+    scene.append([view("bot", number, values=0) for number in range(BATCH)])
+    scene.drain()
+
+
+def full_population(scene: Scene) -> None:
+    """A population of 20,000 members whose landmark is due."""
+    at_s = time.time() - scene.settings.signals.profile_half_life_s / 3
+    weights: dict[Value, float] = {("brand", f"value {at}"): 1.0 + at for at in range(POPULATION_KEPT)}
+    for _ in range(3):
+        counters = Counters(weights, {"brand": sum(weights.values())}, at_s, at_s, 1.0)
+        scene.store.write(scene.plan.keys.population(0), counters, None)
+        scene.append([view("u1", 1)])
+        scene.drain()
+
+
+def large_dead_letters(scene: Scene) -> None:
+    """A batch of refused events of 60 KB each."""
+    scene.append([view(f"u{number}", number, size=LARGE, action_name="yawn") for number in range(BATCH // 2)])
+    scene.drain()
+
+
+def large_waiting(scene: Scene) -> None:
+    """A batch of events of 60 KB each whose objects are not in the index: they wait, come back, and become dead letters."""
+    lone = {"object": {"object_id": "missing"}}
+    scene.append([view(f"u{number}", number, size=LARGE, event_attributes=lone) for number in range(BATCH // 2)])
+    scene.drain()
+    time.sleep(0.01)
+    scene.drain()
+
+
+def many_segments(scene: Scene) -> None:
+    """Events that name eight segments each, new ones until there are as many as a store knows."""
+    for number in range(150):
+        names = {"segments": [f"segment-{number}-{at}" for at in range(8)]}
+        scene.append([view("u1", number, event_attributes=view("u1", number, values=1)["event_attributes"] | names)])
+        scene.drain()
+
+
+def come_and_go(scene: Scene) -> None:
+    """A worker that takes and gives back its partition."""
+    for _ in range(120):
+        scene.worker.beat()
+        scene.worker.close()
+
+
+CASES = (
+    many_values,
+    one_bot,
+    one_value_each,
+    full_population,
+    large_dead_letters,
+    large_waiting,
+    many_segments,
+    come_and_go,
+)
+
+
+def durations_ms(server: Valkey) -> Iterator[tuple[str, str, list[float]]]:
+    """Yield case, script and the sorted milliseconds of its calls."""
+    names = {digest_of(name): name for name in NAMES}
+    with server.client() as client:
+        for name in NAMES:
+            client.script_load(text_of(name))
+        client.config_set("slowlog-log-slower-than", 0)
+        client.config_set("slowlog-max-len", 1_000_000)
+        for number, case in enumerate(CASES):
+            client.slowlog_reset()
+            case(Scene.of(server.url, f"case{number}"))
+            found: dict[str, list[float]] = {}
+            for one in client.slowlog_get(1_000_000):
+                command, _, rest = one["command"].partition(b" ")
+                if command == b"EVALSHA":
+                    found.setdefault(names[rest.partition(b" ")[0].decode()], []).append(one["duration"] / 1000.0)
+            for name, taken in sorted(found.items()):
+                yield case.__name__, name, sorted(taken)
+            client.flushall()
+
+
+def main() -> None:
+    """Print the table."""
+    print(f"{'case':20}{'script':10}{'calls':>7}{'p50 ms':>9}{'p99 ms':>9}{'worst ms':>10}")
+    with Valkey() as server:
+        for case, name, taken in durations_ms(server):
+            p50, p99 = taken[len(taken) // 2], taken[int(len(taken) * 0.99)]
+            print(f"{case:20}{name:10}{len(taken):7,}{p50:9.2f}{p99:9.2f}{taken[-1]:10.2f}")
+
+
+if __name__ == "__main__":
+    main()
