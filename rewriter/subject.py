@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
+from zlib import crc32
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +76,8 @@ def pseudonym(kind: str, identifier: str, salt: str) -> str:
     """
     text = f"{salt}\x1f{kind}\x1f{identifier}"
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def partition_of_unit(unit: str, partitions: int) -> int:
+    """Return the partition that the events of a user go to, or of a session without one: CRC-32 (of zlib) of the UTF-8 bytes."""
+    return crc32(unit.encode("utf-8", "surrogatepass")) % partitions

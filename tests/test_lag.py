@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from zlib import crc32
 
 import pytest
 
@@ -52,6 +53,52 @@ def test_judged(before: Lag, known: Heard, after: Lag) -> None:
     assert judged(before, known, CLOCK_S, MAX_LAG_S) == after
 
 
+def beats(*lags_s: float, age_s: float = 1.0) -> Heard:
+    return Heard(Heartbeat(NOW_S - age_s, max(lags_s), lags_s), CLOCK_S - age_s)
+
+
+ONE_BEHIND = Lag(40.0, True, ((40.0, True), (1.0, False)))
+
+
+@pytest.mark.parametrize(
+    ("before", "known", "lagging"),
+    [
+        (UNKNOWN, beats(31.0, 1.0), [True, False]),
+        (ONE_BEHIND, beats(20.0, 20.0), [True, False]),
+        (ONE_BEHIND, beats(15.0, 31.0), [False, True]),
+        (ONE_BEHIND, beats(1.0, 1.0, age_s=40.0), [True, True]),
+        (ONE_BEHIND, beats(20.0, 20.0, 20.0), [True, True, True]),
+        (LAGGING, beats(20.0, 1.0), [True, False]),
+        (IN_TIME, beats(20.0, 1.0), [False, False]),
+    ],
+    ids=[
+        "one is stuck",
+        "each has its own hysteresis",
+        "one caught up, the other fell behind",
+        "no beat for too long is everybody's",
+        "partitions were added: each begins as the whole was",
+        "the former pipeline knew of no partitions",
+        "none was ever late",
+    ],
+)
+def test_each_partition_is_judged_by_itself(before: Lag, known: Heard, lagging: list[bool]) -> None:
+    lag = judged(before, known, CLOCK_S, MAX_LAG_S)
+    assert [one for _, one in lag.partitions] == lagging
+    assert lag.lagging == any(lagging)
+    assert lag.behind == sum(lagging)
+    assert lag.seconds == max(seconds for seconds, _ in lag.partitions)
+
+
+def test_a_subject_lags_with_the_partition_of_its_events() -> None:
+    units = [f"u{number}" for number in range(50)]
+    for unit in units:
+        assert ONE_BEHIND.of(unit) == ONE_BEHIND.partitions[crc32(unit.encode()) % 2]
+    assert {ONE_BEHIND.of(unit)[1] for unit in units} == {True, False}
+    assert LAGGING.of("u1") == (40.0, True)
+    assert ONE_BEHIND.of(None) == (40.0, True)
+    assert UNKNOWN.of("u1") == (0.0, False)
+
+
 FORMER = Heard(Heartbeat(NOW_S - 1.0, 0.0), CLOCK_S - 1.0)
 
 
@@ -82,19 +129,46 @@ def test_no_beat_is_nothing_heard() -> None:
     assert heard(FORMER, None, CLOCK_S, NOW_S) == Heard()
 
 
-def test_each_change_is_counted_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    core = Core(Settings(), {})
-    refresh = Refresh(core, lambda: 0.0, lambda: 100.0, has_store=True)
-    for lag_s in (1.0, 40.0, 40.0, 20.0, 2.0, 2.0):
+def rounds(refresh: Refresh, core: Core, *beats: str) -> None:
+    """Run a round of `words` with each of these heartbeats in the store."""
+    for text in beats:
         round_ = refresh.words()
         answer = None
         with contextlib.suppress(StopIteration):
             while True:
                 call = round_.send(answer)
-                answer = (
-                    json.dumps({"at": 99.0, "lag": lag_s})
-                    if call.arguments == (f"{core.settings.store.prefix}:heartbeat",)
-                    else ""
-                )
+                answer = text if call.arguments == (f"{core.settings.store.prefix}:heartbeat",) else ""
+
+
+def test_each_change_is_counted_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    core = Core(Settings(), {})
+    refresh = Refresh(core, lambda: 0.0, lambda: 100.0, has_store=True)
+    rounds(refresh, core, *(json.dumps({"at": 99.0, "lag": lag_s}) for lag_s in (1.0, 40.0, 40.0, 20.0, 2.0, 2.0)))
     assert refresh.lag_changes == 2
     assert [one.message for one in caplog.records] == ["signals lag: 40.0 s behind", "signals caught up: 2.0 s behind"]
+
+
+def test_one_stuck_partition_is_counted_logged_and_shown(caplog: pytest.LogCaptureFixture) -> None:
+    core = Core(Settings(), {})
+    refresh = Refresh(core, lambda: 0.0, lambda: 100.0, has_store=True)
+    beat = {"at": 99.0, "lag": 40.0, "lags": [0.0, 40.0, 0.0], "event_lag": 1.0, "backlog": 3}
+    rounds(refresh, core, json.dumps(beat), json.dumps(beat | {"lags": [40.0, 40.0, 0.0]}))
+    assert refresh.lag_changes == 2
+    assert [one.message for one in caplog.records] == [
+        "signals lag: 40.0 s behind in 1 of 3 partitions",
+        "signals lag: 40.0 s behind in 2 of 3 partitions",
+    ]
+    assert core.snapshot.lag.of(next(unit for unit in "abcdefgh" if crc32(unit.encode()) % 3 == 2)) == (0.0, False)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["no", "[]", "1", '{"at": 1}', '{"at": 1, "lag": "x"}', '{"at": 1, "lag": 1, "lags": 7}', '{"at": 1, "lag": 1, "lags": ["x"]}',
+     '{"at": 1, "lag": 1, "lags": [NaN]}', '{"at": 1, "lag": 1, "lags": [null]}', '{"at": 1, "lag": Infinity}'],
+)  # fmt: skip
+def test_what_is_no_heartbeat_is_reported_and_changes_nothing(text: str) -> None:
+    core = Core(Settings(), {})
+    refresh = Refresh(core, lambda: 0.0, lambda: 100.0, has_store=True)
+    rounds(refresh, core, json.dumps({"at": 99.0, "lag": 1.0}), text)
+    assert refresh.errors["heartbeat"] == "unreadable"
+    assert core.snapshot.lag == Lag(1.0)

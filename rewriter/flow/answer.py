@@ -169,8 +169,8 @@ def _decided(
         wrong = Reason.TEMPLATE_FAILED, "no version of this policy's templates ever loaded"
     elif (name, templates.version, "personalised") in core.quarantined:
         wrong = Reason.QUARANTINED, f"template version {templates.version} was rejected; a new version releases it"
-    elif snapshot.lag.lagging and settings.signals.on_lag == "disable":
-        wrong = Reason.LAGGING, f"the pipeline lags {snapshot.lag.seconds or 0:.0f} s"
+    elif settings.signals.on_lag == "disable" and (lag := snapshot.lag.of(subject.unit))[1]:
+        wrong = Reason.LAGGING, f"the pipeline lags {lag[0]:.0f} s"
     if wrong is not None or templates is None:
         reason, detail = wrong or (Reason.TEMPLATE_FAILED, "")
         return replace(decision, reason=reason, detail=detail), None, request

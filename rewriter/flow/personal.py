@@ -76,8 +76,9 @@ def _boosted(ask: Ask, found: Known) -> Personal:
     if found.nothing and core.settings.signals.on_late == "skip":
         return nothing
     session, lagging = signals.session, ""
-    if snapshot.lag.lagging:
-        lagging = f"the pipeline lags {snapshot.lag.seconds or 0:.0f} s"
+    lag_s, lags = snapshot.lag.of(ask.subject.unit)
+    if lags:
+        lagging = f"the pipeline lags {lag_s:.0f} s"
     elif session is not None and session.lag_s > core.settings.signals.max_lag_s:
         lagging = f"the session's latest event took {session.lag_s:.0f} s to become visible"
     if lagging and session is not None:

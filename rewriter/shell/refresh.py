@@ -22,7 +22,7 @@ from typing import Any
 from rewriter.boost.templates import TemplateSet
 from rewriter.boost.trial import compile_set, version_of
 from rewriter.core import Core
-from rewriter.decide.lag import Heard, Heartbeat, heard, judged
+from rewriter.decide.lag import Heard, Heartbeat, heard, in_partitions, judged
 from rewriter.decide.switches import Switches
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.index_facts import IndexFacts, checked_types, dead_fields, facts_of
@@ -98,13 +98,14 @@ def template_folder(settings: Settings, name: str) -> Path:
 
 def _heartbeat(text: str | None) -> Heartbeat | None:
     """Return the heartbeat in a text. Raises ValueError, TypeError, KeyError or OverflowError for anything else."""
-    said = json.loads(text) if text else None
-    if not said:
+    if not text:
         return None
+    said = json.loads(text)
     at_s, lag_s = float(said["at"]), float(said["lag"])
-    if not (isfinite(at_s) and isfinite(lag_s)):
-        raise ValueError("a heartbeat is two numbers")
-    return Heartbeat(at_s, lag_s)
+    lags_s = tuple(float(one) for one in said.get("lags", ()))
+    if not all(map(isfinite, (at_s, lag_s, *lags_s))):
+        raise ValueError("a heartbeat is numbers")
+    return Heartbeat(at_s, lag_s, lags_s)
 
 
 class Refresh:
@@ -274,9 +275,11 @@ class Refresh:
             except (ValueError, TypeError, KeyError, OverflowError):
                 self.errors["heartbeat"] = "unreadable"
         lag = judged(core.snapshot.lag, self._heard, self._clock_s(), core.settings.signals.max_lag_s)
-        if lag.lagging != core.snapshot.lag.lagging:
+        before = core.snapshot.lag
+        if (lag.lagging, lag.behind) != (before.lagging, before.behind):
             self.lag_changes += 1
-            _log.warning("signals %s: %.1f s behind", "lag" if lag.lagging else "caught up", lag.seconds or 0.0)
+            what = "lag" if lag.lagging else "caught up"
+            _log.warning("signals %s: %.1f s behind%s", what, lag.seconds or 0.0, in_partitions(lag))
         if lag != core.snapshot.lag:
             core.swap(lag=lag)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from rewriter.decide.lag import in_partitions
 from rewriter.decide.switches import Switches
 from rewriter.observe.hooks import Hooks
 from rewriter.secret import without_credentials
@@ -95,7 +96,7 @@ def status_of(
             for name, one in store_breakers.items()
             if one.state != "closed"
         ),
-        *(["signals lag"] if snapshot.lag.lagging else []),
+        *([f"signals lag{in_partitions(snapshot.lag)}"] if snapshot.lag.lagging else []),
         *(f"template {one} is quarantined" for one in condemned),
         *(f"policy {name}: its legs come too late and are paused" for name in paused),
         *(f"policy {name}: {text}" for name, texts in refresh.dead.items() for text in texts),

@@ -12,10 +12,10 @@ producers differ about it nothing is lost or doubled, since a key keeps a waterm
 from __future__ import annotations
 
 from dataclasses import dataclass
-from zlib import crc32
 
 from rewriter.signals.commands import Command
 from rewriter.signals.events import Event
+from rewriter.subject import partition_of_unit
 
 STREAM_START = "0-0"
 MAX_SEGMENTS = 1_000
@@ -74,8 +74,7 @@ class StreamKeys:
 
 def partition_of(event: Event, partitions: int) -> int:
     """Return the partition of an event's subject."""
-    subject = event.user or event.session_id or ""
-    return crc32(subject.encode("utf-8", "surrogatepass")) % partitions
+    return partition_of_unit(event.user or event.session_id or "", partitions)
 
 
 def append_command(keys: StreamKeys, event: Event, raw: bytes, partitions: int) -> Command:
