@@ -50,7 +50,7 @@ IDLE_S = 0.005
 BACKOFF_S = 0.5
 MAX_BEAT_S = 2.0
 MAX_SKEW_S = 5.0
-READ_BYTES = 2**20
+READ_ENTRIES, READ_BYTES = 250, 2**20
 """Of one partition at once: what reading it may hold the server up for."""
 RETRIED_AT_ONCE, MAX_RETRIES = 16, 100
 """How many entries that waited one call brings back, and how many calls a beat may take."""
@@ -174,7 +174,7 @@ class Worker:
 
     def _read(self) -> list[Batch]:
         held = sorted(self._leases.held.items())
-        each = max(10, self._ingest.batch // max(1, len(held)))
+        each = min(READ_ENTRIES, max(10, self._ingest.batch // max(1, len(held))))
         each_bytes = min(READ_BYTES, self._ingest.batch_bytes // max(1, len(held)))
         wanted = [
             script_command(READ, [self._keys.stream(number)], [position, each, each_bytes, MAX_EVENT_BYTES])
