@@ -352,8 +352,8 @@ def test_switch_says_which_policies_keep_their_own_word(folder: Path) -> None:
     ("arguments", "fault"),
     [
         (
-            ["personalisation", "off"],
-            "personalisation: no switch is named 'personalisation'; there are personalization,",
+            ["personalizaton", "off"],
+            "personalizaton: no switch is named 'personalizaton' (did you mean personalization?)",
         ),
         (["personalization"], "personalization: needs a value (on, off, a number, or default)"),
         (["personalization", "maybe"], "personalization: `personalization` is on or off, not 'maybe'"),
@@ -415,6 +415,26 @@ def test_status_names_url_and_cause_of_a_store_once_and_no_credentials(folder: P
     assert result.stdout.count("redis://127.0.0.1:1/0") == 1
     assert result.stdout.count("Connection refused") == 2  # the cluster's and the store's
     assert "hunter2" not in result.output
+
+
+def test_status_reports_a_faulty_kill_switch_file(folder: Path) -> None:
+    (folder / "switches").write_text("personalization of\nhats.rollout 0\n")
+    result = run("status")
+    assert result.exit_code == 1
+    assert "switches:1: `personalization` is on or off, not 'of'" in result.stdout
+    assert "switches:2: no policy is named 'hats' (there are shop)" in result.stdout
+    assert ["switch", "personalization", "off", "by", "file"] in [line.split() for line in result.stdout.splitlines()]
+
+
+def test_switch_leaves_other_services_switches_alone(folder: Path) -> None:
+    file = folder / "switches"
+    file.write_text('{"hats.rollout": 0.5, "turbo": "x", "shop.shadow": true}')
+    assert run("switch", "personalisation", "off").exit_code == 0
+    expected = {"hats.rollout": 0.5, "turbo": "x", "shop.shadow": True, "personalization": False}
+    assert json.loads(file.read_text()) == expected
+    file.write_bytes("# Ann\r\nPersonalisation OFF\r\nhats.rollout 0.5\r\n".encode("utf-16"))
+    assert run("switch", "personalization", "on").exit_code == 0
+    assert file.read_text() == "# Ann\nhats.rollout 0.5\npersonalization on\n"
 
 
 def test_status_refuses_faulty_settings(folder: Path) -> None:

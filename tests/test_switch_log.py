@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from rewriter.cli.switch_log import KEPT, logged, print_log
-from rewriter.signals.commands import MAX_TEXT_BYTES
+from rewriter.errors import StoreError
+from rewriter.signals.commands import MAX_TEXT_BYTES, Command
 from rewriter.signals.memory_store import MemoryStore
 
 KEY = "rw:switches:log"
@@ -79,26 +83,19 @@ def test_what_is_no_log_is_kept_and_shown_beside_the_changes(
     assert json.loads(capsys.readouterr().out)[0]["who"] == "ann@bastion"
 
 
-def test_two_who_write_at_the_same_moment_are_both_in_it() -> None:
-    class Shared(MemoryStore):
-        others = 0
-
-        def write_text(self, key: str, text: str) -> None:
-            super().write_text(key, text)
-            if not self.others:  # somebody who had read before us writes after us
-                self.others += 1
-                super().write_text(key, json.dumps(["theirs"]))
-
-    store = Shared()
-    log(store)
-    assert kept(store)[0] == "theirs"
-    assert len(kept(store)) == 2
+def test_those_who_write_at_the_same_moment_are_all_in_it() -> None:
+    store = MemoryStore()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: log(store, number), range(60)))
+    assert len(kept(store)) == 60
 
 
-def test_one_that_cannot_be_kept_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    class Deaf(MemoryStore):
-        def write_text(self, key: str, text: str) -> None:
-            pass
+def test_one_that_cannot_be_kept_raises_what_the_store_does() -> None:
+    class Busy(MemoryStore):
+        def run(self, wanted: Sequence[Command], *, atomic: bool = False) -> list[Any]:
+            if wanted[0][0] == "EVAL":
+                return [0]
+            return super().run(wanted, atomic=atomic)
 
-    log(Deaf())
-    assert "and this change is not in it" in capsys.readouterr().err
+    with pytest.raises(StoreError, match="others change it all the time"):
+        log(Busy())

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from rewriter.decide.switches import Switches, Word, combined, from_environment, parse
+from rewriter.decide.switch_text import SwitchesRead, from_environment, others_in, parse
+from rewriter.decide.switches import KILL, Switches, Word, combined
 
 POLICIES = frozenset({"shop", "help"})
 
@@ -27,7 +28,7 @@ POLICIES = frozenset({"shop", "help"})
     ],
 )
 def test_ways_to_write_them(text: str, words: Mapping[str, Word]) -> None:
-    assert parse(text, "here", POLICIES) == (words, [])
+    assert parse(text, "here", POLICIES) == SwitchesRead(dict(words))
 
 
 @pytest.mark.parametrize(
@@ -39,8 +40,8 @@ def test_ways_to_write_them(text: str, words: Mapping[str, Word]) -> None:
         ('{"a":' * 100_000, "here: is not JSON: "),
         ("personalization maybe", "here:1: `personalization` is on or off, not 'maybe'"),
         ('{"personalization": null}', "here: `personalization` is on or off, not None"),
-        ("personalisation off", "here:1: no switch is named 'personalisation'; there are personalization, "),
-        ("toys.personalization off", "here:1: no policy is named 'toys' (there are help, shop)"),
+        ("personalizaton off", "here:1: no switch is named 'personalizaton' (did you mean personalization?)"),
+        ("kill 1", "here:1: no switch is named 'kill' (there are personalization, exploration, "),
         ("rollout lots", "here:1: `rollout` is a number, not 'lots'"),
         ("rollout nan", "here:1: `rollout` is a number, not 'nan'"),
         ('{"rollout": true}', "here: `rollout` is a number, not True"),
@@ -52,22 +53,79 @@ def test_ways_to_write_them(text: str, words: Mapping[str, Word]) -> None:
     ],
 )
 def test_what_is_not_understood_says_nothing_but_a_fault(text: str, fault: str) -> None:
-    words, faults = parse(text, "here", POLICIES)
-    assert words == {}
-    assert [str(one).startswith(fault) for one in faults] == [True], faults
+    read = parse(text, "here", POLICIES)
+    assert (read.values, read.foreign) == ({}, [])
+    assert [str(one).startswith(fault) for one in read.faults] == [True], read.faults
 
 
 def test_every_fault_is_named_and_what_is_right_counts() -> None:
-    words, faults = parse("please stop it\nshadow on\nrollout 2\nnonsense 1\npersonalization off", "here", POLICIES)
-    assert words == {"shadow": True, "personalization": False}
-    assert [fault.where for fault in faults] == ["here:1", "here:3", "here:4"]
+    read = parse("please stop it\nshadow on\nrollout 2\nnonsense 1\npersonalization off", "here", POLICIES)
+    assert read.values == {"shadow": True, "personalization": False}
+    assert [fault.where for fault in read.faults] == ["here:1", "here:3", "here:4"]
+    assert read.unclear == {"rollout"}
+
+
+@pytest.mark.parametrize("off", ["off", "OFF", "Off", "false", "FALSE", "no", "No", "0", "disabled", "Disable"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "personalization {}",
+        "personalisation {}",
+        "PERSONALISATION={}",
+        "Personalization: {}",
+        "personalization\t=\t{}\r",
+        "\ufeffpersonalization {}",
+        '"personalization": "{}",',
+        "personalization = '{}';",
+        '{{"personalization": "{}"}}',
+        '\ufeff{{"Personalisation": "{}"}}',
+        "{}",
+        "# by ann\r\n{}\r\n",
+    ],
+)
+def test_off_is_off_however_it_is_written(line: str, off: str) -> None:
+    assert parse(line.format(off), "here", POLICIES) == SwitchesRead({KILL: False})
+
+
+@pytest.mark.parametrize("on", ["on", "ON", "true", "yes", "1", "enabled"])
+def test_on_is_on_however_it_is_written(on: str) -> None:
+    assert parse(f"Shop.Personalisation {on}", "here", POLICIES) == SwitchesRead({"shop.personalization": True})
+
+
+@pytest.mark.parametrize(
+    ("text", "unclear"),
+    [
+        ("personalization of", {KILL}),
+        ("personalization off\npersonalization on", {KILL}),
+        ("shop.personalization maybe", {"shop.personalization"}),
+        ("please stop it", {KILL}),
+        ("personalization is off", {KILL}),
+        ("rollout is 0", {"rollout"}),
+        ('{"personalization": off}', {KILL}),
+        ("personalization off\npersonalization of", set()),
+        ("typo off", set()),
+        ("toys.personalization maybe", set()),
+    ],
+)
+def test_what_may_have_been_meant_to_switch_off_is_unclear(text: str, unclear: set[str]) -> None:
+    assert parse(text, "here", POLICIES).unclear == unclear
+
+
+@pytest.mark.parametrize(
+    "text", ["toys.personalization off\nshop.shadow on", '{"toys.max_boost": 9, "shop.shadow": true}']
+)
+def test_another_service_s_policies_are_named_and_no_fault(text: str) -> None:
+    read = parse(text, "here", POLICIES)
+    assert (read.values, read.faults, read.unclear) == ({"shop.shadow": True}, [], frozenset())
+    assert [one.what for one in read.foreign] == ["no policy is named 'toys'"]
+    assert list(others_in(text, POLICIES)) in (["toys.personalization"], ["toys.max_boost"])
 
 
 def test_the_environment_speaks_in_capitals() -> None:
     environment = {"REWRITER_SWITCH_PERSONALIZATION": "off", "REWRITER_SWITCH_ROLLOUT": "2", "PATH": "/bin"}
-    words, faults = from_environment(environment, POLICIES)
-    assert words == {"personalization": False}
-    assert [str(fault) for fault in faults] == ["REWRITER_SWITCH_ROLLOUT: `rollout` lies in [0, 1], not '2'"]
+    read = from_environment(environment, POLICIES)
+    assert read.values == {"personalization": False}
+    assert [str(fault) for fault in read.faults] == ["REWRITER_SWITCH_ROLLOUT: `rollout` lies in [0, 1], not '2'"]
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,7 @@ def _rows(
     rows = [
         ("status", "not healthy" if problems else "healthy"),
         *(("", problem) for problem in problems),
+        *(("note", note) for note in seen.notes),
         ("opensearch", f"{engine if answers else 'away'} ({', '.join(map(str, settings.opensearch.hosts))})"),
         ("store", _store(settings, seen.store)),
         ("signals", f"{seen.population_values:,} values in the population, {len(seen.segments)} segments"),

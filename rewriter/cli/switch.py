@@ -21,18 +21,17 @@ from rewriter.cli.switch_list import list_switches
 from rewriter.cli.switch_log import log_key, logged, now, print_log, who
 from rewriter.cli.switch_place import DEFAULT, Source, asked_of, places_of
 from rewriter.cli.verdict import UNHEALTHY, faults_refused, say, store_needed
-from rewriter.decide.switches import BOOLEANS, OTHERS, SHARES, Word, parse
+from rewriter.decide.switch_text import canonical, parse
+from rewriter.decide.switches import NAMES, Word
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings
 from rewriter.signals.memory_store import MemoryStore
 from rewriter.signals.redis_store import open_store
 from rewriter.signals.store import Store
 
-NAMES = ", ".join(BOOLEANS + SHARES + OTHERS)
-
 
 def switch(
-    name: Annotated[str | None, typer.Argument(help=f"One of {NAMES}.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Argument(help=f"One of {', '.join(NAMES)}.", show_default=False)] = None,
     value: Annotated[
         str | None, typer.Argument(help=f"on, off or a number; {DEFAULT} takes the word back.", show_default=False)
     ] = None,
@@ -72,7 +71,8 @@ def _switch(
 ) -> None:
     if value is None:
         raise ConfigurationError([Fault(switch_name, "needs a value", f"on, off, a number, or {DEFAULT}")])
-    name, policies = f"{policy}.{switch_name}" if policy else switch_name, frozenset(settings.policies)
+    policies = frozenset(settings.policies)
+    name = canonical(f"{policy}.{switch_name}" if policy else switch_name, policies)
     word, places = _word(name, value, policies), asked_of(places_of(settings, store), only)
     at, by = now(), who()
     made = change(places, only, name, word, policies, f"{at} {by}")
@@ -117,7 +117,7 @@ def _word(name: str, value: str, policies: frozenset[str]) -> Word | None:
     """Return the word that `value` is for a switch, None for its default. Raises ConfigurationError."""
     if value == DEFAULT:
         return None
-    words, faults = parse(json.dumps({name: value}), name, policies)
-    if faults:
-        raise ConfigurationError(faults)
-    return words[name]
+    read = parse(json.dumps({name: value}), name, policies)
+    if read.faults or read.foreign:
+        raise ConfigurationError([*read.faults, *read.foreign])
+    return read.values[name]

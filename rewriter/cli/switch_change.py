@@ -10,10 +10,10 @@ from redis import RedisError
 
 from rewriter.cli.switch_place import LOST, Place, Source, edited, said
 from rewriter.cli.verdict import say
-from rewriter.decide.switches import Word, parse
+from rewriter.decide.switch_text import SwitchesRead, parse
+from rewriter.decide.switches import KILL, Word
 from rewriter.errors import ConfigurationError, Fault, StoreError
 
-KILL = "personalization"
 STORE_FAILURES = (StoreError, RedisError)
 FAILURES = (*STORE_FAILURES, OSError)
 
@@ -57,39 +57,97 @@ def change(
     made = Change(name, word)
     silent: list[Fault] = []
     for place in places:
-        asked = only in (None, place.source)
-        try:
-            text = place.read()
-            before, there = parse(text, place.where, policies)
-            made.words[place.source] = before
-            if not asked:
-                continue
-            if text.startswith(LOST):
-                words = ", ".join(f"{other} {said(its)}" for other, its in before.items())
-                say(f"note: {place.where} was lost; what processes still go by is kept: {words}")
-            for fault in there:
-                say(f"note: {fault}" + ("; while it stands, processes keep the word" if word is None else ""))
-            if word is None and name not in before:
+        edit = _Editing(name, word, place, policies)
+        if only not in (None, place.source):
+            _look(place, places, edit)
+        elif _change(place, places, edit, made):
+            if edit.changed:
+                edit.say_changes(who)
+                made.written[place.where] = edit.before.get(name)
+            else:
                 silent.append(Fault(place.where, f"says nothing of {name!r}"))
-                continue
-            changed = [name, *_lifted(name, word, before)]
-            after = {other: its for other, its in before.items() if other not in changed}
-            after |= {} if word is None else {name: word}
-            place.write(edited(text, changed, after, lines=place.source == "file", policies=policies))
-        except FAILURES as error:
-            if asked:
-                made.failed.append(place.source)
-            say(_failure(place, places, error, name, asked=asked))
-            continue
-        made.words[place.source] = after
-        made.written[place.where] = before.get(name)
-        for one in changed:
-            say(f"{who} {place.where}: {one} {said(before.get(one))} -> {said(after.get(one))}")
+        if edit.read is not None:
+            made.words[place.source] = edit.after
     if not made.written and not made.failed:
         raise ConfigurationError(silent)
     if not made.written:
         say("nothing was changed")
     return made
+
+
+def _look(place: Place, places: Sequence[Place], edit: _Editing) -> None:
+    """Read a place that is not to be changed."""
+    try:
+        edit.look(place.read())
+    except FAILURES as error:
+        say(_failure(place, places, error, edit.name, asked=False))
+
+
+def _change(place: Place, places: Sequence[Place], edit: _Editing, made: Change) -> bool:
+    """Change a place, and return whether that went well."""
+    try:
+        place.change(edit)
+    except FAILURES as error:
+        made.failed.append(place.source)
+        edit.give_up()
+        say(_failure(place, places, error, edit.name, asked=True))
+        return False
+    finally:
+        edit.say_notes()
+    return True
+
+
+class _Editing:
+    """The change of one switch in one text. Called anew where somebody else changed the text meanwhile; the last call counts.
+
+    before, after: what the text says, and what it says when it is changed; changed: the switches that differ in them.
+    """
+
+    def __init__(self, name: str, word: Word | None, place: Place, policies: frozenset[str]) -> None:
+        self.name, self._word, self._place, self._policies = name, word, place, policies
+        self._text = ""
+        self.read: SwitchesRead | None = None
+        self.before: dict[str, Word] = {}
+        self.after: dict[str, Word] = {}
+        self.changed: list[str] = []
+
+    def look(self, text: str) -> None:
+        """Take in what the text says."""
+        self._text, self.read = text, parse(text, self._place.where, self._policies)
+        self.before = self.after = self.read.values
+        self.changed = []
+
+    def __call__(self, text: str) -> str | None:
+        """Return the new text, or None where there is nothing to change."""
+        self.look(text)
+        if self._word is None and self.name not in self.before:
+            return None
+        self.changed = [self.name, *_lifted(self.name, self._word, self.before)]
+        self.after = {other: its for other, its in self.before.items() if other not in self.changed}
+        self.after |= {} if self._word is None else {self.name: self._word}
+        lines = self._place.source == "file"
+        return edited(text, self.changed, self.after, lines=lines, policies=self._policies)
+
+    def give_up(self) -> None:
+        """Note that the new text was not written."""
+        self.after, self.changed = self.before, []
+
+    def say_notes(self) -> None:
+        """Say what else is to be known of the text that was there."""
+        if self._text.startswith(LOST):
+            words = ", ".join(f"{other} {said(its)}" for other, its in self.before.items())
+            say(f"note: {self._place.where} was lost; what processes still go by is kept: {words}")
+        if self.read is not None:
+            keeps = self._word is None and self.read.unclear
+            for fault in self.read.foreign:
+                say(f"note: ignored: {fault}")
+            for fault in self.read.faults:
+                say(f"note: {fault}" + ("; while it stands, processes keep the word" if keeps else ""))
+
+    def say_changes(self, who: str) -> None:
+        """Leave an audit line for each switch that changed."""
+        for one in self.changed:
+            say(f"{who} {self._place.where}: {one} {said(self.before.get(one))} -> {said(self.after.get(one))}")
 
 
 def notes(made: Change, places: Sequence[Place]) -> Iterator[str]:

@@ -9,7 +9,8 @@ import typer
 from rewriter.cli.switch_change import FAILURES
 from rewriter.cli.switch_place import Place, said
 from rewriter.cli.verdict import UNHEALTHY, print_json, print_table, say
-from rewriter.decide.switches import BOOLEANS, OTHERS, SHARES, Switches, Word, combined, from_environment, parse
+from rewriter.decide.switch_text import from_environment, parse
+from rewriter.decide.switches import BOOLEANS, OTHERS, SHARES, Switches, Word, combined
 from rewriter.settings import Settings
 
 
@@ -30,9 +31,9 @@ def list_switches(settings: Settings, places: list[Place], *, as_json: bool) -> 
         "environment": from_environment(os.environ, policies),
         "file": parse(texts.get("file", ""), where.get("file", ""), policies),
     }
-    switches = combined((source, words) for source, (words, _) in heard.items())
-    for _, faults in heard.values():
-        for fault in faults:
+    switches = combined((source, read.values) for source, read in heard.items())
+    for read in heard.values():
+        for fault in (*read.faults, *read.foreign):
             say(f"note: {fault}")
     rows = _rows(settings, switches)
     if as_json:

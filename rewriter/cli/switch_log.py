@@ -22,7 +22,6 @@ from rewriter.signals.commands import MAX_TEXT_BYTES
 from rewriter.signals.store import Store
 
 KEPT = 100
-TRIES = 3
 MAX_ODD = 1_000
 """Characters kept of what stood there and was no list."""
 
@@ -49,21 +48,21 @@ def who() -> str:
 def logged(
     store: Store, key: str, at: str, by: str, name: str, word: Word | None, written: Mapping[str, Word | None]
 ) -> None:
-    """Append a change. Another command may write at the same moment, so it is looked up whether this one stands there."""
+    """Append a change. Another command may do so at the same moment; neither loses the other's."""
     entry = {"at": at, "who": by, "switch": name, "word": word, "places": written}
-    for _ in range(TRIES):
-        entries = [*_entries(store, key), entry][-KEPT:]
-        while len(text := json.dumps(entries)) > MAX_TEXT_BYTES:
+
+    def appended(text: str | None) -> str:
+        entries = [*_entries(text, key), entry][-KEPT:]
+        while len(new := json.dumps(entries)) > MAX_TEXT_BYTES:
             del entries[0]
-        store.write_text(key, text)
-        if entry in _entries(store, key):
-            return
-    say(f"note: {key}: somebody else writes there, and this change is not in it")
+        return new
+
+    store.change_text(key, appended)
 
 
 def print_log(store: Store, key: str, *, as_json: bool) -> None:
     """Print the changes, the latest first."""
-    entries = _entries(store, key)[::-1]
+    entries = _entries(store.read_text(key), key)[::-1]
     if as_json:
         print_json(entries)
     elif entries:
@@ -72,9 +71,8 @@ def print_log(store: Store, key: str, *, as_json: bool) -> None:
         say(f"{key}: no change is kept")
 
 
-def _entries(store: Store, key: str) -> list[Any]:
+def _entries(text: str | None, key: str) -> list[Any]:
     """Return what is kept. What is no list becomes an entry of its own, so that it is neither lost nor in the way."""
-    text = store.read_text(key)
     if not text:
         return []
     try:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import tempfile
+import time
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rewriter.decide.switches import Switches, Word, parse
+from rewriter.decide.switch_text import others_in, parse, switch_of
+from rewriter.decide.switches import Switches, Word
+from rewriter.encodings import decoded_somehow
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings
 from rewriter.shell.fleet import heard, process_of
@@ -20,7 +25,12 @@ from rewriter.signals.store import Store
 
 DEFAULT = "default"
 LOST = "# the key is lost, and processes still go by:"
+LOCK_S = 2.0
+"""For which a change of the file waits for another. Then it goes on: a command that hangs must not keep a switch on."""
+LOCK_POLL_S = 0.02
 Source = Literal["file", "store"]
+Edit = Callable[[str], str | None]
+"""Makes a new text of the one that is there, None to leave it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +46,16 @@ class File:
         return str(self.path.absolute())
 
     def read(self) -> str:
-        """Return what stands there, "" where nothing does. What is not UTF-8 must not keep anybody from switching off."""
-        return self.path.read_text("utf-8", errors="replace") if self.path.exists() else ""
+        """Return what stands there, "" where nothing does. Its encoding must not keep anybody from switching off."""
+        return decoded_somehow(self.path.read_bytes()) if self.path.exists() else ""
 
-    def write(self, text: str) -> None:
-        """Put `text` there at once: a reader sees the old text or the new one, never half of it."""
-        _replace(self.path.resolve(), text)  # a link stays a link
+    def change(self, edit: Edit) -> None:
+        """Put what `edit` makes of the text in its place at once: a reader sees the old text or the new one, never half of it."""
+        path = self.path.resolve()  # a link stays a link
+        with _locked(path.parent):
+            text = edit(self.read())
+            if text is not None:
+                _replace(path, text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +80,9 @@ class StoreKey:
         """Return what stands there, else what processes still go by, "" where that is nothing."""
         return self.store.read_text(self.key) or self._kept()
 
-    def write(self, text: str) -> None:
-        """Put `text` there at once."""
-        self.store.write_text(self.key, text)
+    def change(self, edit: Edit) -> None:
+        """Put what `edit` makes of the text in its place at once."""
+        self.store.change_text(self.key, lambda text: edit(text or self._kept()))
 
     def _kept(self) -> str:
         words: dict[str, Counter[Word]] = defaultdict(Counter)
@@ -114,17 +128,17 @@ def asked_of(places: list[Place], only: Source | None) -> list[Place]:
 def edited(
     text: str, names: Collection[str], words: Mapping[str, Word], *, lines: bool, policies: frozenset[str]
 ) -> str:
-    """Return `text` saying `words`, of which `names` are those that changed.
+    """Return `text` saying `words`, of which `names` are those that changed. What it says of other services' policies stays.
 
     lines: where `text` is not JSON, its other lines and comments stay as they are, unless one of them hides the words.
     """
     if lines and not text.lstrip().startswith("{"):
-        kept = [line for line in text.splitlines() if _switch_of(line) not in names]
+        kept = [line for line in text.splitlines() if switch_of(line, policies) not in names]
         own = [f"{name} {said(words[name])}" for name in names if name in words]
         changed = "\n".join([*kept, *own, ""])
-        if parse(changed, "", policies)[0] == words:
+        if parse(changed, "", policies).values == words:
             return changed
-    return json.dumps(words) + "\n"
+    return json.dumps({**others_in(text, policies), **words}) + "\n"
 
 
 def said(word: Word | None) -> str:
@@ -134,9 +148,25 @@ def said(word: Word | None) -> str:
     return ("on" if word else "off") if isinstance(word, bool) else repr(word)
 
 
-def _switch_of(line: str) -> str:
-    words = line.partition("#")[0].replace("=", " ").replace(":", " ").split()
-    return words[0] if words else ""
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other commands that change a file of this folder waiting; where that cannot be had, go on without."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        until_s = time.monotonic() + LOCK_S
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() < until_s:
+                    time.sleep(LOCK_POLL_S)
+                    continue
+            except OSError:
+                pass  # a file system without locks
+            break
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _replace(path: Path, text: str) -> None:

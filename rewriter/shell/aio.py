@@ -30,7 +30,7 @@ from rewriter.shell.given import checked_hooks
 from rewriter.shell.legs import connect_async, named, writer_of
 from rewriter.shell.refresh import load_templates
 from rewriter.shell.status import CLOSED, Status, status_of
-from rewriter.shell.switch_sources import SwitchSources, refuse_wrong_switches
+from rewriter.shell.switch_sources import SwitchSources
 from rewriter.shell.tasks import Job, Loop, Underway, collected, drive
 from rewriter.shell.wrap import CURRENT_SUBJECT, Unset, WrappedAsync, searching, unset
 from rewriter.signals.redis_store import open_async_store, open_async_stores
@@ -70,7 +70,6 @@ class AsyncRewriter:
         self._leg_client = leg_client
         self._owns_client = False
         self._hooks = Hooks(read_hooks)
-        refuse_wrong_switches(self.settings, os.environ)
         self._templates = load_templates(self.settings)
         for given in (self._store, self._profile_store):
             open_async_store(given)  # what cannot be one is refused now, not in the first search; nothing connects yet

@@ -24,6 +24,7 @@ from rewriter.boost.trial import compile_set, version_of
 from rewriter.core import Core
 from rewriter.decide.lag import Heard, Heartbeat, heard, in_partitions, judged
 from rewriter.decide.switches import Switches
+from rewriter.encodings import decoded
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.index_facts import IndexFacts, checked_types, dead_fields, facts_of
 from rewriter.observe.tally import Tally
@@ -64,7 +65,7 @@ def template_files(folder: Path) -> dict[str, str]:
     faults: list[Fault] = []
     for path in sorted([*folder.glob("*.j2"), *folder.glob("samples/*.json")]):
         try:
-            files[path.relative_to(folder).as_posix()] = path.read_text("utf-8")
+            files[path.relative_to(folder).as_posix()] = decoded(path.read_bytes())
         except (OSError, UnicodeDecodeError) as error:
             faults.append(Fault(str(path), f"cannot be read: {error}"))
     if faults:
@@ -132,7 +133,7 @@ class Refresh:
         self._announced: Switches | None = None
         self._heard = Heard()
         self._faults: dict[str, list[Fault]] = {}
-        self._stamps: dict[str, object] = {}
+        self._tried: dict[str, Mapping[str, str]] = {}
         self._due_s: dict[str, float] = {}
         self._name = f"{socket.gethostname()}:{os.getpid()}:{id(core):x}"
         self.seen_indices: dict[tuple[str, ...], None] = {}
@@ -235,6 +236,11 @@ class Refresh:
         templates = [fault for faults in list(self._faults.values()) for fault in faults]
         return [str(fault) for fault in (*self.switches.faults, *templates)]
 
+    @property
+    def notes(self) -> list[str]:
+        """What is ignored and no fault, in words, for `status()`."""
+        return [f"ignored: {fault}" for fault in self.switches.notes]
+
     def _swap_switches(self) -> None:
         before = self._core.snapshot.switches
         found = self.switches.told(before)
@@ -244,25 +250,22 @@ class Refresh:
     def _reload(self, policy_name: str, templates: str) -> None:
         core = self._core
         folder = template_folder(core.settings, templates)
-        try:
-            stamp = tuple(
-                (path.name, path.stat().st_mtime_ns)
-                for path in sorted([*folder.glob("*.j2"), *folder.glob("samples/*.json")])
-            )
-        except OSError:
-            return
         key = f"templates of {policy_name}"
-        if self._stamps.get(key) == stamp:
-            return
-        first, self._stamps[key] = key not in self._stamps, stamp
+        # Compared by content: files that are swapped (a ConfigMap, `cp -p`, an archive) may keep their times and sizes.
+        tried = self._tried.pop(key, None)
         try:
-            files = template_files(folder)
-            if first and core.snapshot.templates[policy_name].version == version_of(files):
-                return  # loaded when the rewriter was made
+            self._tried[key] = files = template_files(folder)
+            if tried == files:
+                return
+            if tried is None and core.snapshot.templates[policy_name].version == version_of(files):
+                self._faults.pop(key, None)  # loaded before, or when the rewriter was made
+                return
             made = compile_set(templates, files, core.settings.policies[policy_name], time.perf_counter, str(folder))
         except ConfigurationError as error:
-            self._faults[key] = list(error.faults)
-            _log.error("templates of policy %s refused, the last good ones keep serving: %s", policy_name, error)
+            faults = list(error.faults)
+            if self._faults.get(key) != faults:
+                self._faults[key] = faults
+                _log.error("templates of policy %s refused, the last good ones keep serving: %s", policy_name, error)
             return
         self._faults.pop(key, None)
         core.swap(templates={**core.snapshot.templates, policy_name: made})

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 class Status:
     """The state of one rewriter in one process; everything in it is plain data. `healthy` is the verdict for scripts.
 
+    notes: what is ignored and no problem: switches of other services' policies.
     breaker: that of the optional legs; each store has its own in `store_breakers`.
     reasons: how many searches of the last minute ended for which reason.
     fleet:  what each process that searches lately said of itself in the store, by host, process id and rewriter.
@@ -32,6 +33,7 @@ class Status:
 
     healthy: bool
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     switches: Mapping[str, Any] = field(default_factory=dict)
     breaker: Mapping[str, Any] = field(default_factory=dict)
     store_breakers: Mapping[str, Any] = field(default_factory=dict)
@@ -106,6 +108,7 @@ def status_of(
     return Status(
         healthy=not problems,
         problems=tuple(problems),
+        notes=tuple(refresh.notes),
         switches=switches_by(snapshot.switches),
         breaker=asdict(breaker),
         store_breakers={name: asdict(one) for name, one in store_breakers.items()},

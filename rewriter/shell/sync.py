@@ -28,7 +28,6 @@ from rewriter.shell.given import checked_hooks
 from rewriter.shell.legs import connect, named, writer_of
 from rewriter.shell.refresh import load_templates
 from rewriter.shell.status import CLOSED, Status, status_of
-from rewriter.shell.switch_sources import refuse_wrong_switches
 from rewriter.shell.threads import Job, Process, collected, drive
 from rewriter.shell.wrap import CURRENT_SUBJECT, Unset, WrappedSync, searching, unset
 from rewriter.signals.redis_store import open_stores
@@ -44,7 +43,8 @@ class Rewriter:
     leg_client:  the client of the optional legs, which stays the caller's to close; by default a clone of `client` with
                  connections of its own.
     hooks:       called with SearchDetails after each search.
-    Raises ConfigurationError with every fault of the switches as they stand, or of the settings' templates.
+    Raises ConfigurationError with every fault of the settings' templates. Switches that cannot be understood refuse nothing: until
+    they can, searches are the caller's own, and `status()` says why.
     """
 
     def __init__(
@@ -66,7 +66,6 @@ class Rewriter:
         self._leg_client = leg_client
         self._owns_client = False
         self._hooks = Hooks(read_hooks)
-        refuse_wrong_switches(self.settings, os.environ)
         self._templates = load_templates(self.settings)
         self._closed = False
         self._process: Process | None = self._made(leg_client or cloned(client, self.settings.budget.max_in_flight))

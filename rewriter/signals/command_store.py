@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from rewriter.errors import StoreError
 from rewriter.signals.commands import (
     Command,
     announce_commands,
@@ -16,6 +17,7 @@ from rewriter.signals.commands import (
     many_counters,
     names_command,
     put_command,
+    replace_command,
     signals,
     text_command,
     text_in,
@@ -23,6 +25,9 @@ from rewriter.signals.commands import (
 )
 from rewriter.signals.counters import Counters
 from rewriter.signals.store import Query, Signals
+
+CHANGE_TRIES = 100
+"""Of a text that others change at the same moment; one of them succeeds each time."""
 
 
 class CommandStore(ABC):
@@ -69,6 +74,15 @@ class CommandStore(ABC):
     def write_text(self, key: str, text: str) -> None:
         """See Store.write_text."""
         answered(self.run([put_command(key, text.encode())]))
+
+    def change_text(self, key: str, edit: Callable[[str | None], str | None]) -> None:
+        """See Store.change_text."""
+        for _ in range(CHANGE_TRIES):
+            before = answered(self.run([text_command(key)]))
+            text = edit(text_in(before))
+            if text is None or answered(self.run([replace_command(key, before, text.encode())])) == 1:
+                return
+        raise StoreError(f"{key}: others change it all the time; nothing was written")
 
     def announce(self, key: str, name: str, text: str, now_s: float) -> None:
         """See Store.announce."""

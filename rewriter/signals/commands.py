@@ -21,6 +21,11 @@ ANNOUNCED_S = 10
 NAMED_S = 600
 """How long a name stays listed: longer than clocks of machines differ, since each process strikes out by its own."""
 MAX_ANNOUNCED = 256
+REPLACE = """
+if redis.call('GETRANGE', KEYS[1], 0, ARGV[1]) ~= ARGV[2] then return 0 end
+redis.call('SET', KEYS[1], ARGV[3])
+return 1
+"""
 META = ("landmark", "last_event", "events", "lag")
 
 Command = tuple[Any, ...]
@@ -137,6 +142,11 @@ def put_command(key: str, raw: bytes, ttl_s: int | None = None) -> Command:
     if len(raw) > MAX_TEXT_BYTES:
         raise StoreError(f"{len(raw):,} bytes are more than a key may hold, {MAX_TEXT_BYTES:,}; nothing was written")
     return ("SET", key, raw) if ttl_s is None else ("SET", key, raw, "EX", ttl_s)
+
+
+def replace_command(key: str, before: bytes, raw: bytes) -> Command:
+    """Return the command that keeps a text where `text_command` would still read `before`; its reply is 1 where it did."""
+    return ("EVAL", REPLACE, 1, key, MAX_TEXT_BYTES, before, put_command(key, raw)[2])
 
 
 def text_command(key: str) -> Command:

@@ -12,7 +12,7 @@ from threading import Lock
 from typing import Any
 
 from rewriter.signals.command_store import AsyncCommandStore, CommandStore
-from rewriter.signals.commands import Command
+from rewriter.signals.commands import REPLACE, Command
 
 SWEEP_PERIOD_S = 60.0
 
@@ -56,6 +56,11 @@ class MemoryStore(CommandStore):
                 self._kept[key] = (self._kept[key][0], rest)
             case ("HSET", key, *parts):
                 self._kept[key] = (inf, dict(zip(parts[::2], parts[1::2], strict=True)))
+            case ("EVAL", str(script), 1, key, last, before, raw) if script == REPLACE:
+                if self._found(key, b"")[: last + 1] != before:
+                    return 0
+                self._kept[key] = (inf, raw)
+                return 1
             case ("SET", key, raw, *expiry):
                 self._kept[key] = (self._clock_s() + expiry[1] if expiry else inf, raw)
             case ("EXPIRE", key, ttl_s) if key in self._kept:

@@ -11,7 +11,7 @@ contract in full, `commands` what is said to the server. `redis_store` and `memo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
@@ -125,6 +125,12 @@ class Store(Protocol):
 
     def write_text(self, key: str, text: str) -> None:
         """Put a text under a key."""
+
+    def change_text(self, key: str, edit: Callable[[str | None], str | None]) -> None:
+        """Put what `edit` makes of the text under a key in its place; two that do so at once do so one after the other.
+
+        edit: called with the text, None for none, again where somebody else was faster; returns None to change nothing.
+        """
 
     def announce(self, key: str, name: str, text: str, now_s: float) -> None:
         """Say for some seconds, to whoever asks, how the process `name` stands. `now_s` is wall time."""

@@ -1,0 +1,182 @@
+"""Reading of switches as people write them: lines, JSON, environment variables.
+
+Read with good will, since a kill switch is written in a hurry: any case, British spelling, `no` and `disabled` for off, quotes and
+commas left over from JSON, a line that says `off` alone. What another service's policies are set to is no fault: several services
+may share a file. What cannot be understood is a fault, and where it may have been meant to switch something off it is `unclear`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from math import isfinite
+
+from rewriter.decide.switches import BOOLEANS, KILL, NAMES, SHARES, Word
+from rewriter.errors import Fault
+
+ENVIRONMENT_PREFIX = "REWRITER_SWITCH_"
+ON = frozenset({"on", "true", "yes", "1", "enable", "enabled"})
+OFF = frozenset({"off", "false", "no", "0", "disable", "disabled"})
+AROUND = re.compile(r"[\s=:\"'`,;\ufeff\u200b]+")
+"""What separates a name from its value, or is left over around them."""
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchesRead:
+    """What a text says.
+
+    values:   by switch name, plain or `POLICY.switch`.
+    faults:   what could not be understood; unknown switches among it.
+    foreign:  what is said of policies that this service does not have.
+    unclear:  the switches whose value could not be understood. A line that names no switch may have meant the kill switch.
+    """
+
+    values: dict[str, Word] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+    foreign: list[Fault] = field(default_factory=list)
+    unclear: frozenset[str] = frozenset()
+
+
+def unreadable(fault: Fault) -> SwitchesRead:
+    """Return what a text says that cannot be read at all."""
+    return SwitchesRead(faults=[fault], unclear=frozenset({KILL}))
+
+
+def parse(text: str, where: str, policies: frozenset[str]) -> SwitchesRead:
+    """Read switches from JSON (`{"personalization": false}`) or from lines (`personalization off`, `# …` for comments).
+
+    An empty text says nothing. A fault names `where`, and the line.
+    """
+    stripped = text.lstrip("\ufeff \t\r\n")
+    if stripped.startswith("{"):
+        try:
+            found = json.loads(stripped, object_pairs_hook=list)
+        except (ValueError, RecursionError) as error:
+            return unreadable(Fault(where, f"is not JSON: {error}"))
+        return _checked([(name, value, where) for name, value in found], policies)
+    pairs: list[tuple[str, object, str]] = []
+    faults: list[Fault] = []
+    unclear: set[str] = set()
+    for number, line in enumerate(text.splitlines(), 1):
+        match words_of(line):
+            case []:
+                pass
+            case [word] if word.casefold() in OFF:
+                pairs.append((KILL, False, f"{where}:{number}"))
+            case [name, value]:
+                pairs.append((name, value, f"{where}:{number}"))
+            case [first, *_]:
+                faults.append(Fault(f"{where}:{number}", "is not a switch", "write `personalization off`"))
+                name = canonical(first, policies)
+                unclear.add(name if is_switch(name, policies) else KILL)
+    read = _checked(pairs, policies)
+    return SwitchesRead(read.values, faults + read.faults, read.foreign, (read.unclear | unclear) - read.values.keys())
+
+
+def words_of(line: str) -> list[str]:
+    """Return the words of a line without its comment: of a switch, its name and its value."""
+    return [word for word in AROUND.split(line.partition("#")[0]) if word]
+
+
+def switch_of(line: str, policies: frozenset[str]) -> str:
+    """Return the canonical name of the switch that a line sets, or "" for none."""
+    match words_of(line):
+        case [word] if word.casefold() in OFF:
+            return KILL
+        case [name, *_]:
+            return canonical(name, policies)
+    return ""
+
+
+def others_in(text: str, policies: frozenset[str]) -> dict[str, object]:
+    """Return by name what a text says beside this service's switches: other policies', and unknown ones."""
+    try:
+        found = json.loads(text.lstrip("\ufeff"))
+        pairs = list(found.items()) if isinstance(found, dict) else []
+    except (ValueError, RecursionError):
+        pairs = [(words[0], words[1]) for line in text.splitlines() if len(words := words_of(line)) == 2]
+    return {name: value for name, value in pairs if not is_switch(canonical(name, policies), policies)}
+
+
+def from_environment(environment: Mapping[str, str], policies: frozenset[str]) -> SwitchesRead:
+    """Read switches from variables like REWRITER_SWITCH_PERSONALIZATION=off, or …_SHOES__PERSONALIZATION for one policy.
+
+    A policy's name is written with `_` for whatever a variable's name cannot hold.
+    """
+    written = {re.sub(r"\W", "_", policy).casefold(): policy for policy in policies}
+    pairs = []
+    for variable, value in environment.items():
+        if variable.startswith(ENVIRONMENT_PREFIX):
+            policy, _, switch = variable.removeprefix(ENVIRONMENT_PREFIX).casefold().rpartition("__")
+            pairs.append((f"{written.get(policy, policy)}.{switch}" if policy else switch, value, variable))
+    return _checked(pairs, policies)
+
+
+def canonical(name: str, policies: frozenset[str]) -> str:
+    """Return a switch's name as it is known, whatever its case and spelling; an unknown name is returned as it is."""
+    policy, dot, switch = name.strip().rpartition(".")
+    switch = switch.casefold().replace("-", "_").replace("isation", "ization")
+    if policy and policy not in policies:
+        alike = [one for one in policies if one.casefold() == policy.casefold()]
+        policy = alike[0] if len(alike) == 1 else policy
+    return f"{policy}{dot}{switch}"
+
+
+def is_switch(name: str, policies: frozenset[str]) -> bool:
+    """Whether a canonical name is that of a switch, of all policies or of one of these."""
+    policy, _, switch = name.rpartition(".")
+    return switch in NAMES and (not policy or policy in policies)
+
+
+def _checked(pairs: Iterable[tuple[str, object, str]], policies: frozenset[str]) -> SwitchesRead:
+    values: dict[str, Word] = {}
+    faults: list[Fault] = []
+    foreign: list[Fault] = []
+    unclear: set[str] = set()
+    contradictory: dict[str, Fault] = {}
+    for given_name, given, where in pairs:
+        name = canonical(given_name, policies)
+        policy, _, switch = name.rpartition(".")
+        if policy and policy not in policies:
+            foreign.append(Fault(where, f"no policy is named {policy!r}", f"there are {', '.join(sorted(policies))}"))
+            continue
+        if switch not in NAMES:
+            faults.append(Fault(where, f"no switch is named {given_name!r}", _known(switch)))
+            continue
+        value = _value(switch, given)
+        if isinstance(value, str):
+            faults.append(Fault(where, value))
+            unclear.add(name)
+        elif values.setdefault(name, value) != value:
+            contradictory[name] = Fault(where, f"`{name}` is given twice, and not alike", "keep one of them")
+    clear = {name: value for name, value in values.items() if name not in contradictory}
+    unclear = (unclear | contradictory.keys()) - clear.keys()
+    return SwitchesRead(clear, [*faults, *contradictory.values()], foreign, frozenset(unclear))
+
+
+def _known(switch: str) -> str:
+    close = get_close_matches(switch, NAMES, 1, 0.8)
+    return f"did you mean {close[0]}?" if close else f"there are {', '.join(NAMES)}"
+
+
+def _value(switch: str, given: object) -> Word | str:
+    """Return a switch's value, or in words why `given` is none."""
+    if switch in BOOLEANS:
+        text = str(given).strip().casefold()
+        return text in ON if text in ON | OFF else f"`{switch}` is on or off, not {given!r}"
+    try:
+        number = float(given)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return f"`{switch}` is a number, not {given!r}"
+    if isinstance(given, bool) or not isfinite(number):
+        return f"`{switch}` is a number, not {given!r}"
+    if switch in SHARES and not 0.0 <= number <= 1.0:
+        return f"`{switch}` lies in [0, 1], not {given!r}"
+    if switch == "exploration_share" and not (number == 0.0 or 0.1 <= number <= 0.2):
+        return f"`exploration_share` is 0 (off) or lies in [0.1, 0.2], not {given!r}"
+    if switch == "max_boost" and not 1.0 <= number <= 10.0:
+        return f"`max_boost` lies in [1, 10], not {given!r}"
+    return number

@@ -1,0 +1,42 @@
+"""Decoding of texts that people write by hand: editors and shells put a byte order mark in front, or write UTF-16."""
+
+from __future__ import annotations
+
+import codecs
+
+BYTE_ORDER_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+SAMPLE_BYTES = 256
+
+
+def encoding_of(head: bytes) -> str:
+    """Return the encoding of a text that begins with `head`: by its mark, by the zeros of UTF-16, else UTF-8."""
+    for mark, encoding in BYTE_ORDER_MARKS:
+        if head.startswith(mark):
+            return encoding
+    sample = head[:SAMPLE_BYTES]
+    even, odd = sample[::2].count(0), sample[1::2].count(0)
+    if odd > len(sample) // 4 and not even:
+        return "utf-16-le"
+    if even > len(sample) // 4 and not odd:
+        return "utf-16-be"
+    return "utf-8"
+
+
+def decoded(raw: bytes) -> str:
+    """Return a text without its byte order mark. Raises UnicodeDecodeError."""
+    return raw.decode(encoding_of(raw))
+
+
+def decoded_somehow(raw: bytes) -> str:
+    """Return a text whose ASCII parts are right whatever its encoding: for switches, where a comment's accent must not matter."""
+    try:
+        return decoded(raw)
+    except UnicodeDecodeError:
+        encoding = encoding_of(raw)
+        return raw.decode(encoding, "replace") if encoding.startswith(("utf-16", "utf-32")) else raw.decode("latin-1")

@@ -1,0 +1,174 @@
+"""The kill switch in an emergency: any encoding and spelling switches off, and no process refuses to serve for what is written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rewriter import Reason, Settings, Subject
+from rewriter.encodings import decoded, encoding_of
+from rewriter.signals.counters import Counters
+from rewriter.signals.store import Keys
+from tests.played import DESKS, Desk, PlayedStore
+
+SEARCH: dict[str, Any] = {"index": "products", "body": {"query": {"match": {"title": "shoe"}}, "size": 10}}
+SHIPPED = Path(__file__).parents[1] / "templates" / "default"
+ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1", "cp1252")
+MakeDesk = Callable[..., Desk]
+
+
+@pytest.fixture(params=DESKS, ids=["sync", "async"])
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> MakeDesk:
+    def desk(file: Path, **more: Any) -> Desk:
+        given = {
+            "experiment": {"holdout": 0},
+            "budget": {"signals_ms": 2000, "cutoff_ms": 5000},
+            "switches": {"file": file},
+            "policies": {"shop": {"index": "products"}},
+        }
+        store = PlayedStore()
+        store.write(Keys().profile("ann"), Counters({("item", "p15"): 6.0}, {"item": 6.0}, 1.8e9), None)
+        made: Desk = request.param(Settings.model_validate(given | more), store)
+        return made
+
+    return desk
+
+
+def reason(desk: Desk) -> Reason:
+    return desk.search(Subject("ann"), SEARCH)[1].reason
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize(
+    "text", ["personalization off\r\n", '{"personalization": "no"}', "# für alle\nPersonalisation = FALSE"]
+)
+def test_a_running_process_is_switched_off_in_any_encoding(
+    make: MakeDesk, tmp_path: Path, encoding: str, text: str
+) -> None:
+    with make(tmp_path / "switches") as desk:
+        assert reason(desk) is Reason.PERSONALIZED
+        (tmp_path / "switches").write_bytes(text.encode(encoding))
+        desk.until(lambda status: "personalization" in status.switches)
+        assert reason(desk) is Reason.SWITCHED_OFF
+        assert not [problem for problem in desk.status().problems if "switches" in problem]
+        (tmp_path / "switches").unlink()
+        desk.until(lambda status: not status.switches)
+        assert reason(desk) is Reason.PERSONALIZED
+
+
+@pytest.mark.parametrize(
+    ("raw", "fault"),
+    [
+        (b"personalization of\n", "`personalization` is on or off, not 'of'"),
+        (b"personalization off\npersonalization on\n", "is given twice, and not alike"),
+        (b'{"personalization": fal', "is not JSON"),
+        (b"please stop it\n", "is not a switch"),
+        (b"\x00\x01\x02\xff", "is not a switch"),
+        (b"# " + b"x" * 70_000, "has more than 65,536 bytes"),
+        (None, "its folder does not exist"),
+        ("folder", "cannot be read: Is a directory"),
+    ],
+)
+def test_a_process_that_starts_with_an_unreadable_file_serves_and_shouts(
+    make: MakeDesk, tmp_path: Path, caplog: pytest.LogCaptureFixture, raw: bytes | str | None, fault: str
+) -> None:
+    file = tmp_path / "mount" / "switches"
+    if raw is not None:
+        file.parent.mkdir()
+    if isinstance(raw, str):
+        file.mkdir()
+    elif raw is not None:
+        file.write_bytes(raw)
+    with make(file) as desk:
+        page, report = desk.search(Subject("ann"), SEARCH)
+        assert report.reason is Reason.SWITCHED_OFF
+        assert page["hits"]["hits"]
+        assert any(fault in problem and str(file) in problem for problem in desk.status().problems)
+        assert not desk.status().healthy
+        assert [record for record in caplog.records if record.levelname == "ERROR" and fault in record.message]
+        assert "not personalized: the switches of the file cannot be understood" in caplog.text
+        if isinstance(raw, str):
+            file.rmdir()
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("# put right")
+        desk.until(lambda status: not status.switches)
+        assert reason(desk) is Reason.PERSONALIZED
+
+
+def test_the_environment_too(make: MakeDesk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REWRITER_SWITCH_PERSONALISATION", "maybe")
+    monkeypatch.setenv("REWRITER_SWITCH_SHOES__PERSONALIZATION", "off")
+    with make(tmp_path / "switches") as desk:
+        assert reason(desk) is Reason.SWITCHED_OFF
+        assert desk.status().notes == (
+            "ignored: REWRITER_SWITCH_SHOES__PERSONALIZATION: no policy is named 'shoes' (there are shop)",
+        )
+
+
+@pytest.mark.parametrize(
+    ("text", "off", "problem", "note"),
+    [
+        ("shoes.max_boost 1.1\n", False, "", "shoes"),
+        ("personalisation off\nshoes.max_boost 1.1\n", True, "", "shoes"),
+        ('{"personalization": "disabled", "hats.rollout": "lots"}', True, "", "hats"),
+        ("rollut 0\n", False, "no switch is named 'rollut' (did you mean rollout?)", ""),
+        ("personalization OFF\nturbo on\n", True, "no switch is named 'turbo'", ""),
+    ],
+)
+def test_what_is_unknown_is_named_and_ignored(
+    make: MakeDesk, tmp_path: Path, text: str, off: bool, problem: str, note: str
+) -> None:
+    (tmp_path / "switches").write_text(text)
+    with make(tmp_path / "switches") as desk:
+        assert (reason(desk) is Reason.SWITCHED_OFF) is off
+        status = desk.status()
+        assert [one for one in status.problems if problem and problem in one] or not problem
+        assert [f"no policy is named '{note}'" in one for one in status.notes] == ([True] if note else [])
+        # It keeps nothing in force either.
+        (tmp_path / "switches").write_text("shoes.max_boost 1.1\nturbo on\n")
+        desk.until(lambda status: not status.switches)
+        assert reason(desk) is Reason.PERSONALIZED
+
+
+def test_templates_swapped_under_equal_times_and_sizes_are_seen(make: MakeDesk, tmp_path: Path) -> None:
+    shutil.copytree(SHIPPED, tmp_path / "own")
+    template = tmp_path / "own" / "boosts.json.j2"
+    template.write_text(template.read_text() + "{# 1 #}")
+    policies = {"shop": {"index": "products", "templates": "own"}}
+    with make(tmp_path / "switches", templates_dir=tmp_path, policies=policies) as desk:
+        before, seen = desk.status().templates["shop"], template.stat()
+        new = template.with_name("new")
+        new.write_text(template.read_text().replace("{# 1 #}", "{# 2 #}"))
+        os.utime(new, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+        new.replace(template)
+        desk.until(lambda status: status.templates["shop"] != before)
+        moved = (tmp_path / "own").rename(tmp_path / "away")
+        desk.until(lambda status: any("is not a folder" in problem for problem in status.problems))
+        moved.rename(tmp_path / "own")
+        desk.until(lambda status: not any("is not a folder" in problem for problem in status.problems))
+        assert reason(desk) is Reason.PERSONALIZED
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_templates_and_samples_may_have_a_byte_order_mark(make: MakeDesk, tmp_path: Path, encoding: str) -> None:
+    shutil.copytree(SHIPPED, tmp_path / "own")
+    for path in (tmp_path / "own").rglob("*.j*"):
+        path.write_bytes(path.read_text("utf-8").encode(encoding))
+    policies = {"shop": {"index": "products", "templates": "own"}}
+    with make(tmp_path / "switches", templates_dir=tmp_path, policies=policies) as desk:
+        assert reason(desk) is Reason.PERSONALIZED
+
+
+@pytest.mark.parametrize("text", ["", "a", "personalization off", "ünïcödé", "{}", "日本"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_what_is_marked_is_decoded(text: str, encoding: str) -> None:
+    assert decoded(text.encode(encoding)) == text
+
+
+def test_utf_8_with_a_zero_is_no_utf_16() -> None:
+    assert encoding_of(b"\x00\x00ab\x00") == "utf-8"
