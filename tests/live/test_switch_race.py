@@ -12,7 +12,7 @@ from rewriter.cli.switch_change import change
 from rewriter.cli.switch_log import log_key, logged
 from rewriter.cli.switch_place import places_of
 from rewriter.decide.switch_text import parse
-from rewriter.settings import PolicySettings, Settings, StoreSettings, SwitchSettings
+from rewriter.settings import Settings
 from rewriter.signals.redis_store import RedisStore
 
 POLICIES = frozenset({f"p{number}" for number in range(16)})
@@ -21,10 +21,12 @@ NAMES = [f"{policy}.rollout" for policy in sorted(POLICIES)]
 
 @pytest.mark.parametrize("before", ["", "# by hand\n", '{"elsewhere.shadow": true}'])
 def test_all_of_them_are_set(tmp_path: Path, redis_url: str, prefix: str, before: str) -> None:
-    settings = Settings(
-        store=StoreSettings(url=redis_url, prefix=prefix),
-        switches=SwitchSettings(file=tmp_path / "switches"),
-        policies={name: PolicySettings(index=(name,)) for name in POLICIES},
+    settings = Settings.model_validate(
+        {
+            "store": {"url": redis_url, "prefix": prefix},
+            "switches": {"file": tmp_path / "switches"},
+            "policies": {name: {"index": name} for name in POLICIES},
+        }
     )
     (tmp_path / "switches").write_text(before)
     store = RedisStore(redis_url)
