@@ -157,8 +157,7 @@ class IngestSettings(_Section):
     dead_letters: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     dead_letter_bytes: Annotated[int, Field(ge=2**20, le=2**36)] = 64 * 2**20
     segments: Annotated[
-        tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")], ...],
-        BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
+        tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")], ...], BeforeValidator(_listed)
     ] = ()
     max_segments: Annotated[int, Field(ge=0, le=1_000)] = 100
     track_buffer: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000

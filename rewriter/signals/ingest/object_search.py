@@ -32,6 +32,7 @@ PASSING = frozenset({408, 429, 502, 503, 504})
 TRIES = 3
 """How often in a row look-ups of one field, or of one id, fail with such a status before the field or id is blamed; provided
 that the index answers other searches."""
+NO_SOURCE = "_source is disabled"
 OBJECT_ID = "event_attributes.object.object_id"
 
 Document = Mapping[str, Any]
@@ -57,6 +58,7 @@ class ObjectSearch:
         self._clock_s = clock_s
         self._fields: dict[str, IndexField] | None = None
         self._read_at_s = float("-inf")
+        self._has_source = bool(self._attributes)
         self._failed: Counter[str] = Counter()
         self._tries: Counter[tuple[str, str]] = Counter()
 
@@ -70,12 +72,7 @@ class ObjectSearch:
         if isinstance(field, Fault):
             return {}, dict.fromkeys(ids, field)
         try:
-            answer = self._client.search(
-                index=self._index,
-                body=self._body(field, ids),
-                allow_partial_search_results="false",
-                request_timeout=REQUEST_TIMEOUT_S,
-            )
+            answer = self._search(field, ids)
         except OpenSearchException as error:
             self._blame_index(name, error)
             return self._each(name, field, ids)
@@ -86,6 +83,21 @@ class ObjectSearch:
             return found, {}
         others, faults = self._each(name, field, rest)  # the documents of some ids left no room for those of others
         return found | others, faults
+
+    def _search(self, field: IdField | None, ids: Sequence[str]) -> Any:
+        """Send one search for the ids. Where an index keeps no `_source`, it is not asked for any more."""
+        try:
+            return self._sent(self._body(field, ids))
+        except TransportError as error:
+            if not self._has_source or NO_SOURCE not in str(error):
+                raise
+            self._has_source = False
+            return self._sent(self._body(field, ids))
+
+    def _sent(self, body: Mapping[str, Any]) -> Any:
+        """A shard that does not answer fails the search: what it holds must not pass for missing."""
+        limits: dict[str, Any] = {"allow_partial_search_results": "false", "request_timeout": REQUEST_TIMEOUT_S}
+        return self._client.search(index=self._index, body=body, **limits)
 
     def _each(
         self, name: str, field: IdField | None, ids: Sequence[str]
@@ -123,7 +135,7 @@ class ObjectSearch:
         body: dict[str, Any] = {
             "size": len(ids),
             "query": {"bool": {"filter": [query]}},
-            "_source": [*self._attributes, *([field.name] if field and field.is_verified else [])] or False,
+            "_source": self._has_source and [*self._attributes, *([field.name] if field and field.is_verified else [])],
             "track_total_hits": True,
         }
         for name in self._attributes:  # what `_source` does not have
@@ -183,15 +195,9 @@ class ObjectSearch:
             raise self._failure(error) from error
 
     def _answers(self) -> bool:
-        """Whether the index can be asked at all."""
-        body = {"size": 0, "query": {"ids": {"values": ["-"]}}}
+        """Whether the index answers a look-up that holds nothing of any event."""
         try:
-            self._client.search(
-                index=self._index,
-                body=body,
-                allow_partial_search_results="false",
-                request_timeout=REQUEST_TIMEOUT_S,
-            )
+            self._search(None, ["-"])
         except OpenSearchException:
             return False
         return True
