@@ -3,24 +3,26 @@
 -- KEYS  stream
 -- ARGV  position, most entries, most bytes, most bytes of one field
 -- Returns entries as XRANGE does, with the fields `event` and `first` alone, each cut to one byte more than the most: the reader sees
--- that it was longer. The first entry is returned whatever it takes, so that reading goes on.
+-- that it was longer. The first entry is returned whatever it takes, so that reading goes on. What is looked at counts, and not what
+-- is returned: steps are small while entries are large.
 local stream, position = KEYS[1], ARGV[1]
 local count, bytes, longest = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local found, taken = {}, 0
+local found, taken, step = {}, 0, 1
 while #found < count do
-  local some = redis.call('XRANGE', stream, '(' .. position, '+', 'COUNT', math.min(8, count - #found))
+  local some, before = redis.call('XRANGE', stream, '(' .. position, '+', 'COUNT', math.min(step, count - #found)), taken
   if #some == 0 then break end
   for _, entry in ipairs(some) do
     local kept, size = {}, 0
     for i = 1, #entry[2], 2 do
-      if entry[2][i] == 'event' or entry[2][i] == 'first' then
-        local text = string.sub(entry[2][i + 1], 1, longest + 1)
-        kept[#kept + 1], kept[#kept + 2] = entry[2][i], text
-        size = size + #text
+      local name, text = entry[2][i], entry[2][i + 1]
+      size = size + #text
+      if name == 'event' or name == 'first' then
+        kept[#kept + 1], kept[#kept + 2] = name, #text > longest and string.sub(text, 1, longest + 1) or text
       end
     end
     if #found > 0 and taken + size > bytes then return found end
     found[#found + 1], taken, position = { entry[1], kept }, taken + size, entry[1]
   end
+  step = math.max(1, math.min(64, 4 * step, math.floor(longest * #some / math.max(1, taken - before))))
 end
 return found
