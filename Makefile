@@ -1,4 +1,4 @@
-# Needs make and a Python from 3.11 to 3.13. Everything else goes into .venv, one group of dependencies after the other as a
+# Needs make and a Python from 3.11 to 3.14. Everything else goes into .venv, one group of dependencies after the other as a
 # target asks for it; a .venv that is there already, made by hand or by another tool, is used as it is.
 #
 #   make demo     what it is, in a terminal; ENGINE=opensearch runs it on a real OpenSearch
@@ -12,8 +12,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-CANDIDATES := python3.13 python3.12 python3.11 python3
-FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
+CANDIDATES := python3.13 python3.12 python3.11 python3.14 python3
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))
 PYTHON ?= $(shell for python in $(CANDIDATES); do "$$python" -c '$(FITS)' 2>/dev/null && echo "$$python" && break; done)
 ENGINE ?= osmem
 ARGS ?=
@@ -49,14 +49,14 @@ clean:
 
 # .venv/bin/python comes first, so it may be missing, or lead nowhere since the Python it was made from is gone.
 $(BIN)/python:
-	@if [ -z "$(PYTHON)" ]; then echo "make: no Python from 3.11 to 3.13 found ($(CANDIDATES)); install one, or say PYTHON=/path/to/python" >&2; exit 1; fi
-	@"$(PYTHON)" -c '$(FITS)' || { echo "make: $(PYTHON) is not a Python from 3.11 to 3.13" >&2; exit 1; }
+	@if [ -z "$(PYTHON)" ]; then echo "make: no Python from 3.11 to 3.14 found ($(CANDIDATES)); install one, or say PYTHON=/path/to/python" >&2; exit 1; fi
+	@"$(PYTHON)" -c '$(FITS)' || { echo "make: $(PYTHON) is not a Python from 3.11 to 3.14" >&2; exit 1; }
 	@"$(PYTHON)" -m venv --clear $(VENV) || { rm -rf $(VENV); echo "make: no venv; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@touch $(VENV)/.made-by-make
 
 # Groups of dependencies (--group) came with pip 25.1; the pip that came with Python is older, and uv leaves it out.
 $(READY)-pip: | $(BIN)/python
-	@$(BIN)/python -c '$(FITS)' || { echo "make: $(VENV) holds a Python that is not 3.11 to 3.13; remove it, and make will make another" >&2; exit 1; }
+	@$(BIN)/python -c '$(FITS)' || { echo "make: $(VENV) holds a Python that is not 3.11 to 3.14; remove it, and make will make another" >&2; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip --upgrade >/dev/null
 	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	@touch $@

@@ -100,6 +100,14 @@ def test_a_java_that_the_servers_user_may_not_run_is_passed_over(
     assert find_java() == Java(bundled, trimmed=True)
 
 
+def test_a_release_that_needs_an_older_runtime_gets_one(machine: Path) -> None:
+    install(machine / "path/java", openjdk("25"))
+    with pytest.raises(EngineUnavailable, match="no JDK from 17 to 23"):
+        find_java(17, 23)
+    old = install(machine / "jvm/old/bin/java", openjdk("17.0.15"))
+    assert find_java(17, 23) == Java(old)
+
+
 def test_usable_asks_for_the_servers_user(tmp_path: Path) -> None:
     assert usable(Path("/"))
     assert not usable(tmp_path / "nothing")

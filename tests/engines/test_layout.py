@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rewriter.demo.engines.errors import EngineError, EngineUnavailable
-from rewriter.demo.engines.layout import MODULES, VERSION, lay_out
+from rewriter.demo.engines.layout import MODULES, OPENSEARCH_2, OPENSEARCH_3, VERSION, lay_out
 
 # What Maven would bring, as far as the recipe asks for it: one jar for every pattern, and some that must not stay.
 JARS = [
@@ -78,7 +79,18 @@ def test_it_is_made_once(calls: Path, cache: Path) -> None:
 
 
 def test_other_modules_make_another(calls: Path, cache: Path) -> None:
-    assert lay_out(cache) != lay_out(cache, MODULES[:1])
+    assert lay_out(cache) != lay_out(cache, replace(OPENSEARCH_3, modules=MODULES[:1]))
+
+
+def test_a_release_before_3_has_no_agent_but_policies(calls: Path, cache: Path) -> None:
+    home = lay_out(cache, OPENSEARCH_2)
+    assert home.name.startswith(f"{OPENSEARCH_2.version}-")
+    assert not (home / "agent").exists()
+    assert "SocketPermission" in (home / "modules/transport-netty4/plugin-security.policy").read_text()
+    descriptor = (home / "modules/lang-painless/plugin-descriptor.properties").read_text()
+    assert (
+        "classname=org.opensearch.painless.PainlessPlugin\njava.version=17\nopensearch.version=2.19.6\n" in descriptor
+    )
 
 
 def test_two_at_the_same_time_make_one(calls: Path, cache: Path) -> None:

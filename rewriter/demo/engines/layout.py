@@ -21,39 +21,60 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rewriter.demo.engines.errors import EngineError, EngineUnavailable
 
-VERSION = "3.8.0"
-LOG4J_VERSION = "2.25.3"
 MAVEN_DEADLINE_S = 900
 
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """A folder under modules/: its main class, the artifact it comes from, its jars, and the module it extends."""
+    """A folder under modules/: its main class, the artifact it comes from, its jars, and the module it extends.
+
+    policy: what the security manager of a release before 3.0 must let it do.
+    """
 
     name: str
     classname: str
     artifact: str
     jars: tuple[str, ...]
     extends: str = ""
+    policy: str = ""
 
 
+NETTY_POLICY = """\
+grant {
+  permission java.net.SocketPermission "*", "accept,connect";
+  permission java.io.FilePermission "/proc/sys/net/core/somaxconn", "read";
+  permission java.util.PropertyPermission "*", "read,write";
+  permission java.lang.RuntimePermission "getClassLoader";
+  permission java.lang.RuntimePermission "setContextClassLoader";
+};
+"""
+SCRIPT_POLICY = """\
+grant {
+  permission java.lang.RuntimePermission "createClassLoader";
+  permission java.lang.RuntimePermission "getClassLoader";
+  permission java.lang.RuntimePermission "accessDeclaredMembers";
+  permission java.lang.reflect.ReflectPermission "suppressAccessChecks";
+};
+"""
 MODULES = (
     Module(
         "transport-netty4",
         "org.opensearch.transport.Netty4ModulePlugin",
         "transport-netty4-client",
         ("transport-netty4-client-*", "netty-*", "opensearch-netty4-*"),
+        policy=NETTY_POLICY,
     ),
     Module(
         "lang-painless",
         "org.opensearch.painless.PainlessModulePlugin",
         "lang-painless",
         ("lang-painless-*", "opensearch-scripting-painless-spi-*", "asm*", "antlr4-*"),
+        policy=SCRIPT_POLICY,
     ),
     Module(
         "mapper-extras",
@@ -69,6 +90,7 @@ MODULES = (
         "org.opensearch.script.mustache.MustacheModulePlugin",
         "lang-mustache-client",
         ("lang-mustache-client-*", "compiler-*"),
+        policy=SCRIPT_POLICY,
     ),
     Module(
         "rank-eval", "org.opensearch.index.rankeval.RankEvalModulePlugin", "rank-eval-client", ("rank-eval-client-*",)
@@ -88,33 +110,75 @@ MODULES = (
         extends="lang-painless",
     ),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A version of OpenSearch, and what it needs to run.
+
+    log4j:      the version of log4j's core that fits it.
+    java:       the oldest and newest major version of Java that run it.
+    agent:      whether a Java agent guards it; before 3.0 the security manager does, which Java 24 no longer has.
+    """
+
+    version: str
+    log4j: str
+    java: tuple[int, int]
+    agent: bool
+    modules: tuple[Module, ...] = MODULES
+
+    def without(self, module: str) -> Release:
+        """Return the same release without one of its modules."""
+        return replace(self, modules=tuple(one for one in self.modules if one.name != module))
+
+
+OPENSEARCH_3 = Release("3.8.0", "2.25.3", (21, 99), agent=True)
+OPENSEARCH_2 = Release(
+    "2.19.6",  # its class loader for plugins is published; those of 2.19.2 to 2.19.5 are not
+    "2.25.4",
+    (17, 23),
+    agent=False,
+    modules=tuple(
+        replace(
+            one,
+            classname=one.classname.replace("ModulePlugin", "Plugin"),
+            jars=tuple(jar for jar in one.jars if jar != "opensearch-netty4-*"),
+        )
+        for one in MODULES
+        if one.name != "search-pipeline-common"
+    ),
+)
+VERSION = OPENSEARCH_3.version
+
 # They come with netty and need native code that is not there.
 UNUSED_JARS = ("netty-*quic*", "netty-*http3*")
 DESCRIPTOR = """\
 description={module.name}
-version={version}
+version={release.version}
 name={module.name}
 classname={module.classname}
-java.version=21
-opensearch.version={version}
+java.version={release.java[0]}
+opensearch.version={release.version}
 has.native.controller=false
 extended.plugins={module.extends}
 custom.foldername=
 """
 
 
-def lay_out(cache: Path, modules: tuple[Module, ...] = MODULES) -> Path:
+def lay_out(cache: Path, release: Release = OPENSEARCH_3) -> Path:
     """Return the directory of a laid-out server under `cache`, made now where it is not there.
 
     Raises EngineUnavailable where it has to be made and Maven is not installed, EngineError where Maven fails.
     """
-    recipe = Path(__file__).read_bytes() + repr(modules).encode()
-    home = cache / f"{VERSION}-{hashlib.blake2b(recipe, digest_size=4).hexdigest()}"
+    recipe = Path(__file__).read_bytes() + repr(release).encode()
+    home = cache / f"{release.version}-{hashlib.blake2b(recipe, digest_size=4).hexdigest()}"
     if home.is_dir():
         return home
     if shutil.which("mvn") is None:
-        raise EngineUnavailable(f"Maven (mvn) is not installed, and no OpenSearch {VERSION} is laid out at {home}")
-    make_once(home, lambda building: _build(building, modules))
+        raise EngineUnavailable(
+            f"Maven (mvn) is not installed, and no OpenSearch {release.version} is laid out at {home}"
+        )
+    make_once(home, lambda building: _build(building, release))
     return home
 
 
@@ -136,22 +200,26 @@ def make_once(target: Path, build: Callable[[Path], None]) -> None:
         building.rename(target)
 
 
-def _build(home: Path, modules: tuple[Module, ...]) -> None:
+def _build(home: Path, release: Release) -> None:
     jars = home / "jars"
-    core = [("org.opensearch", name, VERSION) for name in ("opensearch", "opensearch-plugin-classloader")]
-    _download(home / "lib", [*core, ("org.apache.logging.log4j", "log4j-core", LOG4J_VERSION)])
-    agent = [("org.opensearch", name, VERSION) for name in ("opensearch-agent", "opensearch-agent-bootstrap")]
-    _download(jars, [*agent, *(("org.opensearch.plugin", module.artifact, VERSION) for module in modules)])
+    core = [("org.opensearch", name, release.version) for name in ("opensearch", "opensearch-plugin-classloader")]
+    _download(home / "lib", [*core, ("org.apache.logging.log4j", "log4j-core", release.log4j)])
+    agent = [("org.opensearch", name, release.version) for name in ("opensearch-agent", "opensearch-agent-bootstrap")]
+    plugins = [("org.opensearch.plugin", module.artifact, release.version) for module in release.modules]
+    _download(jars, [*(agent if release.agent else ()), *plugins])
     for unused in UNUSED_JARS:
         for jar in jars.glob(unused):
             jar.unlink()
-    for jar in (home / "lib").glob("opensearch-agent-bootstrap-*"):
-        jar.unlink()
-    _copy(jars, ["opensearch-agent-*", "byte-buddy-[0-9]*"], home / "agent")
-    for module in modules:
+    if release.agent:
+        for jar in (home / "lib").glob("opensearch-agent-bootstrap-*"):
+            jar.unlink()
+        _copy(jars, ["opensearch-agent-*", "byte-buddy-[0-9]*"], home / "agent")
+    for module in release.modules:
         folder = home / "modules" / module.name
         _copy(jars, module.jars, folder)
-        (folder / "plugin-descriptor.properties").write_text(DESCRIPTOR.format(module=module, version=VERSION))
+        (folder / "plugin-descriptor.properties").write_text(DESCRIPTOR.format(module=module, release=release))
+        if not release.agent and module.policy:
+            (folder / "plugin-security.policy").write_text(module.policy)
     (home / "bin").mkdir()
     (home / "plugins").mkdir()
     shutil.rmtree(jars)

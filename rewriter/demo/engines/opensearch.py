@@ -20,7 +20,7 @@ from typing import Self
 from rewriter.demo.engines import layout
 from rewriter.demo.engines.errors import EngineError
 from rewriter.demo.engines.java import Java, find_java, server_user, usable
-from rewriter.demo.engines.layout import MODULES, VERSION, lay_out, make_once
+from rewriter.demo.engines.layout import OPENSEARCH_3, Release, lay_out, make_once
 from rewriter.demo.engines.process import Process
 
 # 8 s on two idle cores; ten times that on a busy machine.
@@ -54,21 +54,21 @@ class OpenSearchServer:
 
     heap: the JVM's heap, in its own notation.
     java: the runtime; by default the one that `find_java` finds.
+    release: the version; `layout` names those that the project runs on.
 
     Raises EngineUnavailable where Java or Maven are missing, EngineError where the server does not come up.
     """
 
-    def __init__(self, *, heap: str = "1g", java: Java | None = None) -> None:
-        java = java or find_java()
+    def __init__(self, *, heap: str = "1g", java: Java | None = None, release: Release = OPENSEARCH_3) -> None:
+        java = java or find_java(*release.java)
         cache = cache_directory()
         if java.trimmed and not usable(java.path):
             java = _copied(java, cache)
-        modules = tuple(module for module in MODULES if not (java.trimmed and module.name == "analysis-common"))
-        home = lay_out(cache, modules)
+        home = lay_out(cache, release.without("analysis-common") if java.trimmed else release)
         run = Path(tempfile.mkdtemp(prefix="opensearch-"))
         try:
             self._process = Process(
-                _command(java, home, _configure(run), heap),
+                _command(java, home, _configure(run), heap, release),
                 log=run / "server.log",
                 cwd=run,
                 user=server_user(),
@@ -147,17 +147,21 @@ def _configure(run: Path) -> Path:
     return config
 
 
-def _command(java: Java, home: Path, config: Path, heap: str) -> list[str]:
+def _command(java: Java, home: Path, config: Path, heap: str, release: Release) -> list[str]:
     vectors = [] if java.trimmed else ["--add-modules=jdk.incubator.vector"]
+    guard = (
+        [f"-javaagent:{home}/agent/opensearch-agent-{release.version}.jar", "--enable-native-access=ALL-UNNAMED"]
+        if release.agent
+        else ["-Djava.security.manager=allow"]
+    )
     return [
         str(java.path),
         f"-Xms{heap}",
         f"-Xmx{heap}",
-        f"-javaagent:{home}/agent/opensearch-agent-{VERSION}.jar",
+        *guard,
         f"-Dopensearch.path.home={home}",
         f"-Dopensearch.path.conf={config}",
         "-Dopensearch.distribution.type=tar",
-        "--enable-native-access=ALL-UNNAMED",
         *vectors,
         "-cp",
         f"{home}/lib/*",
