@@ -13,13 +13,12 @@ from threading import Lock
 from typing import Any
 
 from rewriter.boost.templates import TemplateSet
-from rewriter.bounded import Bounded
 from rewriter.decide.breaker import Breaker
 from rewriter.decide.exposure import Arms
 from rewriter.decide.lag import Lag
 from rewriter.decide.pace import Pace
 from rewriter.decide.switches import Switches
-from rewriter.explore.plan import PLAN_TTL_S
+from rewriter.explore.plan_memory import PlanMemory
 from rewriter.explore.pool_cache import PoolCache
 from rewriter.index_facts import IndexFacts
 from rewriter.settings import Settings
@@ -28,10 +27,6 @@ from rewriter.signals.counters import Counters, HalfLives
 from rewriter.signals.stale import LastKnown
 from rewriter.signals.store import Keys, StoreName
 from rewriter.snapshot import Write
-
-MAX_PLAN_BYTES = 16 * 2**20
-"""Of the plans that a process keeps beside the store's, for next pages while the store is away: about 5,000 lists."""
-
 
 MAX_REJECTIONS_IN_A_ROW = 10
 
@@ -79,7 +74,7 @@ class Core:
         self.quarantined: set[tuple[str, str, str]] = set()
         self.last_known = LastKnown(settings.signals)
         self.pools = PoolCache()
-        self.plans: Bounded[str, bytes] = Bounded(max_bytes=MAX_PLAN_BYTES, max_age_s=PLAN_TTL_S)
+        self.plans = PlanMemory(settings.store)
         fields = {name: signal_fields(policy) for name, policy in settings.policies.items()}
         self.field_names = tuple(sorted({name for named in fields.values() for name in named}))
         self.snapshot = Snapshot(templates=templates, fields=fields)

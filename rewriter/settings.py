@@ -78,15 +78,22 @@ class OpenSearchSettings(_Section):
 
 
 class StoreSettings(_Section):
-    """Where signals live. Without a `url` there is no store, and only segments and plans kept in process serve.
+    """Where signals and plans live. Without a `url` there is no store, and only segments and plans kept in process serve.
 
     `profile_url` puts profiles, segments and population into a store of their own: a dead session store leaves them alive.
+
+    plan_ttl_s:        how long a list can be continued: its next pages have the boosts of the first one.
+    plans_per_subject: how many lists of a session, else of a user, can be continued; a later one may take an earlier one's place.
+    plans_max_bytes:   of the store's memory for the plans of one process; beyond it they are kept in the process alone.
     """
 
     url: SecretUrl | None = None
     profile_url: SecretUrl | None = None
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")] = "rw"
     key_salt: SecretStr = SecretStr("")
+    plan_ttl_s: Annotated[int, Field(ge=1, le=86_400)] = 1_800
+    plans_per_subject: Annotated[int, Field(ge=1, le=1_024)] = 16
+    plans_max_bytes: Annotated[int, Field(ge=0, le=2**40)] = 64 * 2**20
 
     @property
     def plain_urls(self) -> tuple[str | None, str | None]:

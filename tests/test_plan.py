@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from dataclasses import replace
 from typing import Any
 
@@ -11,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rewriter.boost.functions import Boost
-from rewriter.explore.plan import Drawn, Plan, decode, encode
+from rewriter.explore.plan import COMMON, Drawn, Plan, as_text, decode, encode
+from rewriter.explore.shown import with_page
 from rewriter.signals.affinities import clause
 
 PLAN = Plan(
+    search="0123456789abcdef" * 2,
     boosts=(
         Boost(clause("attribute", ("brand",), ("nike", "ü\u2028"), 0), 0.2, None, "brand", "nike", "profile"),
         Boost(clause("combination", ("type", "brand"), ("shoe", "nike"), 1), 0.5, None, "type_brand", "shoe", "blend"),
@@ -43,8 +46,34 @@ def test_a_plan_of_fifty_positions_fits_where_it_is_kept() -> None:
     assert len(encode(replace(PLAN, boosts=PLAN.boosts * 11, slots=slots))) < 16_384
 
 
+def packed(text: bytes) -> bytes:
+    packing = zlib.compressobj(9, zdict=COMMON)
+    return packing.compress(text) + packing.flush()
+
+
+def unpacked(raw: bytes) -> bytes:
+    return zlib.decompressobj(zdict=COMMON).decompress(raw)
+
+
 def written(**changes: Any) -> bytes:
-    return json.dumps(json.loads(encode(PLAN)) | changes).encode()
+    return packed(json.dumps(json.loads(unpacked(encode(PLAN))) | changes).encode())
+
+
+def test_a_plan_of_32_boosts_takes_half_a_kilobyte() -> None:
+    items = tuple(
+        Boost(
+            clause("attribute", ("_id",), (f"SKU-{n:08d}",), 0),
+            0.25123 * n / 21,
+            None,
+            "item",
+            f"SKU-{n:08d}",
+            "profile",
+        )
+        for n in range(32)
+    )
+    slots = (Drawn(6, ("products-2026", "SKU-00000099", ""), 0.0625),)
+    shown = as_text(with_page(b"", 0, 10, [("products-2026", f"SKU-{n:08d}", "") for n in range(10)]))
+    assert len(encode(replace(PLAN, boosts=items, slots=slots, shown=shown))) < 700
 
 
 def boost(**changes: Any) -> bytes:
@@ -75,8 +104,14 @@ def test_a_sound_plan_of_somebody_else_s_is_a_plan() -> None:
         b"null",
         b"[]",
         b"{}",
-        b"[" * 30_000,
-        written(form=2),
+        *(packed(text) for text in (b"", b"garbage", b"\xff\xfe", b"null", b"[]", b"{}", b"[" * 30_000)),
+        written(form=1),
+        written(search=None),
+        written(shown="no base 64!"),
+        written(shown="AAA"),
+        unpacked(encode(PLAN)),
+        packed(b" " * 10_000_000 + b"{}"),
+        encode(PLAN)[:-1],
         written(max_boost=10.1),
         written(max_boost=0.9),
         written(max_boost=float("nan")),

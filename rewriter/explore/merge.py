@@ -14,6 +14,7 @@ from typing import Any
 
 from rewriter.explore.plan import Drawn
 from rewriter.explore.scores import Hit, identity, number_of, score_of
+from rewriter.explore.shown import mark
 from rewriter.explore.slots import Candidate, draws, slot_positions
 
 Key = tuple[str, ...]
@@ -61,36 +62,45 @@ def merged_page(
     seed: int,
     collapse_field: str | None,
     category_field: str | None,
+    shown_elsewhere: frozenset[bytes] | None = None,
 ) -> Page:
     """Return the page [from_, from_ + size) of the merged list.
 
     personalised: leg 2's hits from rank 0 to from_ + size.
     pool:         leg 3's hits, best first; empty where there are none.
     decided:      the slots of earlier pages.
+    shown_elsewhere: marks of what the list's other pages show, where one of them was not cut from this order; the page then
+                  holds the best hits that are not among them.
     Slots before the page that nobody decided stay without exploration for good; those on the page are drawn now.
     """
     key_of = hit_key(collapse_field)
     end = from_ + size
+    if shown_elsewhere is not None:
+        personalised, pool = (
+            [hit for hit in hits if mark(key_of(hit)) not in shown_elsewhere] for hits in (personalised, pool)
+        )
     by_key = {key_of(hit): hit for hit in pool}
     before = {slot.position: slot for slot in decided}
     on_personal = [key_of(hit) for hit in personalised]
+    # Without what other pages show, the list begins with this page.
+    first, last = (from_, end) if shown_elsewhere is None else (0, size)
     taken = {slot.key for slot in decided if slot.key is not None}
     open_slots = [position for position in slot_positions(0, end, block) if position not in before]
     now = [position for position in open_slots if position >= from_]
     # What the personalised page would show up to its end cannot be exploration; nor can what a slot has shown.
-    excluded = taken.union(on_personal[:end])
+    excluded = taken.union(on_personal[:last])
     candidates = [
         Candidate(key, score_of(hit) or 0.0, category(hit, category_field))
         for key, hit in by_key.items()
         if key not in excluded
     ]
-    seen = [category(hit, category_field) for hit in personalised[from_:end]]
+    seen = [category(hit, category_field) for hit in personalised[first:last]]
     drawn = {draw.position: draw for draw in draws(now, candidates, seen, seed)}
     for position in open_slots:
         draw = drawn.get(position)
         before[position] = Drawn(position, draw.key, draw.propensity) if draw else Drawn(position, None)  # type: ignore[arg-type]
     slots = tuple(before[position] for position in sorted(before))
-    return _laid_out(personalised, on_personal, by_key, slots, from_, end)
+    return _laid_out(personalised, on_personal, by_key, slots, from_, end, begins=from_ - first)
 
 
 def _laid_out(
@@ -100,7 +110,9 @@ def _laid_out(
     slots: tuple[Drawn, ...],
     from_: int,
     end: int,
+    begins: int,
 ) -> Page:
+    """Lay hits and slots out from position `begins` on, and cut the page [from_, end) from them."""
     # On an earlier page a place is taken whether or not the pool still holds its hit; here, a hit that is gone is not shown.
     inserted = {
         slot.position: slot
@@ -114,7 +126,7 @@ def _laid_out(
     rest = iter([hit for key, hit in different.items() if key not in explored])
     hits: list[Hit] = []
     shown: list[tuple[int, Drawn]] = []
-    for position in range(end):
+    for position in range(begins, end):
         slot = inserted.get(position)
         hit = next(rest, None) if slot is None or slot.key is None else by_key.get(slot.key, {})
         if hit is None:

@@ -1,4 +1,4 @@
-"""What the first page decided and the next pages keep: boosts, seed, what was drawn. Saved as JSON for half an hour.
+"""What the first page decided and the next pages keep: boosts, seed, what was drawn and shown.
 
 A slot is decided once, when its page is first shown: a drawn hit, or nothing. A click in between then neither repeats nor hides
 a hit, because the boosts of the first page serve the next ones too.
@@ -6,6 +6,8 @@ a hit, because the boosts of the first page serve the next ones too.
 
 from __future__ import annotations
 
+import zlib
+from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -14,7 +16,15 @@ from pydantic import Field, TypeAdapter, ValidationError
 from rewriter.boost.functions import DECAYS, Boost, wrong_clause
 from rewriter.report import Source, Strategy
 
-PLAN_TTL_S = 30 * 60
+MAX_JSON_BYTES = 64 * 2**10
+"""Of a plan once it is unpacked; one with 128 boosts has about 12,000."""
+
+COMMON = (
+    b'"max_boost":1.5,"strategy":"rescore","template_version":"","source":"session","blend","segment","stale","wrap","seed":,"block":7,'
+    b'"preference":null,"slots":[],"shown":"","detour":false,"form":2}{"search":"","boosts":[[{"bool":{"filter":[{"term":{"'
+    b'category":"}},{"term":{"colour":"}}]}},0.,[{"terms":{"_id":["product-","item","profile"],[{"term":{"brand":"}},0.1,null,"'
+)
+"""What most plans contain, so that it need not be in each of them."""
 
 Position = Annotated[int, Field(ge=0)]
 
@@ -30,8 +40,14 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that a later page needs to continue the list that the first one began."""
+    """All that a later page needs to continue the list that the first one began.
 
+    search: the list's own search key; plans of other searches may have their turn under the same key of a store.
+    shown:  what was shown (see `shown`), in base 64.
+    detour: whether a page of the list was the baseline's, so that the others have to go by what was shown.
+    """
+
+    search: str
     boosts: tuple[Boost, ...]
     max_boost: float
     strategy: Strategy
@@ -41,26 +57,42 @@ class Plan:
     block: Position
     preference: str | None = None
     slots: tuple[Drawn, ...] = ()
-    form: Literal[1] = 1
+    shown: str = ""
+    detour: bool = False
+    form: Literal[2] = 2
 
 
 _JSON = TypeAdapter(Plan)
 
 
 def encode(plan: Plan) -> bytes:
-    """Return the plan as JSON."""
-    return _JSON.dump_json(plan)
+    """Return the plan as compressed JSON: about 500 bytes with 32 boosts."""
+    packing = zlib.compressobj(9, zdict=COMMON)
+    return packing.compress(_JSON.dump_json(plan)) + packing.flush()
 
 
 def decode(raw: bytes | None) -> Plan | None:
     """Return the plan in `raw`, or None where it is no plan of this version: it may have been written by anybody."""
+    unpacking = zlib.decompressobj(zdict=COMMON)
     try:
-        plan = _JSON.validate_json(raw or b"")
-    except ValidationError:
+        text = unpacking.decompress(raw or b"", MAX_JSON_BYTES)
+        plan = _JSON.validate_json(text if unpacking.eof else b"")
+        b64decode(plan.shown, validate=True)
+    except (zlib.error, ValueError, ValidationError):
         return None
     return (
         plan if 1.0 <= plan.max_boost <= 10.0 and all(_sound(boost, plan.max_boost) for boost in plan.boosts) else None
     )
+
+
+def shown_by(plan: Plan) -> bytes:
+    """Return the record of what a list has shown."""
+    return b64decode(plan.shown)
+
+
+def as_text(shown: bytes) -> str:
+    """Return such a record as a plan holds it."""
+    return b64encode(shown).decode()
 
 
 def _sound(boost: Boost, max_boost: float) -> bool:

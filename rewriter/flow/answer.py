@@ -11,9 +11,9 @@ from rewriter.core import Core
 from rewriter.decide.breaker import Outcome, Permit
 from rewriter.decide.decision import BREAKER_TABLE, Decision, decide
 from rewriter.explore.merge import Page, with_hits
-from rewriter.explore.plan import encode
 from rewriter.explore.slots import block_size
 from rewriter.flow.account import accounted, shadowed, would_show
+from rewriter.flow.fallback import fallen_back, more_pages, saving
 from rewriter.flow.page import merged, plan_after, pool, unfit
 from rewriter.flow.personal import personal
 from rewriter.flow.steps import (
@@ -24,7 +24,6 @@ from rewriter.flow.steps import (
     Collected,
     Personal,
     Progress,
-    SavePlan,
     Sent,
 )
 from rewriter.report import Reason, Report, Variant
@@ -73,11 +72,24 @@ def answer(
         if decision.reason is not None or ask is None:
             held.give_back(clock_s())
             response, report = yield from _plain(decision, request.policy if request else None, clock_s)
+            if request is not None and subject is not None:
+                response, report = yield from _beyond_decision(
+                    core, request, subject, decision, report, response, clock_s()
+                )
         else:
             response, report = yield from _personalised(decision, ask, held)
         return response, shadowed(report) if decision.shadow else report
     finally:
         held.give_back(clock_s())
+
+
+def _beyond_decision(
+    core: Core, request: Request, subject: Subject, decision: Decision, report: Report, response: Any, now_s: float
+) -> Generator[Any, Any, tuple[Any, Report]]:
+    try:
+        return (yield from _fallen_back(core, request, subject, decision, report, Progress(), response, now_s))
+    except Exception:  # noqa: BLE001  the caller's answer is here, whatever form it has
+        return response, report
 
 
 def _plain(decision: Decision, policy: str | None, clock_s: Clock) -> Generator[Any, Any, tuple[Any, Report]]:
@@ -90,32 +102,59 @@ def _plain(decision: Decision, policy: str | None, clock_s: Clock) -> Generator[
 
 def _personalised(decision: Decision, ask: Ask, held: _Held) -> Generator[Any, Any, tuple[Any, Report]]:
     """Have the personal part run beside the caller's own search, and make its page of both."""
-    core, clock_s = ask.core, ask.clock_s
-    progress = Progress()
+    progress, clock_s = Progress(), ask.clock_s
     sent: Sent = yield Baseline(personal(ask, progress))
     arrived_s, response = clock_s(), sent.response
     progress.timings_ms["baseline"] = (arrived_s - sent.started_s) * 1000.0
     try:
-        if sent.refused:
-            return response, accounted(ask, progress, Reason.BUSY, sent.refused)
-        if wrong := unfit(response, ask.policy):
-            return response, accounted(ask, progress, *wrong)
-        part, page = yield from _beside(ask, progress, response, arrived_s)
-        report = accounted(ask, progress, part.reason, part.detail, part, page, response)
-        held.outcome = BREAKER_TABLE.get(part.reason, "unused")
-        if page is None:
-            return response, report
-        if decision.shadow:
-            return response, replace(report, shadow=would_show(ask, page, response))
-        yield SavePlan(
-            lambda: (core.keys.plan(ask.subject, search_key(ask.request)), encode(plan_after(ask, part, page))),
-            in_store="store" in core.store_breakers and core.store_breakers["store"].closed,
-        )
-        hits = [without_own_names(hit) for hit in page.hits]
-        return with_hits(response, hits, part.response["hits"].get("max_score")), report
+        return (yield from _page(decision, ask, held, progress, sent, arrived_s))
     except Exception as error:  # noqa: BLE001  the caller's answer is here: a fault of ours must not take it away
         held.outcome = "failure"
         return response, accounted(ask, progress, Reason.SEARCH_FAILED, f"internal: {type(error).__name__}")
+
+
+def _page(
+    decision: Decision, ask: Ask, held: _Held, progress: Progress, sent: Sent, arrived_s: float
+) -> Generator[Any, Any, tuple[Any, Report]]:
+    core, request, response = ask.core, ask.request, sent.response
+    part: Personal | None = None
+    page: Page | None = None
+    if sent.refused:
+        wrong: tuple[Reason, str] | None = Reason.BUSY, sent.refused
+    else:
+        wrong = unfit(response, ask.policy)
+    if wrong is None:
+        part, page = yield from _beside(ask, progress, response, arrived_s)
+        held.outcome = BREAKER_TABLE.get(part.reason, "unused")
+        wrong = part.reason, part.detail
+    report = accounted(ask, progress, *wrong, part, page, response)
+    if page is None or part is None:
+        return (
+            yield from _fallen_back(core, request, ask.subject, decision, report, progress, response, ask.clock_s())
+        )
+    if decision.shadow:
+        return response, replace(report, shadow=would_show(ask, page, response))
+    if request.from_ or more_pages(response, request.size):
+        key = core.plans.key(core.keys, ask.subject, search_key(request))
+        yield saving(core, key, plan_after(ask, part, page))
+    hits = [without_own_names(hit) for hit in page.hits]
+    return with_hits(response, hits, part.response["hits"].get("max_score")), report
+
+
+def _fallen_back(
+    core: Core, request: Request, subject: Subject, decision: Decision, report: Report, progress: Progress, response: Any,
+    now_s: float,
+) -> Generator[Any, Any, tuple[Any, Report]]:  # fmt: skip
+    """Return the baseline's page; in the middle of a list, without what the list has shown already."""
+    if decision.shadow:
+        return response, report
+    shown, save, left_out = fallen_back(
+        core, request, subject, report.reason, progress.plan, progress.pool, response, now_s
+    )
+    if save is not None:
+        yield save
+    detail = "; ".join(filter(None, (report.detail, left_out)))
+    return shown, replace(report, detail=detail) if left_out else report
 
 
 def _beside(

@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from rewriter.explore.merge import Page, merged_page
-from rewriter.explore.plan import Plan
+from rewriter.explore.merge import Page, hit_key, merged_page
+from rewriter.explore.plan import Plan, as_text, shown_by
 from rewriter.explore.scores import disagreement, score_of
+from rewriter.explore.shown import elsewhere, with_page
 from rewriter.flow.steps import Ask, Explored, Hits, Personal, Progress
 from rewriter.report import Reason
+from rewriter.request import search_key
 from rewriter.settings import PolicySettings
 
 
@@ -84,6 +86,7 @@ def merged(ask: Ask, part: Personal, pool: Hits, response: Mapping[str, Any]) ->
         seed=plan.seed if plan else ask.seed,
         collapse_field=ask.request.collapse_field,
         category_field=ask.policy.category_field,
+        shown_elsewhere=shown_elsewhere(ask, plan) if plan and plan.detour else None,
     )
     if len(page.hits) < len(hits):
         detail = "the personalized page was shorter than the baseline's"
@@ -109,10 +112,19 @@ def _exact(total: Any) -> bool:
 
 
 def plan_after(ask: Ask, part: Personal, page: Page) -> Plan:
-    """Return what the next page needs: what this one decided, added to what an earlier one did."""
+    """Return what the next page needs: what this one decided and showed, added to what earlier ones did."""
+    request = ask.request
+    keys = map(hit_key(request.collapse_field), page.hits)
+    before = shown_by(part.plan) if part.plan else b""
+    shown = as_text(with_page(before, request.from_, request.size, keys))
     if part.plan is not None:
-        return replace(part.plan, slots=page.slots)
+        return replace(part.plan, slots=page.slots, shown=shown)
     return Plan(
-        part.boosts, part.max_boost, part.strategy or "rescore", part.version or "", part.source or "profile", ask.seed, ask.block,
-        part.preference, page.slots,
+        search_key(request), part.boosts, part.max_boost, part.strategy or "rescore", part.version or "", part.source or "profile",
+        ask.seed, ask.block, part.preference, page.slots, shown,
     )  # fmt: skip
+
+
+def shown_elsewhere(ask: Ask, plan: Plan) -> frozenset[bytes]:
+    """Return the marks of what a list has shown on its other pages."""
+    return elsewhere(shown_by(plan), ask.request.from_, ask.request.size)

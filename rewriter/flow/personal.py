@@ -8,8 +8,11 @@ from typing import Any
 
 from rewriter.boost.body import bounded_body, capped, optional_leg
 from rewriter.boost.templates import render_boosts
-from rewriter.explore.plan import decode
+from rewriter.explore.plan import Plan, decode, shown_by
+from rewriter.explore.plan_memory import PlanKey
+from rewriter.explore.shown import goes_beyond
 from rewriter.flow.exploration import exploration, leg, pool_of, request_facts
+from rewriter.flow.page import shown_elsewhere
 from rewriter.flow.signals import Known, known
 from rewriter.flow.steps import Ask, Launch, LegFault, Personal, Progress
 from rewriter.report import Reason, Source
@@ -30,16 +33,18 @@ REASONS = {
 def personal(ask: Ask, progress: Progress) -> Generator[Any, Any, Personal]:
     """Read signals, make boosts of them, send leg 2; leg 3 is launched once it is known that there is something to merge with."""
     core, request, subject = ask.core, ask.request, ask.subject
+    plan_key = core.plans.key(core.keys, subject, search_key(request))
     query = Query(
         core.keys.session(subject.session_id) if subject.session_id else None,
         core.keys.profile(subject.user_id) if subject.user_id else None,
-        core.keys.plan(subject, search_key(request)) if request.from_ > 0 else None,
+        plan_key.store if plan_key else None,
         core.field_names,
         core.settings.signals.max_counters,
     )
     found = yield from known(ask, query, progress)
-    if request.from_ > 0:
-        part = _continued(ask, query, found)
+    plan = progress.plan = _plan(ask, plan_key, found)
+    if request.from_ > 0 or (plan is not None and _goes_back(ask, plan)):
+        part = _continued(ask, plan, found)
     else:
         started_s = ask.clock_s()
         part = _boosted(ask, found)
@@ -57,7 +62,7 @@ def personal(ask: Ask, progress: Progress) -> Generator[Any, Any, Personal]:
         else:
             progress.pool = pool
     body = bounded_body(
-        optional_leg(request.body, 0, end), part.boosts, part.max_boost, part.strategy or "rescore",
+        optional_leg(request.body, 0, _depth(ask, part, end)), part.boosts, part.max_boost, part.strategy or "rescore",
         min(ask.policy.window_size, request.own_rescore_window or ask.policy.window_size),
     )  # fmt: skip
     started_s = ask.clock_s()
@@ -143,14 +148,34 @@ def _segment(ask: Ask) -> tuple[tuple[Affinity, ...], Source | None]:
     return (), None
 
 
-def _continued(ask: Ask, query: Query, found: Known) -> Personal:
-    """Go on with the list that the first page began: its plan stands in for signals and template.
+def _plan(ask: Ask, key: PlanKey | None, found: Known) -> Plan | None:
+    """Return the list's plan: the store's, else the one that this process kept when it answered a page of it itself."""
+    if key is None:
+        return None
+    plans = (decode(raw) for raw in (found.signals.plan, ask.core.plans.get(key, ask.clock_s())) if raw)
+    return next((plan for plan in plans if plan is not None and plan.search == key.search), None)
 
-    The store's plan, else the one that this process kept when it answered the first page itself.
+
+def _goes_back(ask: Ask, plan: Plan) -> bool:
+    """Whether a first page is one that its reader comes back to: a later page of the list was shown.
+
+    A first page that is asked for again without that is a new search, and is weighed anew.
     """
-    plan = decode(found.signals.plan)
-    if plan is None and query.plan is not None:
-        plan = decode(ask.core.plans.get(query.plan, ask.clock_s()))
+    rejected = (ask.name, plan.template_version, "personalised") in ask.core.quarantined
+    return not rejected and goes_beyond(shown_by(plan), ask.request.size)
+
+
+def _depth(ask: Ask, part: Personal, end: int) -> int:
+    """Return how many hits leg 2 asks for: the page's end, or more where what other pages show has to be left out."""
+    if part.plan is None or not part.plan.detour:
+        return end
+    known = [ask.snapshot.facts[name] for name in ask.request.indices if name in ask.snapshot.facts]
+    wanted = ask.request.size + len(shown_elsewhere(ask, part.plan))
+    return max(end, min([wanted, ask.policy.window_size, *(facts.max_result_window for facts in known)]))
+
+
+def _continued(ask: Ask, plan: Plan | None, found: Known) -> Personal:
+    """Go on with the list that the first page began: its plan stands in for signals and template."""
     if plan is None:
         return Personal(Reason.NO_PLAN, found.detail or "the first page left no plan, or it has expired")
     if (ask.name, plan.template_version, "personalised") in ask.core.quarantined:

@@ -9,7 +9,8 @@ from typing import Any, Literal
 from rewriter.boost.functions import Boost
 from rewriter.boost.templates import TemplateSet
 from rewriter.core import Core, Snapshot
-from rewriter.explore.plan import PLAN_TTL_S, Plan
+from rewriter.explore.plan import Plan
+from rewriter.explore.plan_memory import PlanKey
 from rewriter.report import Exposure, Reason, Source, Strategy
 from rewriter.request import Request
 from rewriter.settings import PolicySettings
@@ -100,9 +101,9 @@ class SavePlan:
     in_store: not only in this process; a store that rests is not written to either.
     """
 
-    plan: Callable[[], tuple[str | None, bytes]]
+    plan: Callable[[], tuple[PlanKey | None, bytes]]
     in_store: bool
-    ttl_s: int = PLAN_TTL_S
+    ttl_s: int
 
 
 class LegFault(Exception):
@@ -146,6 +147,7 @@ class Progress:
     at: Literal["signals", "search"] = "signals"
     launched: bool = False
     pool: Hits = ()
+    plan: Plan | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
 

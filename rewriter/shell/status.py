@@ -132,7 +132,7 @@ def status_of(
         fleet={name: said for name, text in fleet.items() if (said := heard(text))},
         in_flight=in_flight.count,
         max_in_flight=in_flight.cap,
-        plans_dropped=plans_dropped,
+        plans_dropped=plans_dropped + core.plans.refused,
         hook_errors=hooks.errors,
         rounds=refresh.rounds,
     )

@@ -187,9 +187,10 @@ class Loop:
         async def save() -> None:
             key, plan = step.plan()
             if key is not None:
-                self.core.plans.put(key, plan, len(plan), time.monotonic())
-                if step.in_store:
-                    await self.stores["store"].save_plan(key, plan, step.ttl_s)
+                now_s = time.monotonic()
+                self.core.plans.put(key, plan, now_s)
+                if step.in_store and self.core.plans.may_store(key, plan, now_s):
+                    await self.stores["store"].save_plan(key.store, plan, step.ttl_s)
 
         self._spawn(save())
 

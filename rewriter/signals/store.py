@@ -49,8 +49,8 @@ class Keys:
         """Return the base of one partition's part of the population's counters."""
         return f"{self.prefix}:{{p:{partition}}}"
 
-    def plan(self, subject: Subject, search: str) -> str | None:
-        """Return the key of a subject's plan for a search, beside the session's counters, else beside the profile's."""
+    def plan(self, subject: Subject, slot: str) -> str | None:
+        """Return one of the keys of a subject's plans, beside the session's counters, else beside the profile's."""
         base = (
             self.session(subject.session_id)
             if subject.session_id
@@ -58,7 +58,7 @@ class Keys:
             if subject.user_id
             else None
         )
-        return f"{base}:plan:{search}" if base else None
+        return f"{base}:plan:{slot}" if base else None
 
 
 @dataclass(frozen=True, slots=True)

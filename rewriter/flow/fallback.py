@@ -1,0 +1,88 @@
+"""A list that falls back to the baseline in its middle: the baseline's page without what the list has shown already.
+
+Only where a plan says what was shown, and only where the fallback was nobody's wish: who switches personalization off gets the
+plain search. The page is filled up with hits of the exploration pool where it came in time; else it is shorter by the hits left
+out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from rewriter.core import Core
+from rewriter.explore.merge import hit_key
+from rewriter.explore.plan import Plan, as_text, decode, encode, shown_by
+from rewriter.explore.plan_memory import PlanKey
+from rewriter.explore.shown import elsewhere, mark, with_page
+from rewriter.flow.steps import Hits, SavePlan
+from rewriter.report import Reason
+from rewriter.request import Request, search_key
+from rewriter.subject import Subject
+
+UNWANTED = frozenset(
+    {
+        Reason.BREAKER_OPEN, Reason.BUSY, Reason.NO_RELEVANCE, Reason.FLAT_SCORES, Reason.SIGNALS_LATE, Reason.SIGNALS_FAILED,
+        Reason.LAGGING, Reason.NO_SIGNALS, Reason.TEMPLATE_FAILED, Reason.QUARANTINED, Reason.SEARCH_REJECTED, Reason.SEARCH_FAILED,
+        Reason.SEARCH_LATE, Reason.ANSWERS_DIFFER,
+    }
+)  # fmt: skip
+"""The reasons for which a page of a personalized list may be the baseline's though nobody asked for that."""
+
+
+def fallen_back(
+    core: Core,
+    request: Request,
+    subject: Subject,
+    reason: Reason,
+    plan: Plan | None,
+    pool: Hits,
+    response: Any,
+    now_s: float,
+) -> tuple[Any, SavePlan | None, str]:
+    """Return the page to be shown instead of the baseline's, what the list has to remember, and in words what was left out.
+
+    plan: what the search has read; else the one that this process kept, if any. Without one the baseline's answer is returned as
+    it is. `response` is not modified.
+    """
+    if reason not in UNWANTED or not _has_hits(response):
+        return response, None, ""
+    key = core.plans.key(core.keys, subject, search_key(request))
+    if plan is None and key is not None:
+        plan = decode(core.plans.get(key, now_s))
+    if plan is None or key is None:
+        return response, None, ""
+    found = response["hits"]["hits"]
+    one = hit_key(request.collapse_field)
+    shown = shown_by(plan)
+    taken = elsewhere(shown, request.from_, request.size) if request.from_ else frozenset()
+    hits = [hit for hit in found if mark(one(hit)) not in taken]
+    left_out = len(found) - len(hits)
+    if left_out:
+        seen = taken | {mark(one(hit)) for hit in hits}
+        hits += [hit for hit in pool if mark(one(hit)) not in seen][:left_out]
+        response = {**response, "hits": {**response["hits"], "hits": hits}}
+    kept = shown if request.from_ else b""  # a first page begins anew
+    page = with_page(kept, request.from_, request.size, map(one, hits))
+    after = replace(plan, shown=as_text(page), detour=True)
+    detail = f"{left_out} hits that the list has shown already are left out" if left_out else ""
+    return response, saving(core, key, after), detail
+
+
+def _has_hits(response: Any) -> bool:
+    hits = response.get("hits") if isinstance(response, Mapping) else None
+    return isinstance(hits, Mapping) and bool(hits.get("hits"))
+
+
+def saving(core: Core, key: PlanKey | None, plan: Plan) -> SavePlan:
+    """Return the step that saves a plan; packing it is left to whoever performs it."""
+    in_store = "store" in core.store_breakers and core.store_breakers["store"].closed
+    return SavePlan(lambda: (key, encode(plan)), in_store, core.settings.store.plan_ttl_s)
+
+
+def more_pages(response: Mapping[str, Any], end: int) -> bool:
+    """Whether a list goes on after `end`, as far as its total says; without a next page it needs no plan."""
+    total = response["hits"].get("total")
+    exact = isinstance(total, Mapping) and total.get("relation") == "eq" and isinstance(total.get("value"), int)
+    return not exact or total["value"] > end

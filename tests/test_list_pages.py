@@ -1,0 +1,171 @@
+"""Page after page through both shells: going back shows the same, and a page that falls back to the baseline repeats no hit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from opensearchpy.exceptions import ConnectionTimeout, RequestError, TransportError
+
+from rewriter import Reason, Report, Settings, Subject
+from rewriter.signals.counters import Counters
+from rewriter.signals.store import Keys
+from tests.played import DESKS, Act, Desk, PlayedStore
+from tests.reason_cases import ANN, MATCH, NOW_S, raises
+
+# Ann likes what stands far down, so that her first page shows what the baseline shows later.
+LIKED = Counters({("item", f"p{n}"): 9.0 for n in (11, 12, 13, 25, 26, 33)}, {"item": 54.0}, NOW_S, NOW_S, events=3.0)
+PAGES = 4
+
+
+@pytest.fixture(params=DESKS)
+def desk(request: pytest.FixtureRequest) -> Iterator[Desk]:
+    with opened(request.param) as made:
+        yield made
+
+
+def opened(kind: type[Desk], **more: Any) -> Desk:
+    store = PlayedStore()
+    store.write(Keys().profile("ann"), LIKED, None)
+    given = {"experiment": {"holdout": 0}, "budget": {"signals_ms": 2_000, "cutoff_ms": 5_000}, **more}
+    given["policies"] = {"shop": {"index": "products*", "item_scale": 3.0, "max_boost": 2.0}}
+    return kind(Settings.model_validate(given), store)
+
+
+def page(desk: Desk, number: int, size: int = 10) -> tuple[list[str], Report]:
+    arguments = {"index": "products", "body": {"query": MATCH, "size": size, "from": number * size}}
+    answer, report = desk.search(ANN, arguments)
+    desk.until(lambda status: status.in_flight == 0)
+    return [hit["_id"] for hit in answer["hits"]["hits"]], report
+
+
+def forget_the_rest(desk: Desk) -> None:
+    """Another process: what this one remembers is gone, the store's plans are there."""
+    desk.core.plans._kept._kept.clear()
+    desk.core.pools._kept._kept.clear()
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_going_back_shows_the_same_pages(desk: Desk, elsewhere: bool) -> None:
+    first = {number: page(desk, number)[0] for number in (0, 1, 2)}
+    for number in (1, 0, 2, 0, 1):
+        if elsewhere:
+            forget_the_rest(desk)
+        ids, report = page(desk, number)
+        assert report.reason is Reason.PERSONALIZED
+        assert ids == first[number]
+    assert len({one for ids in first.values() for one in ids}) == 30
+
+
+def test_a_first_page_asked_for_again_is_weighed_anew(desk: Desk) -> None:
+    assert desk.store is not None
+    before, _ = page(desk, 0)
+    desk.store.write(
+        Keys().profile("ann"), Counters({("item", "p39"): 9.0}, {"item": 9.0}, NOW_S, NOW_S, events=3.0), None
+    )
+    after, report = page(desk, 0)
+    assert report.reason is Reason.PERSONALIZED
+    assert [boost.value for boost in report.boosts] == ["p39"]
+    assert before != after
+    second, _ = page(desk, 1)
+    assert not set(after) & set(second)
+
+
+def late(_: dict[str, Any]) -> Any:
+    raise ConnectionTimeout("TIMEOUT", "x", {})
+
+
+def foreign(answer: dict[str, Any]) -> Any:
+    hits = [{**hit, "_score": hit["_score"] * 9.0} for hit in answer["hits"]["hits"]]
+    return {**answer, "hits": {**answer["hits"], "hits": hits}}
+
+
+FAULTS: dict[str, tuple[Act, Reason]] = {
+    "late": (late, Reason.SEARCH_LATE),
+    "failed": (raises(TransportError(503, "busy", {})), Reason.SEARCH_FAILED),
+    "rejected": (raises(RequestError(400, "x", {"error": "x"})), Reason.SEARCH_REJECTED),
+    "differs": (foreign, Reason.ANSWERS_DIFFER),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("broken", [(1,), (2,), (1, 2), (2, 3), (1, 3), (1, 2, 3)], ids=str)
+def test_a_list_that_falls_back_in_its_middle_repeats_no_hit(desk: Desk, fault: str, broken: tuple[int, ...]) -> None:
+    act, expected = FAULTS[fault]
+    shown: dict[int, list[str]] = {}
+    for number in range(PAGES):
+        if number in broken:
+            desk.engine.on["personal"] = act
+        shown[number], report = page(desk, number)
+        desk.engine.on.pop("personal", None)
+        assert report.reason is (expected if number in broken else Reason.PERSONALIZED) or (
+            report.reason is Reason.QUARANTINED and fault == "rejected"
+        )
+        if number in broken:
+            assert report.variant == "baseline"
+    ids = [one for page_ids in shown.values() for one in page_ids]
+    assert len(set(ids)) == len(ids)
+    assert len(ids) >= 30
+    # Going back, each page shows nothing that stands on another one.
+    for number in (0, 1):
+        again, _ = page(desk, number)
+        others = [one for other, page_ids in shown.items() if other != number for one in page_ids]
+        assert not set(again) & set(others)
+        shown[number] = again
+
+
+def test_a_first_page_that_falls_back_after_an_earlier_list(desk: Desk) -> None:
+    """The plan of the earlier list is still there when the second page comes."""
+    page(desk, 0)
+    page(desk, 1)
+    desk.engine.on["personal"] = late
+    first, report = page(desk, 0)
+    assert report.reason is Reason.SEARCH_LATE
+    assert first == [f"p{n}" for n in range(10)]
+    del desk.engine.on["personal"]
+    second, report = page(desk, 1)
+    assert report.reason is Reason.PERSONALIZED
+    assert not set(first) & set(second)
+
+
+def test_a_page_behind_an_open_breaker_repeats_no_hit(desk: Desk) -> None:
+    first, _ = page(desk, 0)
+    desk.engine.on["personal"] = raises(TransportError(503, "busy", {}))
+    for number in range(10):
+        other = {"index": "products", "body": {"query": {"match": {"title": f"other {number}"}}, "size": 10}}
+        desk.search(ANN, other)
+    second, report = page(desk, 1)
+    assert report.reason is Reason.BREAKER_OPEN
+    assert not set(first) & set(second)
+    assert "left out" in report.detail
+    assert len(second) == 10 - int(report.detail.split("; ")[-1].split()[0])
+
+
+def test_what_was_wished_for_is_the_plain_page(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, _ = page(desk, 0)
+    body = {"query": MATCH, "size": 10, "from": 10}
+    answer, report = desk.search(Subject("ann", "s1", consent=False), {"index": "products", "body": body})
+    assert report.reason is Reason.NO_CONSENT
+    assert answer is desk.engine.sent[-1]
+    assert set(first) & {hit["_id"] for hit in answer["hits"]["hits"]}
+
+
+def test_a_list_without_a_next_page_leaves_no_plan(desk: Desk) -> None:
+    assert desk.store is not None
+    page(desk, 0, size=40)
+    assert not [key for key in desk.store._kept if ":plan:" in key]
+    page(desk, 0, size=39)
+    assert len([key for key in desk.store._kept if ":plan:" in key]) == 1
+
+
+@pytest.mark.parametrize("kind", DESKS)
+def test_plans_beyond_the_bound_are_kept_in_the_process_and_counted(kind: type[Desk]) -> None:
+    with opened(kind, store={"plans_max_bytes": 0}) as desk:
+        assert desk.store is not None
+        first, _ = page(desk, 0)
+        assert not [key for key in desk.store._kept if ":plan:" in key]
+        assert desk.status().plans_dropped == 1
+        second, report = page(desk, 1)
+        assert report.reason is Reason.PERSONALIZED
+        assert not set(first) & set(second)
