@@ -21,8 +21,7 @@ from rewriter.signals.store import Keys
 
 POPULATION_KEPT = 20_000
 """Values per partition of the population, and of each segment; as many as the search side reads."""
-ENTRY_ID = re.compile(rb"[0-9]{1,16}-[0-9]{1,20}")
-"""The milliseconds of an id that the server made have 13 digits."""
+ENTRY_ID = re.compile(rb"[0-9]{1,20}-[0-9]{1,20}")
 ScopeName = Literal["session", "profile", "everybody"]
 
 
@@ -124,8 +123,8 @@ def entry_of(entry_id: bytes, parts: Mapping[bytes, bytes], plan: Plan) -> Entry
     if raw is None:
         return Entry(entry_id.decode(), b"", None, Fault("event", "is missing from the entry"))
     kept = raw[:MAX_EVENT_BYTES]
-    if named is not None and not ENTRY_ID.fullmatch(named):
-        return Entry(entry_id.decode(), kept, None, Fault("first", "is not the id of an entry"))
+    if named is not None and not _is_earlier(named, entry_id):
+        return Entry(entry_id.decode(), kept, None, Fault("first", "is not the id of an earlier entry"))
     first = named.decode() if named is not None else None
     found = parse(raw)
     if isinstance(found, Fault):
@@ -133,6 +132,10 @@ def entry_of(entry_id: bytes, parts: Mapping[bytes, bytes], plan: Plan) -> Entry
     entry = Entry(entry_id.decode(), raw, found.keeping(plan.attributes), None, first)
     fault = refused(found, entry.received_s, plan.settings.signals)
     return entry if fault is None else Entry(entry.id, raw, None, fault, first)
+
+
+def _is_earlier(first: bytes, entry_id: bytes) -> bool:
+    return ENTRY_ID.fullmatch(first) is not None and int(first.partition(b"-")[0]) <= int(entry_id.partition(b"-")[0])
 
 
 @dataclass(slots=True)
