@@ -73,7 +73,7 @@ class Core:
         self._rejections: dict[tuple[str, str, str], int] = {}
         self.quarantined: set[tuple[str, str, str]] = set()
         self.last_known = LastKnown(settings.signals)
-        self.pools = PoolCache()
+        self.pools = PoolCache(max_bytes=settings.budget.pool_bytes)
         self.plans = PlanMemory(settings.store)
         fields = {name: signal_fields(policy) for name, policy in settings.policies.items()}
         self.field_names = tuple(sorted({name for named in fields.values() for name in named}))

@@ -8,7 +8,6 @@ when their group is; documents without the field are one group.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,7 +134,6 @@ def _laid_out(
             continue
         if slot is not None:
             shown.append((len(hits), slot))
-            hit = deepcopy(hit)  # others are shown the same pool; this caller may change what is in a hit
         hits.append(hit)
     return Page(tuple(hits), slots, tuple(shown))
 

@@ -1,0 +1,43 @@
+"""A search whose body is larger than the bound goes alone: neither leg of ours is sent beside it."""
+
+from __future__ import annotations
+
+import pytest
+
+from rewriter import Reason, Subject
+from tests.played import DESKS, Desk, PlayedStore
+from tests.test_shells import SETTINGS
+
+LARGE = {
+    "terms": {"query": {"bool": {"filter": [{"terms": {"sku": [f"sku-{n}" for n in range(20_000)]}}]}}},
+    "clauses": {"query": {"bool": {"should": [{"match": {"title": f"word{n}"}} for n in range(5_000)]}}},
+    "one long text": {"query": {"match": {"title": "shoe " * 20_000}}},
+    "a long text in another script": {"query": {"match": {"title": "靴 " * 40_000}}},
+    "ids as numbers": {"query": {"terms": {"id": list(range(20_000))}}},
+    "tuples": {"query": {"terms": {"id": tuple(range(20_000))}}},
+    "a vector": {"query": {"script_score": {"script": {"params": {"v": [0.123456789 + n for n in range(8_000)]}}}}},
+    "a script": {"script_fields": {"x": {"script": {"source": "doc['a'].value + " * 5_000}}}},
+    "many keys": {"query": {"match": {f"field{n}": "x" for n in range(9_000)}}},
+    "nested": {"query": {"bool": {"must": [{"bool": {"filter": [{"term": {"a": n}}]}} for n in range(9_000)]}}},
+    "huge": {"query": {"terms": {"id": list(range(300_000))}}},
+}
+
+
+@pytest.mark.parametrize("kind", DESKS, ids=["sync", "async"])
+@pytest.mark.parametrize("name", LARGE)
+def test_a_search_with_a_large_body_goes_alone(kind: type[Desk], name: str) -> None:
+    with kind(SETTINGS, PlayedStore()) as desk:
+        _, report = desk.search(Subject("ann", "s1"), {"index": "products", "body": LARGE[name]})
+        assert (report.reason, report.variant) == (Reason.UNSUPPORTED, "baseline")
+        assert "max_body_bytes" in report.detail
+        assert [len(desk.engine.asked[leg]) for leg in ("baseline", "personal", "explored")] == [1, 0, 0]
+
+
+@pytest.mark.parametrize("kind", DESKS, ids=["sync", "async"])
+@pytest.mark.parametrize(("max_bytes", "goes_alone"), [(200, True), (100_000, False)])
+def test_the_bound_is_a_setting(kind: type[Desk], max_bytes: int, goes_alone: bool) -> None:
+    budget = SETTINGS.budget.model_copy(update={"max_body_bytes": max_bytes})
+    with kind(SETTINGS.model_copy(update={"budget": budget}), PlayedStore()) as desk:
+        body = {"query": {"match": {"title": "shoe " * 100}}}
+        _, report = desk.search(Subject("ann", "s1"), {"index": "products", "body": body})
+        assert (report.reason is Reason.UNSUPPORTED) is goes_alone
