@@ -16,6 +16,7 @@ from rewriter.boost.templates import TemplateSet
 from rewriter.decide.breaker import Breaker
 from rewriter.decide.exposure import Arms
 from rewriter.decide.lag import Lag
+from rewriter.decide.leg_sizes import LegSizes
 from rewriter.decide.pace import Pace
 from rewriter.decide.switches import Switches
 from rewriter.explore.plan_memory import PlanMemory
@@ -70,6 +71,7 @@ class Core:
         }
         self.arms = Arms()
         self.paces = {name: Pace() for name in settings.policies}
+        self.leg_sizes = {name: LegSizes() for name in settings.policies}
         self._rejections: dict[tuple[str, str, str], int] = {}
         self.quarantined: set[tuple[str, str, str]] = set()
         self.last_known = LastKnown(settings.signals)

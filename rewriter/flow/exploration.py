@@ -7,6 +7,7 @@ from typing import Any
 
 from rewriter.boost.body import bounded_body, capped, highlighted_by, optional_leg, without_own_names
 from rewriter.boost.templates import Exploration, render_exploration
+from rewriter.decide.leg_sizes import hit_shape
 from rewriter.flow.steps import Ask, Explored, Hits, LegFault, Progress, SearchLeg
 from rewriter.request import Request, key_of
 
@@ -69,9 +70,13 @@ def exploration(ask: Ask, key: str, progress: Progress) -> Generator[Any, Any, E
 
 
 def _pool_size(ask: Ask, end: int) -> int:
-    """Return how many hits leg 3 asks for: as many as the policy says, no deeper than each index allows."""
+    """Return how many hits leg 3 asks for: as many as the policy says, fewer where hits are large, and no deeper than each index
+    allows.
+    """
     known = [ask.snapshot.facts[name] for name in ask.request.indices if name in ask.snapshot.facts]
-    return min([ask.policy.exploration_pool, *(facts.max_result_window - end for facts in known)])
+    sizes, least = ask.core.leg_sizes[ask.name], 2 + 3 * (end // max(1, ask.block))
+    wanted = sizes.pool(hit_shape(ask.request.indices, ask.request.body), ask.policy.exploration_pool, least)
+    return min([wanted, *(facts.max_result_window - end for facts in known)])
 
 
 def _shaped(ask: Ask, shaped: Exploration, end: int, size: int) -> dict[str, Any]:
@@ -101,7 +106,8 @@ def leg(ask: Ask, body: Mapping[str, Any], preference: str | None) -> SearchLeg:
     arguments: dict[str, Any] = {"index": ",".join(request.indices) or None, "body": body, "params": params}
     if request.headers:
         arguments["headers"] = dict(request.headers)
-    return SearchLeg(arguments, timeout_s)
+    shape, sizes = hit_shape(request.indices, request.body), ask.core.leg_sizes[ask.name]
+    return SearchLeg(arguments, timeout_s, lambda size, hits: sizes.note(shape, hits or body["size"], size))
 
 
 def request_facts(request: Request) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from rewriter.boost.body import bounded_body, capped, optional_leg
 from rewriter.boost.templates import render_boosts
+from rewriter.decide.leg_sizes import hit_shape
 from rewriter.explore.plan import Plan, decode, shown_by
 from rewriter.explore.plan_memory import PlanKey
 from rewriter.explore.shown import goes_beyond
@@ -33,6 +34,10 @@ REASONS = {
 def personal(ask: Ask, progress: Progress) -> Generator[Any, Any, Personal]:
     """Read signals, make boosts of them, send leg 2; leg 3 is launched once it is known that there is something to merge with."""
     core, request, subject = ask.core, ask.request, ask.subject
+    sizes, end = core.leg_sizes[ask.name], request.from_ + request.size
+    shape = hit_shape(request.indices, request.body)
+    if why := sizes.too_large(shape, end, core.settings.budget.max_leg_bytes, ask.clock_s()):
+        return Personal(Reason.UNSUPPORTED, why)
     plan_key = core.plans.key(core.keys, subject, search_key(request))
     query = Query(
         core.keys.session(subject.session_id) if subject.session_id else None,
@@ -53,7 +58,6 @@ def personal(ask: Ask, progress: Progress) -> Generator[Any, Any, Personal]:
         return part
     progress.at = "search"
     block = part.plan.block if part.plan else ask.block
-    end = request.from_ + request.size
     if block and end > block - 1:
         key, pool = pool_of(ask)
         if pool is None:

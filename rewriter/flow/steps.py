@@ -88,10 +88,14 @@ class FetchSignals:
 
 @dataclass(frozen=True, slots=True)
 class SearchLeg:
-    """Send an optional leg on the rewriter's own client. Answered with its response, or LegFault is thrown in."""
+    """Send an optional leg on the rewriter's own client. Answered with its response, or LegFault is thrown in.
+
+    sized: to be called with the bytes of the answer and the number of its hits, None where they were not read.
+    """
 
     arguments: Mapping[str, Any]
     timeout_s: float
+    sized: Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import marshal
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from threading import Lock
 from typing import Any
 
@@ -11,7 +13,7 @@ from opensearchpy import OpenSearch
 from opensearchpy.exceptions import ConnectionTimeout, RequestError, TransportError
 from opensearchpy.serializer import JSONSerializer
 
-from rewriter.flow.steps import LegFault
+from rewriter.flow.steps import LegFault, SearchLeg
 from rewriter.settings import OpenSearchSettings
 
 
@@ -69,6 +71,15 @@ def hits_of(response: Any) -> Mapping[str, Any]:
     ):
         return response
     raise LegFault("failed", "the answer has no hits")
+
+
+def told_size(step: SearchLeg, size: int, response: Any = None) -> None:
+    """Tell a leg's flow how large its answer was: the text's bytes, or about as many where the client does not show them."""
+    hits = None if response is None else response["hits"]["hits"]
+    if not size and hits:
+        with suppress(ValueError):  # what a deserializer of the caller's own makes is not weighed
+            size = len(marshal.dumps(hits))
+    step.sized(size, None if hits is None else len(hits))
 
 
 def named(index: Any) -> tuple[str, ...]:

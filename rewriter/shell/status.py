@@ -101,6 +101,7 @@ def status_of(
         *([f"signals lag{in_partitions(snapshot.lag)}"] if snapshot.lag.lagging else []),
         *(f"template {one} is quarantined" for one in condemned),
         *(f"policy {name}: its legs come too late and are paused" for name in paused),
+        *(f"policy {name}: {why}" for name, sizes in core.leg_sizes.items() if (why := sizes.refused(now_s))),
         *(f"policy {name}: {text}" for name, texts in refresh.dead.items() for text in texts),
         *refresh.faults,
         *_failed_sources(dict(refresh.errors), store),

@@ -29,7 +29,7 @@ from rewriter.flow.steps import (
 from rewriter.observe.tally import Tally
 from rewriter.report import Reason
 from rewriter.shell.clones import LIMITS, LegLimits, cloned, prepared
-from rewriter.shell.legs import PLANS_SHARE, InFlight, fault_of, hits_of
+from rewriter.shell.legs import PLANS_SHARE, InFlight, fault_of, hits_of, told_size
 from rewriter.shell.refresh import LOCAL_PERIOD_S, WORDS_PERIOD_S, Refresh, fleet_key
 from rewriter.shell.sources import Call
 from rewriter.shell.status import STATUS_S, store_said
@@ -255,11 +255,16 @@ class Loop:
                 job.explored = self.begin(part, job)
                 return None
             case SearchLeg(arguments, timeout_s):
+                limits = LegLimits(time.monotonic() + timeout_s, self.core.settings.budget.max_leg_bytes)
                 try:
                     legs = await self._own_legs()
-                    LIMITS.set(LegLimits(time.monotonic() + timeout_s, self.core.settings.budget.max_leg_bytes))
-                    return hits_of(await legs.search(**arguments, request_timeout=timeout_s))
-                except LegFault:
+                    LIMITS.set(limits)
+                    response = hits_of(await legs.search(**arguments, request_timeout=timeout_s))
+                    told_size(step, limits.size, response)
+                    return response
+                except LegFault as fault:
+                    if fault.kind == "too_large":
+                        told_size(step, limits.size)
                     raise
                 except Exception as error:  # noqa: BLE001  whatever a client raises is a fault of the leg
                     raise fault_of(error) from None
