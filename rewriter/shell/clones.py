@@ -113,7 +113,14 @@ class _Limited:
     def perform_request(self, *arguments: Any, **named: Any) -> Any:
         """See opensearchpy.Connection.perform_request."""
         _watch(self)
-        return _weighed(super().perform_request(*arguments, **named))  # type: ignore[misc]
+        try:
+            answer = super().perform_request(*arguments, **named)  # type: ignore[misc]
+        except Exception as error:
+            limits = LIMITS.get()
+            if limits is not None and time.monotonic() >= limits.until_s:  # which clients call by different names
+                raise LegFault("late", "given up by its client") from error
+            raise
+        return _weighed(answer)
 
 
 def _weighed(answer: Any) -> Any:

@@ -1,0 +1,147 @@
+"""Large hits: fewer of them are asked for, and where a page of them takes too long to read, none."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from rewriter import Reason, Subject
+from rewriter.decide.leg_sizes import EXPLORATION_BYTES, PROBE_S, LegSizes, hit_shape
+from rewriter.shell.clones import LIMITS
+from tests.played import DESKS, Desk, PlayedStore
+from tests.test_shells import SETTINGS, store
+
+ANN = Subject("ann", "s1")
+MIB = 2**20
+
+
+@pytest.mark.parametrize(
+    ("per_hit", "hits", "refused"),
+    [
+        (1_000, 10, False),
+        (21_000, 10, False),
+        (104_000, 10, False),
+        (106_000, 10, True),
+        (21_000, 60, True),
+        (5e6, 1, True),
+    ],
+)
+def test_a_leg_is_not_sent_where_its_answer_is_larger_than_the_bound(per_hit: float, hits: int, refused: bool) -> None:
+    sizes = LegSizes()
+    sizes.note("a", 10, int(per_hit * 10))
+    why = sizes.too_large("a", hits, MIB, 100.0)
+    assert bool(why) is refused
+    assert not refused or ("max_leg_bytes" in why and f"{hits} hits" in why)
+    assert sizes.refused(101.0) == why
+    assert sizes.too_large("b", hits, MIB, 100.0) == ""  # of another shape, nothing is known
+
+
+def test_one_leg_in_a_while_shows_whether_hits_are_still_as_large() -> None:
+    sizes = LegSizes()
+    sizes.note("a", 10, 4 * MIB)
+    sent = [at_s for at_s in range(200) if not sizes.too_large("a", 10, MIB, float(at_s))]
+    assert sent == [PROBE_S * n for n in range(1, 7)]
+    for _ in range(3):
+        sizes.note("a", 10, 1_000)
+    assert all(not sizes.too_large("a", 10, MIB, 300.0 + n) for n in range(10))
+
+
+@pytest.mark.parametrize(
+    ("per_hit", "least", "expected"),
+    [
+        (100, 5, 20),
+        (EXPLORATION_BYTES // 20, 5, 20),
+        (EXPLORATION_BYTES // 8, 5, 8),
+        (10**6, 5, 5),
+        (10**6, 32, 20),
+        (0, 5, 20),
+    ],
+)
+def test_a_pool_asks_for_as_many_hits_as_its_bytes_hold(per_hit: int, least: int, expected: int) -> None:
+    sizes = LegSizes()
+    sizes.note("a", 10, per_hit * 10)
+    assert sizes.pool("a", 20, least) == expected
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    sizes = LegSizes()
+    for n in range(10_000):
+        sizes.note(f"shape {n}", 10, MIB)
+    assert len(sizes._per_hit) <= 256
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"_source": ["title"]}, {"_source": False}, {"fields": ["brand"]}, {"highlight": {"fields": {"title": {}}}}],
+)
+def test_what_is_asked_of_a_hit_is_told_apart(other: dict[str, Any]) -> None:
+    body = {"query": {"match": {"title": "shoe"}}}
+    assert hit_shape(("i",), body) == hit_shape(("i",), {**body, "size": 3, "from": 7, "query": {"match_all": {}}})
+    assert hit_shape(("i",), body) != hit_shape(("i",), {**body, **other})
+    assert hit_shape(("i",), body) != hit_shape(("j",), body)
+
+
+def heavy(kilobytes: int) -> Any:
+    def act(answer: dict[str, Any]) -> dict[str, Any]:
+        for hit in answer["hits"]["hits"]:
+            hit["_source"]["text"] = "x" * 1_000 * kilobytes
+        if (limits := LIMITS.get()) is not None:  # as a clone's connection does
+            limits.size = len(json.dumps(answer))
+        return answer
+
+    return act
+
+
+@pytest.mark.parametrize("kind", DESKS, ids=["sync", "async"])
+@pytest.mark.parametrize("kilobytes", [1, 20, 60, 150, 2_000])
+def test_a_search_steps_aside_by_itself_and_says_so(kind: type[Desk], kilobytes: int) -> None:
+    with kind(SETTINGS, store()) as desk:
+        desk.engine.on = {leg: heavy(kilobytes) for leg in ("baseline", "personal", "explored")}
+        reports = []
+        for n in range(6):
+            body = {"query": {"match": {"title": f"shoe {n}"}}, "size": 10}
+            response, report = desk.search(ANN, {"index": "products", "body": body})
+            assert len(response["hits"]["hits"]) == 10
+            reports.append(report)
+            desk.until(lambda status: status.in_flight == 0)
+        assert reports[0].reason is Reason.PERSONALIZED
+        asked = [one["body"]["size"] for one in desk.engine.asked["explored"]]
+        if kilobytes > 104:
+            assert {report.reason for report in reports[1:]} == {Reason.UNSUPPORTED}
+            assert all("max_leg_bytes" in report.detail for report in reports[1:])
+            assert [len(desk.engine.asked[leg]) for leg in ("personal", "explored")] == [1, 1]
+            assert any("max_leg_bytes" in one for one in desk.status().problems)
+            assert not desk.store or desk.status().breaker["failures"] == 0
+        else:
+            assert {report.reason for report in reports} == {Reason.PERSONALIZED}
+            assert asked[0] in (20, asked[-1])  # the first, before the personalized leg has shown how large hits are
+            assert asked[-1] == {1: 20, 20: 5, 60: 5}[kilobytes]
+            assert all(report.slots for report in reports)
+            assert desk.status().healthy
+
+
+@pytest.mark.parametrize("kind", DESKS, ids=["sync", "async"])
+def test_a_search_for_less_of_the_same_hits_is_personalized_all_the_same(kind: type[Desk]) -> None:
+    with kind(SETTINGS, store()) as desk:
+        desk.engine.on = {leg: heavy(500) for leg in ("personal", "explored")}
+        body: dict[str, Any] = {"query": {"match": {"title": "shoe"}}, "size": 10}
+        desk.search(ANN, {"index": "products", "body": body})
+        _, report = desk.search(ANN, {"index": "products", "body": body})
+        assert report.reason is Reason.UNSUPPORTED
+        desk.engine.on.clear()
+        _, report = desk.search(ANN, {"index": "products", "body": body | {"_source": ["brand"]}})
+        assert report.reason is Reason.PERSONALIZED
+        _, report = desk.search(ANN, {"index": "products", "body": body | {"size": 1}})
+        assert report.reason is Reason.PERSONALIZED
+
+
+def test_the_store_is_not_read_for_a_search_that_steps_aside() -> None:
+    played = PlayedStore()
+    with DESKS[0](SETTINGS, played) as desk:
+        desk.core.leg_sizes["shop"].note(hit_shape(("products",), {"query": {}}), 10, 20 * MIB)
+        reads = played.reads
+        _, report = desk.search(ANN, {"index": "products", "body": {"query": {"match": {"title": "shoe"}}, "size": 10}})
+        assert report.reason is Reason.UNSUPPORTED
+        assert played.reads == reads
