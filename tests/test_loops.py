@@ -1,0 +1,245 @@
+"""Event loops: several are served or refused and none leaked, and one that ends takes with it what ran on it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Coroutine, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rewriter import AsyncRewriter, Reason, Report, Subject
+from rewriter.shell.aio import MAX_LOOPS
+from tests.played import AsyncClient, AsyncPlayedStore, Engine, waited
+from tests.test_shells import ANN, SEARCH, SETTINGS, of_ours, store
+from tests.wire import Wire
+
+ROOT = Path(__file__).parents[1]
+
+
+@contextmanager
+def running() -> Iterator[asyncio.AbstractEventLoop]:
+    """A loop that runs on a thread of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        yield loop
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
+
+
+def on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run_coroutine_threadsafe(work, loop).result(20)
+
+
+async def tasks() -> int:
+    return len(asyncio.all_tasks()) - 1
+
+
+def made() -> AsyncRewriter:
+    engine = Engine()
+    return AsyncRewriter(
+        AsyncClient(engine, "baseline"), AsyncPlayedStore(store()), SETTINGS, leg_client=AsyncClient(engine)
+    )
+
+
+async def searched(rewriter: AsyncRewriter) -> Report:
+    return (await rewriter.search_details(**SEARCH, subject=ANN))[1]
+
+
+@pytest.mark.parametrize("count", [1, 2, MAX_LOOPS])
+def test_loops_that_live_together_are_all_served_and_close_ends_what_runs_on_any(count: int) -> None:
+    before = of_ours()
+    rewriter = made()
+    with ExitStack() as stack:
+        loops = [stack.enter_context(running()) for _ in range(count)]
+        for turn in range(6 * count):
+            assert on(loops[turn % count], searched(rewriter)).reason is Reason.PERSONALIZED
+        held = [on(loop, tasks()) for loop in loops]
+        for turn in range(6 * count):
+            on(loops[-turn % count], searched(rewriter))
+        assert waited(lambda: [on(loop, tasks()) for loop in loops] <= held)
+        on(loops[0], rewriter.close())
+        assert waited(lambda: [on(loop, tasks()) for loop in loops] == [0] * count)
+        assert waited(lambda: of_ours() <= before)
+        assert on(loops[-1], searched(rewriter)).reason is Reason.SWITCHED_OFF
+
+
+def test_beyond_a_number_of_loops_searches_are_the_caller_s_own() -> None:
+    rewriter = made()
+    with ExitStack() as stack:
+        loops = [stack.enter_context(running()) for _ in range(MAX_LOOPS + 2)]
+        reports = [on(loop, searched(rewriter)) for loop in loops]
+        assert [report.reason for report in reports] == [Reason.PERSONALIZED] * MAX_LOOPS + [Reason.BUSY] * 2
+        assert f"more than {MAX_LOOPS} event loops" in reports[-1].detail
+        assert [on(loop, tasks()) for loop in loops[MAX_LOOPS:]] == [0, 0]
+        on(loops[0], rewriter.close())
+
+
+def test_a_loop_that_is_closed_makes_room_for_another() -> None:
+    before = of_ours()
+    rewriter = made()
+    for _ in range(3 * MAX_LOOPS):
+        assert asyncio.run(searched(rewriter)).reason is Reason.PERSONALIZED
+    assert waited(lambda: of_ours() <= before)
+    assert len(rewriter._loops[os.getpid()]) <= 1
+    asyncio.run(rewriter.close())
+
+
+def test_what_one_loop_learned_serves_the_next() -> None:
+    rewriter = made()
+    core = [
+        id(core)
+        for _ in range(3)
+        if asyncio.run(searched(rewriter)) and (here := rewriter._here) and (core := here.core)
+    ]
+    assert len(set(core)) == 1
+    asyncio.run(rewriter.close())
+
+
+def test_a_switch_that_the_store_has_thrown_holds_for_a_loop_that_begins() -> None:
+    rewriter = made()
+    with running() as first, running() as second:
+        on(first, searched(rewriter))
+        here = rewriter._here
+        assert here is not None
+        here.refresh.switches.hear_store("personalization off", "rw:switches")
+        here.refresh.local()
+        assert on(first, searched(rewriter)).reason is Reason.SWITCHED_OFF
+        here.refresh.switches._words["store"] = {"personalization": False}
+        assert on(second, searched(rewriter)).reason is Reason.SWITCHED_OFF
+        on(first, rewriter.close())
+
+
+# --- the usual ways in which a loop ends ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ends", ["returns", "raises", "is cancelled"])
+def test_nothing_of_ours_outlives_a_loop_that_ends_without_close(ends: str) -> None:
+    before = of_ours()
+    rewriter = made()
+
+    async def main() -> None:
+        await searched(rewriter)
+        if ends == "raises":
+            raise ZeroDivisionError
+        if ends == "is cancelled":
+            raise asyncio.CancelledError
+
+    began_s = time.monotonic()
+    try:
+        asyncio.run(main())
+    except (ZeroDivisionError, asyncio.CancelledError):
+        assert ends != "returns"
+    assert time.monotonic() - began_s < 5
+    assert waited(lambda: of_ours() <= before)
+    here = rewriter._here
+    assert here is not None
+    assert here.closed
+    assert here.in_flight.count == 0
+
+
+class Sockets:
+    """A server that takes connections and never answers, as a store that hangs."""
+
+    def __init__(self) -> None:
+        self._server = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.url = f"redis://127.0.0.1:{self._server.getsockname()[1]}"
+        self._kept: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        try:
+            while True:
+                self._kept.append(self._server.accept()[0])
+        except OSError:
+            return
+
+    def close(self) -> None:
+        self._server.close()
+        for one in self._kept:
+            one.close()
+
+
+RUNS = """
+    import asyncio, sys
+    from opensearchpy import AsyncOpenSearch
+    from rewriter import AsyncRewriter, Settings, Subject
+    wire, store, life_s = sys.argv[1], sys.argv[2], float(sys.argv[3])
+
+    async def main():
+        client = AsyncOpenSearch([wire])
+        rewriter = AsyncRewriter(client, store, Settings())
+        await rewriter.search(index="i", body={"query": {"match": {"title": "shoe"}}}, subject=Subject("ann"))
+        await asyncio.sleep(life_s)
+        await client.close()
+        print("through", flush=True)
+
+    asyncio.run(main())
+    print("returned", flush=True)
+"""
+
+
+@pytest.mark.parametrize("state", ["hangs", "is away"])
+def test_asyncio_run_returns_whatever_the_store_does(state: str) -> None:
+    hung = Sockets()
+    url = hung.url if state == "hangs" else "redis://127.0.0.1:1"
+    with Wire() as wire:
+        ran = [
+            subprocess.Popen(
+                [sys.executable, "-W", "ignore", "-c", textwrap.dedent(RUNS), wire.url, url, str(0.2 * n)],
+                cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            )
+            for n in range(4)
+        ]  # fmt: skip
+        try:
+            for one in ran:
+                out, err = one.communicate(timeout=60)
+                assert out.split() == ["through", "returned"], err
+        finally:
+            for one in ran:
+                one.kill()
+                one.wait()
+    hung.close()
+
+
+def test_no_socket_stays_open_behind_a_loop_that_has_ended() -> None:
+    from opensearchpy import AsyncOpenSearch
+
+    def open_files() -> int:
+        gc.collect()
+        return len(os.listdir("/proc/self/fd"))
+
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("this system does not list open files")
+    with Wire() as wire:
+
+        class PerCall:
+            """A client for each search, as sync code has that calls asyncio.run."""
+
+            def __init__(self) -> None:
+                self.transport = AsyncOpenSearch([wire.url]).transport
+
+            async def search(self, **arguments: Any) -> Any:
+                async with AsyncOpenSearch([wire.url]) as client:
+                    return await client.search(**arguments)
+
+        rewriter = AsyncRewriter(PerCall(), None, SETTINGS, leg_client=AsyncClient(Engine()))
+        asyncio.run(rewriter.search(**SEARCH, subject=Subject("ann")))
+        before = open_files()
+        for _ in range(10):
+            asyncio.run(rewriter.search(**SEARCH, subject=Subject("ann")))
+        assert waited(lambda: open_files() <= before + 2)
