@@ -101,12 +101,12 @@ def test_a_loop_that_is_closed_makes_room_for_another() -> None:
 
 def test_what_one_loop_learned_serves_the_next() -> None:
     rewriter = made()
-    core = [
-        id(core)
-        for _ in range(3)
-        if asyncio.run(searched(rewriter)) and (here := rewriter._here) and (core := here.core)
-    ]
-    assert len(set(core)) == 1
+    core = set()
+    for _ in range(3):
+        asyncio.run(searched(rewriter))
+        assert rewriter._here is not None
+        core.add(rewriter._here.core)
+    assert len(core) == 1
     asyncio.run(rewriter.close())
 
 
@@ -221,7 +221,7 @@ def test_no_socket_stays_open_behind_a_loop_that_has_ended() -> None:
 
     def open_files() -> int:
         gc.collect()
-        return len(os.listdir("/proc/self/fd"))
+        return len(list(Path("/proc/self/fd").iterdir()))
 
     if not Path("/proc/self/fd").is_dir():
         pytest.skip("this system does not list open files")
