@@ -119,7 +119,7 @@ def test_a_switch_that_the_store_has_thrown_holds_for_a_loop_that_begins() -> No
         here.refresh.switches.hear_store("personalization off", "rw:switches")
         here.refresh.local()
         assert on(first, searched(rewriter)).reason is Reason.SWITCHED_OFF
-        here.refresh.switches._words["store"] = {"personalization": False}
+        here.refresh.switches.hear_store("personalization off", "rw:switches")
         assert on(second, searched(rewriter)).reason is Reason.SWITCHED_OFF
         on(first, rewriter.close())
 
