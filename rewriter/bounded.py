@@ -51,6 +51,12 @@ class Bounded(Generic[K, V]):
         with self._lock:
             self._drop(key)
 
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._kept.clear()
+            self._bytes = 0
+
     def _too_much(self, now_s: float) -> bool:
         oldest_s = next(iter(self._kept.values()))[0]
         too_many = self._max_count is not None and len(self._kept) > self._max_count

@@ -12,6 +12,8 @@ from rewriter.errors import StoreError
 from rewriter.signals.commands import (
     MAX_TEXT_BYTES,
     MEMBERS_AT_ONCE,
+    WRITE,
+    WRITTEN_AT_ONCE,
     commands,
     many,
     many_counters,
@@ -21,7 +23,7 @@ from rewriter.signals.commands import (
     text_in,
     write_commands,
 )
-from rewriter.signals.counters import Counters
+from rewriter.signals.counters import Counters, Value
 from rewriter.signals.store import Keys, Query, Signals, joined, separated
 from rewriter.subject import Subject, pseudonym
 
@@ -59,9 +61,9 @@ def test_one_read_asks_the_server_for_no_more_than_it_may_answer() -> None:
     query = Query("S", "P", "L", FIELDS, 64)
     assert commands(query) == [
         ("ZRANGE", "S:z", 0, 63, "REV", "WITHSCORES"),
-        ("HMGET", "S:m", "landmark", "last_event", "events", "lag", "total:brand", "total:item"),
+        ("HMGET", "S:m", "landmark", "last_event", "events", "lag", "total:brand", "total:item", "forgotten"),
         ("ZRANGE", "P:z", 0, 63, "REV", "WITHSCORES"),
-        ("HMGET", "P:m", "landmark", "last_event", "events", "lag", "total:brand", "total:item"),
+        ("HMGET", "P:m", "landmark", "last_event", "events", "lag", "total:brand", "total:item", "forgotten"),
         ("GETRANGE", "L", 0, MAX_TEXT_BYTES),
     ]
 
@@ -126,7 +128,8 @@ def test_other_broken_parts_of_the_hash_are_ignored_by_themselves(broken: bytes)
 
 
 QUERY = Query("S", "P", "L", FIELDS, 64)
-WHOLE = ([NIKE_RAW, b"1"], META, [NIKE_RAW, b"2"], META, b"plan")
+READ_META = [*META, None]
+WHOLE = ([NIKE_RAW, b"1"], READ_META, [NIKE_RAW, b"2"], READ_META, b"plan")
 
 
 @pytest.mark.parametrize(
@@ -162,21 +165,40 @@ def test_an_error_among_many_names_where() -> None:
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
+def written(counters: Counters, ttl_s: int | None = None) -> tuple[list[Any], dict[str, str], tuple[Any, ...]]:
+    """Return members with scores, the new hash, and the head of the last command's arguments."""
+    unlink, *adds, last = write_commands("B", counters, ttl_s)
+    name, script, count, *arguments = last
+    assert (name, script) == ("EVAL", WRITE)
+    keys, head, meta = tuple(arguments[:count]), tuple(arguments[count : count + 3]), arguments[count + 3 :]
+    beside = unlink[1]
+    assert keys == ("B:z", "B:m", beside, "B:aged")
+    assert all(one[:2] in (("ZADD", beside), ("EXPIRE", beside)) for one in adds)
+    pairs = [part for one in adds if one[0] == "ZADD" for part in one[2:]]
+    members = [part for score, raw in zip(pairs[::2], pairs[1::2], strict=True) for part in (raw, score)]
+    return members, dict(zip(meta[::2], meta[1::2], strict=True)), head
+
+
 def test_counters_are_written_as_they_are_read() -> None:
     counters = Counters({NIKE: 0.1, ("item", "7"): 1e-7}, {"brand": 9.5}, 1767225600.25, 1767225700.5, 3.0, 0.25)
-    (unlink, (_, zset, *pairs), (_, hashed, *meta)) = write_commands("B", counters, None)
-    assert unlink == ("UNLINK", zset, hashed) == ("UNLINK", "B:z", "B:m")
-    named = dict(zip(meta[::2], meta[1::2], strict=True))
-    members = [part for score, raw in zip(pairs[::2], pairs[1::2], strict=True) for part in (raw, score)]
+    members, named, head = written(counters)
     wanted = ("landmark", "last_event", "events", "lag", "total:brand", "total:item")
     assert found(members, [named.get(name) for name in wanted]) == counters
+    assert head == ("", "1767225700.5", 2)
 
 
-def test_a_lifetime_holds_for_both_keys() -> None:
-    assert write_commands("B", Counters({NIKE: 1.0}, {}, 0.0), 60)[-2:] == [
-        ("EXPIRE", "B:z", 60),
-        ("EXPIRE", "B:m", 60),
-    ]
+def test_members_are_written_a_bounded_number_at_a_time() -> None:
+    weights: dict[Value, float] = {("brand", f"b{number}"): 1.0 for number in range(2 * WRITTEN_AT_ONCE + 1)}
+    members, _, head = written(Counters(weights, {}, 5.0), 60)
+    assert len(members) == 2 * len(weights)
+    assert head == (60, "5.0", len(weights))
+    sizes = [len(one) for one in write_commands("B", Counters(weights, {}, 5.0), None) if one[0] == "ZADD"]
+    assert sizes == [2 + 2 * WRITTEN_AT_ONCE] * 2 + [4]
+
+
+def test_two_writers_do_not_mix_what_they_write() -> None:
+    one, other = (write_commands("B", Counters({NIKE: weight}, {}, 5.0), None)[0] for weight in (1.0, 2.0))
+    assert one != other
 
 
 @pytest.mark.parametrize(
@@ -184,13 +206,13 @@ def test_a_lifetime_holds_for_both_keys() -> None:
     [
         pytest.param(Counters({NIKE: nan, ("brand", "b"): -1.0, ("c", "c"): 0.0}, {"brand": inf}, 5.0), id="weights"),
         pytest.param(Counters({("a", "b\x1fc"): 1.0, ("brand", "x" * 2**20): 1.0}, {}, 5.0), id="values"),
+        pytest.param(Counters({("brand", "\ud800"): 1.0}, {}, 5.0), id="half of a pair"),
     ],
 )
 def test_what_would_be_ignored_is_not_written(counters: Counters) -> None:
-    assert write_commands("B", counters, None) == [
-        ("UNLINK", "B:z", "B:m"),
-        ("HSET", "B:m", "landmark", "5.0", "last_event", "0.0", "events", "0.0", "lag", "0.0"),
-    ]
+    members, named, _ = written(counters)
+    assert members == []
+    assert named == {"landmark": "5.0", "last_event": "0.0", "events": "0.0", "lag": "0.0"}
 
 
 @pytest.mark.parametrize("landmark_s", [nan, inf, -1.0])

@@ -44,6 +44,7 @@ class Plan:
 
     search: the list's own search key; plans of other searches may have their turn under the same key of a store.
     shown:  what was shown (see `shown`), in base 64.
+    forgotten_s: up to when the subject had been forgotten then; after a later `rewriter forget` the plan is of no use.
     detour: whether a page of the list was the baseline's, so that the others have to go by what was shown.
     """
 
@@ -59,6 +60,7 @@ class Plan:
     slots: tuple[Drawn, ...] = ()
     shown: str = ""
     detour: bool = False
+    forgotten_s: float = 0.0
     form: Literal[2] = 2
 
 

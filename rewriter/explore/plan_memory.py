@@ -63,6 +63,10 @@ class PlanMemory:
         """Keep a plan in this process."""
         self._kept.put(key, plan, len(plan) + KEY_BYTES, now_s)
 
+    def clear(self) -> None:
+        """Drop the plans that this process kept."""
+        self._kept.clear()
+
     def may_store(self, key: PlanKey, plan: bytes, now_s: float) -> bool:
         """Count a plan that is about to be written to the store; return False where there is no room for it."""
         size = len(plan) + len(key.store) + KEY_BYTES

@@ -121,7 +121,7 @@ def plan_after(ask: Ask, part: Personal, page: Page) -> Plan:
         return replace(part.plan, slots=page.slots, shown=shown)
     return Plan(
         search_key(request), part.boosts, part.max_boost, part.strategy or "rescore", part.version or "", part.source or "profile",
-        ask.seed, ask.block, part.preference, page.slots, shown,
+        ask.seed, ask.block, part.preference, page.slots, shown, forgotten_s=part.forgotten_s,
     )  # fmt: skip
 
 

@@ -52,7 +52,7 @@ def personal(ask: Ask, progress: Progress) -> Generator[Any, Any, Personal]:
         part = _continued(ask, plan, found)
     else:
         started_s = ask.clock_s()
-        part = _boosted(ask, found)
+        part = replace(_boosted(ask, found), forgotten_s=found.signals.forgotten_s)
         progress.timings_ms["render"] = (ask.clock_s() - started_s) * 1000.0
     if part.reason is not Reason.PERSONALIZED:
         return part
@@ -153,11 +153,15 @@ def _segment(ask: Ask) -> tuple[tuple[Affinity, ...], Source | None]:
 
 
 def _plan(ask: Ask, key: PlanKey | None, found: Known) -> Plan | None:
-    """Return the list's plan: the store's, else the one that this process kept when it answered a page of it itself."""
+    """Return the list's plan: the store's, else the one that this process kept when it answered a page of it itself.
+
+    A plan from before the subject was forgotten is none.
+    """
     if key is None:
         return None
     plans = (decode(raw) for raw in (found.signals.plan, ask.core.plans.get(key, ask.clock_s())) if raw)
-    return next((plan for plan in plans if plan is not None and plan.search == key.search), None)
+    forgotten_s = found.signals.forgotten_s
+    return next((one for one in plans if one and one.search == key.search and one.forgotten_s >= forgotten_s), None)
 
 
 def _goes_back(ask: Ask, plan: Plan) -> bool:

@@ -134,6 +134,7 @@ class Personal:
     preference: str | None = None
     plan: Plan | None = None
     response: Mapping[str, Any] = field(default_factory=dict)
+    forgotten_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,9 @@ WORDS_PERIOD_S = 0.5
 ANNOUNCE_PERIOD_S = 2.0
 SIGNALS_PERIOD_S = 10.0
 FACTS_PERIOD_S = 30.0
+DROP_FOR_S = 5.0
+"""Longer than a search or a read of signals may be under way."""
+_UNREAD = object()
 MAX_INDICES = 64
 
 _log = getLogger("rewriter")
@@ -132,6 +135,8 @@ class Refresh:
         self.switches = switches or SwitchSources(core.settings)
         self._announced: Switches | None = None
         self._heard = Heard()
+        self._forgets: object = _UNREAD
+        self._drop_until_s = float("-inf")
         self._faults: dict[str, list[Fault]] = {}
         self._tried: dict[str, Mapping[str, str]] = {}
         self._due_s: dict[str, float] = {}
@@ -164,6 +169,9 @@ class Refresh:
                 self._swap_switches()
             beat = yield from self.sources.asked("heartbeat", Call("text", (f"{prefix}:heartbeat",)))
             self._judge_lag(beat)
+            forgets = yield from self.sources.asked("forgets", Call("text", (f"{prefix}:forgets",)))
+            if "forgets" not in self.errors:
+                self._drop_forgotten(forgets)
             # Whoever changed a switch waits for this process to say that it follows.
             switches = self._core.snapshot.switches
             if self.seen_indices and (self._due("announce", ANNOUNCE_PERIOD_S) or switches != self._announced):
@@ -269,6 +277,16 @@ class Refresh:
             return
         self._faults.pop(key, None)
         core.swap(templates={**core.snapshot.templates, policy_name: made})
+
+    def _drop_forgotten(self, forgets: str | None) -> None:
+        """Drop what this process keeps of people once somebody was forgotten, and for a while what searches under way put there."""
+        clock_s = self._clock_s()
+        if self._forgets is not _UNREAD and forgets != self._forgets:
+            self._drop_until_s = clock_s + DROP_FOR_S
+        self._forgets = forgets
+        if clock_s < self._drop_until_s:
+            self._core.plans.clear()
+            self._core.last_known.clear()
 
     def _judge_lag(self, beat: str | None) -> None:
         core = self._core

@@ -56,9 +56,9 @@ class CommandStore(ABC):
         """See Store.save_plan."""
         answered(self.run([put_command(key, plan, ttl_s)]))
 
-    def write(self, base: str, counters: Counters, ttl_s: int | None) -> None:
+    def write(self, base: str, counters: Counters, ttl_s: int | None) -> bool:
         """See Store.write."""
-        self.run(write_commands(base, counters, ttl_s), atomic=True)
+        return bool(all_answered(self.run(write_commands(base, counters, ttl_s)))[-1])
 
     def read_many(self, bases: Sequence[str], fields: tuple[str, ...], limit: int) -> list[Counters | None]:
         """See Store.read_many."""
@@ -119,9 +119,9 @@ class AsyncCommandStore(ABC):
         """See Store.save_plan."""
         answered(await self.run([put_command(key, plan, ttl_s)]))
 
-    async def write(self, base: str, counters: Counters, ttl_s: int | None) -> None:
+    async def write(self, base: str, counters: Counters, ttl_s: int | None) -> bool:
         """See Store.write."""
-        await self.run(write_commands(base, counters, ttl_s), atomic=True)
+        return bool(all_answered(await self.run(write_commands(base, counters, ttl_s)))[-1])
 
     async def read_many(self, bases: Sequence[str], fields: tuple[str, ...], limit: int) -> list[Counters | None]:
         """See Store.read_many."""
@@ -148,6 +148,14 @@ class AsyncCommandStore(ABC):
         names = announced_names(answered(await self.run([names_command(key)])))
         replies = await self.run(announced_commands(key, names)) if names else ()
         return {name: text for name, reply in zip(names, replies, strict=True) if (text := text_in(answered([reply])))}
+
+
+def all_answered(replies: Sequence[Any]) -> Sequence[Any]:
+    """Return the replies, or raise the first that is an exception."""
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies
 
 
 def answered(replies: Sequence[Any]) -> Any:

@@ -6,6 +6,7 @@ Pure. A reply is bytes that anybody may have written, so everything unsound in i
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import blake2b
 from typing import Any
 
 from rewriter.errors import StoreError
@@ -27,6 +28,39 @@ redis.call('SET', KEYS[1], ARGV[3])
 return 1
 """
 META = ("landmark", "last_event", "events", "lag")
+WRITTEN_AT_ONCE, WRITTEN_S = 500, 600
+"""Members that one command writes, and how long they may wait to take their place."""
+WRITE = """
+local z, m, written, aged = unpack(KEYS)
+local count = tonumber(ARGV[3])
+if redis.call('ZCARD', written) ~= count then return redis.error_reply('what was to be written is not there: write it again') end
+local known, kept, forgotten = redis.pcall('HGETALL', m), {}, nil
+for i = 1, #known, 2 do
+  local name = known[i]
+  if name == 'forgotten' then forgotten = tonumber(known[i + 1]) end
+  if name == 'forgotten' or string.match(name, '^watermark:') or string.match(name, '^part:') then
+    kept[#kept + 1] = name
+    kept[#kept + 1] = known[i + 1]
+  end
+end
+if forgotten and tonumber(ARGV[2]) <= forgotten then
+  redis.call('UNLINK', written)
+  return 0
+end
+redis.call('UNLINK', z, m, aged)
+if count > 0 then
+  redis.call('RENAME', written, z)
+  if ARGV[1] == '' then redis.call('PERSIST', z) else redis.call('EXPIRE', z, ARGV[1]) end
+end
+redis.call('HSET', m, unpack(ARGV, 4))
+if #kept > 0 then redis.call('HSET', m, unpack(kept)) end
+if ARGV[1] ~= '' then redis.call('EXPIRE', m, ARGV[1]) end
+return 1
+"""
+"""Puts counters in the place of others.
+
+KEYS z, m, the new z, the z that is being aged. ARGV ttl_s or '', time of the last event, number of members, (field, text) of m.
+"""
 
 Command = tuple[Any, ...]
 
@@ -44,7 +78,8 @@ def commands(query: Query) -> list[Command]:
     found: list[Command] = []
     for base in (query.session, query.profile):
         if base:
-            found += counters_commands(base, query.fields, query.limit)
+            members, meta = counters_commands(base, query.fields, query.limit)
+            found += (members, (*meta, "forgotten"))
     if query.plan:
         found.append(text_command(query.plan))
     return found
@@ -55,20 +90,23 @@ def signals(query: Query, replies: Sequence[Any]) -> Signals:
     rest = iter(replies)
     counters: dict[str, Counters | None] = {"session": None, "profile": None}
     failed: set[str] = set()
+    forgotten_s = 0.0
     for scope, base in (("session", query.session), ("profile", query.profile)):
         if base:
             members, meta = next(rest), next(rest)
             if isinstance(members, Exception) or isinstance(meta, Exception):
                 failed.add(scope)
             else:
-                counters[scope] = read_counters(members, meta, query.fields)
+                *known, forgotten = meta
+                counters[scope] = read_counters(members, known, query.fields)
+                forgotten_s = max(forgotten_s, sound(forgotten) or 0.0)
     plan = next(rest) if query.plan else None
     if isinstance(plan, Exception):
         failed.add("plan")
         plan = None
     if not plan or len(plan) > MAX_TEXT_BYTES:
         plan = None
-    return Signals(counters["session"], counters["profile"], plan, frozenset(failed))
+    return Signals(counters["session"], counters["profile"], plan, frozenset(failed), forgotten_s)
 
 
 def read_counters(members: Iterable[Any], meta: Sequence[Any], fields: tuple[str, ...]) -> Counters | None:
@@ -108,21 +146,43 @@ def many_counters(chunk: Sequence[str], replies: Sequence[Any], fields: tuple[st
 
 
 def write_commands(base: str, counters: Counters, ttl_s: int | None) -> list[Command]:
-    """Return the commands, to be run in one transaction, that put `counters` in the place of what stands under `base`.
+    """Return the commands that put `counters` in the place of what stands under `base`; the reply to the last is 1 where it did.
 
-    What a read would ignore is not written. Raises StoreError where `counters` have no sound landmark.
+    The members gather beside the old ones, a bounded number at a time, and take their place in one step. What `rewriter ingest`
+    applied is still known afterwards. Where the subject was forgotten after the last event of `counters`, the reply is 0 and
+    nothing is written. What a read would ignore is not written. Raises StoreError where `counters` have no sound landmark.
     """
+    meta, members = meta_of(base, counters), members_of(counters)
+    # Two writers that write the same under one name are as good as one; others do not meet.
+    digest = blake2b(repr(members).encode("utf-8", "backslashreplace"), digest_size=8).hexdigest()
+    written = f"{base}:written:{digest}"
+    step = 2 * WRITTEN_AT_ONCE
+    found: list[Command] = [("UNLINK", written)]
+    found += [("ZADD", written, *members[start : start + step]) for start in range(0, len(members), step)]
+    if members:
+        found.append(("EXPIRE", written, WRITTEN_S))
+    keys = (f"{base}:z", f"{base}:m", written, f"{base}:aged")
+    last_s = sound(counters.last_event_s) or counters.landmark_s
+    ttl = "" if ttl_s is None else ttl_s
+    found.append(("EVAL", WRITE, len(keys), *keys, ttl, repr(float(last_s)), len(members) // 2, *meta))
+    return found
+
+
+def members_of(counters: Counters) -> list[Any]:
+    """Return score and member of each weight that a read would not ignore, as ZADD takes them."""
+    found: list[Any] = []
+    for value, weight in counters.weights.items():
+        if (score := sound(weight)) and (raw := member(value)):
+            found += (repr(score), raw)
+    return found
+
+
+def meta_of(base: str, counters: Counters) -> list[str]:
+    """Return field and text of what else is known of counters, as HSET takes them. Raises StoreError without a sound landmark."""
     if sound(counters.landmark_s) is None:
         raise StoreError(
             f"{base}: landmark_s is {counters.landmark_s!r}, not seconds since the epoch; nothing was written"
         )
-    found: list[Command] = [("UNLINK", f"{base}:z", f"{base}:m")]
-    members: list[Any] = []
-    for value, weight in counters.weights.items():
-        if (score := sound(weight)) and (raw := member(value)):
-            members += (repr(score), raw)
-    if members:
-        found.append(("ZADD", f"{base}:z", *members))
     meta: Mapping[str, float] = {
         "landmark": counters.landmark_s,
         "last_event": counters.last_event_s,
@@ -130,11 +190,7 @@ def write_commands(base: str, counters: Counters, ttl_s: int | None) -> list[Com
         "lag": counters.lag_s,
         **{f"total:{name}": total for name, total in counters.totals.items()},
     }
-    known = [part for name, number in meta.items() if sound(number) is not None for part in (name, repr(float(number)))]
-    found.append(("HSET", f"{base}:m", *known))
-    if ttl_s is not None:
-        found += [("EXPIRE", f"{base}:z", ttl_s), ("EXPIRE", f"{base}:m", ttl_s)]
-    return found
+    return [part for name, number in meta.items() if sound(number) is not None for part in (name, repr(float(number)))]
 
 
 def put_command(key: str, raw: bytes, ttl_s: int | None = None) -> Command:

@@ -12,7 +12,7 @@ from threading import Lock
 from typing import Any
 
 from rewriter.signals.command_store import AsyncCommandStore, CommandStore
-from rewriter.signals.commands import REPLACE, Command
+from rewriter.signals.commands import REPLACE, WRITE, Command
 
 SWEEP_PERIOD_S = 60.0
 
@@ -65,6 +65,12 @@ class MemoryStore(CommandStore):
                 self._kept[key] = (self._clock_s() + expiry[1] if expiry else inf, raw)
             case ("EXPIRE", key, ttl_s) if key in self._kept:
                 self._kept[key] = (self._clock_s() + ttl_s, self._kept[key][1])
+            case ("EVAL", str(script), 4, z, m, written, _, ttl_s, _, _, *meta) if script == WRITE:
+                until_s = self._clock_s() + ttl_s if ttl_s != "" else inf
+                self._kept[z] = (until_s, self._found(written, {}))
+                self._kept[m] = (until_s, dict(zip(meta[::2], meta[1::2], strict=True)))
+                self._kept.pop(written, None)
+                return 1
             case ("UNLINK", *keys):
                 for key in keys:
                     self._kept.pop(key, None)

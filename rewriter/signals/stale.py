@@ -50,8 +50,6 @@ class LastKnown:
         )
         return None if session is None and profile is None else Signals(session, profile)
 
-    def forget(self, session: str | None, profile: str | None) -> None:
-        """Drop what is known of a session or a user, by the bases of their keys."""
-        for base in (session, profile):
-            if base is not None:
-                self._kept.drop(base)
+    def clear(self) -> None:
+        """Drop what is known of everybody."""
+        self._kept.clear()

@@ -31,7 +31,11 @@ class Keys:
 
     def session(self, session_id: str) -> str:
         """Return the base of a session's keys."""
-        return f"{self.prefix}:{{s:{pseudonym('s', session_id, self.salt)}}}"
+        return self.session_base(pseudonym("s", session_id, self.salt))
+
+    def session_base(self, digest: str) -> str:
+        """Return the base of the keys of a session, by its digits."""
+        return f"{self.prefix}:{{s:{digest}}}"
 
     def digest(self, base: str) -> str:
         """Return the digits in the base of a session's or a user's keys."""
@@ -80,12 +84,16 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Signals:
-    """What a read found. `failed` names the scopes that could not be read; the others are true as they stand."""
+    """What a read found. `failed` names the scopes that could not be read; the others are true as they stand.
+
+    forgotten_s: the time up to which the subject was forgotten (`rewriter forget`), 0 where it never was.
+    """
 
     session: Counters | None = None
     profile: Counters | None = None
     plan: bytes | None = None
     failed: frozenset[str] = frozenset()
+    forgotten_s: float = 0.0
 
 
 def separated(query: Query) -> tuple[Query, Query]:
@@ -102,6 +110,7 @@ def joined(session: Signals | None, profile: Signals | None) -> Signals:
         profile.profile if profile else None,
         session.plan if session else None,
         frozenset(failed),
+        max(one.forgotten_s if one else 0.0 for one in (session, profile)),
     )
 
 
@@ -114,8 +123,12 @@ class Store(Protocol):
     def save_plan(self, key: str, plan: bytes, ttl_s: int) -> None:
         """Keep the plan of a page for `ttl_s` seconds."""
 
-    def write(self, base: str, counters: Counters, ttl_s: int | None) -> None:
-        """Put `counters` in the place of what stands under `base`, at once."""
+    def write(self, base: str, counters: Counters, ttl_s: int | None) -> bool:
+        """Put `counters` in the place of what stands under `base`, at once.
+
+        What `rewriter ingest` applied there before is part of what was replaced: it will not count it again. Returns False where
+        the subject was forgotten since the last event of `counters`: nothing is written then.
+        """
 
     def read_many(self, bases: Sequence[str], fields: tuple[str, ...], limit: int) -> list[Counters | None]:
         """Return the counters under each of `bases` (background work: populations and segments)."""
@@ -154,7 +167,7 @@ class AsyncStore(Protocol):
     async def save_plan(self, key: str, plan: bytes, ttl_s: int) -> None:
         """See Store.save_plan."""
 
-    async def write(self, base: str, counters: Counters, ttl_s: int | None) -> None:
+    async def write(self, base: str, counters: Counters, ttl_s: int | None) -> bool:
         """See Store.write."""
 
     async def read_many(self, bases: Sequence[str], fields: tuple[str, ...], limit: int) -> list[Counters | None]:

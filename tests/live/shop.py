@@ -75,6 +75,7 @@ class Shop:
     def __init__(self, url: str, prefix: str, max_counters: int = 16, **ingest: Any) -> None:
         self.settings = shop_settings(prefix, max_counters, **ingest)
         self.plan = Plan.of(self.settings)
+        self.url = url
         self.store = RedisStore(url)
         self.keys = StreamKeys(prefix)
         self.index = Index(PRODUCTS)

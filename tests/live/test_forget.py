@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from rewriter.signals.ingest.forgetting import forget
+from rewriter.demo.engines import Valkey
+from rewriter.signals.counters import Counters, Value
+from rewriter.signals.ingest.forgetting import forget, forget_all
+from rewriter.signals.ingest.objects import Objects
+from rewriter.signals.ingest.worker import Worker
+from rewriter.signals.redis_store import RedisStore
+from rewriter.signals.store import Query
 from rewriter.subject import Subject
 from tests.live.shop import Shop, an_event
 
@@ -20,7 +29,7 @@ def shop(redis_url: str, prefix: str) -> Shop:
 
 
 def forgotten(shop: Shop, user: str = USER) -> dict[str, int]:
-    return dict(forget(shop.store, shop.store, shop.plan, user, time.time()))
+    return dict(forget(shop.store, shop.store, shop.plan, user))
 
 
 def everything(shop: Shop) -> str:
@@ -38,60 +47,174 @@ def everything(shop: Shop) -> str:
     return "\n".join(found)
 
 
-def test_nothing_is_left(shop: Shop) -> None:
-    events = [an_event(USER), an_event("u2"), an_event(USER, "not-there"), an_event(USER, action_name="yawn")]
+def removed(**counts: int) -> dict[str, int]:
+    return {"users": 1, "profiles": 0, "sessions": 0, "plans": 0, "dead_letters": 0, "unknown": 0} | counts
+
+
+def profile_of(shop: Shop, user: str = USER) -> Counters | None:
+    keys = shop.plan.keys
+    return shop.store.read(
+        Query(keys.session(f"s-{user}"), keys.profile(user), None, tuple(shop.plan.fields), 100)
+    ).profile
+
+
+def session_of(shop: Shop, session: str) -> Counters | None:
+    return shop.store.read(Query(shop.plan.keys.session(session), None, None, tuple(shop.plan.fields), 100)).session
+
+
+def test_nothing_is_left_but_what_retention_covers(shop: Shop) -> None:
+    events = [an_event(USER), an_event(USER, session_id="another"), an_event("u2")]
+    events += [an_event(USER, "not-there"), an_event(USER, action_name="yawn")]
     shop.append([*events, '{"broken": "somebody"'])
     worker = shop.worker()
     shop.drain(worker)
-    plan_key = shop.plan.keys.plan(Subject(USER, f"s-{USER}"), "search")
-    others = shop.plan.keys.plan(Subject("u2", "s-u2"), "search")
-    assert plan_key is not None
-    assert others is not None
-    for key in (plan_key, others):
+    keys = shop.plan.keys
+    plans = [
+        keys.plan(Subject(*who), "3") for who in ((USER, f"s-{USER}"), (USER, None), (USER, "another"), ("u2", "s-u2"))
+    ]
+    for key in plans:
+        assert key is not None
         shop.store.save_plan(key, b"{}", 1_000)
-    assert forgotten(shop) == {"left": 0, "waiting": 1, "entries": 4, "dead_letters": 2, "keys": 5}
+    assert forgotten(shop) == removed(profiles=1, sessions=2, plans=3, dead_letters=2)
+    client = shop.store._connected()
+    for key in client.scan_iter(match=f"{shop.settings.store.prefix}:{{stream:*}}"):
+        client.delete(key)  # as retention does
+    shop.store.run(
+        [("DEL", shop.keys.of_stream(number, "waiting")) for number in range(4)]
+    )  # which come back to the stream
     left = everything(shop)
     assert USER not in left
-    assert shop.plan.keys.profile(USER) not in left
-    assert shop.plan.keys.session(f"s-{USER}") not in left
-    assert "u2" in left
-    assert shop.plan.keys.profile("u2") + ":z" in left
-    assert others in left
-    worker.beat()
-    assert worker.counts["lost"] == 0
+    assert [key for key in plans[:3] if key and key in left] == []
+    assert profile_of(shop) is None
+    assert [session_of(shop, one) for one in (f"s-{USER}", "another")] == [None, None]
+    assert profile_of(shop, "u2") is not None
+    assert str(plans[3]) in left
+    assert forgotten(shop) == removed()
 
 
 def test_what_was_before_does_not_come_back_and_what_comes_after_counts(shop: Shop) -> None:
     before = an_event(USER)
-    forgotten(shop)
+    assert forgotten(shop)["unknown"] == 1
+    time.sleep(0.01)
     after = an_event(USER, "p2", at_s=time.time() + 1)
     shop.append([before, after])
     shop.drain(worker := shop.worker())
     assert worker.counts == {"forgotten": 1, "counted": 1}
+    counters = profile_of(shop)
+    assert counters is not None
+    assert counters.events == 1
 
 
-def test_unread_entries_go_when_nobody_reads_and_are_no_loss(shop: Shop) -> None:
+def test_unread_and_waiting_entries_are_dropped_and_are_no_loss(redis_url: str, prefix: str) -> None:
+    shop = Shop(redis_url, prefix, retry_s=0.2)
+    shop.append([an_event(USER, "not-there")])
     worker = shop.worker()
-    worker.beat()
-    worker.close()
-    shop.append([an_event(USER), an_event("u2"), an_event(USER)])
-    assert forgotten(shop)["entries"] == 2
-    other = shop.worker()
-    shop.drain(other)
-    other.beat()
-    assert other.counts == {"counted": 1}
-    assert shop.total("lost") == 0
-
-
-def test_entries_in_a_workers_hands_are_left_to_it(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rewriter.signals.ingest.forgetting.WAIT_S", 0.0)
-    worker = shop.worker()
-    worker.beat()
-    shop.append([an_event(USER)])
-    assert forgotten(shop)["left"] == 1
     shop.drain(worker)
-    assert worker.counts == {"forgotten": 1}
-    assert forgotten(shop) == {"left": 0, "waiting": 0, "entries": 1, "dead_letters": 0, "keys": 0}
+    assert shop.total("waiting") == 1
+    shop.append([an_event(USER), an_event("u2"), an_event(USER)])
+    forgotten(shop)
+    until_s = time.monotonic() + 10
+    while worker.counts["forgotten"] < 3:
+        worker.due()
+        worker.step()
+        assert time.monotonic() < until_s
+    assert worker.counts == {"waiting": 1, "forgotten": 3, "counted": 1}
+    assert profile_of(shop) is None
+
+
+@pytest.mark.parametrize("stalls_before", ["profile", "session"])
+@pytest.mark.parametrize("was_known", [True, False])
+@pytest.mark.parametrize("who", [{}, {"user_id": None}])
+def test_a_worker_that_stalls_with_a_batch_brings_nothing_back(
+    shop: Shop, stalls_before: str, was_known: bool, who: dict[str, Any]
+) -> None:
+    user = f"c-{USER}" if who else USER
+    events = [{key: value for key, value in (an_event(USER) | who).items() if value is not None} for _ in range(5)]
+    if was_known:
+        shop.append(events)
+        shop.drain(shop.worker())
+        time.sleep(1.1)  # that worker's leases
+    base = shop.plan.keys.profile(user) if stalls_before == "profile" else shop.plan.keys.session(f"s-{USER}")
+
+    class Stalling:
+        stalled = False
+
+        def run(self, wanted: Sequence[Any], *, atomic: bool = False) -> list[Any]:
+            if not self.stalled and any(one[0] == "EVALSHA" and one[3] == f"{base}:z" for one in wanted):
+                self.stalled = True
+                forgotten(shop, user)
+            return shop.store.run(wanted, atomic=atomic)
+
+    engine = Stalling()
+    shop.append(events)
+    shop.drain(worker := shop.worker(engine))
+    assert engine.stalled
+    assert session_of(shop, f"s-{USER}") is None
+    assert profile_of(shop, user) is None
+    assert worker.counts in ({"forgotten": 5}, {"counted": 5})
+    assert worker.counts == {"counted" if stalls_before == "session" else "forgotten": 5}
+
+
+def test_a_batch_that_is_sent_again_after_all_brings_nothing_back(shop: Shop) -> None:
+    """The watermarks outlive the counters."""
+    shop.append([an_event(USER) for _ in range(3)])
+    worker = shop.worker()
+    shop.drain(worker)
+    worker.close()
+    forgotten(shop)
+    shop.store.run([("DEL", shop.keys.forgotten)])  # even so
+    shop.store.run([("DEL", shop.keys.of_stream(number, "state")) for number in range(4)])
+    shop.drain(shop.worker())
+    assert profile_of(shop) is None
+    assert session_of(shop, f"s-{USER}") is None
+
+
+def test_a_job_that_writes_a_profile_brings_nothing_back(shop: Shop) -> None:
+    now_s, base = time.time(), shop.plan.keys.profile(USER)
+    counters = Counters({("brand", "b1"): 3.0}, {"brand": 3.0}, now_s + 100, now_s - 100, 3.0)
+    assert shop.store.write(base, counters, 60) is True
+    forgotten(shop)
+    assert shop.store.write(base, counters, 60) is False
+    assert shop.store.write(base, replace(counters, landmark_s=now_s - 50, last_event_s=0.0), None) is False
+    assert profile_of(shop) is None
+    assert shop.store.write(base, replace(counters, last_event_s=now_s + 100), 60) is True
+    assert profile_of(shop) is not None
+
+
+IDENTIFIERS = ["17", "u-1", "a", "Ü ñ", 'q"uote', "back\\slash", "42.0", "017", "1e5", "*", "user_id"]
+
+
+@pytest.mark.parametrize("user", IDENTIFIERS)
+def test_dead_letters_are_told_apart_by_exact_identifiers(shop: Shop, user: str) -> None:
+    others = [f"{user}0", f"0{user}", user * 2, f" {user}", user.upper() + "x", "other"]
+    own = [
+        an_event(user, action_name="yawn"),
+        an_event("other", client_id=user, action_name="yawn"),
+        {"user_id": user},
+        {"client_id": user, "x": []},
+    ]
+    theirs = [an_event(one, client_id=f"c-{one}", action_name="yawn") for one in others]
+    theirs += [
+        an_event("other", user, session_id=user, query_id=user, event_id=f"{user}-{n}", action_name="yawn")
+        for n in range(2)
+    ]
+    theirs += [{"user_id": "other", "price": user, "nested": {"user_id": user}}]
+    raw = [
+        json.dumps(one)[:-1] for one in ({"user_id": user}, {"user_id": f"{user}0", "price": user})
+    ]  # cut off at the end
+    escaped = json.dumps(an_event(user, action_name="yawn"), ensure_ascii=False)
+    shop.append([*map(json.dumps, own), escaped, raw[0], *map(json.dumps, theirs), raw[1]])
+    shop.drain(shop.worker())
+    before = len(shop.dead())
+    assert forgotten(shop, user)["dead_letters"] == 6
+    assert len(shop.dead()) == before - 6 == len(theirs) + 1
+
+
+def test_a_number_is_the_identifier_that_it_is_counted_under(shop: Shop) -> None:
+    shop.append([an_event("x", user_id=number, client_id=None, action_name="yawn") for number in (17, 170, 1.7)])
+    shop.drain(shop.worker())
+    assert forgotten(shop, "17")["dead_letters"] == 1
+    assert forgotten(shop, "1.7")["dead_letters"] == 1
 
 
 def test_a_client_without_a_user_is_a_user(shop: Shop) -> None:
@@ -99,12 +222,67 @@ def test_a_client_without_a_user_is_a_user(shop: Shop) -> None:
     del event["user_id"]
     shop.append([event])
     shop.drain(shop.worker())
-    assert forgotten(shop, "c-x")["keys"] == 4
-    assert "c-x" not in json.dumps(everything(shop))
+    assert forgotten(shop, "c-x") == removed(profiles=1, sessions=1)
+
+
+def test_an_unknown_user_is_reported_by_their_place(shop: Shop) -> None:
+    shop.append([an_event("u1"), an_event("u3", action_name="yawn")])
+    shop.drain(shop.worker())
+    done, unknown = forget_all(shop.store, shop.store, shop.plan, ["u1", "typo", "u3", "u4"])
+    assert unknown == [1, 3]
+    assert done == removed(users=4, profiles=1, sessions=1, dead_letters=1, unknown=2)
+    assert forget_all(shop.store, shop.store, shop.plan, ["typo", "u1"])[1] == []  # they were forgotten before
+
+
+def test_many_at_once(shop: Shop) -> None:
+    users = [f"u{number}" for number in range(250)]
+    shop.append([an_event(user) for user in [*users, "stays"]])
+    shop.drain(shop.worker())
+    done, unknown = forget_all(shop.store, shop.store, shop.plan, users)
+    assert unknown == []
+    assert done == removed(users=250, profiles=250, sessions=250)
+    assert all(profile_of(shop, user) is None for user in users)
+    assert profile_of(shop, "stays") is not None
+
+
+def test_profiles_and_sessions_in_stores_of_their_own(shop: Shop, valkey_server: Callable[..., Valkey]) -> None:
+    profiles = RedisStore(valkey_server().url)
+    objects = Objects(shop.index, ["products"], shop.plan.attributes, max_objects=9, age_s=60, clock_s=time.monotonic)
+    worker = Worker(shop.store, profiles, objects, shop.plan, clock_s=time.monotonic, now_s=time.time)
+    shop.append([an_event(USER)])
+    shop.drain(worker)
+    keys = shop.plan.keys
+    for subject in (Subject(USER, f"s-{USER}"), Subject(USER)):
+        shop.store.save_plan(keys.plan(subject, "3") or "", b"{}", 100)
+    assert dict(forget(shop.store, profiles, shop.plan, USER)) == removed(profiles=1, sessions=1, plans=2)
+    query = Query(None, keys.profile(USER), None, ("brand",), 10)
+    assert profiles.read(query).profile is None
+    assert profiles.read(query).forgotten_s > 0
+    profiles.close()
 
 
 def test_in_a_cluster(redis_cluster_urls: list[str], prefix: str) -> None:
     shop = Shop("redis+cluster://" + ",".join(url.removeprefix("redis://") for url in redis_cluster_urls), prefix)
     shop.append([an_event(USER), an_event("u2")])
     shop.drain(shop.worker())
-    assert forgotten(shop)["keys"] == 4
+    shop.store.save_plan(shop.plan.keys.plan(Subject(USER, f"s-{USER}"), "3") or "", b"{}", 100)
+    assert forgotten(shop) == removed(profiles=1, sessions=1, plans=1)
+    assert profile_of(shop, "u2") is not None
+    big: dict[Value, float] = {("brand", f"b{number}"): 1.0 for number in range(1_200)}
+    assert shop.store.write(shop.plan.keys.population(3), Counters(big, {"brand": 1_200.0}, time.time()), None)
+
+
+def test_forgetting_does_not_read_the_streams(shop: Shop) -> None:
+    """Its commands, and what they bring back, are the same however long the streams are."""
+    shop.append([an_event(f"u{number}") for number in range(400)])
+    shop.drain(shop.worker())
+
+    class Counting(RedisStore):
+        def run(self, wanted: Sequence[Any], *, atomic: bool = False) -> list[Any]:
+            assert not any(one[0] in ("SCAN", "KEYS") for one in wanted)
+            assert not any(one[0] == "XRANGE" and not str(one[1]).endswith(":dead") for one in wanted)
+            return super().run(wanted, atomic=atomic)
+
+    store = Counting(shop.url)
+    assert dict(forget(store, store, shop.plan, "u7")) == removed(profiles=1, sessions=1)
+    store.close()

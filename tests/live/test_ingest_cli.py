@@ -114,7 +114,20 @@ def test_a_user_is_forgotten(toml: Path, redis_url: str, prefix: str) -> None:
     command = [*COMMAND[:-1], "forget", "u1", "--toml", str(toml)]
     ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 0
-    assert json.loads(ended.stdout) == {"dead_letters": 0, "entries": 1, "keys": 4, "left": 0, "waiting": 0}
+    removed = {"dead_letters": 0, "plans": 0, "profiles": 1, "sessions": 1, "unknown": 0, "users": 1}
+    assert json.loads(ended.stdout) == removed
+    people = toml.with_name("people.txt")
+    people.write_bytes("\ufeffu1\r\nu2\r\n\r\nmistyped\r\n".encode())
+    command = [*COMMAND[:-1], "forget", "--file", str(people), "--toml", str(toml)]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert json.loads(ended.stdout) == removed | {"users": 3, "unknown": 1}
+    assert "nothing was kept of 1 of 3 users (number 3)" in ended.stderr
+    assert "mistyped?" not in ended.stderr
+    command = [*COMMAND[:-1], "forget", "--toml", str(toml)]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2
+    assert "USER: is missing" in ended.stderr
 
 
 def test_a_history_becomes_profiles_and_a_dry_run_writes_nothing(toml: Path, redis_url: str, prefix: str) -> None:

@@ -63,6 +63,11 @@ class StreamKeys:
         """Who was to be forgotten when: pseudonyms by time."""
         return f"{self.prefix}:forgotten"
 
+    @property
+    def forgets(self) -> str:
+        """How often somebody was forgotten: processes that see it change drop what they keep of people."""
+        return f"{self.prefix}:forgets"
+
     def stream(self, partition: int) -> str:
         """The entries of a partition."""
         return f"{self.prefix}:{{stream:{partition}}}"

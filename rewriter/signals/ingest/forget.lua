@@ -1,22 +1,26 @@
--- Deletes entries from one partition's stream without upsetting the count of what was lost.
+-- Removes the counters of one subject and scope, and leaves a tombstone: what is under way from before it will not be counted here.
 --
--- KEYS  lease, state, stream
--- ARGV  id …
--- Returns how many were deleted, and how many are left because a worker is still to pass them: it may have them in its hands.
-local lease, state, stream = unpack(KEYS)
-local ms, seq = string.match(redis.call('HGET', state, 'position') or '0-0', '^(%d+)-(%d+)$')
-ms, seq = tonumber(ms), tonumber(seq)
-local is_held = redis.call('EXISTS', lease) == 1
-local deleted, left = 0, 0
-for _, id in ipairs(ARGV) do
-  local its_ms, its_seq = string.match(id, '^(%d+)-(%d+)$')
-  its_ms, its_seq = tonumber(its_ms), tonumber(its_seq)
-  local is_passed = its_ms < ms or (its_ms == ms and its_seq <= seq)
-  if not is_passed and is_held then
-    left = left + 1
-  elseif redis.call('XDEL', stream, id) == 1 then
-    deleted = deleted + 1
-    if not is_passed then redis.call('HINCRBY', state, 'passed', 1) end
+-- KEYS  base:z, base:m, base:aged, base:sessions
+-- ARGV  the time up to which the subject is forgotten (s), ttl_s of the tombstone
+-- Returns { whether there were counters, the sessions that were noted with a profile }.
+--
+-- The tombstone is the field `forgotten` of base:m, beside the watermarks: a batch that is sent again is still known.
+local z, m, aged, sessions = unpack(KEYS)
+local until_s, ttl_s = tonumber(ARGV[1]), ARGV[2]
+
+local named = redis.pcall('ZRANGE', sessions, 0, -1)
+local known = redis.pcall('HGETALL', m)
+local found, kept = redis.call('EXISTS', z), {}
+for i = 1, #known, 2 do
+  local name, text = known[i], known[i + 1]
+  if name == 'landmark' then found = 1 end
+  if name == 'forgotten' then until_s = math.max(until_s, tonumber(text) or 0) end
+  if string.match(name, '^watermark:') or string.match(name, '^part:') then
+    kept[#kept + 1] = name
+    kept[#kept + 1] = text
   end
 end
-return { deleted, left }
+redis.call('UNLINK', z, m, aged, sessions)
+redis.call('HSET', m, 'forgotten', string.format('%.17g', until_s), unpack(kept))
+redis.call('EXPIRE', m, ttl_s)
+return { found, named.err and {} or named }

@@ -1,104 +1,170 @@
-"""Removing a subject: counters, plans, what the streams and the dead letters hold of them; and seeing to it that it stays so.
+"""Removing subjects: counters, sessions, plans, dead letters; and seeing to it that none of it comes back.
 
-The order matters. First the tombstone: from then on workers drop the subject's events up to now, wherever they come from, and a
-backfill leaves them out. Then the entries: one that no worker has passed yet may be in a worker's hands, so it is waited for. Last
-the keys, when nothing can write to them any more. The population's counts stay: they tell of nobody.
+First the list of tombstones, `rw:forgotten`: from then on workers drop events from before, wherever they come from, and a backfill
+leaves them out. Then the keys, each of which keeps a tombstone of its own: a worker that has a batch in its hands, or a job that
+writes the profile, is refused there. A profile names the sessions that it was fed by, and the keys of a subject's plans are known,
+so nothing is searched for but dead letters, once for all users. Processes learn that they must drop plans and copies.
+
+The streams are not read: what they hold of the users is dropped when a worker comes to it, and goes after `retention_s`, as entries
+that wait do. The population's and the segments' counts stay: they tell of nobody.
 """
 
 from __future__ import annotations
 
 import json
-import time
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
+from rewriter.signals.events import Event, parse
 from rewriter.signals.ingest.batch import Plan
 from rewriter.signals.ingest.contract import StreamKeys
-from rewriter.signals.ingest.scripts import FORGET, script_command, sound_replies
+from rewriter.signals.ingest.scripts import FORGET, LOOK, script_command, sound_replies
 from rewriter.signals.redis_store import RedisStore
 from rewriter.subject import pseudonym
 
-AT_ONCE = 1_000
-POLL_S = 0.1
-WAIT_S = 15.0
+USERS_AT_ONCE, LETTERS_AT_ONCE = 100, 200
+
+_ID_KEY = re.compile(r"""["']?\b(?:user_id|client_id)["']?\s*[:=]\s*(?:("(?:[^"\\]|\\.)*")|'([^']*)'|([^\s,"'}\]]+))""")
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
-def forget(store: RedisStore, profiles: RedisStore, plan: Plan, user: str, now_s: float) -> Counter[str]:
-    """Remove a user (a `user_id`, or the `client_id` of somebody without one) and return what was removed.
+def forget(
+    store: RedisStore, profiles: RedisStore, plan: Plan, user: str, until_s: float | None = None
+) -> Counter[str]:
+    """Remove one user; see `forget_all`."""
+    return forget_all(store, profiles, plan, [user], until_s)[0]
 
-    `left` counts entries that a worker holds and has not passed within 15 s; they will be dropped when it does.
-    Raises what the client raises; it may be called again.
+
+def forget_all(
+    store: RedisStore, profiles: RedisStore, plan: Plan, users: Sequence[str], until_s: float | None = None
+) -> tuple[Counter[str], list[int]]:
+    """Remove users, each a `user_id`, or the `client_id` of somebody without one.
+
+    until_s: events up to this time are forgotten (seconds since the epoch); by default the store's present time.
+    Returns what was removed (users, profiles, sessions, plans, dead_letters, unknown), and the indices in `users` of the unknown
+    ones: nothing of them was kept, and they were not forgotten before. Raises what the client raises; it may be called again.
     """
-    keys = StreamKeys(plan.settings.store.prefix)
-    digest = pseudonym("u", user, plan.settings.store.key_salt.get_secret_value())
-    sound_replies(store, [("ZADD", keys.forgotten, now_s, digest)])
+    keys, salt = StreamKeys(plan.settings.store.prefix), plan.settings.store.key_salt.get_secret_value()
     *_, count = sound_replies(store, [("GET", keys.partitions)])
-    done: Counter[str] = Counter(left=0)
-    sessions: set[str] = set()
-    for number in range(int(count or 0)):
-        waiting = keys.of_stream(number, "waiting")
-        (members,) = sound_replies(store, [("ZRANGE", waiting, 0, -1)])
-        own = [one for one in members if _is_of(one.partition(b"\x1f")[2], user, sessions)]
-        done["waiting"] += len(own)
-        sound_replies(store, [("ZREM", waiting, one) for one in own])
-        ids = [entry_id for entry_id, raw in _entries(store, keys.stream(number)) if _is_of(raw, user, sessions)]
-        deleted, left = _delete(store, keys, number, ids)
-        done["entries"] += deleted
-        done["left"] += left
-        dead = keys.of_stream(number, "dead")
-        letters = [
-            entry_id for entry_id, raw in _entries(store, dead) if user.encode() in raw or _is_of(raw, user, set())
-        ]
-        done["dead_letters"] += sum(sound_replies(store, [("XDEL", dead, entry_id) for entry_id in letters]))
-    bases = [plan.keys.session(session) for session in sessions] + [plan.keys.profile(user)]
-    for one in {store, profiles}:
-        wanted = [f"{base}:{part}" for base in bases for part in "zm"]
-        wanted += [key for key in one.keys(f"{plan.keys.prefix}:*:plan:*") if key.partition(":plan:")[0] in set(bases)]
-        done["keys"] += sum(sound_replies(one, [("UNLINK", key) for key in wanted]))
-    return done
+    partitions = range(max(1, int(count or 0)))
+    if until_s is None:
+        until_s = _now_s(store, keys, partitions)
+    digests = [pseudonym("u", user, salt) for user in users]
+    known = _entombed(store, keys, digests, until_s)
+    done: Counter[str] = Counter(users=len(users), profiles=0, sessions=0, plans=0, dead_letters=0, unknown=0)
+    for start in range(0, len(users), USERS_AT_ONCE):
+        some = range(start, min(start + USERS_AT_ONCE, len(users)))
+        for at, has_profile in zip(
+            some, _erased(store, profiles, plan, [users[at] for at in some], until_s, done), strict=True
+        ):
+            known[at] |= has_profile
+    places = {user: at for at, user in enumerate(users)}
+    for partition in partitions:
+        stream = keys.of_stream(partition, "dead")
+        for letters in _letters(store, stream):
+            own = [(entry_id, named) for entry_id, raw in letters if (named := named_in(raw, places.keys()))]
+            done["dead_letters"] += (
+                sum(sound_replies(store, [("XDEL", stream, *(one for one, _ in own))])) if own else 0
+            )
+            for _, named in own:
+                for user in named:
+                    known[places[user]] = True
+    sound_replies(store, [("INCR", keys.forgets)])
+    unknown = [at for at, is_known in enumerate(known) if not is_known]
+    done["unknown"] = len(unknown)
+    return done, unknown
 
 
-def _delete(store: RedisStore, keys: StreamKeys, number: int, ids: list[bytes]) -> tuple[int, int]:
-    """Delete entries, and wait for the worker that still has some of them ahead."""
-    late_at_s, deleted, left = time.monotonic() + WAIT_S, 0, 0
-    names = [keys.of_stream(number, "lease"), keys.of_stream(number, "state"), keys.stream(number)]
-    for start in range(0, len(ids), AT_ONCE):
-        while True:
-            (reply,) = sound_replies(store, [script_command(FORGET, names, ids[start : start + AT_ONCE])])
-            deleted += reply[0]
-            if not reply[1] or time.monotonic() >= late_at_s:
-                left += reply[1]
-                break
-            time.sleep(POLL_S)
-    return deleted, left
+def _now_s(store: RedisStore, keys: StreamKeys, partitions: Sequence[int]) -> float:
+    """Return the latest time of the servers that hold streams: what they hold now was received before."""
+    looks = [script_command(LOOK, [keys.of_stream(one, "state"), keys.stream(one)], []) for one in partitions]
+    return max(int(now_ms) + 1 for *_, now_ms in sound_replies(store, looks)) / 1000.0
 
 
-def _entries(store: RedisStore, stream: str) -> Iterator[tuple[bytes, bytes]]:
+def _entombed(store: RedisStore, keys: StreamKeys, digests: Sequence[str], until_s: float) -> list[bool]:
+    """Put users on the list of tombstones; return which were on it."""
+    known = []
+    for start in range(0, len(digests), USERS_AT_ONCE):
+        some = digests[start : start + USERS_AT_ONCE]
+        scored = [part for digest in some for part in (until_s, digest)]
+        scores, _ = sound_replies(store, [("ZMSCORE", keys.forgotten, *some), ("ZADD", keys.forgotten, "GT", *scored)])
+        known += [score is not None for score in scores]
+    return known
+
+
+def _erased(
+    store: RedisStore, profiles: RedisStore, plan: Plan, users: Sequence[str], until_s: float, done: Counter[str]
+) -> list[bool]:
+    """Remove the keys of some users, of their sessions, and their plans; return who had any."""
+    signals, names = plan.settings.signals, plan.keys
+    bases = [names.profile(user) for user in users]
+    had, sessions = _tombs(profiles, bases, until_s, signals.profile_ttl_s)
+    digests = [digest.decode() for one in sessions for digest in one]
+    theirs = [names.session_base(digest) for digest in digests]
+    were, _ = _tombs(store, theirs, until_s, max(signals.session_ttl_s, plan.settings.ingest.retention_s))
+    numbers = range(plan.settings.store.plans_per_subject)  # a user's own plans, too, lie where sessions do
+    plans = [("UNLINK", *(f"{base}:plan:{number}" for number in numbers)) for base in (*bases, *theirs)]
+    done["profiles"] += sum(had)
+    done["sessions"] += sum(were)
+    done["plans"] += sum(sound_replies(store, plans))
+    return [bool(one or named) for one, named in zip(had, sessions, strict=True)]
+
+
+def _tombs(
+    store: RedisStore, bases: Sequence[str], until_s: float, ttl_s: float
+) -> tuple[list[bool], list[list[bytes]]]:
+    """Leave a tombstone under each base; return which had counters, and the sessions noted with each."""
+    wanted = [
+        script_command(
+            FORGET, [f"{base}:{part}" for part in ("z", "m", "aged", "sessions")], [repr(until_s), int(ttl_s)]
+        )
+        for base in bases
+    ]
+    replies = sound_replies(store, wanted)
+    return [bool(one[0]) for one in replies], [one[1] for one in replies]
+
+
+def _letters(store: RedisStore, stream: str) -> Iterator[list[tuple[bytes, bytes]]]:
     after = "-"
     while True:
-        (entries,) = sound_replies(store, [("XRANGE", stream, after, "+", "COUNT", AT_ONCE)])
-        for entry_id, parts in entries:
-            pairs = parts if isinstance(parts, dict) else dict(zip(parts[::2], parts[1::2], strict=True))
-            yield entry_id, pairs.get(b"event", b"")
-        if len(entries) < AT_ONCE:
+        (entries,) = sound_replies(store, [("XRANGE", stream, after, "+", "COUNT", LETTERS_AT_ONCE)])
+        if not entries:
             return
+        pairs = [
+            (entry_id, parts if isinstance(parts, dict) else dict(zip(parts[::2], parts[1::2], strict=True)))
+            for entry_id, parts in entries
+        ]
+        yield [(entry_id, parts.get(b"event", b"")) for entry_id, parts in pairs]
         after = f"({entries[-1][0].decode()}"
 
 
-def _is_of(raw: bytes, user: str, sessions: set[str]) -> bool:
-    """Whether an event is of the user; their session is noted."""
+def named_in(raw: bytes, users: Collection[str]) -> set[str]:
+    """Return which of `users` a dead letter is of: those that it names exactly as its user or client.
+
+    Of what is no JSON, the values of these two keys count as far as they can be read, and where there is none, quoted texts.
+    """
+    found = parse(raw)
+    if isinstance(found, Event):
+        return {one for one in (found.user_id, found.client_id) if one is not None and one in users}
     try:
         event: Any = json.loads(raw)
+    except (ValueError, RecursionError):
+        return _named_in_text(raw.decode("utf-8", "replace"), users)
+    if not isinstance(event, dict):
+        return set()
+    told = (event.get(key) for key in ("user_id", "client_id"))
+    return {str(one) for one in told if isinstance(one, (str, int, float)) and str(one) in users}
+
+
+def _named_in_text(text: str, users: Collection[str]) -> set[str]:
+    told = [_unquoted(quoted) if quoted else single or bare for quoted, single, bare in _ID_KEY.findall(text)]
+    return {one for one in told or map(_unquoted, _QUOTED.findall(text)) if one in users}
+
+
+def _unquoted(text: str) -> str:
+    try:
+        return str(json.loads(text))
     except ValueError:
-        return _names(raw, user)
-    if not isinstance(event, dict) or user not in (event.get("user_id"), event.get("client_id")):
-        return False
-    if isinstance(event.get("session_id"), str):
-        sessions.add(event["session_id"])
-    return True
-
-
-def _names(raw: bytes, user: str) -> bool:
-    """Whether the identifier stands anywhere in what is no event: better one letter too many than one too few."""
-    return any(json.dumps(user, ensure_ascii=is_ascii).encode() in raw for is_ascii in (True, False))
+        return text[1:-1]
