@@ -38,7 +38,7 @@ class MemoryStore(CommandStore):
     def close(self) -> None:
         """See Store.close."""
 
-    def _reply(self, command: Command) -> Any:
+    def _reply(self, command: Command) -> Any:  # noqa: PLR0912  one for each command
         match command:
             case ("ZRANGE", key, 0, last, "REV", "WITHSCORES"):
                 ranked = sorted(self._found(key, {}).items(), key=lambda item: (item[1], item[0]), reverse=True)
