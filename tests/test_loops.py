@@ -124,6 +124,33 @@ def test_a_switch_that_the_store_has_thrown_holds_for_a_loop_that_begins() -> No
         on(first, rewriter.close())
 
 
+async def test_all_that_need_the_legs_client_at_once_share_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    clones: list[Any] = []
+
+    def slowly(*_: Any) -> Any:
+        time.sleep(0.02)
+        clones.append(AsyncClient(Engine()))
+        return clones[-1]
+
+    monkeypatch.setattr("rewriter.shell.tasks.cloned", slowly)
+    monkeypatch.setattr("rewriter.shell.tasks.prepared", lambda clone: clone)
+    rewriter = made()
+    await searched(rewriter)
+    here = rewriter._here
+    assert here is not None
+    here.legs = None
+
+    async def late() -> Any:
+        while here._legs_made is None or not here._legs_made.done():  # noqa: ASYNC110  the very moment is what counts
+            await asyncio.sleep(0)
+        return await here._own_legs()
+
+    got = await asyncio.gather(*(here._own_legs() for _ in range(5)), *(late() for _ in range(5)))
+    assert len(clones) == 1
+    assert set(map(id, got)) == {id(clones[0])}
+    await rewriter.close()
+
+
 # --- the usual ways in which a loop ends ------------------------------------------------------------------------------
 
 

@@ -151,7 +151,7 @@ class Loop:
         # Apart from the loop's own executor, which others fill; three, so that the kill switch waits for nothing else.
         self._files = Workers(3, "rewriter-local")
         self.refresh.local()
-        self._legs_made: asyncio.Task[Any] | None = None
+        self._legs_made: asyncio.Task[None] | None = None
         self._background = [
             self._kept(self._repeat(name, period_s, work))
             for name, period_s, work in (
@@ -317,11 +317,13 @@ class Loop:
         """Return the legs' client, made on a thread, since certificates are read from disk; all wait for the same one."""
         if self.legs is None:
             if self._legs_made is None or self._legs_made.done():
-                cap = self.core.settings.budget.max_in_flight
-                making = self._on_a_thread(lambda: prepared(cloned(self._client, cap)))
-                self._legs_made = self._kept(making)
-            self.legs = await asyncio.shield(self._legs_made)
+                self._legs_made = self._kept(self._make_legs())
+            await asyncio.shield(self._legs_made)
         return self.legs
+
+    async def _make_legs(self) -> None:
+        cap = self.core.settings.budget.max_in_flight
+        self.legs = await self._on_a_thread(lambda: prepared(cloned(self._client, cap)))
 
     async def _local(self) -> None:
         """Read the kill switch: on a thread, since a file can take its time, or here where there is none to be had."""
