@@ -20,8 +20,10 @@ from typing import Any
 
 import opensearchpy
 from opensearchpy import OpenSearch
+from opensearchpy.serializer import Deserializer, JSONSerializer
 
 from rewriter.flow.steps import LegFault
+from rewriter.shell.pieces import FROM_CHARS, read_in_pieces
 
 PER_PROCESS = frozenset({"loop", "metrics"})
 """Of a transport's arguments, those that are not the clone's: the loop of the caller's client, and the counts it keeps."""
@@ -50,10 +52,10 @@ def cloned(client: Any, connections: int) -> Any:
     given = {name: value for name, value in transport.kwargs.items() if name not in PER_PROCESS}
     reads = transport.deserializer
     default = next((mimetype for mimetype, one in reads.serializers.items() if one is reads.default), None)
-    return _library_class(client)(
+    clone = _library_class(client)(
         hosts=[dict(host) for host in transport.hosts],
         transport_class=type(transport),
-        connection_class=_limited(transport.connection_class),
+        connection_class=_limited(transport.connection_class, reads),
         connection_pool_class=transport.connection_pool_class,
         host_info_callback=transport.host_info_callback,
         sniffer_timeout=transport.sniffer_timeout,
@@ -69,6 +71,9 @@ def cloned(client: Any, connections: int) -> Any:
         pool_maxsize=connections,
         **given,
     )
+    if isinstance(clone.transport.deserializer, Deserializer):
+        clone.transport.deserializer = _Reads(clone.transport.deserializer)
+    return clone
 
 
 def _library_class(client: Any) -> Any:
@@ -86,25 +91,56 @@ def prepared(clone: Any) -> Any:
     return clone
 
 
-def _limited(connection_class: Any) -> Any:
+def _limited(connection_class: Any, reads: Deserializer) -> Any:
     """Return a connection class that is `connection_class` but for the limits of the leg that is being sent."""
     if issubclass(connection_class, (_Limited, _AsyncLimited)):
         return connection_class
     kind = _AsyncLimited if _is_async(connection_class) else _Limited
-    return type(connection_class.__name__, (kind, connection_class), {})
+    return type(connection_class.__name__, (kind, connection_class), {"reads": reads})
 
 
 def _is_async(connection_class: Any) -> bool:
     return iscoroutinefunction(connection_class.perform_request)
 
 
+class _Read:
+    """An answer that was read already."""
+
+    __slots__ = ("answer",)
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+
+class _Reads(Deserializer):
+    """Reads what was not read yet."""
+
+    def __init__(self, like: Deserializer) -> None:
+        self.default, self.serializers = like.default, like.serializers
+        self._like = like
+
+    def loads(self, s: Any, mimetype: str | None = None) -> Any:
+        """See opensearchpy.serializer.Deserializer.loads."""
+        return s.answer if isinstance(s, _Read) else self._like.loads(s, mimetype)
+
+
 class _AsyncLimited:
-    """An async connection that refuses an answer which is too large to be parsed in time."""
+    """An async connection that refuses an answer which is too large to be parsed in time, and reads a large one in pieces.
+
+    Only JSON that the client's own JSONSerializer reads: what another makes of a part is not known here.
+    """
+
+    reads: Deserializer
 
     async def perform_request(self, *arguments: Any, **named: Any) -> Any:
         """See opensearchpy.Connection.perform_request."""
-        answer = await super().perform_request(*arguments, **named)  # type: ignore[misc]
-        return _weighed(answer)
+        status, headers, text = _weighed(await super().perform_request(*arguments, **named))  # type: ignore[misc]
+        json = self.reads.serializers.get("application/json")
+        if LIMITS.get() is not None and type(json) is JSONSerializer and len(text) >= FROM_CHARS:
+            mimetype = (headers.get("content-type") or "").partition(";")[0]
+            if mimetype == "application/json" and (answer := await read_in_pieces(text, json.loads)) is not None:
+                return status, headers, _Read(answer)
+        return status, headers, text
 
 
 class _Limited:
