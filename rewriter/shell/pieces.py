@@ -1,8 +1,8 @@
 """A large answer read piece by piece on the event loop, hit by hit, so that other tasks run in between.
 
 `json.loads` of 1 MB takes 4 ms and more, on whichever thread it runs: it does not let go of the interpreter. The pieces are cut
-where a hit may begin. Each must be a JSON value by itself, and what stands before the first must open the list `hits.hits`, so that the
-answer is what one reading of the whole text gives; where they do not, there is no such answer.
+where a hit may begin. Each must be a JSON value by itself, and what stands before the first must open the list `hits.hits`: then
+the answer is what one reading of the whole text gives. Where they do not, it is not read in pieces.
 """
 
 from __future__ import annotations
