@@ -183,7 +183,7 @@ class BudgetSettings(_Section):
     cutoff_ms: Millis = 30.0
     max_in_flight: Annotated[int, Field(ge=1, le=1024)] = 16
     max_body_bytes: Annotated[int, Field(ge=1, le=2**30)] = 64 * 2**10
-    max_leg_bytes: Annotated[int, Field(ge=1, le=2**30)] = 2**20
+    max_leg_bytes: Annotated[int, Field(ge=1, le=2**30)] = 512 * 2**10
     pool_bytes: Annotated[int, Field(ge=0, le=2**36)] = 32 * 2**20
 
 

@@ -95,7 +95,7 @@ def heavy(kilobytes: int) -> Any:
 
 
 @pytest.mark.parametrize("kind", DESKS, ids=["sync", "async"])
-@pytest.mark.parametrize("kilobytes", [1, 20, 60, 150, 2_000])
+@pytest.mark.parametrize("kilobytes", [1, 20, 45, 60, 150, 2_000])
 def test_a_search_steps_aside_by_itself_and_says_so(kind: type[Desk], kilobytes: int) -> None:
     with kind(SETTINGS, store()) as desk:
         desk.engine.on = {leg: heavy(kilobytes) for leg in ("baseline", "personal", "explored")}
@@ -108,7 +108,7 @@ def test_a_search_steps_aside_by_itself_and_says_so(kind: type[Desk], kilobytes:
             desk.until(lambda status: status.in_flight == 0)
         assert reports[0].reason is Reason.PERSONALIZED
         asked = [one["body"]["size"] for one in desk.engine.asked["explored"]]
-        if kilobytes > 104:
+        if kilobytes > 52:
             assert {report.reason for report in reports[1:]} == {Reason.UNSUPPORTED}
             assert all("max_leg_bytes" in report.detail for report in reports[1:])
             assert [len(desk.engine.asked[leg]) for leg in ("personal", "explored")] == [1, 1]
@@ -117,7 +117,7 @@ def test_a_search_steps_aside_by_itself_and_says_so(kind: type[Desk], kilobytes:
         else:
             assert {report.reason for report in reports} == {Reason.PERSONALIZED}
             assert asked[0] in (20, asked[-1])  # the first, before the personalized leg has shown how large hits are
-            assert asked[-1] == {1: 20, 20: 5, 60: 5}[kilobytes]
+            assert asked[-1] == {1: 20, 20: 5, 45: 5}[kilobytes]
             assert all(report.slots for report in reports)
             assert desk.status().healthy
 
