@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 import redis
@@ -167,6 +168,40 @@ def test_the_same_event_id_long_after_is_another_event(redis_url: str, prefix: s
         shop.store.run([("XADD", shop.keys.stream(0), f"{now_ms + after_ms}-0", "event", event)])
         shop.drain(worker)
     assert worker.counts == {"counted": 3, "duplicate": 1}
+
+
+@pytest.mark.parametrize("order", [(4, 8), (8, 4), (4, 12), (4, 8, 4, 8)])
+@pytest.mark.parametrize("same_id", [False, True])
+def test_an_event_that_is_sent_again_while_partitions_grow_counts_once(
+    redis_url: str, prefix: str, order: tuple[int, ...], same_id: bool
+) -> None:
+    """Producers learn of a new number one after the other, so that both streams get the event, in any order, or at once."""
+    shop = Shop(redis_url, prefix, partitions=4)
+    shop.drain(worker := shop.worker())
+    shop.store.run([("SET", shop.keys.partitions, max(order))])
+    grown = Shop(redis_url, prefix, partitions=max(order))
+    users = [f"u{number}" for number in range(12)]
+    moved, base_ms = 0, int(time.time() * 1000) - 1_000
+    for number, count in enumerate(order):
+        sent = []
+        for user in users:
+            raw = json.dumps(an_event(user, event_id=f"e-{user}")).encode()
+            entry_id = f"{base_ms}-{users.index(user) + 1 + 100 * (number // 2)}" if same_id else "*"
+            at = crc32(user.encode()) % count
+            moved += at >= 4
+            sent.append(("XADD", shop.keys.stream(at), entry_id, "event", raw))
+        replies = shop.store.run(sent)  # where the stream is the same one, it refuses the same id
+        assert same_id or not any(isinstance(reply, Exception) for reply in replies)
+        if number % 2 == 0:
+            worker.due()
+            grown.drain(worker)
+    worker.due()
+    grown.drain(worker)
+    assert moved
+    assert worker.counts["counted"] == len(users)
+    for user in users:
+        (events,) = shop.store.run([("HGET", f"{shop.plan.keys.profile(user)}:m", "events")])
+        assert float(events) == 1
 
 
 class Stalling:

@@ -34,6 +34,11 @@ class StreamKeys:
         return f"{self.prefix}:partitions"
 
     @property
+    def first_partitions(self) -> str:
+        """How many partitions there were to begin with."""
+        return f"{self.prefix}:partitions:first"
+
+    @property
     def heartbeat(self) -> str:
         """What the workers last published."""
         return f"{self.prefix}:heartbeat"

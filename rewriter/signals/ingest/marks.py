@@ -6,24 +6,33 @@ from collections.abc import Sequence
 
 from rewriter.signals.commands import Command
 from rewriter.signals.ingest.batch import Batch, Entry, Plan
-from rewriter.signals.ingest.contract import StreamKeys
+from rewriter.signals.ingest.contract import StreamKeys, partition_of
 from rewriter.signals.ingest.scripts import Engine, sound_replies
 from rewriter.subject import pseudonym
 
+ELSEWHERE = 2048
+"""Sets marks of other partitions than a subject's first apart: ids of two streams may be the same."""
+
 
 def unmarked(
-    engine: Engine, keys: StreamKeys, entries: Sequence[tuple[Batch, Entry]], plan: Plan
+    engine: Engine, keys: StreamKeys, entries: Sequence[tuple[Batch, Entry]], plan: Plan, first_partitions: int
 ) -> list[tuple[Batch, Entry]]:
     """Return the entries that are no duplicates of an earlier one, and not of somebody who was to be forgotten since.
 
-    The first entry to come with an `event_id` leaves its mark; the same entry, read again, finds its own.
+    The first entry to come with an `event_id` leaves its mark; the same entry, read again, finds its own. Marks lie with the
+    partition that the subject had to begin with, when there were `first_partitions`: an event that is sent again after their number
+    grew, and goes to another stream, finds them too.
     """
     if not entries:
         return []
     marks: dict[int, dict[str, list[int]]] = {}
+    own_marks: dict[int, tuple[int, int]] = {}
     for batch, entry in entries:
         if (event_id := entry.told.event_id) is not None:
-            marks.setdefault(batch.partition, {}).setdefault(pseudonym("e", event_id, ""), []).append(entry.mark)
+            home = partition_of(entry.told, first_partitions)
+            mark = entry.mark if batch.partition == home else entry.mark ^ ELSEWHERE
+            own_marks[id(entry)] = home, mark
+            marks.setdefault(home, {}).setdefault(pseudonym("e", event_id, ""), []).append(mark)
     ttl_s = int(2 * plan.settings.ingest.dedupe_s) + 1
     wanted: list[Command] = []
     for number, by_digest in marks.items():
@@ -43,7 +52,7 @@ def unmarked(
     }
     found = []
     for (batch, entry), forgotten_s in zip(entries, forgotten, strict=True):
-        if entry.told.event_id is not None and (batch.partition, entry.mark) in repeated:
+        if own_marks.get(id(entry)) in repeated:
             batch.counted_as("duplicate", entry)
         elif forgotten_s is not None and entry.at_s <= float(forgotten_s):
             batch.counted_as("forgotten", entry)

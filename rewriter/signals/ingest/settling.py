@@ -49,10 +49,15 @@ def _filled(
     return run
 
 
-def settle_command(keys: StreamKeys, run: Batch, token: str, lease_ms: int, settings: IngestSettings) -> Command:
-    """Return the command for settle.lua that ends one run."""
+def settle_command(
+    keys: StreamKeys, run: Batch, token: str, lease_ms: int, settings: IngestSettings, lag_s: float
+) -> Command:
+    """Return the command for settle.lua that ends one run.
+
+    lag_s: of the partition that lags most, whose events may have their marks with this one: they are kept as much longer.
+    """
     at_ms = int(run.after.partition("-")[0])
-    lowest = int(at_ms - settings.dedupe_s * 1000) * 4096
+    lowest = max(0, int(at_ms - (settings.dedupe_s + lag_s) * 1000)) * 4096
     counts = {"passed": len(run.entries), **run.counts, **run.beside}
     letters = [part for entry, fault in run.dead for part in (entry.id, str(fault), entry.raw)]
     letters += ("", run.note, "") if run.note else ()

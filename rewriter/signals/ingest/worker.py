@@ -100,6 +100,7 @@ class Worker:
         self.trouble = ""
         self.counts: Counter[str] = Counter()
         self.partitions = 0
+        self._first_partitions = 1
         self.backlog = Backlog(0, (), 0.0)
 
     @property
@@ -166,7 +167,7 @@ class Worker:
         if not batches:
             return 0
         readable = [(batch, entry) for batch in batches for entry in batch.readable()]
-        fresh = unmarked(self._engine, self._keys, readable, self._plan)
+        fresh = unmarked(self._engine, self._keys, readable, self._plan, self._first_partitions)
         changes = self._changes(fresh)
         apply_changes(self._engine, self._profiles, changes, self._plan)
         self._settle(batches)
@@ -253,7 +254,7 @@ class Worker:
             self._leases.recall([run.partition for run in settled])
 
     def _settled(self, run: Batch) -> Command:
-        return settle_command(self._keys, run, self._token, self._leases.lease_ms, self._ingest)
+        return settle_command(self._keys, run, self._token, self._leases.lease_ms, self._ingest, self.backlog.lag_s)
 
     def _cut_letters(self, number: int) -> Command:
         """Return the command that keeps a partition's dead letters within its part of their bytes."""
@@ -291,6 +292,9 @@ class Worker:
         *_, found = sound_replies(self._engine, partition_count_commands(self._keys, self._ingest.partitions))
         if self._profiles is not self._engine:  # the search side reads it where the population is
             sound_replies(self._profiles, [("SET", self._keys.partitions, found)])
+        first = [("SET", self._keys.first_partitions, found, "NX"), ("GET", self._keys.first_partitions)]
+        *_, first_count = sound_replies(self._engine, first)
+        self._first_partitions = int(first_count)
         return int(found)
 
     def _compare_clocks(self, server_s: float) -> None:
