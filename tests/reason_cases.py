@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from math import inf, nan
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from opensearchpy.exceptions import ConnectionError as Refused
 from opensearchpy.exceptions import ConnectionTimeout, RequestError, TransportError
@@ -190,6 +191,15 @@ def has_segments(desk: Desk) -> None:
 
 
 BEHIND = {"rw:heartbeat": json.dumps({"at": NOW_S, "lag": 99.0})}
+ANN_IN = crc32(b"ann") % 4
+HERE, ELSEWHERE = (
+    {
+        "rw:heartbeat": json.dumps(
+            {"at": NOW_S, "lag": 99.0, "lags": [99.0 if (n == ANN_IN) == here else 0.0 for n in range(4)]}
+        )
+    }
+    for here in (True, False)
+)
 SEGMENTS = {"rw:segments": '["vip"]'}
 STALE = {"signals": {"on_late": "stale"}}
 SHORT = {"budget": {"signals_ms": 2000, "cutoff_ms": 150}}
@@ -283,6 +293,11 @@ CASES = (
     Case(
         "the pipeline lags, and lag disables", Reason.LAGGING,
         LAG, texts=BEHIND, before=lagging,
+        settings={"signals": {"on_lag": "disable"}}, outcome="unused", reads=(), detail="the pipeline lags 99 s",
+    ),
+    Case(
+        "her partition is stuck, and lag disables", Reason.LAGGING,
+        LAG, texts=HERE, before=lagging,
         settings={"signals": {"on_lag": "disable"}}, outcome="unused", reads=(), detail="the pipeline lags 99 s",
     ),
     # did it work?
@@ -415,6 +430,19 @@ CASES = (
         "late pipeline, known user", Reason.PERSONALIZED,
         LAG, **SHOWN, session=CLICKED, texts=BEHIND,
         before=lagging, source="profile", detail="the pipeline lags 99 s",
+    ),
+    Case(
+        "her partition is stuck", Reason.PERSONALIZED,
+        LAG, **SHOWN, session=CLICKED, texts=HERE,
+        before=lagging, source="profile", detail="the pipeline lags 99 s",
+    ),
+    Case(
+        "other people's partitions are stuck", Reason.PERSONALIZED,
+        LAG, **SHOWN, session=CLICKED, texts=ELSEWHERE, before=lagging, source="blend",
+    ),
+    Case(
+        "other people's partitions are stuck, and lag disables", Reason.PERSONALIZED,
+        LAG, **SHOWN, session=CLICKED, texts=ELSEWHERE, before=lagging, source="blend", settings={"signals": {"on_lag": "disable"}},
     ),
     Case(
         "flat, welcome", Reason.PERSONALIZED, **SHOWN, on={"baseline": flat, "personal": flat}, source="profile",
