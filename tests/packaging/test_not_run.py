@@ -14,7 +14,7 @@ NO_ENGINE = """
 from rewriter.demo.engines import opensearch
 from rewriter.demo.engines.errors import EngineUnavailable
 
-def none():
+def none(*_):
     raise EngineUnavailable("no JDK 21 or newer")
 
 opensearch.find_java = none
