@@ -379,6 +379,23 @@ def test_a_culprit_is_set_aside_after_a_few_tries_and_no_other(
     assert fault.where == "event_attributes.object.object_id"
     assert "cannot be looked up" in fault.what
     assert "culprit" not in str(fault)
+    searches = client.searches
+    assert len(objects.find(keys)) == 30
+    assert client.searches == searches  # the worker's next round gets past it at once
+    assert objects.fault_of(("_id", "culprit")) == fault
+
+
+def test_an_index_that_is_slow_with_many_ids_is_asked_for_fewer(opensearch: OpenSearch, index: MakeIndex) -> None:
+    def fails(body: dict[str, Any]) -> Exception | None:
+        return ConnectionTimeout("TIMEOUT", "slow", Exception()) if body["size"] > 4 else None
+
+    name = index(BRAND, documents={f"p{n}": {"brand": f"b{n}", "sku": f"s{n}"} for n in range(30)})
+    objects = looked_up_in(Breaking(opensearch, fails), name)
+    keys = [("_id", f"p{n}") for n in range(30)]
+    for _ in range(TRIES - 1):
+        with pytest.raises(LookUpFailed):
+            objects.find(keys)
+    assert set(objects.find(keys)) == set(keys)
 
 
 @pytest.mark.parametrize("error", [*ERRORS, TransportError(403, "x", {})], ids=lambda error: str(error.status_code))

@@ -57,3 +57,12 @@ def test_documents_are_remembered_for_a_while_and_not_without_bound(opensearch: 
     known.find({("_id", "p2")})
     known.find({("_id", "p3")})
     assert len(known._known) == 2
+
+
+def test_a_field_of_the_second_index_alone_is_asked_there(opensearch: OpenSearch, index: MakeIndex) -> None:
+    first = index({"brand": {"type": "keyword"}}, documents={"p1": {"brand": "nike"}})
+    second = index(PROPERTIES, documents=DOCUMENTS)
+    known = objects(opensearch, first, second)
+    assert set(known.find([("sku", "s3"), ("sku", "none"), ("nowhere", "x")])) == {("sku", "s3")}
+    assert known.fault_of(("sku", "none")).what == "is not in the index"
+    assert known.fault_of(("nowhere", "x")).what == "is no field of the index"

@@ -7,8 +7,8 @@ the field out, and may spell a number or a date in another way.
 An id may have many documents (variants of a product): any one of them stands for all.
 
 One id that fails does not fail others. Where a search of many ids fails, the index is sent a search without any of them; if that
-fails too, the index is away (`LookUpFailed`: all events wait), else each id is asked for by itself, and those that fail again get
-a fault.
+fails too, the index is away (`LookUpFailed`: all events wait). Else each id is asked for by itself (or, where the search took too
+long, half as many at once, then a quarter); those that fail alone get a fault.
 """
 
 from __future__ import annotations
@@ -75,8 +75,13 @@ class ObjectSearch:
             answer = self._search(field, ids)
         except OpenSearchException as error:
             self._blame_index(name, error)
-            return self._each(name, field, ids)
+            return self._halves(name, field, ids) if _is_passing(error) else self._each(name, field, ids)
         self._failed.pop(name, None)
+        return self._read(answer, name, field, ids)
+
+    def _read(
+        self, answer: Mapping[str, Any], name: str, field: IdField | None, ids: Sequence[str]
+    ) -> tuple[dict[str, Document], dict[str, Fault]]:
         found = dict(self._found(answer, field, ids))
         rest = [one for one in ids if one not in found]
         if not rest or answer["hits"]["total"]["value"] <= len(answer["hits"]["hits"]):
@@ -98,6 +103,25 @@ class ObjectSearch:
         """A shard that does not answer fails the search: what it holds must not pass for missing."""
         limits: dict[str, Any] = {"allow_partial_search_results": "false", "request_timeout": REQUEST_TIMEOUT_S}
         return self._client.search(index=self._index, body=body, **limits)
+
+    def _halves(
+        self, name: str, field: IdField | None, ids: Sequence[str]
+    ) -> tuple[dict[str, Document], dict[str, Fault]]:
+        """Ask for half as many at once, until those that take too long are alone: each half has the whole time."""
+        if len(ids) == 1:
+            return {}, {ids[0]: Fault(OBJECT_ID, "cannot be looked up: the index does not answer in time, or not now")}
+        found: dict[str, Document] = {}
+        faults: dict[str, Fault] = {}
+        for half in (ids[: len(ids) // 2], ids[len(ids) // 2 :]):
+            try:
+                more = self._read(self._search(field, half), name, field, half)
+            except OpenSearchException as error:
+                if not self._answers():
+                    raise self._failure(error) from error
+                more = self._halves(name, field, half)
+            found |= more[0]
+            faults |= more[1]
+        return found, faults
 
     def _each(
         self, name: str, field: IdField | None, ids: Sequence[str]

@@ -14,6 +14,9 @@ from rewriter.signals.ingest.object_search import OBJECT_ID, LookUpFailed, Objec
 __all__ = ["LookUpFailed", "ObjectKey", "Objects"]
 
 AT_ONCE = 500
+REFUSED_BYTES, REFUSED_AGE_S = 2**20, 20.0
+"""How much is remembered of ids that the index refused, and how long. To find one out may take longer than a lease lasts; the next
+worker round then has to get past it at once."""
 OVERHEAD_BYTES = 400
 """Of what is remembered of one object, beside its texts: key, tuple, dict, places in the memory's own tables."""
 NOT_THERE = Fault(OBJECT_ID, "is not in the index")
@@ -46,6 +49,7 @@ class Objects:
         self._known: Bounded[ObjectKey, Mapping[str, Any]] = Bounded(
             max_bytes=max_bytes, max_age_s=age_s, max_count=max_objects
         )
+        self._refused: Bounded[ObjectKey, Fault] = Bounded(max_bytes=REFUSED_BYTES, max_age_s=REFUSED_AGE_S)
         self._faults: dict[ObjectKey, Fault] = {}
 
     def find(self, wanted: Collection[ObjectKey]) -> dict[ObjectKey, Mapping[str, Any]]:
@@ -55,19 +59,26 @@ class Objects:
         """
         now_s = self._clock_s()
         found, missing = {}, []
+        refused: dict[ObjectKey, Fault] = {}
         for key in dict.fromkeys(wanted):
-            if (known := self._known.get(key, now_s)) is None:
-                missing.append(key)
-            else:
+            if (known := self._known.get(key, now_s)) is not None:
                 found[key] = known
+            elif (fault := self._refused.get(key, now_s)) is not None:
+                refused[key] = fault
+            else:
+                missing.append(key)
         self._faults = {}
         asked: set[ObjectKey] = set()
         for search in self._searches:
             for key, document in self._asked(search, missing, asked):
                 found[key] = document
-                self._known.put(key, document, _size(key, document), now_s)
+                self._known.put(key, document, _size(key, document), self._clock_s())
             missing = [key for key in missing if key not in found]
         self._faults = {key: fault for key, fault in self._faults.items() if key not in found and key not in asked}
+        for key, fault in self._faults.items():
+            if fault.where == OBJECT_ID:
+                self._refused.put(key, fault, OVERHEAD_BYTES + getsizeof(key[1]), self._clock_s())
+        self._faults |= refused
         return found
 
     def fault_of(self, key: ObjectKey) -> Fault:
