@@ -23,6 +23,7 @@ from rewriter.shell.legs import connect
 from rewriter.signals.ingest.batch import Plan
 from rewriter.signals.ingest.contract import StreamKeys
 from rewriter.signals.ingest.objects import Objects
+from rewriter.signals.ingest.population import population_made
 from rewriter.signals.ingest.replay import MAX_BACKLOG, Replay
 from rewriter.signals.ingest.worker import BACKOFF_S, IDLE_S, Worker
 from rewriter.signals.redis_store import RedisStore
@@ -54,7 +55,8 @@ def ingest(
     with store_needed():
         store.ping()
         profiles.ping()
-    _work(worker, replay, stopping)
+    with population_made(profiles, Plan.of(settings)):
+        _work(worker, replay, stopping)
     worker.close()
     print_json(dict(sorted(worker.counts.items())) | ({"appended": replay.appended} if replay else {}))
     if replay and replay.faults:

@@ -15,6 +15,7 @@ from rewriter.flow.steps import Ask, FetchSignals, LegFault, Personal, Progress
 from rewriter.report import Reason
 from rewriter.request import Request
 from rewriter.settings import Settings
+from rewriter.shell.population import PopulationReader
 from rewriter.shell.refresh import Refresh
 from rewriter.shell.sources import Call
 from rewriter.shell.threads import drive
@@ -33,8 +34,10 @@ def part_of(subject: Subject, settings: Settings, policy: str, templates: Templa
         raise ConfigurationError([Fault("store.url", "is not set, so that no subject is known", "give --sample FILE")])
     core = Core(settings, {policy: templates}, stores)
     refresh = Refresh(core, time.monotonic, time.time, has_store=True)
-    for background in (refresh.words(), refresh.facts()):
-        drive(background, lambda call: _background(call, stores["store"], stores.get("profile_store", stores["store"])))
+    drive(refresh.words(), lambda call: _background(call, stores["store"]))
+    population = PopulationReader(core, stores.get("profile_store", stores["store"]), refresh.errors, lambda: True)
+    population.tried()
+    population.release()
     if refresh.errors:
         raise StoreError(", ".join(sorted(set(refresh.errors.values()))))
     ask = Ask(
@@ -45,16 +48,12 @@ def part_of(subject: Subject, settings: Settings, policy: str, templates: Templa
     return replace(part, reason=Reason.PERSONALIZED) if part.reason is Reason.SEARCH_FAILED else part
 
 
-def _background(call: Call, store: Store, profile_store: Store) -> Any:
+def _background(call: Call, store: Store) -> Any:
     match call:
         case Call("text", (key,)):
             return store.read_text(key)
-        case Call("text", (key, "profile")):
-            return profile_store.read_text(key)
-        case Call("many", (bases, fields, limit)):
-            return profile_store.read_many(bases, fields, limit)
         case _:
-            return None  # the cluster is not asked
+            return None  # nothing is announced
 
 
 def _perform(step: Any, stores: Mapping[StoreName, Store]) -> Any:

@@ -1,4 +1,4 @@
-"""What the background does: reads switches, templates, population, segments and index facts, and swaps the snapshot.
+"""What the background does: reads switches, templates and index facts, and swaps the snapshot; see `population` for the rest.
 
 Four rounds, run apart so that none waits for what holds up another: `local` reads the kill switch and never waits, `templates`
 tries templates that changed, which can take seconds, `words` is what the store says that must be known within a second (switches,
@@ -30,7 +30,7 @@ from rewriter.index_facts import IndexFacts, checked_types, dead_fields, facts_o
 from rewriter.observe.tally import Tally
 from rewriter.settings import Settings
 from rewriter.shell.legs import InFlight
-from rewriter.shell.population import read_population
+from rewriter.shell.population import PopulationReader
 from rewriter.shell.sources import Call, Sources
 from rewriter.shell.status import paused_policies, quarantined, switches_by
 from rewriter.shell.switch_sources import SwitchSources
@@ -39,7 +39,6 @@ from rewriter.signals.affinities import signal_fields
 LOCAL_PERIOD_S = 0.25
 WORDS_PERIOD_S = 0.5
 ANNOUNCE_PERIOD_S = 2.0
-SIGNALS_PERIOD_S = 10.0
 FACTS_PERIOD_S = 30.0
 DROP_FOR_S = 5.0
 """Longer than a search or a read of signals may be under way."""
@@ -144,6 +143,7 @@ class Refresh:
         self.seen_indices: dict[tuple[str, ...], None] = {}
         self._asked_for: set[tuple[str, ...]] = set()
         self._rounds = {"words": 0, "facts": 0}
+        self.population: PopulationReader | None = None
         self.dead: dict[str, list[str]] = {}
         self.sources = Sources()
         self.lag_changes = 0
@@ -185,9 +185,7 @@ class Refresh:
         self._rounds["words"] += 1
 
     def facts(self) -> Generator[Call, Any, None]:
-        """Ask the store for population and segments, and the cluster for index facts, where they are due."""
-        if self._has_store and self._due("signals", SIGNALS_PERIOD_S):
-            yield from read_population(self._core, self.sources, self._now_s)
+        """Ask the cluster for index facts, where they are due."""
         if self._due("facts", FACTS_PERIOD_S) or any(names not in self._asked_for for names in self.seen_indices):
             yield from self._facts()
         self._rounds["facts"] += 1
@@ -206,8 +204,8 @@ class Refresh:
 
     @property
     def rounds(self) -> int:
-        """How many rounds of the background are through."""
-        return min(self._rounds.values())
+        """How many rounds of the background are through; none while the population was not looked for."""
+        return min(self._rounds.values()) if self.population is None or self.population.looks else 0
 
     @property
     def reasons(self) -> dict[str, int]:
@@ -242,7 +240,8 @@ class Refresh:
     def faults(self) -> list[str]:
         """What is wrong with a source now, in words, for `status()`."""
         templates = [fault for faults in list(self._faults.values()) for fault in faults]
-        return [str(fault) for fault in (*self.switches.faults, *templates)]
+        segments = self.population.faults if self.population else []
+        return [*(str(fault) for fault in (*self.switches.faults, *templates)), *segments]
 
     @property
     def notes(self) -> list[str]:

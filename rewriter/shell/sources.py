@@ -15,7 +15,7 @@ from typing import Any, Literal
 class Call:
     """Something only a shell can do: one call of the store or of the search client."""
 
-    what: Literal["text", "many", "mapping", "settings", "announce"]
+    what: Literal["text", "mapping", "settings", "announce"]
     arguments: tuple[Any, ...] = ()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -30,12 +31,13 @@ from rewriter.observe.tally import Tally
 from rewriter.report import Reason
 from rewriter.shell.clones import LIMITS, LegLimits, cloned, prepared
 from rewriter.shell.legs import PLANS_SHARE, InFlight, fault_of, hits_of, told_size
+from rewriter.shell.population import PopulationReader, engine_on_threads
 from rewriter.shell.refresh import LOCAL_PERIOD_S, WORDS_PERIOD_S, Refresh, fleet_key
 from rewriter.shell.sources import Call
 from rewriter.shell.status import STATUS_S, store_said
 from rewriter.shell.switch_sources import SwitchSources
 from rewriter.shell.track import AsyncTracker
-from rewriter.shell.workers import CLOSE_S, Workers
+from rewriter.shell.workers import CLOSE_S, RETRY_S, Workers
 from rewriter.signals.redis_store import AsyncRedisStore
 from rewriter.signals.store import AsyncStore, Signals, StoreName
 
@@ -152,6 +154,11 @@ class Loop:
         self._files = Workers(3, "rewriter-local")
         self.refresh.local()
         self._legs_made: asyncio.Task[None] | None = None
+        if (engine := engine_on_threads(stores, self.loop)) is not None:
+            held, loop = weakref.ref(self), self.loop
+            self.refresh.population = PopulationReader(
+                core, engine, self.refresh.errors, lambda: held() is not None and not loop.is_closed()
+            )
         self._background = [
             self._kept(self._repeat(name, period_s, work))
             for name, period_s, work in (
@@ -159,6 +166,7 @@ class Loop:
                 ("templates", WORDS_PERIOD_S, lambda: self._on_a_thread(self.refresh.templates)),
                 ("words", WORDS_PERIOD_S, lambda: drive(self.refresh.words(), self._ask)),
                 ("facts", WORDS_PERIOD_S, lambda: drive(self.refresh.facts(), self._ask)),
+                ("population", RETRY_S, self._population),
             )
         ]
         self._ended = self._kept(self._until_cancelled())
@@ -224,6 +232,8 @@ class Loop:
         if self.closed:
             return
         self.closed = True
+        if self.refresh.population is not None:
+            self.refresh.population.stop()
         this = asyncio.current_task()
         until_s = time.monotonic() + CLOSE_S
         while left := {task for task in self._tasks if task is not this and not task.done()}:
@@ -332,6 +342,11 @@ class Loop:
         except NoThreadError:
             self.refresh.local()
 
+    async def _population(self) -> None:
+        """Have the thread of the population started, where it was not."""
+        if self.refresh.population is not None and not self.refresh.population.started:
+            await self._on_a_thread(self.refresh.population.start)
+
     async def _on_a_thread(self, work: Callable[[], T]) -> T:
         try:
             self._files.start()
@@ -345,14 +360,9 @@ class Loop:
     async def _ask(self, call: Call) -> Any:
         """Do what the background asks for."""
         store = self.stores.get("store")
-        profiles = self.stores.get("profile_store") or store
         match call:
             case Call("text", (key,)):
                 return await store.read_text(key) if store else None
-            case Call("text", (key, "profile")):
-                return await profiles.read_text(key) if profiles else None
-            case Call("many", (bases, fields, limit)):
-                return await profiles.read_many(bases, fields, limit) if profiles else None
             case Call("announce", (key, name, text, now_s)):
                 return await store.announce(key, name, text, now_s) if store else None
             case Call("mapping", (index,)):

@@ -38,6 +38,7 @@ from rewriter.observe.tally import Tally
 from rewriter.report import Reason
 from rewriter.shell.clones import LIMITS, LegLimits, cloned
 from rewriter.shell.legs import PLANS_SHARE, InFlight, fault_of, hits_of, told_size
+from rewriter.shell.population import PopulationReader
 from rewriter.shell.refresh import LOCAL_PERIOD_S, WORDS_PERIOD_S, Refresh, fleet_key
 from rewriter.shell.sources import Call
 from rewriter.shell.status import STATUS_S, store_said
@@ -120,6 +121,9 @@ class Process:
         self._refused = ""
         self.refresh.local()
         held = weakref.ref(owner)
+        signals = stores.get("profile_store") or store
+        if signals is not None:
+            self.refresh.population = PopulationReader(core, signals, self.refresh.errors, lambda: held() is not None)
         self._to_start: list[tuple[weakref.ref[object], str, float, Callable[[], None]]] = [
             (held, name, period_s, work)
             for name, period_s, work in (
@@ -156,6 +160,8 @@ class Process:
                 name = f"rewriter-{self._to_start[0][1]}"
                 Thread(target=self._repeat, args=self._to_start[0], name=name, daemon=True).start()
                 del self._to_start[0]
+            if self.refresh.population is not None:
+                self.refresh.population.start()
             self.parts.start()
             self.reads.start()
         except Exception as error:  # noqa: BLE001  whatever keeps threads from starting keeps nobody from searching
@@ -237,6 +243,8 @@ class Process:
         if self.tracker is not None:
             self.tracker.close()
         until_s = time.monotonic() + CLOSE_S
+        if self.refresh.population is not None:
+            self.refresh.population.stop(CLOSE_S)
         for workers in (self.parts, self.reads):
             workers.close(max(0.0, until_s - time.monotonic()))
         if self._owns_legs and self._legs is not None:
@@ -302,14 +310,9 @@ class Process:
     def _ask(self, call: Call) -> Any:
         """Do what the background asks for."""
         store = self.stores.get("store")
-        profiles = self.stores.get("profile_store") or store
         match call:
             case Call("text", (key,)):
                 return store.read_text(key) if store else None
-            case Call("text", (key, "profile")):
-                return profiles.read_text(key) if profiles else None
-            case Call("many", (bases, fields, limit)):
-                return profiles.read_many(bases, fields, limit) if profiles else None
             case Call("announce", (key, name, text, now_s)):
                 return store.announce(key, name, text, now_s) if store else None
             case Call("mapping", (index,)):

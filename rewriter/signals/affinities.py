@@ -78,11 +78,14 @@ class SignalField:
 class Population:
     """What everybody does: decayed counts per value and per field, as of one time.
 
-    A value's share is its weight by its field's total; one count is the least that an unseen value is taken for.
+    A value's share is its weight by its field's total; one count is the least that an unseen value is taken for, and `floor` where
+    lighter values were left out.
     """
 
     weights: Mapping[Value, float]
     totals: Mapping[str, float]
+    floor: float = 0.0
+    left_out: int = 0
 
 
 NOBODY = Population({}, {})
@@ -134,7 +137,7 @@ def preferences(
     """Return the affinity in (0, 1] of each value that `counters` prefer. Without a population only items have one."""
     found: dict[Value, float] = {}
     constants = _constants(counters, half_lives, fields, population, now_s)
-    shares = population.weights
+    shares, floor = population.weights, max(1.0, population.floor)
     for value, weight in counters.weights.items():
         known = constants.get(value[0])
         if known is None or len(value) != known.length:
@@ -145,7 +148,7 @@ def preferences(
         if known.population_total is None:
             found[value] = count / (count + known.pseudo_count)
             continue
-        share = min(1.0, max(shares.get(value, 0.0), 1.0) / known.population_total)
+        share = min(1.0, max(shares.get(value, floor), 1.0) / known.population_total)
         lift = (count / share + known.pseudo_count) / (max(known.total, count) + known.pseudo_count)
         if lift > 1.0:
             found[value] = min(1.0, log(lift) / saturation)

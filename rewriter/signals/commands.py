@@ -118,7 +118,7 @@ def read_counters(members: Iterable[Any], meta: Sequence[Any], fields: tuple[str
     if landmark_s is None:
         return None
     weights: dict[Value, float] = {}
-    for raw, score in _pairs(members):
+    for raw, score in pairs_of(members):
         value, weight = value_of(raw), sound(score)
         if value is not None and weight:
             weights[value] = weight
@@ -235,7 +235,7 @@ def announced_commands(key: str, names: Sequence[str]) -> list[Command]:
 
 def announced_names(reply: Sequence[Any]) -> list[str]:
     """Return the names in a reply to `names_command`, the latest first."""
-    return [raw.decode("utf-8", "replace") for raw, _ in _pairs(reply)]
+    return [raw.decode("utf-8", "replace") for raw, _ in pairs_of(reply)]
 
 
 def names_command(key: str) -> Command:
@@ -243,7 +243,7 @@ def names_command(key: str) -> Command:
     return ("ZRANGE", key, 0, MAX_ANNOUNCED - 1, "REV", "WITHSCORES")
 
 
-def _pairs(members: Iterable[Any]) -> Iterable[tuple[Any, Any]]:
-    """RESP2 gives a flat list of members and scores, RESP3 a list of pairs."""
+def pairs_of(members: Iterable[Any]) -> Iterable[tuple[Any, Any]]:
+    """Return members with their scores: RESP2 gives a flat list, RESP3 and redis-py's own ZSCAN a list of pairs."""
     listed = list(members)
-    return listed if listed and isinstance(listed[0], list) else zip(listed[::2], listed[1::2], strict=True)
+    return listed if listed and isinstance(listed[0], (list, tuple)) else zip(listed[::2], listed[1::2], strict=True)

@@ -46,8 +46,16 @@ class MemoryStore(CommandStore):
             case ("HMGET", key, *names):
                 known = self._found(key, {})
                 return [known.get(name) for name in names]
-            case ("GETRANGE", key, 0, last):
-                return self._found(key, b"")[: last + 1]
+            case ("HGETALL", key):
+                return {name.encode(): said for name, said in self._found(key, {}).items()}
+            case ("HGET", key, name):
+                return self._found(key, {}).get(name)
+            case ("ZSCAN", key, *_):
+                return 0, list(self._found(key, {}).items())
+            case ("GET", key):
+                return self._found(key, None)
+            case ("GETRANGE", key, first, last):
+                return self._found(key, b"")[first : last + 1]
             case ("ZADD", key, *parts):
                 scored = {raw: float(score) for score, raw in zip(parts[::2], parts[1::2], strict=True)}
                 self._kept[key] = (inf, self._found(key, {}) | scored)
@@ -61,8 +69,12 @@ class MemoryStore(CommandStore):
                     return 0
                 self._kept[key] = (inf, raw)
                 return 1
-            case ("SET", key, raw, *expiry):
-                self._kept[key] = (self._clock_s() + expiry[1] if expiry else inf, raw)
+            case ("SET", key, raw, *how):
+                if "NX" in how and self._found(key, None) is not None:
+                    return None
+                ttl_s = how[-1] / (1000.0 if "PX" in how else 1.0) if how else inf
+                self._kept[key] = (self._clock_s() + ttl_s, raw.encode() if isinstance(raw, str) else raw)
+                return True
             case ("EXPIRE", key, ttl_s) if key in self._kept:
                 self._kept[key] = (self._clock_s() + ttl_s, self._kept[key][1])
             case ("EVAL", str(script), 4, z, m, written, _, ttl_s, _, _, *meta) if script == WRITE:
@@ -71,7 +83,7 @@ class MemoryStore(CommandStore):
                 self._kept[m] = (until_s, dict(zip(meta[::2], meta[1::2], strict=True)))
                 self._kept.pop(written, None)
                 return 1
-            case ("UNLINK", *keys):
+            case ("UNLINK" | "DEL", *keys):
                 for key in keys:
                     self._kept.pop(key, None)
         return None
@@ -92,11 +104,11 @@ class AsyncMemoryStore(AsyncCommandStore):
     """The same store, awaited."""
 
     def __init__(self, store: MemoryStore | None = None) -> None:
-        self._store = store or MemoryStore()
+        self.shared = store or MemoryStore()
 
     async def run(self, wanted: Sequence[Command], *, atomic: bool = False) -> list[Any]:
         """See CommandStore.run."""
-        return self._store.run(wanted, atomic=atomic)
+        return self.shared.run(wanted, atomic=atomic)
 
     async def ping(self) -> None:
         """See Store.ping."""

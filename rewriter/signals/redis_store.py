@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from inspect import iscoroutinefunction
 from typing import Any
 
@@ -20,7 +21,7 @@ from rewriter.errors import ConfigurationError, Fault, StoreError
 from rewriter.signals.command_store import AsyncCommandStore, CommandStore
 from rewriter.signals.commands import Command
 from rewriter.signals.memory_store import AsyncMemoryStore, MemoryStore
-from rewriter.signals.redis_clients import EVENT_LOOP, THREADS, opened, refuse_unfit, sentinels, target
+from rewriter.signals.redis_clients import EVENT_LOOP, THREADS, TIMEOUT_S, opened, refuse_unfit, sentinels, target
 from rewriter.signals.store import AsyncStore, Store, StoreName
 
 CONNECTIONS = 32
@@ -37,7 +38,7 @@ class RedisStore(CommandStore):
     def __init__(self, given: str | Redis | RedisCluster, *, connections: int = CONNECTIONS) -> None:
         self._target = target(given) if isinstance(given, str) else None
         self._connections = connections
-        self._connecting_pid: int | None = None
+        self._making: dict[int, Future[Any]] = {}
         self._client: Any = None
         if not isinstance(given, str):
             refuse_unfit(given)
@@ -67,33 +68,43 @@ class RedisStore(CommandStore):
     def _connected(self) -> Any:
         """Return the client, made at first use: one for a cluster asks for its slots when it is made.
 
-        One thread does so; the others fail instead of queueing up behind a server that may hang. Two that come at the
-        same moment may both do it, which costs a client. The process id stands in for a lock, which would stay held in
-        a child that was forked meanwhile.
+        One thread makes it; others that come meanwhile wait for it as long as for an answer. A Future by process id stands in for a
+        lock, which would stay held in a child that was forked meanwhile.
         """
-        made = self._client
-        if made is None and self._target is not None:
-            if self._connecting_pid == os.getpid():
-                raise StoreError("the store is still being connected to")
-            self._connecting_pid = os.getpid()
+        if self._client is None and self._target is not None:
+            ours: Future[Any] = Future()
+            making = self._making.setdefault(os.getpid(), ours)
+            if making is not ours:
+                try:
+                    return making.result(TIMEOUT_S)
+                except TimeoutError:
+                    raise StoreError("the store is still being connected to") from None
             try:
-                made = opened(self._target, self._connections, THREADS)
+                if self._client is None:  # else another thread made it just now
+                    self._client = opened(self._target, self._connections, THREADS)
+                ours.set_result(self._client)
+            except Exception as error:
+                ours.set_exception(error)
+                raise
             finally:
-                self._connecting_pid = None
-            self._client = made
-        return made
+                self._making.pop(os.getpid(), None)
+        return self._client
 
 
 class AsyncRedisStore(AsyncCommandStore):
     """An AsyncStore at a URL or on a redis.asyncio client, as RedisStore is with threads."""
 
     def __init__(self, given: str | aio.Redis | aio.RedisCluster, *, connections: int = CONNECTIONS) -> None:
-        self._owned = isinstance(given, str)
+        self._url = given if isinstance(given, str) else None
         if isinstance(given, str):
             self._client: Any = opened(target(given), connections, EVENT_LOOP)
         else:
             refuse_unfit(given)
             self._client = given
+
+    def on_threads(self) -> RedisStore | None:
+        """Return a store of its own at the same URL, for a thread; None around a client that was given."""
+        return None if self._url is None else RedisStore(self._url, connections=1)
 
     async def run(self, wanted: Sequence[Command], *, atomic: bool = False) -> list[Any]:
         """See CommandStore.run."""
@@ -112,7 +123,7 @@ class AsyncRedisStore(AsyncCommandStore):
 
     async def close(self) -> None:
         """See Store.close."""
-        if self._owned:
+        if self._url is not None:
             for client in (self._client, *sentinels(self._client)):
                 await client.aclose()
 
@@ -140,7 +151,7 @@ def open_store(given: str | Redis | RedisCluster | Store | None, *, connections:
             return MemoryStore()
         case str() | Redis() | RedisCluster():
             return RedisStore(given, connections=connections)
-        case _ if hasattr(given, "read_many") and not iscoroutinefunction(given.read_many):
+        case _ if hasattr(given, "run") and not iscoroutinefunction(given.run):
             return given
         case _:
             raise _unknown(given, "a URL, a redis.Redis, a redis.RedisCluster or a Store")
@@ -159,7 +170,7 @@ def open_async_store(
             return AsyncMemoryStore(given)
         case str() | aio.Redis() | aio.RedisCluster():
             return AsyncRedisStore(given, connections=connections)
-        case _ if hasattr(given, "read_many") and iscoroutinefunction(given.read_many):
+        case _ if hasattr(given, "run") and iscoroutinefunction(given.run):
             return given
         case _:
             raise _unknown(given, "a URL, a redis.asyncio.Redis, a redis.asyncio.RedisCluster or an AsyncStore")

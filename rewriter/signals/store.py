@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from rewriter.signals.counters import Counters
 from rewriter.subject import Subject, pseudonym
@@ -52,6 +52,21 @@ class Keys:
     def population(self, partition: int = 0) -> str:
         """Return the base of one partition's part of the population's counters."""
         return f"{self.prefix}:{{p:{partition}}}"
+
+    @property
+    def everybody(self) -> str:
+        """Return the key of the population as one value, made of its parts."""
+        return f"{self.prefix}:{{population}}"
+
+    @property
+    def all_segments(self) -> str:
+        """Return the key of all segments as one value, made of their parts."""
+        return f"{self.prefix}:{{population}}:segments"
+
+    @property
+    def maker(self) -> str:
+        """Return the key of the lease of who makes these two."""
+        return f"{self.prefix}:{{population}}:maker"
 
     def plan(self, subject: Subject, slot: str) -> str | None:
         """Return one of the keys of a subject's plans, beside the session's counters, else beside the profile's."""
@@ -117,6 +132,9 @@ def joined(session: Signals | None, profile: Signals | None) -> Signals:
 class Store(Protocol):
     """A signal store, called from a worker thread. Methods raise StoreError, or what their client raises."""
 
+    def run(self, wanted: Sequence[tuple[Any, ...]], *, atomic: bool = False) -> list[Any]:
+        """See CommandStore.run: the engine under all the rest, and what the population is read with."""
+
     def read(self, query: Query) -> Signals:
         """Return what is known of one subject in one pipelined round trip."""
 
@@ -160,6 +178,9 @@ class Store(Protocol):
 
 class AsyncStore(Protocol):
     """The same, awaited on the event loop."""
+
+    async def run(self, wanted: Sequence[tuple[Any, ...]], *, atomic: bool = False) -> list[Any]:
+        """See Store.run."""
 
     async def read(self, query: Query) -> Signals:
         """See Store.read."""

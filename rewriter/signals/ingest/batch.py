@@ -14,11 +14,12 @@ from typing import Any, Literal, NamedTuple
 
 from rewriter.errors import Fault
 from rewriter.settings import Settings
-from rewriter.signals.affinities import SignalField, profile_half_lives, signal_fields
+from rewriter.signals.affinities import ITEM, SignalField, profile_half_lives, signal_fields
 from rewriter.signals.counters import SEPARATOR, HalfLives, Value
 from rewriter.signals.events import MAX_EVENT_BYTES, Event, parse, refused, values
 from rewriter.signals.store import Keys
 
+ITEM_PREFIX = f"{ITEM}{SEPARATOR}".encode()
 POPULATION_KEPT = 20_000
 """Values per partition of the population, and of each segment; as many as the search side reads."""
 ENTRY_ID = re.compile(rb"[0-9]{1,20}-[0-9]{1,20}")
@@ -235,8 +236,12 @@ class Changes:
         session = keys.session(event.session_id) if event.session_id is not None and in_session else None
         profile = keys.profile(event.user) if event.user is not None else None
         change = Change(batch, entry, at_s, head, members, profile, session)
+        # An item's affinity needs no population, and items would push out what does.
+        shared = change._replace(members=tuple(one for one in members if not one.startswith(ITEM_PREFIX)))
+        population = keys.population(batch.partition)
         for scope, base in self._bases(batch.partition, event, change):
-            self.by_target.setdefault(Target(scope, base, batch.partition), []).append(change)
+            one = shared if base == population else change
+            self.by_target.setdefault(Target(scope, base, batch.partition), []).append(one)
 
     def _bases(self, partition: int, event: Event, change: Change) -> Iterable[tuple[ScopeName, str]]:
         keys = self._plan.keys

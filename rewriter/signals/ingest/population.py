@@ -1,0 +1,66 @@
+"""The thread beside a worker that makes the population and the segments into what every process reads; see `maker`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from logging import getLogger
+from secrets import token_hex
+from threading import Event, Thread
+
+from redis.exceptions import RedisError
+
+from rewriter.errors import StoreError
+from rewriter.signals.ingest.batch import Plan
+from rewriter.signals.maker import LOOK_EVERY_S, UNMADE_EVERY_S, Engine, Maker, Stopped
+
+STOP_S = 2.0
+
+_log = getLogger("rewriter")
+
+
+@contextmanager
+def population_made(profiles: Engine, plan: Plan) -> Iterator[None]:
+    """Have the population made on a thread for as long as the block runs. What keeps it from being made is logged once."""
+    stopping = Event()
+    signals = plan.settings.signals
+    maker = Maker(
+        profiles,
+        plan.keys,
+        plan.scopes["everybody"].half_lives,
+        role="worker",
+        token=token_hex(8),
+        max_counters=signals.max_counters,
+        ttl_s=signals.profile_ttl_s,
+        now_s=time.time,
+        wait=stopping.wait,
+    )
+    thread = Thread(target=_make, args=(maker, stopping), name="rewriter-population", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join(STOP_S)
+
+
+def _make(maker: Maker, stopping: Event) -> None:
+    trouble = ""
+    while not stopping.is_set():
+        found, rest_s = "", LOOK_EVERY_S
+        try:
+            look = maker.reader.look()
+            rest_s = LOOK_EVERY_S if look.population else UNMADE_EVERY_S
+            if maker.leads(look):
+                maker.make(look)
+        except Stopped:
+            break
+        except (RedisError, StoreError, OSError) as error:
+            found = f"the population is not made: {type(error).__name__}: {error}"
+        if found and found != trouble:
+            _log.error("%s", found)
+        trouble = found
+        stopping.wait(rest_s)
+    with suppress(RedisError, StoreError, OSError):  # then the lease expires
+        maker.release()

@@ -1,0 +1,292 @@
+"""Making the population and the segments into two values that every process reads, and reading them.
+
+One process makes them, the holder of a lease in the store: an ingest worker if one runs, else a process that searches. A worker
+takes the lease from a process that searches; nobody takes it from a worker. A lease lasts for three looks, so that another process
+follows when its holder is gone. Two makers at once would cost time and harm nothing: both come to the same values.
+
+Nothing is made of what did not change. Where it did, the population is made anew after `MADE_EVERY_S`, or at once where its events
+grew by a tenth (a young installation, a backfill). Each segment is read again as often; where that fails its last state stays.
+
+Pure but for the engine that is given: it runs commands on a thread, and `wait` pauses between slices of work.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, Literal, Protocol, TypeVar
+
+from rewriter.errors import StoreError
+from rewriter.signals.commands import MAX_TEXT_BYTES, Command, text_command, text_in
+from rewriter.signals.counters import Counters, HalfLives
+from rewriter.signals.gathering import Sources, Steps, gather_population, gather_segment, sources_of
+from rewriter.signals.packed import (
+    HEADER_BYTES,
+    MAX_POPULATION,
+    MAX_SEGMENTS_VALUES,
+    Header,
+    PackedPopulation,
+    PackedSegments,
+    header_of,
+    population_body,
+    read_population,
+    read_segments,
+    segments_body,
+)
+from rewriter.signals.store import Keys
+
+LOOK_EVERY_S = 10.0
+UNMADE_EVERY_S = 1.0
+"""How often the store is looked at while there is no population yet."""
+MADE_EVERY_S = 60.0
+LEASE_MS = 30_000
+GROWN = 0.1
+PAUSE_S = 0.004
+FIRST_PAUSE_S = 0.001
+"""While there is no population yet, nothing but items has an affinity: the first one is made quicker."""
+MAX_PARTITIONS = 1_024
+MAX_SEGMENTS = 1_000
+SEGMENTS_AT_ONCE = 50
+"""Segments that one making reads, those first that were read longest ago."""
+PIECE_BYTES = 256 * 1024
+"""Of a value, which is read in pieces so that each answer stays small."""
+
+Role = Literal["worker", "search"]
+_T = TypeVar("_T")
+
+
+class Engine(Protocol):
+    """What runs commands on a thread: a CommandStore, or a bridge to one on an event loop."""
+
+    def run(self, wanted: Sequence[Command], *, atomic: bool = False) -> list[Any]:
+        """See CommandStore.run."""
+
+
+class Stopped(Exception):
+    """The process ends, and the work with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a look at the store found: the headers of both values, and who makes them (None where nobody does)."""
+
+    population: Header | None
+    segments: Header | None
+    maker: str | None
+
+
+class Reader:
+    """Reads the two values where their version is another one. `wait` is called between slices, with seconds."""
+
+    def __init__(self, engine: Engine, keys: Keys, wait: Callable[[float], bool]) -> None:
+        self._engine = engine
+        self._keys = keys
+        self._wait = wait
+
+    def look(self) -> Look:
+        """Return what the store holds now: three commands, some 200 bytes. Raises StoreError, or what the client raises."""
+        keys = self._keys
+        population, segments, maker = self.run(
+            [
+                ("GETRANGE", keys.everybody, 0, HEADER_BYTES - 1),
+                ("GETRANGE", keys.all_segments, 0, HEADER_BYTES - 1),
+                ("GET", keys.maker),
+            ]
+        )
+        return Look(_header(population), _header(segments), maker.decode("utf-8", "replace") if maker else None)
+
+    def population(self, header: Header) -> PackedPopulation:
+        """Return the population. Raises ValueError where its bytes are unsound."""
+        return read_population(self._body(self._keys.everybody, header), self.pause)
+
+    def segments(self, header: Header) -> PackedSegments:
+        """Return the segments, as `population` does."""
+        return read_segments(self._body(self._keys.all_segments, header), self.pause)
+
+    def run(self, wanted: Sequence[Command]) -> list[Any]:
+        """Run commands. Raises the first error among the replies."""
+        replies = self._engine.run(wanted)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
+
+    def pause(self, seconds: float = PAUSE_S) -> None:
+        """Let others go on. Raises Stopped where the process ends."""
+        if self._wait(seconds):
+            raise Stopped
+
+    def _body(self, key: str, header: Header) -> bytes:
+        found, at, end = b"", HEADER_BYTES, HEADER_BYTES + header.size
+        while at < end:
+            (piece,) = self.run([("GETRANGE", key, at, min(at + PIECE_BYTES, end) - 1)])
+            if not piece:
+                break
+            found += piece
+            at += len(piece)
+            self.pause()
+        return found
+
+
+class Maker:
+    """Makes the two values, where it is this process that does. `token` tells it from others of its role."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        keys: Keys,
+        half_lives: HalfLives,
+        *,
+        role: Role,
+        token: str,
+        max_counters: int,
+        ttl_s: float,
+        now_s: Callable[[], float],
+        wait: Callable[[float], bool],
+    ) -> None:
+        self._engine = engine
+        self._keys = keys
+        self._half_lives = half_lives
+        self._name = f"{role}:{token}"
+        self._role = role
+        self._limit = max_counters
+        self._ttl_s = max(1, int(ttl_s))
+        self._now_s = now_s
+        self._pause_s = PAUSE_S
+        self._segments_read_s: dict[str, float] = {}
+        self._known: PackedSegments | None = None
+        self._published: PackedSegments | None = None
+        self.reader = Reader(engine, keys, wait)
+
+    def leads(self, look: Look) -> bool:
+        """Whether it is this process that makes the values, now that it has asked for it."""
+        taken, mine = look.maker, look.maker == self._name
+        if mine or (self._role == "worker" and not (taken or "").startswith("worker:")):
+            self.reader.run([("SET", self._keys.maker, self._name, "PX", LEASE_MS)])
+            return True
+        if taken is None:
+            (got,) = self.reader.run([("SET", self._keys.maker, self._name, "NX", "PX", LEASE_MS)])
+            return bool(got)
+        return False
+
+    def release(self) -> None:
+        """Give the lease back, so that the next one need not wait for it to expire."""
+        (holder,) = self.reader.run([("GET", self._keys.maker)])
+        if holder == self._name.encode():
+            self.reader.run([("DEL", self._keys.maker)])
+
+    def make(self, look: Look) -> None:
+        """Make of the values what is due. Raises StoreError where a part cannot be read, Stopped, or what the client raises."""
+        count, listed = self.reader.run(
+            [text_command(f"{self._keys.prefix}:{part}") for part in ("partitions", "segments")]
+        )
+        partitions = _partitions(count)
+        self._pause_s = PAUSE_S if look.population else FIRST_PAUSE_S
+        sources = self._driven(sources_of(self._keys, partitions))
+        if sources.landmark_s is not None and self._is_due(look.population, sources):
+            steps = gather_population(self._keys, partitions, sources.landmark_s, self._half_lives, MAX_POPULATION)
+            whole = self._driven(steps)
+            if whole.totals:
+                self._put(self._keys.everybody, sources.version, sources.events, population_body(whole))
+        self._make_segments(look.segments, _names(listed), partitions)
+
+    def _is_due(self, header: Header | None, sources: Sources) -> bool:
+        if header is None or header.version[:8] != sources.version[:8]:  # none yet, or a landmark moved
+            return True
+        if header.version == sources.version:
+            return False
+        grown = abs(sources.events - header.events) > GROWN * header.events
+        return grown or not 0.0 <= self._now_s() - header.made_s < MADE_EVERY_S
+
+    def _make_segments(self, header: Header | None, names: Sequence[str], partitions: int) -> None:
+        wanted = list(names[:MAX_SEGMENTS])
+        if not wanted and header is None:
+            return
+        before = self._before(header)
+        now_s = self._now_s()
+        read_s = self._segments_read_s = {name: at for name, at in self._segments_read_s.items() if name in wanted}
+        due = [name for name in wanted if not 0.0 <= now_s - read_s.get(name, float("-inf")) < MADE_EVERY_S]
+        due.sort(key=lambda name: read_s.get(name, float("-inf")))
+        counters: dict[str, Counters] = {name: one for name, one in before.counters.items() if name in wanted}
+        failed: dict[str, str] = {name: why for name, why in before.failed.items() if name in wanted}
+        limit = max(1, min(self._limit, MAX_SEGMENTS_VALUES // max(1, len(wanted))))
+        for name in due[:SEGMENTS_AT_ONCE]:
+            try:
+                found = self._driven(gather_segment(self._keys, name, partitions, self._half_lives, limit))
+            except StoreError as error:
+                failed[name] = type(error.__cause__ or error).__name__
+            else:
+                failed.pop(name, None)
+                counters.pop(name, None)
+                if found is not None:
+                    counters[name] = found
+            read_s[name] = now_s
+        made = PackedSegments(dict(sorted(counters.items())), failed, max(0, len(names) - MAX_SEGMENTS))
+        self._known = made
+        body = segments_body(made)
+        version = blake2b(body, digest_size=8).hexdigest()
+        if header is not None and header.version == version:
+            return
+        last = self._published
+        differs = last is None or (last.failed, last.counters.keys()) != (made.failed, made.counters.keys())
+        complete = all(name in read_s for name in wanted)
+        if header is None or (differs and complete) or not 0.0 <= now_s - header.made_s < MADE_EVERY_S:
+            self._put(self._keys.all_segments, version, 0.0, body)
+            self._published = made
+
+    def _before(self, header: Header | None) -> PackedSegments:
+        """Return the segments as they are published; what this process made since takes their place where it made it."""
+        if self._known is None and header is not None:
+            with suppress(ValueError):  # of another format: all segments are read anew
+                self._known = self._published = self.reader.segments(header)
+        return self._known or PackedSegments({}, {})
+
+    def _put(self, key: str, version: str, events: float, body: bytes) -> None:
+        header = Header(version, self._now_s(), events, len(body))
+        self.reader.run([("SET", key, header.bytes() + body, "EX", self._ttl_s)])
+
+    def _driven(self, steps: Steps[_T]) -> _T:
+        """Run a gathering: each slice of commands, and a pause."""
+        try:
+            wanted = next(steps)
+            while True:
+                replies = self._engine.run(wanted) if wanted else []
+                self.reader.pause(self._pause_s)
+                wanted = steps.send(replies)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+        finally:
+            steps.close()
+
+
+def _partitions(raw: bytes) -> int:
+    """Return the number of partitions; without one there is one. Raises StoreError."""
+    try:
+        found = int(raw or 1)
+    except ValueError:
+        found = 0
+    if not 1 <= found <= MAX_PARTITIONS:
+        raise StoreError(f"the number of partitions is not from 1 to {MAX_PARTITIONS:,}")
+    return found
+
+
+def _names(raw: bytes) -> list[str]:
+    """Return the names of the segments. Raises StoreError."""
+    try:
+        listed = json.loads(text_in(raw) or "[]") if len(raw or b"") <= MAX_TEXT_BYTES else None
+    except ValueError:
+        listed = None
+    if not isinstance(listed, list):
+        raise StoreError("the list of segments cannot be read")
+    return list(dict.fromkeys(name for name in listed if isinstance(name, str)))
+
+
+def _header(raw: bytes) -> Header | None:
+    """Return a value's header; one that cannot be read is made anew, as if there were none."""
+    try:
+        return header_of(raw)
+    except ValueError:
+        return None
