@@ -41,3 +41,7 @@ class ConfigurationError(RewriterError):
 
 class StoreError(RewriterError):
     """The store refused, or answered something that cannot be read."""
+
+
+class AnswerTooLargeError(StoreError):
+    """The store answered more bytes than a read may take; the rest was not received."""

@@ -85,6 +85,7 @@ class StoreSettings(_Section):
     plan_ttl_s:        how long a list can be continued: its next pages have the boosts of the first one.
     plans_per_subject: how many lists of a session, else of a user, can be continued; a later one may take an earlier one's place.
     plans_max_bytes:   of the store's memory for the plans of one process; beyond it they are kept in the process alone.
+    max_answer_bytes:  of the answer to a search; beyond it, it is cut off while it is received, and that search has no signals.
     """
 
     url: SecretUrl | None = None
@@ -94,6 +95,7 @@ class StoreSettings(_Section):
     plan_ttl_s: Annotated[int, Field(ge=1, le=86_400)] = 1_800
     plans_per_subject: Annotated[int, Field(ge=1, le=1_024)] = 16
     plans_max_bytes: Annotated[int, Field(ge=0, le=2**40)] = 64 * 2**20
+    max_answer_bytes: Annotated[int, Field(ge=2**19, le=2**30)] = 2**20
 
     @property
     def plain_urls(self) -> tuple[str | None, str | None]:

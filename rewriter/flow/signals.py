@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rewriter.decide.breaker import Outcome
+from rewriter.errors import AnswerTooLargeError
 from rewriter.flow.steps import Ask, FetchSignals, Found, Progress, Read
 from rewriter.report import Reason
 from rewriter.signals.store import Query, Signals, StoreName, joined, separated
@@ -81,9 +82,11 @@ def _read(ask: Ask, wanted: list[tuple[StoreName, Query]]) -> Generator[Any, Any
 
 
 def _outcome(read: Read, found: Found) -> Outcome:
-    """A store that says something of one scope serves: a key of a wrong type is no reason to leave it alone."""
+    """A store that answers for one scope serves: a key of a wrong type, or too much under one, is no reason to leave it alone."""
     if found is None:
         return "slow"
+    if isinstance(found, AnswerTooLargeError):
+        return "success"
     return "failure" if isinstance(found, BaseException) or read.query.scopes <= found.failed else "success"
 
 

@@ -196,7 +196,12 @@ class AsyncRewriter:
             return None
         # Reads that outlive their search keep their connection, beside those that are under way.
         connections = 2 * self.settings.budget.max_in_flight
-        stores = open_async_stores(self._store, self._profile_store, connections=connections)
+        stores = open_async_stores(
+            self._store,
+            self._profile_store,
+            connections=connections,
+            max_answer_bytes=self.settings.store.max_answer_bytes,
+        )
         loops[loop] = here = Loop(*self._of_this_process(), stores, self._client, self._leg_client)
         return here
 

@@ -157,7 +157,9 @@ class Rewriter:
         """Return what a process has: no thread of it runs yet, and nothing is connected."""
         # Reads that outlive their search keep their connection, beside those that are under way.
         cap = self.settings.budget.max_in_flight
-        stores = open_stores(self._store, self._profile_store, connections=2 * cap)
+        stores = open_stores(
+            self._store, self._profile_store, connections=2 * cap, max_answer_bytes=self.settings.store.max_answer_bytes
+        )
         core = Core(self.settings, self._templates, stores, writer_of(self._client))
         return Process(self, core, stores, self._client, legs, owns_legs=self._leg_client is None)
 

@@ -12,6 +12,7 @@ from rewriter.signals.commands import (
     announce_commands,
     announced_commands,
     announced_names,
+    at_once,
     commands,
     many,
     many_counters,
@@ -92,7 +93,9 @@ class CommandStore(ABC):
     def announced(self, key: str) -> dict[str, str]:
         """See Store.announced."""
         names = announced_names(answered(self.run([names_command(key)])))
-        replies = self.run(announced_commands(key, names)) if names else ()
+        replies: list[Any] = []
+        for some in at_once(names):
+            replies += self.run(announced_commands(key, some))
         return {name: text for name, reply in zip(names, replies, strict=True) if (text := text_in(answered([reply])))}
 
 
@@ -146,7 +149,9 @@ class AsyncCommandStore(ABC):
     async def announced(self, key: str) -> dict[str, str]:
         """See Store.announced."""
         names = announced_names(answered(await self.run([names_command(key)])))
-        replies = await self.run(announced_commands(key, names)) if names else ()
+        replies: list[Any] = []
+        for some in at_once(names):
+            replies += await self.run(announced_commands(key, some))
         return {name: text for name, reply in zip(names, replies, strict=True) if (text := text_in(answered([reply])))}
 
 

@@ -22,6 +22,7 @@ ANNOUNCED_S = 10
 NAMED_S = 600
 """How long a name stays listed: longer than clocks of machines differ, since each process strikes out by its own."""
 MAX_ANNOUNCED = 256
+TEXTS_AT_ONCE = 8
 REPLACE = """
 if redis.call('GETRANGE', KEYS[1], 0, ARGV[1]) ~= ARGV[2] then return 0 end
 redis.call('SET', KEYS[1], ARGV[3])
@@ -231,6 +232,11 @@ def announce_commands(key: str, name: str, text: str, now_s: float) -> list[Comm
 def announced_commands(key: str, names: Sequence[str]) -> list[Command]:
     """Return the commands that read what each of `names` said of itself."""
     return [text_command(f"{key}:{name}") for name in names]
+
+
+def at_once(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yield the names in parts whose texts come to half a megabyte at most."""
+    return (names[start : start + TEXTS_AT_ONCE] for start in range(0, len(names), TEXTS_AT_ONCE))
 
 
 def announced_names(reply: Sequence[Any]) -> list[str]:

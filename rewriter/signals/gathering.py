@@ -27,7 +27,8 @@ SCANNED = 500
 """Members of one slice."""
 MAX_PART = 100_000
 """Members that are read of one part; workers keep 20,000."""
-PARTS_AT_ONCE = 4
+MEMBERS_AT_ONCE = 512
+"""Of a segment's parts that are read at once: half a megabyte where each member is as long as it may be."""
 METAS_AT_ONCE = 64
 TEXT_BYTES = MAX_BODY_BYTES // 2
 """Of a population's members, which leaves room for their weights and the totals."""
@@ -116,8 +117,9 @@ def gather_segment(keys: Keys, name: str, partitions: int, half_lives: HalfLives
     Raises StoreError where a part cannot be read.
     """
     parts: list[tuple[_Meta, dict[Value, float]]] = []
-    for start in range(0, partitions, PARTS_AT_ONCE):
-        bases = [keys.segment(name, one) for one in range(start, min(start + PARTS_AT_ONCE, partitions))]
+    step = max(1, MEMBERS_AT_ONCE // limit)
+    for start in range(0, partitions, step):
+        bases = [keys.segment(name, one) for one in range(start, min(start + step, partitions))]
         replies = yield [
             command
             for base in bases

@@ -24,6 +24,7 @@ from redis.connection import parse_url
 from redis.retry import Retry
 
 from rewriter.errors import ConfigurationError, Fault
+from rewriter.signals.answer_bound import bound_answers
 from rewriter.signals.names import look_up_apart
 
 TIMEOUT_S = 1.0
@@ -116,14 +117,16 @@ def _never(options: Mapping[str, str], *, encrypted: bool) -> Iterator[Fault]:
         )
 
 
-def opened(found: Target, connections: int, api: Api) -> Any:
+def opened(found: Target, connections: int, api: Api, max_answer_bytes: int | None = None) -> Any:
     """Return a client. THREADS' client of a cluster asks for its slots at once, and raises what keeps it from them.
 
-    It looks names up apart, where a slow DNS holds up nobody else.
+    It looks names up apart, where a slow DNS holds up nobody else. max_answer_bytes: see `answer_bound`.
     """
     client = _client(found, connections, api)
     for one in (client, *sentinels(client)):
         look_up_apart(one)
+        if max_answer_bytes is not None:
+            bound_answers(one, max_answer_bytes)
     return client
 
 

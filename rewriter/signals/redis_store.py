@@ -16,8 +16,10 @@ from typing import Any
 
 import redis.asyncio as aio
 from redis import Redis, RedisCluster
+from redis.exceptions import RedisError
 
-from rewriter.errors import ConfigurationError, Fault, StoreError
+from rewriter.errors import AnswerTooLargeError, ConfigurationError, Fault, StoreError
+from rewriter.signals.answer_bound import too_large
 from rewriter.signals.command_store import AsyncCommandStore, CommandStore
 from rewriter.signals.commands import Command
 from rewriter.signals.memory_store import AsyncMemoryStore, MemoryStore
@@ -35,9 +37,12 @@ class RedisStore(CommandStore):
     cannot serve searches.
     """
 
-    def __init__(self, given: str | Redis | RedisCluster, *, connections: int = CONNECTIONS) -> None:
+    def __init__(
+        self, given: str | Redis | RedisCluster, *, connections: int = CONNECTIONS, max_answer_bytes: int | None = None
+    ) -> None:
         self._target = target(given) if isinstance(given, str) else None
         self._connections = connections
+        self._max_answer_bytes = max_answer_bytes
         self._making: dict[int, Future[Any]] = {}
         self._client: Any = None
         if not isinstance(given, str):
@@ -49,7 +54,10 @@ class RedisStore(CommandStore):
         pipeline = self._connected().pipeline(transaction=atomic)
         for command in wanted:
             pipeline.execute_command(*command)
-        return list(pipeline.execute(raise_on_error=atomic))
+        try:
+            return _replies(pipeline.execute(raise_on_error=atomic))
+        except RedisError as error:
+            raise _told(error) from error
 
     def ping(self) -> None:
         """See Store.ping."""
@@ -81,7 +89,7 @@ class RedisStore(CommandStore):
                     raise StoreError("the store is still being connected to") from None
             try:
                 if self._client is None:  # else another thread made it just now
-                    self._client = opened(self._target, self._connections, THREADS)
+                    self._client = opened(self._target, self._connections, THREADS, self._max_answer_bytes)
                 ours.set_result(self._client)
             except Exception as error:
                 ours.set_exception(error)
@@ -94,17 +102,26 @@ class RedisStore(CommandStore):
 class AsyncRedisStore(AsyncCommandStore):
     """An AsyncStore at a URL or on a redis.asyncio client, as RedisStore is with threads."""
 
-    def __init__(self, given: str | aio.Redis | aio.RedisCluster, *, connections: int = CONNECTIONS) -> None:
+    def __init__(
+        self,
+        given: str | aio.Redis | aio.RedisCluster,
+        *,
+        connections: int = CONNECTIONS,
+        max_answer_bytes: int | None = None,
+    ) -> None:
         self._url = given if isinstance(given, str) else None
+        self._max_answer_bytes = max_answer_bytes
         if isinstance(given, str):
-            self._client: Any = opened(target(given), connections, EVENT_LOOP)
+            self._client: Any = opened(target(given), connections, EVENT_LOOP, max_answer_bytes)
         else:
             refuse_unfit(given)
             self._client = given
 
     def on_threads(self) -> RedisStore | None:
         """Return a store of its own at the same URL, for a thread; None around a client that was given."""
-        return None if self._url is None else RedisStore(self._url, connections=1)
+        if self._url is None:
+            return None
+        return RedisStore(self._url, connections=1, max_answer_bytes=self._max_answer_bytes)
 
     async def run(self, wanted: Sequence[Command], *, atomic: bool = False) -> list[Any]:
         """See CommandStore.run."""
@@ -115,7 +132,10 @@ class AsyncRedisStore(AsyncCommandStore):
         pipeline = self._client.pipeline(transaction=atomic)
         for command in wanted:
             pipeline.execute_command(*command)
-        return list(await pipeline.execute(raise_on_error=atomic))
+        try:
+            return _replies(await pipeline.execute(raise_on_error=atomic))
+        except RedisError as error:
+            raise _told(error) from error
 
     async def ping(self) -> None:
         """See Store.ping."""
@@ -128,21 +148,21 @@ class AsyncRedisStore(AsyncCommandStore):
                 await client.aclose()
 
 
-def open_stores(store: Any, profile_store: Any, *, connections: int) -> dict[StoreName, Store]:
+def open_stores(store: Any, profile_store: Any, **options: Any) -> dict[StoreName, Store]:
     """Return the stores that there are, by name. Raises as `open_store` does."""
     given: dict[StoreName, Any] = {"store": store, "profile_store": profile_store}
-    found = {name: open_store(one, connections=connections) for name, one in given.items()}
+    found = {name: open_store(one, **options) for name, one in given.items()}
     return {name: one for name, one in found.items() if one is not None}
 
 
-def open_async_stores(store: Any, profile_store: Any, *, connections: int) -> dict[StoreName, AsyncStore]:
+def open_async_stores(store: Any, profile_store: Any, **options: Any) -> dict[StoreName, AsyncStore]:
     """Return the same for the event loop."""
     given: dict[StoreName, Any] = {"store": store, "profile_store": profile_store}
-    found = {name: open_async_store(one, connections=connections) for name, one in given.items()}
+    found = {name: open_async_store(one, **options) for name, one in given.items()}
     return {name: one for name, one in found.items() if one is not None}
 
 
-def open_store(given: str | Redis | RedisCluster | Store | None, *, connections: int = CONNECTIONS) -> Store | None:
+def open_store(given: str | Redis | RedisCluster | Store | None, **options: Any) -> Store | None:
     """Return the store for a URL, a redis-py client or a Store; None for None. Raises as RedisStore does."""
     match given:
         case None:
@@ -150,7 +170,7 @@ def open_store(given: str | Redis | RedisCluster | Store | None, *, connections:
         case "memory://":
             return MemoryStore()
         case str() | Redis() | RedisCluster():
-            return RedisStore(given, connections=connections)
+            return RedisStore(given, **options)
         case _ if hasattr(given, "run") and not iscoroutinefunction(given.run):
             return given
         case _:
@@ -158,7 +178,7 @@ def open_store(given: str | Redis | RedisCluster | Store | None, *, connections:
 
 
 def open_async_store(
-    given: str | aio.Redis | aio.RedisCluster | AsyncStore | MemoryStore | None, *, connections: int = CONNECTIONS
+    given: str | aio.Redis | aio.RedisCluster | AsyncStore | MemoryStore | None, **options: Any
 ) -> AsyncStore | None:
     """Return the same for the event loop; a MemoryStore may be shared with threads."""
     match given:
@@ -169,11 +189,24 @@ def open_async_store(
         case MemoryStore():
             return AsyncMemoryStore(given)
         case str() | aio.Redis() | aio.RedisCluster():
-            return AsyncRedisStore(given, connections=connections)
+            return AsyncRedisStore(given, **options)
         case _ if hasattr(given, "run") and iscoroutinefunction(given.run):
             return given
         case _:
             raise _unknown(given, "a URL, a redis.asyncio.Redis, a redis.asyncio.RedisCluster or an AsyncStore")
+
+
+def _replies(found: Sequence[Any]) -> list[Any]:
+    """Return replies. Raises where one was cut off: in a cluster that is among the replies of other nodes."""
+    for reply in found:
+        if isinstance(reply, RedisError) and isinstance(told := _told(reply), AnswerTooLargeError):
+            raise told from reply
+    return list(found)
+
+
+def _told(error: RedisError) -> Exception:
+    """Return an error as it is, or as AnswerTooLargeError where the bound on answers is behind it."""
+    return AnswerTooLargeError("the answer is larger than max_answer_bytes") if too_large(error) else error
 
 
 def _unknown(given: Any, wanted: str) -> ConfigurationError:
