@@ -3,6 +3,7 @@
     RewriterError
     ├── ConfigurationError   what was given is wrong: settings, a template, a sample, an index. Raised at start, never by a search.
     └── StoreError           the signal store could not do what was asked. Caught by the shells, never seen by a search's caller.
+        └── AnswerTooLargeError   it answered more than a read may take, and was cut off.
 
 A search raises only what the wrapped client raised for the caller's own query.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from threading import Barrier, Thread
 
 import pytest
@@ -98,10 +99,13 @@ def test_the_rate_is_compared_strictly(calls: str, then: State) -> None:
 @pytest.mark.parametrize(
     ("outcomes", "step_s", "limit", "then"),
     [
-        ("." * 1000 + "s" * 10, 0.02, 10, "open"),  # a hung store, on top of a good minute
-        ("." * 1000 + "s" * 9, 0.02, 10, "closed"),
+        ("." * 1000 + "s" * 11, 0.1, 10, "open"),  # a hung store, on top of a good minute
+        ("." * 1000 + "s" * 10, 0.1, 10, "closed"),
+        ("." * 1000 + "s" * 50, 0.02, 10, "closed"),  # late for a second: a machine that is busy
+        ("." * 1000 + "s" * 52, 0.02, 10, "open"),
         ("s" * 10, 0.0, 10, "closed"),  # one stall of the machine, felt by all that are under way
-        ("s" * 6 + "-" * 100 + "s" * 4, 0.02, 10, "open"),
+        ("s" * 6 + "-" * 100 + "s" * 4, 0.02, 10, "open"),  # over two seconds
+        ("s" * 6 + "-" * 20 + "s" * 4, 0.02, 10, "closed"),
         ("s" * 9 + "." + "s" * 9, 0.02, 10, "closed"),
         ("s" * 9 + "x" + "s" * 9, 0.02, 10, "closed"),  # an error came in time, and has rules of its own
         ("." * 1000 + "s" * 100, 0.02, None, "closed"),
@@ -111,6 +115,46 @@ def test_late_reads_in_a_row(outcomes: str, step_s: float, limit: int | None, th
     breaker = Breaker(BreakerSettings(), late_in_a_row=limit)
     call(breaker, outcomes, 0.0, step_s)
     assert breaker.status(step_s * len(outcomes)).state == then
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    ("per_s", "stall_s", "every_s"), [(100, 0.3, 1.0), (20, 0.8, 4.0), (300, 0.05, 0.2), (5, 0.9, 3.0)]
+)
+def test_a_busy_machine_does_not_hold_a_store_s_breaker_open(
+    per_s: int, stall_s: float, every_s: float, seed: int
+) -> None:
+    """Reads are late in stalls that come now and then, all of them together: at most one search in ten is kept off."""
+    draw, breaker, now_s = random.Random(seed), Breaker(BreakerSettings(), late_in_a_row=10), 0.0
+    stall_from_s, stall_until_s, kept_off, reads = 0.0, 0.0, 0, 0
+    while now_s < 600.0:
+        now_s += draw.expovariate(per_s)
+        if now_s >= stall_until_s and draw.random() < 1.0 / (per_s * every_s):
+            stall_from_s, stall_until_s = now_s, now_s + draw.uniform(0.2, 1.0) * stall_s
+        reads += 1
+        permit = breaker.permit(now_s)
+        if permit is None:
+            kept_off += 1
+        else:
+            breaker.give_back(permit, "slow" if stall_from_s <= now_s < stall_until_s else "success", now_s)
+    assert kept_off <= reads / 10
+
+
+def test_a_hung_store_is_left_alone_and_tried_every_five_seconds() -> None:
+    breaker, asked = Breaker(BreakerSettings(), late_in_a_row=10), 0
+    for step in range(120 * 50):
+        permit = breaker.permit(step / 50)
+        if permit is not None:
+            asked += 1
+            breaker.give_back(permit, "slow", step / 50 + 0.01)
+    assert breaker.status(120.0).opened >= 20
+    assert asked < 120 * 50 / 15
+    last_s = 120.0 + 5.0
+    for step in range(20):
+        permit = breaker.permit(last_s + step / 50)
+        if permit is not None:
+            breaker.give_back(permit, "success", last_s + step / 50)
+    assert breaker.closed
 
 
 def test_the_permits_that_are_out_are_counted() -> None:

@@ -63,7 +63,7 @@ def defined() -> Iterator[tuple[str, str]]:
 
 def test_the_error_tree_is_the_one_that_is_drawn() -> None:
     assert sorted(drawn()) == sorted(defined())
-    assert len(list(drawn())) == 3
+    assert len(list(drawn())) == 4
 
 
 @pytest.mark.parametrize("error", [ConfigurationError([Fault("here", "is wrong")]), StoreError("is away")])

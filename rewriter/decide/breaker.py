@@ -3,7 +3,7 @@
 The optional legs have one, and so has each store: a store can be done without, so one that fails must not stop the legs.
 
     closed ──▶ open          more than max_error_rate of the window failed, or a burst, or failures in a row, or too many were slow
-    open ──▶ half_open       open_s later, doubled with each opening up to max_open_s
+    open ──▶ half_open       open_s later, doubled with each opening by failures up to max_open_s; after late calls never doubled
     half_open ──▶ closed     half_open_permits calls came back, none failed, and no more than max_slow_rate of them were slow
     half_open ──▶ open       one failure, or more slow calls than that
 
@@ -13,6 +13,10 @@ window never fires below 3.3 searches a second even at 100 % errors; a small one
 A hung store lets few reads through, since each holds a place in flight until its socket gives up: among the thousands of a good
 minute they are no rate. So reads have a rule of their own, `late_in_a_row` with none in between that came in time; it must have
 held for `LATE_SPAN_S`, since one stall of the machine makes all reads late that are under way.
+
+Being late costs a search its signals and nothing else, and on a busy machine it says little of the server. So what was opened for
+lateness alone is tried again after `open_s` each time: a wait that doubles held a store's breaker open for minutes where reads took
+10 ms now and then.
 
 Every call holds a permit and gives it back with an outcome; `unused` gives back without one (the caller went away, nothing was
 sent). In `half_open` a permit is leased: one that never comes back frees its place after `permit_lease_s`, so that a lost probe
@@ -34,7 +38,7 @@ from rewriter.settings import BreakerSettings
 State = Literal["closed", "open", "half_open"]
 Outcome = Literal["success", "failure", "slow", "unused"]
 
-LATE_SPAN_S = 0.1
+LATE_SPAN_S = 1.0
 
 _FAILED = 1
 _SLOW = 2
@@ -128,8 +132,10 @@ class Breaker:
                     self._probed(outcome, now_s)
                 return
             self._record(_FAILED if outcome == "failure" else _SLOW if outcome == "slow" else 0, now_s)
-            if why := self._broken(now_s):
+            if why := self._broken():
                 self._open(why, now_s)
+            elif why := self._too_late(now_s):
+                self._open(why, now_s, late=True)
             elif self._openings_in_a_row and now_s - self._healthy_since_s >= self._settings.max_open_s:
                 self._openings_in_a_row = 0
 
@@ -151,7 +157,7 @@ class Breaker:
         if outcome == "failure":
             self._open("a probe in half_open failed", now_s)
         elif self._slow > self._settings.max_slow_rate * permits:
-            self._open(f"{self._slow} of {permits} probes in half_open were late", now_s)
+            self._open(f"{self._slow} of {permits} probes in half_open were late", now_s, late=True)
         elif self._probes_back >= permits:
             self._enter("closed")
             self._healthy_since_s = now_s
@@ -183,32 +189,34 @@ class Breaker:
         while self._burst and now_s - self._burst[0][0] > s.burst_s:
             self._burst_failures -= self._burst.popleft()[1] == _FAILED
 
-    def _broken(self, now_s: float) -> str:
+    def _broken(self) -> str:
         s = self._settings
         calls = len(self._calls)
         if self._in_a_row >= s.failures_in_a_row:
             return f"{self._in_a_row} failures in a row"
-        late, for_s = self._late_in_a_row, now_s - self._late_since_s
-        if self._late_limit is not None and late >= self._late_limit and for_s >= LATE_SPAN_S:
-            return f"{late} late in a row, for {for_s:.1f} s"
         burst, failed = len(self._burst), self._burst_failures
         if burst >= s.burst_calls and failed and failed >= s.burst_error_rate * burst:
             return f"{failed} of {burst} calls failed within {s.burst_s:g} s"
-        if calls >= s.window_calls:
-            if self._failures > s.max_error_rate * calls:
-                return f"{self._failures} of the last {calls} calls failed, more than {s.max_error_rate:.2%}"
-            if self._slow > s.max_slow_rate * calls:
-                return f"{self._slow} of the last {calls} calls were late, more than {s.max_slow_rate:.2%}"
+        if calls >= s.window_calls and self._failures > s.max_error_rate * calls:
+            return f"{self._failures} of the last {calls} calls failed, more than {s.max_error_rate:.2%}"
         return ""
 
-    def _open(self, why: str, now_s: float) -> None:
+    def _too_late(self, now_s: float) -> str:
+        s, calls = self._settings, len(self._calls)
+        late, for_s = self._late_in_a_row, now_s - self._late_since_s
+        if self._late_limit is not None and late >= self._late_limit and for_s >= LATE_SPAN_S:
+            return f"{late} late in a row, for {for_s:.1f} s"
+        if calls >= s.window_calls and self._slow > s.max_slow_rate * calls:
+            return f"{self._slow} of the last {calls} calls were late, more than {s.max_slow_rate:.2%}"
+        return ""
+
+    def _open(self, why: str, now_s: float, *, late: bool = False) -> None:
         self._enter("open")
         self._opened += 1
         self._why = why
-        self._open_until_s = now_s + min(
-            self._settings.max_open_s, self._settings.open_s * 2.0 ** min(self._openings_in_a_row, 30)
-        )
-        self._openings_in_a_row += 1
+        in_a_row = 0 if late else min(self._openings_in_a_row, 30)
+        self._open_until_s = now_s + min(self._settings.max_open_s, self._settings.open_s * 2.0**in_a_row)
+        self._openings_in_a_row += not late
 
     def _enter(self, state: State) -> None:
         self._state = state

@@ -187,9 +187,7 @@ def _warm(client: OpenSearch, settings: Settings, households: Households, index:
 
 
 def _wait_until_ready(rewriter: Rewriter) -> None:
-    """Attributes are compared with the population, which the background reads first."""
-    until_s = time.monotonic() + READY_S
-    while not (status := rewriter.status()).population_values:
-        if time.monotonic() > until_s:
-            raise RewriterError(f"the rewriter is not ready after {READY_S:g} s: {', '.join(status.problems)}")
-        time.sleep(POLL_S)
+    if not rewriter.wait_ready(READY_S):
+        status = rewriter.status()
+        why = ", ".join((*status.missing, *status.problems))
+        raise RewriterError(f"the rewriter is not ready after {READY_S:g} s: {why}")

@@ -16,6 +16,7 @@ from rewriter.flow.exploration import exploration, leg, pool_of, request_facts
 from rewriter.flow.page import shown_elsewhere
 from rewriter.flow.signals import Known, known
 from rewriter.flow.steps import Ask, Launch, LegFault, Personal, Progress
+from rewriter.flow.unread import unread
 from rewriter.report import Reason, Source
 from rewriter.request import search_key
 from rewriter.signals.affinities import Affinity, blended, preferences, session_part, strongest
@@ -99,8 +100,9 @@ def _boosted(ask: Ask, found: Known) -> Personal:
         source = "stale"
     if not affinities:
         affinities, source = _segment(ask)
+    why = unread(ask, known=session is not None or signals.profile is not None)
     if not affinities or source is None:
-        return nothing
+        return replace(nothing, detail=nothing.detail or why)
     try:
         boosts = render_boosts(
             ask.templates, affinities, _session_facts(session), request_facts(ask.request), ask.policy
@@ -111,7 +113,7 @@ def _boosted(ask: Ask, found: Known) -> Personal:
     if not any(boost.weight > 0.0 for boost in boosts):
         return replace(nothing, detail=nothing.detail or "the template listed no boost")
     return Personal(
-        Reason.PERSONALIZED, lagging, (), boosts, ask.max_boost, source, ask.request.strategy, ask.templates.version,
+        Reason.PERSONALIZED, lagging or why, (), boosts, ask.max_boost, source, ask.request.strategy, ask.templates.version,
         _preference(ask),
     )  # fmt: skip
 

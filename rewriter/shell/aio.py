@@ -28,6 +28,7 @@ from rewriter.settings import Settings
 from rewriter.shell.clones import cloned
 from rewriter.shell.given import checked_hooks
 from rewriter.shell.legs import connect_async, named, writer_of
+from rewriter.shell.ready import POLL_S, ever, missing
 from rewriter.shell.refresh import load_templates
 from rewriter.shell.status import CLOSED, Status, status_of
 from rewriter.shell.switch_sources import SwitchSources
@@ -140,6 +141,16 @@ class AsyncRewriter:
             here.core, here.refresh, here.in_flight, store, fleet, here.plans_dropped, self._hooks, time.monotonic()
         )
         return replace(found, tracked=here.tracker.counts if here.tracker else {})
+
+    async def wait_ready(self, timeout_s: float = 10.0) -> bool:
+        """Wait until this loop has read what searches need. See Rewriter.wait_ready."""
+        until_s = time.monotonic() + timeout_s
+        while (here := self._started()) is not None:
+            found = missing(here.core, here.refresh)
+            if not found or not ever(found) or time.monotonic() >= until_s:
+                return not found
+            await asyncio.sleep(POLL_S)
+        return False
 
     async def close(self) -> None:
         """End everything that this rewriter began, on all loops. Searches go on as the caller's own."""

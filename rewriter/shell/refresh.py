@@ -203,6 +203,16 @@ class Refresh:
             self.errors[f"round {name}"] = type(error).__name__
 
     @property
+    def asked_store(self) -> bool:
+        """Whether switches and heartbeat were asked for once, and the store answered."""
+        return bool(self._rounds["words"]) and not {"switches", "heartbeat"} & self.errors.keys()
+
+    @property
+    def read_facts(self) -> bool:
+        """Whether the facts of the indices that policies name were read once."""
+        return bool(self._rounds["facts"])
+
+    @property
     def rounds(self) -> int:
         """How many rounds of the background are through; none while the population was not looked for."""
         return min(self._rounds.values()) if self.population is None or self.population.looks else 0

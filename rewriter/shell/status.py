@@ -11,6 +11,7 @@ from rewriter.decide.switches import Switches
 from rewriter.observe.hooks import Hooks
 from rewriter.secret import without_credentials
 from rewriter.shell.fleet import heard
+from rewriter.shell.ready import missing
 
 if TYPE_CHECKING:
     from rewriter.core import Core
@@ -28,6 +29,8 @@ class Status:
     fleet:  what each process that searches lately said of itself in the store, by host, process id and rewriter.
     lag_changes: how often the signals began to lag or caught up.
     tracked: what became of the events given to `track`: accepted, dropped, refused, no_consent, and how many are waiting.
+    population_values: the values of the population that are known, items left out; population_left_out: those that had no room.
+    missing: what this process has not read yet, and searches need: see `wait_ready`.
     rounds: how often the background has asked store and cluster; before the first time, what they would say is not known yet.
     """
 
@@ -47,6 +50,7 @@ class Status:
     policies: Mapping[str, Any] = field(default_factory=dict)
     indices: Mapping[str, Any] = field(default_factory=dict)
     population_values: int = 0
+    population_left_out: int = 0
     segments: tuple[str, ...] = ()
     fleet: Mapping[str, Any] = field(default_factory=dict)
     in_flight: int = 0
@@ -55,6 +59,7 @@ class Status:
     tracked: Mapping[str, int] = field(default_factory=dict)
     hook_errors: int = 0
     rounds: int = 0
+    missing: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON takes it."""
@@ -129,6 +134,7 @@ def status_of(
             for name, facts in snapshot.facts.items()
         },
         population_values=len(snapshot.population.weights),
+        population_left_out=snapshot.population.left_out,
         segments=tuple(sorted(snapshot.segments)),
         fleet={name: said for name, text in fleet.items() if (said := heard(text))},
         in_flight=in_flight.count,
@@ -136,6 +142,7 @@ def status_of(
         plans_dropped=plans_dropped + core.plans.refused,
         hook_errors=hooks.errors,
         rounds=refresh.rounds,
+        missing=missing(core, refresh),
     )
 
 

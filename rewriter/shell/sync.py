@@ -26,6 +26,7 @@ from rewriter.settings import Settings
 from rewriter.shell.clones import cloned
 from rewriter.shell.given import checked_hooks
 from rewriter.shell.legs import connect, named, writer_of
+from rewriter.shell.ready import POLL_S, ever, missing
 from rewriter.shell.refresh import load_templates
 from rewriter.shell.status import CLOSED, Status, status_of
 from rewriter.shell.threads import Job, Process, collected, drive
@@ -137,6 +138,20 @@ class Rewriter:
             time.monotonic(),
         )  # fmt: skip
         return replace(found, tracked=process.tracker.counts if process.tracker else {})
+
+    def wait_ready(self, timeout_s: float = 10.0) -> bool:
+        """Wait until this process has read what searches need: switches, population and index facts. For scripts and tests.
+
+        Returns whether it has; `status().missing` says what is missing. False at once where no store is configured, and after
+        `timeout_s` seconds where a store has no population yet. A server need not wait: until then, searches are the caller's own.
+        """
+        until_s = time.monotonic() + timeout_s
+        while (process := self._started()) is not None:
+            found = missing(process.core, process.refresh)
+            if not found or not ever(found) or time.monotonic() >= until_s:
+                return not found
+            time.sleep(POLL_S)
+        return False
 
     def close(self) -> None:
         """End everything that this rewriter began. Searches go on as the caller's own."""

@@ -1,0 +1,190 @@
+"""A first second that works: what a process waits for, what it says meanwhile, and a store's first connection that many want."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from typing import Any
+
+import pytest
+
+from rewriter import Reason, Settings, Subject
+from rewriter.errors import StoreError
+from rewriter.signals import redis_store
+from rewriter.signals.counters import Counters
+from rewriter.signals.redis_store import RedisStore
+from rewriter.signals.store import Keys
+from tests.played import DESKS, AsyncDesk, Desk, PlayedStore, SyncDesk
+
+SEARCH = {"index": "products", "body": {"query": {"match": {"title": "shoe"}}}}
+ANN = Subject("ann", "s1")
+SETTINGS: dict[str, Any] = {
+    "experiment": {"holdout": 0},
+    "budget": {"signals_ms": 5_000, "cutoff_ms": 5_000},
+    "policies": {"shop": {"index": "products", "fields": {"brand": {}}, "item_field": "_id"}},
+}
+NOW_S = time.time()
+desks = pytest.mark.parametrize("desk_type", DESKS, ids=["sync", "async"])
+
+
+def settings(**fields: Any) -> Settings:
+    return Settings.model_validate(SETTINGS | {"policies": {"shop": SETTINGS["policies"]["shop"] | fields}})
+
+
+def liking(store: PlayedStore, population: bool) -> None:
+    counters = Counters({("brand", "b1"): 9.0}, {"brand": 9.0}, NOW_S, NOW_S, 3.0)
+    store.write(Keys().profile("ann"), counters, None)
+    if population:
+        everybody = Counters({("brand", f"b{n}"): 500.0 for n in range(4)}, {"brand": 2000.0}, NOW_S, NOW_S, 9.0)
+        store.write(Keys().population(0), everybody, None)
+
+
+def wait_ready(desk: Desk, timeout_s: float) -> bool:
+    if isinstance(desk, SyncDesk):
+        return desk.rewriter.wait_ready(timeout_s)
+    assert isinstance(desk, AsyncDesk)
+    return desk.runner.run(desk.rewriter.wait_ready(timeout_s))
+
+
+@desks
+def test_the_first_search_after_waiting_is_personalized(desk_type: type[Desk]) -> None:
+    store = PlayedStore()
+    liking(store, population=True)
+    with desk_type(settings(), store) as desk:
+        assert wait_ready(desk, 20.0)
+        assert desk.status().missing == ()
+        _, report = desk.search(ANN, SEARCH)
+        assert (report.reason, report.detail) == (Reason.PERSONALIZED, "")
+
+
+@desks
+def test_no_store_is_configured(desk_type: type[Desk]) -> None:
+    with desk_type(settings(), None) as desk:
+        began_s = time.monotonic()
+        assert not wait_ready(desk, 20.0)
+        assert time.monotonic() - began_s < 10.0
+        assert desk.status().missing == ("no store is configured",)
+        _, report = desk.search(ANN, SEARCH)
+        assert (report.reason, report.detail) == (Reason.NO_SIGNALS, "no store is configured")
+
+
+@desks
+def test_no_population_yet(desk_type: type[Desk]) -> None:
+    store = PlayedStore()
+    liking(store, population=False)
+    with desk_type(settings(), store) as desk:
+        assert not wait_ready(desk, 1.5)
+        assert desk.status().missing == ("no population yet",)
+        _, report = desk.search(ANN, SEARCH)
+        assert (report.reason, report.detail) == (Reason.NO_SIGNALS, "no population yet")
+        liking(store, population=True)
+        assert wait_ready(desk, 20.0)
+
+
+@desks
+def test_items_alone_need_no_population(desk_type: type[Desk]) -> None:
+    store = PlayedStore()
+    store.write(Keys().profile("ann"), Counters({("item", "p7"): 9.0}, {"item": 9.0}, NOW_S, NOW_S, 3.0), None)
+    with desk_type(settings(fields={}), store) as desk:
+        assert wait_ready(desk, 20.0)
+        _, report = desk.search(ANN, SEARCH)
+        assert (report.reason, report.detail) == (Reason.PERSONALIZED, "")
+
+
+@desks
+def test_somebody_unknown_has_no_signals_and_no_other_reason(desk_type: type[Desk]) -> None:
+    store = PlayedStore()
+    liking(store, population=True)
+    with desk_type(settings(), store) as desk:
+        assert wait_ready(desk, 20.0)
+        _, report = desk.search(Subject("bob"), SEARCH)
+        assert (report.reason, report.detail) == (Reason.NO_SIGNALS, "")
+
+
+@desks
+def test_a_store_that_is_gone_is_not_waited_for_longer_than_said(desk_type: type[Desk]) -> None:
+    store = PlayedStore()
+    store.state = "gone"
+    with desk_type(settings(), store) as desk:
+        assert not wait_ready(desk, 0.5)
+        assert "no population yet" in desk.status().missing
+        store.state = "there"
+        liking(store, population=True)
+        assert wait_ready(desk, 20.0)  # what failed is tried again soon
+
+
+@pytest.mark.parametrize("threads", [2, 8])
+def test_threads_that_want_the_first_connection_wait_for_the_one_that_makes_it(
+    threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+
+    def slow(*_: Any) -> Any:
+        time.sleep(0.1)  # this is the connect
+        made.append(Client())
+        return made[-1]
+
+    monkeypatch.setattr(redis_store, "opened", slow)
+    store = RedisStore("redis://127.0.0.1:1")
+    with ThreadPoolExecutor(threads) as pool:
+        found = list(pool.map(lambda _: store._connected(), range(threads)))
+    assert len(made) == 1
+    assert set(map(id, found)) == {id(made[0])}
+
+
+class Client:
+    """A client of which nothing is asked."""
+
+
+@pytest.mark.parametrize("error", [StoreError("away"), ValueError("no")])
+def test_all_that_wait_are_told_why_it_cannot_be_made_and_the_next_tries_again(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go = Event(), Event()
+
+    def failing(*_: Any) -> Any:
+        begun.set()
+        assert go.wait(10)
+        raise error
+
+    monkeypatch.setattr(redis_store, "opened", failing)
+    store = RedisStore("redis://127.0.0.1:1")
+
+    def fails(_: int) -> bool:
+        try:
+            store._connected()
+        except type(error):
+            return True
+        return False
+
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(fails, 0)
+        assert begun.wait(10)
+        others = [pool.submit(fails, number) for number in (1, 2)]
+        go.set()
+        assert all(one.result(10) for one in (first, *others))
+    monkeypatch.setattr(redis_store, "opened", lambda *_: "a client")
+    assert store._connected() == "a client"
+
+
+def test_a_connect_that_hangs_holds_nobody_else_longer_than_an_answer_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go = Event(), Event()
+
+    def hangs(*_: Any) -> Any:
+        begun.set()
+        assert go.wait(20)
+        return "a client"
+
+    monkeypatch.setattr(redis_store, "opened", hangs)
+    monkeypatch.setattr(redis_store, "TIMEOUT_S", 0.1)
+    store = RedisStore("redis://127.0.0.1:1")
+    connected: Callable[[], Any] = store._connected
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(connected)
+        assert begun.wait(10)
+        with pytest.raises(StoreError, match="being connected"):
+            connected()
+        go.set()
+        assert first.result(10) == "a client"
