@@ -1,0 +1,304 @@
+"""The population on a real server and in a cluster: made by a worker or by a process that searches, and read by its version."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from threading import Event
+from typing import Any
+
+import pytest
+import redis
+from opensearchpy import AsyncOpenSearch, OpenSearch
+
+from rewriter import AsyncRewriter, Rewriter, Settings, Subject
+from rewriter.demo.engines import Valkey
+from rewriter.shell import population as shell
+from rewriter.signals.affinities import united
+from rewriter.signals.counters import SEPARATOR, Counters, HalfLives, Value
+from rewriter.signals.ingest.batch import Plan
+from rewriter.signals.ingest.population import population_made
+from rewriter.signals.maker import Maker
+from rewriter.signals.redis_store import AsyncRedisStore, RedisStore
+from rewriter.signals.store import Keys
+from tests.played import waited
+
+HALF_LIVES = HalfLives(9_676_800.0)
+FIELDS = ("brand", "item")
+PARTITIONS = 16
+NOW_S = time.time()
+
+
+def maker(store: Any, keys: Keys, role: Any = "search") -> Maker:
+    return Maker(
+        store, keys, HALF_LIVES, role=role, token="t", max_counters=128, ttl_s=3_600, now_s=time.time, wait=lambda _: False,
+    )  # fmt: skip
+
+
+def fill(store: RedisStore, keys: Keys, brands: int, items: int) -> None:
+    draw = random.Random(5)
+    store.run([("SET", f"{keys.prefix}:partitions", PARTITIONS)])
+    for number in range(PARTITIONS):
+        weights: dict[Value, float] = {("brand", f"brand-{n}"): 1.0 + draw.random() for n in range(brands)}
+        weights |= {("item", f"SKU-{number}-{n}"): 1.0 + draw.random() for n in range(items)}
+        store.write(
+            keys.population(number), Counters(weights, {"brand": 900.0, "item": 9_000.0}, NOW_S, NOW_S, 500.0), 3_600
+        )
+
+
+@pytest.fixture(params=["single", "cluster"])
+def store(request: pytest.FixtureRequest) -> Iterator[RedisStore]:
+    if request.param == "cluster":
+        hosts = ",".join(url.removeprefix("redis://") for url in request.getfixturevalue("redis_cluster_urls"))
+        url = f"redis+cluster://{hosts}"
+    else:
+        url = request.getfixturevalue("redis_url")
+    found = RedisStore(url, max_answer_bytes=2**20)
+    yield found
+    found.close()
+
+
+@pytest.mark.parametrize(("brands", "items"), [(3, 2), (120, 0), (1_500, 900), (0, 50)])
+def test_it_is_the_sum_of_the_parts_without_items(store: RedisStore, prefix: str, brands: int, items: int) -> None:
+    keys = Keys(prefix)
+    fill(store, keys, brands, items)
+    one = maker(store, keys)
+    one.make(one.reader.look())
+    header = one.reader.look().population
+    assert header is not None
+    found = one.reader.population(header)
+    expected = united(
+        store.read_many([keys.population(n) for n in range(PARTITIONS)], FIELDS, 20_000), HALF_LIVES, NOW_S
+    )
+    assert expected is not None
+    weights = {SEPARATOR.join(value): weight for value, weight in expected.weights.items() if value[0] == "brand"}
+    assert found.weights == pytest.approx(weights, rel=1e-9)
+    assert found.totals == pytest.approx({"brand": expected.totals["brand"]}, rel=1e-9)
+
+
+def test_what_grows_while_it_is_read_is_in_it(redis_url: str, prefix: str) -> None:
+    """Values that were there before and after are never missed, however their ranks change meanwhile."""
+    store, keys = RedisStore(redis_url), Keys(prefix)
+    fill(store, keys, 3_000, 0)
+    stopping, draw = Event(), random.Random(7)
+
+    def grow() -> None:
+        with redis.Redis.from_url(redis_url) as raw:
+            while not stopping.is_set():
+                raw.zincrby(
+                    f"{keys.population(draw.randrange(PARTITIONS))}:z", 50.0, f"brand\x1fbrand-{draw.randrange(3_000)}"
+                )
+
+    thread = threading.Thread(target=grow)
+    thread.start()
+    try:
+        one = maker(store, keys)
+        one.make(one.reader.look())
+        header = one.reader.look().population
+        assert header is not None
+        found = one.reader.population(header)
+    finally:
+        stopping.set()
+        thread.join()
+        store.close()
+    assert len(found.weights) == 3_000
+    assert min(found.weights.values()) >= PARTITIONS
+
+
+def test_a_worker_makes_it_where_one_runs_and_takes_it_from_a_search(redis_url: str, prefix: str) -> None:
+    store, keys = RedisStore(redis_url), Keys(prefix)
+    fill(store, keys, 3, 0)
+    settings = Settings.model_validate(
+        {"store": {"prefix": prefix}, "policies": {"shop": {"index": "none", "fields": {"brand": {}}}}}
+    )
+    search = maker(store, keys)
+    assert search.leads(search.reader.look())
+    with population_made(store, Plan.of(settings)):
+        assert waited(lambda: (search.reader.look().maker or "").startswith("worker:"))
+        assert waited(lambda: search.reader.look().population is not None)
+        assert not search.leads(search.reader.look())
+    assert waited(lambda: search.reader.look().maker is None)
+    assert search.leads(search.reader.look())
+    store.close()
+
+
+@pytest.mark.parametrize("way", ["url", "client", "cluster"])
+def test_an_event_loop_has_no_part_in_it(
+    way: str,
+    redis_url: str,
+    prefix: str,
+    opensearch_url: str,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With 20,000 values in 16 partitions: what a refresh takes of the loop's thread, and on which thread it runs."""
+    url = redis_url
+    if way == "cluster":
+        hosts = ",".join(one.removeprefix("redis://") for one in request.getfixturevalue("redis_cluster_urls"))
+        url = f"redis+cluster://{hosts}"
+    keys, store = Keys(prefix), RedisStore(url)
+    fill(store, keys, 20_000, 0)
+    made = maker(store, keys, "worker")
+    made.leads(made.reader.look())
+    made.make(made.reader.look())
+    monkeypatch.setattr(shell, "LOOK_EVERY_S", 0.1)
+    looks: list[str] = []
+    look = shell.PopulationReader.look
+
+    def seen(self: Any) -> None:
+        self._population = ""  # as if its version were another one each time
+        look(self)
+        looks.append(threading.current_thread().name)
+
+    monkeypatch.setattr(shell.PopulationReader, "look", seen)
+    settings = Settings.model_validate(
+        {"store": {"prefix": prefix}, "policies": {"shop": {"index": "none", "fields": {"brand": {}}}}}
+    )
+
+    async def cpu_s(given: Any, rounds: int) -> float:
+        """Return the CPU time of this thread for that many looks, or for as long without a store."""
+        async with AsyncOpenSearch([opensearch_url]) as client, AsyncRewriter(client, given, settings) as rewriter:
+            await rewriter.status()
+            if given is None:
+                await asyncio.sleep(2.0)
+                began_s, until_s = time.thread_time(), time.monotonic() + 4.0
+                while time.monotonic() < until_s:  # noqa: ASYNC110  time passes
+                    await asyncio.sleep(0.05)
+                return (time.thread_time() - began_s) / 4.0
+            while not looks:  # noqa: ASYNC110  a thread fills it
+                await asyncio.sleep(0.05)
+            assert (await rewriter.status()).population_values == 20_000
+            began, began_s, wall_s = len(looks), time.thread_time(), time.monotonic()
+            while len(looks) < began + rounds:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            return (time.thread_time() - began_s - (time.monotonic() - wall_s) * alone) / rounds
+
+    alone = asyncio.run(cpu_s(None, 0))
+    if way == "client":
+        given = redis.asyncio.Redis.from_url(
+            url, retry=redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 0), socket_timeout=1.0
+        )
+
+        async def with_client() -> float:
+            async with given:
+                return await cpu_s(given, 10)
+
+        a_look_s = asyncio.run(with_client())
+    else:
+        a_look_s = asyncio.run(cpu_s(url, 10))
+    assert a_look_s < 0.005
+    assert set(looks) == {"rewriter-population"}
+    store.close()
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_what_one_process_asks_of_the_server(
+    kind: str, prefix: str, opensearch_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three commands and some hundred bytes a look, counted by the server; the population once."""
+    with Valkey() as valkey, redis.Redis.from_url(valkey.url) as raw:
+        store, keys = RedisStore(valkey.url), Keys(prefix)
+        fill(store, keys, 20_000, 0)
+        made = maker(store, keys, "worker")
+        made.leads(made.reader.look())
+        made.make(made.reader.look())
+        raw.persist(keys.maker)
+        monkeypatch.setattr(shell, "LOOK_EVERY_S", 0.05)
+        settings = Settings.model_validate(
+            {"store": {"prefix": prefix}, "policies": {"shop": {"index": "none", "fields": {"brand": {}}}}}
+        )
+        reader = shell.PopulationReader
+        looks: list[None] = []
+        look = reader.look
+
+        def seen(self: Any) -> None:
+            look(self)
+            looks.append(None)
+
+        monkeypatch.setattr(reader, "look", seen)
+
+        def counted(wait: Callable[[Callable[[], bool]], None]) -> None:
+            wait(lambda: len(looks) >= 2)
+            before, commands, begun = raw.info("stats"), raw.info("commandstats"), len(looks)
+            wait(lambda: len(looks) >= begun + 40)
+            after, later, done = raw.info("stats"), raw.info("commandstats"), len(looks) - begun
+            asked = {
+                name: later[f"cmdstat_{name}"]["calls"] - commands[f"cmdstat_{name}"]["calls"]
+                for name in ("getrange", "get")
+            }
+            assert asked["get"] <= done + 3
+            assert asked["getrange"] <= 2 * (done + 3) + 40  # and the background's own: switches, heartbeat
+            assert after["total_net_output_bytes"] - before["total_net_output_bytes"] < 2_000 * (done + 3) + 60_000
+            assert not {"cmdstat_zscan", "cmdstat_zrange"} & {
+                name for name in later if later[name]["calls"] != commands.get(name, {"calls": 0})["calls"]
+            }
+
+        if kind == "sync":
+            with OpenSearch([opensearch_url]) as client, Rewriter(client, valkey.url, settings) as rewriter:
+                rewriter.status()
+
+                def wait(holds: Callable[[], bool]) -> None:
+                    assert waited(holds)
+
+                counted(wait)
+        else:
+
+            async def run() -> None:
+                async with (
+                    AsyncOpenSearch([opensearch_url]) as client,
+                    AsyncRewriter(client, valkey.url, settings) as rewriter,
+                ):
+                    await rewriter.status()
+                    await asyncio.to_thread(counted, lambda holds: None if waited(holds) else pytest.fail("too slow"))
+
+            asyncio.run(run())
+        store.close()
+
+
+def test_a_segment_that_cannot_be_read_keeps_its_last_state_in_every_process(
+    redis_url: str, prefix: str, opensearch: OpenSearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, keys = RedisStore(redis_url), Keys(prefix)
+    fill(store, keys, 3, 0)
+    store.run([("SET", f"{prefix}:segments", json.dumps(["vip", "new"]))])
+    for name in ("vip", "new"):
+        store.write(keys.segment(name), Counters({("brand", "brand-1"): 9.0}, {"brand": 9.0}, NOW_S, NOW_S, 1.0), 3_600)
+    monkeypatch.setattr(shell, "LOOK_EVERY_S", 0.2)
+    monkeypatch.setattr("rewriter.signals.maker.MADE_EVERY_S", 0.2)
+    settings = Settings.model_validate(
+        {"store": {"prefix": prefix}, "policies": {"shop": {"index": "none", "fields": {"brand": {}}}}}
+    )
+    with Rewriter(opensearch, redis_url, settings) as first, Rewriter(opensearch, redis_url, settings) as second:
+        both = (first, second)
+        assert waited(lambda: all(set(one.status().segments) == {"vip", "new"} for one in both))
+        store.run([("DEL", f"{keys.segment('vip', 1)}:m"), ("SET", f"{keys.segment('vip', 1)}:m", "no hash")])
+        assert waited(lambda: all("segment vip: cannot be read" in " ".join(one.status().problems) for one in both))
+        assert all(set(one.status().segments) == {"vip", "new"} for one in both)
+        store.run([("DEL", f"{keys.segment('vip', 1)}:m")])
+        assert waited(lambda: not any("segment" in " ".join(one.status().problems) for one in both))
+    store.close()
+
+
+def test_an_owner_that_is_dropped_takes_its_thread_along(redis_url: str, prefix: str, opensearch: OpenSearch) -> None:
+    settings = Settings.model_validate({"store": {"prefix": prefix}})
+    before = set(threading.enumerate())
+    rewriter = Rewriter(opensearch, redis_url, settings)
+    assert rewriter.search(index="none-*", body={}, subject=Subject("u")) is not None
+
+    def ours() -> set[threading.Thread]:
+        return {one for one in set(threading.enumerate()) - before if one.name == "rewriter-population"}
+
+    assert waited(lambda: bool(ours()))
+    del rewriter
+    assert waited(lambda: not ours())
+
+
+def test_the_async_store_gives_a_thread_a_client_of_its_own(redis_url: str) -> None:
+    own = AsyncRedisStore(redis_url).on_threads()
+    assert own is not None
+    own.ping()
+    own.close()
