@@ -150,8 +150,8 @@ class Loop:
         self.plans_dropped = 0
         self.closed = False
         self._tasks: set[asyncio.Task[Any]] = set()
-        # Apart from the loop's own executor, which others fill; three, so that the kill switch waits for nothing else.
-        self._files = Workers(3, "rewriter-local")
+        # Apart from the loop's own executor, which others fill; four, so that the kill switch waits for nothing else.
+        self._files = Workers(4, "rewriter-local")
         self.refresh.local()
         self._legs_made: asyncio.Task[None] | None = None
         if (engine := engine_on_threads(stores, self.loop)) is not None:
