@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -169,3 +170,19 @@ def test_plans_beyond_the_bound_are_kept_in_the_process_and_counted(kind: type[D
         second, report = page(desk, 1)
         assert report.reason is Reason.PERSONALIZED
         assert not set(first) & set(second)
+
+
+def decimals(answer: dict[str, Any]) -> Any:
+    hits = [{**hit, "_score": Decimal(str(hit["_score"]))} for hit in answer["hits"]["hits"]]
+    return {**answer, "hits": {**answer["hits"], "max_score": hits[0]["_score"], "hits": hits}}
+
+
+def test_a_client_that_reads_numbers_as_decimals(desk: Desk) -> None:
+    """Such as one whose serializer is simplejson's."""
+    desk.engine.on |= {"baseline": decimals, "personal": decimals, "explored": decimals}
+    answer, report = desk.search(ANN, {"index": "products", "body": {"query": MATCH, "size": 10}})
+    assert report.reason is Reason.PERSONALIZED
+    assert len(report.slots) == 1
+    assert isinstance(answer["hits"]["max_score"], Decimal)
+    assert answer["hits"]["max_score"] == max(hit["_score"] for hit in answer["hits"]["hits"])
+    assert any(move.factor and move.factor > 1.0 for move in report.moves)

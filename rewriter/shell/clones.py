@@ -14,6 +14,7 @@ import io
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPResponse
 from inspect import iscoroutinefunction
 from typing import Any
@@ -125,12 +126,19 @@ class _Reads(Deserializer):
 
 
 class _AsyncLimited:
-    """An async connection that refuses an answer which is too large to be parsed in time, and reads a large one in pieces.
+    """An async connection that refuses an answer which is too large to be parsed in time, reads a large one in pieces, and
+    follows no redirect.
 
     Only JSON that the client's own JSONSerializer reads: what another makes of a part is not known here.
     """
 
     reads: Deserializer
+
+    async def _create_aiohttp_session(self) -> None:
+        await super()._create_aiohttp_session()  # type: ignore[misc]
+        session: Any = self.session  # type: ignore[attr-defined]
+        # aiohttp has no setting for all requests of a session, and warns of attributes that are set on one.
+        object.__setattr__(session, "request", partial(session.request, allow_redirects=False))
 
     async def perform_request(self, *arguments: Any, **named: Any) -> Any:
         """See opensearchpy.Connection.perform_request."""
@@ -144,11 +152,14 @@ class _AsyncLimited:
 
 
 class _Limited:
-    """A connection that also gives an answer up in total time."""
+    """A connection that also gives an answer up in total time. urllib3's follows no redirect by itself, requests' does."""
 
     def perform_request(self, *arguments: Any, **named: Any) -> Any:
         """See opensearchpy.Connection.perform_request."""
         _watch(self)
+        session: Any = getattr(self, "session", None)
+        if hasattr(session, "get_redirect_target"):
+            session.get_redirect_target = _nowhere
         try:
             answer = super().perform_request(*arguments, **named)  # type: ignore[misc]
         except Exception as error:
@@ -157,6 +168,10 @@ class _Limited:
                 raise LegFault("late", "given up by its client") from error
             raise
         return _weighed(answer)
+
+
+def _nowhere(_: Any) -> None:
+    """Return where an answer redirects to, as requests asks: nowhere. A leg's headers are not for another host."""
 
 
 def _weighed(answer: Any) -> Any:

@@ -26,6 +26,7 @@ MAPPING: dict[str, Any] = {
     "price": {"type": "integer"},
     "listed": {"type": "date"},
     "group": {"type": "integer"},
+    "name": {"type": "completion"},
     "offers": {"type": "nested", "properties": {"shop": {"type": "keyword"}, "parts": {"type": "nested"}}},
     "rel": {"type": "join", "relations": {"product": "offer"}},
 }
@@ -40,6 +41,7 @@ def shoes(count: int = 80) -> dict[str, dict[str, Any]]:
             "price": number,
             "listed": "2026-11-01",
             "group": number % 11,
+            "name": f"shoe {number}",
             "offers": [{"shop": "a", "parts": [{"n": 1}]}],
         }
         for number in range(count)
@@ -135,7 +137,10 @@ INSIDE: dict[str, dict[str, Any]] = {
     "top hits and suggestions": {
         "query": MATCH,
         "aggs": {"brands": {"terms": {"field": "brand"}, "aggs": {"best": {"top_hits": {"size": 2}}}}},
-        "suggest": {"s": {"text": "shoo", "term": {"field": "title"}}},
+        "suggest": {
+            "s": {"text": "shoo", "term": {"field": "title"}},
+            "c": {"prefix": "sho", "completion": {"field": "name"}},
+        },
     },
 }
 
