@@ -186,3 +186,20 @@ def test_a_client_that_reads_numbers_as_decimals(desk: Desk) -> None:
     assert isinstance(answer["hits"]["max_score"], Decimal)
     assert answer["hits"]["max_score"] == max(hit["_score"] for hit in answer["hits"]["hits"])
     assert {move.factor for move in report.moves} == {None, 1.0}
+
+
+@pytest.mark.parametrize("sizes", [(12, 7, 7), (5, 10, 10), (7, 7, 7), (9, 4, 13)])
+def test_pages_of_several_sizes_after_the_pool_is_gone(desk: Desk, sizes: tuple[int, ...]) -> None:
+    """A list is one whatever the size of its pages; its drawn hits are in a pool of an earlier page's, which is gone by now."""
+    for size in sizes:
+        page(desk, 0, size)
+        page(desk, 1, size)
+    desk.core.pools._kept._kept.clear()
+    desk.engine.on["explored"] = raises(TransportError(503, "busy", {}))
+    shown: list[str] = []
+    for number in range(2):
+        ids, report = page(desk, number, 7)
+        assert report.reason is Reason.PERSONALIZED
+        assert len(ids) == 7
+        shown += ids
+    assert len(set(shown)) == len(shown)

@@ -35,6 +35,12 @@ def elsewhere(shown: bytes, from_: int, size: int) -> frozenset[bytes]:
     return frozenset(marks[:from_] + marks[from_ + size :]) - {NOTHING}
 
 
+def whole_before(shown: bytes, from_: int) -> bool:
+    """Whether every position before `from_` has shown a hit; not so where a page was skipped."""
+    marks = _marks(shown)[:from_]
+    return len(marks) == from_ and NOTHING not in marks
+
+
 def goes_beyond(shown: bytes, size: int) -> bool:
     """Whether anything was shown after the first `size` positions."""
     return any(one != NOTHING for one in _marks(shown)[size:])

@@ -14,7 +14,7 @@ from typing import Any
 from rewriter.explore.merge import Page, hit_key, merged_page
 from rewriter.explore.plan import Plan, as_text, shown_by
 from rewriter.explore.scores import disagreement, score_of
-from rewriter.explore.shown import elsewhere, with_page
+from rewriter.explore.shown import elsewhere, whole_before, with_page
 from rewriter.flow.steps import Ask, Explored, Hits, Personal, Progress
 from rewriter.report import Reason
 from rewriter.request import search_key
@@ -86,7 +86,7 @@ def merged(ask: Ask, part: Personal, pool: Hits, response: Mapping[str, Any]) ->
         seed=plan.seed if plan else ask.seed,
         collapse_field=ask.request.collapse_field,
         category_field=ask.policy.category_field,
-        shown_elsewhere=shown_elsewhere(ask, plan) if plan and plan.detour else None,
+        shown_elsewhere=shown_elsewhere(ask, plan) if plan else None,
     )
     if len(page.hits) < len(hits):
         detail = "the personalized page was shorter than the baseline's"
@@ -125,6 +125,11 @@ def plan_after(ask: Ask, part: Personal, page: Page) -> Plan:
     )  # fmt: skip
 
 
-def shown_elsewhere(ask: Ask, plan: Plan) -> frozenset[bytes]:
-    """Return the marks of what a list has shown on its other pages."""
-    return elsewhere(shown_by(plan), ask.request.from_, ask.request.size)
+def shown_elsewhere(ask: Ask, plan: Plan) -> frozenset[bytes] | None:
+    """Return the marks of what a list has shown on its other pages; None where only positions tell what this page holds.
+
+    The record is the better guide: a drawn hit whose pool is gone, a page of another size or the baseline's own page would shift
+    positions, and a hit would show twice. After a jump it lacks the pages in between.
+    """
+    shown, from_ = shown_by(plan), ask.request.from_
+    return elsewhere(shown, from_, ask.request.size) if plan.detour or whole_before(shown, from_) else None

@@ -177,10 +177,11 @@ def _goes_back(ask: Ask, plan: Plan) -> bool:
 
 def _depth(ask: Ask, part: Personal, end: int) -> int:
     """Return how many hits leg 2 asks for: the page's end, or more where what other pages show has to be left out."""
-    if part.plan is None or not part.plan.detour:
+    others = shown_elsewhere(ask, part.plan) if part.plan is not None else None
+    if not others:
         return end
     known = [ask.snapshot.facts[name] for name in ask.request.indices if name in ask.snapshot.facts]
-    wanted = ask.request.size + len(shown_elsewhere(ask, part.plan))
+    wanted = ask.request.size + len(others)
     return max(end, min([wanted, ask.policy.window_size, *(facts.max_result_window for facts in known)]))
 
 
