@@ -3,7 +3,7 @@
 #
 #   make demo     what it is, in a terminal; ENGINE=opensearch runs it on a real OpenSearch
 #   make test     the tests; ARGS="-k breaker" chooses some
-#   make soak     ten kills of a worker over 100,000 events
+#   make soak     ten kills of a worker over 100,000 events; two of workers and backfill over 1.5 M purchases and 2 M events
 #   make lint     formatting, lint, types
 #   make bench    the figures of the README
 #   make faults   everything that can go wrong, made to, under load; writes the tables of docs/safety.md (about 40 minutes)
@@ -29,6 +29,7 @@ test: $(READY)-test
 
 soak: $(READY)-test
 	SOAK_EVENTS=100000 $(BIN)/python -m pytest tests/live/test_ingest_faults.py -k killed $(ARGS)
+	SOAK_YEAR=1 $(BIN)/python -m pytest -s tests/live/test_backfill_soak.py $(ARGS)
 
 lint: $(READY)-lint
 	$(BIN)/ruff format --check .

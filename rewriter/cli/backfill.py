@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,15 +13,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rewriter.cli.ingest import objects_of, stores_of
-from rewriter.cli.verdict import FAULTY, faults_refused, print_json, say, store_needed
+from rewriter.cli.verdict import FAULTY, UNHEALTHY, faults_refused, print_json, say, store_needed
 from rewriter.errors import ConfigurationError, Fault
-from rewriter.settings import Settings
+from rewriter.settings import Settings, SignalSettings
+from rewriter.signals.backfill.account import LIMIT, REASONS
+from rewriter.signals.backfill.files import Files
 from rewriter.signals.backfill.history import History, seconds_of
-from rewriter.signals.backfill.swap import Swap
+from rewriter.signals.backfill.swap import Swap, forgotten_in
+from rewriter.signals.counters import growth
 from rewriter.signals.ingest.batch import Plan
 from rewriter.signals.ingest.contract import StreamKeys, partition_count_commands
 from rewriter.signals.ingest.scripts import sound_replies
 from rewriter.signals.redis_store import RedisStore
+
+DAY_S = 86_400.0
 
 
 def backfill(
@@ -29,13 +35,21 @@ def backfill(
     until: Annotated[
         str | None, typer.Option(help="Up to when the files are whole (ISO 8601); by default their latest event.")
     ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(help="A reason for which more than 1 % of the rows may be left out.", metavar="REASON"),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Add everything up, and write nothing.")] = False,
 ) -> None:
     """Replace the profiles of the users in the files, population and segments by what their history adds up to.
 
     What the streams hold from after the history is added to it. Workers pause meanwhile. Run again, it goes on where it broke off.
+    Rows = events + the rows left out, each reason with its number. The exit code is 1 where more than 1 % were left out for one
+    reason that is not allowed.
     """
+    allowed = frozenset(allow or ())
     with faults_refused(), store_needed():
+        _refuse_unknown(allowed)
         settings = Settings.from_toml(toml)
         store, profiles = stores_of(settings)
         plan, objects = Plan.of(settings), objects_of(settings)
@@ -43,30 +57,78 @@ def backfill(
         partitions, forgotten = _found(store, keys, settings.ingest.partitions)
         until_s = _time(until)
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        console = Console(stderr=True)
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
             looked_up = progress.add_task("objects", total=None)
             history = _history([str(file) for file in files], plan, partitions, until_s, forgotten)
+            _refuse_malformed(history.files, allowed)
             said: dict[str, Any] = history.add_up(
                 objects, lambda done, total: progress.update(looked_up, completed=done, total=total)
             )
             said["until_s"] = history.until_s
-            if not dry_run:
+            if not dry_run and said["events"]:
+                swap = Swap(store, profiles, plan, partitions)
+                swap.refuse_gap(history.until_s)
+                read = progress.add_task("entries of the streams", total=None)
+                swap.read_ahead(history, objects, lambda done: progress.update(read, completed=done))
                 wrote = progress.add_task("profiles", total=said["users"])
-                with Swap(store, profiles, plan, partitions) as swap:
-                    swap.refuse_gap(history.until_s)
+                with swap:
                     said |= swap.write(
                         history, objects, _fingerprint(files, history.until_s),
                         lambda done: progress.update(wrote, completed=done),
                     )  # fmt: skip
     print_json(said)
+    if not _said_well(history, allowed, plan.settings.signals):
+        raise typer.Exit(UNHEALTHY)
+
+
+def _refuse_unknown(allowed: frozenset[str]) -> None:
+    if unknown := sorted(allowed - REASONS.keys()):
+        raise ConfigurationError([Fault(f"--allow {one}", "is no reason", ", ".join(REASONS)) for one in unknown])
+
+
+def _refuse_malformed(files: Files, allowed: frozenset[str]) -> None:
+    """Lines that are no rows are faults of what was given, unless they are allowed."""
+    if not files.malformed:
+        return
+    if "malformed" not in allowed:
+        more = files.malformed - len(files.faults)
+        rest = [Fault("and", f"{more:,} more lines", "--allow malformed leaves them out")] if more > 0 else []
+        raise ConfigurationError([*files.faults, *rest])
+    for fault in files.faults:
+        say(fault)
+
+
+def _said_well(history: History, allowed: frozenset[str], signals: SignalSettings) -> bool:
+    """Say what was left out, and of what age the history is; return whether that is all well."""
+    account = history.account
+    for line in account.lines():
+        say(line)
+    age_s = time.time() - history.until_s
+    if account.events and age_s > signals.horizon_s:
+        ended = datetime.fromtimestamp(history.until_s, UTC).date()
+        say(
+            f"the history ended on {ended}, {age_s / DAY_S:,.0f} days ago: events of then would be too old for ingest"
+            f" (horizon_s), and with profile_half_life_s = {signals.profile_half_life_s:g} weights of then are worth"
+            f" {growth(history.until_s + age_s, history.until_s, signals.profile_half_life_s):.2%} today"
+        )
+    if not account.events:
+        say("no row counts: nothing was written")
+        return False
+    if reasons := account.too_many(allowed):
+        say(
+            f"more than {LIMIT:.0%} of the rows were left out for {', '.join(reasons)}:"
+            f" mend the files and run it again, or allow it ({' '.join(f'--allow {one}' for one in reasons)})"
+        )
+        return False
+    return True
 
 
 def _found(store: RedisStore, keys: StreamKeys, wanted: int) -> tuple[int, dict[str, float]]:
     *_, partitions, pairs = sound_replies(
         store, [*partition_count_commands(keys, wanted), ("ZRANGE", keys.forgotten, 0, -1, "WITHSCORES")]
     )
-    flat = [part for pair in pairs for part in pair] if pairs and isinstance(pairs[0], list) else list(pairs)
-    return int(partitions), {name.decode(): float(at) for name, at in zip(flat[::2], flat[1::2], strict=True)}
+    return int(partitions), forgotten_in(pairs)
 
 
 def _time(text: str | None) -> float | None:

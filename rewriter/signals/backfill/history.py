@@ -8,27 +8,31 @@ subtracted from the sum, and no sum is below zero.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import json
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
+from secrets import token_hex
 from typing import Any
 from zlib import crc32
 
 from rewriter.errors import ConfigurationError, Fault
-from rewriter.signals.counters import Counters, Value
-from rewriter.signals.events import MAX_SEGMENTS_EACH, SEGMENT_NAME, values
-from rewriter.signals.ingest.batch import POPULATION_KEPT, Plan
+from rewriter.signals.backfill.account import REASONS, Account
+from rewriter.signals.backfill.files import Files, read_files
+from rewriter.signals.backfill.sums import Sums, insert
+from rewriter.signals.counters import SEPARATOR
+from rewriter.signals.events import MAX_SEGMENTS_EACH, SEGMENT_NAME
+from rewriter.signals.ingest.batch import Plan
 from rewriter.signals.ingest.contract import MAX_SEGMENTS
 from rewriter.signals.ingest.objects import Objects
 from rewriter.subject import pseudonym
 
-READERS = {
-    ".parquet": "read_parquet",
-    ".ndjson": "read_json_auto",
-    ".jsonl": "read_json_auto",
-    ".json": "read_json_auto",
-    ".csv": "read_csv_auto",
-}
 OBJECTS_AT_ONCE = 5_000
+SHOWN_ACTIONS = 5
+MEMORY = "2GB"
+"""What DuckDB may hold; beyond it, tables go to a folder for temporary files until the process ends."""
 
 
 class History:
@@ -37,137 +41,79 @@ class History:
 
     until_s:   up to when the history is whole: what is later is left to the streams; by default its latest event.
     forgotten: pseudonyms of users by the time up to which they are to be forgotten.
+    now_s:     the time at which an event lies ahead; by default the clock's.
+    `sums` is where what the streams hold from later is added; `account` says what became of the rows, after
+    `add_up`.
     """
 
     def __init__(
-        self, files: Sequence[str], plan: Plan, partitions: int, until_s: float | None, forgotten: Mapping[str, float]
+        self,
+        files: Sequence[str],
+        plan: Plan,
+        partitions: int,
+        until_s: float | None,
+        forgotten: Mapping[str, float],
+        *,
+        now_s: float | None = None,
     ) -> None:
         import duckdb  # noqa: PLC0415  an extra: pip install 'rewriter[backfill]'
 
         self._plan = plan
+        self._now_s = time.time() if now_s is None else now_s
         self._db = duckdb.connect()
-        self._db.execute("SET TimeZone = 'UTC'")
+        for name, value in (
+            ("TimeZone", "UTC"),
+            ("memory_limit", MEMORY),
+            ("temp_directory", f"{tempfile.gettempdir()}/rewriter-{token_hex(8)}"),
+        ):
+            self._db.execute(f"SET {name} = '{value}'")
         self._db.execute("SET enable_progress_bar = false")  # it would go to standard output
-        try:
-            self._open(files)
-        except duckdb.Error as error:
-            raise ConfigurationError(
-                [Fault(", ".join(files), f"cannot be read: {str(error).splitlines()[0]}")]
-            ) from None
-        self._refuse_segments(", ".join(files))
-        self.rows = self._one("SELECT count(*) FROM history")
-        latest_s = self._one("SELECT max(at_s) FROM history")
-        self.until_s: float = (latest_s or 0.0) if until_s is None else until_s
+        with tempfile.TemporaryDirectory(prefix="rewriter-") as folder:
+            self.files: Files = read_files(self._db, files, plan.attributes - {"_id"}, Path(folder))
+        self._refuse_unreadable(", ".join(files))
+        self._is_limited = until_s is not None
+        latest_s = self._one(
+            "SELECT max(at_s) FROM history WHERE at_s <= ?", self._now_s + plan.settings.signals.max_skew_s
+        )
+        self.until_s: float = min(latest_s or 0.0, self._now_s) if until_s is None else until_s
+        self._left_out: dict[str, tuple[int, int]] = {}
         self._choose(partitions, forgotten)
+        self.sums = Sums(self._db, plan, self.until_s, partitions)
 
-    def add_up(self, objects: Objects, on_progress: Callable[[int, int], None]) -> dict[str, int]:
+    def add_up(self, objects: Objects, on_progress: Callable[[int, int], None]) -> dict[str, Any]:
         """Look the objects up, and compute all counters; return what there is to say of it."""
         asked, found = self._describe(objects, on_progress)
-        lives = self._plan.scopes["profile"].half_lives
-        ages = [(name, lives.of(name)) for name in self._plan.fields]
-        self._db.execute("CREATE TABLE ages (field VARCHAR, half_life_s DOUBLE)")
-        self._db.executemany("INSERT INTO ages VALUES (?, ?)", ages)
-        for weights, events, place in (("weights", "chosen", ""), ("segment_weights", "segment_events", "place, ")):
-            self._db.execute(
-                f"""
-                CREATE TABLE {weights} AS
-                SELECT person, part, {place}field, said,
-                       greatest(0, sum(weight * pow(2, (at_s - ?) / half_life_s))) AS worth
-                FROM {events} JOIN described USING (doc) JOIN ages USING (field) GROUP BY ALL
-                """,  # noqa: S608  names of our own
-                [self.until_s],
-            )
+        self._db.execute(
+            """
+            CREATE TABLE chosen AS SELECT person, part, at_s, weight, doc, named
+            FROM sound JOIN docs USING (object_id, document) LEFT JOIN undescribed USING (doc) WHERE reason IS NULL
+            """
+        )
+        self._leave_out(
+            "SELECT reason, count(*), min(row) FROM sound JOIN docs USING (object_id, document) JOIN undescribed USING (doc)"
+            " GROUP BY reason"
+        )
+        self._db.execute("DROP TABLE sound")
+        self.account = self._accounted()
+        self.sums.add_history()
         return {
-            "rows": self.rows,
-            "events": self._one("SELECT count(*) FROM chosen"),
-            "users": self._one("SELECT count(DISTINCT person) FROM weights"),
+            **self.account.counts(),
+            "users": self._one("SELECT count(DISTINCT person) FROM chosen"),
             "objects": asked,
             "objects_missing": asked - found,
             "values": self._one("SELECT count(*) FROM weights"),
-            "segments": len(self.segment_names),
+            "segments": len(self.sums.segment_names),
         }
 
-    def profiles(self) -> Iterator[tuple[str, int, Counters]]:
-        """Yield each user's pseudonym, partition and counters, in the order of pseudonyms."""
-        kept = self._plan.scopes["profile"].kept
-        yield from self._counters("person", "weights", "chosen", kept)
+    def _accounted(self) -> Account:
+        left_out = {reason: self._left_out.get(reason, (0, 0))[0] for reason in REASONS}
+        left_out["malformed"] = self.files.malformed
+        first = {reason: self.files.row(row) for reason, (_, row) in self._left_out.items()}
+        rows = sum(self.files.rows) + self.files.malformed
+        return Account(rows, self._one("SELECT count(*) FROM chosen"), left_out, first, self._actions)
 
-    def populations(self) -> Iterator[tuple[int, Counters]]:
-        """Yield each partition's part of the population."""
-        for part, _, counters in self._counters("part", "weights", "chosen", POPULATION_KEPT):
-            yield int(part), counters
-
-    def segments(self) -> Iterator[tuple[str, int, Counters]]:
-        """Yield each segment's name, and of each partition that says something of it, the number and the counters."""
-        for place, part, counters in self._counters("place", "segment_weights", "segment_events", POPULATION_KEPT):
-            yield place.partition(" ")[0], part, counters
-
-    def _counters(self, by: str, worths: str, seen: str, kept: int) -> Iterator[tuple[Any, int, Counters]]:
-        """Two ordered streams, merged: a subject's totals and events, and its heaviest values."""
-        cursor, other = self._db.cursor(), self._db.cursor()
-        cursor.execute(
-            f"""
-            WITH totals AS (
-              SELECT {by}, min(part) AS least, field, sum(worth) AS total FROM {worths} GROUP BY {by}, field
-            ), seen AS (SELECT {by}, count(*) AS events, max(at_s) AS last_s FROM {seen} GROUP BY {by})
-            SELECT {by}, min(least), map_from_entries(list((field, total))), any_value(events), any_value(last_s)
-            FROM totals JOIN seen USING ({by}) GROUP BY {by} ORDER BY {by}
-            """  # noqa: S608  column names of our own
-        )
-        other.execute(
-            f"""
-            WITH summed AS (SELECT {by}, said, sum(worth) AS worth FROM {worths} GROUP BY {by}, said HAVING sum(worth) > 1e-9)
-            SELECT {by}, said, worth FROM summed
-            QUALIFY row_number() OVER (PARTITION BY {by} ORDER BY worth DESC, said) <= {kept} ORDER BY {by}, worth DESC
-            """  # noqa: S608  column names of our own
-        )
-        rows = _rows(other)
-        following = next(rows, None)
-        for subject, number, totals, events, last_s in _rows(cursor):
-            weights: dict[Value, float] = {}
-            while following is not None and following[0] == subject:
-                weights[tuple(following[1])] = following[2]
-                following = next(rows, None)
-            yield subject, number, Counters(weights, totals, self.until_s, last_s, float(events))
-
-    def _open(self, files: Sequence[str]) -> None:
-        parts = []
-        for file in files:
-            reader = READERS.get("." + file.rpartition(".")[2].lower())
-            if reader is None:
-                raise ConfigurationError([Fault(file, "is of no kind that is read", ", ".join(READERS))])
-            quoted = file.replace("'", "''")
-            parts.append(f"SELECT * FROM {reader}('{quoted}')")  # noqa: S608  quoted
-        self._db.execute("CREATE VIEW files AS " + " UNION ALL BY NAME ".join(parts))
-        columns = {row[0]: row[1] for row in self._db.execute("DESCRIBE files").fetchall()}
-        people = [name for name in ("user_id", "client_id") if name in columns]
-        missing = [name for name in ("timestamp", "object_id") if name not in columns]
-        if missing or not people:
-            wanted = [*missing, *([] if people else ["user_id or client_id"])]
-            raise ConfigurationError([Fault(", ".join(files), f"no column {name}") for name in wanted])
-        self._told = sorted((self._plan.attributes - {"_id"}) & columns.keys())
-        self._is_told = bool(self._plan.attributes - {"_id"}) and set(self._told) == self._plan.attributes - {"_id"}
-        told = "".join(f', "{name}"' for name in self._told) if self._is_told else ""
-        action = "action_name" if "action_name" in columns else "'purchase'"
-        consent = "coalesce(consent, true)" if "consent" in columns else "true"
-        once = "event_id" if "event_id" in columns else "NULL"
-        named = "NULL"
-        if "segments" in columns:
-            split = "regexp_split_to_array(nullif(trim(segments::VARCHAR), ''), '\\s*,\\s*')"
-            named = "segments" if columns["segments"].endswith("[]") else split
-        self._db.execute(
-            f"""
-            CREATE TABLE history AS
-            SELECT coalesce({", ".join(f"{name}::VARCHAR" for name in people)}) AS person,
-                   epoch(timestamp::TIMESTAMPTZ) AS at_s, object_id::VARCHAR AS object_id, {action} AS action,
-                   {consent} AS consent, {once}::VARCHAR AS event_id,
-                   {named}::VARCHAR[] AS named{told}
-            FROM files
-            """  # noqa: S608  column names of our own
-        )
-
-    def _refuse_segments(self, where: str) -> None:
-        """Raise ConfigurationError with all that is wrong with the segments; names are not repeated, they may be anything."""
+    def _refuse_unreadable(self, where: str) -> None:
+        """Raise ConfigurationError with all that is wrong with consent and segments; what they hold is not repeated."""
         self._db.execute("CREATE VIEW names AS SELECT DISTINCT unnest(named) AS name FROM history")
         unsound = self._one(
             "SELECT count(*) FROM names WHERE NOT coalesce(regexp_full_match(name, ?), false)", SEGMENT_NAME
@@ -179,84 +125,108 @@ class History:
             *([f"{crowded} rows name more than {MAX_SEGMENTS_EACH}"] if crowded else []),
             *([f"{names:,} names, and a store knows {MAX_SEGMENTS:,}"] if names > MAX_SEGMENTS else []),
         ]
-        if faults:
-            raise ConfigurationError([Fault(f"{where}, column segments", fault) for fault in faults])
+        found = [Fault(f"{where}, column segments", fault) for fault in faults]
+        unclear, first = self._row("SELECT count(*), min(rowid) FROM history WHERE agreed IS NULL")
+        if unclear:
+            what = f"column consent is neither true nor false (granted, denied) in {unclear:,} rows"
+            found.append(Fault(self.files.row(first), what))
+        if found:
+            raise ConfigurationError(found)
 
     def _choose(self, partitions: int, forgotten: Mapping[str, float]) -> None:
-        """Keep what counts: known actions, within the horizon, agreed to, not forgotten, each event once."""
+        """Judge each row, and keep what may count: `sound`, without those that an earlier row has the event_id of."""
         signals, salt = self._plan.settings.signals, self._plan.settings.store.key_salt.get_secret_value()
         people = self._db.execute("SELECT DISTINCT person FROM history WHERE person IS NOT NULL").fetchall()
         named = [(one, pseudonym("u", one, salt), crc32(one.encode()) % partitions) for (one,) in people]
         rows = [(one, digest, part, forgotten.get(digest, 0.0)) for one, digest, part in named]
-        self._table("people", {"person": "VARCHAR", "digest": "VARCHAR", "part": "INT", "forgotten_s": "DOUBLE"}, rows)
-        self._table("actions", {"action": "VARCHAR", "weight": "DOUBLE"}, list(signals.action_weights.items()))
-        told = "".join(f', "{name}"' for name in self._told) if self._is_told else ""
-        distinct = f"SELECT DISTINCT object_id{told} FROM history"  # noqa: S608  column names of our own
-        self._db.execute(f"CREATE VIEW distinct_docs AS {distinct}")
-        self._db.execute("CREATE TABLE docs AS SELECT row_number() OVER () AS doc, * FROM distinct_docs")
-        same = " AND ".join(
-            f'h."{name}" IS NOT DISTINCT FROM d."{name}"'
-            for name in ("object_id", *(self._told if self._is_told else ()))
-        )
+        columns = {"person": "VARCHAR", "digest": "VARCHAR", "part": "INT", "forgotten_s": "DOUBLE"}
+        insert(self._db, "people", columns, rows)
+        insert(self._db, "actions", {"action": "VARCHAR", "weight": "DOUBLE"}, list(signals.action_weights.items()))
+        later = "after_until" if self._is_limited else "in_future"
         self._db.execute(
             f"""
-            CREATE TABLE chosen AS
-            SELECT digest AS person, part, at_s, weight, doc, named
-            FROM history h JOIN people USING (person) JOIN actions USING (action) JOIN docs d ON {same}
-            WHERE at_s <= ? AND at_s >= ? AND at_s > forgotten_s AND consent
-            QUALIFY event_id IS NULL OR row_number() OVER (PARTITION BY event_id ORDER BY at_s) = 1
-            """,  # noqa: S608  column names of our own
-            [self.until_s, self.until_s - signals.horizon_s],
+            CREATE VIEW judged AS
+            SELECT h.rowid AS row, action, digest, part, least(at_s, {self._now_s!r}) AS at_s, weight, object_id,
+                   coalesce(document, '') AS document, named, event_id,
+                   CASE WHEN at_s IS NULL THEN 'no_time'
+                        WHEN at_s > {self._now_s + signals.max_skew_s!r} THEN 'in_future'
+                        WHEN least(at_s, {self._now_s!r}) > {self.until_s!r} THEN '{later}'
+                        WHEN at_s < {self.until_s - signals.horizon_s!r} THEN 'too_old'
+                        WHEN person IS NULL THEN 'no_person'
+                        WHEN weight IS NULL THEN 'unknown_action'
+                        WHEN NOT agreed THEN 'no_consent'
+                        WHEN at_s <= forgotten_s THEN 'forgotten'
+                        WHEN object_id IS NULL THEN 'no_object' END AS fate
+            FROM history h LEFT JOIN people USING (person) LEFT JOIN actions USING (action)
+            """
+        )
+        self._leave_out("SELECT fate, count(*), min(row) FROM judged WHERE fate IS NOT NULL GROUP BY fate")
+        self._actions = self._db.execute(
+            "SELECT action[:64], count(*) FROM judged WHERE fate = 'unknown_action' GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT ?",
+            [SHOWN_ACTIONS if "unknown_action" in self._left_out else 0],
+        ).fetchall()
+        self._db.execute(
+            """
+            CREATE TABLE sound AS
+            SELECT row, digest AS person, part, at_s, weight, object_id, document, named, event_id
+            FROM judged WHERE fate IS NULL
+            """
         )
         self._db.execute(
             """
-            CREATE TABLE segment_events AS
-            SELECT person, part, at_s, weight, doc, unnest(list_distinct(named)) || ' ' || part AS place FROM chosen
+            CREATE TABLE doubled AS SELECT row FROM sound WHERE event_id IS NOT NULL
+            QUALIFY row_number() OVER (PARTITION BY event_id ORDER BY at_s, row) > 1
             """
         )
-        names = "SELECT DISTINCT unnest(named) FROM chosen ORDER BY 1"
-        self.segment_names = [name for (name,) in self._db.execute(names).fetchall()]
+        self._leave_out("SELECT 'doubled', count(*), min(row) FROM doubled HAVING count(*) > 0")
+        self._db.execute("DELETE FROM sound WHERE row IN (SELECT row FROM doubled)")
+        self._db.execute(
+            """
+            CREATE TABLE docs AS SELECT row_number() OVER () AS doc, object_id, document
+            FROM (SELECT DISTINCT object_id, document FROM sound)
+            """
+        )
+
+    def _leave_out(self, query: str) -> None:
+        """Note reason, number and first row of each group of rows that are left out."""
+        for reason, count, row in self._db.execute(query).fetchall():
+            before, first = self._left_out.get(reason, (0, row))
+            self._left_out[reason] = (before + count, min(first, row))
 
     def _describe(self, objects: Objects, on_progress: Callable[[int, int], None]) -> tuple[int, int]:
         """Say what each object's values are; return how many objects there are, and how many of them are known."""
-        cursor = self._db.execute("SELECT * FROM docs WHERE doc IN (SELECT doc FROM chosen)")
-        names = [column[0] for column in cursor.description or ()]
-        docs = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-        needs_index = bool(self._plan.attributes - {"_id"}) and not self._is_told
+        docs = self._db.execute("SELECT doc, object_id, document FROM docs").fetchall()
+        needs_index = bool(self._plan.attributes - {"_id"})
         found = 0
-        rows: list[tuple[int, str, list[str]]] = []
+        rows: list[tuple[int, str, str]] = []
+        undescribed: list[tuple[int, str]] = []
         for start in range(0, len(docs), OBJECTS_AT_ONCE):
             chunk = docs[start : start + OBJECTS_AT_ONCE]
-            known = objects.find([("_id", doc["object_id"]) for doc in chunk]) if needs_index else None
-            for doc in chunk:
-                document = {**doc, "_id": doc["object_id"]} if known is None else known.get(("_id", doc["object_id"]))
-                if document is not None:
-                    found += 1
-                    rows += [(doc["doc"], value[0], list(value)) for value in values(document, self._plan.fields)]
+            unknown = [("_id", one) for _, one, document in chunk if needs_index and not document]
+            known = objects.find(unknown) if unknown else {}
+            for doc, one, told in chunk:
+                document = (
+                    {**json.loads(told or "{}"), "_id": one} if told or not needs_index else known.get(("_id", one))
+                )
+                values = self._plan.values(document) if document is not None else ()
+                found += document is not None
+                rows += [(doc, value[0], SEPARATOR.join(value)) for value in values]
+                if not values:
+                    undescribed.append((doc, "no_object" if document is None else "no_value"))
             on_progress(min(start + OBJECTS_AT_ONCE, len(docs)), len(docs))
-        self._table("described", {"doc": "BIGINT", "field": "VARCHAR", "said": "VARCHAR[]"}, rows)
+        insert(self._db, "described", {"doc": "BIGINT", "field": "VARCHAR", "member": "VARCHAR"}, rows)
+        insert(self._db, "undescribed", {"doc": "BIGINT", "reason": "VARCHAR"}, undescribed)
         return len(docs), found
 
-    def _table(self, name: str, columns: Mapping[str, str], rows: Sequence[tuple[Any, ...]]) -> None:
-        """Make a table of rows: a column at a time, since row-wise inserts take a millisecond each."""
-        self._db.execute(f"CREATE TABLE {name} ({', '.join(f'{key} {kind}' for key, kind in columns.items())})")
-        if rows:
-            wanted = ", ".join(f"unnest(?::{kind}[])" for kind in columns.values())
-            for start in range(0, len(rows), 50_000):
-                parts = [list(part) for part in zip(*rows[start : start + 50_000], strict=True)]
-                self._db.execute(f"INSERT INTO {name} SELECT {wanted}", parts)
-
     def _one(self, query: str, *parameters: Any) -> Any:
-        row = self._db.execute(query, parameters).fetchone()
-        return row[0] if row else None
+        return self._row(query, *parameters)[0]
+
+    def _row(self, query: str, *parameters: Any) -> tuple[Any, ...]:
+        row: tuple[Any, ...] = self._db.execute(query, parameters).fetchone() or (None,)
+        return row
 
 
 def seconds_of(text: str) -> float:
     """Read a time (ISO 8601; without a zone: UTC). Raises ValueError."""
     found = datetime.fromisoformat(text)
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
-
-
-def _rows(cursor: Any) -> Iterator[Any]:
-    while rows := cursor.fetchmany(10_000):
-        yield from rows

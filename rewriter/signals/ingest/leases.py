@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import ceil
 
-from rewriter.errors import StoreError
 from rewriter.signals.ingest.contract import STREAM_START, StreamKeys
-from rewriter.signals.ingest.scripts import ENROLL, RELEASE, Engine, script_command, sound_replies
+from rewriter.signals.ingest.scripts import ENROLL, RELEASE, RENEW, Engine, script_command, sound_replies
 
 
 class Leases:
@@ -58,13 +57,13 @@ class Leases:
         """Take every partition that is free."""
         self._take(partitions, partitions)
 
-    def renew(self) -> None:
-        """Renew every lease that is held. Raises StoreError where one was lost meanwhile."""
-        for number in self.held:
-            if self._holder(number) != self._token:
-                raise StoreError(f"the lease of partition {number} was lost meanwhile: run it again")
-        leases = [self._keys.of_stream(number, "lease") for number in self.held]
-        sound_replies(self._engine, [("PEXPIRE", lease, self.lease_ms) for lease in leases])
+    def renewed(self) -> bool:
+        """Renew every lease that is held; say whether none was lost meanwhile."""
+        wanted = [
+            script_command(RENEW, [self._keys.of_stream(number, "lease")], [self._token, self.lease_ms])
+            for number in self.held
+        ]
+        return all(sound_replies(self._engine, wanted))
 
     def lost(self, partition: int) -> None:
         """Note that a partition is another's now."""

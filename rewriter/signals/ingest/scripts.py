@@ -29,9 +29,23 @@ def text_of(name: str) -> str:
     return "".join(Path(__file__).with_name(f"{part}.lua").read_text("utf-8") for part in parts)
 
 
-NAMES = ("apply", "age", "settle", "retry", "look", "enroll", "release", "segments", "forget", "read", "letters")
+NAMES = (
+    "apply",
+    "age",
+    "settle",
+    "retry",
+    "look",
+    "enroll",
+    "release",
+    "renew",
+    "replace",
+    "segments",
+    "forget",
+    "read",
+    "letters",
+)
 _TEXTS = {sha1(text.encode(), usedforsecurity=False).hexdigest(): text for text in map(text_of, NAMES)}
-APPLY, AGE, SETTLE, RETRY, LOOK, ENROLL, RELEASE, SEGMENTS, FORGET, READ, LETTERS = _TEXTS
+APPLY, AGE, SETTLE, RETRY, LOOK, ENROLL, RELEASE, RENEW, REPLACE, SEGMENTS, FORGET, READ, LETTERS = _TEXTS
 
 
 def digest_of(name: str) -> str:

@@ -1,0 +1,96 @@
+"""The hold that a backfill has of a store: workers pause, and every partition is leased, until it lets go.
+
+A thread renews both, whatever else takes its time. Before each write `check` says whether they still hold; a process that was
+stopped for longer than they last finds that out there, and before it writes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from secrets import token_hex
+from threading import Event as Flag
+from threading import Thread
+
+from redis.exceptions import RedisError
+
+from rewriter.errors import StoreError
+from rewriter.signals.ingest.contract import StreamKeys
+from rewriter.signals.ingest.leases import Leases
+from rewriter.signals.ingest.scripts import sound_replies
+from rewriter.signals.redis_store import RedisStore
+
+POLL_S = 0.1
+PATIENCE_S = 10.0
+LOST = "the lease of a partition was lost meanwhile, and workers may count again: run it again"
+
+
+class Hold:
+    """Take it, and release it in any case. `positions` gives each partition's: what lies behind it was counted.
+
+    lasts_s: how long pause and leases outlive this process.
+    """
+
+    def __init__(self, store: RedisStore, keys: StreamKeys, partitions: int, lasts_s: float) -> None:
+        self._store = store
+        self._keys = keys
+        self._partitions = partitions
+        self._lasts_s = lasts_s
+        self._leases = Leases(store, keys, token_hex(16), lasts_s)
+        self._until_s = 0.0
+        self._is_lost = False
+        self._released = Flag()
+        self._thread = Thread(target=self._keep, name="rewriter-backfill-hold", daemon=True)
+
+    @property
+    def positions(self) -> Mapping[int, str]:
+        """The position of each partition that is held."""
+        return self._leases.held
+
+    def take(self, lease_s: float) -> None:
+        """Take every partition; workers hold theirs for `lease_s`. Raises StoreError where one does not let go."""
+        late_at_s = time.monotonic() + max(2 * lease_s, self._lasts_s) + PATIENCE_S
+        while True:
+            self._renew()
+            self._leases.take_all(self._partitions)
+            if len(self._leases.held) == self._partitions:
+                self._thread.start()
+                return
+            if time.monotonic() >= late_at_s:
+                self.release()
+                raise StoreError("a worker does not pause: it may be of an older version; nothing was written")
+            time.sleep(POLL_S)
+
+    def check(self) -> None:
+        """Raise StoreError where the hold was lost, or could not be renewed in time."""
+        if not self._is_lost and time.monotonic() >= self._until_s:
+            self._renew()
+        if self._is_lost:
+            raise StoreError(LOST)
+
+    def release(self) -> None:
+        """Let the workers go on."""
+        self._released.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._leases.release(sorted(self._leases.held))
+        if not self._is_lost:  # else the pause may be another's
+            sound_replies(self._store, [("DEL", self._keys.pause)])
+
+    def _keep(self) -> None:
+        while not self._released.wait(self._lasts_s / 5):
+            try:
+                self._renew()
+            except (RedisError, StoreError, OSError):
+                continue  # again in a moment; `check` raises once it is too late
+            if self._is_lost:
+                return
+
+    def _renew(self) -> None:
+        """Renew pause and leases. They hold from before they were asked for, by this machine's clock."""
+        asked_s = time.monotonic()
+        if not self._leases.renewed():
+            self._is_lost = True
+            return
+        sound_replies(self._store, [("SET", self._keys.pause, "backfill", "PX", int(self._lasts_s * 1000))])
+        self._until_s = asked_s + 0.8 * self._lasts_s

@@ -1,0 +1,120 @@
+"""JSON: an object for each event, one a line, or in one array. Texts stay as they are; numbers become what ingest makes of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from rewriter.errors import ConfigurationError, Fault
+from rewriter.signals.backfill.columns import IDENTIFIERS, SHOWN_LINES, Columns, Lines, fill, literal, missing, split
+
+MAX_OBJECT_BYTES = 64 * 2**20
+NO_OBJECT = "json IS NULL OR json_type(json) <> 'OBJECT'"
+
+
+def read_json(db: Any, name: str, alias: str, attributes: Collection[str], number: int, lines: Lines) -> None:
+    """Read a file into `history`. Raises ConfigurationError."""
+    kind = _form(name)
+    db.execute("DROP TABLE IF EXISTS records")
+    make = (
+        f"CREATE TEMP TABLE records AS SELECT json FROM read_json_objects({literal(alias)}, format = '{kind}',"
+        f" hive_partitioning = false, maximum_object_size = {MAX_OBJECT_BYTES}, ignore_errors = {kind == 'newline_delimited'})"
+    )
+    db.execute(make)
+    (lines.malformed,) = db.execute(f"SELECT count(*) FROM records WHERE {NO_OBJECT}").fetchone()
+    if lines.malformed:
+        found = _no_objects(name) if kind == "newline_delimited" else iter([Fault(name, "not all of it are objects")])
+        lines.faults = list(islice(found, SHOWN_LINES))
+        db.execute(f"DELETE FROM records WHERE {NO_OBJECT}")
+    wanted = [*IDENTIFIERS, "timestamp", "action_name", "consent", "segments"]
+    there = _there(db, [*wanted, *attributes])
+    if faults := missing(name, there):
+        raise ConfigurationError(faults)
+    texts = {one: _text(one) for one in wanted if one in there and one != "segments"}
+    _refuse_nested(db, name, list(texts))
+    parts = ", ".join(f"{literal(one)}, json_extract(json, {_path(one)})" for one in sorted(attributes))
+    agreed = (
+        f"CASE WHEN json_exists(json, {_path('consent')}) THEN agreed({texts.get('consent', 'NULL')}) ELSE true END"
+    )
+    columns = Columns(
+        "records",
+        texts,
+        f"moment({texts['timestamp']})",
+        agreed if "consent" in there else "true",
+        _segments() if "segments" in there else "NULL",
+        f"json_object({parts})::VARCHAR" if attributes and set(attributes) <= there else "NULL",
+    )
+    fill(db, number, columns)
+    db.execute("DROP TABLE records")
+
+
+def _form(name: str) -> str:
+    """Return DuckDB's name for how the objects of a file follow each other."""
+    if not name.lower().endswith(".json"):
+        return "newline_delimited"
+    with Path(name).open("rb") as file:
+        first = next((line.strip() for line in file if line.strip()), b"{}").removeprefix(b"\xef\xbb\xbf")
+    if first.startswith(b"["):
+        return "array"
+    try:
+        json.loads(first)
+    except ValueError:
+        return "unstructured"
+    return "newline_delimited"
+
+
+def _there(db: Any, names: Sequence[str]) -> set[str]:
+    """Return the names that any object has."""
+    wanted = ", ".join(f"coalesce(bool_or(json_exists(json, {_path(one)})), false)" for one in names)
+    found = db.execute(f"SELECT {wanted} FROM records").fetchone()
+    return {one for one, is_there in zip(names, found, strict=True) if is_there}
+
+
+def _text(name: str) -> str:
+    """A number that is NaN or infinite is no value."""
+    text = f"json_extract_string(json, {_path(name)})"
+    return (
+        f"CASE WHEN json_type(json, {_path(name)}) = 'DOUBLE' AND NOT isfinite(TRY_CAST({text} AS DOUBLE)) THEN NULL"
+        f" ELSE {text} END"
+    )
+
+
+def _segments() -> str:
+    path = _path("segments")
+    text = f"json_extract_string(json, {path})"
+    every = "json_extract_string(json, '$.segments[*]')"
+    return (
+        f"CASE json_type(json, {path}) WHEN 'ARRAY' THEN {every} WHEN 'VARCHAR' THEN {split(text)} WHEN 'NULL' THEN NULL"
+        f" ELSE CASE WHEN json_exists(json, {path}) THEN [{text}] END END"
+    )
+
+
+def _refuse_nested(db: Any, name: str, columns: Sequence[str]) -> None:
+    wanted = ", ".join(f"count(*) FILTER (json_type(json, {_path(one)}) IN ('ARRAY', 'OBJECT'))" for one in columns)
+    found = zip(columns, db.execute(f"SELECT {wanted} FROM records").fetchone(), strict=True)
+    faults = [Fault(name, f"column {one}: {count:,} rows hold a list or an object") for one, count in found if count]
+    if faults:
+        raise ConfigurationError(faults)
+
+
+def _no_objects(name: str) -> Iterator[Fault]:
+    """Return each line that is no object. DuckDB counts lines from where one of its threads began."""
+    with Path(name).open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                text = line.rstrip(b"\r\n").decode("utf-8-sig")
+                if text.strip() and not isinstance(json.loads(text), dict):
+                    yield Fault(f"{name}:{number}", "column 1: is JSON, but no object")
+            except UnicodeDecodeError as error:
+                yield Fault(f"{name}:{number}", f"column {error.start + 1}: is not UTF-8 (convert the file)")
+            except ValueError as error:
+                at = error.colno if isinstance(error, json.JSONDecodeError) else 1
+                yield Fault(f"{name}:{number}", f"column {at}: is no JSON")
+
+
+def _path(name: str) -> str:
+    """A dot is part of the name."""
+    return literal(f'$."{name}"')

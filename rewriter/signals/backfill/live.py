@@ -1,0 +1,131 @@
+"""What the streams hold that was counted, and is later than the history.
+
+Most of it is read while workers still work: what lies behind a partition's position is settled and changes no more. What they
+count until they pause is read then. The streams are read from where the history ends, less the time within which an `event_id`
+is known again.
+
+An entry whose object was not in the index was set aside at first, and came again as another entry that names it: the second one
+counts, and may still be on its way.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+
+from rewriter.signals.backfill.sums import LiveRow, Sums
+from rewriter.signals.counters import SEPARATOR, Value
+from rewriter.signals.ingest.batch import Batch, Entry, Plan, entry_of
+from rewriter.signals.ingest.contract import STREAM_START, StreamKeys
+from rewriter.signals.ingest.objects import Objects
+from rewriter.signals.ingest.scripts import sound_replies
+from rewriter.signals.redis_store import RedisStore
+from rewriter.subject import pseudonym
+
+AT_ONCE = 1_000
+
+
+class Live:
+    """Reads the streams into `sums`, in chunks of a bounded number of entries.
+
+    `on_progress` is told after each chunk how many entries were read so far.
+    """
+
+    def __init__(
+        self,
+        store: RedisStore,
+        plan: Plan,
+        objects: Objects,
+        sums: Sums,
+        until_s: float,
+        on_progress: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._store = store
+        self._plan = plan
+        self._objects = objects
+        self._sums = sums
+        self._until_s = until_s
+        self._on_progress = on_progress
+        self._keys = StreamKeys(plan.settings.store.prefix)
+        self._after: dict[int, str] = {}
+        self._marks: dict[int, OrderedDict[str, int]] = {}
+        self.entries = 0
+
+    def read_to(self, positions: Mapping[int, str]) -> None:
+        """Read what lies behind each partition's position and was not read yet."""
+        for number, position in positions.items():
+            start = self._after.get(number) or self._start()
+            for entries in self._chunks(number, start, position):
+                self._sums.put_live(list(self._counted(number, entries)))
+                self._note_waited(number, entries)
+            self._after[number] = f"({position}" if position != STREAM_START else start
+
+    def read_waiting(self, positions: Mapping[int, str]) -> None:
+        """Read which entries wait for their object, or come again ahead of a partition's position: they are still to be counted."""
+        for number, position in positions.items():
+            (members,) = sound_replies(self._store, [("ZRANGE", self._keys.of_stream(number, "waiting"), 0, -1)])
+            self._sums.put_waited([(number, one.partition(b"\x1f")[0].decode()) for one in members])
+            for raw in self._raw_chunks(number, f"({position}", "+"):
+                firsts = [parts[b"first"].decode("ascii", "replace") for _, parts in raw if b"first" in parts]
+                self._sums.put_waited([(number, first) for first in firsts])
+
+    def _start(self) -> str:
+        return f"{max(0, int((self._until_s - self._plan.settings.ingest.dedupe_s) * 1000))}-0"
+
+    def _chunks(self, number: int, start: str, position: str) -> Iterator[list[Entry]]:
+        for raw in self._raw_chunks(number, start, position):
+            yield [entry_of(entry_id, parts, self._plan) for entry_id, parts in raw]
+            self.entries += len(raw)
+            self._on_progress(self.entries)
+
+    def _raw_chunks(self, number: int, start: str, end: str) -> Iterator[list[tuple[bytes, Mapping[bytes, bytes]]]]:
+        while True:
+            wanted = [("XRANGE", self._keys.stream(number), start, end, "COUNT", AT_ONCE)]
+            (entries,) = sound_replies(self._store, wanted)
+            if entries:
+                yield [(one, parts if isinstance(parts, dict) else _pairs(parts)) for one, parts in entries]
+            if len(entries) < AT_ONCE:
+                return
+            start = f"({entries[-1][0].decode()}"
+
+    def _counted(self, number: int, entries: list[Entry]) -> Iterator[LiveRow]:
+        """Yield what of a chunk counts, as ingest judges it."""
+        weights, salt = (
+            self._plan.settings.signals.action_weights,
+            self._plan.settings.store.key_salt.get_secret_value(),
+        )
+        batch = Batch(number, STREAM_START, entries)
+        fresh = [one for one in batch.readable() if not self._is_duplicate(number, one) and one.at_s > self._until_s]
+        known = self._objects.find({one.object_key for one in fresh if self._told(one) is None})
+        for entry in fresh:
+            document = self._told(entry) or known.get(entry.object_key)
+            values: tuple[Value, ...] = self._plan.values(document) if document is not None else ()
+            if values:
+                event = entry.told
+                person = None if event.user is None else pseudonym("u", event.user, salt)
+                members = [SEPARATOR.join(value) for value in values]
+                named = list(event.event_attributes.segments)
+                yield number, entry.id, person, entry.at_s, weights[event.action_name], members, named
+
+    def _told(self, entry: Entry) -> Mapping[str, object] | None:
+        name, text = entry.object_key
+        if self._plan.attributes <= {name}:
+            return {name: text}
+        return entry.told.event_attributes.object.document
+
+    def _is_duplicate(self, number: int, entry: Entry) -> bool:
+        """Say whether an earlier entry had the same event_id, of those that a worker still knew."""
+        if (event_id := entry.told.event_id) is None:
+            return False
+        marks = self._marks.setdefault(number, OrderedDict())
+        lowest = int(entry.received_s * 1000 - self._plan.settings.ingest.dedupe_s * 1000) * 4096
+        while marks and next(iter(marks.values())) < lowest:
+            marks.popitem(last=False)
+        return marks.setdefault(event_id, entry.mark) != entry.mark
+
+    def _note_waited(self, number: int, entries: list[Entry]) -> None:
+        self._sums.put_waited([(number, one.first) for one in entries if one.first is not None])
+
+
+def _pairs(flat: list[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))

@@ -1,0 +1,79 @@
+"""Parquet: each column by its type, as `spelling` says. A column without one spelling is refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from rewriter.errors import ConfigurationError, Fault
+from rewriter.signals.backfill.columns import (
+    IDENTIFIERS,
+    Columns,
+    Lines,
+    document,
+    fill,
+    identifier,
+    literal,
+    missing,
+    split,
+)
+from rewriter.signals.backfill.spelling import moment_of, spelled, unsound
+
+
+def read_parquet(db: Any, name: str, alias: str, attributes: Collection[str], number: int, _: Lines) -> None:
+    """Read a file into `history`. Raises ConfigurationError."""
+    source = f"read_parquet({literal(alias)}, hive_partitioning = false)"
+    kinds = {row[0]: row[1] for row in db.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
+    if faults := missing(name, kinds):
+        raise ConfigurationError(faults)
+    has_all = bool(attributes) and set(attributes) <= kinds.keys()
+    texts = {
+        one: spelled(identifier(one), kinds[one]) for one in (*IDENTIFIERS, "action_name", "consent") if one in kinds
+    }
+    told = {one: _value(one, kinds[one]) for one in sorted(attributes)} if has_all else {}
+    moment = moment_of(identifier("timestamp"), kinds["timestamp"])
+    named = _segments(kinds["segments"]) if "segments" in kinds else "NULL"
+    every = {**texts, **told, "timestamp": moment, "segments": named}
+    faults = [
+        Fault(name, f"column {one} is of type {kinds[one]}, which has no one spelling here", "export it as text")
+        for one, expression in every.items()
+        if expression is None
+    ]
+    faults += _unsound(db, name, source, {one: kinds[one] for one in (*texts, *told)})
+    if faults:
+        raise ConfigurationError(faults)
+    text = {one: expression for one, expression in texts.items() if expression is not None}
+    columns = Columns(
+        source,
+        text,
+        moment or "NULL",
+        f"agreed({text['consent']})" if "consent" in text else "true",
+        named or "NULL",
+        document([(one, value or "NULL") for one, value in told.items()]) if has_all else "NULL",
+    )
+    fill(db, number, columns)
+
+
+def _value(name: str, kind: str) -> str | None:
+    """Of a list, each element is a value."""
+    if not kind.endswith("[]"):
+        return spelled(identifier(name), kind)
+    element = spelled("one", kind.removesuffix("[]"))
+    return element and f"[{element} FOR one IN {identifier(name)}]"
+
+
+def _segments(kind: str) -> str | None:
+    text = _value("segments", kind)
+    return text if text is None or kind.endswith("[]") else split(text)
+
+
+def _unsound(db: Any, name: str, source: str, kinds: Mapping[str, str]) -> list[Fault]:
+    """Return a fault for each column that holds a value without a spelling."""
+    faults = []
+    for one, kind in kinds.items():
+        if found := unsound("one", kind.removesuffix("[]")):
+            each = f"unnest({identifier(one)})" if kind.endswith("[]") else identifier(one)
+            wanted = f"SELECT 1 FROM (SELECT {each} AS one FROM {source}) WHERE {found[0]} LIMIT 1"
+            if db.execute(wanted).fetchone():
+                faults.append(Fault(name, f"column {one} {found[1]}"))
+    return faults

@@ -1,0 +1,95 @@
+"""SQL by which the columns of history files become text: each value as it was written, or the one spelling that its type has.
+
+Texts stay as they are. Integral floats and decimals lose their zeros (17.0 in a float column is what pandas makes of the integer
+17 beside a missing value); dates and times are ISO 8601; binary is UTF-8; NaN and infinity are no value. A type without one
+spelling (struct, map, interval, bytes that are no UTF-8, floats too large to tell integers apart) is a fault of its column.
+"""
+
+from __future__ import annotations
+
+from rewriter.signals.absent import ABSENT_IDS, CONSENT
+
+BLANKS = "' ' || chr(9) || chr(10) || chr(13) || chr(160)"
+NOT_THERE = {*ABSENT_IDS, "\\n"}
+"""Texts that stand for no identifier, in lower case: those of events, and what databases write into CSV."""
+INTEGERS = frozenset(
+    {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT"}
+)
+EXACT_BELOW = {"FLOAT": 2**24, "DOUBLE": 2**53}
+"""Below it a float tells every two integers apart."""
+
+
+_REFUSED = NOT_THERE | {text for text, is_given in CONSENT.items() if not is_given}
+
+
+def _listed(words: object) -> str:
+    return ", ".join("'" + str(word).replace("'", "''") + "'" for word in sorted(words))  # type: ignore[call-overload]
+
+
+MACROS = (
+    f"CREATE MACRO bare(x) AS lower(trim(x, {BLANKS}))",
+    f"CREATE MACRO there(x) AS CASE WHEN bare(x) IN ({_listed(NOT_THERE)}) THEN NULL ELSE x END",
+    f"""
+    CREATE MACRO agreed(x) AS CASE WHEN x IS NULL OR bare(x) IN ({_listed(_REFUSED)}) THEN false
+    WHEN bare(x) IN ({_listed(CONSENT.keys() - _REFUSED)}) THEN true END
+    """,
+    # Epochs in seconds, milliseconds, microseconds or nanoseconds: whichever makes a time of this century.
+    """
+    CREATE MACRO scaled(n) AS CASE WHEN abs(n) > 2e16 THEN n / 1e9 WHEN abs(n) > 2e13 THEN n / 1e6
+    WHEN abs(n) > 2e10 THEN n / 1e3 ELSE n END
+    """,
+    r"""
+    CREATE MACRO moment(x) AS coalesce(epoch(TRY_CAST(x AS TIMESTAMPTZ)),
+    CASE WHEN regexp_full_match(x, '\s*\d{9,19}(\.\d+)?\s*') THEN scaled(TRY_CAST(x AS DOUBLE)) END)
+    """,
+)
+
+
+def spelled(column: str, kind: str) -> str | None:
+    """Return the expression that spells a column of a type, or None for a type without one spelling. Lists are none."""
+    base = kind.partition("(")[0]
+    if kind == "VARCHAR" or base in INTEGERS or base in ("ENUM", "UUID", "BOOLEAN", "DATE", "TIME", '"NULL"', "NULL"):
+        return f"{column}::VARCHAR"
+    if base in EXACT_BELOW:
+        return (
+            f"CASE WHEN NOT isfinite({column}) THEN NULL WHEN {column} = trunc({column}) AND abs({column}) <"
+            f" {EXACT_BELOW[base]} THEN {column}::BIGINT::VARCHAR ELSE {column}::VARCHAR END"
+        )
+    if base == "DECIMAL":
+        return (
+            rf"CASE WHEN contains({column}::VARCHAR, '.') THEN regexp_replace({column}::VARCHAR, '\.?0+$', '')"
+            rf" ELSE {column}::VARCHAR END"
+        )
+    if base.startswith("TIMESTAMP"):
+        return rf"regexp_replace(replace({column}::VARCHAR, ' ', 'T'), '\+00$', 'Z')"
+    if base == "BLOB":
+        return f"try(decode({column}))"
+    return None
+
+
+def unsound(column: str, kind: str) -> tuple[str, str] | None:
+    """Return the condition under which a value of a type has no spelling, and what to say of it; None where all have one."""
+    base = kind.partition("(")[0]
+    if base in EXACT_BELOW:
+        limit = EXACT_BELOW[base]
+        return (
+            f"isfinite({column}) AND abs({column}) >= {limit}",
+            f"holds floats above {limit:,}, which do not tell integers apart (export it as integer or text)",
+        )
+    if base == "BLOB":
+        return (
+            f"{column} IS NOT NULL AND try(decode({column})) IS NULL",
+            "holds bytes that are no UTF-8 (export it as text)",
+        )
+    return None
+
+
+def moment_of(column: str, kind: str) -> str | None:
+    """Return the expression that makes seconds since the epoch of a column of a type, or None. Without a zone: UTC."""
+    base = kind.partition("(")[0]
+    if base.startswith("TIMESTAMP") or base == "DATE":
+        return f"CASE WHEN isfinite({column}) THEN epoch({column}::TIMESTAMPTZ) END"
+    if base in INTEGERS or base in EXACT_BELOW or base == "DECIMAL":
+        return f"CASE WHEN isfinite({column}::DOUBLE) THEN scaled({column}::DOUBLE) END"
+    text = spelled(column, kind)
+    return None if text is None or base in ("TIME", "UUID", "BOOLEAN") else f"moment({text})"

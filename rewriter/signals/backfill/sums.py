@@ -1,0 +1,238 @@
+"""The sums: counters of users, population and segments, of a history and of what the streams hold from after it.
+
+chosen    the history's events: person, part, at_s, weight, doc, named
+weights   their worth as of the end of the history, by person, part, field and member
+live      entries of the streams: part, entry (id), person, at_s, weight, members, named
+waited    entries that waited for their object: another entry takes each of them up again
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rewriter.signals.counters import SEPARATOR, Counters
+from rewriter.signals.ingest.batch import POPULATION_KEPT, Plan
+
+AT_ONCE = 50_000
+LIVE = {
+    "part": "INT",
+    "entry": "VARCHAR",
+    "person": "VARCHAR",
+    "at_s": "DOUBLE",
+    "weight": "DOUBLE",
+    "members": "VARCHAR[]",
+    "named": "VARCHAR[]",
+}
+LiveRow = tuple[int, str, str | None, float, float, list[str], list[str]]
+
+
+class Sums:
+    """Counters as of `landmark_s`: the end of the history, or the latest event that came after it.
+
+    `add_history` and `add_live` come first, once each and in this order.
+    """
+
+    def __init__(self, db: Any, plan: Plan, until_s: float, partitions: int) -> None:
+        self._db = db
+        self._plan = plan
+        self._partitions = partitions
+        self.landmark_s = until_s
+        self.segment_names: list[str] = []
+        lives = plan.scopes["profile"].half_lives
+        ages = [(name, lives.of(name)) for name in plan.fields]
+        insert(db, "ages", {"field": "VARCHAR", "half_life_s": "DOUBLE"}, ages)
+        insert(db, "live", LIVE, ())
+        insert(db, "waited", {"part": "INT", "entry": "VARCHAR"}, ())
+
+    def add_history(self) -> None:
+        """Add the table `chosen` up, by what `described` says of each object."""
+        self._db.execute(
+            """
+            CREATE TABLE segment_events AS
+            SELECT part, at_s, weight, doc, unnest(list_distinct(named)) || ' ' || part AS place FROM chosen
+            """
+        )
+        for weights, events, by in (
+            ("weights", "chosen", "person, part"),
+            ("segment_weights", "segment_events", "place"),
+        ):
+            self._db.execute(
+                f"CREATE TABLE {weights} AS SELECT {by}, field, member, {self._worth()} AS worth"
+                f" FROM {events} JOIN described USING (doc) JOIN ages USING (field) GROUP BY ALL"
+            )
+        names = "SELECT DISTINCT unnest(named) FROM chosen ORDER BY 1"
+        self.segment_names = [name for (name,) in self._db.execute(names).fetchall()]
+
+    def put_live(self, rows: Sequence[LiveRow]) -> None:
+        """Keep entries of the streams that were counted after the history."""
+        insert(self._db, "live", LIVE, rows)
+
+    def put_waited(self, rows: Sequence[tuple[int, str]]) -> None:
+        """Keep which entries waited for their object, by partition and id."""
+        insert(self._db, "waited", {"part": "INT", "entry": "VARCHAR"}, rows)
+
+    def add_live(self, forgotten: Mapping[str, float]) -> None:
+        """Add what the streams hold to the sums: of users and segments that the history names, and of everybody."""
+        db = self._db
+        insert(db, "tombstones", {"person": "VARCHAR", "forgotten_s": "DOUBLE"}, list(forgotten.items()))
+        db.execute(
+            """
+            CREATE TABLE late AS
+            SELECT part, person, at_s, weight, members, named FROM live LEFT JOIN tombstones USING (person)
+            WHERE NOT EXISTS (SELECT 1 FROM waited WHERE waited.part = live.part AND waited.entry = live.entry)
+              AND at_s > coalesce(forgotten_s, -1)
+            """
+        )
+        db.execute("DROP TABLE live")
+        self._forget()
+        db.execute(
+            "CREATE TABLE users AS SELECT person, any_value(part) AS part, count(*) AS events, max(at_s) AS last_s"
+            " FROM chosen GROUP BY person"
+        )
+        until_s = self.landmark_s
+        (latest_s,) = db.execute("SELECT max(at_s) FROM late").fetchone()
+        self.landmark_s = max(until_s, latest_s or 0.0)
+        aged = f"worth * pow(2, greatest(-1000, {until_s - self.landmark_s!r} / half_life_s)) AS worth"
+        floored = "greatest(0, sum(worth)) AS worth"
+        db.execute(
+            f"""
+            CREATE TABLE late_weights AS
+            SELECT part, person, named, field, member, {self._worth()} AS worth FROM (
+              SELECT part, person, named, at_s, weight, member, string_split(member, chr(31))[1] AS field
+              FROM (SELECT part, person, named, at_s, weight, unnest(members) AS member FROM late)
+            ) JOIN ages USING (field) GROUP BY ALL
+            """
+        )
+        spread = "unnest(list_distinct(named)) || ' ' || part AS place"
+        named = (
+            f"SELECT * FROM (SELECT {spread}, {{}}) WHERE split_part(place, ' ', 1) IN (SELECT unnest(?::VARCHAR[]))"
+        )
+        db.execute(
+            f"""
+            CREATE TABLE profile_weights AS SELECT person, field, member, {floored} FROM (
+              SELECT person, field, member, {aged} FROM weights JOIN ages USING (field)
+              UNION ALL SELECT person, field, member, worth FROM late_weights SEMI JOIN users USING (person)
+            ) GROUP BY ALL
+            """
+        )
+        db.execute(
+            f"""
+            CREATE TABLE part_weights AS SELECT part, field, member, {floored} FROM (
+              SELECT part, field, member, {aged} FROM weights JOIN ages USING (field)
+              UNION ALL SELECT part, field, member, worth FROM late_weights
+            ) GROUP BY ALL
+            """
+        )
+        db.execute(
+            f"""
+            CREATE TABLE place_weights AS SELECT place, field, member, {floored} FROM (
+              SELECT place, field, member, {aged} FROM segment_weights JOIN ages USING (field)
+              UNION ALL {named.format("field, member, worth FROM late_weights")}
+            ) GROUP BY ALL
+            """,
+            [self.segment_names],
+        )
+        counted = "count(*) AS events, max(at_s) AS last_s"
+        summed = "sum(events) AS events, max(last_s) AS last_s"
+        for table, by, history, late, parameters in (
+            ("profile_seen", "person", "users", "SELECT person, at_s FROM late SEMI JOIN users USING (person)", []),
+            ("part_seen", "part", "(SELECT part, sum(events) AS events, max(last_s) AS last_s FROM users GROUP BY part)",
+             "SELECT part, at_s FROM late", []),
+            ("place_seen", "place", f"(SELECT place, {counted} FROM segment_events GROUP BY place)",
+             named.format("at_s FROM late"), [self.segment_names]),
+        ):  # fmt: skip
+            db.execute(
+                f"""
+                CREATE TABLE {table} AS SELECT {by}, {summed} FROM (
+                  SELECT {by}, events, last_s FROM {history}
+                  UNION ALL SELECT {by}, {counted} FROM ({late}) GROUP BY {by}
+                ) GROUP BY {by}
+                """,
+                parameters,
+            )
+
+    def _forget(self) -> None:
+        """Leave out users of the history who were forgotten since it was read."""
+        gone = "person IN (SELECT person FROM chosen JOIN tombstones USING (person) WHERE at_s <= forgotten_s)"
+        for table in ("weights", "chosen"):  # in this order: the second says who they are
+            self._db.execute(f"DELETE FROM {table} WHERE {gone}")
+
+    def users_up_to(self, last: str) -> int:
+        """Return how many users' pseudonyms come up to `last`."""
+        (found,) = self._db.execute("SELECT count(*) FROM users WHERE person <= ?", [last]).fetchone()
+        return int(found)
+
+    def profiles(self, after: str = "") -> Iterator[tuple[str, int, Counters]]:
+        """Yield pseudonym, partition and counters of each user of the history, in the order of pseudonyms, from behind `after`."""
+        parts = self._db.cursor().execute("SELECT person, part FROM users WHERE person > ? ORDER BY person", [after])
+        kept = self._plan.scopes["profile"].kept
+        found = self._counters("person", "profile_weights", "profile_seen", kept, f"person > '{after}'")
+        for (person, part), (other, counters) in zip(_rows(parts), found, strict=True):
+            assert person == other
+            yield person, part, counters
+
+    def populations(self) -> Iterator[tuple[int, Counters]]:
+        """Yield each partition's part of the population: all are replaced, since a search adds them up."""
+        found = self._counters("part", "part_weights", "part_seen", POPULATION_KEPT)
+        following = next(found, None)
+        for number in range(self._partitions):
+            if following is not None and following[0] == number:
+                yield following
+                following = next(found, None)
+            else:
+                yield number, Counters({}, {}, self.landmark_s)
+
+    def segments(self) -> Iterator[tuple[str, int, Counters]]:
+        """Yield name, partition and counters of each part of each segment that the history names."""
+        silent = {(name, number) for name in self.segment_names for number in range(self._partitions)}
+        for place, counters in self._counters("place", "place_weights", "place_seen", POPULATION_KEPT):
+            name, _, number = place.partition(" ")
+            silent.discard((name, int(number)))
+            yield name, int(number), counters
+        for name, number in sorted(silent):
+            yield name, number, Counters({}, {}, self.landmark_s)
+
+    def _worth(self) -> str:
+        return f"sum(weight * pow(2, greatest(-1000, (at_s - {self.landmark_s!r}) / half_life_s)))"
+
+    def _counters(
+        self, by: str, weights: str, seen: str, kept: int, which: str = "true"
+    ) -> Iterator[tuple[Any, Counters]]:
+        """Two ordered streams, merged: a subject's totals and events, and its heaviest values."""
+        cursor, other = self._db.cursor(), self._db.cursor()
+        cursor.execute(
+            f"""
+            WITH totals AS (SELECT {by}, field, sum(worth) AS total FROM {weights} GROUP BY {by}, field)
+            SELECT {by}, map_from_entries(list((field, total)) FILTER (field IS NOT NULL)), any_value(events), any_value(last_s)
+            FROM {seen} LEFT JOIN totals USING ({by}) WHERE {which} GROUP BY {by} ORDER BY {by}
+            """
+        )
+        other.execute(
+            f"""
+            SELECT {by}, member, worth FROM {weights} WHERE worth > 1e-9 AND {which}
+            QUALIFY row_number() OVER (PARTITION BY {by} ORDER BY worth DESC, member) <= {kept} ORDER BY {by}, worth DESC
+            """
+        )
+        rows = _rows(other)
+        following = next(rows, None)
+        for subject, totals, events, last_s in _rows(cursor):
+            found: dict[tuple[str, ...], float] = {}
+            while following is not None and following[0] == subject:
+                found[tuple(following[1].split(SEPARATOR))] = following[2]
+                following = next(rows, None)
+            yield subject, Counters(found, totals or {}, self.landmark_s, last_s, float(events))
+
+
+def insert(db: Any, name: str, columns: Mapping[str, str], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Append rows to a table, which is made where there is none: a column at a time, row-wise inserts take a millisecond each."""
+    db.execute(f"CREATE TABLE IF NOT EXISTS {name} ({', '.join(f'{key} {kind}' for key, kind in columns.items())})")
+    wanted = ", ".join(f"unnest(?::{kind}[])" for kind in columns.values())
+    for start in range(0, len(rows), AT_ONCE):
+        parts = [list(part) for part in zip(*rows[start : start + AT_ONCE], strict=True)]
+        db.execute(f"INSERT INTO {name} SELECT {wanted}", parts)
+
+
+def _rows(cursor: Any) -> Iterator[Any]:
+    while rows := cursor.fetchmany(10_000):
+        yield from rows

@@ -1,0 +1,213 @@
+"""The files of a history: their names are names, their headers are read as they are meant, and what is wrong is named by line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rewriter.errors import ConfigurationError
+from rewriter.signals.backfill.history import History
+from tests.histories import NOW_S, T, added_up, left_out, of_users, plan
+
+HEAD = "timestamp,object_id,user_id,brand\n"
+ROW = {"timestamp": T, "object_id": "p1", "brand": "nike"}
+LIKED = {"brand|nike": 8.0, "item|p1": 8.0}
+
+
+def faults(*files: Path) -> list[str]:
+    """What is said of files: of those that are refused, or of lines that are left out."""
+    try:
+        found = History([str(file) for file in files], plan(), 4, None, {}, now_s=NOW_S).files
+    except ConfigurationError as error:
+        return [str(fault) for fault in error.faults]
+    assert (found.malformed > 0) == bool(found.faults)
+    return [str(fault) for fault in found.faults]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "export[12]",
+        "export*",
+        "e?port",
+        "{a,b}",
+        "a'b",
+        'a"b',
+        "a b",
+        "%20",
+        "ü",
+        "**",
+        "[!a]",
+        "b\\[c",
+        "-x",
+        "s3:",
+        "$HOME",
+    ],
+)
+@pytest.mark.parametrize("suffix", [".csv", ".ndjson", ".JSON", ".parquet"])
+def test_a_file_name_is_no_pattern(tmp_path: Path, name: str, suffix: str) -> None:
+    for other in ("export1", "export2", "exyport", "a", "b", "x"):
+        write(tmp_path / f"{other}{suffix}", "somebody else")
+    write(tmp_path / f"{name}{suffix}", "u1")
+    assert of_users(added_up(tmp_path / f"{name}{suffix}"), ["u1"]) == {"u1": LIKED}
+
+
+@pytest.mark.parametrize("folder", ["user_id=all", "brand=puma", "timestamp=2020-01-01", "consent=false", "x=[1]*"])
+@pytest.mark.parametrize("suffix", [".csv", ".ndjson", ".parquet"])
+def test_a_folder_is_no_column(tmp_path: Path, folder: str, suffix: str) -> None:
+    (tmp_path / folder).mkdir()
+    write(tmp_path / folder / f"x{suffix}", "u1")
+    assert of_users(added_up(tmp_path / folder / f"x{suffix}"), ["u1"]) == {"u1": LIKED}
+
+
+def test_a_relative_path_and_a_link_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "h.csv", "u1")
+    (tmp_path / "link.csv").symlink_to("h.csv")
+    monkeypatch.chdir(tmp_path)
+    assert of_users(added_up(Path("link.csv")), ["u1"]) == {"u1": LIKED}
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["h.csv", "link.csv"]
+
+
+def write(path: Path, user: str) -> None:
+    row = ROW | {"user_id": user}
+    match path.suffix.lower():
+        case ".csv":
+            path.write_text(HEAD + f"{T},p1,{user},nike\n")
+        case ".parquet":
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+
+            with path.open("wb") as file:
+                pq.write_table(pa.Table.from_pylist([row]), file)
+        case _:
+            path.write_text(json.dumps(row))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "timestamp, object_id, user_id, brand\n{T}, p1, u1, nike\n",
+        "timestamp , object_id , user_id , brand\n{T} , p1 , u1 , nike\n",
+        'timestamp, "object_id", "user_id", brand\n{T}, "p1", "u1", nike\n',
+        "timestamp;object_id;user_id;brand\n{T};p1;u1;nike\n",
+        "timestamp\tobject_id\tuser_id\tbrand\n{T}\tp1\tu1\tnike\n",
+        "timestamp|object_id|user_id|brand\n{T}|p1|u1|nike\n",
+        '"timestamp","object_id","user_id","brand"\n"{T}","p1","u1","nike"\n',
+        "timestamp,object_id,user_id,brand,\n{T},p1,u1,nike,\n",
+        "timestamp,object_id,user_id,brand\n{T},p1,u1,nike,\n",
+        "\ufefftimestamp,object_id,user_id,brand\n{T},p1,u1,nike\n",
+        '\ufeff"timestamp","object_id","user_id","brand"\n{T},p1,u1,nike\n',
+        "timestamp,object_id,user_id,brand\r\n{T},p1,u1,nike\r\n",
+        "timestamp,object_id,user_id,brand\n\n{T},p1,u1,nike\n\n",
+        "timestamp,object_id,user_id,brand\n{T},p1,u1,nike",
+        'timestamp,"a\nb",object_id,user_id,brand,,\n{T},"x\n,""y""",p1,u1,nike,,\n',
+        "user_id,brand,timestamp,object_id\nu1,nike,{T},p1\n",
+    ],
+)
+def test_a_csv_is_read_as_it_is_meant(tmp_path: Path, text: str) -> None:
+    (tmp_path / "h.csv").write_bytes(text.replace("{T}", T).encode())
+    history = added_up(tmp_path / "h.csv")
+    assert left_out(history) == {}
+    assert of_users(history, ["u1"]) == {"u1": LIKED}
+
+
+def test_blanks_belong_to_values_where_the_header_has_none(tmp_path: Path) -> None:
+    (tmp_path / "h.csv").write_text(HEAD + f"{T},p1, u1,nike\n{T},p1,u1 ,nike \n")
+    history = added_up(tmp_path / "h.csv")
+    assert of_users(history, [" u1", "u1 "])["u1 "] == {
+        "brand|nike ": 8.0,
+        "item|p1": 8.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b"T,p2,secret,nike,extra\n", ":3: column 5: the header names 4 columns, and this line has more"),
+        (b"T,p2,secret,nike,,,x\n", ":3: column 5: the header names 4 columns"),
+        (b"T,p2,secret\n", ":3: column brand: is missing"),
+        (b"T\n", ":3: column object_id: is missing"),
+        (b"T,p2,secret,M\xfcller\n", ":3: column brand: is not UTF-8"),
+        (b"T,\xff,secret,nike\n", ":3: column object_id: is not UTF-8"),
+        (b'T,"p2,secret,nike\n', ":3: column object_id: a quote"),
+        (b'T,"p2"x,secret,nike\n', ":3: column object_id: a quote"),
+    ],
+)
+def test_a_line_that_is_no_row_is_named_by_line_and_column(tmp_path: Path, line: bytes, said: str) -> None:
+    (tmp_path / "h.csv").write_bytes(
+        HEAD.encode() + f"{T},p1,u1,nike\n".encode() + line.replace(b"T,", T.encode() + b",")
+    )
+    (fault,) = faults(tmp_path / "h.csv")
+    assert said in fault
+    assert "secret" not in fault
+    history = added_up(tmp_path / "h.csv")
+    assert left_out(history) == {"malformed": 1}
+    assert of_users(history, ["u1"]) == {"u1": LIKED}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (HEAD.encode("utf-16"), ["h.csv:1: is UTF-16 (convert it to UTF-8)"]),
+        (HEAD.encode() + b"a,b,c,d\na,b,c,d\r\n", ["h.csv:3: ends unlike the first line"]),
+        (b"timestamp,object_id,user_id,user_id\na,b,c,d\n", ["h.csv:1: column user_id is there twice"]),
+        (b"time,object_id,user\na,b,c\n", ["h.csv: no column timestamp", "h.csv: no column user_id or client_id"]),
+        (b"", ["no column timestamp", "no column object_id", "no column user_id or client_id"]),
+    ],
+)
+def test_a_csv_that_cannot_be_read_is_refused(tmp_path: Path, text: bytes, said: list[str]) -> None:
+    (tmp_path / "h.csv").write_bytes(text)
+    found = faults(tmp_path / "h.csv")
+    assert len(found) == len(said)
+    assert all(one in fault for one, fault in zip(said, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b'{"user_id": "secret",', ":4: column 22: is no JSON"),
+        (b"secret", ":4: column 1: is no JSON"),
+        (b'["secret"]', ":4: column 1: is JSON, but no object"),
+        (b"17", ":4: column 1: is JSON, but no object"),
+        (b'{"user_id": "secret\xff"}', ":4: column 20: is not UTF-8"),
+    ],
+)
+def test_a_line_that_is_no_json_is_named(tmp_path: Path, line: bytes, said: str) -> None:
+    row = json.dumps(ROW | {"user_id": "u1"}).encode()
+    (tmp_path / "h.ndjson").write_bytes(b"\xef\xbb\xbf" + row + b"\n\n" + row + b"\n" + line + b"\n" + row)
+    (fault,) = faults(tmp_path / "h.ndjson")
+    assert f"h.ndjson{said}" in fault
+    assert "secret" not in fault
+    assert left_out(added_up(tmp_path / "h.ndjson")) == {"malformed": 1}
+
+
+def test_objects_may_stand_in_an_array_or_over_several_lines(tmp_path: Path) -> None:
+    row = ROW | {"user_id": "u1"}
+    for text in (json.dumps([row]), json.dumps([row], indent=2), json.dumps(row, indent=2), json.dumps(row)):
+        (tmp_path / "h.json").write_text(text)
+        assert of_users(added_up(tmp_path / "h.json"), ["u1"]) == {"u1": LIKED}
+
+
+def test_files_of_several_kinds_are_one_history(tmp_path: Path) -> None:
+    """A column that is a number in one file and a text in another joins nobody; a file without a brand is looked up."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = {"timestamp": [T, T], "object_id": ["p1", "p1"], "user_id": [17, 18], "brand": ["nike", "nike"]}
+    pq.write_table(pa.table(table), tmp_path / "a.parquet")
+    (tmp_path / "b.csv").write_text(HEAD + f"{T},p1,017,nike\n")
+    (tmp_path / "c.ndjson").write_text(json.dumps({"timestamp": T, "object_id": "p1", "user_id": "19"}))
+    history = added_up(*(tmp_path / one for one in ("a.parquet", "b.csv", "c.ndjson")))
+    assert left_out(history) == {"no_object": 1}
+    assert history.account.first["no_object"].endswith("c.ndjson, row 1")
+    assert of_users(history, ["17", "18", "017"]) == {"17": LIKED, "18": LIKED, "017": LIKED}
+
+
+def test_all_files_are_held_against_all_columns_at_once(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x\n")
+    (tmp_path / "b.ndjson").write_text("{}")
+    assert [fault.partition(": ")[2] for fault in faults(tmp_path / "a.csv", tmp_path / "b.ndjson")] == [
+        "no column timestamp", "no column object_id", "no column user_id or client_id",
+    ] * 2  # fmt: skip
