@@ -7,6 +7,7 @@
 #   make lint     formatting, lint, types
 #   make bench    the figures of the README
 #   make faults   everything that can go wrong, made to, under load; writes the tables of docs/safety.md (about 40 minutes)
+#   make docs     the tables in docs/ that are made from the code
 #   make clean    back to a fresh clone
 
 VENV := .venv
@@ -19,7 +20,7 @@ ENGINE ?= osmem
 ARGS ?=
 
 .DEFAULT_GOAL := test
-.PHONY: demo test soak lint bench clean
+.PHONY: demo test soak lint bench faults docs clean
 
 demo: $(READY)-demo
 	ENGINE=$(ENGINE) $(BIN)/rewriter demo $(ARGS)
@@ -41,6 +42,9 @@ bench: $(READY)-bench
 
 faults: $(READY)-bench
 	$(BIN)/python -m bench.faults $(ARGS)
+
+docs: $(READY)-test
+	$(BIN)/python -m tests.reasons_page
 
 # A .venv that make did not make is not make's to remove; what make put into it can stay.
 clean:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rewriter.cli import backfill, check, demo, forget, ingest, render, status, switch
+from rewriter.cli import backfill, check, demo, explain, forget, ingest, render, settings, status, switch
 
 app = typer.Typer(
     name="rewriter",
@@ -27,6 +27,8 @@ for command in (
     forget.forget,
     status.status,
     switch.switch,
+    explain.explain,
+    settings.settings,
 ):
     app.command()(command)
 

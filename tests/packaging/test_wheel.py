@@ -27,7 +27,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_the_package_its_types_its_templates_and_its_licence(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     templates = {f"rewriter/{path.relative_to(ROOT)}" for path in (ROOT / "templates").rglob("*") if path.is_file()}
-    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "rewriter").rglob("*.py")}
+    modules = {
+        str(path.relative_to(ROOT)) for kind in ("py", "lua", "toml") for path in (ROOT / "rewriter").rglob(f"*.{kind}")
+    }
     assert templates
     assert names >= templates | modules | {"rewriter/py.typed"}
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
