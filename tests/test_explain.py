@@ -12,8 +12,10 @@ from typer.testing import CliRunner
 
 from rewriter.cli import app
 from rewriter.cli.explain import explanations, forms
+from rewriter.flow.unread import NO_POPULATION, NO_STORE, READING_FACTS
 from rewriter.report import Reason
 from rewriter.shapes import TABLE
+from rewriter.shell.ready import NOT_ASKED
 from tests.pages import ROOT
 from tests.reasons_page import PAGE, written
 
@@ -46,6 +48,11 @@ def test_every_reason_says_what_it_means_and_what_to_do() -> None:
 @pytest.mark.parametrize(("reason", "detail"), DETAILS)
 def test_every_detail_is_one_that_the_code_writes(reason: Reason, detail: str) -> None:
     assert any(detail in text for text in texts()), f"no code writes this detail of {reason}"
+
+
+def test_what_a_new_process_is_missing_is_on_the_page() -> None:
+    shown = re.findall(r"^\| ([^`|]+) \|", PAGE.read_text("utf-8").partition("## Reasons")[0], re.MULTILINE)
+    assert shown == [NO_STORE, NOT_ASKED, NO_POPULATION, READING_FACTS]
 
 
 def test_the_page_shows_what_the_wheel_holds() -> None:
