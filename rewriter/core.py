@@ -7,21 +7,24 @@ The guards are the only other things that change, each behind its own short lock
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any
 
 from rewriter.boost.templates import TemplateSet
-from rewriter.decide.breaker import Breaker
+from rewriter.decide.breaker import Breaker, State
 from rewriter.decide.exposure import Arms
 from rewriter.decide.lag import Lag
 from rewriter.decide.leg_sizes import LegSizes
 from rewriter.decide.pace import Pace
+from rewriter.decide.quarantine import Quarantine
 from rewriter.decide.switches import Switches
 from rewriter.explore.plan_memory import PlanMemory
 from rewriter.explore.pool_cache import PoolCache
+from rewriter.expression import Searched
 from rewriter.index_facts import IndexFacts
+from rewriter.journal import Journal
 from rewriter.settings import Settings
 from rewriter.signals.affinities import NOBODY, Population, SignalField, profile_half_lives, signal_fields
 from rewriter.signals.counters import Counters, HalfLives
@@ -29,26 +32,32 @@ from rewriter.signals.stale import LastKnown
 from rewriter.signals.store import Keys, StoreName
 from rewriter.snapshot import Write
 
-MAX_REJECTIONS_IN_A_ROW = 10
-
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the background last saw. `fields` are each policy's signal fields without the dead ones."""
+    """What the background last saw.
+
+    facts:      of index expressions, by their keys; `unreadable` says of others, in words, why they could not be read.
+    fields:     each policy's signal fields, without those that are dead wherever it was looked.
+    fields_on:  the signal fields on one index expression, by its key.
+    """
 
     switches: Switches = field(default_factory=Switches)
     lag: Lag = field(default_factory=Lag)
     population: Population = NOBODY
     segments: Mapping[str, Counters] = field(default_factory=dict)
     facts: Mapping[str, IndexFacts] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
     templates: Mapping[str, TemplateSet] = field(default_factory=dict)
     fields: Mapping[str, Mapping[str, SignalField]] = field(default_factory=dict)
+    fields_on: Mapping[str, Mapping[str, SignalField]] = field(default_factory=dict)
 
 
 class Core:
     """The shared part of a rewriter. One per process and rewriter; made anew after a fork.
 
     stores: those that it has. write: the serializer of the caller's client.
+    before: the one that it follows, whose index facts serve until they are read again.
     """
 
     def __init__(
@@ -57,6 +66,7 @@ class Core:
         templates: Mapping[str, TemplateSet],
         stores: Iterable[StoreName] = (),
         write: Write = json.dumps,
+        before: Core | None = None,
     ) -> None:
         self._swapping = Lock()
         self.settings = settings
@@ -64,43 +74,41 @@ class Core:
         self.keys = Keys(settings.store.prefix, settings.store.key_salt.get_secret_value())
         self.profile_half_lives = profile_half_lives(settings.policies.values(), settings.signals)
         self.session_half_lives = HalfLives(settings.signals.session_half_life_s)
-        self.breaker = Breaker(settings.breaker)
+        self.journal = Journal()
+        self.searched = Searched()
+        self.index_reader: object | None = None  # the shell's, which all event loops of a process share
+        self.quarantine = Quarantine(self.journal)
+        self.breaker = Breaker(settings.breaker, on_change=self._noting("the optional legs"))
         late_reads = settings.breaker.late_reads_in_a_row
         self.store_breakers: Mapping[StoreName, Breaker] = {
-            name: Breaker(settings.breaker, late_in_a_row=late_reads) for name in stores
+            name: Breaker(
+                settings.breaker, late_in_a_row=late_reads, on_change=self._noting(f"the {name.replace('_', ' ')}")
+            )
+            for name in stores
         }
         self.arms = Arms()
         self.paces = {name: Pace() for name in settings.policies}
         self.leg_sizes = {name: LegSizes() for name in settings.policies}
-        self._rejections: dict[tuple[str, str, str], int] = {}
-        self.quarantined: set[tuple[str, str, str]] = set()
         self.last_known = LastKnown(settings.signals)
         self.pools = PoolCache(max_bytes=settings.budget.pool_bytes)
         self.plans = PlanMemory(settings.store)
         fields = {name: signal_fields(policy) for name, policy in settings.policies.items()}
         self.field_names = tuple(sorted({name for named in fields.values() for name in named}))
         self.snapshot = Snapshot(templates=templates, fields=fields)
+        if before is not None:
+            known = before.snapshot
+            self.swap(facts=known.facts, fields=known.fields, fields_on=known.fields_on)
 
     def swap(self, **changes: Any) -> None:
         """Put a new snapshot in the place of the old one, with `changes`; the background has two halves that do so."""
         with self._swapping:
             self.snapshot = replace(self.snapshot, **changes)
 
-    def quarantine(self, policy: str, version: str, leg: str) -> None:
-        """Stop using a version of a policy's templates for a leg; a new version is a new key and starts afresh."""
-        self.quarantined.add((policy, version, leg))
+    def _noting(self, whose: str) -> Callable[[State, str, float], None]:
+        """Return what notes the changes of one breaker in the journal."""
 
-    def rejected(self, policy: str, version: str, leg: str, *, surely: bool) -> None:
-        """Note that the server rejected a leg's body: the version is quarantined at once where it is `surely` at fault.
+        def note(state: State, why: str, now_s: float) -> None:
+            text = f"breaker of {whose} opened: {why}" if state == "open" else f"breaker of {whose} closed"
+            self.journal.note(f"breaker of {whose}", text, now_s, "warning" if state == "open" else "info")
 
-        Where it may be the search that does not bear other hits (an over-long field to highlight), only the tenth rejection in
-        a row condemns the template.
-        """
-        count = self._rejections.get((policy, version, leg), 0) + 1
-        self._rejections[policy, version, leg] = count
-        if surely or count >= MAX_REJECTIONS_IN_A_ROW:
-            self.quarantine(policy, version, leg)
-
-    def accepted(self, policy: str, version: str, leg: str) -> None:
-        """Note that the server accepted a leg's body."""
-        self._rejections.pop((policy, version, leg), None)
+        return note

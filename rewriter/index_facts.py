@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from rewriter.errors import Fault
 from rewriter.settings import PolicySettings
@@ -17,6 +17,14 @@ ANALYSED = frozenset({"text", "match_only_text", "search_as_you_type", "annotate
 """Types whose terms are tokens: a `term` on a whole value finds nothing and says nothing."""
 
 WHOLE_VALUES = frozenset({"keyword", "constant_keyword", "wildcard"})
+"""Types on which a term finds a whole value, and that take any value. A type that is neither here nor in `NUMBERS`, such as a date,
+an ip or a geo_point, may have a term refused: a term is never sent to an index that maps the field so."""
+
+UNSEARCHABLE = "unsearchable"
+"""Stands for the type of a field with neither an index nor doc values: the server refuses a term on it."""
+
+MAX_GUARDED = 64
+"""Of the index names in one boost's guard: a value that only some of more indices would take is left out."""
 
 NUMBERS: Mapping[str, tuple[float, float]] = {
     **{kind: (-(2**bits), 2**bits - 1) for kind, bits in (("byte", 7), ("short", 15), ("integer", 31), ("long", 63))},
@@ -28,24 +36,20 @@ NUMBERS: Mapping[str, tuple[float, float]] = {
 }
 """What a term on a number takes; for anything else the server refuses the whole search."""
 
-REFUSING = frozenset(
-    {"date", "date_nanos", "ip", "geo_point", "geo_shape", "binary", "completion", "knn_vector", "join"}
-)
-"""Types on which a term with a value of another form has the search refused, and that no term is meant for."""
-
 _NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?")
 
 
 @dataclass(frozen=True, slots=True)
 class IndexFacts:
-    """The facts of one concrete index, or of all indices behind one alias or pattern.
+    """The facts of one concrete index, or of all indices behind an index expression.
 
     fields:             document field → mapping type; objects dotted, sub-fields included (`brand.raw`). Only those
-                        that every index maps and can search; `text` where any index says so.
+                        that every index maps with this one type and can search.
     max_result_window:  the deepest from + size that each index allows.
     max_rescore_window: the largest rescore window that each index allows.
     default_pipeline:   the search pipeline of any of them.
     replicas:           the most that any of them has.
+    differing:          document field → mapping type → the indices that map it so, for fields that are not in `fields`.
     """
 
     fields: Mapping[str, str] = field(default_factory=dict)
@@ -53,19 +57,50 @@ class IndexFacts:
     max_rescore_window: int = WINDOW
     default_pipeline: str | None = None
     replicas: int = 0
+    differing: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+
+    def kinds(self, name: str) -> Mapping[str, tuple[str, ...] | None]:
+        """Return the mapping types of a document field, each with its indices; None stands for all of them."""
+        if name in self.fields:
+            return {self.fields[name]: None}
+        return self.differing.get(name, {})
+
+
+class TermRule(NamedTuple):
+    """Where a term on a document field may be sent, by value, so that no index refuses it.
+
+    taking:   mapping types on which a term finds a whole value, each with its indices; None stands for all of the expression's.
+    refusing: whether any index has a type on which a term may be refused.
+    """
+
+    taking: tuple[tuple[str, tuple[str, ...] | None], ...]
+    refusing: bool
+
+    def indices(self, value: str) -> tuple[str, ...] | None:
+        """Return the indices whose type takes `value`: None for all of the expression's, () for none."""
+        fitting = [names for kind, names in self.taking if kind in WHOLE_VALUES or fits(kind, value)]
+        if len(fitting) == len(self.taking) and not self.refusing:
+            return None
+        found = sorted({name for names in fitting for name in names or ()})
+        return tuple(found) if len(found) <= MAX_GUARDED else ()
 
 
 def facts_of(mapping_response: Mapping[str, Any], settings_response: Mapping[str, Any]) -> IndexFacts:
     """Return what `GET name/_mapping` and `GET name/_settings?flat_settings=true` say, merged to what holds for all.
 
+    The mappings may be cut down to the fields that matter, and leave out an index that has none of them.
     Raises KeyError, TypeError or ValueError where an answer has another form.
     """
-    mapped = [_fields(answer["mappings"]) for answer in mapping_response.values()]
-    first, *others = mapped or [{}]
-    fields = {
-        name: next((types[name] for types in mapped if types[name] in ANALYSED), first[name])
-        for name in first
-        if all(name in types for types in others)
+    indices = list(dict.fromkeys([*settings_response, *mapping_response]))
+    kinds: dict[str, dict[str, list[str]]] = {}
+    for index in indices:
+        mapping = mapping_response[index]["mappings"] if index in mapping_response else {}
+        for name, kind in _fields(mapping).items():
+            kinds.setdefault(name, {}).setdefault(kind, []).append(index)
+    alike = {
+        name: next(iter(by_kind))
+        for name, by_kind in kinds.items()
+        if UNSEARCHABLE not in by_kind and [len(named) for named in by_kind.values()] == [len(indices)]
     }
     settings = [answer["settings"] for answer in settings_response.values()]
     pipelines = [one.get("index.search.default_pipeline") for one in settings]
@@ -73,11 +108,16 @@ def facts_of(mapping_response: Mapping[str, Any], settings_response: Mapping[str
         (int(one.get("index.max_result_window", WINDOW)), one.get("index.max_rescore_window")) for one in settings
     ]
     return IndexFacts(
-        fields=fields,
+        fields=alike,
         max_result_window=min((result for result, _ in windows), default=WINDOW),
         max_rescore_window=min((int(rescore or result) for result, rescore in windows), default=WINDOW),
         default_pipeline=next((one for one in pipelines if one not in (None, "_none")), None),
         replicas=max((int(one.get("index.number_of_replicas", 0)) for one in settings), default=0),
+        differing={
+            name: {kind: tuple(named) for kind, named in by_kind.items()}
+            for name, by_kind in kinds.items()
+            if name not in alike
+        },
     )
 
 
@@ -97,18 +137,32 @@ def _type(spec: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]) -> st
     if spec.get("type") == "alias":
         spec = found.get(spec.get("path", ""), {})
     if spec.get("index") is False and spec.get("doc_values") is False:
-        return None  # the server refuses the whole search: "cannot search on field"
+        return UNSEARCHABLE
     kind = spec.get("type")
     return kind if isinstance(kind, str) else None
 
 
+def alias_paths(mapping_response: Mapping[str, Any]) -> set[str]:
+    """Return the document fields that fields of type `alias` stand for."""
+    return {
+        str(spec.get("path", ""))
+        for answer in mapping_response.values()
+        for _, spec in _walk(answer["mappings"].get("properties", {}), "")
+        if spec.get("type") == "alias"
+    }
+
+
+def term_fields(policy: PolicySettings) -> set[str]:
+    """Return the document fields on which boosts of `policy` have terms."""
+    return {of for one in policy.fields.values() for of in one.of} | {policy.item_field or "_id"}
+
+
 def dead_fields(policy: PolicySettings, facts: IndexFacts) -> list[Fault]:
-    """Return the fields of `policy` on which a boost would silently match nothing, or have the search refused.
+    """Return the fields of `policy` on which a boost would silently match nothing, or have the search refused, in every index.
 
     Each fault's `where` is the document's field.
     """
-    terms = {of for one in policy.fields.values() for of in one.of} | {policy.item_field or "_id"}
-    faults = [Fault(name, *fault) for name in sorted(terms) if (fault := _dead_term(name, facts.fields))]
+    faults = [Fault(name, *fault) for name in sorted(term_fields(policy)) if (fault := _dead_term(name, facts))]
     if (date := policy.date_field) and date not in facts.fields:
         faults.append(
             Fault(date, "is not mapped in every index", "a decay function on it would have the search refused")
@@ -116,35 +170,58 @@ def dead_fields(policy: PolicySettings, facts: IndexFacts) -> list[Fault]:
     return faults
 
 
-def _dead_term(name: str, fields: Mapping[str, str]) -> tuple[str, str] | None:
+def _dead_term(name: str, facts: IndexFacts) -> tuple[str, str] | None:
     if name.startswith("_"):
         return None  # metadata: `_id`, `_routing`, `_index`
-    parents = [name[:at] for at, letter in enumerate(name) if letter == "."]
-    if nested := next((parent for parent in parents if fields.get(parent) == "nested"), None):
+    fields = facts.fields
+    if nested := next((parent for parent in _parents(name) if fields.get(parent) == "nested"), None):
         return (
             f"lies in the nested objects of {nested}, where a term finds nothing",
             "copy it to a field of the document",
         )
-    if any(fields.get(parent) == "flat_object" for parent in parents):
+    if _in_flat_object(name, facts):
         return None  # its keys need no mapping
-    kind = fields.get(name)
-    if kind is None:
-        return "is not mapped, or cannot be searched, in every index", "map it as a keyword"
-    if kind in REFUSING or kind.endswith("_range"):
-        return f"is a {kind}: a term on it can have the search refused", "map a keyword beside it"
-    if kind not in ANALYSED:
+    kinds = facts.kinds(name)
+    if any(_takes_terms(kind) for kind in kinds):
         return None
+    kind = next((kind for kind in kinds if kind in ANALYSED), next(iter(kinds), UNSEARCHABLE))
+    if kind == UNSEARCHABLE:
+        return "is not mapped, or cannot be searched, in any index", "map it as a keyword"
+    if kind not in ANALYSED:
+        return f"is a {kind}: a term on it can have the search refused", "map a keyword beside it"
     whole = [one for one, its in fields.items() if one.startswith(f"{name}.") and its in WHOLE_VALUES]
     return f"is a {kind}: a term finds no whole value in it", f"use {whole[0]}" if whole else "map a keyword beside it"
 
 
-def checked_types(facts: Iterable[IndexFacts]) -> dict[str, str]:
-    """Return document field → type for those that are a number or a boolean in any index: their values have to fit."""
-    return {name: kind for one in facts for name, kind in one.fields.items() if kind in NUMBERS or kind == "boolean"}
+def _parents(name: str) -> list[str]:
+    return [name[:at] for at, letter in enumerate(name) if letter == "."]
+
+
+def _in_flat_object(name: str, facts: IndexFacts) -> bool:
+    return any("flat_object" in facts.kinds(parent) for parent in _parents(name))
+
+
+def _takes_terms(kind: str) -> bool:
+    return kind in WHOLE_VALUES or kind in NUMBERS or kind == "boolean"
+
+
+def term_rules(policy: PolicySettings, facts: IndexFacts) -> dict[str, TermRule]:
+    """Return, for each document field of `policy` that not every index takes any value of, where its terms may be sent.
+
+    An index that does not map a field, or maps it as a text, takes a term on it and finds nothing.
+    """
+    found = {}
+    for name in term_fields(policy):
+        kinds = facts.kinds(name)
+        taking = tuple((kind, indices) for kind, indices in kinds.items() if _takes_terms(kind))
+        refusing = any(not _takes_terms(kind) and kind not in ANALYSED for kind in kinds)
+        if refusing or any(kind not in WHOLE_VALUES for kind, _ in taking):
+            found[name] = TermRule(taking, refusing)
+    return found
 
 
 def fits(kind: str, value: str) -> bool:
-    """Whether the server takes `value` in a term on a field of a type out of `checked_types`."""
+    """Whether the server takes `value` in a term on a field whose type is a number or a boolean."""
     if kind == "boolean":
         return value in ("true", "false")
     least, most = NUMBERS[kind]

@@ -31,6 +31,7 @@ class Reason(StrEnum):
     BASELINE_PARTIAL = "baseline_partial"
     NO_RELEVANCE = "no_relevance"
     FLAT_SCORES = "flat_scores"
+    NO_FACTS = "no_facts"
     NO_PLAN = "no_plan"
     # is there anything to boost by?
     NO_SIGNALS = "no_signals"
@@ -40,6 +41,7 @@ class Reason(StrEnum):
     # did it work?
     TEMPLATE_FAILED = "template_failed"
     QUARANTINED = "quarantined"
+    REJECTED_BEFORE = "rejected_before"
     SEARCH_REJECTED = "search_rejected"
     SEARCH_FAILED = "search_failed"
     SEARCH_LATE = "search_late"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
+from rewriter.expression import Expression, expression_of
 from rewriter.index_facts import IndexFacts
 from rewriter.report import Reason, Strategy
 from rewriter.settings import Settings
@@ -52,6 +53,7 @@ class Request:
     policy:   the name of the policy that matches; strategy: how boosts act, None where the search is passed through.
     passed:   why it is passed through, and `detail` in words.
     own_rescore_window: the smallest window of the caller's own rescores.
+    expression: the indices with the parameters that say which of them there are.
     """
 
     indices: tuple[str, ...]
@@ -67,6 +69,7 @@ class Request:
     detail: str
     collapse_field: str | None
     own_rescore_window: int | None
+    expression: Expression = Expression(())  # noqa: RUF009  immutable
 
 
 class _UnreadableError(Exception):
@@ -78,7 +81,7 @@ def read_request(
 ) -> Request:
     """Read the keyword arguments of one `client.search`. Never raises: what cannot be read is passed through.
 
-    facts: by name as a search names it; an index of which nothing is known is taken to have the server's defaults.
+    facts: by the key of an index expression; an index of which nothing is known is taken to have the server's defaults.
     write: the serializer of the caller's client, for what JSON does not know.
     """
     indices = _indices(arguments.get("index"))
@@ -100,7 +103,9 @@ def read_request(
     except _UnreadableError as error:
         unread = str(error)
     chosen = settings.policies[policy] if policy else None
-    known = [facts[name] for name in indices if name in facts]
+    expression = expression_of(indices, params)
+    own = facts.get(expression.key)
+    known = [own] if own is not None else [facts[name] for name in indices if name in facts]
     shape, detail = shape_of(Asked(body, params, unread, from_, size, chosen, known))
     passed = shape.outcome if isinstance(shape.outcome, Reason) else None
     strategy: Strategy | None = None if isinstance(shape.outcome, Reason) else shape.outcome
@@ -122,6 +127,7 @@ def read_request(
         detail,
         collapse_field,
         window,
+        expression,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from threading import Event
 from typing import Any, Literal, Self
 
@@ -16,6 +17,7 @@ from redis.exceptions import ConnectionError as StoreGone
 
 from rewriter import AsyncRewriter, Report, Rewriter, Settings, Subject
 from rewriter.core import Core
+from rewriter.expression import Expression
 from rewriter.shell.status import Status
 from rewriter.signals.commands import Command
 from rewriter.signals.memory_store import AsyncMemoryStore, MemoryStore
@@ -106,10 +108,12 @@ def _matches(hit: Mapping[str, Any], function: Mapping[str, Any]) -> bool:
 
 class _Indices:
     def get_mapping(self, *, index: str, **_: Any) -> dict[str, Any]:
-        return {index: {"mappings": {"properties": {"brand": {"type": "keyword"}}}}}
+        return {
+            one.rstrip("*"): {"mappings": {"properties": {"brand": {"type": "keyword"}}}} for one in index.split(",")
+        }
 
     def get_settings(self, *, index: str, **_: Any) -> dict[str, Any]:
-        return {index: {"settings": {"index.number_of_replicas": "0"}}}
+        return {one.rstrip("*"): {"settings": {"index.number_of_replicas": "0"}} for one in index.split(",")}
 
 
 class _AsyncIndices(_Indices):
@@ -183,6 +187,32 @@ class AsyncPlayedStore(AsyncMemoryStore):
         return await super().run(wanted, atomic=atomic)
 
 
+async def knowing(rewriter: AsyncRewriter, *indices: str) -> AsyncRewriter:
+    """Wait until the facts of indices were read, as after a first search of them."""
+    here = rewriter._started()
+    assert here is not None
+    ask_for(here.core, indices)
+    await awaited(lambda: ",".join(indices) in here.core.snapshot.facts)
+    return rewriter
+
+
+def known(rewriter: Rewriter, *indices: str) -> Rewriter:
+    """The same, for the other shell."""
+    process = rewriter._started()
+    assert process is not None
+    core = process.core
+    ask_for(core, indices)
+    assert waited(lambda: ",".join(indices) in core.snapshot.facts)
+    return rewriter
+
+
+def ask_for(core: Core, indices: tuple[str, ...]) -> None:
+    """Have the facts of indices read that no policy names, as if they had been searched."""
+    named = [name for policy in core.settings.policies.values() for name in policy.index if name != "*"]
+    if not any(fnmatchcase(indices[0], name) for name in named) or len(indices) > 1:
+        core.searched.note(Expression(indices), time.monotonic())
+
+
 class SyncDesk:
     """A Rewriter."""
 
@@ -198,6 +228,7 @@ class SyncDesk:
             leg_client=Client(self.engine),
             hooks=hooks,
         )
+        self.knows("products")
 
     def __enter__(self) -> Self:
         return self
@@ -205,6 +236,10 @@ class SyncDesk:
     def __exit__(self, *_: object) -> None:
         release(self.engine, self.store, self._profile_store)
         self.rewriter.close()
+
+    def knows(self, *indices: str) -> None:
+        """Wait until the facts of indices were read, as after a first search of them."""
+        known(self.rewriter, *indices)
 
     @property
     def core(self) -> Core:
@@ -237,6 +272,7 @@ class AsyncDesk:
             leg_client=AsyncClient(self.engine),
             hooks=hooks,
         )
+        self.knows("products")
 
     def __enter__(self) -> Self:
         return self
@@ -245,6 +281,10 @@ class AsyncDesk:
         release(self.engine, self.store, self._profile_store)
         self.runner.run(self.rewriter.close())
         self.runner.close()
+
+    def knows(self, *indices: str) -> None:
+        """Wait until the facts of indices were read, as after a first search of them."""
+        self.runner.run(knowing(self.rewriter, *indices))
 
     @property
     def core(self) -> Core:

@@ -11,11 +11,18 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+from opensearchpy.exceptions import (
+    AuthenticationException,
+    AuthorizationException,
+    ConnectionTimeout,
+    RequestError,
+    TransportError,
+)
 from opensearchpy.exceptions import ConnectionError as Refused
-from opensearchpy.exceptions import ConnectionTimeout, RequestError, TransportError
 
 from rewriter import Reason, Subject
 from rewriter.decide.breaker import Outcome
+from rewriter.decide.quarantine import FAILURES, SUBJECTS
 from rewriter.report import Source
 from rewriter.signals.counters import Counters
 from rewriter.signals.store import Keys
@@ -26,6 +33,7 @@ KEYS = Keys()
 ANN = Subject("ann", "s1")
 MATCH = {"match": {"title": "shoe"}}
 SEARCH: Mapping[str, Any] = {"index": "products", "body": {"query": MATCH, "size": 10}}
+HIGHLIGHTED: Mapping[str, Any] = {"index": "products", "body": {"query": MATCH, "highlight": {"fields": {"title": {}}}}}
 LIKED = Counters({("item", "p7"): 6.0, ("brand", "b3"): 9.0}, {"item": 6.0, "brand": 9.0}, NOW_S, NOW_S, events=3.0)
 CLICKED = replace(LIKED, weights={("item", "p5"): 6.0})
 LATE = replace(CLICKED, lag_s=60.0)
@@ -77,6 +85,35 @@ def flat(answer: dict[str, Any]) -> Any:
 
 TOO_LATE = ConnectionTimeout("TIMEOUT", "x", {})
 REJECTED = RequestError(400, "parsing_exception", {"error": "x"})
+
+
+def caused(kind: str) -> dict[str, Any]:
+    """An error body as the server gives it."""
+    return {"error": {"root_cause": [{"type": kind, "reason": "x"}], "type": "search_phase_execution_exception"}}
+
+
+def failing(kind: str) -> dict[str, Any]:
+    """What an answer says of its shards where one failed."""
+    return {
+        "total": 2,
+        "successful": 1,
+        "failed": 1,
+        "failures": [{"shard": 0, "reason": {"type": kind, "reason": "x"}}],
+    }
+
+
+def first_two(answer: dict[str, Any]) -> Any:
+    """An answer of two of its hits."""
+    return {**answer, "hits": {**answer["hits"], "hits": answer["hits"]["hits"][:2]}}
+
+
+def again(answer: dict[str, Any]) -> Any:
+    """An answer of one hit, ten times."""
+    return {**answer, "hits": {**answer["hits"], "hits": answer["hits"]["hits"][:1] * 10}}
+
+
+ONE_REJECTS, ONE_IS_BUSY = failing("query_shard_exception"), failing("circuit_breaking_exception")
+TOO_BUSY = raises(TransportError(500, "busy", caused("rejected_execution_exception")))
 
 
 @dataclass(frozen=True)
@@ -155,12 +192,19 @@ def ten_reads_of_the_profile_alone(desk: Desk) -> None:
     assert desk.status().store_breakers["profile_store"]["state"] == "closed"
 
 
-def one_rejection(desk: Desk) -> None:
-    desk.search(ANN, SEARCH)
-    desk.until(lambda status: "products" in status.indices)
+def rejections(desk: Desk, arguments: Mapping[str, Any] = SEARCH) -> None:
+    """As many rejections in a row, of as many subjects, as a template is quarantined for."""
+    assert desk.store is not None
     desk.engine.on["personal"] = raises(REJECTED)
-    assert desk.search(ANN, SEARCH)[1].reason is Reason.SEARCH_REJECTED
+    for number in range(FAILURES):
+        desk.store.write(KEYS.profile(f"u{number % SUBJECTS}"), LIKED, None)
+        assert desk.search(Subject(f"u{number % SUBJECTS}"), arguments)[1].reason is Reason.SEARCH_REJECTED
     del desk.engine.on["personal"]
+    desk.until(lambda status: status.in_flight == 0)
+
+
+def highlighted_rejections(desk: Desk) -> None:
+    rejections(desk, HIGHLIGHTED)
 
 
 def one_stuck_leg(desk: Desk) -> None:
@@ -310,7 +354,38 @@ CASES = (
         legs=(1, 1), outcome="unused", detail="RequestError(400, parsing_exception)",
     ),
     Case(
-        "after a 400", Reason.QUARANTINED, TEMPLATE, before=one_rejection, outcome="unused", reads=(),
+        "after many 400", Reason.QUARANTINED, TEMPLATE, before=rejections, outcome="unused", reads=(),
+        detail="template shop",
+    ),
+    Case(
+        "after many 400 of bodies with a highlight", Reason.REJECTED_BEFORE, TEMPLATE, before=highlighted_rejections,
+        outcome="unused", reads=(), arguments=HIGHLIGHTED,
+    ),
+    Case(
+        "another body after many 400 of bodies with a highlight", Reason.PERSONALIZED, TEMPLATE, before=highlighted_rejections,
+        **SHOWN, source="profile",
+    ),
+    Case(
+        "a shard rejects", Reason.SEARCH_REJECTED, TEMPLATE, on={"personal": gives(_shards=ONE_REJECTS)}, legs=(1, 1),
+        outcome="unused", detail="lost 1 shards: query_shard_exception",
+    ),
+    *(
+        Case(
+            f"leg 2: {name}", Reason.SEARCH_REJECTED, TEMPLATE, on={"personal": raises(error)}, legs=(1, 1), outcome="unused",
+            detail=type(error).__name__,
+        )
+        for name, error in (
+            ("500 of the body", TransportError(500, "search_phase_execution_exception", caused("illegal_argument_exception"))),
+            ("403 of the index", AuthorizationException(403, "security_exception", caused("security_exception"))),
+            ("413", TransportError(413, "too large", {})),
+        )
+    ),
+    *(
+        Case(f"facts: {name}", Reason.NO_FACTS, "index facts not read", arguments={**SEARCH, "index": index}, detail=detail)
+        for name, index, detail in (
+            ("not read yet", "products,products-new", "still being read"),
+            ("another cluster", "products:shoes", "another cluster"),
+        )
     ),
     *(
         Case(
@@ -324,6 +399,11 @@ CASES = (
             ("a bug of its client", raises(ZeroDivisionError()), "ZeroDivisionError"),
             ("timed_out", gives(timed_out=True), "the personalized leg timed out"),
             ("lost shards", gives(_shards={"failed": 2}), "the personalized leg lost 2 shards"),
+            ("shards too busy", gives(_shards=ONE_IS_BUSY), "lost 1 shards: circuit_breaking_exception"),
+            ("500 of a busy node", TOO_BUSY, "TransportError(500, busy)"),
+            ("500 of nobody knows what", raises(TransportError(500, "x", {})), "TransportError(500, x)"),
+            ("401", raises(AuthenticationException(401, "x", {})), "AuthenticationException(401, x)"),
+            ("the same hit ten times", again, "the personalized leg repeats a hit"),
             ("no hits at all", gives(hits={}), "the answer has no hits"),
             ("no dict", lambda _: "hello", "the answer has no hits"),
             ("hits of an odd form", gives(hits={"hits": [None]}), "internal: AttributeError"),
@@ -335,7 +415,7 @@ CASES = (
             detail=detail,
         )
         for name, act, detail in (
-            ("too few hits", scored(100.0, 99.0), "shorter than the baseline's"),
+            ("too few hits", first_two, "shorter than the baseline's"),
             ("a score of NaN", scored(nan), "not a finite number"),
             ("an infinite score", scored(inf), "not a finite number"),
             ("no score", scored(None), "not a finite number"),

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rewriter.index_facts import TermRule
 from rewriter.settings import FieldSettings, PolicySettings, SignalSettings
 from rewriter.signals.affinities import (
     LEVELS,
@@ -101,7 +102,9 @@ def test_values_that_the_server_would_refuse_are_ignored_one_by_one() -> None:
     policy = PolicySettings.model_validate(
         {"index": "*", "item_field": "sku", "fields": {"fit": {"of": ["type", "size"]}}}
     )
-    fields = signal_fields(policy, types={"sku": "integer", "size": "byte"})
+    fields = signal_fields(
+        policy, rules={name: TermRule(((kind, None),), False) for name, kind in (("sku", "integer"), ("size", "byte"))}
+    )
     weights: dict[Value, float] = {
         ("item", "7"): 2.0,
         ("item", "seven"): 2.0,

@@ -9,6 +9,7 @@ import pytest
 
 from rewriter import Settings
 from rewriter.core import Core
+from rewriter.expression import Expression
 from rewriter.settings import PolicySettings
 from rewriter.shell.legs import InFlight
 from rewriter.shell.refresh import Refresh
@@ -26,7 +27,7 @@ class Process:
         self.refresh = Refresh(
             self.core, lambda: self.now_s, lambda: self.now_s, has_store=True, in_flight=self.in_flight
         )
-        self.refresh.saw(("products",))
+        self.core.searched.note(Expression(("products",)), 0.0)
         self.key, self.gone = "", False
 
     def round(self) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from rewriter.flow import answer as flow_answer
 from rewriter.flow import exploration as flow_exploration
 from rewriter.flow import page as flow_page
 from rewriter.flow import personal as flow_personal
+from rewriter.index_facts import IndexFacts
 from tests.played import (
     DESKS,
     AsyncClient,
@@ -25,6 +26,7 @@ from tests.played import (
     Engine,
     PlayedStore,
     SyncDesk,
+    knowing,
     waited,
 )
 
@@ -192,10 +194,13 @@ def test_the_baseline_leaves_before_anything_of_ours(monkeypatch: pytest.MonkeyP
         client = Order(engine, seen, waits)
         store = AsyncPlayedStore(PlayedStore())
         async with AsyncRewriter(client, store, SETTINGS, leg_client=AsyncClient(engine)) as rewriter:
+            await knowing(rewriter, "products")
             seen.clear()
             for _ in range(3):
                 await rewriter.search(**SEARCH, subject=ANN)
         first = AsyncRewriter(client, store, SETTINGS, leg_client=AsyncClient(engine))
+        ((core, _),) = first._shared.values()
+        core.swap(facts={"products": IndexFacts()})  # as if another loop had read them
         await first.search(
             **SEARCH, subject=ANN
         )  # what a loop has is made by its first search, and that comes later too

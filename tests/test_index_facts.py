@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rewriter.index_facts import IndexFacts, checked_types, dead_fields, facts_of, fits
+from rewriter.index_facts import MAX_GUARDED, IndexFacts, TermRule, alias_paths, dead_fields, facts_of, fits, term_rules
 from rewriter.settings import PolicySettings
 
 
@@ -43,7 +43,8 @@ def test_fields_of_one_index() -> None:
             "offers.shop": "keyword",
             "make": "keyword",
             "slow": "keyword",
-        }
+        },
+        differing={"hidden": {"unsearchable": ("products",)}},
     )
 
 
@@ -81,7 +82,19 @@ def test_behind_an_alias_counts_what_holds_for_every_index() -> None:
             b={"index.search.default_pipeline": "rerank", "index.number_of_replicas": "1"},
         ),
     )
-    assert facts == IndexFacts({"brand": "keyword", "maker": "text"}, 500, 500, "rerank", 1)
+    differing = {"old": {"keyword": ("a",)}, "maker": {"keyword": ("a",), "text": ("b",)}}
+    assert facts == IndexFacts({"brand": "keyword"}, 500, 500, "rerank", 1, differing)
+
+
+def test_mappings_may_leave_out_an_index_without_the_fields() -> None:
+    facts = facts_of(mapping(a={"brand": {"type": "keyword"}}), settings(a={}, b={}))
+    assert (facts.fields, facts.differing) == ({}, {"brand": {"keyword": ("a",)}})
+
+
+def test_what_aliases_stand_for_is_named() -> None:
+    assert alias_paths(mapping(a={"make": {"type": "alias", "path": "maker.name"}, "x": {"type": "keyword"}})) == {
+        "maker.name"
+    }
 
 
 def test_no_pipeline_by_name_is_no_pipeline() -> None:
@@ -106,7 +119,7 @@ def test_fields_that_a_term_finds(name: str) -> None:
     assert dead_fields(policy(fields={"f": {"of": name}}), FACTS) == []
 
 
-UNMAPPED = "is not mapped, or cannot be searched, in every index (map it as a keyword)"
+UNMAPPED = "is not mapped, or cannot be searched, in any index (map it as a keyword)"
 ANALYSED = "is a text: a term finds no whole value in it"
 NESTED = "lies in the nested objects of offers, where a term finds nothing (copy it to a field of the document)"
 REFUSED = "is a date: a term on it can have the search refused"
@@ -135,9 +148,54 @@ def test_all_dead_fields_are_named_at_once() -> None:
     assert [fault.where for fault in dead_fields(wrong, FACTS)] == ["brand", "maker", "sku"]
 
 
-def test_types_are_checked_where_any_index_has_a_number() -> None:
-    one, other = IndexFacts({"sku": "keyword", "size": "integer"}), IndexFacts({"sku": "long", "new": "boolean"})
-    assert checked_types([one, other]) == {"sku": "long", "size": "integer", "new": "boolean"}
+def behind_both(one: str | None, other: str | None, third: str | None = None) -> IndexFacts:
+    """Facts of an alias of the indices a, b and c, each of which maps `sku` so, or not at all."""
+    kinds = {"a": one, "b": other, "c": third}
+    mapped = {name: {"sku": {"type": kind}} if kind else {} for name, kind in kinds.items() if name != "c" or third}
+    return facts_of(mapping(**mapped), settings(**{name: {} for name in mapped}))
+
+
+@pytest.mark.parametrize(
+    ("kinds", "value", "indices"),
+    [
+        (("keyword", "keyword"), "17", None),
+        (("keyword", "keyword"), "nike", None),
+        (("keyword", None), "nike", None),
+        (("keyword", "text"), "nike", None),
+        (("keyword", "long"), "17", None),
+        (("keyword", "long"), "nike", ("a",)),
+        (("long", "keyword"), "nike", ("b",)),
+        (("keyword", "long", "byte"), "17", None),
+        (("keyword", "long", "byte"), "1700", ("a", "b")),
+        (("keyword", "date"), "2026-01-01", ("a",)),
+        (("keyword", "ip"), "nike", ("a",)),
+        (("keyword", "a_type_of_tomorrow"), "nike", ("a",)),
+        (("long", "date"), "17", ("a",)),
+        (("long", "date"), "nike", ()),
+        (("long", "integer"), "nike", ()),
+        (("boolean", "keyword"), "true", None),
+        (("boolean", "keyword"), "yes", ("b",)),
+    ],
+)
+def test_a_term_goes_where_its_value_is_taken(
+    kinds: tuple[str | None, ...], value: str, indices: tuple[str, ...] | None
+) -> None:
+    rule = term_rules(policy(item_field="sku"), behind_both(*kinds)).get("sku")
+    assert (rule.indices(value) if rule else None) == indices
+
+
+@pytest.mark.parametrize(
+    ("kinds", "dead"), [(("date", "ip"), True), (("date", "keyword"), False), (("text", None), True)]
+)
+def test_a_field_is_dead_where_no_index_finds_a_whole_value(kinds: tuple[str | None, ...], dead: bool) -> None:
+    faults = [fault.where for fault in dead_fields(policy(item_field="sku"), behind_both(*kinds))]
+    assert faults == (["sku"] if dead else [])
+
+
+def test_a_guard_is_bounded() -> None:
+    many = tuple(f"i{number}" for number in range(MAX_GUARDED + 1))
+    assert TermRule((("keyword", many),), refusing=True).indices("nike") == ()
+    assert TermRule((("keyword", many[1:]),), refusing=True).indices("nike") == tuple(sorted(many[1:]))
 
 
 @pytest.mark.parametrize(

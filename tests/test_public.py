@@ -37,9 +37,9 @@ def test_the_reasons() -> None:
     """Dashboards are built on them: one that is renamed breaks somebody's alert."""
     assert " ".join(Reason) == (
         "personalized no_subject no_consent switched_off not_rolled_out holdout shadow breaker_open busy no_policy "
-        "no_hits sorted beyond_depth unsupported baseline_partial no_relevance flat_scores no_plan "
+        "no_hits sorted beyond_depth unsupported baseline_partial no_relevance flat_scores no_facts no_plan "
         "no_signals signals_late signals_failed lagging "
-        "template_failed quarantined search_rejected search_failed search_late answers_differ"
+        "template_failed quarantined rejected_before search_rejected search_failed search_late answers_differ"
     )
 
 

@@ -34,6 +34,7 @@ from tests.played import (
     PlayedStore,
     SyncDesk,
     awaited,
+    knowing,
     waited,
 )
 
@@ -145,6 +146,7 @@ async def test_close_leaves_no_task_and_no_thread() -> None:
     rewriter = AsyncRewriter(
         AsyncClient(engine, "baseline"), AsyncPlayedStore(store()), SETTINGS, leg_client=AsyncClient(engine)
     )
+    await knowing(rewriter, "products")
     engine.blocked.add("explored")
     searching = asyncio.create_task(rewriter.search(**SEARCH, subject=ANN))
     await awaited(lambda: bool(engine.asked["personal"]))
@@ -211,6 +213,7 @@ async def test_a_cancelled_caller_gives_the_permit_back_unused(monkeypatch: pyte
     async with AsyncRewriter(
         AsyncClient(engine, "baseline"), AsyncPlayedStore(store()), SETTINGS, leg_client=AsyncClient(engine)
     ) as rewriter:
+        await knowing(rewriter, "products")
         searching = asyncio.create_task(rewriter.search(**SEARCH, subject=ANN))
         await asyncio.sleep(0)
         await awaited(lambda: has_in_flight(rewriter))
@@ -232,6 +235,8 @@ def test_another_loop_starts_afresh() -> None:
     async def search() -> Report:
         return (await rewriter.search_details(**SEARCH, subject=ANN))[1]
 
+    with asyncio.Runner() as runner:
+        runner.run(knowing(rewriter, "products"))
     for _ in range(2):
         with asyncio.Runner() as runner:
             assert runner.run(search()).reason is Reason.PERSONALIZED
@@ -320,6 +325,7 @@ async def test_tasks_have_their_own_subjects() -> None:
     async with AsyncRewriter(
         AsyncClient(engine, "baseline"), AsyncPlayedStore(store(*users)), SETTINGS, leg_client=AsyncClient(engine)
     ) as rewriter:
+        await knowing(rewriter, "products")
 
         async def searches(user: str) -> None:
             with rewriter.subject(Subject(user)):
@@ -348,6 +354,8 @@ def test_a_wrapped_client_is_the_client_but_for_its_search() -> None:
     engine = Engine()
     inner = Everything(engine, "baseline")
     with Rewriter(inner, store(), SETTINGS, leg_client=Client(engine)) as rewriter:
+        rewriter.search(**SEARCH, subject=None)
+        assert waited(lambda: "products" in rewriter.status().indices)
         client = rewriter.wrap()
         assert client.cluster is inner.cluster
         assert client.count(index="products") == {"index": "products"}

@@ -10,13 +10,13 @@ from threading import Event
 from typing import Any
 
 import pytest
-from opensearchpy.exceptions import RequestError
 
 from rewriter import ConfigurationError, Reason, Settings, Subject
 from rewriter.errors import Fault
 from rewriter.signals.counters import Counters
 from rewriter.signals.store import Keys
 from tests.played import DESKS, PATIENCE_S, Desk, PlayedStore
+from tests.reason_cases import rejections
 
 ANN = Subject("ann")
 SEARCH: dict[str, Any] = {"index": "products", "body": {"query": {"match": {"title": "shoe"}}, "size": 10}}
@@ -73,15 +73,7 @@ def test_the_last_good_one_serves_while_the_file_is_wrong(desk: Desk, template: 
 
 
 def test_another_version_is_free_of_the_quarantine(desk: Desk, template: Path) -> None:
-    desk.search(ANN, SEARCH)
-    desk.until(lambda status: "products" in status.indices)
-
-    def rejects(_: Any) -> Any:
-        raise RequestError(400, "parsing_exception", {"error": "x"})
-
-    desk.engine.on["personal"] = rejects
-    assert desk.search(ANN, SEARCH)[1].reason is Reason.SEARCH_REJECTED
-    del desk.engine.on["personal"]
+    rejections(desk, SEARCH)
     assert desk.search(ANN, SEARCH)[1].reason is Reason.QUARANTINED
     assert len(desk.status().quarantined) == 1
     rewrite(template, template.read_text() + "{# another #}")

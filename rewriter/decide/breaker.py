@@ -29,6 +29,7 @@ monotonic seconds.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
 from typing import Literal
@@ -67,11 +68,21 @@ class BreakerStatus:
 
 
 class Breaker:
-    """One breaker. See the module's text. `late_in_a_row` is for reads; without it, only the rate of slow calls counts."""
+    """One breaker. See the module's text. `late_in_a_row` is for reads; without it, only the rate of slow calls counts.
 
-    def __init__(self, settings: BreakerSettings, *, late_in_a_row: int | None = None) -> None:
+    on_change: called with "open" and why, or with "closed", and the time, while the lock is held: it must neither wait nor raise.
+    """
+
+    def __init__(
+        self,
+        settings: BreakerSettings,
+        *,
+        late_in_a_row: int | None = None,
+        on_change: Callable[[State, str, float], None] = lambda *_: None,
+    ) -> None:
         self._settings = settings
         self._late_limit = late_in_a_row
+        self._on_change = on_change
         self._lock = Lock()
         self._state: State = "closed"
         self._epoch = 0
@@ -161,6 +172,7 @@ class Breaker:
         elif self._probes_back >= permits:
             self._enter("closed")
             self._healthy_since_s = now_s
+            self._on_change("closed", "", now_s)
 
     def _record(self, kind: int, now_s: float) -> None:
         self._calls.append((now_s, kind))
@@ -217,6 +229,7 @@ class Breaker:
         in_a_row = 0 if late else min(self._openings_in_a_row, 30)
         self._open_until_s = now_s + min(self._settings.max_open_s, self._settings.open_s * 2.0**in_a_row)
         self._openings_in_a_row += not late
+        self._on_change("open", why, now_s)
 
     def _enter(self, state: State) -> None:
         self._state = state

@@ -7,12 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from rewriter.boost.body import without_own_names
-from rewriter.core import Core
+from rewriter.core import Core, Snapshot
 from rewriter.decide.breaker import Outcome, Permit
 from rewriter.decide.decision import BREAKER_TABLE, Decision, decide
 from rewriter.explore.merge import Page, with_hits
 from rewriter.explore.slots import block_size
 from rewriter.flow.account import accounted, shadowed, would_show
+from rewriter.flow.evidence import accepted, held_by, rejected, template_failed
 from rewriter.flow.fallback import fallen_back, more_pages, saving
 from rewriter.flow.page import merged, plan_after, pool, unfit
 from rewriter.flow.personal import personal
@@ -33,8 +34,6 @@ from rewriter.subject import Subject
 WAKING_S = 0.002
 """Of the cut-off, for waking up, merging and the report: without it, answers to legs that never came took 30.3 to 32.3 ms, and
 people are promised the answer by then, not the end of a wait. `never answered` in docs/safety.md is with it."""
-
-WORKED_OUT_PER_HIT = frozenset({"highlight", "script_fields", "derived", "collapse"})
 
 
 class _Held:
@@ -78,6 +77,8 @@ def answer(
                 )
         else:
             response, report = yield from _personalised(decision, ask, held)
+        if request is not None and request.policy is not None:  # the server has answered, so that the indices are there
+            core.searched.note(request.expression, clock_s())
         return response, shadowed(report) if decision.shadow else report
     finally:
         held.give_back(clock_s())
@@ -190,7 +191,7 @@ def _decided(
     """Whatever the arguments are, this gives a decision: the caller's own search goes out in any case."""
     snapshot, settings = core.snapshot, core.settings
     try:
-        request = read_request(arguments, settings, snapshot.facts, core.write)
+        request = _with_facts(read_request(arguments, settings, snapshot.facts, core.write), snapshot)
         name = request.policy
         policy = settings.policies.get(name) if name else None
         decision = decide(
@@ -206,8 +207,6 @@ def _decided(
     wrong: tuple[Reason, str] | None = None
     if templates is None:
         wrong = Reason.TEMPLATE_FAILED, "no version of this policy's templates ever loaded"
-    elif (name, templates.version, "personalised") in core.quarantined:
-        wrong = Reason.QUARANTINED, f"template version {templates.version} was rejected; a new version releases it"
     elif settings.signals.on_lag == "disable" and (lag := snapshot.lag.of(subject.unit))[1]:
         wrong = Reason.LAGGING, f"the pipeline lags {lag[0]:.0f} s"
     if wrong is not None or templates is None:
@@ -218,28 +217,38 @@ def _decided(
     share = float(switches.of("exploration_share", name, policy.exploration_share))
     explores = bool(switches.of("exploration", name, settings.switches.exploration))
     block = block_size(share if explores else 0.0)
-    return (
-        decision,
-        Ask(core, snapshot, request, subject, policy, templates, limit, block, seed, now_s, clock_s, decision.exposure),
-        request,
+    ask = Ask(
+        core, snapshot, request, subject, policy, templates, limit, block, seed, now_s, clock_s, decision.exposure
     )
+    if rejected_before := held_by(ask, "personalized", templates.version):
+        reason, detail = rejected_before
+        return replace(decision, reason=reason, detail=detail), None, request
+    return decision, ask, request
+
+
+def _with_facts(request: Request, snapshot: Snapshot) -> Request:
+    """Return a request as it is, or passed through where nothing is known of the indices that it names."""
+    expression = request.expression
+    if request.passed is not None or expression.key in snapshot.facts:
+        return request
+    if expression.exact is not None and expression.exact.key in snapshot.facts:
+        return replace(request, expression=expression.exact)  # it is there, so that the parameters change nothing
+    if expression.remote:
+        why = "mappings and settings of another cluster's indices cannot be read"
+    else:
+        why = snapshot.unreadable.get(expression.key, "mappings and settings of these indices are still being read")
+    return replace(request, passed=Reason.NO_FACTS, strategy=None, detail=why)
 
 
 def _judge(ask: Ask, part: Personal) -> None:
-    """Quarantine a template that failed, or whose body the server rejected; leg 1 has just shown that the search itself is sound.
-
-    Leg 2 shows other hits than leg 1, so where something is worked out per hit, a rejection may be a hit's fault; and until the
-    types of the index's fields are known, it may be that of a subject's value.
-    """
-    core, version = ask.core, part.version or ask.templates.version
+    """Take what became of leg 2 as evidence for or against its template; leg 1 has just shown that the search itself is sound."""
+    version = part.version or ask.templates.version
     if part.reason is Reason.TEMPLATE_FAILED:
-        core.quarantine(ask.name, version, "personalised")
+        template_failed(ask, "personalized", version, part.cause)
     elif part.reason is Reason.SEARCH_REJECTED:
-        typed = all(name in ask.snapshot.facts for name in ask.request.indices)
-        surely = typed and WORKED_OUT_PER_HIT.isdisjoint(ask.request.body)
-        core.rejected(ask.name, version, "personalised", surely=surely)
-    elif part.reason is Reason.PERSONALIZED:
-        core.accepted(ask.name, version, "personalised")
+        rejected(ask, "personalized", version, part.cause or part.detail)
+    elif part.reason in (Reason.PERSONALIZED, Reason.ANSWERS_DIFFER):
+        accepted(ask, "personalized", version)
 
 
 def _late(progress: Progress, core: Core) -> Personal:

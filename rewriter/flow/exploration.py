@@ -6,8 +6,10 @@ from collections.abc import Generator, Mapping
 from typing import Any
 
 from rewriter.boost.body import bounded_body, capped, highlighted_by, optional_leg, without_own_names
+from rewriter.boost.functions import Boost
 from rewriter.boost.templates import Exploration, render_exploration
 from rewriter.decide.leg_sizes import hit_shape
+from rewriter.flow.evidence import accepted, held_by, rejected, template_failed
 from rewriter.flow.steps import Ask, Explored, Hits, LegFault, Progress, SearchLeg
 from rewriter.request import Request, key_of
 
@@ -36,8 +38,8 @@ def exploration(ask: Ask, key: str, progress: Progress) -> Generator[Any, Any, E
     """Send the same query's next ranks, not personalised, as its template shapes them; or take them from the shared cache."""
     core, request = ask.core, ask.request
     version = ask.templates.version
-    if (ask.name, version, "exploration") in core.quarantined:
-        return Explored(error=f"template version {version} was rejected")
+    if held := held_by(ask, "exploration", version):
+        return Explored(error=held[1])
     end = request.from_ + request.size
     size = _pool_size(ask, end)
     if size < 1:
@@ -45,7 +47,7 @@ def exploration(ask: Ask, key: str, progress: Progress) -> Generator[Any, Any, E
     try:
         shaped = render_exploration(ask.templates, request_facts(request), ask.policy)
     except Exception as error:  # noqa: BLE001  whatever a template raises, the search goes on
-        core.quarantine(ask.name, version, "exploration")
+        template_failed(ask, "exploration", version, f"{type(error).__name__}: {error}")
         return Explored(error=f"template: {type(error).__name__}")
     if shaped.filters and request.own_rescore_window is not None:
         return Explored(error="under the template's filter the caller's own `rescore` would act on other hits")
@@ -58,10 +60,10 @@ def exploration(ask: Ask, key: str, progress: Progress) -> Generator[Any, Any, E
             # Going deeper can break a search that is fine by itself (an over-long field to highlight at rank 11), so this
             # search alone goes without for a while.
             core.pools.put(key, (), ask.clock_s())
-            core.rejected(ask.name, version, "exploration", surely=False)
+            rejected(ask, "exploration", version, fault.cause or fault.detail)
         return Explored(error=fault.detail)
     progress.timings_ms["exploration"] = (ask.clock_s() - started_s) * 1000.0
-    core.accepted(ask.name, version, "exploration")
+    accepted(ask, "exploration", version)
     if response.get("timed_out") or (response.get("_shards") or {}).get("failed"):
         return Explored(error="leg 3 timed out or lost shards")
     hits = [without_own_names(hit) for hit in response["hits"]["hits"]]
@@ -73,10 +75,9 @@ def _pool_size(ask: Ask, end: int) -> int:
     """Return how many hits leg 3 asks for: as many as the policy says, fewer where hits are large, and no deeper than each index
     allows.
     """
-    known = [ask.snapshot.facts[name] for name in ask.request.indices if name in ask.snapshot.facts]
     sizes, least = ask.core.leg_sizes[ask.name], 2 + 3 * (end // max(1, ask.block))
     wanted = sizes.pool(hit_shape(ask.request.indices, ask.request.body), ask.policy.exploration_pool, least)
-    return min([wanted, *(facts.max_result_window - end for facts in known)])
+    return min(wanted, ask.facts.max_result_window - end)
 
 
 def _shaped(ask: Ask, shaped: Exploration, end: int, size: int) -> dict[str, Any]:
@@ -86,11 +87,24 @@ def _shaped(ask: Ask, shaped: Exploration, end: int, size: int) -> dict[str, Any
     if shaped.filters:
         body = highlighted_by(body, body["query"])
         body["query"] = {"bool": {"must": [body["query"]], "filter": list(shaped.filters)}}
-    if shaped.functions and request.strategy:
+    functions = borne(ask, shaped.functions)
+    if functions and request.strategy:
         window = min(policy.window_size, request.own_rescore_window or policy.window_size)
-        functions = capped(shaped.functions, ask.max_boost)  # the switch may have lowered the policy's
+        functions = capped(functions, ask.max_boost)  # the switch may have lowered the policy's
         body = bounded_body(body, functions, ask.max_boost, request.strategy, window)
     return body
+
+
+def borne(ask: Ask, boosts: tuple[Boost, ...]) -> tuple[Boost, ...]:
+    """Return the boosts without decay functions on the policy's date field where an index lacks it: it would fail its shards."""
+    date = ask.policy.date_field
+    if date is None or date in ask.facts.fields:
+        return boosts
+    return tuple(boost for boost in boosts if not _decays_on(boost, date))
+
+
+def _decays_on(boost: Boost, field: str) -> bool:
+    return boost.decay is not None and any(field in spec for spec in boost.decay.values())
 
 
 def leg(ask: Ask, body: Mapping[str, Any], preference: str | None) -> SearchLeg:

@@ -15,6 +15,7 @@ from rewriter.explore.merge import Page, hit_key, merged_page
 from rewriter.explore.plan import Plan, as_text, shown_by
 from rewriter.explore.scores import disagreement, score_of
 from rewriter.explore.shown import elsewhere, whole_before, with_page
+from rewriter.flow.faults import of_a_shard
 from rewriter.flow.steps import Ask, Explored, Hits, Personal, Progress
 from rewriter.report import Reason
 from rewriter.request import search_key
@@ -71,8 +72,10 @@ def pool(progress: Progress, explored: Explored | None) -> Hits:
 def merged(ask: Ask, part: Personal, pool: Hits, response: Mapping[str, Any]) -> tuple[Personal, Page | None]:
     """Merge, and hold the page against the baseline's, which saw all that it asked for: see `unfit`."""
     if lost := partial(part.response):
-        return replace(part, reason=Reason.SEARCH_FAILED, detail=f"the personalized leg {lost}"), None
+        return _lost(part, lost), None
     hits = response["hits"]["hits"]
+    if _repeated(part.hits) > _repeated(hits):
+        return replace(part, reason=Reason.SEARCH_FAILED, detail="the personalized leg repeats a hit"), None
     if differs := disagreement(hits, part.hits, part.max_boost, drift=_may_drift(ask, part.response, response)):
         return replace(part, reason=Reason.ANSWERS_DIFFER, detail=differs), None
     plan = part.plan
@@ -94,15 +97,30 @@ def merged(ask: Ask, part: Personal, pool: Hits, response: Mapping[str, Any]) ->
     return part, page
 
 
+def _lost(part: Personal, lost: str) -> Personal:
+    """Return a leg that did not see all: as rejected, where the shards that failed do not bear its body, else as failed."""
+    rejecting, kind, reason = of_a_shard(part.response)
+    return replace(
+        part,
+        reason=Reason.SEARCH_REJECTED if rejecting else Reason.SEARCH_FAILED,
+        detail=f"the personalized leg {lost}" + (f": {kind}" if kind else ""),
+        cause=f"{kind}: {reason}" if kind else "",
+    )
+
+
+def _repeated(hits: Hits) -> int:
+    """Return how many hits of an answer are there more than once; under two routings, an id is two hits."""
+    keys = [(hit.get("_index"), hit.get("_id"), hit.get("_routing")) for hit in hits]
+    return len(keys) - len(set(keys))
+
+
 def _may_drift(ask: Ask, leg: Mapping[str, Any], baseline: Mapping[str, Any]) -> bool:
     """Whether two legs may have seen different states of an index: copies of their own, or a refresh that shows in the totals.
 
     The caller's `preference` goes with every leg, and then all of them ask the same copies.
     """
-    if "preference" not in ask.request.params:
-        facts, indices = ask.snapshot.facts, ask.request.indices
-        if any(name not in facts or facts[name].replicas for name in indices) or not indices:
-            return True
+    if "preference" not in ask.request.params and ask.facts.replicas:
+        return True
     totals = [answer["hits"].get("total") for answer in (leg, baseline)]
     return all(_exact(total) for total in totals) and totals[0]["value"] != totals[1]["value"]
 

@@ -12,7 +12,8 @@ from rewriter.decide.leg_sizes import hit_shape
 from rewriter.explore.plan import Plan, decode, shown_by
 from rewriter.explore.plan_memory import PlanKey
 from rewriter.explore.shown import goes_beyond
-from rewriter.flow.exploration import exploration, leg, pool_of, request_facts
+from rewriter.flow.evidence import held_by
+from rewriter.flow.exploration import borne, exploration, leg, pool_of, request_facts
 from rewriter.flow.page import shown_elsewhere
 from rewriter.flow.signals import Known, known
 from rewriter.flow.steps import Ask, Launch, LegFault, Personal, Progress
@@ -74,7 +75,7 @@ def personal(ask: Ask, progress: Progress) -> Generator[Any, Any, Personal]:
     try:
         response = yield leg(ask, body, part.preference)
     except LegFault as fault:
-        return replace(part, reason=REASONS[fault.kind], detail=fault.detail)
+        return replace(part, reason=REASONS[fault.kind], detail=fault.detail, cause=fault.cause)
     progress.timings_ms["personalised"] = (ask.clock_s() - started_s) * 1000.0
     return replace(part, hits=response["hits"]["hits"], response=response)
 
@@ -108,8 +109,9 @@ def _boosted(ask: Ask, found: Known) -> Personal:
             ask.templates, affinities, _session_facts(session), request_facts(ask.request), ask.policy
         )
     except Exception as error:  # noqa: BLE001  whatever a template raises, the search goes on
-        return Personal(Reason.TEMPLATE_FAILED, f"{type(error).__name__}: {error}"[:300])
-    boosts = capped(boosts, ask.max_boost)
+        failed = f"{type(error).__name__}: {error}"[:300]
+        return Personal(Reason.TEMPLATE_FAILED, failed, cause=failed)
+    boosts = capped(borne(ask, boosts), ask.max_boost)
     if not any(boost.weight > 0.0 for boost in boosts):
         return replace(nothing, detail=nothing.detail or "the template listed no boost")
     return Personal(
@@ -122,7 +124,7 @@ def _affinities(
     ask: Ask, session: Counters | None, profile: Counters | None
 ) -> tuple[tuple[Affinity, ...], Source | None]:
     core, policy = ask.core, ask.policy
-    fields, population = ask.snapshot.fields[ask.name], ask.snapshot.population
+    fields, population = ask.fields, ask.snapshot.population
     liked: dict[str, dict[Value, float]] = {"session": {}, "profile": {}}
     for scope, counters, half_lives in (
         ("session", session, core.session_half_lives),
@@ -139,7 +141,7 @@ def _affinities(
 
 def _segment(ask: Ask) -> tuple[tuple[Affinity, ...], Source | None]:
     """Return the affinities of the first of the subject's segments that prefers anything."""
-    fields = ask.snapshot.fields[ask.name]
+    fields = ask.fields
     for name in ask.subject.segments:
         counters = ask.snapshot.segments.get(name)
         if counters is not None:
@@ -171,7 +173,8 @@ def _goes_back(ask: Ask, plan: Plan) -> bool:
 
     A first page that is asked for again without that is a new search, and is weighed anew.
     """
-    rejected = (ask.name, plan.template_version, "personalised") in ask.core.quarantined
+    another = plan.template_version != ask.templates.version  # that of the version in use was judged before
+    rejected = another and held_by(ask, "personalized", plan.template_version) is not None
     return not rejected and goes_beyond(shown_by(plan), ask.request.size)
 
 
@@ -180,17 +183,18 @@ def _depth(ask: Ask, part: Personal, end: int) -> int:
     others = shown_elsewhere(ask, part.plan) if part.plan is not None else None
     if not others:
         return end
-    known = [ask.snapshot.facts[name] for name in ask.request.indices if name in ask.snapshot.facts]
     wanted = ask.request.size + len(others)
-    return max(end, min([wanted, ask.policy.window_size, *(facts.max_result_window for facts in known)]))
+    return max(end, min(wanted, ask.policy.window_size, ask.facts.max_result_window))
 
 
 def _continued(ask: Ask, plan: Plan | None, found: Known) -> Personal:
     """Go on with the list that the first page began: its plan stands in for signals and template."""
     if plan is None:
         return Personal(Reason.NO_PLAN, found.detail or "the first page left no plan, or it has expired")
-    if (ask.name, plan.template_version, "personalised") in ask.core.quarantined:
-        return Personal(Reason.QUARANTINED, f"template version {plan.template_version} was rejected")
+    if plan.template_version != ask.templates.version:  # that of the version in use was judged before
+        held = held_by(ask, "personalized", plan.template_version)
+        if held is not None:
+            return Personal(*held)
     if not ask.block:  # exploration was switched off since the first page
         plan = replace(plan, block=0)
     limit = min(plan.max_boost, ask.max_boost)
@@ -208,5 +212,4 @@ def _preference(ask: Ask) -> str | None:
     """One token per list, and only where replicas could order ties differently and the caller set none."""
     if "preference" in ask.request.params:
         return None
-    facts = [ask.snapshot.facts[index] for index in ask.request.indices if index in ask.snapshot.facts]
-    return f"rewriter{ask.seed:x}" if any(one.replicas for one in facts) else None
+    return f"rewriter{ask.seed:x}" if ask.facts.replicas else None

@@ -11,14 +11,17 @@ from rewriter.boost.templates import TemplateSet
 from rewriter.core import Core, Snapshot
 from rewriter.explore.plan import Plan
 from rewriter.explore.plan_memory import PlanKey
+from rewriter.index_facts import IndexFacts
 from rewriter.report import Exposure, Reason, Source, Strategy
 from rewriter.request import Request
 from rewriter.settings import PolicySettings
+from rewriter.signals.affinities import SignalField
 from rewriter.signals.store import Query, Signals, StoreName
 from rewriter.subject import Subject
 
 Hits = Sequence[Mapping[str, Any]]
 Clock = Callable[[], float]
+UNKNOWN = IndexFacts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,17 +114,24 @@ class SavePlan:
 
 
 class LegFault(Exception):
-    """What became of an optional leg: the server rejected its body, it failed, or its client gave it up."""
+    """What became of an optional leg: the server rejected its body, it failed, or its client gave it up.
 
-    def __init__(self, kind: Literal["rejected", "failed", "late", "too_large"], detail: str) -> None:
+    `cause` is the server's own, as it came: it quotes values, so it goes into a log only as `journal.redacted` leaves it.
+    """
+
+    def __init__(self, kind: Literal["rejected", "failed", "late", "too_large"], detail: str, cause: str = "") -> None:
         super().__init__(detail)
         self.kind = kind
         self.detail = detail
+        self.cause = cause
 
 
 @dataclass(frozen=True, slots=True)
 class Personal:
-    """The personal part's result: PERSONALIZED with leg 2's hits and how they came about, or a reason why not."""
+    """The personal part's result: PERSONALIZED with leg 2's hits and how they came about, or a reason why not.
+
+    `cause` is the server's or the template's own words for it, which may quote values.
+    """
 
     reason: Reason
     detail: str = ""
@@ -135,6 +145,7 @@ class Personal:
     plan: Plan | None = None
     response: Mapping[str, Any] = field(default_factory=dict)
     forgotten_s: float = 0.0
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,3 +189,13 @@ class Ask:
     def name(self) -> str:
         """The policy's name."""
         return self.request.policy or ""
+
+    @property
+    def facts(self) -> IndexFacts:
+        """What is known of the indices that are searched."""
+        return self.snapshot.facts.get(self.request.expression.key, UNKNOWN)
+
+    @property
+    def fields(self) -> Mapping[str, SignalField]:
+        """The signal fields that boosts may use on the indices that are searched."""
+        return self.snapshot.fields_on.get(self.request.expression.key, self.snapshot.fields[self.name])

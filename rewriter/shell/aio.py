@@ -76,7 +76,8 @@ class AsyncRewriter:
             open_async_store(given)  # what cannot be one is refused now, not in the first search; nothing connects yet
         if leg_client is None:
             cloned(client, self.settings.budget.max_in_flight)  # one that cannot be cloned is refused now; it is cheap
-        self._shared = {os.getpid(): self._learning()}
+        self._shared: dict[int, tuple[Core, SwitchSources]] = {}
+        self._shared[os.getpid()] = self._learning()
         self._loops: dict[int, dict[asyncio.AbstractEventLoop, Loop]] = {}
         self._closed = False
 
@@ -185,7 +186,8 @@ class AsyncRewriter:
         """Return what the loops of a process share, with the switches as file and environment have them now."""
         given: dict[StoreName, Any] = {"store": self._store, "profile_store": self._profile_store}
         stores = [name for name, store in given.items() if store is not None]
-        core = Core(self.settings, self._templates, stores, writer_of(self._client))
+        before = next((core for core, _ in self._shared.values()), None)
+        core = Core(self.settings, self._templates, stores, writer_of(self._client), before)
         switches = SwitchSources(self.settings)
         switches.read_local(os.environ)
         core.swap(switches=switches.told(core.snapshot.switches))
@@ -273,8 +275,6 @@ class AsyncRewriter:
         indices = named(arguments.get("index"))
         if here is not None:
             here.tally.note(report.reason, time.monotonic())
-            if report.policy is not None:
-                here.refresh.saw(indices)
         self._hooks.tell(indices, report)
         return response, report
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import opensearchpy
 from opensearchpy import OpenSearch
-from opensearchpy.exceptions import ConnectionTimeout, RequestError, TransportError
+from opensearchpy.exceptions import ConnectionTimeout, TransportError
 from opensearchpy.serializer import JSONSerializer
 
+from rewriter.flow.faults import of_the_search, server_cause
 from rewriter.flow.steps import LegFault, SearchLeg
 from rewriter.settings import OpenSearchSettings
 
@@ -58,7 +59,12 @@ def fault_of(error: Exception) -> LegFault:
         return LegFault("late", "cancelled by the server")
     if isinstance(error, TransportError):
         said = f"{type(error).__name__}({error.status_code}, {str(error.error)[:80]})"
-        return LegFault("rejected" if isinstance(error, RequestError) and error.status_code == 400 else "failed", said)
+        kind, reason = server_cause(error.info)
+        return LegFault(
+            "rejected" if of_the_search(error.status_code, kind) else "failed",
+            said,
+            f"{kind}: {reason}" if kind else "",
+        )
     return LegFault("failed", type(error).__name__)
 
 

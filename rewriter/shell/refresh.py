@@ -1,9 +1,10 @@
 """What the background does: reads switches, templates and index facts, and swaps the snapshot; see `population` for the rest.
 
 Four rounds, run apart so that none waits for what holds up another: `local` reads the kill switch and never waits, `templates`
-tries templates that changed, which can take seconds, `words` is what the store says that must be known within a second (switches,
-the pipeline's heartbeat), `facts` is all that takes longer and may be older. The latter two are generators that ask a shell. A
-source that fails keeps its last good word, and says so in `status()`; so does a round that fails as a whole, and comes again.
+tries templates that changed, which can take seconds, and writes the journal, `words` is what the store says that must be known
+within a second (switches, the pipeline's heartbeat), `facts` asks the cluster for index facts (see `index_reader`). The latter two
+are generators that ask a shell. A source that fails keeps its last good word, and says so in `status()`; so does a round that
+fails as a whole, and comes again.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import socket
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict
-from logging import getLogger
+from logging import INFO, WARNING, getLogger
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -26,24 +27,21 @@ from rewriter.decide.lag import Heard, Heartbeat, heard, in_partitions, judged
 from rewriter.decide.switches import Switches
 from rewriter.encodings import decoded
 from rewriter.errors import ConfigurationError, Fault
-from rewriter.index_facts import IndexFacts, checked_types, dead_fields, facts_of
 from rewriter.observe.tally import Tally
 from rewriter.settings import Settings
+from rewriter.shell.index_reader import reader_of
 from rewriter.shell.legs import InFlight
 from rewriter.shell.population import PopulationReader
 from rewriter.shell.sources import Call, Sources
 from rewriter.shell.status import paused_policies, quarantined, switches_by
 from rewriter.shell.switch_sources import SwitchSources
-from rewriter.signals.affinities import signal_fields
 
 LOCAL_PERIOD_S = 0.25
 WORDS_PERIOD_S = 0.5
 ANNOUNCE_PERIOD_S = 2.0
-FACTS_PERIOD_S = 30.0
 DROP_FOR_S = 5.0
 """Longer than a search or a read of signals may be under way."""
 _UNREAD = object()
-MAX_INDICES = 64
 
 _log = getLogger("rewriter")
 
@@ -136,16 +134,15 @@ class Refresh:
         self._heard = Heard()
         self._forgets: object = _UNREAD
         self._drop_until_s = float("-inf")
+        self._answers = True
         self._faults: dict[str, list[Fault]] = {}
         self._tried: dict[str, Mapping[str, str]] = {}
         self._due_s: dict[str, float] = {}
         self._name = f"{socket.gethostname()}:{os.getpid()}:{id(core):x}"
-        self.seen_indices: dict[tuple[str, ...], None] = {}
-        self._asked_for: set[tuple[str, ...]] = set()
         self._rounds = {"words": 0, "facts": 0}
         self.population: PopulationReader | None = None
-        self.dead: dict[str, list[str]] = {}
-        self.sources = Sources()
+        self.sources = Sources(self._answered)
+        self.indices = reader_of(core, clock_s)
         self.lag_changes = 0
 
     def local(self) -> None:
@@ -157,6 +154,12 @@ class Refresh:
         """Load the templates that changed."""
         for name, policy in self._core.settings.policies.items():
             self._reload(name, policy.templates)
+        self.write_journal()
+
+    def write_journal(self) -> None:
+        """Write what changed state since the last time into the log: off the searches' threads and off every event loop."""
+        for line in self._core.journal.drain(self._clock_s()):
+            _log.log(WARNING if line.level == "warning" else INFO, "%s", line.text)
 
     def words(self) -> Generator[Call, Any, None]:
         """Ask the store for switches and heartbeat, and tell the fleet how this process stands."""
@@ -174,7 +177,7 @@ class Refresh:
                 self._drop_forgotten(forgets)
             # Whoever changed a switch waits for this process to say that it follows.
             switches = self._core.snapshot.switches
-            if self.seen_indices and (self._due("announce", ANNOUNCE_PERIOD_S) or switches != self._announced):
+            if len(self._core.searched) and (self._due("announce", ANNOUNCE_PERIOD_S) or switches != self._announced):
                 now_s = self._now_s()
                 standing = self.standing(now_s)
                 yield from self.sources.asked(
@@ -186,8 +189,7 @@ class Refresh:
 
     def facts(self) -> Generator[Call, Any, None]:
         """Ask the cluster for index facts, where they are due."""
-        if self._due("facts", FACTS_PERIOD_S) or any(names not in self._asked_for for names in self.seen_indices):
-            yield from self._facts()
+        yield from self.indices.round()
         self._rounds["facts"] += 1
 
     @property
@@ -232,7 +234,7 @@ class Refresh:
                 "store_breakers": {name: asdict(one.status(clock_s)) for name, one in core.store_breakers.items()},
                 "switches": switches_by(core.snapshot.switches),
                 "lagging": core.snapshot.lag.lagging,
-                "quarantined": quarantined(core),
+                "quarantined": quarantined(core, clock_s),
                 "paused": paused_policies(core, clock_s),
                 "in_flight": self._in_flight.count if self._in_flight else 0,
                 "max_in_flight": core.settings.budget.max_in_flight,
@@ -240,11 +242,6 @@ class Refresh:
                 "reasons": self.reasons,
             }
         )
-
-    def saw(self, indices: tuple[str, ...]) -> None:
-        """Note the indices that a search named, so that their facts are read."""
-        if indices and indices not in self.seen_indices and len(self.seen_indices) < MAX_INDICES:
-            self.seen_indices[indices] = None
 
     @property
     def faults(self) -> list[str]:
@@ -286,6 +283,14 @@ class Refresh:
             return
         self._faults.pop(key, None)
         core.swap(templates={**core.snapshot.templates, policy_name: made})
+        core.quarantine.release(policy_name, made.version, self._clock_s())
+
+    def _answered(self, error: Exception | None) -> None:
+        """Note in the journal where the store begins or ceases to answer the background."""
+        if self._answers is not (error is None):
+            self._answers = error is None
+            text = "the store answers again" if error is None else f"the store does not answer: {type(error).__name__}"
+            self._core.journal.note("the store", text, self._clock_s(), "warning" if error else "info")
 
     def _drop_forgotten(self, forgets: str | None) -> None:
         """Drop what this process keeps of people once somebody was forgotten, and for a while what searches under way put there."""
@@ -312,41 +317,6 @@ class Refresh:
             _log.warning("signals %s: %.1f s behind%s", what, lag.seconds or 0.0, in_partitions(lag))
         if lag != core.snapshot.lag:
             core.swap(lag=lag)
-
-    def _facts(self) -> Generator[Call, Any, None]:
-        core = self._core
-        wanted = dict.fromkeys(self.seen_indices)
-        for policy in core.settings.policies.values():
-            wanted |= {(name,): None for name in policy.index if "*" not in name and "?" not in name}
-        facts: dict[str, IndexFacts] = dict(core.snapshot.facts)
-        self._asked_for = set(wanted)
-        for names in list(wanted)[:MAX_INDICES]:
-            index = ",".join(names)
-            mapping = yield from self.sources.asked(f"facts of {index}", Call("mapping", (index,)))
-            settings = yield from self.sources.asked(f"facts of {index}", Call("settings", (index,)))
-            if mapping and settings:
-                try:
-                    facts[index] = facts_of(mapping, settings)
-                    for one in names:
-                        facts.setdefault(one, facts[index])
-                except (KeyError, TypeError, ValueError):
-                    self.errors[f"facts of {index}"] = "unreadable"
-        self._apply(facts)
-
-    def _apply(self, facts: Mapping[str, IndexFacts]) -> None:
-        core = self._core
-        fields = {}
-        for name, policy in core.settings.policies.items():
-            known = [one for index, one in facts.items() if policy.matches(tuple(index.split(",")))]
-            own = [dead_fields(policy, one) for one in known]
-            dead = (
-                frozenset.intersection(*(frozenset(fault.where for fault in faults) for faults in own))
-                if own
-                else frozenset()
-            )
-            fields[name] = signal_fields(policy, dead, checked_types(known))
-            self.dead[name] = sorted({str(fault) for faults in own for fault in faults if fault.where in dead})
-        core.swap(facts=facts, fields=fields)
 
     def _due(self, what: str, period_s: float) -> bool:
         now_s = self._clock_s()

@@ -6,7 +6,7 @@ last good value, and `status()` names it.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,11 +19,19 @@ class Call:
     arguments: tuple[Any, ...] = ()
 
 
-class Sources:
-    """`errors` names each source that failed when it was last read, with the error's type."""
+def _nobody(error: Exception | None) -> None:
+    """Nobody wants to know."""
 
-    def __init__(self) -> None:
+
+class Sources:
+    """`errors` names each source that failed when it was last read, with the error's type.
+
+    answered: called after each call of a store with what it raised, or None.
+    """
+
+    def __init__(self, answered: Callable[[Exception | None], None] = _nobody) -> None:
         self.errors: dict[str, str] = {}
+        self._answered = answered
 
     def asked(self, source: str, call: Call) -> Generator[Call, Any, Any]:
         """Yield one call and return its answer, or None where it raised; `errors` tells which."""
@@ -31,6 +39,8 @@ class Sources:
             answer = yield call
         except Exception as error:  # noqa: BLE001  a source that fails keeps its last good value
             self.errors[source] = type(error).__name__
+            self._answered(error)
             return None
         self.errors.pop(source, None)
+        self._answered(None)
         return answer

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rewriter.decide.lag import in_partitions
+from rewriter.decide.quarantine import in_words
 from rewriter.decide.switches import Switches
 from rewriter.observe.hooks import Hooks
 from rewriter.secret import without_credentials
@@ -94,7 +95,7 @@ def status_of(
     """Return the status at `now_s` (monotonic). `store` is what `store_said`, or None where there is no store."""
     snapshot, breaker = core.snapshot, core.breaker.status(now_s)
     store_breakers = {name: one.status(now_s) for name, one in core.store_breakers.items()}
-    condemned, paused = quarantined(core), paused_policies(core, now_s)
+    condemned, paused = quarantined(core, now_s), paused_policies(core, now_s)
     problems = [
         *([f"store: {store}"] if store not in (None, "ok") else []),
         *([f"breaker {breaker.state}: {breaker.why}"] if breaker.state != "closed" else []),
@@ -107,9 +108,10 @@ def status_of(
         *(f"template {one} is quarantined" for one in condemned),
         *(f"policy {name}: its legs come too late and are paused" for name in paused),
         *(f"policy {name}: {why}" for name, sizes in core.leg_sizes.items() if (why := sizes.refused(now_s))),
-        *(f"policy {name}: {text}" for name, texts in refresh.dead.items() for text in texts),
+        *(f"policy {name}: {text}" for name, texts in refresh.indices.dead.items() for text in texts),
         *refresh.faults,
         *_failed_sources(dict(refresh.errors), store),
+        *refresh.indices.problems,
     ]
     return Status(
         healthy=not problems,
@@ -130,7 +132,11 @@ def status_of(
             for name, pace in core.paces.items()
         },
         indices={
-            name: {"replicas": facts.replicas, "max_result_window": facts.max_result_window}
+            name: {
+                "replicas": facts.replicas,
+                "max_result_window": facts.max_result_window,
+                "max_rescore_window": facts.max_rescore_window,
+            }
             for name, facts in snapshot.facts.items()
         },
         population_values=len(snapshot.population.weights),
@@ -152,9 +158,7 @@ def _failed_sources(errors: Mapping[str, str], store: str | None) -> Iterator[st
     for source, cause in errors.items():
         sources.setdefault(cause, []).append(source)
     for cause, failed in sources.items():
-        if store not in (None, "ok") and str(store).startswith(cause):
-            failed = [source for source in failed if source.startswith("facts of ")]  # noqa: PLW2901
-        if failed:
+        if store in (None, "ok") or not str(store).startswith(cause):
             yield f"{', '.join(failed)}: {cause}"
 
 
@@ -163,13 +167,9 @@ def switches_by(switches: Switches) -> dict[str, dict[str, Any]]:
     return {name: {"is": word, "by": switches.sources.get(name)} for name, word in switches.words.items()}
 
 
-def quarantined(core: Core) -> list[str]:
-    """Return the templates in use that the server rejects, in words."""
-    in_use = core.snapshot.templates
-    condemned = core.quarantined.copy()
-    return sorted(
-        f"{policy} {version} ({leg})" for policy, version, leg in condemned if in_use[policy].version == version
-    )
+def quarantined(core: Core, now_s: float) -> list[str]:
+    """Return the templates that are quarantined, and where, in words."""
+    return list(in_words(core.quarantine.status(now_s)))
 
 
 def paused_policies(core: Core, now_s: float) -> list[str]:

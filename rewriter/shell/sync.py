@@ -69,6 +69,7 @@ class Rewriter:
         self._hooks = Hooks(read_hooks)
         self._templates = load_templates(self.settings)
         self._closed = False
+        self._core: Core | None = None
         self._process: Process | None = self._made(leg_client or cloned(client, self.settings.budget.max_in_flight))
         self._process.start()
         _rewriters.add(self)
@@ -175,7 +176,7 @@ class Rewriter:
         stores = open_stores(
             self._store, self._profile_store, connections=2 * cap, max_answer_bytes=self.settings.store.max_answer_bytes
         )
-        core = Core(self.settings, self._templates, stores, writer_of(self._client))
+        core = self._core = Core(self.settings, self._templates, stores, writer_of(self._client), self._core)
         return Process(self, core, stores, self._client, legs, owns_legs=self._leg_client is None)
 
     def _started(self) -> Process | None:
@@ -216,8 +217,6 @@ class Rewriter:
         indices = named(arguments.get("index"))
         if process is not None:
             process.tally.note(report.reason, time.monotonic())
-            if report.policy is not None:
-                process.refresh.saw(indices)
         self._hooks.tell(indices, report)
         return response, report
 

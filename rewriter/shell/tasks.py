@@ -30,6 +30,7 @@ from rewriter.flow.steps import (
 from rewriter.observe.tally import Tally
 from rewriter.report import Reason
 from rewriter.shell.clones import LIMITS, LegLimits, cloned, prepared
+from rewriter.shell.index_reader import INDICES_PERIOD_S
 from rewriter.shell.legs import PLANS_SHARE, InFlight, fault_of, hits_of, told_size
 from rewriter.shell.population import PopulationReader, engine_on_threads
 from rewriter.shell.refresh import LOCAL_PERIOD_S, WORDS_PERIOD_S, Refresh, fleet_key
@@ -165,7 +166,7 @@ class Loop:
                 ("local", LOCAL_PERIOD_S, self._local),
                 ("templates", WORDS_PERIOD_S, lambda: self._on_a_thread(self.refresh.templates)),
                 ("words", WORDS_PERIOD_S, lambda: drive(self.refresh.words(), self._ask)),
-                ("facts", WORDS_PERIOD_S, lambda: drive(self.refresh.facts(), self._ask)),
+                ("facts", INDICES_PERIOD_S, lambda: drive(self.refresh.facts(), self._ask)),
                 ("population", RETRY_S, self._population),
             )
         ]
@@ -365,12 +366,10 @@ class Loop:
                 return await store.read_text(key) if store else None
             case Call("announce", (key, name, text, now_s)):
                 return await store.announce(key, name, text, now_s) if store else None
-            case Call("mapping", (index,)):
-                return await (await self._own_legs()).indices.get_mapping(index=index, request_timeout=5)
+            case Call("mapping", (arguments,)):
+                return await (await self._own_legs()).indices.get_mapping(**arguments)
             case _:
-                return await (await self._own_legs()).indices.get_settings(
-                    index=call.arguments[0], flat_settings=True, request_timeout=5
-                )
+                return await (await self._own_legs()).indices.get_settings(**call.arguments[0])
 
 
 async def collected(job: Job, until_s: float) -> Collected:

@@ -37,6 +37,7 @@ from rewriter.flow.steps import (
 from rewriter.observe.tally import Tally
 from rewriter.report import Reason
 from rewriter.shell.clones import LIMITS, LegLimits, cloned
+from rewriter.shell.index_reader import INDICES_PERIOD_S
 from rewriter.shell.legs import PLANS_SHARE, InFlight, fault_of, hits_of, told_size
 from rewriter.shell.population import PopulationReader
 from rewriter.shell.refresh import LOCAL_PERIOD_S, WORDS_PERIOD_S, Refresh, fleet_key
@@ -130,7 +131,7 @@ class Process:
                 ("local", LOCAL_PERIOD_S, self.refresh.local),
                 ("templates", WORDS_PERIOD_S, self.refresh.templates),
                 ("words", WORDS_PERIOD_S, lambda: drive(self.refresh.words(), self._ask)),
-                ("facts", WORDS_PERIOD_S, lambda: drive(self.refresh.facts(), self._ask)),
+                ("facts", INDICES_PERIOD_S, lambda: drive(self.refresh.facts(), self._ask)),
             )
         ]
 
@@ -315,10 +316,10 @@ class Process:
                 return store.read_text(key) if store else None
             case Call("announce", (key, name, text, now_s)):
                 return store.announce(key, name, text, now_s) if store else None
-            case Call("mapping", (index,)):
-                return self.legs.indices.get_mapping(index=index, request_timeout=5)
+            case Call("mapping", (arguments,)):
+                return self.legs.indices.get_mapping(**arguments)
             case _:
-                return self.legs.indices.get_settings(index=call.arguments[0], flat_settings=True, request_timeout=5)
+                return self.legs.indices.get_settings(**call.arguments[0])
 
 
 def collected(job: Job, until_s: float) -> Collected:

@@ -17,7 +17,7 @@ from itertools import pairwise
 from math import log
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from rewriter.index_facts import fits
+from rewriter.index_facts import TermRule
 from rewriter.report import Source
 from rewriter.settings import PolicySettings, SignalSettings
 from rewriter.signals.counters import Counters, HalfLives, Value, aged, growth
@@ -65,13 +65,16 @@ class Affinity(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SignalField:
-    """A signal field as the arithmetic needs it. `types` are those that some of its values have to fit, by place in a Value."""
+    """A signal field as the arithmetic needs it.
+
+    rules: those of document fields that not every index takes any value of, by position in a Value.
+    """
 
     kind: Kind
     fields: tuple[str, ...]
     scale: float
     pseudo_count: float
-    types: tuple[tuple[int, str], ...] = ()
+    rules: tuple[tuple[int, TermRule], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,30 +92,30 @@ class Population:
 
 
 NOBODY = Population({}, {})
-NO_TYPES: Mapping[str, str] = {}
+NO_RULES: Mapping[str, TermRule] = {}
 DEFAULT_PSEUDO_COUNT: Mapping[Kind, float] = {"attribute": 100.0, "combination": 5.0}
 
 
 def signal_fields(
-    policy: PolicySettings, dead: frozenset[str] = frozenset(), types: Mapping[str, str] = NO_TYPES
+    policy: PolicySettings, dead: frozenset[str] = frozenset(), rules: Mapping[str, TermRule] = NO_RULES
 ) -> dict[str, SignalField]:
     """Return the signal fields of a policy by name, without those of which a document field is `dead` (unmapped or text).
 
-    types: of document fields whose values have to fit, as `index_facts.checked_types` gives them.
+    rules: of document fields that some index does not take any value of, as `index_facts.term_rules` gives them.
     """
 
-    def typed(of: tuple[str, ...]) -> tuple[tuple[int, str], ...]:
-        return tuple((at, types[name]) for at, name in enumerate(of, 1) if name in types)
+    def ruled(of: tuple[str, ...]) -> tuple[tuple[int, TermRule], ...]:
+        return tuple((at, rules[name]) for at, name in enumerate(of, 1) if name in rules)
 
     found: dict[str, SignalField] = {}
     for name, setting in policy.fields.items():
         if not dead.intersection(setting.of):
             kind: Kind = "attribute" if len(setting.of) == 1 else "combination"
             pseudo_count = DEFAULT_PSEUDO_COUNT[kind] if setting.pseudo_count is None else setting.pseudo_count
-            found[name] = SignalField(kind, setting.of, setting.scale, pseudo_count, typed(setting.of))
+            found[name] = SignalField(kind, setting.of, setting.scale, pseudo_count, ruled(setting.of))
     if policy.item_field and policy.item_field not in dead:
         of = (policy.item_field,)
-        found[ITEM] = SignalField("item", of, policy.item_scale, policy.item_pseudo_count, typed(of))
+        found[ITEM] = SignalField("item", of, policy.item_scale, policy.item_pseudo_count, ruled(of))
     return found
 
 
@@ -142,8 +145,8 @@ def preferences(
         known = constants.get(value[0])
         if known is None or len(value) != known.length:
             continue
-        if known.types and not all(fits(kind, value[at]) for at, kind in known.types):
-            continue  # one such value would have the whole search refused
+        if known.rules and any(rule.indices(value[at]) == () for at, rule in known.rules):
+            continue  # no index takes it
         count = weight * known.decay
         if known.population_total is None:
             found[value] = count / (count + known.pseudo_count)
@@ -164,7 +167,7 @@ class _Constants:
     pseudo_count: float
     total: float
     population_total: float | None
-    types: tuple[tuple[int, str], ...]
+    rules: tuple[tuple[int, TermRule], ...]
 
 
 def _constants(
@@ -178,7 +181,7 @@ def _constants(
             population_total = None if item else max(population.totals[name], 1.0)
             total = counters.totals.get(name, 0.0) * decay
             found[name] = _Constants(
-                len(field.fields) + 1, decay, field.pseudo_count, total, population_total, field.types
+                len(field.fields) + 1, decay, field.pseudo_count, total, population_total, field.rules
             )
     return found
 
@@ -235,10 +238,13 @@ def strongest(
             )
     found.sort(key=_boost, reverse=True)
     return tuple(
-        Affinity(kind, name, of, values, weight, fields[name].scale, source, at, clause(kind, of, values, at))
+        Affinity(
+            kind, name, of, values, weight, fields[name].scale, source, at,
+            clause(kind, of, values, at, fields[name].rules),
+        )
         for at, (_, name, values, weight, source) in enumerate(found[:limit])
         for kind, of in [(fields[name].kind, fields[name].fields)]
-    )
+    )  # fmt: skip
 
 
 def _boost(one: tuple[float, str, tuple[str, ...], float, Source]) -> float:
@@ -252,16 +258,36 @@ def levels(ranked: Sequence[_T], count: int = LEVELS) -> list[Sequence[_T]]:
     return [ranked[start:end] for start, end in pairwise(bounds)]
 
 
-def clause(kind: Kind, fields: tuple[str, ...], values: tuple[str, ...], number: int) -> Clause:
-    """Return the clause that finds the documents with all of a combination's values, or with any of one field's."""
+def clause(
+    kind: Kind,
+    fields: tuple[str, ...],
+    values: tuple[str, ...],
+    number: int,
+    rules: Sequence[tuple[int, TermRule]] = (),
+) -> Clause:
+    """Return the clause that finds the documents with all of a combination's values, or with any of one field's.
+
+    A value that only some of the expression's indices take is looked for in those alone: a term that an index refuses would fail
+    its shards, and a `bool` that an `_index` clause rules out for an index is never made into a query there.
+    """
     if kind == "combination":
-        return Clause(
-            {"bool": {"filter": [{"term": {field: value}} for field, value in zip(fields, values, strict=True)]}},
-            number,
-        )
-    if len(values) == 1:
-        return Clause({"term": {fields[0]: values[0]}}, number)
-    return Clause({"terms": {fields[0]: list(values)}}, number)
+        filters: list[dict[str, Any]] = []
+        for at, rule in rules:
+            filters += _guard(rule.indices(values[at - 1]))
+        filters += [{"term": {field: value}} for field, value in zip(fields, values, strict=True)]
+        return Clause({"bool": {"filter": filters}}, number)
+    taken_by: dict[tuple[str, ...] | None, list[str]] = {}
+    for value in values:
+        taken_by.setdefault(rules[0][1].indices(value) if rules else None, []).append(value)
+    parts = []
+    for indices, some in taken_by.items():
+        term = {"term": {fields[0]: some[0]}} if len(some) == 1 else {"terms": {fields[0]: some}}
+        parts.append(term if indices is None else {"bool": {"filter": [*_guard(indices), term]}})
+    return Clause(parts[0] if len(parts) == 1 else {"bool": {"should": parts}}, number)
+
+
+def _guard(indices: tuple[str, ...] | None) -> list[dict[str, Any]]:
+    return [] if indices is None else [{"terms": {"_index": list(indices)}}]
 
 
 def united(partials: Iterable[Counters | None], half_lives: HalfLives, now_s: float) -> Counters | None:

@@ -19,7 +19,7 @@ from rewriter.signals.counters import Counters
 from rewriter.signals.memory_store import MemoryStore
 from rewriter.signals.store import Keys
 from tests.live.shelf import MATCH
-from tests.played import awaited
+from tests.played import awaited, knowing, known
 
 ANN = Subject("ann", "s1")
 BODY = {"query": MATCH, "size": 10}
@@ -127,6 +127,7 @@ def test_the_caller_s_search_goes_out_byte_for_byte(
     wire: Wire, products: str, settings: Settings, store: MemoryStore, call: Mapping[str, Any], personalised: bool
 ) -> None:
     with OpenSearch(hosts=[wire.url]) as client, Rewriter(client, store, settings) as rewriter:
+        known(rewriter, products)
         client.search(index=products, **call)
         plain = wire.baselines()
         _, report = rewriter.search_details(index=products, **call, subject=ANN)
@@ -140,6 +141,7 @@ async def test_the_same_awaited(
     wire: Wire, products: str, settings: Settings, store: MemoryStore, call: Mapping[str, Any], personalised: bool
 ) -> None:
     async with AsyncOpenSearch(hosts=[wire.url]) as client, AsyncRewriter(client, store, settings) as rewriter:
+        await knowing(rewriter, products)
         await client.search(index=products, **call)
         plain = wire.baselines()
         _, report = await rewriter.search_details(index=products, **call, subject=ANN)
@@ -181,6 +183,9 @@ def test_no_failure_of_ours_sends_it_twice(wire: Wire, products: str, settings: 
         OpenSearch(hosts=["http://127.0.0.1:9"], max_retries=0) as nowhere,
         Rewriter(client, store, settings, leg_client=nowhere) as rewriter,
     ):
+        nowhere.indices = client.indices
+        known(rewriter, products)
+        wire.baselines()
         _, report = rewriter.search_details(index=products, body=BODY, subject=ANN)
         assert report.reason is Reason.SEARCH_FAILED
         assert len(wire.baselines()) == 1
@@ -193,7 +198,7 @@ def test_a_wrapped_client_is_what_libraries_take_it_for(
     opensearch: OpenSearch, products: str, settings: Settings, store: MemoryStore
 ) -> None:
     with Rewriter(opensearch, store, settings) as rewriter, rewriter.subject(ANN):
-        client = rewriter.wrap()
+        client = known(rewriter, products).wrap()
         assert client.count(index=products) == opensearch.count(index=products)
         assert client.indices.exists(index=products)
         assert len(list(helpers.scan(client, index=products, query={"query": MATCH}, size=20))) == 90
@@ -209,7 +214,7 @@ async def test_a_wrapped_async_client_is_one_too(
     opensearch_url: str, products: str, settings: Settings, store: MemoryStore
 ) -> None:
     async with AsyncOpenSearch(hosts=[opensearch_url]) as inner, AsyncRewriter(inner, store, settings) as rewriter:
-        client = rewriter.wrap()
+        client = (await knowing(rewriter, products)).wrap()
         with rewriter.subject(ANN):
             found = await client.search(index=products, body=BODY)
             assert found["hits"]["hits"][0]["_id"] == "7"

@@ -27,7 +27,8 @@ def test_facts_of_a_real_index_and_its_alias(opensearch: OpenSearch, index: Make
         "offers": "nested", "offers.shop": "keyword",
     }  # fmt: skip
     assert (one.max_result_window, one.max_rescore_window, one.default_pipeline, one.replicas) == (500, 500, None, 0)
-    assert both.fields == {"title": "text", "brand": "text"}
+    assert both.fields == {"title": "text"}
+    assert both.differing["brand"] == {"keyword": (first,), "text": (second,)}
     assert both.max_result_window == 500
 
 

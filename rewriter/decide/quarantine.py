@@ -1,0 +1,235 @@
+"""Quarantine: what is rejected for everybody is not sent any more, and is tried again by itself.
+
+A rejection (the template failed, or the server refused the body that it made) says that one subject, one form of body, one index
+expression and one template do not go together. It does not say which of them is at fault. So evidence is kept in four cells, each
+of which leaves something open (*), and a cell opens only on evidence of several in everything that it leaves open:
+
+    expression   form       opens after FAILURES in a row, of at least SUBJECTS subjects, and
+    this one     this one   nothing more: searches of this form are held on this expression
+    this one     *          of at least FORMS forms: the template is held on this expression
+    *            this one   of at least EXPRESSIONS expressions
+    *            *          of at least FORMS forms and EXPRESSIONS expressions: the template is held everywhere
+
+"In a row" means without a success in the cell: a template that works for anybody there is not one that fails for everybody. A form
+for which the server works something out per hit (a highlight, a script) can be rejected for one hit's sake; such a rejection counts
+in the first cell alone. One subject never opens a cell, one form never one that others use, one expression never one of another.
+With the counts below, a template that fails for everybody is held after 8 searches.
+
+    closed ──▶ open         as in the table
+    open ──▶ half_open      OPEN_S later, doubled with each opening in a row up to MAX_OPEN_S
+    half_open ──▶ closed    a search of the cell was accepted
+    half_open ──▶ open      a search of the cell was rejected
+    any ──▶ (gone)          the policy has another version of its templates
+
+In half_open one search is let through each PROBE_S, whatever comes of it: one without signals sends nothing and gives no evidence.
+Searches are held by evidence of this process alone. Cells are bounded in number, the least recently changed first out.
+
+Methods are called from many threads and hold the lock for a few steps. Time is an argument: monotonic seconds.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Literal, NamedTuple
+
+from rewriter.journal import Journal
+
+State = Literal["closed", "open", "half_open"]
+Leg = Literal["personalized", "exploration"]
+
+FAILURES = 8
+SUBJECTS = 3
+FORMS = 2
+EXPRESSIONS = 3
+OPEN_S = 5.0
+MAX_OPEN_S = 60.0
+PROBE_S = 1.0
+MAX_CELLS = 2_048
+MAX_DISTINCT = 8
+"""Of the subjects, forms and expressions that a cell remembers: more than it needs to open."""
+
+
+class Version(NamedTuple):
+    """One version of a policy's templates, for one leg."""
+
+    policy: str
+    version: str
+    leg: Leg
+
+
+class Evidence(NamedTuple):
+    """One rejection. `subject` and `form` are hashes, never identifiers.
+
+    of_form: whether it may be the form's or one hit's fault, so that it counts for this form on this expression alone.
+    """
+
+    expression: str
+    form: int
+    subject: int
+    of_form: bool
+
+
+class Cell(NamedTuple):
+    """Which searches are held together; None leaves open."""
+
+    version: Version
+    expression: str | None
+    form: int | None
+
+
+@dataclass(slots=True)
+class _Standing:
+    state: State = "closed"
+    failures: int = 0
+    subjects: set[int] = field(default_factory=set)
+    forms: set[int] = field(default_factory=set)
+    expressions: set[str] = field(default_factory=set)
+    of_form: bool = True
+    openings: int = 0
+    until_s: float = 0.0
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What is held: `template` says whether it is taken for the template's fault or for that of the search's form."""
+
+    cell: Cell
+    state: State
+    template: bool
+    why: str
+
+    def __str__(self) -> str:
+        policy, version, leg = self.cell.version
+        where = f"on {self.cell.expression}" if self.cell.expression is not None else "on every index"
+        form = " for one form of search" if self.cell.form is not None else ""
+        return f"{policy} {version} ({leg}) {where}{form}"
+
+
+class Quarantine:
+    """The cells of one process. See the module's text."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._lock = Lock()
+        self._cells: OrderedDict[Cell, _Standing] = OrderedDict()
+
+    def held(self, version: Version, expression: str, form: Callable[[], int], now_s: float) -> Held | None:
+        """Return what holds a search, or None where it may be sent. `form` is called only where something could hold it."""
+        if not self._cells:
+            return None
+        with self._lock:
+            known = [cell for cell in _cells_of(version, expression, form()) if cell in self._cells]
+            holding = [held for cell in known if (held := self._holds(cell, now_s))]
+            return next((held for held in holding if held.template), holding[0] if holding else None)
+
+    def failed(self, version: Version, evidence: Evidence, why: str, now_s: float) -> None:
+        """Take a rejection as evidence. `why` is for the log: the server's own cause, without identifiers."""
+        self._journal.note(
+            f"template {version.policy} ({version.leg})",
+            f"template of policy {version.policy}, version {version.version} ({version.leg} leg), was rejected on "
+            f"{evidence.expression}: {why}",
+            now_s,
+        )
+        with self._lock:
+            for cell in _cells_of(version, evidence.expression, evidence.form)[: 1 if evidence.of_form else None]:
+                standing = self._cells.setdefault(cell, _Standing())
+                self._cells.move_to_end(cell)
+                self._count(cell, standing, evidence, why, now_s)
+            while len(self._cells) > MAX_CELLS:
+                self._cells.popitem(last=False)
+
+    def worked(self, version: Version, expression: str, form: Callable[[], int], now_s: float) -> None:
+        """Note that a leg was accepted: it clears all cells that the search is in."""
+        if not self._cells:
+            return
+        with self._lock:
+            for cell in _cells_of(version, expression, form()):
+                standing = self._cells.pop(cell, None)
+                if standing is not None and standing.openings:
+                    self._released(cell, "a search was accepted", now_s)
+
+    def release(self, policy: str, version: str, now_s: float) -> None:
+        """Forget what concerns another version of a policy's templates than `version`."""
+        if not self._cells:
+            return
+        with self._lock:
+            gone = [cell for cell in self._cells if cell.version.policy == policy and cell.version.version != version]
+            for cell in gone:
+                if self._cells.pop(cell).openings:
+                    self._released(cell, f"version {version} is there", now_s)
+
+    def status(self, now_s: float) -> list[Held]:
+        """Return all that is held, or on trial, as of now."""
+        with self._lock:
+            return [
+                Held(cell, _state(standing, now_s), not standing.of_form, standing.why)
+                for cell, standing in self._cells.items()
+                if standing.state != "closed"
+            ]
+
+    def _holds(self, cell: Cell, now_s: float) -> Held | None:
+        standing = self._cells[cell]
+        if standing.state == "closed":
+            return None
+        if now_s >= standing.until_s:
+            standing.state, standing.until_s = "half_open", now_s + PROBE_S
+            return None  # this one is the probe
+        return Held(cell, standing.state, not standing.of_form, standing.why)
+
+    def _count(self, cell: Cell, standing: _Standing, evidence: Evidence, why: str, now_s: float) -> None:
+        if standing.state == "open":
+            return  # it was sent before the cell opened
+        standing.failures += 1
+        standing.of_form = standing.of_form and evidence.of_form
+        if len(standing.subjects) < MAX_DISTINCT:
+            standing.subjects.add(evidence.subject)
+        if len(standing.forms) < MAX_DISTINCT:
+            standing.forms.add(evidence.form)
+        if len(standing.expressions) < MAX_DISTINCT:
+            standing.expressions.add(evidence.expression)
+        if standing.state == "half_open" or (
+            standing.failures >= FAILURES
+            and len(standing.subjects) >= SUBJECTS
+            and (cell.form is not None or len(standing.forms) >= FORMS)
+            and (cell.expression is not None or len(standing.expressions) >= EXPRESSIONS)
+        ):
+            for_s = min(MAX_OPEN_S, OPEN_S * 2.0 ** min(standing.openings, 10))
+            standing.state, standing.until_s, standing.why = "open", now_s + for_s, why
+            standing.openings += 1
+            held = Held(cell, "open", not standing.of_form, why)
+            self._journal.note(
+                f"quarantine {cell.version.policy} ({cell.version.leg})",
+                f"quarantined for {for_s:.0f} s: {held}, after {standing.failures} rejections in a row: {why}",
+                now_s,
+            )
+
+    def _released(self, cell: Cell, because: str, now_s: float) -> None:
+        held = Held(cell, "closed", True, "")
+        topic = f"quarantine {cell.version.policy} ({cell.version.leg})"
+        self._journal.note(topic, f"released from quarantine: {held}: {because}", now_s, "info")
+
+
+def _cells_of(version: Version, expression: str, form: int) -> tuple[Cell, ...]:
+    """Return the cells that a search is in, the narrowest first."""
+    return (
+        Cell(version, expression, form),
+        Cell(version, expression, None),
+        Cell(version, None, form),
+        Cell(version, None, None),
+    )
+
+
+def _state(standing: _Standing, now_s: float) -> State:
+    return "half_open" if standing.state == "open" and now_s >= standing.until_s else standing.state
+
+
+def in_words(held: list[Held], limit: int = 20) -> Iterator[str]:
+    """Return what is held by the template's fault, in words, the widest first and at most `limit` of them."""
+    by_width = sorted((one for one in held if one.template), key=lambda one: (one.cell.form is not None, str(one)))
+    yield from map(str, by_width[:limit])
+    if len(by_width) > limit:
+        yield f"and {len(by_width) - limit} more"

@@ -1,0 +1,101 @@
+"""Index expressions: the indices that a search names, with the parameters that say which of them there are.
+
+Index facts are read and kept for an expression as it is searched, and quarantine holds for one: what is true of `products` need not
+be true of `products,archive`, nor of the same names with `ignore_unavailable`.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from threading import Lock
+from typing import Any, NamedTuple
+
+DEFAULTS: Mapping[str, str] = {"ignore_unavailable": "false", "allow_no_indices": "true", "expand_wildcards": "open"}
+"""The parameters of the URL that say which indices there are, with the server's defaults for a search."""
+
+MAX_EXPRESSIONS = 4_096
+"""Of the expressions that a process knows, the least recently searched goes first. A URL bounds each at about 4 KB."""
+
+
+class Expression(NamedTuple):
+    """`indices` as a search names them; `params` of DEFAULTS, sorted, without those that say what the server would do anyway."""
+
+    indices: tuple[str, ...]
+    params: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def key(self) -> str:
+        """The expression as text, like `products,archive-*?ignore_unavailable=true`: what facts and quarantine are kept under."""
+        names = ",".join(self.indices)
+        return names + "?" + "&".join(f"{name}={value}" for name, value in self.params) if self.params else names
+
+    @property
+    def exact(self) -> Expression | None:
+        """The same without parameters, where it is one name and no pattern: then they matter only while there is no such index."""
+        (name, *more) = self.indices or ("*",)
+        return Expression(self.indices) if self.params and not more and not {"*", "?"} & set(name) else None
+
+    @property
+    def remote(self) -> bool:
+        """Whether it names an index of another cluster, whose mappings and settings cannot be read from here."""
+        return any(":" in name and not name.startswith(("<", "-<")) for name in self.indices)
+
+    @property
+    def arguments(self) -> dict[str, str]:
+        """The parameters with which its mappings and settings are asked for; their own defaults are others than a search's."""
+        return {**DEFAULTS, **dict(self.params)}
+
+
+def expression_of(indices: tuple[str, ...], params: Mapping[str, Any]) -> Expression:
+    """Return the expression of a search from its parsed `index` argument and the parameters of its URL."""
+    if not params:
+        return Expression(indices)
+    given = ((name, _text(params[name])) for name in sorted(DEFAULTS) if name in params)
+    return Expression(indices, tuple((name, text) for name, text in given if text != DEFAULTS[name]))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return str(bool(value)).lower()
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+class Searched:
+    """The expressions that were searched, with when each last was: at most `limit`, least recently searched first out.
+
+    Called from many threads; time is an argument (monotonic seconds).
+    """
+
+    def __init__(self, limit: int = MAX_EXPRESSIONS) -> None:
+        self._limit = limit
+        self._lock = Lock()
+        self._last_s: OrderedDict[Expression, float] = OrderedDict()
+        self._new: dict[Expression, None] = {}
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._last_s)
+
+    def note(self, expression: Expression, now_s: float) -> None:
+        """Note that an expression was searched."""
+        with self._lock:
+            if expression not in self._last_s:
+                self._new[expression] = None
+            self._last_s[expression] = now_s
+            self._last_s.move_to_end(expression)
+            if len(self._last_s) > self._limit:
+                gone, _ = self._last_s.popitem(last=False)
+                self._new.pop(gone, None)
+
+    def take_new(self) -> list[Expression]:
+        """Return those that came since the last call."""
+        if not self._new:
+            return []
+        with self._lock:
+            new, self._new = list(self._new), {}
+            return new
+
+    def last_s(self, expression: Expression) -> float | None:
+        """Return when an expression was last searched, or None where it is not among these any more."""
+        return self._last_s.get(expression)

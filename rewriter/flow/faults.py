@@ -1,0 +1,66 @@
+"""Whose fault a server's error is: the search's, whose body or index the server does not bear, or the cluster's, which is unwell.
+
+The breaker of the legs is about the cluster, quarantine is about templates; an error that only one search in a thousand gets must
+count for neither of the other 999.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+MAX_REASON_CHARS = 300
+
+OF_THE_CLUSTER = frozenset(
+    {
+        "circuit_breaking_exception", "rejected_execution_exception", "open_search_rejected_execution_exception",
+        "opensearch_rejected_execution_exception", "es_rejected_execution_exception", "cluster_block_exception",
+        "no_shard_available_action_exception", "unavailable_shards_exception", "node_disconnected_exception",
+        "node_not_connected_exception", "node_closed_exception", "receive_timeout_transport_exception",
+        "connect_transport_exception", "send_request_transport_exception", "task_cancelled_exception", "timeout_exception",
+        "process_cluster_event_timeout_exception", "i_o_exception", "io_exception", "already_closed_exception",
+        "shard_not_found_exception", "search_context_missing_exception", "master_not_discovered_exception",
+        "cluster_manager_not_discovered_exception", "out_of_memory_error",
+    }
+)  # fmt: skip
+"""Types of errors that any search could have got at that moment."""
+
+NOT_OF_THE_SEARCH = frozenset({401, 407, 408, 429})
+"""Statuses from 400 to 499 that say nothing of a body or an index."""
+
+
+def of_the_search(status: Any, kind: str) -> bool:
+    """Whether an error with this HTTP status and this type of cause is a rejection: the same search would get it again."""
+    if not isinstance(status, int) or kind in OF_THE_CLUSTER:
+        return False
+    if 400 <= status < 500:
+        return status not in NOT_OF_THE_SEARCH
+    return status == 500 and bool(kind)
+
+
+def of_a_shard(answer: Mapping[str, Any]) -> tuple[bool, str, str]:
+    """Return whether the shards that failed in an answer rejected the search, and type and reason of the first one's cause."""
+    failures = (answer.get("_shards") or {}).get("failures")
+    first = failures[0] if isinstance(failures, list) and failures else None
+    kind, reason = cause_of(first.get("reason")) if isinstance(first, Mapping) else ("", "")
+    return bool(kind) and kind not in OF_THE_CLUSTER, kind, reason
+
+
+def server_cause(info: Any) -> tuple[str, str]:
+    """Return type and reason of the innermost cause in a server's error body, "" where it has another form."""
+    error = info.get("error") if isinstance(info, Mapping) else None
+    roots = error.get("root_cause") if isinstance(error, Mapping) else None
+    found = roots[0] if isinstance(roots, list) and roots else error
+    return cause_of(found)
+
+
+def cause_of(reason: Any) -> tuple[str, str]:
+    """Return type and reason of the innermost `caused_by` of one cause."""
+    for _ in range(8):
+        inner = reason.get("caused_by") if isinstance(reason, Mapping) else None
+        if not isinstance(inner, Mapping):
+            break
+        reason = inner
+    if not isinstance(reason, Mapping):
+        return "", ""
+    return str(reason.get("type") or "")[:80], str(reason.get("reason") or "")[:MAX_REASON_CHARS]

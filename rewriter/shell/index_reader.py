@@ -1,0 +1,259 @@
+"""The background round that reads index facts from the cluster into the snapshot, for each index expression that is searched.
+
+An expression is read as it is searched, with the parameters that say which indices there are; of mappings, only the fields that
+its policy's boosts use. What is new comes first, then what was read longest ago. Reads are bounded in number per second, whatever
+number of expressions is searched: with more of them than `READS_PER_S` · `PERIOD_S` facts grow older, and none is forgotten.
+
+At the start it also reads each policy's own patterns, for the facts of the indices behind them: so the first search of an index
+need not wait. An expression that nobody searches any more is not read again, and what was wrong with it is no problem any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import count
+from threading import Lock
+from typing import Any
+
+from rewriter.core import Core
+from rewriter.expression import Expression
+from rewriter.flow.faults import server_cause
+from rewriter.index_facts import IndexFacts, alias_paths, dead_fields, facts_of, term_fields, term_rules
+from rewriter.journal import redacted
+from rewriter.settings import PolicySettings
+from rewriter.shell.sources import Call
+from rewriter.signals.affinities import SignalField, signal_fields
+
+INDICES_PERIOD_S = 0.1
+PERIOD_S = 30.0
+RETRY_S = 5.0
+IDLE_S = 300.0
+READS_PER_S = 10.0
+BURST = 50.0
+READ_TIMEOUT_S = 5.0
+MAX_BEHIND_PATTERN = 100
+MAX_PROBLEMS = 10
+SETTINGS = (
+    "index.max_result_window", "index.max_rescore_window", "index.search.default_pipeline", "index.number_of_replicas",
+)  # fmt: skip
+RIGHTS = "the optional legs' user needs indices:admin/mappings/get and indices:monitor/settings/get on them"
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """Facts, with what they mean for a policy. Expressions with equal facts share one."""
+
+    facts: IndexFacts
+    fields: Mapping[str, SignalField]
+    dead: frozenset[str]
+    texts: tuple[tuple[str, str], ...]
+
+
+def reader_of(core: Core, clock_s: Callable[[], float]) -> IndexReader:
+    """Return the reader of a core, made at first use."""
+    if not isinstance(core.index_reader, IndexReader):
+        core.index_reader = IndexReader(core, clock_s)
+    return core.index_reader
+
+
+class IndexReader:
+    """One for each core. One round at a time runs, whichever event loop's; `dead` and `problems` are read by others."""
+
+    def __init__(self, core: Core, clock_s: Callable[[], float]) -> None:
+        self._core = core
+        self._clock_s = clock_s
+        self._own: dict[Expression, bool] = {}
+        self._known: dict[Expression, _Judged] = {}
+        self._inherited = dict.fromkeys(core.snapshot.facts)
+        self._behind: dict[Expression, dict[str, _Judged]] = {}
+        self._unreadable: dict[Expression, str] = {}
+        self._same: dict[Any, _Judged] = {}
+        self._due: list[tuple[float, int, Expression]] = []
+        self._numbers = count()
+        self._reading = Lock()
+        self._tokens = BURST
+        self._filled_s = clock_s()
+        self.rounds = 0
+        self.dead: dict[str, list[str]] = {}
+        for policy in core.settings.policies.values():
+            for name in policy.index:
+                pattern = "*" in name or "?" in name
+                if name != "*":  # a policy for everything does not have the whole cluster read
+                    self._own[Expression((name,))] = pattern
+        for expression in self._own:
+            self._plan(expression, float("-inf"))
+
+    @property
+    def problems(self) -> list[str]:
+        """What could not be read of indices that are searched, or that a policy names, in words."""
+        found = [
+            f"facts of {one.key}: {text}"
+            for one, text in dict(self._unreadable).items()
+            if not self._own.get(one) or self._core.searched.last_s(one) is not None
+        ]
+        return found[:MAX_PROBLEMS] + (
+            [f"facts of {len(found) - MAX_PROBLEMS} more index expressions"] if found[MAX_PROBLEMS:] else []
+        )
+
+    def round(self) -> Generator[Call, Any, None]:
+        """Read what is due, as far as the bound allows."""
+        if not self._reading.acquire(blocking=False):
+            return  # another event loop's round is at it
+        try:
+            yield from self._round()
+        finally:
+            self._reading.release()
+
+    def _round(self) -> Generator[Call, Any, None]:
+        for expression in self._core.searched.take_new():
+            if expression not in self._own and not expression.remote:
+                self._plan(expression, float("-inf"))
+        now_s = self._clock_s()
+        self._tokens = min(BURST, self._tokens + READS_PER_S * (now_s - self._filled_s))
+        self._filled_s = now_s
+        changed = False
+        while self._due and self._due[0][0] <= now_s and self._tokens >= 1.0:
+            _, _, expression = heappop(self._due)
+            wanted = expression in self._own
+            last_s = self._core.searched.last_s(expression)
+            if not wanted and last_s is None:
+                self._forget(expression)
+                changed = True
+            elif not wanted and last_s is not None and now_s - last_s > IDLE_S:
+                changed = self._unreadable.pop(expression, None) is not None or changed
+                self._plan(expression, now_s + PERIOD_S)
+            else:
+                self._tokens -= 1.0
+                due_s = now_s  # at once, where the event loop ends in the middle
+                try:
+                    read = yield from self._read(expression)
+                    due_s = self._clock_s() + (PERIOD_S if read else RETRY_S)
+                finally:
+                    self._plan(expression, due_s)
+                changed = True
+        if changed:
+            self._publish()
+        self.rounds += 1
+
+    def _plan(self, expression: Expression, due_s: float) -> None:
+        heappush(self._due, (due_s, next(self._numbers), expression))
+
+    def _forget(self, expression: Expression) -> None:
+        self._known.pop(expression, None)
+        self._inherited.pop(expression.key, None)
+        self._unreadable.pop(expression, None)
+
+    def _read(self, expression: Expression) -> Generator[Call, Any, bool]:
+        """Read one expression. Returns whether its facts are known now; those of before are kept where it fails."""
+        named = tuple(name for name in expression.indices if not name.startswith("-"))
+        policy_name = self._core.settings.policy_for(named)
+        pattern = self._own.get(expression, False)
+        if policy_name is None and pattern:
+            policy_name = next(name for name, one in self._core.settings.policies.items() if named[0] in one.index)
+        if policy_name is None:
+            return True
+        policy = self._core.settings.policies[policy_name]
+        arguments = {**expression.arguments, "index": ",".join(expression.indices), "request_timeout": READ_TIMEOUT_S}
+        try:
+            settings = yield Call("settings", ({**arguments, "name": ",".join(SETTINGS), "flat_settings": "true"},))
+            mapping = yield from _mapping(arguments, policy)
+            facts = facts_of(mapping, settings)
+        except Exception as error:  # noqa: BLE001  what cannot be read is said, and the searches are passed through
+            return self._failed(expression, error)
+        self._known[expression] = self._judged(policy_name, facts)
+        self._inherited.pop(expression.key, None)
+        if self._unreadable.pop(expression, None):
+            self._core.journal.note("index facts", f"index facts of {expression.key} are read", self._clock_s(), "info")
+        if pattern:
+            self._behind[expression] = {
+                name: self._judged(policy_name, facts_of(_part(mapping, name), _part(settings, name)))
+                for name in list(settings)[:MAX_BEHIND_PATTERN]
+            }
+        return True
+
+    def _failed(self, expression: Expression, error: Exception) -> bool:
+        status = getattr(error, "status_code", None)
+        kind, reason = server_cause(getattr(error, "info", None))
+        text = f"{type(error).__name__}({status})" if isinstance(status, int) else type(error).__name__
+        text += f": {kind}" if kind else ""
+        text += f"; {RIGHTS}" if status == 403 else ""
+        if status == 404 and expression not in self._own:
+            self._forget(expression)  # whoever searches it is told so by the server
+            return False
+        if status in (403, 404):  # not merely away
+            self._known.pop(expression, None)
+            self._inherited.pop(expression.key, None)
+        if expression not in self._unreadable and not self._own.get(expression):
+            cause = f": {redacted(reason, expression.indices)}" if reason else ""
+            note = f"index facts of {expression.key} cannot be read: {text}{cause}"
+            self._core.journal.note("index facts", note, self._clock_s())
+        self._unreadable[expression] = text
+        return False
+
+    def _judged(self, policy_name: str, facts: IndexFacts) -> _Judged:
+        same = (
+            policy_name, facts.max_result_window, facts.max_rescore_window, facts.default_pipeline, facts.replicas,
+            tuple(sorted(facts.fields.items())),
+            tuple((name, tuple(sorted(kinds.items()))) for name, kinds in sorted(facts.differing.items())),
+        )  # fmt: skip
+        found = self._same.get(same)
+        if found is None:
+            policy = self._core.settings.policies[policy_name]
+            faults = dead_fields(policy, facts)
+            dead = frozenset(fault.where for fault in faults)
+            fields = signal_fields(policy, dead, term_rules(policy, facts))
+            texts = tuple((fault.where, str(fault)) for fault in faults)
+            if len(self._same) > 2 * (len(self._known) + MAX_BEHIND_PATTERN):
+                self._same.clear()  # of facts that nobody has any more
+            found = self._same[same] = _Judged(facts, fields, dead, texts)
+        return found
+
+    def _publish(self) -> None:
+        """Swap what is known into the snapshot."""
+        before = self._core.snapshot
+        facts = {key: before.facts[key] for key in self._inherited if key in before.facts}
+        fields_on = {key: before.fields_on[key] for key in self._inherited if key in before.fields_on}
+        known: dict[str, _Judged] = {}
+        for behind in self._behind.values():
+            known |= behind
+        known |= {expression.key: one for expression, one in self._known.items()}
+        policies = self._core.settings.policies
+        by_policy: dict[str, dict[int, _Judged]] = {name: {} for name in policies}
+        for expression, one in self._known.items():
+            name = self._core.settings.policy_for(tuple(n for n in expression.indices if not n.startswith("-")))
+            if name is not None:
+                by_policy[name][id(one)] = one
+        fields = {}
+        for name, policy in policies.items():
+            own = list(by_policy[name].values())
+            dead = frozenset.intersection(*(one.dead for one in own)) if own else frozenset()
+            fields[name] = signal_fields(policy, dead)
+            self.dead[name] = sorted({text for one in own for where, text in one.texts if where in dead})
+        self._core.swap(
+            facts=facts | {key: one.facts for key, one in known.items()},
+            fields_on=fields_on | {key: one.fields for key, one in known.items()},
+            fields=fields,
+            unreadable={
+                expression.key: f"mappings and settings of these indices cannot be read: {text}"
+                for expression, text in self._unreadable.items()
+            },
+        )
+
+
+def _mapping(arguments: Mapping[str, Any], policy: PolicySettings) -> Generator[Call, Any, Mapping[str, Any]]:
+    """Read the mappings of a policy's fields: their outermost objects whole, and what aliases among them stand for."""
+    wanted = term_fields(policy) | ({policy.date_field} if policy.date_field else set())
+    asked: set[str] = set()
+    while True:
+        asked |= {name.partition(".")[0] for name in wanted}
+        paths = ",".join(f"*.mappings.properties.{name}" for name in sorted(asked))
+        mapping = yield Call("mapping", ({**arguments, "filter_path": paths},))
+        wanted = {path for path in alias_paths(mapping) if path.partition(".")[0] not in asked}
+        if not wanted:
+            return mapping  # type: ignore[no-any-return]
+
+
+def _part(answer: Mapping[str, Any], index: str) -> Mapping[str, Any]:
+    return {index: answer[index]} if index in answer else {}

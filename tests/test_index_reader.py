@@ -1,0 +1,247 @@
+"""How index facts are read: as they are searched, within a bound, for as many expressions as people search, and said where not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from opensearchpy.exceptions import AuthorizationException, NotFoundError, TransportError
+
+from rewriter import Settings
+from rewriter.core import Core
+from rewriter.expression import MAX_EXPRESSIONS, Expression, Searched, expression_of
+from rewriter.shell.index_reader import BURST, IDLE_S, PERIOD_S, READS_PER_S, RETRY_S, IndexReader
+from rewriter.shell.sources import Call
+from rewriter.shell.threads import drive
+
+
+class Cluster:
+    """Indices by name, aliases, and a reader on a clock that is moved by hand."""
+
+    def __init__(self, **policy: Any) -> None:
+        self.core = Core(
+            Settings.model_validate({"policies": {"shop": {"index": "shop-*", "fields": {"brand": {}}} | policy}}), {}
+        )
+        self.now_s = 1_000.0
+        self.reader = IndexReader(self.core, lambda: self.now_s)
+        self.indices: dict[str, dict[str, Any]] = {"shop-1": {"brand": {"type": "keyword"}}}
+        self.aliases: dict[str, list[str]] = {}
+        self.fails: dict[str, Exception] = {}
+        self.asked: list[Mapping[str, Any]] = []
+
+    def round(self, after_s: float = 0.1) -> None:
+        self.now_s += after_s
+        drive(self.reader.round(), self._answer)
+
+    def search(self, *indices: str, **params: Any) -> str:
+        expression = expression_of(indices, params)
+        self.core.searched.note(expression, self.now_s)
+        return expression.key
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        return self.core.snapshot.facts
+
+    def _answer(self, call: Call) -> Any:
+        (arguments,) = call.arguments
+        self.asked.append(arguments)
+        if error := self.fails.get(arguments["index"]):
+            raise error
+        found = []
+        for name in arguments["index"].split(","):
+            if "*" in name:
+                found += [one for one in self.indices if one.startswith(name.rstrip("*"))]
+            elif name in self.indices or name in self.aliases:
+                found += self.aliases.get(name, [name])
+            elif arguments["ignore_unavailable"] == "false":
+                raise NotFoundError(404, "index_not_found_exception", {})
+        if call.what == "settings":
+            return {one: {"settings": {"index.number_of_replicas": "0"}} for one in found}
+        return {one: {"mappings": {"properties": self.indices[one]}} for one in found if self.indices[one]}
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return Cluster()
+
+
+def test_the_indices_behind_a_policy_s_pattern_are_known_before_anybody_searches(cluster: Cluster) -> None:
+    cluster.round()
+    assert "shop-1" in cluster.facts
+
+
+def test_an_expression_is_read_as_it_is_searched(cluster: Cluster) -> None:
+    cluster.round()
+    cluster.asked.clear()
+    key = cluster.search("shop-1", "shop-gone", ignore_unavailable=True, expand_wildcards=["open", "hidden"])
+    cluster.round()
+    assert key in cluster.facts
+    settings, mapping = cluster.asked
+    assert (settings["index"], settings["ignore_unavailable"]) == ("shop-1,shop-gone", "true")
+    assert settings["expand_wildcards"] == "open,hidden"
+    assert mapping["filter_path"] == "*.mappings.properties._id,*.mappings.properties.brand"
+    assert cluster.reader.problems == []
+
+
+def test_more_than_a_thousand_expressions_are_all_known_within_the_bound(cluster: Cluster) -> None:
+    keys = []
+    for number in range(1_200):
+        cluster.aliases[f"shop-a{number}"] = ["shop-1"]
+        keys.append(cluster.search(f"shop-a{number}"))
+    asked, started_s = 0, cluster.now_s
+    while not all(key in cluster.facts for key in keys):
+        cluster.round()
+        assert len(cluster.asked) // 2 <= BURST + READS_PER_S * (cluster.now_s - started_s) + 1
+        assert cluster.now_s - started_s < 2 * 1_200 / READS_PER_S
+        asked += 1
+    assert len({id(cluster.facts[key]) for key in keys}) == 1  # equal facts are kept once
+
+
+def test_who_is_searched_again_and_again_stays_known_and_who_is_not_goes() -> None:
+    searched = Searched(limit=10)
+    for number in range(1_000):
+        searched.note(Expression((f"i{number}",)), number)
+        searched.note(Expression(("often",)), number)
+    assert len(searched) == 10
+    assert searched.last_s(Expression(("often",))) == 999
+    assert searched.last_s(Expression(("i1",))) is None
+    assert len(searched.take_new()) <= 10
+    assert MAX_EXPRESSIONS >= 1_000
+
+
+def test_facts_of_an_expression_that_fell_out_are_forgotten(cluster: Cluster) -> None:
+    cluster.core.searched = Searched(limit=2)
+    for number in range(5):
+        cluster.aliases[f"shop-a{number}"] = ["shop-1"]
+        key = cluster.search(f"shop-a{number}")
+        cluster.round(1.0)
+        assert key in cluster.facts
+    cluster.round(PERIOD_S)
+    cluster.round(PERIOD_S)
+    assert {key for key in cluster.facts if key.startswith("shop-a")} == {"shop-a3", "shop-a4"}
+
+
+def test_what_changes_in_the_cluster_is_seen(cluster: Cluster) -> None:
+    key = cluster.search("shop-1")
+    cluster.round()
+    assert set(cluster.core.snapshot.fields_on[key]) == {"item", "brand"}
+    cluster.indices["shop-1"] = {"brand": {"type": "date"}}
+    cluster.round(PERIOD_S)
+    assert set(cluster.core.snapshot.fields_on[key]) == {"item"}
+    assert any("brand: is a date" in text for text in cluster.reader.dead["shop"])
+
+
+def test_a_role_without_rights_is_a_problem_that_names_them(cluster: Cluster) -> None:
+    info = {
+        "error": {
+            "root_cause": [
+                {"type": "security_exception", "reason": "no permissions for [indices:monitor] and User [name=anna]"}
+            ]
+        }
+    }
+    cluster.fails["shop-1"] = AuthorizationException(403, "security_exception", info)
+    key = cluster.search("shop-1")
+    cluster.fails["shop-*"] = cluster.fails["shop-1"]
+    cluster.round()
+    cluster.round(RETRY_S)
+    assert "403" in cluster.core.snapshot.unreadable[key]
+    (problem,) = cluster.reader.problems
+    assert "indices:admin/mappings/get" in problem
+    (line,) = cluster.core.journal.drain(cluster.now_s)
+    assert "security_exception" in line.text
+    assert "anna" not in line.text
+    cluster.fails.clear()
+    cluster.round(PERIOD_S)
+    assert cluster.reader.problems == []
+    assert key in cluster.facts
+    assert "are read" in cluster.core.journal.drain(cluster.now_s)[0].text
+
+
+def test_what_nobody_searches_any_more_is_no_problem_for_good(cluster: Cluster) -> None:
+    cluster.search("shop-9")
+    cluster.fails["shop-9"] = TransportError("N/A", "refused", {})
+    cluster.round()
+    assert len(cluster.reader.problems) == 1
+    cluster.round(IDLE_S + 1.0)
+    cluster.round(IDLE_S + 1.0)
+    assert cluster.reader.problems == []
+
+
+def test_an_index_that_is_gone_is_no_problem_where_no_policy_names_it(cluster: Cluster) -> None:
+    key = cluster.search("shop-1")
+    cluster.round()
+    del cluster.indices["shop-1"]
+    for _ in range(3):
+        cluster.round(PERIOD_S)
+    assert key not in cluster.facts
+    assert cluster.reader.problems == []
+    named = Cluster(index="shop-7")
+    named.round()
+    assert "shop-7" in named.reader.problems[0]
+
+
+def test_the_last_facts_serve_while_the_cluster_does_not_answer(cluster: Cluster) -> None:
+    key = cluster.search("shop-1")
+    cluster.round()
+    cluster.fails["shop-1"] = TransportError("N/A", "refused", {})
+    cluster.round(PERIOD_S)
+    assert key in cluster.facts
+    assert len(cluster.reader.problems) == 1
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"shop-1": {}},
+        {"shop-1": {"settings": None}},
+        [],
+        None,
+        {"shop-1": {"settings": {"index.max_result_window": "x"}}},
+    ],
+)
+def test_an_answer_of_an_odd_form_is_said(cluster: Cluster, odd: Any) -> None:
+    key = cluster.search("shop-1")
+    drive(cluster.reader.round(), lambda call: odd if call.what == "settings" else {})
+    assert key in cluster.core.snapshot.unreadable
+
+
+def test_an_expression_of_another_cluster_is_not_asked_for(cluster: Cluster) -> None:
+    cluster.round()
+    cluster.asked.clear()
+    for name in ("eu:shop-1", "shop-*,eu:*"):
+        cluster.search(*name.split(","))
+    cluster.round()
+    assert not any(":" in asked["index"] for asked in cluster.asked)
+
+
+def test_aliases_of_fields_are_followed(cluster: Cluster) -> None:
+    cluster.indices["shop-1"] = {
+        "brand": {"type": "alias", "path": "maker.name"},
+        "maker": {"properties": {"name": {"type": "keyword"}}},
+    }
+    key = cluster.search("shop-1")
+    cluster.round()
+    assert cluster.facts[key].fields["brand"] == "keyword"
+    assert any("maker" in asked.get("filter_path", "") for asked in cluster.asked)
+
+
+def test_a_round_that_ends_in_the_middle_is_taken_up_by_the_next(cluster: Cluster) -> None:
+    key = cluster.search("shop-1")
+    cut_off = cluster.reader.round()
+    next(cut_off)
+    other = cluster.reader.round()
+    assert list(other) == []  # one at a time
+    cut_off.close()
+    cluster.round()
+    assert key in cluster.facts
+
+
+def test_a_child_after_a_fork_begins_with_what_its_parent_knew(cluster: Cluster) -> None:
+    key = cluster.search("shop-1")
+    cluster.round()
+    child = Core(cluster.core.settings, {}, before=cluster.core)
+    assert key in child.snapshot.facts
+    reader = IndexReader(child, lambda: cluster.now_s)
+    drive(reader.round(), lambda _: {})
+    assert key in child.snapshot.facts
