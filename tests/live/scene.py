@@ -14,6 +14,7 @@ from opensearchpy import AsyncOpenSearch, OpenSearch
 
 from rewriter import AsyncRewriter, Report, Rewriter, Settings, Subject
 from tests.live.shelf import MATCH
+from tests.played import knowing, known
 
 ANN = Subject("ann", "s1")
 BODY = {"query": MATCH, "size": 10}
@@ -162,6 +163,10 @@ class SyncSide:
     def search(self, index: str) -> tuple[Any, Report]:
         return self.rewriter.search_details(index=index, body=BODY, subject=ANN)
 
+    def knows(self, index: str) -> None:
+        """Wait until the facts of an index that a policy names were read."""
+        known(self.rewriter, index)
+
     def in_flight(self) -> int:
         return self.rewriter._process.in_flight.count if self.rewriter._process else 0
 
@@ -200,6 +205,10 @@ class AsyncSide:
             return await asyncio.gather(*searching)
 
         return self.runner.run(searches())
+
+    def knows(self, index: str) -> None:
+        """Wait until the facts of an index that a policy names were read."""
+        self.runner.run(knowing(self.rewriter, index))
 
     def in_flight(self) -> int:
         self.runner.run(asyncio.sleep(0.002))

@@ -127,6 +127,7 @@ def test_searches_go_on_in_time(
     with scene_of(fault, kind, opensearch_url, products, valkey_server(), names) as scene:
         side = scene.side
         plain = timeless(side.plain(products))
+        side.knows(products)
         if not fault.from_the_start:
             assert waited(lambda: side.search(products)[1].reason is Reason.PERSONALIZED)
             assert waited(lambda: side.in_flight() == 0)
@@ -174,6 +175,7 @@ def test_the_kill_switch_works_within_a_second_behind_slow_dns(
         }
     )
     with kind(opensearch_url, settings) as side:
+        side.knows(products)
         for _ in range(SEARCHES):
             assert side.search(products)[1].reason in ("signals_late", "busy", "signals_failed", "breaker_open")
         switches.write_text("personalization off")
@@ -202,6 +204,7 @@ def test_no_baseline_waits_for_the_name_of_the_store_on_the_event_loop(
     )
     with AsyncSide(names.under(QUICK, opensearch_url), settings) as side:
         side.runner.get_loop().set_default_executor(ThreadPoolExecutor(6))  # what a loop has on two cores
+        side.knows(products)
         for _ in range(10):
             side.plain(products)
         found = [one for _ in range(5) for one in side.search_at_once(products, 16)]
