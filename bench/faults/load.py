@@ -145,6 +145,12 @@ class Load(ABC):
     def tasks(self) -> int:
         """Return how many tasks there are on the loop; none without one."""
 
+    def _await_facts(self) -> None:
+        """Wait until the facts of the index were read, five seconds at most: its first searches are not what is judged."""
+        until_s = time.monotonic() + 5.0
+        while self.index not in self.status().indices and time.monotonic() < until_s:
+            self.idle()
+
     def _next(self) -> tuple[int, int, bool]:
         """Return the next search: body, subject, and whether it goes alone. Everybody has a turn, and then chance has."""
         self._numbers = number = self._numbers + 1
@@ -171,6 +177,7 @@ class SyncLoad(Load):
             leg_client=self.legs,
             hooks=[self.told],
         )
+        self._await_facts()
         self._callers = ThreadPoolExecutor(CALLERS, "caller")
         return self
 
@@ -237,6 +244,7 @@ class AsyncLoad(Load):
     def __enter__(self) -> Self:
         self.runner = asyncio.Runner()
         self.runner.run(self._open())
+        self._await_facts()
         return self
 
     async def _open(self) -> None:

@@ -51,12 +51,33 @@ class Engine:
         hits = [{"_index": "i", "_id": str(n), "_score": 10.0 - n, "_source": {}} for n in range(10)]
         return {"timed_out": False, "_shards": {"failed": 0}, "hits": {"hits": hits, "max_score": 10.0}}
 
+    @property
+    def indices(self) -> Engine:
+        """What knows mappings and settings."""
+        return self
+
+    def get_mapping(self, **_: Any) -> Any:
+        """No field is mapped; `_id` needs no mapping."""
+        return {}
+
+    def get_settings(self, *, index: str, **_: Any) -> Any:
+        """One index without settings of its own."""
+        return {index: {"settings": {}}}
+
     def close(self) -> None:
         """Nothing is open."""
 
 
 class AsyncEngine(Engine):
     """The same, awaited."""
+
+    async def get_mapping(self, **_: Any) -> Any:
+        """See Engine."""
+        return {}
+
+    async def get_settings(self, *, index: str, **_: Any) -> Any:
+        """See Engine."""
+        return {index: {"settings": {}}}
 
     async def search(self, **arguments: Any) -> dict[str, Any]:  # type: ignore[override]
         """Answer on a later turn of the loop."""
@@ -87,7 +108,7 @@ def _settings(budget_ms: float) -> Settings:
             "budget": {"signals_ms": budget_ms, "max_in_flight": 4 * AT_ONCE},
             "experiment": {"holdout": 0.0},
             "breaker": never,
-            "policies": {"all": {"index": "*", "exploration_share": 0.0}},
+            "policies": {"all": {"index": "i", "exploration_share": 0.0}},
         }
     )
 

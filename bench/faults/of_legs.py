@@ -15,7 +15,7 @@ def spoiled(mode: str) -> Callable[[Place], AbstractContextManager[None]]:
 
 @contextmanager
 def rejected(place: Place) -> Iterator[None]:
-    """Leg 2 is answered with 400, which quarantines the template until there is another version of it."""
+    """The personalized leg is answered with 400: the template is quarantined until it is accepted or another version is there."""
     with place.legs.spoiling("400"):
         yield
     template = place.folder / "templates" / "own" / "boosts.json.j2"

@@ -52,6 +52,7 @@ class _SlowLegs:
     def __init__(self) -> None:
         self.sent = 0
         self.transport = Engine.transport
+        self.indices: Engine = Engine()
         self.done = Event()
 
     def search(self, **_: Any) -> Any:
@@ -64,6 +65,10 @@ class _SlowLegs:
 
 
 class _AsyncSlowLegs(_SlowLegs):
+    def __init__(self) -> None:
+        super().__init__()
+        self.indices = AsyncEngine()
+
     async def search(self, **_: Any) -> Any:
         self.sent += 1
         await asyncio.to_thread(self.done.wait, 2.0)
@@ -80,7 +85,7 @@ def _half_open_settings() -> Settings:
             "experiment": {"holdout": 0.0},
             "budget": {"signals_ms": 5_000, "cutoff_ms": 200, "max_in_flight": 1024},
             "breaker": {"open_s": 1.0, "half_open_permits": PERMITS, "permit_lease_s": 60},
-            "policies": {"all": {"index": "*", "exploration_share": 0.0}},
+            "policies": {"all": {"index": "i", "exploration_share": 0.0}},
         }
     )
 
@@ -111,6 +116,8 @@ def half_open_sync() -> Proof:
     write_signals(store)
     barrier = Barrier(CALLERS)
     with Rewriter(Engine(), store, _half_open_settings(), leg_client=legs) as rewriter:
+        while "i" not in rewriter.status().indices:
+            time.sleep(0.01)
         _opened(rewriter._process.core)  # type: ignore[union-attr]  # noqa: SLF001  what no caller has a use for
 
         def one(number: int) -> str:
@@ -129,6 +136,8 @@ async def half_open_async() -> Proof:
     store, legs = MemoryStore(), _AsyncSlowLegs()
     write_signals(store)
     async with AsyncRewriter(AsyncEngine(), store, _half_open_settings(), leg_client=legs) as rewriter:
+        while "i" not in (await rewriter.status()).indices:  # noqa: ASYNC110  there is no event for it
+            await asyncio.sleep(0.01)
         _opened(rewriter._here.core)  # type: ignore[union-attr]  # noqa: SLF001  as above
         asked = (
             rewriter.search_details(index="i", body=BODIES[0], subject=subject(number % SUBJECTS))
@@ -154,6 +163,8 @@ def fork(url: str, store_url: str, index: str, own: Settings, judge: Judge) -> P
                 found += report.reason != "personalized" or bool(judge.fault(0, number % SUBJECTS, answer, report))
             return found
 
+        while rewriter.search_details(index=index, body=BODIES[0], subject=subject(0))[1].reason == "no_facts":
+            time.sleep(0.01)
         broken += ["before the first fork"] if wrong(20) else []
         for _ in range(FORKS):
             child = os.fork()
