@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from rewriter import AsyncRewriter, Reason, Report, Subject
+from rewriter.index_facts import IndexFacts
 from rewriter.shell.aio import MAX_LOOPS
 from tests.played import AsyncClient, AsyncPlayedStore, Engine, waited
 from tests.test_shells import ANN, SEARCH, SETTINGS, of_ours, store
@@ -50,10 +51,14 @@ async def tasks() -> int:
 
 
 def made() -> AsyncRewriter:
+    """A rewriter whose first search need not wait for index facts, as if a loop before had read them."""
     engine = Engine()
-    return AsyncRewriter(
+    rewriter = AsyncRewriter(
         AsyncClient(engine, "baseline"), AsyncPlayedStore(store()), SETTINGS, leg_client=AsyncClient(engine)
     )
+    ((core, _),) = rewriter._shared.values()
+    core.swap(facts={"products": IndexFacts()}, fields_on={"products": core.snapshot.fields["shop"]})
+    return rewriter
 
 
 async def searched(rewriter: AsyncRewriter) -> Report:
