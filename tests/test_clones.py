@@ -270,7 +270,15 @@ def dripping(wire: Wire) -> Rewriter:
     store = PlayedStore()
     store.write(Keys().profile("ann"), Counters({("item", "1"): 6.0}, {"item": 6.0}, time.time()), None)
     answer = {**ANSWER, "padding": "x" * 2_000}
-    wire.reply = lambda head: byte_by_byte(answer) if "x-legs" in head else whole(ANSWER)
+    facts: dict[str, Any] = {"/_settings": {"i": {"settings": {}}}, "/_mapping": {}}
+
+    def reply(head: Any) -> Any:
+        for path, found in facts.items():
+            if path in head[":path"]:
+                return whole(found)
+        return byte_by_byte(answer) if "x-legs" in head else whole(ANSWER)
+
+    wire.reply = reply
     legs = cloned(OpenSearch([wire.url], headers={"x-legs": "1"}), 4)
     return Rewriter(OpenSearch([wire.url], pool_maxsize=8), store, SETTINGS, leg_client=legs)
 
@@ -281,6 +289,7 @@ BODY: dict[str, Any] = {"query": {"match": {"title": "shoe"}}, "size": 1}
 def test_places_come_back_and_close_is_bounded_behind_a_dripping_leg(wire: Wire) -> None:
     rewriter = dripping(wire)
     rewriter.search(index="i", body=BODY)  # the baseline's connection, without a pause
+    assert waited(lambda: "i" in rewriter.status().indices)
     wire.pause_s = 0.05  # a leg of 2,000 bytes would take 100 s, and each `recv` is in time
     for _ in range(12):
         rewriter.search(index="i", body=BODY, subject=Subject("ann"))
@@ -295,10 +304,11 @@ def test_places_come_back_and_close_is_bounded_behind_a_dripping_leg(wire: Wire)
 EXITS = """
     import time
     from rewriter import Subject
-    from tests.test_clones import BODY, Wire, dripping
+    from tests.test_clones import BODY, Wire, dripping, waited
     wire = Wire()
     rewriter = dripping(wire)
     rewriter.search(index="i", body=BODY)
+    assert waited(lambda: "i" in rewriter.status().indices)
     wire.pause_s = 0.5
     for _ in range(3):
         rewriter.search(index="i", body=BODY, subject=Subject("ann"))

@@ -59,7 +59,7 @@ class Wire:
                     head[name.lower()] = value.strip()
                 body = read.read(int(head.get("content-length", 0)))
                 self.requests.append((line.decode().split(" HTTP")[0], head, body))
-                for piece in self.reply(head):
+                for piece in self.reply({":path": line.decode().split(" ")[1], **head}):
                     connection.sendall(piece)
                     if self._stopping.wait(self.pause_s):
                         return
