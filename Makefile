@@ -5,10 +5,11 @@
 #   make test     the tests; ARGS="-k breaker" chooses some
 #   make soak     ten kills of a worker over 100,000 events; two of workers and backfill over 1.5 M purchases and 2 M events
 #   make lint     formatting, lint, types
-#   make bench    the figures of the README
+#   make bench    the figures of docs/measured.md
 #   make faults   everything that can go wrong, made to, under load; writes the tables of docs/safety.md (about 40 minutes)
 #   make docs     the tables in docs/ that are made from the code
 #   make clean    back to a fresh clone
+#   make help     these lines
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,7 +21,7 @@ ENGINE ?= osmem
 ARGS ?=
 
 .DEFAULT_GOAL := test
-.PHONY: demo test soak lint bench faults docs clean
+.PHONY: demo test soak lint bench faults docs clean help
 
 demo: $(READY)-demo
 	ENGINE=$(ENGINE) $(BIN)/rewriter demo $(ARGS)
@@ -45,6 +46,9 @@ faults: $(READY)-bench
 
 docs: $(READY)-test
 	$(BIN)/python -m tests.reasons_page
+
+help:
+	@sed -n 's/^#   make /make /p' Makefile
 
 # A .venv that make did not make is not make's to remove; what make put into it can stay.
 clean:

@@ -1,4 +1,4 @@
-"""All figures of the README: `make bench`. Parts are programs too: `python -m bench.pure`, `.reads`, `.ingest`, `.switches`, …"""
+"""The figures of docs/measured.md: `make bench`. Each part runs alone: `python -m bench.pure`, `.reads`, `.ingest`, `.switches`"""
 
 from bench import ingest, legs, ndcg, pure, reads, switches
 

@@ -105,7 +105,7 @@ def _fault(path: Path | None, text: str, variables: dict[str, Any], error: Any) 
         f"environment {_variable(keys)}" if _sets(variables, keys) or path is None else f"{path}:{line_of(text, keys)}"
     )
     if error["type"] == "extra_forbidden":
-        return Fault(where, f"unknown key {'.'.join(keys)}", "see docs/settings.md for all keys")
+        return Fault(where, f"unknown key {'.'.join(keys)}", "`rewriter settings` lists all keys")
     wrong = "" if error["type"] == "missing" else f", not {_shown(keys, error['input'])}"
     return Fault(where, f"{'.'.join(keys)}: {what}{wrong}")
 

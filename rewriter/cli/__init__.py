@@ -9,11 +9,12 @@ from typing import Annotated
 import typer
 
 from rewriter.cli import backfill, check, demo, explain, forget, ingest, render, settings, status, switch
+from rewriter.cli.about import PROJECT_URL
 
 app = typer.Typer(
     name="rewriter",
     help="Personalised search for OpenSearch that steps aside.",
-    epilog="Exit codes: 0 all is well, 1 something is not, 2 a fault in what was given.",
+    epilog=f"Exit codes: 0 all is well, 1 something is not, 2 a fault in what was given. {PROJECT_URL}".strip(),
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,  # they would show ids

@@ -130,7 +130,12 @@ def _judge(checked: IndexCheck, settings: Settings, path: Path, name: str, facts
             ).append(index)
         elif request.passed:
             wrong.setdefault(
-                (("policies", name), f"plain searches are passed through: {request.detail}", "see docs/shapes.md"), []
+                (
+                    ("policies", name),
+                    f"plain searches are passed through: {request.detail}",
+                    "`rewriter explain REASON` lists the forms",
+                ),
+                [],
             ).append(index)
     for (keys, what, remedy), indices in wrong.items():
         fault = Fault(f"{path}:{line_of(text, keys)}", f"in {', '.join(sorted(set(indices)))}: {what}", remedy)

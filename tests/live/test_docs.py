@@ -22,10 +22,11 @@ CLI = ROOT / "docs" / "cli.md"
 
 @pytest.mark.parametrize("page", PYTHON, ids=named)
 def test_python_runs(page: Path, opensearch_url: str, redis_url: str, index: MakeIndex) -> None:
-    """Examples find the cluster at `url` and the store at `store`; their index `products` is the test's own."""
+    """Examples find the cluster at `url` and the store at `store`, or at the ports that are usual; `products` is the test's own."""
     products = index(PROPERTIES, documents={"1": {"title": "trail shoe", "brand": "nike", "category": "shoes"}})
     for block in blocks(page, "python"):
         code = block.replace('"products', f'"{products}')
+        code = code.replace("http://127.0.0.1:9200", opensearch_url).replace("redis://127.0.0.1:6379", redis_url)
         exec(compile(code, named(page), "exec"), {"url": opensearch_url, "store": redis_url})
 
 
