@@ -133,7 +133,7 @@ def _judge(checked: IndexCheck, settings: Settings, path: Path, name: str, facts
                 (
                     ("policies", name),
                     f"plain searches are passed through: {request.detail}",
-                    "`rewriter explain REASON` lists the forms",
+                    f"see `rewriter explain {request.passed}`",
                 ),
                 [],
             ).append(index)
