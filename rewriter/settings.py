@@ -150,6 +150,7 @@ class IngestSettings(_Section):
     segments:       names of segments that events may count in, always.
     max_segments:   how many names the store's list of segments may hold: other names in events are admitted until then.
     track_buffer:   how many events `track` holds while the store is away; beyond it they are dropped and counted.
+    track_buffer_bytes: how many bytes they may take. A partition may fill as much of either as is still free.
     """
 
     partitions: Annotated[int, Field(ge=1, le=1024)] = 16
@@ -170,6 +171,7 @@ class IngestSettings(_Section):
     ] = ()
     max_segments: Annotated[int, Field(ge=0, le=1_000)] = 100
     track_buffer: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    track_buffer_bytes: Annotated[int, Field(ge=2**17, le=2**36)] = 16 * 2**20
 
 
 class BudgetSettings(_Section):

@@ -22,7 +22,7 @@ from rewriter.signals.backfill.history import History, seconds_of
 from rewriter.signals.backfill.swap import Swap, forgotten_in
 from rewriter.signals.counters import growth
 from rewriter.signals.ingest.batch import Plan
-from rewriter.signals.ingest.contract import StreamKeys, partition_count_commands
+from rewriter.signals.ingest.contract import StreamKeys, partition_count, partition_count_commands
 from rewriter.signals.ingest.scripts import sound_replies
 from rewriter.signals.redis_store import RedisStore
 
@@ -128,7 +128,7 @@ def _found(store: RedisStore, keys: StreamKeys, wanted: int) -> tuple[int, dict[
     *_, partitions, pairs = sound_replies(
         store, [*partition_count_commands(keys, wanted), ("ZRANGE", keys.forgotten, 0, -1, "WITHSCORES")]
     )
-    return int(partitions), forgotten_in(pairs)
+    return partition_count(keys, partitions), forgotten_in(pairs)
 
 
 def _time(text: str | None) -> float | None:

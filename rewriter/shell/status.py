@@ -29,7 +29,7 @@ class Status:
     reasons: how many searches of the last minute ended for which reason.
     fleet:  what each process that searches lately said of itself in the store, by host, process id and rewriter.
     lag_changes: how often the signals began to lag or caught up.
-    tracked: what became of the events given to `track`: accepted, dropped, refused, no_consent, and how many are waiting.
+    tracked: what became of the events given to `track`: accepted, dropped, refused, no_weight, no_consent, or still waiting.
     population_values: the values of the population that are known, items left out; population_left_out: those that had no room.
     missing: what this process has not read yet, and searches need: see `wait_ready`.
     rounds: how often the background has asked store and cluster; before the first time, what they would say is not known yet.

@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
+from logging import getLogger
 from pathlib import Path
 from secrets import randbits
 from typing import Any, Self
@@ -33,6 +34,8 @@ from rewriter.shell.threads import Job, Process, collected, drive
 from rewriter.shell.wrap import CURRENT_SUBJECT, Unset, WrappedSync, searching, unset
 from rewriter.signals.redis_store import open_stores
 from rewriter.subject import Subject
+
+_log = getLogger("rewriter")
 
 
 class Rewriter:
@@ -115,10 +118,15 @@ class Rewriter:
     def track(self, event: Mapping[str, Any]) -> bool:
         """Take in one UBI event, and append it to the store's streams in the background. Never waits, never raises.
 
-        Returns False where it was not taken: it is no event, lacks consent, or finds neither room nor a Redis. `status().tracked`
-        counts what became of all of them; only what the store acknowledged is *accepted*. `close` sends what waits.
+        Returns False where it was not taken: it is no event, lacks consent, its action has no weight, or it finds neither room nor a
+        Redis. `status().tracked` counts what became of all of them; only what the store acknowledged is *accepted*. `close` sends
+        what waits.
         """
-        process = self._started()
+        try:
+            process = self._started()
+        except Exception as error:  # noqa: BLE001  a child that can make no threads
+            _log.warning("an event was not tracked: %s", type(error).__name__)
+            return False
         return process is not None and process.tracker is not None and process.tracker.track(event)
 
     def wrap(self) -> Any:

@@ -12,7 +12,7 @@ from opensearchpy import AsyncOpenSearch, OpenSearch
 
 from rewriter import AsyncRewriter, Rewriter
 from rewriter.demo.engines import Valkey
-from rewriter.shell.track import Outbox
+from rewriter.shell.outbox import Outbox
 from tests.live.shop import Shop, an_event
 
 NOWHERE = ["http://127.0.0.1:1"]
@@ -109,9 +109,11 @@ def test_an_event_whose_acknowledgement_was_lost_counts_once(redis_url: str, pre
     shop = Shop(redis_url, prefix)
     outbox = Outbox(shop.settings)
     outbox.put(an_event())
-    outbox.acknowledged(shop.store.run(outbox.commands(0.0)), 0.0)  # the number of partitions
-    shop.store.run(outbox.commands(1.0))  # whose replies nobody sees
-    assert outbox.acknowledged(shop.store.run(outbox.commands(2.0)), 2.0)
+    for now_s, is_seen in ((0.0, True), (1.0, False), (2.0, True)):  # first the number of partitions
+        shipment = outbox.take(now_s)
+        assert shipment is not None
+        replies = shop.store.run(shipment.commands)
+        outbox.settle(shipment, replies if is_seen else None, now_s)
     assert outbox.counts["accepted"] == 1
     shop.drain(worker := shop.worker())
     assert worker.counts == {"counted": 1, "duplicate": 1}

@@ -11,13 +11,27 @@ producers differ about it nothing is lost or doubled, since a key keeps a waterm
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rewriter.errors import StoreError
 from rewriter.signals.commands import Command
 from rewriter.signals.events import Event
 from rewriter.subject import partition_of_unit
 
 STREAM_START = "0-0"
+MAX_PARTITIONS = 4_096
+APPEND_MANY = """
+for i = 1, #ARGV do
+  local reply = redis.pcall('XADD', KEYS[1], '*', 'event', ARGV[i])
+  if type(reply) == 'table' and reply.err then
+    if i == 1 then return reply end
+    return i - 1
+  end
+end
+return #ARGV
+"""
 MAX_SEGMENTS = 1_000
 """Of one store."""
 
@@ -92,6 +106,25 @@ def append_command(keys: StreamKeys, event: Event, raw: bytes, partitions: int) 
     return ("XADD", keys.stream(partition_of(event, partitions)), "*", "event", raw)
 
 
+def append_many_command(keys: StreamKeys, partition: int, events: Sequence[bytes]) -> Command:
+    """Return the command that appends events of one partition; its reply is how many were, in their order.
+
+    One command for all: behind a cluster's node that hangs, redis-py tries each command again by itself, a second or two each.
+    """
+    return ("EVAL", APPEND_MANY, 1, keys.stream(partition), *events)
+
+
 def partition_count_commands(keys: StreamKeys, wanted: int) -> list[Command]:
     """Return the commands that set the number of partitions where there is none, and read it."""
     return [("SET", keys.partitions, wanted, "NX"), ("GET", keys.partitions)]
+
+
+def partition_count(keys: StreamKeys, reply: object) -> int:
+    """Return the number of partitions in the reply to a GET. Raises StoreError for what anybody may have written there instead."""
+    if isinstance(reply, Exception):
+        raise StoreError(f"{keys.partitions} cannot be read: {type(reply).__name__}")
+    text = reply.decode("utf-8", "replace") if isinstance(reply, bytes) else str(reply)
+    if re.fullmatch("[1-9][0-9]{0,3}", text) and int(text) <= MAX_PARTITIONS:
+        return int(text)
+    what = f"{keys.partitions} holds {text[:20]!r}, not a number from 1 to {MAX_PARTITIONS:,}"
+    raise StoreError(f"{what}: set it to the number of streams")

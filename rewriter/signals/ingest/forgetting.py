@@ -19,7 +19,7 @@ from typing import Any
 
 from rewriter.signals.events import Event, parse
 from rewriter.signals.ingest.batch import Plan
-from rewriter.signals.ingest.contract import StreamKeys
+from rewriter.signals.ingest.contract import StreamKeys, partition_count
 from rewriter.signals.ingest.scripts import FORGET, LOOK, script_command, sound_replies
 from rewriter.signals.redis_store import RedisStore
 from rewriter.subject import pseudonym
@@ -48,7 +48,7 @@ def forget_all(
     """
     keys, salt = StreamKeys(plan.settings.store.prefix), plan.settings.store.key_salt.get_secret_value()
     *_, count = sound_replies(store, [("GET", keys.partitions)])
-    partitions = range(max(1, int(count or 0)))
+    partitions = range(1 if count is None else partition_count(keys, count))
     if until_s is None:
         until_s = _now_s(store, keys, partitions)
     digests = [pseudonym("u", user, salt) for user in users]

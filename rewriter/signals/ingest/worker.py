@@ -29,7 +29,7 @@ from rewriter.signals.counters import Value
 from rewriter.signals.events import MAX_EVENT_BYTES
 from rewriter.signals.ingest.apply import apply_changes
 from rewriter.signals.ingest.batch import Batch, Changes, Entry, Plan, entry_of
-from rewriter.signals.ingest.contract import StreamKeys, partition_count_commands
+from rewriter.signals.ingest.contract import StreamKeys, partition_count, partition_count_commands
 from rewriter.signals.ingest.health import Backlog, backlog, gap
 from rewriter.signals.ingest.leases import Leases
 from rewriter.signals.ingest.marks import unmarked
@@ -290,12 +290,13 @@ class Worker:
 
     def _partition_count(self) -> int:
         *_, found = sound_replies(self._engine, partition_count_commands(self._keys, self._ingest.partitions))
+        partitions = partition_count(self._keys, found)
         if self._profiles is not self._engine:  # the search side reads it where the population is
-            sound_replies(self._profiles, [("SET", self._keys.partitions, found)])
-        first = [("SET", self._keys.first_partitions, found, "NX"), ("GET", self._keys.first_partitions)]
+            sound_replies(self._profiles, [("SET", self._keys.partitions, partitions)])
+        first = [("SET", self._keys.first_partitions, partitions, "NX"), ("GET", self._keys.first_partitions)]
         *_, first_count = sound_replies(self._engine, first)
-        self._first_partitions = int(first_count)
-        return int(found)
+        self._first_partitions = partition_count(self._keys, first_count)
+        return partitions
 
     def _compare_clocks(self, server_s: float) -> None:
         """Say once that this machine's clock is off: nothing here goes by it, but producers on this machine do."""
