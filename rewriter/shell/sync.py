@@ -118,7 +118,7 @@ class Rewriter:
     def track(self, event: Mapping[str, Any]) -> bool:
         """Take in one UBI event, and append it to the store's streams in the background. Never waits, never raises.
 
-        Returns False where it was not taken: it is no event, lacks consent, its action has no weight, or it finds neither room nor a
+        Returns False where it was not taken: it is no event, lacks consent or a weight of its action, or finds neither room nor a
         Redis. `status().tracked` counts what became of all of them; only what the store acknowledged is *accepted*. `close` sends
         what waits.
         """
