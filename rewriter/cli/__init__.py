@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rewriter.cli import backfill, check, demo, explain, forget, ingest, render, settings, status, switch
+from rewriter.cli import backfill, check, dead_letters, demo, explain, forget, ingest, render, settings, status, switch
 from rewriter.cli.about import PROJECT_URL
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ for command in (
     settings.settings,
 ):
     app.command()(command)
+app.command("dead-letters")(dead_letters.dead_letters_command)
 
 NOWHERE = logging.NullHandler()
 

@@ -13,14 +13,13 @@ import typer
 
 from rewriter.boost.templates import TemplateSet
 from rewriter.cli.index_check import IndexCheck, check_indices
+from rewriter.cli.store_check import StoreCheck, check_stores
 from rewriter.cli.verdict import FAULTY, UNHEALTHY, print_json, print_table, say
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings
-from rewriter.settings_file import line_of
 from rewriter.shell.refresh import load_templates
 from rewriter.shell.switch_sources import refuse_wrong_switches
 from rewriter.signals.affinities import signal_fields
-from rewriter.signals.redis_store import open_store
 
 T = TypeVar("T")
 
@@ -39,24 +38,24 @@ def check(
     """
     faults: list[Fault] = []
     templates: Mapping[str, TemplateSet] = {}
-    indices = IndexCheck()
+    indices, stores = IndexCheck(), StoreCheck()
     found = _unless_faulty(faults, partial(Settings.from_toml, settings))
     if found is not None:
-        faults += _store_faults(found, settings)
+        stores = check_stores(found, settings, settings.read_text("utf-8-sig"))
+        faults += stores.faults
         _unless_faulty(faults, partial(refuse_wrong_switches, found, os.environ))
         templates = _unless_faulty(faults, partial(load_templates, found)) or {}
         faults += _missing(found, settings)
         indices = check_indices(found, settings, templates, tuple(index or ()), opensearch)
         faults += indices.faults
-    for note in indices.notes:
+    notes = [*stores.notes, *indices.notes]
+    for note in notes:
         say(f"note: {note}")
     for fault in faults:
         say(fault)
     policies = _policies(found, templates, indices) if found is not None else {}
     if as_json:
-        print_json(
-            {"settings": settings, "policies": policies, "faults": list(map(asdict, faults)), "notes": indices.notes}
-        )
+        print_json({"settings": settings, "policies": policies, "faults": list(map(asdict, faults)), "notes": notes})
     elif not faults:
         _print_policies(policies)
     if faults:
@@ -78,16 +77,6 @@ def _missing(settings: Settings, path: Path) -> list[Fault]:
     if settings.policies:
         return []
     return [Fault(str(path), "there is no policy: nothing will be personalized", "add [policies.NAME] with index = …")]
-
-
-def _store_faults(settings: Settings, path: Path) -> list[Fault]:
-    text = path.read_text("utf-8")
-    faults: list[Fault] = []
-    for key, url in zip(("url", "profile_url"), settings.store.plain_urls, strict=True):
-        wrong: list[Fault] = []
-        _unless_faulty(wrong, partial(open_store, url))  # connects to nothing yet
-        faults += [Fault(f"{path}:{line_of(text, ('store', key))}", one.what, one.remedy) for one in wrong]
-    return faults
 
 
 def _policies(settings: Settings, templates: Mapping[str, TemplateSet], indices: IndexCheck) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from rewriter.cli.verdict import UNHEALTHY, faults_refused, print_json, say, sto
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings
 from rewriter.shell.clones import cloned
+from rewriter.shell.fleet import printable
 from rewriter.shell.legs import connect
 from rewriter.signals.ingest.batch import Plan
 from rewriter.signals.ingest.contract import StreamKeys
@@ -28,7 +29,7 @@ from rewriter.signals.ingest.replay import MAX_BACKLOG, Replay
 from rewriter.signals.ingest.worker import BACKOFF_S, IDLE_S, Worker
 from rewriter.signals.redis_store import RedisStore
 
-SHOWN_FAULTS = 20
+SETTLED_POLL_S = 0.05
 LINE_PERIOD_S = 10.0
 
 
@@ -42,7 +43,8 @@ def ingest(
     """Count events until stopped. Start as many as there is work for: they share the partitions.
 
     SIGTERM finishes the batch under way and gives the leases back. What became of the entries is printed at the end.
-    The exit code is 1 where a file held lines that are no events.
+    With a file, what is printed is of its lines alone, whichever workers counted them; the exit code is 1 where some are no events,
+    or were refused.
     """
     with faults_refused():
         settings = Settings.from_toml(toml)
@@ -58,12 +60,31 @@ def ingest(
     with population_made(profiles, Plan.of(settings)):
         _work(worker, replay, stopping)
     worker.close()
-    print_json(dict(sorted(worker.counts.items())) | ({"appended": replay.appended} if replay else {}))
-    if replay and replay.faults:
-        for fault in replay.faults[:SHOWN_FAULTS]:
-            say(fault)
-        say(f"{len(replay.faults)} lines are no events")
+    if replay is None:
+        print_json(dict(sorted(worker.counts.items())))
+    elif not _all_well(replay):
         raise typer.Exit(UNHEALTHY)
+
+
+def _all_well(replay: Replay) -> bool:
+    """Print what became of a file's events and say what is wrong with some; return whether nothing is."""
+    with store_needed():
+        fates, reasons = replay.fates()
+        replay.close()
+    print_json(dict(sorted(fates.items())) | {"appended": replay.appended})
+    for fault in replay.faults:
+        say(fault)
+    if replay.faulty:
+        say(f"{replay.faulty:,} lines are no events")
+    for reason, count in reasons.most_common():
+        say(f"{count:,} refused: {printable(reason)}")
+    if not replay.done:
+        say(f"stopped after {replay.read_bytes:,} of {replay.size_bytes:,} bytes: run it again")
+    if fates["waiting"]:
+        say(f"{fates['waiting']:,} wait for their object to be in the index")
+    if fates["unknown"]:
+        say(f"{fates['unknown']:,} have not been counted by a worker, or by one that does not say so")
+    return replay.done and not replay.faulty and not reasons and not fates["waiting"] and not fates["unknown"]
 
 
 def stores_of(settings: Settings) -> tuple[RedisStore, RedisStore]:
@@ -103,7 +124,7 @@ def objects_of(settings: Settings) -> Objects:
 
 
 def _work(worker: Worker, replay: Replay | None, stopping: Flag) -> None:
-    """Work until stopped; with a file, until it is appended and nothing waits in any partition."""
+    """Work until stopped; with a file, until its events are appended and each has come to its end."""
     with _progress(worker, replay) as show:
         while not stopping.is_set():
             handled = worker.step()
@@ -113,11 +134,9 @@ def _work(worker: Worker, replay: Replay | None, stopping: Flag) -> None:
             show.update()
             if handled or fed:
                 continue
-            if replay is not None and replay.done and not worker.trouble:
-                worker.due()
-                if not worker.backlog.entries:
-                    return
-            stopping.wait(BACKOFF_S if worker.trouble else IDLE_S)
+            if replay is not None and replay.settled():
+                return
+            stopping.wait(BACKOFF_S if worker.trouble else IDLE_S if replay is None else SETTLED_POLL_S)
 
 
 class _Progress:

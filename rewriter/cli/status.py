@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from rewriter.cli.causes import cause_of
+from rewriter.cli.dead_letters import dead_letter_rows
 from rewriter.cli.status_fleet import problems_of, sums, table, unwell
 from rewriter.cli.switch_place import said
 from rewriter.cli.verdict import UNHEALTHY, faults_refused, print_json, print_table
@@ -59,11 +60,15 @@ def status(
     ]
     fleet = [process_of(name, said) for name, said in sorted(seen.fleet.items())]
     everywhere = [*problems, *problems_of(fleet)]
+    letters, letter_rows = dead_letter_rows(rewriter.settings)
     if as_json:
-        print_json(seen.as_dict() | {"healthy": not everywhere, "problems": everywhere, "opensearch": engine})
+        print_json(
+            seen.as_dict()
+            | {"dead_letters": letters, "healthy": not everywhere, "problems": everywhere, "opensearch": engine}
+        )
     else:
         shown = [*problems, *([unwell(fleet)] if unwell(fleet) else [])]
-        print_table(_rows(rewriter.settings, seen, engine, answers, shown, sums(fleet, seen.store)))
+        print_table(_rows(rewriter.settings, seen, engine, answers, shown, [*letter_rows, *sums(fleet, seen.store)]))
         if fleet:
             typer.echo()
             print_table(table(fleet, _switches(seen)))

@@ -73,6 +73,16 @@ class RedisStore(CommandStore):
         """Go through all keys of a pattern, on every node. Slow, and never for a search."""
         return (key.decode("utf-8", "replace") for key in self._connected().scan_iter(match=pattern, count=1_000))
 
+    def configuration(self, names: Sequence[str]) -> Iterator[dict[str, str]]:
+        """Yield what each server that may write says of its settings `names`. Raises what the client raises. Never for a search."""
+        client = self._connected()
+        nodes = client.get_primaries() if isinstance(client, RedisCluster) else ()
+        for one in [client.get_redis_connection(node) for node in nodes] or [client]:
+            found: dict[Any, Any] = {}
+            for name in names:
+                found |= one.config_get(name)
+            yield {_text(name): _text(value) for name, value in found.items()}
+
     def _connected(self) -> Any:
         """Return the client, made at first use: one for a cluster asks for its slots when it is made.
 
@@ -207,6 +217,10 @@ def _replies(found: Sequence[Any]) -> list[Any]:
 def _told(error: RedisError) -> Exception:
     """Return an error as it is, or as AnswerTooLargeError where the bound on answers is behind it."""
     return AnswerTooLargeError("the answer is larger than max_answer_bytes") if too_large(error) else error
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _unknown(given: Any, wanted: str) -> ConfigurationError:

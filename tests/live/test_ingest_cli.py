@@ -48,7 +48,8 @@ def test_a_file_is_replayed_and_its_faults_are_named(toml: Path, tmp_path: Path,
     events: list[Any] = list(many_events(2_500))
     for event in events[:500]:
         event.pop("event_id", None)
-    distinct = len({json.dumps(event) for event in events})
+    named = {event["event_id"] for event in events[500:]}
+    distinct = 500 + len(named)  # lines without an `event_id` that read alike are different events
     file = tmp_path / "events.ndjson"
     lines = [json.dumps(event) for event in events]
     file.write_text("\n".join([*lines[:10], "no json", "", *lines[10:]]))

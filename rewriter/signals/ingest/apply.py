@@ -16,7 +16,7 @@ from redis.exceptions import ResponseError
 
 from rewriter.errors import Fault, StoreError
 from rewriter.signals.commands import Command
-from rewriter.signals.ingest.batch import Change, Changes, Plan, Target
+from rewriter.signals.ingest.batch import PARTLY_COUNTED, Change, Changes, Plan, Target
 from rewriter.signals.ingest.scripts import AGE, APPLY, Engine, ran, script_command, sound_replies
 
 PER_CALL = 256
@@ -139,6 +139,6 @@ def _age(engine: Engine, target: Target, to_s: str, plan: Plan) -> None:
 
 
 def _set_aside(target: Target, changes: Sequence[Change]) -> None:
-    fault = Fault(f"the {target.scope}'s key", "holds something else than counters", "delete it")
+    fault = Fault(f"the {target.scope}'s key", PARTLY_COUNTED, "delete it")
     for change in changes:
         change.batch.dead.append((change.entry, fault))

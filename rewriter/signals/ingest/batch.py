@@ -23,6 +23,9 @@ ITEM_PREFIX = f"{ITEM}{SEPARATOR}".encode()
 POPULATION_KEPT = 20_000
 """Values per partition of the population, and of each segment; as many as the search side reads."""
 ENTRY_ID = re.compile(rb"[0-9]{1,20}-[0-9]{1,20}")
+REPLAY = re.compile(rb"[0-9a-f]{16}")
+PARTLY_COUNTED = "holds something else than counters"
+"""Of a key: the entry was counted in its other keys, so that it cannot be taken up again."""
 ScopeName = Literal["session", "profile", "everybody"]
 
 
@@ -81,13 +84,17 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of a stream. `event` is None where `fault` says why. `first` is the entry that this one takes up again."""
+    """One entry of a stream. `event` is None where `fault` says why. `first` is the entry that this one takes up again.
+
+    replay: the replay of a file that appended it, and that wants to know what becomes of it.
+    """
 
     id: str
     raw: bytes
     event: Event | None
     fault: Fault | None
     first: str | None = None
+    replay: str | None = None
 
     @property
     def told(self) -> Event:
@@ -120,19 +127,33 @@ class Entry:
 
 def entry_of(entry_id: bytes, parts: Mapping[bytes, bytes], plan: Plan) -> Entry:
     """Read an entry as the stream holds it, whatever it holds. Raises nothing."""
-    raw, named = parts.get(b"event"), parts.get(b"first")
-    if raw is None:
-        return Entry(entry_id.decode(), b"", None, Fault("event", "is missing from the entry"))
-    kept = raw[:MAX_EVENT_BYTES]
-    if named is not None and not _is_earlier(named, entry_id):
-        return Entry(entry_id.decode(), kept, None, Fault("first", "is not the id of an earlier entry"))
-    first = named.decode() if named is not None else None
+    raw, first, replay, fault = _parts(entry_id, parts)
+    name, kept = entry_id.decode(), raw[:MAX_EVENT_BYTES]
+    if fault is not None:
+        return Entry(name, kept, None, fault)
     found = parse(raw)
     if isinstance(found, Fault):
-        return Entry(entry_id.decode(), kept, None, found, first)
-    entry = Entry(entry_id.decode(), raw, found.keeping(plan.attributes), None, first)
+        return Entry(name, kept, None, found, first, replay)
+    entry = Entry(name, raw, found.keeping(plan.attributes), None, first, replay)
     fault = refused(found, entry.received_s, plan.settings.signals)
-    return entry if fault is None else Entry(entry.id, raw, None, fault, first)
+    return entry if fault is None else Entry(name, raw, None, fault, first, replay)
+
+
+def _parts(entry_id: bytes, parts: Mapping[bytes, bytes]) -> tuple[bytes, str | None, str | None, Fault | None]:
+    """Return the event of an entry, the entry that it takes up again, the replay that it is of, and what is wrong.
+
+    An entry that waited names its replay after its first one.
+    """
+    raw, named, replay = parts.get(b"event"), parts.get(b"first"), parts.get(b"replay")
+    if raw is None:
+        return b"", None, None, Fault("event", "is missing from the entry")
+    if named is not None and b" " in named:
+        named, _, replay = named.partition(b" ")
+    if named is not None and not _is_earlier(named, entry_id):
+        return raw, None, None, Fault("first", "is not the id of an earlier entry")
+    if replay is not None and not REPLAY.fullmatch(replay):
+        replay = None
+    return raw, named.decode() if named is not None else None, replay.decode() if replay is not None else None, None
 
 
 def _is_earlier(first: bytes, entry_id: bytes) -> bool:

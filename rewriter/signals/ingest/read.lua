@@ -2,7 +2,7 @@
 --
 -- KEYS  stream
 -- ARGV  position, most entries, most bytes, most bytes of one field
--- Returns entries as XRANGE does, with the fields `event` and `first` alone, each cut to one byte more than the most: the reader sees
+-- Returns entries as XRANGE does, with the fields `event`, `first` and `replay` alone, each cut to one byte more than the most: the reader sees
 -- that it was longer. The first entry is returned whatever it takes, so that reading goes on. What is looked at counts, and not what
 -- is returned: steps are small while entries are large.
 local stream, position = KEYS[1], ARGV[1]
@@ -16,7 +16,7 @@ while #found < count do
     for i = 1, #entry[2], 2 do
       local name, text = entry[2][i], entry[2][i + 1]
       size = size + #text
-      if name == 'event' or name == 'first' then
+      if name == 'event' or name == 'first' or name == 'replay' then
         kept[#kept + 1], kept[#kept + 2] = name, #text > longest and string.sub(text, 1, longest + 1) or text
       end
     end

@@ -1,44 +1,62 @@
-"""Events from a file (NDJSON), appended as a producer would."""
+"""Events from a file (NDJSON), appended as a producer would, and what became of them, whichever workers count them.
+
+Each entry that is appended names the replay. A worker that ends a batch counts the fates of such entries in the state of their
+partition, under the replay's name, in the same step: the replay reads them there, and removes them when it ends.
+"""
 
 from __future__ import annotations
 
+import io
 import json
+import time
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from redis.exceptions import RedisError
 
+from rewriter.encodings import SAMPLE_BYTES, encoding_of
 from rewriter.errors import Fault, StoreError
 from rewriter.signals.commands import Command
 from rewriter.signals.events import Event, parse
-from rewriter.signals.ingest.contract import StreamKeys, append_command
-from rewriter.signals.ingest.scripts import Engine
+from rewriter.signals.ingest.contract import STREAM_START, StreamKeys, append_command, partition_of
+from rewriter.signals.ingest.scripts import Engine, sound_replies
+from rewriter.signals.ingest.settling import FATE, REPLAYED, WAITING, WHY
 from rewriter.subject import pseudonym
 
 AT_ONCE = 1_000
 MAX_BACKLOG = 100_000
 """Entries that may wait before the file has to: what is in the file need not be in memory."""
+SHOWN_FAULTS = 20
+LEFT_OVER_S = 7 * 24 * 3600.0
+"""After which the counts of a replay that was killed are removed by the next."""
+MARK = b"\xef\xbb\xbf"
 
 
 class Replay:
     """Appends a file's events a chunk at a time. What the store did not take is sent again, so that none is left out.
 
-    An event without an `event_id` gets one from its line: a replay that broke off can be begun anew within `dedupe_s`.
-    `read` and `appended` count lines and events; `faults` are the lines that are no events.
+    An event without an `event_id` gets one from the file's name, the line's number and its text: equal lines are different events,
+    and a replay that broke off can be begun anew within `dedupe_s`.
+    `appended` counts events; `faults` are the first lines that are no events, `faulty` how many there are.
     """
 
     def __init__(self, engine: Engine, keys: StreamKeys, path: Path) -> None:
         self._engine = engine
         self._keys = keys
         self._path = path
+        self._token = f"{int(time.time()):08x}{token_hex(4)}"
         self._lines = self._events()
         self._chunk: list[tuple[Event, bytes]] = []
+        self._last: dict[int, tuple[int, int]] = {}  # by partition, the id of the last entry that was appended
         self.size_bytes = path.stat().st_size
         self.read_bytes = 0
         self.appended = 0
         self.done = False
+        self.faulty = 0
         self.faults: list[Fault] = []
 
     def feed(self, partitions: int) -> int:
@@ -46,27 +64,109 @@ class Replay:
         if not self._chunk:
             self._chunk = list(islice(self._lines, AT_ONCE))
             self.done = not self._chunk
-        wanted: list[Command] = [append_command(self._keys, event, raw, partitions) for event, raw in self._chunk]
+        wanted: list[Command] = [
+            (*append_command(self._keys, event, raw, partitions), "replay", self._token) for event, raw in self._chunk
+        ]
         try:
             replies: list[Any] = self._engine.run(wanted) if wanted else []
         except (RedisError, StoreError, OSError):
             return 0
-        taken = sum(not isinstance(reply, Exception) for reply in replies)
-        self._chunk = [one for one, reply in zip(self._chunk, replies, strict=True) if isinstance(reply, Exception)]
+        rest = []
+        for one, reply in zip(self._chunk, replies, strict=True):
+            if isinstance(reply, Exception):
+                rest.append(one)
+            else:
+                number = partition_of(one[0], partitions)
+                self._last[number] = max(self._last.get(number, (0, 0)), _position(reply))
+        taken, self._chunk = len(self._chunk) - len(rest), rest
         self.appended += taken
         return taken
 
+    def settled(self) -> bool:
+        """Whether all events were appended and all have come to their end. False while the store does not answer."""
+        if not self.done:
+            return False
+        try:
+            wanted = [("HGET", self._keys.of_stream(number, "state"), "position") for number in self._last]
+            positions = sound_replies(self._engine, wanted)
+            if any(_position(one) < last for one, last in zip(positions, self._last.values(), strict=True)):
+                return False
+            return self._counts()[WAITING] <= 0
+        except (RedisError, StoreError, OSError):
+            return False
+
+    def fates(self) -> tuple[Counter[str], Counter[str]]:
+        """Return how many events came to which end, and how many were refused for which reason. Raises what the client raises.
+
+        `unknown` are those of which no worker said anything: trimmed before they were read, or passed by an older version.
+        """
+        counts = self._counts()
+        fates = Counter({name.removeprefix(FATE): n for name, n in counts.items() if name.startswith(FATE)})
+        fates["waiting"] = counts[WAITING]
+        fates["unknown"] = max(0, self.appended - fates.total())
+        reasons = Counter({name.removeprefix(WHY): n for name, n in counts.items() if name.startswith(WHY)})
+        return +fates, reasons
+
+    def close(self) -> None:
+        """Remove the counts from the store, and those that replays left which were killed long ago."""
+        old = time.time() - LEFT_OVER_S
+        for number in self._last:
+            state = self._keys.of_stream(number, "state")
+            (names,) = sound_replies(self._engine, [("HKEYS", state)])
+            gone = [name for name in names if name.startswith(REPLAYED.encode()) and self._is_over(name, old)]
+            if gone:
+                sound_replies(self._engine, [("HDEL", state, *gone)])
+
+    def _is_over(self, name: bytes, old: float) -> bool:
+        token = name.decode("utf-8", "replace").removeprefix(REPLAYED)[:16]
+        try:
+            return token == self._token or int(token[:8], 16) < old
+        except ValueError:
+            return True
+
+    def _counts(self) -> Counter[str]:
+        """Return what workers counted of this replay, over all partitions."""
+        found: Counter[str] = Counter()
+        prefix = f"{REPLAYED}{self._token}:"
+        for reply in sound_replies(
+            self._engine, [("HGETALL", self._keys.of_stream(number, "state")) for number in self._last]
+        ):
+            pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
+            for raw, value in pairs:
+                name = raw.decode("utf-8", "replace")
+                if name.startswith(prefix):
+                    found[name.removeprefix(prefix)] += int(value)
+        return found
+
     def _events(self) -> Iterator[tuple[Event, bytes]]:
-        with self._path.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                self.read_bytes += len(line)
-                if not (raw := line.strip()):
-                    continue
-                found = parse(raw)
-                if isinstance(found, Fault):
+        for number, line in enumerate(self._raw_lines(), 1):
+            if not (raw := line.removeprefix(MARK).strip()):
+                continue
+            found = parse(raw)
+            if isinstance(found, Fault):
+                self.faulty += 1
+                if len(self.faults) < SHOWN_FAULTS:
                     self.faults.append(Fault(f"{self._path}:{number}: {found.where}", found.what, found.remedy))
-                elif found.event_id is None:
-                    named = json.loads(raw) | {"event_id": pseudonym("line", raw.decode(), "")}
-                    yield found, json.dumps(named).encode()
-                else:
-                    yield found, raw
+            elif found.event_id is None:
+                event_id = pseudonym("line", f"{self._path.name}\x1f{number}\x1f{raw.decode()}", "")
+                yield found, json.dumps(json.loads(raw) | {"event_id": event_id}).encode()
+            else:
+                yield found, raw
+
+    def _raw_lines(self) -> Iterator[bytes]:
+        """Yield the lines in UTF-8, whatever the file is in."""
+        with self._path.open("rb") as file:
+            encoding = encoding_of(file.read(SAMPLE_BYTES))
+            file.seek(0)
+            lines: Iterator[bytes] = iter(file)
+            if not encoding.startswith("utf-8"):
+                text = io.TextIOWrapper(file, encoding, errors="replace", newline="\n")
+                lines = (line.encode() for line in text)
+            for line in lines:
+                self.read_bytes = file.tell()
+                yield line
+
+
+def _position(raw: bytes | None) -> tuple[int, int]:
+    ms, _, sequence = (raw.decode() if raw else STREAM_START).partition("-")
+    return int(ms), int(sequence or 0)

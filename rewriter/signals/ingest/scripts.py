@@ -43,9 +43,10 @@ NAMES = (
     "forget",
     "read",
     "letters",
+    "requeue",
 )
 _TEXTS = {sha1(text.encode(), usedforsecurity=False).hexdigest(): text for text in map(text_of, NAMES)}
-APPLY, AGE, SETTLE, RETRY, LOOK, ENROLL, RELEASE, RENEW, REPLACE, SEGMENTS, FORGET, READ, LETTERS = _TEXTS
+APPLY, AGE, SETTLE, RETRY, LOOK, ENROLL, RELEASE, RENEW, REPLACE, SEGMENTS, FORGET, READ, LETTERS, REQUEUE = _TEXTS
 
 
 def digest_of(name: str) -> str:

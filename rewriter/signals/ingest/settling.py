@@ -5,6 +5,7 @@ A batch ends in runs, each settled as a whole or not at all, and each bounded in
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 
@@ -14,6 +15,9 @@ from rewriter.signals.ingest.batch import Batch, Entry
 from rewriter.signals.ingest.contract import StreamKeys
 from rewriter.signals.ingest.scripts import SETTLE, script_command
 
+REPLAYED, FATE, WHY, WAITING = "replay:", "fate:", "why:", "waiting"
+"""Names of counters of a partition's state: `replay:TOKEN:fate:counted`, `replay:TOKEN:why:REASON`, `replay:TOKEN:waiting`."""
+MAX_KIND = 200
 RUN_ENTRIES = 100
 RUN_BYTES = 256 * 1024
 """How many entries one run may set aside or let wait, and how many bytes they may take."""
@@ -49,6 +53,31 @@ def _filled(
     return run
 
 
+def _replayed(run: Batch) -> Counter[str]:
+    """Return what became of the entries that replays of files appended, under the names by which `replay` reads it."""
+    counts: Counter[str] = Counter()
+    for entry in run.entries:
+        if entry.replay is None or entry.id not in run.fates:
+            continue
+        name, fate = f"{REPLAYED}{entry.replay}:", run.fates[entry.id]
+        counts[name + (WAITING if fate == "waiting" else FATE + fate)] += 1
+        if entry.first is not None:
+            counts[name + WAITING] -= 1
+    for entry, fault in run.dead:
+        if entry.replay is not None:
+            counts[f"{REPLAYED}{entry.replay}:{WHY}{kind_of(str(fault))}"] += 1
+    return counts
+
+
+def kind_of(reason: str) -> str:
+    """Return a reason without its numbers: `lies 3601 s ahead` and `lies 90 s ahead` are one."""
+    return re.sub(r"\d[\d.,]*", "N", reason)[:MAX_KIND]
+
+
+def _waiting_name(entry: Entry) -> bytes:
+    return (entry.id if entry.replay is None else f"{entry.id} {entry.replay}").encode()
+
+
 def settle_command(
     keys: StreamKeys, run: Batch, token: str, lease_ms: int, settings: IngestSettings, lag_s: float
 ) -> Command:
@@ -58,10 +87,10 @@ def settle_command(
     """
     at_ms = int(run.after.partition("-")[0])
     lowest = max(0, int(at_ms - (settings.dedupe_s + lag_s) * 1000)) * 4096
-    counts = {"passed": len(run.entries), **run.counts, **run.beside}
-    letters = [part for entry, fault in run.dead for part in (entry.id, str(fault), entry.raw)]
+    counts = {"passed": len(run.entries), **run.counts, **run.beside, **_replayed(run)}
+    letters = [part for entry, fault in run.dead for part in (entry.first or entry.id, str(fault), entry.raw)]
     letters += ("", run.note, "") if run.note else ()
-    waiting = [b"%s\x1f%s" % (entry.id.encode(), entry.raw) for entry in run.waiting]
+    waiting = [b"%s\x1f%s" % (_waiting_name(entry), entry.raw) for entry in run.waiting]
     names = ("lease", "state", "", "dead", "waiting", "ids")
     number = run.partition
     arguments = [

@@ -1,0 +1,78 @@
+"""What `rewriter check` says of the stores: whether a URL can work, and whether the server keeps what it acknowledged.
+
+An event counts exactly once where its stream outlives the server: one that evicts deletes streams, counters and switches when it is
+full, and one that does not write to its disk before it answers forgets the last of them. `docs/signals.md` says what is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from redis.exceptions import RedisError, ResponseError
+
+from rewriter.errors import ConfigurationError, Fault, StoreError
+from rewriter.settings import Settings
+from rewriter.settings_file import line_of
+from rewriter.signals.redis_store import RedisStore, open_store
+
+ASKED = ("maxmemory", "maxmemory-policy", "appendonly", "appendfsync")
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCheck:
+    """What is wrong with the stores of a settings file, and what is to be known of them."""
+
+    faults: list[Fault] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def check_stores(settings: Settings, path: Path, text: str) -> StoreCheck:
+    """Look at the stores that `path`, with this text, names; one that does not answer is a note."""
+    found = StoreCheck()
+    for key, url in zip(("url", "profile_url"), settings.store.plain_urls, strict=True):
+        where = f"{path}:{line_of(text, ('store', key))}"
+        try:
+            store = open_store(url)  # connects to nothing yet
+        except ConfigurationError as error:
+            found.faults.extend(Fault(where, one.what, one.remedy) for one in error.faults)
+            continue
+        if isinstance(store, RedisStore):
+            _check(store, where, f"[store] {key}", found)
+            store.close()
+    return found
+
+
+def _check(store: RedisStore, where: str, name: str, found: StoreCheck) -> None:
+    try:
+        servers = list(store.configuration(ASKED))
+    except ResponseError as error:
+        found.notes.append(
+            f"{name}: does not show its configuration ({type(error).__name__}): look at {', '.join(ASKED)}"
+        )
+        return
+    except (RedisError, StoreError, OSError) as error:
+        found.notes.append(f"{name}: does not answer ({type(error).__name__}); how it keeps events was not looked at")
+        return
+    found.faults.extend(dict.fromkeys(Fault(where, *one) for server in servers for one in losses(server)))
+    found.notes.extend(dict.fromkeys(f"{name}: {one}" for server in servers for one in risks(server)))
+
+
+def losses(server: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield what makes a server delete events, counters and switches in good health, and what to do about it."""
+    policy = server.get("maxmemory-policy", "noeviction")
+    if policy != "noeviction" and server.get("maxmemory", "0") != "0":
+        what = f"maxmemory-policy is {policy}: once it is full, the server deletes streams, counters and switches"
+        yield what, "set maxmemory-policy noeviction"
+
+
+def risks(server: Mapping[str, str]) -> Iterator[str]:
+    """Yield what makes a server lose what it acknowledged when it dies."""
+    policy, fsync = server.get("maxmemory-policy", "noeviction"), server.get("appendfsync", "always")
+    if policy != "noeviction" and server.get("maxmemory", "0") == "0":
+        yield f"maxmemory-policy is {policy}: with a maxmemory, the server would delete streams when it is full"
+    if server.get("appendonly", "yes") != "yes":
+        yield "appendonly is no: events that were acknowledged since the last snapshot are lost when the server dies"
+    elif fsync != "always":
+        yield f"appendfsync is {fsync}: events that were acknowledged in the last second or two are lost when the machine dies"

@@ -1,0 +1,102 @@
+"""Dead letters: the entries that were set aside, why, and their way back into the stream.
+
+A letter goes back as an entry that names the one it was, so that it is no duplicate of itself, and its object is not waited for a
+second time. It does so in one step on the server: whatever breaks off, a letter is either still there or in the stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from rewriter.signals.ingest.batch import ENTRY_ID, PARTLY_COUNTED
+from rewriter.signals.ingest.contract import StreamKeys, partition_count
+from rewriter.signals.ingest.scripts import REQUEUE, Engine, script_command, sound_replies
+from rewriter.signals.ingest.settling import kind_of
+
+READ_AT_ONCE = 100
+MOVED_AT_ONCE = 50
+"""Each may have 64 KiB, and the server moves one command's letters in one step."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One letter. entry: the id of the entry that it was, empty where it is about no entry."""
+
+    partition: int
+    id: str
+    entry: str
+    reason: str
+    event: bytes
+
+    @property
+    def at(self) -> str:
+        """When it was set aside."""
+        ms = int(self.id.partition("-")[0])
+        return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    @property
+    def kind(self) -> str:
+        """Its reason without numbers, by which letters are alike."""
+        return kind_of(self.reason)
+
+    @property
+    def can_be_replayed(self) -> bool:
+        """Whether it was an entry, and no part of it was counted."""
+        return bool(ENTRY_ID.fullmatch(self.entry.encode())) and bool(self.event) and PARTLY_COUNTED not in self.reason
+
+
+def partitions_of(engine: Engine, keys: StreamKeys) -> int:
+    """Return how many partitions there are, 0 before the first producer or worker. Raises what the client raises, or StoreError."""
+    (found,) = sound_replies(engine, [("GET", keys.partitions)])
+    return 0 if found is None else partition_count(keys, found)
+
+
+def dead_letter_counts(engine: Engine, keys: StreamKeys) -> dict[int, int]:
+    """Return how many letters there are, by partition that has some."""
+    numbers = range(partitions_of(engine, keys))
+    counts = sound_replies(engine, [("XLEN", keys.of_stream(number, "dead")) for number in numbers])
+    return {number: count for number, count in zip(numbers, counts, strict=True) if count}
+
+
+def dead_letters(engine: Engine, keys: StreamKeys) -> Iterator[DeadLetter]:
+    """Yield the letters that there are now, the oldest of each partition first; those that come meanwhile are left out."""
+    for number in range(partitions_of(engine, keys)):
+        stream = keys.of_stream(number, "dead")
+        (last,) = sound_replies(engine, [("XREVRANGE", stream, "+", "-", "COUNT", 1)])
+        after = "-"
+        while last:
+            (entries,) = sound_replies(engine, [("XRANGE", stream, after, last[0][0], "COUNT", READ_AT_ONCE)])
+            for letter_id, parts in entries:
+                yield _letter(number, letter_id, parts)
+            if len(entries) < READ_AT_ONCE:
+                break
+            after = f"({entries[-1][0].decode()}"
+
+
+def requeue(engine: Engine, keys: StreamKeys, letters: Iterable[DeadLetter]) -> int:
+    """Move letters back into their streams and return how many were. Raises what the client raises; it may be called again."""
+    moved = 0
+    batch: list[DeadLetter] = []
+    for letter in letters:
+        if batch and (batch[0].partition != letter.partition or len(batch) == MOVED_AT_ONCE):
+            moved += _moved(engine, keys, batch)
+            batch = []
+        batch.append(letter)
+    return moved + (_moved(engine, keys, batch) if batch else 0)
+
+
+def _moved(engine: Engine, keys: StreamKeys, batch: list[DeadLetter]) -> int:
+    number = batch[0].partition
+    arguments = [part for letter in batch for part in (letter.id, letter.entry)]
+    wanted = script_command(REQUEUE, [keys.of_stream(number, "dead"), keys.stream(number)], arguments)
+    (moved,) = sound_replies(engine, [wanted])
+    return int(moved)
+
+
+def _letter(number: int, letter_id: bytes, parts: Any) -> DeadLetter:
+    pairs = parts if isinstance(parts, dict) else dict(zip(parts[::2], parts[1::2], strict=True))
+    entry, reason = (pairs.get(name, b"").decode("utf-8", "replace") for name in (b"entry", b"reason"))
+    return DeadLetter(number, letter_id.decode(), entry, reason, pairs.get(b"event", b""))
