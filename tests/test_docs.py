@@ -15,7 +15,7 @@ from tests.pages import PAGES, ROOT, blocks, named
 
 LINK = re.compile(r"\]\(([^)#\s]+)")
 FILE = re.compile(r"`((?:tests|docs|rewriter|bench|templates)/[\w./-]+\.\w+)`")
-COMMAND = re.compile(r"^(?:\$ )?rewriter ([a-z]+)(.*)$", re.MULTILINE)
+COMMAND = re.compile(r"^(?:\$ )?rewriter ([a-z-]+)(.*)$", re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
@@ -53,5 +53,7 @@ def test_commands_and_their_options_exist(page: Path) -> None:
 
 def test_every_command_is_described() -> None:
     page = (ROOT / "docs" / "cli.md").read_text("utf-8")
-    commands = [str(command.callback.__name__) for command in app.registered_commands if command.callback]
+    commands = [
+        str(command.name or command.callback.__name__) for command in app.registered_commands if command.callback
+    ]
     assert [command for command in commands if f"| `rewriter {command}` |" not in page] == []

@@ -76,8 +76,10 @@ class RedisStore(CommandStore):
     def configuration(self, names: Sequence[str]) -> Iterator[dict[str, str]]:
         """Yield what each server that may write says of its settings `names`. Raises what the client raises. Never for a search."""
         client = self._connected()
-        nodes = client.get_primaries() if isinstance(client, RedisCluster) else ()
-        for one in [client.get_redis_connection(node) for node in nodes] or [client]:
+        servers = [client]
+        if hasattr(client, "get_primaries"):  # of a cluster
+            servers = [client.get_redis_connection(node) for node in client.get_primaries()]
+        for one in servers:
             found: dict[Any, Any] = {}
             for name in names:
                 found |= one.config_get(name)
