@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,9 +11,9 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from opensearchpy import OpenSearch
+from opensearchpy import AsyncOpenSearch, OpenSearch
 
-from rewriter import Rewriter
+from rewriter import AsyncRewriter, Rewriter
 from rewriter.demo.engines.valkey import Valkey
 from rewriter.demo.engines.valkey_cluster import ValkeyCluster
 from rewriter.errors import StoreError
@@ -53,6 +54,22 @@ def test_a_key_of_another_type_holds_up_its_own_partition_alone(redis_url: str, 
         shop.store.run([("UNLINK", shop.keys.stream(0))])
         assert waited(lambda: rewriter.status().tracked["waiting"] == 0)
         assert shop.added(0) == tracked["waiting"]
+
+
+async def test_on_an_event_loop_too(redis_url: str, prefix: str) -> None:
+    shop = Shop(redis_url, prefix)
+    shop.store.run([("SET", shop.keys.stream(0), "no stream")])
+    made, wanted = events(400)
+    async with AsyncRewriter(AsyncOpenSearch(hosts=NOWHERE), redis_url, shop.settings) as rewriter:
+        assert all([await rewriter.track(event) for event in made])
+        late_at = time.monotonic() + 20
+        while (tracked := (await rewriter.status()).tracked)["waiting"] > wanted[0]:
+            assert time.monotonic() < late_at
+            await asyncio.sleep(0.01)
+        assert tracked == {"accepted": 400 - wanted[0], "waiting": wanted[0]}
+        assert await rewriter.track(an_event() | {"action_name": "scroll"}) is False
+        shop.store.run([("UNLINK", shop.keys.stream(0))])  # closing sends what waits
+    assert [shop.added(number) for number in range(4)] == [wanted[number] for number in range(4)]
 
 
 @contextmanager

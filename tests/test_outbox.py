@@ -1,0 +1,145 @@
+"""What waits for the store: bounded in events and bytes, shared fairly among partitions, tried again in turn; a store is played."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from rewriter import Settings
+from rewriter.shell.outbox import OVERHEAD_BYTES, Outbox, Shipment
+
+KEYS = 8
+
+
+class Played:
+    """A store of eight partitions: what it took, and how it fails."""
+
+    def __init__(self) -> None:
+        self.took: Counter[int] = Counter()
+        self.refuses: Callable[[int], bool] = lambda _: False
+        self.raises = False
+        self.away_s = 1.0
+        """For which an attempt that fails hangs."""
+        self.now_s = 0.0
+
+    def run(self, shipment: Shipment) -> Sequence[Any] | None:
+        if not shipment.events:
+            return [True, b"8"]
+        refused = [number for number in shipment.events if self.refuses(number)]
+        if refused:
+            self.now_s += self.away_s
+            if self.raises:
+                return None
+        replies: list[Any] = []
+        for number, raws in shipment.events.items():
+            if number in refused:
+                replies.append(ConnectionError())
+            else:
+                self.took[number] += len(raws)
+                replies.append(len(raws))
+        return replies
+
+    def work(self, outbox: Outbox, until_s: float) -> None:
+        while self.now_s < until_s:
+            shipment = outbox.take(self.now_s)
+            if shipment is not None:
+                outbox.settle(shipment, self.run(shipment), self.now_s)
+            elif (pause_s := outbox.pause_s(self.now_s)) is None:
+                return
+            else:
+                self.now_s += max(pause_s, 0.001)
+
+
+def outbox_of(**ingest: Any) -> Outbox:
+    return Outbox(Settings.model_validate({"ingest": {"partitions": KEYS} | ingest}))
+
+
+def taken(outbox: Outbox, now_s: float) -> Shipment:
+    shipment = outbox.take(now_s)
+    assert shipment is not None
+    return shipment
+
+
+def event(number: int, **more: Any) -> dict[str, Any]:
+    acted_on = {"object": {"object_id": "p1"}}
+    at = "2026-01-01T00:00:00Z"
+    return {"action_name": "view", "timestamp": at, "user_id": f"u{number}", "event_attributes": acted_on} | more
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_healthy_partitions_are_sent_while_three_of_eight_hang(raises: bool) -> None:
+    store, outbox = Played(), outbox_of()
+    store.work(outbox, 1.0)
+    store.refuses, store.raises = lambda number: number < 3, raises
+    put = 0
+    for second in range(60):
+        store.now_s = max(store.now_s, float(second))
+        for number in range(40):
+            put += outbox.put(event(second * 100 + number))
+        store.work(outbox, second + 1.0)
+    healthy = sum(count for number, count in store.took.items() if number >= 3)
+    assert put == 60 * 40
+    assert healthy >= 0.9 * put * 5 / 8
+    assert store.took[0] == store.took[1] == store.took[2] == 0
+    store.refuses = lambda _: False
+    store.work(outbox, store.now_s + 60)
+    assert (store.took.total(), len(outbox), outbox.counts["accepted"]) == (put, 0, put)
+
+
+def test_a_store_that_is_back_gets_everything_at_once() -> None:
+    store, outbox = Played(), outbox_of()
+    for number in range(500):
+        assert outbox.put(event(number))
+    store.refuses, store.raises = lambda _: True, True
+    store.work(outbox, 120)
+    store.refuses = lambda _: False
+    began_s = store.now_s
+    store.work(outbox, began_s + 5)
+    assert store.took.total() == 500
+    assert store.now_s - began_s < 5
+
+
+def test_the_buffer_is_bounded_in_bytes() -> None:
+    outbox = outbox_of(track_buffer_bytes=2**17)
+    size = len(json.dumps(event(1, note="x" * 1_000) | {"event_id": "e" * 36})) + OVERHEAD_BYTES
+    taken = sum(outbox.put(event(number, note="x" * 1_000, event_id="e" * 36)) for number in range(1_000))
+    assert 2**17 // (size + 8) <= taken <= 2**17 // (size - 8)
+    assert outbox.counts["dropped"] == 1_000 - taken
+
+
+def test_what_one_partition_may_fill_leaves_as_much_to_the_others() -> None:
+    store, outbox = Played(), outbox_of(track_buffer=1_000)
+    outbox.put(event(0))
+    store.work(outbox, 1.0)
+    one = [outbox.put(event(0)) for _ in range(1_000)]
+    assert sum(one) == 500
+    assert sum(outbox.put(event(number)) for number in range(1, 300)) > 200
+
+
+def test_a_partition_that_takes_a_part_keeps_the_rest_in_order() -> None:
+    outbox = outbox_of(partitions=1)
+    for number in range(5):
+        outbox.put(event(number, event_id=f"e{number}"))
+    ask = taken(outbox, 0.0)
+    outbox.settle(ask, [True, b"1"], 0.0)
+    first = taken(outbox, 0.0)
+    outbox.settle(first, [2], 0.0)
+    second = taken(outbox, 29.0)
+    assert [json.loads(raw)["event_id"] for raw in second.events[0]] == ["e2", "e3", "e4"]
+    outbox.settle(second, [3], 29.0)
+    assert (len(outbox), outbox.counts["accepted"]) == (0, 5)
+
+
+def test_an_event_stays_with_its_partition_when_their_number_grows() -> None:
+    outbox = outbox_of(partitions=1)
+    outbox.put(event(1))
+    outbox.settle(taken(outbox, 0.0), [True, b"1"], 0.0)
+    sent = taken(outbox, 1.0)
+    outbox.settle(sent, None, 1.0)
+    outbox.settle(taken(outbox, 31.0), [True, b"64"], 31.0)
+    again = taken(outbox, 32.0)
+    assert again.events == sent.events
