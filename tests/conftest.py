@@ -19,10 +19,15 @@ from typing import Any, Protocol
 
 import pytest
 import redis
+from hypothesis import settings
 from opensearchpy import OpenSearch, helpers
 
 from rewriter.demo.engines import OpenSearchServer, Valkey, ValkeyCluster
 from tests.needed import MISSING, needed
+
+# A busy machine makes one example in thousands slow, which says nothing of the code.
+settings.register_profile("suite", deadline=None)
+settings.load_profile("suite")
 
 ROOT = Path(__file__).parents[1]
 DOCKER_PROBE_S = 2.0
