@@ -1,11 +1,13 @@
 """The figures of docs/measured.md: `make bench`. Each part runs alone: `python -m bench.pure`, `.reads`, `.ingest`, `.switches`"""
 
-from bench import ingest, legs, ndcg, pure, reads, switches
+from bench import ingest, legs, ndcg, population, pure, reads, scripts, switches
 
 if __name__ == "__main__":
     pure.main()
     reads.main()
     ingest.main()
     switches.main()
+    scripts.main()
+    population.main()
     legs.main([])
     ndcg.main([])

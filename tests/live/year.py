@@ -225,7 +225,7 @@ class Count:
         self, subject: str, product: Mapping[str, Any], item: str, weight: float, at_s: float, until_s: float
     ) -> None:
         values = (("brand", product["brand"]), ("type_brand", product["type"], product["brand"]), ("item", item))
-        for value in values:
+        for value in values if subject else values[:2]:  # the population holds no items
             self.worth[subject][value] += weight * 2.0 ** ((at_s - until_s) / HALF_LIFE_S[value[0]])
         self.events[subject] += 1
         self.last_s[subject] = max(self.last_s[subject], at_s)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from rewriter.signals.affinities import ITEM
 from rewriter.signals.counters import SEPARATOR, Counters
 from rewriter.signals.ingest.batch import POPULATION_KEPT, Plan
 
@@ -121,7 +122,7 @@ class Sums:
             CREATE TABLE part_weights AS SELECT part, field, member, {floored} FROM (
               SELECT part, field, member, {aged} FROM weights JOIN ages USING (field)
               UNION ALL SELECT part, field, member, worth FROM late_weights
-            ) GROUP BY ALL
+            ) WHERE field <> '{ITEM}' GROUP BY ALL
             """
         )
         db.execute(
@@ -173,7 +174,10 @@ class Sums:
             yield person, part, counters
 
     def populations(self) -> Iterator[tuple[int, Counters]]:
-        """Yield each partition's part of the population: all are replaced, since a search adds them up."""
+        """Yield each partition's part of the population, all of which are replaced, since they are added up.
+
+        An item's affinity needs no population, so items are left out, as they are of events.
+        """
         found = self._counters("part", "part_weights", "part_seen", POPULATION_KEPT)
         following = next(found, None)
         for number in range(self._partitions):
