@@ -14,8 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from rewriter.errors import StoreError
+from rewriter.signals.ingest.ailing import is_of_one
 from rewriter.signals.ingest.contract import StreamKeys
-from rewriter.signals.ingest.scripts import LOOK, Engine, script_command, sound_replies
+from rewriter.signals.ingest.scripts import LOOK, Engine, ran, script_command
+
+UNKNOWN_MS = 24 * 3600 * 1000
+"""The lag of a partition that cannot be looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,10 @@ def backlog(engine: Engine, keys: StreamKeys, partitions: int) -> Backlog:
     wanted = [
         script_command(LOOK, [keys.of_stream(number, "state"), keys.stream(number)], []) for number in range(partitions)
     ]
-    seen = sound_replies(engine, wanted)
+    seen = [(0, UNKNOWN_MS, 0, 0) if is_of_one(reply) else reply for reply in ran(engine, wanted)]
+    for reply in seen:
+        if isinstance(reply, Exception):
+            raise reply
     return Backlog(
         sum(waiting for waiting, *_ in seen),
         tuple(max(age_ms, lately_ms) / 1000.0 for _, age_ms, lately_ms, _ in seen),

@@ -12,12 +12,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import ceil
 
+from rewriter.signals.ingest.ailing import is_of_one
 from rewriter.signals.ingest.contract import STREAM_START, StreamKeys
-from rewriter.signals.ingest.scripts import ENROLL, RELEASE, RENEW, Engine, script_command, sound_replies
+from rewriter.signals.ingest.scripts import ENROLL, RELEASE, RENEW, Engine, ran, script_command, sound_replies
 
 
 class Leases:
-    """The partitions of one worker. `held` gives the position in each: the last entry that was settled."""
+    """The partitions of one worker. `held` gives the position in each: the last entry that was settled.
+
+    `unreadable` are those that were free when `balance` last looked, and whose position cannot be read.
+    """
 
     def __init__(self, engine: Engine, keys: StreamKeys, token: str, lease_s: float) -> None:
         self._engine = engine
@@ -25,6 +29,7 @@ class Leases:
         self._token = token
         self._lease_s = lease_s
         self.held: dict[int, str] = {}
+        self.unreadable: dict[int, Exception] = {}
 
     @property
     def lease_ms(self) -> int:
@@ -40,6 +45,7 @@ class Leases:
         (alive, server_ms), is_paused = sound_replies(self._engine, [enroll, ("EXISTS", self._keys.pause)])
         share = 0 if is_paused else ceil(partitions / max(1, alive))
         self.release(sorted(self.held)[share:])
+        self.unreadable = {}
         if len(self.held) < share:
             self._take(share, partitions)
         return float(server_ms) / 1000.0
@@ -91,8 +97,13 @@ class Leases:
     def _note(self, partitions: list[int]) -> None:
         """Read positions, which only counts once the lease is held."""
         wanted = [("HGET", self._keys.of_stream(number, "state"), "position") for number in partitions]
-        for number, position in zip(partitions, sound_replies(self._engine, wanted), strict=True):
-            self.held[number] = position.decode() if position else STREAM_START
+        for number, position in zip(partitions, ran(self._engine, wanted), strict=True):
+            if is_of_one(position):
+                self.unreadable[number] = position
+            elif isinstance(position, Exception):
+                raise position
+            else:
+                self.held[number] = position.decode("utf-8", "replace") if position else STREAM_START
 
     def _holder(self, partition: int) -> str | None:
         (token,) = sound_replies(self._engine, [("GET", self._keys.of_stream(partition, "lease"))])

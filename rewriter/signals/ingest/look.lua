@@ -7,7 +7,7 @@ local state, stream = unpack(KEYS)
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local known = redis.call('HMGET', state, 'position', 'passed', 'lag', 'lag_at')
-local lately = now_ms - tonumber(known[4] or 0) < RECENT_MS and tonumber(known[3] or 0) or 0
+local lately = now_ms - (tonumber(known[4]) or 0) < RECENT_MS and tonumber(known[3]) or 0
 
 local info = redis.pcall('XINFO', 'STREAM', stream)
 if info.err then return { 0, 0, lately, now_ms } end
@@ -15,7 +15,7 @@ local added = 0
 for i = 1, #info, 2 do
   if info[i] == 'entries-added' then added = info[i + 1] end
 end
-local waiting, age_ms = math.max(0, added - tonumber(known[2] or 0)), 0
+local waiting, age_ms = math.max(0, added - (tonumber(known[2]) or 0)), 0
 if waiting > 0 then
   local first = redis.call('XRANGE', stream, '(' .. (known[1] or '0-0'), '+', 'COUNT', 1)[1]
   if first then age_ms = math.max(0, now_ms - tonumber(string.match(first[1], '^%d+'))) end

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rewriter.signals.commands import Command
 from rewriter.signals.ingest.batch import Batch, Entry, Plan
 from rewriter.signals.ingest.contract import StreamKeys, partition_of
-from rewriter.signals.ingest.scripts import Engine, sound_replies
+from rewriter.signals.ingest.scripts import Engine, ran
 from rewriter.subject import pseudonym
 
 ELSEWHERE = 2048
@@ -16,15 +16,17 @@ ELSEWHERE = 2048
 
 def unmarked(
     engine: Engine, keys: StreamKeys, entries: Sequence[tuple[Batch, Entry]], plan: Plan, first_partitions: int
-) -> list[tuple[Batch, Entry]]:
+) -> tuple[list[tuple[Batch, Entry]], dict[int, Exception]]:
     """Return the entries that are no duplicates of an earlier one, and not of somebody who was to be forgotten since.
+
+    Also returns the partitions whose marks cannot be read, and why; none of their entries is among the others.
 
     The first entry to come with an `event_id` leaves its mark; the same entry, read again, finds its own. Marks lie with the
     partition that the subject had to begin with, when there were `first_partitions`: an event that is sent again after their number
     grew, and goes to another stream, finds them too.
     """
     if not entries:
-        return []
+        return [], {}
     marks: dict[int, dict[str, list[int]]] = {}
     own_marks: dict[int, tuple[int, int]] = {}
     for batch, entry in entries:
@@ -42,20 +44,34 @@ def unmarked(
     users = [
         pseudonym("u", entry.told.user or "", plan.settings.store.key_salt.get_secret_value()) for _, entry in entries
     ]
-    *replies, forgotten = sound_replies(engine, [*wanted, ("ZMSCORE", keys.forgotten, *users)])
+    *replies, forgotten = ran(engine, [*wanted, ("ZMSCORE", keys.forgotten, *users)])
+    if isinstance(forgotten, Exception):
+        raise forgotten
+    broken = {}
+    for at, number in enumerate(marks):
+        if error := next((one for one in replies[3 * at : 3 * at + 3] if isinstance(one, Exception)), None):
+            broken[number] = error
+    failed = {
+        batch.partition: broken[own_marks[id(entry)][0]]
+        for batch, entry in entries
+        if id(entry) in own_marks and own_marks[id(entry)][0] in broken
+    }
     repeated = {
         (number, mark)
         for (number, by_digest), scores in zip(marks.items(), replies[2::3], strict=True)
+        if number not in broken
         for own, score in zip(by_digest.values(), scores, strict=True)
         for mark in own
         if score is not None and mark != int(float(score))
     }
     found = []
     for (batch, entry), forgotten_s in zip(entries, forgotten, strict=True):
+        if batch.partition in failed:
+            continue
         if own_marks.get(id(entry)) in repeated:
             batch.counted_as("duplicate", entry)
         elif forgotten_s is not None and entry.at_s <= float(forgotten_s):
             batch.counted_as("forgotten", entry)
         else:
             found.append((batch, entry))
-    return found
+    return found, failed

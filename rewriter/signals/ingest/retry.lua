@@ -11,7 +11,11 @@ local now_ms = string.format('%d', time[1] * 1000 + math.floor(time[2] / 1000))
 local due = redis.call('ZRANGEBYSCORE', waiting, '-inf', now_ms, 'LIMIT', 0, ARGV[3])
 for _, member in ipairs(due) do
   local cut = string.find(member, '\31', 1, true)
-  redis.call('XADD', stream, '*', 'first', string.sub(member, 1, cut - 1), 'event', string.sub(member, cut + 1))
+  if cut then
+    redis.call('XADD', stream, '*', 'first', string.sub(member, 1, cut - 1), 'event', string.sub(member, cut + 1))
+  else -- nobody who waits looks like this: it is set aside with the reason
+    redis.call('XADD', stream, '*', 'first', '', 'event', member)
+  end
   redis.call('ZREM', waiting, member)
 end
 return #due

@@ -4,7 +4,8 @@
 -- ARGV  token, lease_ms, position before, position after, id of the first entry or '', retention_ms, lowest event id score to keep,
 --       dead letters kept, retry_ms,
 --       n, (counter, increment) × n,   n, (entry id, reason, event) × n dead letters,   n, member × n waiting
--- Returns { 1, the server's time in ms }; { 0, … } where the lease is another's; { -1, … } where the position is not the one before.
+-- Returns { 1, the server's time in ms }; { 0, … } where the lease is another's; { -1, … } where the position is not the one before;
+-- an error where a key holds something else. It is found before anything is changed: a script that fails is not undone.
 --
 -- Times are the server's own, which gave the entries their ids: a worker's clock may be off. What is trimmed at once is bounded.
 local lease, state, stream, dead, waiting, ids = unpack(KEYS)
@@ -14,6 +15,12 @@ local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 
 if redis.call('GET', lease) ~= take() then return { 0, now_ms } end
+for i, kind in ipairs({ 'hash', 'stream', 'stream', 'zset', 'zset' }) do
+  local found = redis.call('TYPE', KEYS[i + 1]).ok
+  if found ~= kind and found ~= 'none' then
+    return redis.error_reply('WRONGTYPE ' .. KEYS[i + 1] .. ' holds a ' .. found .. ' and not a ' .. kind .. ': delete it')
+  end
+end
 local lease_ms, before, after, first, retention_ms = take(), take(), take(), take(), tonumber(take())
 local lowest, letters, retry_ms = take(), take(), tonumber(take())
 local known = redis.call('HMGET', state, 'position', 'lag', 'lag_at')
@@ -22,12 +29,13 @@ if (known[1] or '0-0') ~= before then return { -1, now_ms } end
 redis.call('HSET', state, 'position', after)
 if first ~= '' then
   local lag = math.max(0, now_ms - tonumber(string.match(first, '^%d+')))
-  if now_ms - tonumber(known[3] or 0) < 2000 then lag = math.max(lag, tonumber(known[2] or 0)) end
+  if now_ms - (tonumber(known[3]) or 0) < 2000 then lag = math.max(lag, tonumber(known[2]) or 0) end
   redis.call('HSET', state, 'lag', string.format('%d', lag), 'lag_at', string.format('%d', now_ms))
 end
 for _ = 1, tonumber(take()) do
-  local name = take()
-  redis.call('HINCRBY', state, name, take())
+  local name, more = take(), take()
+  local reply = redis.pcall('HINCRBY', state, name, more)
+  if type(reply) == 'table' and reply.err then redis.call('HSET', state, name, more) end -- it was no number
 end
 for _ = 1, tonumber(take()) do
   redis.call('XADD', dead, 'MAXLEN', '~', letters, 'LIMIT', 1000, '*', 'entry', take(), 'reason', take(), 'event', take())

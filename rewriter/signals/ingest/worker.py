@@ -20,13 +20,14 @@ from sys import getsizeof
 from threading import Event as Flag
 from typing import Any
 
-from redis.exceptions import OutOfMemoryError, RedisError
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from rewriter.bounded import Bounded
 from rewriter.errors import Fault, StoreError
 from rewriter.signals.commands import Command
 from rewriter.signals.counters import Value
 from rewriter.signals.events import MAX_EVENT_BYTES
+from rewriter.signals.ingest.ailing import Ailing
 from rewriter.signals.ingest.apply import apply_changes
 from rewriter.signals.ingest.batch import Batch, Changes, Entry, Plan, entry_of
 from rewriter.signals.ingest.contract import StreamKeys, partition_count, partition_count_commands
@@ -95,6 +96,7 @@ class Worker:
             max_age_s=self._ingest.object_age_s,
             max_count=self._ingest.max_objects,
         )
+        self._ailing = Ailing(self._keys)
         self._is_skewed = False
         self._event_lags_s: list[float] = []
         self.trouble = ""
@@ -148,8 +150,14 @@ class Worker:
         self._beat_at_s = self._clock_s() + min(MAX_BEAT_S, self._ingest.lease_s / 3)
         self.partitions = self._partition_count()
         self._compare_clocks(self._leases.balance(self.partitions))
+        self._ailing.wake()
+        for number, error in self._leases.unreadable.items():
+            self._ailing.rest(number, error)
         for number in self.held:
-            self._tend(number)
+            try:
+                self._tend(number)
+            except (ResponseError, ValueError) as error:
+                self._ailing.rest(number, error)
         self.backlog = backlog(self._engine, self._keys, self.partitions)
         beat = {
             "at": round(self.backlog.at_s, 3),
@@ -167,14 +175,17 @@ class Worker:
         if not batches:
             return 0
         readable = [(batch, entry) for batch in batches for entry in batch.readable()]
-        fresh = unmarked(self._engine, self._keys, readable, self._plan, self._first_partitions)
+        fresh, failed = unmarked(self._engine, self._keys, readable, self._plan, self._first_partitions)
+        for number, error in failed.items():
+            self._ailing.rest(number, error)
+        batches = [batch for batch in batches if batch.partition not in failed]
         changes = self._changes(fresh)
         apply_changes(self._engine, self._profiles, changes, self._plan)
         self._settle(batches)
         return sum(len(batch.entries) for batch in batches)
 
     def _read(self) -> list[Batch]:
-        held = sorted(self._leases.held.items())
+        held = sorted(one for one in self._leases.held.items() if one[0] not in self._ailing)
         each = min(READ_ENTRIES, max(10, self._ingest.batch // max(1, len(held))))
         each_bytes = min(READ_BYTES, self._ingest.batch_bytes // max(1, len(held)))
         wanted = [
@@ -182,8 +193,10 @@ class Worker:
             for number, position in held
         ]
         found = []
-        for (number, position), entries in zip(held, sound_replies(self._engine, wanted), strict=True):
-            if entries:
+        for (number, position), entries in zip(held, ran(self._engine, wanted), strict=True):
+            if isinstance(entries, Exception):
+                self._ailing.rest(number, entries)
+            elif entries:
                 read = [entry_of(entry_id, _pairs(parts), self._plan) for entry_id, parts in entries]
                 found.append(Batch(number, position, read))
         return found
@@ -242,16 +255,24 @@ class Worker:
         settled = [run for batch in batches for run in runs(batch)]
         wanted = [self._settled(run) for run in settled]
         cut = [self._cut_letters(batch.partition) for batch in batches if batch.dead]
-        replies = sound_replies(self._engine, wanted + cut)[: len(wanted)]
-        for run, (status, server_ms) in zip(settled, replies, strict=True):
+        out_of_turn = set()
+        for run, reply in zip(settled, ran(self._engine, wanted + cut), strict=False):
+            if run.partition in self._ailing:
+                continue
+            if isinstance(reply, Exception):
+                self._ailing.rest(run.partition, reply)
+                continue
+            status, server_ms = reply
             if status == 1:
+                self._ailing.well(run.partition)
                 self._leases.held[run.partition] = run.after
                 self.counts += run.counts
                 self._event_lags_s += [server_ms / 1000.0 - one.at_s for one in run.entries[:100] if one.event]
             else:  # the lease was lost meanwhile, and its holder settles; or a run came before its turn
                 self._leases.lost(run.partition)
-        if any(status < 0 for status, _ in replies):
-            self._leases.recall([run.partition for run in settled])
+                out_of_turn |= {run.partition} if status < 0 else set()
+        if out_of_turn:
+            self._leases.recall(out_of_turn)
 
     def _settled(self, run: Batch) -> Command:
         return settle_command(self._keys, run, self._token, self._leases.lease_ms, self._ingest, self.backlog.lag_s)

@@ -1,0 +1,151 @@
+"""Keys of one partition that hold something else than they should: its own people wait, and nobody else does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from rewriter.signals.events import Event, parse
+from rewriter.signals.ingest.contract import partition_of
+from rewriter.signals.store import Query
+from tests.live.shop import Shop, an_event
+
+AILING = 1
+Commands = list[tuple[Any, ...]]
+
+
+@pytest.fixture
+def shop(redis_url: str, prefix: str) -> Shop:
+    return Shop(redis_url, prefix, retry_s=0.01)
+
+
+def a_user_of(partition: int) -> str:
+    for number in range(1_000):
+        found = parse(an_event(f"user{number}"))
+        assert isinstance(found, Event)
+        if partition_of(found, 4) == partition:
+            return f"user{number}"
+    raise AssertionError
+
+
+USERS = {number: a_user_of(number) for number in range(4)}
+
+
+def counted(shop: Shop) -> dict[int, float]:
+    found = {}
+    for number, user in USERS.items():
+        profile = shop.store.read(Query(None, shop.plan.keys.profile(user), None, ("item",), 500)).profile
+        found[number] = 0.0 if profile is None else profile.events
+    return found
+
+
+def of_kind(part: str, *commands: str) -> Callable[[Shop], Commands]:
+    """Return what puts something of another kind in the place of a key."""
+
+    def wanted(shop: Shop) -> Commands:
+        key = shop.keys.of_stream(AILING, part) if part else shop.keys.stream(AILING)
+        return [("DEL", key), (commands[0], key, *commands[1:])]
+
+    return wanted
+
+
+def in_state(*pairs: str) -> Callable[[Shop], Commands]:
+    return lambda shop: [("HSET", shop.keys.of_stream(AILING, "state"), *pairs)]
+
+
+WRONG: dict[str, Callable[[Shop], Commands]] = {
+    **{
+        f"{part or 'stream'} is a string": of_kind(part, "SET", "x") for part in ("", "state", "dead", "waiting", "ids")
+    },
+    **{
+        f"{part or 'stream'} is a list": of_kind(part, "RPUSH", "x") for part in ("", "state", "dead", "waiting", "ids")
+    },
+    "lease is a list": of_kind("lease", "RPUSH", "x"),
+    "position is a text": in_state("position", "abc"),
+    "position is no text": in_state("position", "\udcff"),
+    "passed is a text": in_state("passed", "1e3"),
+    "the last possible entry": lambda shop: [
+        ("XADD", shop.keys.stream(AILING), "18446744073709551615-18446744073709551615", "event", "x")
+    ],
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+@pytest.mark.parametrize("is_fresh", [False, True], ids=["held", "taken later"])
+def test_a_partition_with_a_key_of_another_kind_delays_its_own_people_alone(
+    shop: Shop, case: str, is_fresh: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = shop.worker()
+    if not is_fresh:
+        worker.step()
+    wrong: Commands = [
+        tuple(one.encode("utf-8", "surrogateescape") if isinstance(one, str) else one for one in command)
+        for command in WRONG[case](shop)
+    ]
+    assert not any(isinstance(reply, Exception) for reply in shop.store.run(wrong))
+    for number, user in USERS.items():
+        if number != AILING:
+            shop.append([an_event(user), an_event(user, event_id=f"e{number}")])
+    raw = json.dumps(an_event(USERS[AILING], event_id="e")).encode()
+    shop.store.run([("XADD", shop.keys.stream(AILING), "*", "event", raw)])  # which may fail
+    for _ in range(6):
+        worker.due()
+        worker.step()
+    assert {number: events for number, events in counted(shop).items() if number != AILING} == {0: 2, 2: 2, 3: 2}
+    assert worker.trouble == ""
+    assert sum("waits" in one.getMessage() for one in caplog.records) <= 1
+    (heartbeat,) = shop.store.run([("GET", shop.keys.heartbeat)])
+    assert [lag < 5 for number, lag in enumerate(json.loads(heartbeat)["lags"]) if number != AILING] == [True] * 3
+
+
+@pytest.mark.parametrize("part", ["dead", "waiting", "ids"])
+def test_nothing_is_lost_or_doubled_once_the_key_is_deleted(
+    shop: Shop, part: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = shop.worker()
+    worker.step()
+    shop.store.run([("SET", shop.keys.of_stream(AILING, part), "x")])
+    user = USERS[AILING]
+    shop.append([an_event(user, event_id="a"), an_event(user), an_event(user, "no such object")])
+    shop.store.run([("XADD", shop.keys.stream(AILING), "*", "event", "no event")])
+    for _ in range(3):
+        worker.due()
+        worker.step()
+    assert not worker.counts
+    shop.store.run([("DEL", shop.keys.of_stream(AILING, part))])
+    worker.due()
+    shop.drain(worker)
+    for _ in range(100):
+        worker.due()
+        worker.step()
+        if worker.counts["missing"]:
+            break
+    assert worker.counts == {"counted": 2, "waiting": 1, "missing": 1, "refused": 1}
+    assert counted(shop)[AILING] == 2
+    assert len(shop.dead()) == 2
+    assert "partition 1 goes on" in caplog.text
+
+
+def test_a_counter_of_the_state_that_is_no_number_begins_anew(shop: Shop) -> None:
+    worker = shop.worker()
+    worker.step()
+    shop.store.run([("HSET", shop.keys.of_stream(AILING, "state"), "counted", "many", "lag", "x", "lag_at", "y")])
+    shop.append([an_event(USERS[AILING])])
+    shop.drain(worker)
+    assert shop.state(AILING)["counted"] == "1"
+    worker.due()
+    worker.step()
+    assert worker.backlog.lag_s < 60
+
+
+def test_what_waits_in_another_form_is_set_aside(shop: Shop) -> None:
+    worker = shop.worker()
+    shop.store.run([("ZADD", shop.keys.of_stream(AILING, "waiting"), 1, "no separator", 2, "", 3, "\x1f")])
+    shop.append([an_event(user) for user in USERS.values()])
+    worker.step()
+    shop.drain(worker)
+    assert worker.counts == {"counted": 4, "refused": 3}
+    assert [letter["reason"] for letter in shop.dead()] == ["first: is not the id of an earlier entry"] * 3
