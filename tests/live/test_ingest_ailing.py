@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from rewriter.errors import StoreError
+from rewriter.signals.backfill.hold import Hold
 from rewriter.signals.events import Event, parse
 from rewriter.signals.ingest.contract import partition_of
 from rewriter.signals.store import Query
@@ -149,3 +151,11 @@ def test_what_waits_in_another_form_is_set_aside(shop: Shop) -> None:
     shop.drain(worker)
     assert worker.counts == {"counted": 4, "refused": 3}
     assert [letter["reason"] for letter in shop.dead()] == ["first: is not the id of an earlier entry"] * 3
+
+
+def test_a_backfill_names_the_partition_whose_position_cannot_be_read(shop: Shop) -> None:
+    shop.store.run([("SET", shop.keys.of_stream(AILING, "state"), "x")])
+    hold = Hold(shop.store, shop.keys, 4, lasts_s=5.0)
+    with pytest.raises(StoreError, match=f"partition {AILING} cannot be read"):
+        hold.take(lease_s=1.0)
+    assert shop.store.run([("EXISTS", shop.keys.pause)]) == [0]

@@ -56,6 +56,9 @@ class Hold:
             if len(self._leases.held) == self._partitions:
                 self._thread.start()
                 return
+            for number, error in self._leases.unreadable.items():
+                self.release()
+                raise StoreError(f"the position of partition {number} cannot be read: {error}; nothing was written")
             if time.monotonic() >= late_at_s:
                 self.release()
                 raise StoreError("a worker does not pause: it may be of an older version; nothing was written")
