@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
 
+from rewriter.alike import alike
 from rewriter.boost.functions import Boost
 from rewriter.query_form import depends_on_collection
 from rewriter.report import Strategy
@@ -116,28 +117,33 @@ def own_names(hit: Mapping[str, Any]) -> tuple[int, ...]:
     )
 
 
-def without_own_names(hit: Mapping[str, Any]) -> dict[str, Any]:
+def without_own_names(hit: Mapping[str, Any]) -> Any:
     """Return a hit as its caller would have seen it: without our names, in itself and in its `inner_hits` at any depth.
 
-    The server lists all names of a search in the inner hits too. `hit` is not modified.
+    The server lists all names of a search in the inner hits too. `hit` is not modified; what is returned is of its class.
     """
     clean = dict(hit)
     if any(map(_is_own, clean.get("matched_queries") or ())):
-        named = clean.pop("matched_queries")
+        named = clean["matched_queries"]
         kept = [name for name in named if not _is_own(name)]
         if kept:
-            clean["matched_queries"] = {name: named[name] for name in kept} if isinstance(named, dict) else kept
+            clean["matched_queries"] = (
+                alike(named, {name: named[name] for name in kept}) if isinstance(named, dict) else kept
+            )
+        else:
+            del clean["matched_queries"]
     inner = clean.get("inner_hits")
     if isinstance(inner, dict):
-        clean["inner_hits"] = {name: _inner(part) for name, part in inner.items()}
-    return clean
+        clean["inner_hits"] = alike(inner, {name: _inner(part) for name, part in inner.items()})
+    return alike(hit, clean)
 
 
 def _inner(part: Any) -> Any:
     found = part.get("hits") if isinstance(part, dict) else None
     if not isinstance(found, dict) or not isinstance(found.get("hits"), list):
         return part
-    return {**part, "hits": {**found, "hits": [without_own_names(hit) for hit in found["hits"]]}}
+    hits = [without_own_names(hit) for hit in found["hits"]]
+    return alike(part, {**part, "hits": alike(found, {**found, "hits": hits})})
 
 
 def _is_own(name: str) -> bool:

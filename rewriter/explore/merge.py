@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rewriter.alike import alike
 from rewriter.explore.plan import Drawn
 from rewriter.explore.scores import Hit, identity, number_of, score_of
 from rewriter.explore.shown import mark
@@ -138,17 +139,15 @@ def _laid_out(
     return Page(tuple(hits), slots, tuple(shown))
 
 
-def with_hits(answer: Mapping[str, Any], hits: Sequence[Hit], max_score: Any = None) -> dict[str, Any]:
+def with_hits(answer: Mapping[str, Any], hits: Sequence[Hit], max_score: Any = None) -> Any:
     """Return the baseline's answer with the page's hits; totals, aggregations and all else stay the baseline's.
 
     max_score: the personalized leg's, which speaks of the whole list: a later page's is not below the first one's. A drawn hit
-               may exceed it. `answer` is not modified.
+               may exceed it. `answer` is not modified; what is returned is of its class.
     """
     envelope = dict(answer["hits"])
     envelope["hits"] = list(hits)
     if "max_score" in envelope:
         scores = [score for score in (max_score, *(hit.get("_score") for hit in hits)) if number_of(score) is not None]
         envelope["max_score"] = max(scores, key=float, default=None)
-    merged = dict(answer)
-    merged["hits"] = envelope
-    return merged
+    return alike(answer, {**answer, "hits": alike(answer["hits"], envelope)})

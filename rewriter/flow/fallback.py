@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from rewriter.alike import alike
 from rewriter.core import Core
 from rewriter.explore.merge import hit_key
 from rewriter.explore.plan import Plan, as_text, decode, encode, shown_by
@@ -62,7 +63,7 @@ def fallen_back(
     if left_out:
         seen = taken | {mark(one(hit)) for hit in hits}
         hits += [hit for hit in pool if mark(one(hit)) not in seen][:left_out]
-        response = {**response, "hits": {**response["hits"], "hits": hits}}
+        response = alike(response, {**response, "hits": alike(response["hits"], {**response["hits"], "hits": hits})})
     kept = shown if request.from_ else b""  # a first page begins anew
     page = with_page(kept, request.from_, request.size, map(one, hits))
     after = replace(plan, shown=as_text(page), detour=True)

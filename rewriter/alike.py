@@ -1,0 +1,31 @@
+"""Copies of parts of an answer that are of the same class: a deserializer of the caller's own may make mappings of its own."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+
+def alike(original: Mapping[str, Any], items: Mapping[str, Any]) -> Any:
+    """Return a new mapping of the class of `original` that holds `items`; a dict where its class makes none of them.
+
+    A class is called with the items, as `object_hook` calls it, for a shallow copy may keep attributes of the original; one that
+    says how it is copied is copied and filled.
+    """
+    kind: Any = type(original)
+    if kind is dict:
+        return dict(items)
+    try:
+        made = _filled(original, items) if hasattr(kind, "__copy__") else kind(dict(items))
+        return made if type(made) is kind and made == items else dict(items)
+    except Exception:  # noqa: BLE001  whatever a class of the caller's own raises, a dict holds the same
+        return dict(items)
+
+
+def _filled(original: Any, items: Mapping[str, Any]) -> Any:
+    made = copy.copy(original)
+    if made is not original:
+        made.clear()
+        made.update(items)
+    return made
