@@ -195,8 +195,13 @@ def _url(value: Any) -> Any:
 
 
 def _varies(headers: Mapping[str, Any], settings: Settings) -> dict[str, str]:
-    named = {str(name).lower(): str(value) for name, value in headers.items()} if headers else {}
+    named = {_text(name).lower(): _text(value) for name, value in headers.items()} if headers else {}
     return {name: value for name, value in named.items() if name in settings.opensearch.vary_headers}
+
+
+def _text(part: Any) -> str:
+    """Return a header's name or value, which the client sends alike as text and as bytes."""
+    return part.decode("latin-1") if isinstance(part, bytes) else str(part)
 
 
 def _fold(params: dict[str, Any], body: dict[str, Any]) -> None:

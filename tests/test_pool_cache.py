@@ -83,6 +83,21 @@ def test_what_cannot_be_written_as_bytes_is_not_kept() -> None:
     assert pools.get("a", 0.0) is None
 
 
+class Unreadable(dict[str, Any]):
+    def __setstate__(self, _: Any) -> None:
+        raise TypeError("not to be made again")
+
+
+def test_what_cannot_be_read_again_is_no_pool() -> None:
+    pools = PoolCache()
+    hit = Unreadable(_id="1")
+    hit.of = "mine"  # type: ignore[attr-defined]
+    pools.put("a", [hit], 0.0)
+    assert pools.get("a", 0.0) is None
+    pools.put("a", POOL, 0.0)
+    assert pools.get("a", 0.0) == POOL
+
+
 def of_many_values(n: int) -> dict[str, Any]:
     return {"specs": [{"n": f"s{n}{j}", "v": j * 1.5 + n, "ok": True} for j in range(60)]}
 

@@ -14,6 +14,7 @@ from tests.reason_cases import LIKED, MATCH, SEARCH
 ANN, ANN_AGAIN, BOB = Subject("ann", "s1"), Subject("ann", "s2"), Subject("bob", "s3")
 STAFF, MORE_STAFF = Subject("ann", "s1", ("staff",)), Subject("bob", "s3", ("staff",))
 HEADERS = [{"headers": {"Authorization": who}} for who in ("ann", "bob")]
+BYTES = [{"headers": {b"Authorization": who}} for who in (b"ann", b"bob")]
 
 
 def desk(kind: type[Desk], shared_by: str, **more: Any) -> Desk:
@@ -32,6 +33,8 @@ def desk(kind: type[Desk], shared_by: str, **more: Any) -> Desk:
         ("everyone", (ANN, {}), (BOB, {}), 1),
         ("everyone", (ANN, HEADERS[0]), (BOB, HEADERS[1]), 2),
         ("everyone", (ANN, HEADERS[0]), (BOB, HEADERS[0]), 1),
+        ("everyone", (ANN, BYTES[0]), (BOB, BYTES[1]), 2),
+        ("everyone", (ANN, HEADERS[0]), (BOB, BYTES[0]), 1),
         ("everyone", (ANN, {"headers": {"x-b3-traceid": "1"}}), (BOB, {"headers": {"x-b3-traceid": "2"}}), 1),
         ("everyone", (ANN, {"routing": "a"}), (BOB, {"routing": "b"}), 2),
         ("segments", (STAFF, {}), (MORE_STAFF, {}), 1),

@@ -34,7 +34,14 @@ class PoolCache:
     def get(self, key: str, now_s: float) -> Hits | None:
         """Return the pool of a search that was answered within the time to live, or None."""
         packed = self._kept.get(key, now_s)
-        return None if packed is None else packed[0](packed[1])
+        if packed is None:
+            return None
+        try:
+            hits: Hits = packed[0](packed[1])
+        except Exception:  # noqa: BLE001  an object of the caller's own may be written and not read
+            self._kept.drop(key)
+            return None
+        return hits
 
     def put(self, key: str, hits: Hits, now_s: float) -> None:
         """Keep a pool, or forget it where its hits cannot be written as bytes."""
