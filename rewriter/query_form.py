@@ -81,7 +81,7 @@ CHANCE = re.compile(
 
 def scored_by_chance(body: Mapping[str, Any]) -> str:
     """Return what in a body makes hits or scores differ from search to search, or ""."""
-    for key, value in _inside(body):
+    for key, value in inside([body.get(part) for part in SCORING_PARTS]):
         if key == "random_score" and isinstance(value, dict) and value.get("seed") is None:
             return "`random_score` without a `seed`"
         if key in ("source", "inline", "script") and isinstance(value, str) and CHANCE.search(value):
@@ -91,12 +91,12 @@ def scored_by_chance(body: Mapping[str, Any]) -> str:
 
 def depends_on_collection(body: Mapping[str, Any]) -> bool:
     """Whether scores may depend on whether the server visits every match: `boosting` forgets its negative part where it skips."""
-    return any(key == "boosting" for key, _ in _inside(body))
+    return any(key == "boosting" for key, _ in inside([body.get(part) for part in SCORING_PARTS]))
 
 
-def _inside(body: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
-    """Yield all keys with their values in the scoring parts of a body, at any depth."""
-    left: list[Any] = [[body.get(part) for part in SCORING_PARTS]]
+def inside(parts: list[Any]) -> Iterator[tuple[Any, Any]]:
+    """Yield all keys with their values in some parts of a body, at any depth."""
+    left: list[Any] = [parts]
     while left:
         one = left.pop()
         if isinstance(one, dict):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rewriter import Reason, Subject
-from rewriter.decide.leg_sizes import EXPLORATION_BYTES, PROBE_S, LegSizes, hit_shape
+from rewriter.decide.leg_sizes import ENOUGH, EXPLORATION_BYTES, LATEST, PROBE_S, LegSizes, hit_shape
 from rewriter.shell.clones import LIMITS
 from tests.played import DESKS, Desk, PlayedStore
 from tests.test_shells import SETTINGS, store
@@ -30,7 +30,8 @@ MIB = 2**20
 )
 def test_a_leg_is_not_sent_where_its_answer_is_larger_than_the_bound(per_hit: float, hits: int, refused: bool) -> None:
     sizes = LegSizes()
-    sizes.note("a", 10, int(per_hit * 10))
+    for _ in range(ENOUGH):
+        sizes.note("a", 10, int(per_hit * 10))
     why = sizes.too_large("a", hits, MIB, 100.0)
     assert bool(why) is refused
     assert not refused or ("max_leg_bytes" in why and f"{hits} hits" in why)
@@ -40,12 +41,28 @@ def test_a_leg_is_not_sent_where_its_answer_is_larger_than_the_bound(per_hit: fl
 
 def test_one_leg_in_a_while_shows_whether_hits_are_still_as_large() -> None:
     sizes = LegSizes()
-    sizes.note("a", 10, 4 * MIB)
+    for _ in range(ENOUGH):
+        sizes.note("a", 10, 4 * MIB)
     sent = [at_s for at_s in range(200) if not sizes.too_large("a", 10, MIB, float(at_s))]
     assert sent == [PROBE_S * n for n in range(1, 7)]
-    for _ in range(3):
-        sizes.note("a", 10, 1_000)
-    assert all(not sizes.too_large("a", 10, MIB, 300.0 + n) for n in range(10))
+    sizes.note("a", 10, 4 * MIB)
+    assert sizes.too_large("a", 10, MIB, 200.0)
+    sizes.note("a", 10, 1_000)
+    assert all(not sizes.too_large("a", 10, MIB, 200.0 + n) for n in range(10))
+
+
+@pytest.mark.parametrize("before", [0, 2, LATEST])
+@pytest.mark.parametrize("large", [1, 2])
+def test_one_search_that_finds_large_documents_sends_no_other_alone(before: int, large: int) -> None:
+    sizes = LegSizes()
+    for _ in range(before):
+        sizes.note("a", 10, 10_000)
+    for _ in range(20):
+        for _ in range(large):  # its personalized leg, and its exploration
+            sizes.note("a", 10, 40 * MIB)
+        for _ in range(2 * large):
+            assert sizes.too_large("a", 10, MIB, 100.0) == ""
+            sizes.note("a", 10, 10_000)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +100,18 @@ def test_what_is_asked_of_a_hit_is_told_apart(other: dict[str, Any]) -> None:
     assert hit_shape(("i",), body) != hit_shape(("j",), body)
 
 
+def test_hits_inside_hits_and_what_stands_after_many_names_are_told_apart() -> None:
+    nested: dict[str, Any] = {"nested": {"path": "parts", "query": {"match_all": {}}}}
+    within = {"nested": {**nested["nested"], "inner_hits": {"size": 100}}}
+    many = tuple(f"an-index-with-a-long-name-{n}" for n in range(40))
+    shapes = {
+        hit_shape(many, {"query": {"bool": {"must": [query]}}, **more})
+        for query in (nested, within)
+        for more in ({}, {"_source": False})
+    }
+    assert len(shapes) == 4
+
+
 def heavy(kilobytes: int) -> Any:
     def act(answer: dict[str, Any]) -> dict[str, Any]:
         for hit in answer["hits"]["hits"]:
@@ -100,7 +129,7 @@ def test_a_search_steps_aside_by_itself_and_says_so(kind: type[Desk], kilobytes:
     with kind(SETTINGS, store()) as desk:
         desk.engine.on = {leg: heavy(kilobytes) for leg in ("baseline", "personal", "explored")}
         reports = []
-        for n in range(6):
+        for n in range(2 * ENOUGH):
             body = {"query": {"match": {"title": f"shoe {n}"}}, "size": 10}
             response, report = desk.search(ANN, {"index": "products", "body": body})
             assert len(response["hits"]["hits"]) == 10
@@ -109,9 +138,10 @@ def test_a_search_steps_aside_by_itself_and_says_so(kind: type[Desk], kilobytes:
         assert reports[0].reason is Reason.PERSONALIZED
         asked = [one["body"]["size"] for one in desk.engine.asked["explored"]]
         if kilobytes > 52:
-            assert {report.reason for report in reports[1:]} == {Reason.UNSUPPORTED}
-            assert all("max_leg_bytes" in report.detail for report in reports[1:])
-            assert [len(desk.engine.asked[leg]) for leg in ("personal", "explored")] == [1, 1]
+            searches = ENOUGH // 2  # each notes a personalized leg and one of exploration
+            assert {report.reason for report in reports[searches:]} == {Reason.UNSUPPORTED}
+            assert all("max_leg_bytes" in report.detail for report in reports[searches:])
+            assert [len(desk.engine.asked[leg]) for leg in ("personal", "explored")] == [searches, searches]
             assert any("max_leg_bytes" in one for one in desk.status().problems)
             assert not desk.store or desk.status().breaker["failures"] == 0
         else:
@@ -127,7 +157,9 @@ def test_a_search_for_less_of_the_same_hits_is_personalized_all_the_same(kind: t
     with kind(SETTINGS, store()) as desk:
         desk.engine.on = {leg: heavy(500) for leg in ("personal", "explored")}
         body: dict[str, Any] = {"query": {"match": {"title": "shoe"}}, "size": 10}
-        desk.search(ANN, {"index": "products", "body": body})
+        for n in range(ENOUGH // 2):
+            desk.search(ANN, {"index": "products", "body": {**body, "query": {"match": {"title": f"shoe {n}"}}}})
+            desk.until(lambda status: status.in_flight == 0)
         _, report = desk.search(ANN, {"index": "products", "body": body})
         assert report.reason is Reason.UNSUPPORTED
         desk.engine.on.clear()
@@ -140,7 +172,8 @@ def test_a_search_for_less_of_the_same_hits_is_personalized_all_the_same(kind: t
 def test_the_store_is_not_read_for_a_search_that_steps_aside() -> None:
     played = PlayedStore()
     with DESKS[0](SETTINGS, played) as desk:
-        desk.core.leg_sizes["shop"].note(hit_shape(("products",), {"query": {}}), 10, 20 * MIB)
+        for _ in range(ENOUGH):
+            desk.core.leg_sizes["shop"].note(hit_shape(("products",), {"query": {}}), 10, 20 * MIB)
         reads = played.reads
         _, report = desk.search(ANN, {"index": "products", "body": {"query": {"match": {"title": "shoe"}}, "size": 10}})
         assert report.reason is Reason.UNSUPPORTED

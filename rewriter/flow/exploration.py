@@ -8,7 +8,6 @@ from typing import Any
 from rewriter.boost.body import bounded_body, capped, highlighted_by, optional_leg, without_own_names
 from rewriter.boost.functions import Boost
 from rewriter.boost.templates import Exploration, render_exploration
-from rewriter.decide.leg_sizes import hit_shape
 from rewriter.flow.evidence import accepted, held_by, rejected, template_failed
 from rewriter.flow.steps import Ask, Explored, Hits, LegFault, Progress, SearchLeg
 from rewriter.request import Request, key_of
@@ -41,7 +40,7 @@ def exploration(ask: Ask, key: str, progress: Progress) -> Generator[Any, Any, E
     if held := held_by(ask, "exploration", version):
         return Explored(error=held[1])
     end = request.from_ + request.size
-    size = _pool_size(ask, end)
+    size = _pool_size(ask, end, progress.shape)
     if size < 1:
         return Explored(error="the next ranks lie beyond `max_result_window`")
     try:
@@ -54,7 +53,7 @@ def exploration(ask: Ask, key: str, progress: Progress) -> Generator[Any, Any, E
     body = _shaped(ask, shaped, end, size)
     started_s = ask.clock_s()
     try:
-        response = yield leg(ask, body, None)
+        response = yield leg(ask, body, None, progress.shape)
     except LegFault as fault:
         if fault.kind == "rejected":
             # Going deeper can break a search that is fine by itself (an over-long field to highlight at rank 11), so this
@@ -71,12 +70,12 @@ def exploration(ask: Ask, key: str, progress: Progress) -> Generator[Any, Any, E
     return Explored(hits)
 
 
-def _pool_size(ask: Ask, end: int) -> int:
+def _pool_size(ask: Ask, end: int, shape: str) -> int:
     """Return how many hits leg 3 asks for: as many as the policy says, fewer where hits are large, and no deeper than each index
     allows.
     """
     sizes, least = ask.core.leg_sizes[ask.name], 2 + 3 * (end // max(1, ask.block))
-    wanted = sizes.pool(hit_shape(ask.request.indices, ask.request.body), ask.policy.exploration_pool, least)
+    wanted = sizes.pool(shape, ask.policy.exploration_pool, least)
     return min(wanted, ask.facts.max_result_window - end)
 
 
@@ -107,8 +106,8 @@ def _decays_on(boost: Boost, field: str) -> bool:
     return boost.decay is not None and any(field in spec for spec in boost.decay.values())
 
 
-def leg(ask: Ask, body: Mapping[str, Any], preference: str | None) -> SearchLeg:
-    """Return an optional leg: the caller's parameters, and what makes it harmless to abandon."""
+def leg(ask: Ask, body: Mapping[str, Any], preference: str | None, shape: str) -> SearchLeg:
+    """Return an optional leg: the caller's parameters, and what makes it harmless to abandon. `shape` is that of its hits."""
     timeout_s = ask.core.paces[ask.name].leg_timeout_s(ask.core.settings.budget.cutoff_ms / 1000.0)
     request = ask.request
     params = dict(request.params) | {
@@ -120,7 +119,7 @@ def leg(ask: Ask, body: Mapping[str, Any], preference: str | None) -> SearchLeg:
     arguments: dict[str, Any] = {"index": ",".join(request.indices) or None, "body": body, "params": params}
     if request.headers:
         arguments["headers"] = dict(request.headers)
-    shape, sizes = hit_shape(request.indices, request.body), ask.core.leg_sizes[ask.name]
+    sizes = ask.core.leg_sizes[ask.name]
     return SearchLeg(arguments, timeout_s, lambda size, hits: sizes.note(shape, hits or body["size"], size))
 
 

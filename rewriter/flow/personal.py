@@ -37,8 +37,8 @@ def personal(ask: Ask, progress: Progress) -> Generator[Any, Any, Personal]:
     """Read signals, make boosts of them, send leg 2; leg 3 is launched once it is known that there is something to merge with."""
     core, request, subject = ask.core, ask.request, ask.subject
     sizes, end = core.leg_sizes[ask.name], request.from_ + request.size
-    shape = hit_shape(request.indices, request.body)
-    if why := sizes.too_large(shape, end, core.settings.budget.max_leg_bytes, ask.clock_s()):
+    progress.shape = hit_shape(request.indices, request.body)
+    if why := sizes.too_large(progress.shape, end, core.settings.budget.max_leg_bytes, ask.clock_s()):
         return Personal(Reason.UNSUPPORTED, why)
     plan_key = core.plans.key(core.keys, subject, search_key(request))
     query = Query(
@@ -73,7 +73,7 @@ def personal(ask: Ask, progress: Progress) -> Generator[Any, Any, Personal]:
     )  # fmt: skip
     started_s = ask.clock_s()
     try:
-        response = yield leg(ask, body, part.preference)
+        response = yield leg(ask, body, part.preference, progress.shape)
     except LegFault as fault:
         return replace(part, reason=REASONS[fault.kind], detail=fault.detail, cause=fault.cause)
     progress.timings_ms["personalised"] = (ask.clock_s() - started_s) * 1000.0

@@ -161,6 +161,7 @@ class Progress:
     """How far the parts have come; written by them, read by `answer` at the cut-off."""
 
     at: Literal["signals", "search"] = "signals"
+    shape: str = ""
     launched: bool = False
     pool: Hits = ()
     plan: Plan | None = None

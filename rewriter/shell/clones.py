@@ -180,7 +180,10 @@ def _weighed(answer: Any) -> Any:
     if limits is not None:
         limits.size = len(answer[2])
         if limits.size > limits.max_bytes:
-            raise LegFault("too_large", f"an answer of {limits.size:,} bytes, of which {limits.max_bytes:,} are read")
+            raise LegFault(
+                "too_large",
+                f"an answer of {limits.size:,} bytes is more than `budget.max_leg_bytes` ({limits.max_bytes:,})",
+            )
     return answer
 
 
