@@ -10,6 +10,7 @@ import pytest
 from opensearchpy.exceptions import ConnectionTimeout, RequestError, TransportError
 
 from rewriter import Reason, Report, Settings, Subject
+from rewriter.decide.leg_sizes import ENOUGH
 from rewriter.signals.counters import Counters
 from rewriter.signals.store import Keys
 from tests.played import DESKS, Act, Desk, PlayedStore
@@ -141,6 +142,19 @@ def test_a_page_behind_an_open_breaker_repeats_no_hit(desk: Desk) -> None:
     assert not set(first) & set(second)
     assert "left out" in report.detail
     assert len(second) == 10 - int(report.detail.split("; ")[-1].split()[0])
+
+
+@pytest.mark.parametrize("kind", DESKS)
+def test_a_page_whose_hits_are_too_large_repeats_no_hit(kind: type[Desk]) -> None:
+    with opened(kind) as desk:
+        first, _ = page(desk, 0)
+        (shape,) = desk.core.leg_sizes["shop"]._per_hit
+        for _ in range(ENOUGH):
+            desk.core.leg_sizes["shop"].note(shape, 1, 2**20)
+        second, report = page(desk, 1)
+        assert report.reason is Reason.UNSUPPORTED
+        assert not set(first) & set(second)
+        assert "left out" in report.detail
 
 
 def test_what_was_wished_for_is_the_plain_page(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

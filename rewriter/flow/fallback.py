@@ -26,10 +26,11 @@ UNWANTED = frozenset(
     {
         Reason.BREAKER_OPEN, Reason.BUSY, Reason.NO_RELEVANCE, Reason.FLAT_SCORES, Reason.SIGNALS_LATE, Reason.SIGNALS_FAILED,
         Reason.LAGGING, Reason.NO_SIGNALS, Reason.TEMPLATE_FAILED, Reason.QUARANTINED, Reason.SEARCH_REJECTED, Reason.SEARCH_FAILED,
-        Reason.SEARCH_LATE, Reason.ANSWERS_DIFFER,
+        Reason.SEARCH_LATE, Reason.ANSWERS_DIFFER, Reason.UNSUPPORTED,
     }
 )  # fmt: skip
-"""The reasons for which a page of a personalized list may be the baseline's though nobody asked for that."""
+"""The reasons for which a page of a personalized list may be the baseline's though nobody asked for that. UNSUPPORTED: its legs'
+answers are too large; a body of another form is another list, and has no plan."""
 
 
 def fallen_back(
@@ -64,10 +65,10 @@ def fallen_back(
         seen = taken | {mark(one(hit)) for hit in hits}
         hits += [hit for hit in pool if mark(one(hit)) not in seen][:left_out]
         response = alike(response, {**response, "hits": alike(response["hits"], {**response["hits"], "hits": hits})})
+    detail = f"{left_out} hits that the list has shown already are left out" if left_out else ""
     kept = shown if request.from_ else b""  # a first page begins anew
     page = with_page(kept, request.from_, request.size, map(one, hits))
     after = replace(plan, shown=as_text(page), detour=True)
-    detail = f"{left_out} hits that the list has shown already are left out" if left_out else ""
     return response, saving(core, key, after), detail
 
 
