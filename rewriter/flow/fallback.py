@@ -65,10 +65,10 @@ def fallen_back(
         seen = taken | {mark(one(hit)) for hit in hits}
         hits += [hit for hit in pool if mark(one(hit)) not in seen][:left_out]
         response = alike(response, {**response, "hits": alike(response["hits"], {**response["hits"], "hits": hits})})
-    detail = f"{left_out} hits that the list has shown already are left out" if left_out else ""
     kept = shown if request.from_ else b""  # a first page begins anew
     page = with_page(kept, request.from_, request.size, map(one, hits))
     after = replace(plan, shown=as_text(page), detour=True)
+    detail = f"{left_out} hits that the list has shown already are left out" if left_out else ""
     return response, saving(core, key, after), detail
 
 
