@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rewriter.explore.merge import Page, category, hit_key, merged_page, with_hits
 from rewriter.explore.plan import Drawn
 from rewriter.explore.scores import Hit
+from rewriter.explore.shown import mark
 
 
 def hits(ids: str, **more: Any) -> list[Hit]:
@@ -30,6 +31,7 @@ def page(
     collapse_field: str | None = None,
     category_field: str | None = None,
     seed: int = 1,
+    elsewhere: str | None = None,
 ) -> Page:
     return merged_page(
         personalised=hits(personalised) if isinstance(personalised, str) else personalised,
@@ -41,6 +43,7 @@ def page(
         seed=seed,
         collapse_field=collapse_field,
         category_field=category_field,
+        shown_elsewhere=None if elsewhere is None else frozenset(mark(("i", letter, "")) for letter in elsewhere),
     )
 
 
@@ -185,6 +188,19 @@ def test_a_page_asked_for_again_when_the_pool_has_lost_its_hit_shows_the_persona
     again = page("abcdefghiX", "", decided=(drawn(4, "X"), drawn(9, None)))
     assert ids(again) == "abcdefghiX"
     assert again.shown == ()
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "expected"),
+    [
+        ("abcde", "xfghi"),
+        ("abcxd", "efghi"),
+        ("abcdeghijk", "xf"),
+    ],  # the slot's hit was not shown; was; and others were
+)
+def test_what_an_earlier_page_drew_and_did_not_show_may_stand_on_a_later_one(elsewhere: str, expected: str) -> None:
+    found = page("abcdexfghijk", from_=5, size=5, block=0, decided=(drawn(4, "x"),), elsewhere=elsewhere)
+    assert ids(found) == expected
 
 
 def test_exploration_switched_off_between_two_pages() -> None:

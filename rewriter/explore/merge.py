@@ -114,10 +114,11 @@ def _laid_out(
 ) -> Page:
     """Lay hits and slots out from position `begins` on, and cut the page [from_, end) from them."""
     # On an earlier page a place is taken whether or not the pool still holds its hit; here, a hit that is gone is not shown.
+    # Where the record tells what other pages show, their slots count no more: a drawn hit may not have been shown there.
     inserted = {
         slot.position: slot
         for slot in slots
-        if slot.key is not None and slot.position < end and (slot.position < from_ or slot.key in by_key)
+        if slot.key is not None and begins <= slot.position < end and (slot.position < from_ or slot.key in by_key)
     }
     explored = {slot.key for slot in inserted.values()}
     different: dict[Key, Hit] = {}  # a leg that repeats a hit does not make the page repeat it
