@@ -15,11 +15,13 @@ SAMPLE_BYTES = 256
 
 
 def encoding_of(head: bytes) -> str:
-    """Return the encoding of a text that begins with `head`: by its mark, by the zeros of UTF-16, else UTF-8."""
+    """Return the encoding of a text that begins with `head`: by its mark, by the zeros of UTF-16 and UTF-32, else UTF-8."""
     for mark, encoding in BYTE_ORDER_MARKS:
         if head.startswith(mark):
             return encoding
     sample = head[:SAMPLE_BYTES]
+    if len(sample) >= 8 and not any(sample[1:-1:4]) and not any(sample[2:-1:4]):
+        return "utf-32-le" if sample[0] else "utf-32-be"
     even, odd = sample[::2].count(0), sample[1::2].count(0)
     if odd > len(sample) // 4 and not even:
         return "utf-16-le"

@@ -18,7 +18,18 @@ from tests.played import DESKS, Desk, PlayedStore
 
 SEARCH: dict[str, Any] = {"index": "products", "body": {"query": {"match": {"title": "shoe"}}, "size": 10}}
 SHIPPED = Path(__file__).parents[1] / "templates" / "default"
-ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1", "cp1252")
+ENCODINGS = (
+    "utf-8",
+    "utf-8-sig",
+    "utf-16",
+    "utf-16-le",
+    "utf-16-be",
+    "utf-32",
+    "utf-32-le",
+    "utf-32-be",
+    "latin-1",
+    "cp1252",
+)
 MakeDesk = Callable[..., Desk]
 
 

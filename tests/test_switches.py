@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from rewriter.decide.switch_text import SwitchesRead, from_environment, others_in, parse
+from rewriter.decide.switch_text import SwitchesRead, from_environment, others_in, parse, switch_of
 from rewriter.decide.switches import KILL, Switches, Word, combined
 
 POLICIES = frozenset({"shop", "help"})
@@ -35,8 +35,8 @@ def test_ways_to_write_them(text: str, words: Mapping[str, Word]) -> None:
     ("text", "fault"),
     [
         ("personalization", "here:1: is not a switch (write `personalization off`)"),
-        ("\npersonalization off now", "here:2: is not a switch (write `personalization off`)"),
-        ("{personalization: off}", "here: is not JSON: "),
+        ("\npersonalization soon off and on", "here:2: is not a switch (write `personalization off`)"),
+        ("{rollout: off}", "here: is not JSON: "),
         ('{"a":' * 100_000, "here: is not JSON: "),
         ("personalization maybe", "here:1: `personalization` is on or off, not 'maybe'"),
         ('{"personalization": null}', "here: `personalization` is on or off, not None"),
@@ -99,9 +99,12 @@ def test_on_is_on_however_it_is_written(on: str) -> None:
         ("personalization off\npersonalization on", {KILL}),
         ("shop.personalization maybe", {"shop.personalization"}),
         ("please stop it", {KILL}),
-        ("personalization is off", {KILL}),
+        ("personalization maybe off, maybe on", {KILL}),
+        ("personalizaton off", {KILL}),
+        ('{"personalise": false}', {KILL}),
+        ("---", {KILL}),
         ("rollout is 0", {"rollout"}),
-        ('{"personalization": off}', {KILL}),
+        ('{"rollout": off}', {KILL}),
         ("personalization off\npersonalization of", set()),
         ("typo off", set()),
         ("toys.personalization maybe", set()),
@@ -109,6 +112,49 @@ def test_on_is_on_however_it_is_written(on: str) -> None:
 )
 def test_what_may_have_been_meant_to_switch_off_is_unclear(text: str, unclear: set[str]) -> None:
     assert parse(text, "here", POLICIES).unclear == unclear
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "personalization off now",
+        "personalization is off",
+        "turn off personalization",
+        "- Personalisation: off  // see the ticket",
+        "personalization off, exploration off",
+        "export REWRITER_SWITCH_PERSONALIZATION=off",
+        "{personalization: off}",
+        "{'personalization': False}",
+        '{"personalization": false,}',
+    ],
+)
+def test_a_sentence_that_says_off_switches_off(text: str) -> None:
+    read = parse(text, "here", POLICIES)
+    assert (read.values.get(KILL), read.unclear) == (False, frozenset())
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("personalization -> off", KILL),
+        ("\u200fpersonal\u00adization off\0\0", KILL),
+        (
+            "\uff50\uff45\uff52\uff53\uff4f\uff4e\uff41\uff4c\uff49\uff5a\uff41\uff54\uff49\uff4f\uff4e \uff4f\uff46\uff46",
+            KILL,
+        ),
+        ("\u201cpersonalization\u201d \u201coff\u201d", KILL),
+        ("REWRITER_SWITCH_PERSONALISATION=no", KILL),
+        ("rewriter_switch_shop__personalization=off", "shop.personalization"),
+        ("*.personalization off", KILL),
+        ('{"personalization": 0.0}', KILL),
+        ('{"switches": {"personalization": "n"}}', KILL),
+        ('{"shop": {"personalization": "stop"}}', "shop.personalization"),
+    ],
+)
+def test_what_is_copied_from_elsewhere_is_read(text: str, name: str) -> None:
+    assert parse(text, "here", POLICIES) == SwitchesRead({name: False})
+    kept = [line for line in text.splitlines() if switch_of(line, POLICIES) != name]
+    assert (others_in(text, POLICIES) if text.startswith("{") else kept) in ([], {})
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,17 @@
 """Reading of switches as people write them: lines, JSON, environment variables.
 
 Read with good will, since a kill switch is written in a hurry: any case, British spelling, `no` and `disabled` for off, quotes and
-commas left over from JSON, a line that says `off` alone. What another service's policies are set to is no fault: several services
-may share a file. What cannot be understood is a fault, and where it may have been meant to switch something off it is `unclear`.
+commas left over from JSON, a line that says `off` alone, a sentence that names the kill switch and says off. What another
+service's policies are set to is no fault: several services may share a file. What cannot be understood is a fault, and where it
+may have been meant to switch something off it is `unclear`.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from math import isfinite
@@ -19,9 +21,12 @@ from rewriter.errors import Fault
 
 ENVIRONMENT_PREFIX = "REWRITER_SWITCH_"
 ON = frozenset({"on", "true", "yes", "1", "enable", "enabled"})
-OFF = frozenset({"off", "false", "no", "0", "disable", "disabled"})
-AROUND = re.compile(r"[\s=:\"'`,;\ufeff\u200b]+")
+OFF = frozenset({"off", "false", "no", "0", "0.0", "n", "f", "disable", "disabled", "stop", "stopped"})
+AROUND = re.compile(r"[\s=:\"'`,;{}()\u2018-\u201f\u00ab\u00bb]+")
 """What separates a name from its value, or is left over around them."""
+UNSEEN = re.compile(r"[\x00\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+"""Characters that nobody sees in an editor: they come along with what is copied."""
+SIMILAR = 0.65
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,27 +55,32 @@ def parse(text: str, where: str, policies: frozenset[str]) -> SwitchesRead:
 
     An empty text says nothing. A fault names `where`, and the line.
     """
-    stripped = text.lstrip("\ufeff \t\r\n")
+    text = UNSEEN.sub("", text)
+    stripped = text.lstrip()
     if stripped.startswith("{"):
         try:
             found = json.loads(stripped, object_pairs_hook=list)
         except (ValueError, RecursionError) as error:
-            return unreadable(Fault(where, f"is not JSON: {error}"))
-        return _checked([(name, value, where) for name, value in found], policies)
+            read = unreadable(Fault(where, f"is not JSON: {error}"))
+            off: dict[str, Word] = {KILL: False} if any(map(_says_off, text.splitlines())) else {}
+            return SwitchesRead(off, read.faults, unclear=read.unclear - off.keys())
+        return _checked([(name, value, where) for name, value in _flat(found)], policies)
     pairs: list[tuple[str, object, str]] = []
     faults: list[Fault] = []
     unclear: set[str] = set()
     for number, line in enumerate(text.splitlines(), 1):
         match words_of(line):
-            case []:
+            case [] if not AROUND.sub("", line.partition("#")[0]):
                 pass
             case [word] if word.casefold() in OFF:
                 pairs.append((KILL, False, f"{where}:{number}"))
             case [name, value]:
                 pairs.append((name, value, f"{where}:{number}"))
-            case [first, *_]:
+            case words:
                 faults.append(Fault(f"{where}:{number}", "is not a switch", "write `personalization off`"))
-                name = canonical(first, policies)
+                if _says_off(line):
+                    pairs.append((KILL, False, f"{where}:{number}"))
+                name = canonical(words[0], policies) if words else KILL
                 unclear.add(name if is_switch(name, policies) else KILL)
     read = _checked(pairs, policies)
     return SwitchesRead(read.values, faults + read.faults, read.foreign, (read.unclear | unclear) - read.values.keys())
@@ -78,13 +88,32 @@ def parse(text: str, where: str, policies: frozenset[str]) -> SwitchesRead:
 
 def words_of(line: str) -> list[str]:
     """Return the words of a line without its comment: of a switch, its name and its value."""
-    return [word for word in AROUND.split(line.partition("#")[0]) if word]
+    words = AROUND.split(unicodedata.normalize("NFKC", UNSEEN.sub("", line)).partition("#")[0])
+    return [word for word in words if any(map(str.isalnum, word))]
+
+
+def _says_off(line: str) -> bool:
+    """Whether a line that is no switch names the kill switch of all policies, says off, and says on nowhere."""
+    words = [word.casefold() for word in words_of(line)]
+    return KILL in (canonical(word, frozenset()) for word in words) and bool(OFF & {*words}) and not ON & {*words}
+
+
+def _flat(found: list[tuple[str, object]]) -> Iterator[tuple[str, object]]:
+    """Yield the switches of a JSON object: its own, those under `switches`, and those under a policy's name."""
+    for name, value in found:
+        if isinstance(value, list) and value and all(isinstance(one, tuple) for one in value):
+            prefix = "" if name.casefold() == "switches" else f"{name}."
+            yield from ((f"{prefix}{inner}", given) for inner, given in value)
+        else:
+            yield name, value
 
 
 def switch_of(line: str, policies: frozenset[str]) -> str:
     """Return the canonical name of the switch that a line sets, or "" for none."""
     match words_of(line):
         case [word] if word.casefold() in OFF:
+            return KILL
+        case [_, _, _, *_] if _says_off(line):
             return KILL
         case [name, *_]:
             return canonical(name, policies)
@@ -94,8 +123,8 @@ def switch_of(line: str, policies: frozenset[str]) -> str:
 def others_in(text: str, policies: frozenset[str]) -> dict[str, object]:
     """Return by name what a text says beside this service's switches: other policies', and unknown ones."""
     try:
-        found = json.loads(text.lstrip("\ufeff"))
-        pairs = list(found.items()) if isinstance(found, dict) else []
+        found = json.loads(UNSEEN.sub("", text), object_pairs_hook=list)
+        pairs = list(_flat(found)) if UNSEEN.sub("", text).lstrip().startswith("{") else []
     except (ValueError, RecursionError):
         pairs = [(words[0], words[1]) for line in text.splitlines() if len(words := words_of(line)) == 2]
     return {name: value for name, value in pairs if not is_switch(canonical(name, policies), policies)}
@@ -117,7 +146,11 @@ def from_environment(environment: Mapping[str, str], policies: frozenset[str]) -
 
 def canonical(name: str, policies: frozenset[str]) -> str:
     """Return a switch's name as it is known, whatever its case and spelling; an unknown name is returned as it is."""
+    if name.strip().upper().startswith(ENVIRONMENT_PREFIX):  # a variable, written into a file
+        name = name.strip()[len(ENVIRONMENT_PREFIX) :].replace("__", ".")
     policy, dot, switch = name.strip().rpartition(".")
+    if policy == "*":
+        policy = dot = ""
     switch = switch.casefold().replace("-", "_").replace("isation", "ization")
     if policy and policy not in policies:
         alike = [one for one in policies if one.casefold() == policy.casefold()]
@@ -145,6 +178,8 @@ def _checked(pairs: Iterable[tuple[str, object, str]], policies: frozenset[str])
             continue
         if switch not in NAMES:
             faults.append(Fault(where, f"no switch is named {given_name!r}", _known(switch)))
+            if not policy and get_close_matches(switch, [KILL], 1, SIMILAR):
+                unclear.add(KILL)
             continue
         value = _value(switch, given)
         if isinstance(value, str):
