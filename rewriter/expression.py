@@ -72,6 +72,7 @@ class Searched:
         self._lock = Lock()
         self._last_s: OrderedDict[Expression, float] = OrderedDict()
         self._new: dict[Expression, None] = {}
+        self._gone: dict[Expression, None] = {}
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -86,6 +87,8 @@ class Searched:
             self._last_s.move_to_end(expression)
             if len(self._last_s) > self._limit:
                 gone, _ = self._last_s.popitem(last=False)
+                if gone not in self._new:  # what nobody has heard of need not be taken back
+                    self._gone[gone] = None
                 self._new.pop(gone, None)
 
     def take_new(self) -> list[Expression]:
@@ -95,6 +98,14 @@ class Searched:
         with self._lock:
             new, self._new = list(self._new), {}
             return new
+
+    def take_gone(self) -> list[Expression]:
+        """Return those that fell out since the last call, of those that `take_new` had returned. Some may be back by now."""
+        if not self._gone:
+            return []
+        with self._lock:
+            gone, self._gone = list(self._gone), {}
+            return gone
 
     def last_s(self, expression: Expression) -> float | None:
         """Return when an expression was last searched, or None where it is not among these any more."""

@@ -11,7 +11,7 @@ from opensearchpy.exceptions import AuthorizationException, NotFoundError, Trans
 from rewriter import Settings
 from rewriter.core import Core
 from rewriter.expression import MAX_EXPRESSIONS, Expression, Searched, expression_of
-from rewriter.shell.index_reader import BURST, IDLE_S, PERIOD_S, READS_PER_S, RETRY_S, IndexReader
+from rewriter.shell.index_reader import BURST, IDLE_S, MAX_STALE, PERIOD_S, READS_PER_S, RETRY_S, IndexReader
 from rewriter.shell.sources import Call
 from rewriter.shell.threads import drive
 
@@ -120,6 +120,38 @@ def test_facts_of_an_expression_that_fell_out_are_forgotten(cluster: Cluster) ->
     cluster.round(PERIOD_S)
     cluster.round(PERIOD_S)
     assert {key for key in cluster.facts if key.startswith("shop-a")} == {"shop-a3", "shop-a4"}
+
+
+def test_more_new_expressions_than_can_be_read_leave_nothing_behind(cluster: Cluster) -> None:
+    cluster.core.searched = Searched(limit=20)
+    for number in range(400):
+        for one in range(50):  # a second's, of which a few are read, and all fall out before they are due again
+            cluster.aliases[f"shop-a{number}-{one}"] = ["shop-1"]
+            cluster.search(f"shop-a{number}-{one}")
+        cluster.round(1.0)
+    reader = cluster.reader
+    assert len(cluster.facts) <= 20 + BURST
+    assert len(reader._planned) <= 20 + 2 * BURST
+    assert len(reader._due) <= MAX_STALE + 3 * (20 + 2 * BURST)
+
+
+def test_an_expression_that_falls_out_and_comes_back_is_read_no_oftener(cluster: Cluster) -> None:
+    cluster.core.searched = Searched(limit=2)
+    names = [f"shop-a{number}" for number in range(3)]
+    for name in names:
+        cluster.aliases[name] = ["shop-1"]
+    for _ in range(200):
+        for name in names:
+            cluster.search(name)
+        cluster.round(0.01)
+    cluster.core.searched = Searched()
+    for name in names:
+        cluster.search(name)
+    cluster.round(60.0)
+    cluster.asked.clear()
+    for _ in range(int(4 * PERIOD_S)):
+        cluster.round(1.0)
+    assert {name: sum(one["index"] == name for one in cluster.asked) // 2 for name in names} == dict.fromkeys(names, 4)
 
 
 def test_what_changes_in_the_cluster_is_seen(cluster: Cluster) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 from threading import Lock
 from typing import Any
@@ -35,6 +35,8 @@ BURST = 50.0
 READ_TIMEOUT_S = 5.0
 MAX_BEHIND_PATTERN = 100
 MAX_PROBLEMS = 10
+MAX_STALE = 1_024
+"""Of entries in the plan that are of no use any more."""
 SETTINGS = (
     "index.max_result_window", "index.max_rescore_window", "index.search.default_pipeline", "index.number_of_replicas",
 )  # fmt: skip
@@ -71,6 +73,7 @@ class IndexReader:
         self._unreadable: dict[Expression, str] = {}
         self._same: dict[Any, _Judged] = {}
         self._due: list[tuple[float, int, Expression]] = []
+        self._planned: dict[Expression, int] = {}
         self._numbers = count()
         self._reading = Lock()
         self._tokens = BURST
@@ -84,6 +87,12 @@ class IndexReader:
                     self._own[Expression((name,))] = pattern
         for expression in self._own:
             self._plan(expression, float("-inf"))
+
+    @property
+    def knows_own(self) -> bool:
+        """Whether the facts of all that policies name are in the snapshot."""
+        facts = self._core.snapshot.facts
+        return all(expression.key in facts for expression in self._own)
 
     @property
     def problems(self) -> list[str]:
@@ -107,20 +116,29 @@ class IndexReader:
             self._reading.release()
 
     def _round(self) -> Generator[Call, Any, None]:
+        changed = False
+        for expression in self._core.searched.take_gone():
+            back = expression in self._own or self._core.searched.last_s(expression) is not None
+            if not back and self._planned.pop(expression, None) is not None:
+                changed = self._forget(expression) or changed
         for expression in self._core.searched.take_new():
             if expression not in self._own and not expression.remote:
                 self._plan(expression, float("-inf"))
+        if len(self._due) > 2 * len(self._planned) + MAX_STALE:  # mostly of expressions that are gone
+            self._due = [one for one in self._due if self._planned.get(one[2]) == one[1]]
+            heapify(self._due)
         now_s = self._clock_s()
         self._tokens = min(BURST, self._tokens + READS_PER_S * (now_s - self._filled_s))
         self._filled_s = now_s
-        changed = False
         while self._due and self._due[0][0] <= now_s and self._tokens >= 1.0:
-            _, _, expression = heappop(self._due)
+            _, number, expression = heappop(self._due)
+            if self._planned.get(expression) != number:
+                continue  # it is gone, or was planned anew
             wanted = expression in self._own
             last_s = self._core.searched.last_s(expression)
             if not wanted and last_s is None:
-                self._forget(expression)
-                changed = True
+                del self._planned[expression]
+                changed = self._forget(expression) or changed
             elif not wanted and last_s is not None and now_s - last_s > IDLE_S:
                 changed = self._unreadable.pop(expression, None) is not None or changed
                 self._plan(expression, now_s + PERIOD_S)
@@ -138,12 +156,17 @@ class IndexReader:
         self.rounds += 1
 
     def _plan(self, expression: Expression, due_s: float) -> None:
-        heappush(self._due, (due_s, next(self._numbers), expression))
+        self._planned[expression] = number = next(self._numbers)
+        heappush(self._due, (due_s, number, expression))
 
-    def _forget(self, expression: Expression) -> None:
-        self._known.pop(expression, None)
-        self._inherited.pop(expression.key, None)
-        self._unreadable.pop(expression, None)
+    def _forget(self, expression: Expression) -> bool:
+        """Forget what is known of an expression. Returns whether there was anything."""
+        found = (
+            self._known.pop(expression, None),
+            self._inherited.pop(expression.key, self),
+            self._unreadable.pop(expression, None),
+        )
+        return found != (None, self, None)
 
     def _read(self, expression: Expression) -> Generator[Call, Any, bool]:
         """Read one expression. Returns whether its facts are known now; those of before are kept where it fails."""
