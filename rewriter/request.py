@@ -84,7 +84,7 @@ def read_request(
     facts: by the key of an index expression; an index of which nothing is known is taken to have the server's defaults.
     write: the serializer of the caller's client, for what JSON does not know.
     """
-    indices = _indices(arguments.get("index"))
+    indices = parsed_indices(arguments.get("index"))
     policy = settings.policy_for(tuple(name for name in indices if not name.startswith("-")))
     body: dict[str, Any] = {}
     params: dict[str, Any] = {}
@@ -131,7 +131,8 @@ def read_request(
     )
 
 
-def _indices(index: Any) -> tuple[str, ...]:
+def parsed_indices(index: Any) -> tuple[str, ...]:
+    """Return the indices that an `index` argument names; () for all of them, and for what is no name."""
     if isinstance(index, (list, tuple)) and all(isinstance(name, str) for name in index):
         index = ",".join(index)
     if not isinstance(index, str) or index == "_all":

@@ -383,7 +383,7 @@ CASES = (
     *(
         Case(f"facts: {name}", Reason.NO_FACTS, "index facts not read", arguments={**SEARCH, "index": index}, detail=detail)
         for name, index, detail in (
-            ("not read yet", "products,products-new", "still being read"),
+            ("not read yet", "products,products-new", "still reading index facts"),
             ("another cluster", "products:shoes", "another cluster"),
         )
     ),

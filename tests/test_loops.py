@@ -11,7 +11,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,28 @@ import pytest
 from rewriter import AsyncRewriter, Reason, Report, Subject
 from rewriter.index_facts import IndexFacts
 from rewriter.shell.aio import MAX_LOOPS
+from rewriter.shell.population import PopulationReader
+from rewriter.signals.commands import Command
+from rewriter.signals.counters import Counters, Value
+from rewriter.signals.memory_store import MemoryStore
 from tests.played import AsyncClient, AsyncPlayedStore, Engine, waited
 from tests.test_shells import ANN, SEARCH, SETTINGS, of_ours, store
 from tests.wire import Wire
 
 ROOT = Path(__file__).parents[1]
+
+
+class SlowEngine:
+    """A store on threads whose first answer waits to be let go."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def run(self, wanted: Sequence[Command], *, atomic: bool = False) -> list[Any]:
+        self.begun.set()
+        assert self.go.wait(10)
+        return self._store.run(wanted, atomic=atomic)
 
 
 @contextmanager
@@ -102,6 +119,23 @@ def test_a_loop_that_is_closed_makes_room_for_another() -> None:
     assert waited(lambda: of_ours() <= before)
     assert len(rewriter._loops[os.getpid()]) <= 1
     asyncio.run(rewriter.close())
+
+
+def test_a_population_whose_reading_outlives_a_short_loop_serves_the_next() -> None:
+    before = of_ours()
+    rewriter = made()
+    ((core, _),) = rewriter._shared.values()
+    everybody = MemoryStore()
+    weights: dict[Value, float] = {("brand", f"b{n}"): 500.0 for n in range(4)}
+    everybody.write(core.keys.population(0), Counters(weights, {"brand": 2000.0}, time.time(), time.time(), 9.0), None)
+    engine = SlowEngine(everybody)
+    reader = PopulationReader(core, engine, {}, lambda: True, ends_first_look=True)
+    reader.start()
+    assert engine.begun.wait(10)
+    reader.stop()  # as the end of the loop does
+    engine.go.set()
+    assert waited(lambda: bool(core.snapshot.population.totals))
+    assert waited(lambda: of_ours() <= before)
 
 
 def test_what_one_loop_learned_serves_the_next() -> None:

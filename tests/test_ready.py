@@ -41,11 +41,11 @@ def liking(store: PlayedStore, population: bool) -> None:
         store.write(Keys().population(0), everybody, None)
 
 
-def wait_ready(desk: Desk, timeout_s: float) -> bool:
+def wait_ready(desk: Desk, timeout_s: float, index: str | list[str] | None = None) -> bool:
     if isinstance(desk, SyncDesk):
-        return desk.rewriter.wait_ready(timeout_s)
+        return desk.rewriter.wait_ready(timeout_s, index=index)
     assert isinstance(desk, AsyncDesk)
-    return desk.runner.run(desk.rewriter.wait_ready(timeout_s))
+    return desk.runner.run(desk.rewriter.wait_ready(timeout_s, index=index))
 
 
 @desks
@@ -113,6 +113,39 @@ def test_a_store_that_is_gone_is_not_waited_for_longer_than_said(desk_type: type
         store.state = "there"
         liking(store, population=True)
         assert wait_ready(desk, 20.0)  # what failed is tried again soon
+
+
+@desks
+@pytest.mark.parametrize("named", ["products", ["products", "products-old"]])
+def test_the_facts_of_what_is_going_to_be_searched_are_waited_for(
+    desk_type: type[Desk], named: str | list[str]
+) -> None:
+    store = PlayedStore()
+    liking(store, population=True)
+    with desk_type(settings(index="*"), store) as desk:  # a policy for everything names no index that could be read
+        assert wait_ready(desk, 20.0, named)
+        _, report = desk.search(ANN, SEARCH | {"index": named})
+        assert (report.reason, report.detail) == (Reason.PERSONALIZED, "")
+
+
+@desks
+@pytest.mark.parametrize(("named", "why"), [("orders", "no policy matches"), ("products:eu", "another cluster")])
+def test_what_is_never_personalized_is_not_waited_for(desk_type: type[Desk], named: str, why: str) -> None:
+    with desk_type(settings(index="products*"), PlayedStore()) as desk, pytest.raises(ValueError, match=why):
+        wait_ready(desk, 20.0, named)
+
+
+@desks
+def test_facts_that_cannot_be_read_are_missing_until_they_can(desk_type: type[Desk]) -> None:
+    store = PlayedStore()
+    liking(store, population=True)
+    with desk_type(settings(index=["products", "shoes"]), store) as desk:
+        assert wait_ready(desk, 20.0)
+        desk.core.swap(facts={"products": desk.core.snapshot.facts["products"]})  # as where `shoes` was refused
+        assert not wait_ready(desk, 0.1)
+        assert desk.status().missing == ("still reading index facts",)
+        _, report = desk.search(ANN, SEARCH | {"index": "shoes"})
+        assert (report.reason, report.detail) == (Reason.NO_FACTS, "still reading index facts")
 
 
 @pytest.mark.parametrize("threads", [2, 8])

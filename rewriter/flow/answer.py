@@ -27,6 +27,7 @@ from rewriter.flow.steps import (
     Progress,
     Sent,
 )
+from rewriter.flow.unread import READING_FACTS
 from rewriter.report import Reason, Report, Variant
 from rewriter.request import Request, read_request, search_key
 from rewriter.subject import Subject
@@ -236,7 +237,7 @@ def _with_facts(request: Request, snapshot: Snapshot) -> Request:
     if expression.remote:
         why = "mappings and settings of another cluster's indices cannot be read"
     else:
-        why = snapshot.unreadable.get(expression.key, "mappings and settings of these indices are still being read")
+        why = snapshot.unreadable.get(expression.key, READING_FACTS)
     return replace(request, passed=Reason.NO_FACTS, strategy=None, detail=why)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +28,7 @@ from rewriter.settings import Settings
 from rewriter.shell.clones import cloned
 from rewriter.shell.given import checked_hooks
 from rewriter.shell.legs import connect_async, named, writer_of
-from rewriter.shell.ready import POLL_S, ever, missing
+from rewriter.shell.ready import POLL_S, ever, missing, wanted
 from rewriter.shell.refresh import load_templates
 from rewriter.shell.status import CLOSED, Status, status_of
 from rewriter.shell.switch_sources import SwitchSources
@@ -143,11 +143,12 @@ class AsyncRewriter:
         )
         return replace(found, tracked=here.tracker.counts if here.tracker else {})
 
-    async def wait_ready(self, timeout_s: float = 10.0) -> bool:
+    async def wait_ready(self, timeout_s: float = 10.0, *, index: str | Sequence[str] | None = None) -> bool:
         """Wait until this loop has read what searches need. See Rewriter.wait_ready."""
         until_s = time.monotonic() + timeout_s
         while (here := self._started()) is not None:
-            found = missing(here.core, here.refresh)
+            expression = wanted(here.core, index, time.monotonic())
+            found = missing(here.core, here.refresh, expression)
             if not found or not ever(found) or time.monotonic() >= until_s:
                 return not found
             await asyncio.sleep(POLL_S)

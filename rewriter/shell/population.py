@@ -35,15 +35,26 @@ class PopulationReader:
 
     errors: where a source that failed is noted, by name.
     alive:  whether the rewriter that it works for is still there; the thread ends where it is not.
+    ends_first_look: whether the first look goes on where its event loop ends meanwhile. What it finds serves the next loop of the
+            process: otherwise short loops (`asyncio.run` around each search) would never have a population.
     """
 
-    def __init__(self, core: Core, engine: Engine, errors: dict[str, str], alive: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        core: Core,
+        engine: Engine,
+        errors: dict[str, str],
+        alive: Callable[[], bool],
+        *,
+        ends_first_look: bool = False,
+    ) -> None:
         settings = core.settings
         self._core = core
         self._engine = engine
         self._errors = errors
         self._alive = alive
         self._stopping = Event()
+        self._ends_first_look = ends_first_look
         self._maker = Maker(
             engine,
             core.keys,
@@ -53,7 +64,7 @@ class PopulationReader:
             max_counters=settings.signals.max_counters,
             ttl_s=settings.signals.profile_ttl_s,
             now_s=time.time,
-            wait=self._stopping.wait,
+            wait=self._stops_after,
         )
         self._population = self._segments = ""  # the versions that were read
         self._failed: Mapping[str, str] = {}
@@ -125,10 +136,25 @@ class PopulationReader:
 
     def _run(self) -> None:
         failures = 0
+        if self._ends_first_look and self._stopping.is_set() and self._is_new():
+            self.tried()
         while not self._stopping.is_set() and self._alive():
             failures = 0 if self.tried() else failures + 1
             self._rest(failures)
         self.release()
+
+    def _is_new(self) -> bool:
+        """Whether no loop of the process has found a population yet."""
+        return not self._core.snapshot.population.totals
+
+    def _stops_after(self, seconds: float) -> bool:
+        """Wait for so long, and return whether the work is to end."""
+        if not self._stopping.wait(seconds):
+            return False
+        if not (self._ends_first_look and self._is_new()):
+            return True
+        time.sleep(seconds)  # the others' time, which the event does not wait for any more
+        return False
 
     def _rest(self, failures: int) -> None:
         """Wait for the next round: soon after a failure, and while there is nothing yet."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rewriter.expression import Expression, expression_of
 from rewriter.flow.unread import NO_POPULATION, NO_STORE, READING_FACTS, needs_population
+from rewriter.request import parsed_indices
 
 if TYPE_CHECKING:
     from rewriter.core import Core
@@ -14,15 +17,35 @@ POLL_S = 0.02
 NOT_ASKED = "the store was not asked yet"
 
 
-def missing(core: Core, refresh: Refresh) -> tuple[str, ...]:
-    """Return what is missing, in words; nothing where all was read that searches need."""
+def wanted(core: Core, index: str | Sequence[str] | None, now_s: float) -> Expression | None:
+    """Return the index expression whose facts are waited for, and have them read; None for those that policies name.
+
+    Raises ValueError where no policy matches it, or another cluster has it: such a search is never personalized.
+    """
+    if index is None:
+        return None
+    expression = expression_of(parsed_indices(index), {})
+    if core.settings.policy_for(tuple(name for name in expression.indices if not name.startswith("-"))) is None:
+        raise ValueError(f"no policy matches {expression.key!r}: extend the `index` of one")
+    if expression.remote:
+        raise ValueError(f"{expression.key!r} is another cluster's: its mappings and settings cannot be read")
+    core.searched.note(expression, now_s)
+    return expression
+
+
+def missing(core: Core, refresh: Refresh, searched: Expression | None = None) -> tuple[str, ...]:
+    """Return what is missing, in words; nothing where all was read that searches need.
+
+    searched: the index expression that is going to be searched, by default all that policies name.
+    """
     if not core.store_breakers:
         return (NO_STORE,)
+    facts = refresh.read_facts if searched is None else searched.key in core.snapshot.facts
     unread = {
         NOT_ASKED: not refresh.asked_store,
         NO_POPULATION: not core.snapshot.population.totals
         and any(map(needs_population, core.snapshot.fields.values())),
-        READING_FACTS: not refresh.read_facts,
+        READING_FACTS: not facts,
     }
     return tuple(what for what, holds in unread.items() if holds)
 

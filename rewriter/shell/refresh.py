@@ -211,8 +211,8 @@ class Refresh:
 
     @property
     def read_facts(self) -> bool:
-        """Whether the facts of the indices that policies name were read once."""
-        return bool(self._rounds["facts"])
+        """Whether the facts of all indices and patterns that policies name are known."""
+        return self.indices.knows_own
 
     @property
     def rounds(self) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from logging import getLogger
@@ -27,7 +27,7 @@ from rewriter.settings import Settings
 from rewriter.shell.clones import cloned
 from rewriter.shell.given import checked_hooks
 from rewriter.shell.legs import connect, named, writer_of
-from rewriter.shell.ready import POLL_S, ever, missing
+from rewriter.shell.ready import POLL_S, ever, missing, wanted
 from rewriter.shell.refresh import load_templates
 from rewriter.shell.status import CLOSED, Status, status_of
 from rewriter.shell.threads import Job, Process, collected, drive
@@ -148,15 +148,18 @@ class Rewriter:
         )  # fmt: skip
         return replace(found, tracked=process.tracker.counts if process.tracker else {})
 
-    def wait_ready(self, timeout_s: float = 10.0) -> bool:
+    def wait_ready(self, timeout_s: float = 10.0, *, index: str | Sequence[str] | None = None) -> bool:
         """Wait until this process has read what searches need: switches, population and index facts. For scripts and tests.
 
+        index: as the search will name it; by default all that policies name, of which a policy for `*` names none.
+        Raises ValueError where no policy matches `index`, or another cluster has it.
         Returns whether it has; `status().missing` says what is missing. False at once where no store is configured, and after
         `timeout_s` seconds where a store has no population yet. A server need not wait: until then, searches are the caller's own.
         """
         until_s = time.monotonic() + timeout_s
         while (process := self._started()) is not None:
-            found = missing(process.core, process.refresh)
+            expression = wanted(process.core, index, time.monotonic())
+            found = missing(process.core, process.refresh, expression)
             if not found or not ever(found) or time.monotonic() >= until_s:
                 return not found
             time.sleep(POLL_S)

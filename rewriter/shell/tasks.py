@@ -32,7 +32,7 @@ from rewriter.report import Reason
 from rewriter.shell.clones import LIMITS, LegLimits, cloned, prepared
 from rewriter.shell.index_reader import INDICES_PERIOD_S
 from rewriter.shell.legs import PLANS_SHARE, InFlight, fault_of, hits_of, told_size
-from rewriter.shell.population import PopulationReader, engine_on_threads
+from rewriter.shell.population import Bridge, PopulationReader, engine_on_threads
 from rewriter.shell.refresh import LOCAL_PERIOD_S, WORDS_PERIOD_S, Refresh, fleet_key
 from rewriter.shell.sources import Call
 from rewriter.shell.status import STATUS_S, store_said
@@ -158,8 +158,9 @@ class Loop:
         if (engine := engine_on_threads(stores, self.loop)) is not None:
             held, loop = weakref.ref(self), self.loop
             self.refresh.population = PopulationReader(
-                core, engine, self.refresh.errors, lambda: held() is not None and not loop.is_closed()
-            )
+                core, engine, self.refresh.errors, lambda: held() is not None and not loop.is_closed(),
+                ends_first_look=not isinstance(engine, Bridge),
+            )  # fmt: skip
         self._background = [
             self._kept(self._repeat(name, period_s, work))
             for name, period_s, work in (
