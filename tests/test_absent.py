@@ -19,6 +19,7 @@ from rewriter.signals.ingest.batch import Plan, entry_of
 NAN = float("nan")
 ABSENT: list[Any] = [None, "", " ", "\t\n", NAN, float("inf"), -float("inf"), []]
 SPELLED = ["null", "undefined", "NaN", "nan", "None", "NULL", " Undefined "]
+SPELLED += ["(null)", "<NA>", "(not set)", "[object Object]", "00000000-0000-0000-0000-000000000000"]
 PLAN = Plan.of(
     Settings(policies={"shop": PolicySettings.model_validate({"index": "products", "fields": {"brand": {}}})})
 )
@@ -191,7 +192,9 @@ RAW = json.dumps(an_event()).encode()
         ({b"event": b'{"a":' * 10_000}, "event"),
         ({b"event": RAW + b" " * MAX_EVENT_BYTES}, "event"),
         ({b"event": RAW[:-1]}, "event"),
-        ({b"event": RAW.replace(b"u1", b"\\ud800")}, "event"),
+        ({b"event": RAW.replace(b"u1", b"\\ud800")}, "user_id"),
+        ({b"event": RAW.replace(b"u1", b"\xe4")}, "user_id"),
+        ({b"event": RAW.replace(b"p1", b"\xe4")}, "event_attributes.object.object_id"),
         *(
             ({b"event": RAW, b"first": first}, "first")
             for first in (
@@ -264,3 +267,54 @@ def test_a_decimal_that_is_no_number_is_none() -> None:
     found = parse(an_event(client_id=Decimal("NaN")))
     assert isinstance(found, Event)
     assert found.client_id is None
+
+
+WITHIN_A_VALUE = {
+    "cut inside a character": b'"shoe \\ud83d"',
+    "the other half": b'"\\ude00"',
+    "another encoding": b'"Schuhgr\xf6\xdfe"',
+    "cut inside its bytes": b'"shoe \xf0\x9f"',
+    "control characters": b'"a\x00b\x1f\n"',
+    "a number that is too long": b"9" * 5_000,
+    "a negative one": b"-" + b"9" * 5_000,
+    "1e400": b"1e400",
+    "-0": b"-0",
+    "no number": b"NaN",
+    "none below zero": b"-Infinity",
+    "nested": b"[" * 500 + b"]" * 500,
+    "named twice": b'{"a": 1, "a": [2]}',
+    "an empty name": b'{"": {"": ""}}',
+}
+
+
+@pytest.mark.parametrize("value", WITHIN_A_VALUE.values(), ids=WITHIN_A_VALUE.keys())
+@pytest.mark.parametrize("name", ["message", "query_attributes", "position", "query_id"])
+def test_a_value_that_nothing_is_counted_by_costs_no_event_whatever_it_is(name: str, value: bytes) -> None:
+    told = RAW[:-1] + b', "%s": %s}' % (name.encode(), value)
+    for raw in (told, b"\xef\xbb\xbf" + told):
+        entry = entry_of(b"%d-0" % NOW_MS, {b"event": raw}, PLAN)
+        assert entry.fault is None
+        assert entry.told.user == "u1"
+        assert entry.told.model_copy(update={"query_id": None}) == parse(RAW)
+
+
+@pytest.mark.parametrize("value", WITHIN_A_VALUE.values(), ids=WITHIN_A_VALUE.keys())
+def test_a_value_of_a_document_costs_its_neighbours_nothing(value: bytes) -> None:
+    object_ = b'{"object_id": "p1", "attributes": {"title": %s, "brand": "nike"}}' % value
+    raw = RAW.replace(b'{"object_id": "p1"}', object_)
+    entry = entry_of(b"%d-0" % NOW_MS, {b"event": raw}, PLAN)
+    document = entry.told.event_attributes.object.document
+    assert document is not None
+    assert PLAN.values(document) == (("brand", "nike"), ("item", "p1"))
+    entry = entry_of(b"%d-0" % NOW_MS, {b"event": raw.replace(b"title", b"brand", 1)}, PLAN)
+    assert PLAN.values(entry.told.event_attributes.object.document or {}) == (("brand", "nike"), ("item", "p1"))
+
+
+@pytest.mark.parametrize("value", [{}, [], None, "", " "], ids=repr)
+@pytest.mark.parametrize("name", ["attributes", "segments", "position"])
+def test_an_empty_part_is_none(name: str, value: Any) -> None:
+    """A PHP array and a Lua table are `{}` or `[]` when they are empty, by chance."""
+    parts = {"object": {"object_id": "p1"}}
+    (parts["object"] if name == "attributes" else parts)[name] = value
+    assert read(an_event(event_attributes=parts)) == read(an_event())
+    assert read(an_event()).event_attributes.object.document is None

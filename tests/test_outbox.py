@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
+from decimal import Decimal
+from enum import Enum
+from types import MappingProxyType
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from rewriter import Settings
 from rewriter.shell.outbox import OVERHEAD_BYTES, Outbox, Shipment
+from rewriter.signals.events import Event, parse
 
 KEYS = 8
 
@@ -143,3 +148,46 @@ def test_an_event_stays_with_its_partition_when_their_number_grows() -> None:
     outbox.settle(taken(outbox, 31.0), [True, b"64"], 31.0)
     again = taken(outbox, 32.0)
     assert again.events == sent.events
+
+
+class Action(Enum):
+    VIEW = "view"
+
+
+PYTHONS_OWN: dict[str, tuple[dict[Any, Any], str | None]] = {
+    "bytes": ({"user_id": b"u1"}, "u1"),
+    "a UUID": ({"user_id": UUID(int=17)}, str(UUID(int=17))),
+    "a decimal": ({"user_id": Decimal("17.0")}, "17.0"),
+    "a number": ({"user_id": 17}, "17"),
+    "a view of a dict": (
+        {"event_attributes": MappingProxyType({"object": MappingProxyType({"object_id": "p1"})})},
+        "u",
+    ),
+    "a set": ({"event_attributes": {"object": {"object_id": "p1"}, "segments": {"b", "a"}}}, "u"),
+    "an enum": ({"action_name": Action.VIEW}, "u"),
+    "half a character": ({"message": "shoe \ud83d"}, "u"),
+    "half a character of a person": ({"user_id": "u\ud83d"}, None),
+    "bytes that are no text": ({"user_id": b"\xff"}, None),
+    "not a number": ({"message": float("nan"), "user_id": float("nan"), "client_id": "c1"}, "c1"),
+    "a number that is too long": ({"message": 10**5_000}, None),
+    "nested too deeply": ({"message": json.loads("[" * 900 + "]" * 900)}, "u"),
+    "named by a number": ({17: "x"}, "u"),
+    "named by a tuple": ({("a", "b"): "x"}, None),
+    "an id that is none": ({"event_id": "undefined"}, "u"),
+}
+
+
+@pytest.mark.parametrize("case", PYTHONS_OWN)
+def test_what_track_takes_is_what_a_worker_reads(case: str) -> None:
+    more, user = PYTHONS_OWN[case]
+    outbox = outbox_of()
+    assert outbox.put(event(1) | {"user_id": "u"} | more) is (user is not None)
+    assert outbox.counts == ({} if user else {"refused": 1})
+    if user is None:
+        return
+    outbox.settle(taken(outbox, 0.0), [True, b"8"], 0.0)
+    ((raw,),) = taken(outbox, 0.0).events.values()
+    found = parse(raw)
+    assert isinstance(found, Event)
+    assert found.user == user
+    assert found.event_id not in {None, "undefined"}

@@ -13,7 +13,9 @@ from __future__ import annotations
 import json
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from enum import Enum
 from itertools import repeat
 from logging import getLogger
 from typing import Any
@@ -21,6 +23,7 @@ from uuid import uuid4
 
 from rewriter.errors import Fault, StoreError
 from rewriter.settings import Settings
+from rewriter.signals.absent import is_absent_id
 from rewriter.signals.commands import Command
 from rewriter.signals.events import MAX_EVENT_BYTES, parse
 from rewriter.signals.ingest.contract import (
@@ -104,7 +107,15 @@ class Outbox:
             return self._not("refused", Fault("event", f"cannot be read: {type(error).__name__}"))
 
     def _put(self, event: Any) -> bool:
-        found = parse(event) if isinstance(event, Mapping) else Fault("event", "is no mapping")
+        """Read what is sent, as workers will: what is given may differ (bytes, mappings that are no dicts)."""
+        if not isinstance(event, Mapping):
+            return self._not("refused", Fault("event", "is no mapping"))
+        event_id = event.get("event_id")
+        own = str(uuid4()) if is_absent_id(event_id) else event_id
+        raw = json.dumps({**event, "event_id": own}, default=_plain).encode()
+        if len(raw) > MAX_EVENT_BYTES:
+            return self._not("refused", Fault("event", f"has {len(raw):,} bytes, and may have {MAX_EVENT_BYTES:,}"))
+        found = parse(raw)
         if isinstance(found, Fault):
             return self._not("refused", found)
         if not found.consent:
@@ -113,9 +124,6 @@ class Outbox:
             return self._not(
                 "no_weight", Fault("action_name", "has no weight", "give it one in [signals] action_weights")
             )
-        raw = json.dumps({**event, "event_id": found.event_id or str(uuid4())}, default=str).encode()
-        if len(raw) > MAX_EVENT_BYTES:
-            return self._not("refused", Fault("event", f"has {len(raw):,} bytes, and may have {MAX_EVENT_BYTES:,}"))
         if not self._place(partition_of(found, SUBJECTS), raw):
             return self._not("dropped", Fault("event", "finds no room: the store does not take what waits"))
         return True
@@ -259,3 +267,18 @@ class Outbox:
         if self.counts[why] == 1:  # logged once; the count says the rest
             _log.warning("an event was not tracked: %s", fault or why)
         return False
+
+
+def _plain(value: Any) -> Any:
+    """Spell for JSON what it has no spelling for."""
+    match value:
+        case bytes() | bytearray():
+            return value.decode()
+        case Mapping():
+            return dict(value)
+        case AbstractSet():
+            return sorted(value, key=str)
+        case Enum():
+            return value.value
+        case _:
+            return str(value)

@@ -10,7 +10,10 @@ from decimal import Decimal
 from math import isfinite
 from typing import Any
 
-ABSENT_IDS = frozenset({"", "null", "undefined", "nan", "none"})
+ABSENT_IDS = frozenset(
+    {"", "null", "undefined", "nan", "none", "(null)", "<null>", "<na>", "(not set)", "[object object]"}
+    | {"00000000-0000-0000-0000-000000000000"}  # of phones whose owner refused to be tracked, and of unset variables
+)
 """Identifiers, in lower case and without blanks around them, that stand for none."""
 
 CONSENT = {

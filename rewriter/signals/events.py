@@ -9,6 +9,7 @@ producer's own duplicates are known; `consent`; `event_attributes.object.attribu
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from itertools import islice, product
 from math import isfinite
@@ -34,6 +35,8 @@ from rewriter.signals.affinities import SignalField
 from rewriter.signals.counters import MAX_MEMBER_BYTES, Value, member
 
 MAX_EVENT_BYTES = 64 * 1024
+MAX_DIGITS = 4_000
+"""Of an integer: Python refuses to read or write longer ones."""
 MAX_SEGMENTS_EACH = 8
 """Of one event."""
 MAX_VALUES = 16
@@ -61,6 +64,10 @@ def _names(value: Any) -> Any:
     return tuple(one.strip() if isinstance(one, str) else one for one in listed if not is_absent(one))
 
 
+def _says_nothing(value: Any) -> bool:
+    return not value if isinstance(value, Mapping) else is_absent(value)
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", coerce_numbers_to_str=True)
 
@@ -73,7 +80,7 @@ class _Part(BaseModel):
         """
         if not isinstance(given, Mapping):
             return given
-        return {name: value for name, value in given.items() if name == "consent" or not is_absent(value)}
+        return {name: value for name, value in given.items() if name == "consent" or not _says_nothing(value)}
 
 
 class EventObject(_Part):
@@ -142,10 +149,38 @@ def parse(raw: bytes | str | Mapping[str, Any]) -> Event | Fault:
     try:
         event = Event.model_validate(raw) if isinstance(raw, Mapping) else Event.model_validate_json(raw)
     except ValidationError as error:
-        return _fault(error)
+        return _parsed_anyhow(raw, error)
     if event.user is None and event.session_id is None:
         return Fault("user_id, client_id, session_id", "all are missing: nobody is known to have done this")
     return event
+
+
+def read_json(raw: bytes | str) -> Any:
+    """Read JSON as senders write it. Raises ValueError.
+
+    What is wrong within one value stays with that value: a text that was cut inside a character, bytes in another encoding, control
+    characters, a number that is too long; the first become lone surrogates, the last an infinity. A byte order mark is left out.
+    """
+    text = raw if isinstance(raw, str) else raw.decode("utf-8", "surrogateescape")
+    try:
+        return json.loads(text.removeprefix("\ufeff"), strict=False, parse_int=_integer)
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= MAX_DIGITS else float(digits)
+
+
+def _parsed_anyhow(raw: bytes | str | Mapping[str, Any], error: ValidationError) -> Event | Fault:
+    """Read what the fast reader took for no JSON: a value of a field that is ignored, or of no identifier, costs no event."""
+    if isinstance(raw, Mapping) or error.errors(include_input=False, include_url=False)[0]["type"] != "json_invalid":
+        return _fault(error)
+    try:
+        read = read_json(raw)
+    except ValueError:
+        return _fault(error)
+    return parse(read) if isinstance(read, Mapping) else _fault(error)
 
 
 def refused(event: Event, received_s: float, settings: SignalSettings) -> Fault | None:

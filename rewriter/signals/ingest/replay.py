@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 from rewriter.encodings import SAMPLE_BYTES, encoding_of
 from rewriter.errors import Fault, StoreError
 from rewriter.signals.commands import Command
-from rewriter.signals.events import Event, parse
+from rewriter.signals.events import Event, parse, read_json
 from rewriter.signals.ingest.contract import STREAM_START, StreamKeys, append_command, partition_of
 from rewriter.signals.ingest.scripts import Engine, sound_replies
 from rewriter.signals.ingest.settling import FATE, REPLAYED, WAITING, WHY
@@ -148,8 +148,9 @@ class Replay:
                 if len(self.faults) < SHOWN_FAULTS:
                     self.faults.append(Fault(f"{self._path}:{number}: {found.where}", found.what, found.remedy))
             elif found.event_id is None:
-                event_id = pseudonym("line", f"{self._path.name}\x1f{number}\x1f{raw.decode()}", "")
-                yield found, json.dumps(json.loads(raw) | {"event_id": event_id}).encode()
+                text = raw.decode("utf-8", "backslashreplace")
+                event_id = pseudonym("line", f"{self._path.name}\x1f{number}\x1f{text}", "")
+                yield found, json.dumps(read_json(raw) | {"event_id": event_id}).encode()
             else:
                 yield found, raw
 
