@@ -450,3 +450,24 @@ def test_what_is_remembered_has_a_bound_in_bytes(opensearch: OpenSearch, index: 
     assert all(len(one["brand"]) == 16 and set(one) == {"_id", "brand"} for one in found.values())
     assert 10 < len(objects._known) < 20
     assert objects._known._bytes <= 300_000
+
+
+@pytest.mark.parametrize(
+    "other", [{"type": "object"}, {"type": "nested"}, {"properties": {"name": {"type": "keyword"}}}]
+)
+def test_a_field_that_is_an_object_in_one_index_costs_no_object(
+    opensearch: OpenSearch, index: MakeIndex, other: dict[str, Any]
+) -> None:
+    """The field's values are asked for beside `_source`, and the server refuses that for an object."""
+    plain = index({"brand": {"type": "keyword"}}, documents={"p1": {"brand": "nike"}})
+    mixed = index({"brand": other}, documents={"p2": {"brand": {"name": "puma"}}, "p3": {}})
+    found = looked_up_in(opensearch, f"{plain},{mixed}").find([("_id", one) for one in ("p1", "p2", "p3")])
+    objects = {("_id", one): {"_id": one} for one in ("p2", "p3")}
+    assert found == {("_id", "p1"): {"_id": "p1", "brand": "nike"}} | objects
+
+
+def test_of_a_constant_keyword_the_name_of_the_index_is_no_value(opensearch: OpenSearch, index: MakeIndex) -> None:
+    constant = {"brand": {"type": "constant_keyword", "value": "nike"}}
+    name = index(constant, documents={"p1": {}, "p2": {"brand": "nike"}})
+    found = looked_up_in(opensearch, name).find([("_id", "p1"), ("_id", "p2")])
+    assert found == {("_id", "p1"): {"_id": "p1"}, ("_id", "p2"): {"_id": "p2", "brand": "nike"}}

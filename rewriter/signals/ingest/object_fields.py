@@ -29,6 +29,14 @@ class IndexField:
     is_indexed: bool
     has_doc_values: bool
 
+    @property
+    def has_values(self) -> bool:
+        """Whether it may be asked for beside `_source`, in every index: an object has no values, and fails the whole search.
+
+        Of a constant keyword the server gives the index's name.
+        """
+        return not self.types & {"object", "nested", "constant_keyword"}
+
 
 IndexFields = Mapping[str, IndexField]
 """By name. Object and nested fields are among them."""

@@ -163,7 +163,7 @@ class ObjectSearch:
             "track_total_hits": True,
         }
         for name in self._attributes:  # what `_source` does not have
-            if self._fields and (known := self._fields.get(name)):
+            if self._fields and (known := self._fields.get(name)) and known.has_values:
                 body.setdefault("docvalue_fields" if known.has_doc_values else "stored_fields", []).append(name)
         return body
 
