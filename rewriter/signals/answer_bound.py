@@ -128,10 +128,15 @@ def bound_answers(client: Any, most: int) -> None:
 
 
 def too_large(error: BaseException | None) -> bool:
-    """Whether it was the bound that had an error raised."""
-    while error is not None:
+    """Whether it was the bound that had an error raised.
+
+    What is raised while another error is handled may be its cause's context and so lead back to itself.
+    """
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
         if isinstance(error, _TooManyBytesError):
             return True
+        seen.add(id(error))
         error = error.__cause__ or error.__context__
     return False
 
