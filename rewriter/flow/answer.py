@@ -23,6 +23,7 @@ from rewriter.flow.steps import (
     Clock,
     Collect,
     Collected,
+    Explored,
     Personal,
     Progress,
     Sent,
@@ -175,7 +176,7 @@ def _beside(
         merging_s = clock_s()
         part, page = merged(ask, part, pool(progress, collected.explored), response)
         progress.timings_ms["merge"] = (clock_s() - merging_s) * 1000.0
-    _judge(ask, part)
+    _judge(ask, part, collected.explored)
     progress.timings_ms["added"] = (clock_s() - arrived_s) * 1000.0
     return part, page
 
@@ -241,8 +242,12 @@ def _with_facts(request: Request, snapshot: Snapshot) -> Request:
     return replace(request, passed=Reason.NO_FACTS, strategy=None, detail=why)
 
 
-def _judge(ask: Ask, part: Personal) -> None:
-    """Take what became of leg 2 as evidence for or against its template; leg 1 has just shown that the search itself is sound."""
+def _judge(ask: Ask, part: Personal, explored: Explored | None) -> None:
+    """Take what became of the legs as evidence for or against their templates.
+
+    Only here: the baseline has just shown that the search itself is sound. What the caller wrote wrongly, the server refuses in the
+    legs too.
+    """
     version = part.version or ask.templates.version
     if part.reason is Reason.TEMPLATE_FAILED:
         template_failed(ask, "personalized", version, part.cause)
@@ -250,6 +255,8 @@ def _judge(ask: Ask, part: Personal) -> None:
         rejected(ask, "personalized", version, part.cause or part.detail)
     elif part.reason in (Reason.PERSONALIZED, Reason.ANSWERS_DIFFER):
         accepted(ask, "personalized", version)
+    if explored is not None and explored.rejected:
+        rejected(ask, "exploration", ask.templates.version, explored.rejected)
 
 
 def _late(progress: Progress, core: Core) -> Personal:

@@ -8,7 +8,7 @@ from typing import Any
 from rewriter.boost.body import bounded_body, capped, highlighted_by, optional_leg, without_own_names
 from rewriter.boost.functions import Boost
 from rewriter.boost.templates import Exploration, render_exploration
-from rewriter.flow.evidence import accepted, held_by, rejected, template_failed
+from rewriter.flow.evidence import accepted, held_by, template_failed
 from rewriter.flow.steps import Ask, Explored, Hits, LegFault, Progress, SearchLeg
 from rewriter.request import Request, key_of
 
@@ -59,7 +59,7 @@ def exploration(ask: Ask, key: str, progress: Progress) -> Generator[Any, Any, E
             # Going deeper can break a search that is fine by itself (an over-long field to highlight at rank 11), so this
             # search alone goes without for a while.
             core.pools.put(key, (), ask.clock_s())
-            rejected(ask, "exploration", version, fault.cause or fault.detail)
+            return Explored(error=fault.detail, rejected=fault.cause or fault.detail)
         return Explored(error=fault.detail)
     progress.timings_ms["exploration"] = (ask.clock_s() - started_s) * 1000.0
     accepted(ask, "exploration", version)

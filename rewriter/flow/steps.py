@@ -150,10 +150,11 @@ class Personal:
 
 @dataclass(frozen=True, slots=True)
 class Explored:
-    """Leg 3's hits, or none and why."""
+    """Leg 3's hits, or none and why; `rejected` is the server's cause where it refused the leg."""
 
     hits: Hits = ()
     error: str = ""
+    rejected: str = ""
 
 
 @dataclass(slots=True)
