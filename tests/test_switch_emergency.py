@@ -83,6 +83,7 @@ def test_a_running_process_is_switched_off_in_any_encoding(
         (b"# " + b"x" * 70_000, "has more than 65,536 bytes"),
         (None, "its folder does not exist"),
         ("folder", "cannot be read: Is a directory"),
+        ("pipe", "is a pipe, which may never say anything"),
     ],
 )
 def test_a_process_that_starts_with_an_unreadable_file_serves_and_shouts(
@@ -91,7 +92,9 @@ def test_a_process_that_starts_with_an_unreadable_file_serves_and_shouts(
     file = tmp_path / "mount" / "switches"
     if raw is not None:
         file.parent.mkdir()
-    if isinstance(raw, str):
+    if raw == "pipe":
+        os.mkfifo(file)
+    elif isinstance(raw, str):
         file.mkdir()
     elif raw is not None:
         file.write_bytes(raw)
@@ -103,7 +106,9 @@ def test_a_process_that_starts_with_an_unreadable_file_serves_and_shouts(
         assert not desk.status().healthy
         assert [record for record in caplog.records if record.levelname == "ERROR" and fault in record.message]
         assert "not personalized: the switches of the file cannot be understood" in caplog.text
-        if isinstance(raw, str):
+        if raw == "pipe":
+            file.unlink()
+        elif isinstance(raw, str):
             file.rmdir()
         file.parent.mkdir(exist_ok=True)
         file.write_text("# put right")
@@ -183,3 +188,14 @@ def test_what_is_marked_is_decoded(text: str, encoding: str) -> None:
 
 def test_utf_8_with_a_zero_is_no_utf_16() -> None:
     assert encoding_of(b"\x00\x00ab\x00") == "utf-8"
+
+
+def test_a_pipe_in_the_switch_file_s_place_does_not_end_the_kill_switch(make: MakeDesk, tmp_path: Path) -> None:
+    with make(tmp_path / "switches") as desk:
+        assert reason(desk) is Reason.PERSONALIZED
+        os.mkfifo(tmp_path / "switches")
+        desk.until(lambda status: any("is a pipe" in problem for problem in status.problems))
+        (tmp_path / "switches").unlink()
+        (tmp_path / "switches").write_text("personalization off")
+        desk.until(lambda status: "personalization" in status.switches)
+        assert reason(desk) is Reason.SWITCHED_OFF

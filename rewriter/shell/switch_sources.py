@@ -13,9 +13,11 @@ off. Write `personalization on`, or `{}`, to release it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from logging import getLogger
 from pathlib import Path
+from stat import S_ISFIFO
 
 from rewriter.decide.switch_text import SwitchesRead, from_environment, parse, unreadable
 from rewriter.decide.switches import KILL, Switches, Word, combined
@@ -121,7 +123,9 @@ class SwitchSources:
 def read_switch_file(path: Path) -> tuple[str, Fault | None]:
     """Return what a kill-switch file says, "" where there is none, or why it cannot be read. Its encoding is found out."""
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_opened) as file:  # Path.open takes no opener
+            if S_ISFIFO(os.fstat(file.fileno()).st_mode):
+                return "", Fault(str(path), "is a pipe, which may never say anything", "make it a file, or remove it")
             raw = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         if path.parent.is_dir():
@@ -132,6 +136,11 @@ def read_switch_file(path: Path) -> tuple[str, Fault | None]:
     if len(raw) > MAX_FILE_BYTES:
         return "", Fault(str(path), f"has more than {MAX_FILE_BYTES:,} bytes", "write `personalization off`")
     return decoded_somehow(raw), None
+
+
+def _opened(path: str, flags: int) -> int:
+    """Open a file without waiting: a pipe would be opened once somebody writes to it, and the kill switch be dead until then."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _off(unclear: frozenset[str]) -> dict[str, Word]:
