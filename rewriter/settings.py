@@ -6,6 +6,7 @@ import re
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -55,6 +56,24 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
 
 
+def _host(host: SecretUrl) -> SecretUrl:
+    """Return a host that a client can be made of. Raises ValueError that quotes nothing of it, since it may hold a password."""
+    text = host.get_secret_value()
+    try:
+        parts = urlsplit(text if "://" in text else f"//{text}")
+        _ = parts.port
+    except ValueError:
+        parts = None
+    if parts is None or not parts.hostname or parts.scheme not in ("", "http", "https") or re.search(r"\s", text):
+        raise ValueError(
+            "is no http://HOST:PORT or https://HOST:PORT (in a password, write / as %2F, ? as %3F, # as %23, @ as %40)"
+        )
+    return host
+
+
+Host = Annotated[SecretUrl, AfterValidator(_host)]
+
+
 class OpenSearchSettings(_Section):
     """How to reach the search engine, where the rewriter builds its own clients.
 
@@ -63,7 +82,7 @@ class OpenSearchSettings(_Section):
                   that trace a request, are sent and otherwise ignored.
     """
 
-    hosts: Annotated[tuple[SecretUrl, ...], BeforeValidator(_listed), Field(min_length=1)] = (
+    hosts: Annotated[tuple[Host, ...], BeforeValidator(_listed), Field(min_length=1)] = (
         SecretUrl("http://127.0.0.1:9200"),
     )
     username: str | None = None

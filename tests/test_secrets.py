@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from rewriter import Settings
 from rewriter.errors import ConfigurationError
 from rewriter.secret import SecretUrl, shown_url, without_credentials
+from rewriter.signals.redis_clients import target
 from rewriter.signals.store import Keys
 
 SHOWN = [
@@ -205,3 +206,27 @@ def test_what_a_cluster_s_own_variables_say_is_ignored(tmp_path: Path, monkeypat
     monkeypatch.setenv("REWRITER_SERVICE_HOST", "10.0.0.1")
     monkeypatch.setenv("REWRITER_PORT_8080_TCP", "tcp://10.0.0.1:8080")
     assert read(tmp_path) == Settings()
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "http://u:hunter2@h:port", "http://u:hun/ter2@h:9200", "http://u:hunter2@h:99999", "ftp://u:hunter2@h", "http://", "",
+        "http://u:hunter2@[::1", "http://u:hunter2@h h", "redis://u:hunter2@h",
+    ],
+)  # fmt: skip
+def test_a_host_of_which_no_client_can_be_made_is_refused_in_the_settings(host: str) -> None:
+    with pytest.raises(ValidationError, match="is no http://HOST:PORT") as refused:
+        Settings.model_validate({"opensearch": {"hosts": [host]}})
+    assert "hun" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "host", ["h", "h:9200", "u:hunter2@h:9200", "https://u:hun%2Fter2@h", "http://[::1]:9200/prefix"]
+)
+def test_a_host_of_which_a_client_can_be_made_is_taken(host: str) -> None:
+    assert Settings.model_validate({"opensearch": {"hosts": host}}).opensearch.hosts[0].get_secret_value() == host
+
+
+def test_where_a_store_lies_shows_no_password() -> None:
+    assert "hunter2" not in repr(target("redis://u:hunter2@h:6379/0"))

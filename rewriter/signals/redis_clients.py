@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
@@ -73,7 +73,7 @@ class Target:
     url: as redis-py reads it, with the first node alone.
     """
 
-    url: str
+    url: str = field(repr=False)  # it may hold a password
     kind: str | None = None
     nodes: tuple[tuple[str, int], ...] = ()
     service: str = ""
