@@ -28,7 +28,10 @@ MAX_CHARS = 200
 def try_samples(
     client: Any, settings: Any, name: str, templates: TemplateSet, facts: Mapping[str, IndexFacts]
 ) -> tuple[list[Fault], list[str]]:
-    """Return the faults of what the samples of a policy render, and notes on what could not be tried."""
+    """Return the faults of what the samples of a policy render, and notes on what was not tried or only some indices refuse.
+
+    facts: by each concrete index of the policy. What one of several refuses is not sent there where its mappings say so.
+    """
     policy: PolicySettings = settings.policies[name]
     folder = template_folder(settings, policy.templates)
     faults: dict[tuple[str, str], list[str]] = {}
@@ -43,10 +46,19 @@ def try_samples(
                 return [], [f"{index}: {cause_of(error)}; what the samples render was not tried on it{remedy}"]
             if not found.get("valid"):
                 faults.setdefault((label, _reason(found)), []).append(index)
-    return [
-        Fault(f"{folder}: {label}", f"in {', '.join(sorted(indices))}: the server refuses what it renders: {reason}")
-        for (label, reason), indices in faults.items()
-    ], []
+    found_faults: list[Fault] = []
+    notes: list[str] = []
+    refusing: dict[str, set[str]] = {}
+    for (label, _), indices in faults.items():
+        refusing.setdefault(label, set()).update(indices)
+    for (label, reason), indices in faults.items():
+        what = f"in {', '.join(sorted(indices))}: the server refuses what it renders: {reason}"
+        fault = Fault(f"{folder}: {label}", what)
+        if refusing[label] == facts.keys():
+            found_faults.append(fault)
+        else:
+            notes.append(str(fault))
+    return found_faults, notes
 
 
 def _queries(

@@ -363,3 +363,17 @@ def test_status_names_a_dead_field_and_a_dead_store(
     assert result.exit_code == 1
     assert "colour: is a text: a term finds no whole value in it" in result.stdout
     assert "store: ConnectionError" in result.stdout
+
+
+def test_check_notes_what_one_of_several_indices_refuses_since_no_search_sends_it_there(
+    write: Callable[..., None], opensearch: OpenSearch, index: MakeIndex
+) -> None:
+    one, other = index({"brand": {"type": "keyword"}}), index({"brand": {"type": "date"}})
+    for name in (one, other):
+        opensearch.indices.put_alias(index=name, name=f"{one}-both")
+    write(f"{one}-both", "[policies.shop.fields.brand]")
+    result = run("check")
+    assert (result.exit_code, result.stdout.count(f"{one}-both")) == (0, 1), result.stderr
+    refused = [line for line in result.stderr.splitlines() if "the server refuses what it renders" in line]
+    assert refused
+    assert all(line.startswith("note: ") and f"in {other}: " in line for line in refused)
