@@ -101,7 +101,7 @@ def _opened(core: Any) -> None:
 def _judged(shell: str, legs: _SlowLegs, reasons: Counter[str]) -> Proof:
     broken = [] if 0 < legs.sent <= PERMITS else [f"{legs.sent} legs were sent"]
     broken += [] if reasons.total() == CALLERS else [f"{reasons.total()} answers"]
-    broken += [f"{reason}" for reason in reasons if reason not in ("breaker_open", "search_late")]
+    broken += [f"{reason}" for reason in reasons if reason not in ("breaker_open", "search_late", "signals_late")]
     return Proof(
         f"{CALLERS:,} callers at a half-open breaker",
         shell,

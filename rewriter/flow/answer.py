@@ -167,6 +167,8 @@ def _beside(
     core, clock_s = ask.core, ask.clock_s
     cutoff_s = core.settings.budget.cutoff_ms / 1000.0
     collected: Collected = yield Collect(cutoff_s - min(WAKING_S, cutoff_s / 5.0))
+    # In this order, as the part writes and reads them in the other one: no leg is sent behind a search that counts none.
+    progress.over = collected.personal is None
     part = collected.personal or _late(progress, core)
     if progress.at == "search":
         baseline_s = progress.timings_ms["baseline"] / 1000.0

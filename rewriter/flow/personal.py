@@ -59,6 +59,8 @@ def personal(ask: Ask, progress: Progress) -> Generator[Any, Any, Personal]:
     if part.reason is not Reason.PERSONALIZED:
         return part
     progress.at = "search"
+    if progress.over:
+        return Personal(Reason.SEARCH_LATE, "nobody waits for the leg any more; it was not sent")
     block = part.plan.block if part.plan else ask.block
     if block and end > block - 1:
         key, pool = pool_of(ask)

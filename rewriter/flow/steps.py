@@ -159,9 +159,13 @@ class Explored:
 
 @dataclass(slots=True)
 class Progress:
-    """How far the parts have come; written by them, read by `answer` at the cut-off."""
+    """How far the parts have come; written by them, read by `answer` at the cut-off.
+
+    over: written by `answer` once nobody waits any more: a part that has not sent its leg by then does not send it.
+    """
 
     at: Literal["signals", "search"] = "signals"
+    over: bool = False
     shape: str = ""
     launched: bool = False
     pool: Hits = ()

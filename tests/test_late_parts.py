@@ -1,0 +1,35 @@
+"""A personal part that its caller no longer waits for: it sends no leg, since a permit that was given back covers none."""
+
+from __future__ import annotations
+
+import pytest
+
+from rewriter import Reason, Settings
+from rewriter.signals.counters import Counters
+from rewriter.signals.store import Keys
+from tests.played import DESKS, Desk, PlayedStore
+from tests.reason_cases import ANN, MATCH, NOW_S
+
+LIKED = Counters({("item", "p9"): 9.0}, {"item": 9.0}, NOW_S, NOW_S, events=1.0)
+SEARCH = {"index": "products", "body": {"query": MATCH, "size": 10}}
+
+
+@pytest.mark.parametrize("kind", DESKS)
+def test_signals_that_come_after_the_cut_off_send_no_leg(kind: type[Desk]) -> None:
+    store = PlayedStore()
+    store.write(Keys().profile("ann"), LIKED, None)
+    given = {
+        "experiment": {"holdout": 0},
+        "budget": {"signals_ms": 10_000, "cutoff_ms": 100},
+        "policies": {"shop": {"index": "products*", "exploration_share": 0}},
+    }
+    with kind(Settings.model_validate(given), store) as desk:
+        store.state = "hung"
+        _, report = desk.search(ANN, SEARCH)
+        assert report.reason is Reason.SIGNALS_LATE
+        store.state = "there"
+        store.released.set()
+        desk.until(lambda status: status.in_flight == 0)
+        assert desk.engine.asked["personal"] == []
+        _, report = desk.search(ANN, SEARCH)
+        assert len(desk.engine.asked["personal"]) == 1, report
