@@ -139,7 +139,7 @@ def test_segments_are_counted_and_named(shop: Shop) -> None:
         (json.dumps(an_event(session_id="x" * 1_000_000)), "event:"),
         (json.dumps(an_event(user_id=["u1"])), "user_id:"),
         (
-            json.dumps(an_event(event_attributes={"object": {"object_id": "p1", "attributes": {}}})),
+            json.dumps(an_event(event_attributes={"object": {"object_id": "p1", "attributes": {"sleeve": "long"}}})),
             "event_attributes.object:",
         ),
     ],
