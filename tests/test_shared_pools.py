@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -99,14 +100,18 @@ def test_a_body_changed_after_the_call_keeps_its_list(kind: type[Desk]) -> None:
 
 
 def test_a_late_leg_is_sent_as_the_search_was_at_the_time_of_the_call() -> None:
-    """Its store answers only after the caller has gone on and changed the body."""
-    with desk(DESKS[0], "everyone", budget={"signals_ms": 5_000, "cutoff_ms": 50}) as one:
-        assert one.store is not None
-        one.store.state = "hung"
+    """Its store answers only after another thread of the caller's has changed the body."""
+    with desk(DESKS[0], "everyone", budget={"signals_ms": 10_000, "cutoff_ms": 10_000}) as one:
+        store = one.store
+        assert store is not None
+        store.state = "hung"
         body: dict[str, Any] = {"query": {"match": {"title": "shoe"}}, "size": 10}
-        assert one.search(ANN, {"index": "products", "body": body})[1].reason is Reason.SIGNALS_LATE
-        body["query"]["match"]["title"] = "nothing"
-        one.store.released.set()
-        one.until(lambda status: status.in_flight == 0)
+
+        def change() -> None:
+            body["query"]["match"]["title"] = "nothing"
+            store.released.set()
+
+        Timer(0.1, change).start()
+        one.search(ANN, {"index": "products", "body": body})
         (leg,) = one.engine.asked["personal"]
     assert leg["body"]["query"] == {"match": {"title": "shoe"}}

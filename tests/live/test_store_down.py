@@ -62,7 +62,7 @@ def restart(scene: Scene) -> None:
 
 LATE = frozenset({"signals_late", "busy"})
 FAULTS = (
-    Fault("stopped", "straight", lambda s: s.valkey.stop(), restart, frozenset({"signals_failed"})),
+    Fault("stopped", "straight", lambda s: s.valkey.stop(), restart, frozenset({"signals_failed", "signals_late"})),
     Fault("hung", "straight", lambda s: s.valkey.pause(), lambda s: s.valkey.resume(), LATE),
     Fault("dripping", "relay", lambda s: s.relay.dripping.set(), lambda s: s.relay.dripping.clear(), LATE),
     Fault(
