@@ -34,9 +34,10 @@ def try_samples(
     """
     policy: PolicySettings = settings.policies[name]
     folder = template_folder(settings, policy.templates)
+    samples = _samples(template_files(folder))
     faults: dict[tuple[str, str], list[str]] = {}
     for index, known in facts.items():
-        for label, query in _queries(templates, policy, known, _samples(template_files(folder))):
+        for label, query in _queries(templates, policy, known, samples):
             try:
                 found = client.indices.validate_query(
                     index=index, body={"query": query}, params={"explain": "true", "request_timeout": TIMEOUT_S}
