@@ -27,12 +27,12 @@ from rewriter.settings import PolicySettings, Settings, StoreSettings
 from rewriter.signals.backfill.history import History
 from rewriter.signals.backfill.swap import Swap
 from rewriter.signals.events import Event, parse
-from rewriter.signals.ingest.batch import Plan
+from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.ingest.contract import StreamKeys, append_command
 from rewriter.signals.ingest.objects import Objects
 from rewriter.signals.ingest.worker import Worker
 from rewriter.signals.redis_store import RedisStore
-from rewriter.signals.store import Query
+from rewriter.signals.store import SignalsQuery
 
 RATE = 500
 RATE_FOR_S = 20.0
@@ -47,7 +47,7 @@ SETTINGS = Settings(
     store=StoreSettings(prefix="bench"),
     policies={"bench": PolicySettings.model_validate({"index": "products", "fields": FIELDS})},
 )
-PLAN = Plan.of(SETTINGS)
+PLAN = CountingRules.of(SETTINGS)
 KEYS = StreamKeys("bench")
 
 
@@ -135,7 +135,7 @@ def until_seen_ms(store: RedisStore, draw: random.Random) -> list[float]:
         raw = raw.replace(f"event--{number}".encode(), user.encode())
         append(store, [raw])
         sent_s = time.monotonic()
-        query = Query(None, PLAN.keys.profile(user), None, tuple(PLAN.fields), 64)
+        query = SignalsQuery(None, PLAN.keys.profile(user), None, tuple(PLAN.fields), 64)
         while store.read(query).profile is None:
             assert time.monotonic() - sent_s < 10.0
         found.append((time.monotonic() - sent_s) * 1_000)

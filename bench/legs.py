@@ -3,8 +3,9 @@
     python -m bench.legs                     1.0 million products: the corpus, eleven times over
     python -m bench.legs --copies 1          92 thousand
 
-Plain and personalised searches take turns in one run, so that a machine that speeds up or slows down does so for both; what is
-quoted are ratios of medians. "cached" sends a search whose leg 3 somebody else has just paid for, "uncached" one that nobody has.
+Plain and personalized searches take turns in one run, so that a machine that speeds up or slows down does so for both; what is
+quoted are ratios of medians. "cached" sends a search whose exploration
+pool another search has just filled, "uncached" one that nobody has sent.
 P2 is read off the same runs: the time from the baseline's arrival to the answer, and how late the baseline itself is beside legs.
 """
 
@@ -99,15 +100,15 @@ class Times:
     def row(self) -> list[str]:
         """Return medians, their ratio, p99s, and what P2 says."""
         added = sorted(report.timings_ms["added"] for report in self.reports if "added" in report.timings_ms) or [0.0]
-        personalised = sum(report.reason == "personalized" for report in self.reports) / max(1, len(self.reports))
+        personalized = sum(report.reason == "personalized" for report in self.reports) / max(1, len(self.reports))
         plain, whole, baseline = (quantiles(times, n=100) for times in (self.plain, self.whole, self.baseline))
         return [
             f"{plain[49]:.2f}", f"{whole[49]:.2f}", f"{whole[49] / plain[49]:.2f}", f"{whole[98] / plain[98]:.2f}",
-            f"{baseline[49] / plain[49]:.2f}", f"{added[int(len(added) * 0.999)]:.1f}", f"{personalised:.1%}",
+            f"{baseline[49] / plain[49]:.2f}", f"{added[int(len(added) * 0.999)]:.1f}", f"{personalized:.1%}",
         ]  # fmt: skip
 
 
-STAGES = ("signals", "render", "personalised", "exploration", "merge", "added")
+STAGES = ("signals", "render", "personalized", "exploration", "merge", "added")
 
 
 def stages(times: Times) -> list[str]:
@@ -117,7 +118,7 @@ def stages(times: Times) -> list[str]:
 
 
 def sync_turns(client: OpenSearch, rewriter: Rewriter, subjects: list[Subject], turns: int, *, unique: bool) -> Times:
-    """Let plain and personalised searches take turns."""
+    """Let plain and personalized searches take turns."""
     times = Times()
     for number in range(turns):
         started = time.perf_counter()
@@ -208,7 +209,7 @@ def main(arguments: list[str] | None = None) -> None:
             "ratio p99",
             "baseline ×",
             "added p99.9",
-            "personalised",
+            "personalized",
         ):
             table.add_column(name, justify="left" if name == "shell" else "right")
         where = Table(title="where the time goes, median ms (stages run beside each other)")
@@ -219,7 +220,9 @@ def main(arguments: list[str] | None = None) -> None:
             while not rewriter.status().population_values:
                 time.sleep(0.05)
             sync_turns(client, rewriter, subjects, given.turns // 3, unique=False)  # warm
-            rows.append(("sync, leg 3 cached", sync_turns(client, rewriter, subjects, given.turns, unique=False)))
+            rows.append(
+                ("sync, the exploration leg cached", sync_turns(client, rewriter, subjects, given.turns, unique=False))
+            )
             rows.append(("sync, uncached", sync_turns(client, rewriter, subjects, given.turns, unique=True)))
             rows += [
                 (f"sync, {callers} callers", sync_callers(client, rewriter, subjects, given.turns, callers))
@@ -227,7 +230,7 @@ def main(arguments: list[str] | None = None) -> None:
             ]
         rows += [
             (label, asyncio.run(async_turns(url, store, subjects, given.turns, unique=unique)))
-            for label, unique in (("async, leg 3 cached", False), ("async, uncached", True))
+            for label, unique in (("async, the exploration leg cached", False), ("async, uncached", True))
         ]
         for label, times in rows:
             table.add_row(label, *times.row())

@@ -1,4 +1,4 @@
-"""What personalisation is worth: nDCG@10 on real purchases, ranked by the library's own flow on a real OpenSearch.
+"""What personalization is worth: nDCG@10 on real purchases, ranked by the library's own flow on a real OpenSearch.
 
 "new" counts only the products that the household had never bought before. Parameters were chosen on weeks up to 46; the
 weeks after those are for the report alone.
@@ -28,7 +28,7 @@ from rich.progress import Progress
 from bench.ndcg_table import Measured, interval, ndcg, printed
 from bench.questions import Known, Question, drawn
 from bench.straight import Straight
-from rewriter.boost.trial import compile_set
+from rewriter.boost.validation import compile_set
 from rewriter.core import Core
 from rewriter.demo.corpus import LAST_TUNING_WEEK, Corpus, baseline_query, create_index, load
 from rewriter.demo.engines import OpenSearchServer
@@ -74,7 +74,7 @@ VARIANTS = (
 
 @dataclass(slots=True)
 class Shop:
-    """The index on its server, and the questions put to it. Answers of leg 1 are kept: all variants share them."""
+    """The index on its server, and the questions put to it. Answers of the baseline are kept: all variants share them."""
 
     client: OpenSearch
     index: str
@@ -90,8 +90,8 @@ class Shop:
         asked = progress.track(self.asked, description=name)
         return [_ids(self._search(self._arguments(query(one.words)))) for one in asked]
 
-    def personalised(self, variant: Variant, progress: Progress) -> tuple[Ranking, float]:
-        """Return the ids on the page of every question, and the share of the questions that were personalised."""
+    def personalized(self, variant: Variant, progress: Progress) -> tuple[Ranking, float]:
+        """Return the ids on the page of every question, and the share of the questions that were personalized."""
         core = self._core(variant)
         known = self._known(core)
         pages, reasons = [], Counter[Reason]()
@@ -159,7 +159,7 @@ def measured(shop: Shop, progress: Progress) -> list[Measured]:
         pages = shop.plain(query, progress, name)
         found.append(Measured(name, ndcg(pages, every), ndcg(pages, new)))
     for variant in VARIANTS:
-        pages, share = shop.personalised(variant, progress)
+        pages, share = shop.personalized(variant, progress)
         found.append(Measured(variant.name, ndcg(pages, every), ndcg(pages, new), share))
     return found
 
@@ -167,7 +167,7 @@ def measured(shop: Shop, progress: Progress) -> list[Measured]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark on OPENSEARCH_URL, else on a server of its own; standard output is the table."""
     parser = argparse.ArgumentParser(
-        prog="python -m bench.ndcg", description="What personalisation is worth in nDCG@10."
+        prog="python -m bench.ndcg", description="What personalization is worth in nDCG@10."
     )
     parser.add_argument("--weeks", nargs=2, type=int, default=(LAST_TUNING_WEEK + 1, 53), metavar=("FIRST", "LAST"))
     parser.add_argument("--questions", type=int, default=1_500)

@@ -18,12 +18,12 @@ from rich.table import Table
 
 from rewriter.boost.body import bounded_body, optional_leg
 from rewriter.boost.templates import render_boosts
-from rewriter.boost.trial import compile_set
+from rewriter.boost.validation import compile_set
 from rewriter.core import Core
 from rewriter.explore.merge import merged_page
 from rewriter.flow.answer import answer
 from rewriter.flow.steps import Baseline, Collect, Collected, FetchSignals, Launch, SearchLeg, Sent
-from rewriter.request import read_request
+from rewriter.parsed_search import parse_search
 from rewriter.settings import Settings
 from rewriter.signals.affinities import Population, blended, preferences, strongest
 from rewriter.signals.counters import Counters, Value
@@ -126,7 +126,7 @@ def stages(scene: Scene) -> dict[str, Callable[[], Any]]:
     core, policy = scene.core, scene.policy
     fields, population = core.snapshot.fields["shop"], core.snapshot.population
     templates = core.snapshot.templates["shop"]
-    request = read_request({"index": "products", "body": BODY}, scene.settings, {})
+    request = parse_search({"index": "products", "body": BODY}, scene.settings, {})
 
     def affinities() -> Any:
         liked = [
@@ -143,12 +143,12 @@ def stages(scene: Scene) -> dict[str, Callable[[], Any]]:
     facts = {"indices": ["products"], "from": 0, "size": 10, "body": BODY}
     boosts = render_boosts(templates, found, {"events": 5.0}, facts, policy)
     return {
-        "shape": lambda: read_request({"index": "products", "body": BODY}, scene.settings, {}),
+        "shape": lambda: parse_search({"index": "products", "body": BODY}, scene.settings, {}),
         "affinities": affinities,
         "template": lambda: render_boosts(templates, found, {"events": 5.0}, facts, policy),
         "body": lambda: bounded_body(optional_leg(request.body, 0, 10), boosts, 1.5, "rescore", 200),
         "merge": lambda: merged_page(
-            personalised=scene.leg_2["hits"]["hits"], pool=scene.leg_3["hits"]["hits"], decided=(), from_=0,
+            personalized=scene.leg_2["hits"]["hits"], pool=scene.leg_3["hits"]["hits"], decided=(), from_=0,
             size=10, block=7, seed=7, collapse_field=None, category_field="brand",
         ),
     }  # fmt: skip

@@ -21,13 +21,13 @@ from rewriter.demo.engines import Valkey, ValkeyCluster
 from rewriter.signals.commands import MEMBERS_AT_ONCE, commands, signals
 from rewriter.signals.counters import Counters, Value
 from rewriter.signals.redis_store import AsyncRedisStore, RedisStore
-from rewriter.signals.store import Keys, Query
+from rewriter.signals.store import Keys, SignalsQuery
 
 ROUNDS = 3_000
 FIELDS = ("brand", "type", "item")
 KEYS = Keys()
-QUERY = Query(KEYS.session("s"), KEYS.profile("u"), None, FIELDS, 64)
-CROWDED = Query(KEYS.session("crowded"), None, None, FIELDS, 64)
+QUERY = SignalsQuery(KEYS.session("s"), KEYS.profile("u"), None, FIELDS, 64)
+CROWDED = SignalsQuery(KEYS.session("crowded"), None, None, FIELDS, 64)
 CROWD = 1_000_000
 
 

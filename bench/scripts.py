@@ -19,9 +19,9 @@ from rewriter.demo.engines import Valkey
 from rewriter.settings import IngestSettings, PolicySettings, Settings, SignalSettings, StoreSettings
 from rewriter.signals.counters import Counters, Value
 from rewriter.signals.events import MAX_VALUES, Event, parse
-from rewriter.signals.ingest.batch import POPULATION_KEPT, Plan
+from rewriter.signals.ingest.batch import POPULATION_KEPT, CountingRules
 from rewriter.signals.ingest.contract import StreamKeys, append_command
-from rewriter.signals.ingest.forgetting import forget_all
+from rewriter.signals.ingest.erasure import forget_all
 from rewriter.signals.ingest.objects import Objects
 from rewriter.signals.ingest.scripts import NAMES, digest_of, text_of
 from rewriter.signals.ingest.worker import Worker
@@ -51,7 +51,7 @@ class Scene:
 
     store: RedisStore
     settings: Settings
-    plan: Plan
+    plan: CountingRules
     keys: StreamKeys
     worker: Worker
 
@@ -64,7 +64,7 @@ class Scene:
             ingest=IngestSettings(partitions=1, batch=BATCH, retry_s=0.001),
             policies={"bench": PolicySettings.model_validate({"index": "x", "fields": {name: {} for name in FIELDS}})},
         )
-        store, plan = RedisStore(url), Plan.of(settings)
+        store, plan = RedisStore(url), CountingRules.of(settings)
         objects = Objects(NoIndex(), ["x"], plan.attributes, max_objects=10_000, age_s=60.0, clock_s=time.monotonic)
         worker = Worker(store, store, objects, plan, clock_s=time.monotonic, now_s=time.time)
         return cls(store, settings, plan, StreamKeys(prefix), worker)

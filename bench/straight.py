@@ -33,7 +33,7 @@ Search = Callable[[Mapping[str, Any]], Any]
 
 @dataclass(slots=True)
 class Straight:
-    """One search; `baseline` sends leg 1 and `search` the others, and what they raise ends the benchmark."""
+    """One search; `baseline` sends the baseline and `search` the others, and what they raise ends the benchmark."""
 
     arguments: Mapping[str, Any]
     profile: Counters

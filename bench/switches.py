@@ -37,7 +37,7 @@ SEED = 11
 
 
 def search_and_say(toml: str) -> None:
-    """Search without end, and print a line whenever personalisation begins or ends. This is the process that is measured."""
+    """Search without end, and print a line whenever personalization begins or ends. This is the process that is measured."""
     before = None
     getLogger("rewriter").setLevel("ERROR")  # each flip is a warning
     with Rewriter.from_settings(toml) as rewriter:

@@ -16,8 +16,8 @@ from rewriter.boost.templates import TemplateSet
 from rewriter.decide.breaker import Breaker, State
 from rewriter.decide.exposure import Arms
 from rewriter.decide.lag import Lag
+from rewriter.decide.late_legs import LateLegs
 from rewriter.decide.leg_sizes import LegSizes
-from rewriter.decide.pace import Pace
 from rewriter.decide.quarantine import Quarantine
 from rewriter.decide.switches import Switches
 from rewriter.explore.plan_memory import PlanMemory
@@ -87,7 +87,7 @@ class Core:
             for name in stores
         }
         self.arms = Arms()
-        self.paces = {name: Pace() for name in settings.policies}
+        self.late_legs = {name: LateLegs() for name in settings.policies}
         self.leg_sizes = {name: LegSizes() for name in settings.policies}
         self.last_known = LastKnown(settings.signals)
         self.pools = PoolCache(max_bytes=settings.budget.pool_bytes)

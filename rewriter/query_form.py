@@ -1,4 +1,4 @@
-"""What the form of a query says about its scores, before it is sent. What the form hides, leg 1's scores show."""
+"""What the form of a query says about its scores, before it is sent. What the form hides, the baseline's scores show."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FLAT_QUERIES = frozenset(
 """Queries that give every match the same score, by their form."""
 
 MAX_QUERY_DEPTH = 8
-"""How deep a query is looked into; what lies deeper shows in leg 1's scores."""
+"""How deep a query is looked into; what lies deeper shows in the baseline's scores."""
 
 
 def relevance(query: Any, depth: int = 0) -> Relevance:

@@ -117,7 +117,7 @@ class Report:
 
     It can be pickled and copied; a copy holds no hits. Its repr is one line, and a notebook shows it as a table.
 
-    `timings_ms` holds those of `signals`, `render`, `baseline`, `personalised`, `exploration`, `merge` and `added` that took place;
+    `timings_ms` holds those of `signals`, `render`, `baseline`, `personalized`, `exploration`, `merge` and `added` that took place;
     `added` is the time from the baseline's arrival to the answer. `errors` are short texts without identifiers.
     """
 
@@ -147,7 +147,7 @@ class Report:
         """Pickle without the page's hits, which `explain` holds: the moves are worked out now."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         values["timings_ms"] = dict(self.timings_ms)
-        values["explain"] = Known(self.moves) if self.explain else None
+        values["explain"] = KnownMoves(self.moves) if self.explain else None
         return _restored, (values,)
 
     def __repr__(self) -> str:
@@ -180,7 +180,7 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownMoves:
     """The moves of a report that was pickled: worked out before, and no longer in need of the page's hits."""
 
     moves: tuple[Move, ...]

@@ -258,7 +258,7 @@ class SwitchSettings(_Section):
 
 
 class ExperimentSettings(_Section):
-    """Shares of the units that are held out for good, and of the rest that is personalised yet. 0 and 1 mean what they say."""
+    """Shares of the units that are held out for good, and of the rest that is personalized yet. 0 and 1 mean what they say."""
 
     holdout: Share = 0.05
     rollout: Share = 1.0
@@ -281,7 +281,7 @@ class FieldSettings(_Section):
 
 
 class PolicySettings(_Section):
-    """How the searches of some indices are personalised. A policy must match every index that a search names.
+    """How the searches of some indices are personalized. A policy must match every index that a search names.
 
     exploration_shared_by: who may be shown hits that another one's search brought: everyone who sends the same search, those of
         the same segments, or the same subject. Needed where the client decides by itself, from its context, whose search it is.

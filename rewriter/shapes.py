@@ -1,6 +1,6 @@
 """Can boosts act on this search? One table: the first row that applies says how, or why not.
 
-Rows that pass a search through stand in the order of `Reason`, but for what cannot be read; what is personalised comes
+Rows that pass a search through stand in the order of `Reason`, but for what cannot be read; what is personalized comes
 last. What the rows claim of the server is tested on a real one. `docs/shapes.md` shows this table with examples.
 """
 
@@ -53,7 +53,7 @@ CHANGES_NOTHING = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class SearchFacts:
     """A search as it was read: `unread` says what could not be, `facts` are of those of its indices that are known."""
 
     body: Mapping[str, Any]
@@ -70,7 +70,7 @@ class Shape:
     """One row: `applies` may return a text, which then stands in for `detail`."""
 
     name: str
-    applies: Callable[[Asked], object]
+    applies: Callable[[SearchFacts], object]
     outcome: Reason | Strategy
     detail: str
 
@@ -99,90 +99,92 @@ def _by_score(sort: Any) -> bool:
     return sort is None or sort == "_score"
 
 
-def _collapses(asked: Asked) -> bool:
-    return bool(asked.body.get("collapse"))
+def _collapses(search: SearchFacts) -> bool:
+    return bool(search.body.get("collapse"))
 
 
-def _has_min_score(asked: Asked) -> bool:
-    return asked.body.get("min_score") is not None
+def _has_min_score(search: SearchFacts) -> bool:
+    return search.body.get("min_score") is not None
 
 
-def _rescores(asked: Asked) -> bool:
-    return bool(asked.body.get("rescore"))
+def _rescores(search: SearchFacts) -> bool:
+    return bool(search.body.get("rescore"))
 
 
-def _policy_says(asked: Asked, strategy: Strategy) -> bool:
-    return asked.policy is not None and asked.policy.strategy == strategy
+def _policy_says(search: SearchFacts, strategy: Strategy) -> bool:
+    return search.policy is not None and search.policy.strategy == strategy
 
 
-def _wraps(asked: Asked) -> bool:
-    return _collapses(asked) or (_policy_says(asked, "wrap") and not _has_min_score(asked) and not _rescores(asked))
+def _wraps(search: SearchFacts) -> bool:
+    return _collapses(search) or (_policy_says(search, "wrap") and not _has_min_score(search) and not _rescores(search))
 
 
-def _window_too_large(asked: Asked) -> bool:
-    assert asked.policy is not None
-    window = min([asked.policy.window_size, *own_windows(asked.body)])
-    return not _wraps(asked) and any(window > facts.max_rescore_window for facts in asked.facts)
+def _window_too_large(search: SearchFacts) -> bool:
+    assert search.policy is not None
+    window = min([search.policy.window_size, *own_windows(search.body)])
+    return not _wraps(search) and any(window > facts.max_rescore_window for facts in search.facts)
 
 
-def _too_deep(asked: Asked) -> bool:
-    assert asked.policy is not None
-    return asked.from_ + asked.size > min([asked.policy.max_depth, *(facts.max_result_window for facts in asked.facts)])
+def _too_deep(search: SearchFacts) -> bool:
+    assert search.policy is not None
+    return search.from_ + search.size > min(
+        [search.policy.max_depth, *(facts.max_result_window for facts in search.facts)]
+    )
 
 
-def _unknown_key(asked: Asked) -> str | None:
-    unknown = [key for key in asked.body if key not in BODY_KEYS]
+def _unknown_key(search: SearchFacts) -> str | None:
+    unknown = [key for key in search.body if key not in BODY_KEYS]
     return f"the body's `{unknown[0]!s:.60}` is not known here" if unknown else None
 
 
-def _unknown_parameter(asked: Asked) -> str | None:
-    unknown = [name for name in asked.params if name not in CHANGES_RESULTS and name not in CHANGES_NOTHING]
+def _unknown_parameter(search: SearchFacts) -> str | None:
+    unknown = [name for name in search.params if name not in CHANGES_RESULTS and name not in CHANGES_NOTHING]
     return f"the parameter `{unknown[0]!s:.60}` is not known here" if unknown else None
 
 
-def _only_suggests(asked: Asked) -> bool:
-    return "suggest" in asked.body and not asked.body.keys() & {"query", "aggs", "aggregations"}
+def _only_suggests(search: SearchFacts) -> bool:
+    return "suggest" in search.body and not search.body.keys() & {"query", "aggs", "aggregations"}
 
 
-def _top_level_query(asked: Asked) -> bool:
-    return not TOP_LEVEL_QUERIES.isdisjoint(asked.body.get("query") or ())
+def _top_level_query(search: SearchFacts) -> bool:
+    return not TOP_LEVEL_QUERIES.isdisjoint(search.body.get("query") or ())
 
 
-def _default_pipeline(asked: Asked) -> bool:
-    return any(facts.default_pipeline for facts in asked.facts)
+def _default_pipeline(search: SearchFacts) -> bool:
+    return any(facts.default_pipeline for facts in search.facts)
 
 
-def _extended(asked: Asked) -> bool:
-    return not {"ubi"}.issuperset(asked.body.get("ext") or ())
+def _extended(search: SearchFacts) -> bool:
+    return not {"ubi"}.issuperset(search.body.get("ext") or ())
 
 
-def _without_ids(asked: Asked) -> bool:
-    return asked.body.get("stored_fields") in ("_none_", ["_none_"])
+def _without_ids(search: SearchFacts) -> bool:
+    return search.body.get("stored_fields") in ("_none_", ["_none_"])
 
 
-def _scores_nothing(asked: Asked) -> bool:
-    return relevance(asked.body.get("query")) == "none"
+def _scores_nothing(search: SearchFacts) -> bool:
+    return relevance(search.body.get("query")) == "none"
 
 
-def _by_chance(asked: Asked) -> str | None:
-    found = scored_by_chance(asked.body)
+def _by_chance(search: SearchFacts) -> str | None:
+    found = scored_by_chance(search.body)
     return f"{found}: {OTHER_SCORES}" if found else None
 
 
-def _flat(asked: Asked) -> bool:
-    assert asked.policy is not None
-    return not asked.policy.browse and relevance(asked.body.get("query")) == "flat"
+def _flat(search: SearchFacts) -> bool:
+    assert search.policy is not None
+    return not search.policy.browse and relevance(search.body.get("query")) == "flat"
 
 
-def _key(name: str) -> Callable[[Asked], object]:
-    return lambda asked: is_on(asked.body.get(name))
+def _key(name: str) -> Callable[[SearchFacts], object]:
+    return lambda search: is_on(search.body.get(name))
 
 
-def _parameter(name: str) -> Callable[[Asked], object]:
-    return lambda asked: is_on(asked.params.get(name))
+def _parameter(name: str) -> Callable[[SearchFacts], object]:
+    return lambda search: is_on(search.params.get(name))
 
 
-def _unsupported(name: str, applies: Callable[[Asked], object], detail: str) -> Shape:
+def _unsupported(name: str, applies: Callable[[SearchFacts], object], detail: str) -> Shape:
     return Shape(name, applies, Reason.UNSUPPORTED, detail)
 
 
@@ -248,9 +250,9 @@ TABLE: tuple[Shape, ...] = (
 )
 
 
-def shape_of(asked: Asked) -> tuple[Shape, str]:
+def shape_of(search: SearchFacts) -> tuple[Shape, str]:
     """Return the first row of the table that applies to a search, and why in words."""
     for shape in TABLE:
-        if found := shape.applies(asked):
+        if found := shape.applies(search):
             return shape, found if isinstance(found, str) else shape.detail
     raise AssertionError("the last row applies to every search")

@@ -9,7 +9,7 @@ from typing import Any
 from rewriter.settings import Settings
 from rewriter.signals.backfill.history import History
 from rewriter.signals.counters import Counters
-from rewriter.signals.ingest.batch import Plan
+from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.ingest.objects import Objects
 from rewriter.subject import pseudonym
 
@@ -26,13 +26,16 @@ class NoObjects(Objects):
         super().__init__(None, (), (), max_objects=1, age_s=1.0, clock_s=lambda: 0.0)
 
 
-def plan(**signals: Any) -> Plan:
+def plan(**signals: Any) -> CountingRules:
     policy = {"index": "products", "fields": {"brand": {}}}
-    return Plan.of(Settings.model_validate({"signals": signals, "policies": {"shop": policy}}))
+    return CountingRules.of(Settings.model_validate({"signals": signals, "policies": {"shop": policy}}))
 
 
 def added_up(
-    *files: Path, until_s: float | None = None, of: Plan | None = None, forgotten: Mapping[str, float] | None = None
+    *files: Path,
+    until_s: float | None = None,
+    of: CountingRules | None = None,
+    forgotten: Mapping[str, float] | None = None,
 ) -> History:
     """A history that is added up, without streams behind it."""
     used = of or plan()

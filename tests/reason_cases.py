@@ -26,7 +26,7 @@ from rewriter.decide.quarantine import FAILURES, SUBJECTS
 from rewriter.report import Source
 from rewriter.signals.counters import Counters
 from rewriter.signals.store import Keys
-from tests.played import Act, Desk
+from tests.fakes import Act, Harness
 
 NOW_S = 1_800_000_000.0
 KEYS = Keys()
@@ -43,8 +43,8 @@ COLD_START = (Path(__file__).parents[1] / "docs/cold-start.md").read_text("utf-8
 LATENESS = "signals later than `budget.signals_ms`"
 LAG = "the pipeline lags, or this session's last event was made visible too late"
 TEMPLATE = "template fails, or its body is rejected (400)"
-LEG_2 = "leg 2 fails, or is late"
-DIFFERS = "leg 2's scores or the number of its hits do not agree with the baseline's"
+LEG_2 = "the personalized leg fails, or is late"
+DIFFERS = "the personalized leg's scores or the number of its hits do not agree with the baseline's"
 PARTIAL = "the baseline timed out, or lost shards"
 RESTS = "a store rests: its own breaker is open"
 POOL = "exploration pool empty, late or broken"
@@ -120,7 +120,7 @@ TOO_BUSY = raises(TransportError(500, "busy", caused("rejected_execution_excepti
 class Case:
     """One search, what surrounds it, and what must come of it.
 
-    legs:    those sent: personalised, exploration.
+    legs:    those sent: personalized, exploration.
     outcome: what counts for the breaker of the legs, None where it was not asked.
     reads:   what counts for the stores' breakers, one for each store that was read; None: they were all read in time.
     """
@@ -140,7 +140,7 @@ class Case:
     on: Mapping[str, Act] = field(default_factory=dict)
     blocked: tuple[str, ...] = ()
     state: str = "there"
-    before: Callable[[Desk], Any] = nothing
+    before: Callable[[Harness], Any] = nothing
     legs: tuple[int, int] | None = (0, 0)
     source: Source | None = None
     outcome: Outcome | None = None
@@ -162,19 +162,19 @@ def body(**changes: Any) -> Mapping[str, Any]:
     return {"index": "products", "body": {"query": MATCH, "size": 10, **changes}}
 
 
-def ten_failures(desk: Desk) -> None:
+def ten_failures(desk: Harness) -> None:
     desk.engine.on["personal"] = raises(TransportError(503, "busy", {}))
     for _ in range(10):
         assert desk.search(ANN, SEARCH)[1].reason is Reason.SEARCH_FAILED
 
 
-def ten_failures_unseen(desk: Desk) -> None:
+def ten_failures_unseen(desk: Harness) -> None:
     desk.engine.on["personal"] = raises(TransportError(503, "busy", {}))
     for _ in range(10):
         assert desk.search(ANN, SEARCH)[1].reason is Reason.SHADOW
 
 
-def ten_dead_reads(desk: Desk) -> None:
+def ten_dead_reads(desk: Harness) -> None:
     assert desk.store is not None
     desk.store.state = "gone"
     for _ in range(10):
@@ -182,17 +182,17 @@ def ten_dead_reads(desk: Desk) -> None:
     assert desk.status().store_breakers["store"]["state"] == "open"
 
 
-def rests_after_a_page(desk: Desk) -> None:
+def rests_after_a_page(desk: Harness) -> None:
     a_first_page(desk)
     ten_dead_reads(desk)
 
 
-def ten_reads_of_the_profile_alone(desk: Desk) -> None:
+def ten_reads_of_the_profile_alone(desk: Harness) -> None:
     ten_dead_reads(desk)
     assert desk.status().store_breakers["profile_store"]["state"] == "closed"
 
 
-def rejections(desk: Desk, arguments: Mapping[str, Any] = SEARCH) -> None:
+def rejections(desk: Harness, arguments: Mapping[str, Any] = SEARCH) -> None:
     """As many rejections in a row, of as many subjects, as a template is quarantined for."""
     assert desk.store is not None
     desk.engine.on["personal"] = raises(REJECTED)
@@ -203,22 +203,22 @@ def rejections(desk: Desk, arguments: Mapping[str, Any] = SEARCH) -> None:
     desk.until(lambda status: status.in_flight == 0)
 
 
-def highlighted_rejections(desk: Desk) -> None:
+def highlighted_rejections(desk: Harness) -> None:
     rejections(desk, HIGHLIGHTED)
 
 
-def one_stuck_leg(desk: Desk) -> None:
+def one_stuck_leg(desk: Harness) -> None:
     desk.engine.blocked.add("personal")
     assert not desk.search(ANN, SEARCH)[1].boosts
 
 
-def a_first_page(desk: Desk) -> None:
+def a_first_page(desk: Harness) -> None:
     assert desk.search(ANN, SEARCH)[1].slots
     desk.until(lambda status: status.in_flight == 0)
 
 
-def store_then(state: Any, *, after: Callable[[Desk], Any] = nothing) -> Callable[[Desk], Any]:
-    def before(desk: Desk) -> None:
+def store_then(state: Any, *, after: Callable[[Harness], Any] = nothing) -> Callable[[Harness], Any]:
+    def before(desk: Harness) -> None:
         after(desk)
         assert desk.store is not None
         desk.store.state = state
@@ -226,11 +226,11 @@ def store_then(state: Any, *, after: Callable[[Desk], Any] = nothing) -> Callabl
     return before
 
 
-def lagging(desk: Desk) -> None:
+def lagging(desk: Harness) -> None:
     desk.until(lambda status: bool(status.lag["lagging"]))
 
 
-def has_segments(desk: Desk) -> None:
+def has_segments(desk: Harness) -> None:
     desk.until(lambda status: status.segments == ("vip",))
 
 
@@ -371,7 +371,8 @@ CASES = (
     ),
     *(
         Case(
-            f"leg 2: {name}", Reason.SEARCH_REJECTED, TEMPLATE, on={"personal": raises(error)}, legs=(1, 1), outcome="unused",
+            f"personalized leg: {name}", Reason.SEARCH_REJECTED, TEMPLATE, on={"personal": raises(error)}, legs=(1, 1),
+            outcome="unused",
             detail=type(error).__name__,
         )
         for name, error in (
@@ -389,7 +390,7 @@ CASES = (
     ),
     *(
         Case(
-            f"leg 2: {name}", Reason.SEARCH_FAILED, LEG_2, on={"personal": act}, legs=(1, 1),
+            f"the personalized leg: {name}", Reason.SEARCH_FAILED, LEG_2, on={"personal": act}, legs=(1, 1),
             outcome="failure", detail=detail,
         )
         for name, act, detail in (
@@ -411,7 +412,7 @@ CASES = (
     ),
     *(
         Case(
-            f"leg 2: {name}", Reason.ANSWERS_DIFFER, DIFFERS, on={"personal": act}, legs=(1, 1), outcome="unused",
+            f"the personalized leg: {name}", Reason.ANSWERS_DIFFER, DIFFERS, on={"personal": act}, legs=(1, 1), outcome="unused",
             detail=detail,
         )
         for name, act, detail in (
@@ -439,14 +440,14 @@ CASES = (
         )
     ),
     Case(
-        "leg 2 given up", Reason.SEARCH_LATE, LEG_2, on={"personal": raises(TOO_LATE)},
+        "the personalized leg given up", Reason.SEARCH_LATE, LEG_2, on={"personal": raises(TOO_LATE)},
         legs=(1, 1), outcome="slow", detail="given up by its client",
     ),
     Case(
-        "leg 2 never comes", Reason.SEARCH_LATE, LEG_2, blocked=("personal",), settings=SHORT, legs=None,
+        "the personalized leg never comes", Reason.SEARCH_LATE, LEG_2, blocked=("personal",), settings=SHORT, legs=None,
         outcome="slow", detail="150 ms after the baseline",
     ),
-    # personalised, by whatever there is
+    # personalized, by whatever there is
     Case("profile", Reason.PERSONALIZED, "known user, new session", **SHOWN, source="profile"),
     Case("blend", Reason.PERSONALIZED, "known user, session with events", **SHOWN, session=CLICKED, source="blend"),
     Case(

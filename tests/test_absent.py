@@ -14,13 +14,13 @@ from rewriter.errors import Fault
 from rewriter.settings import PolicySettings, Settings
 from rewriter.signals.affinities import SignalField
 from rewriter.signals.events import MAX_EVENT_BYTES, Event, kept_fields, parse, values
-from rewriter.signals.ingest.batch import Plan, entry_of
+from rewriter.signals.ingest.batch import CountingRules, entry_of
 
 NAN = float("nan")
 ABSENT: list[Any] = [None, "", " ", "\t\n", NAN, float("inf"), -float("inf"), []]
 SPELLED = ["null", "undefined", "NaN", "nan", "None", "NULL", " Undefined "]
 SPELLED += ["(null)", "<NA>", "(not set)", "[object Object]", "00000000-0000-0000-0000-000000000000"]
-PLAN = Plan.of(
+PLAN = CountingRules.of(
     Settings(policies={"shop": PolicySettings.model_validate({"index": "products", "fields": {"brand": {}}})})
 )
 NOW_MS = 1_767_268_800_000  # 2026-01-01T12:00:00Z
@@ -170,7 +170,7 @@ def test_what_is_kept_of_a_document_says_the_same(document: dict[str, Any]) -> N
 def test_an_entry_keeps_no_more_of_its_document_than_is_counted() -> None:
     told = an_event(**of_object(attributes={"brand": ["nike"] * 500, "specs": [{"k": "v"}] * 1_000}))
     entry = entry_of(b"%d-0" % NOW_MS, {b"event": json.dumps(told).encode()}, PLAN)
-    assert entry.told.event_attributes.object.document == {"brand": ["nike"] * 16, "_id": "p1"}
+    assert entry.counted_event.event_attributes.object.document == {"brand": ["nike"] * 16, "_id": "p1"}
 
 
 # --- entries ----------------------------------------------------------------------------------------------------------
@@ -218,7 +218,7 @@ def test_an_entry_of_another_form_has_a_fault(parts: dict[bytes, bytes], where: 
     assert entry.fault is not None
     assert entry.fault.where == where
     assert len(entry.raw) <= MAX_EVENT_BYTES
-    assert entry.mark >= 0
+    assert entry.dedupe_key >= 0
 
 
 anything = st.recursive(
@@ -294,8 +294,8 @@ def test_a_value_that_nothing_is_counted_by_costs_no_event_whatever_it_is(name: 
     for raw in (told, b"\xef\xbb\xbf" + told):
         entry = entry_of(b"%d-0" % NOW_MS, {b"event": raw}, PLAN)
         assert entry.fault is None
-        assert entry.told.user == "u1"
-        assert entry.told.model_copy(update={"query_id": None}) == parse(RAW)
+        assert entry.counted_event.user == "u1"
+        assert entry.counted_event.model_copy(update={"query_id": None}) == parse(RAW)
 
 
 @pytest.mark.parametrize("value", WITHIN_A_VALUE.values(), ids=WITHIN_A_VALUE.keys())
@@ -303,11 +303,14 @@ def test_a_value_of_a_document_costs_its_neighbours_nothing(value: bytes) -> Non
     object_ = b'{"object_id": "p1", "attributes": {"title": %s, "brand": "nike"}}' % value
     raw = RAW.replace(b'{"object_id": "p1"}', object_)
     entry = entry_of(b"%d-0" % NOW_MS, {b"event": raw}, PLAN)
-    document = entry.told.event_attributes.object.document
+    document = entry.counted_event.event_attributes.object.document
     assert document is not None
     assert PLAN.values(document) == (("brand", "nike"), ("item", "p1"))
     entry = entry_of(b"%d-0" % NOW_MS, {b"event": raw.replace(b"title", b"brand", 1)}, PLAN)
-    assert PLAN.values(entry.told.event_attributes.object.document or {}) == (("brand", "nike"), ("item", "p1"))
+    assert PLAN.values(entry.counted_event.event_attributes.object.document or {}) == (
+        ("brand", "nike"),
+        ("item", "p1"),
+    )
 
 
 @pytest.mark.parametrize("value", [{}, [], None, "", " "], ids=repr)

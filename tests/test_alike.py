@@ -13,7 +13,7 @@ import pytest
 from rewriter import Reason, Settings, Subject
 from rewriter.alike import alike
 from rewriter.signals.store import Keys
-from tests.played import DESKS, Desk, PlayedStore
+from tests.fakes import HARNESSES, FakeStore, Harness
 from tests.reason_cases import LIKED, SEARCH
 
 ANN = Subject("ann", "s1")
@@ -90,9 +90,9 @@ def odd(kind: type, found: Any) -> Any:
 
 
 @pytest.mark.parametrize("kind", [Dotted, Recipe, OrderedDict])
-@pytest.mark.parametrize("desk", DESKS)
-def test_a_page_is_of_the_classes_of_the_caller_s_deserializer(desk: type[Desk], kind: type) -> None:
-    store = PlayedStore()
+@pytest.mark.parametrize("desk", HARNESSES)
+def test_a_page_is_of_the_classes_of_the_caller_s_deserializer(desk: type[Harness], kind: type) -> None:
+    store = FakeStore()
     store.write(Keys().profile("ann"), LIKED, None)
     settings = Settings.model_validate(
         {

@@ -11,7 +11,7 @@ from rewriter import Settings
 from rewriter.core import Core
 from rewriter.expression import Expression
 from rewriter.settings import PolicySettings
-from rewriter.shell.legs import InFlight
+from rewriter.shell.legs import Bulkhead
 from rewriter.shell.refresh import Refresh
 from rewriter.shell.sources import Call
 from rewriter.shell.threads import drive
@@ -22,7 +22,7 @@ class Process:
 
     def __init__(self) -> None:
         self.core = Core(Settings(policies={"shop": PolicySettings(index=("products",))}), {})
-        self.in_flight = InFlight(16)
+        self.in_flight = Bulkhead(16)
         self.now_s = 100.0
         self.refresh = Refresh(
             self.core, lambda: self.now_s, lambda: self.now_s, has_store=True, in_flight=self.in_flight
@@ -41,7 +41,7 @@ class Process:
                 said.append(json.loads(call.arguments[2]))
             return self.key if call == Call("text", ("rw:switches",)) else None
 
-        drive(self.refresh.words(), perform)
+        drive(self.refresh.store_values(), perform)
         return said
 
 
@@ -77,7 +77,7 @@ def test_what_the_store_did_not_take_is_said_again(process: Process) -> None:
 
 
 def test_it_says_what_only_it_knows(process: Process) -> None:
-    process.in_flight.enter()
+    process.in_flight.acquire()
     process.now_s += 2.0
     (said,) = process.round()
     assert (said["in_flight"], said["max_in_flight"]) == (1, 16)
@@ -86,7 +86,7 @@ def test_it_says_what_only_it_knows(process: Process) -> None:
 
 def test_a_policy_that_is_paused_is_said(process: Process) -> None:
     for _ in range(200):
-        process.core.paces["shop"].record(late=True, baseline_s=0.01, now_s=process.now_s)
+        process.core.late_legs["shop"].record(late=True, baseline_s=0.01, now_s=process.now_s)
     process.now_s += 2.0
     (said,) = process.round()
     assert said["paused"] == ["shop"]

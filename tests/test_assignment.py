@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rewriter.decide.assignment import Arm, arm, place
+from rewriter.decide.assignment import Arm, arm, bucket
 
 UNITS = [f"user-{number}" for number in range(20_000)]
 
@@ -41,7 +41,7 @@ def test_shares_are_kept(rollout: float, holdout: float) -> None:
 
 def test_a_unit_stays_where_it_is_across_machines_and_restarts() -> None:
     """The digits are BLAKE2b's own; a change of this number moves everybody into another arm."""
-    assert place("user-1", "holdout", "rewriter") == 0.47395290407298585
+    assert bucket("user-1", "holdout", "rewriter") == 0.47395290407298585
 
 
 def test_whoever_was_rolled_out_to_stays_so_as_the_rollout_grows() -> None:
@@ -56,10 +56,10 @@ def test_whoever_was_rolled_out_to_stays_so_as_the_rollout_grows() -> None:
     ("one", "other"), [(("rollout", "s"), ("holdout", "s")), (("holdout", "s"), ("holdout", "another salt"))]
 )
 def test_experiments_are_independent(one: tuple[str, str], other: tuple[str, str]) -> None:
-    both = sum(place(unit, *one) < 0.5 and place(unit, *other) < 0.5 for unit in UNITS)
+    both = sum(bucket(unit, *one) < 0.5 and bucket(unit, *other) < 0.5 for unit in UNITS)
     assert both / len(UNITS) == pytest.approx(0.25, abs=0.015)
 
 
 @pytest.mark.parametrize("unit", ["", "ü", "\ud800", "x" * 1_000_000, "a\x1fb"])
 def test_any_text_has_a_place(unit: str) -> None:
-    assert 0.0 <= place(unit, "holdout", "s") < 1.0
+    assert 0.0 <= bucket(unit, "holdout", "s") < 1.0

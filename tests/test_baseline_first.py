@@ -17,14 +17,14 @@ from rewriter.flow import exploration as flow_exploration
 from rewriter.flow import page as flow_page
 from rewriter.flow import personal as flow_personal
 from rewriter.index_facts import IndexFacts
-from tests.played import (
-    DESKS,
+from tests.fakes import (
+    HARNESSES,
     AsyncClient,
     AsyncPlayedStore,
     Client,
-    Desk,
     Engine,
-    PlayedStore,
+    FakeStore,
+    Harness,
     SyncDesk,
     knowing,
     waited,
@@ -40,8 +40,8 @@ SETTINGS = Settings.model_validate(
 # --- whatever of ours raises ------------------------------------------------------------------------------------------
 
 SHELLS = {
-    "sync": ("rewriter.shell.sync", "rewriter.shell.threads.Process"),
-    "async": ("rewriter.shell.aio", "rewriter.shell.tasks.Loop"),
+    "sync": ("rewriter.shell.sync", "rewriter.shell.threads.ThreadRuntime"),
+    "async": ("rewriter.shell.aio", "rewriter.shell.tasks.TaskRuntime"),
 }
 OURS = [
     *(
@@ -56,17 +56,17 @@ OURS = [
 """Whatever the flow calls, and what the shells call for it."""
 
 
-@pytest.mark.parametrize("kind", DESKS, ids=["sync", "async"])
+@pytest.mark.parametrize("kind", HARNESSES, ids=["sync", "async"])
 @pytest.mark.parametrize(("module", "name"), OURS, ids=[".".join(one) for one in OURS])
 def test_whatever_of_ours_raises_the_caller_has_its_answer(
-    monkeypatch: pytest.MonkeyPatch, kind: type[Desk], module: str, name: str
+    monkeypatch: pytest.MonkeyPatch, kind: type[Harness], module: str, name: str
 ) -> None:
     error = MemoryError() if len(name) % 2 else RuntimeError("can't start new thread")
 
     def fails(*_: Any, **__: Any) -> Any:
         raise error
 
-    with kind(SETTINGS, PlayedStore()) as desk:
+    with kind(SETTINGS, FakeStore()) as desk:
         desk.search(ANN, SEARCH)
         shell, process = SHELLS["sync" if kind is SyncDesk else "async"]
         where = {"shell": shell, "process": process}.get(module, module)
@@ -80,15 +80,15 @@ def test_whatever_of_ours_raises_the_caller_has_its_answer(
         assert desk.status().breaker["permits"] == 0
 
 
-@pytest.mark.parametrize("kind", DESKS, ids=["sync", "async"])
-@pytest.mark.parametrize("module", ["rewriter.flow.answer.read_request", "rewriter.flow.answer.personal"])
+@pytest.mark.parametrize("kind", HARNESSES, ids=["sync", "async"])
+@pytest.mark.parametrize("module", ["rewriter.flow.answer.parse_search", "rewriter.flow.answer.personal"])
 def test_what_stops_the_caller_itself_goes_to_the_caller_and_nothing_stays(
-    monkeypatch: pytest.MonkeyPatch, kind: type[Desk], module: str
+    monkeypatch: pytest.MonkeyPatch, kind: type[Harness], module: str
 ) -> None:
     def interrupted(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
 
-    with kind(SETTINGS, PlayedStore()) as desk:
+    with kind(SETTINGS, FakeStore()) as desk:
         desk.search(ANN, SEARCH)
         with monkeypatch.context() as patched:
             patched.setattr(module, interrupted)
@@ -99,16 +99,16 @@ def test_what_stops_the_caller_itself_goes_to_the_caller_and_nothing_stays(
         assert desk.search(ANN, SEARCH)[0]["hits"]["hits"]
 
 
-@pytest.mark.parametrize("kind", DESKS, ids=["sync", "async"])
+@pytest.mark.parametrize("kind", HARNESSES, ids=["sync", "async"])
 @pytest.mark.parametrize("leg", ["baseline", "personal", "explored"])
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
 def test_an_interrupt_during_the_caller_s_own_search_leaves_nothing_behind(
-    kind: type[Desk], leg: str, stop: type[BaseException]
+    kind: type[Harness], leg: str, stop: type[BaseException]
 ) -> None:
     def interrupted(_: Any) -> Any:
         raise stop
 
-    with kind(SETTINGS, PlayedStore()) as desk:
+    with kind(SETTINGS, FakeStore()) as desk:
         if leg == "baseline":
             desk.engine.on[leg] = interrupted
             with pytest.raises(stop):
@@ -178,7 +178,11 @@ def _rest(work: Coroutine[Any, Any, Any], waits_for: Any) -> Generator[Any, Any,
 @pytest.mark.parametrize("factory", [None, getattr(asyncio, "eager_task_factory", eagerly)], ids=["lazy", "eager"])
 def test_the_baseline_leaves_before_anything_of_ours(monkeypatch: pytest.MonkeyPatch, factory: Any, waits: int) -> None:
     seen: list[str] = []
-    for name in ("rewriter.flow.answer.read_request", "rewriter.flow.answer.personal", "rewriter.shell.aio.Loop"):
+    for name in (
+        "rewriter.flow.answer.parse_search",
+        "rewriter.flow.answer.personal",
+        "rewriter.shell.aio.TaskRuntime",
+    ):
         module, attribute = name.rsplit(".", 1)
         inner: Callable[..., Any] = getattr(__import__(module, fromlist=[attribute]), attribute)
 
@@ -192,7 +196,7 @@ def test_the_baseline_leaves_before_anything_of_ours(monkeypatch: pytest.MonkeyP
     async def main() -> None:
         asyncio.get_running_loop().set_task_factory(factory)
         client = Order(engine, seen, waits)
-        store = AsyncPlayedStore(PlayedStore())
+        store = AsyncPlayedStore(FakeStore())
         async with AsyncRewriter(client, store, SETTINGS, leg_client=AsyncClient(engine)) as rewriter:
             await knowing(rewriter, "products")
             seen.clear()
@@ -208,9 +212,9 @@ def test_the_baseline_leaves_before_anything_of_ours(monkeypatch: pytest.MonkeyP
 
     asyncio.run(main())
     assert seen.count("baseline") == 4
-    for start in [at for at, one in enumerate(seen) if one == "read_request"]:
+    for start in [at for at, one in enumerate(seen) if one == "parse_search"]:
         assert seen[start - 1] == "baseline"
-    assert seen[-4:] == ["baseline", "read_request", "personal", "Loop"]
+    assert seen[-4:] == ["baseline", "parse_search", "personal", "Loop"]
 
 
 def test_the_search_goes_on_in_the_caller_s_own_task_and_context() -> None:
@@ -252,7 +256,7 @@ def test_the_first_search_of_a_child_waits_for_no_client(monkeypatch: pytest.Mon
         assert release.wait(10)
         return Client(engine)
 
-    with SyncDesk(SETTINGS, PlayedStore()) as desk:
+    with SyncDesk(SETTINGS, FakeStore()) as desk:
         desk.rewriter._leg_client = None
         monkeypatch.setattr("rewriter.shell.threads.cloned", slowly)
         desk.rewriter.after_fork()
@@ -273,7 +277,7 @@ def test_the_first_search_of_a_child_waits_for_no_client(monkeypatch: pytest.Mon
 def test_at_the_limit_of_threads_a_search_costs_nothing_more_and_leaks_nothing(
     monkeypatch: pytest.MonkeyPatch, allowed: int
 ) -> None:
-    with SyncDesk(SETTINGS, PlayedStore()) as desk:
+    with SyncDesk(SETTINGS, FakeStore()) as desk:
         start, made = Thread.start, [0]
 
         def limited(self: Thread) -> None:

@@ -32,7 +32,7 @@ from opensearchpy.serializer import JSONSerializer, Serializer
 from rewriter import Rewriter, Settings, Subject
 from rewriter.flow.steps import LegFault
 from rewriter.shell.clones import LIMITS, LegLimits, cloned, prepared
-from tests.played import PlayedStore, waited
+from tests.fakes import FakeStore, waited
 from tests.wire import ANSWER, Wire, byte_by_byte, chunk_by_chunk, header_by_header, whole, without_end
 
 LEG: dict[str, Any] = {"index": "i", "body": {"query": {"match_all": {}}}}
@@ -267,7 +267,7 @@ def dripping(wire: Wire) -> Rewriter:
     from rewriter.signals.counters import Counters
     from rewriter.signals.store import Keys
 
-    store = PlayedStore()
+    store = FakeStore()
     store.write(Keys().profile("ann"), Counters({("item", "1"): 6.0}, {"item": 6.0}, time.time()), None)
     answer = {**ANSWER, "padding": "x" * 2_000}
     facts: dict[str, Any] = {"/_settings": {"i": {"settings": {}}}, "/_mapping": {}}

@@ -16,7 +16,7 @@ from rewriter.errors import Fault
 from rewriter.report import Move
 from rewriter.shell.clones import cloned
 from rewriter.shell.given import Shell, checked_hooks
-from tests.played import Client, Engine
+from tests.fakes import Client, Engine
 
 HOST = ["http://127.0.0.1:9"]
 

@@ -11,7 +11,7 @@ from rewriter import Reason, Settings, Subject
 from rewriter.decide.assignment import arm
 from rewriter.signals.counters import Counters
 from rewriter.signals.store import Keys
-from tests.played import DESKS, Desk, PlayedStore
+from tests.fakes import HARNESSES, FakeStore, Harness
 
 ANN = Subject("ann", "s1")
 SEARCH: dict[str, Any] = {"index": "products", "body": {"query": {"match": {"title": "shoe"}}, "size": 10}}
@@ -25,8 +25,8 @@ def settings(**sections: Any) -> Settings:
     )
 
 
-def likes(item: str, base: str) -> PlayedStore:
-    store = PlayedStore()
+def likes(item: str, base: str) -> FakeStore:
+    store = FakeStore()
     store.write(base, Counters({("item", item): 6.0}, {"item": 6.0}, 1.8e9, 1.8e9, 5.0), None)
     return store
 
@@ -34,14 +34,14 @@ def likes(item: str, base: str) -> PlayedStore:
 PROFILE, SESSION = Keys().profile("ann"), Keys().session("s1")
 
 
-@pytest.fixture(params=DESKS, ids=["sync", "async"])
-def kind(request: pytest.FixtureRequest) -> type[Desk]:
-    made: type[Desk] = request.param
+@pytest.fixture(params=HARNESSES, ids=["sync", "async"])
+def kind(request: pytest.FixtureRequest) -> type[Harness]:
+    made: type[Harness] = request.param
     return made
 
 
 @pytest.fixture
-def desk(kind: type[Desk]) -> Iterator[Desk]:
+def desk(kind: type[Harness]) -> Iterator[Harness]:
     with kind(settings(), likes("p15", PROFILE)) as opened:
         yield opened
 
@@ -53,7 +53,7 @@ def ids(response: Any) -> list[str]:
 # --- plans ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_list_goes_on_while_the_store_is_away(desk: Desk) -> None:
+def test_the_list_goes_on_while_the_store_is_away(desk: Harness) -> None:
     assert desk.store is not None
     first, _ = desk.search(ANN, SEARCH)
     desk.until(lambda status: status.in_flight == 0)
@@ -63,11 +63,11 @@ def test_the_list_goes_on_while_the_store_is_away(desk: Desk) -> None:
     assert not set(ids(first)) & set(ids(second))
 
 
-def test_no_plan_of_this_process_and_none_of_the_store(desk: Desk) -> None:
+def test_no_plan_of_this_process_and_none_of_the_store(desk: Harness) -> None:
     assert desk.search(ANN, NEXT)[1].reason is Reason.NO_PLAN
 
 
-def test_exploration_switched_off_counts_on_the_next_page(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exploration_switched_off_counts_on_the_next_page(desk: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     assert desk.search(ANN, SEARCH)[1].slots
     desk.until(lambda status: status.in_flight == 0)
     monkeypatch.setenv("REWRITER_SWITCH_EXPLORATION", "off")
@@ -77,7 +77,7 @@ def test_exploration_switched_off_counts_on_the_next_page(desk: Desk, monkeypatc
     assert not report.slots
 
 
-def test_a_lower_cap_counts_on_the_next_page(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lower_cap_counts_on_the_next_page(desk: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.search(ANN, SEARCH)
     desk.until(lambda status: status.in_flight == 0)
     monkeypatch.setenv("REWRITER_SWITCH_SHOP__MAX_BOOST", "1.1")
@@ -90,7 +90,7 @@ def test_a_lower_cap_counts_on_the_next_page(desk: Desk, monkeypatch: pytest.Mon
 # --- two stores, late answers ------------------------------------------------------------------------------------------
 
 
-def test_a_dead_session_store_leaves_the_profile(kind: type[Desk]) -> None:
+def test_a_dead_session_store_leaves_the_profile(kind: type[Harness]) -> None:
     with kind(settings(), likes("p12", SESSION), likes("p15", PROFILE)) as desk:
         assert desk.store is not None
         assert desk.search(ANN, SEARCH)[1].source == "blend"
@@ -98,7 +98,7 @@ def test_a_dead_session_store_leaves_the_profile(kind: type[Desk]) -> None:
         assert desk.search(ANN, SEARCH)[1].source == "profile"
 
 
-def test_late_answers_of_both_stores_are_what_the_next_search_has(kind: type[Desk]) -> None:
+def test_late_answers_of_both_stores_are_what_the_next_search_has(kind: type[Harness]) -> None:
     stale = settings(signals={"on_late": "stale"}, budget=ROOMY | {"signals_ms": 20})
     with kind(stale, likes("p12", SESSION), likes("p15", PROFILE)) as desk:
         stores = (desk.store, desk._profile_store)
@@ -121,7 +121,7 @@ def test_late_answers_of_both_stores_are_what_the_next_search_has(kind: type[Des
 @pytest.mark.parametrize("shell", ["threads", "tasks"])
 def test_a_store_that_hangs_does_not_hang_the_health_page(shell: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"rewriter.shell.{shell}.STATUS_S", 0.05)
-    with DESKS[shell == "tasks"](settings(), likes("p15", PROFILE)) as desk:
+    with HARNESSES[shell == "tasks"](settings(), likes("p15", PROFILE)) as desk:
         assert desk.status().store == "ok"
         assert desk.store is not None
         desk.store.state = "hung"
@@ -129,7 +129,7 @@ def test_a_store_that_hangs_does_not_hang_the_health_page(shell: str, monkeypatc
         assert "store: no answer in 1 s" in desk.status().problems
 
 
-def test_who_switched_off_is_named(kind: type[Desk], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_switched_off_is_named(kind: type[Harness], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REWRITER_SWITCH_SHOP__PERSONALIZATION", "off")
     with kind(settings(), likes("p15", PROFILE)) as desk:
         _, report = desk.search(ANN, SEARCH)
@@ -139,7 +139,7 @@ def test_who_switched_off_is_named(kind: type[Desk], monkeypatch: pytest.MonkeyP
 # --- arms -------------------------------------------------------------------------------------------------------------
 
 
-def test_exposure_is_recorded_alike_in_both_arms(kind: type[Desk]) -> None:
+def test_exposure_is_recorded_alike_in_both_arms(kind: type[Harness]) -> None:
     halves = settings(experiment={"holdout": 0.5, "salt": "spring"})
     with kind(halves, likes("p15", PROFILE)) as desk:
         assert desk.store is not None
@@ -160,11 +160,11 @@ def test_exposure_is_recorded_alike_in_both_arms(kind: type[Desk]) -> None:
 
 
 @pytest.mark.parametrize("subject", [None, Subject(consent=False), Subject(segments=("runners",))])
-def test_nobody_is_in_no_arm(desk: Desk, subject: Subject | None) -> None:
+def test_nobody_is_in_no_arm(desk: Harness, subject: Subject | None) -> None:
     assert desk.search(subject, SEARCH)[1].exposure is None
 
 
-def test_what_is_not_rolled_out_yet_is_not_in_the_experiment(kind: type[Desk]) -> None:
+def test_what_is_not_rolled_out_yet_is_not_in_the_experiment(kind: type[Harness]) -> None:
     with kind(settings(experiment={"rollout": 0.0}), likes("p15", PROFILE)) as desk:
         assert desk.search(ANN, SEARCH)[1].exposure is None
         assert desk.status().arms["searches"] == {"not_rolled_out": 1}
@@ -174,7 +174,7 @@ def test_what_is_not_rolled_out_yet_is_not_in_the_experiment(kind: type[Desk]) -
 
 
 @pytest.mark.parametrize("key", ["rw:segments", "rw:partitions", "rw:switches", "rw:heartbeat"])
-def test_whatever_the_store_says_the_background_goes_on(desk: Desk, key: str) -> None:
+def test_whatever_the_store_says_the_background_goes_on(desk: Harness, key: str) -> None:
     assert desk.store is not None
     for text in ("[[[", "not a number", '{"at": NaN}', "{" * 5_000):
         desk.store.write_text(key, text)
@@ -186,7 +186,7 @@ def test_whatever_the_store_says_the_background_goes_on(desk: Desk, key: str) ->
     assert desk.search(ANN, SEARCH)[1].reason is Reason.SWITCHED_OFF
 
 
-def test_what_the_store_loses_is_not_switched_on(desk: Desk) -> None:
+def test_what_the_store_loses_is_not_switched_on(desk: Harness) -> None:
     assert desk.store is not None
     desk.store.write_text("rw:switches", "personalization off")
     desk.until(lambda status: "personalization" in status.switches)
@@ -196,7 +196,7 @@ def test_what_the_store_loses_is_not_switched_on(desk: Desk) -> None:
     assert desk.search(ANN, SEARCH)[1].reason is Reason.SWITCHED_OFF
 
 
-def test_each_process_that_searches_says_how_it_stands(desk: Desk) -> None:
+def test_each_process_that_searches_says_how_it_stands(desk: Harness) -> None:
     assert not desk.status().fleet
     desk.search(ANN, SEARCH)
     desk.until(lambda status: bool(status.fleet))

@@ -25,7 +25,7 @@ WITH_THE_WORLD = (
     "signals/answer_bound.py",
     "signals/command_store.py",
     "signals/memory_store.py",
-    "signals/names.py",
+    "signals/dns.py",
     "signals/redis_clients.py",
     "signals/redis_store.py",
     "signals/ingest/",

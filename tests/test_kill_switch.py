@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rewriter import ConfigurationError, Settings
-from rewriter.decide.switches import Switches, Word
+from rewriter.decide.switches import Switches, SwitchValue
 from rewriter.settings import PolicySettings, SwitchSettings
 from rewriter.shell.switch_sources import SwitchSources, refuse_wrong_switches
 
@@ -26,10 +26,10 @@ def settings(file: Path) -> Settings:
     return Settings(switches=SwitchSettings(file=file), policies=policies)
 
 
-def words(sources: SwitchSources, polls: int = 2, environment: Mapping[str, str] = NOTHING) -> dict[str, Word]:
+def values(sources: SwitchSources, polls: int = 2, environment: Mapping[str, str] = NOTHING) -> dict[str, SwitchValue]:
     for _ in range(polls):
         sources.read_local(environment)
-    return dict(sources.told(Switches()).words)
+    return dict(sources.combine_sources(Switches()).values)
 
 
 @pytest.mark.parametrize(
@@ -48,13 +48,13 @@ def words(sources: SwitchSources, polls: int = 2, environment: Mapping[str, str]
 def test_a_wrong_switch_is_refused_by_check_and_changes_nothing_later(file: Path, text: str, fault: str) -> None:
     file.write_text("personalization off\nrollout 0.25")
     sources = SwitchSources(settings(file))
-    before = words(sources)
+    before = values(sources)
     file.write_bytes(text.encode("latin-1"))
     with pytest.raises(ConfigurationError) as refused:
         refuse_wrong_switches(settings(file), NOTHING)
     assert fault in str(refused.value)
     assert str(file) in str(refused.value)
-    assert words(sources) == before == {"personalization": False, "rollout": 0.25}
+    assert values(sources) == before == {"personalization": False, "rollout": 0.25}
     assert [str(one) for one in sources.faults] == [str(one) for one in refused.value.faults]
 
 
@@ -81,21 +81,21 @@ def test_the_environment_is_refused_with_the_file_all_at_once(file: Path) -> Non
 
 def test_a_new_text_is_believed_at_the_second_poll_that_reads_it(file: Path) -> None:
     sources = SwitchSources(settings(file))
-    assert words(sources) == {}
+    assert values(sources) == {}
     file.write_text("personalization off")
-    assert words(sources, polls=1) == {}
-    assert words(sources, polls=1) == {"personalization": False}
+    assert values(sources, polls=1) == {}
+    assert values(sources, polls=1) == {"personalization": False}
 
 
 @pytest.mark.parametrize("half", ["", "personalization", "personalization off\nrollout 0."])
 def test_a_writer_caught_half_way_changes_nothing(file: Path, half: str) -> None:
     file.write_text("personalization off\nrollout 0.5")
     sources = SwitchSources(settings(file))
-    before = words(sources)
+    before = values(sources)
     file.write_text(half)
-    assert words(sources, polls=1) == before
+    assert values(sources, polls=1) == before
     file.write_text("personalization off\nrollout 0.5")
-    assert words(sources, polls=1) == before
+    assert values(sources, polls=1) == before
     assert not sources.faults
 
 
@@ -128,7 +128,7 @@ def test_however_the_file_is_written(file: Path, write: Callable[[Path, str], No
     for text, expected in (("rollout 0.1", 0.1), ("rollout 0.2", 0.2)):
         write(file, text)
         os.utime(file, (1, 1))  # its times may say whatever they like
-        assert words(sources) == {"rollout": expected}
+        assert values(sources) == {"rollout": expected}
 
 
 def test_taking_the_file_away_releases_it_and_losing_its_folder_does_not(tmp_path: Path) -> None:
@@ -137,26 +137,28 @@ def test_taking_the_file_away_releases_it_and_losing_its_folder_does_not(tmp_pat
     file = folder / "switches"
     file.write_text("personalization off")
     sources = SwitchSources(settings(file))
-    assert words(sources) == {"personalization": False}
+    assert values(sources) == {"personalization": False}
     folder.rename(tmp_path / "away")
-    assert words(sources) == {"personalization": False}
+    assert values(sources) == {"personalization": False}
     assert sources.faults
     (tmp_path / "away").rename(folder)
     file.unlink()
-    assert words(sources) == {}
+    assert values(sources) == {}
     assert not sources.faults
 
 
 def test_file_over_environment_over_store(file: Path) -> None:
     sources = SwitchSources(settings(file))
-    sources.hear_store('{"rollout": 0.1, "holdout": 0.1, "shadow": true, "shoes.personalization": true}', "rw:switches")
+    sources.take_store_value(
+        '{"rollout": 0.1, "holdout": 0.1, "shadow": true, "shoes.personalization": true}', "rw:switches"
+    )
     file.write_text("rollout 0.3\npersonalization off")
     environment = {
         "REWRITER_SWITCH_ROLLOUT": "0.2",
         "REWRITER_SWITCH_HOLDOUT": "0.2",
         "REWRITER_SWITCH_MY_BOOKS__SHADOW": "off",
     }
-    told = words(sources, environment=environment)
+    told = values(sources, environment=environment)
     expected = {"rollout": 0.3, "holdout": 0.2, "shadow": True, "my-books.shadow": False, "personalization": False}
     assert told == expected
 
@@ -164,7 +166,7 @@ def test_file_over_environment_over_store(file: Path) -> None:
 def test_a_change_leaves_a_line_that_says_what_and_who(file: Path, caplog: pytest.LogCaptureFixture) -> None:
     sources = SwitchSources(settings(file))
     file.write_text("personalization off\nrollout 0.5")
-    words(sources)
+    values(sources)
     assert [record.message for record in caplog.records] == [
         "switch personalization: as set -> off (file)",
         "switch rollout: as set -> 0.5 (file)",

@@ -9,7 +9,7 @@ from zlib import crc32
 import pytest
 
 from rewriter.core import Core
-from rewriter.decide.lag import Heard, Heartbeat, Lag, heard, judged
+from rewriter.decide.lag import Heartbeat, Lag, LastHeartbeat, judge_lag, note_heartbeat
 from rewriter.settings import Settings
 from rewriter.shell.refresh import Refresh
 
@@ -18,16 +18,16 @@ UNKNOWN, IN_TIME, LAGGING = Lag(), Lag(1.0), Lag(40.0, lagging=True)
 CLOCK_S, NOW_S = 100.0, 1e9
 
 
-def beat(age_s: float, lag_s: float) -> Heard:
-    return Heard(Heartbeat(NOW_S - age_s, lag_s), CLOCK_S - age_s)
+def beat(age_s: float, lag_s: float) -> LastHeartbeat:
+    return LastHeartbeat(Heartbeat(NOW_S - age_s, lag_s), CLOCK_S - age_s)
 
 
 @pytest.mark.parametrize(
     ("before", "known", "after"),
     [
-        (UNKNOWN, Heard(), UNKNOWN),
-        (IN_TIME, Heard(), Lag(1.0, lagging=True)),
-        (LAGGING, Heard(), LAGGING),
+        (UNKNOWN, LastHeartbeat(), UNKNOWN),
+        (IN_TIME, LastHeartbeat(), Lag(1.0, lagging=True)),
+        (LAGGING, LastHeartbeat(), LAGGING),
         (UNKNOWN, beat(1.0, lag_s=2.0), Lag(2.0)),
         (UNKNOWN, beat(1.0, lag_s=31.0), Lag(31.0, lagging=True)),
         (UNKNOWN, beat(1.0, lag_s=30.0), Lag(30.0)),
@@ -49,12 +49,12 @@ def beat(age_s: float, lag_s: float) -> Heard:
         "between the two limits and never late",
     ],
 )
-def test_judged(before: Lag, known: Heard, after: Lag) -> None:
-    assert judged(before, known, CLOCK_S, MAX_LAG_S) == after
+def test_judged(before: Lag, known: LastHeartbeat, after: Lag) -> None:
+    assert judge_lag(before, known, CLOCK_S, MAX_LAG_S) == after
 
 
-def beats(*lags_s: float, age_s: float = 1.0) -> Heard:
-    return Heard(Heartbeat(NOW_S - age_s, max(lags_s), lags_s), CLOCK_S - age_s)
+def beats(*lags_s: float, age_s: float = 1.0) -> LastHeartbeat:
+    return LastHeartbeat(Heartbeat(NOW_S - age_s, max(lags_s), lags_s), CLOCK_S - age_s)
 
 
 ONE_BEHIND = Lag(40.0, True, ((40.0, True), (1.0, False)))
@@ -81,8 +81,8 @@ ONE_BEHIND = Lag(40.0, True, ((40.0, True), (1.0, False)))
         "none was ever late",
     ],
 )
-def test_each_partition_is_judged_by_itself(before: Lag, known: Heard, lagging: list[bool]) -> None:
-    lag = judged(before, known, CLOCK_S, MAX_LAG_S)
+def test_each_partition_is_judged_by_itself(before: Lag, known: LastHeartbeat, lagging: list[bool]) -> None:
+    lag = judge_lag(before, known, CLOCK_S, MAX_LAG_S)
     assert [one for _, one in lag.partitions] == lagging
     assert lag.lagging == any(lagging)
     assert lag.behind == sum(lagging)
@@ -99,14 +99,14 @@ def test_a_subject_lags_with_the_partition_of_its_events() -> None:
     assert UNKNOWN.of("u1") == (0.0, False)
 
 
-FORMER = Heard(Heartbeat(NOW_S - 1.0, 0.0), CLOCK_S - 1.0)
+FORMER = LastHeartbeat(Heartbeat(NOW_S - 1.0, 0.0), CLOCK_S - 1.0)
 
 
 @pytest.mark.parametrize(
     ("before", "heartbeat", "age_s"),
     [
-        (Heard(), Heartbeat(NOW_S - 3600.0, 0.0), 3600.0),
-        (Heard(), Heartbeat(NOW_S + 3600.0, 0.0), 0.0),
+        (LastHeartbeat(), Heartbeat(NOW_S - 3600.0, 0.0), 3600.0),
+        (LastHeartbeat(), Heartbeat(NOW_S + 3600.0, 0.0), 0.0),
         (FORMER, FORMER.heartbeat, 1.0),
         (FORMER, Heartbeat(NOW_S, 0.0), 0.0),
         (FORMER, Heartbeat(NOW_S - 3600.0, 0.0), 0.0),
@@ -121,18 +121,18 @@ FORMER = Heard(Heartbeat(NOW_S - 1.0, 0.0), CLOCK_S - 1.0)
         "a new one, and our clock was set an hour back",
     ],
 )
-def test_a_beat_is_as_old_as_it_is_known(before: Heard, heartbeat: Heartbeat | None, age_s: float) -> None:
-    assert CLOCK_S - heard(before, heartbeat, CLOCK_S, NOW_S).new_at_s == age_s
+def test_a_beat_is_as_old_as_it_is_known(before: LastHeartbeat, heartbeat: Heartbeat | None, age_s: float) -> None:
+    assert CLOCK_S - note_heartbeat(before, heartbeat, CLOCK_S, NOW_S).new_at_s == age_s
 
 
 def test_no_beat_is_nothing_heard() -> None:
-    assert heard(FORMER, None, CLOCK_S, NOW_S) == Heard()
+    assert note_heartbeat(FORMER, None, CLOCK_S, NOW_S) == LastHeartbeat()
 
 
 def rounds(refresh: Refresh, core: Core, *beats: str) -> None:
     """Run a round of `words` with each of these heartbeats in the store."""
     for text in beats:
-        round_ = refresh.words()
+        round_ = refresh.store_values()
         answer = None
         with contextlib.suppress(StopIteration):
             while True:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rewriter import Reason, Subject
-from tests.played import DESKS, Desk, PlayedStore
+from tests.fakes import HARNESSES, FakeStore, Harness
 from tests.test_shells import SETTINGS
 
 LARGE = {
@@ -23,21 +23,21 @@ LARGE = {
 }
 
 
-@pytest.mark.parametrize("kind", DESKS, ids=["sync", "async"])
+@pytest.mark.parametrize("kind", HARNESSES, ids=["sync", "async"])
 @pytest.mark.parametrize("name", LARGE)
-def test_a_search_with_a_large_body_goes_alone(kind: type[Desk], name: str) -> None:
-    with kind(SETTINGS, PlayedStore()) as desk:
+def test_a_search_with_a_large_body_goes_alone(kind: type[Harness], name: str) -> None:
+    with kind(SETTINGS, FakeStore()) as desk:
         _, report = desk.search(Subject("ann", "s1"), {"index": "products", "body": LARGE[name]})
         assert (report.reason, report.variant) == (Reason.UNSUPPORTED, "baseline")
         assert "max_body_bytes" in report.detail
         assert [len(desk.engine.asked[leg]) for leg in ("baseline", "personal", "explored")] == [1, 0, 0]
 
 
-@pytest.mark.parametrize("kind", DESKS, ids=["sync", "async"])
+@pytest.mark.parametrize("kind", HARNESSES, ids=["sync", "async"])
 @pytest.mark.parametrize(("max_bytes", "goes_alone"), [(200, True), (100_000, False)])
-def test_the_bound_is_a_setting(kind: type[Desk], max_bytes: int, goes_alone: bool) -> None:
+def test_the_bound_is_a_setting(kind: type[Harness], max_bytes: int, goes_alone: bool) -> None:
     budget = SETTINGS.budget.model_copy(update={"max_body_bytes": max_bytes})
-    with kind(SETTINGS.model_copy(update={"budget": budget}), PlayedStore()) as desk:
+    with kind(SETTINGS.model_copy(update={"budget": budget}), FakeStore()) as desk:
         body = {"query": {"match": {"title": "shoe " * 100}}}
         _, report = desk.search(Subject("ann", "s1"), {"index": "products", "body": body})
         assert (report.reason is Reason.UNSUPPORTED) is goes_alone

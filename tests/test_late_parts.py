@@ -7,16 +7,16 @@ import pytest
 from rewriter import Reason, Settings
 from rewriter.signals.counters import Counters
 from rewriter.signals.store import Keys
-from tests.played import DESKS, Desk, PlayedStore
+from tests.fakes import HARNESSES, FakeStore, Harness
 from tests.reason_cases import ANN, MATCH, NOW_S
 
 LIKED = Counters({("item", "p9"): 9.0}, {"item": 9.0}, NOW_S, NOW_S, events=1.0)
 SEARCH = {"index": "products", "body": {"query": MATCH, "size": 10}}
 
 
-@pytest.mark.parametrize("kind", DESKS)
-def test_signals_that_come_after_the_cut_off_send_no_leg(kind: type[Desk]) -> None:
-    store = PlayedStore()
+@pytest.mark.parametrize("kind", HARNESSES)
+def test_signals_that_come_after_the_cut_off_send_no_leg(kind: type[Harness]) -> None:
+    store = FakeStore()
     store.write(Keys().profile("ann"), LIKED, None)
     given = {
         "experiment": {"holdout": 0},

@@ -10,7 +10,7 @@ import pytest
 from rewriter import Reason, Subject
 from rewriter.decide.leg_sizes import ENOUGH, EXPLORATION_BYTES, LATEST, PROBE_S, LegSizes, hit_shape
 from rewriter.shell.clones import LIMITS
-from tests.played import DESKS, Desk, PlayedStore
+from tests.fakes import HARNESSES, FakeStore, Harness
 from tests.test_shells import SETTINGS, store
 
 ANN = Subject("ann", "s1")
@@ -123,9 +123,9 @@ def heavy(kilobytes: int) -> Any:
     return act
 
 
-@pytest.mark.parametrize("kind", DESKS, ids=["sync", "async"])
+@pytest.mark.parametrize("kind", HARNESSES, ids=["sync", "async"])
 @pytest.mark.parametrize("kilobytes", [1, 20, 45, 60, 150, 2_000])
-def test_a_search_steps_aside_by_itself_and_says_so(kind: type[Desk], kilobytes: int) -> None:
+def test_a_search_steps_aside_by_itself_and_says_so(kind: type[Harness], kilobytes: int) -> None:
     with kind(SETTINGS, store()) as desk:
         desk.engine.on = {leg: heavy(kilobytes) for leg in ("baseline", "personal", "explored")}
         reports = []
@@ -152,8 +152,8 @@ def test_a_search_steps_aside_by_itself_and_says_so(kind: type[Desk], kilobytes:
             assert desk.status().healthy
 
 
-@pytest.mark.parametrize("kind", DESKS, ids=["sync", "async"])
-def test_a_search_for_less_of_the_same_hits_is_personalized_all_the_same(kind: type[Desk]) -> None:
+@pytest.mark.parametrize("kind", HARNESSES, ids=["sync", "async"])
+def test_a_search_for_less_of_the_same_hits_is_personalized_all_the_same(kind: type[Harness]) -> None:
     with kind(SETTINGS, store()) as desk:
         desk.engine.on = {leg: heavy(500) for leg in ("personal", "explored")}
         body: dict[str, Any] = {"query": {"match": {"title": "shoe"}}, "size": 10}
@@ -170,8 +170,8 @@ def test_a_search_for_less_of_the_same_hits_is_personalized_all_the_same(kind: t
 
 
 def test_the_store_is_not_read_for_a_search_that_steps_aside() -> None:
-    played = PlayedStore()
-    with DESKS[0](SETTINGS, played) as desk:
+    played = FakeStore()
+    with HARNESSES[0](SETTINGS, played) as desk:
         for _ in range(ENOUGH):
             desk.core.leg_sizes["shop"].note(hit_shape(("products",), {"query": {}}), 10, 20 * MIB)
         reads = played.reads

@@ -13,7 +13,7 @@ from rewriter import Reason, Report, Settings, Subject
 from rewriter.decide.leg_sizes import ENOUGH
 from rewriter.signals.counters import Counters
 from rewriter.signals.store import Keys
-from tests.played import DESKS, Act, Desk, PlayedStore
+from tests.fakes import HARNESSES, Act, FakeStore, Harness
 from tests.reason_cases import ANN, MATCH, NOW_S, raises
 
 # Ann likes what stands far down, so that her first page shows what the baseline shows later.
@@ -21,35 +21,35 @@ LIKED = Counters({("item", f"p{n}"): 9.0 for n in (11, 12, 13, 25, 26, 33)}, {"i
 PAGES = 4
 
 
-@pytest.fixture(params=DESKS)
-def desk(request: pytest.FixtureRequest) -> Iterator[Desk]:
+@pytest.fixture(params=HARNESSES)
+def desk(request: pytest.FixtureRequest) -> Iterator[Harness]:
     with opened(request.param) as made:
         yield made
 
 
-def opened(kind: type[Desk], **more: Any) -> Desk:
-    store = PlayedStore()
+def opened(kind: type[Harness], **more: Any) -> Harness:
+    store = FakeStore()
     store.write(Keys().profile("ann"), LIKED, None)
     given = {"experiment": {"holdout": 0}, "budget": {"signals_ms": 2_000, "cutoff_ms": 5_000}, **more}
     given["policies"] = {"shop": {"index": "products*", "item_scale": 3.0, "max_boost": 2.0}}
     return kind(Settings.model_validate(given), store)
 
 
-def page(desk: Desk, number: int, size: int = 10) -> tuple[list[str], Report]:
+def page(desk: Harness, number: int, size: int = 10) -> tuple[list[str], Report]:
     arguments = {"index": "products", "body": {"query": MATCH, "size": size, "from": number * size}}
     answer, report = desk.search(ANN, arguments)
     desk.until(lambda status: status.in_flight == 0)
     return [hit["_id"] for hit in answer["hits"]["hits"]], report
 
 
-def forget_the_rest(desk: Desk) -> None:
+def forget_the_rest(desk: Harness) -> None:
     """Another process: what this one remembers is gone, the store's plans are there."""
     desk.core.plans._kept._kept.clear()
     desk.core.pools._kept._kept.clear()
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
-def test_going_back_shows_the_same_pages(desk: Desk, elsewhere: bool) -> None:
+def test_going_back_shows_the_same_pages(desk: Harness, elsewhere: bool) -> None:
     first = {number: page(desk, number)[0] for number in (0, 1, 2)}
     for number in (1, 0, 2, 0, 1):
         if elsewhere:
@@ -60,7 +60,7 @@ def test_going_back_shows_the_same_pages(desk: Desk, elsewhere: bool) -> None:
     assert len({one for ids in first.values() for one in ids}) == 30
 
 
-def test_a_first_page_asked_for_again_is_weighed_anew(desk: Desk) -> None:
+def test_a_first_page_asked_for_again_is_weighed_anew(desk: Harness) -> None:
     assert desk.store is not None
     before, _ = page(desk, 0)
     desk.store.write(
@@ -93,7 +93,9 @@ FAULTS: dict[str, tuple[Act, Reason]] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("broken", [(1,), (2,), (1, 2), (2, 3), (1, 3), (1, 2, 3)], ids=str)
-def test_a_list_that_falls_back_in_its_middle_repeats_no_hit(desk: Desk, fault: str, broken: tuple[int, ...]) -> None:
+def test_a_list_that_falls_back_in_its_middle_repeats_no_hit(
+    desk: Harness, fault: str, broken: tuple[int, ...]
+) -> None:
     act, expected = FAULTS[fault]
     shown: dict[int, list[str]] = {}
     for number in range(PAGES):
@@ -117,7 +119,7 @@ def test_a_list_that_falls_back_in_its_middle_repeats_no_hit(desk: Desk, fault: 
         shown[number] = again
 
 
-def test_a_first_page_that_falls_back_after_an_earlier_list(desk: Desk) -> None:
+def test_a_first_page_that_falls_back_after_an_earlier_list(desk: Harness) -> None:
     """The plan of the earlier list is still there when the second page comes."""
     page(desk, 0)
     page(desk, 1)
@@ -131,7 +133,7 @@ def test_a_first_page_that_falls_back_after_an_earlier_list(desk: Desk) -> None:
     assert not set(first) & set(second)
 
 
-def test_a_page_behind_an_open_breaker_repeats_no_hit(desk: Desk) -> None:
+def test_a_page_behind_an_open_breaker_repeats_no_hit(desk: Harness) -> None:
     first, _ = page(desk, 0)
     desk.engine.on["personal"] = raises(TransportError(503, "busy", {}))
     for number in range(10):
@@ -144,8 +146,8 @@ def test_a_page_behind_an_open_breaker_repeats_no_hit(desk: Desk) -> None:
     assert len(second) == 10 - int(report.detail.split("; ")[-1].split()[0])
 
 
-@pytest.mark.parametrize("kind", DESKS)
-def test_a_page_whose_hits_are_too_large_repeats_no_hit(kind: type[Desk]) -> None:
+@pytest.mark.parametrize("kind", HARNESSES)
+def test_a_page_whose_hits_are_too_large_repeats_no_hit(kind: type[Harness]) -> None:
     with opened(kind) as desk:
         first, _ = page(desk, 0)
         (shape,) = desk.core.leg_sizes["shop"]._per_hit
@@ -157,7 +159,7 @@ def test_a_page_whose_hits_are_too_large_repeats_no_hit(kind: type[Desk]) -> Non
         assert "left out" in report.detail
 
 
-def test_what_was_wished_for_is_the_plain_page(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_wished_for_is_the_plain_page(desk: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     first, _ = page(desk, 0)
     body = {"query": MATCH, "size": 10, "from": 10}
     answer, report = desk.search(Subject("ann", "s1", consent=False), {"index": "products", "body": body})
@@ -166,7 +168,7 @@ def test_what_was_wished_for_is_the_plain_page(desk: Desk, monkeypatch: pytest.M
     assert set(first) & {hit["_id"] for hit in answer["hits"]["hits"]}
 
 
-def test_a_list_without_a_next_page_leaves_no_plan(desk: Desk) -> None:
+def test_a_list_without_a_next_page_leaves_no_plan(desk: Harness) -> None:
     assert desk.store is not None
     page(desk, 0, size=40)
     assert not [key for key in desk.store._kept if ":plan:" in key]
@@ -174,8 +176,8 @@ def test_a_list_without_a_next_page_leaves_no_plan(desk: Desk) -> None:
     assert len([key for key in desk.store._kept if ":plan:" in key]) == 1
 
 
-@pytest.mark.parametrize("kind", DESKS)
-def test_plans_beyond_the_bound_are_kept_in_the_process_and_counted(kind: type[Desk]) -> None:
+@pytest.mark.parametrize("kind", HARNESSES)
+def test_plans_beyond_the_bound_are_kept_in_the_process_and_counted(kind: type[Harness]) -> None:
     with opened(kind, store={"plans_max_bytes": 0}) as desk:
         assert desk.store is not None
         first, _ = page(desk, 0)
@@ -191,7 +193,7 @@ def decimals(answer: dict[str, Any]) -> Any:
     return {**answer, "hits": {**answer["hits"], "max_score": hits[0]["_score"], "hits": hits}}
 
 
-def test_a_client_that_reads_numbers_as_decimals(desk: Desk) -> None:
+def test_a_client_that_reads_numbers_as_decimals(desk: Harness) -> None:
     """Such as one whose serializer is simplejson's."""
     desk.engine.on |= {"baseline": decimals, "personal": decimals, "explored": decimals}
     answer, report = desk.search(ANN, {"index": "products", "body": {"query": MATCH, "size": 10}})
@@ -203,7 +205,7 @@ def test_a_client_that_reads_numbers_as_decimals(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("sizes", [(12, 7, 7), (5, 10, 10), (7, 7, 7), (9, 4, 13)])
-def test_pages_of_several_sizes_after_the_pool_is_gone(desk: Desk, sizes: tuple[int, ...]) -> None:
+def test_pages_of_several_sizes_after_the_pool_is_gone(desk: Harness, sizes: tuple[int, ...]) -> None:
     """A list is one whatever the size of its pages; its drawn hits are in a pool of an earlier page's, which is gone by now."""
     for size in sizes:
         page(desk, 0, size)

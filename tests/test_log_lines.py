@@ -12,7 +12,7 @@ from rewriter import Reason, Settings, Subject
 from rewriter.decide.quarantine import FAILURES
 from rewriter.signals.counters import Counters
 from rewriter.signals.store import Keys
-from tests.played import DESKS, Desk, PlayedStore
+from tests.fakes import HARNESSES, FakeStore, Harness
 
 SEARCH: dict[str, Any] = {"index": "products", "body": {"query": {"match": {"title": "secret words"}}, "size": 10}}
 SETTINGS = Settings.model_validate(
@@ -27,21 +27,21 @@ CAUSE = {
 }
 
 
-@pytest.fixture(params=DESKS, ids=["sync", "async"])
-def desk(request: pytest.FixtureRequest) -> Iterator[Desk]:
-    store = PlayedStore()
+@pytest.fixture(params=HARNESSES, ids=["sync", "async"])
+def desk(request: pytest.FixtureRequest) -> Iterator[Harness]:
+    store = FakeStore()
     for number in range(FAILURES):
         store.write(Keys().profile(f"somebody-{number}"), Counters({("item", "p7"): 6.0}, {"item": 6.0}, 1.8e9), None)
     with request.param(SETTINGS, store) as opened:
         yield opened
 
 
-def until_said(desk: Desk, caplog: pytest.LogCaptureFixture, text: str) -> list[str]:
+def until_said(desk: Harness, caplog: pytest.LogCaptureFixture, text: str) -> list[str]:
     desk.until(lambda _: any(text in message for message in caplog.messages))
     return [message for message in caplog.messages if text in message]
 
 
-def test_a_store_that_ceases_and_begins_to_answer(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_store_that_ceases_and_begins_to_answer(desk: Harness, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "rewriter")
     assert desk.store is not None
     desk.search(Subject("somebody-1"), SEARCH)
@@ -51,7 +51,7 @@ def test_a_store_that_ceases_and_begins_to_answer(desk: Desk, caplog: pytest.Log
     assert until_said(desk, caplog, "answers again") == ["the store answers again"]
 
 
-def test_a_template_that_is_rejected_and_quarantined(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_template_that_is_rejected_and_quarantined(desk: Harness, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "rewriter")
 
     def rejects(_: Any) -> Any:
@@ -67,7 +67,7 @@ def test_a_template_that_is_rejected_and_quarantined(desk: Desk, caplog: pytest.
     assert not any("somebody" in one or "secret words" in one for one in caplog.messages)
 
 
-def test_breakers_that_open(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+def test_breakers_that_open(desk: Harness, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "rewriter")
 
     def fails(_: Any) -> Any:

@@ -25,7 +25,7 @@ from rewriter.shell.population import PopulationReader
 from rewriter.signals.commands import Command
 from rewriter.signals.counters import Counters, Value
 from rewriter.signals.memory_store import MemoryStore
-from tests.played import AsyncClient, AsyncPlayedStore, Engine, waited
+from tests.fakes import AsyncClient, AsyncPlayedStore, Engine, waited
 from tests.test_shells import ANN, SEARCH, SETTINGS, of_ours, store
 from tests.wire import Wire
 
@@ -155,10 +155,10 @@ def test_a_switch_that_the_store_has_thrown_holds_for_a_loop_that_begins() -> No
         on(first, searched(rewriter))
         here = rewriter._here
         assert here is not None
-        here.refresh.switches.hear_store("personalization off", "rw:switches")
+        here.refresh.switches.take_store_value("personalization off", "rw:switches")
         here.refresh.local()
         assert on(first, searched(rewriter)).reason is Reason.SWITCHED_OFF
-        here.refresh.switches.hear_store("personalization off", "rw:switches")
+        here.refresh.switches.take_store_value("personalization off", "rw:switches")
         assert on(second, searched(rewriter)).reason is Reason.SWITCHED_OFF
         on(first, rewriter.close())
 

@@ -1,4 +1,4 @@
-"""The page: leg 1's envelope, leg 2's order, leg 3's hits in the slots; no hit twice, on any page."""
+"""The page: the baseline's envelope, the personalized leg's order, the exploration hits in the slots; no hit twice, on any page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rewriter.explore.merge import Page, category, hit_key, merged_page, with_hits
 from rewriter.explore.plan import Drawn
 from rewriter.explore.scores import Hit
-from rewriter.explore.shown import mark
+from rewriter.explore.shown import hit_hash
 
 
 def hits(ids: str, **more: Any) -> list[Hit]:
@@ -21,7 +21,7 @@ def hits(ids: str, **more: Any) -> list[Hit]:
 
 
 def page(
-    personalised: str | list[Hit],
+    personalized: str | list[Hit],
     pool: str | list[Hit] = "",
     *,
     from_: int = 0,
@@ -34,7 +34,7 @@ def page(
     elsewhere: str | None = None,
 ) -> Page:
     return merged_page(
-        personalised=hits(personalised) if isinstance(personalised, str) else personalised,
+        personalized=hits(personalized) if isinstance(personalized, str) else personalized,
         pool=hits(pool) if isinstance(pool, str) else pool,
         decided=decided,
         from_=from_,
@@ -43,7 +43,7 @@ def page(
         seed=seed,
         collapse_field=collapse_field,
         category_field=category_field,
-        shown_elsewhere=None if elsewhere is None else frozenset(mark(("i", letter, "")) for letter in elsewhere),
+        shown_elsewhere=None if elsewhere is None else frozenset(hit_hash(("i", letter, "")) for letter in elsewhere),
     )
 
 
@@ -59,7 +59,7 @@ def drawn(position: int, letter: str | None) -> Drawn:
 
 
 @pytest.mark.parametrize(
-    ("personalised", "pool", "block", "expected"),
+    ("personalized", "pool", "block", "expected"),
     [
         ("abcdefghij", "X", 10, "abcdefghiX"),
         ("abcdefghij", "X", 7, "abcdefXghi"),
@@ -83,8 +83,8 @@ def drawn(position: int, letter: str | None) -> Drawn:
         "nothing found",
     ],
 )
-def test_where_the_slots_are(personalised: str, pool: str, block: int, expected: str) -> None:
-    assert ids(page(personalised, pool, block=block)) == expected
+def test_where_the_slots_are(personalized: str, pool: str, block: int, expected: str) -> None:
+    assert ids(page(personalized, pool, block=block)) == expected
 
 
 def test_two_slots_in_ten_positions() -> None:
@@ -99,16 +99,16 @@ def test_a_slot_is_decided_for_good_whether_something_was_drawn_or_not() -> None
 
 
 def test_a_page_leaves_what_it_is_made_of_alone() -> None:
-    personalised, pool = hits("abcdefghij", _source={"n": 1}), hits("X", _source={"n": 1})
-    before = copy.deepcopy((personalised, pool))
-    page(personalised, pool)
-    assert (personalised, pool) == before
+    personalized, pool = hits("abcdefghij", _source={"n": 1}), hits("X", _source={"n": 1})
+    before = copy.deepcopy((personalized, pool))
+    page(personalized, pool)
+    assert (personalized, pool) == before
 
 
 def test_what_the_page_lacks_in_categories_is_drawn_first() -> None:
-    personalised = hits("abcdefghij", _source={"type": {"name": "shoe"}})
+    personalized = hits("abcdefghij", _source={"type": {"name": "shoe"}})
     pool = [*hits("X", _source={"type": {"name": "shoe"}}), *hits("Y", _source={"type": {"name": "hat"}})]
-    found = [page(personalised, pool, block=10, category_field="type.name", seed=seed) for seed in range(300)]
+    found = [page(personalized, pool, block=10, category_field="type.name", seed=seed) for seed in range(300)]
     assert sum(ids(one).endswith("Y") for one in found) > 240
 
 
@@ -141,19 +141,19 @@ def grouped(letter: str, group: str | None) -> Hit:
 
 
 def test_the_same_id_in_one_index_under_two_routings_is_two_hits() -> None:
-    personalised = [hit for shop in ("berlin", "paris") for hit in hits("abcd", _routing=shop)]
+    personalized = [hit for shop in ("berlin", "paris") for hit in hits("abcd", _routing=shop)]
     pool = [*hits("a", _routing="berlin"), *hits("a", _routing="rome")]
-    found = page(personalised, pool, size=9, block=9)
+    found = page(personalized, pool, size=9, block=9)
     assert [(hit["_id"], hit["_routing"]) for hit in found.hits][-2:] == [("d", "paris"), ("a", "rome")]
     assert len(found.hits) == 9
 
 
 def test_under_collapse_hits_of_one_group_are_one() -> None:
     """The groups' representatives differ between the legs; documents without the field are one group."""
-    personalised = [grouped("a", "nike"), grouped("b", "puma"), grouped("c", None)]
+    personalized = [grouped("a", "nike"), grouped("b", "puma"), grouped("c", None)]
     pool = [grouped("A", "nike"), grouped("C", None), grouped("X", "asics")]
-    assert ids(page(personalised, pool, block=4, collapse_field="brand")) == "abcX"
-    assert ids(page(personalised, pool[:2], block=4, collapse_field="brand")) == "abc"
+    assert ids(page(personalized, pool, block=4, collapse_field="brand")) == "abcX"
+    assert ids(page(personalized, pool[:2], block=4, collapse_field="brand")) == "abc"
 
 
 def test_a_key_is_the_same_after_a_plan_was_saved_and_read() -> None:
@@ -246,7 +246,7 @@ def test_six_pages_show_no_hit_twice_and_each_is_as_full_as_the_plain_one(
     ("envelope", "max_score"),
     [({"max_score": 9.0}, 100.0), ({"max_score": None}, 100.0), ({}, None)],
 )
-def test_the_answer_is_leg_1_s_with_the_page_s_hits(envelope: dict[str, Any], max_score: float | None) -> None:
+def test_the_answer_is_the_baseline_s_with_the_page_s_hits(envelope: dict[str, Any], max_score: float | None) -> None:
     answer = {
         "took": 3,
         "hits": {"total": {"value": 42, "relation": "eq"}, "hits": hits("abc"), **envelope},

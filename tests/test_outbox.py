@@ -20,7 +20,7 @@ from rewriter.signals.events import Event, parse
 KEYS = 8
 
 
-class Played:
+class Fake:
     """A store of eight partitions: what it took, and how it fails."""
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class Played:
         while self.now_s < until_s:
             shipment = outbox.take(self.now_s)
             if shipment is not None:
-                outbox.settle(shipment, self.run(shipment), self.now_s)
+                outbox.finish(shipment, self.run(shipment), self.now_s)
             elif (pause_s := outbox.pause_s(self.now_s)) is None:
                 return
             else:
@@ -77,7 +77,7 @@ def event(number: int, **more: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("raises", [False, True])
 def test_healthy_partitions_are_sent_while_three_of_eight_hang(raises: bool) -> None:
-    store, outbox = Played(), outbox_of()
+    store, outbox = Fake(), outbox_of()
     store.work(outbox, 1.0)
     store.refuses, store.raises = lambda number: number < 3, raises
     put = 0
@@ -96,7 +96,7 @@ def test_healthy_partitions_are_sent_while_three_of_eight_hang(raises: bool) -> 
 
 
 def test_a_store_that_is_back_gets_everything_at_once() -> None:
-    store, outbox = Played(), outbox_of()
+    store, outbox = Fake(), outbox_of()
     for number in range(500):
         assert outbox.put(event(number))
     store.refuses, store.raises = lambda _: True, True
@@ -117,7 +117,7 @@ def test_the_buffer_is_bounded_in_bytes() -> None:
 
 
 def test_what_one_partition_may_fill_leaves_as_much_to_the_others() -> None:
-    store, outbox = Played(), outbox_of(track_buffer=1_000)
+    store, outbox = Fake(), outbox_of(track_buffer=1_000)
     outbox.put(event(0))
     store.work(outbox, 1.0)
     one = [outbox.put(event(0)) for _ in range(1_000)]
@@ -130,22 +130,22 @@ def test_a_partition_that_takes_a_part_keeps_the_rest_in_order() -> None:
     for number in range(5):
         outbox.put(event(number, event_id=f"e{number}"))
     ask = taken(outbox, 0.0)
-    outbox.settle(ask, [True, b"1"], 0.0)
+    outbox.finish(ask, [True, b"1"], 0.0)
     first = taken(outbox, 0.0)
-    outbox.settle(first, [2], 0.0)
+    outbox.finish(first, [2], 0.0)
     second = taken(outbox, 29.0)
     assert [json.loads(raw)["event_id"] for raw in second.events[0]] == ["e2", "e3", "e4"]
-    outbox.settle(second, [3], 29.0)
+    outbox.finish(second, [3], 29.0)
     assert (len(outbox), outbox.counts["accepted"]) == (0, 5)
 
 
 def test_an_event_stays_with_its_partition_when_their_number_grows() -> None:
     outbox = outbox_of(partitions=1)
     outbox.put(event(1))
-    outbox.settle(taken(outbox, 0.0), [True, b"1"], 0.0)
+    outbox.finish(taken(outbox, 0.0), [True, b"1"], 0.0)
     sent = taken(outbox, 1.0)
-    outbox.settle(sent, None, 1.0)
-    outbox.settle(taken(outbox, 31.0), [True, b"64"], 31.0)
+    outbox.finish(sent, None, 1.0)
+    outbox.finish(taken(outbox, 31.0), [True, b"64"], 31.0)
     again = taken(outbox, 32.0)
     assert again.events == sent.events
 
@@ -185,7 +185,7 @@ def test_what_track_takes_is_what_a_worker_reads(case: str) -> None:
     assert outbox.counts == ({} if user else {"refused": 1})
     if user is None:
         return
-    outbox.settle(taken(outbox, 0.0), [True, b"8"], 0.0)
+    outbox.finish(taken(outbox, 0.0), [True, b"8"], 0.0)
     ((raw,),) = taken(outbox, 0.0).events.values()
     found = parse(raw)
     assert isinstance(found, Event)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from rewriter.decide.pace import Pace
+from rewriter.decide.late_legs import LateLegs
 
 
-def pace_after(outcomes: str, baseline_s: float = 0.01, now_s: float = 0.0) -> Pace:
+def pace_after(outcomes: str, baseline_s: float = 0.01, now_s: float = 0.0) -> LateLegs:
     """A pace that saw one search for each letter: "L" too late, "." in time."""
-    pace = Pace()
+    late_legs = LateLegs()
     for letter in outcomes:
-        pace.record(late=letter == "L", baseline_s=baseline_s, now_s=now_s)
-    return pace
+        late_legs.record(late=letter == "L", baseline_s=baseline_s, now_s=now_s)
+    return late_legs
 
 
 @pytest.mark.parametrize(
@@ -33,14 +33,14 @@ def test_more_than_a_fifth_of_two_hundred_late_is_a_pause(outcomes: str, paused:
 
 
 def test_a_pause_lasts_a_minute_and_then_starts_afresh() -> None:
-    pace = pace_after("L" * 200, now_s=100.0)
-    assert pace.paused(159.9)
-    assert not pace.paused(160.0)
-    assert pace.late_share() == 0.0
+    late_legs = pace_after("L" * 200, now_s=100.0)
+    assert late_legs.paused(159.9)
+    assert not late_legs.paused(160.0)
+    assert late_legs.late_share() == 0.0
 
 
 def test_the_late_share_is_of_the_last_two_hundred() -> None:
-    assert Pace().late_share() == 0.0
+    assert LateLegs().late_share() == 0.0
     assert pace_after("L" * 10 + "." * 290 + "L").late_share() == 1 / 200
 
 
@@ -50,13 +50,13 @@ def test_the_late_share_is_of_the_last_two_hundred() -> None:
     ids=["nothing known: the cut-off", "four times the first", "four times the usual", "never over ten seconds"],
 )
 def test_a_leg_may_take_the_cutoff_and_four_usual_baselines(baselines_s: list[float], leg_timeout_s: float) -> None:
-    pace = Pace()
+    late_legs = LateLegs()
     for baseline_s in baselines_s:
-        pace.record(late=False, baseline_s=baseline_s, now_s=0.0)
-    assert pace.leg_timeout_s(0.03) == pytest.approx(leg_timeout_s)
+        late_legs.record(late=False, baseline_s=baseline_s, now_s=0.0)
+    assert late_legs.leg_timeout_s(0.03) == pytest.approx(leg_timeout_s)
 
 
 def test_one_slow_baseline_moves_the_usual_time_by_a_twentieth() -> None:
-    pace = pace_after("." * 100, baseline_s=0.01)
-    pace.record(late=False, baseline_s=1.01, now_s=0.0)
-    assert pace.leg_timeout_s(0.0) == pytest.approx(4.0 * 0.06)
+    late_legs = pace_after("." * 100, baseline_s=0.01)
+    late_legs.record(late=False, baseline_s=1.01, now_s=0.0)
+    assert late_legs.leg_timeout_s(0.0) == pytest.approx(4.0 * 0.06)

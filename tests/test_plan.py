@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rewriter.boost.functions import Boost
-from rewriter.explore.plan import COMMON, Drawn, Plan, as_text, decode, encode
+from rewriter.explore.plan import COMMON, Drawn, PagePlan, as_text, decode, encode
 from rewriter.explore.shown import with_page
 from rewriter.signals.affinities import clause
 
-PLAN = Plan(
+PLAN = PagePlan(
     search="0123456789abcdef" * 2,
     boosts=(
         Boost(clause("attribute", ("brand",), ("nike", "ü\u2028"), 0), 0.2, None, "brand", "nike", "profile"),
@@ -35,7 +35,7 @@ PLAN = Plan(
 
 
 @pytest.mark.parametrize("plan", [PLAN, replace(PLAN, boosts=(), slots=(), preference=None, strategy="wrap", block=0)])
-def test_a_plan_is_read_back_as_it_was_saved(plan: Plan) -> None:
+def test_a_plan_is_read_back_as_it_was_saved(plan: PagePlan) -> None:
     assert decode(encode(plan)) == plan
 
 

@@ -16,7 +16,7 @@ from rewriter.signals import redis_store
 from rewriter.signals.counters import Counters
 from rewriter.signals.redis_store import RedisStore
 from rewriter.signals.store import Keys
-from tests.played import DESKS, AsyncDesk, Desk, PlayedStore, SyncDesk
+from tests.fakes import HARNESSES, AsyncDesk, FakeStore, Harness, SyncDesk
 
 SEARCH = {"index": "products", "body": {"query": {"match": {"title": "shoe"}}}}
 ANN = Subject("ann", "s1")
@@ -26,14 +26,14 @@ SETTINGS: dict[str, Any] = {
     "policies": {"shop": {"index": "products", "fields": {"brand": {}}, "item_field": "_id"}},
 }
 NOW_S = time.time()
-desks = pytest.mark.parametrize("desk_type", DESKS, ids=["sync", "async"])
+desks = pytest.mark.parametrize("desk_type", HARNESSES, ids=["sync", "async"])
 
 
 def settings(**fields: Any) -> Settings:
     return Settings.model_validate(SETTINGS | {"policies": {"shop": SETTINGS["policies"]["shop"] | fields}})
 
 
-def liking(store: PlayedStore, population: bool) -> None:
+def liking(store: FakeStore, population: bool) -> None:
     counters = Counters({("brand", "b1"): 9.0}, {"brand": 9.0}, NOW_S, NOW_S, 3.0)
     store.write(Keys().profile("ann"), counters, None)
     if population:
@@ -41,7 +41,7 @@ def liking(store: PlayedStore, population: bool) -> None:
         store.write(Keys().population(0), everybody, None)
 
 
-def wait_ready(desk: Desk, timeout_s: float, index: str | list[str] | None = None) -> bool:
+def wait_ready(desk: Harness, timeout_s: float, index: str | list[str] | None = None) -> bool:
     if isinstance(desk, SyncDesk):
         return desk.rewriter.wait_ready(timeout_s, index=index)
     assert isinstance(desk, AsyncDesk)
@@ -49,8 +49,8 @@ def wait_ready(desk: Desk, timeout_s: float, index: str | list[str] | None = Non
 
 
 @desks
-def test_the_first_search_after_waiting_is_personalized(desk_type: type[Desk]) -> None:
-    store = PlayedStore()
+def test_the_first_search_after_waiting_is_personalized(desk_type: type[Harness]) -> None:
+    store = FakeStore()
     liking(store, population=True)
     with desk_type(settings(), store) as desk:
         assert wait_ready(desk, 20.0)
@@ -60,7 +60,7 @@ def test_the_first_search_after_waiting_is_personalized(desk_type: type[Desk]) -
 
 
 @desks
-def test_no_store_is_configured(desk_type: type[Desk]) -> None:
+def test_no_store_is_configured(desk_type: type[Harness]) -> None:
     with desk_type(settings(), None) as desk:
         began_s = time.monotonic()
         assert not wait_ready(desk, 20.0)
@@ -71,8 +71,8 @@ def test_no_store_is_configured(desk_type: type[Desk]) -> None:
 
 
 @desks
-def test_no_population_yet(desk_type: type[Desk]) -> None:
-    store = PlayedStore()
+def test_no_population_yet(desk_type: type[Harness]) -> None:
+    store = FakeStore()
     liking(store, population=False)
     with desk_type(settings(), store) as desk:
         assert not wait_ready(desk, 1.5)
@@ -84,8 +84,8 @@ def test_no_population_yet(desk_type: type[Desk]) -> None:
 
 
 @desks
-def test_items_alone_need_no_population(desk_type: type[Desk]) -> None:
-    store = PlayedStore()
+def test_items_alone_need_no_population(desk_type: type[Harness]) -> None:
+    store = FakeStore()
     store.write(Keys().profile("ann"), Counters({("item", "p7"): 9.0}, {"item": 9.0}, NOW_S, NOW_S, 3.0), None)
     with desk_type(settings(fields={}), store) as desk:
         assert wait_ready(desk, 20.0)
@@ -94,8 +94,8 @@ def test_items_alone_need_no_population(desk_type: type[Desk]) -> None:
 
 
 @desks
-def test_somebody_unknown_has_no_signals_and_no_other_reason(desk_type: type[Desk]) -> None:
-    store = PlayedStore()
+def test_somebody_unknown_has_no_signals_and_no_other_reason(desk_type: type[Harness]) -> None:
+    store = FakeStore()
     liking(store, population=True)
     with desk_type(settings(), store) as desk:
         assert wait_ready(desk, 20.0)
@@ -104,8 +104,8 @@ def test_somebody_unknown_has_no_signals_and_no_other_reason(desk_type: type[Des
 
 
 @desks
-def test_a_store_that_is_gone_is_not_waited_for_longer_than_said(desk_type: type[Desk]) -> None:
-    store = PlayedStore()
+def test_a_store_that_is_gone_is_not_waited_for_longer_than_said(desk_type: type[Harness]) -> None:
+    store = FakeStore()
     store.state = "gone"
     with desk_type(settings(), store) as desk:
         assert not wait_ready(desk, 0.5)
@@ -118,9 +118,9 @@ def test_a_store_that_is_gone_is_not_waited_for_longer_than_said(desk_type: type
 @desks
 @pytest.mark.parametrize("named", ["products", ["products", "products-old"]])
 def test_the_facts_of_what_is_going_to_be_searched_are_waited_for(
-    desk_type: type[Desk], named: str | list[str]
+    desk_type: type[Harness], named: str | list[str]
 ) -> None:
-    store = PlayedStore()
+    store = FakeStore()
     liking(store, population=True)
     with desk_type(settings(index="*"), store) as desk:  # a policy for everything names no index that could be read
         assert wait_ready(desk, 20.0, named)
@@ -130,14 +130,14 @@ def test_the_facts_of_what_is_going_to_be_searched_are_waited_for(
 
 @desks
 @pytest.mark.parametrize(("named", "why"), [("orders", "no policy matches"), ("products:eu", "another cluster")])
-def test_what_is_never_personalized_is_not_waited_for(desk_type: type[Desk], named: str, why: str) -> None:
-    with desk_type(settings(index="products*"), PlayedStore()) as desk, pytest.raises(ValueError, match=why):
+def test_what_is_never_personalized_is_not_waited_for(desk_type: type[Harness], named: str, why: str) -> None:
+    with desk_type(settings(index="products*"), FakeStore()) as desk, pytest.raises(ValueError, match=why):
         wait_ready(desk, 20.0, named)
 
 
 @desks
-def test_facts_that_cannot_be_read_are_missing_until_they_can(desk_type: type[Desk]) -> None:
-    store = PlayedStore()
+def test_facts_that_cannot_be_read_are_missing_until_they_can(desk_type: type[Harness]) -> None:
+    store = FakeStore()
     liking(store, population=True)
     with desk_type(settings(index=["products", "shoes"]), store) as desk:
         assert wait_ready(desk, 20.0)

@@ -1,7 +1,7 @@
 """Every reason, and every row of docs/cold-start.md, through both shells.
 
 Whatever happens beside it, the caller's own search is sent once, as it came; nothing is sent twice; a search that is not
-personalised is answered with the very object that the caller's client gave; every permit comes back, with the outcome that
+personalized is answered with the very object that the caller's client gave; every permit comes back, with the outcome that
 counts; nothing stays in flight. And both shells say the same.
 """
 
@@ -17,7 +17,7 @@ import pytest
 
 from rewriter import Reason, Report, Settings
 from rewriter.decide.breaker import Breaker, Outcome, Permit
-from tests.played import DESKS, Desk, PlayedStore
+from tests.fakes import HARNESSES, FakeStore, Harness
 from tests.reason_cases import CASES, KEYS, LIKED, NOW_S, Case
 
 COLD_START = (Path(__file__).parents[1] / "docs/cold-start.md").read_text("utf-8")
@@ -86,8 +86,8 @@ def settings_of(case: Case, folder: Path) -> Settings:
     return Settings.model_validate(given)
 
 
-def written(case: Case) -> PlayedStore:
-    store = PlayedStore()
+def written(case: Case) -> FakeStore:
+    store = FakeStore()
     for base, counters in ((KEYS.profile("ann"), case.profile), (KEYS.session("s1"), case.session)):
         if counters is not None:
             store.write(base, counters, None)
@@ -97,7 +97,7 @@ def written(case: Case) -> PlayedStore:
     return store
 
 
-def opened(case: Case, desk: type[Desk], folder: Path) -> Desk:
+def opened(case: Case, desk: type[Harness], folder: Path) -> Harness:
     store = None if case.stores == "none" else written(case)
     profiles = written(case) if case.stores in ("two", "both gone") else None
     if profiles and case.stores == "both gone":
@@ -105,7 +105,7 @@ def opened(case: Case, desk: type[Desk], folder: Path) -> Desk:
     return desk(settings_of(case, folder), store, profiles)
 
 
-def searched(case: Case, kind: type[Desk], folder: Path, permits: Permits) -> tuple[Any, Report]:
+def searched(case: Case, kind: type[Harness], folder: Path, permits: Permits) -> tuple[Any, Report]:
     """Search once as the case says, and check all that holds whatever comes of it."""
     with opened(case, kind, folder) as desk:
         desk.engine.on |= case.on
@@ -146,7 +146,7 @@ def searched(case: Case, kind: type[Desk], folder: Path, permits: Permits) -> tu
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.reason}: {case.name}")
 def test_both_shells_say_the_same_of(case: Case, tmp_path: Path, permits: Permits) -> None:
-    (response, report), (other_response, other_report) = (searched(case, kind, tmp_path, permits) for kind in DESKS)
+    (response, report), (other_response, other_report) = (searched(case, kind, tmp_path, permits) for kind in HARNESSES)
     assert report.reason is case.reason
     assert case.detail in report.detail
     assert (report.source, report.errors, len(report.slots)) == (case.source, case.errors, case.slots)

@@ -7,7 +7,7 @@ from opensearchpy.exceptions import RequestError
 
 from rewriter import Reason, Subject
 from rewriter.signals.store import Keys
-from tests.played import DESKS, Desk, PlayedStore
+from tests.fakes import HARNESSES, FakeStore, Harness
 from tests.reason_cases import ANN, LIKED, raises
 from tests.test_shells import SETTINGS
 
@@ -15,16 +15,16 @@ KINDS = ("match", "query_string", "wildcard", "match_phrase", "prefix")
 REFUSED = raises(RequestError(400, "parsing_exception", {"error": "x"}))
 
 
-def visited() -> PlayedStore:
-    store = PlayedStore()
+def visited() -> FakeStore:
+    store = FakeStore()
     for user in ("ann", *(f"u{n}" for n in range(40))):
         store.write(Keys().profile(user), LIKED, None)
     return store
 
 
-@pytest.mark.parametrize("kind", DESKS)
+@pytest.mark.parametrize("kind", HARNESSES)
 @pytest.mark.parametrize("sound", [False, True])
-def test_exploration_goes_on_where_the_searches_themselves_are_refused(kind: type[Desk], sound: bool) -> None:
+def test_exploration_goes_on_where_the_searches_themselves_are_refused(kind: type[Harness], sound: bool) -> None:
     with kind(SETTINGS, visited()) as desk:
         desk.engine.on = dict.fromkeys(("baseline", "personal", "explored"), REFUSED)
         if sound:  # only exploration is refused: that is its template's fault

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rewriter.parsed_search import ParsedSearch, key_of, parse_search, search_key
 from rewriter.report import Reason
-from rewriter.request import Request, key_of, read_request, search_key
 from rewriter.settings import PolicySettings, Settings
 
 SETTINGS = Settings(policies={"shop": PolicySettings(index=("products*",)), "all": PolicySettings(index=("*",))})
 QUERY = {"match": {"title": "shoe"}}
 
 
-def read(body: Any = None, **arguments: Any) -> Request:
-    return read_request(
+def read(body: Any = None, **arguments: Any) -> ParsedSearch:
+    return parse_search(
         {"index": "products", "body": {"query": QUERY} if body is None else body, **arguments}, SETTINGS, {}
     )
 
@@ -99,7 +99,7 @@ def test_parameters_that_mean_a_key_of_the_body(arguments: dict[str, Any], folde
 def test_a_search_without_a_query_is_given_the_one_that_it_means() -> None:
     browsing = Settings(policies={"shop": PolicySettings(index=("products",), browse=True, strategy="wrap")})
     body: dict[str, Any] = {}
-    request = read_request({"index": "products", "body": body}, browsing, {})
+    request = parse_search({"index": "products", "body": body}, browsing, {})
     assert (request.body, request.strategy, body) == ({"query": {"match_all": {}}}, "wrap", {})
 
 
@@ -197,7 +197,7 @@ def test_nothing_raises_and_nothing_of_the_callers_is_modified(
 ) -> None:
     given_ = {**arguments, "index": index, "body": body, "params": params}
     before = deepcopy(given_)
-    request = read_request(given_, SETTINGS, {})
+    request = parse_search(given_, SETTINGS, {})
     assert repr(given_) == repr(before)
     assert (request.passed is None) is (request.strategy is not None)
     assert request.passed is None or request.detail
@@ -276,7 +276,7 @@ def test_credentials_count_for_an_answer_and_traces_do_not(header: str) -> None:
 def test_headers_that_settings_name_count() -> None:
     settings = Settings.model_validate({"opensearch": {"vary_headers": ["X-Shop"]}})
     one, other = (
-        read_request(
+        parse_search(
             {"index": "i", "body": {"query": QUERY}, "headers": {"x-shop": shop, "authorization": "t"}}, settings, {}
         )
         for shop in ("de", "fr")

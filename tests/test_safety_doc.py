@@ -45,7 +45,7 @@ def test_the_proofs_are_there_and_nobody_was_mixed_up() -> None:
     found = {(name, shell): said for name, shell, said in rows("proof | shell | found")}
     for shell in ("sync", "async"):
         assert found["mix-ups", shell].startswith("0 in 50,000 searches")
-        assert found["leg 1's own errors", shell].count(",") == 2
+        assert found["the baseline's own errors", shell].count(",") == 2
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from rewriter.boost.allowance import MAX_THINGS
+from rewriter.boost.render_budget import MAX_ELEMENTS
 from rewriter.boost.templates import render_boosts
-from rewriter.boost.trial import compile_set
+from rewriter.boost.validation import compile_set
 from rewriter.errors import ConfigurationError
 from rewriter.settings import PolicySettings
 from rewriter.signals.affinities import Affinity, clause
@@ -25,7 +25,7 @@ POLICY = PolicySettings(index=("*",))
 LOADER = """
 import json, os, resource, sys
 from time import perf_counter
-from rewriter.boost.trial import compile_set
+from rewriter.boost.validation import compile_set
 from rewriter.errors import ConfigurationError
 from rewriter.settings import PolicySettings
 
@@ -215,9 +215,9 @@ def test_the_account_is_of_one_rendering() -> None:
 
 def test_what_is_too_much_for_some_subject_alone_is_refused_when_it_comes() -> None:
     template = load("[{% for a in affinities %}{% set x = a['values'] | list %}{% endfor %}]")
-    render_boosts(template, [affinity(*"x" * MAX_THINGS)], {}, {}, POLICY)
+    render_boosts(template, [affinity(*"x" * MAX_ELEMENTS)], {}, {}, POLICY)
     with pytest.raises(Exception, match="`list` gives a list of more than 1,024 things"):
-        render_boosts(template, [affinity(*"x" * (MAX_THINGS + 1))], {}, {}, POLICY)
+        render_boosts(template, [affinity(*"x" * (MAX_ELEMENTS + 1))], {}, {}, POLICY)
 
 
 def test_a_fault_names_line_and_remedy() -> None:

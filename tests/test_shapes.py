@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from rewriter.index_facts import IndexFacts
+from rewriter.parsed_search import OF_ONE_LEG, SAME_IN_BODY, parse_search
 from rewriter.query_form import looks_up_ids, relevance
 from rewriter.report import Reason
-from rewriter.request import OF_ONE_LEG, SAME_IN_BODY, read_request
 from rewriter.settings import PolicySettings, Settings
 from rewriter.shapes import CHANGES_NOTHING, CHANGES_RESULTS, TABLE
 
@@ -36,7 +36,7 @@ FACTS = {
 
 
 def decided(arguments: dict[str, Any]) -> tuple[str, str]:
-    request = read_request({"index": "products", **arguments}, SETTINGS, FACTS)
+    request = parse_search({"index": "products", **arguments}, SETTINGS, FACTS)
     assert (request.passed is None) is (request.strategy is not None)
     return str(request.passed or request.strategy), request.detail
 

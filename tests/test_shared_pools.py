@@ -9,7 +9,7 @@ import pytest
 
 from rewriter import Reason, Settings, Subject
 from rewriter.signals.store import Keys
-from tests.played import DESKS, Desk, PlayedStore
+from tests.fakes import HARNESSES, FakeStore, Harness
 from tests.reason_cases import LIKED, MATCH, SEARCH
 
 ANN, ANN_AGAIN, BOB = Subject("ann", "s1"), Subject("ann", "s2"), Subject("bob", "s3")
@@ -18,8 +18,8 @@ HEADERS = [{"headers": {"Authorization": who}} for who in ("ann", "bob")]
 BYTES = [{"headers": {b"Authorization": who}} for who in (b"ann", b"bob")]
 
 
-def desk(kind: type[Desk], shared_by: str, **more: Any) -> Desk:
-    store = PlayedStore()
+def desk(kind: type[Harness], shared_by: str, **more: Any) -> Harness:
+    store = FakeStore()
     for user in ("ann", "bob"):
         store.write(Keys().profile(user), LIKED, None)
     given: dict[str, Any] = {"experiment": {"holdout": 0}, "budget": {"signals_ms": 2_000, "cutoff_ms": 5_000}, **more}
@@ -27,7 +27,7 @@ def desk(kind: type[Desk], shared_by: str, **more: Any) -> Desk:
     return kind(Settings.model_validate(given), store)
 
 
-@pytest.mark.parametrize("kind", DESKS)
+@pytest.mark.parametrize("kind", HARNESSES)
 @pytest.mark.parametrize(
     ("shared_by", "first", "second", "searches"),
     [
@@ -46,7 +46,7 @@ def desk(kind: type[Desk], shared_by: str, **more: Any) -> Desk:
         ("subject", (STAFF, {}), (ANN, {}), 2),
     ],
 )
-def test_who_shares_a_pool(kind: type[Desk], shared_by: str, first: Any, second: Any, searches: int) -> None:
+def test_who_shares_a_pool(kind: type[Harness], shared_by: str, first: Any, second: Any, searches: int) -> None:
     with desk(kind, shared_by) as one:
         for subject, arguments in (first, second):
             _, report = one.search(subject, {**SEARCH, **arguments})
@@ -56,8 +56,8 @@ def test_who_shares_a_pool(kind: type[Desk], shared_by: str, first: Any, second:
         assert len(one.engine.asked["explored"]) == searches
 
 
-@pytest.mark.parametrize("kind", DESKS)
-def test_searches_that_differ_in_what_str_leaves_out_share_nothing(kind: type[Desk]) -> None:
+@pytest.mark.parametrize("kind", HARNESSES)
+def test_searches_that_differ_in_what_str_leaves_out_share_nothing(kind: type[Harness]) -> None:
     numpy = pytest.importorskip("numpy")
     edge = [*range(3)], [*range(2_997, 3_000)]
     with desk(kind, "everyone") as one:
@@ -71,9 +71,9 @@ def test_searches_that_differ_in_what_str_leaves_out_share_nothing(kind: type[De
     assert all(isinstance(skus, list) for skus in sent)
 
 
-@pytest.mark.parametrize("kind", DESKS)
+@pytest.mark.parametrize("kind", HARNESSES)
 @pytest.mark.parametrize("renewed", [{"headers": {"Authorization": "renewed"}}, {"headers": {"sentry-trace": "2"}}])
-def test_a_list_goes_on_with_renewed_credentials_and_another_trace(kind: type[Desk], renewed: Any) -> None:
+def test_a_list_goes_on_with_renewed_credentials_and_another_trace(kind: type[Harness], renewed: Any) -> None:
     with desk(kind, "everyone") as one:
         first, _ = one.search(ANN, {**SEARCH, "headers": {"Authorization": "first", "sentry-trace": "1"}})
         one.until(lambda status: status.in_flight == 0)
@@ -84,8 +84,8 @@ def test_a_list_goes_on_with_renewed_credentials_and_another_trace(kind: type[De
     assert len(set(ids)) == len(ids) == 20
 
 
-@pytest.mark.parametrize("kind", DESKS)
-def test_a_body_changed_after_the_call_keeps_its_list(kind: type[Desk]) -> None:
+@pytest.mark.parametrize("kind", HARNESSES)
+def test_a_body_changed_after_the_call_keeps_its_list(kind: type[Harness]) -> None:
     with desk(kind, "everyone") as one:
         body: dict[str, Any] = {"query": {"match": {"title": "shoe"}}, "size": 10}
         assert one.search(ANN, {"index": "products", "body": body})[1].slots
@@ -101,7 +101,7 @@ def test_a_body_changed_after_the_call_keeps_its_list(kind: type[Desk]) -> None:
 
 def test_a_late_leg_is_sent_as_the_search_was_at_the_time_of_the_call() -> None:
     """Its store answers only after another thread of the caller's has changed the body."""
-    with desk(DESKS[0], "everyone", budget={"signals_ms": 10_000, "cutoff_ms": 10_000}) as one:
+    with desk(HARNESSES[0], "everyone", budget={"signals_ms": 10_000, "cutoff_ms": 10_000}) as one:
         store = one.store
         assert store is not None
         store.state = "hung"

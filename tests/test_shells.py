@@ -23,15 +23,15 @@ from rewriter.decide.breaker import Breaker, Outcome, Permit
 from rewriter.settings import BudgetSettings
 from rewriter.signals.counters import Counters
 from rewriter.signals.store import Keys
-from tests.played import (
-    DESKS,
+from tests.fakes import (
+    HARNESSES,
     AsyncClient,
     AsyncDesk,
     AsyncPlayedStore,
     Client,
-    Desk,
     Engine,
-    PlayedStore,
+    FakeStore,
+    Harness,
     SyncDesk,
     awaited,
     knowing,
@@ -49,17 +49,17 @@ SETTINGS = Settings.model_validate(
 )
 
 
-def store(*users: str) -> PlayedStore:
+def store(*users: str) -> FakeStore:
     """A store in which each user likes one product, by the number at the end of the name; "ann" likes p7."""
-    found = PlayedStore()
+    found = FakeStore()
     for user in ("ann", *users):
         item = f"p{user[3:] or 7}" if user.startswith("ann") else user
         found.write(Keys().profile(user), Counters({("item", item): 6.0}, {"item": 6.0}, 1.8e9), None)
     return found
 
 
-@pytest.fixture(params=DESKS, ids=["sync", "async"])
-def desk(request: pytest.FixtureRequest) -> Iterator[Desk]:
+@pytest.fixture(params=HARNESSES, ids=["sync", "async"])
+def desk(request: pytest.FixtureRequest) -> Iterator[Harness]:
     with request.param(SETTINGS, store()) as opened:
         yield opened
 
@@ -71,10 +71,14 @@ def of_ours() -> set[str]:
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("leg", ["personal", "explored", None], ids=["leg 2 hangs", "leg 3 hangs", "all else is well"])
+@pytest.mark.parametrize(
+    "leg",
+    ["personal", "explored", None],
+    ids=["the personalized leg hangs", "the exploration leg hangs", "all else is well"],
+)
 @pytest.mark.parametrize("subject", [ANN, None], ids=["ann", "nobody"])
 def test_the_caller_s_own_error_reaches_the_caller_as_it_is(
-    desk: Desk, leg: str | None, subject: Subject | None
+    desk: Harness, leg: str | None, subject: Subject | None
 ) -> None:
     error = NotFoundError(404, "index_not_found_exception", {"error": "no such index"})
 
@@ -92,8 +96,8 @@ def test_the_caller_s_own_error_reaches_the_caller_as_it_is(
     assert desk.status().breaker["calls"] == 0
 
 
-@pytest.mark.parametrize("kind", DESKS, ids=["sync", "async"])
-def test_a_hook_sees_every_search_and_what_it_raises_is_counted(kind: type[Desk]) -> None:
+@pytest.mark.parametrize("kind", HARNESSES, ids=["sync", "async"])
+def test_a_hook_sees_every_search_and_what_it_raises_is_counted(kind: type[Harness]) -> None:
     seen: list[SearchDetails] = []
 
     def broken(_: SearchDetails) -> None:
@@ -110,11 +114,11 @@ def test_a_hook_sees_every_search_and_what_it_raises_is_counted(kind: type[Desk]
         assert desk.status().hook_errors == 2
 
 
-@pytest.mark.parametrize("kind", DESKS, ids=["sync", "async"])
+@pytest.mark.parametrize("kind", HARNESSES, ids=["sync", "async"])
 @pytest.mark.parametrize(
     "odd", [None, "hello", {"hits": None}, {"hits": {}}, {"hits": {"hits": [None] * 10}}, {"hits": {"hits": [{}]}}]
 )
-def test_an_answer_of_an_odd_form_is_the_caller_s_all_the_same(kind: type[Desk], odd: Any) -> None:
+def test_an_answer_of_an_odd_form_is_the_caller_s_all_the_same(kind: type[Harness], odd: Any) -> None:
     with kind(SETTINGS, store()) as desk:
         desk.engine.on["baseline"] = lambda _: odd
         response, report = desk.search(ANN, SEARCH)
@@ -167,7 +171,7 @@ def test_a_rewriter_that_nobody_holds_ends_by_itself() -> None:
     assert waited(lambda: of_ours() <= before)
 
 
-def test_what_was_closed_searches_on_as_the_caller_s_own(desk: Desk) -> None:
+def test_what_was_closed_searches_on_as_the_caller_s_own(desk: Harness) -> None:
     if isinstance(desk, AsyncDesk):
         desk.runner.run(desk.rewriter.close())
     else:
@@ -248,7 +252,7 @@ FORKED = """
     import json, os, sys
     from rewriter import Subject
     from tests.test_shells import ANN, SEARCH, SETTINGS, store
-    from tests.played import SyncDesk
+    from tests.fakes import SyncDesk
 
     with SyncDesk(SETTINGS, store()) as desk:
         first = desk.search(ANN, SEARCH)[1].reason
@@ -337,7 +341,7 @@ async def test_tasks_have_their_own_subjects() -> None:
     assert {user: boosted(report) for user, report in told.items()} == {user: [f"p{user[3:]}"] for user in users}
 
 
-def test_a_subject_that_is_given_wins_and_none_is_nobody(desk: Desk) -> None:
+def test_a_subject_that_is_given_wins_and_none_is_nobody(desk: Harness) -> None:
     rewriter = desk.rewriter
     with rewriter.subject(Subject("somebody else")):
         assert desk.search(ANN, SEARCH)[1].reason is Reason.PERSONALIZED
@@ -366,7 +370,7 @@ def test_a_wrapped_client_is_the_client_but_for_its_search() -> None:
         assert "Everything" in repr(client)
 
 
-def test_what_a_caller_does_to_a_drawn_hit_is_nobody_else_s(desk: Desk) -> None:
+def test_what_a_caller_does_to_a_drawn_hit_is_nobody_else_s(desk: Harness) -> None:
     first, report = desk.search(ANN, SEARCH)
     (slot,) = report.slots
     shown = first["hits"]["hits"][slot.position]
@@ -380,8 +384,8 @@ def test_what_a_caller_does_to_a_drawn_hit_is_nobody_else_s(desk: Desk) -> None:
     assert len(desk.engine.asked["explored"]) == 1
 
 
-@pytest.mark.parametrize("kind", DESKS, ids=["sync", "async"])
-def test_a_report_does_not_change_after_it_was_handed_out(kind: type[Desk]) -> None:
+@pytest.mark.parametrize("kind", HARNESSES, ids=["sync", "async"])
+def test_a_report_does_not_change_after_it_was_handed_out(kind: type[Harness]) -> None:
     short = SETTINGS.model_copy(update={"budget": BudgetSettings(signals_ms=2000, cutoff_ms=150)})
     with kind(short, store()) as desk:
         desk.engine.blocked.add("personal")

@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opensearchpy.serializer import JSONSerializer
 
+from rewriter.parsed_search import ParsedSearch, key_of, parse_search, search_key
 from rewriter.report import Reason
-from rewriter.request import Request, key_of, read_request, search_key
 from rewriter.settings import Settings
 from rewriter.shell.legs import writer_of
 from rewriter.snapshot import TooLargeError, snapshot
@@ -128,8 +128,8 @@ def test_a_serializer_of_the_caller_s_decides() -> None:
     assert writer_of(object())([Decimal("1.5")]) == "[1.5]"
 
 
-def read(body: Any, **arguments: Any) -> Request:
-    return read_request({"index": "i", "body": body, **arguments}, Settings(), {}, WRITE)
+def read(body: Any, **arguments: Any) -> ParsedSearch:
+    return parse_search({"index": "i", "body": body, **arguments}, Settings(), {}, WRITE)
 
 
 QUERY = {"match": {"title": "shoe"}}

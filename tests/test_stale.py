@@ -9,14 +9,14 @@ import pytest
 from rewriter.settings import SignalSettings
 from rewriter.signals.counters import Counters
 from rewriter.signals.stale import LastKnown
-from rewriter.signals.store import Query, Signals
+from rewriter.signals.store import Signals, SignalsQuery
 
 SESSION = Counters({("item", "a"): 1.0}, {"item": 1.0}, 0.0)
 PROFILE = Counters({("item", "b"): 1.0}, {"item": 1.0}, 0.0)
 
 
-def query(session: str | None = "s", profile: str | None = "p") -> Query:
-    return Query(session, profile, None, ("item",), 64)
+def query(session: str | None = "s", profile: str | None = "p") -> SignalsQuery:
+    return SignalsQuery(session, profile, None, ("item",), 64)
 
 
 def last_known(**settings: Any) -> LastKnown:

@@ -9,7 +9,7 @@ import pytest
 
 from rewriter.cli.status_fleet import SHOWN, problems_of, sums, table, unwell
 from rewriter.decide.switches import Switches
-from rewriter.shell.fleet import Process, heard, process_of
+from rewriter.shell.fleet import ProcessReport, parse_report, process_of
 
 WELL: dict[str, Any] = {
     "breaker": {"state": "closed", "why": "half of 20 calls, an hour ago"},
@@ -25,8 +25,8 @@ WELL: dict[str, Any] = {
 HERE = Switches()
 
 
-def process(name: str = "search-1:7:a", **said: Any) -> Process:
-    return process_of(name, heard(json.dumps(WELL | said)))
+def process(name: str = "search-1:7:a", **said: Any) -> ProcessReport:
+    return process_of(name, parse_report(json.dumps(WELL | said)))
 
 
 def test_a_process_that_is_well() -> None:

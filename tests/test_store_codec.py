@@ -24,7 +24,7 @@ from rewriter.signals.commands import (
     write_commands,
 )
 from rewriter.signals.counters import Counters, Value
-from rewriter.signals.store import Keys, Query, Signals, joined, separated
+from rewriter.signals.store import Keys, Signals, SignalsQuery, joined, separated
 from rewriter.subject import Subject, pseudonym
 
 KEYS = Keys("rw", "salt")
@@ -58,7 +58,7 @@ def test_a_session_and_a_user_of_one_name_are_two() -> None:
 
 
 def test_one_read_asks_the_server_for_no_more_than_it_may_answer() -> None:
-    query = Query("S", "P", "L", FIELDS, 64)
+    query = SignalsQuery("S", "P", "L", FIELDS, 64)
     assert commands(query) == [
         ("ZRANGE", "S:z", 0, 63, "REV", "WITHSCORES"),
         ("HMGET", "S:m", "landmark", "last_event", "events", "lag", "total:brand", "total:item", "forgotten"),
@@ -69,7 +69,7 @@ def test_one_read_asks_the_server_for_no_more_than_it_may_answer() -> None:
 
 
 def test_nothing_wanted_is_nothing_asked() -> None:
-    query = Query(None, None, None, FIELDS, 64)
+    query = SignalsQuery(None, None, None, FIELDS, 64)
     assert commands(query) == []
     assert signals(query, []) == Signals()
 
@@ -127,7 +127,7 @@ def test_other_broken_parts_of_the_hash_are_ignored_by_themselves(broken: bytes)
     )
 
 
-QUERY = Query("S", "P", "L", FIELDS, 64)
+QUERY = SignalsQuery("S", "P", "L", FIELDS, 64)
 READ_META = [*META, None]
 WHOLE = ([NIKE_RAW, b"1"], READ_META, [NIKE_RAW, b"2"], READ_META, b"plan")
 

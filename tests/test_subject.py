@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rewriter import AsyncRewriter, Reason, Rewriter, Settings, Subject
 from rewriter.shell.wrap import CURRENT_SUBJECT
-from tests.played import Client, Engine
+from tests.fakes import Client, Engine
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"segments": "vip"}, "segments is of type str"),

@@ -14,7 +14,7 @@ from rewriter import Reason, Settings, Subject
 from rewriter.encodings import decoded, encoding_of
 from rewriter.signals.counters import Counters
 from rewriter.signals.store import Keys
-from tests.played import DESKS, Desk, PlayedStore
+from tests.fakes import HARNESSES, FakeStore, Harness
 
 SEARCH: dict[str, Any] = {"index": "products", "body": {"query": {"match": {"title": "shoe"}}, "size": 10}}
 SHIPPED = Path(__file__).parents[1] / "templates" / "default"
@@ -30,27 +30,27 @@ ENCODINGS = (
     "latin-1",
     "cp1252",
 )
-MakeDesk = Callable[..., Desk]
+MakeDesk = Callable[..., Harness]
 
 
-@pytest.fixture(params=DESKS, ids=["sync", "async"])
+@pytest.fixture(params=HARNESSES, ids=["sync", "async"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> MakeDesk:
-    def desk(file: Path, **more: Any) -> Desk:
+    def desk(file: Path, **more: Any) -> Harness:
         given = {
             "experiment": {"holdout": 0},
             "budget": {"signals_ms": 2000, "cutoff_ms": 5000},
             "switches": {"file": file},
             "policies": {"shop": {"index": "products"}},
         }
-        store = PlayedStore()
+        store = FakeStore()
         store.write(Keys().profile("ann"), Counters({("item", "p15"): 6.0}, {"item": 6.0}, 1.8e9), None)
-        made: Desk = request.param(Settings.model_validate(given | more), store)
+        made: Harness = request.param(Settings.model_validate(given | more), store)
         return made
 
     return desk
 
 
-def reason(desk: Desk) -> Reason:
+def reason(desk: Harness) -> Reason:
     return desk.search(Subject("ann"), SEARCH)[1].reason
 
 

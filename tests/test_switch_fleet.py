@@ -10,23 +10,23 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError as StoreGone
 
-from rewriter.cli import switch_fleet
-from rewriter.cli.switch_change import Change
-from rewriter.cli.switch_fleet import confirm, why_not
-from rewriter.cli.switch_place import Source
-from rewriter.decide.switches import Word
-from rewriter.shell.fleet import heard, process_of
+from rewriter.cli.switch import fleet as switch_fleet
+from rewriter.cli.switch.change import Change
+from rewriter.cli.switch.fleet import confirm, why_not
+from rewriter.cli.switch.target import SwitchSource
+from rewriter.decide.switches import SwitchValue
+from rewriter.shell.fleet import parse_report, process_of
 from rewriter.shell.refresh import ANNOUNCE_PERIOD_S, fleet_key
 from rewriter.signals.memory_store import MemoryStore
 
 KEY = fleet_key("rw")
-OFF = Change("personalization", word=False, written={"here": None})
+OFF = Change("personalization", value=False, written={"here": None})
 
-Said = Mapping[str, tuple[Word, str]]
+Said = Mapping[str, tuple[SwitchValue, str]]
 
 
 def standing(said: Said, at: float = 0.0) -> str:
-    return json.dumps({"at": at, "switches": {name: {"is": word, "by": by} for name, (word, by) in said.items()}})
+    return json.dumps({"at": at, "switches": {name: {"is": value, "by": by} for name, (value, by) in said.items()}})
 
 
 def store_of(**said: Said) -> MemoryStore:
@@ -56,7 +56,7 @@ def confirmed(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     made: Change = OFF,
-    only: Source | None = None,
+    only: SwitchSource | None = None,
     clock: Clock | None = None,
 ) -> tuple[bool, list[str]]:
     monkeypatch.setattr(switch_fleet, "time", clock or Clock())
@@ -69,7 +69,7 @@ def confirmed(
 
 
 @pytest.mark.parametrize(
-    ("name", "word", "said", "why"),
+    ("name", "value", "said", "why"),
     [
         ("personalization", False, {"personalization": (False, "file")}, ""),
         ("personalization", False, {"personalization": (False, "environment")}, ""),
@@ -98,17 +98,17 @@ def confirmed(
         ("rollout", None, {"rollout": (0.5, "store")}, "rollout 0.5 by store"),
     ],
 )
-def test_who_follows(name: str, word: Word | None, said: Said, why: str) -> None:
-    found = why_not(Change(name, word), process_of("search-7", heard(standing(said))))
+def test_who_follows(name: str, value: SwitchValue | None, said: Said, why: str) -> None:
+    found = why_not(Change(name, value), process_of("search-7", parse_report(standing(said))))
     assert (found.what if found else "") == why
 
 
 def test_a_policys_word_that_the_command_has_noted_is_not_named_again() -> None:
     made = Change(
-        "personalization", word=False, words={"file": {"personalization": False, "shoes.personalization": True}}
+        "personalization", value=False, values={"file": {"personalization": False, "shoes.personalization": True}}
     )
     said: Said = {"personalization": (False, "file"), "shoes.personalization": (True, "file")}
-    assert why_not(made, process_of("search-7", heard(standing(said)))) is None
+    assert why_not(made, process_of("search-7", parse_report(standing(said)))) is None
 
 
 # --- what is said -----------------------------------------------------------------------------------------------------

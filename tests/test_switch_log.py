@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rewriter.cli.switch_log import KEPT, logged, print_log
+from rewriter.cli.switch.log import KEPT, logged, print_log
 from rewriter.errors import StoreError
 from rewriter.signals.commands import MAX_TEXT_BYTES, Command
 from rewriter.signals.memory_store import MemoryStore
@@ -24,7 +24,7 @@ def log(store: MemoryStore, number: int = 0, where: str = "store key rw:switches
         f"2026-11-24T03:00:{number:02}Z",
         "ann@bastion",
         "personalization",
-        word=False,
+        value=False,
         written={where: None},
     )
 

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 import pytest
 
 from rewriter.decide.switch_text import SwitchesRead, from_environment, others_in, parse, switch_of
-from rewriter.decide.switches import KILL, Switches, Word, combined
+from rewriter.decide.switches import KILL, Switches, SwitchValue, combined
 
 POLICIES = frozenset({"shop", "help"})
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "values"),
     [
         ("", {}),
         ("  \n# nothing here\n", {}),
@@ -27,8 +27,8 @@ POLICIES = frozenset({"shop", "help"})
         ("max_boost 1", {"max_boost": 1.0}),
     ],
 )
-def test_ways_to_write_them(text: str, words: Mapping[str, Word]) -> None:
-    assert parse(text, "here", POLICIES) == SwitchesRead(dict(words))
+def test_ways_to_write_them(text: str, values: Mapping[str, SwitchValue]) -> None:
+    assert parse(text, "here", POLICIES) == SwitchesRead(dict(values))
 
 
 @pytest.mark.parametrize(
@@ -198,9 +198,9 @@ def test_the_environment_speaks_in_capitals() -> None:
     ],
 )
 def test_who_overrides_whom(
-    store: Mapping[str, Word],
-    environment: Mapping[str, Word],
-    file: Mapping[str, Word],
+    store: Mapping[str, SwitchValue],
+    environment: Mapping[str, SwitchValue],
+    file: Mapping[str, SwitchValue],
     expected: bool,
     source: str | None,
 ) -> None:

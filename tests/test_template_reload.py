@@ -15,7 +15,7 @@ from rewriter import ConfigurationError, Reason, Settings, Subject
 from rewriter.errors import Fault
 from rewriter.signals.counters import Counters
 from rewriter.signals.store import Keys
-from tests.played import DESKS, PATIENCE_S, Desk, PlayedStore
+from tests.fakes import HARNESSES, PATIENCE_S, FakeStore, Harness
 from tests.reason_cases import rejections
 
 ANN = Subject("ann")
@@ -29,8 +29,8 @@ def template(tmp_path: Path) -> Path:
     return tmp_path / "own" / "boosts.json.j2"
 
 
-@pytest.fixture(params=DESKS, ids=["sync", "async"])
-def desk(request: pytest.FixtureRequest, template: Path) -> Iterator[Desk]:
+@pytest.fixture(params=HARNESSES, ids=["sync", "async"])
+def desk(request: pytest.FixtureRequest, template: Path) -> Iterator[Harness]:
     settings = Settings.model_validate(
         {
             "experiment": {"holdout": 0},
@@ -39,7 +39,7 @@ def desk(request: pytest.FixtureRequest, template: Path) -> Iterator[Desk]:
             "policies": {"shop": {"index": "products", "templates": "own"}},
         }
     )
-    store = PlayedStore()
+    store = FakeStore()
     store.write(Keys().profile("ann"), Counters({("item", "p15"): 6.0}, {"item": 6.0}, 1.8e9), None)
     with request.param(settings, store) as opened:
         yield opened
@@ -52,7 +52,7 @@ def rewrite(template: Path, text: str) -> None:
     os.utime(template, ns=(seen_ns + 10**9, seen_ns + 10**9))
 
 
-def test_another_version_is_taken_up(desk: Desk, template: Path) -> None:
+def test_another_version_is_taken_up(desk: Harness, template: Path) -> None:
     before = desk.search(ANN, SEARCH)[1].template_version
     rewrite(template, template.read_text() + "{# another #}")
     desk.until(lambda status: status.templates["shop"] != before)
@@ -61,7 +61,7 @@ def test_another_version_is_taken_up(desk: Desk, template: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["{{", "[{{ affinitys }}]", '[{"weight": -1}]', ""])
-def test_the_last_good_one_serves_while_the_file_is_wrong(desk: Desk, template: Path, text: str) -> None:
+def test_the_last_good_one_serves_while_the_file_is_wrong(desk: Harness, template: Path, text: str) -> None:
     before = desk.search(ANN, SEARCH)[1].template_version
     good = template.read_text()
     rewrite(template, text)
@@ -72,7 +72,7 @@ def test_the_last_good_one_serves_while_the_file_is_wrong(desk: Desk, template: 
     desk.until(lambda status: status.healthy)
 
 
-def test_another_version_is_free_of_the_quarantine(desk: Desk, template: Path) -> None:
+def test_another_version_is_free_of_the_quarantine(desk: Harness, template: Path) -> None:
     rejections(desk, SEARCH)
     assert desk.search(ANN, SEARCH)[1].reason is Reason.QUARANTINED
     assert len(desk.status().quarantined) == 1
@@ -82,7 +82,7 @@ def test_another_version_is_free_of_the_quarantine(desk: Desk, template: Path) -
 
 
 def test_the_kill_switch_waits_for_no_template_on_trial(
-    desk: Desk, template: Path, monkeypatch: pytest.MonkeyPatch
+    desk: Harness, template: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trying, tried = Event(), Event()
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from rewriter.boost.functions import Boost, Refused
 from rewriter.boost.templates import TemplateSet, render_boosts, render_exploration
-from rewriter.boost.trial import compile_set
+from rewriter.boost.validation import compile_set
 from rewriter.errors import ConfigurationError
 from rewriter.settings import FieldSettings, PolicySettings, Settings
 from rewriter.shell.refresh import load_templates
@@ -93,7 +93,7 @@ def test_what_a_template_is_given(template: str, expected: float) -> None:
     assert boost.weight == pytest.approx(expected)
 
 
-def test_without_an_exploration_template_leg_3_is_as_the_caller_s() -> None:
+def test_without_an_exploration_template_the_exploration_leg_is_as_the_caller_s() -> None:
     exploration = render_exploration(made(), REQUEST, POLICY)
     assert (exploration.filters, exploration.functions) == ((), ())
 

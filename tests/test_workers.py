@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from rewriter.shell.workers import Workers
-from tests.played import waited
+from tests.fakes import waited
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from bench.faults.of_store import (
     toxic,
     wrong_types,
 )
-from bench.faults.place import Place
+from bench.faults.rig import Rig
 
 BOTH = ("sync", "async")
 
@@ -40,7 +40,7 @@ class Fault:
 
     on: str
     name: str
-    how: Callable[[Place], AbstractContextManager[None]]
+    how: Callable[[Rig], AbstractContextManager[None]]
     shells: tuple[str, ...] = BOTH
     settings: tuple[tuple[str, Any], ...] = ()
     in_cluster: bool = False
@@ -55,32 +55,32 @@ LAG_DISABLES: tuple[tuple[str, Any], ...] = (("on_lag", "disable"), ("max_lag_s"
 
 FAULTS = (
     Fault("nothing", "no fault", lambda _: nullcontext()),
-    Fault(STORE, "refuses connections", lambda place: place.proxy.refusing()),
-    Fault(STORE, "stopped (SIGSTOP)", lambda place: hung(place.valkey)),
-    Fault(STORE, "stopped (SIGSTOP), on_late = stale", lambda place: hung(place.valkey), settings=STALE),
-    Fault(STORE, "stopped (SIGSTOP), profiles apart", lambda place: hung(place.valkey), profiles_apart=True),
-    Fault(STORE, "stopped (SIGSTOP), the profiles' own alone", lambda place: hung(place.profiles), profiles_apart=True),
-    Fault(STORE, "refuses connections, profiles apart", lambda place: place.proxy.refusing(), profiles_apart=True),
+    Fault(STORE, "refuses connections", lambda rig: rig.proxy.refusing()),
+    Fault(STORE, "stopped (SIGSTOP)", lambda rig: hung(rig.valkey)),
+    Fault(STORE, "stopped (SIGSTOP), on_late = stale", lambda rig: hung(rig.valkey), settings=STALE),
+    Fault(STORE, "stopped (SIGSTOP), profiles apart", lambda rig: hung(rig.valkey), profiles_apart=True),
+    Fault(STORE, "stopped (SIGSTOP), the profiles' own alone", lambda rig: hung(rig.profiles), profiles_apart=True),
+    Fault(STORE, "refuses connections, profiles apart", lambda rig: rig.proxy.refusing(), profiles_apart=True),
     Fault(STORE, "pauses of 400 ms (CLIENT PAUSE)", paused),
     Fault(STORE, "pauses of 400 ms, on_late = stale", paused, settings=STALE),
-    Fault(STORE, "writes paused", lambda place: commands(place, "CLIENT PAUSE 600000 WRITE", "CLIENT UNPAUSE")),
+    Fault(STORE, "writes paused", lambda rig: commands(rig, "CLIENT PAUSE 600000 WRITE", "CLIENT UNPAUSE")),
     Fault(STORE, "drips a byte every 20 ms", toxic("slicer", average_size=1, size_variation=0, delay=20_000)),
     Fault(STORE, "resets connections", toxic("reset_peer", timeout=0)),
     Fault(STORE, "a black hole", toxic("timeout", timeout=0)),
-    Fault(STORE, "answers garbage", lambda place: instead(place, GARBAGE)),
-    Fault(STORE, "answers half a reply", lambda place: instead(place, HALF_A_REPLY)),
-    Fault(STORE, "answers half a reply and closes", lambda place: instead(place, HALF_A_REPLY, then_close=True)),
+    Fault(STORE, "answers garbage", lambda rig: instead(rig, GARBAGE)),
+    Fault(STORE, "answers half a reply", lambda rig: instead(rig, HALF_A_REPLY)),
+    Fault(STORE, "answers half a reply and closes", lambda rig: instead(rig, HALF_A_REPLY, then_close=True)),
     Fault(STORE, "9 ms away", toxic("latency", latency=9)),
     Fault(STORE, "40 ms away", toxic("latency", latency=40)),
-    Fault(STORE, "its name takes 3 s to resolve", lambda place: names(place, place.resolver.slow(3.0))),
-    Fault(STORE, "its name does not resolve", lambda place: names(place, place.resolver.failing())),
+    Fault(STORE, "its name takes 3 s to resolve", lambda rig: names(rig, rig.resolver.slow(3.0))),
+    Fault(STORE, "its name does not resolve", lambda rig: names(rig, rig.resolver.failing())),
     Fault(STORE, "takes no more connections", exhausted),
     Fault(
         STORE, "memory full",
-        lambda place: commands(place, "CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0"),
+        lambda rig: commands(rig, "CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0"),
     ),
     Fault(STORE, "keys of another type", wrong_types),
-    Fault(STORE, "a replica that is read-only", lambda place: commands(place, "REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE")),
+    Fault(STORE, "a replica that is read-only", lambda rig: commands(rig, "REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE")),
     Fault(STORE, "lost, a replica promoted", failover),
     Fault(STORE, "one of three cluster nodes lost", node_lost, in_cluster=True),
     Fault(STORE, "its pipeline is silent, on_lag = disable", silent, settings=LAG_DISABLES),
@@ -95,10 +95,10 @@ FAULTS = (
     Fault(LEGS, "200 ms late", spoiled("slow")),
     Fault(LEGS, "the same hit again and again", spoiled("duplicate ids")),
     Fault(LEGS, "JSON without hits", spoiled("no hits")),
-    Fault(PROCESS, "switches flipped", lambda place: switched(place, ("personalization off", "exploration off", ""), 0.6)),
+    Fault(PROCESS, "switches flipped", lambda rig: switched(rig, ("personalization off", "exploration off", ""), 0.6)),
     Fault(
         PROCESS, "switch file missing, corrupt, half-written",
-        lambda place: switched(place, ("rollout 1", None, "personalization of", "", "\x00\xff"), 0.05),
+        lambda rig: switched(rig, ("rollout 1", None, "personalization of", "", "\x00\xff"), 0.05),
     ),
     Fault(PROCESS, "wall clock jumps", clock_jumps),
     Fault(PROCESS, "searches cancelled", cancelled, shells=("async",)),

@@ -1,7 +1,7 @@
 """Searches at a steady rate through one of the shells, each judged and timed; every fifth arrival is the plain search alone.
 
 Times are taken outside the library: when the caller's search began, when its own client had answered (on the caller's own thread
-or task, so a context variable carries it), when the personalised search returned. Beside them a sampler sleeps 2 ms at a time, on
+or task, so a context variable carries it), when the personalized search returned. Beside them a sampler sleeps 2 ms at a time, on
 a thread or on the loop, and notes how much longer that took: what it sees, the machine does to everybody.
 """
 

@@ -2,7 +2,7 @@
 
 The store is a real Valkey behind Toxiproxy, whose answers take 0 to 6 ms; four rewriters give up on them after 0.5 to 6 ms, and
 a connection is reset now and then. The search engine is a fake that answers at once, so that a hundred thousand searches take
-minutes and not hours; leg 2 carries the subject's items in its body, and a context variable says who is asking.
+minutes and not hours; the personalized leg carries the subject's items in its body, and a context variable says who is asking.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from bench.faults.place import rewritten
+from bench.faults.rig import rewritten
 from bench.faults.scene import PREFIX, SUBJECTS, likes, subject
 from bench.faults.toxiproxy import Toxiproxy
 from rewriter import AsyncRewriter, Rewriter, Settings

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from bench.faults.place import Place
+from bench.faults.rig import Rig
 
 
-def spoiled(mode: str) -> Callable[[Place], AbstractContextManager[None]]:
+def spoiled(mode: str) -> Callable[[Rig], AbstractContextManager[None]]:
     """The legs' answers are spoiled by the proxy that only they go through."""
-    return lambda place: place.legs.spoiling(mode)
+    return lambda rig: rig.legs.spoiling(mode)
 
 
 @contextmanager
-def rejected(place: Place) -> Iterator[None]:
+def rejected(rig: Rig) -> Iterator[None]:
     """The personalized leg is answered with 400: the template is quarantined until it is accepted or another version is there."""
-    with place.legs.spoiling("400"):
+    with rig.legs.spoiling("400"):
         yield
-    template = place.folder / "templates" / "own" / "boosts.json.j2"
+    template = rig.folder / "templates" / "own" / "boosts.json.j2"
     template.write_text(template.read_text() + "{# another version #}\n")

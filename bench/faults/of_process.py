@@ -10,13 +10,13 @@ from contextlib import contextmanager
 
 from bench.faults.load import AsyncLoad
 from bench.faults.of_store import beating
-from bench.faults.place import Place, meanwhile
+from bench.faults.rig import Rig, meanwhile
 
 
 @contextmanager
-def switched(place: Place, texts: tuple[str | None, ...], period_s: float) -> Iterator[None]:
+def switched(rig: Rig, texts: tuple[str | None, ...], period_s: float) -> Iterator[None]:
     """The kill-switch file holds one text after the other; None takes it away."""
-    file = place.folder / "switches"
+    file = rig.folder / "switches"
     turns = iter(range(sys.maxsize))
 
     def turn() -> None:
@@ -34,7 +34,7 @@ def switched(place: Place, texts: tuple[str | None, ...], period_s: float) -> It
 
 
 @contextmanager
-def clock_jumps(place: Place) -> Iterator[None]:
+def clock_jumps(rig: Rig) -> Iterator[None]:
     """The wall clock jumps up to ten years to and fro, the pipeline's own does not; nor does the monotonic one, by definition."""
     real, offset_s, draw = time.time, [0.0], random.Random(7)
 
@@ -43,27 +43,27 @@ def clock_jumps(place: Place) -> Iterator[None]:
 
     time.time = lambda: real() + offset_s[0]
     try:
-        with beating(place, real), meanwhile(jump, 0.02):
+        with beating(rig, real), meanwhile(jump, 0.02):
             yield
     finally:
         time.time = real
 
 
 @contextmanager
-def cancelled(place: Place) -> Iterator[None]:
+def cancelled(rig: Rig) -> Iterator[None]:
     """A third of the tasks are cancelled within 20 ms."""
-    place.load.cancelled_share = 0.33
+    rig.load.cancelled_share = 0.33
     try:
         yield
     finally:
-        place.load.cancelled_share = 0.0
+        rig.load.cancelled_share = 0.0
 
 
 @contextmanager
-def loop_blocked(place: Place) -> Iterator[None]:
+def loop_blocked(rig: Rig) -> Iterator[None]:
     """Somebody's code holds the event loop for 60 ms, five times a second."""
-    assert isinstance(place.load, AsyncLoad)
-    loop = place.load.runner.get_loop()
+    assert isinstance(rig.load, AsyncLoad)
+    loop = rig.load.runner.get_loop()
 
     def block() -> None:
         loop.call_soon_threadsafe(time.sleep, 0.06)
@@ -73,7 +73,7 @@ def loop_blocked(place: Place) -> Iterator[None]:
 
 
 @contextmanager
-def gil_hogged(_: Place) -> Iterator[None]:
+def gil_hogged(_: Rig) -> Iterator[None]:
     """A thread computes without end."""
 
     def compute() -> None:

@@ -21,7 +21,7 @@ from typing import Any
 from opensearchpy import AsyncOpenSearch, OpenSearch
 
 from bench.faults.mixups import AsyncEngine, Engine
-from bench.faults.place import rewritten
+from bench.faults.rig import rewritten
 from bench.faults.scene import BODIES, PREFIX, SUBJECTS, Judge, settings, shop, subject, write_signals
 from rewriter import AsyncRewriter, Rewriter, Settings
 from rewriter.demo.engines import Valkey
@@ -149,7 +149,7 @@ async def half_open_async() -> Proof:
 
 
 def fork(url: str, store_url: str, index: str, own: Settings, judge: Judge) -> Proof:
-    """Children forked after the first search personalise on, each with threads and connections of its own."""
+    """Children forked after the first search personalize on, each with threads and connections of its own."""
     broken: list[str] = []
     roomy = own.model_copy(update={"budget": BudgetSettings(signals_ms=2_000, cutoff_ms=5_000)})  # not a matter of time
     with OpenSearch(url) as client, Rewriter(client, store_url, roomy) as rewriter:
@@ -172,7 +172,7 @@ def fork(url: str, store_url: str, index: str, own: Settings, judge: Judge) -> P
                 os._exit(min(100, wrong(20)))
             _, code = os.waitpid(child, 0)
             if os.waitstatus_to_exitcode(code):
-                broken.append(f"{os.waitstatus_to_exitcode(code)} of 20 searches in a child were not personalised")
+                broken.append(f"{os.waitstatus_to_exitcode(code)} of 20 searches in a child were not personalized")
         broken += ["in the parent afterwards"] if wrong(20) else []
     return Proof("fork after first use", "sync", f"{FORKS} children, 20 searches each", tuple(broken))
 
@@ -221,7 +221,7 @@ def _told(error: Exception) -> str:
 
 def _compared(shell: str, pairs: list[tuple[str, str]]) -> Proof:
     broken = tuple(f"alone {alone}, through {through}" for alone, through in pairs if not alone == through != "nothing")
-    return Proof("leg 1's own errors", shell, ", ".join(alone.partition("(")[0] for alone, _ in pairs), broken)
+    return Proof("the baseline's own errors", shell, ", ".join(alone.partition("(")[0] for alone, _ in pairs), broken)
 
 
 def sigterm(url: str, store: Valkey, index: str, shell: str) -> Proof:

@@ -104,7 +104,7 @@ class Judge:
             return "" if answer == self.plain[body] else f"{report.reason}, and not the plain answer"
         plain, base = self.plain[body], self._base[body]
         if _envelope(answer) != _envelope(plain):
-            return "not leg 1's envelope"
+            return "not the baseline's envelope"
         hits = answer["hits"]["hits"]
         ids = [hit["_id"] for hit in hits]
         if len(ids) != len(plain["hits"]["hits"]) or len(set(ids)) != len(ids):

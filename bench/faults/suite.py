@@ -13,8 +13,8 @@ from opensearchpy import OpenSearch
 from bench.faults.catalogue import FAULTS, Fault
 from bench.faults.leg_proxy import LegProxy
 from bench.faults.load import AsyncLoad, SyncLoad
-from bench.faults.place import Place, cluster_url, rewritten
 from bench.faults.resolver import SEARCH, STORE, Resolver
+from bench.faults.rig import Rig, cluster_url, rewritten
 from bench.faults.scene import Judge, settings, shop
 from bench.faults.toxiproxy import Toxiproxy
 from bench.faults.trial import WINDOW, Row, trial
@@ -76,5 +76,5 @@ def rows(
                     own = settings(Path(folder), index, open_s=open_s, **dict(fault.settings))
                     store_urls = store_url, profiles.url if profiles and fault.profiles_apart else None
                     load = SHELLS[shell](by_name, legs.url, store_urls, own, index, judge, rate)
-                    place = Place(valkey, proxy, legs, resolver, Path(folder), cluster, profiles, load, after)
-                    yield trial(fault.name, shell, load, fault.how(place), after, searches, window=window)
+                    rig = Rig(valkey, proxy, legs, resolver, Path(folder), cluster, profiles, load, after)
+                    yield trial(fault.name, shell, load, fault.how(rig), after, searches, window=window)

@@ -15,7 +15,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "safety.md"
 BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
 HEAD = (
     "fault", "shell", "searches", "failed", "late", "added ms p99.9 / worst", "jitter ms p99.9", "baseline's delay ms p50 / p95",
-    "personalised", "recovered after s", "else mostly",
+    "personalized", "recovered after s", "else mostly",
 )  # fmt: skip
 
 
@@ -25,7 +25,7 @@ def cells(row: Row) -> tuple[str, ...]:
         row.fault, row.shell, f"{row.searches:,}", str(row.failed), str(row.late),
         f"{row.added_p999_ms:.1f} / {row.added_max_ms:.1f}",
         f"{row.jitter_p999_ms:.1f}", " / ".join(f"{delay_ms:+.1f}" for delay_ms in row.delay_ms),
-        f"{row.personalised_share:.1%}", "never" if row.recovered_s is None else f"{row.recovered_s:.1f}",
+        f"{row.personalized_share:.1%}", "never" if row.recovered_s is None else f"{row.recovered_s:.1f}",
         next((f"`{reason}`" for reason, _ in row.reasons if reason != "personalized"), ""),
     )  # fmt: skip
 

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 from rewriter.demo.engines import EngineUnavailable
-from rewriter.demo.engines.process import Process, free_port
+from rewriter.demo.engines.process import ServerProcess, free_port
 
 VERSION = "v2.5.0"
 MODULE = f"github.com/Shopify/toxiproxy/v2/cmd/server@{VERSION}"
@@ -56,7 +56,7 @@ class Toxiproxy:
         there = Path(self._directory.name)
         self._api, self.port = free_port(), free_port()
         command = [str(binary()), "-host", "127.0.0.1", "-port", str(self._api)]
-        self._process = Process(command, log=there / "log", cwd=there)
+        self._process = ServerProcess(command, log=there / "log", cwd=there)
         self._process.wait_until(self._answers, START_DEADLINE_S)
         self._call("POST", "/proxies", {"name": "store", "listen": f"127.0.0.1:{self.port}", "upstream": upstream})
 

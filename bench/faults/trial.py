@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from bench.faults.load import EVERYBODY, Load, Seen, Stall
-from rewriter.decide.pace import PAUSE_S
+from rewriter.decide.late_legs import PAUSE_S
 from rewriter.shell.status import Status
 
 CUTOFF_MS = 30.0
@@ -46,7 +46,7 @@ class Row:
     added_max_ms: float
     jitter_p999_ms: float
     delay_ms: tuple[float, float]
-    personalised_share: float
+    personalized_share: float
     reasons: tuple[tuple[str, int], ...]
     recovered_s: float | None
     broken: tuple[str, ...]
@@ -62,7 +62,7 @@ def trial(
     *,
     window: int,
 ) -> Row:
-    """Run `searches` under the fault, heal it, and go on until more than 99 % of `window` searches are personalised.
+    """Run `searches` under the fault, heal it, and go on until more than 99 % of `window` searches are personalized.
 
     after: what the fault leaves to be ended once the load is.
     """
@@ -129,7 +129,7 @@ def resources() -> dict[str, int]:
 
 
 def _recovered(load: Load, window: int) -> float | None:
-    """Return when the first of `window` searches began of which more than 99 % were personalised.
+    """Return when the first of `window` searches began of which more than 99 % were personalized.
 
     None where that took longer than promised: 5 s, or what was left of the time for which a breaker or a policy was switched off.
     Probes that were under way when the fault was healed may have failed since, so that is looked up for a second. A search that

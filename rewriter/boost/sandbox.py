@@ -18,7 +18,7 @@ from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import BaseModel
 
-from rewriter.boost.allowance import Account, filters
+from rewriter.boost.render_budget import RenderBudget, filters
 from rewriter.signals.affinities import Affinity, Clause
 
 FILTERS = (
@@ -48,7 +48,7 @@ _LOOP = frozenset({"first", "index", "index0", "last", "length"})
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    context_class = Account
+    context_class = RenderBudget
     intercepted_binops = frozenset(("*", "**", "%", "+"))
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
@@ -79,13 +79,13 @@ _encode = json.JSONEncoder(allow_nan=False, default=str).encode
 
 
 @pass_context
-def _print(account: Account, value: Any) -> str:
+def _print(budget: RenderBudget, value: Any) -> str:
     if type(value) is Clause:
         return value.text
     if type(value) is float and isfinite(value):
         return repr(value)
     text = _encode(value)
-    account.charge(len(text))
+    budget.charge(len(text))
     return text
 
 

@@ -32,7 +32,7 @@ class TemplateSet:
 
 @dataclass(frozen=True, slots=True)
 class Exploration:
-    """What leg 3 changes in the caller's search: further filters, and bounded functions of its own."""
+    """What the exploration leg changes in the caller's search: further filters, and bounded functions of its own."""
 
     filters: tuple[Mapping[str, Any], ...] = ()
     functions: tuple[Boost, ...] = ()
@@ -54,7 +54,7 @@ def render_boosts(
 
 
 def render_exploration(made: TemplateSet, request: Mapping[str, Any], policy: PolicySettings) -> Exploration:
-    """Return what a template changes in leg 3. Raises Refused, or what Jinja2 raises."""
+    """Return what a template changes in the exploration leg. Raises Refused, or what Jinja2 raises."""
     if made.exploration is None:
         return Exploration()
     found = _parsed(made.exploration.render(request=request, policy=policy))

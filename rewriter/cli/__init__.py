@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
-from rewriter.cli import backfill, check, dead_letters, demo, explain, forget, ingest, render, settings, status, switch
+from rewriter.cli import backfill, check, dead_letters, demo, explain, forget, ingest, render, settings, status
 from rewriter.cli.about import PROJECT_URL
+from rewriter.cli.switch import command as switch_command
 
 app = typer.Typer(
     name="rewriter",
-    help="Personalised search for OpenSearch that steps aside.",
+    help="Personalized search for OpenSearch that steps aside.",
     epilog=f"Exit codes: 0 all is well, 1 something is not, 2 a fault in what was given. {PROJECT_URL}".strip(),
     no_args_is_help=True,
     add_completion=False,
@@ -27,7 +28,7 @@ for command in (
     backfill.backfill,
     forget.forget,
     status.status,
-    switch.switch,
+    switch_command.switch,
     explain.explain,
     settings.settings,
 ):

@@ -13,15 +13,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rewriter.cli.ingest import objects_of, stores_of
-from rewriter.cli.verdict import FAULTY, UNHEALTHY, faults_refused, print_json, say, store_needed
+from rewriter.cli.output import FAULTY, UNHEALTHY, faults_refused, print_json, say, store_needed
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings, SignalSettings
-from rewriter.signals.backfill.account import LIMIT, REASONS
 from rewriter.signals.backfill.files import Files
 from rewriter.signals.backfill.history import History, seconds_of
+from rewriter.signals.backfill.row_counts import LIMIT, REASONS
 from rewriter.signals.backfill.swap import Swap, forgotten_in
 from rewriter.signals.counters import growth
-from rewriter.signals.ingest.batch import Plan
+from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.ingest.contract import StreamKeys, partition_count, partition_count_commands
 from rewriter.signals.ingest.scripts import sound_replies
 from rewriter.signals.redis_store import RedisStore
@@ -52,7 +52,7 @@ def backfill(
         _refuse_unknown(allowed)
         settings = Settings.from_toml(toml)
         store, profiles = stores_of(settings)
-        plan, objects = Plan.of(settings), objects_of(settings)
+        plan, objects = CountingRules.of(settings), objects_of(settings)
         keys = StreamKeys(settings.store.prefix)
         partitions, forgotten = _found(store, keys, settings.ingest.partitions)
         until_s = _time(until)
@@ -142,7 +142,7 @@ def _time(text: str | None) -> float | None:
 
 
 def _history(
-    files: list[str], plan: Plan, partitions: int, until_s: float | None, forgotten: dict[str, float]
+    files: list[str], plan: CountingRules, partitions: int, until_s: float | None, forgotten: dict[str, float]
 ) -> History:
     try:
         return History(files, plan, partitions, until_s, forgotten)

@@ -13,8 +13,8 @@ import typer
 
 from rewriter.boost.templates import TemplateSet
 from rewriter.cli.index_check import IndexCheck, check_indices
+from rewriter.cli.output import FAULTY, UNHEALTHY, print_json, print_table, say
 from rewriter.cli.store_check import StoreCheck, check_stores
-from rewriter.cli.verdict import FAULTY, UNHEALTHY, print_json, print_table, say
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings
 from rewriter.shell.refresh import load_templates

@@ -11,7 +11,7 @@ import typer
 from redis.exceptions import RedisError
 
 from rewriter.cli.ingest import stores_of
-from rewriter.cli.verdict import UNHEALTHY, faults_refused, print_json, print_table, say, store_needed
+from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_table, say, store_needed
 from rewriter.errors import StoreError
 from rewriter.settings import Settings
 from rewriter.shell.fleet import printable

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from opensearchpy.exceptions import OpenSearchException
 
-from rewriter.cli.verdict import UNHEALTHY, say
+from rewriter.cli.output import UNHEALTHY, say
 from rewriter.demo.shop import Engine
 from rewriter.demo.show import show
 from rewriter.errors import RewriterError
@@ -16,7 +16,7 @@ from rewriter.errors import RewriterError
 def demo(
     engine: Annotated[Engine, typer.Option(envvar="ENGINE", help="What to search on.")] = Engine.OSMEM,
 ) -> None:
-    """Show plain and personalised pages side by side, then take the store away.
+    """Show plain and personalized pages side by side, then take the store away.
 
     Starts engines of its own on 127.0.0.1 and ends them. `opensearch` is OPENSEARCH_URL where that is set, else a server
     from Maven Central's jars.

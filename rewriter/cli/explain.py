@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rewriter.cli.verdict import print_json, print_table, refused
+from rewriter.cli.output import print_json, print_table, refused
 from rewriter.errors import Fault
 from rewriter.report import Reason
 from rewriter.shapes import TABLE

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from rewriter.cli.ingest import stores_of
-from rewriter.cli.verdict import UNHEALTHY, faults_refused, print_json, say, store_needed
+from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, say, store_needed
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings
-from rewriter.signals.ingest.batch import Plan
-from rewriter.signals.ingest.forgetting import forget_all
+from rewriter.signals.ingest.batch import CountingRules
+from rewriter.signals.ingest.erasure import forget_all
 
 SHOWN = 20
 
@@ -38,7 +38,7 @@ def forget(
         settings = Settings.from_toml(toml)
         store, profiles = stores_of(settings)
     with store_needed():
-        done, unknown = forget_all(store, profiles, Plan.of(settings), named)
+        done, unknown = forget_all(store, profiles, CountingRules.of(settings), named)
     print_json(dict(sorted(done.items())))
     if unknown:
         places = ", ".join(str(at + 1) for at in unknown[:SHOWN]) + (", …" if len(unknown) > SHOWN else "")

@@ -14,7 +14,7 @@ from rewriter.cli.causes import RIGHTS, cause_of, refused, rights_for
 from rewriter.cli.sample_check import try_samples
 from rewriter.errors import Fault
 from rewriter.index_facts import IndexFacts, dead_fields, facts_of
-from rewriter.request import read_request
+from rewriter.parsed_search import parse_search
 from rewriter.secret import SecretUrl
 from rewriter.settings import PolicySettings, Settings
 from rewriter.settings_file import line_of
@@ -123,17 +123,17 @@ def _judge(checked: IndexCheck, settings: Settings, path: Path, name: str, facts
             keys = ("policies", name, *_setting_of(policy, fault.where))
             wrong.setdefault((keys, f"{fault.where} {fault.what}", fault.remedy), []).append(index)
         # A search names an expression, not the index behind it: that is what the policies' patterns are held against.
-        request = read_request({"index": expression, "body": PLAIN_SEARCH}, settings, {expression: known})
-        if request.policy != name:
+        search = parse_search({"index": expression, "body": PLAIN_SEARCH}, settings, {expression: known})
+        if search.policy != name:
             wrong.setdefault(
-                (("policies", name), f"its searches go to policy {request.policy!r}", "the first that matches wins"), []
+                (("policies", name), f"its searches go to policy {search.policy!r}", "the first that matches wins"), []
             ).append(index)
-        elif request.passed:
+        elif search.passed:
             wrong.setdefault(
                 (
                     ("policies", name),
-                    f"plain searches are passed through: {request.detail}",
-                    f"see `rewriter explain {request.passed}`",
+                    f"plain searches are passed through: {search.detail}",
+                    f"see `rewriter explain {search.passed}`",
                 ),
                 [],
             ).append(index)

@@ -15,13 +15,13 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from rewriter.cli.verdict import UNHEALTHY, faults_refused, print_json, say, store_needed
+from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, say, store_needed
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings
 from rewriter.shell.clones import cloned
 from rewriter.shell.fleet import printable
 from rewriter.shell.legs import connect
-from rewriter.signals.ingest.batch import Plan
+from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.ingest.contract import StreamKeys
 from rewriter.signals.ingest.objects import Objects
 from rewriter.signals.ingest.population import population_made
@@ -29,7 +29,7 @@ from rewriter.signals.ingest.replay import MAX_BACKLOG, Replay
 from rewriter.signals.ingest.worker import BACKOFF_S, IDLE_S, Worker
 from rewriter.signals.redis_store import RedisStore
 
-SETTLED_POLL_S = 0.05
+DONE_POLL_S = 0.05
 LINE_PERIOD_S = 10.0
 
 
@@ -57,7 +57,7 @@ def ingest(
     with store_needed():
         store.ping()
         profiles.ping()
-    with population_made(profiles, Plan.of(settings)):
+    with population_made(profiles, CountingRules.of(settings)):
         _work(worker, replay, stopping)
     worker.close()
     if replay is None:
@@ -98,13 +98,13 @@ def stores_of(settings: Settings) -> tuple[RedisStore, RedisStore]:
 
 def worker_of(settings: Settings, store: RedisStore, profiles: RedisStore) -> Worker:
     """Return a worker as the settings say. Raises ConfigurationError where objects would be looked up nowhere."""
-    plan = Plan.of(settings)
+    plan = CountingRules.of(settings)
     return Worker(store, profiles, objects_of(settings), plan, clock_s=time.monotonic, now_s=time.time)
 
 
 def objects_of(settings: Settings) -> Objects:
     """Return what looks objects up. Raises ConfigurationError where there is no index to do so."""
-    attributes, ingest = Plan.of(settings).attributes, settings.ingest
+    attributes, ingest = CountingRules.of(settings).attributes, settings.ingest
     indices = ingest.objects_index or tuple(
         dict.fromkeys(name for policy in settings.policies.values() for name in policy.index if set(name) - set("*?"))
     )
@@ -134,9 +134,9 @@ def _work(worker: Worker, replay: Replay | None, stopping: Flag) -> None:
             show.update()
             if handled or fed:
                 continue
-            if replay is not None and replay.settled():
+            if replay is not None and replay.is_done():
                 return
-            stopping.wait(BACKOFF_S if worker.trouble else IDLE_S if replay is None else SETTLED_POLL_S)
+            stopping.wait(BACKOFF_S if worker.trouble else IDLE_S if replay is None else DONE_POLL_S)
 
 
 class _Progress:

@@ -13,12 +13,12 @@ from rewriter.boost.body import bounded_body, optional_leg
 from rewriter.boost.functions import Boost, Refused
 from rewriter.boost.samples import Sample
 from rewriter.boost.templates import TemplateSet, render_boosts
-from rewriter.cli.known_subject import part_of
-from rewriter.cli.verdict import UNHEALTHY, faults_refused, print_json, say, store_needed
+from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, say, store_needed
+from rewriter.cli.personal_preview import preview_personal
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.flow.steps import Personal
+from rewriter.parsed_search import ParsedSearch, parse_search
 from rewriter.report import Reason
-from rewriter.request import Request, read_request
 from rewriter.settings import PolicySettings, Settings
 from rewriter.shell.refresh import load_templates
 from rewriter.subject import Subject
@@ -32,7 +32,7 @@ def render(
     sample: Annotated[Path | None, typer.Option(help="A subject as samples/*.json describes it.")] = None,
     user: Annotated[str | None, typer.Option(help="A subject of the store: its user_id.")] = None,
     session: Annotated[str | None, typer.Option(help="A subject of the store: its session_id.")] = None,
-    body: Annotated[Path | None, typer.Option(help="A search body; the whole personalised one is printed.")] = None,
+    body: Annotated[Path | None, typer.Option(help="A search body; the whole personalized one is printed.")] = None,
     index: Annotated[
         str | None, typer.Option(help="The index that is searched; by default the policy's first.")
     ] = None,
@@ -44,8 +44,8 @@ def render(
             raise ConfigurationError([Fault("render", "whose boosts?", "give --sample FILE, or --user and --session")])
         settings, chosen = _alone(Settings.from_toml(toml), toml, policy)
         templates = load_templates(settings)[policy]
-        asked = _json(body) if body else NO_QUERY
-        request = read_request({"index": index or chosen.index[0], "body": asked}, settings, {})
+        given_body = _json(body) if body else NO_QUERY
+        request = parse_search({"index": index or chosen.index[0], "body": given_body}, settings, {})
         if request.policy is None:
             raise ConfigurationError(
                 [Fault(f"--index {index or chosen.index[0]}", f"policy {policy!r} does not match it")]
@@ -57,7 +57,7 @@ def render(
             part = _of_sample(sample, templates, chosen, request)
         else:
             with store_needed():
-                part = part_of(Subject(user, session), settings, policy, templates, request)
+                part = preview_personal(Subject(user, session), settings, policy, templates, request)
     if body is None:
         print_json(_as_json(part))
     elif part.reason is Reason.PERSONALIZED:
@@ -76,7 +76,7 @@ def _alone(settings: Settings, path: Path, name: str) -> tuple[Settings, PolicyS
     return settings.model_copy(update={"policies": {name: chosen}}), chosen
 
 
-def _of_sample(path: Path, templates: TemplateSet, policy: PolicySettings, request: Request) -> Personal:
+def _of_sample(path: Path, templates: TemplateSet, policy: PolicySettings, request: ParsedSearch) -> Personal:
     try:
         given = Sample.model_validate(_json(path))
     except ValidationError as error:
@@ -93,7 +93,7 @@ def _of_sample(path: Path, templates: TemplateSet, policy: PolicySettings, reque
     )
 
 
-def _whole_body(part: Personal, policy: PolicySettings, request: Request) -> dict[str, Any]:
+def _whole_body(part: Personal, policy: PolicySettings, request: ParsedSearch) -> dict[str, Any]:
     window = min(policy.window_size, request.own_rescore_window or policy.window_size)
     leg = optional_leg(request.body, 0, request.from_ + request.size)
     return bounded_body(leg, part.boosts, part.max_boost, part.strategy or "rescore", window)

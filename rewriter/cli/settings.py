@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import BaseModel, SecretStr
 
-from rewriter.cli.verdict import print_json, refused
+from rewriter.cli.output import print_json, refused
 from rewriter.errors import Fault
 from rewriter.settings import FieldSettings, PolicySettings, Settings
 from rewriter.settings_file import BETWEEN, PREFIX

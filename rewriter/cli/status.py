@@ -16,9 +16,9 @@ import typer
 
 from rewriter.cli.causes import cause_of
 from rewriter.cli.dead_letters import dead_letter_rows
+from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_table
 from rewriter.cli.status_fleet import problems_of, sums, table, unwell
-from rewriter.cli.switch_place import said
-from rewriter.cli.verdict import UNHEALTHY, faults_refused, print_json, print_table
+from rewriter.cli.switch.target import written_as
 from rewriter.decide.switches import Switches
 from rewriter.settings import OpenSearchSettings, Settings
 from rewriter.shell.clones import cloned
@@ -58,7 +58,7 @@ def status(
             if answers or not (one.startswith("facts of ") and engine.startswith(one.rpartition(": ")[2]))
         ),
     ]
-    fleet = [process_of(name, said) for name, said in sorted(seen.fleet.items())]
+    fleet = [process_of(name, written_as) for name, written_as in sorted(seen.fleet.items())]
     everywhere = [*problems, *problems_of(fleet)]
     letters, letter_rows = dead_letter_rows(rewriter.settings)
     if as_json:
@@ -109,7 +109,9 @@ def _rows(
         ("lag", "no pipeline has reported" if lag["seconds"] is None else f"{lag['seconds']:.1f} s"),
         *fleet,
     ]
-    rows += [(f"switch {name}", f"{said(one['is'])} by {one['by']}") for name, one in sorted(seen.switches.items())]
+    rows += [
+        (f"switch {name}", f"{written_as(one['is'])} by {one['by']}") for name, one in sorted(seen.switches.items())
+    ]
     for name, policy in settings.policies.items():
         fields = ", ".join(seen.policies[name]["fields"]) or "none"
         rows.append(

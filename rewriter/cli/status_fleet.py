@@ -5,27 +5,27 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from rewriter.cli.switch_fleet import NOBODY, word_by
+from rewriter.cli.switch.fleet import NOBODY, value_by
 from rewriter.decide.switches import Switches
-from rewriter.shell.fleet import Process
+from rewriter.shell.fleet import ProcessReport
 
 SHOWN = 20
 REASONS = 6
 HEAD = ("process", "breaker", "in flight", "notes")
 
 
-def problems_of(fleet: Sequence[Process]) -> list[str]:
+def problems_of(fleet: Sequence[ProcessReport]) -> list[str]:
     """Return what is not well in each process."""
     return [f"process {process.name}: {problem}" for process in fleet for problem in process.problems]
 
 
-def unwell(fleet: Sequence[Process]) -> str:
+def unwell(fleet: Sequence[ProcessReport]) -> str:
     """Return how many processes are not well, in a line, "" where all are."""
     count = sum(bool(process.problems) for process in fleet)
     return f"{count} of {len(fleet)} processes {'is' if count == 1 else 'are'} not well, see below" if count else ""
 
 
-def sums(fleet: Sequence[Process], store: str | None) -> list[tuple[str, str]]:
+def sums(fleet: Sequence[ProcessReport], store: str | None) -> list[tuple[str, str]]:
     """Return the rows on all of them together."""
     if not fleet:
         unknown = "the store does not answer" if store else "without a store, none can announce itself"
@@ -46,9 +46,9 @@ def sums(fleet: Sequence[Process], store: str | None) -> list[tuple[str, str]]:
     return rows
 
 
-def table(fleet: Sequence[Process], here: Switches) -> Sequence[tuple[str, ...]]:
+def table(fleet: Sequence[ProcessReport], here: Switches) -> Sequence[tuple[str, ...]]:
     """Return a row for each process; beyond `SHOWN` of them, those that are well share a row where their notes are the same."""
-    rows, alike = [HEAD], defaultdict[str, list[Process]](list)
+    rows, alike = [HEAD], defaultdict[str, list[ProcessReport]](list)
     for one in fleet:
         notes = ", ".join([*one.remarks, *not_as(here, one.switches)])
         if len(fleet) > SHOWN and not one.problems:
@@ -66,19 +66,19 @@ def not_as(here: Switches, there: Switches | None) -> list[str]:
     if there is None:
         return ["says nothing of its switches"]
     found = []
-    for name in sorted({*here.words, *there.words}):
+    for name in sorted({*here.values, *there.values}):
         policy, _, switch = name.rpartition(".")
-        rules = name if name in there.words or not policy else switch
-        if there.words.get(rules) != here.words.get(name if name in here.words or not policy else switch):
-            found.append(f"{rules} {word_by(there, rules)}")
+        rules = name if name in there.values or not policy else switch
+        if there.values.get(rules) != here.values.get(name if name in here.values or not policy else switch):
+            found.append(f"{rules} {value_by(there, rules)}")
     return list(dict.fromkeys(found))
 
 
-def _breakers(process: Process) -> str:
+def _breakers(process: ProcessReport) -> str:
     own = process.breakers.get("breaker", "says nothing of it")
     others = (f"{name} {state}" for name, state in process.breakers.items() if name != "breaker" and state != "closed")
     return "; ".join((own, *others))
 
 
-def _in_flight(fleet: Sequence[Process]) -> str:
+def _in_flight(fleet: Sequence[ProcessReport]) -> str:
     return f"{sum(one.in_flight for one in fleet):,} of {sum(one.max_in_flight for one in fleet):,}"

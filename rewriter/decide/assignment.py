@@ -12,7 +12,7 @@ from typing import Literal
 Arm = Literal["treatment", "holdout", "not_rolled_out"]
 
 
-def place(unit: str, experiment: str, salt: str) -> float:
+def bucket(unit: str, experiment: str, salt: str) -> float:
     """Return the place of a unit in an experiment, uniform in [0, 1)."""
     digest = blake2b(f"{salt}\x1f{experiment}\x1f{unit}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return (int.from_bytes(digest, "big") >> 11) / 2.0**53
@@ -22,6 +22,6 @@ def arm(unit: str | None, *, rollout: float, holdout: float, salt: str) -> Arm:
     """Return the arm of a unit. A search that nobody stands behind (a segment alone) is in no experiment, and so treated."""
     if unit is None:
         return "treatment" if rollout > 0.0 else "not_rolled_out"
-    if place(unit, "rollout", salt) >= rollout:
+    if bucket(unit, "rollout", salt) >= rollout:
         return "not_rolled_out"
-    return "holdout" if place(unit, "holdout", salt) < holdout else "treatment"
+    return "holdout" if bucket(unit, "holdout", salt) < holdout else "treatment"

@@ -56,22 +56,22 @@ class Lag:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class LastHeartbeat:
     """The heartbeat as it is known, and when it was new (monotonic seconds)."""
 
     heartbeat: Heartbeat | None = None
     new_at_s: float = 0.0
 
 
-def heard(before: Heard, heartbeat: Heartbeat | None, clock_s: float, now_s: float) -> Heard:
+def note_heartbeat(before: LastHeartbeat, heartbeat: Heartbeat | None, clock_s: float, now_s: float) -> LastHeartbeat:
     """Return what is known once `heartbeat` was read at `clock_s` (monotonic) and `now_s` (wall)."""
     if heartbeat is None or heartbeat == before.heartbeat:
-        return Heard() if heartbeat is None else before
+        return LastHeartbeat() if heartbeat is None else before
     age_s = max(0.0, now_s - heartbeat.at_s) if before.heartbeat is None else 0.0
-    return Heard(heartbeat, clock_s - age_s)
+    return LastHeartbeat(heartbeat, clock_s - age_s)
 
 
-def judged(before: Lag, known: Heard, clock_s: float, max_lag_s: float) -> Lag:
+def judge_lag(before: Lag, known: LastHeartbeat, clock_s: float, max_lag_s: float) -> Lag:
     """Return the lag at `clock_s`, given how it was judged before. A heartbeat's age counts once it exceeds what was measured."""
     if known.heartbeat is None:
         return before if before.seconds is None else Lag(before.seconds, lagging=True)

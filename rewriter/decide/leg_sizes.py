@@ -39,9 +39,9 @@ OF_EACH_HIT = (
 
 def hit_shape(indices: tuple[str, ...], body: Mapping[str, Any]) -> str:
     """Return a short text that is the same for searches that ask the same of each hit, hits inside hits included."""
-    asked = [(name, body[name]) for name in OF_EACH_HIT if name in body]
+    per_hit = [(name, body[name]) for name in OF_EACH_HIT if name in body]
     nested = [value for key, value in inside([body.get("query")]) if key == "inner_hits"]
-    return blake2b(repr((indices, asked, nested)).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    return blake2b(repr((indices, per_hit, nested)).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 class LegSizes:

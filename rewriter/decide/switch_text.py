@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from math import isfinite
 
-from rewriter.decide.switches import BOOLEANS, KILL, NAMES, SHARES, Word
+from rewriter.decide.switches import BOOLEANS, KILL, NAMES, SHARES, SwitchValue
 from rewriter.errors import Fault
 
 ENVIRONMENT_PREFIX = "REWRITER_SWITCH_"
@@ -39,7 +39,7 @@ class SwitchesRead:
     unclear:  the switches whose value could not be understood. A line that names no switch may have meant the kill switch.
     """
 
-    values: dict[str, Word] = field(default_factory=dict)
+    values: dict[str, SwitchValue] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     foreign: list[Fault] = field(default_factory=list)
     unclear: frozenset[str] = frozenset()
@@ -62,14 +62,14 @@ def parse(text: str, where: str, policies: frozenset[str]) -> SwitchesRead:
             found = json.loads(stripped, object_pairs_hook=list)
         except (ValueError, RecursionError) as error:
             read = unreadable(Fault(where, f"is not JSON: {error}"))
-            off: dict[str, Word] = {KILL: False} if any(map(_says_off, text.splitlines())) else {}
+            off: dict[str, SwitchValue] = {KILL: False} if any(map(_says_off, text.splitlines())) else {}
             return SwitchesRead(off, read.faults, unclear=read.unclear - off.keys())
         return _checked([(name, value, where) for name, value in _flat(found)], policies)
     pairs: list[tuple[str, object, str]] = []
     faults: list[Fault] = []
     unclear: set[str] = set()
     for number, line in enumerate(text.splitlines(), 1):
-        match words_of(line):
+        match parts_of_line(line):
             case [] if not AROUND.sub("", line.partition("#")[0]):
                 pass
             case [word] if word.casefold() in OFF:
@@ -86,7 +86,7 @@ def parse(text: str, where: str, policies: frozenset[str]) -> SwitchesRead:
     return SwitchesRead(read.values, faults + read.faults, read.foreign, (read.unclear | unclear) - read.values.keys())
 
 
-def words_of(line: str) -> list[str]:
+def parts_of_line(line: str) -> list[str]:
     """Return the words of a line without its comment: of a switch, its name and its value."""
     words = AROUND.split(unicodedata.normalize("NFKC", UNSEEN.sub("", line)).partition("#")[0])
     return [word for word in words if any(map(str.isalnum, word))]
@@ -94,7 +94,7 @@ def words_of(line: str) -> list[str]:
 
 def _says_off(line: str) -> bool:
     """Whether a line that is no switch names the kill switch of all policies, says off, and says on nowhere."""
-    words = [word.casefold() for word in words_of(line)]
+    words = [word.casefold() for word in parts_of_line(line)]
     return KILL in (canonical(word, frozenset()) for word in words) and bool(OFF & {*words}) and not ON & {*words}
 
 
@@ -110,7 +110,7 @@ def _flat(found: list[tuple[str, object]]) -> Iterator[tuple[str, object]]:
 
 def switch_of(line: str, policies: frozenset[str]) -> str:
     """Return the canonical name of the switch that a line sets, or "" for none."""
-    match words_of(line):
+    match parts_of_line(line):
         case [word] if word.casefold() in OFF:
             return KILL
         case [_, _, _, *_] if _says_off(line):
@@ -126,7 +126,7 @@ def others_in(text: str, policies: frozenset[str]) -> dict[str, object]:
         found = json.loads(UNSEEN.sub("", text), object_pairs_hook=list)
         pairs = list(_flat(found)) if UNSEEN.sub("", text).lstrip().startswith("{") else []
     except (ValueError, RecursionError):
-        pairs = [(words[0], words[1]) for line in text.splitlines() if len(words := words_of(line)) == 2]
+        pairs = [(words[0], words[1]) for line in text.splitlines() if len(words := parts_of_line(line)) == 2]
     return {name: value for name, value in pairs if not is_switch(canonical(name, policies), policies)}
 
 
@@ -165,7 +165,7 @@ def is_switch(name: str, policies: frozenset[str]) -> bool:
 
 
 def _checked(pairs: Iterable[tuple[str, object, str]], policies: frozenset[str]) -> SwitchesRead:
-    values: dict[str, Word] = {}
+    values: dict[str, SwitchValue] = {}
     faults: list[Fault] = []
     foreign: list[Fault] = []
     unclear: set[str] = set()
@@ -197,7 +197,7 @@ def _known(switch: str) -> str:
     return f"did you mean {close[0]}?" if close else f"there are {', '.join(NAMES)}"
 
 
-def _value(switch: str, given: object) -> Word | str:
+def _value(switch: str, given: object) -> SwitchValue | str:
     """Return a switch's value, or in words why `given` is none."""
     if switch in BOOLEANS:
         text = str(given).strip().casefold()

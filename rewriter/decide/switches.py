@@ -1,4 +1,4 @@
-"""Whether personalisation is on, and how far. One immutable snapshot, swapped in the background, read as one attribute.
+"""Whether personalization is on, and how far. One immutable snapshot, swapped in the background, read as one attribute.
 
 Precedence: kill-switch file or environment, then the store's key, then settings. A source that fails keeps its last good word.
 A switch may be given for one policy alone, as `NAME.switch`; the policy's word wins over the general one of the same source,
@@ -17,22 +17,22 @@ NAMES = BOOLEANS + SHARES + OTHERS
 KILL = "personalization"
 """The switch that turns everything off."""
 
-Word = bool | float
+SwitchValue = bool | float
 
 
 @dataclass(frozen=True, slots=True)
 class Switches:
     """Words by switch name, and the source that spoke each. Names are plain, or `POLICY.switch`."""
 
-    words: Mapping[str, Word] = field(default_factory=dict)
+    values: Mapping[str, SwitchValue] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
 
-    def of(self, name: str, policy: str | None, default: Word) -> Word:
+    def of(self, name: str, policy: str | None, default: SwitchValue) -> SwitchValue:
         """Return the word on a switch for a policy, or `default` where nobody spoke."""
-        if not self.words:
+        if not self.values:
             return default
-        own = self.words.get(f"{policy}.{name}")
-        return self.words.get(name, default) if own is None else own
+        own = self.values.get(f"{policy}.{name}")
+        return self.values.get(name, default) if own is None else own
 
     def source_of(self, name: str, policy: str | None) -> str:
         """Return whose word `of` gives."""
@@ -40,16 +40,16 @@ class Switches:
         return own or self.sources.get(name, "settings")
 
 
-def combined(layers: Iterable[tuple[str, Mapping[str, Word]]]) -> Switches:
+def combined(layers: Iterable[tuple[str, Mapping[str, SwitchValue]]]) -> Switches:
     """Return the switches that `layers`, weakest first, add up to: a stronger source overrides name by name.
 
     A general word of a stronger source also overrides a policy's word of a weaker one, so that `personalization off` is off.
     """
-    words: dict[str, Word] = {}
+    values: dict[str, SwitchValue] = {}
     sources: dict[str, str] = {}
     for source, layer in layers:
-        for name in [name for name in words if "." in name and name.rpartition(".")[2] in layer]:
-            del words[name], sources[name]
-        for name, word in layer.items():
-            words[name], sources[name] = word, source
-    return Switches(words, sources)
+        for name in [name for name in values if "." in name and name.rpartition(".")[2] in layer]:
+            del values[name], sources[name]
+        for name, value in layer.items():
+            values[name], sources[name] = value, source
+    return Switches(values, sources)

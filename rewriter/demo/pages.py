@@ -18,7 +18,7 @@ PARTS = {
     "baseline": "own",
     "signals": "signals",
     "render": "boosts",
-    "personalised": "personalised",
+    "personalized": "personalized",
     "exploration": "exploration",
     "added": "waited",
 }

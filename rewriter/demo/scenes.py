@@ -47,12 +47,12 @@ def many(shop: Shop, console: Console, progress: Progress) -> None:
         reasons[found.report.reason] += 1
         explored = {slot.id for slot in found.report.slots}
         bought["plain"] += sum(hit["_id"] in visit.later for hit in found.plain)
-        bought["personalised"] += sum(hit["_id"] in visit.later for hit in found.hits)
+        bought["personalized"] += sum(hit["_id"] in visit.later for hit in found.hits)
         bought["explored"] += len(explored & visit.later)
         bought["slots"] += len(explored)
     waited_ms = [found.report.timings_ms.get("added", 0.0) for found in searches]
     table = _table("", "the shop's own", "the rewriter's")
-    table.add_row("hits that the household bought later", f"{bought['plain']}", f"{bought['personalised']}")
+    table.add_row("hits that the household bought later", f"{bought['plain']}", f"{bought['personalized']}")
     table.add_row(
         "a search, median",
         f"{median(found.plain_ms for found in searches):.1f} ms",
@@ -105,7 +105,7 @@ def unknown(shop: Shop, console: Console) -> None:
 
     def row(visitor: str, subject: Subject | None) -> Found:
         found = shop.search(words, subject)
-        page = "the shop's own, hit by hit" if found.is_plain else "personalised"
+        page = "the shop's own, hit by hit" if found.is_plain else "personalized"
         table.add_row(visitor, found.report.reason, found.report.source or "–", page)
         return found
 
@@ -128,7 +128,7 @@ def kill_switch(shop: Shop, console: Console) -> None:
         started_s = time.monotonic()
         found = _until(shop, visit.words, visit.household_id, reason)[-1]
         took_s = time.monotonic() - started_s
-        page = "the shop's own, hit by hit" if found.is_plain else "personalised"
+        page = "the shop's own, hit by hit" if found.is_plain else "personalized"
         table.add_row(says, found.report.reason, f"{took_s:.1f} s", page)
 
     row("(there is none)", Reason.PERSONALIZED)

@@ -69,7 +69,7 @@ class Engine(StrEnum):
 
 BUDGET_MS = {Engine.OSMEM: (50, 250), Engine.OPENSEARCH: (10, 30)}
 """`signals_ms` and `cutoff_ms`; the library's defaults are 10 and 30. osmem answers plain searches in 8 ms, but three legs at once
-keep two cores busy: of 150 personalised pages half came 21 ms after the plain one, and the last 116 ms after it."""
+keep two cores busy: of 150 personalized pages half came 21 ms after the plain one, and the last 116 ms after it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The demo: what personalised search is, on real searches, in a terminal of 100 columns."""
+"""The demo: what personalized search is, on real searches, in a terminal of 100 columns."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SESSION = (
     "in turns."
 )
 UNKNOWN = "Where nothing is known, or nothing may be used, people get exactly the shop's own page."
-KILL_SWITCH = "A word in a file turns personalisation off without a deployment. `rewriter switch` writes it."
+KILL_SWITCH = "A word in a file turns personalization off without a deployment. `rewriter switch` writes it."
 STORE_AWAY = (
     "The store with all that is known of households ends in the middle. Searches go on: first each one finds that "
     "signals cannot be read, then the breaker opens, and tries again after some seconds."

@@ -1,6 +1,6 @@
-"""The page people see: leg 1's envelope, leg 2's order, leg 3's hits in the slots.
+"""The page people see: the baseline's envelope, the personalized leg's order, the exploration leg's hits in the slots.
 
-A page is merged[from : from + size] of one list. The list takes the personalised hits in order, leaves out what a slot has shown
+A page is merged[from : from + size] of one list. The list takes the personalized hits in order, leaves out what a slot has shown
 before, and at each slot shows the hit drawn for it. Two hits are one when index, id and routing are one, and under `collapse`
 when their group is; documents without the field are one group.
 """
@@ -14,7 +14,7 @@ from typing import Any
 from rewriter.alike import alike
 from rewriter.explore.plan import Drawn
 from rewriter.explore.scores import Hit, identity, number_of, score_of
-from rewriter.explore.shown import mark
+from rewriter.explore.shown import hit_hash
 from rewriter.explore.slots import Candidate, draws, slot_positions
 
 Key = tuple[str, ...]
@@ -53,7 +53,7 @@ def category(hit: Hit, field: str | None) -> str | None:
 
 def merged_page(
     *,
-    personalised: Sequence[Hit],
+    personalized: Sequence[Hit],
     pool: Sequence[Hit],
     decided: Sequence[Drawn],
     from_: int,
@@ -66,8 +66,8 @@ def merged_page(
 ) -> Page:
     """Return the page [from_, from_ + size) of the merged list.
 
-    personalised: leg 2's hits from rank 0 to from_ + size.
-    pool:         leg 3's hits, best first; empty where there are none.
+    personalized: the personalized leg's hits from rank 0 to from_ + size.
+    pool:         the exploration leg's hits, best first; empty where there are none.
     decided:      the slots of earlier pages.
     shown_elsewhere: marks of what the list's other pages show, where one of them was not cut from this order; the page then
                   holds the best hits that are not among them.
@@ -76,35 +76,35 @@ def merged_page(
     key_of = hit_key(collapse_field)
     end = from_ + size
     if shown_elsewhere is not None:
-        personalised, pool = (
-            [hit for hit in hits if mark(key_of(hit)) not in shown_elsewhere] for hits in (personalised, pool)
+        personalized, pool = (
+            [hit for hit in hits if hit_hash(key_of(hit)) not in shown_elsewhere] for hits in (personalized, pool)
         )
     by_key = {key_of(hit): hit for hit in pool}
     before = {slot.position: slot for slot in decided}
-    on_personal = [key_of(hit) for hit in personalised]
+    on_personal = [key_of(hit) for hit in personalized]
     # Without what other pages show, the list begins with this page.
     first, last = (from_, end) if shown_elsewhere is None else (0, size)
     taken = {slot.key for slot in decided if slot.key is not None}
     open_slots = [position for position in slot_positions(0, end, block) if position not in before]
     now = [position for position in open_slots if position >= from_]
-    # What the personalised page would show up to its end cannot be exploration; nor can what a slot has shown.
+    # What the personalized page would show up to its end cannot be exploration; nor can what a slot has shown.
     excluded = taken.union(on_personal[:last])
     candidates = [
         Candidate(key, score_of(hit) or 0.0, category(hit, category_field))
         for key, hit in by_key.items()
         if key not in excluded
     ]
-    seen = [category(hit, category_field) for hit in personalised[first:last]]
+    seen = [category(hit, category_field) for hit in personalized[first:last]]
     drawn = {draw.position: draw for draw in draws(now, candidates, seen, seed)}
     for position in open_slots:
         draw = drawn.get(position)
         before[position] = Drawn(position, draw.key, draw.propensity) if draw else Drawn(position, None)  # type: ignore[arg-type]
     slots = tuple(before[position] for position in sorted(before))
-    return _laid_out(personalised, on_personal, by_key, slots, from_, end, begins=from_ - first)
+    return _laid_out(personalized, on_personal, by_key, slots, from_, end, begins=from_ - first)
 
 
 def _laid_out(
-    personalised: Sequence[Hit],
+    personalized: Sequence[Hit],
     keys: Sequence[Key],
     by_key: Mapping[Key, Hit],
     slots: tuple[Drawn, ...],
@@ -122,7 +122,7 @@ def _laid_out(
     }
     explored = {slot.key for slot in inserted.values()}
     different: dict[Key, Hit] = {}  # a leg that repeats a hit does not make the page repeat it
-    for key, one in zip(keys, personalised, strict=True):
+    for key, one in zip(keys, personalized, strict=True):
         different.setdefault(key, one)
     rest = iter([hit for key, hit in different.items() if key not in explored])
     hits: list[Hit] = []

@@ -31,7 +31,7 @@ Position = Annotated[int, Field(ge=0)]
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """One decided slot. `key` is None where nothing was drawn; the list then goes on with the next personalised hit."""
+    """One decided slot. `key` is None where nothing was drawn; the list then goes on with the next personalized hit."""
 
     position: Position
     key: tuple[str, ...] | None
@@ -39,7 +39,7 @@ class Drawn:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PagePlan:
     """All that a later page needs to continue the list that the first one began.
 
     search: the list's own search key; plans of other searches may have their turn under the same key of a store.
@@ -64,16 +64,16 @@ class Plan:
     form: Literal[2] = 2
 
 
-_JSON = TypeAdapter(Plan)
+_JSON = TypeAdapter(PagePlan)
 
 
-def encode(plan: Plan) -> bytes:
+def encode(plan: PagePlan) -> bytes:
     """Return the plan as compressed JSON: about 500 bytes with 32 boosts."""
     packing = zlib.compressobj(9, zdict=COMMON)
     return packing.compress(_JSON.dump_json(plan)) + packing.flush()
 
 
-def decode(raw: bytes | None) -> Plan | None:
+def decode(raw: bytes | None) -> PagePlan | None:
     """Return the plan in `raw`, or None where it is no plan of this version: it may have been written by anybody."""
     unpacking = zlib.decompressobj(zdict=COMMON)
     try:
@@ -87,7 +87,7 @@ def decode(raw: bytes | None) -> Plan | None:
     )
 
 
-def shown_by(plan: Plan) -> bytes:
+def shown_by(plan: PagePlan) -> bytes:
     """Return the record of what a list has shown."""
     return b64decode(plan.shown)
 

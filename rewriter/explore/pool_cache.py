@@ -1,4 +1,4 @@
-"""Leg 3's answers, shared by everyone who sends the same search, for a few seconds and within a bound in bytes.
+"""The exploration leg's answers, shared by everyone who sends the same search, for a few seconds and within a bound in bytes.
 
 The key is everything that the answer depends on, see `flow/exploration`. Called from many threads.
 

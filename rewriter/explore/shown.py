@@ -9,42 +9,42 @@ from __future__ import annotations
 from collections.abc import Iterable
 from hashlib import blake2b
 
-MARK_BYTES = 5
+HASH_BYTES = 5
 """Two of 200 hits are taken for one in one list of 50 million."""
 
-NOTHING = bytes(MARK_BYTES)
+NOTHING = bytes(HASH_BYTES)
 
 Key = tuple[str, ...]
 
 
-def mark(key: Key) -> bytes:
+def hit_hash(key: Key) -> bytes:
     """Return the mark of a hit by what makes it one, or of a group under `collapse`."""
-    return blake2b("\x1f".join(key).encode("utf-8", "surrogatepass"), digest_size=MARK_BYTES).digest()
+    return blake2b("\x1f".join(key).encode("utf-8", "surrogatepass"), digest_size=HASH_BYTES).digest()
 
 
 def with_page(shown: bytes, from_: int, size: int, keys: Iterable[Key]) -> bytes:
     """Return `shown` with the page [from_, from_ + size) as it was shown now; pages in between that nobody saw are empty."""
-    page = b"".join(map(mark, keys)).ljust(size * MARK_BYTES, b"\0")[: size * MARK_BYTES]
-    start, end = from_ * MARK_BYTES, (from_ + size) * MARK_BYTES
+    page = b"".join(map(hit_hash, keys)).ljust(size * HASH_BYTES, b"\0")[: size * HASH_BYTES]
+    start, end = from_ * HASH_BYTES, (from_ + size) * HASH_BYTES
     return shown[:start].ljust(start, b"\0") + page + shown[end:]
 
 
 def elsewhere(shown: bytes, from_: int, size: int) -> frozenset[bytes]:
     """Return the marks of all that was shown outside the page [from_, from_ + size)."""
-    marks = _marks(shown)
-    return frozenset(marks[:from_] + marks[from_ + size :]) - {NOTHING}
+    hashes = _hashes(shown)
+    return frozenset(hashes[:from_] + hashes[from_ + size :]) - {NOTHING}
 
 
 def whole_before(shown: bytes, from_: int) -> bool:
     """Whether every position before `from_` has shown a hit; not so where a page was skipped."""
-    marks = _marks(shown)[:from_]
-    return len(marks) == from_ and NOTHING not in marks
+    hashes = _hashes(shown)[:from_]
+    return len(hashes) == from_ and NOTHING not in hashes
 
 
 def goes_beyond(shown: bytes, size: int) -> bool:
     """Whether anything was shown after the first `size` positions."""
-    return any(one != NOTHING for one in _marks(shown)[size:])
+    return any(one != NOTHING for one in _hashes(shown)[size:])
 
 
-def _marks(shown: bytes) -> list[bytes]:
-    return [shown[at : at + MARK_BYTES] for at in range(0, len(shown), MARK_BYTES)]
+def _hashes(shown: bytes) -> list[bytes]:
+    return [shown[at : at + HASH_BYTES] for at in range(0, len(shown), HASH_BYTES)]

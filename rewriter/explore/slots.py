@@ -57,9 +57,9 @@ def draws(positions: Iterable[int], pool: Sequence[Candidate], shown: Iterable[H
             break
         weights = [candidate.score / (1 + seen[candidate.category]) for candidate in left]
         total = sum(weights)
-        at, mark = 0, uniform(seed, position) * total
-        while at < len(left) - 1 and mark >= weights[at]:
-            mark -= weights[at]
+        at, hit_hash = 0, uniform(seed, position) * total
+        while at < len(left) - 1 and hit_hash >= weights[at]:
+            hit_hash -= weights[at]
             at += 1
         drawn = left.pop(at)
         found.append(Draw(position, drawn.key, weights[at] / total))

@@ -12,13 +12,12 @@ from rewriter.decide.breaker import Outcome, Permit
 from rewriter.decide.decision import BREAKER_TABLE, Decision, decide
 from rewriter.explore.merge import Page, with_hits
 from rewriter.explore.slots import block_size
-from rewriter.flow.account import accounted, shadowed, would_show
 from rewriter.flow.evidence import accepted, held_by, rejected, template_failed
 from rewriter.flow.fallback import fallen_back, more_pages, saving
 from rewriter.flow.page import merged, plan_after, pool, unfit
 from rewriter.flow.personal import personal
+from rewriter.flow.report_details import shadowed, with_details, would_show
 from rewriter.flow.steps import (
-    Ask,
     Baseline,
     Clock,
     Collect,
@@ -26,11 +25,12 @@ from rewriter.flow.steps import (
     Explored,
     Personal,
     Progress,
+    SearchContext,
     Sent,
 )
 from rewriter.flow.unread import READING_FACTS
+from rewriter.parsed_search import ParsedSearch, parse_search, search_key
 from rewriter.report import Reason, Report, Variant
-from rewriter.request import Request, read_request, search_key
 from rewriter.subject import Subject
 
 WAKING_S = 0.002
@@ -69,28 +69,28 @@ def answer(
     """
     held = _Held(core)
     try:
-        decision, ask, request = _decided(core, arguments, subject, held, seed, now_s, clock_s)
-        if decision.reason is not None or ask is None:
+        decision, context, search = _decided(core, arguments, subject, held, seed, now_s, clock_s)
+        if decision.reason is not None or context is None:
             held.give_back(clock_s())
-            response, report = yield from _plain(decision, request.policy if request else None, clock_s)
-            if request is not None and subject is not None:
+            response, report = yield from _plain(decision, search.policy if search else None, clock_s)
+            if search is not None and subject is not None:
                 response, report = yield from _beyond_decision(
-                    core, request, subject, decision, report, response, clock_s()
+                    core, search, subject, decision, report, response, clock_s()
                 )
         else:
-            response, report = yield from _personalised(decision, ask, held)
-        if request is not None and request.policy is not None:  # the server has answered, so that the indices are there
-            core.searched.note(request.expression, clock_s())
+            response, report = yield from _personalized(decision, context, held)
+        if search is not None and search.policy is not None:  # the server has answered, so that the indices are there
+            core.searched.note(search.expression, clock_s())
         return response, shadowed(report) if decision.shadow else report
     finally:
         held.give_back(clock_s())
 
 
 def _beyond_decision(
-    core: Core, request: Request, subject: Subject, decision: Decision, report: Report, response: Any, now_s: float
+    core: Core, search: ParsedSearch, subject: Subject, decision: Decision, report: Report, response: Any, now_s: float
 ) -> Generator[Any, Any, tuple[Any, Report]]:
     try:
-        return (yield from _fallen_back(core, request, subject, decision, report, Progress(), response, now_s))
+        return (yield from _fallen_back(core, search, subject, decision, report, Progress(), response, now_s))
     except Exception:  # noqa: BLE001  the caller's answer is here, whatever form it has
         return response, report
 
@@ -103,56 +103,58 @@ def _plain(decision: Decision, policy: str | None, clock_s: Clock) -> Generator[
     return sent.response, Report(reason, decision.detail, variant, policy, decision.exposure, timings_ms=timings_ms)
 
 
-def _personalised(decision: Decision, ask: Ask, held: _Held) -> Generator[Any, Any, tuple[Any, Report]]:
+def _personalized(decision: Decision, context: SearchContext, held: _Held) -> Generator[Any, Any, tuple[Any, Report]]:
     """Have the personal part run beside the caller's own search, and make its page of both."""
-    progress, clock_s = Progress(), ask.clock_s
-    sent: Sent = yield Baseline(personal(ask, progress))
+    progress, clock_s = Progress(), context.clock_s
+    sent: Sent = yield Baseline(personal(context, progress))
     arrived_s, response = clock_s(), sent.response
     progress.timings_ms["baseline"] = (arrived_s - sent.started_s) * 1000.0
     try:
-        return (yield from _page(decision, ask, held, progress, sent, arrived_s))
+        return (yield from _page(decision, context, held, progress, sent, arrived_s))
     except Exception as error:  # noqa: BLE001  the caller's answer is here: a fault of ours must not take it away
         held.outcome = "failure"
-        return response, accounted(ask, progress, Reason.SEARCH_FAILED, f"internal: {type(error).__name__}")
+        return response, with_details(context, progress, Reason.SEARCH_FAILED, f"internal: {type(error).__name__}")
 
 
 def _page(
-    decision: Decision, ask: Ask, held: _Held, progress: Progress, sent: Sent, arrived_s: float
+    decision: Decision, context: SearchContext, held: _Held, progress: Progress, sent: Sent, arrived_s: float
 ) -> Generator[Any, Any, tuple[Any, Report]]:
-    core, request, response = ask.core, ask.request, sent.response
+    core, search, response = context.core, context.search, sent.response
     part: Personal | None = None
     page: Page | None = None
     if sent.refused:
         wrong: tuple[Reason, str] | None = Reason.BUSY, sent.refused
     else:
-        wrong = unfit(response, ask.policy)
+        wrong = unfit(response, context.policy)
     if wrong is None:
-        part, page = yield from _beside(ask, progress, response, arrived_s)
+        part, page = yield from _beside(context, progress, response, arrived_s)
         held.outcome = BREAKER_TABLE.get(part.reason, "unused")
         wrong = part.reason, part.detail
-    report = accounted(ask, progress, *wrong, part, page, response)
+    report = with_details(context, progress, *wrong, part, page, response)
     if page is None or part is None:
         return (
-            yield from _fallen_back(core, request, ask.subject, decision, report, progress, response, ask.clock_s())
+            yield from _fallen_back(
+                core, search, context.subject, decision, report, progress, response, context.clock_s()
+            )
         )
     if decision.shadow:
-        return response, replace(report, shadow=would_show(ask, page, response))
-    if request.from_ or more_pages(response, request.size):
-        key = core.plans.key(core.keys, ask.subject, search_key(request))
-        yield saving(core, key, plan_after(ask, part, page))
+        return response, replace(report, shadow=would_show(context, page, response))
+    if search.from_ or more_pages(response, search.size):
+        key = core.plans.key(core.keys, context.subject, search_key(search))
+        yield saving(core, key, plan_after(context, part, page))
     hits = [without_own_names(hit) for hit in page.hits]
     return with_hits(response, hits, part.response["hits"].get("max_score")), report
 
 
 def _fallen_back(
-    core: Core, request: Request, subject: Subject, decision: Decision, report: Report, progress: Progress, response: Any,
+    core: Core, search: ParsedSearch, subject: Subject, decision: Decision, report: Report, progress: Progress, response: Any,
     now_s: float,
 ) -> Generator[Any, Any, tuple[Any, Report]]:  # fmt: skip
     """Return the baseline's page; in the middle of a list, without what the list has shown already."""
     if decision.shadow:
         return response, report
     shown, save, left_out = fallen_back(
-        core, request, subject, report.reason, progress.plan, progress.pool, response, now_s
+        core, search, subject, report.reason, progress.plan, progress.pool, response, now_s
     )
     if save is not None:
         yield save
@@ -161,10 +163,10 @@ def _fallen_back(
 
 
 def _beside(
-    ask: Ask, progress: Progress, response: Any, arrived_s: float
+    context: SearchContext, progress: Progress, response: Any, arrived_s: float
 ) -> Generator[Any, Any, tuple[Personal, Page | None]]:
-    """Wait for what runs beside leg 1, until the cut-off, and merge it into leg 1's answer where it is worth it."""
-    core, clock_s = ask.core, ask.clock_s
+    """Wait for what runs beside the baseline, until the cut-off, and merge it into the baseline's answer where it is worth it."""
+    core, clock_s = context.core, context.clock_s
     cutoff_s = core.settings.budget.cutoff_ms / 1000.0
     collected: Collected = yield Collect(cutoff_s - min(WAKING_S, cutoff_s / 5.0))
     # In this order, as the part writes and reads them in the other one: no leg is sent behind a search that counts none.
@@ -172,13 +174,15 @@ def _beside(
     part = collected.personal or _late(progress, core)
     if progress.at == "search":
         baseline_s = progress.timings_ms["baseline"] / 1000.0
-        core.paces[ask.name].record(late=part.reason is Reason.SEARCH_LATE, baseline_s=baseline_s, now_s=arrived_s)
+        core.late_legs[context.name].record(
+            late=part.reason is Reason.SEARCH_LATE, baseline_s=baseline_s, now_s=arrived_s
+        )
     page: Page | None = None
     if part.reason is Reason.PERSONALIZED:
         merging_s = clock_s()
-        part, page = merged(ask, part, pool(progress, collected.explored), response)
+        part, page = merged(context, part, pool(progress, collected.explored), response)
         progress.timings_ms["merge"] = (clock_s() - merging_s) * 1000.0
-    _judge(ask, part, collected.explored)
+    _judge(context, part, collected.explored)
     progress.timings_ms["added"] = (clock_s() - arrived_s) * 1000.0
     return part, page
 
@@ -191,22 +195,22 @@ def _decided(
     seed: int,
     now_s: float,
     clock_s: Clock,
-) -> tuple[Decision, Ask | None, Request | None]:
+) -> tuple[Decision, SearchContext | None, ParsedSearch | None]:
     """Whatever the arguments are, this gives a decision: the caller's own search goes out in any case."""
     snapshot, settings = core.snapshot, core.settings
     try:
-        request = _with_facts(read_request(arguments, settings, snapshot.facts, core.write), snapshot)
-        name = request.policy
+        search = _with_facts(parse_search(arguments, settings, snapshot.facts, core.write), snapshot)
+        name = search.policy
         policy = settings.policies.get(name) if name else None
         decision = decide(
-            request, subject, policy, snapshot.switches, settings.switches, settings.experiment,
-            core.paces.get(name) if name else None, core.breaker, core.arms, clock_s(),
+            search, subject, policy, snapshot.switches, settings.switches, settings.experiment,
+            core.late_legs.get(name) if name else None, core.breaker, core.arms, clock_s(),
         )  # fmt: skip
     except Exception as error:  # noqa: BLE001  a fault of ours must not cost the caller a search
         return Decision(Reason.UNSUPPORTED, f"internal: {type(error).__name__}"), None, None
     held.take(decision.permit)
     if decision.reason is not None or policy is None or subject is None or name is None:
-        return decision, None, request
+        return decision, None, search
     templates = snapshot.templates.get(name)
     wrong: tuple[Reason, str] | None = None
     if templates is None:
@@ -215,50 +219,50 @@ def _decided(
         wrong = Reason.LAGGING, f"the pipeline lags {lag[0]:.0f} s"
     if wrong is not None or templates is None:
         reason, detail = wrong or (Reason.TEMPLATE_FAILED, "")
-        return replace(decision, reason=reason, detail=detail), None, request
+        return replace(decision, reason=reason, detail=detail), None, search
     switches = snapshot.switches
     limit = min(policy.max_boost, float(switches.of("max_boost", name, policy.max_boost)))
     share = float(switches.of("exploration_share", name, policy.exploration_share))
     explores = bool(switches.of("exploration", name, settings.switches.exploration))
     block = block_size(share if explores else 0.0)
-    ask = Ask(
-        core, snapshot, request, subject, policy, templates, limit, block, seed, now_s, clock_s, decision.exposure
+    context = SearchContext(
+        core, snapshot, search, subject, policy, templates, limit, block, seed, now_s, clock_s, decision.exposure
     )
-    if rejected_before := held_by(ask, "personalized", templates.version):
+    if rejected_before := held_by(context, "personalized", templates.version):
         reason, detail = rejected_before
-        return replace(decision, reason=reason, detail=detail), None, request
-    return decision, ask, request
+        return replace(decision, reason=reason, detail=detail), None, search
+    return decision, context, search
 
 
-def _with_facts(request: Request, snapshot: Snapshot) -> Request:
+def _with_facts(search: ParsedSearch, snapshot: Snapshot) -> ParsedSearch:
     """Return a request as it is, or passed through where nothing is known of the indices that it names."""
-    expression = request.expression
-    if request.passed is not None or expression.key in snapshot.facts:
-        return request
+    expression = search.expression
+    if search.passed is not None or expression.key in snapshot.facts:
+        return search
     if expression.exact is not None and expression.exact.key in snapshot.facts:
-        return replace(request, expression=expression.exact)  # it is there, so that the parameters change nothing
+        return replace(search, expression=expression.exact)  # it is there, so that the parameters change nothing
     if expression.remote:
         why = "mappings and settings of another cluster's indices cannot be read"
     else:
         why = snapshot.unreadable.get(expression.key, READING_FACTS)
-    return replace(request, passed=Reason.NO_FACTS, strategy=None, detail=why)
+    return replace(search, passed=Reason.NO_FACTS, strategy=None, detail=why)
 
 
-def _judge(ask: Ask, part: Personal, explored: Explored | None) -> None:
+def _judge(context: SearchContext, part: Personal, explored: Explored | None) -> None:
     """Take what became of the legs as evidence for or against their templates.
 
     Only here: the baseline has just shown that the search itself is sound. What the caller wrote wrongly, the server refuses in the
     legs too.
     """
-    version = part.version or ask.templates.version
+    version = part.version or context.templates.version
     if part.reason is Reason.TEMPLATE_FAILED:
-        template_failed(ask, "personalized", version, part.cause)
+        template_failed(context, "personalized", version, part.cause)
     elif part.reason is Reason.SEARCH_REJECTED:
-        rejected(ask, "personalized", version, part.cause or part.detail)
+        rejected(context, "personalized", version, part.cause or part.detail)
     elif part.reason in (Reason.PERSONALIZED, Reason.ANSWERS_DIFFER):
-        accepted(ask, "personalized", version)
+        accepted(context, "personalized", version)
     if explored is not None and explored.rejected:
-        rejected(ask, "exploration", ask.templates.version, explored.rejected)
+        rejected(context, "exploration", context.templates.version, explored.rejected)
 
 
 def _late(progress: Progress, core: Core) -> Personal:

@@ -14,12 +14,12 @@ from typing import Any
 from rewriter.alike import alike
 from rewriter.core import Core
 from rewriter.explore.merge import hit_key
-from rewriter.explore.plan import Plan, as_text, decode, encode, shown_by
+from rewriter.explore.plan import PagePlan, as_text, decode, encode, shown_by
 from rewriter.explore.plan_memory import PlanKey
-from rewriter.explore.shown import elsewhere, mark, with_page
+from rewriter.explore.shown import elsewhere, hit_hash, with_page
 from rewriter.flow.steps import Hits, SavePlan
+from rewriter.parsed_search import ParsedSearch, search_key
 from rewriter.report import Reason
-from rewriter.request import Request, search_key
 from rewriter.subject import Subject
 
 UNWANTED = frozenset(
@@ -35,10 +35,10 @@ answers are too large; a body of another form is another list, and has no plan."
 
 def fallen_back(
     core: Core,
-    request: Request,
+    search: ParsedSearch,
     subject: Subject,
     reason: Reason,
-    plan: Plan | None,
+    plan: PagePlan | None,
     pool: Hits,
     response: Any,
     now_s: float,
@@ -50,23 +50,23 @@ def fallen_back(
     """
     if reason not in UNWANTED or not _has_hits(response):
         return response, None, ""
-    key = core.plans.key(core.keys, subject, search_key(request))
+    key = core.plans.key(core.keys, subject, search_key(search))
     if plan is None and key is not None:
         plan = decode(core.plans.get(key, now_s))
     if plan is None or key is None:
         return response, None, ""
     found = response["hits"]["hits"]
-    one = hit_key(request.collapse_field)
+    one = hit_key(search.collapse_field)
     shown = shown_by(plan)
-    taken = elsewhere(shown, request.from_, request.size) if request.from_ else frozenset()
-    hits = [hit for hit in found if mark(one(hit)) not in taken]
+    taken = elsewhere(shown, search.from_, search.size) if search.from_ else frozenset()
+    hits = [hit for hit in found if hit_hash(one(hit)) not in taken]
     left_out = len(found) - len(hits)
     if left_out:
-        seen = taken | {mark(one(hit)) for hit in hits}
-        hits += [hit for hit in pool if mark(one(hit)) not in seen][:left_out]
+        seen = taken | {hit_hash(one(hit)) for hit in hits}
+        hits += [hit for hit in pool if hit_hash(one(hit)) not in seen][:left_out]
         response = alike(response, {**response, "hits": alike(response["hits"], {**response["hits"], "hits": hits})})
-    kept = shown if request.from_ else b""  # a first page begins anew
-    page = with_page(kept, request.from_, request.size, map(one, hits))
+    kept = shown if search.from_ else b""  # a first page begins anew
+    page = with_page(kept, search.from_, search.size, map(one, hits))
     after = replace(plan, shown=as_text(page), detour=True)
     detail = f"{left_out} hits that the list has shown already are left out" if left_out else ""
     return response, saving(core, key, after), detail
@@ -77,7 +77,7 @@ def _has_hits(response: Any) -> bool:
     return isinstance(hits, Mapping) and bool(hits.get("hits"))
 
 
-def saving(core: Core, key: PlanKey | None, plan: Plan) -> SavePlan:
+def saving(core: Core, key: PlanKey | None, plan: PagePlan) -> SavePlan:
     """Return the step that saves a plan; packing it is left to whoever performs it."""
     in_store = "store" in core.store_breakers and core.store_breakers["store"].closed
     return SavePlan(lambda: (key, encode(plan)), in_store, core.settings.store.plan_ttl_s)

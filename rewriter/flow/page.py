@@ -12,13 +12,13 @@ from dataclasses import replace
 from typing import Any
 
 from rewriter.explore.merge import Page, hit_key, merged_page
-from rewriter.explore.plan import Plan, as_text, shown_by
+from rewriter.explore.plan import PagePlan, as_text, shown_by
 from rewriter.explore.scores import disagreement, score_of
 from rewriter.explore.shown import elsewhere, whole_before, with_page
 from rewriter.flow.faults import of_a_shard
-from rewriter.flow.steps import Ask, Explored, Hits, Personal, Progress
+from rewriter.flow.steps import Explored, Hits, Personal, Progress, SearchContext
+from rewriter.parsed_search import search_key
 from rewriter.report import Reason
-from rewriter.request import search_key
 from rewriter.settings import PolicySettings
 
 
@@ -60,7 +60,7 @@ def _count(part: Any, key: str) -> int:
 
 
 def pool(progress: Progress, explored: Explored | None) -> Hits:
-    """Return what slots may draw from: the shared pool, or leg 3's hits; none, and why, where leg 3 failed or is not there."""
+    """Return the hits that slots may draw from (the shared pool, or the leg's own), or none and why."""
     if not progress.launched:
         return progress.pool
     error = "late" if explored is None else explored.error
@@ -69,27 +69,29 @@ def pool(progress: Progress, explored: Explored | None) -> Hits:
     return explored.hits if explored else ()
 
 
-def merged(ask: Ask, part: Personal, pool: Hits, response: Mapping[str, Any]) -> tuple[Personal, Page | None]:
+def merged(
+    context: SearchContext, part: Personal, pool: Hits, response: Mapping[str, Any]
+) -> tuple[Personal, Page | None]:
     """Merge, and hold the page against the baseline's, which saw all that it asked for: see `unfit`."""
     if lost := partial(part.response):
         return _lost(part, lost), None
     hits = response["hits"]["hits"]
     if _repeated(part.hits) > _repeated(hits):
         return replace(part, reason=Reason.SEARCH_FAILED, detail="the personalized leg repeats a hit"), None
-    if differs := disagreement(hits, part.hits, part.max_boost, drift=_may_drift(ask, part.response, response)):
+    if differs := disagreement(hits, part.hits, part.max_boost, drift=_may_drift(context, part.response, response)):
         return replace(part, reason=Reason.ANSWERS_DIFFER, detail=differs), None
     plan = part.plan
     page = merged_page(
-        personalised=part.hits,
+        personalized=part.hits,
         pool=pool,
         decided=plan.slots if plan else (),
-        from_=ask.request.from_,
-        size=ask.request.size,
-        block=plan.block if plan else ask.block,
-        seed=plan.seed if plan else ask.seed,
-        collapse_field=ask.request.collapse_field,
-        category_field=ask.policy.category_field,
-        shown_elsewhere=shown_elsewhere(ask, plan) if plan else None,
+        from_=context.search.from_,
+        size=context.search.size,
+        block=plan.block if plan else context.block,
+        seed=plan.seed if plan else context.seed,
+        collapse_field=context.search.collapse_field,
+        category_field=context.policy.category_field,
+        shown_elsewhere=shown_elsewhere(context, plan) if plan else None,
     )
     if len(page.hits) < len(hits):
         detail = "the personalized page was shorter than the baseline's"
@@ -114,12 +116,12 @@ def _repeated(hits: Hits) -> int:
     return len(keys) - len(set(keys))
 
 
-def _may_drift(ask: Ask, leg: Mapping[str, Any], baseline: Mapping[str, Any]) -> bool:
+def _may_drift(context: SearchContext, leg: Mapping[str, Any], baseline: Mapping[str, Any]) -> bool:
     """Whether two legs may have seen different states of an index: copies of their own, or a refresh that shows in the totals.
 
     The caller's `preference` goes with every leg, and then all of them ask the same copies.
     """
-    if "preference" not in ask.request.params and ask.facts.replicas:
+    if "preference" not in context.search.params and context.facts.replicas:
         return True
     totals = [answer["hits"].get("total") for answer in (leg, baseline)]
     return all(_exact(total) for total in totals) and totals[0]["value"] != totals[1]["value"]
@@ -129,25 +131,25 @@ def _exact(total: Any) -> bool:
     return isinstance(total, Mapping) and total.get("relation") == "eq"
 
 
-def plan_after(ask: Ask, part: Personal, page: Page) -> Plan:
+def plan_after(context: SearchContext, part: Personal, page: Page) -> PagePlan:
     """Return what the next page needs: what this one decided and showed, added to what earlier ones did."""
-    request = ask.request
-    keys = map(hit_key(request.collapse_field), page.hits)
+    search = context.search
+    keys = map(hit_key(search.collapse_field), page.hits)
     before = shown_by(part.plan) if part.plan else b""
-    shown = as_text(with_page(before, request.from_, request.size, keys))
+    shown = as_text(with_page(before, search.from_, search.size, keys))
     if part.plan is not None:
         return replace(part.plan, slots=page.slots, shown=shown)
-    return Plan(
-        search_key(request), part.boosts, part.max_boost, part.strategy or "rescore", part.version or "", part.source or "profile",
-        ask.seed, ask.block, part.preference, page.slots, shown, forgotten_s=part.forgotten_s,
+    return PagePlan(
+        search_key(search), part.boosts, part.max_boost, part.strategy or "rescore", part.version or "", part.source or "profile",
+        context.seed, context.block, part.preference, page.slots, shown, forgotten_s=part.forgotten_s,
     )  # fmt: skip
 
 
-def shown_elsewhere(ask: Ask, plan: Plan) -> frozenset[bytes] | None:
+def shown_elsewhere(context: SearchContext, plan: PagePlan) -> frozenset[bytes] | None:
     """Return the marks of what a list has shown on its other pages; None where only positions tell what this page holds.
 
     The record is the better guide: a drawn hit whose pool is gone, a page of another size or the baseline's own page would shift
     positions, and a hit would show twice. After a jump it lacks the pages in between.
     """
-    shown, from_ = shown_by(plan), ask.request.from_
-    return elsewhere(shown, from_, ask.request.size) if plan.detour or whole_before(shown, from_) else None
+    shown, from_ = shown_by(plan), context.search.from_
+    return elsewhere(shown, from_, context.search.size) if plan.detour or whole_before(shown, from_) else None

@@ -12,13 +12,13 @@ from typing import Any
 
 from rewriter.decide.breaker import Outcome
 from rewriter.errors import AnswerTooLargeError
-from rewriter.flow.steps import Ask, FetchSignals, Found, Progress, Read
+from rewriter.flow.steps import FetchSignals, Progress, Read, ReadResult, SearchContext
 from rewriter.report import Reason
-from rewriter.signals.store import Query, Signals, StoreName, joined, separated
+from rewriter.signals.store import Signals, SignalsQuery, StoreName, joined, separated
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class SignalsRead:
     """What is known, in `signals`, whose `failed` scopes nobody could say anything of.
 
     missing: why a scope could not be read, and `detail`, what it was in words; None where all was read.
@@ -33,55 +33,57 @@ class Known:
     stale: bool = False
 
 
-def known(ask: Ask, query: Query, progress: Progress) -> Generator[Any, Any, Known]:
+def read_signals(context: SearchContext, query: SignalsQuery, progress: Progress) -> Generator[Any, Any, SignalsRead]:
     """Read each store that is wanted and does not rest; give memory for what could not be read, where settings say so."""
-    core = ask.core
+    core = context.core
     wanted = _wanted(core.store_breakers, query)
     if not wanted:
-        return Known()
-    started_s = ask.clock_s()
-    found = yield from _read(ask, wanted)
-    progress.timings_ms["signals"] = (ask.clock_s() - started_s) * 1000.0
-    signals, missing, detail = _told(ask, wanted, found)
+        return SignalsRead()
+    started_s = context.clock_s()
+    found = yield from _read(context, wanted)
+    progress.timings_ms["signals"] = (context.clock_s() - started_s) * 1000.0
+    signals, missing, detail = _joined_signals(context, wanted, found)
     if detail:
         progress.errors.append(f"signals: {detail}")
     read = query.scopes - signals.failed
     if missing is None or core.settings.signals.on_late == "skip":
-        return Known(signals, missing, detail, nothing=not read)
-    last = core.last_known.get(query, ask.clock_s()) or Signals()
+        return SignalsRead(signals, missing, detail, nothing=not read)
+    last = core.last_known.get(query, context.clock_s()) or Signals()
     session = last.session if "session" in signals.failed else None
     profile = last.profile if "profile" in signals.failed else None
     stale = session is not None or profile is not None
     signals = replace(signals, session=signals.session or session, profile=signals.profile or profile)
-    return Known(signals, missing, detail, nothing=not read and not stale, stale=stale)
+    return SignalsRead(signals, missing, detail, nothing=not read and not stale, stale=stale)
 
 
-def _wanted(stores: Collection[StoreName], query: Query) -> list[tuple[StoreName, Query]]:
+def _wanted(stores: Collection[StoreName], query: SignalsQuery) -> list[tuple[StoreName, SignalsQuery]]:
     """Return what of a read goes to which store."""
-    parts: list[tuple[StoreName, Query]] = [("store", query)]
+    parts: list[tuple[StoreName, SignalsQuery]] = [("store", query)]
     if "profile_store" in stores:
         session, profile = separated(query)
         parts = [("store", session), ("profile_store", profile)]
     return [(name, part) for name, part in parts if name in stores and part.scopes]
 
 
-def _read(ask: Ask, wanted: list[tuple[StoreName, Query]]) -> Generator[Any, Any, dict[StoreName, Found]]:
+def _read(
+    context: SearchContext, wanted: list[tuple[StoreName, SignalsQuery]]
+) -> Generator[Any, Any, dict[StoreName, ReadResult]]:
     """Return what became of each read; a store that rests is not among them."""
-    breakers, now_s = ask.core.store_breakers, ask.clock_s()
+    breakers, now_s = context.core.store_breakers, context.clock_s()
     permits = {name: permit for name, _ in wanted if (permit := breakers[name].permit(now_s))}
     reads = tuple(Read(name, part) for name, part in wanted if name in permits)
     outcomes: dict[StoreName, Outcome] = {}
     try:
-        answers = (yield FetchSignals(reads, ask.core.settings.budget.signals_ms / 1000.0)) if reads else ()
+        answers = (yield FetchSignals(reads, context.core.settings.budget.signals_ms / 1000.0)) if reads else ()
         found = {read.store: answer for read, answer in zip(reads, answers, strict=True)}
         outcomes = {read.store: _outcome(read, found[read.store]) for read in reads}
         return found
     finally:
         for name, permit in permits.items():
-            breakers[name].give_back(permit, outcomes.get(name, "unused"), ask.clock_s())
+            breakers[name].give_back(permit, outcomes.get(name, "unused"), context.clock_s())
 
 
-def _outcome(read: Read, found: Found) -> Outcome:
+def _outcome(read: Read, found: ReadResult) -> Outcome:
     """A store that answers for one scope serves: a key of a wrong type, or too much under one, is no reason to leave it alone."""
     if found is None:
         return "slow"
@@ -90,8 +92,8 @@ def _outcome(read: Read, found: Found) -> Outcome:
     return "failure" if isinstance(found, BaseException) or read.query.scopes <= found.failed else "success"
 
 
-def _told(
-    ask: Ask, wanted: list[tuple[StoreName, Query]], found: dict[StoreName, Found]
+def _joined_signals(
+    context: SearchContext, wanted: list[tuple[StoreName, SignalsQuery]], found: dict[StoreName, ReadResult]
 ) -> tuple[Signals, Reason | None, str]:
     """Return the signals of all stores as one, and of the first scope that is missing: why, and in words."""
     parts: list[Signals] = []
@@ -102,16 +104,18 @@ def _told(
         part = answer if isinstance(answer, Signals) else Signals(failed=query.scopes)
         parts.append(part)
         if missing is None and part.failed:
-            missing, detail = _why(ask, name, part, answer, rests=name not in found)
+            missing, detail = _why(context, name, part, answer, is_open=name not in found)
     whole = parts[0]
     for part in parts[1:]:
         whole = joined(whole, part)
     return whole, missing, detail
 
 
-def _why(ask: Ask, name: StoreName, part: Signals, answer: Found, *, rests: bool) -> tuple[Reason, str]:
-    if rests:
-        return Reason.BREAKER_OPEN, f"the {name.replace('_', ' ')} rests: {ask.core.store_breakers[name].why}"
+def _why(
+    context: SearchContext, name: StoreName, part: Signals, answer: ReadResult, *, is_open: bool
+) -> tuple[Reason, str]:
+    if is_open:
+        return Reason.BREAKER_OPEN, f"the {name.replace('_', ' ')} rests: {context.core.store_breakers[name].why}"
     if answer is None:
         return Reason.SIGNALS_LATE, "late"
     if isinstance(answer, BaseException):

@@ -9,14 +9,14 @@ from typing import Any, Literal
 from rewriter.boost.functions import Boost
 from rewriter.boost.templates import TemplateSet
 from rewriter.core import Core, Snapshot
-from rewriter.explore.plan import Plan
+from rewriter.explore.plan import PagePlan
 from rewriter.explore.plan_memory import PlanKey
 from rewriter.index_facts import IndexFacts
+from rewriter.parsed_search import ParsedSearch
 from rewriter.report import Exposure, Reason, Source, Strategy
-from rewriter.request import Request
 from rewriter.settings import PolicySettings
 from rewriter.signals.affinities import SignalField
-from rewriter.signals.store import Query, Signals, StoreName
+from rewriter.signals.store import Signals, SignalsQuery, StoreName
 from rewriter.subject import Subject
 
 Hits = Sequence[Mapping[str, Any]]
@@ -46,7 +46,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Start leg 3 beside leg 2. Answered at once; at the cap it is not started."""
+    """Start the exploration leg beside the personalized leg. Answered at once; at the cap it is not started."""
 
     part: Generator[Any, Any, Explored]
 
@@ -71,10 +71,10 @@ class Read:
     """What to read from which store."""
 
     store: StoreName
-    query: Query
+    query: SignalsQuery
 
 
-Found = Signals | BaseException | None
+ReadResult = Signals | BaseException | None
 """What became of a read: what it found, what it raised, or None where it had not come back in time."""
 
 
@@ -128,7 +128,7 @@ class LegFault(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Personal:
-    """The personal part's result: PERSONALIZED with leg 2's hits and how they came about, or a reason why not.
+    """The personal part's result: PERSONALIZED with the personalized leg's hits and how they came about, or a reason why not.
 
     `cause` is the server's or the template's own words for it, which may quote values.
     """
@@ -142,7 +142,7 @@ class Personal:
     strategy: Strategy | None = None
     version: str | None = None
     preference: str | None = None
-    plan: Plan | None = None
+    plan: PagePlan | None = None
     response: Mapping[str, Any] = field(default_factory=dict)
     forgotten_s: float = 0.0
     cause: str = ""
@@ -150,7 +150,7 @@ class Personal:
 
 @dataclass(frozen=True, slots=True)
 class Explored:
-    """Leg 3's hits, or none and why; `rejected` is the server's cause where it refused the leg."""
+    """The exploration leg's hits, or none and why; `rejected` is the server's cause where it refused the leg."""
 
     hits: Hits = ()
     error: str = ""
@@ -169,18 +169,18 @@ class Progress:
     shape: str = ""
     launched: bool = False
     pool: Hits = ()
-    plan: Plan | None = None
+    plan: PagePlan | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class SearchContext:
     """One search on its way through the flow, all of it fixed: who asks for what, under which policy, at what time."""
 
     core: Core
     snapshot: Snapshot
-    request: Request
+    search: ParsedSearch
     subject: Subject
     policy: PolicySettings
     templates: TemplateSet
@@ -194,14 +194,14 @@ class Ask:
     @property
     def name(self) -> str:
         """The policy's name."""
-        return self.request.policy or ""
+        return self.search.policy or ""
 
     @property
     def facts(self) -> IndexFacts:
         """What is known of the indices that are searched."""
-        return self.snapshot.facts.get(self.request.expression.key, UNKNOWN)
+        return self.snapshot.facts.get(self.search.expression.key, UNKNOWN)
 
     @property
     def fields(self) -> Mapping[str, SignalField]:
         """The signal fields that boosts may use on the indices that are searched."""
-        return self.snapshot.fields_on.get(self.request.expression.key, self.snapshot.fields[self.name])
+        return self.snapshot.fields_on.get(self.search.expression.key, self.snapshot.fields[self.name])

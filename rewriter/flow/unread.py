@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rewriter.flow.steps import Ask
+from rewriter.flow.steps import SearchContext
 from rewriter.signals.affinities import SignalField
 
 NO_STORE = "no store is configured"
@@ -17,14 +17,14 @@ def needs_population(fields: Mapping[str, SignalField]) -> bool:
     return any(field.kind != "item" for field in fields.values())
 
 
-def unread(ask: Ask, *, known: bool) -> str:
+def unread(context: SearchContext, *, known: bool) -> str:
     """Return what is not read yet and keeps a search from its signals, or "".
 
     known: whether the subject has counters, which without a population tell of items alone.
     """
-    if not ask.core.store_breakers:
+    if not context.core.store_breakers:
         return NO_STORE
-    snapshot = ask.snapshot
-    if known and not snapshot.population.totals and needs_population(snapshot.fields[ask.name]):
+    snapshot = context.snapshot
+    if known and not snapshot.population.totals and needs_population(snapshot.fields[context.name]):
         return NO_POPULATION
     return ""

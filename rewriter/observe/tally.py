@@ -1,6 +1,6 @@
 """What people got lately: how many searches ended for which reason within the last minute.
 
-The first question of whoever was paged: is anybody personalised, and if not, why. Hooks see every search, but somebody has to have
+The first question of whoever was paged: is anybody personalized, and if not, why. Hooks see every search, but somebody has to have
 connected them to something.
 """
 

@@ -1,4 +1,4 @@
-"""The async shell: leg 1 on the caller's own task, the personal part on another (see `tasks`).
+"""The async shell: the baseline on the caller's own task, the personal part on another (see `tasks`).
 
 The caller's own search goes first: what is ours begins once it waits for the server (`tasks.Underway`).
 
@@ -32,7 +32,7 @@ from rewriter.shell.ready import POLL_S, ever, missing, wanted
 from rewriter.shell.refresh import load_templates
 from rewriter.shell.status import CLOSED, Status, status_of
 from rewriter.shell.switch_sources import SwitchSources
-from rewriter.shell.tasks import Job, Loop, Underway, collected, drive
+from rewriter.shell.tasks import Job, TaskRuntime, Underway, collected, drive
 from rewriter.shell.wrap import CURRENT_SUBJECT, Unset, WrappedAsync, searching, unset
 from rewriter.signals.redis_store import open_async_store, open_async_stores
 from rewriter.signals.store import StoreName
@@ -78,7 +78,7 @@ class AsyncRewriter:
             cloned(client, self.settings.budget.max_in_flight)  # one that cannot be cloned is refused now; it is cheap
         self._shared: dict[int, tuple[Core, SwitchSources]] = {}
         self._shared[os.getpid()] = self._learning()
-        self._loops: dict[int, dict[asyncio.AbstractEventLoop, Loop]] = {}
+        self._loops: dict[int, dict[asyncio.AbstractEventLoop, TaskRuntime]] = {}
         self._closed = False
 
     @classmethod
@@ -97,7 +97,7 @@ class AsyncRewriter:
         return rewriter
 
     async def search(self, *, subject: Subject | Unset | None = unset, **arguments: Any) -> Any:
-        """Search as `client.search` would, personalised. See Rewriter.search."""
+        """Search as `client.search` would, personalized. See Rewriter.search."""
         return (await self.search_details(subject=subject, **arguments))[0]
 
     async def search_details(self, *, subject: Subject | Unset | None = unset, **arguments: Any) -> tuple[Any, Report]:
@@ -125,7 +125,7 @@ class AsyncRewriter:
         return here is not None and here.tracker is not None and here.tracker.track(event)
 
     def wrap(self) -> Any:
-        """Return an object that behaves as the client does, but whose `search` is personalised."""
+        """Return an object that behaves as the client does, but whose `search` is personalized."""
         return WrappedAsync(self._client, self.search)
 
     def subject(self, subject: Subject | None) -> AbstractContextManager[None]:
@@ -179,7 +179,7 @@ class AsyncRewriter:
         await self.close()
 
     @property
-    def _here(self) -> Loop | None:
+    def _here(self) -> TaskRuntime | None:
         """What the loop that searched last has, if any."""
         return next(reversed(self._loops.get(os.getpid(), {}).values()), None)
 
@@ -191,10 +191,10 @@ class AsyncRewriter:
         core = Core(self.settings, self._templates, stores, writer_of(self._client), before)
         switches = SwitchSources(self.settings)
         switches.read_local(os.environ)
-        core.swap(switches=switches.told(core.snapshot.switches))
+        core.swap(switches=switches.combine_sources(core.snapshot.switches))
         return core, switches
 
-    def _started(self) -> Loop | None:
+    def _started(self) -> TaskRuntime | None:
         """Return what the running loop has, made at first use; None once this is closed, and beyond MAX_LOOPS."""
         loop = asyncio.get_running_loop()
         loops = self._loops.get(os.getpid())
@@ -216,7 +216,7 @@ class AsyncRewriter:
             connections=connections,
             max_answer_bytes=self.settings.store.max_answer_bytes,
         )
-        loops[loop] = here = Loop(*self._of_this_process(), stores, self._client, self._leg_client)
+        loops[loop] = here = TaskRuntime(*self._of_this_process(), stores, self._client, self._leg_client)
         return here
 
     def _of_this_process(self) -> tuple[Core, SwitchSources]:

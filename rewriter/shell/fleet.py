@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rewriter.decide.switches import Switches, Word
+from rewriter.decide.switches import Switches, SwitchValue
 
 MAX_LEVELS = 5
 MAX_CHARACTERS = 200
@@ -19,7 +19,7 @@ MAX_COUNT = 10**15
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
+class ProcessReport:
     """What one process said of itself.
 
     breakers: their state and why, by what they guard: `breaker`, `breaker of the store`.
@@ -53,33 +53,33 @@ class Process:
         ]
 
 
-def heard(text: str) -> dict[str, Any]:
+def parse_report(text: str) -> dict[str, Any]:
     """Return what a process said of itself, or nothing where that cannot be read."""
     try:
-        said = json.loads(text)
+        report = json.loads(text)
     except (ValueError, RecursionError):
         return {}
-    return said if isinstance(said, dict) and _fits(said, MAX_LEVELS) else {}
+    return report if isinstance(report, dict) and _fits(report, MAX_LEVELS) else {}
 
 
-def process_of(name: str, said: Mapping[str, Any]) -> Process:
-    """Return the process that `heard` returned this of."""
-    breakers = {"breaker": said.get("breaker")}
+def process_of(name: str, report: Mapping[str, Any]) -> ProcessReport:
+    """Return the process that `parse_report` returned this of."""
+    breakers = {"breaker": report.get("breaker")}
     breakers |= {
         f"breaker of the {printable(one.replace('_', ' '))}": its
-        for one, its in _mapping(said.get("store_breakers")).items()
+        for one, its in _mapping(report.get("store_breakers")).items()
     }
-    return Process(
+    return ProcessReport(
         name=printable(name),
         breakers={one: _state(its) for one, its in breakers.items() if isinstance(its, dict)},
-        switches=_switches(said.get("switches")),
-        lagging=said.get("lagging") is True,
-        quarantined=_texts(said.get("quarantined")),
-        paused=_texts(said.get("paused")),
-        in_flight=_count(said.get("in_flight")),
-        max_in_flight=_count(said.get("max_in_flight")),
-        arms=_counts(said.get("arms")),
-        reasons=_counts(said.get("reasons")),
+        switches=_switches(report.get("switches")),
+        lagging=report.get("lagging") is True,
+        quarantined=_texts(report.get("quarantined")),
+        paused=_texts(report.get("paused")),
+        in_flight=_count(report.get("in_flight")),
+        max_in_flight=_count(report.get("max_in_flight")),
+        arms=_counts(report.get("arms")),
+        reasons=_counts(report.get("reasons")),
     )
 
 
@@ -100,16 +100,16 @@ def _state(breaker: Mapping[str, Any]) -> str:
     return f"{state}: {why}" if state != "closed" and why else state
 
 
-def _switches(said: Any) -> Switches | None:
-    if not isinstance(said, dict):
+def _switches(report: Any) -> Switches | None:
+    if not isinstance(report, dict):
         return None
-    words: dict[str, Word] = {}
+    values: dict[str, SwitchValue] = {}
     sources: dict[str, str] = {}
-    for name, one in said.items():
-        word = _mapping(one).get("is")
-        if isinstance(word, (bool, int, float)) and abs(word) <= MAX_COUNT:
-            words[printable(name)], sources[printable(name)] = word, printable(one.get("by"))
-    return Switches(words, sources)
+    for name, one in report.items():
+        value = _mapping(one).get("is")
+        if isinstance(value, (bool, int, float)) and abs(value) <= MAX_COUNT:
+            values[printable(name)], sources[printable(name)] = value, printable(one.get("by"))
+    return Switches(values, sources)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

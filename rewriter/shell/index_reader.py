@@ -268,12 +268,12 @@ class IndexReader:
 def _mapping(arguments: Mapping[str, Any], policy: PolicySettings) -> Generator[Call, Any, Mapping[str, Any]]:
     """Read the mappings of a policy's fields: their outermost objects whole, and what aliases among them stand for."""
     wanted = term_fields(policy) | ({policy.date_field} if policy.date_field else set())
-    asked: set[str] = set()
+    requested: set[str] = set()
     while True:
-        asked |= {name.partition(".")[0] for name in wanted}
-        paths = ",".join(f"*.mappings.properties.{name}" for name in sorted(asked))
+        requested |= {name.partition(".")[0] for name in wanted}
+        paths = ",".join(f"*.mappings.properties.{name}" for name in sorted(requested))
         mapping = yield Call("mapping", ({**arguments, "filter_path": paths},))
-        wanted = {path for path in alias_paths(mapping) if path.partition(".")[0] not in asked}
+        wanted = {path for path in alias_paths(mapping) if path.partition(".")[0] not in requested}
         if not wanted:
             return mapping  # type: ignore[no-any-return]
 

@@ -99,7 +99,7 @@ PLANS_SHARE = 0.5
 """Of the places in flight: a store that reads but does not write (a failover, a full disk) must leave some to searches."""
 
 
-class InFlight:
+class Bulkhead:
     """How many parts, abandoned ones and slow reads included, one process has under way."""
 
     def __init__(self, cap: int) -> None:
@@ -112,7 +112,7 @@ class InFlight:
         """The number under way."""
         return self._count
 
-    def try_enter(self, share: float = 1.0) -> bool:
+    def try_acquire(self, share: float = 1.0) -> bool:
         """Take a place, or return False where none is left of this share of the cap."""
         with self._lock:
             if self._count >= self.cap * share:
@@ -120,12 +120,12 @@ class InFlight:
             self._count += 1
             return True
 
-    def enter(self) -> None:
+    def acquire(self) -> None:
         """Take a place even beyond the cap: for work that is there already, like a read that outlived its search."""
         with self._lock:
             self._count += 1
 
-    def leave(self, _: object = None) -> None:
+    def release(self, _: object = None) -> None:
         """Give a place back."""
         with self._lock:
             self._count -= 1

@@ -88,7 +88,7 @@ class Outbox:
         self._unplaced: deque[tuple[int, bytes]] = deque()  # while the number of partitions is not known
         self._queues: dict[int, _Queue] = {}
         self._partitions = 0
-        self._ask = _Queue()  # for the number of partitions: when to ask, and how often that failed
+        self._partition_count_read = _Queue()  # for the number of partitions: when to ask, and how often that failed
         self._alone_from_s = float("-inf")
         self._turn = 0
         self._said = ""
@@ -150,10 +150,10 @@ class Outbox:
         queue.size += len(raw) + OVERHEAD_BYTES
 
     def take(self, now_s: float) -> Shipment | None:
-        """Return what is to be sent now, or None. Each is to be given back to `settle` before the next is taken."""
+        """Return what is to be sent now, or None. Each is to be given back to `finish` before the next is taken."""
         if not self._events:
             return None
-        if now_s >= self._ask.due_s:
+        if now_s >= self._partition_count_read.due_s:
             return Shipment(partition_count_commands(self._keys, self._wanted_partitions), {}, now_s)
         due = {number: queue for number, queue in self._queues.items() if queue.waiting and now_s >= queue.due_s}
         failed = {number: queue.due_s for number, queue in due.items() if queue.failures}
@@ -183,7 +183,7 @@ class Outbox:
         """Return after how many seconds there may be something to send; None where nothing waits."""
         if not self._events:
             return None
-        due = [self._ask.due_s] if not self._partitions else []
+        due = [self._partition_count_read.due_s] if not self._partitions else []
         due += [
             max(queue.due_s, self._alone_from_s if queue.failures else queue.due_s)
             for queue in self._queues.values()
@@ -191,10 +191,10 @@ class Outbox:
         ]
         return max(0.0, min(due, default=now_s) - now_s)
 
-    def settle(self, shipment: Shipment, replies: Sequence[Any] | None, now_s: float) -> None:
+    def finish(self, shipment: Shipment, replies: Sequence[Any] | None, now_s: float) -> None:
         """Take the replies to a shipment in, None where there are none; what was not acknowledged stays."""
         if not shipment.events:
-            self._settle_count(replies, now_s)
+            self._finish_count(replies, now_s)
             return
         was_away = all(queue.failures for queue in self._queues.values() if queue.events)
         failed = succeeded = False
@@ -217,7 +217,7 @@ class Outbox:
         if succeeded and was_away:  # the store is back
             self._hurry(now_s)
 
-    def _settle_count(self, replies: Sequence[Any] | None, now_s: float) -> None:
+    def _finish_count(self, replies: Sequence[Any] | None, now_s: float) -> None:
         try:
             found = partition_count(self._keys, replies[1]) if replies else 0
         except StoreError as error:
@@ -226,12 +226,12 @@ class Outbox:
                 self._said = str(error)
                 _log.error("events wait: %s", error)
         if not found:
-            self._ask.failed(now_s)
+            self._partition_count_read.failed(now_s)
             if self._partitions:  # a number that was good stays in use
-                self._ask.due_s = now_s + PARTITIONS_PERIOD_S
+                self._partition_count_read.due_s = now_s + PARTITIONS_PERIOD_S
             return
         self._partitions, self._said = found, ""
-        self._ask.failures, self._ask.due_s = 0, now_s + PARTITIONS_PERIOD_S
+        self._partition_count_read.failures, self._partition_count_read.due_s = 0, now_s + PARTITIONS_PERIOD_S
         while self._unplaced:
             subject, raw = self._unplaced.popleft()
             self._enqueue(self._queues.setdefault(subject % self._partitions, _Queue()), raw)
@@ -247,7 +247,7 @@ class Outbox:
         self._hurry(float("-inf"))
         self._alone_from_s = float("-inf")
         if not self._partitions:
-            self._ask.due_s = float("-inf")
+            self._partition_count_read.due_s = float("-inf")
 
     def _hurry(self, now_s: float) -> None:
         for queue in self._queues.values():

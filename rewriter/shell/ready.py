@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rewriter.expression import Expression, expression_of
 from rewriter.flow.unread import NO_POPULATION, NO_STORE, READING_FACTS, needs_population
-from rewriter.request import parsed_indices
+from rewriter.parsed_search import parsed_indices
 
 if TYPE_CHECKING:
     from rewriter.core import Core

@@ -21,23 +21,23 @@ from pathlib import Path
 from typing import Any
 
 from rewriter.boost.templates import TemplateSet
-from rewriter.boost.trial import compile_set, version_of
+from rewriter.boost.validation import compile_set, version_of
 from rewriter.core import Core
-from rewriter.decide.lag import Heard, Heartbeat, heard, in_partitions, judged
+from rewriter.decide.lag import Heartbeat, LastHeartbeat, in_partitions, judge_lag, note_heartbeat
 from rewriter.decide.switches import Switches
 from rewriter.encodings import decoded
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.observe.tally import Tally
 from rewriter.settings import Settings
 from rewriter.shell.index_reader import reader_of
-from rewriter.shell.legs import InFlight
+from rewriter.shell.legs import Bulkhead
 from rewriter.shell.population import PopulationReader
 from rewriter.shell.sources import Call, Sources
 from rewriter.shell.status import paused_policies, quarantined, switches_by
 from rewriter.shell.switch_sources import SwitchSources
 
 LOCAL_PERIOD_S = 0.25
-WORDS_PERIOD_S = 0.5
+SWITCHES_PERIOD_S = 0.5
 ANNOUNCE_PERIOD_S = 2.0
 DROP_FOR_S = 5.0
 """Longer than a search or a read of signals may be under way."""
@@ -119,7 +119,7 @@ class Refresh:
         now_s: Callable[[], float],
         *,
         has_store: bool,
-        in_flight: InFlight | None = None,
+        in_flight: Bulkhead | None = None,
         tally: Tally | None = None,
         switches: SwitchSources | None = None,
     ) -> None:
@@ -131,7 +131,7 @@ class Refresh:
         self._now_s = now_s
         self.switches = switches or SwitchSources(core.settings)
         self._announced: Switches | None = None
-        self._heard = Heard()
+        self._heard = LastHeartbeat()
         self._forgets: object = _UNREAD
         self._drop_until_s = float("-inf")
         self._answers = True
@@ -139,7 +139,7 @@ class Refresh:
         self._tried: dict[str, Mapping[str, str]] = {}
         self._due_s: dict[str, float] = {}
         self._name = f"{socket.gethostname()}:{os.getpid()}:{id(core):x}"
-        self._rounds = {"words": 0, "facts": 0}
+        self._rounds = {"store values": 0, "facts": 0}
         self.population: PopulationReader | None = None
         self.sources = Sources(self._answered)
         self.indices = reader_of(core, clock_s)
@@ -161,18 +161,18 @@ class Refresh:
         for line in self._core.journal.drain(self._clock_s()):
             _log.log(WARNING if line.level == "warning" else INFO, "%s", line.text)
 
-    def words(self) -> Generator[Call, Any, None]:
+    def store_values(self) -> Generator[Call, Any, None]:
         """Ask the store for switches and heartbeat, and tell the fleet how this process stands."""
         prefix = self._core.settings.store.prefix
         if self._has_store:
             key = f"{prefix}:switches"
-            text = yield from self.sources.asked("switches", Call("text", (key,)))
+            text = yield from self.sources.read("switches", Call("text", (key,)))
             if text is not None:
-                self.switches.hear_store(text, key)
+                self.switches.take_store_value(text, key)
                 self._swap_switches()
-            beat = yield from self.sources.asked("heartbeat", Call("text", (f"{prefix}:heartbeat",)))
+            beat = yield from self.sources.read("heartbeat", Call("text", (f"{prefix}:heartbeat",)))
             self._judge_lag(beat)
-            forgets = yield from self.sources.asked("forgets", Call("text", (f"{prefix}:forgets",)))
+            forgets = yield from self.sources.read("forgets", Call("text", (f"{prefix}:forgets",)))
             if "forgets" not in self.errors:
                 self._drop_forgotten(forgets)
             # Whoever changed a switch waits for this process to say that it follows.
@@ -180,12 +180,12 @@ class Refresh:
             if len(self._core.searched) and (self._due("announce", ANNOUNCE_PERIOD_S) or switches != self._announced):
                 now_s = self._now_s()
                 standing = self.standing(now_s)
-                yield from self.sources.asked(
+                yield from self.sources.read(
                     "fleet", Call("announce", (fleet_key(prefix), self._name, standing, now_s))
                 )
                 if "fleet" not in self.errors:
                     self._announced = switches
-        self._rounds["words"] += 1
+        self._rounds["store values"] += 1
 
     def facts(self) -> Generator[Call, Any, None]:
         """Ask the cluster for index facts, where they are due."""
@@ -207,7 +207,7 @@ class Refresh:
     @property
     def asked_store(self) -> bool:
         """Whether switches and heartbeat were asked for once, and the store answered."""
-        return bool(self._rounds["words"]) and not {"switches", "heartbeat"} & self.errors.keys()
+        return bool(self._rounds["store values"]) and not {"switches", "heartbeat"} & self.errors.keys()
 
     @property
     def read_facts(self) -> bool:
@@ -257,7 +257,7 @@ class Refresh:
 
     def _swap_switches(self) -> None:
         before = self._core.snapshot.switches
-        found = self.switches.told(before)
+        found = self.switches.combine_sources(before)
         if found != before:
             self._core.swap(switches=found)
 
@@ -306,10 +306,10 @@ class Refresh:
         core = self._core
         if "heartbeat" not in self.errors:  # where the store did not answer, the last heartbeat grows older
             try:
-                self._heard = heard(self._heard, _heartbeat(beat), self._clock_s(), self._now_s())
+                self._heard = note_heartbeat(self._heard, _heartbeat(beat), self._clock_s(), self._now_s())
             except (ValueError, TypeError, KeyError, OverflowError):
                 self.errors["heartbeat"] = "unreadable"
-        lag = judged(core.snapshot.lag, self._heard, self._clock_s(), core.settings.signals.max_lag_s)
+        lag = judge_lag(core.snapshot.lag, self._heard, self._clock_s(), core.settings.signals.max_lag_s)
         before = core.snapshot.lag
         if (lag.lagging, lag.behind) != (before.lagging, before.behind):
             self.lag_changes += 1

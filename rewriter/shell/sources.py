@@ -33,7 +33,7 @@ class Sources:
         self.errors: dict[str, str] = {}
         self._answered = answered
 
-    def asked(self, source: str, call: Call) -> Generator[Call, Any, Any]:
+    def read(self, source: str, call: Call) -> Generator[Call, Any, Any]:
         """Yield one call and return its answer, or None where it raised; `errors` tells which."""
         try:
             answer = yield call

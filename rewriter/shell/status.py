@@ -11,12 +11,12 @@ from rewriter.decide.quarantine import in_words
 from rewriter.decide.switches import Switches
 from rewriter.observe.hooks import Hooks
 from rewriter.secret import without_credentials
-from rewriter.shell.fleet import heard
+from rewriter.shell.fleet import parse_report
 from rewriter.shell.ready import missing
 
 if TYPE_CHECKING:
     from rewriter.core import Core
-    from rewriter.shell.legs import InFlight
+    from rewriter.shell.legs import Bulkhead
     from rewriter.shell.refresh import Refresh
 
 
@@ -85,7 +85,7 @@ def store_said(found: dict[str, str] | BaseException | None) -> tuple[str, dict[
 def status_of(
     core: Core,
     refresh: Refresh,
-    in_flight: InFlight,
+    in_flight: Bulkhead,
     store: str | None,
     fleet: Mapping[str, str],
     plans_dropped: int,
@@ -128,8 +128,12 @@ def status_of(
         templates={name: made.version for name, made in snapshot.templates.items()},
         quarantined=tuple(condemned),
         policies={
-            name: {"paused": name in paused, "late_share": pace.late_share(), "fields": sorted(snapshot.fields[name])}
-            for name, pace in core.paces.items()
+            name: {
+                "paused": name in paused,
+                "late_share": late_legs.late_share(),
+                "fields": sorted(snapshot.fields[name]),
+            }
+            for name, late_legs in core.late_legs.items()
         },
         indices={
             name: {
@@ -142,7 +146,7 @@ def status_of(
         population_values=len(snapshot.population.weights),
         population_left_out=snapshot.population.left_out,
         segments=tuple(sorted(snapshot.segments)),
-        fleet={name: said for name, text in fleet.items() if (said := heard(text))},
+        fleet={name: said for name, text in fleet.items() if (said := parse_report(text))},
         in_flight=in_flight.count,
         max_in_flight=in_flight.cap,
         plans_dropped=plans_dropped + core.plans.refused,
@@ -164,7 +168,7 @@ def _failed_sources(errors: Mapping[str, str], store: str | None) -> Iterator[st
 
 def switches_by(switches: Switches) -> dict[str, dict[str, Any]]:
     """Return each word that was spoken, and whose it is."""
-    return {name: {"is": word, "by": switches.sources.get(name)} for name, word in switches.words.items()}
+    return {name: {"is": word, "by": switches.sources.get(name)} for name, word in switches.values.items()}
 
 
 def quarantined(core: Core, now_s: float) -> list[str]:
@@ -174,4 +178,4 @@ def quarantined(core: Core, now_s: float) -> list[str]:
 
 def paused_policies(core: Core, now_s: float) -> list[str]:
     """Return the policies whose legs are not sent, since they come too late."""
-    return [name for name, pace in core.paces.items() if pace.paused(now_s)]
+    return [name for name, late_legs in core.late_legs.items() if late_legs.paused(now_s)]

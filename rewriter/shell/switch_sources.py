@@ -20,7 +20,7 @@ from pathlib import Path
 from stat import S_ISFIFO
 
 from rewriter.decide.switch_text import SwitchesRead, from_environment, parse, unreadable
-from rewriter.decide.switches import KILL, Switches, Word, combined
+from rewriter.decide.switches import KILL, Switches, SwitchValue, combined
 from rewriter.encodings import decoded_somehow
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings
@@ -47,7 +47,7 @@ class SwitchSources:
     def __init__(self, settings: Settings) -> None:
         self._file = settings.switches.file
         self._policies = frozenset(settings.policies)
-        self._values: dict[str, dict[str, Word]] = {"store": {}, "environment": {}, "file": {}}
+        self._values: dict[str, dict[str, SwitchValue]] = {"store": {}, "environment": {}, "file": {}}
         self._read: dict[str, SwitchesRead] = {}
         self._believed: str | None = None
         self._seen: str | None = None
@@ -68,18 +68,22 @@ class SwitchSources:
         if self._file is not None:
             self._read_file(self._file)
 
-    def hear_store(self, text: str, key: str) -> None:
+    def take_store_value(self, text: str, key: str) -> None:
         """Take in what stands under the store's key."""
         self._take("store", parse(text, f"store key {key}", self._policies))
 
-    def told(self, before: Switches) -> Switches:
+    def combine_sources(self, before: Switches) -> Switches:
         """Return what the sources add up to; each change leaves a line in the log, for whoever asks later who did it."""
         found = combined(self._values.items())
-        for name in sorted({**before.words, **found.words}):
-            was, now = before.words.get(name), found.words.get(name)
+        for name in sorted({**before.values, **found.values}):
+            was, now = before.values.get(name), found.values.get(name)
             if was != now:
                 _log.warning(
-                    "switch %s: %s -> %s (%s)", name, _said(was), _said(now), found.sources.get(name, "settings")
+                    "switch %s: %s -> %s (%s)",
+                    name,
+                    _printable(was),
+                    _printable(now),
+                    found.sources.get(name, "settings"),
                 )
         return found
 
@@ -143,10 +147,10 @@ def _opened(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def _off(unclear: frozenset[str]) -> dict[str, Word]:
+def _off(unclear: frozenset[str]) -> dict[str, SwitchValue]:
     """Return the kill switches among these as off."""
     return {name: False for name in unclear if name.rpartition(".")[2] == KILL}
 
 
-def _said(word: Word | None) -> str:
-    return "as set" if word is None else ("off", "on")[word] if isinstance(word, bool) else f"{word:g}"
+def _printable(value: SwitchValue | None) -> str:
+    return "as set" if value is None else ("off", "on")[value] if isinstance(value, bool) else f"{value:g}"

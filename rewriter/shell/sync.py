@@ -1,4 +1,4 @@
-"""The sync shell: leg 1 on the caller's own thread, the personal part on a worker (see `threads`).
+"""The sync shell: the baseline on the caller's own thread, the personal part on a worker (see `threads`).
 
 What a process has is made with the rewriter, and made anew in a child right after a fork: never by a search. `search_details` is
 the whole of promise P1: what comes before the caller's own search raises nothing, waits for nothing and connects to nothing, and
@@ -30,7 +30,7 @@ from rewriter.shell.legs import connect, named, writer_of
 from rewriter.shell.ready import POLL_S, ever, missing, wanted
 from rewriter.shell.refresh import load_templates
 from rewriter.shell.status import CLOSED, Status, status_of
-from rewriter.shell.threads import Job, Process, collected, drive
+from rewriter.shell.threads import Job, ThreadRuntime, collected, drive
 from rewriter.shell.wrap import CURRENT_SUBJECT, Unset, WrappedSync, searching, unset
 from rewriter.signals.redis_store import open_stores
 from rewriter.subject import Subject
@@ -39,7 +39,7 @@ _log = getLogger("rewriter")
 
 
 class Rewriter:
-    """Personalised search around an OpenSearch client. Thread-safe and fork-safe; close it, or use it as a context manager.
+    """Personalized search around an OpenSearch client. Thread-safe and fork-safe; close it, or use it as a context manager.
 
     client:      the caller's client; searches are sent with it, byte for byte, and it is never closed here.
     store:       a Redis or Valkey URL, a redis-py client, or a Store; None for no store.
@@ -73,7 +73,9 @@ class Rewriter:
         self._templates = load_templates(self.settings)
         self._closed = False
         self._core: Core | None = None
-        self._process: Process | None = self._made(leg_client or cloned(client, self.settings.budget.max_in_flight))
+        self._process: ThreadRuntime | None = self._made(
+            leg_client or cloned(client, self.settings.budget.max_in_flight)
+        )
         self._process.start()
         _rewriters.add(self)
 
@@ -93,7 +95,7 @@ class Rewriter:
         return rewriter
 
     def search(self, *, subject: Subject | Unset | None = unset, **arguments: Any) -> Any:
-        """Search as `client.search` would, personalised for `subject` (by default the one of the enclosing `with subject`).
+        """Search as `client.search` would, personalized for `subject` (by default the one of the enclosing `with subject`).
 
         Returns what `client.search` returns; raises what it raises, and nothing else.
         """
@@ -130,7 +132,7 @@ class Rewriter:
         return process is not None and process.tracker is not None and process.tracker.track(event)
 
     def wrap(self) -> Any:
-        """Return an object that behaves as the client does, but whose `search` is personalised."""
+        """Return an object that behaves as the client does, but whose `search` is personalized."""
         return WrappedSync(self._client, self.search)
 
     def subject(self, subject: Subject | None) -> AbstractContextManager[None]:
@@ -180,7 +182,7 @@ class Rewriter:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _made(self, legs: Any) -> Process:
+    def _made(self, legs: Any) -> ThreadRuntime:
         """Return what a process has: no thread of it runs yet, and nothing is connected."""
         # Reads that outlive their search keep their connection, beside those that are under way.
         cap = self.settings.budget.max_in_flight
@@ -188,9 +190,9 @@ class Rewriter:
             self._store, self._profile_store, connections=2 * cap, max_answer_bytes=self.settings.store.max_answer_bytes
         )
         core = self._core = Core(self.settings, self._templates, stores, writer_of(self._client), self._core)
-        return Process(self, core, stores, self._client, legs, owns_legs=self._leg_client is None)
+        return ThreadRuntime(self, core, stores, self._client, legs, owns_legs=self._leg_client is None)
 
-    def _started(self) -> Process | None:
+    def _started(self) -> ThreadRuntime | None:
         """Return what this process has, its threads begun; None once it is closed."""
         process = self._process
         if process is not None:
@@ -237,7 +239,7 @@ class Rewriter:
         if not self._closed:
             self._process = self._made(self._leg_client)
 
-    def _perform(self, process: Process, job: Job, step: Any) -> Any:
+    def _perform(self, process: ThreadRuntime, job: Job, step: Any) -> Any:
         """Do what `answer` asks for once the caller's own search has come, on the caller's thread."""
         match step:
             case Collect(cutoff_s):

@@ -31,9 +31,9 @@ from rewriter.observe.tally import Tally
 from rewriter.report import Reason
 from rewriter.shell.clones import LIMITS, LegLimits, cloned, prepared
 from rewriter.shell.index_reader import INDICES_PERIOD_S
-from rewriter.shell.legs import PLANS_SHARE, InFlight, fault_of, hits_of, told_size
+from rewriter.shell.legs import PLANS_SHARE, Bulkhead, fault_of, hits_of, told_size
 from rewriter.shell.population import Bridge, PopulationReader, engine_on_threads
-from rewriter.shell.refresh import LOCAL_PERIOD_S, WORDS_PERIOD_S, Refresh, fleet_key
+from rewriter.shell.refresh import LOCAL_PERIOD_S, SWITCHES_PERIOD_S, Refresh, fleet_key
 from rewriter.shell.sources import Call
 from rewriter.shell.status import STATUS_S, store_said
 from rewriter.shell.switch_sources import SwitchSources
@@ -104,7 +104,7 @@ class Job:
 
     def __init__(self) -> None:
         self.begun = False
-        self.here: Loop | None = None
+        self.here: TaskRuntime | None = None
         self.first: tuple[Baseline, Switches] | None = None
         self.flow: Generator[Any, Any, Any] | None = None
         self.personal: asyncio.Task[Personal] | None = None
@@ -123,7 +123,7 @@ class NoThreadError(Exception):
     """No thread is free, and none can be had."""
 
 
-class Loop:
+class TaskRuntime:
     """What one event loop has. Made on it, and of no use on another.
 
     switches: what the loops of a process have heard of them, the store's words among it.
@@ -140,7 +140,7 @@ class Loop:
         self.legs = legs
         self._client = client
         self._owns_legs = legs is None
-        self.in_flight = InFlight(core.settings.budget.max_in_flight)
+        self.in_flight = Bulkhead(core.settings.budget.max_in_flight)
         self.tally = Tally()
         self.refresh = Refresh(
             core, time.monotonic, time.time, has_store="store" in stores, in_flight=self.in_flight, tally=self.tally,
@@ -165,9 +165,9 @@ class Loop:
             self._kept(self._repeat(name, period_s, work))
             for name, period_s, work in (
                 ("local", LOCAL_PERIOD_S, self._local),
-                ("templates", WORDS_PERIOD_S, lambda: self._on_a_thread(self.refresh.templates)),
-                ("words", WORDS_PERIOD_S, lambda: drive(self.refresh.words(), self._ask)),
-                ("facts", INDICES_PERIOD_S, lambda: drive(self.refresh.facts(), self._ask)),
+                ("templates", SWITCHES_PERIOD_S, lambda: self._on_a_thread(self.refresh.templates)),
+                ("store values", SWITCHES_PERIOD_S, lambda: drive(self.refresh.store_values(), self._perform_read)),
+                ("facts", INDICES_PERIOD_S, lambda: drive(self.refresh.facts(), self._perform_read)),
                 ("population", RETRY_S, self._population),
             )
         ]
@@ -183,14 +183,14 @@ class Loop:
 
     def begin(self, part: Generator[Any, Any, T], job: Job) -> asyncio.Task[T] | None:
         """Start a part on a task; None where no place is left."""
-        if self.closed or not self.in_flight.try_enter():
+        if self.closed or not self.in_flight.try_acquire():
             part.close()
             return None
         return self._spawn(drive(part, lambda step: self._perform(job, step)))
 
     def save(self, step: SavePlan) -> None:
         """Save a plan on a task, here and in the store, or not at all: the next page then is the baseline's."""
-        if not self.in_flight.try_enter(PLANS_SHARE):
+        if not self.in_flight.try_acquire(PLANS_SHARE):
             self.plans_dropped += 1
             return
 
@@ -284,7 +284,7 @@ class Loop:
 
     def _reading(self, read: Read) -> asyncio.Task[Signals]:
         """Start a read. It takes a place of its own, since it may outlive the part that waits for it; its answer is remembered."""
-        self.in_flight.enter()
+        self.in_flight.acquire()
         task = self._spawn(self.stores[read.store].read(read.query))
 
         def done(answered: asyncio.Task[Signals]) -> None:
@@ -297,7 +297,7 @@ class Loop:
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start a task whose place in flight is taken already, and which gives it back."""
         task = self._kept(work)
-        task.add_done_callback(self.in_flight.leave)
+        task.add_done_callback(self.in_flight.release)
         return task
 
     def _kept(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -359,7 +359,7 @@ class Loop:
             raise NoThreadError("no thread is free")
         return await asyncio.wrap_future(future)
 
-    async def _ask(self, call: Call) -> Any:
+    async def _perform_read(self, call: Call) -> Any:
         """Do what the background asks for."""
         store = self.stores.get("store")
         match call:

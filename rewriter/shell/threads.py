@@ -1,6 +1,6 @@
 """What one process has, and how it performs what the flow asks for: workers, clients, background threads.
 
-`parts` runs personal parts, leg 3 and plan saving, `reads` the stores' reads: a part waits for its reads with a deadline, because
+`parts` runs personal parts, exploration and plan saving, `reads` reads stores: a part waits for its reads with a deadline, because
 no socket option is one (a dripping answer took 203–685 ms under a 10 ms time-out). Both pools are as large as the cap on what is
 in flight, and everything takes a place before it is handed over, so nothing queues. Four daemon threads do the background work.
 
@@ -38,9 +38,9 @@ from rewriter.observe.tally import Tally
 from rewriter.report import Reason
 from rewriter.shell.clones import LIMITS, LegLimits, cloned
 from rewriter.shell.index_reader import INDICES_PERIOD_S
-from rewriter.shell.legs import PLANS_SHARE, InFlight, fault_of, hits_of, told_size
+from rewriter.shell.legs import PLANS_SHARE, Bulkhead, fault_of, hits_of, told_size
 from rewriter.shell.population import PopulationReader
-from rewriter.shell.refresh import LOCAL_PERIOD_S, WORDS_PERIOD_S, Refresh, fleet_key
+from rewriter.shell.refresh import LOCAL_PERIOD_S, SWITCHES_PERIOD_S, Refresh, fleet_key
 from rewriter.shell.sources import Call
 from rewriter.shell.status import STATUS_S, store_said
 from rewriter.shell.track import Tracker
@@ -77,7 +77,7 @@ class Job:
     __slots__ = ("explored", "flow", "personal", "process", "refused")
 
     def __init__(self) -> None:
-        self.process: Process | None = None
+        self.process: ThreadRuntime | None = None
         self.flow: Generator[Any, Any, Any] | None = None
         self.personal: Future[Personal] | None = None
         self.explored: Future[Explored] | None = None
@@ -90,7 +90,7 @@ class Job:
             self.flow = None
 
 
-class Process:
+class ThreadRuntime:
     """What one process has. It ends by itself once nobody holds `owner`, or when it is closed.
 
     client: the caller's, of which the legs' is cloned; legs: the caller's own client for legs, or an unused clone, or None.
@@ -106,7 +106,7 @@ class Process:
         self._legs = legs
         self._owns_legs = owns_legs
         self._making_legs = Lock()  # for workers and the background; no caller waits for it
-        self.in_flight = InFlight(cap)
+        self.in_flight = Bulkhead(cap)
         self.parts = Workers(cap, "rewriter-part")
         self.reads = Workers(2 * cap, "rewriter-read")
         self.tally = Tally()
@@ -129,9 +129,9 @@ class Process:
             (held, name, period_s, work)
             for name, period_s, work in (
                 ("local", LOCAL_PERIOD_S, self.refresh.local),
-                ("templates", WORDS_PERIOD_S, self.refresh.templates),
-                ("words", WORDS_PERIOD_S, lambda: drive(self.refresh.words(), self._ask)),
-                ("facts", INDICES_PERIOD_S, lambda: drive(self.refresh.facts(), self._ask)),
+                ("templates", SWITCHES_PERIOD_S, self.refresh.templates),
+                ("store values", SWITCHES_PERIOD_S, lambda: drive(self.refresh.store_values(), self._perform_read)),
+                ("facts", INDICES_PERIOD_S, lambda: drive(self.refresh.facts(), self._perform_read)),
             )
         ]
 
@@ -189,21 +189,21 @@ class Process:
 
     def begin(self, part: Generator[Any, Any, T], job: Job) -> Future[T] | None:
         """Start a part on a worker, in the caller's context; None where no place is left."""
-        if self._refused or not self.in_flight.try_enter():
+        if self._refused or not self.in_flight.try_acquire():
             part.close()
             return None
         context = contextvars.copy_context()
         future = self.parts.submit(lambda: context.run(drive, part, lambda step: self._perform(job, step)))
         if future is None:  # closed, or at the limit of threads
-            self.in_flight.leave()
+            self.in_flight.release()
             part.close()
             return None
-        future.add_done_callback(self.in_flight.leave)
+        future.add_done_callback(self.in_flight.release)
         return future
 
     def save(self, step: SavePlan) -> None:
         """Save a plan on a worker, here and in the store, or not at all: the next page then is the baseline's."""
-        if not self.in_flight.try_enter(PLANS_SHARE):
+        if not self.in_flight.try_acquire(PLANS_SHARE):
             self.plans_dropped += 1
             return
 
@@ -218,9 +218,9 @@ class Process:
         future = self.parts.submit(save)
         if future is None:
             self.plans_dropped += 1
-            self.in_flight.leave()
+            self.in_flight.release()
         else:
-            future.add_done_callback(self.in_flight.leave)
+            future.add_done_callback(self.in_flight.release)
 
     def looked(self) -> tuple[str | None, dict[str, str]]:
         """Return whether the store answers ("ok", or why not; None without one), and what the fleet's processes say."""
@@ -280,16 +280,16 @@ class Process:
 
     def _reading(self, read: Read) -> Future[Signals]:
         """Start a read. It takes a place of its own, since it may outlive the part that waits for it; its answer is remembered."""
-        self.in_flight.enter()
+        self.in_flight.acquire()
         future = self.reads.submit(lambda: self.stores[read.store].read(read.query))
         if future is None:  # closed meanwhile, or at the limit of threads
-            self.in_flight.leave()
+            self.in_flight.release()
             refused: Future[Signals] = Future()
             refused.set_exception(StoreError("no thread is free to read"))
             return refused
 
         def done(answered: Future[Signals]) -> None:
-            self.in_flight.leave()
+            self.in_flight.release()
             if not answered.cancelled() and answered.exception() is None:
                 self.core.last_known.put(read.query, answered.result(), time.monotonic())
 
@@ -308,7 +308,7 @@ class Process:
             self.parts.close(0.0)
             self.reads.close(0.0)
 
-    def _ask(self, call: Call) -> Any:
+    def _perform_read(self, call: Call) -> Any:
         """Do what the background asks for."""
         store = self.stores.get("store")
         match call:

@@ -96,7 +96,7 @@ class Tracker:
             with self._changed:
                 if self._gave_up:
                     return
-                self._outbox.settle(shipment, replies, time.monotonic())
+                self._outbox.finish(shipment, replies, time.monotonic())
 
 
 class AsyncTracker:
@@ -141,4 +141,4 @@ class AsyncTracker:
                 replies = await self._store.run(shipment.commands)
             except Exception:  # noqa: BLE001  whatever keeps the store from answering, the events stay
                 replies = None
-            self._outbox.settle(shipment, replies, time.monotonic())
+            self._outbox.finish(shipment, replies, time.monotonic())

@@ -6,7 +6,7 @@ that field, p the value's share in the population and κ the pseudo-count,
     lift = (c / p + κ) / (C + κ)        affinity = ln(lift) / saturation, clipped to [0, 1]
 
 which is the posterior mean of the subject's share under a Dirichlet prior κ·p, over p. Raw share was measured on real
-purchases and ranked worse than no personalisation at all. An item's affinity is x / (x + c): having bought it says enough.
+purchases and ranked worse than no personalization at all. An item's affinity is x / (x + c): having bought it says enough.
 """
 
 from __future__ import annotations

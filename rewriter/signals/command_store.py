@@ -25,7 +25,7 @@ from rewriter.signals.commands import (
     write_commands,
 )
 from rewriter.signals.counters import Counters
-from rewriter.signals.store import Query, Signals
+from rewriter.signals.store import Signals, SignalsQuery
 
 CHANGE_TRIES = 100
 """Of a text that others change at the same moment; one of them succeeds each time."""
@@ -49,7 +49,7 @@ class CommandStore(ABC):
     def close(self) -> None:
         """See Store.close."""
 
-    def read(self, query: Query) -> Signals:
+    def read(self, query: SignalsQuery) -> Signals:
         """See Store.read."""
         return signals(query, self.run(commands(query)))
 
@@ -114,7 +114,7 @@ class AsyncCommandStore(ABC):
     async def close(self) -> None:
         """See Store.close."""
 
-    async def read(self, query: Query) -> Signals:
+    async def read(self, query: SignalsQuery) -> Signals:
         """See Store.read."""
         return signals(query, await self.run(commands(query)))
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from rewriter.errors import StoreError
 from rewriter.signals.counters import Counters, Value, member, sound, value_of
-from rewriter.signals.store import Query, Signals
+from rewriter.signals.store import Signals, SignalsQuery
 
 MAX_TEXT_BYTES = 64 * 1024
 """Of a plan, and of a text that the background reads."""
@@ -74,7 +74,7 @@ def counters_commands(base: str, fields: tuple[str, ...], limit: int) -> list[Co
     ]
 
 
-def commands(query: Query) -> list[Command]:
+def commands(query: SignalsQuery) -> list[Command]:
     """Return the commands of one pipelined read, in the order that `signals` expects their replies."""
     found: list[Command] = []
     for base in (query.session, query.profile):
@@ -86,7 +86,7 @@ def commands(query: Query) -> list[Command]:
     return found
 
 
-def signals(query: Query, replies: Sequence[Any]) -> Signals:
+def signals(query: SignalsQuery, replies: Sequence[Any]) -> Signals:
     """Read the replies of `commands(query)`; a reply that is an exception fails its scope alone."""
     rest = iter(replies)
     counters: dict[str, Counters | None] = {"session": None, "profile": None}

@@ -135,10 +135,10 @@ class Event(_Part):
 
     def keeping(self, fields: Collection[str]) -> Event:
         """Return this event with no more of its object's attributes than `fields`, as `kept_fields` cuts them."""
-        told = self.event_attributes.object
-        if told.attributes is None:
+        acted_on = self.event_attributes.object
+        if acted_on.attributes is None:
             return self
-        cut = told.model_copy(update={"attributes": kept_fields(told.attributes, fields)})
+        cut = acted_on.model_copy(update={"attributes": kept_fields(acted_on.attributes, fields)})
         return self.model_copy(update={"event_attributes": self.event_attributes.model_copy(update={"object": cut})})
 
 

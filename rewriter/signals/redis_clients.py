@@ -25,7 +25,7 @@ from redis.retry import Retry
 
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.signals.answer_bound import bound_answers
-from rewriter.signals.names import look_up_apart
+from rewriter.signals.dns import look_up_apart
 
 TIMEOUT_S = 1.0
 FORMS = (

@@ -57,7 +57,7 @@ class RedisStore(CommandStore):
         try:
             return _replies(pipeline.execute(raise_on_error=atomic))
         except RedisError as error:
-            raise _told(error) from error
+            raise _translated(error) from error
 
     def ping(self) -> None:
         """See Store.ping."""
@@ -147,7 +147,7 @@ class AsyncRedisStore(AsyncCommandStore):
         try:
             return _replies(await pipeline.execute(raise_on_error=atomic))
         except RedisError as error:
-            raise _told(error) from error
+            raise _translated(error) from error
 
     async def ping(self) -> None:
         """See Store.ping."""
@@ -211,12 +211,12 @@ def open_async_store(
 def _replies(found: Sequence[Any]) -> list[Any]:
     """Return replies. Raises where one was cut off: in a cluster that is among the replies of other nodes."""
     for reply in found:
-        if isinstance(reply, RedisError) and isinstance(told := _told(reply), AnswerTooLargeError):
-            raise told from reply
+        if isinstance(reply, RedisError) and isinstance(translated := _translated(reply), AnswerTooLargeError):
+            raise translated from reply
     return list(found)
 
 
-def _told(error: RedisError) -> Exception:
+def _translated(error: RedisError) -> Exception:
     """Return an error as it is, or as AnswerTooLargeError where the bound on answers is behind it."""
     return AnswerTooLargeError("the answer is larger than max_answer_bytes") if too_large(error) else error
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from rewriter.bounded import Bounded
 from rewriter.settings import SignalSettings
 from rewriter.signals.counters import Counters
-from rewriter.signals.store import Query, Signals
+from rewriter.signals.store import Signals, SignalsQuery
 
 _BYTES_PER_VALUE = 250
 _BYTES_PER_SUBJECT = 1_000
@@ -28,7 +28,7 @@ class LastKnown:
             max_count=2 * settings.stale_max_subjects,
         )
 
-    def put(self, query: Query, signals: Signals, now_s: float) -> None:
+    def put(self, query: SignalsQuery, signals: Signals, now_s: float) -> None:
         """Remember what a read found, late or not. Nothing is kept where `on_late` would not use it."""
         if not self._wanted:
             return
@@ -43,7 +43,7 @@ class LastKnown:
             else:
                 self._kept.put(base, counters, _BYTES_PER_SUBJECT + _BYTES_PER_VALUE * len(counters.weights), now_s)
 
-    def get(self, query: Query, now_s: float) -> Signals | None:
+    def get(self, query: SignalsQuery, now_s: float) -> Signals | None:
         """Return what was last known of the subject of a read, unless it is too old."""
         session, profile = (
             self._kept.get(base, now_s) if base is not None else None for base in (query.session, query.profile)

@@ -81,7 +81,7 @@ class Keys:
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class SignalsQuery:
     """One read: the bases of the wanted keys, None where nothing is; the fields whose totals are wanted with them."""
 
     session: str | None
@@ -111,7 +111,7 @@ class Signals:
     forgotten_s: float = 0.0
 
 
-def separated(query: Query) -> tuple[Query, Query]:
+def separated(query: SignalsQuery) -> tuple[SignalsQuery, SignalsQuery]:
     """Return what of a read goes to the session store, and what to a profile store of its own."""
     return replace(query, profile=None), replace(query, session=None, plan=None)
 
@@ -135,7 +135,7 @@ class Store(Protocol):
     def run(self, wanted: Sequence[tuple[Any, ...]], *, atomic: bool = False) -> list[Any]:
         """See CommandStore.run: the engine under all the rest, and what the population is read with."""
 
-    def read(self, query: Query) -> Signals:
+    def read(self, query: SignalsQuery) -> Signals:
         """Return what is known of one subject in one pipelined round trip."""
 
     def save_plan(self, key: str, plan: bytes, ttl_s: int) -> None:
@@ -182,7 +182,7 @@ class AsyncStore(Protocol):
     async def run(self, wanted: Sequence[tuple[Any, ...]], *, atomic: bool = False) -> list[Any]:
         """See Store.run."""
 
-    async def read(self, query: Query) -> Signals:
+    async def read(self, query: SignalsQuery) -> Signals:
         """See Store.read."""
 
     async def save_plan(self, key: str, plan: bytes, ttl_s: int) -> None:

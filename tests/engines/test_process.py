@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from rewriter.demo.engines.errors import EngineError
-from rewriter.demo.engines.process import Process, free_port
+from rewriter.demo.engines.process import ServerProcess, free_port
 
 ROOT = Path(__file__).parents[2]
 # Ignores SIGTERM once it has said so: only SIGKILL ends it.
@@ -38,8 +38,8 @@ def gone(pid: int) -> bool:
     return False
 
 
-def sleeper(directory: Path) -> Process:
-    return Process(["sleep", "300"], log=directory / "log", cwd=directory)
+def sleeper(directory: Path) -> ServerProcess:
+    return ServerProcess(["sleep", "300"], log=directory / "log", cwd=directory)
 
 
 def test_end_ends_it_and_may_be_said_twice(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_a_paused_server_ends(tmp_path: Path) -> None:
 
 
 def test_a_server_that_ignores_sigterm_is_killed_after_its_grace(tmp_path: Path) -> None:
-    server = Process(STUBBORN, log=tmp_path / "log", cwd=tmp_path, grace_s=0.1)
+    server = ServerProcess(STUBBORN, log=tmp_path / "log", cwd=tmp_path, grace_s=0.1)
     server.wait_until(lambda: "ready" in server.log_tail(), deadline_s=10.0)
     server.end()
     assert gone(server.pid)
@@ -102,7 +102,7 @@ def test_it_ends_with_its_parent(tmp_path: Path, ending: str) -> None:
 def test_a_server_that_dies_while_starting_shows_its_log(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    server = Process(["sh", "-c", "echo no space left; exit 7"], log=run / "log", cwd=run, remove=run)
+    server = ServerProcess(["sh", "-c", "echo no space left; exit 7"], log=run / "log", cwd=run, remove=run)
     with pytest.raises(EngineError, match=r"ended while starting(.|\n)*no space left"):
         server.wait_until(lambda: False, deadline_s=10.0)
     assert not run.exists()
@@ -117,12 +117,12 @@ def test_a_server_that_is_late_is_ended(tmp_path: Path) -> None:
 
 def test_a_command_that_is_not_there_is_an_engine_error(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"no-such-server could not be started(.|\n)*No such file"):
-        Process([str(tmp_path / "no-such-server")], log=tmp_path / "log", cwd=tmp_path)
+        ServerProcess([str(tmp_path / "no-such-server")], log=tmp_path / "log", cwd=tmp_path)
 
 
 def test_the_log_tail_is_of_this_run(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("an earlier run\n")
-    server = Process(["echo", "this run"], log=tmp_path / "log", cwd=tmp_path)
+    server = ServerProcess(["echo", "this run"], log=tmp_path / "log", cwd=tmp_path)
     assert eventually(lambda: not server.is_alive())
     assert server.log_tail() == "this run\n"
     server.end()

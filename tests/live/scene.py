@@ -13,8 +13,8 @@ import pytest
 from opensearchpy import AsyncOpenSearch, OpenSearch
 
 from rewriter import AsyncRewriter, Report, Rewriter, Settings, Subject
+from tests.fakes import knowing, known
 from tests.live.shelf import MATCH
-from tests.played import knowing, known
 
 ANN = Subject("ann", "s1")
 BODY = {"query": MATCH, "size": 10}

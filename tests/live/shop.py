@@ -14,7 +14,7 @@ from opensearchpy.exceptions import ConnectionError as Unreachable
 
 from rewriter.settings import IngestSettings, PolicySettings, Settings, SignalSettings, StoreSettings
 from rewriter.signals.events import Event, parse
-from rewriter.signals.ingest.batch import Plan
+from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.ingest.contract import StreamKeys, append_command
 from rewriter.signals.ingest.objects import Objects
 from rewriter.signals.ingest.worker import Worker
@@ -74,7 +74,7 @@ class Shop:
 
     def __init__(self, url: str, prefix: str, max_counters: int = 16, **ingest: Any) -> None:
         self.settings = shop_settings(prefix, max_counters, **ingest)
-        self.plan = Plan.of(self.settings)
+        self.plan = CountingRules.of(self.settings)
         self.url = url
         self.store = RedisStore(url)
         self.keys = StreamKeys(prefix)

@@ -15,15 +15,15 @@ from rewriter.demo.engines import Valkey
 from rewriter.errors import AnswerTooLargeError
 from rewriter.signals.counters import Counters
 from rewriter.signals.redis_store import AsyncRedisStore, RedisStore
-from rewriter.signals.store import Keys, Query
+from rewriter.signals.store import Keys, SignalsQuery
 
 MOST = 2**20
 FIELDS = ("brand",)
 KEYS = Keys()
 
 
-def query(user: str) -> Query:
-    return Query(None, KEYS.profile(user), None, FIELDS, 128)
+def query(user: str) -> SignalsQuery:
+    return SignalsQuery(None, KEYS.profile(user), None, FIELDS, 128)
 
 
 def fill(raw: Any, url: str) -> dict[str, int]:

@@ -12,11 +12,11 @@ import pytest
 
 from rewriter.errors import ConfigurationError, StoreError
 from rewriter.signals.affinities import united
-from rewriter.signals.backfill.account import REASONS
 from rewriter.signals.backfill.history import History
+from rewriter.signals.backfill.row_counts import REASONS
 from rewriter.signals.backfill.swap import Swap
 from rewriter.signals.counters import Counters, HalfLives, Observation, counted
-from rewriter.signals.ingest.forgetting import forget
+from rewriter.signals.ingest.erasure import forget
 from rewriter.signals.ingest.objects import Objects
 from tests.live.shop import PRODUCTS, Shop, an_event
 

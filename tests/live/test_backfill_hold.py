@@ -21,7 +21,7 @@ from rewriter.signals.backfill.live import Live
 from rewriter.signals.backfill.swap import Swap
 from rewriter.signals.counters import Counters
 from rewriter.signals.ingest.contract import StreamKeys
-from rewriter.signals.ingest.forgetting import forget
+from rewriter.signals.ingest.erasure import forget
 from rewriter.signals.ingest.objects import Objects
 from tests.live.shop import PRODUCTS, Shop, an_event
 

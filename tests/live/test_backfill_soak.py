@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rewriter.demo.engines import Valkey
-from rewriter.signals.backfill.account import REASONS
+from rewriter.signals.backfill.row_counts import REASONS
 from rewriter.signals.ingest.contract import StreamKeys
 from rewriter.signals.redis_store import RedisStore
 from tests.live.year import HALF_LIFE_S, PARTITIONS, Year, recount, stream_commands, write_file

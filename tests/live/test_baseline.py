@@ -18,8 +18,8 @@ from rewriter import AsyncRewriter, Reason, Rewriter, Settings, Subject
 from rewriter.signals.counters import Counters
 from rewriter.signals.memory_store import MemoryStore
 from rewriter.signals.store import Keys
+from tests.fakes import awaited, knowing, known
 from tests.live.shelf import MATCH
-from tests.played import awaited, knowing, known
 
 ANN = Subject("ann", "s1")
 BODY = {"query": MATCH, "size": 10}
@@ -122,9 +122,9 @@ CALLS: tuple[tuple[Mapping[str, Any], bool], ...] = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("call", "personalised"), CALLS, ids=range(len(CALLS)))
+@pytest.mark.parametrize(("call", "personalized"), CALLS, ids=range(len(CALLS)))
 def test_the_caller_s_search_goes_out_byte_for_byte(
-    wire: Wire, products: str, settings: Settings, store: MemoryStore, call: Mapping[str, Any], personalised: bool
+    wire: Wire, products: str, settings: Settings, store: MemoryStore, call: Mapping[str, Any], personalized: bool
 ) -> None:
     with OpenSearch(hosts=[wire.url]) as client, Rewriter(client, store, settings) as rewriter:
         known(rewriter, products)
@@ -133,12 +133,12 @@ def test_the_caller_s_search_goes_out_byte_for_byte(
         _, report = rewriter.search_details(index=products, **call, subject=ANN)
         assert wire.baselines() == plain
         assert len(plain) == 1
-        assert (report.reason is Reason.PERSONALIZED) is personalised, report
+        assert (report.reason is Reason.PERSONALIZED) is personalized, report
 
 
-@pytest.mark.parametrize(("call", "personalised"), CALLS, ids=range(len(CALLS)))
+@pytest.mark.parametrize(("call", "personalized"), CALLS, ids=range(len(CALLS)))
 async def test_the_same_awaited(
-    wire: Wire, products: str, settings: Settings, store: MemoryStore, call: Mapping[str, Any], personalised: bool
+    wire: Wire, products: str, settings: Settings, store: MemoryStore, call: Mapping[str, Any], personalized: bool
 ) -> None:
     async with AsyncOpenSearch(hosts=[wire.url]) as client, AsyncRewriter(client, store, settings) as rewriter:
         await knowing(rewriter, products)
@@ -147,7 +147,7 @@ async def test_the_same_awaited(
         _, report = await rewriter.search_details(index=products, **call, subject=ANN)
         assert wire.baselines() == plain
         assert len(plain) == 1
-        assert (report.reason is Reason.PERSONALIZED) is personalised, report
+        assert (report.reason is Reason.PERSONALIZED) is personalized, report
 
 
 @pytest.mark.parametrize(

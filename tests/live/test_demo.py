@@ -51,7 +51,7 @@ def test_three_pages_are_shown_with_exploration_and_reasons(shown: str) -> None:
     assert re.search(r"↑ (in|\d)\s+×1\.\d\d bought \d+×", shown)
 
 
-def test_personalised_pages_hold_more_of_what_was_bought_later(shown: str) -> None:
+def test_personalized_pages_hold_more_of_what_was_bought_later(shown: str) -> None:
     found = re.search(r"hits that the household bought later +(\d+) +(\d+)", shown)
     assert found is not None
     own, rewritten = map(int, found.groups())
@@ -72,9 +72,9 @@ def test_a_session_blends_in(shown: str) -> None:
         r"names nobody +no_subject +– +the shop's own, hit by hit",
         r"known, without consent +no_consent +– +the shop's own, hit by hit",
         r"never seen before +no_signals +– +the shop's own, hit by hit",
-        r"the same, after a first click +personalized +session +personalised",
+        r"the same, after a first click +personalized +session +personalized",
         r"personalization off +switched_off +[01]\.\d s +the shop's own, hit by hit",
-        r"\(taken away\) +personalized +\d\.\d s +personalised",
+        r"\(taken away\) +personalized +\d\.\d s +personalized",
         r"has stopped +60 of 60 +60 .*breaker_open \d+",
         r"back for \d+\.\d s +(\d+) of \1 .*personalized 1",
     ],

@@ -12,11 +12,11 @@ import pytest
 
 from rewriter.demo.engines import Valkey
 from rewriter.signals.counters import Counters, Value
-from rewriter.signals.ingest.forgetting import forget, forget_all
+from rewriter.signals.ingest.erasure import forget, forget_all
 from rewriter.signals.ingest.objects import Objects
 from rewriter.signals.ingest.worker import Worker
 from rewriter.signals.redis_store import RedisStore
-from rewriter.signals.store import Query
+from rewriter.signals.store import SignalsQuery
 from rewriter.subject import Subject
 from tests.live.shop import Shop, an_event
 
@@ -54,12 +54,14 @@ def removed(**counts: int) -> dict[str, int]:
 def profile_of(shop: Shop, user: str = USER) -> Counters | None:
     keys = shop.plan.keys
     return shop.store.read(
-        Query(keys.session(f"s-{user}"), keys.profile(user), None, tuple(shop.plan.fields), 100)
+        SignalsQuery(keys.session(f"s-{user}"), keys.profile(user), None, tuple(shop.plan.fields), 100)
     ).profile
 
 
 def session_of(shop: Shop, session: str) -> Counters | None:
-    return shop.store.read(Query(shop.plan.keys.session(session), None, None, tuple(shop.plan.fields), 100)).session
+    return shop.store.read(
+        SignalsQuery(shop.plan.keys.session(session), None, None, tuple(shop.plan.fields), 100)
+    ).session
 
 
 def test_nothing_is_left_but_what_retention_covers(shop: Shop) -> None:
@@ -255,7 +257,7 @@ def test_profiles_and_sessions_in_stores_of_their_own(shop: Shop, valkey_server:
     for subject in (Subject(USER, f"s-{USER}"), Subject(USER)):
         shop.store.save_plan(keys.plan(subject, "3") or "", b"{}", 100)
     assert dict(forget(shop.store, profiles, shop.plan, USER)) == removed(profiles=1, sessions=1, plans=2)
-    query = Query(None, keys.profile(USER), None, ("brand",), 10)
+    query = SignalsQuery(None, keys.profile(USER), None, ("brand",), 10)
     assert profiles.read(query).profile is None
     assert profiles.read(query).forgotten_s > 0
     profiles.close()

@@ -11,8 +11,8 @@ from opensearchpy import OpenSearch
 
 from rewriter import Reason, Rewriter, Settings, Subject
 from rewriter.signals.counters import Counters, Value
-from rewriter.signals.ingest.batch import Plan
-from rewriter.signals.ingest.forgetting import forget
+from rewriter.signals.ingest.batch import CountingRules
+from rewriter.signals.ingest.erasure import forget
 from rewriter.signals.redis_store import RedisStore
 
 SUBJECTS = [Subject("somebody"), Subject("somebody", "a-session-without-events")]
@@ -33,7 +33,7 @@ def settings(redis_url: str, prefix: str, products: str) -> Settings:
 
 @pytest.fixture
 def store(redis_url: str, settings: Settings) -> Iterator[RedisStore]:
-    store, keys, now_s = RedisStore(redis_url), Plan.of(settings).keys, time.time()
+    store, keys, now_s = RedisStore(redis_url), CountingRules.of(settings).keys, time.time()
     everybody: dict[Value, float] = {("brand", name): 100.0 for name in ("nike", "puma", "asics", "fila")}
     store.write(keys.population(0), Counters(everybody, {"brand": 400.0}, now_s, now_s, 400.0), None)
     liked = Counters({("brand", "puma"): 300.0}, {"brand": 300.0}, now_s, now_s, 30.0)
@@ -68,7 +68,7 @@ def test_a_list_under_way_ends_and_leaves_no_plan(
     until(lambda: page(0, subject).reason is Reason.PERSONALIZED)
     assert page(1, subject).reason is Reason.PERSONALIZED
     until(lambda: list(store.keys(f"{settings.store.prefix}:*:plan:*")))
-    forget(store, store, Plan.of(settings), "somebody")
+    forget(store, store, CountingRules.of(settings), "somebody")
     report = page(1, subject)
     assert (report.reason, report.boosts) == (Reason.NO_PLAN, ())
     time.sleep(0.3)  # a plan is saved beside the search
@@ -87,17 +87,17 @@ def test_processes_drop_plans_and_last_known_signals(
     until(lambda: len(core.plans._kept))
     assert len(core.last_known._kept)
     until(lambda: page.rewriter._process.refresh._forgets is None)  # type: ignore[attr-defined]
-    forget(store, store, Plan.of(settings), "somebody")
+    forget(store, store, CountingRules.of(settings), "somebody")
     until(lambda: not len(core.plans._kept) and not len(core.last_known._kept))
 
 
 def test_whoever_comes_back_begins_anew(store: RedisStore, settings: Settings, page: Callable[..., Any]) -> None:
     subject = SUBJECTS[0]
     until(lambda: page(0, subject).reason is Reason.PERSONALIZED)
-    forget(store, store, Plan.of(settings), "somebody")
+    forget(store, store, CountingRules.of(settings), "somebody")
     later_s = time.time() + 1
     liked = Counters({("brand", "nike"): 300.0}, {"brand": 300.0}, later_s, later_s, 30.0)
-    assert store.write(Plan.of(settings).keys.profile("somebody"), liked, None)
+    assert store.write(CountingRules.of(settings).keys.profile("somebody"), liked, None)
     report = page(0, subject)
     assert report.reason is Reason.PERSONALIZED
     assert {boost.value for boost in report.boosts} == {"nike"}

@@ -10,7 +10,7 @@ from zlib import crc32
 import pytest
 
 from rewriter.signals.counters import Counters, HalfLives, Observation, counted
-from rewriter.signals.store import Query
+from rewriter.signals.store import SignalsQuery
 from tests.live.shop import PRODUCTS, Shop, an_event, many_events
 
 
@@ -21,7 +21,9 @@ def shop(redis_url: str, prefix: str) -> Shop:
 
 def read(shop: Shop, user: str) -> tuple[Counters | None, Counters | None]:
     keys = shop.plan.keys
-    found = shop.store.read(Query(keys.session(f"s-{user}"), keys.profile(user), None, tuple(shop.plan.fields), 500))
+    found = shop.store.read(
+        SignalsQuery(keys.session(f"s-{user}"), keys.profile(user), None, tuple(shop.plan.fields), 500)
+    )
     return found.session, found.profile
 
 

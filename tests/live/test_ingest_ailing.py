@@ -12,7 +12,7 @@ from rewriter.errors import StoreError
 from rewriter.signals.backfill.hold import Hold
 from rewriter.signals.events import Event, parse
 from rewriter.signals.ingest.contract import partition_of
-from rewriter.signals.store import Query
+from rewriter.signals.store import SignalsQuery
 from tests.live.shop import Shop, an_event
 
 AILING = 1
@@ -39,7 +39,7 @@ USERS = {number: a_user_of(number) for number in range(4)}
 def counted(shop: Shop) -> dict[int, float]:
     found = {}
     for number, user in USERS.items():
-        profile = shop.store.read(Query(None, shop.plan.keys.profile(user), None, ("item",), 500)).profile
+        profile = shop.store.read(SignalsQuery(None, shop.plan.keys.profile(user), None, ("item",), 500)).profile
         found[number] = 0.0 if profile is None else profile.events
     return found
 

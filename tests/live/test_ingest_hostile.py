@@ -22,11 +22,11 @@ from opensearchpy import OpenSearch
 
 from rewriter.settings import DEFAULT_ACTION_WEIGHTS, Settings, SignalSettings
 from rewriter.signals.events import MAX_EVENT_BYTES, Event, parse
-from rewriter.signals.ingest.batch import Plan
+from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.ingest.contract import append_command
 from rewriter.signals.ingest.objects import Objects
 from rewriter.signals.ingest.worker import Worker
-from rewriter.signals.store import Query
+from rewriter.signals.store import SignalsQuery
 from tests.conftest import MakeIndex
 from tests.live.shop import Shop, an_event
 
@@ -54,7 +54,7 @@ def finished(shop: Shop, worker: Worker, deadline_s: float = 30.0) -> None:
 
 
 def counted(shop: Shop, user: str) -> float:
-    found = shop.store.read(Query(None, shop.plan.keys.profile(user), None, ("item",), 500)).profile
+    found = shop.store.read(SignalsQuery(None, shop.plan.keys.profile(user), None, ("item",), 500)).profile
     return 0.0 if found is None else found.events
 
 
@@ -362,7 +362,7 @@ def ingested(
     shop = Shop(redis_url, prefix, retry_s=0.01)
     signals = SignalSettings(horizon_s=300 * 7 * 86_400.0)
     shop.settings = shop.settings.model_copy(update={"signals": signals})
-    shop.plan = Plan.of(shop.settings)
+    shop.plan = CountingRules.of(shop.settings)
     commands = []
     for one in listed:
         raw, found = json.dumps(one).encode(), parse(one)

@@ -26,8 +26,8 @@ from rewriter.signals.counters import Counters, Value
 from rewriter.signals.memory_store import MemoryStore
 from rewriter.signals.store import Keys
 from tests.conftest import MakeIndex
+from tests.fakes import known, waited
 from tests.live.shelf import flat_settings
-from tests.played import known, waited
 
 KEYWORD = {"type": "keyword"}
 TITLE = {"type": "text"}

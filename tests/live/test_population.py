@@ -20,12 +20,12 @@ from rewriter.demo.engines import Valkey
 from rewriter.shell import population as shell
 from rewriter.signals.affinities import united
 from rewriter.signals.counters import SEPARATOR, Counters, HalfLives, Value
-from rewriter.signals.ingest.batch import Plan
+from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.ingest.population import population_made
 from rewriter.signals.maker import Maker
 from rewriter.signals.redis_store import AsyncRedisStore, RedisStore
 from rewriter.signals.store import Keys
-from tests.played import waited
+from tests.fakes import waited
 
 HALF_LIVES = HalfLives(9_676_800.0)
 FIELDS = ("brand", "item")
@@ -117,7 +117,7 @@ def test_a_worker_makes_it_where_one_runs_and_takes_it_from_a_search(redis_url: 
     )
     search = maker(store, keys)
     assert search.leads(search.reader.look())
-    with population_made(store, Plan.of(settings)):
+    with population_made(store, CountingRules.of(settings)):
         assert waited(lambda: (search.reader.look().maker or "").startswith("worker:"))
         assert waited(lambda: search.reader.look().population is not None)
         assert not search.leads(search.reader.look())

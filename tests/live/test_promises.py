@@ -14,8 +14,8 @@ from opensearchpy import AsyncOpenSearch, OpenSearch
 from rewriter import AsyncRewriter, Reason, Report, Rewriter
 from rewriter.explore.merge import hit_key
 from rewriter.explore.slots import block_size, slot_positions
+from tests.fakes import waited
 from tests.live.draws import DOCUMENTS, SEED, TEMPLATES, Shop, body, counters
-from tests.played import waited
 
 DRAWS = 400
 LISTS = 40
@@ -30,7 +30,7 @@ def shop(drawn_shop: Shop) -> Shop:
 
 
 class Recorded:
-    """The client of the optional legs, and what it was last answered: the personalised leg's hits."""
+    """The client of the optional legs, and what it was last answered: the personalized leg's hits."""
 
     def __init__(self, client: OpenSearch) -> None:
         self._client = client
@@ -64,7 +64,7 @@ def without_time(answer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def beside_hits(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """All that is leg 1's alone."""
+    """All that is the baseline's alone."""
     found = without_time(answer)
     return found | {"hits": {key: value for key, value in answer["hits"].items() if key not in ("hits", "max_score")}}
 
@@ -90,7 +90,7 @@ def names(hit: Hit) -> set[str]:
 
 
 def held(shop: Shop, legs: Recorded, arguments: Mapping[str, Any], plain: Any, answer: Any, report: Report) -> set[str]:
-    """Hold one personalised page to the promises; returns what was seen of interest."""
+    """Hold one personalized page to the promises; returns what was seen of interest."""
     hits, scores = answer["hits"]["hits"], base_scores(shop, arguments)
     limit, size = shop.settings.policies[arguments["index"]], arguments["body"]["size"]
     one = hit_key(collapsed(arguments))
@@ -160,7 +160,7 @@ def test_hundreds_of_draws(shop: Shop, rewriter: Rewriter, legs: Recorded) -> No
 
 
 def test_six_pages_show_no_hit_twice_while_counters_change(shop: Shop, rewriter: Rewriter) -> None:
-    personalised: Counter[int] = Counter()
+    personalized: Counter[int] = Counter()
     for number in range(LISTS):
         index, person, size = shop.chance.choice(shop.aliases), shop.person(), shop.chance.randint(3, 8)
         drawn = body(shop.chance, size=size)
@@ -180,11 +180,11 @@ def test_six_pages_show_no_hit_twice_while_counters_change(shop: Shop, rewriter:
             for base in (shop.keys.profile(person.user_id or ""), shop.keys.session(person.session_id or "")):
                 shop.store.write(base, counters(shop.chance), 600)
         if len(reasons) == 6:
-            # Pages past the end have no hits to personalise.
+            # Pages past the end have no hits to personalize.
             assert set(reasons) <= {Reason.PERSONALIZED, Reason.NO_HITS}, (number, reasons, drawn)
             assert len(set(shown)) == len(shown), (number, drawn)
-            personalised[reasons.count(Reason.PERSONALIZED)] += 1
-    assert personalised[6] >= LISTS // 2, personalised
+            personalized[reasons.count(Reason.PERSONALIZED)] += 1
+    assert personalized[6] >= LISTS // 2, personalized
 
 
 async def test_the_async_rewriter_gives_the_same_pages(

@@ -15,12 +15,12 @@ from redis.exceptions import RedisClusterException
 from redis.retry import Retry
 
 from rewriter.demo.engines import Valkey
-from rewriter.demo.engines.process import Process, free_port
+from rewriter.demo.engines.process import ServerProcess, free_port
 from rewriter.demo.engines.valkey import _binary
 from rewriter.errors import ConfigurationError
 from rewriter.signals.counters import Counters
 from rewriter.signals.redis_store import AsyncRedisStore, RedisStore, open_async_store, open_store
-from rewriter.signals.store import Keys, Query, Signals
+from rewriter.signals.store import Keys, Signals, SignalsQuery
 from tests.live.scene import HOST, SlowNames
 
 T0_S = 1_767_225_600.0
@@ -33,8 +33,8 @@ def never() -> Retry:
 
 
 @pytest.fixture
-def query(prefix: str) -> Query:
-    return Query(None, Keys(prefix).profile("U"), None, ("brand",), 64)
+def query(prefix: str) -> SignalsQuery:
+    return SignalsQuery(None, Keys(prefix).profile("U"), None, ("brand",), 64)
 
 
 @pytest.fixture
@@ -43,7 +43,9 @@ def sentinel_url(valkey_server: Callable[..., Valkey], tmp_path: Path) -> Iterat
     server, port = valkey_server(), free_port()
     configuration = tmp_path / "sentinel.conf"
     configuration.write_text(f"bind 127.0.0.1\nport {port}\nsentinel monitor main 127.0.0.1 {server.port} 1\n")
-    process = Process([str(_binary()), str(configuration), "--sentinel"], log=tmp_path / "sentinel.log", cwd=tmp_path)
+    process = ServerProcess(
+        [str(_binary()), str(configuration), "--sentinel"], log=tmp_path / "sentinel.log", cwd=tmp_path
+    )
 
     def answers() -> bool:
         try:
@@ -58,14 +60,14 @@ def sentinel_url(valkey_server: Callable[..., Valkey], tmp_path: Path) -> Iterat
     process.end()
 
 
-def test_what_sentinels_watch_is_found(sentinel_url: str, query: Query) -> None:
+def test_what_sentinels_watch_is_found(sentinel_url: str, query: SignalsQuery) -> None:
     store = RedisStore(sentinel_url)
     store.write(query.profile or "", PROFILE, None)
     assert store.read(query) == Signals(profile=PROFILE)
     store.close()
 
 
-async def test_what_sentinels_watch_is_found_on_the_event_loop(sentinel_url: str, query: Query) -> None:
+async def test_what_sentinels_watch_is_found_on_the_event_loop(sentinel_url: str, query: SignalsQuery) -> None:
     store = AsyncRedisStore(sentinel_url)
     await store.write(query.profile or "", PROFILE, None)
     assert await store.read(query) == Signals(profile=PROFILE)
@@ -74,9 +76,9 @@ async def test_what_sentinels_watch_is_found_on_the_event_loop(sentinel_url: str
 
 @pytest.mark.parametrize("kind", ["plain", "cluster", "sentinel"])
 async def test_names_are_looked_up_on_a_thread_of_their_own(
-    kind: str, request: pytest.FixtureRequest, query: Query, monkeypatch: pytest.MonkeyPatch
+    kind: str, request: pytest.FixtureRequest, query: SignalsQuery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fails where redis-py no longer asks what `rewriter.signals.names` overrides."""
+    """Fails where redis-py no longer asks what `rewriter.signals.dns` overrides."""
     match kind:
         case "plain":
             url = request.getfixturevalue("redis_url")
@@ -94,9 +96,9 @@ async def test_names_are_looked_up_on_a_thread_of_their_own(
 
 @pytest.mark.parametrize("kind", ["plain", "sentinel"])
 def test_threads_too_have_names_looked_up_there(
-    kind: str, request: pytest.FixtureRequest, query: Query, monkeypatch: pytest.MonkeyPatch
+    kind: str, request: pytest.FixtureRequest, query: SignalsQuery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fails where redis-py no longer asks what `rewriter.signals.names` overrides."""
+    """Fails where redis-py no longer asks what `rewriter.signals.dns` overrides."""
     names = SlowNames(monkeypatch)
     store = RedisStore(names.under(HOST, request.getfixturevalue("redis_url" if kind == "plain" else "sentinel_url")))
     store.write(query.profile or "", PROFILE, None)
@@ -105,7 +107,7 @@ def test_threads_too_have_names_looked_up_there(
     assert set(names.on) == {"rewriter-names"}
 
 
-def test_a_client_that_was_given_stays_its_owners(redis_url: str, query: Query) -> None:
+def test_a_client_that_was_given_stays_its_owners(redis_url: str, query: SignalsQuery) -> None:
     with redis.Redis.from_url(redis_url, retry=never(), socket_timeout=1) as client:
         store = RedisStore(client)
         store.write(query.profile or "", PROFILE, None)
@@ -115,7 +117,7 @@ def test_a_client_that_was_given_stays_its_owners(redis_url: str, query: Query) 
         assert client.client_id() == connection  # still the one that it had
 
 
-async def test_a_client_that_was_given_stays_its_owners_on_the_event_loop(redis_url: str, query: Query) -> None:
+async def test_a_client_that_was_given_stays_its_owners_on_the_event_loop(redis_url: str, query: SignalsQuery) -> None:
     async with aio.Redis.from_url(redis_url, retry=AsyncRetry(NoBackoff(), 0), socket_timeout=1) as client:
         store = AsyncRedisStore(client)
         await store.write(query.profile or "", PROFILE, None)
@@ -125,7 +127,7 @@ async def test_a_client_that_was_given_stays_its_owners_on_the_event_loop(redis_
         assert await client.client_id() == connection
 
 
-def test_a_clusters_client_may_be_given(redis_cluster_urls: list[str], query: Query) -> None:
+def test_a_clusters_client_may_be_given(redis_cluster_urls: list[str], query: SignalsQuery) -> None:
     with (
         sync.RedisCluster.from_url(redis_cluster_urls[0]) as patient,
         pytest.raises(ConfigurationError, match="retries"),
@@ -137,7 +139,9 @@ def test_a_clusters_client_may_be_given(redis_cluster_urls: list[str], query: Qu
         assert store.read(query) == Signals(profile=PROFILE)
 
 
-async def test_a_clusters_client_may_be_given_on_the_event_loop(redis_cluster_urls: list[str], query: Query) -> None:
+async def test_a_clusters_client_may_be_given_on_the_event_loop(
+    redis_cluster_urls: list[str], query: SignalsQuery
+) -> None:
     async with aio.RedisCluster.from_url(
         redis_cluster_urls[0], retry=AsyncRetry(NoBackoff(), 0), socket_timeout=1
     ) as client:
@@ -147,7 +151,9 @@ async def test_a_clusters_client_may_be_given_on_the_event_loop(redis_cluster_ur
         assert await store.read(query) == Signals(profile=PROFILE)
 
 
-def test_a_store_can_be_opened_before_its_cluster_is_there(valkey_server: Callable[..., Valkey], query: Query) -> None:
+def test_a_store_can_be_opened_before_its_cluster_is_there(
+    valkey_server: Callable[..., Valkey], query: SignalsQuery
+) -> None:
     server = valkey_server()
     server.stop()
     store = RedisStore(server.url.replace("redis", "redis+cluster", 1))

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import MakeIndex
+from tests.fakes import waited
 from tests.live.shop import PRODUCTS, Shop, an_event
-from tests.played import waited
 
 COMMAND = [sys.executable, "-c", "from rewriter.cli import main; main()"]
 

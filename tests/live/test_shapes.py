@@ -1,6 +1,6 @@
 """What the table of shapes claims of the server, shown on the server.
 
-Each personalised search is sent as the body that a leg sends, and each hit's score is held against its base score. Each
+Each personalized search is sent as the body that a leg sends, and each hit's score is held against its base score. Each
 search that is passed through because boosts would break it is sent with them all the same, to show that they do.
 """
 
@@ -15,8 +15,8 @@ from opensearchpy import OpenSearch
 from rewriter.boost.body import bounded_body
 from rewriter.boost.functions import Boost
 from rewriter.index_facts import facts_of
+from rewriter.parsed_search import ParsedSearch, parse_search
 from rewriter.report import Strategy
-from rewriter.request import Request, read_request
 from rewriter.settings import Settings
 from tests.conftest import MakeIndex
 from tests.live.shelf import MAPPING, MATCH, flat_settings, refused, scores, search, shoes
@@ -34,12 +34,12 @@ def settings(strategy: str = "auto") -> Settings:
     return Settings.model_validate({"policies": {"shop": policy}})
 
 
-def boosted(request: Request, strategy: Strategy | None = None, window: int | None = None) -> dict[str, Any]:
+def boosted(request: ParsedSearch, strategy: Strategy | None = None, window: int | None = None) -> dict[str, Any]:
     window_size = window or min(200, request.own_rescore_window or 200)
     return bounded_body(request.body, BOOSTS, MAX_BOOST, strategy or request.strategy or "rescore", window_size)
 
 
-# --- what is personalised stays within its bounds ---------------------------------------------------------------------
+# --- what is personalized stays within its bounds ---------------------------------------------------------------------
 
 
 SHOWN: dict[str, Any] = {
@@ -90,7 +90,7 @@ TWO_RESCORES = [
 def test_every_ratio_lies_in_bounds(
     opensearch: OpenSearch, products: str, body: dict[str, Any], params: dict[str, Any], policy: str, strategy: str
 ) -> None:
-    request = read_request({"index": products, "body": body, **params}, settings(policy), {})
+    request = parse_search({"index": products, "body": body, **params}, settings(policy), {})
     assert (request.passed, request.strategy) == (None, strategy)
     plain = search(opensearch, products, request.body, **request.params)
     personal = search(opensearch, products, boosted(request), **request.params)
@@ -106,7 +106,7 @@ def test_every_ratio_lies_in_bounds(
 def test_each_group_of_a_collapsed_search_shows_one_hit_in_bounds(opensearch: OpenSearch, products: str) -> None:
     base = scores(search(opensearch, products, {"query": MATCH}))
     body = {"query": MATCH, "collapse": {"field": "brand"}}
-    request = read_request({"index": products, "body": body}, settings(), {})
+    request = parse_search({"index": products, "body": body}, settings(), {})
     hits = search(opensearch, products, boosted(request))["hits"]["hits"]
     assert sorted(hit["fields"]["brand"][0] for hit in hits) == ["asics", "nike", "puma"]
     assert all(1 - 1e-6 <= hit["_score"] / base[hit["_id"]] <= MAX_BOOST * (1 + 1e-6) for hit in hits)
@@ -115,7 +115,7 @@ def test_each_group_of_a_collapsed_search_shows_one_hit_in_bounds(opensearch: Op
 def test_scores_of_several_indices_stay_in_bounds_under_indices_boost(opensearch: OpenSearch, index: MakeIndex) -> None:
     first, second = (index(MAPPING, documents=shoes(30, part)) for part in "ab")
     body = {"query": MATCH, "indices_boost": [{first: 3.0}, {second: 0.5}]}
-    request = read_request({"index": [first, second], "body": body}, settings(), {})
+    request = parse_search({"index": [first, second], "body": body}, settings(), {})
     names = ",".join(request.indices)
     base, now = scores(search(opensearch, names, request.body)), scores(search(opensearch, names, boosted(request)))
     assert len(base) == 60
@@ -143,7 +143,7 @@ def test_scores_of_several_indices_stay_in_bounds_under_indices_boost(opensearch
 def test_the_server_refuses_a_rescore_here(
     opensearch: OpenSearch, products: str, body: dict[str, Any], params: dict[str, Any], says: str
 ) -> None:
-    request = read_request({"index": products, "body": body, **params}, settings("rescore"), {})
+    request = parse_search({"index": products, "body": body, **params}, settings("rescore"), {})
     assert request.strategy is None
     assert says in refused(opensearch, products, boosted(request), **params)
     assert opensearch.search(index=products, body=body, params=params)["hits"]["hits"], (
@@ -169,7 +169,7 @@ def test_the_server_refuses_a_rescore_here(
 def test_the_server_refuses_what_cannot_be_read(
     opensearch: OpenSearch, products: str, body: dict[str, Any], says: str
 ) -> None:
-    assert read_request({"index": products, "body": body}, settings(), {}).strategy is None
+    assert parse_search({"index": products, "body": body}, settings(), {}).strategy is None
     assert says in refused(opensearch, products, body)
 
 
@@ -179,13 +179,13 @@ def test_sizes_are_read_as_the_server_reads_them(
 ) -> None:
     body = {"query": MATCH, "size": size}
     assert len(opensearch.search(index=products, body=body)["hits"]["hits"]) == expected
-    assert read_request({"index": products, "body": body}, settings(), {}).size == expected
+    assert parse_search({"index": products, "body": body}, settings(), {}).size == expected
 
 
 def test_a_sort_in_the_url_is_appended_to_the_body_s(opensearch: OpenSearch, products: str) -> None:
     found = opensearch.search(index=products, body={"query": MATCH, "sort": ["_score"]}, params={"sort": "price:desc"})
     assert [len(hit["sort"]) for hit in found["hits"]["hits"]] == [2] * 10
-    asked = read_request(
+    asked = parse_search(
         {"index": products, "body": {"query": MATCH, "sort": ["_score"]}, "sort": "price:desc"}, settings(), {}
     )
     assert asked.body["sort"] == ["_score", {"price": "desc"}]
@@ -194,7 +194,7 @@ def test_a_sort_in_the_url_is_appended_to_the_body_s(opensearch: OpenSearch, pro
 def test_wrapped_documents_below_min_score_get_in(opensearch: OpenSearch, products: str) -> None:
     every = sorted(scores(search(opensearch, products, {"query": MATCH})).values())
     body = {"query": MATCH, "min_score": every[len(every) // 2]}
-    request = read_request({"index": products, "body": body}, settings("wrap"), {})
+    request = parse_search({"index": products, "body": body}, settings("wrap"), {})
     plain, wrapped, rescored = (
         search(opensearch, products, one)["hits"]["total"]["value"]
         for one in (body, boosted(request, "wrap"), boosted(request))
@@ -205,7 +205,7 @@ def test_wrapped_documents_below_min_score_get_in(opensearch: OpenSearch, produc
 
 def test_wrapped_under_an_own_rescore_a_score_changes_by_any_factor(opensearch: OpenSearch, products: str) -> None:
     own = {"window_size": 5, "query": {"rescore_query": {"match_all": {}}, "rescore_query_weight": 100}}
-    request = read_request({"index": products, "body": {"query": MATCH, "rescore": own}}, settings("wrap"), {})
+    request = parse_search({"index": products, "body": {"query": MATCH, "rescore": own}}, settings("wrap"), {})
     base = scores(search(opensearch, products, request.body))
     wrapped = scores(search(opensearch, products, boosted(request, "wrap")))
     ratios = [wrapped[key] / base[key] for key in base]
@@ -220,7 +220,7 @@ def test_after_an_own_rescore_a_larger_window_of_ours_changes_the_page_without_a
     name = index(MAPPING, documents=shoes(30))
     demotion = {"function_score": {"functions": [{"weight": 0.1}]}}
     own = {"window_size": 5, "query": {"rescore_query": demotion, "score_mode": "multiply"}}
-    request = read_request({"index": name, "body": {"query": MATCH, "rescore": own}}, settings(), {})
+    request = parse_search({"index": name, "body": {"query": MATCH, "rescore": own}}, settings(), {})
 
     def page(body: Mapping[str, Any]) -> dict[str, float]:
         return scores(opensearch.search(index=name, body=body))
@@ -235,7 +235,7 @@ def test_a_window_above_the_index_s_is_refused(opensearch: OpenSearch, index: Ma
     name = index(MAPPING, documents=shoes(5), settings={"max_result_window": 100})
     facts = facts_of(opensearch.indices.get_mapping(index=name), flat_settings(opensearch, name))
     body = {"query": MATCH}
-    request = read_request({"index": name, "body": body}, settings(), {name: facts})
+    request = parse_search({"index": name, "body": body}, settings(), {name: facts})
     assert request.detail.startswith("`window_size` > the index's `max_rescore_window`")
     assert "Rescore window [200] is too large" in refused(opensearch, name, boosted(request, "rescore"))
     assert scores(search(opensearch, name, boosted(request, "rescore", window=100)))
@@ -244,7 +244,7 @@ def test_a_window_above_the_index_s_is_refused(opensearch: OpenSearch, index: Ma
 def test_hits_without_stored_fields_have_no_id(opensearch: OpenSearch, products: str) -> None:
     body = {"query": MATCH, "stored_fields": "_none_"}
     assert all("_id" not in hit for hit in opensearch.search(index=products, body=body)["hits"]["hits"])
-    assert read_request({"index": products, "body": body}, settings(), {}).strategy is None
+    assert parse_search({"index": products, "body": body}, settings(), {}).strategy is None
 
 
 def test_suggestions_alone_have_no_hits(opensearch: OpenSearch, products: str) -> None:

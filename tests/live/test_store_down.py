@@ -1,4 +1,4 @@
-"""P2 and P6 with the store stopped, hung, dripping and behind slow DNS, and with leg 2 slow: searches go on, and in time.
+"""P2 and P6 with the store stopped, hung, dripping or behind slow DNS, or a slow personalized leg: searches go on, and in time.
 
 The bounds here are wide, for a machine that does other things; the strict figure (p99.9) is `make bench`'s.
 """
@@ -22,8 +22,8 @@ from rewriter.demo.engines import Valkey
 from rewriter.signals.counters import Counters
 from rewriter.signals.redis_store import RedisStore
 from rewriter.signals.store import Keys
+from tests.fakes import waited
 from tests.live.scene import HOST, QUICK, AsyncSide, Relay, Side, SlowNames, SyncSide
-from tests.played import waited
 
 SEARCHES = 40
 SIGNALS_MS, CUTOFF_MS = 10.0, 30.0
@@ -70,7 +70,7 @@ FAULTS = (
         from_the_start=True,
     ),
     Fault(
-        "leg 2 slow", "straight", lambda s: s.side.legs.stuck.set(), lambda s: s.side.legs.stuck.clear(),
+        "the personalized leg slow", "straight", lambda s: s.side.legs.stuck.set(), lambda s: s.side.legs.stuck.clear(),
         frozenset({"search_late", "busy"}),
     ),
 )  # fmt: skip
@@ -122,7 +122,7 @@ def test_searches_go_on_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before = of_ours()
-    # Longer than the searches take: once a name is known, they are personalised.
+    # Longer than the searches take: once a name is known, they are personalized.
     names = SlowNames(monkeypatch, took_s=4.0)
     with scene_of(fault, kind, opensearch_url, products, valkey_server(), names) as scene:
         side = scene.side

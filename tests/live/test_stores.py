@@ -17,7 +17,7 @@ from rewriter.signals.commands import MAX_TEXT_BYTES, NAMED_S
 from rewriter.signals.counters import Counters, Value
 from rewriter.signals.memory_store import AsyncMemoryStore, MemoryStore
 from rewriter.signals.redis_store import AsyncRedisStore, RedisStore
-from rewriter.signals.store import AsyncStore, Keys, Query, Signals, Store
+from rewriter.signals.store import AsyncStore, Keys, Signals, SignalsQuery, Store
 
 T0_S = 1_767_225_600.0
 FIELDS = ("brand", "item")
@@ -51,13 +51,13 @@ class Rig:
     keys: Keys
     server: Any = None
 
-    def query(self, session: str | None, user: str | None, plan: str | None = None, limit: int = 64) -> Query:
+    def query(self, session: str | None, user: str | None, plan: str | None = None, limit: int = 64) -> SignalsQuery:
         keys = self.keys
-        return Query(
+        return SignalsQuery(
             keys.session(session) if session else None, keys.profile(user) if user else None, plan, FIELDS, limit
         )
 
-    async def known(self) -> Query:
+    async def known(self) -> SignalsQuery:
         """Write the session S and the profile U."""
         query = self.query("S", "U")
         await self.store.write(query.session or "", SESSION, 600)
@@ -130,7 +130,7 @@ async def test_one_of_two_scopes_may_be_unknown(rig: Rig) -> None:
 @everywhere
 async def test_only_totals_of_the_wanted_fields_are_read(rig: Rig) -> None:
     query = await rig.known()
-    read = await rig.store.read(Query(None, query.profile, None, ("item",), 64))
+    read = await rig.store.read(SignalsQuery(None, query.profile, None, ("item",), 64))
     assert read.profile is not None
     assert read.profile.totals == {"item": 7.0}
 
@@ -229,7 +229,7 @@ async def test_in_memory_what_expired_is_gone_and_takes_no_room() -> None:
     store = MemoryStore(lambda: now_s[0])
     store.write("S", SESSION, 60)
     store.save_plan("L", b"plan", 90)
-    query = Query("S", None, "L", FIELDS, 64)
+    query = SignalsQuery("S", None, "L", FIELDS, 64)
     assert store.read(query) == Signals(SESSION, plan=b"plan")
     now_s[0] = 60.0
     assert store.read(query) == Signals(plan=b"plan")

@@ -14,8 +14,8 @@ from rewriter import Reason, Rewriter, Settings, Subject
 from rewriter.demo.engines import Valkey
 from rewriter.shell.refresh import fleet_key
 from rewriter.signals.redis_store import RedisStore
+from tests.fakes import Client, Engine, waited
 from tests.live.test_cli import run
-from tests.played import Client, Engine, waited
 
 SEARCH = {"index": "products", "body": {"query": {"match": {"title": "shoe"}}, "size": 10}}
 

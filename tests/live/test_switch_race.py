@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from rewriter.cli.switch_change import change
-from rewriter.cli.switch_log import log_key, logged
-from rewriter.cli.switch_place import places_of
+from rewriter.cli.switch.change import change
+from rewriter.cli.switch.log import log_key, logged
+from rewriter.cli.switch.target import targets_of
 from rewriter.decide.switch_text import parse
 from rewriter.settings import Settings
 from rewriter.signals.redis_store import RedisStore
@@ -34,7 +34,7 @@ def test_all_of_them_are_set(tmp_path: Path, redis_url: str, prefix: str, before
 
     def command(name: str) -> None:
         own = RedisStore(redis_url)
-        made = change(places_of(settings, own), None, name, 0.25, POLICIES, "now ann")
+        made = change(targets_of(settings, own), None, name, 0.25, POLICIES, "now ann")
         logged(own, log_key(settings), "now", "ann", name, 0.25, made.written)
         own.close()
 

@@ -113,7 +113,7 @@ def test_an_event_whose_acknowledgement_was_lost_counts_once(redis_url: str, pre
         shipment = outbox.take(now_s)
         assert shipment is not None
         replies = shop.store.run(shipment.commands)
-        outbox.settle(shipment, replies if is_seen else None, now_s)
+        outbox.finish(shipment, replies if is_seen else None, now_s)
     assert outbox.counts["accepted"] == 1
     shop.drain(worker := shop.worker())
     assert worker.counts == {"counted": 1, "duplicate": 1}

@@ -19,8 +19,8 @@ from rewriter.demo.engines.valkey_cluster import ValkeyCluster
 from rewriter.errors import StoreError
 from rewriter.signals.events import Event, parse
 from rewriter.signals.ingest.contract import partition_of
+from tests.fakes import waited
 from tests.live.shop import Shop, an_event
-from tests.played import waited
 
 NOWHERE = ["http://127.0.0.1:1"]
 
@@ -156,7 +156,7 @@ def test_a_number_that_was_good_stays_in_use(redis_url: str, prefix: str) -> Non
         process = rewriter._process
         assert process is not None
         assert process.tracker is not None
-        process.tracker._outbox._ask.due_s = 0.0
+        process.tracker._outbox._partition_count_read.due_s = 0.0
         rewriter.track(an_event())
         assert waited(lambda: rewriter.status().tracked == {"accepted": 2, "waiting": 0})
 

@@ -24,7 +24,7 @@ from rewriter.settings import IngestSettings, PolicySettings, Settings, SignalSe
 from rewriter.signals.backfill import swap as swapping
 from rewriter.signals.backfill.history import History
 from rewriter.signals.backfill.swap import Swap
-from rewriter.signals.ingest.batch import Plan
+from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.ingest.contract import StreamKeys
 from rewriter.signals.ingest.objects import Objects
 from rewriter.signals.ingest.worker import Worker
@@ -58,10 +58,10 @@ class Year:
         return self.entries // 200
 
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> CountingRules:
         """Settings under which no counter is pruned: what is counted is compared, not what is kept."""
         fields = {"brand": {}, "type_brand": {"of": ["type", "brand"], "half_life_s": HALF_LIFE_S["type_brand"]}}
-        return Plan.of(
+        return CountingRules.of(
             Settings(
                 store=StoreSettings(prefix=self.prefix),
                 signals=SignalSettings(action_weights=WEIGHTS, max_counters=512, horizon_s=400 * DAY_S),

@@ -21,7 +21,7 @@ from rewriter.demo.engines import layout
 from rewriter.demo.engines.errors import EngineError
 from rewriter.demo.engines.java import Java, find_java, server_user, usable
 from rewriter.demo.engines.layout import OPENSEARCH_3, Release, lay_out, make_once
-from rewriter.demo.engines.process import Process
+from rewriter.demo.engines.process import ServerProcess
 
 # 8 s on two idle cores; ten times that on a busy machine.
 START_DEADLINE_S = 90.0
@@ -67,7 +67,7 @@ class OpenSearchServer:
         home = lay_out(cache, release.without("analysis-common") if java.trimmed else release)
         run = Path(tempfile.mkdtemp(prefix="opensearch-"))
         try:
-            self._process = Process(
+            self._process = ServerProcess(
                 _command(java, home, _configure(run), heap, release),
                 log=run / "server.log",
                 cwd=run,

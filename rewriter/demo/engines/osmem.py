@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from rewriter.demo.engines.errors import EngineUnavailable
-from rewriter.demo.engines.process import Process
+from rewriter.demo.engines.process import ServerProcess
 
 START_DEADLINE_S = 20.0
 
@@ -30,7 +30,7 @@ class Osmem:
         try:
             # The guard watches this process already; what the server would watch is the guard's.
             command = [binary, "-addr", "127.0.0.1:0", "-no-ja", "-no-stdin-watch"]
-            self._process = Process(command, log=self._log, cwd=run, remove=run)
+            self._process = ServerProcess(command, log=self._log, cwd=run, remove=run)
         except BaseException:
             shutil.rmtree(run, ignore_errors=True)
             raise

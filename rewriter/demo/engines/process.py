@@ -36,7 +36,7 @@ POLL_S = 0.02
 LOG_TAIL_BYTES = 3000
 
 
-class Process:
+class ServerProcess:
     """One server under guard.
 
     argv:    the server's command.

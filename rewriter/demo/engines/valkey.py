@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from rewriter.demo.engines.errors import EngineError, EngineUnavailable
-from rewriter.demo.engines.process import Process, free_port
+from rewriter.demo.engines.process import ServerProcess, free_port
 
 START_DEADLINE_S = 20.0
 PORT_ATTEMPTS = 3
@@ -41,7 +41,7 @@ class Valkey:
             self._options += ["--appendonly", "yes", "--appendfsync", "always"]
         self._cluster = cluster
         self._directory = tempfile.TemporaryDirectory(prefix="valkey-", ignore_cleanup_errors=True)
-        self._process: Process | None = None
+        self._process: ServerProcess | None = None
         self._start_on_free_port()
 
     @property
@@ -63,7 +63,7 @@ class Valkey:
         if self._cluster:
             node_timeout = ["--cluster-node-timeout", str(CLUSTER_NODE_TIMEOUT_MS)]
             command += ["--cluster-enabled", "yes", "--cluster-port", str(self.cluster_port), *node_timeout]
-        process = Process(command, log=data / "valkey.log", cwd=data)
+        process = ServerProcess(command, log=data / "valkey.log", cwd=data)
         process.wait_until(self._answers, START_DEADLINE_S)
         self._process = process
 
@@ -107,7 +107,7 @@ class Valkey:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _running(self) -> Process:
+    def _running(self) -> ServerProcess:
         if self._process is None:
             raise EngineError(f"Valkey on port {self.port} does not run")
         return self._process

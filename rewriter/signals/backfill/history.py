@@ -19,12 +19,12 @@ from typing import Any
 from zlib import crc32
 
 from rewriter.errors import ConfigurationError, Fault
-from rewriter.signals.backfill.account import REASONS, Account
 from rewriter.signals.backfill.files import Files, read_files
+from rewriter.signals.backfill.row_counts import REASONS, RowCounts
 from rewriter.signals.backfill.sums import Sums, insert
 from rewriter.signals.counters import SEPARATOR
 from rewriter.signals.events import MAX_SEGMENTS_EACH, SEGMENT_NAME
-from rewriter.signals.ingest.batch import Plan
+from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.ingest.contract import MAX_SEGMENTS
 from rewriter.signals.ingest.objects import Objects
 from rewriter.subject import pseudonym
@@ -49,7 +49,7 @@ class History:
     def __init__(
         self,
         files: Sequence[str],
-        plan: Plan,
+        plan: CountingRules,
         partitions: int,
         until_s: float | None,
         forgotten: Mapping[str, float],
@@ -94,7 +94,7 @@ class History:
             " GROUP BY reason"
         )
         self._db.execute("DROP TABLE sound")
-        self.account = self._accounted()
+        self.account = self._row_counts()
         self.sums.add_history()
         return {
             **self.account.counts(),
@@ -105,12 +105,12 @@ class History:
             "segments": len(self.sums.segment_names),
         }
 
-    def _accounted(self) -> Account:
+    def _row_counts(self) -> RowCounts:
         left_out = {reason: self._left_out.get(reason, (0, 0))[0] for reason in REASONS}
         left_out["malformed"] = self.files.malformed
         first = {reason: self.files.row(row) for reason, (_, row) in self._left_out.items()}
         rows = sum(self.files.rows) + self.files.malformed
-        return Account(rows, self._one("SELECT count(*) FROM chosen"), left_out, first, self._actions)
+        return RowCounts(rows, self._one("SELECT count(*) FROM chosen"), left_out, first, self._actions)
 
     def _refuse_unreadable(self, where: str) -> None:
         """Raise ConfigurationError with all that is wrong with consent and segments; what they hold is not repeated."""
@@ -145,7 +145,7 @@ class History:
         later = "after_until" if self._is_limited else "in_future"
         self._db.execute(
             f"""
-            CREATE VIEW judged AS
+            CREATE VIEW row_fates AS
             SELECT h.rowid AS row, action, digest, part, least(at_s, {self._now_s!r}) AS at_s, weight, object_id,
                    coalesce(document, '') AS document, named, event_id,
                    CASE WHEN at_s IS NULL THEN 'no_time'
@@ -160,16 +160,16 @@ class History:
             FROM history h LEFT JOIN people USING (person) LEFT JOIN actions USING (action)
             """
         )
-        self._leave_out("SELECT fate, count(*), min(row) FROM judged WHERE fate IS NOT NULL GROUP BY fate")
+        self._leave_out("SELECT fate, count(*), min(row) FROM row_fates WHERE fate IS NOT NULL GROUP BY fate")
         self._actions = self._db.execute(
-            "SELECT action[:64], count(*) FROM judged WHERE fate = 'unknown_action' GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT ?",
+            "SELECT action[:64], count(*) FROM row_fates WHERE fate = 'unknown_action' GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT ?",
             [SHOWN_ACTIONS if "unknown_action" in self._left_out else 0],
         ).fetchall()
         self._db.execute(
             """
             CREATE TABLE sound AS
             SELECT row, digest AS person, part, at_s, weight, object_id, document, named, event_id
-            FROM judged WHERE fate IS NULL
+            FROM row_fates WHERE fate IS NULL
             """
         )
         self._db.execute(
@@ -204,9 +204,9 @@ class History:
             chunk = docs[start : start + OBJECTS_AT_ONCE]
             unknown = [("_id", one) for _, one, document in chunk if needs_index and not document]
             known = objects.find(unknown) if unknown else {}
-            for doc, one, told in chunk:
+            for doc, one, own in chunk:
                 document = (
-                    {**json.loads(told or "{}"), "_id": one} if told or not needs_index else known.get(("_id", one))
+                    {**json.loads(own or "{}"), "_id": one} if own or not needs_index else known.get(("_id", one))
                 )
                 values = self._plan.values(document) if document is not None else ()
                 found += document is not None

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from rewriter.signals.backfill.sums import LiveRow, Sums
 from rewriter.signals.counters import SEPARATOR, Value
-from rewriter.signals.ingest.batch import Batch, Entry, Plan, entry_of
+from rewriter.signals.ingest.batch import Batch, CountingRules, Entry, entry_of
 from rewriter.signals.ingest.contract import STREAM_START, StreamKeys
 from rewriter.signals.ingest.objects import Objects
 from rewriter.signals.ingest.scripts import sound_replies
@@ -34,7 +34,7 @@ class Live:
     def __init__(
         self,
         store: RedisStore,
-        plan: Plan,
+        plan: CountingRules,
         objects: Objects,
         sums: Sums,
         until_s: float,
@@ -48,7 +48,7 @@ class Live:
         self._on_progress = on_progress
         self._keys = StreamKeys(plan.settings.store.prefix)
         self._after: dict[int, str] = {}
-        self._marks: dict[int, OrderedDict[str, int]] = {}
+        self._seen_ids: dict[int, OrderedDict[str, int]] = {}
         self.entries = 0
 
     def read_to(self, positions: Mapping[int, str]) -> None:
@@ -96,32 +96,32 @@ class Live:
         )
         batch = Batch(number, STREAM_START, entries)
         fresh = [one for one in batch.readable() if not self._is_duplicate(number, one) and one.at_s > self._until_s]
-        known = self._objects.find({one.object_key for one in fresh if self._told(one) is None})
+        known = self._objects.find({one.object_key for one in fresh if self._own_document(one) is None})
         for entry in fresh:
-            document = self._told(entry) or known.get(entry.object_key)
+            document = self._own_document(entry) or known.get(entry.object_key)
             values: tuple[Value, ...] = self._plan.values(document) if document is not None else ()
             if values:
-                event = entry.told
+                event = entry.counted_event
                 person = None if event.user is None else pseudonym("u", event.user, salt)
                 members = [SEPARATOR.join(value) for value in values]
                 named = list(event.event_attributes.segments)
                 yield number, entry.id, person, entry.at_s, weights[event.action_name], members, named
 
-    def _told(self, entry: Entry) -> Mapping[str, object] | None:
+    def _own_document(self, entry: Entry) -> Mapping[str, object] | None:
         name, text = entry.object_key
         if self._plan.attributes <= {name}:
             return {name: text}
-        return entry.told.event_attributes.object.document
+        return entry.counted_event.event_attributes.object.document
 
     def _is_duplicate(self, number: int, entry: Entry) -> bool:
         """Say whether an earlier entry had the same event_id, of those that a worker still knew."""
-        if (event_id := entry.told.event_id) is None:
+        if (event_id := entry.counted_event.event_id) is None:
             return False
-        marks = self._marks.setdefault(number, OrderedDict())
+        seen = self._seen_ids.setdefault(number, OrderedDict())
         lowest = int(entry.received_s * 1000 - self._plan.settings.ingest.dedupe_s * 1000) * 4096
-        while marks and next(iter(marks.values())) < lowest:
-            marks.popitem(last=False)
-        return marks.setdefault(event_id, entry.mark) != entry.mark
+        while seen and next(iter(seen.values())) < lowest:
+            seen.popitem(last=False)
+        return seen.setdefault(event_id, entry.dedupe_key) != entry.dedupe_key
 
     def _note_waited(self, number: int, entries: list[Entry]) -> None:
         self._sums.put_waited([(number, one.first) for one in entries if one.first is not None])

@@ -30,16 +30,16 @@ def read_parquet(db: Any, name: str, alias: str, attributes: Collection[str], nu
     texts = {
         one: spelled(identifier(one), kinds[one]) for one in (*IDENTIFIERS, "action_name", "consent") if one in kinds
     }
-    told = {one: _value(one, kinds[one]) for one in sorted(attributes)} if has_all else {}
+    attributes_ = {one: _value(one, kinds[one]) for one in sorted(attributes)} if has_all else {}
     moment = moment_of(identifier("timestamp"), kinds["timestamp"])
     named = _segments(kinds["segments"]) if "segments" in kinds else "NULL"
-    every = {**texts, **told, "timestamp": moment, "segments": named}
+    every = {**texts, **attributes_, "timestamp": moment, "segments": named}
     faults = [
         Fault(name, f"column {one} is of type {kinds[one]}, which has no one spelling here", "export it as text")
         for one, expression in every.items()
         if expression is None
     ]
-    faults += _unsound(db, name, source, {one: kinds[one] for one in (*texts, *told)})
+    faults += _unsound(db, name, source, {one: kinds[one] for one in (*texts, *attributes_)})
     if faults:
         raise ConfigurationError(faults)
     text = {one: expression for one, expression in texts.items() if expression is not None}
@@ -49,7 +49,7 @@ def read_parquet(db: Any, name: str, alias: str, attributes: Collection[str], nu
         moment or "NULL",
         f"agreed({text['consent']})" if "consent" in text else "true",
         named or "NULL",
-        document([(one, value or "NULL") for one, value in told.items()]) if has_all else "NULL",
+        document([(one, value or "NULL") for one, value in attributes_.items()]) if has_all else "NULL",
     )
     fill(db, number, columns)
 

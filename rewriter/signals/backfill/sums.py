@@ -13,7 +13,7 @@ from typing import Any
 
 from rewriter.signals.affinities import ITEM
 from rewriter.signals.counters import SEPARATOR, Counters
-from rewriter.signals.ingest.batch import POPULATION_KEPT, Plan
+from rewriter.signals.ingest.batch import POPULATION_KEPT, CountingRules
 
 AT_ONCE = 50_000
 LIVE = {
@@ -34,7 +34,7 @@ class Sums:
     `add_history` and `add_live` come first, once each and in this order.
     """
 
-    def __init__(self, db: Any, plan: Plan, until_s: float, partitions: int) -> None:
+    def __init__(self, db: Any, plan: CountingRules, until_s: float, partitions: int) -> None:
         self._db = db
         self._plan = plan
         self._partitions = partitions

@@ -22,7 +22,7 @@ from rewriter.signals.backfill.hold import LOST, Hold
 from rewriter.signals.backfill.live import Live
 from rewriter.signals.commands import Command, members_of, meta_of
 from rewriter.signals.counters import Counters
-from rewriter.signals.ingest.batch import Plan
+from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.ingest.contract import MAX_SEGMENTS, STREAM_START, StreamKeys
 from rewriter.signals.ingest.health import added_and_removed
 from rewriter.signals.ingest.objects import Objects
@@ -48,7 +48,7 @@ class Replacement(NamedTuple):
 class Swap:
     """One backfill of a store. Use it as a context manager: workers pause within it."""
 
-    def __init__(self, store: RedisStore, profiles: RedisStore, plan: Plan, partitions: int) -> None:
+    def __init__(self, store: RedisStore, profiles: RedisStore, plan: CountingRules, partitions: int) -> None:
         self._store = store
         self._profiles = profiles
         self._plan = plan

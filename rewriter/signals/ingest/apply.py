@@ -16,7 +16,7 @@ from redis.exceptions import ResponseError
 
 from rewriter.errors import Fault, StoreError
 from rewriter.signals.commands import Command
-from rewriter.signals.ingest.batch import PARTLY_COUNTED, Change, Changes, Plan, Target
+from rewriter.signals.ingest.batch import PARTLY_COUNTED, Change, Changes, CountingRules, Target
 from rewriter.signals.ingest.scripts import AGE, APPLY, Engine, ran, script_command, sound_replies
 
 PER_CALL = 256
@@ -31,7 +31,7 @@ _OUT_OF_TURN, _TOO_OLD = -1, -2
 Calls = dict[Target, list[Command]]
 
 
-def apply_changes(engine: Engine, profiles: Engine, changes: Changes, plan: Plan) -> None:
+def apply_changes(engine: Engine, profiles: Engine, changes: Changes, plan: CountingRules) -> None:
     """Apply changes to every key. A key that is not what it should be fails its own entries alone.
 
     engine: the store of sessions; profiles: that of profiles, segments and population. An entry whose user was forgotten meanwhile
@@ -58,7 +58,7 @@ def _is_forgotten(change: Change, until_s: Mapping[str, float]) -> bool:
     return change.profile is not None and change.at_s <= until_s.get(change.profile, float("-inf"))
 
 
-def _sent(engine: Engine, wanted: Mapping[Target, Sequence[Change]], plan: Plan) -> dict[Target, float]:
+def _sent(engine: Engine, wanted: Mapping[Target, Sequence[Change]], plan: CountingRules) -> dict[Target, float]:
     """Apply changes; return until when the subjects of targets were forgotten, where they were."""
     calls: Calls = {target: list(calls_of(target, of, plan)) for target, of in wanted.items()}
     forgotten: dict[Target, float] = {}
@@ -92,7 +92,7 @@ def _sent(engine: Engine, wanted: Mapping[Target, Sequence[Change]], plan: Plan)
     return forgotten
 
 
-def calls_of(target: Target, changes: Sequence[Change], plan: Plan) -> Iterator[Command]:
+def calls_of(target: Target, changes: Sequence[Change], plan: CountingRules) -> Iterator[Command]:
     """Yield the calls of apply.lua for one key: in the order of the stream, each bounded in what it changes."""
     scope, before = plan.scopes[target.scope], ""
     names = [f"{target.base}:{part}" for part in ("z", "m", "sessions")]
@@ -129,7 +129,7 @@ def _filled(changes: Sequence[Change]) -> Iterator[list[tuple[Change, int, tuple
         yield call
 
 
-def _age(engine: Engine, target: Target, to_s: str, plan: Plan) -> None:
+def _age(engine: Engine, target: Target, to_s: str, plan: CountingRules) -> None:
     """Age one key, one step a round trip."""
     scope = plan.scopes[target.scope]
     names = [f"{target.base}:{part}" for part in ("z", "m", "aged")]

@@ -46,7 +46,7 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class CountingRules:
     """What the settings say about counting."""
 
     settings: Settings
@@ -56,7 +56,7 @@ class Plan:
     attributes: frozenset[str]
 
     @classmethod
-    def of(cls, settings: Settings) -> Plan:
+    def of(cls, settings: Settings) -> CountingRules:
         """Return the plan of settings: the signal fields of all policies, which share their counters."""
         signals = settings.signals
         fields: dict[str, SignalField] = {}
@@ -97,7 +97,7 @@ class Entry:
     replay: str | None = None
 
     @property
-    def told(self) -> Event:
+    def counted_event(self) -> Event:
         """The event of an entry that has no fault."""
         assert self.event is not None
         return self.event
@@ -110,10 +110,10 @@ class Entry:
     @property
     def at_s(self) -> float:
         """When the event happened; a producer's clock that is ahead counts as the time of receipt."""
-        return min(self.told.at_s, self.received_s)
+        return min(self.counted_event.at_s, self.received_s)
 
     @property
-    def mark(self) -> int:
+    def dedupe_key(self) -> int:
         """The number by which duplicates of its `event_id` tell it from themselves: in the order of entries, below 2^53."""
         ms, _, sequence = (self.first or self.id).partition("-")
         return int(ms) * 4096 + int(sequence) % 4096
@@ -121,11 +121,11 @@ class Entry:
     @property
     def object_key(self) -> tuple[str, str]:
         """The document field that knows its object, and the object's id."""
-        acted_on = self.told.event_attributes.object
+        acted_on = self.counted_event.event_attributes.object
         return acted_on.object_id_field, acted_on.object_id
 
 
-def entry_of(entry_id: bytes, parts: Mapping[bytes, bytes], plan: Plan) -> Entry:
+def entry_of(entry_id: bytes, parts: Mapping[bytes, bytes], plan: CountingRules) -> Entry:
     """Read an entry as the stream holds it, whatever it holds. Raises nothing."""
     raw, first, replay, fault = _parts(entry_id, parts)
     name, kept = entry_id.decode(), raw[:MAX_EVENT_BYTES]
@@ -241,14 +241,14 @@ class Changes:
     segments: the names that may have keys; others are left out.
     """
 
-    def __init__(self, plan: Plan, segments: Collection[str]) -> None:
+    def __init__(self, plan: CountingRules, segments: Collection[str]) -> None:
         self._plan = plan
         self._segments = segments
         self.by_target: dict[Target, list[Change]] = {}
 
     def add(self, batch: Batch, entry: Entry, found: Iterable[Value]) -> None:
         """Note what an entry says, in values that `events.values` made: of its session, profile, segments, and of everybody."""
-        event, keys = entry.told, self._plan.keys
+        event, keys = entry.counted_event, self._plan.keys
         signals = self._plan.settings.signals
         at_s = entry.at_s
         head = (entry.id, repr(at_s), repr(signals.action_weights[event.action_name]))

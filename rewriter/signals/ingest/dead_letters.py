@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rewriter.signals.ingest.batch import ENTRY_ID, PARTLY_COUNTED
+from rewriter.signals.ingest.commit import kind_of
 from rewriter.signals.ingest.contract import StreamKeys, partition_count
 from rewriter.signals.ingest.scripts import REQUEUE, Engine, script_command, sound_replies
-from rewriter.signals.ingest.settling import kind_of
 
 READ_AT_ONCE = 100
 MOVED_AT_ONCE = 50

@@ -1,7 +1,7 @@
 """Which worker holds which partition.
 
 A lease is a key that expires. Whoever holds it reads the partition, and renews it with every batch. It makes work efficient, not
-right: a holder that stalls, loses its lease and comes back finds its batch refused by settle.lua, and what it may have applied
+right: a holder that stalls, loses its lease and comes back finds its batch refused by commit.lua, and what it may have applied
 meanwhile was either applied before (the watermark says so) or will not be applied again.
 
 Each worker takes its fair share: the partitions divided by the workers seen lately. One that holds more gives the rest back.
@@ -77,10 +77,10 @@ class Leases:
 
     def recall(self, partitions: Iterable[int] | None = None) -> None:
         """Read positions again, by default all, after a reply was lost that may have moved them; drop what is no longer ours."""
-        asked = sorted(set(self.held if partitions is None else partitions))
-        for number in asked:
+        numbers = sorted(set(self.held if partitions is None else partitions))
+        for number in numbers:
             self.lost(number)
-        self._note([number for number in asked if self._holder(number) == self._token])
+        self._note([number for number in numbers if self._holder(number) == self._token])
 
     def _take(self, share: int, partitions: int) -> None:
         """Begin at another place than other workers do, so that they do not ask for the same ones."""

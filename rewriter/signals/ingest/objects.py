@@ -68,13 +68,13 @@ class Objects:
             else:
                 missing.append(key)
         self._faults = {}
-        asked: set[ObjectKey] = set()
+        requested: set[ObjectKey] = set()
         for search in self._searches:
-            for key, document in self._asked(search, missing, asked):
+            for key, document in self._look_up(search, missing, requested):
                 found[key] = document
                 self._known.put(key, document, _size(key, document), self._clock_s())
             missing = [key for key in missing if key not in found]
-        self._faults = {key: fault for key, fault in self._faults.items() if key not in found and key not in asked}
+        self._faults = {key: fault for key, fault in self._faults.items() if key not in found and key not in requested}
         for key, fault in self._faults.items():
             if fault.where == OBJECT_ID:
                 self._refused.put(key, fault, OVERHEAD_BYTES + getsizeof(key[1]), self._clock_s())
@@ -85,10 +85,10 @@ class Objects:
         """Return why the last `find` did not find an object."""
         return self._faults.get(key, NOT_THERE)
 
-    def _asked(
-        self, search: ObjectSearch, wanted: Sequence[ObjectKey], asked: set[ObjectKey]
+    def _look_up(
+        self, search: ObjectSearch, wanted: Sequence[ObjectKey], requested: set[ObjectKey]
     ) -> list[tuple[ObjectKey, Mapping[str, Any]]]:
-        """Return what a search finds; note in `asked` what it could be asked for, and in the faults what it could not."""
+        """Return what a search finds; note in `requested` what it could be asked for, and in the faults what it could not."""
         by_field: dict[str, list[str]] = {}
         for name, text in wanted:
             by_field.setdefault(name, []).append(text)
@@ -99,7 +99,7 @@ class Objects:
                 found, faults = search.find(name, chunk)
                 answers += [((name, one), document) for one, document in found.items()]
                 self._faults |= {(name, one): fault for one, fault in faults.items()}
-                asked |= {(name, one) for one in chunk if one not in faults}
+                requested |= {(name, one) for one in chunk if one not in faults}
         return answers
 
 

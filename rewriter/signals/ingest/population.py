@@ -12,7 +12,7 @@ from threading import Event, Thread
 from redis.exceptions import RedisError
 
 from rewriter.errors import StoreError
-from rewriter.signals.ingest.batch import Plan
+from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.maker import LOOK_EVERY_S, UNMADE_EVERY_S, Engine, Maker, Stopped
 
 STOP_S = 2.0
@@ -21,7 +21,7 @@ _log = getLogger("rewriter")
 
 
 @contextmanager
-def population_made(profiles: Engine, plan: Plan) -> Iterator[None]:
+def population_made(profiles: Engine, plan: CountingRules) -> Iterator[None]:
     """Have the population made on a thread for as long as the block runs. What keeps it from being made is logged once."""
     stopping = Event()
     signals = plan.settings.signals

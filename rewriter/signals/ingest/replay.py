@@ -22,9 +22,9 @@ from rewriter.encodings import SAMPLE_BYTES, encoding_of
 from rewriter.errors import Fault, StoreError
 from rewriter.signals.commands import Command
 from rewriter.signals.events import Event, parse, read_json
+from rewriter.signals.ingest.commit import FATE, REPLAYED, WAITING, WHY
 from rewriter.signals.ingest.contract import STREAM_START, StreamKeys, append_command, partition_of
 from rewriter.signals.ingest.scripts import Engine, sound_replies
-from rewriter.signals.ingest.settling import FATE, REPLAYED, WAITING, WHY
 from rewriter.subject import pseudonym
 
 AT_ONCE = 1_000
@@ -82,7 +82,7 @@ class Replay:
         self.appended += taken
         return taken
 
-    def settled(self) -> bool:
+    def is_done(self) -> bool:
         """Whether all events were appended and all have come to their end. False while the store does not answer."""
         if not self.done:
             return False

@@ -32,7 +32,7 @@ def text_of(name: str) -> str:
 NAMES = (
     "apply",
     "age",
-    "settle",
+    "commit",
     "retry",
     "look",
     "enroll",

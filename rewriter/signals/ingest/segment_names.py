@@ -37,10 +37,10 @@ class SegmentNames:
         """Put names on the store's list while there is room, and return those that may have keys. Raises what the client raises."""
         fresh = set(names) - self._known
         if own := fresh & self._own:
-            self._ask(MAX_SEGMENTS + len(self._own), own)
+            self._enroll(MAX_SEGMENTS + len(self._own), own)
         others = fresh - self._own - self._known
         if others and self._clock_s() >= self._full_until_s:
-            self._ask(self._max, others)
+            self._enroll(self._max, others)
             if left := others - self._known:
                 if self._full_until_s == float("-inf"):
                     _log.warning(
@@ -49,7 +49,7 @@ class SegmentNames:
                 self._full_until_s = self._clock_s() + FULL_AGAIN_S
         return self._known & set(names)
 
-    def _ask(self, room: int, names: Collection[str]) -> None:
+    def _enroll(self, room: int, names: Collection[str]) -> None:
         """No more are sent than could find room: what the list has comes back whole."""
         command = script_command(SEGMENTS, [self._key], [room, *sorted(names)[: max(1, room)]])
         (listed,) = sound_replies(self._engine, [command])

@@ -1,7 +1,7 @@
 """The loop of one worker: read, look up, apply, settle.
 
 Exactly once in effect. Entries of a partition are applied in order. Each key's apply.lua moves its watermark with its counters, so
-an entry that is delivered again changes nothing; settle.lua moves the partition's position with the counts and dead letters, and
+an entry that is delivered again changes nothing; commit.lua moves the partition's position with the counts and dead letters, and
 only for the holder of the lease and from the position that it began at. Whatever fails in between (a crash, a lost reply, a store
 that is away or full) the batch is read again from the last position, by this worker or by the next.
 
@@ -29,11 +29,12 @@ from rewriter.signals.counters import Value
 from rewriter.signals.events import MAX_EVENT_BYTES
 from rewriter.signals.ingest.ailing import Ailing
 from rewriter.signals.ingest.apply import apply_changes
-from rewriter.signals.ingest.batch import Batch, Changes, Entry, Plan, entry_of
+from rewriter.signals.ingest.batch import Batch, Changes, CountingRules, Entry, entry_of
+from rewriter.signals.ingest.commit import commit_command, runs
 from rewriter.signals.ingest.contract import StreamKeys, partition_count, partition_count_commands
+from rewriter.signals.ingest.dedupe import without_duplicates
 from rewriter.signals.ingest.health import Backlog, backlog, gap
 from rewriter.signals.ingest.leases import Leases
-from rewriter.signals.ingest.marks import unmarked
 from rewriter.signals.ingest.objects import LookUpFailed, ObjectKey, Objects
 from rewriter.signals.ingest.scripts import (
     LETTERS,
@@ -45,7 +46,6 @@ from rewriter.signals.ingest.scripts import (
     sound_replies,
 )
 from rewriter.signals.ingest.segment_names import SegmentNames
-from rewriter.signals.ingest.settling import runs, settle_command
 
 IDLE_S = 0.005
 BACKOFF_S = 0.5
@@ -74,7 +74,7 @@ class Worker:
         engine: Engine,
         profiles: Engine,
         objects: Objects,
-        plan: Plan,
+        plan: CountingRules,
         *,
         clock_s: Callable[[], float],
         now_s: Callable[[], float],
@@ -175,13 +175,13 @@ class Worker:
         if not batches:
             return 0
         readable = [(batch, entry) for batch in batches for entry in batch.readable()]
-        fresh, failed = unmarked(self._engine, self._keys, readable, self._plan, self._first_partitions)
+        fresh, failed = without_duplicates(self._engine, self._keys, readable, self._plan, self._first_partitions)
         for number, error in failed.items():
             self._ailing.rest(number, error)
         batches = [batch for batch in batches if batch.partition not in failed]
         changes = self._changes(fresh)
         apply_changes(self._engine, self._profiles, changes, self._plan)
-        self._settle(batches)
+        self._commit(batches)
         return sum(len(batch.entries) for batch in batches)
 
     def _read(self) -> list[Batch]:
@@ -203,7 +203,7 @@ class Worker:
 
     def _changes(self, entries: Sequence[tuple[Batch, Entry]]) -> Changes:
         """Return what the entries change. Those whose object is not there wait once, and are set aside the second time."""
-        documents = {id(entry): self._told(entry) for _, entry in entries}
+        documents = {id(entry): self._own_document(entry) for _, entry in entries}
         known = self._objects.find({entry.object_key for _, entry in entries if documents[id(entry)] is None})
         changes = Changes(self._plan, self._admitted(entries))
         for batch, entry in entries:
@@ -235,28 +235,28 @@ class Worker:
 
     def _admitted(self, entries: Sequence[tuple[Batch, Entry]]) -> frozenset[str]:
         """Return which of the segments that entries name may have keys; count the others."""
-        names = {name for _, entry in entries for name in entry.told.event_attributes.segments}
+        names = {name for _, entry in entries for name in entry.counted_event.event_attributes.segments}
         if not names:
             return frozenset()
         admitted = self._segments.admitted(names)
         for batch, entry in entries:
-            if refused := sum(name not in admitted for name in entry.told.event_attributes.segments):
+            if refused := sum(name not in admitted for name in entry.counted_event.event_attributes.segments):
                 batch.beside["segments_refused"] += refused
         return admitted
 
-    def _told(self, entry: Entry) -> Mapping[str, Any] | None:
+    def _own_document(self, entry: Entry) -> Mapping[str, Any] | None:
         """Return what the event itself tells of its object, where that is enough."""
         name, text = entry.object_key
         if self._plan.attributes <= {name}:
             return {name: text}
-        return entry.told.event_attributes.object.document
+        return entry.counted_event.event_attributes.object.document
 
-    def _settle(self, batches: Sequence[Batch]) -> None:
-        settled = [run for batch in batches for run in runs(batch)]
-        wanted = [self._settled(run) for run in settled]
+    def _commit(self, batches: Sequence[Batch]) -> None:
+        committed = [run for batch in batches for run in runs(batch)]
+        wanted = [self._committed(run) for run in committed]
         cut = [self._cut_letters(batch.partition) for batch in batches if batch.dead]
         out_of_turn = set()
-        for run, reply in zip(settled, ran(self._engine, wanted + cut), strict=False):
+        for run, reply in zip(committed, ran(self._engine, wanted + cut), strict=False):
             if run.partition in self._ailing:
                 continue
             if isinstance(reply, Exception):
@@ -274,8 +274,8 @@ class Worker:
         if out_of_turn:
             self._leases.recall(out_of_turn)
 
-    def _settled(self, run: Batch) -> Command:
-        return settle_command(self._keys, run, self._token, self._leases.lease_ms, self._ingest, self.backlog.lag_s)
+    def _committed(self, run: Batch) -> Command:
+        return commit_command(self._keys, run, self._token, self._leases.lease_ms, self._ingest, self.backlog.lag_s)
 
     def _cut_letters(self, number: int) -> Command:
         """Return the command that keeps a partition's dead letters within its part of their bytes."""
@@ -306,7 +306,7 @@ class Worker:
             _log.error("partition %d: %s", number, found.what)
             other = Counter(lost=found.lost, passed=found.passed)
             note = Batch(number, self._leases.held[number], [], other=other, note=found.what)
-            sound_replies(self._engine, [self._settled(note)])
+            sound_replies(self._engine, [self._committed(note)])
             self.counts["lost"] += found.lost
 
     def _partition_count(self) -> int:

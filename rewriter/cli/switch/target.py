@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Literal
 
 from rewriter.decide.switch_text import others_in, parse, switch_of
-from rewriter.decide.switches import Switches, Word
+from rewriter.decide.switches import Switches, SwitchValue
 from rewriter.encodings import decoded_somehow
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings
-from rewriter.shell.fleet import heard, process_of
+from rewriter.shell.fleet import parse_report, process_of
 from rewriter.shell.refresh import fleet_key
 from rewriter.signals.store import Store
 
@@ -28,17 +28,17 @@ LOST = "# the key is lost, and processes still go by:"
 LOCK_S = 2.0
 """For which a change of the file waits for another. Then it goes on: a command that hangs must not keep a switch on."""
 LOCK_POLL_S = 0.02
-Source = Literal["file", "store"]
+SwitchSource = Literal["file", "store"]
 Edit = Callable[[str], str | None]
 """Makes a new text of the one that is there, None to leave it."""
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class FileTarget:
     """The kill-switch file."""
 
     path: Path
-    source: Source = "file"
+    source: SwitchSource = "file"
 
     @property
     def where(self) -> str:
@@ -59,7 +59,7 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
-class StoreKey:
+class StoreTarget:
     """The key of the store under which processes read switches.
 
     A store that lost its memory has lost this too, while running processes keep the words. Whoever then writes another one must not
@@ -69,7 +69,7 @@ class StoreKey:
     store: Store
     key: str
     fleet: str
-    source: Source = "store"
+    source: SwitchSource = "store"
 
     @property
     def where(self) -> str:
@@ -85,67 +85,67 @@ class StoreKey:
         self.store.change_text(self.key, lambda text: edit(text or self._kept()))
 
     def _kept(self) -> str:
-        words: dict[str, Counter[Word]] = defaultdict(Counter)
+        values: dict[str, Counter[SwitchValue]] = defaultdict(Counter)
         for name, text in self.store.announced(self.fleet).items():
-            switches = process_of(name, heard(text)).switches or Switches()
-            for switch, word in switches.words.items():
-                words[switch][word] += switches.sources[switch] == self.source
-        kept = {switch: votes.most_common(1)[0] for switch, votes in words.items()}
-        lines = [f"{switch} {said(word)}" for switch, (word, count) in sorted(kept.items()) if count]
+            switches = process_of(name, parse_report(text)).switches or Switches()
+            for switch, value in switches.values.items():
+                values[switch][value] += switches.sources[switch] == self.source
+        kept = {switch: votes.most_common(1)[0] for switch, votes in values.items()}
+        lines = [f"{switch} {written_as(value)}" for switch, (value, count) in sorted(kept.items()) if count]
         return "\n".join([LOST, *lines]) if lines else ""
 
 
-Place = File | StoreKey
+Target = FileTarget | StoreTarget
 
 
-def places_of(settings: Settings, store: Store | None) -> list[Place]:
+def targets_of(settings: Settings, store: Store | None) -> list[Target]:
     """Return the places that the settings name, the strongest first. `store` is the one that other processes read, if any."""
     file = settings.switches.file
-    places: list[Place] = [] if file is None else [File(file)]
+    targets: list[Target] = [] if file is None else [FileTarget(file)]
     if store is not None:
-        places.append(StoreKey(store, f"{settings.store.prefix}:switches", fleet_key(settings.store.prefix)))
-    return places
+        targets.append(StoreTarget(store, f"{settings.store.prefix}:switches", fleet_key(settings.store.prefix)))
+    return targets
 
 
-def asked_of(places: list[Place], only: Source | None) -> list[Place]:
+def chosen_targets(targets: list[Target], only: SwitchSource | None) -> list[Target]:
     """Return the places that a change concerns: all, or the one asked for and those that win over it.
 
     Raises ConfigurationError where there is no such place.
     """
-    if not places:
+    if not targets:
         what = "neither switches.file nor a store that other processes read is set"
         raise ConfigurationError([Fault("switch", what, "set [switches] file, or [store] url")])
-    sources = [place.source for place in places]
+    sources = [target.source for target in targets]
     if only is not None and only not in sources:
         what, remedy = {
             "file": ("no kill-switch file is set", "set [switches] file"),
             "store": ("no store that other processes read is set", "set [store] url"),
         }[only]
         raise ConfigurationError([Fault(f"--only {only}", what, remedy)])
-    return places[: sources.index(only) + 1] if only else places
+    return targets[: sources.index(only) + 1] if only else targets
 
 
 def edited(
-    text: str, names: Collection[str], words: Mapping[str, Word], *, lines: bool, policies: frozenset[str]
+    text: str, names: Collection[str], values: Mapping[str, SwitchValue], *, lines: bool, policies: frozenset[str]
 ) -> str:
-    """Return `text` saying `words`, of which `names` are those that changed. What it says of other services' policies stays.
+    """Return `text` saying `values`, of which `names` are those that changed. What it says of other services' policies stays.
 
     lines: where `text` is not JSON, its other lines and comments stay as they are, unless one of them hides the words.
     """
     if lines and not text.lstrip().startswith("{"):
         kept = [line for line in text.splitlines() if switch_of(line, policies) not in names]
-        own = [f"{name} {said(words[name])}" for name in names if name in words]
+        own = [f"{name} {written_as(values[name])}" for name in names if name in values]
         changed = "\n".join([*kept, *own, ""])
-        if parse(changed, "", policies).values == words:
+        if parse(changed, "", policies).values == values:
             return changed
-    return json.dumps({**others_in(text, policies), **words}) + "\n"
+    return json.dumps({**others_in(text, policies), **values}) + "\n"
 
 
-def said(word: Word | None) -> str:
+def written_as(value: SwitchValue | None) -> str:
     """Return a word as people write it."""
-    if word is None:
+    if value is None:
         return DEFAULT
-    return ("on" if word else "off") if isinstance(word, bool) else repr(word)
+    return ("on" if value else "off") if isinstance(value, bool) else repr(value)
 
 
 @contextmanager

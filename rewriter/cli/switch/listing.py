@@ -6,52 +6,52 @@ import os
 
 import typer
 
-from rewriter.cli.switch_change import FAILURES
-from rewriter.cli.switch_place import Place, said
-from rewriter.cli.verdict import UNHEALTHY, print_json, print_table, say
+from rewriter.cli.output import UNHEALTHY, print_json, print_table, say
+from rewriter.cli.switch.change import FAILURES
+from rewriter.cli.switch.target import Target, written_as
 from rewriter.decide.switch_text import from_environment, parse
-from rewriter.decide.switches import BOOLEANS, OTHERS, SHARES, Switches, Word, combined
+from rewriter.decide.switches import BOOLEANS, OTHERS, SHARES, Switches, SwitchValue, combined
 from rewriter.settings import Settings
 
 
-def list_switches(settings: Settings, places: list[Place], *, as_json: bool) -> None:
+def list_switches(settings: Settings, targets: list[Target], *, as_json: bool) -> None:
     """Print them; a place that cannot be read leaves its words out, and makes the exit code 1."""
     policies = frozenset(settings.policies)
     texts: dict[str, str] = {}
     failed = False
-    for place in places:
+    for target in targets:
         try:
-            texts[place.source] = place.read()
+            texts[target.source] = target.read()
         except FAILURES as error:
-            say(f"{place.where}: {type(error).__name__}: {error}")
+            say(f"{target.where}: {type(error).__name__}: {error}")
             failed = True
-    where = {place.source: place.where for place in places}
-    heard = {
+    where = {target.source: target.where for target in targets}
+    parse_report = {
         "store": parse(texts.get("store", ""), where.get("store", ""), policies),
         "environment": from_environment(os.environ, policies),
         "file": parse(texts.get("file", ""), where.get("file", ""), policies),
     }
-    switches = combined((source, read.values) for source, read in heard.items())
-    for read in heard.values():
+    switches = combined((source, read.values) for source, read in parse_report.items())
+    for read in parse_report.values():
         for fault in (*read.faults, *read.foreign):
             say(f"note: {fault}")
     rows = _rows(settings, switches)
     if as_json:
-        print_json({name: {"is": word, "by": source} for name, word, source in rows})
+        print_json({name: {"is": value, "by": source} for name, value, source in rows})
     else:
-        print_table([("switch", "is", "by"), *((name, said(word), source) for name, word, source in rows)])
+        print_table([("switch", "is", "by"), *((name, written_as(value), source) for name, value, source in rows)])
     if failed:
         raise typer.Exit(UNHEALTHY)
 
 
-def _rows(settings: Settings, switches: Switches) -> list[tuple[str, Word, str]]:
-    defaults: dict[str, Word] = {
+def _rows(settings: Settings, switches: Switches) -> list[tuple[str, SwitchValue, str]]:
+    defaults: dict[str, SwitchValue] = {
         **{name: getattr(settings.switches, name) for name in BOOLEANS},
         **{name: getattr(settings.experiment, name) for name in SHARES},
         **{f"{policy}.{name}": getattr(one, name) for policy, one in settings.policies.items() for name in OTHERS},
     }
     rows = []
-    for name in {**defaults, **dict.fromkeys(sorted(switches.words))}:
+    for name in {**defaults, **dict.fromkeys(sorted(switches.values))}:
         policy, _, switch_name = name.rpartition(".")
         default = defaults.get(name, defaults.get(switch_name, True))
         source = switches.sources.get(name) or switches.sources.get(switch_name) or "settings"

@@ -85,7 +85,7 @@ def _written(address: tuple[Any, ...]) -> str:
     return f"{host}%{scope}" if scope else host
 
 
-class ThreadConnectionByName(redis.Connection):
+class ThreadResolvingConnection(redis.Connection):
     """The same for threads: whoever looks the name up, a connect waits for `socket_connect_timeout` at most."""
 
     def _connect(self) -> Any:
@@ -105,19 +105,19 @@ class ThreadConnectionByName(redis.Connection):
         raise OSError("; ".join(map(str, refused)) or "the name has no address")
 
 
-class ThreadSSLConnectionByName(redis.SSLConnection, ThreadConnectionByName):
+class ThreadResolvingSSLConnection(redis.SSLConnection, ThreadResolvingConnection):
     """The same, encrypted."""
 
 
-class ThreadManagedConnectionByName(sentinel.SentinelManagedConnection, ThreadConnectionByName):
+class ThreadResolvingManagedConnection(sentinel.SentinelManagedConnection, ThreadResolvingConnection):
     """The same, to where Sentinels say."""
 
 
-class ThreadManagedSSLConnectionByName(sentinel.SentinelManagedSSLConnection, ThreadConnectionByName):
+class ThreadResolvingManagedSSLConnection(sentinel.SentinelManagedSSLConnection, ThreadResolvingConnection):
     """The same, to where Sentinels say, encrypted."""
 
 
-class ConnectionByName(Connection):
+class ResolvingConnection(Connection):
     """A connection that looks its host up here. redis-py connects to one address after the other; TLS still verifies the name."""
 
     _address: str | None = None
@@ -152,27 +152,27 @@ class ConnectionByName(Connection):
         return arguments
 
 
-class SSLConnectionByName(ConnectionByName, SSLConnection):
+class ResolvingSSLConnection(ResolvingConnection, SSLConnection):
     """The same, encrypted."""
 
 
-class ManagedConnectionByName(ConnectionByName, SentinelManagedConnection):
+class ResolvingManagedConnection(ResolvingConnection, SentinelManagedConnection):
     """The same, to where Sentinels say."""
 
 
-class ManagedSSLConnectionByName(ConnectionByName, SentinelManagedSSLConnection):
+class ResolvingManagedSSLConnection(ResolvingConnection, SentinelManagedSSLConnection):
     """The same, to where Sentinels say, encrypted."""
 
 
 BY_NAME: Mapping[type, type] = {
-    Connection: ConnectionByName,
-    SSLConnection: SSLConnectionByName,
-    SentinelManagedConnection: ManagedConnectionByName,
-    SentinelManagedSSLConnection: ManagedSSLConnectionByName,
-    redis.Connection: ThreadConnectionByName,
-    redis.SSLConnection: ThreadSSLConnectionByName,
-    sentinel.SentinelManagedConnection: ThreadManagedConnectionByName,
-    sentinel.SentinelManagedSSLConnection: ThreadManagedSSLConnectionByName,
+    Connection: ResolvingConnection,
+    SSLConnection: ResolvingSSLConnection,
+    SentinelManagedConnection: ResolvingManagedConnection,
+    SentinelManagedSSLConnection: ResolvingManagedSSLConnection,
+    redis.Connection: ThreadResolvingConnection,
+    redis.SSLConnection: ThreadResolvingSSLConnection,
+    sentinel.SentinelManagedConnection: ThreadResolvingManagedConnection,
+    sentinel.SentinelManagedSSLConnection: ThreadResolvingManagedSSLConnection,
 }
 
 

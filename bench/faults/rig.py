@@ -19,7 +19,7 @@ from rewriter.signals.redis_store import RedisStore
 
 
 @dataclass(slots=True)
-class Place:
+class Rig:
     """What faults are made with: the servers of a trial, its folder, and the load; `after` ends with the trial.
 
     valkey: the store, or where profiles have one of their own, the session store.

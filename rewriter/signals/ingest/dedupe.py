@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rewriter.signals.commands import Command
-from rewriter.signals.ingest.batch import Batch, Entry, Plan
+from rewriter.signals.ingest.batch import Batch, CountingRules, Entry
 from rewriter.signals.ingest.contract import StreamKeys, partition_of
 from rewriter.signals.ingest.scripts import Engine, ran
 from rewriter.subject import pseudonym
@@ -14,8 +14,8 @@ ELSEWHERE = 2048
 """Sets marks of other partitions than a subject's first apart: ids of two streams may be the same."""
 
 
-def unmarked(
-    engine: Engine, keys: StreamKeys, entries: Sequence[tuple[Batch, Entry]], plan: Plan, first_partitions: int
+def without_duplicates(
+    engine: Engine, keys: StreamKeys, entries: Sequence[tuple[Batch, Entry]], plan: CountingRules, first_partitions: int
 ) -> tuple[list[tuple[Batch, Entry]], dict[int, Exception]]:
     """Return the entries that are no duplicates of an earlier one, and not of somebody who was to be forgotten since.
 
@@ -27,28 +27,29 @@ def unmarked(
     """
     if not entries:
         return [], {}
-    marks: dict[int, dict[str, list[int]]] = {}
+    dedupe_keys: dict[int, dict[str, list[int]]] = {}
     own_marks: dict[int, tuple[int, int]] = {}
     for batch, entry in entries:
-        if (event_id := entry.told.event_id) is not None:
-            home = partition_of(entry.told, first_partitions)
-            mark = entry.mark if batch.partition == home else entry.mark ^ ELSEWHERE
-            own_marks[id(entry)] = home, mark
-            marks.setdefault(home, {}).setdefault(pseudonym("e", event_id, ""), []).append(mark)
+        if (event_id := entry.counted_event.event_id) is not None:
+            home = partition_of(entry.counted_event, first_partitions)
+            dedupe_key = entry.dedupe_key if batch.partition == home else entry.dedupe_key ^ ELSEWHERE
+            own_marks[id(entry)] = home, dedupe_key
+            dedupe_keys.setdefault(home, {}).setdefault(pseudonym("e", event_id, ""), []).append(dedupe_key)
     ttl_s = int(2 * plan.settings.ingest.dedupe_s) + 1
     wanted: list[Command] = []
-    for number, by_digest in marks.items():
+    for number, by_digest in dedupe_keys.items():
         ids = keys.of_stream(number, "ids")
         scored = [part for digest, (first, *_) in by_digest.items() for part in (first, digest)]
         wanted += [("ZADD", ids, "NX", *scored), ("EXPIRE", ids, ttl_s), ("ZMSCORE", ids, *by_digest)]
     users = [
-        pseudonym("u", entry.told.user or "", plan.settings.store.key_salt.get_secret_value()) for _, entry in entries
+        pseudonym("u", entry.counted_event.user or "", plan.settings.store.key_salt.get_secret_value())
+        for _, entry in entries
     ]
     *replies, forgotten = ran(engine, [*wanted, ("ZMSCORE", keys.forgotten, *users)])
     if isinstance(forgotten, Exception):
         raise forgotten
     broken = {}
-    for at, number in enumerate(marks):
+    for at, number in enumerate(dedupe_keys):
         if error := next((one for one in replies[3 * at : 3 * at + 3] if isinstance(one, Exception)), None):
             broken[number] = error
     failed = {
@@ -57,12 +58,12 @@ def unmarked(
         if id(entry) in own_marks and own_marks[id(entry)][0] in broken
     }
     repeated = {
-        (number, mark)
-        for (number, by_digest), scores in zip(marks.items(), replies[2::3], strict=True)
+        (number, dedupe_key)
+        for (number, by_digest), scores in zip(dedupe_keys.items(), replies[2::3], strict=True)
         if number not in broken
         for own, score in zip(by_digest.values(), scores, strict=True)
-        for mark in own
-        if score is not None and mark != int(float(score))
+        for dedupe_key in own
+        if score is not None and dedupe_key != int(float(score))
     }
     found = []
     for (batch, entry), forgotten_s in zip(entries, forgotten, strict=True):

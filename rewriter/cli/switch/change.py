@@ -8,10 +8,10 @@ from functools import partial
 
 from redis import RedisError
 
-from rewriter.cli.switch_place import LOST, Place, Source, edited, said
-from rewriter.cli.verdict import say
+from rewriter.cli.output import say
+from rewriter.cli.switch.target import LOST, SwitchSource, Target, edited, written_as
 from rewriter.decide.switch_text import SwitchesRead, parse
-from rewriter.decide.switches import KILL, Word
+from rewriter.decide.switches import KILL, SwitchValue
 from rewriter.errors import ConfigurationError, Fault, StoreError
 
 STORE_FAILURES = (StoreError, RedisError)
@@ -28,46 +28,51 @@ class Change:
     """
 
     name: str
-    word: Word | None
-    written: dict[str, Word | None] = field(default_factory=dict)
-    words: dict[Source, Mapping[str, Word]] = field(default_factory=dict)
-    failed: list[Source] = field(default_factory=list)
+    value: SwitchValue | None
+    written: dict[str, SwitchValue | None] = field(default_factory=dict)
+    values: dict[SwitchSource, Mapping[str, SwitchValue]] = field(default_factory=dict)
+    failed: list[SwitchSource] = field(default_factory=list)
 
     @property
-    def stays(self) -> dict[tuple[str, Word], bool]:
+    def stays(self) -> dict[tuple[str, SwitchValue], bool]:
         """The policies' own words that this general one leaves alone, and whether the file's readers are spared them."""
-        file, store = self.words.get("file", {}), self.words.get("store", {})
+        file, store = self.values.get("file", {}), self.values.get("store", {})
         found = dict.fromkeys(self._own(file), False)
         for other, its in self._own(store):
             found.setdefault((other, its), self.name in file or other in file)
         return found
 
-    def _own(self, words: Mapping[str, Word]) -> Iterator[tuple[str, Word]]:
-        return ((other, its) for other, its in words.items() if other.endswith(f".{self.name}") and its != self.word)
+    def _own(self, values: Mapping[str, SwitchValue]) -> Iterator[tuple[str, SwitchValue]]:
+        return ((other, its) for other, its in values.items() if other.endswith(f".{self.name}") and its != self.value)
 
 
 def change(
-    places: Sequence[Place], only: Source | None, name: str, word: Word | None, policies: frozenset[str], who: str
+    targets: Sequence[Target],
+    only: SwitchSource | None,
+    name: str,
+    value: SwitchValue | None,
+    policies: frozenset[str],
+    who: str,
 ) -> Change:
-    """Say `word` in each of `places`, or in `only` one of them; a place that fails keeps none of the others from it.
+    """Say `value` in each of `targets`, or in `only` one of them; a place that fails keeps none of the others from it.
 
     who: the moment and the person, for the audit line that each place written leaves on standard error.
     Raises ConfigurationError where a word is to be taken back that no place says.
     """
-    made = Change(name, word)
+    made = Change(name, value)
     silent: list[Fault] = []
-    for place in places:
-        edit = _Editing(name, word, place, policies)
-        if only not in (None, place.source):
-            _look(place, places, edit)
-        elif _change(place, places, edit, made):
+    for target in targets:
+        edit = _Editing(name, value, target, policies)
+        if only not in (None, target.source):
+            _look(target, targets, edit)
+        elif _change(target, targets, edit, made):
             if edit.changed:
                 edit.say_changes(who)
-                made.written[place.where] = edit.before.get(name)
+                made.written[target.where] = edit.before.get(name)
             else:
-                silent.append(Fault(place.where, f"says nothing of {name!r}"))
+                silent.append(Fault(target.where, f"says nothing of {name!r}"))
         if edit.read is not None:
-            made.words[place.source] = edit.after
+            made.values[target.source] = edit.after
     if not made.written and not made.failed:
         raise ConfigurationError(silent)
     if not made.written:
@@ -75,22 +80,22 @@ def change(
     return made
 
 
-def _look(place: Place, places: Sequence[Place], edit: _Editing) -> None:
+def _look(target: Target, targets: Sequence[Target], edit: _Editing) -> None:
     """Read a place that is not to be changed."""
     try:
-        edit.look(place.read())
+        edit.look(target.read())
     except FAILURES as error:
-        say(_failure(place, places, error, edit.name, asked=False))
+        say(_failure(target, targets, error, edit.name, is_written=False))
 
 
-def _change(place: Place, places: Sequence[Place], edit: _Editing, made: Change) -> bool:
+def _change(target: Target, targets: Sequence[Target], edit: _Editing, made: Change) -> bool:
     """Change a place, and return whether that went well."""
     try:
-        place.change(edit)
+        target.change(edit)
     except FAILURES as error:
-        made.failed.append(place.source)
+        made.failed.append(target.source)
         edit.give_up()
-        say(_failure(place, places, error, edit.name, asked=True))
+        say(_failure(target, targets, error, edit.name, is_written=True))
         return False
     finally:
         edit.say_notes()
@@ -103,29 +108,29 @@ class _Editing:
     before, after: what the text says, and what it says when it is changed; changed: the switches that differ in them.
     """
 
-    def __init__(self, name: str, word: Word | None, place: Place, policies: frozenset[str]) -> None:
-        self.name, self._word, self._place, self._policies = name, word, place, policies
+    def __init__(self, name: str, value: SwitchValue | None, target: Target, policies: frozenset[str]) -> None:
+        self.name, self._value, self._target, self._policies = name, value, target, policies
         self._text = ""
         self.read: SwitchesRead | None = None
-        self.before: dict[str, Word] = {}
-        self.after: dict[str, Word] = {}
+        self.before: dict[str, SwitchValue] = {}
+        self.after: dict[str, SwitchValue] = {}
         self.changed: list[str] = []
 
     def look(self, text: str) -> None:
         """Take in what the text says."""
-        self._text, self.read = text, parse(text, self._place.where, self._policies)
+        self._text, self.read = text, parse(text, self._target.where, self._policies)
         self.before = self.after = self.read.values
         self.changed = []
 
     def __call__(self, text: str) -> str | None:
         """Return the new text, or None where there is nothing to change."""
         self.look(text)
-        if self._word is None and self.name not in self.before:
+        if self._value is None and self.name not in self.before:
             return None
-        self.changed = [self.name, *_lifted(self.name, self._word, self.before)]
+        self.changed = [self.name, *_lifted(self.name, self._value, self.before)]
         self.after = {other: its for other, its in self.before.items() if other not in self.changed}
-        self.after |= {} if self._word is None else {self.name: self._word}
-        lines = self._place.source == "file"
+        self.after |= {} if self._value is None else {self.name: self._value}
+        lines = self._target.source == "file"
         return edited(text, self.changed, self.after, lines=lines, policies=self._policies)
 
     def give_up(self) -> None:
@@ -135,10 +140,10 @@ class _Editing:
     def say_notes(self) -> None:
         """Say what else is to be known of the text that was there."""
         if self._text.startswith(LOST):
-            words = ", ".join(f"{other} {said(its)}" for other, its in self.before.items())
-            say(f"note: {self._place.where} was lost; what processes still go by is kept: {words}")
+            values = ", ".join(f"{other} {written_as(its)}" for other, its in self.before.items())
+            say(f"note: {self._target.where} was lost; what processes still go by is kept: {values}")
         if self.read is not None:
-            keeps = self._word is None and self.read.unclear
+            keeps = self._value is None and self.read.unclear
             for fault in self.read.foreign:
                 say(f"note: ignored: {fault}")
             for fault in self.read.faults:
@@ -147,39 +152,41 @@ class _Editing:
     def say_changes(self, who: str) -> None:
         """Leave an audit line for each switch that changed."""
         for one in self.changed:
-            say(f"{who} {self._place.where}: {one} {said(self.before.get(one))} -> {said(self.after.get(one))}")
+            say(
+                f"{who} {self._target.where}: {one} {written_as(self.before.get(one))} -> {written_as(self.after.get(one))}"
+            )
 
 
-def notes(made: Change, places: Sequence[Place]) -> Iterator[str]:
+def notes(made: Change, targets: Sequence[Target]) -> Iterator[str]:
     """Yield what else is to be known of a change: words that win over it, and where."""
-    file = next((place.where for place in places if place.source == "file"), "")
+    file = next((target.where for target in targets if target.source == "file"), "")
     if file and file not in made.written:
-        words, (policy, _, general) = made.words.get("file", {}), made.name.rpartition(".")
-        wins = made.name if made.name in words else general
-        if (policy or wins == made.name) and words.get(wins, made.word) != made.word:
-            yield f"{file} says {wins} {said(words[wins])}; it wins where this file is read"
+        values, (policy, _, general) = made.values.get("file", {}), made.name.rpartition(".")
+        wins = made.name if made.name in values else general
+        if (policy or wins == made.name) and values.get(wins, made.value) != made.value:
+            yield f"{file} says {wins} {written_as(values[wins])}; it wins where this file is read"
     for (other, its), elsewhere in made.stays.items():
         where = f" where {file} is not read" if elsewhere else ""
-        yield f"{other} stays {said(its)}{where}; it wins for its policy"
+        yield f"{other} stays {written_as(its)}{where}; it wins for its policy"
 
 
-def _lifted(name: str, word: Word | None, before: Mapping[str, Word]) -> list[str]:
+def _lifted(name: str, value: SwitchValue | None, before: Mapping[str, SwitchValue]) -> list[str]:
     """Return the policies' own words that go with a change: what is switched off for all is off, whatever a policy's word was."""
-    off = word is False and name == KILL
+    off = value is False and name == KILL
     return [other for other, its in before.items() if off and its is True and other.endswith(f".{KILL}")]
 
 
-def _failure(place: Place, places: Sequence[Place], error: Exception, name: str, *, asked: bool) -> Fault:
+def _failure(target: Target, targets: Sequence[Target], error: Exception, name: str, *, is_written: bool) -> Fault:
     why = (error.strerror or str(error)) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-    fault = partial(Fault, place.where)
-    if not asked:
+    fault = partial(Fault, target.where)
+    if not is_written:
         return fault(f"{why}; what it says of {name} is not known")
-    if place.source == "file":
+    if target.source == "file":
         return fault(
             f"{why}; not written: processes that read this file keep what it says of {name}",
             "put it right, and run this again",
         )
-    files = [other.where for other in places if other.source == "file"]
+    files = [other.where for other in targets if other.source == "file"]
     if not files:
         return fault(f"{why}; not written", "run this again once it answers")
     return fault(

@@ -11,9 +11,9 @@ from rewriter.boost.templates import TemplateSet
 from rewriter.core import Core
 from rewriter.errors import ConfigurationError, Fault, StoreError
 from rewriter.flow.personal import personal
-from rewriter.flow.steps import Ask, FetchSignals, LegFault, Personal, Progress
+from rewriter.flow.steps import FetchSignals, LegFault, Personal, Progress, SearchContext
+from rewriter.parsed_search import ParsedSearch
 from rewriter.report import Reason
-from rewriter.request import Request
 from rewriter.settings import Settings
 from rewriter.shell.population import PopulationReader
 from rewriter.shell.refresh import Refresh
@@ -24,8 +24,10 @@ from rewriter.signals.store import Store, StoreName
 from rewriter.subject import Subject
 
 
-def part_of(subject: Subject, settings: Settings, policy: str, templates: TemplateSet, request: Request) -> Personal:
-    """Run the flow's personal part up to leg 2, on the store and the population as they are now.
+def preview_personal(
+    subject: Subject, settings: Settings, policy: str, templates: TemplateSet, search: ParsedSearch
+) -> Personal:
+    """Run the flow's personal part up to the personalized leg, on the store and the population as they are now.
 
     Raises ConfigurationError without a store, and what the store raises.
     """
@@ -34,17 +36,17 @@ def part_of(subject: Subject, settings: Settings, policy: str, templates: Templa
         raise ConfigurationError([Fault("store.url", "is not set, so that no subject is known", "give --sample FILE")])
     core = Core(settings, {policy: templates}, stores)
     refresh = Refresh(core, time.monotonic, time.time, has_store=True)
-    drive(refresh.words(), lambda call: _background(call, stores["store"]))
+    drive(refresh.store_values(), lambda call: _background(call, stores["store"]))
     population = PopulationReader(core, stores.get("profile_store", stores["store"]), refresh.errors, lambda: True)
     population.tried()
     population.release()
     if refresh.errors:
         raise StoreError(", ".join(sorted(set(refresh.errors.values()))))
-    ask = Ask(
-        core, core.snapshot, request, subject, settings.policies[policy], templates, settings.policies[policy].max_boost, block=0,
+    context = SearchContext(
+        core, core.snapshot, search, subject, settings.policies[policy], templates, settings.policies[policy].max_boost, block=0,
         seed=0, now_s=time.time(), clock_s=time.monotonic, exposure=None,
     )  # fmt: skip
-    part = drive(personal(ask, Progress()), lambda step: _perform(step, stores))
+    part = drive(personal(context, Progress()), lambda step: _perform(step, stores))
     return replace(part, reason=Reason.PERSONALIZED) if part.reason is Reason.SEARCH_FAILED else part
 
 
@@ -58,5 +60,5 @@ def _background(call: Call, store: Store) -> Any:
 
 def _perform(step: Any, stores: Mapping[StoreName, Store]) -> Any:
     if not isinstance(step, FetchSignals):
-        raise LegFault("failed", "not sent")  # leg 2: its boosts are made by now
+        raise LegFault("failed", "not sent")  # the personalized leg: its boosts are made by now
     return [stores[read.store].read(read.query) for read in step.reads]

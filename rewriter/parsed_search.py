@@ -17,7 +17,7 @@ from rewriter.expression import Expression, expression_of
 from rewriter.index_facts import IndexFacts
 from rewriter.report import Reason, Strategy
 from rewriter.settings import Settings
-from rewriter.shapes import CHANGES_RESULTS, Asked, own_windows, shape_of
+from rewriter.shapes import CHANGES_RESULTS, SearchFacts, own_windows, shape_of
 from rewriter.snapshot import TooLargeError, Write, snapshot
 
 NOT_URL = frozenset({"index", "body", "params", "headers", "opaque_id"})
@@ -43,7 +43,7 @@ CREDENTIALS = frozenset({"authorization", "cookie"})
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ParsedSearch:
     """One search as asked.
 
     indices:  as named, lists split; () for all.
@@ -76,9 +76,9 @@ class _UnreadableError(Exception):
     """What in the arguments has a form that the server will refuse."""
 
 
-def read_request(
+def parse_search(
     arguments: Mapping[str, Any], settings: Settings, facts: Mapping[str, IndexFacts], write: Write = json.dumps
-) -> Request:
+) -> ParsedSearch:
     """Read the keyword arguments of one `client.search`. Never raises: what cannot be read is passed through.
 
     facts: by the key of an index expression; an index of which nothing is known is taken to have the server's defaults.
@@ -106,14 +106,14 @@ def read_request(
     expression = expression_of(indices, params)
     own = facts.get(expression.key)
     known = [own] if own is not None else [facts[name] for name in indices if name in facts]
-    shape, detail = shape_of(Asked(body, params, unread, from_, size, chosen, known))
+    shape, detail = shape_of(SearchFacts(body, params, unread, from_, size, chosen, known))
     passed = shape.outcome if isinstance(shape.outcome, Reason) else None
     strategy: Strategy | None = None if isinstance(shape.outcome, Reason) else shape.outcome
     if strategy and "query" not in body:
         body["query"] = {"match_all": {}}  # what the server takes a missing query for; `wrap` needs one to stand around
     collapse = body.get("collapse")
     collapse_field = collapse["field"] if collapse and not unread else None
-    return Request(
+    return ParsedSearch(
         indices,
         body,
         params,
@@ -216,7 +216,7 @@ def _fold(params: dict[str, Any], body: dict[str, Any]) -> None:
         if name in params:
             body[name] = params.pop(name)
     if "track_total_hits" in params:
-        body["track_total_hits"] = _told(params.pop("track_total_hits"))
+        body["track_total_hits"] = _url_value(params.pop("track_total_hits"))
     if "stored_fields" in params:
         body["stored_fields"] = _listed(params.pop("stored_fields"))
     if "sort" in params:
@@ -235,7 +235,7 @@ def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _told(value: Any) -> Any:
+def _url_value(value: Any) -> Any:
     return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
 
 
@@ -245,7 +245,7 @@ def _sort(one: Any) -> Any:
 
 
 def _source(source: Any, includes: Any, excludes: Any) -> Any:
-    source = _told(source)
+    source = _url_value(source)
     if isinstance(source, bool) and includes is None and excludes is None:
         return source
     if source is False:
@@ -274,7 +274,7 @@ def _own_rescore_window(body: Mapping[str, Any]) -> int | None:
         raise _UnreadableError("`rescore` must be an object or a list of them, each `window_size` a number") from None
 
 
-def search_key(request: Request) -> str:
+def search_key(request: ParsedSearch) -> str:
     """Return 32 hex digits, the same for all pages of one list: of indices, policy, body and what else changes results."""
     body = {key: value for key, value in request.body.items() if key not in LIST_KEYS}
     params = {name: value for name, value in request.params.items() if name in CHANGES_RESULTS}

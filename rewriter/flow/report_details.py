@@ -10,12 +10,12 @@ from rewriter.boost.body import own_names
 from rewriter.boost.functions import Boost
 from rewriter.explore.merge import Page, category, hit_key
 from rewriter.explore.scores import Hit, score_of
-from rewriter.flow.steps import Ask, Personal, Progress
+from rewriter.flow.steps import Personal, Progress, SearchContext
 from rewriter.report import BoostUsed, Move, Reason, Report, Shown, Slot
 
 
-def accounted(
-    ask: Ask,
+def with_details(
+    context: SearchContext,
     progress: Progress,
     reason: Reason,
     detail: str,
@@ -28,9 +28,9 @@ def accounted(
         reason,
         detail,
         "baseline",
-        ask.name,
-        ask.exposure,
-        ask.templates.version,
+        context.name,
+        context.exposure,
+        context.templates.version,
         timings_ms=progress.timings_ms.copy(),  # a leg that comes too late still writes into the other
         errors=tuple(progress.errors),
     )
@@ -47,8 +47,8 @@ def accounted(
         boosts=tuple(BoostUsed(boost.field, boost.value, boost.weight, boost.source) for boost in part.boosts),
         factor_limit_used=part.max_boost,
         slots=tuple(Slot(slot.position, str(page.hits[at].get("_id")), slot.propensity) for at, slot in page.shown),
-        explain=lambda: _moves(ask, part, page, baseline),
-        seed=part.plan.seed if part.plan else ask.seed,
+        explain=lambda: _moves(context, part, page, baseline),
+        seed=part.plan.seed if part.plan else context.seed,
     )
 
 
@@ -58,9 +58,9 @@ def shadowed(report: Report) -> Report:
     return replace(report, reason=Reason.SHADOW, variant="shadow", detail=would)
 
 
-def would_show(ask: Ask, page: Page, baseline: Mapping[str, Any]) -> Shown:
+def would_show(context: SearchContext, page: Page, baseline: Mapping[str, Any]) -> Shown:
     """Return how the page that is not shown differs from the one that is."""
-    key_of = hit_key(ask.request.collapse_field)
+    key_of = hit_key(context.search.collapse_field)
     before = {key_of(hit): at for at, hit in enumerate(baseline["hits"]["hits"])}
     stays = [abs(at - before[key]) for at, hit in enumerate(page.hits) if (key := key_of(hit)) in before]
     size = max(1, len(page.hits))
@@ -68,8 +68,8 @@ def would_show(ask: Ask, page: Page, baseline: Mapping[str, Any]) -> Shown:
     return Shown(len(stays) / size, sum(stays) / max(1, len(stays)), ids)
 
 
-def _moves(ask: Ask, part: Personal, page: Page, baseline: Mapping[str, Any]) -> tuple[Move, ...]:
-    key_of = hit_key(ask.request.collapse_field)
+def _moves(context: SearchContext, part: Personal, page: Page, baseline: Mapping[str, Any]) -> tuple[Move, ...]:
+    key_of = hit_key(context.search.collapse_field)
     before = {key_of(hit): (at, score_of(hit)) for at, hit in enumerate(baseline["hits"]["hits"])}
     explored = {at for at, _ in page.shown}
     moves = []

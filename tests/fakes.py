@@ -47,7 +47,7 @@ async def awaited(condition: Callable[[], bool | Awaitable[bool]]) -> None:
 class Engine:
     """Forty products of four brands, p0 the best with a score of 100. It ranks as a server would, and misbehaves as told.
 
-    asked:    the arguments of each search by leg, as they came; sent: what leg 1 was answered with.
+    asked:    the arguments of each search by leg, as they came; sent: what the baseline was answered with.
     on:       by leg, what becomes of the answer that a good server would give.
     blocked:  legs that wait until `released` is set.
     """
@@ -156,7 +156,7 @@ class AsyncClient:
         return self._engine.answer(leg, arguments)
 
 
-class PlayedStore(MemoryStore):
+class FakeStore(MemoryStore):
     """A store that is there, gone, or hangs until `released` is set. `reads` counts those for subjects."""
 
     def __init__(self) -> None:
@@ -177,7 +177,7 @@ class PlayedStore(MemoryStore):
 class AsyncPlayedStore(AsyncMemoryStore):
     """The same store, awaited."""
 
-    def __init__(self, store: PlayedStore) -> None:
+    def __init__(self, store: FakeStore) -> None:
         super().__init__(store)
         self._played = store
 
@@ -217,7 +217,7 @@ class SyncDesk:
     """A Rewriter."""
 
     def __init__(
-        self, settings: Settings, store: PlayedStore | None, profile_store: PlayedStore | None = None, hooks: Any = ()
+        self, settings: Settings, store: FakeStore | None, profile_store: FakeStore | None = None, hooks: Any = ()
     ) -> None:
         self.engine, self.store, self._profile_store = Engine(), store, profile_store
         self.rewriter = Rewriter(
@@ -260,7 +260,7 @@ class AsyncDesk:
     """An AsyncRewriter, on a loop that runs while something is asked of it."""
 
     def __init__(
-        self, settings: Settings, store: PlayedStore | None, profile_store: PlayedStore | None = None, hooks: Any = ()
+        self, settings: Settings, store: FakeStore | None, profile_store: FakeStore | None = None, hooks: Any = ()
     ) -> None:
         self.engine, self.store, self._profile_store = Engine(), store, profile_store
         self.runner = asyncio.Runner()
@@ -308,7 +308,7 @@ class AsyncDesk:
         assert waited(held), self.status()
 
 
-def release(engine: Engine, *stores: PlayedStore | None) -> None:
+def release(engine: Engine, *stores: FakeStore | None) -> None:
     """Let everything come that is waited for."""
     engine.released.set()
     for store in stores:
@@ -316,5 +316,5 @@ def release(engine: Engine, *stores: PlayedStore | None) -> None:
             store.released.set()
 
 
-Desk = SyncDesk | AsyncDesk
-DESKS: tuple[type[SyncDesk], type[AsyncDesk]] = (SyncDesk, AsyncDesk)
+Harness = SyncDesk | AsyncDesk
+HARNESSES: tuple[type[SyncDesk], type[AsyncDesk]] = (SyncDesk, AsyncDesk)

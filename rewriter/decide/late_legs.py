@@ -16,7 +16,7 @@ _SMOOTHING = 0.05
 _MAX_LEG_S = 10.0
 
 
-class Pace:
+class LateLegs:
     """The pace of one policy. Called from many threads; time is an argument (monotonic seconds)."""
 
     def __init__(self) -> None:

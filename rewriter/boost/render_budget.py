@@ -2,7 +2,7 @@
 
 A text that is joined to itself forty times has 10¹² characters, a list that holds itself twice prints as many, and a loop within a
 loop within a loop runs as often. So a rendering has a number of characters to spend, of which a thing in a list and an expression
-in a loop take `THING` each; and one list holds only so much, since comparing it costs no more than naming it.
+in a loop take `ELEMENT` each; and one list holds only so much, since comparing it costs no more than naming it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from jinja2.visitor import NodeTransformer
 from rewriter.signals.affinities import Affinity
 
 MAX_SPENT = 4 * 2**20
-MAX_THINGS = 1_024
+MAX_ELEMENTS = 1_024
 MAX_CHARACTERS = 2**20
-THING = 16
+ELEMENT = 16
 
 LOOP, SEARCH, LITERAL, SLICE, JOIN = "each of", "in", "written", "part of", "~"
 """Filters that no template uses by name."""
@@ -32,7 +32,7 @@ OF_TEXTS = frozenset({"float", "int", "lower", "trim", "upper"})
 """Filters that take a text as it is; others make a list of its characters."""
 
 
-class Account(Context):
+class RenderBudget(Context):
     """The names that a rendering knows, and what it has spent."""
 
     spent = 0
@@ -48,7 +48,7 @@ class Account(Context):
         if isinstance(value, str):
             self.charge(character * len(value))
         elif isinstance(value, (list, tuple, Mapping, MappingView)):
-            self.charge(THING * len(value))
+            self.charge(ELEMENT * len(value))
 
 
 def filters(plain: Environment) -> dict[str, Callable[..., Any]]:
@@ -90,7 +90,7 @@ def _each(loop: nodes.For) -> int:
 
 def _takes(part: nodes.Node) -> int:
     texts = sum(len(text.data) for text in part.find_all(nodes.TemplateData))
-    return texts + sum(THING for _ in part.find_all(nodes.Expr))
+    return texts + sum(ELEMENT for _ in part.find_all(nodes.Expr))
 
 
 def _through(name: str, value: nodes.Expr, *arguments: nodes.Expr) -> nodes.Filter:
@@ -100,38 +100,38 @@ def _through(name: str, value: nodes.Expr, *arguments: nodes.Expr) -> nodes.Filt
 
 
 @pass_context
-def _each_of(account: Account, values: Any, each: int) -> Any:
+def _each_of(budget: RenderBudget, values: Any, each: int) -> Any:
     values = values if hasattr(values, "__len__") else list(values)
-    account.charge(len(values) * each)
+    budget.charge(len(values) * each)
     return values
 
 
 @pass_context
-def _searched(account: Account, where: Any) -> Any:
-    account.charge(len(where) if hasattr(where, "__len__") else 0)
+def _searched(budget: RenderBudget, where: Any) -> Any:
+    budget.charge(len(where) if hasattr(where, "__len__") else 0)
     return where
 
 
 @pass_context
-def _part_of(account: Account, value: Any) -> Any:
-    account.charge_for(value)
+def _part_of(budget: RenderBudget, value: Any) -> Any:
+    budget.charge_for(value)
     return value
 
 
 @pass_context
-def _joined(account: Account, parts: Sequence[Any]) -> str:
+def _joined(budget: RenderBudget, parts: Sequence[Any]) -> str:
     if not all(isinstance(part, (str, int, float, Undefined)) for part in parts):
         raise SecurityError("`~` joins texts and numbers alone")
     texts = [str(part) for part in parts]
     characters = sum(map(len, texts))
     if characters > MAX_CHARACTERS:
         raise SecurityError(f"`~` makes a text of more than {MAX_CHARACTERS:,} characters")
-    account.charge(characters)
+    budget.charge(characters)
     return "".join(texts)
 
 
 @pass_context
-def _written(account: Account, value: Any) -> Any:
+def _written(budget: RenderBudget, value: Any) -> Any:
     things = characters = 0
     left = [value]
     while left:
@@ -148,23 +148,23 @@ def _written(account: Account, value: Any) -> Any:
                 left += one
             case MappingView():
                 raise SecurityError("a list or object cannot hold the keys, values or items of another")
-        if things + len(left) > MAX_THINGS or characters > MAX_CHARACTERS:
-            what = f"{MAX_THINGS:,} things or {MAX_CHARACTERS:,} characters"
+        if things + len(left) > MAX_ELEMENTS or characters > MAX_CHARACTERS:
+            what = f"{MAX_ELEMENTS:,} things or {MAX_CHARACTERS:,} characters"
             raise SecurityError(f"a list or object holds more than {what}, all that is in it counted")
-    account.charge(THING * things + characters)
+    budget.charge(ELEMENT * things + characters)
     return value
 
 
 def _charging(name: str, plain: Environment) -> Callable[..., Any]:
     @pass_context
-    def run(account: Account, value: Any, *arguments: Any, **named: Any) -> Any:
-        account.charge_for(value, 1 if name in OF_TEXTS else THING)
-        found = plain.call_filter(name, value, arguments, named, account, account.eval_ctx)
+    def run(budget: RenderBudget, value: Any, *arguments: Any, **named: Any) -> Any:
+        budget.charge_for(value, 1 if name in OF_TEXTS else ELEMENT)
+        found = plain.call_filter(name, value, arguments, named, budget, budget.eval_ctx)
         if isinstance(found, Iterator):
             found = list(found)
-        if isinstance(found, list) and len(found) > MAX_THINGS:
-            raise SecurityError(f"`{name}` gives a list of more than {MAX_THINGS:,} things")
-        account.charge_for(found)
+        if isinstance(found, list) and len(found) > MAX_ELEMENTS:
+            raise SecurityError(f"`{name}` gives a list of more than {MAX_ELEMENTS:,} things")
+        budget.charge_for(found)
         return found
 
     return run

@@ -19,10 +19,10 @@ import redis.asyncio as aio
 from redis.exceptions import ConnectionError as Unreachable
 from redis.exceptions import TimeoutError as Late
 
-from rewriter.signals import names
-from rewriter.signals.names import ConnectionByName, SSLConnectionByName, ThreadConnectionByName, addresses
+from rewriter.signals import dns as dns_module
+from rewriter.signals.dns import ResolvingConnection, ResolvingSSLConnection, ThreadResolvingConnection, addresses
 from rewriter.signals.redis_clients import EVENT_LOOP, THREADS, Api, opened, sentinels, target
-from tests.played import awaited, waited
+from tests.fakes import awaited, waited
 
 NAME, PORT = "store.invalid", 6379
 V4, V6 = "192.0.2.1", "2001:db8::1"
@@ -115,7 +115,7 @@ async def test_no_thread_to_be_had_is_an_error_and_the_next_look_up_is_a_new_one
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patched:
-        patched.setattr(names, "Thread", none)
+        patched.setattr(dns_module, "Thread", none)
         with pytest.raises(RuntimeError):
             await addresses(NAME, PORT)
     assert await addresses(NAME, PORT) == [V6, V4]
@@ -288,7 +288,7 @@ def test_a_thread_waits_for_a_name_no_longer_than_for_a_connection(dns: Dns) -> 
 # --- which clients ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("api", "kind"), [(EVENT_LOOP, ConnectionByName), (THREADS, ThreadConnectionByName)])
+@pytest.mark.parametrize(("api", "kind"), [(EVENT_LOOP, ResolvingConnection), (THREADS, ThreadResolvingConnection)])
 @pytest.mark.parametrize("plain", ["redis", "rediss"])
 @pytest.mark.parametrize("url", ["{}://h", "{}+sentinel://h,i/main"])
 def test_clients_of_ours_look_names_up_here(api: Api, kind: type, plain: str, url: str) -> None:
@@ -298,7 +298,7 @@ def test_clients_of_ours_look_names_up_here(api: Api, kind: type, plain: str, ur
         assert isinstance(one.connection_pool.make_connection(), one.connection_pool.connection_class)
 
 
-@pytest.mark.parametrize(("plain", "kind"), [("redis", ConnectionByName), ("rediss", SSLConnectionByName)])
+@pytest.mark.parametrize(("plain", "kind"), [("redis", ResolvingConnection), ("rediss", ResolvingSSLConnection)])
 def test_so_do_a_cluster_s_nodes_and_those_that_it_will_name(plain: str, kind: type) -> None:
     cluster = opened(target(f"{plain}+cluster://h,i"), 7, EVENT_LOOP)
     nodes = cluster.nodes_manager.startup_nodes.values()

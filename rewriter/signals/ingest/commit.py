@@ -78,10 +78,10 @@ def _waiting_name(entry: Entry) -> bytes:
     return (entry.id if entry.replay is None else f"{entry.id} {entry.replay}").encode()
 
 
-def settle_command(
+def commit_command(
     keys: StreamKeys, run: Batch, token: str, lease_ms: int, settings: IngestSettings, lag_s: float
 ) -> Command:
-    """Return the command for settle.lua that ends one run.
+    """Return the command for commit.lua that ends one run.
 
     lag_s: of the partition that lags most, whose events may have their marks with this one: they are kept as much longer.
     """

@@ -1,4 +1,4 @@
-"""`rewriter switch`: turn personalisation off, or any switch to another word, without a deployment.
+"""`rewriter switch`: turn personalization off, or any switch to another word, without a deployment.
 
 The word goes to every place that the settings name: the kill-switch file, which nothing overrides and which works with the store
 dead, and the store's key, which reaches processes on other machines. Each process reads both twice a second, and says in the store
@@ -15,14 +15,14 @@ from typing import Annotated
 
 import typer
 
-from rewriter.cli.switch_change import STORE_FAILURES, change, notes
-from rewriter.cli.switch_fleet import confirm
-from rewriter.cli.switch_list import list_switches
-from rewriter.cli.switch_log import log_key, logged, now, print_log, who
-from rewriter.cli.switch_place import DEFAULT, Source, asked_of, places_of
-from rewriter.cli.verdict import UNHEALTHY, faults_refused, say, store_needed
+from rewriter.cli.output import UNHEALTHY, faults_refused, say, store_needed
+from rewriter.cli.switch.change import STORE_FAILURES, change, notes
+from rewriter.cli.switch.fleet import confirm
+from rewriter.cli.switch.listing import list_switches
+from rewriter.cli.switch.log import log_key, logged, now, print_log, who
+from rewriter.cli.switch.target import DEFAULT, SwitchSource, chosen_targets, targets_of
 from rewriter.decide.switch_text import canonical, parse
-from rewriter.decide.switches import NAMES, Word
+from rewriter.decide.switches import NAMES, SwitchValue
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings
 from rewriter.signals.memory_store import MemoryStore
@@ -37,7 +37,7 @@ def switch(
     ] = None,
     policy: Annotated[str | None, typer.Option(help="Of this policy alone.")] = None,
     only: Annotated[
-        Source | None, typer.Option(help="Write this place alone: a file reaches the processes that read it.")
+        SwitchSource | None, typer.Option(help="Write this place alone: a file reaches the processes that read it.")
     ] = None,
     wait: Annotated[float, typer.Option(help="Seconds to wait for processes to follow; 0 asks none.", min=0)] = 3.0,
     log: Annotated[bool, typer.Option("--log", help="Print who changed what, the latest first.")] = False,
@@ -55,7 +55,7 @@ def switch(
             if log:
                 _print_log(settings, store, name, as_json=as_json)
             elif name is None:
-                list_switches(settings, places_of(settings, store), as_json=as_json)
+                list_switches(settings, targets_of(settings, store), as_json=as_json)
             else:
                 _switch(settings, store, name, value, policy, only, wait)
 
@@ -66,23 +66,23 @@ def _switch(
     switch_name: str,
     value: str | None,
     policy: str | None,
-    only: Source | None,
+    only: SwitchSource | None,
     wait_s: float,
 ) -> None:
     if value is None:
         raise ConfigurationError([Fault(switch_name, "needs a value", f"on, off, a number, or {DEFAULT}")])
     policies = frozenset(settings.policies)
     name = canonical(f"{policy}.{switch_name}" if policy else switch_name, policies)
-    word, places = _word(name, value, policies), asked_of(places_of(settings, store), only)
+    changed, targets = _value(name, value, policies), chosen_targets(targets_of(settings, store), only)
     at, by = now(), who()
-    made = change(places, only, name, word, policies, f"{at} {by}")
-    for note in notes(made, places):
+    made = change(targets, only, name, changed, policies, f"{at} {by}")
+    for note in notes(made, targets):
         say(f"note: {note}")
     followed = True
     if made.written:
         if store is not None and "store" not in made.failed:
             try:
-                logged(store, log_key(settings), at, by, name, word, made.written)
+                logged(store, log_key(settings), at, by, name, changed, made.written)
             except STORE_FAILURES as error:
                 say(f"note: {log_key(settings)}: {type(error).__name__}: {error}; this change is not in the log")
         if "store" in made.failed:
@@ -113,7 +113,7 @@ def _shared_store(settings: Settings) -> Iterator[Store | None]:
             store.close()
 
 
-def _word(name: str, value: str, policies: frozenset[str]) -> Word | None:
+def _value(name: str, value: str, policies: frozenset[str]) -> SwitchValue | None:
     """Return the word that `value` is for a switch, None for its default. Raises ConfigurationError."""
     if value == DEFAULT:
         return None

@@ -13,8 +13,8 @@ from math import inf
 from jinja2 import Template, TemplateError, TemplateSyntaxError, meta
 from pydantic import ValidationError
 
-from rewriter.boost.allowance import charged
 from rewriter.boost.functions import Refused
+from rewriter.boost.render_budget import charged
 from rewriter.boost.samples import Sample, hostile
 from rewriter.boost.sandbox import environment, unbounded
 from rewriter.boost.templates import TemplateSet, render_boosts, render_exploration

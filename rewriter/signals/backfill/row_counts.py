@@ -29,7 +29,7 @@ ASKED_FOR = frozenset({"after_until", "forgotten"})
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class RowCounts:
     """What became of the rows.
 
     left_out: the number of rows by reason. first: where the first row of a reason stands.

@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from rewriter.signals.events import Event, parse
-from rewriter.signals.ingest.batch import Plan
+from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.ingest.contract import StreamKeys, partition_count
 from rewriter.signals.ingest.scripts import FORGET, LOOK, script_command, sound_replies
 from rewriter.signals.redis_store import RedisStore
@@ -31,14 +31,14 @@ _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 def forget(
-    store: RedisStore, profiles: RedisStore, plan: Plan, user: str, until_s: float | None = None
+    store: RedisStore, profiles: RedisStore, plan: CountingRules, user: str, until_s: float | None = None
 ) -> Counter[str]:
     """Remove one user; see `forget_all`."""
     return forget_all(store, profiles, plan, [user], until_s)[0]
 
 
 def forget_all(
-    store: RedisStore, profiles: RedisStore, plan: Plan, users: Sequence[str], until_s: float | None = None
+    store: RedisStore, profiles: RedisStore, plan: CountingRules, users: Sequence[str], until_s: float | None = None
 ) -> tuple[Counter[str], list[int]]:
     """Remove users, each a `user_id`, or the `client_id` of somebody without one.
 
@@ -95,7 +95,12 @@ def _entombed(store: RedisStore, keys: StreamKeys, digests: Sequence[str], until
 
 
 def _erased(
-    store: RedisStore, profiles: RedisStore, plan: Plan, users: Sequence[str], until_s: float, done: Counter[str]
+    store: RedisStore,
+    profiles: RedisStore,
+    plan: CountingRules,
+    users: Sequence[str],
+    until_s: float,
+    done: Counter[str],
 ) -> list[bool]:
     """Remove the keys of some users, of their sessions, and their plans; return who had any."""
     signals, names = plan.settings.signals, plan.keys
@@ -154,13 +159,13 @@ def named_in(raw: bytes, users: Collection[str]) -> set[str]:
         return _named_in_text(raw.decode("utf-8", "replace"), users)
     if not isinstance(event, dict):
         return set()
-    told = (event.get(key) for key in ("user_id", "client_id"))
-    return {str(one) for one in told if isinstance(one, (str, int, float)) and str(one) in users}
+    values = (event.get(key) for key in ("user_id", "client_id"))
+    return {str(one) for one in values if isinstance(one, (str, int, float)) and str(one) in users}
 
 
 def _named_in_text(text: str, users: Collection[str]) -> set[str]:
-    told = [_unquoted(quoted) if quoted else single or bare for quoted, single, bare in _ID_KEY.findall(text)]
-    return {one for one in told or map(_unquoted, _QUOTED.findall(text)) if one in users}
+    values = [_unquoted(quoted) if quoted else single or bare for quoted, single, bare in _ID_KEY.findall(text)]
+    return {one for one in values or map(_unquoted, _QUOTED.findall(text)) if one in users}
 
 
 def _unquoted(text: str) -> str:

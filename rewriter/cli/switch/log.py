@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from rewriter.cli.switch_place import said
-from rewriter.cli.verdict import print_json, print_table, say
-from rewriter.decide.switches import Word
+from rewriter.cli.output import print_json, print_table, say
+from rewriter.cli.switch.target import written_as
+from rewriter.decide.switches import SwitchValue
 from rewriter.settings import Settings
 from rewriter.shell.fleet import printable
 from rewriter.signals.commands import MAX_TEXT_BYTES
@@ -46,10 +46,16 @@ def who() -> str:
 
 
 def logged(
-    store: Store, key: str, at: str, by: str, name: str, word: Word | None, written: Mapping[str, Word | None]
+    store: Store,
+    key: str,
+    at: str,
+    by: str,
+    name: str,
+    value: SwitchValue | None,
+    written: Mapping[str, SwitchValue | None],
 ) -> None:
     """Append a change. Another command may do so at the same moment; neither loses the other's."""
-    entry = {"at": at, "who": by, "switch": name, "word": word, "places": written}
+    entry = {"at": at, "who": by, "switch": name, "word": value, "places": written}
 
     def appended(text: str | None) -> str:
         entries = [*_entries(text, key), entry][-KEPT:]
@@ -91,13 +97,13 @@ def _row(entry: Any) -> tuple[str, str, str, str, str]:
             "at": str(at),
             "who": str(by),
             "switch": str(name),
-            "word": None | bool() | int() | float() as word,
-            "places": dict(places),
+            "word": None | bool() | int() | float() as value,
+            "places": dict(targets),
         }:
-            where = ", ".join(f"{printable(one)} (was {_said(before)})" for one, before in places.items())
-            return printable(at), printable(by), printable(name), _said(word), where
+            where = ", ".join(f"{printable(one)} (was {_printable(before)})" for one, before in targets.items())
+            return printable(at), printable(by), printable(name), _printable(value), where
     return "?", "?", "?", "?", printable(json.dumps(entry))
 
 
-def _said(word: Any) -> str:
-    return printable(said(word))
+def _printable(value: Any) -> str:
+    return printable(written_as(value))

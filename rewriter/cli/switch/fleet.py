@@ -7,13 +7,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rewriter.cli.switch_change import STORE_FAILURES, Change
-from rewriter.cli.switch_place import Source, said
-from rewriter.cli.verdict import say
+from rewriter.cli.output import say
+from rewriter.cli.switch.change import STORE_FAILURES, Change
+from rewriter.cli.switch.target import SwitchSource, written_as
 from rewriter.decide.switches import Switches
 from rewriter.errors import Fault
-from rewriter.shell.fleet import Process, heard, process_of
-from rewriter.shell.refresh import ANNOUNCE_PERIOD_S, WORDS_PERIOD_S, fleet_key
+from rewriter.shell.fleet import ProcessReport, parse_report, process_of
+from rewriter.shell.refresh import ANNOUNCE_PERIOD_S, SWITCHES_PERIOD_S, fleet_key
 from rewriter.signals.commands import ANNOUNCED_S, MAX_ANNOUNCED
 from rewriter.signals.store import Store
 
@@ -30,7 +30,7 @@ REMEDIES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class FleetReports:
     """What the fleet said at one look, and of each process why it does not follow, None where it does."""
 
     texts: Mapping[str, str]
@@ -42,7 +42,7 @@ class Looked:
         return sum(not why for why in self.why.values())
 
 
-def confirm(store: Store | None, prefix: str, made: Change, only: Source | None, wait_s: float) -> bool:
+def confirm(store: Store | None, prefix: str, made: Change, only: SwitchSource | None, wait_s: float) -> bool:
     """Wait until each process that announced itself follows, `wait_s` at most, and say how many do and who does not.
 
     Returns False where one does not. Of a word for one file, only processes on this machine are waited for.
@@ -52,13 +52,13 @@ def confirm(store: Store | None, prefix: str, made: Change, only: Source | None,
         return True
     machine = socket.gethostname() if only == "file" else ""
     began_s = time.monotonic()
-    first: Looked | None = None
+    first: FleetReports | None = None
     while True:
         try:
-            seen = _looked(store, prefix, made)
+            seen = _read_reports(store, prefix, made)
             failure = ""
         except STORE_FAILURES as error:
-            seen, failure = Looked({}, {}), f"{type(error).__name__}: {error}"
+            seen, failure = FleetReports({}, {}), f"{type(error).__name__}: {error}"
         first = first or (None if failure else seen)
         here, elsewhere = _split(seen, machine)
         waited_s = time.monotonic() - began_s
@@ -68,51 +68,55 @@ def confirm(store: Store | None, prefix: str, made: Change, only: Source | None,
     if failure:
         say(f"not confirmed: the store does not answer: {failure}")
         return True
-    return _told(here, elsewhere, machine, first if waited_s >= ANNOUNCE_PERIOD_S + WORDS_PERIOD_S else None)
+    return _print_followers(
+        here, elsewhere, machine, first if waited_s >= ANNOUNCE_PERIOD_S + SWITCHES_PERIOD_S else None
+    )
 
 
-def why_not(made: Change, process: Process) -> Fault | None:
+def why_not(made: Change, process: ProcessReport) -> Fault | None:
     """Return what keeps a process from following a word, None where it follows."""
     switches = process.switches
     if switches is None:
         return Fault(process.name, "says nothing of its switches that can be read")
     policy, _, general = made.name.rpartition(".")
-    rules = general if policy and made.name not in switches.words else made.name
+    rules = general if policy and made.name not in switches.values else made.name
     against = []
-    if made.word is None:
-        against += [made.name] if made.name in switches.words else []
+    if made.value is None:
+        against += [made.name] if made.name in switches.values else []
     else:
-        against += [rules] if switches.words.get(rules) != made.word else []
+        against += [rules] if switches.values.get(rules) != made.value else []
         if not policy:
             against += [
                 other
-                for other, its in switches.words.items()
-                if other.endswith(f".{made.name}") and its != made.word and (other, its) not in made.stays
+                for other, its in switches.values.items()
+                if other.endswith(f".{made.name}") and its != made.value and (other, its) not in made.stays
             ]
     if not against:
         return None
-    told = ", ".join(f"{one} {word_by(switches, one)}" for one in against)
-    return Fault(process.name, told, REMEDIES.get(switches.sources.get(against[0], ""), ""))
+    differences = ", ".join(f"{one} {value_by(switches, one)}" for one in against)
+    return Fault(process.name, differences, REMEDIES.get(switches.sources.get(against[0], ""), ""))
 
 
-def word_by(switches: Switches, name: str) -> str:
+def value_by(switches: Switches, name: str) -> str:
     """Return what a switch says and by whose word, as people write it."""
-    word = switches.words.get(name)
-    return "as set by its settings" if word is None else f"{said(word)} by {switches.sources[name]}"
+    value = switches.values.get(name)
+    return "as set by its settings" if value is None else f"{written_as(value)} by {switches.sources[name]}"
 
 
-def _looked(store: Store, prefix: str, made: Change) -> Looked:
+def _read_reports(store: Store, prefix: str, made: Change) -> FleetReports:
     texts = store.announced(fleet_key(prefix))
-    return Looked(texts, {one: why_not(made, process_of(one, heard(text))) for one, text in texts.items()})
+    return FleetReports(texts, {one: why_not(made, process_of(one, parse_report(text))) for one, text in texts.items()})
 
 
-def _split(seen: Looked, machine: str) -> tuple[Looked, Looked]:
+def _split(seen: FleetReports, machine: str) -> tuple[FleetReports, FleetReports]:
     """Return what is said by the processes that are waited for, and what by others."""
     here = {one: why for one, why in seen.why.items() if not machine or one.startswith(f"{machine}:")}
-    return Looked(seen.texts, here), Looked(seen.texts, {one: why for one, why in seen.why.items() if one not in here})
+    return FleetReports(seen.texts, here), FleetReports(
+        seen.texts, {one: why for one, why in seen.why.items() if one not in here}
+    )
 
 
-def _told(here: Looked, elsewhere: Looked, machine: str, first: Looked | None) -> bool:
+def _print_followers(here: FleetReports, elsewhere: FleetReports, machine: str, first: FleetReports | None) -> bool:
     """Say it. first: the first look, where it was so long ago that each process that lives has spoken since."""
     others = f"; elsewhere in {elsewhere.follow} of {len(elsewhere.why)}" if elsewhere.why else ""
     if not here.why:
