@@ -80,9 +80,9 @@ def test_it_ends_with_its_parent(tmp_path: Path, ending: str) -> None:
     run.mkdir()
     parent = f"""
         import os, pathlib, signal, sys
-        from rewriter.demo.engines.process import Process
+        from rewriter.demo.engines.process import ServerProcess
         run = pathlib.Path({str(run)!r})
-        server = Process(["sleep", "300"], log=run / "log", cwd=run, remove=run)
+        server = ServerProcess(["sleep", "300"], log=run / "log", cwd=run, remove=run)
         print(server.pid, flush=True)
         {ending}
     """

@@ -14,6 +14,7 @@ from opensearchpy import OpenSearch
 from redis.cluster import RedisCluster
 
 from rewriter.demo.engines import EngineError, OpenSearchServer, Osmem, Valkey
+from rewriter.demo.engines.elasticsearch_layout import lay_out_elasticsearch
 from rewriter.demo.engines.java import Java, find_java
 from rewriter.demo.engines.layout import VERSION, lay_out
 from rewriter.demo.engines.opensearch import cache_directory
@@ -30,12 +31,14 @@ def finds_a_shoe(client: OpenSearch) -> bool:
     return [hit["_id"] for hit in found["hits"]["hits"]] == ["1"]
 
 
-@pytest.mark.parametrize("engine", ["Osmem", "Valkey", "OpenSearchServer"])
+@pytest.mark.parametrize("engine", ["Osmem", "Valkey", "OpenSearchServer", "ElasticsearchServer"])
 def test_an_engine_ends_with_its_parent(engine: str) -> None:
     with needed():
         if engine == "OpenSearchServer":
             find_java()
             lay_out(cache_directory())
+        if engine == "ElasticsearchServer":
+            lay_out_elasticsearch(cache_directory(), find_java(compiler=True))
     parent = f"""
         import os, signal
         from rewriter.demo.engines import {engine}

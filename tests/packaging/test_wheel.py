@@ -28,7 +28,9 @@ def test_the_wheel_holds_the_package_its_types_its_templates_and_its_licence(whe
     names = set(zipfile.ZipFile(wheel).namelist())
     templates = {f"rewriter/{path.relative_to(ROOT)}" for path in (ROOT / "templates").rglob("*") if path.is_file()}
     modules = {
-        str(path.relative_to(ROOT)) for kind in ("py", "lua", "toml") for path in (ROOT / "rewriter").rglob(f"*.{kind}")
+        str(path.relative_to(ROOT))
+        for kind in ("py", "lua", "toml", "java")
+        for path in (ROOT / "rewriter").rglob(f"*.{kind}")
     }
     assert templates
     assert names >= templates | modules | {"rewriter/py.typed"}

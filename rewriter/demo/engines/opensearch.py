@@ -68,7 +68,7 @@ class OpenSearchServer:
         run = Path(tempfile.mkdtemp(prefix="opensearch-"))
         try:
             self._process = ServerProcess(
-                _command(java, home, _configure(run), heap, release),
+                _command(java, home, configure(run, "opensearch.yml", CONFIG), heap, release),
                 log=run / "server.log",
                 cwd=run,
                 user=server_user(),
@@ -96,13 +96,19 @@ class OpenSearchServer:
         self.close()
 
     def _answers(self) -> bool:
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            # One line per address; the file is moved into place whole.
-            self.url = f"http://{self._ports.read_text().split()[0]}"
-            health = f"{self.url}/_cluster/health?wait_for_status=yellow&timeout=1s"
-            with urllib.request.urlopen(health, timeout=5) as answer:  # noqa: S310 - always http
-                return bool(answer.status == 200)
-        return False
+        self.url = answering_url(self._ports) or ""
+        return bool(self.url)
+
+
+def answering_url(ports: Path) -> str | None:
+    """Return the URL in a server's file of ports, once the server answers there that its indices can be searched."""
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        # One line per address; the file is moved into place whole.
+        url = f"http://{ports.read_text().split()[0]}"
+        health = f"{url}/_cluster/health?wait_for_status=yellow&timeout=1s"
+        with urllib.request.urlopen(health, timeout=5) as answer:  # noqa: S310 - always http
+            return url if answer.status == 200 else None
+    return None
 
 
 def cache_directory() -> Path:
@@ -135,11 +141,12 @@ def _copied(java: Java, cache: Path) -> Java:
     return replace(java, path=target / java.path.relative_to(home))
 
 
-def _configure(run: Path) -> Path:
+def configure(run: Path, name: str, text: str) -> Path:
+    """Make the directories of one run, its settings file `name` and the logging's; return the config directory."""
     config = run / "config"
-    for folder in (config, run / "data", run / "logs"):
+    for folder in (config, run / "data", run / "logs", run / "tmp"):
         folder.mkdir()
-    (config / "opensearch.yml").write_text(CONFIG.format(run=run))
+    (config / name).write_text(text.format(run=run))
     (config / "log4j2.properties").write_text(LOGGING)
     if user := server_user():
         for path in (run, *run.rglob("*")):

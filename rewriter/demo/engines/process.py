@@ -45,6 +45,7 @@ class ServerProcess:
     user:    the user to run it as; only root can ask for another one.
     remove:  a directory to remove once the server is gone; it may hold the log.
     grace_s: how long the server may take to end before it is killed.
+    name:    what errors call the server; by default the command's name.
 
     Raises EngineError where the command cannot be run at all.
     """
@@ -58,9 +59,10 @@ class ServerProcess:
         user: str | None = None,
         remove: Path | None = None,
         grace_s: float = 10.0,
+        name: str | None = None,
     ) -> None:
         self.log = log
-        self._name = Path(argv[0]).name
+        self._name = name or Path(argv[0]).name
         self._grace_s = grace_s
         self._remove = remove
         guard = [sys.executable, "-I", "-S", str(GUARD), user or "", str(remove or ""), str(grace_s), *argv]
