@@ -10,6 +10,7 @@ import typer
 
 from rewriter.cli import backfill, check, dead_letters, demo, explain, forget, ingest, render, settings, status
 from rewriter.cli.about import PROJECT_URL
+from rewriter.cli.init import command as init_command
 from rewriter.cli.switch import command as switch_command
 
 app = typer.Typer(
@@ -21,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,  # they would show ids
 )
 for command in (
+    init_command.init,
     demo.demo,
     check.check,
     render.render,

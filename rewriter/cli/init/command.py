@@ -1,0 +1,198 @@
+"""`rewriter init`: settings, a template set and its samples for a running index, each choice with the figures it was made from."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import unquote, urlsplit
+
+import typer
+from opensearchpy.exceptions import OpenSearchException, TransportError
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from rewriter.cli.causes import RIGHTS, cause_of, refused
+from rewriter.cli.index_check import check_indices
+from rewriter.cli.init.choices import Choices
+from rewriter.cli.init.chooser import choose
+from rewriter.cli.init.figures import plain
+from rewriter.cli.init.found_index import found_index, named_indices
+from rewriter.cli.init.index_profile import IndexProfile, measure
+from rewriter.cli.init.output_files import put, refuse_existing, staged
+from rewriter.cli.init.settings_text import SCHEMA_FILE, Surroundings, behind, settings_text
+from rewriter.cli.init.template_text import template_files
+from rewriter.cli.output import UNHEALTHY, faults_refused, say
+from rewriter.cli.settings import schema
+from rewriter.errors import ConfigurationError, Fault
+from rewriter.secret import shown_url
+from rewriter.settings import OpenSearchSettings, Settings, StoreSettings
+from rewriter.shell.clones import cloned
+from rewriter.shell.legs import connect
+from rewriter.shell.refresh import load_templates
+
+TOML = "rewriter.toml"
+TIMEOUT_S = 5
+
+
+def init(
+    url: Annotated[
+        str, typer.Argument(help="The OpenSearch to look at, such as http://127.0.0.1:9200.", metavar="URL")
+    ],
+    index: Annotated[
+        str, typer.Argument(help="The index, alias, data stream or pattern that searches name; several with commas.")
+    ],
+    to: Annotated[Path, typer.Option(help="The folder to write to.", file_okay=False)] = Path(),
+    store: Annotated[str, typer.Option(help="The Redis or Valkey that will hold signals.")] = "redis://127.0.0.1:6379",
+    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print rewriter.toml, and write nothing.")] = False,
+) -> None:
+    """Write rewriter.toml, a template set and its samples for an index that exists.
+
+    The index is only read: its mapping, and aggregations over its documents (a random 100,000 where it has more). Comments in
+    rewriter.toml explain each choice. A user and a password come from URL, or from REWRITER_OPENSEARCH__USERNAME and
+    REWRITER_OPENSEARCH__PASSWORD; no password is written. All files are written, or none; the exit code is 1 where `rewriter check`
+    then finds a fault in the index itself.
+    """
+    with faults_refused():
+        reach, names = _reach(url), named_indices(index)
+        _refuse_wrong_store(store)
+        with cloned(connect(reach, 1), 1) as client, _cluster_needed(reach, index):
+            server = client.info(request_timeout=TIMEOUT_S)["version"]
+            profile = _measured(client, names)
+        choices = choose(profile, time.time())
+        around = _surroundings(url, store, server, names)
+        files = {
+            **{f"templates/{around.policy}/{name}": text for name, text in template_files(profile, choices).items()},
+            SCHEMA_FILE: json.dumps(schema(), indent=2, ensure_ascii=False) + "\n",
+            TOML: settings_text(profile, choices, around),  # last: where it is there, the rest is
+        }
+        if dry_run:
+            typer.echo(files[TOML], nl=False)
+            return
+        if not force:
+            refuse_existing(to, files)
+        with staged(to, files) as stage:
+            faults = _checked(stage, to, url)
+            written = put(stage, to, files, force=force)
+    _summarize(profile, choices)
+    for path in written:
+        typer.echo(path)
+    for fault in faults:
+        say(fault)
+    if faults:
+        raise typer.Exit(UNHEALTHY)
+    say(f"next: rewriter check {to / TOML}")
+
+
+def _reach(url: str) -> OpenSearchSettings:
+    """Return how to reach the cluster: at `url`, with what the environment says of users and certificates."""
+    own = Settings.from_environment().opensearch
+    try:
+        return OpenSearchSettings.model_validate({**dict(own), "hosts": [url]})
+    except ValidationError as error:
+        what = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ConfigurationError([Fault("URL", what, "such as http://127.0.0.1:9200")]) from None
+
+
+def _refuse_wrong_store(url: str) -> None:
+    from rewriter.signals.redis_store import open_store  # noqa: PLC0415
+
+    try:
+        StoreSettings.model_validate({"url": url})
+        open_store(url)  # connects to nothing
+    except ConfigurationError as error:
+        raise ConfigurationError([Fault("--store", one.what, one.remedy) for one in error.faults]) from None
+
+
+@contextmanager
+def _cluster_needed(reach: OpenSearchSettings, index: str) -> Iterator[None]:
+    """Turn what the cluster answers instead of figures into a fault that names the remedy."""
+    try:
+        yield
+    except OpenSearchException as error:
+        raise ConfigurationError([_fault_of(error, ", ".join(map(str, reach.hosts)), index)]) from None
+
+
+def _fault_of(error: OpenSearchException, hosts: str, index: str) -> Fault:
+    if refused(error):
+        rights = ", ".join(f"`{RIGHTS[call]}`" for call in ("info", "mapping", "settings", "search"))
+        return Fault(
+            hosts,
+            f"{cause_of(error)}: the credentials are not enough",
+            "set REWRITER_OPENSEARCH__USERNAME and REWRITER_OPENSEARCH__PASSWORD; the role needs"
+            f" {rights} and `indices:data/read/field_caps` on {plain(index)}",
+        )
+    if isinstance(error, TransportError) and isinstance(error.status_code, int):
+        return Fault(
+            f"{hosts} {plain(index)}",
+            f"the server refused to be asked: {error.status_code} {plain(str(error.error))}",
+            "open the index if it is closed, or name the URL of OpenSearch itself and not of a proxy that limits it",
+        )
+    return Fault(
+        hosts,
+        f"no OpenSearch answers: {cause_of(error)}",
+        "check the URL, or start one here with `rewriter engines up`",
+    )
+
+
+def _measured(client: Any, names: tuple[str, ...]) -> IndexProfile:
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("fields", total=None)
+        return measure(
+            client,
+            found_index(client, names),
+            int(time.time() * 1_000),
+            lambda done, total: progress.update(task, completed=done, total=total),
+        )
+
+
+def _surroundings(url: str, store: str, server: dict[str, Any], names: tuple[str, ...]) -> Surroundings:
+    user = urlsplit(url if "://" in url else f"//{url}").username or ""
+    product = "OpenSearch" if server.get("distribution") == "opensearch" else "a server of version"
+    return Surroundings(
+        cluster=shown_url(url),
+        store=shown_url(store),
+        server=f"{product} {server.get('number', '')}".strip(),
+        policy=_policy_name(names),
+        indices=tuple(name for name in names if not name.startswith("-")),
+        day=datetime.now(UTC).date().isoformat(),
+        username=unquote(user),
+        store_has_secret=shown_url(store) != store,
+    )
+
+
+def _policy_name(names: tuple[str, ...]) -> str:
+    """Return a name for the policy, and for its template set: the first index's, without what a name cannot hold."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", names[0]).strip("_-")[:64] or "all"
+
+
+def _checked(stage: Path, folder: Path, url: str) -> list[Fault]:
+    """Return what `rewriter check` finds wrong with the files; each fault names the place where the file will be."""
+    path = stage / TOML
+    try:
+        settings = Settings.from_toml(path)
+        checked = check_indices(settings, path, load_templates(settings), (), url)
+    except ConfigurationError as error:
+        faults = list(error.faults)
+    else:
+        faults = checked.faults
+    return [
+        Fault(one.where.replace(str(stage), str(folder)), one.what, one.remedy.replace(str(stage), str(folder)))
+        for one in faults
+    ]
+
+
+def _summarize(profile: IndexProfile, choices: Choices) -> None:
+    facets = ", ".join(plain(one.field) for one in choices.facets) or "none"
+    say(f"{plain(profile.expression)}: {profile.documents:,} documents in {behind(profile)}")
+    say(f"facets {facets} · class {plain(choices.category.field) if choices.category.field else 'none'}"
+        f" · date {plain(choices.date.field) if choices.date.field else 'none'} · item {plain(choices.item.field)}")  # fmt: skip

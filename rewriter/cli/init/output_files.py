@@ -1,0 +1,105 @@
+"""Several new files, all of them or none: staged beside their places, and taken back where one cannot be put there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from rewriter.errors import ConfigurationError, Fault
+
+
+def refuse_existing(folder: Path, names: Mapping[str, str]) -> None:
+    """Raise ConfigurationError with every file that is there already."""
+    there = [folder / name for name in names if os.path.lexists(folder / name)]
+    if there:
+        raise ConfigurationError(
+            [Fault(str(path), "exists", "--force replaces it, --to names another folder") for path in there]
+        )
+
+
+@contextmanager
+def staged(folder: Path, files: Mapping[str, str]) -> Iterator[Path]:
+    """Write files into a new folder within `folder`, for a block that looks at them; it is removed afterwards.
+
+    files: texts by relative path. Raises ConfigurationError where the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stage = Path(tempfile.mkdtemp(prefix=".rewriter-init-", dir=folder))
+    except OSError as error:
+        raise ConfigurationError(
+            [Fault(str(folder), error.strerror or "cannot be written", "--to names another folder")]
+        ) from None
+    try:
+        for name, text in files.items():
+            path = stage / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, "utf-8")
+        yield stage
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def put(stage: Path, folder: Path, names: Mapping[str, str], *, force: bool) -> list[Path]:
+    """Move staged files to their places in `folder`, in the order of `names`; return the paths. A file is replaced in one step.
+
+    Raises ConfigurationError where one cannot be put there; every file is then as it was before.
+    """
+    put_there: list[Path] = []
+    before: dict[Path, Path] = {}
+    made: list[Path] = []
+    target = folder
+    try:
+        for at, name in enumerate(names):
+            target = folder / name
+            made += _make_parents(target)
+            if force and os.path.lexists(target):
+                before[target] = stage / f"before-{at}"
+                shutil.copy2(target, before[target], follow_symlinks=False)
+                (stage / name).replace(target)
+            else:
+                _link(stage / name, target)
+            put_there.append(target)
+    except OSError as error:
+        _take_back(put_there, before, made)
+        what = "exists" if isinstance(error, FileExistsError) else error.strerror or "cannot be written"
+        raise ConfigurationError([Fault(str(target), what, "nothing was written")]) from None
+    return put_there
+
+
+def _link(source: Path, target: Path) -> None:
+    """Put a file at a place where there is none. Raises FileExistsError where there is one by now."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        file = target.open("xb")
+        try:
+            with file:
+                file.write(source.read_bytes())
+        except OSError:
+            target.unlink(missing_ok=True)
+            raise
+
+
+def _make_parents(target: Path) -> list[Path]:
+    """Make the folders above a file; return those that were not there, the outermost first."""
+    missing = [parent for parent in target.parents if not parent.exists()][::-1]
+    for parent in missing:
+        parent.mkdir()
+    return missing
+
+
+def _take_back(put_there: list[Path], before: dict[Path, Path], made: list[Path]) -> None:
+    for target in put_there:
+        if target in before:
+            before[target].replace(target)
+        else:
+            target.unlink()
+    for folder in reversed(made):
+        folder.rmdir()

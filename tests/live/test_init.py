@@ -1,0 +1,368 @@
+"""`rewriter init` on a real OpenSearch, over catalogues that have little in common."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opensearchpy import OpenSearch, helpers
+from typer.testing import CliRunner, Result
+
+from rewriter.cli import app
+from rewriter.cli.init import index_profile
+from rewriter.settings import PolicySettings, Settings
+from tests.conftest import MakeIndex
+from tests.live import catalogues
+from tests.live.catalogues import Catalogue
+
+STORE = "redis://127.0.0.1:6379"
+
+
+def run(*arguments: str) -> Result:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+    return result
+
+
+@pytest.fixture
+def init(opensearch_url: str, tmp_path: Path) -> Callable[..., PolicySettings]:
+    """Runs `rewriter init` and `rewriter check`, which must find nothing wrong, and returns the policy."""
+
+    def init(expression: str, *arguments: str) -> PolicySettings:
+        made = run("init", opensearch_url, expression, "--to", str(tmp_path), *arguments)
+        assert made.exit_code == 0, made.output
+        checked = run("check", str(tmp_path / "rewriter.toml"))
+        assert checked.exit_code == 0, checked.output + (tmp_path / "rewriter.toml").read_text()
+        assert "was not checked" not in checked.stderr
+        (policy,) = Settings.from_toml(tmp_path / "rewriter.toml").policies.values()
+        return policy
+
+    return init
+
+
+def fields(policy: PolicySettings) -> set[str]:
+    return {one for field in policy.fields.values() for one in field.of}
+
+
+def loaded(index: MakeIndex, catalogue: Catalogue) -> str:
+    return index(catalogue.properties, documents=catalogue.documents)
+
+
+# --- five catalogues --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("catalogue", "facets", "category", "date", "item"),
+    [
+        (catalogues.films, {"director.keyword", "genres.keyword", "country.keyword"}, "genres", "added_at", "_id"),
+        (catalogues.shop, {"product.brand", "product.category", "color"}, "product.category", "listed", "_id"),
+        (catalogues.news, {"tags", "section", "byline"}, "section", "published", "_id"),
+        (catalogues.jobs, {"skills", "arbeitgeber", "berufsgruppe_id", "stadt"}, "berufsgruppe_id", "erstellt", "referenz_id"),
+        (catalogues.logs, {"host", "service", "level"}, "service", "@timestamp", "_id"),
+    ],
+    ids=["films", "shop", "news", "jobs", "logs"],
+)  # fmt: skip
+def test_each_catalogue_gets_what_it_is_made_of(
+    init: Callable[..., PolicySettings],
+    index: MakeIndex,
+    tmp_path: Path,
+    catalogue: Callable[[float], Catalogue],
+    facets: set[str],
+    category: str,
+    date: str,
+    item: str,
+) -> None:
+    policy = init(loaded(index, catalogue(time.time())))
+    assert fields(policy) == facets
+    assert (policy.category_field, policy.date_field, policy.item_field) == (category, date, item)
+    text = (tmp_path / "rewriter.toml").read_text()
+    for one in facets:
+        assert f"\n# {one}: " in text, "each choice is explained"
+    assert "@news.example" not in text
+    assert "10.0.0." not in text
+
+
+def test_the_figures_are_those_of_the_documents(
+    init: Callable[..., PolicySettings], index: MakeIndex, tmp_path: Path
+) -> None:
+    documents = {
+        str(number): {"brand": f"b{number % 4}", "kind": "a" if number < 75 else "b", "listed": f"2026-0{1 + number % 6}-01"}
+        for number in range(100)
+    }  # fmt: skip
+    del documents["0"]["brand"]
+    init(
+        index(
+            {"brand": {"type": "keyword"}, "kind": {"type": "keyword"}, "listed": {"type": "date"}}, documents=documents
+        )
+    )
+    text = " ".join((tmp_path / "rewriter.toml").read_text().replace("\n#", "").split())
+    assert (
+        "brand: 4 values in 99% of the documents, 25 documents a value; most frequent: b1 (25%), b2 (25%), b3 (25%)"
+        in text
+    )
+    assert "kind: 2 values in 100% of the documents, 50 documents a value; most frequent: a (75%), b (25%)" in text
+    assert "listed: 2026-01-01 to 2026-06-01 in 100% of the documents, 0 lie ahead" in text
+
+
+def test_samples_are_values_of_the_index(init: Callable[..., PolicySettings], index: MakeIndex, tmp_path: Path) -> None:
+    policy = init(loaded(index, catalogues.shop(time.time())))
+    sample = json.loads((tmp_path / "templates" / policy.templates / "samples" / "returning.json").read_text())
+    by_field = {one["fields"][0]: one["values"] for one in sample["affinities"]}
+    assert by_field.keys() == {"_id"} | fields(policy)
+    assert set(by_field["color"]) <= {"black", "white", "red", "blue", "green"}
+
+
+def test_a_large_index_is_sampled_and_the_file_says_so(
+    init: Callable[..., PolicySettings], index: MakeIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_profile, "SAMPLE", 300)
+    policy = init(loaded(index, catalogues.shop(time.time())), "--force")
+    first = (tmp_path / "rewriter.toml").read_text()
+    assert policy.category_field == "product.category"
+    assert "1,200 documents, of which" in first
+    sampled = int(first.split("of which ")[1].split()[0])
+    assert 200 < sampled < 400
+    init(policy.index[0], "--force")
+    assert (tmp_path / "rewriter.toml").read_text() == first, "the sample is the same in each run"
+
+
+# --- what an index may be ---------------------------------------------------------------------------------------------
+
+
+def test_an_alias_of_two_indices_that_map_a_field_differently(
+    init: Callable[..., PolicySettings], index: MakeIndex, opensearch: OpenSearch
+) -> None:
+    films = catalogues.films(time.time())
+    other = {**films.properties, "country": {"type": "keyword"}, "added_at": {"type": "keyword"}}
+    first, second = loaded(index, films), loaded(index, Catalogue(other, films.documents))
+    alias = f"{first}-alias"
+    actions = [{"add": {"index": one, "alias": alias}} for one in (first, second)]
+    opensearch.indices.update_aliases(body={"actions": actions})
+    policy = init(alias)
+    assert policy.index == (alias,)
+    assert {"director.keyword", "genres.keyword"} <= fields(policy)
+    assert policy.date_field is None, "a decay function on it would fail in one of the indices"
+
+
+def test_a_pattern_and_a_list(init: Callable[..., PolicySettings], index: MakeIndex) -> None:
+    first, second = (loaded(index, catalogues.news(time.time(), 200)) for _ in range(2))
+    pattern = f"{first[:-1]}*"
+    assert init(pattern).index == (pattern,)
+    assert init(f"{first},{second}", "--force").index == (first, second)
+    assert init(f"{pattern},-{second}", "--force").index == (pattern,)
+
+
+@pytest.fixture
+def stream(opensearch: OpenSearch) -> Iterator[str]:
+    """A data stream of logs."""
+    name, logs = f"init-logs-{uuid.uuid4().hex[:8]}", catalogues.logs(time.time())
+    template: Mapping[str, Any] = {
+        "index_patterns": [f"{name}*"], "data_stream": {}, "priority": 900,
+        "template": {"settings": {"number_of_replicas": 0}, "mappings": {"properties": logs.properties}},
+    }  # fmt: skip
+    opensearch.indices.put_index_template(name=name, body=template)
+    try:
+        actions = ({"_op_type": "create", "_index": name, "_source": one} for one in logs.documents.values())
+        helpers.bulk(opensearch, actions, refresh=True)
+        yield name
+    finally:
+        opensearch.transport.perform_request("DELETE", f"/_data_stream/{name}")
+        opensearch.indices.delete_index_template(name=name)
+
+
+def test_a_data_stream_boosts_no_single_document(init: Callable[..., PolicySettings], stream: str) -> None:
+    policy = init(stream)
+    assert policy.index == (stream,)
+    assert (policy.category_field, policy.date_field) == ("service", "@timestamp")
+    assert policy.item_scale == 0
+
+
+def test_an_empty_index_is_judged_by_names(
+    init: Callable[..., PolicySettings], index: MakeIndex, tmp_path: Path
+) -> None:
+    policy = init(index(catalogues.shop(time.time()).properties))
+    assert {"product.brand", "product.category", "color"} == fields(policy)
+    assert "the index holds no document yet" in " ".join((tmp_path / "rewriter.toml").read_text().split())
+    assert "offers" not in fields(policy)
+
+
+@pytest.mark.parametrize("documents", [None, {"1": {"title": "a", "n": 1}, "2": {"title": "b", "n": 2}}])
+def test_an_index_without_keyword_fields(
+    init: Callable[..., PolicySettings], index: MakeIndex, tmp_path: Path, documents: Any
+) -> None:
+    policy = init(index({"title": {"type": "text"}, "n": {"type": "integer"}}, documents=documents))
+    assert (policy.fields, policy.item_field) == ({}, "_id")
+    assert "Texts without a keyword beside them: title" in (tmp_path / "rewriter.toml").read_text()
+
+
+def test_an_index_without_a_mapping(init: Callable[..., PolicySettings], index: MakeIndex) -> None:
+    assert init(index()).fields == {}
+
+
+HOSTILE = [
+    'quo"te',
+    "new\nline",
+    "tab\tbed",
+    "back\\slash",
+    "#:schema",
+    "[table]",
+    "ü ß",
+    "😀",
+    "{{ 7*7 }}",
+    "a b.c d",
+    "item",
+]
+
+
+def test_hostile_field_names_and_values(init: Callable[..., PolicySettings], index: MakeIndex, tmp_path: Path) -> None:
+    documents = {
+        str(number): {
+            **{name: f"{name} {number % 5}" for name in HOSTILE if name != "a b.c d"},
+            "a b": {"c d": f'"]\n[policies.x] {number % 3}'},
+        }
+        for number in range(60)
+    }
+    leaf = {"type": "keyword"}
+    properties = {name: leaf for name in HOSTILE if name != "a b.c d"} | {"a b": {"properties": {"c d": leaf}}}
+    policy = init(index(properties, documents=documents))
+    assert len(fields(policy)) == 4
+    assert fields(policy) <= set(HOSTILE)
+    assert all(line.isprintable() for line in (tmp_path / "rewriter.toml").read_text().splitlines())
+
+
+def test_a_field_that_cannot_be_aggregated_fails_no_other(
+    init: Callable[..., PolicySettings], index: MakeIndex, tmp_path: Path
+) -> None:
+    properties = {
+        "brand": {"type": "keyword"},
+        "plain": {"type": "keyword", "doc_values": False},
+        "dead": {"type": "keyword", "index": False, "doc_values": False},
+        "flat": {"type": "flat_object"},
+        "where": {"type": "geo_point"},
+        "range": {"type": "date_range"},
+        "machine": {"type": "ip"},
+    }
+    documents = {
+        str(n): {"brand": f"b{n % 3}", "plain": "x", "flat": {"k": "v"}, "machine": "10.0.0.1"} for n in range(30)
+    }
+    assert fields(init(index(properties, documents=documents))) == {"brand"}
+    text = (tmp_path / "rewriter.toml").read_text()
+    assert "plain: has no doc values" in text
+    assert "flat: is a flat object" in text
+
+
+def test_a_small_window_is_kept_to(init: Callable[..., PolicySettings], index: MakeIndex) -> None:
+    name = index({"brand": {"type": "keyword"}}, settings={"max_result_window": 40})
+    policy = init(name)
+    assert (policy.window_size, policy.max_depth) == (40, 40)
+
+
+def test_an_index_that_cannot_be_personalized_is_said_to_be(
+    opensearch_url: str, index: MakeIndex, tmp_path: Path
+) -> None:
+    name = index({"brand": {"type": "keyword"}}, settings={"search.default_pipeline": "rerank"})
+    made = run("init", opensearch_url, name, "--to", str(tmp_path))
+    assert made.exit_code == 1
+    assert f"{tmp_path}/rewriter.toml:" in made.stderr
+    assert "default search pipeline" in made.stderr
+    assert (tmp_path / "rewriter.toml").exists()
+
+
+# --- what is written --------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_overwritten_without_force(opensearch_url: str, index: MakeIndex, tmp_path: Path) -> None:
+    (tmp_path / "rewriter.toml").write_text("mine")
+    name = index({"brand": {"type": "keyword"}})
+    refused = run("init", opensearch_url, name, "--to", str(tmp_path))
+    assert refused.exit_code == 2
+    assert "rewriter.toml: exists (--force replaces it" in refused.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["rewriter.toml"]
+    assert (tmp_path / "rewriter.toml").read_text() == "mine"
+    assert run("init", opensearch_url, name, "--to", str(tmp_path), "--force").exit_code == 0
+    assert (tmp_path / "rewriter.toml").read_text() != "mine"
+
+
+def test_a_dry_run_prints_and_writes_nothing(opensearch_url: str, index: MakeIndex, tmp_path: Path) -> None:
+    name = index({"brand": {"type": "keyword"}})
+    made = run("init", opensearch_url, name, "--to", str(tmp_path), "--dry-run")
+    assert made.exit_code == 0
+    assert made.stdout.startswith("#:schema ./rewriter.schema.json\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_credentials_are_written_nowhere(opensearch_url: str, index: MakeIndex, tmp_path: Path) -> None:
+    name = index({"brand": {"type": "keyword"}})
+    url = opensearch_url.replace("://", "://anna:s3cr3t@")
+    made = run("init", url, name, "--to", str(tmp_path), "--store", "redis://:s3cr3t@127.0.0.1:6379/3")
+    assert made.exit_code == 0, made.output
+    text = "".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file())
+    assert "s3cr3t" not in text + made.output
+    settings = Settings.from_toml(tmp_path / "rewriter.toml")
+    assert (settings.opensearch.username, settings.store.url) == ("anna", None)
+    assert "REWRITER_STORE__URL" in text
+
+
+# --- what may be wrong ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "what"),
+    [
+        ("http://127.0.0.1:1", "no OpenSearch answers: ConnectionError (Connection refused) (check the URL, or start one here"),
+        ("ftp://127.0.0.1", "URL: is no http://HOST:PORT or https://HOST:PORT"),
+        ("http://", "URL: is no http://HOST:PORT or https://HOST:PORT"),
+    ],
+)  # fmt: skip
+def test_a_wrong_url_is_named_with_what_to_do(tmp_path: Path, url: str, what: str) -> None:
+    refused = run("init", url, "products", "--to", str(tmp_path))
+    assert refused.exit_code == 2
+    assert what in refused.stderr, refused.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_index_is_named_with_those_that_are_there(
+    opensearch_url: str, index: MakeIndex, tmp_path: Path
+) -> None:
+    name = index()
+    refused = run("init", opensearch_url, f"{name}x", "--to", str(tmp_path))
+    assert refused.exit_code == 2
+    assert f"INDEX {name}x: no index, alias or data stream has this name (did you mean: " in refused.stderr
+    assert name in refused.stderr.split("did you mean")[1]
+    assert "no index matches" in run("init", opensearch_url, "nothing-like-it-*", "--to", str(tmp_path)).stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("expression", "what"),
+    [
+        ("other:products", "is in another cluster"),
+        ("<logs-{now/d}>", "is date math"),
+        ("", "names no index"),
+        (",", "names no index"),
+    ],
+)
+def test_an_expression_that_no_policy_can_hold(opensearch_url: str, tmp_path: Path, expression: str, what: str) -> None:
+    refused = run("init", opensearch_url, expression, "--to", str(tmp_path))
+    assert (refused.exit_code, list(tmp_path.iterdir())) == (2, [])
+    assert what in refused.stderr
+
+
+def test_a_closed_index_and_a_wrong_store(
+    opensearch_url: str, opensearch: OpenSearch, index: MakeIndex, tmp_path: Path
+) -> None:
+    name = index({"brand": {"type": "keyword"}})
+    wrong = run("init", opensearch_url, name, "--to", str(tmp_path), "--store", "http://127.0.0.1")
+    assert (wrong.exit_code, list(tmp_path.iterdir())) == (2, [])
+    assert "--store: " in wrong.stderr
+    opensearch.indices.close(index=name)
+    closed = run("init", opensearch_url, name, "--to", str(tmp_path))
+    assert closed.exit_code == 2
+    assert "index_closed_exception" in closed.stderr
+    assert "open the index" in closed.stderr
+    assert STORE not in closed.stderr
