@@ -46,7 +46,8 @@ TEMPLATE = "template fails, or its body is rejected (400)"
 LEG_2 = "the personalized leg fails, or is late"
 DIFFERS = "the personalized leg's scores or the number of its hits do not agree with the baseline's"
 PARTIAL = "the baseline timed out, or lost shards"
-RESTS = "a store rests: its own breaker is open"
+STORE_OPEN = "the breaker of a store is open"
+STORE_OPEN_DETAIL = "the breaker of the store is open: 10 failures in a row"
 POOL = "exploration pool empty, late or broken"
 FOR_SOME = (
     '[{% for a in affinities %}{"filter": {{ a.filter }}, "weight": {{ 0.2 if session.events != 3 else "x" }}}'
@@ -182,7 +183,7 @@ def ten_dead_reads(desk: Harness) -> None:
     assert desk.status().store_breakers["store"]["state"] == "open"
 
 
-def rests_after_a_page(desk: Harness) -> None:
+def opened_after_a_page(desk: Harness) -> None:
     a_first_page(desk)
     ten_dead_reads(desk)
 
@@ -312,15 +313,15 @@ CASES = (
     ),
     Case(
         "store hangs longer than the cut-off", Reason.SIGNALS_LATE, LATENESS,
-        before=store_then("hung"), settings=SHORT, outcome="unused", detail="the read had not come back at the cut-off",
+        before=store_then("hung"), settings=SHORT, outcome="unused", detail="the read had not returned at the cut-off",
     ),
     Case(
         "store gone", Reason.SIGNALS_FAILED, "signals failed", before=store_then("gone"), outcome="unused", reads=("failure",),
         detail="ConnectionError", errors=("signals: ConnectionError",),
     ),
     Case(
-        "the store rests", Reason.BREAKER_OPEN, RESTS, before=ten_dead_reads, outcome="unused", reads=(),
-        detail="the store rests: 10 failures in a row", errors=("signals: the store rests: 10 failures in a row",),
+        "breaker of the store open", Reason.BREAKER_OPEN, STORE_OPEN, before=ten_dead_reads, outcome="unused", reads=(),
+        detail=STORE_OPEN_DETAIL, errors=(f"signals: {STORE_OPEN_DETAIL}",),
     ),
     Case(
         "both stores gone", Reason.SIGNALS_FAILED, "signals failed", stores="both gone", before=store_then("gone"),
@@ -478,9 +479,9 @@ CASES = (
         errors=("signals: ConnectionError",),
     ),
     Case(
-        "stale, while the store rests", Reason.PERSONALIZED, RESTS, settings=STALE, legs=(1, 0), slots=1,
-        reads=(), before=rests_after_a_page, source="stale", outcome="success",
-        errors=("signals: the store rests: 10 failures in a row",),
+        "stale, while the breaker of the store is open", Reason.PERSONALIZED, STORE_OPEN, settings=STALE, legs=(1, 0), slots=1,
+        reads=(), before=opened_after_a_page, source="stale", outcome="success",
+        errors=(f"signals: {STORE_OPEN_DETAIL}",),
     ),
     Case(
         "a stale session beside the profile", Reason.PERSONALIZED, LATENESS, settings=STALE, stores="two", session=CLICKED,
@@ -498,9 +499,9 @@ CASES = (
         source="profile", errors=("signals: ConnectionError",),
     ),
     Case(
-        "session store rests", Reason.PERSONALIZED, RESTS, legs=(1, 0), slots=1,
+        "breaker of the session store open", Reason.PERSONALIZED, STORE_OPEN, legs=(1, 0), slots=1,
         outcome="success", reads=("success",), stores="two", session=CLICKED, before=ten_reads_of_the_profile_alone,
-        source="profile", errors=("signals: the store rests: 10 failures in a row",),
+        source="profile", errors=(f"signals: {STORE_OPEN_DETAIL}",),
     ),
     Case(
         "late session, known user", Reason.PERSONALIZED,
@@ -552,7 +553,8 @@ CASES = (
         reads=("failure",), errors=("signals: ConnectionError",),
     ),
     Case(
-        "page 2, the store rests", Reason.PERSONALIZED, reads=(), before=rests_after_a_page, arguments=body(**{"from": 10}),
-        source="profile", legs=(1, 1), slots=1, outcome="success", errors=("signals: the store rests: 10 failures in a row",),
+        "page 2, breaker of the store open", Reason.PERSONALIZED, reads=(), before=opened_after_a_page,
+        arguments=body(**{"from": 10}), source="profile", legs=(1, 1), slots=1, outcome="success",
+        errors=(f"signals: {STORE_OPEN_DETAIL}",),
     ),
 )  # fmt: skip

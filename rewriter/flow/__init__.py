@@ -1,6 +1,6 @@
-"""The whole search, as generators that ask and are answered.
+"""The flow of one search, as generators that yield steps and receive their results.
 
-`answer` is the search as its caller sees it, `personal` runs beside it, then `exploration`. A shell performs the steps that
-they yield and sends the results in; no decision stands in a shell. A leg's error is thrown in as LegFault. Nothing leaves
-`answer` but what the caller's own search raised.
+`answer` is the search as its caller sees it. `personal` runs beside it, and launches `exploration`. A shell performs the steps that
+they yield and sends the results in; a shell takes no decision. A leg's error is thrown in as LegFault. The only errors that leave
+`answer` are those of the caller's own search.
 """

@@ -1,4 +1,4 @@
-"""The search as its caller sees it: decide, send the caller's own search, wait for the rest until the cut-off, merge."""
+"""The search as its caller sees it: decide, send the baseline, wait for the optional legs until the cut-off, merge."""
 
 from __future__ import annotations
 
@@ -34,12 +34,14 @@ from rewriter.report import Reason, Report, Variant
 from rewriter.subject import Subject
 
 WAKING_S = 0.002
-"""Of the cut-off, for waking up, merging and the report: without it, answers to legs that never came took 30.3 to 32.3 ms, and
-people are promised the answer by then, not the end of a wait. `never answered` in docs/safety.md is with it."""
+"""The part of the cut-off that is kept for waking up, merging and the report.
+
+The cut-off promises when the answer is there, not when a wait ends. Without this reserve, searches whose legs never answered took
+30.3 to 32.3 ms with a cut-off of 30 ms. The row `never answered` of docs/safety.md was measured with it."""
 
 
 class _Held:
-    """The breaker's permit of one search, while it holds one. It is given back once, with what became of the search."""
+    """The breaker's permit of one search, if it holds one. The permit is given back once, with the search's outcome."""
 
     __slots__ = ("_core", "_permit", "outcome")
 
@@ -49,11 +51,11 @@ class _Held:
         self.outcome: Outcome = "unused"
 
     def take(self, permit: Permit | None) -> None:
-        """Hold a permit."""
+        """Hold `permit`, if there is one."""
         self._permit = permit
 
     def give_back(self, now_s: float) -> None:
-        """Give the permit back, where one is held."""
+        """Give the permit back, if one is held."""
         permit, self._permit = self._permit, None
         if permit is not None:
             self._core.breaker.give_back(permit, self.outcome, now_s)
@@ -62,10 +64,10 @@ class _Held:
 def answer(
     core: Core, arguments: Mapping[str, Any], subject: Subject | None, *, seed: int, now_s: float, clock_s: Clock
 ) -> Generator[Any, Any, tuple[Any, Report]]:
-    """Answer one search. `now_s` is wall time (decay), `clock_s` monotonic (deadlines); `seed` draws exploration.
+    """Answer one search. `now_s` is wall time (for decay), `clock_s` is monotonic (for deadlines), `seed` draws exploration hits.
 
-    Returns the response and its report. The first step is Baseline; whatever is raised before or after it, the shell has the
-    caller's own search.
+    Returns the response and its report. The first step is Baseline. If this raises before or after that step, the shell still
+    serves the caller's own search.
     """
     held = _Held(core)
     try:
@@ -79,7 +81,7 @@ def answer(
                 )
         else:
             response, report = yield from _personalized(decision, context, held)
-        if search is not None and search.policy is not None:  # the server has answered, so that the indices are there
+        if search is not None and search.policy is not None:  # the server has answered, so the indices exist
             core.searched.note(search.expression, clock_s())
         return response, shadowed(report) if decision.shadow else report
     finally:
@@ -91,7 +93,7 @@ def _beyond_decision(
 ) -> Generator[Any, Any, tuple[Any, Report]]:
     try:
         return (yield from _fallen_back(core, search, subject, decision, report, Progress(), response, now_s))
-    except Exception:  # noqa: BLE001  the caller's answer is here, whatever form it has
+    except Exception:  # noqa: BLE001  the caller's answer has arrived and must be served, whatever its form
         return response, report
 
 
@@ -104,14 +106,14 @@ def _plain(decision: Decision, policy: str | None, clock_s: Clock) -> Generator[
 
 
 def _personalized(decision: Decision, context: SearchContext, held: _Held) -> Generator[Any, Any, tuple[Any, Report]]:
-    """Have the personal part run beside the caller's own search, and make its page of both."""
+    """Run the personal part beside the caller's own search, and make the page of both."""
     progress, clock_s = Progress(), context.clock_s
     sent: Sent = yield Baseline(personal(context, progress))
     arrived_s, response = clock_s(), sent.response
     progress.timings_ms["baseline"] = (arrived_s - sent.started_s) * 1000.0
     try:
         return (yield from _page(decision, context, held, progress, sent, arrived_s))
-    except Exception as error:  # noqa: BLE001  the caller's answer is here: a fault of ours must not take it away
+    except Exception as error:  # noqa: BLE001  the caller's answer has arrived: a fault of ours must not lose it
         held.outcome = "failure"
         return response, with_details(context, progress, Reason.SEARCH_FAILED, f"internal: {type(error).__name__}")
 
@@ -150,7 +152,7 @@ def _fallen_back(
     core: Core, search: ParsedSearch, subject: Subject, decision: Decision, report: Report, progress: Progress, response: Any,
     now_s: float,
 ) -> Generator[Any, Any, tuple[Any, Report]]:  # fmt: skip
-    """Return the baseline's page; in the middle of a list, without what the list has shown already."""
+    """Return the baseline's page; in the middle of a list, without the hits that the list has shown already."""
     if decision.shadow:
         return response, report
     shown, save, left_out = fallen_back(
@@ -165,11 +167,11 @@ def _fallen_back(
 def _beside(
     context: SearchContext, progress: Progress, response: Any, arrived_s: float
 ) -> Generator[Any, Any, tuple[Personal, Page | None]]:
-    """Wait for what runs beside the baseline, until the cut-off, and merge it into the baseline's answer where it is worth it."""
+    """Wait for the parts beside the baseline until the cut-off, and merge a personalized page if there is one."""
     core, clock_s = context.core, context.clock_s
     cutoff_s = core.settings.budget.cutoff_ms / 1000.0
     collected: Collected = yield Collect(cutoff_s - min(WAKING_S, cutoff_s / 5.0))
-    # In this order, as the part writes and reads them in the other one: no leg is sent behind a search that counts none.
+    # `over` is written before `at` is read; the part writes `at` before it reads `over`. So no leg is sent that is not counted.
     progress.over = collected.personal is None
     part = collected.personal or _late(progress, core)
     if progress.at == "search":
@@ -196,7 +198,10 @@ def _decided(
     now_s: float,
     clock_s: Clock,
 ) -> tuple[Decision, SearchContext | None, ParsedSearch | None]:
-    """Whatever the arguments are, this gives a decision: the caller's own search goes out in any case."""
+    """Return the decision, the context (None if the search is not personalized) and the parsed search (None if that failed).
+
+    Never raises, whatever the arguments are: the caller's own search is sent in any case.
+    """
     snapshot, settings = core.snapshot, core.settings
     try:
         search = _with_facts(parse_search(arguments, settings, snapshot.facts, core.write), snapshot)
@@ -235,12 +240,12 @@ def _decided(
 
 
 def _with_facts(search: ParsedSearch, snapshot: Snapshot) -> ParsedSearch:
-    """Return a request as it is, or passed through where nothing is known of the indices that it names."""
+    """Return the search unchanged, or marked as passed through if the facts of its indices are not known."""
     expression = search.expression
     if search.passed is not None or expression.key in snapshot.facts:
         return search
     if expression.exact is not None and expression.exact.key in snapshot.facts:
-        return replace(search, expression=expression.exact)  # it is there, so that the parameters change nothing
+        return replace(search, expression=expression.exact)  # the index exists, so the parameters change nothing
     if expression.remote:
         why = "mappings and settings of another cluster's indices cannot be read"
     else:
@@ -249,10 +254,9 @@ def _with_facts(search: ParsedSearch, snapshot: Snapshot) -> ParsedSearch:
 
 
 def _judge(context: SearchContext, part: Personal, explored: Explored | None) -> None:
-    """Take what became of the legs as evidence for or against their templates.
+    """Note the legs' outcomes as evidence for or against their templates.
 
-    Only here: the baseline has just shown that the search itself is sound. What the caller wrote wrongly, the server refuses in the
-    legs too.
+    This happens only after the baseline succeeded: a fault in the caller's own query would make the server reject the legs too.
     """
     version = part.version or context.templates.version
     if part.reason is Reason.TEMPLATE_FAILED:
@@ -267,5 +271,5 @@ def _judge(context: SearchContext, part: Personal, explored: Explored | None) ->
 
 def _late(progress: Progress, core: Core) -> Personal:
     if progress.at == "signals":
-        return Personal(Reason.SIGNALS_LATE, "the read had not come back at the cut-off")
+        return Personal(Reason.SIGNALS_LATE, "the read had not returned at the cut-off")
     return Personal(Reason.SEARCH_LATE, f"{core.settings.budget.cutoff_ms:g} ms after the baseline")

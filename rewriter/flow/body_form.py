@@ -1,7 +1,7 @@
 """The form of a body: its keys and the types of its values, without the values.
 
-A search form of an application sends bodies of one form with other words in them. Evidence against a template is told apart by
-form, so that one body that bears no boosts speaks for itself alone.
+A search box of an application sends bodies of one form that differ only in their values. Evidence against a template is kept per
+form, so that a body that cannot be boosted counts against its own form alone.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ PER_HIT = frozenset(
         "highlight", "inner_hits", "script_fields", "derived", "collapse", "script", "script_score", "docvalue_fields", "explain",
     }
 )  # fmt: skip
-"""Keys, at any depth, with which the server works something out for each hit or match. A personalized leg has other hits than the
-baseline, so a rejection may be one hit's fault: a text too long to highlight, a document without the field that a script reads."""
+"""Keys, at any depth, for which the server computes something per hit or match. A personalized leg has other hits than the
+baseline, so one hit can cause a rejection: a text too long to highlight, a document without the field that a script reads."""
 
 MAX_NODES = 500
-"""Of a body, objects and values looked at; what lies beyond is taken for the same form."""
+"""How many objects and values of a body are read; bodies that differ only beyond these have the same form."""
 
 MAX_ELEMENTS = 16
-"""Of each list."""
+"""How many elements of each list are read."""
 
 
 def works_out_per_hit(body: Mapping[str, Any]) -> bool:
-    """Whether the server works something out per hit for a leg of `body`, or whether the body is too large to tell."""
+    """Whether the server computes something per hit for a leg of `body`. True also if the body is too large to tell."""
     nodes = [value for key, value in body.items() if key not in NOT_FOR_OPTIONAL_LEGS]
     if not PER_HIT.isdisjoint(body) or body.get("fields") or body.get("stored_fields"):
         return True
@@ -47,7 +47,7 @@ def works_out_per_hit(body: Mapping[str, Any]) -> bool:
 
 
 def form_of(body: Mapping[str, Any]) -> int:
-    """Return a number that is the same for bodies of the same form in this process. It takes at most `MAX_NODES` steps."""
+    """Return a hash that is equal for bodies of the same form in this process. Takes at most `MAX_NODES` steps."""
     left = [MAX_NODES]
 
     def form(node: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Evidence for and against templates: what a leg's end says, and what is held by it (see `decide/quarantine`)."""
+"""Evidence for and against templates: noted from the outcomes of legs, and read before a leg is sent (see `decide/quarantine`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rewriter.report import Reason
 
 
 def held_by(context: SearchContext, leg: Leg, version: str) -> tuple[Reason, str] | None:
-    """Return why a leg of this search is not sent, or None."""
+    """Return the reason and detail for which a leg of this search is held back, or None."""
     search = context.search
     held = context.core.quarantine.held(
         Version(context.name, version, leg), search.expression.key, lambda: form_of(search.body), context.clock_s()
@@ -24,12 +24,12 @@ def held_by(context: SearchContext, leg: Leg, version: str) -> tuple[Reason, str
 
 
 def template_failed(context: SearchContext, leg: Leg, version: str, cause: str) -> None:
-    """Take a template that failed to render as evidence: whatever the form of the search, that is not its fault."""
+    """Note that a template failed to render. The search's form is never the cause of that."""
     _failed(context, leg, version, cause, of_form=False)
 
 
 def rejected(context: SearchContext, leg: Leg, version: str, cause: str) -> None:
-    """Take a leg that the server rejected as evidence, where it bears the caller's own search."""
+    """Note that the server rejected a leg whose baseline it accepted."""
     _failed(context, leg, version, cause, of_form=works_out_per_hit(context.search.body))
 
 
@@ -42,8 +42,8 @@ def accepted(context: SearchContext, leg: Leg, version: str) -> None:
 
 
 def _failed(context: SearchContext, leg: Leg, version: str, cause: str, *, of_form: bool) -> None:
-    who = hash(context.subject.unit or tuple(context.subject.segments))
-    evidence = Evidence(context.search.expression.key, form_of(context.search.body), who, of_form)
+    subject = hash(context.subject.unit or tuple(context.subject.segments))
+    evidence = Evidence(context.search.expression.key, form_of(context.search.body), subject, of_form)
     names = term_fields(context.policy) | {context.policy.date_field or "", "dict object", *context.search.indices}
     context.core.quarantine.failed(
         Version(context.name, version, leg), evidence, redacted(cause, names), context.clock_s()

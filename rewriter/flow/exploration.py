@@ -1,4 +1,4 @@
-"""The exploration leg: the same query's next ranks, not personalized, shaped by their template, shared and cached for seconds."""
+"""The exploration leg: the query's next ranks without personal boosts, shaped by a template, shared and cached for seconds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def pool_of(context: SearchContext) -> tuple[str, Hits | None]:
 
 
 def _sharers(context: SearchContext) -> list[Any]:
-    """Return what tells those who share a pool from others: nothing, segments or the subject, as the policy says."""
+    """Return the part of the pool's key that `exploration_shared_by` sets: nothing, the segments, or the whole subject."""
     subject = context.subject
     shared_by = context.policy.exploration_shared_by
     if shared_by == "everyone":
@@ -34,7 +34,7 @@ def _sharers(context: SearchContext) -> list[Any]:
 
 
 def exploration(context: SearchContext, key: str, progress: Progress) -> Generator[Any, Any, Explored]:
-    """Send the same query's next ranks, not personalized, as its template shapes them; or take them from the shared cache."""
+    """Render the exploration template, send the leg, and put its hits into the shared cache under `key`."""
     core, search = context.core, context.search
     version = context.templates.version
     if held := held_by(context, "exploration", version):
@@ -56,8 +56,8 @@ def exploration(context: SearchContext, key: str, progress: Progress) -> Generat
         response = yield leg(context, body, None, progress.shape)
     except LegFault as fault:
         if fault.kind == "rejected":
-            # Going deeper can break a search that is fine by itself (an over-long field to highlight at rank 11), so this
-            # search alone goes without for a while.
+            # Deeper ranks can break a sound search (rank 11 has a field too long to highlight), so this search alone has no
+            # exploration hits for a while.
             core.pools.put(key, (), context.clock_s())
             return Explored(error=fault.detail, rejected=fault.cause or fault.detail)
         return Explored(error=fault.detail)
@@ -71,16 +71,14 @@ def exploration(context: SearchContext, key: str, progress: Progress) -> Generat
 
 
 def _pool_size(context: SearchContext, end: int, shape: str) -> int:
-    """Return how many hits the leg asks for: as many as the policy sets, fewer where hits are large, and no deeper than each index
-    allows.
-    """
+    """Return the leg's `size`: `exploration_pool`, fewer if hits are large, never beyond an index's `max_result_window`."""
     sizes, least = context.core.leg_sizes[context.name], 2 + 3 * (end // max(1, context.block))
     wanted = sizes.pool(shape, context.policy.exploration_pool, least)
     return min(wanted, context.facts.max_result_window - end)
 
 
 def _shaped(context: SearchContext, shaped: Exploration, end: int, size: int) -> dict[str, Any]:
-    """Return the exploration leg's body: the next ranks of the caller's search, with what its template changes."""
+    """Return the exploration leg's body: the next ranks of the caller's search, with the template's filters and functions."""
     search, policy = context.search, context.policy
     body = optional_leg(search.body, end, size)
     if shaped.filters:
@@ -95,7 +93,7 @@ def _shaped(context: SearchContext, shaped: Exploration, end: int, size: int) ->
 
 
 def borne(context: SearchContext, boosts: tuple[Boost, ...]) -> tuple[Boost, ...]:
-    """Return the boosts without decay functions on the policy's date field where an index lacks it: it would fail its shards."""
+    """Return the boosts, without decay functions on the policy's date field if an index lacks it: they would fail its shards."""
     date = context.policy.date_field
     if date is None or date in context.facts.fields:
         return boosts
@@ -107,7 +105,10 @@ def _decays_on(boost: Boost, field: str) -> bool:
 
 
 def leg(context: SearchContext, body: Mapping[str, Any], preference: str | None, shape: str) -> SearchLeg:
-    """Return an optional leg: the caller's parameters, and what makes it harmless to abandon. `shape` is that of its hits."""
+    """Return the step that sends an optional leg: the caller's parameters, a server-side time limit, and no request cache.
+
+    shape: the shape of its hits (`decide/leg_sizes.hit_shape`), under which the size of the answer is noted.
+    """
     timeout_s = context.core.late_legs[context.name].leg_timeout_s(context.core.settings.budget.cutoff_ms / 1000.0)
     search = context.search
     params = dict(search.params) | {
@@ -124,5 +125,5 @@ def leg(context: SearchContext, body: Mapping[str, Any], preference: str | None,
 
 
 def request_facts(search: ParsedSearch) -> dict[str, Any]:
-    """Return what a template may know of a search."""
+    """Return the facts of a search that a template may read."""
     return {"indices": list(search.indices), "from": search.from_, "size": search.size, "body": search.body}

@@ -1,8 +1,7 @@
-"""A list that falls back to the baseline in its middle: the baseline's page without what the list has shown already.
+"""Fallback to the baseline in the middle of a list: the baseline's page without the hits that the list has shown already.
 
-Only where a plan says what was shown, and only where the fallback was nobody's wish: who switches personalization off gets the
-plain search. The page is filled up with hits of the exploration pool where it came in time; else it is shorter by the hits left
-out.
+It needs a plan that holds what was shown. It is done only if something of ours failed: after personalization is switched off, the
+page is the plain search. Hits of the exploration pool fill the page up if the pool arrived in time; otherwise the page is shorter.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ UNWANTED = frozenset(
         Reason.SEARCH_LATE, Reason.ANSWERS_DIFFER, Reason.UNSUPPORTED,
     }
 )  # fmt: skip
-"""The reasons for which a page of a personalized list may be the baseline's though nobody asked for that. UNSUPPORTED: its legs'
-answers are too large; a body of another form is another list, and has no plan."""
+"""The reasons for which a page of a personalized list becomes the baseline's against everybody's wish. UNSUPPORTED is among them
+for legs whose answers are too large; a body of an unsupported form is another list and has no plan."""
 
 
 def fallen_back(
@@ -43,10 +42,13 @@ def fallen_back(
     response: Any,
     now_s: float,
 ) -> tuple[Any, SavePlan | None, str]:
-    """Return the page to be shown instead of the baseline's, what the list has to remember, and in words what was left out.
+    """Return the page to serve, the step that saves the list's plan (or None), and a detail on the hits left out (or "").
 
-    plan: what the search has read; else the one that this process kept, if any. Without one the baseline's answer is returned as
-    it is. `response` is not modified.
+    plan:  the plan that the search has read; if None, the one that this process kept. Without either, the baseline's answer is
+           returned unchanged.
+    pool:  the exploration hits that may fill the page up.
+    now_s: monotonic.
+    `response` is not modified.
     """
     if reason not in UNWANTED or not _has_hits(response):
         return response, None, ""
@@ -65,7 +67,7 @@ def fallen_back(
         seen = taken | {hit_hash(one(hit)) for hit in hits}
         hits += [hit for hit in pool if hit_hash(one(hit)) not in seen][:left_out]
         response = alike(response, {**response, "hits": alike(response["hits"], {**response["hits"], "hits": hits})})
-    kept = shown if search.from_ else b""  # a first page begins anew
+    kept = shown if search.from_ else b""  # a first page starts a new record
     page = with_page(kept, search.from_, search.size, map(one, hits))
     after = replace(plan, shown=as_text(page), detour=True)
     detail = f"{left_out} hits that the list has shown already are left out" if left_out else ""
@@ -78,13 +80,13 @@ def _has_hits(response: Any) -> bool:
 
 
 def saving(core: Core, key: PlanKey | None, plan: PagePlan) -> SavePlan:
-    """Return the step that saves a plan; packing it is left to whoever performs it."""
+    """Return the step that saves a plan. The plan is encoded when the step is performed, off the caller's path."""
     in_store = "store" in core.store_breakers and core.store_breakers["store"].closed
     return SavePlan(lambda: (key, encode(plan)), in_store, core.settings.store.plan_ttl_s)
 
 
 def more_pages(response: Mapping[str, Any], end: int) -> bool:
-    """Whether a list goes on after `end`, as far as its total says; without a next page it needs no plan."""
+    """Whether the list may continue after rank `end`, judged by its total. Without a next page it needs no plan."""
     total = response["hits"].get("total")
     exact = isinstance(total, Mapping) and total.get("relation") == "eq" and isinstance(total.get("value"), int)
     return not exact or total["value"] > end

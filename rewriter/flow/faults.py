@@ -1,7 +1,7 @@
-"""Whose fault a server's error is: the search's, whose body or index the server does not bear, or the cluster's, which is unwell.
+"""Classification of a server's error: caused by the search (its body or index), or by the state of the cluster.
 
-The breaker of the legs is about the cluster, quarantine is about templates; an error that only one search in a thousand gets must
-count for neither of the other 999.
+Errors of the cluster count for the legs' breaker, errors of the search for quarantine. An error that one search in a thousand gets
+must not open the breaker for the other 999.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ OF_THE_CLUSTER = frozenset(
         "cluster_manager_not_discovered_exception", "out_of_memory_error",
     }
 )  # fmt: skip
-"""Types of errors that any search could have got at that moment."""
+"""Types of errors that any search could have received at that moment."""
 
 NOT_OF_THE_SEARCH = frozenset({401, 407, 408, 429})
-"""Statuses from 400 to 499 that say nothing of a body or an index."""
+"""Statuses from 400 to 499 that the body or the index does not cause."""
 
 
 def of_the_search(status: Any, kind: str) -> bool:
-    """Whether an error with this HTTP status and this type of cause is a rejection: the same search would get it again."""
+    """Whether an error with this HTTP status and this type of cause is a rejection: the same search would receive it again."""
     if not isinstance(status, int) or kind in OF_THE_CLUSTER:
         return False
     if 400 <= status < 500:
@@ -39,7 +39,7 @@ def of_the_search(status: Any, kind: str) -> bool:
 
 
 def of_a_shard(answer: Mapping[str, Any]) -> tuple[bool, str, str]:
-    """Return whether the shards that failed in an answer rejected the search, and type and reason of the first one's cause."""
+    """Return whether the failed shards of an answer rejected the search, and type and reason of the first shard's cause."""
     failures = (answer.get("_shards") or {}).get("failures")
     first = failures[0] if isinstance(failures, list) and failures else None
     kind, reason = cause_of(first.get("reason")) if isinstance(first, Mapping) else ("", "")
@@ -47,7 +47,7 @@ def of_a_shard(answer: Mapping[str, Any]) -> tuple[bool, str, str]:
 
 
 def server_cause(info: Any) -> tuple[str, str]:
-    """Return type and reason of the innermost cause in a server's error body, "" where it has another form."""
+    """Return type and reason of the innermost cause in a server's error body; "" if the body has another form."""
     error = info.get("error") if isinstance(info, Mapping) else None
     roots = error.get("root_cause") if isinstance(error, Mapping) else None
     found = roots[0] if isinstance(roots, list) and roots else error

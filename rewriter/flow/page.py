@@ -1,8 +1,7 @@
-"""The page, and whether it may be served: the baseline's answer held against what the optional legs brought.
+"""The merged page, and the checks that it must pass: the optional legs' answers are compared with the baseline's.
 
-What the legs answer is not believed. Where their scores or the number of their hits do not agree with the baseline's, the page is
-the baseline, and that is no failure of the leg: another copy of the index, a refresh in between or scores made of chance
-explain it.
+A leg's answer is not trusted. If its scores or its number of hits disagree with the baseline's, the page is the baseline. That is
+no failure of the leg: another copy of the index, a refresh in between or random scores can explain it.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from rewriter.settings import PolicySettings
 
 
 def unfit(response: Any, policy: PolicySettings) -> tuple[Reason, str] | None:
-    """Return why boosts cannot act on what the baseline brought, or None."""
+    """Return the reason and detail for which boosts cannot act on the baseline's answer, or None."""
     hits = (
         response["hits"]["hits"]
         if isinstance(response, Mapping) and isinstance(response.get("hits"), Mapping)
@@ -42,7 +41,7 @@ def unfit(response: Any, policy: PolicySettings) -> tuple[Reason, str] | None:
 
 
 def partial(response: Mapping[str, Any]) -> str:
-    """Return in words which part of the matches an answer did not see, or ""."""
+    """Return a text on why an answer covers only a part of the matches, or ""."""
     if response.get("timed_out"):
         return "timed out"
     if response.get("terminated_early"):
@@ -60,7 +59,7 @@ def _count(part: Any, key: str) -> int:
 
 
 def pool(progress: Progress, explored: Explored | None) -> Hits:
-    """Return the hits that slots may draw from (the shared pool, or the leg's own), or none and why."""
+    """Return the hits that slots may draw from: the shared pool's or the leg's own. A failed leg is noted in `progress.errors`."""
     if not progress.launched:
         return progress.pool
     error = "late" if explored is None else explored.error
@@ -72,7 +71,7 @@ def pool(progress: Progress, explored: Explored | None) -> Hits:
 def merged(
     context: SearchContext, part: Personal, pool: Hits, response: Mapping[str, Any]
 ) -> tuple[Personal, Page | None]:
-    """Merge, and hold the page against the baseline's, which saw all that it asked for: see `unfit`."""
+    """Return the part and the merged page, or the part with the reason why there is none. The baseline is complete: see `unfit`."""
     if lost := partial(part.response):
         return _lost(part, lost), None
     hits = response["hits"]["hits"]
@@ -100,7 +99,7 @@ def merged(
 
 
 def _lost(part: Personal, lost: str) -> Personal:
-    """Return a leg that did not see all: as rejected, where the shards that failed do not bear its body, else as failed."""
+    """Return the result of a leg that covers only a part: rejected if its failed shards rejected its body, otherwise failed."""
     rejecting, kind, reason = of_a_shard(part.response)
     return replace(
         part,
@@ -111,15 +110,15 @@ def _lost(part: Personal, lost: str) -> Personal:
 
 
 def _repeated(hits: Hits) -> int:
-    """Return how many hits of an answer are there more than once; under two routings, an id is two hits."""
+    """Return how many hits of an answer are repetitions. The same id under two routings is two hits."""
     keys = [(hit.get("_index"), hit.get("_id"), hit.get("_routing")) for hit in hits]
     return len(keys) - len(set(keys))
 
 
 def _may_drift(context: SearchContext, leg: Mapping[str, Any], baseline: Mapping[str, Any]) -> bool:
-    """Whether two legs may have seen different states of an index: copies of their own, or a refresh that shows in the totals.
+    """Whether two legs may have seen different states of an index: other copies, or a refresh that shows in the totals.
 
-    The caller's `preference` goes with every leg, and then all of them ask the same copies.
+    With the caller's own `preference`, which every leg carries, all legs search the same copies.
     """
     if "preference" not in context.search.params and context.facts.replicas:
         return True
@@ -132,7 +131,7 @@ def _exact(total: Any) -> bool:
 
 
 def plan_after(context: SearchContext, part: Personal, page: Page) -> PagePlan:
-    """Return what the next page needs: what this one decided and showed, added to what earlier ones did."""
+    """Return the plan for the next page: the slots that this page decided and the hits that it showed, added to earlier ones."""
     search = context.search
     keys = map(hit_key(search.collapse_field), page.hits)
     before = shown_by(part.plan) if part.plan else b""
@@ -146,10 +145,10 @@ def plan_after(context: SearchContext, part: Personal, page: Page) -> PagePlan:
 
 
 def shown_elsewhere(context: SearchContext, plan: PagePlan) -> frozenset[bytes] | None:
-    """Return the marks of what a list has shown on its other pages; None where only positions tell what this page holds.
+    """Return the hashes of the hits that the list has shown on its other pages; None if this page is cut out by positions.
 
-    The record is the better guide: a drawn hit whose pool is gone, a page of another size or the baseline's own page would shift
-    positions, and a hit would show twice. After a jump it lacks the pages in between.
+    The record is more exact than positions: a drawn hit whose pool has expired, a page of another size or a page of the baseline
+    shift positions, and a hit would show twice. After a jump the record lacks the pages in between, so positions serve.
     """
     shown, from_ = shown_by(plan), context.search.from_
     return elsewhere(shown, from_, context.search.size) if plan.detour or whole_before(shown, from_) else None

@@ -1,4 +1,4 @@
-"""What runs beside the caller's own search: signals, affinities, template, the personalized leg."""
+"""The personal part, which runs beside the caller's own search: signals, affinities, template, the personalized leg."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ REASONS = {
     "late": Reason.SEARCH_LATE,
     "too_large": Reason.UNSUPPORTED,
 }
-"""What a leg's fault means for the search."""
+"""The reason of a search for each kind of its leg's fault."""
 
 
 def personal(context: SearchContext, progress: Progress) -> Generator[Any, Any, Personal]:
-    """Read signals, turn them into boosts, send the personalized leg; the exploration leg is launched once there are boosts."""
+    """Read signals, turn them into boosts, and send the personalized leg. The exploration leg is launched once there are boosts."""
     core, search, subject = context.core, context.search, context.subject
     sizes, end = core.leg_sizes[context.name], search.from_ + search.size
     progress.shape = hit_shape(search.indices, search.body)
@@ -60,7 +60,7 @@ def personal(context: SearchContext, progress: Progress) -> Generator[Any, Any, 
         return part
     progress.at = "search"
     if progress.over:
-        return Personal(Reason.SEARCH_LATE, "nobody waits for the leg any more; it was not sent")
+        return Personal(Reason.SEARCH_LATE, "the cut-off had passed before the leg was sent")
     block = part.plan.block if part.plan else context.block
     if block and end > block - 1:
         key, pool = pool_of(context)
@@ -83,7 +83,7 @@ def personal(context: SearchContext, progress: Progress) -> Generator[Any, Any, 
 
 
 def _boosted(context: SearchContext, found: SignalsRead) -> Personal:
-    """Turn what is known into boosts for the first page, or say what is missing (the table of docs/cold-start.md)."""
+    """Turn the signals into boosts for the first page, or return the reason why there are none (see docs/cold-start.md)."""
     core, snapshot, signals = context.core, context.snapshot, found.signals
     nothing = Personal(found.missing or Reason.NO_SIGNALS, found.detail)
     if found.nothing and core.settings.signals.on_late == "skip":
@@ -143,7 +143,7 @@ def _affinities(
 
 
 def _segment(context: SearchContext) -> tuple[tuple[Affinity, ...], Source | None]:
-    """Return the affinities of the first of the subject's segments that prefers anything."""
+    """Return the affinities of the subject's first segment that has any."""
     fields = context.fields
     for name in context.subject.segments:
         counters = context.snapshot.segments.get(name)
@@ -165,9 +165,9 @@ def _segment(context: SearchContext) -> tuple[tuple[Affinity, ...], Source | Non
 
 
 def _plan(context: SearchContext, key: PlanKey | None, found: SignalsRead) -> PagePlan | None:
-    """Return the list's plan: the store's, else the one that this process kept when it answered a page of it itself.
+    """Return the list's plan: the store's, otherwise the one that this process kept when it answered a page of the list.
 
-    A plan from before the subject was forgotten is none.
+    Plans from before an erasure of the subject do not count.
     """
     if key is None:
         return None
@@ -177,17 +177,17 @@ def _plan(context: SearchContext, key: PlanKey | None, found: SignalsRead) -> Pa
 
 
 def _goes_back(context: SearchContext, plan: PagePlan) -> bool:
-    """Whether a first page is one that its reader comes back to: a later page of the list was shown.
+    """Whether a first page belongs to a list whose later pages were shown already, so that it must be the same page again.
 
-    A first page that is asked for again without that is a new search, and is weighed anew.
+    Without later pages, the same first page is a new search with new boosts.
     """
-    another = plan.template_version != context.templates.version  # that of the version in use was judged before
+    another = plan.template_version != context.templates.version  # the version in use was checked by `answer`
     rejected = another and held_by(context, "personalized", plan.template_version) is not None
     return not rejected and goes_beyond(shown_by(plan), context.search.size)
 
 
 def _depth(context: SearchContext, part: Personal, end: int) -> int:
-    """Return how many hits the personalized leg asks for: the page's end, or more where hits of other pages are left out."""
+    """Return the personalized leg's `size`: the page's end, or more if hits of other pages are left out."""
     others = shown_elsewhere(context, part.plan) if part.plan is not None else None
     if not others:
         return end
@@ -196,10 +196,10 @@ def _depth(context: SearchContext, part: Personal, end: int) -> int:
 
 
 def _continued(context: SearchContext, plan: PagePlan | None, found: SignalsRead) -> Personal:
-    """Go on with the list that the first page began: its plan stands in for signals and template."""
+    """Continue the list with the boosts of its first page: the plan replaces signals and template."""
     if plan is None:
         return Personal(Reason.NO_PLAN, found.detail or "the first page left no plan, or it has expired")
-    if plan.template_version != context.templates.version:  # that of the version in use was judged before
+    if plan.template_version != context.templates.version:  # the version in use was checked by `answer`
         held = held_by(context, "personalized", plan.template_version)
         if held is not None:
             return Personal(*held)
@@ -217,7 +217,7 @@ def _session_facts(session: Counters | None) -> dict[str, float]:
 
 
 def _preference(context: SearchContext) -> str | None:
-    """One token per list, and only where replicas could order ties differently and the caller set none."""
+    """Return one token per list if replicas could order ties differently and the caller set no preference, otherwise None."""
     if "preference" in context.search.params:
         return None
     return f"rewriter{context.seed:x}" if context.facts.replicas else None

@@ -1,4 +1,4 @@
-"""The account of a search: what the report says of boosts, slots and why each hit stands where it does."""
+"""The details of a report: boosts, slots, and the reason for the position of each hit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def with_details(
     page: Page | None = None,
     baseline: Mapping[str, Any] | None = None,
 ) -> Report:
-    """Return the report of a search that got as far as its parts."""
+    """Return the report of a search that was to be personalized. Boosts and slots are in it if there is a page."""
     report = Report(
         reason,
         detail,
@@ -31,7 +31,7 @@ def with_details(
         context.name,
         context.exposure,
         context.templates.version,
-        timings_ms=progress.timings_ms.copy(),  # a leg that comes too late still writes into the other
+        timings_ms=progress.timings_ms.copy(),  # a late leg still writes into the original
         errors=tuple(progress.errors),
     )
     if part is None or page is None or baseline is None:
@@ -53,13 +53,13 @@ def with_details(
 
 
 def shadowed(report: Report) -> Report:
-    """Return the report of a search in shadow mode: its reason is what would have been."""
+    """Return the report of a search in shadow mode: its detail holds the reason that it would have had."""
     would = f"would be {report.reason}" + (f": {report.detail}" if report.detail else "")
     return replace(report, reason=Reason.SHADOW, variant="shadow", detail=would)
 
 
 def would_show(context: SearchContext, page: Page, baseline: Mapping[str, Any]) -> Shown:
-    """Return how the page that is not shown differs from the one that is."""
+    """Return how the personalized page, which shadow mode does not serve, differs from the baseline."""
     key_of = hit_key(context.search.collapse_field)
     before = {key_of(hit): at for at, hit in enumerate(baseline["hits"]["hits"])}
     stays = [abs(at - before[key]) for at, hit in enumerate(page.hits) if (key := key_of(hit)) in before]
@@ -85,7 +85,7 @@ def _moves(context: SearchContext, part: Personal, page: Page, baseline: Mapping
 
 
 def _matched(hit: Hit, boosts: tuple[Boost, ...]) -> tuple[tuple[int, ...], Literal["names", "source", "unknown"]]:
-    """Return which boosts a hit matches: as the server named them, else as its `_source` shows, else unknown."""
+    """Return the positions of the boosts that a hit matches, and their origin: the server's names, its `_source`, or unknown."""
     names = own_names(hit)
     if names:
         return names, "names"
@@ -95,7 +95,7 @@ def _matched(hit: Hit, boosts: tuple[Boost, ...]) -> tuple[tuple[int, ...], Lite
 
 
 def _shows(hit: Hit, clause: Mapping[str, Any] | None) -> bool:
-    """Whether a hit's `_source` shows what an affinity's clause looks for; clauses that a template wrote itself never do."""
+    """Whether a hit's `_source` matches an affinity's clause. Other clauses, which a template wrote itself, never match."""
     if not clause:
         return False
     for kind in ("term", "terms"):

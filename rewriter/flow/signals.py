@@ -1,7 +1,8 @@
-"""What is known of the subject when it has to be: read in time, else remembered, and never asked of a store that rests.
+"""Signals of the subject: read from the stores in time, otherwise taken from this process's memory.
 
-Each store has a breaker of its own, since a store can be done without: while it rests, the other one serves alone, or with
-`on_late = "stale"` what this process last knew, at once and without the wait. Only where nothing is left is the page the baseline.
+A search can do without a store, so each store has a breaker of its own. While that breaker is open, the store is not read: the
+other store serves alone, or with `on_late = "stale"` the values that this process read last, without a wait. The page is the
+baseline only if no signals are left.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from rewriter.signals.store import Signals, SignalsQuery, StoreName, joined, sep
 
 @dataclass(frozen=True, slots=True)
 class SignalsRead:
-    """What is known, in `signals`, whose `failed` scopes nobody could say anything of.
+    """The result of reading a subject's signals; `signals.failed` are the scopes that no store could answer.
 
-    missing: why a scope could not be read, and `detail`, what it was in words; None where all was read.
-    nothing: whether no scope at all could be read, and nothing is remembered.
-    stale:   whether memory stood in for a scope.
+    missing: why a scope could not be read; None if all were read. `detail` is the same as a text.
+    nothing: whether no scope could be read and memory holds none either.
+    stale:   whether memory replaces a scope.
     """
 
     signals: Signals = Signals()  # noqa: RUF009  frozen
@@ -34,7 +35,7 @@ class SignalsRead:
 
 
 def read_signals(context: SearchContext, query: SignalsQuery, progress: Progress) -> Generator[Any, Any, SignalsRead]:
-    """Read each store that is wanted and does not rest; give memory for what could not be read, where settings say so."""
+    """Read each store whose breaker is not open. With `on_late = "stale"`, memory replaces the scopes that could not be read."""
     core = context.core
     wanted = _wanted(core.store_breakers, query)
     if not wanted:
@@ -57,7 +58,7 @@ def read_signals(context: SearchContext, query: SignalsQuery, progress: Progress
 
 
 def _wanted(stores: Collection[StoreName], query: SignalsQuery) -> list[tuple[StoreName, SignalsQuery]]:
-    """Return what of a read goes to which store."""
+    """Return the part of a query that each store answers."""
     parts: list[tuple[StoreName, SignalsQuery]] = [("store", query)]
     if "profile_store" in stores:
         session, profile = separated(query)
@@ -68,7 +69,7 @@ def _wanted(stores: Collection[StoreName], query: SignalsQuery) -> list[tuple[St
 def _read(
     context: SearchContext, wanted: list[tuple[StoreName, SignalsQuery]]
 ) -> Generator[Any, Any, dict[StoreName, ReadResult]]:
-    """Return what became of each read; a store that rests is not among them."""
+    """Return the result of each read. A store whose breaker is open is not among them."""
     breakers, now_s = context.core.store_breakers, context.clock_s()
     permits = {name: permit for name, _ in wanted if (permit := breakers[name].permit(now_s))}
     reads = tuple(Read(name, part) for name, part in wanted if name in permits)
@@ -84,7 +85,9 @@ def _read(
 
 
 def _outcome(read: Read, found: ReadResult) -> Outcome:
-    """A store that answers for one scope serves: a key of a wrong type, or too much under one, is no reason to leave it alone."""
+    """Return a read's outcome for the breaker. A store that answers one scope serves, even if another key has a wrong type or an
+    answer that is too large.
+    """
     if found is None:
         return "slow"
     if isinstance(found, AnswerTooLargeError):
@@ -95,7 +98,7 @@ def _outcome(read: Read, found: ReadResult) -> Outcome:
 def _joined_signals(
     context: SearchContext, wanted: list[tuple[StoreName, SignalsQuery]], found: dict[StoreName, ReadResult]
 ) -> tuple[Signals, Reason | None, str]:
-    """Return the signals of all stores as one, and of the first scope that is missing: why, and in words."""
+    """Return the signals of all stores as one, with the reason and detail of the first scope that is missing."""
     parts: list[Signals] = []
     missing: Reason | None = None
     detail = ""
@@ -115,7 +118,8 @@ def _why(
     context: SearchContext, name: StoreName, part: Signals, answer: ReadResult, *, is_open: bool
 ) -> tuple[Reason, str]:
     if is_open:
-        return Reason.BREAKER_OPEN, f"the {name.replace('_', ' ')} rests: {context.core.store_breakers[name].why}"
+        cause = context.core.store_breakers[name].why
+        return Reason.BREAKER_OPEN, f"the breaker of the {name.replace('_', ' ')} is open: {cause}"
     if answer is None:
         return Reason.SIGNALS_LATE, "late"
     if isinstance(answer, BaseException):

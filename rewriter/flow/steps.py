@@ -1,4 +1,4 @@
-"""What the generators ask of a shell, what they are answered with, and what the parts give back."""
+"""The steps that the flow's generators yield, the results that a shell sends in, and the results of the parts."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ UNKNOWN = IndexFacts()
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """The first step of each search: the caller's own is sent, with `beside` started beside it. Answered with Sent.
+    """The first step of each search: send the caller's own search, and start `beside` beside it. The result is Sent.
 
-    A shell sends the caller's own search whatever becomes of this generator or of `beside`, and hands its error to the caller
-    itself; the generator is then closed.
+    A shell sends the caller's own search even if this generator or `beside` fails. It raises that search's error to the caller
+    itself, and closes the generator.
     """
 
     beside: Generator[Any, Any, Personal] | None = None
@@ -37,7 +37,11 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The response to the caller's own search, and when it was sent (monotonic). refused: why nothing runs beside it, or ""."""
+    """The response to the caller's own search.
+
+    started_s: when it was sent (monotonic).
+    refused:   why nothing runs beside it, or "".
+    """
 
     response: Any
     started_s: float
@@ -46,21 +50,21 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Start the exploration leg beside the personalized leg. Answered at once; at the cap it is not started."""
+    """Start the exploration leg beside the personalized leg. The step returns at once; without a free permit nothing is started."""
 
     part: Generator[Any, Any, Explored]
 
 
 @dataclass(frozen=True, slots=True)
 class Collect:
-    """Wait for the parts, `cutoff_s` at most. Answered with Collected."""
+    """Wait for the parts, `cutoff_s` at most. The result is Collected."""
 
     cutoff_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What was there at the cut-off; None is not there yet, or was never begun."""
+    """What arrived in time; None for a part that has not ended yet or was never started."""
 
     personal: Personal | None
     explored: Explored | None
@@ -68,21 +72,21 @@ class Collected:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What to read from which store."""
+    """A query and the store that answers it."""
 
     store: StoreName
     query: SignalsQuery
 
 
 ReadResult = Signals | BaseException | None
-"""What became of a read: what it found, what it raised, or None where it had not come back in time."""
+"""The result of a read: its signals, the error that it raised, or None if it did not return in time."""
 
 
 @dataclass(frozen=True, slots=True)
 class FetchSignals:
-    """Read the stores, `budget_s` at most for all of them. Answered with what was Found, in the same order.
+    """Read the stores, `budget_s` at most for all of them. The result is one ReadResult per read, in the same order.
 
-    What comes later goes to the core's memory when it comes.
+    The answer of a late read goes to the core's memory when it arrives.
     """
 
     reads: tuple[Read, ...]
@@ -91,9 +95,9 @@ class FetchSignals:
 
 @dataclass(frozen=True, slots=True)
 class SearchLeg:
-    """Send an optional leg on the rewriter's own client. Answered with its response, or LegFault is thrown in.
+    """Send an optional leg on the rewriter's own client. The result is its response, or LegFault is thrown in.
 
-    sized: to be called with the bytes of the answer and the number of its hits, None where they were not read.
+    sized: called with the size of the answer in bytes and the number of its hits, None if the answer was not parsed.
     """
 
     arguments: Mapping[str, Any]
@@ -103,9 +107,10 @@ class SearchLeg:
 
 @dataclass(frozen=True, slots=True)
 class SavePlan:
-    """Save a plan, without waiting for it. `plan` gives key and text, to be called off the caller's path.
+    """Save a plan without waiting for it.
 
-    in_store: not only in this process; a store that rests is not written to either.
+    plan:     returns its key and text; called off the caller's path.
+    in_store: whether it goes to the store as well as into this process's memory. False while the store's breaker is not closed.
     """
 
     plan: Callable[[], tuple[PlanKey | None, bytes]]
@@ -114,9 +119,9 @@ class SavePlan:
 
 
 class LegFault(Exception):
-    """What became of an optional leg: the server rejected its body, it failed, or its client gave it up.
+    """The failure of an optional leg: the server rejected its body, it failed, it was late, or its answer is too large.
 
-    `cause` is the server's own, as it came: it quotes values, so it goes into a log only as `journal.redacted` leaves it.
+    `cause` is the server's own text. It quotes values, so only `journal.redacted(cause)` may be logged.
     """
 
     def __init__(self, kind: Literal["rejected", "failed", "late", "too_large"], detail: str, cause: str = "") -> None:
@@ -128,9 +133,9 @@ class LegFault(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Personal:
-    """The personal part's result: PERSONALIZED with the personalized leg's hits and how they came about, or a reason why not.
+    """The personal part's result: PERSONALIZED with the leg's hits and the boosts behind them, or another reason without hits.
 
-    `cause` is the server's or the template's own words for it, which may quote values.
+    `cause` is the server's or the template's own error text, which may quote values.
     """
 
     reason: Reason
@@ -150,7 +155,7 @@ class Personal:
 
 @dataclass(frozen=True, slots=True)
 class Explored:
-    """The exploration leg's hits, or none and why; `rejected` is the server's cause where it refused the leg."""
+    """The exploration leg's hits, or the `error` why there are none; `rejected` is the server's cause if it rejected the leg."""
 
     hits: Hits = ()
     error: str = ""
@@ -159,9 +164,9 @@ class Explored:
 
 @dataclass(slots=True)
 class Progress:
-    """How far the parts have come; written by them, read by `answer` at the cut-off.
+    """The progress of the parts. They write it, and `answer` reads it at the cut-off.
 
-    over: written by `answer` once nobody waits any more: a part that has not sent its leg by then does not send it.
+    over: set by `answer` once it no longer waits; a part that has not sent its leg by then does not send it.
     """
 
     at: Literal["signals", "search"] = "signals"
@@ -176,7 +181,12 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class SearchContext:
-    """One search on its way through the flow, all of it fixed: who asks for what, under which policy, at what time."""
+    """One search that is to be personalized, and all that is fixed for it: subject, policy, templates, seed, time.
+
+    max_boost: the limit of this search, the smaller one of the policy's and the switch's.
+    block:     every how many positions one slot comes; 0 without exploration.
+    now_s:     wall time. `clock_s` returns monotonic time.
+    """
 
     core: Core
     snapshot: Snapshot
@@ -198,7 +208,7 @@ class SearchContext:
 
     @property
     def facts(self) -> IndexFacts:
-        """What is known of the indices that are searched."""
+        """The facts of the indices that are searched."""
         return self.snapshot.facts.get(self.search.expression.key, UNKNOWN)
 
     @property

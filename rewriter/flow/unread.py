@@ -1,4 +1,4 @@
-"""What a process has not read yet, in the words of a report: why a search of its first second has less to work with. Pure."""
+"""Texts for data that a process has not read yet, which explain why searches of its first second are personalized less. Pure."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ READING_FACTS = "still reading index facts"
 
 
 def needs_population(fields: Mapping[str, SignalField]) -> bool:
-    """Whether any field's affinity is a lift over the population; an item's is not."""
+    """Whether any field's affinity is a lift over the population. Affinities of items are not."""
     return any(field.kind != "item" for field in fields.values())
 
 
 def unread(context: SearchContext, *, known: bool) -> str:
-    """Return what is not read yet and keeps a search from its signals, or "".
+    """Return what a search's signals need and this process has not read yet, or "".
 
-    known: whether the subject has counters, which without a population tell of items alone.
+    known: whether the subject has counters. Without a population they give affinities of items alone.
     """
     if not context.core.store_breakers:
         return NO_STORE
