@@ -13,7 +13,7 @@ from rewriter.expression import Expression
 from rewriter.settings import PolicySettings
 from rewriter.shell.legs import Bulkhead
 from rewriter.shell.refresh import Refresh
-from rewriter.shell.sources import Call
+from rewriter.shell.sources import Announce, BackgroundStep, ReadText
 from rewriter.shell.threads import drive
 
 
@@ -34,12 +34,12 @@ class Process:
         """Return what the process said of itself in one round."""
         said = []
 
-        def perform(call: Call) -> Any:
-            if call.what == "announce":
+        def perform(step: BackgroundStep) -> Any:
+            if isinstance(step, Announce):
                 if self.gone:
                     raise ConnectionError
-                said.append(json.loads(call.arguments[2]))
-            return self.key if call == Call("text", ("rw:switches",)) else None
+                said.append(json.loads(step.text))
+            return self.key if step == ReadText("rw:switches") else None
 
         drive(self.refresh.store_values(), perform)
         return said

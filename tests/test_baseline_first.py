@@ -214,7 +214,7 @@ def test_the_baseline_leaves_before_anything_of_ours(monkeypatch: pytest.MonkeyP
     assert seen.count("baseline") == 4
     for start in [at for at, one in enumerate(seen) if one == "parse_search"]:
         assert seen[start - 1] == "baseline"
-    assert seen[-4:] == ["baseline", "parse_search", "personal", "Loop"]
+    assert seen[-4:] == ["baseline", "parse_search", "personal", "TaskRuntime"]
 
 
 def test_the_search_goes_on_in_the_caller_s_own_task_and_context() -> None:

@@ -12,7 +12,7 @@ from rewriter import Settings
 from rewriter.core import Core
 from rewriter.expression import MAX_EXPRESSIONS, Expression, Searched, expression_of
 from rewriter.shell.index_reader import BURST, IDLE_S, MAX_STALE, PERIOD_S, READS_PER_S, RETRY_S, IndexReader
-from rewriter.shell.sources import Call
+from rewriter.shell.sources import BackgroundStep, GetMapping, GetSettings
 from rewriter.shell.threads import drive
 
 
@@ -43,8 +43,9 @@ class Cluster:
     def facts(self) -> Mapping[str, Any]:
         return self.core.snapshot.facts
 
-    def _answer(self, call: Call) -> Any:
-        (arguments,) = call.arguments
+    def _answer(self, step: BackgroundStep) -> Any:
+        assert isinstance(step, GetMapping | GetSettings)
+        arguments = step.arguments
         self.asked.append(arguments)
         if error := self.fails.get(arguments["index"]):
             raise error
@@ -56,7 +57,7 @@ class Cluster:
                 found += self.aliases.get(name, [name])
             elif arguments["ignore_unavailable"] == "false":
                 raise NotFoundError(404, "index_not_found_exception", {})
-        if call.what == "settings":
+        if isinstance(step, GetSettings):
             return {one: {"settings": {"index.number_of_replicas": "0"}} for one in found}
         return {one: {"mappings": {"properties": self.indices[one]}} for one in found if self.indices[one]}
 
@@ -234,7 +235,7 @@ def test_the_last_facts_serve_while_the_cluster_does_not_answer(cluster: Cluster
 )
 def test_an_answer_of_an_odd_form_is_said(cluster: Cluster, odd: Any) -> None:
     key = cluster.search("shop-1")
-    drive(cluster.reader.round(), lambda call: odd if call.what == "settings" else {})
+    drive(cluster.reader.round(), lambda step: odd if isinstance(step, GetSettings) else {})
     assert key in cluster.core.snapshot.unreadable
 
 

@@ -18,7 +18,7 @@ from rewriter.boost.templates import TemplateSet, render_boosts, render_explorat
 from rewriter.boost.validation import compile_set
 from rewriter.errors import ConfigurationError
 from rewriter.settings import FieldSettings, PolicySettings, Settings
-from rewriter.shell.refresh import load_templates
+from rewriter.shell.template_files import load_templates
 from rewriter.signals.affinities import Affinity, clause
 
 POLICY = PolicySettings(

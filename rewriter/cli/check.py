@@ -17,8 +17,8 @@ from rewriter.cli.output import FAULTY, UNHEALTHY, print_json, print_table, say
 from rewriter.cli.store_check import StoreCheck, check_stores
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings
-from rewriter.shell.refresh import load_templates
 from rewriter.shell.switch_sources import refuse_wrong_switches
+from rewriter.shell.template_files import load_templates
 from rewriter.signals.affinities import signal_fields
 
 T = TypeVar("T")

@@ -17,7 +17,7 @@ from rewriter.report import Reason
 from rewriter.settings import Settings
 from rewriter.shell.population import PopulationReader
 from rewriter.shell.refresh import Refresh
-from rewriter.shell.sources import Call
+from rewriter.shell.sources import BackgroundStep, ReadText
 from rewriter.shell.threads import drive
 from rewriter.signals.redis_store import open_stores
 from rewriter.signals.store import Store, StoreName
@@ -36,7 +36,7 @@ def preview_personal(
         raise ConfigurationError([Fault("store.url", "is not set, so that no subject is known", "give --sample FILE")])
     core = Core(settings, {policy: templates}, stores)
     refresh = Refresh(core, time.monotonic, time.time, has_store=True)
-    drive(refresh.store_values(), lambda call: _background(call, stores["store"]))
+    drive(refresh.store_values(), lambda step: _background(step, stores["store"]))
     population = PopulationReader(core, stores.get("profile_store", stores["store"]), refresh.errors, lambda: True)
     population.tried()
     population.release()
@@ -50,9 +50,9 @@ def preview_personal(
     return replace(part, reason=Reason.PERSONALIZED) if part.reason is Reason.SEARCH_FAILED else part
 
 
-def _background(call: Call, store: Store) -> Any:
-    match call:
-        case Call("text", (key,)):
+def _background(step: BackgroundStep, store: Store) -> Any:
+    match step:
+        case ReadText(key):
             return store.read_text(key)
         case _:
             return None  # nothing is announced

@@ -20,7 +20,7 @@ from rewriter.flow.steps import Personal
 from rewriter.parsed_search import ParsedSearch, parse_search
 from rewriter.report import Reason
 from rewriter.settings import PolicySettings, Settings
-from rewriter.shell.refresh import load_templates
+from rewriter.shell.template_files import load_templates
 from rewriter.subject import Subject
 
 NO_QUERY = {"query": {"match": {"title": "words"}}}

@@ -19,7 +19,7 @@ from rewriter.cli.causes import cause_of, refused, rights_for
 from rewriter.errors import Fault
 from rewriter.index_facts import IndexFacts
 from rewriter.settings import PolicySettings
-from rewriter.shell.refresh import template_files, template_folder
+from rewriter.shell.template_files import template_files, template_folder
 
 TIMEOUT_S = 5
 MAX_CHARS = 200

@@ -19,6 +19,7 @@ from rewriter.flow.personal import personal
 from rewriter.flow.report_details import shadowed, with_details, would_show
 from rewriter.flow.steps import (
     Baseline,
+    CallerStep,
     Clock,
     Collect,
     Collected,
@@ -63,7 +64,7 @@ class _Held:
 
 def answer(
     core: Core, arguments: Mapping[str, Any], subject: Subject | None, *, seed: int, now_s: float, clock_s: Clock
-) -> Generator[Any, Any, tuple[Any, Report]]:
+) -> Generator[CallerStep, Any, tuple[Any, Report]]:
     """Answer one search. `now_s` is wall time (for decay), `clock_s` is monotonic (for deadlines), `seed` draws exploration hits.
 
     Returns the response and its report. The first step is Baseline. If this raises before or after that step, the shell still
@@ -90,14 +91,14 @@ def answer(
 
 def _beyond_decision(
     core: Core, search: ParsedSearch, subject: Subject, decision: Decision, report: Report, response: Any, now_s: float
-) -> Generator[Any, Any, tuple[Any, Report]]:
+) -> Generator[CallerStep, Any, tuple[Any, Report]]:
     try:
         return (yield from _fallen_back(core, search, subject, decision, report, Progress(), response, now_s))
     except Exception:  # noqa: BLE001  the caller's answer has arrived and must be served, whatever its form
         return response, report
 
 
-def _plain(decision: Decision, policy: str | None, clock_s: Clock) -> Generator[Any, Any, tuple[Any, Report]]:
+def _plain(decision: Decision, policy: str | None, clock_s: Clock) -> Generator[CallerStep, Any, tuple[Any, Report]]:
     sent: Sent = yield Baseline()
     timings_ms = {"baseline": (clock_s() - sent.started_s) * 1000.0}
     reason = decision.reason or Reason.UNSUPPORTED
@@ -105,7 +106,9 @@ def _plain(decision: Decision, policy: str | None, clock_s: Clock) -> Generator[
     return sent.response, Report(reason, decision.detail, variant, policy, decision.exposure, timings_ms=timings_ms)
 
 
-def _personalized(decision: Decision, context: SearchContext, held: _Held) -> Generator[Any, Any, tuple[Any, Report]]:
+def _personalized(
+    decision: Decision, context: SearchContext, held: _Held
+) -> Generator[CallerStep, Any, tuple[Any, Report]]:
     """Run the personal part beside the caller's own search, and make the page of both."""
     progress, clock_s = Progress(), context.clock_s
     sent: Sent = yield Baseline(personal(context, progress))
@@ -120,7 +123,7 @@ def _personalized(decision: Decision, context: SearchContext, held: _Held) -> Ge
 
 def _page(
     decision: Decision, context: SearchContext, held: _Held, progress: Progress, sent: Sent, arrived_s: float
-) -> Generator[Any, Any, tuple[Any, Report]]:
+) -> Generator[CallerStep, Any, tuple[Any, Report]]:
     core, search, response = context.core, context.search, sent.response
     part: Personal | None = None
     page: Page | None = None
@@ -151,7 +154,7 @@ def _page(
 def _fallen_back(
     core: Core, search: ParsedSearch, subject: Subject, decision: Decision, report: Report, progress: Progress, response: Any,
     now_s: float,
-) -> Generator[Any, Any, tuple[Any, Report]]:  # fmt: skip
+) -> Generator[CallerStep, Any, tuple[Any, Report]]:  # fmt: skip
     """Return the baseline's page; in the middle of a list, without the hits that the list has shown already."""
     if decision.shadow:
         return response, report
@@ -166,7 +169,7 @@ def _fallen_back(
 
 def _beside(
     context: SearchContext, progress: Progress, response: Any, arrived_s: float
-) -> Generator[Any, Any, tuple[Personal, Page | None]]:
+) -> Generator[CallerStep, Any, tuple[Personal, Page | None]]:
     """Wait for the parts beside the baseline until the cut-off, and merge a personalized page if there is one."""
     core, clock_s = context.core, context.clock_s
     cutoff_s = core.settings.budget.cutoff_ms / 1000.0

@@ -9,7 +9,7 @@ from rewriter.boost.body import bounded_body, capped, highlighted_by, optional_l
 from rewriter.boost.functions import Boost
 from rewriter.boost.templates import Exploration, render_exploration
 from rewriter.flow.evidence import accepted, held_by, template_failed
-from rewriter.flow.steps import Explored, Hits, LegFault, Progress, SearchContext, SearchLeg
+from rewriter.flow.steps import Explored, Hits, LegFault, PartStep, Progress, SearchContext, SearchLeg
 from rewriter.parsed_search import ParsedSearch, key_of
 
 
@@ -33,7 +33,7 @@ def _sharers(context: SearchContext) -> list[Any]:
     return [subject.segments] if shared_by == "segments" else [subject.segments, subject.user_id, subject.session_id]
 
 
-def exploration(context: SearchContext, key: str, progress: Progress) -> Generator[Any, Any, Explored]:
+def exploration(context: SearchContext, key: str, progress: Progress) -> Generator[PartStep, Any, Explored]:
     """Render the exploration template, send the leg, and put its hits into the shared cache under `key`."""
     core, search = context.core, context.search
     version = context.templates.version

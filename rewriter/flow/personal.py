@@ -16,7 +16,7 @@ from rewriter.flow.evidence import held_by
 from rewriter.flow.exploration import borne, exploration, leg, pool_of, request_facts
 from rewriter.flow.page import shown_elsewhere
 from rewriter.flow.signals import SignalsRead, read_signals
-from rewriter.flow.steps import Launch, LegFault, Personal, Progress, SearchContext
+from rewriter.flow.steps import Launch, LegFault, PartStep, Personal, Progress, SearchContext
 from rewriter.flow.unread import unread
 from rewriter.parsed_search import search_key
 from rewriter.report import Reason, Source
@@ -33,7 +33,7 @@ REASONS = {
 """The reason of a search for each kind of its leg's fault."""
 
 
-def personal(context: SearchContext, progress: Progress) -> Generator[Any, Any, Personal]:
+def personal(context: SearchContext, progress: Progress) -> Generator[PartStep, Any, Personal]:
     """Read signals, turn them into boosts, and send the personalized leg. The exploration leg is launched once there are boosts."""
     core, search, subject = context.core, context.search, context.subject
     sizes, end = core.leg_sizes[context.name], search.from_ + search.size

@@ -13,7 +13,7 @@ from typing import Any
 
 from rewriter.decide.breaker import Outcome
 from rewriter.errors import AnswerTooLargeError
-from rewriter.flow.steps import FetchSignals, Progress, Read, ReadResult, SearchContext
+from rewriter.flow.steps import FetchSignals, PartStep, Progress, Read, ReadResult, SearchContext
 from rewriter.report import Reason
 from rewriter.signals.store import Signals, SignalsQuery, StoreName, joined, separated
 
@@ -34,7 +34,9 @@ class SignalsRead:
     stale: bool = False
 
 
-def read_signals(context: SearchContext, query: SignalsQuery, progress: Progress) -> Generator[Any, Any, SignalsRead]:
+def read_signals(
+    context: SearchContext, query: SignalsQuery, progress: Progress
+) -> Generator[PartStep, Any, SignalsRead]:
     """Read each store whose breaker is not open. With `on_late = "stale"`, memory replaces the scopes that could not be read."""
     core = context.core
     wanted = _wanted(core.store_breakers, query)
@@ -68,7 +70,7 @@ def _wanted(stores: Collection[StoreName], query: SignalsQuery) -> list[tuple[St
 
 def _read(
     context: SearchContext, wanted: list[tuple[StoreName, SignalsQuery]]
-) -> Generator[Any, Any, dict[StoreName, ReadResult]]:
+) -> Generator[PartStep, Any, dict[StoreName, ReadResult]]:
     """Return the result of each read. A store whose breaker is open is not among them."""
     breakers, now_s = context.core.store_breakers, context.clock_s()
     permits = {name: permit for name, _ in wanted if (permit := breakers[name].permit(now_s))}

@@ -32,7 +32,7 @@ class Baseline:
     itself, and closes the generator.
     """
 
-    beside: Generator[Any, Any, Personal] | None = None
+    beside: Generator[PartStep, Any, Personal] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Sent:
 class Launch:
     """Start the exploration leg beside the personalized leg. The step returns at once; without a free permit nothing is started."""
 
-    part: Generator[Any, Any, Explored]
+    part: Generator[PartStep, Any, Explored]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +116,21 @@ class SavePlan:
     plan: Callable[[], tuple[PlanKey | None, bytes]]
     in_store: bool
     ttl_s: int
+
+
+CallerStep = Baseline | Collect | SavePlan
+"""Steps of `answer`, which the caller's own thread or task performs."""
+
+PartStep = FetchSignals | Launch | SearchLeg
+"""Steps of the parts that run beside the baseline, which a worker or a task of ours performs."""
+
+
+def first_step(flow: Generator[CallerStep, Any, Any]) -> Baseline:
+    """Start `answer` and return its first step, which is Baseline by construction."""
+    step = next(flow)
+    if not isinstance(step, Baseline):
+        raise TypeError(f"the first step of a search is Baseline, not {type(step).__name__}")
+    return step
 
 
 class LegFault(Exception):

@@ -17,11 +17,11 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from secrets import randbits
-from typing import Any, Self
+from typing import Any, Self, assert_never
 
 from rewriter.core import Core
 from rewriter.flow.answer import answer
-from rewriter.flow.steps import Collect, SavePlan, Sent
+from rewriter.flow.steps import Baseline, CallerStep, Collect, SavePlan, Sent, first_step
 from rewriter.observe.hooks import Hook, Hooks
 from rewriter.report import Reason, Report
 from rewriter.settings import Settings
@@ -29,10 +29,10 @@ from rewriter.shell.clones import cloned
 from rewriter.shell.given import checked_hooks
 from rewriter.shell.legs import connect_async, named, writer_of
 from rewriter.shell.ready import POLL_S, ever, missing, wanted
-from rewriter.shell.refresh import load_templates
 from rewriter.shell.status import CLOSED, Status, status_of
 from rewriter.shell.switch_sources import SwitchSources
 from rewriter.shell.tasks import Job, TaskRuntime, Underway, collected, drive
+from rewriter.shell.template_files import load_templates
 from rewriter.shell.wrap import CURRENT_SUBJECT, Unset, WrappedAsync, searching, unset
 from rewriter.signals.redis_store import open_async_store, open_async_stores
 from rewriter.signals.store import StoreName
@@ -239,7 +239,7 @@ class AsyncRewriter:
                 subject = CURRENT_SUBJECT.get()
             core = self._of_this_process()[0]
             job.flow = answer(core, arguments, subject, seed=randbits(53), now_s=time.time(), clock_s=time.monotonic)
-            step = next(job.flow)
+            step = first_step(job.flow)
             here = self._loops.get(os.getpid(), {}).get(asyncio.get_running_loop())
             if here is not None and not here.closed:
                 job.here = here
@@ -279,8 +279,8 @@ class AsyncRewriter:
         self._hooks.tell(indices, report)
         return response, report
 
-    async def _perform(self, job: Job, step: Any) -> Any:
-        """Do what `answer` asks for once the caller's own search has come, on the caller's task."""
+    async def _perform(self, job: Job, step: CallerStep) -> Any:
+        """Perform a step of `answer` after the caller's own search was answered, on the caller's task."""
         match step:
             case Collect(cutoff_s):
                 return await collected(job, time.monotonic() + cutoff_s)
@@ -288,4 +288,6 @@ class AsyncRewriter:
                 if job.here is not None:
                     job.here.save(step)
                 return None
-        raise TypeError(f"no such step: {step!r}")
+            case Baseline():
+                raise TypeError("the baseline is the first step, and is sent once")
+        assert_never(step)

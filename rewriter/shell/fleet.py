@@ -1,21 +1,28 @@
-"""What the processes of an installation say of themselves in the store, read with suspicion: anybody may write there.
+"""The fleet: the report of each process that searches, as it is written into the store and read from there.
 
-Each process that searches writes its `Refresh.standing()` there. What cannot be read in it is left out by itself, what would be
-shown to people holds neither control characters nor more than a line.
+Anybody may write into the store, so a report is read with suspicion: a part that cannot be read is left out by itself, and texts
+that are shown to people hold neither control characters nor more than a line.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from rewriter.core import Core
+from rewriter.decide.quarantine import in_words
 from rewriter.decide.switches import Switches, SwitchValue
 
 MAX_LEVELS = 5
 MAX_CHARACTERS = 200
 MAX_COUNT = 10**15
+
+
+def fleet_key(prefix: str) -> str:
+    """Return the key under which the processes of an installation write their reports."""
+    return f"{prefix}:{{fleet}}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +60,28 @@ class ProcessReport:
         ]
 
 
+def report_of(core: Core, in_flight: int, reasons: Mapping[str, int], now_s: float, clock_s: float) -> str:
+    """Return the report of this process as JSON, in the form that `parse_report` and `process_of` read.
+
+    reasons: searches of the last minute by reason; now_s: seconds since the epoch; clock_s: monotonic seconds.
+    """
+    return json.dumps(
+        {
+            "at": now_s,
+            "breaker": asdict(core.breaker.status(clock_s)),
+            "store_breakers": {name: asdict(one.status(clock_s)) for name, one in core.store_breakers.items()},
+            "switches": switches_by(core.snapshot.switches),
+            "lagging": core.snapshot.lag.lagging,
+            "quarantined": quarantined(core, clock_s),
+            "paused": paused_policies(core, clock_s),
+            "in_flight": in_flight,
+            "max_in_flight": core.settings.budget.max_in_flight,
+            "arms": core.arms.status().searches,
+            "reasons": reasons,
+        }
+    )
+
+
 def parse_report(text: str) -> dict[str, Any]:
     """Return what a process said of itself, or nothing where that cannot be read."""
     try:
@@ -87,6 +116,21 @@ def printable(text: object) -> str:
     """Return a text as a line that a terminal can show."""
     shown = "".join(one if one.isprintable() else "?" for one in str(text)[: MAX_CHARACTERS + 1])
     return shown if len(shown) <= MAX_CHARACTERS else f"{shown[: MAX_CHARACTERS - 1]}…"
+
+
+def switches_by(switches: Switches) -> dict[str, dict[str, Any]]:
+    """Return each word that was spoken, and whose it is."""
+    return {name: {"is": word, "by": switches.sources.get(name)} for name, word in switches.values.items()}
+
+
+def quarantined(core: Core, now_s: float) -> list[str]:
+    """Return the templates that are quarantined, and where, in words."""
+    return list(in_words(core.quarantine.status(now_s)))
+
+
+def paused_policies(core: Core, now_s: float) -> list[str]:
+    """Return the policies whose legs are not sent, since they come too late."""
+    return [name for name, late_legs in core.late_legs.items() if late_legs.paused(now_s)]
 
 
 def _fits(value: Any, levels: int) -> bool:

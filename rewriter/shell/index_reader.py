@@ -23,7 +23,7 @@ from rewriter.flow.faults import server_cause
 from rewriter.index_facts import IndexFacts, alias_paths, dead_fields, facts_of, term_fields, term_rules
 from rewriter.journal import redacted
 from rewriter.settings import PolicySettings
-from rewriter.shell.sources import Call
+from rewriter.shell.sources import BackgroundStep, GetMapping, GetSettings
 from rewriter.signals.affinities import SignalField, signal_fields
 
 INDICES_PERIOD_S = 0.1
@@ -106,7 +106,7 @@ class IndexReader:
             [f"facts of {len(found) - MAX_PROBLEMS} more index expressions"] if found[MAX_PROBLEMS:] else []
         )
 
-    def round(self) -> Generator[Call, Any, None]:
+    def round(self) -> Generator[BackgroundStep, Any, None]:
         """Read what is due, as far as the bound allows."""
         if not self._reading.acquire(blocking=False):
             return  # another event loop's round is at it
@@ -115,7 +115,7 @@ class IndexReader:
         finally:
             self._reading.release()
 
-    def _round(self) -> Generator[Call, Any, None]:
+    def _round(self) -> Generator[BackgroundStep, Any, None]:
         changed = False
         for expression in self._core.searched.take_gone():
             back = expression in self._own or self._core.searched.last_s(expression) is not None
@@ -168,7 +168,7 @@ class IndexReader:
         )
         return found != (None, self, None)
 
-    def _read(self, expression: Expression) -> Generator[Call, Any, bool]:
+    def _read(self, expression: Expression) -> Generator[BackgroundStep, Any, bool]:
         """Read one expression. Returns whether its facts are known now; those of before are kept where it fails."""
         named = tuple(name for name in expression.indices if not name.startswith("-"))
         policy_name = self._core.settings.policy_for(named)
@@ -180,7 +180,7 @@ class IndexReader:
         policy = self._core.settings.policies[policy_name]
         arguments = {**expression.arguments, "index": ",".join(expression.indices), "request_timeout": READ_TIMEOUT_S}
         try:
-            settings = yield Call("settings", ({**arguments, "name": ",".join(SETTINGS), "flat_settings": "true"},))
+            settings = yield GetSettings({**arguments, "name": ",".join(SETTINGS), "flat_settings": "true"})
             mapping = yield from _mapping(arguments, policy)
             facts = facts_of(mapping, settings)
         except Exception as error:  # noqa: BLE001  what cannot be read is said, and the searches are passed through
@@ -265,14 +265,14 @@ class IndexReader:
         )
 
 
-def _mapping(arguments: Mapping[str, Any], policy: PolicySettings) -> Generator[Call, Any, Mapping[str, Any]]:
+def _mapping(arguments: Mapping[str, Any], policy: PolicySettings) -> Generator[BackgroundStep, Any, Mapping[str, Any]]:
     """Read the mappings of a policy's fields: their outermost objects whole, and what aliases among them stand for."""
     wanted = term_fields(policy) | ({policy.date_field} if policy.date_field else set())
     requested: set[str] = set()
     while True:
         requested |= {name.partition(".")[0] for name in wanted}
         paths = ",".join(f"*.mappings.properties.{name}" for name in sorted(requested))
-        mapping = yield Call("mapping", ({**arguments, "filter_path": paths},))
+        mapping = yield GetMapping({**arguments, "filter_path": paths})
         wanted = {path for path in alias_paths(mapping) if path.partition(".")[0] not in requested}
         if not wanted:
             return mapping  # type: ignore[no-any-return]

@@ -14,27 +14,23 @@ import os
 import socket
 import time
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import asdict
 from logging import INFO, WARNING, getLogger
 from math import isfinite
-from pathlib import Path
 from typing import Any
 
-from rewriter.boost.templates import TemplateSet
 from rewriter.boost.validation import compile_set, version_of
 from rewriter.core import Core
 from rewriter.decide.lag import Heartbeat, LastHeartbeat, in_partitions, judge_lag, note_heartbeat
 from rewriter.decide.switches import Switches
-from rewriter.encodings import decoded
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.observe.tally import Tally
-from rewriter.settings import Settings
+from rewriter.shell.fleet import fleet_key, report_of
 from rewriter.shell.index_reader import reader_of
 from rewriter.shell.legs import Bulkhead
 from rewriter.shell.population import PopulationReader
-from rewriter.shell.sources import Call, Sources
-from rewriter.shell.status import paused_policies, quarantined, switches_by
+from rewriter.shell.sources import Announce, BackgroundStep, ReadText, Sources
 from rewriter.shell.switch_sources import SwitchSources
+from rewriter.shell.template_files import template_files, template_folder
 
 LOCAL_PERIOD_S = 0.25
 SWITCHES_PERIOD_S = 0.5
@@ -44,57 +40,6 @@ DROP_FOR_S = 5.0
 _UNREAD = object()
 
 _log = getLogger("rewriter")
-
-
-def fleet_key(prefix: str) -> str:
-    """Return the key under which the processes of an installation say how they stand."""
-    return f"{prefix}:{{fleet}}"
-
-
-def packaged_templates() -> Path:
-    """Return the folder of the templates that ship: inside an installed package, beside it in a checkout."""
-    inside = Path(__file__).parent.parent / "templates"
-    return inside if inside.is_dir() else Path(__file__).parents[2] / "templates"
-
-
-def template_files(folder: Path) -> dict[str, str]:
-    """Return the texts of one template set by path within its folder. Raises ConfigurationError."""
-    if not folder.is_dir():
-        raise ConfigurationError([Fault(str(folder), "is not a folder", "a template set is templates_dir/NAME")])
-    files: dict[str, str] = {}
-    faults: list[Fault] = []
-    for path in sorted([*folder.glob("*.j2"), *folder.glob("samples/*.json")]):
-        try:
-            files[path.relative_to(folder).as_posix()] = decoded(path.read_bytes())
-        except (OSError, UnicodeDecodeError) as error:
-            faults.append(Fault(str(path), f"cannot be read: {error}"))
-    if faults:
-        raise ConfigurationError(faults)
-    return files
-
-
-def load_templates(settings: Settings) -> dict[str, TemplateSet]:
-    """Return each policy's templates, compiled and tried. Raises ConfigurationError with the faults of all of them."""
-    loaded: dict[str, TemplateSet] = {}
-    faults: list[Fault] = []
-    if settings.templates_dir is not None and not settings.templates_dir.is_dir():
-        remedy = "make it, or leave templates_dir out to use the template sets that ship"
-        faults.append(Fault(str(settings.templates_dir), "templates_dir names no folder", remedy))
-    for name, policy in settings.policies.items():
-        folder = template_folder(settings, policy.templates)
-        try:
-            loaded[name] = compile_set(policy.templates, template_files(folder), policy, time.perf_counter, str(folder))
-        except ConfigurationError as error:
-            faults += error.faults
-    if faults:
-        raise ConfigurationError(faults)
-    return loaded
-
-
-def template_folder(settings: Settings, name: str) -> Path:
-    """Return where a template set lies: in the team's own folder, else among those that ship."""
-    own = settings.templates_dir / name if settings.templates_dir else None
-    return own if own is not None and (own.is_dir() or name != "default") else packaged_templates() / name
 
 
 def _heartbeat(text: str | None) -> Heartbeat | None:
@@ -161,33 +106,31 @@ class Refresh:
         for line in self._core.journal.drain(self._clock_s()):
             _log.log(WARNING if line.level == "warning" else INFO, "%s", line.text)
 
-    def store_values(self) -> Generator[Call, Any, None]:
+    def store_values(self) -> Generator[BackgroundStep, Any, None]:
         """Ask the store for switches and heartbeat, and tell the fleet how this process stands."""
         prefix = self._core.settings.store.prefix
         if self._has_store:
             key = f"{prefix}:switches"
-            text = yield from self.sources.read("switches", Call("text", (key,)))
+            text = yield from self.sources.read("switches", ReadText(key))
             if text is not None:
                 self.switches.take_store_value(text, key)
                 self._swap_switches()
-            beat = yield from self.sources.read("heartbeat", Call("text", (f"{prefix}:heartbeat",)))
+            beat = yield from self.sources.read("heartbeat", ReadText(f"{prefix}:heartbeat"))
             self._judge_lag(beat)
-            forgets = yield from self.sources.read("forgets", Call("text", (f"{prefix}:forgets",)))
+            forgets = yield from self.sources.read("forgets", ReadText(f"{prefix}:forgets"))
             if "forgets" not in self.errors:
                 self._drop_forgotten(forgets)
             # Whoever changed a switch waits for this process to say that it follows.
             switches = self._core.snapshot.switches
             if len(self._core.searched) and (self._due("announce", ANNOUNCE_PERIOD_S) or switches != self._announced):
                 now_s = self._now_s()
-                standing = self.standing(now_s)
-                yield from self.sources.read(
-                    "fleet", Call("announce", (fleet_key(prefix), self._name, standing, now_s))
-                )
+                report = self.report(now_s)
+                yield from self.sources.read("fleet", Announce(fleet_key(prefix), self._name, report, now_s))
                 if "fleet" not in self.errors:
                     self._announced = switches
         self._rounds["store values"] += 1
 
-    def facts(self) -> Generator[Call, Any, None]:
+    def facts(self) -> Generator[BackgroundStep, Any, None]:
         """Ask the cluster for index facts, where they are due."""
         yield from self.indices.round()
         self._rounds["facts"] += 1
@@ -224,24 +167,10 @@ class Refresh:
         """How many searches of the last minute ended for which reason."""
         return self._tally.last_minute(self._clock_s())
 
-    def standing(self, now_s: float) -> str:
-        """Return, as JSON, what the fleet may know of this process; `fleet` reads it."""
-        core, clock_s = self._core, self._clock_s()
-        return json.dumps(
-            {
-                "at": now_s,
-                "breaker": asdict(core.breaker.status(clock_s)),
-                "store_breakers": {name: asdict(one.status(clock_s)) for name, one in core.store_breakers.items()},
-                "switches": switches_by(core.snapshot.switches),
-                "lagging": core.snapshot.lag.lagging,
-                "quarantined": quarantined(core, clock_s),
-                "paused": paused_policies(core, clock_s),
-                "in_flight": self._in_flight.count if self._in_flight else 0,
-                "max_in_flight": core.settings.budget.max_in_flight,
-                "arms": core.arms.status().searches,
-                "reasons": self.reasons,
-            }
-        )
+    def report(self, now_s: float) -> str:
+        """Return the report of this process for the fleet, as JSON."""
+        in_flight = self._in_flight.count if self._in_flight else 0
+        return report_of(self._core, in_flight, self.reasons, now_s, self._clock_s())
 
     @property
     def faults(self) -> list[str]:

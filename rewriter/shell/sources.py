@@ -1,42 +1,68 @@
-"""The sources that the background reads, and which of them failed when they were last read.
+"""Sources that the background reads: the steps that read them, and which of them failed when it was last read.
 
-A round is a generator that yields `Call`s; `Sources.asked` yields one for it and notes how it went. A source that fails keeps its
-last good value, and `status()` names it.
+A round is a generator that yields background steps and is sent their results. A source that fails keeps its last good value, and
+`status()` names it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """Something only a shell can do: one call of the store or of the search client."""
+class ReadText:
+    """Read the text under a key of the store; the result is None where there is no such key."""
 
-    what: Literal["text", "mapping", "settings", "announce"]
-    arguments: tuple[Any, ...] = ()
+    key: str
 
 
-def _nobody(error: Exception | None) -> None:
-    """Nobody wants to know."""
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Write this process's report into the store: `text` under `name` in the hash `key`, at `now_s` (seconds since the epoch)."""
+
+    key: str
+    name: str
+    text: str
+    now_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class GetMapping:
+    """Read mappings from the cluster with these arguments of the search client."""
+
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class GetSettings:
+    """Read index settings from the cluster with these arguments of the search client."""
+
+    arguments: Mapping[str, Any]
+
+
+BackgroundStep = ReadText | Announce | GetMapping | GetSettings
+
+
+def _ignore(error: Exception | None) -> None:
+    """Ignore the outcome of a step."""
 
 
 class Sources:
-    """`errors` names each source that failed when it was last read, with the error's type.
+    """The sources of one rewriter. `errors` maps each source whose last read failed to the error's type.
 
-    answered: called after each call of a store with what it raised, or None.
+    answered: called after each step with the exception that it raised, or None.
     """
 
-    def __init__(self, answered: Callable[[Exception | None], None] = _nobody) -> None:
+    def __init__(self, answered: Callable[[Exception | None], None] = _ignore) -> None:
         self.errors: dict[str, str] = {}
         self._answered = answered
 
-    def read(self, source: str, call: Call) -> Generator[Call, Any, Any]:
-        """Yield one call and return its answer, or None where it raised; `errors` tells which."""
+    def read(self, source: str, step: BackgroundStep) -> Generator[BackgroundStep, Any, Any]:
+        """Yield one step and return its result, or None where it raised; `errors` then names the source."""
         try:
-            answer = yield call
+            answer = yield step
         except Exception as error:  # noqa: BLE001  a source that fails keeps its last good value
             self.errors[source] = type(error).__name__
             self._answered(error)

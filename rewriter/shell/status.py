@@ -7,11 +7,9 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rewriter.decide.lag import in_partitions
-from rewriter.decide.quarantine import in_words
-from rewriter.decide.switches import Switches
 from rewriter.observe.hooks import Hooks
 from rewriter.secret import without_credentials
-from rewriter.shell.fleet import parse_report
+from rewriter.shell.fleet import parse_report, paused_policies, quarantined, switches_by
 from rewriter.shell.ready import missing
 
 if TYPE_CHECKING:
@@ -164,18 +162,3 @@ def _failed_sources(errors: Mapping[str, str], store: str | None) -> Iterator[st
     for cause, failed in sources.items():
         if store in (None, "ok") or not str(store).startswith(cause):
             yield f"{', '.join(failed)}: {cause}"
-
-
-def switches_by(switches: Switches) -> dict[str, dict[str, Any]]:
-    """Return each word that was spoken, and whose it is."""
-    return {name: {"is": word, "by": switches.sources.get(name)} for name, word in switches.values.items()}
-
-
-def quarantined(core: Core, now_s: float) -> list[str]:
-    """Return the templates that are quarantined, and where, in words."""
-    return list(in_words(core.quarantine.status(now_s)))
-
-
-def paused_policies(core: Core, now_s: float) -> list[str]:
-    """Return the policies whose legs are not sent, since they come too late."""
-    return [name for name, late_legs in core.late_legs.items() if late_legs.paused(now_s)]

@@ -16,11 +16,11 @@ from dataclasses import replace
 from logging import getLogger
 from pathlib import Path
 from secrets import randbits
-from typing import Any, Self
+from typing import Any, Self, assert_never
 
 from rewriter.core import Core
 from rewriter.flow.answer import answer
-from rewriter.flow.steps import Collect, SavePlan, Sent
+from rewriter.flow.steps import Baseline, CallerStep, Collect, SavePlan, Sent, first_step
 from rewriter.observe.hooks import Hook, Hooks
 from rewriter.report import Reason, Report
 from rewriter.settings import Settings
@@ -28,8 +28,8 @@ from rewriter.shell.clones import cloned
 from rewriter.shell.given import checked_hooks
 from rewriter.shell.legs import connect, named, writer_of
 from rewriter.shell.ready import POLL_S, ever, missing, wanted
-from rewriter.shell.refresh import load_templates
 from rewriter.shell.status import CLOSED, Status, status_of
+from rewriter.shell.template_files import load_templates
 from rewriter.shell.threads import Job, ThreadRuntime, collected, drive
 from rewriter.shell.wrap import CURRENT_SUBJECT, Unset, WrappedSync, searching, unset
 from rewriter.signals.redis_store import open_stores
@@ -212,7 +212,7 @@ class Rewriter:
             job.flow = answer(
                 job.process.core, arguments, subject, seed=randbits(53), now_s=time.time(), clock_s=time.monotonic
             )
-            job.process.beside(next(job.flow), job)
+            job.process.beside(first_step(job.flow), job)
         except Exception as error:  # noqa: BLE001  whatever fails here, the caller's own search is sent
             job.abandon()
             job.refused = f"internal: {type(error).__name__}"
@@ -239,15 +239,17 @@ class Rewriter:
         if not self._closed:
             self._process = self._made(self._leg_client)
 
-    def _perform(self, process: ThreadRuntime, job: Job, step: Any) -> Any:
-        """Do what `answer` asks for once the caller's own search has come, on the caller's thread."""
+    def _perform(self, process: ThreadRuntime, job: Job, step: CallerStep) -> Any:
+        """Perform a step of `answer` after the caller's own search was answered, on the caller's thread."""
         match step:
             case Collect(cutoff_s):
                 return collected(job, time.monotonic() + cutoff_s)
             case SavePlan():
                 process.save(step)
                 return None
-        raise TypeError(f"no such step: {step!r}")
+            case Baseline():
+                raise TypeError("the baseline is the first step, and is sent once")
+        assert_never(step)
 
 
 _rewriters: weakref.WeakSet[Rewriter] = weakref.WeakSet()

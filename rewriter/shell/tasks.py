@@ -11,7 +11,7 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, TypeVar, assert_never
 
 from rewriter.core import Core
 from rewriter.decide.switches import Switches
@@ -22,6 +22,7 @@ from rewriter.flow.steps import (
     FetchSignals,
     Launch,
     LegFault,
+    PartStep,
     Personal,
     Read,
     SavePlan,
@@ -30,11 +31,12 @@ from rewriter.flow.steps import (
 from rewriter.observe.tally import Tally
 from rewriter.report import Reason
 from rewriter.shell.clones import LIMITS, LegLimits, cloned, prepared
+from rewriter.shell.fleet import fleet_key
 from rewriter.shell.index_reader import INDICES_PERIOD_S
 from rewriter.shell.legs import PLANS_SHARE, Bulkhead, fault_of, hits_of, told_size
 from rewriter.shell.population import Bridge, PopulationReader, engine_on_threads
-from rewriter.shell.refresh import LOCAL_PERIOD_S, SWITCHES_PERIOD_S, Refresh, fleet_key
-from rewriter.shell.sources import Call
+from rewriter.shell.refresh import LOCAL_PERIOD_S, SWITCHES_PERIOD_S, Refresh
+from rewriter.shell.sources import Announce, BackgroundStep, GetMapping, GetSettings, ReadText
 from rewriter.shell.status import STATUS_S, store_said
 from rewriter.shell.switch_sources import SwitchSources
 from rewriter.shell.track import AsyncTracker
@@ -257,7 +259,7 @@ class TaskRuntime:
         self.closed = True
         self._files.close(0.0)
 
-    async def _perform(self, job: Job, step: Any) -> Any:
+    async def _perform(self, job: Job, step: PartStep) -> Any:
         """Do what a part asks for, on its task."""
         match step:
             case FetchSignals(reads, budget_s):
@@ -280,7 +282,7 @@ class TaskRuntime:
                     raise
                 except Exception as error:  # noqa: BLE001  whatever a client raises is a fault of the leg
                     raise fault_of(error) from None
-        raise TypeError(f"no such step: {step!r}")
+        assert_never(step)
 
     def _reading(self, read: Read) -> asyncio.Task[Signals]:
         """Start a read. It takes a place of its own, since it may outlive the part that waits for it; its answer is remembered."""
@@ -359,18 +361,19 @@ class TaskRuntime:
             raise NoThreadError("no thread is free")
         return await asyncio.wrap_future(future)
 
-    async def _perform_read(self, call: Call) -> Any:
-        """Do what the background asks for."""
+    async def _perform_read(self, step: BackgroundStep) -> Any:
+        """Perform one step of the background."""
         store = self.stores.get("store")
-        match call:
-            case Call("text", (key,)):
+        match step:
+            case ReadText(key):
                 return await store.read_text(key) if store else None
-            case Call("announce", (key, name, text, now_s)):
+            case Announce(key, name, text, now_s):
                 return await store.announce(key, name, text, now_s) if store else None
-            case Call("mapping", (arguments,)):
+            case GetMapping(arguments):
                 return await (await self._own_legs()).indices.get_mapping(**arguments)
-            case _:
-                return await (await self._own_legs()).indices.get_settings(**call.arguments[0])
+            case GetSettings(arguments):
+                return await (await self._own_legs()).indices.get_settings(**arguments)
+        assert_never(step)
 
 
 async def collected(job: Job, until_s: float) -> Collected:

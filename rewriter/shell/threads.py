@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
 from threading import Event, Lock, Thread
-from typing import Any, TypeVar
+from typing import Any, TypeVar, assert_never
 
 from rewriter.core import Core
 from rewriter.errors import StoreError
@@ -29,6 +29,7 @@ from rewriter.flow.steps import (
     FetchSignals,
     Launch,
     LegFault,
+    PartStep,
     Personal,
     Read,
     SavePlan,
@@ -37,11 +38,12 @@ from rewriter.flow.steps import (
 from rewriter.observe.tally import Tally
 from rewriter.report import Reason
 from rewriter.shell.clones import LIMITS, LegLimits, cloned
+from rewriter.shell.fleet import fleet_key
 from rewriter.shell.index_reader import INDICES_PERIOD_S
 from rewriter.shell.legs import PLANS_SHARE, Bulkhead, fault_of, hits_of, told_size
 from rewriter.shell.population import PopulationReader
-from rewriter.shell.refresh import LOCAL_PERIOD_S, SWITCHES_PERIOD_S, Refresh, fleet_key
-from rewriter.shell.sources import Call
+from rewriter.shell.refresh import LOCAL_PERIOD_S, SWITCHES_PERIOD_S, Refresh
+from rewriter.shell.sources import Announce, BackgroundStep, GetMapping, GetSettings, ReadText
 from rewriter.shell.status import STATUS_S, store_said
 from rewriter.shell.track import Tracker
 from rewriter.shell.workers import CLOSE_S, RETRY_S, Workers
@@ -253,7 +255,7 @@ class ThreadRuntime:
         for store in self.stores.values():
             store.close()
 
-    def _perform(self, job: Job, step: Any) -> Any:
+    def _perform(self, job: Job, step: PartStep) -> Any:
         """Do what a part asks for, on a worker."""
         match step:
             case FetchSignals(reads, budget_s):
@@ -276,7 +278,7 @@ class ThreadRuntime:
                     raise
                 except Exception as error:  # noqa: BLE001  whatever a client raises is a fault of the leg
                     raise fault_of(error) from None
-        raise TypeError(f"no such step: {step!r}")
+        assert_never(step)
 
     def _reading(self, read: Read) -> Future[Signals]:
         """Start a read. It takes a place of its own, since it may outlive the part that waits for it; its answer is remembered."""
@@ -308,18 +310,19 @@ class ThreadRuntime:
             self.parts.close(0.0)
             self.reads.close(0.0)
 
-    def _perform_read(self, call: Call) -> Any:
-        """Do what the background asks for."""
+    def _perform_read(self, step: BackgroundStep) -> Any:
+        """Perform one step of the background."""
         store = self.stores.get("store")
-        match call:
-            case Call("text", (key,)):
+        match step:
+            case ReadText(key):
                 return store.read_text(key) if store else None
-            case Call("announce", (key, name, text, now_s)):
+            case Announce(key, name, text, now_s):
                 return store.announce(key, name, text, now_s) if store else None
-            case Call("mapping", (arguments,)):
+            case GetMapping(arguments):
                 return self.legs.indices.get_mapping(**arguments)
-            case _:
-                return self.legs.indices.get_settings(**call.arguments[0])
+            case GetSettings(arguments):
+                return self.legs.indices.get_settings(**arguments)
+        assert_never(step)
 
 
 def collected(job: Job, until_s: float) -> Collected:

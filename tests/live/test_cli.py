@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from rewriter.cli import app
 from rewriter.demo.engines import Valkey
-from rewriter.shell.refresh import fleet_key
+from rewriter.shell.fleet import fleet_key
 from rewriter.signals.counters import HalfLives, Observation, counted
 from rewriter.signals.redis_store import RedisStore
 from rewriter.signals.store import Keys

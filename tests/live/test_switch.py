@@ -12,7 +12,7 @@ import pytest
 
 from rewriter import Reason, Rewriter, Settings, Subject
 from rewriter.demo.engines import Valkey
-from rewriter.shell.refresh import fleet_key
+from rewriter.shell.fleet import fleet_key
 from rewriter.signals.redis_store import RedisStore
 from tests.fakes import Client, Engine, waited
 from tests.live.test_cli import run

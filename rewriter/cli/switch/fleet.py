@@ -12,8 +12,8 @@ from rewriter.cli.switch.change import STORE_FAILURES, Change
 from rewriter.cli.switch.target import SwitchSource, written_as
 from rewriter.decide.switches import Switches
 from rewriter.errors import Fault
-from rewriter.shell.fleet import ProcessReport, parse_report, process_of
-from rewriter.shell.refresh import ANNOUNCE_PERIOD_S, SWITCHES_PERIOD_S, fleet_key
+from rewriter.shell.fleet import ProcessReport, fleet_key, parse_report, process_of
+from rewriter.shell.refresh import ANNOUNCE_PERIOD_S, SWITCHES_PERIOD_S
 from rewriter.signals.commands import ANNOUNCED_S, MAX_ANNOUNCED
 from rewriter.signals.store import Store
 

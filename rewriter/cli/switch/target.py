@@ -19,8 +19,7 @@ from rewriter.decide.switches import Switches, SwitchValue
 from rewriter.encodings import decoded_somehow
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings
-from rewriter.shell.fleet import parse_report, process_of
-from rewriter.shell.refresh import fleet_key
+from rewriter.shell.fleet import fleet_key, parse_report, process_of
 from rewriter.signals.store import Store
 
 DEFAULT = "default"

@@ -1,0 +1,58 @@
+"""Template sets on disk: where they are, their texts, and the sets of all policies, compiled and validated."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from rewriter.boost.templates import TemplateSet
+from rewriter.boost.validation import compile_set
+from rewriter.encodings import decoded
+from rewriter.errors import ConfigurationError, Fault
+from rewriter.settings import Settings
+
+
+def packaged_templates() -> Path:
+    """Return the folder of the templates that ship: inside an installed package, beside it in a checkout."""
+    inside = Path(__file__).parent.parent / "templates"
+    return inside if inside.is_dir() else Path(__file__).parents[2] / "templates"
+
+
+def template_files(folder: Path) -> dict[str, str]:
+    """Return the texts of one template set by path within its folder. Raises ConfigurationError."""
+    if not folder.is_dir():
+        raise ConfigurationError([Fault(str(folder), "is not a folder", "a template set is templates_dir/NAME")])
+    files: dict[str, str] = {}
+    faults: list[Fault] = []
+    for path in sorted([*folder.glob("*.j2"), *folder.glob("samples/*.json")]):
+        try:
+            files[path.relative_to(folder).as_posix()] = decoded(path.read_bytes())
+        except (OSError, UnicodeDecodeError) as error:
+            faults.append(Fault(str(path), f"cannot be read: {error}"))
+    if faults:
+        raise ConfigurationError(faults)
+    return files
+
+
+def load_templates(settings: Settings) -> dict[str, TemplateSet]:
+    """Return each policy's templates, compiled and tried. Raises ConfigurationError with the faults of all of them."""
+    loaded: dict[str, TemplateSet] = {}
+    faults: list[Fault] = []
+    if settings.templates_dir is not None and not settings.templates_dir.is_dir():
+        remedy = "make it, or leave templates_dir out to use the template sets that ship"
+        faults.append(Fault(str(settings.templates_dir), "templates_dir names no folder", remedy))
+    for name, policy in settings.policies.items():
+        folder = template_folder(settings, policy.templates)
+        try:
+            loaded[name] = compile_set(policy.templates, template_files(folder), policy, time.perf_counter, str(folder))
+        except ConfigurationError as error:
+            faults += error.faults
+    if faults:
+        raise ConfigurationError(faults)
+    return loaded
+
+
+def template_folder(settings: Settings, name: str) -> Path:
+    """Return where a template set lies: in the team's own folder, else among those that ship."""
+    own = settings.templates_dir / name if settings.templates_dir else None
+    return own if own is not None and (own.is_dir() or name != "default") else packaged_templates() / name
