@@ -35,7 +35,7 @@ from rewriter.secret import shown_url
 from rewriter.settings import OpenSearchSettings, Settings, StoreSettings
 from rewriter.shell.clones import cloned
 from rewriter.shell.legs import connect
-from rewriter.shell.refresh import load_templates
+from rewriter.shell.template_files import load_templates
 
 TOML = "rewriter.toml"
 TIMEOUT_S = 5
