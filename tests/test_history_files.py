@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -104,6 +105,13 @@ def write(path: Path, user: str) -> None:
         "timestamp,object_id,user_id,brand\n{T},p1,u1,nike",
         'timestamp,"a\nb",object_id,user_id,brand,,\n{T},"x\n,""y""",p1,u1,nike,,\n',
         "user_id,brand,timestamp,object_id\nu1,nike,{T},p1\n",
+        "sep=;\ntimestamp;object_id;user_id;brand\n{T};p1;u1;nike\n",
+        "\ufeffsep=|\r\ntimestamp|object_id|user_id|brand\r\n{T}|p1|u1|nike\r\n",
+        "\n\ntimestamp,object_id,user_id,brand\n\n{T},p1,u1,nike\n\n\n",
+        "\r\n\r\nsep=,\r\ntimestamp,object_id,user_id,brand\r\n{T},p1,u1,nike\r\n",
+        "timestamp,object_id,user_id,brand\r{T},p1,u1,nike\r",
+        'x,timestamp,object_id,user_id,brand\n"\n\n a\n\r\n","{T}",p1,u1,nike\n',
+        '"a\n\nb",timestamp,object_id,user_id,brand,y\n"\n","{T}",p1,u1,nike,"1\n\n\n2\n"\n',
     ],
 )
 def test_a_csv_is_read_as_it_is_meant(tmp_path: Path, text: str) -> None:
@@ -133,6 +141,7 @@ def test_blanks_belong_to_values_where_the_header_has_none(tmp_path: Path) -> No
         (b"T,\xff,secret,nike\n", ":3: column object_id: is not UTF-8"),
         (b'T,"p2,secret,nike\n', ":3: column object_id: a quote"),
         (b'T,"p2"x,secret,nike\n', ":3: column object_id: a quote"),
+        (b"T,p2,secret," + b"x" * 3_000_000 + b"\n", ":3: column 1: line size over maximum"),
     ],
 )
 def test_a_line_that_is_no_row_is_named_by_line_and_column(tmp_path: Path, line: bytes, said: str) -> None:
@@ -155,6 +164,13 @@ def test_a_line_that_is_no_row_is_named_by_line_and_column(tmp_path: Path, line:
         (b"timestamp,object_id,user_id,user_id\na,b,c,d\n", ["h.csv:1: column user_id is there twice"]),
         (b"time,object_id,user\na,b,c\n", ["h.csv: no column timestamp", "h.csv: no column user_id or client_id"]),
         (b"", ["no column timestamp", "no column object_id", "no column user_id or client_id"]),
+        (
+            b"Timestamp,objectId,USER_ID\na,b,c\n",
+            ["(rename 'Timestamp' to timestamp)", "(rename 'objectId' to object_id)", "(rename 'USER_ID' to user_id)"],
+        ),
+        (HEAD.encode("utf-16-le"), ["h.csv:1: is UTF-16 (convert it to UTF-8)"]),
+        (HEAD.encode("utf-32"), ["h.csv:1: is UTF-32 (convert it to UTF-8)"]),
+        (gzip.compress(HEAD.encode()), ["h.csv: is compressed (gzip) (unpack it)"]),
     ],
 )
 def test_a_csv_that_cannot_be_read_is_refused(tmp_path: Path, text: bytes, said: list[str]) -> None:
@@ -162,6 +178,21 @@ def test_a_csv_that_cannot_be_read_is_refused(tmp_path: Path, text: bytes, said:
     found = faults(tmp_path / "h.csv")
     assert len(found) == len(said)
     assert all(one in fault for one, fault in zip(said, found, strict=True))
+
+
+@pytest.mark.parametrize("after", [1, 40, 200_000])
+@pytest.mark.parametrize("value", ["u1", '"u\n\n1"'])
+def test_lines_that_an_open_quote_swallows_are_counted(tmp_path: Path, after: int, value: str) -> None:
+    """DuckDB calls them one line, or goes on somewhere behind it."""
+    row = f"{T},p1,{value},nike\n"
+    (tmp_path / "h.csv").write_text(HEAD + 3 * row + f'{T},p1,"secret,nike\n' + after * f"{T},p1,u2,nike\n")
+    found = faults(tmp_path / "h.csv")
+    assert f"h.csv:{2 + 3 * row.count(chr(10))}: column user_id: a quote stands within a value" in found[0]
+    assert "lines are in no row: a quote before them is never closed" in found[1]
+    assert "secret" not in str(found)
+    account = added_up(tmp_path / "h.csv").account
+    assert account.left_out["malformed"] + (account.events - 3) == 1 + after
+    assert account.left_out["malformed"] > 1
 
 
 @pytest.mark.parametrize(
@@ -172,6 +203,7 @@ def test_a_csv_that_cannot_be_read_is_refused(tmp_path: Path, text: bytes, said:
         (b'["secret"]', ":4: column 1: is JSON, but no object"),
         (b"17", ":4: column 1: is JSON, but no object"),
         (b'{"user_id": "secret\xff"}', ":4: column 20: is not UTF-8"),
+        (b'{"user_id": "secret\\ud83d"}', ":4: holds half a character"),
     ],
 )
 def test_a_line_that_is_no_json_is_named(tmp_path: Path, line: bytes, said: str) -> None:
@@ -181,6 +213,42 @@ def test_a_line_that_is_no_json_is_named(tmp_path: Path, line: bytes, said: str)
     assert f"h.ndjson{said}" in fault
     assert "secret" not in fault
     assert left_out(added_up(tmp_path / "h.ndjson")) == {"malformed": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b'[{"user_id": 1},\n{"user_id": 2}]\n', "h.ndjson:1: column 17: is no JSON"),
+        (b"timestamp,user_id,object_id\n", "h.ndjson:1: column 1: is no JSON"),
+        (b"{}\n".decode().encode("utf-16"), "h.ndjson:1: is UTF-16 (convert it to UTF-8)"),
+        (gzip.compress(b"{}\n"), "h.ndjson: is compressed (gzip) (unpack it)"),
+        (b"PK\x03\x04", "h.ndjson: is compressed (zip) (unpack it)"),
+    ],
+)
+def test_a_file_of_another_kind_is_said_to_be_one(tmp_path: Path, text: bytes, said: str) -> None:
+    (tmp_path / "h.ndjson").write_bytes(text)
+    assert said in faults(tmp_path / "h.ndjson")[0]
+
+
+@pytest.mark.parametrize("suffix", [".ndjson", ".csv", ".parquet"])
+def test_a_list_of_segments_is_read_as_an_event_s(tmp_path: Path, suffix: str) -> None:
+    """One name that is none does not have the whole history refused."""
+    names: list[object] = ["vip", " new ", None, "", "  "]
+    row = ROW | {"user_id": "u1", "segments": names}
+    match suffix:
+        case ".csv":
+            (tmp_path / "h.csv").write_text(
+                f'timestamp,object_id,user_id,brand,segments\n{T},p1,u1,nike,"vip, new ,, "\n'
+            )
+        case ".ndjson":
+            (tmp_path / "h.ndjson").write_text(json.dumps(row))
+        case _:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+
+            pq.write_table(pa.Table.from_pylist([row]), tmp_path / "h.parquet")
+    history = added_up(tmp_path / f"h{suffix}")
+    assert history.sums.segment_names == ["new", "vip"]
 
 
 def test_objects_may_stand_in_an_array_or_over_several_lines(tmp_path: Path) -> None:

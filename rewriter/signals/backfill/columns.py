@@ -5,12 +5,17 @@ history   file (number), person, at_s, object_id, action, agreed, event_id, name
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from rewriter.errors import Fault
+from rewriter.encodings import SAMPLE_BYTES, encoding_of
+from rewriter.errors import ConfigurationError, Fault
 
+COMPRESSED = {b"\x1f\x8b": "gzip", b"PK": "zip", b"BZh": "bzip2", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz"}
+"""By the bytes with which a file begins."""
 IDENTIFIERS = ("user_id", "client_id", "object_id", "event_id")
 SHOWN_LINES = 20
 """Of those that are no rows, in one file."""
@@ -53,18 +58,35 @@ def fill(db: Any, number: int, columns: Columns) -> None:
         f"""
         INSERT INTO history
         SELECT {number}, coalesce({", ".join(people)}), {columns.moment}, there({columns.text["object_id"]}),
-               coalesce({action}, ''), {columns.agreed}, there({columns.text.get("event_id", "NULL")}), {columns.named},
+               coalesce({action}, ''), {columns.agreed}, there({columns.text.get("event_id", "NULL")}), names_of({columns.named}),
                {columns.document}
         FROM {columns.source}
         """
     )
 
 
+def refuse_other_bytes(name: str) -> None:
+    """Raise ConfigurationError for a text file that is compressed, or in an encoding that is not read."""
+    with Path(name).open("rb") as file:
+        head = file.read(SAMPLE_BYTES)
+    if kind := next((kind for mark, kind in COMPRESSED.items() if head.startswith(mark)), None):
+        raise ConfigurationError([Fault(name, f"is compressed ({kind})", "unpack it")])
+    if not (encoding := encoding_of(head)).startswith("utf-8"):
+        raise ConfigurationError([Fault(f"{name}:1", f"is {encoding[:6].upper()}", "convert it to UTF-8")])
+
+
 def missing(name: str, there: Collection[str]) -> list[Fault]:
     """Return a fault for each column that a file needs and lacks."""
-    wanted = [one for one in ("timestamp", "object_id") if one not in there]
-    people = [] if {"user_id", "client_id"} & set(there) else ["user_id or client_id"]
-    return [Fault(name, f"no column {one}") for one in (*wanted, *people)]
+    wanted: dict[str, Collection[str]] = {"timestamp": ("timestamp",), "object_id": ("object_id",)}
+    wanted["user_id or client_id"] = ("user_id", "client_id")
+    return [Fault(name, f"no column {said}", _alike(of, there)) for said, of in wanted.items() if not {*of} & {*there}]
+
+
+def _alike(wanted: Collection[str], there: Collection[str]) -> str:
+    """Return what to do where a column is only spelled in another way. Other names are not shown: they may be a row's values."""
+    spelled = {re.sub("[^a-z0-9]", "", one.lower()): one for one in there}
+    found = [(spelled[key], one) for one in wanted if (key := one.replace("_", "")) in spelled]
+    return f"rename {found[0][0]!r} to {found[0][1]}" if found else ""
 
 
 def literal(text: str) -> str:

@@ -1,44 +1,79 @@
 """CSV: the delimiter and the names are those of the first line, and every value is the text that stands there.
 
-Where the names stand between blanks (`timestamp, user_id`), so do the values, and the blanks are none of theirs.
+Where the names stand between blanks (`timestamp, user_id`), so do the values, and the blanks are none of theirs. Empty lines are
+none; in front of the names there may be Excel's `sep=;`, which names the delimiter.
+
+A quote that is never closed takes the lines after it with it, of which DuckDB says nothing: so lines are counted, and those that
+are in no row are malformed.
 """
 
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from rewriter.errors import ConfigurationError, Fault
-from rewriter.signals.backfill.columns import SHOWN_LINES, Columns, Lines, document, fill, literal, missing, split
+from rewriter.signals.backfill.columns import (
+    SHOWN_LINES,
+    Columns,
+    Lines,
+    document,
+    fill,
+    literal,
+    missing,
+    refuse_other_bytes,
+    split,
+)
 
 DELIMITERS = ",;\t|"
 HEADER_LINES = 100
 """A name may hold line ends, but not that many."""
-UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n?")
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """The first lines of a file.
+
+    is_padded: whether blanks stand around the names.
+    full: how many lines there are before the rows that are not empty; skipped: how many stand before the names, empty or not.
+    """
+
+    delimiter: str
+    names: Sequence[str]
+    is_padded: bool
+    full: int
+    skipped: int
 
 
 def read_csv(db: Any, name: str, alias: str, attributes: Collection[str], number: int, lines: Lines) -> None:
     """Read a file into `history`. Raises ConfigurationError."""
     import duckdb  # noqa: PLC0415  an extra
 
-    delimiter, names, is_padded = _header(name)
+    header = _header(name)
+    names = header.names
     twice = [one for one in dict.fromkeys(names) if one and names.count(one) > 1]
-    faults = [*missing(name, names), *(Fault(f"{name}:1", f"column {one} is there twice") for one in twice)]
+    faults = [
+        *missing(name, names),
+        *(Fault(f"{name}:{header.skipped + 1}", f"column {one} is there twice") for one in twice),
+    ]
     if faults:
         raise ConfigurationError(faults)
     kinds = ", ".join(f"'c{at}': 'VARCHAR'" for at in range(len(names)))
-    source = (
-        f"read_csv({literal(alias)}, auto_detect = false, header = true, delim = {literal(delimiter)}, quote = '\"',"
-        f" escape = '\"', columns = {{{kinds}}}, hive_partitioning = false, store_rejects = true)"
+    options = (
+        f"{literal(alias)}, auto_detect = false, header = true, skip = {header.skipped}, delim = {literal(header.delimiter)},"
+        f" quote = '\"', escape = '\"', columns = {{{kinds}}}, hive_partitioning = false"
     )
-    value = "trim(c{})" if is_padded else "c{}"
+    value = "trim(c{})" if header.is_padded else "c{}"
     text = {one: value.format(at) for at, one in enumerate(names) if one}
     has_all = bool(attributes) and set(attributes) <= text.keys()
     columns = Columns(
-        source,
+        f"read_csv({options}, store_rejects = true)",
         text,
         f"moment({text['timestamp']})",
         f"agreed({text['consent']})" if "consent" in text else "true",
@@ -52,27 +87,87 @@ def read_csv(db: Any, name: str, alias: str, attributes: Collection[str], number
     except duckdb.InvalidInputException:
         raise ConfigurationError([_line_ends(name)]) from None
     rejected = db.execute(
-        "SELECT line, arg_min(error_type::VARCHAR, column_idx), min(column_idx) FROM reject_errors GROUP BY line ORDER BY line"
+        """
+        SELECT min(line_byte_position), arg_min(error_type::VARCHAR, coalesce(column_idx, 0)), min(column_idx)
+        FROM reject_errors GROUP BY line ORDER BY line
+        """
     ).fetchall()
-    lines.malformed = len(rejected)
-    lines.faults = [Fault(f"{name}:{line}", _rejection(kind, names, at)) for line, kind, at in rejected[:SHOWN_LINES]]
+    ends = _line_end(name)
+    lines.malformed = _unread(db, name, number, options, header, ends, len(rejected))
+    shown = rejected[:SHOWN_LINES]
+    at_lines = _lines_at(name, ends, [position for position, _, _ in shown])
+    lines.faults = [
+        Fault(f"{name}:{line}", _rejection(kind, names, at))
+        for line, (_, kind, at) in zip(at_lines, shown, strict=True)
+    ]
+    if lines.malformed > len(rejected):
+        what = f"{lines.malformed - len(rejected):,} lines are in no row: a quote before them is never closed, or not doubled"
+        lines.faults.append(Fault(name, what))
 
 
-def _header(name: str) -> tuple[str, list[str], bool]:
-    """Return the delimiter, the names in the first line, and whether blanks stand around them."""
-    with Path(name).open("rb") as file:
-        if file.read(2) in UTF_16:
-            raise ConfigurationError([Fault(f"{name}:1", "is UTF-16", "convert it to UTF-8")])
+def _header(name: str) -> _Header:
+    """Read the first lines of a file. Raises ConfigurationError for what is no text in UTF-8."""
+    refuse_other_bytes(name)
     with Path(name).open(encoding="utf-8-sig", errors="replace", newline="") as file:
         head = list(islice(file, HEADER_LINES))
-    read = {one: next(csv.reader(head, delimiter=one, skipinitialspace=True), []) for one in DELIMITERS}
-    delimiter = max(read, key=lambda one: len(read[one]))
-    raw = next(csv.reader(head, delimiter=delimiter), [])
-    return delimiter, [one.strip() for one in read[delimiter]], any(one != one.strip() for one in raw)
+    skipped = next((at for at, line in enumerate(head) if line.strip("\r\n")), 0)
+    said = SEPARATOR_LINE.fullmatch(head[skipped]) if head else None
+    if said is not None:
+        skipped += 1
+    read = {one: next(csv.reader(head[skipped:], delimiter=one, skipinitialspace=True), []) for one in DELIMITERS}
+    delimiter = said[1] if said is not None else max(read, key=lambda one: len(read[one]))
+    reader = csv.reader(head[skipped:], delimiter=delimiter)
+    raw = next(reader, [])
+    names = [one.strip() for one in next(csv.reader(head[skipped:], delimiter=delimiter, skipinitialspace=True), [])]
+    full = sum(bool(line.strip("\r\n")) for line in head[: skipped + reader.line_num])
+    return _Header(delimiter, names, any(one != one.strip() for one in raw), full, skipped)
 
 
-def _rejection(kind: str, names: Sequence[str], at: int) -> str:
+def _line_end(name: str) -> bytes:
+    """Return the byte by which lines end."""
+    with Path(name).open("rb") as file:
+        return b"\n" if b"\n" in file.readline() else b"\r"
+
+
+def _lines_at(name: str, ends: bytes, positions: Sequence[int]) -> list[int]:
+    """Return the numbers of the lines that begin at byte positions, which ascend. DuckDB numbers rows: one may have many lines."""
+    found, number, at = [], 1, 0
+    with Path(name).open("rb") as file:
+        for position in positions:
+            while at < position:
+                block = file.read(min(2**20, position - at))
+                number, at = number + block.count(ends), at + len(block)
+            found.append(number)
+    return found
+
+
+def _unread(db: Any, name: str, number: int, options: str, header: _Header, ends: bytes, rejected: int) -> int:
+    """Return how many lines are in no row of `history`. Empty ones are no lines, not even within a value."""
+    lines = _full_lines(name, ends) - header.full
+    (rows,) = db.execute("SELECT count(*) FROM history WHERE file = ?", [number]).fetchone()
+    if rows + rejected == lines:
+        return rejected
+    end = r"(\r?\n)+" if ends == b"\n" else r"\r+"
+    values = " + ".join(f"coalesce(len(regexp_extract_all(c{at}, '{end}')), 0)" for at in range(len(header.names)))
+    query = f"SELECT sum(1 + {values})::BIGINT FROM read_csv({options}, ignore_errors = true)"
+    (read,) = db.execute(query).fetchone()
+    return max(rejected, lines - (read or 0))
+
+
+def _full_lines(name: str, ends: bytes) -> int:
+    """Return how many lines of a file are not empty."""
+    count, rest = 0, b""
+    with Path(name).open("rb") as file:
+        while block := file.read(2**20):
+            *whole, rest = (rest + block).split(ends)
+            count += sum(1 for line in whole if line and line != b"\r")
+    return count + bool(rest.strip(b"\r\n"))
+
+
+def _rejection(kind: str, names: Sequence[str], at: int | None) -> str:
     """Say what is wrong with a line, without what it holds."""
+    if at is None:  # of the line as a whole
+        return f"column 1: {kind.lower()}"
     column = f"column {names[at - 1] if 0 < at <= len(names) else at}"
     match kind:
         case "TOO MANY COLUMNS":

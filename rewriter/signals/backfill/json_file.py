@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from rewriter.errors import ConfigurationError, Fault
-from rewriter.signals.backfill.columns import IDENTIFIERS, SHOWN_LINES, Columns, Lines, fill, literal, missing, split
+from rewriter.signals.backfill.columns import (
+    IDENTIFIERS,
+    SHOWN_LINES,
+    Columns,
+    Lines,
+    fill,
+    literal,
+    missing,
+    refuse_other_bytes,
+    split,
+)
 
 MAX_OBJECT_BYTES = 64 * 2**20
 NO_OBJECT = "json IS NULL OR json_type(json) <> 'OBJECT'"
@@ -17,6 +27,7 @@ NO_OBJECT = "json IS NULL OR json_type(json) <> 'OBJECT'"
 
 def read_json(db: Any, name: str, alias: str, attributes: Collection[str], number: int, lines: Lines) -> None:
     """Read a file into `history`. Raises ConfigurationError."""
+    refuse_other_bytes(name)
     kind = _form(name)
     db.execute("DROP TABLE IF EXISTS records")
     make = (
@@ -28,6 +39,9 @@ def read_json(db: Any, name: str, alias: str, attributes: Collection[str], numbe
     if lines.malformed:
         found = _no_objects(name) if kind == "newline_delimited" else iter([Fault(name, "not all of it are objects")])
         lines.faults = list(islice(found, SHOWN_LINES))
+        (records,) = db.execute("SELECT count(*) FROM records").fetchone()
+        if records == lines.malformed:  # of its columns there is nothing to say
+            raise ConfigurationError(lines.faults)
         db.execute(f"DELETE FROM records WHERE {NO_OBJECT}")
     wanted = [*IDENTIFIERS, "timestamp", "action_name", "consent", "segments"]
     there = _there(db, [*wanted, *attributes])
@@ -106,8 +120,13 @@ def _no_objects(name: str) -> Iterator[Fault]:
         for number, line in enumerate(lines, 1):
             try:
                 text = line.rstrip(b"\r\n").decode("utf-8-sig")
-                if text.strip() and not isinstance(json.loads(text), dict):
+                if not text.strip():
+                    continue
+                if not isinstance(found := json.loads(text), dict):
                     yield Fault(f"{name}:{number}", "column 1: is JSON, but no object")
+                json.dumps(found, ensure_ascii=False).encode()
+            except UnicodeEncodeError:
+                yield Fault(f"{name}:{number}", "holds half a character: a \\uD800 to \\uDFFF without its other half")
             except UnicodeDecodeError as error:
                 yield Fault(f"{name}:{number}", f"column {error.start + 1}: is not UTF-8 (convert the file)")
             except ValueError as error:

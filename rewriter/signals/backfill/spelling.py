@@ -40,7 +40,12 @@ MACROS = (
     """,
     r"""
     CREATE MACRO moment(x) AS coalesce(epoch(TRY_CAST(x AS TIMESTAMPTZ)),
-    CASE WHEN regexp_full_match(x, '\s*\d{9,19}(\.\d+)?\s*') THEN scaled(TRY_CAST(x AS DOUBLE)) END)
+    CASE WHEN regexp_full_match(x, '\s*(\d{9,19}(\.\d+)?|\d\.\d{1,18}[eE]\+?\d{1,2})\s*') THEN scaled(TRY_CAST(x AS DOUBLE)) END,
+    epoch(TRY_CAST(upper(regexp_replace(x, ':(\d\d),(\d)', ':\1.\2')) AS TIMESTAMPTZ)))
+    """,
+    # What an event's list of segments is read as: blanks around names, and names that are none, are left out.
+    f"""
+    CREATE MACRO names_of(x) AS list_filter(list_transform(x, lambda one: trim(one, {BLANKS})), lambda one: coalesce(one, '') <> '')
     """,
 )
 
