@@ -1,0 +1,74 @@
+"""What exploration slots found, by inverse propensity: the only part of a page whose choice was random and logged.
+
+A slot's hit was drawn with a known probability. Weighted by its inverse, the clicks on what was drawn estimate what a
+*uniform* draw from the same candidates would have earned; unweighted, what the drawing rule earned. A weight is clipped, since
+one click on a hit drawn with probability 0.001 would otherwise be the whole estimate: the clipped estimate is biased towards
+what was drawn often, and its effective sample size says how much there is behind it (Swaminathan and Joachims, NIPS 2015:
+self-normalised; Kish 1965: ESS).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import nan, sqrt
+
+import numpy as np
+
+MAX_WEIGHT = 20.0
+"""Of a slot, in multiples of the median weight."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnSlot:
+    """One displayed exploration hit: who saw it, how probable its draw was, and what it earned (clicks, orders, revenue)."""
+
+    person: str
+    propensity: float
+    reward: float
+
+
+@dataclass(frozen=True, slots=True)
+class SlotValue:
+    """The mean reward of a slot: as it was drawn, and as a uniform draw from the same candidates would have had it.
+
+    effective_slots: (Σw)² / Σw² of the clipped weights. clipped: how many weights were. invalid: slots left out, for a propensity
+    that is not in (0, 1]. Standard errors are over people (a person's slots are not independent).
+    """
+
+    slots: int
+    drawn: float
+    drawn_error: float
+    uniform: float
+    uniform_error: float
+    effective_slots: float
+    clipped: int
+    invalid: int
+
+
+def slot_value(slots: Sequence[DrawnSlot], max_weight: float = MAX_WEIGHT) -> SlotValue:
+    """Return the value of slots. max_weight: where a weight is clipped, in multiples of the median weight."""
+    sound = [one for one in slots if 0.0 < one.propensity <= 1.0]
+    invalid = len(slots) - len(sound)
+    if not sound:
+        return SlotValue(0, nan, nan, nan, nan, 0.0, 0, invalid)
+    rewards = np.array([one.reward for one in sound])
+    raw = 1.0 / np.array([one.propensity for one in sound])
+    cap = max_weight * float(np.median(raw))
+    weights = np.minimum(raw, cap)
+    people = np.unique([one.person for one in sound], return_inverse=True)[1]
+    drawn, drawn_error = _weighted(np.ones(len(sound)), rewards, people)
+    uniform, uniform_error = _weighted(weights, rewards, people)
+    effective = float(weights.sum() ** 2 / (weights**2).sum())
+    return SlotValue(len(sound), drawn, drawn_error, uniform, uniform_error, effective, int((raw > cap).sum()), invalid)
+
+
+def _weighted(weights: np.ndarray, rewards: np.ndarray, people: np.ndarray) -> tuple[float, float]:
+    """Return the self-normalised mean, and its standard error by linearisation over people."""
+    total = float(weights.sum())
+    value = float((weights * rewards).sum()) / total
+    influence = np.bincount(people, weights * (rewards - value))
+    count = len(influence)
+    if count < 2:
+        return value, nan
+    return value, sqrt(float((influence**2).sum()) * count / (count - 1)) / total
