@@ -3,6 +3,7 @@
 #
 #   make demo     what it is, in a terminal; ENGINE=opensearch runs it on a real OpenSearch
 #   make test     the tests; ARGS="-k breaker" chooses some
+#   make full     the tests that take long: simulations of a thousand seasons
 #   make soak     ten kills of a worker over 100,000 events; two of workers and backfill over 1.5 M purchases and 2 M events
 #   make lint     formatting, lint, types
 #   make bench    the figures of docs/measured.md
@@ -21,13 +22,16 @@ ENGINE ?= osmem
 ARGS ?=
 
 .DEFAULT_GOAL := test
-.PHONY: demo test soak lint bench faults docs clean help
+.PHONY: demo test full soak lint bench faults docs clean help
 
 demo: $(READY)-demo
 	ENGINE=$(ENGINE) $(BIN)/rewriter demo $(ARGS)
 
 test: $(READY)-test
 	$(BIN)/python -m pytest $(ARGS)
+
+full: $(READY)-test
+	$(BIN)/python -m pytest -m full $(ARGS)
 
 soak: $(READY)-test
 	SOAK_EVENTS=100000 $(BIN)/python -m pytest tests/live/test_ingest_faults.py -k killed $(ARGS)

@@ -101,6 +101,25 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
+class PageFacts:
+    """How much of a personalized page personalization made, in hits.
+
+    shown:    hits on the page.
+    kept:     those that the baseline's page shows too; None where there was no baseline (`rewrite`).
+    boosted:  those that a boost raised. at_limit: those of them that were raised as far as `max_boost` allows.
+    explored: those in exploration slots.
+    boosts_matched: how many of the boosts match a hit of the page. Boosts that match nothing in search after search are dead.
+    """
+
+    shown: int
+    kept: int | None
+    boosted: int
+    at_limit: int
+    explored: int
+    boosts_matched: int
+
+
+@dataclass(frozen=True, slots=True)
 class Exposure:
     """One search that counts in the experiment, in whichever arm: recorded from holdout on, before anything is read.
 
@@ -137,6 +156,12 @@ class Report:
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     errors: tuple[str, ...] = ()
     explain: Callable[[], tuple[Move, ...]] | None = field(default=None, repr=False, compare=False)
+    weigh_page: Callable[[], PageFacts] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def page_facts(self) -> PageFacts | None:
+        """How much of the page personalization made, None where it made none; worked out when asked for, as `moves` is."""
+        return self.weigh_page() if self.weigh_page else None
 
     @property
     def moves(self) -> tuple[Move, ...]:
@@ -188,6 +213,17 @@ class KnownMoves:
     def __call__(self) -> tuple[Move, ...]:
         """Return them."""
         return self.moves
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """The facts of the page of a report that was pickled, as `Known` has its moves."""
+
+    facts: PageFacts
+
+    def __call__(self) -> PageFacts:
+        """Return them."""
+        return self.facts
 
 
 def _restored(values: dict[str, Any]) -> Report:

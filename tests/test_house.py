@@ -19,6 +19,9 @@ ROOMS = {room: floor for floor, row in enumerate(TABLE.splitlines()) for room in
 WITH_THE_WORLD = (
     "settings.py",
     "settings_file.py",
+    "observe/background.py",
+    "observe/otel.py",
+    "observe/prometheus.py",
     "shell/",
     "cli/",
     "demo/",

@@ -39,6 +39,10 @@ def ingest(
         Path | None,
         typer.Option(help="Append the events of this NDJSON file, count them, and end.", exists=True, dir_okay=False),
     ] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(help="Serve Prometheus metrics on this port (extra: prometheus).", min=1, max=65_535)
+    ] = None,
+    metrics_host: Annotated[str, typer.Option(help="The address that the metrics are served on.")] = "127.0.0.1",
 ) -> None:
     """Count events until stopped. Start as many as there is work for: they share the partitions.
 
@@ -50,6 +54,8 @@ def ingest(
         settings = Settings.from_toml(toml)
         store, profiles = stores_of(settings)
         worker = worker_of(settings, store, profiles)
+        if metrics_port is not None:
+            serve_metrics(worker, metrics_host, metrics_port)
     replay = Replay(store, StreamKeys(settings.store.prefix), file) if file else None
     stopping = Flag()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -64,6 +70,22 @@ def ingest(
         print_json(dict(sorted(worker.counts.items())))
     elif not _all_well(replay):
         raise typer.Exit(UNHEALTHY)
+
+
+def serve_metrics(worker: Worker, host: str, port: int) -> None:
+    """Serve the worker's metrics on a thread of their own. Raises ConfigurationError where that cannot be."""
+    try:
+        from prometheus_client import start_http_server  # noqa: PLC0415  an extra
+
+        from rewriter.observe.prometheus import WorkerMetrics  # noqa: PLC0415  needs the extra
+    except ImportError:
+        remedy = "pip install 'rewriter[prometheus]'"
+        raise ConfigurationError([Fault("--metrics-port", "needs prometheus-client", remedy)]) from None
+    try:
+        start_http_server(port, addr=host)
+    except OSError as error:
+        raise ConfigurationError([Fault("--metrics-port", f"{host}:{port} cannot be listened on: {error}")]) from None
+    WorkerMetrics(worker)
 
 
 def _all_well(replay: Replay) -> bool:

@@ -11,7 +11,7 @@ from rewriter.boost.functions import Boost
 from rewriter.explore.merge import Page, category, hit_key
 from rewriter.explore.scores import Hit, score_of
 from rewriter.flow.steps import Personal, Progress, SearchContext
-from rewriter.report import BoostUsed, Move, Reason, Report, Shown, Slot
+from rewriter.report import BoostUsed, Move, PageFacts, Reason, Report, Shown, Slot
 
 
 def with_details(
@@ -48,6 +48,7 @@ def with_details(
         factor_limit_used=part.max_boost,
         slots=tuple(Slot(slot.position, str(page.hits[at].get("_id")), slot.propensity) for at, slot in page.shown),
         explain=lambda: _moves(context, part, page, baseline),
+        weigh_page=lambda: _page_facts(context, part, page, baseline),
         seed=part.plan.seed if part.plan else context.seed,
     )
 
@@ -82,6 +83,32 @@ def _moves(context: SearchContext, part: Personal, page: Page, baseline: Mapping
         factor = score / base_score if score is not None and base_score else None
         moves.append(Move(str(hit.get("_id")), was, at, factor, boosts, how))
     return tuple(moves)
+
+
+AT_LIMIT = 1.0 - 1e-4
+"""Of the limit, from which on a factor counts as reaching it: scores are 32-bit numbers."""
+
+
+def _page_facts(context: SearchContext, part: Personal, page: Page, baseline: Mapping[str, Any]) -> PageFacts:
+    """Count what of a page personalization made. Where the server names no boosts, a hit is boosted if its factor is above 1."""
+    key_of = hit_key(context.search.collapse_field)
+    before = {key_of(hit): score_of(hit) for hit in baseline["hits"]["hits"]}
+    explored = {at for at, _ in page.shown}
+    matched: set[int] = set()
+    kept = boosted = at_limit = 0
+    for at, hit in enumerate(page.hits):
+        key = key_of(hit)
+        kept += key in before
+        if at in explored:
+            continue
+        boosts, _ = _matched(hit, part.boosts)
+        matched.update(boosts)
+        score, base_score = score_of(hit), before.get(key)
+        factor = score / base_score if score is not None and base_score else None
+        boosted += bool(boosts) or (factor is not None and factor > 2.0 - AT_LIMIT)
+        limited = factor if factor is not None else 1.0 + sum(part.boosts[one].weight for one in boosts)
+        at_limit += bool(boosts) and limited >= part.max_boost * AT_LIMIT
+    return PageFacts(len(page.hits), kept, boosted, at_limit, len(explored), len(matched))
 
 
 def _matched(hit: Hit, boosts: tuple[Boost, ...]) -> tuple[tuple[int, ...], Literal["names", "source", "unknown"]]:

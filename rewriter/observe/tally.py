@@ -1,7 +1,7 @@
 """What people got lately: how many searches ended for which reason within the last minute.
 
-The first question of whoever was paged: is anybody personalized, and if not, why. Hooks see every search, but somebody has to have
-connected them to something.
+The first question of whoever was paged: is anybody personalized, and if not, why. Hooks see every search, but somebody has to
+have connected them to something.
 """
 
 from __future__ import annotations

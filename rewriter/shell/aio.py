@@ -13,7 +13,7 @@ import asyncio
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
 from secrets import randbits
@@ -106,8 +106,9 @@ class AsyncRewriter:
         started_s = time.monotonic()
         try:
             response = await Underway(self._client.search(**arguments), lambda: self._begin(job, subject, arguments))
-        except BaseException:
+        except BaseException as error:
             job.abandon()
+            self._failed(arguments, error, started_s)
             raise
         try:
             if not job.begun:  # the search had nothing to wait for
@@ -140,6 +141,16 @@ class AsyncRewriter:
         store, fleet = await here.looked()
         found = status_of(
             here.core, here.refresh, here.in_flight, store, fleet, here.plans_dropped, self._hooks, time.monotonic()
+        )
+        return replace(found, tracked=here.tracker.counts if here.tracker else {})
+
+    def local_status(self) -> Status:
+        """Return how things stand as this process knows it. See Rewriter.local_status; of several loops, that of the latest."""
+        here = self._here
+        if here is None or self._closed:
+            return CLOSED
+        found = status_of(
+            here.core, here.refresh, here.in_flight, None, {}, here.plans_dropped, self._hooks, time.monotonic()
         )
         return replace(found, tracked=here.tracker.counts if here.tracker else {})
 
@@ -237,6 +248,7 @@ class AsyncRewriter:
                 return
             if isinstance(subject, Unset):
                 subject = CURRENT_SUBJECT.get()
+            job.subject = subject
             core = self._of_this_process()[0]
             job.flow = answer(core, arguments, subject, seed=randbits(53), now_s=time.time(), clock_s=time.monotonic)
             step = first_step(job.flow)
@@ -276,8 +288,13 @@ class AsyncRewriter:
         indices = named(arguments.get("index"))
         if here is not None:
             here.tally.note(report.reason, time.monotonic())
-        self._hooks.tell(indices, report)
+        self._hooks.finished(indices, arguments, job.subject, response, report)
         return response, report
+
+    def _failed(self, arguments: Mapping[str, Any], error: BaseException, started_s: float) -> None:
+        """Tell the hooks of a search of the caller's that raised. Never raises itself."""
+        with suppress(Exception):
+            self._hooks.failed(named(arguments.get("index")), error, (time.monotonic() - started_s) * 1000.0)
 
     async def _perform(self, job: Job, step: CallerStep) -> Any:
         """Perform a step of `answer` after the caller's own search was answered, on the caller's task."""

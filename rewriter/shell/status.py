@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 from rewriter.decide.lag import in_partitions
 from rewriter.observe.hooks import Hooks
@@ -25,6 +26,8 @@ class Status:
     notes: what is ignored and no problem: switches of other services' policies.
     breaker: that of the optional legs; each store has its own in `store_breakers`.
     reasons: how many searches of the last minute ended for which reason.
+    experiment: the shares of `rollout` and `holdout` that hold now, those of switches included.
+    switches_version: a number that differs where switches do: one process with another than the rest has not followed a change.
     fleet:  what each process that searches lately said of itself in the store, by host, process id and rewriter.
     lag_changes: how often the signals began to lag or caught up.
     tracked: what became of the events given to `track`: accepted, dropped, refused, no_weight, no_consent, or still waiting.
@@ -41,6 +44,8 @@ class Status:
     store_breakers: Mapping[str, Any] = field(default_factory=dict)
     reasons: Mapping[str, int] = field(default_factory=dict)
     arms: Mapping[str, Any] = field(default_factory=dict)
+    experiment: Mapping[str, float] = field(default_factory=dict)
+    switches_version: int = 0
     lag: Mapping[str, Any] = field(default_factory=dict)
     lag_changes: int = 0
     store: str | None = None
@@ -120,6 +125,11 @@ def status_of(
         store_breakers={name: asdict(one) for name, one in store_breakers.items()},
         reasons=refresh.reasons,
         arms=asdict(core.arms.status()),
+        experiment={
+            "rollout": float(snapshot.switches.of("rollout", None, core.settings.experiment.rollout)),
+            "holdout": float(snapshot.switches.of("holdout", None, core.settings.experiment.holdout)),
+        },
+        switches_version=crc32(repr(sorted(snapshot.switches.values.items())).encode()),
         lag=asdict(snapshot.lag),
         lag_changes=refresh.lag_changes,
         store=store,

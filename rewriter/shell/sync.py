@@ -107,8 +107,9 @@ class Rewriter:
         started_s = time.monotonic()
         try:
             response = self._client.search(**arguments)
-        except BaseException:
+        except BaseException as error:
             job.abandon()
+            self._failed(arguments, error, started_s)
             raise
         try:
             return self._finished(job, arguments, Sent(response, started_s, job.refused))
@@ -148,6 +149,23 @@ class Rewriter:
             process.core, process.refresh, process.in_flight, *process.looked(), process.plans_dropped, self._hooks,
             time.monotonic(),
         )  # fmt: skip
+        return replace(found, tracked=process.tracker.counts if process.tracker else {})
+
+    def local_status(self) -> Status:
+        """Return how things stand as this process knows it, from memory alone: for metrics. Neither store nor fleet is asked."""
+        process = self._process
+        if process is None:
+            return CLOSED
+        found = status_of(
+            process.core,
+            process.refresh,
+            process.in_flight,
+            None,
+            {},
+            process.plans_dropped,
+            self._hooks,
+            time.monotonic(),
+        )
         return replace(found, tracked=process.tracker.counts if process.tracker else {})
 
     def wait_ready(self, timeout_s: float = 10.0, *, index: str | Sequence[str] | None = None) -> bool:
@@ -209,6 +227,7 @@ class Rewriter:
                 return job
             if isinstance(subject, Unset):
                 subject = CURRENT_SUBJECT.get()
+            job.subject = subject
             job.flow = answer(
                 job.process.core, arguments, subject, seed=randbits(53), now_s=time.time(), clock_s=time.monotonic
             )
@@ -230,8 +249,13 @@ class Rewriter:
         indices = named(arguments.get("index"))
         if process is not None:
             process.tally.note(report.reason, time.monotonic())
-        self._hooks.tell(indices, report)
+        self._hooks.finished(indices, arguments, job.subject, response, report)
         return response, report
+
+    def _failed(self, arguments: Mapping[str, Any], error: BaseException, started_s: float) -> None:
+        """Tell the hooks of a search of the caller's that raised. Never raises itself: the caller gets its own error."""
+        with suppress(Exception):
+            self._hooks.failed(named(arguments.get("index")), error, (time.monotonic() - started_s) * 1000.0)
 
     def after_fork(self) -> None:
         """In a child: threads are gone, sockets are the parent's, locks may be held for good. Its first search starts threads."""

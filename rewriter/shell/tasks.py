@@ -43,6 +43,7 @@ from rewriter.shell.track import AsyncTracker
 from rewriter.shell.workers import CLOSE_S, RETRY_S, Workers
 from rewriter.signals.redis_store import AsyncRedisStore
 from rewriter.signals.store import AsyncStore, Signals, StoreName
+from rewriter.subject import Subject
 
 T = TypeVar("T")
 
@@ -102,7 +103,7 @@ async def _awaiting(search: Awaitable[Any]) -> Any:
 class Job:
     """One search: its flow, where it has one, its parts, and why nothing runs beside it, where nothing does."""
 
-    __slots__ = ("begun", "explored", "first", "flow", "here", "personal", "refused")
+    __slots__ = ("begun", "explored", "first", "flow", "here", "personal", "refused", "subject")
 
     def __init__(self) -> None:
         self.begun = False
@@ -112,6 +113,7 @@ class Job:
         self.personal: asyncio.Task[Personal] | None = None
         self.explored: asyncio.Task[Explored] | None = None
         self.refused = ""
+        self.subject: Subject | None = None
 
     def abandon(self) -> None:
         """Give back what the search holds. Its parts end by themselves."""

@@ -49,6 +49,7 @@ from rewriter.shell.track import Tracker
 from rewriter.shell.workers import CLOSE_S, RETRY_S, Workers
 from rewriter.signals.redis_store import RedisStore
 from rewriter.signals.store import Signals, Store, StoreName
+from rewriter.subject import Subject
 
 T = TypeVar("T")
 
@@ -76,7 +77,7 @@ def drive(flow: Generator[Any, Any, T], perform: Callable[[Any], Any], first: An
 class Job:
     """One search: its flow, where it has one, its parts, and why nothing runs beside it, where nothing does."""
 
-    __slots__ = ("explored", "flow", "personal", "process", "refused")
+    __slots__ = ("explored", "flow", "personal", "process", "refused", "subject")
 
     def __init__(self) -> None:
         self.process: ThreadRuntime | None = None
@@ -84,6 +85,7 @@ class Job:
         self.personal: Future[Personal] | None = None
         self.explored: Future[Explored] | None = None
         self.refused = ""
+        self.subject: Subject | None = None
 
     def abandon(self) -> None:
         """Give back what the search holds. Its parts end by themselves."""

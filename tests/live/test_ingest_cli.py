@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -147,3 +150,29 @@ def test_a_history_becomes_profiles_and_a_dry_run_writes_nothing(toml: Path, red
     assert (dry["events"], dry["users"], dry["objects"], before) == (50, 5, 50, 0)
     assert wet == dry | {"written": 5, "written_before": 0}
     assert after >= 2 * 5 + 2
+
+
+def test_a_worker_serves_its_metrics(toml: Path, redis_url: str, prefix: str) -> None:
+    Shop(redis_url, prefix).append([an_event(f"u{number}") for number in range(20)])
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    worker = subprocess.Popen(
+        [*COMMAND, "--toml", str(toml), "--metrics-port", str(port)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wanted, until_s, text = 'rewriter_ingested_entries_total{outcome="counted"} 20.0', time.monotonic() + 30, ""
+        while wanted not in text and time.monotonic() < until_s:
+            time.sleep(0.1)
+            with suppress(OSError), urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+                text = answer.read().decode()
+        assert wanted in text
+        assert "rewriter_ingest_lag_seconds" in text
+        taken = run(toml, "--metrics-port", str(port))
+        assert taken.returncode == 2
+        assert f"--metrics-port: 127.0.0.1:{port} cannot be listened on" in taken.stderr
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        worker.communicate(timeout=30)

@@ -1,0 +1,152 @@
+"""A bounded queue with a thread of its own, for observers whose work must not be done on a search's thread.
+
+`put` appends to a deque: it takes no lock, wakes nobody and never waits, so that a slow or hung backend costs a search
+nothing. The thread looks four times a second. What finds no room is dropped and counted; so is what `take` raised. After each
+item the thread gives the interpreter to whoever wants it: a burst of a thousand items must not hold a search for the
+interpreter's switching interval.
+
+After a fork the child's queue is empty, since the parent has and delivers what was in it, and its thread is begun by the next
+`put`.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from threading import Event
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+PERIOD_S = 0.25
+MAX_WAITING = 10_000
+CLOSE_S = 1.0
+
+
+class Background(Generic[T]):
+    """See the module.
+
+    take:  called with each item, in order, by one thread.
+    idle:  called each time the queue is empty again, and every `PERIOD_S` seconds; for whoever collects items into batches.
+    """
+
+    def __init__(
+        self, take: Callable[[T], object], *, idle: Callable[[], object] | None = None, max_waiting: int = MAX_WAITING
+    ) -> None:
+        self._take = take
+        self._idle = idle
+        self._max_waiting = max_waiting
+        self._waiting: deque[T] = deque()
+        self._stop = Event()
+        self._ended = Event()
+        self._rounds = 0
+        self._begun = self._closed = False
+        self.dropped = 0
+        self.errors = 0
+        _all.add(self)
+
+    def __len__(self) -> int:
+        """Return how many items wait."""
+        return len(self._waiting)
+
+    def put(self, item: T) -> bool:
+        """Take an item in; False where it is dropped. Never waits or raises."""
+        if self._closed or len(self._waiting) >= self._max_waiting:
+            self.dropped += 1
+            return False
+        self._waiting.append(item)
+        if not self._begun:
+            self._begin()
+        return True
+
+    def flush(self, timeout_s: float = CLOSE_S) -> bool:
+        """Wait until what was put before has been taken; False where that takes longer than `timeout_s`. Never on a search's
+        path.
+        """
+        if not self._begun:
+            return not self._waiting
+        until_s = time.monotonic() + timeout_s
+        since = self._rounds
+        while self._waiting or self._rounds < since + 2:  # a round that began before may have missed the last item
+            self._stop.set()  # wakes the thread; it is closed by `_closed`
+            if self._ended.wait(0.002) or time.monotonic() >= until_s:
+                return not self._waiting
+        return True
+
+    def close(self, timeout_s: float = CLOSE_S) -> None:
+        """Take what waits, for `timeout_s` seconds at most, and end the thread. What is left is dropped and counted."""
+        if not self._closed:
+            self.flush(timeout_s)
+            self._closed = True
+            self._stop.set()
+            self.dropped += len(self._waiting)
+            self._waiting.clear()
+
+    def _begin(self) -> None:
+        self._begun = True
+        try:
+            _thread.start_new_thread(_run, (weakref.ref(self),))  # Thread.start would wait for the thread to begin
+        except RuntimeError:  # at the limit of threads: the next item tries again
+            self._begun = False
+
+    def round(self) -> None:
+        """Take all that waits."""
+        while self._waiting and not self._closed:
+            with suppress(IndexError):
+                item = self._waiting.popleft()
+                try:
+                    self._take(item)
+                except Exception:  # noqa: BLE001  a broken backend is counted, and the next item is tried
+                    self.errors += 1
+            time.sleep(0)
+        if self._idle is not None:
+            try:
+                self._idle()
+            except Exception:  # noqa: BLE001  as above
+                self.errors += 1
+        self._rounds += 1
+
+    def woke(self) -> bool:
+        """Note that the thread is awake; False once closed."""
+        if self._closed:
+            self._ended.set()
+            return False
+        self._stop.clear()
+        return True
+
+    def after_fork(self) -> None:
+        """In a child: the thread is gone, and what waits is the parent's to deliver."""
+        self._waiting = deque()
+        self._stop, self._ended = Event(), Event()
+        self._begun = False
+        self.dropped = self.errors = 0
+
+
+def _run(held: weakref.ref[Background[T]]) -> None:
+    """Run rounds until the queue is closed, or nobody holds it any more."""
+    while (queue := held()) is not None:
+        queue.round()
+        stop = queue._stop  # noqa: SLF001  waited for without holding the queue
+        del queue
+        stop.wait(PERIOD_S)
+        queue = held()
+        if queue is None or not queue.woke():
+            return
+        del queue
+
+
+_all: weakref.WeakSet[Background[Any]] = weakref.WeakSet()
+
+
+def _forget_parent() -> None:
+    for queue in list(_all):
+        with suppress(Exception):
+            queue.after_fork()
+
+
+os.register_at_fork(after_in_child=_forget_parent)

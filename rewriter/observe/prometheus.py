@@ -1,0 +1,346 @@
+"""Prometheus metrics of the searches and of the state of a process; needs the extra `prometheus`.
+
+    metrics = PrometheusMetrics()
+    rewriter = Rewriter(client, store=…, hooks=[metrics])
+    metrics.watch(rewriter)
+
+Searches are counted by a thread of the hook's own, at most a quarter of a second later. The state (breakers, lag, quarantine,
+…) is read from memory when it is scraped: a scrape asks neither store nor cluster, and changes nothing. Labels are of few
+values: reasons, variants, arms, modes, the settings' policies, template names, partitions. No label, name or value holds an
+identifier or a query. docs/metrics.md lists every metric.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import Counter as Counted
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence, Sized
+from typing import Any, Protocol
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from rewriter.observe.background import Background
+from rewriter.observe.hooks import BaselineFailure, SearchDetails
+from rewriter.report import PageFacts, Reason, Report
+
+SECONDS = (0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+"""Edges of all histograms; those of the promises, 10 and 30 ms, are among them exactly."""
+LEGS = ("baseline", "personalized", "exploration", "signals", "render", "merge")
+MAX_ERRORS = 30
+"""Kinds of errors that get a label of their own; a client that makes up class names fills `other`."""
+MAX_UNITS = 200_000
+"""Of the experiment, remembered by a hash to count each once: about 20 MB at most."""
+
+
+class Watched(Protocol):
+    """What `watch` reads: a rewriter."""
+
+    def local_status(self) -> Any:
+        """Return the state of this process, from memory alone."""
+
+
+class WatchedWorker(Protocol):
+    """What WorkerMetrics reads: an ingest worker."""
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Entries by what became of them."""
+
+    @property
+    def backlog(self) -> Any:
+        """`entries` and `lag_s`."""
+
+    @property
+    def held(self) -> Sized:
+        """The partitions that it holds."""
+
+
+class PrometheusMetrics:
+    """A hook that counts searches, and a collector of rewriters' states. Thread-safe and fork-safe.
+
+    registry: where the metrics are registered; None for none. Metrics of one name can be registered once in a registry.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = REGISTRY) -> None:
+        made: dict[str, Any] = {"registry": registry}
+        self._searches = Counter(
+            "rewriter_searches",
+            "Searches by reason, variant, arm, policy and mode",
+            ["reason", "variant", "arm", "policy", "mode"],
+            **made,
+        )
+        self._baseline_failures = Counter(
+            "rewriter_baseline_failures",
+            "The caller's own searches that raised, by the kind of the error",
+            ["error"],
+            **made,
+        )
+        self._added = Histogram(
+            "rewriter_added_seconds",
+            "From the baseline's arrival to the answer",
+            ["mode", "reason"],
+            buckets=SECONDS,
+            **made,
+        )
+        self._legs = Histogram(
+            "rewriter_part_seconds", "Time of each part that took place", ["part", "mode"], buckets=SECONDS, **made
+        )
+        self._sources = Counter(
+            "rewriter_signals", "Personalized searches by where their signals came from", ["source", "policy"], **made
+        )
+        self._hits = Counter(
+            "rewriter_hits", "Hits shown on personalized pages, by what they are", ["kind", "policy"], **made
+        )
+        self._boosts = Counter("rewriter_boosts", "Boosts sent", ["policy"], **made)
+        self._matched = Counter(
+            "rewriter_boosts_matched", "Boosts sent that matched a hit of the page", ["policy"], **made
+        )
+        self._errors = Counter("rewriter_part_errors", "Optional parts that failed, by part", ["part"], **made)
+        self._hedges = Counter("rewriter_hedges", "Hedged searches by who was served", ["served"], **made)
+        self._units = Counter(
+            "rewriter_exposed_units",
+            "People of the experiment that this process saw for the first time, by arm",
+            ["arm"],
+            **made,
+        )
+        self._seen: OrderedDict[int, None] = OrderedDict()
+        self._error_kinds: set[str] = set()
+        self._queue: Background[SearchDetails | BaselineFailure] = Background(self._take)
+        self._states = _States(self._queue)
+        if registry is not None:
+            registry.register(self._states)
+
+    def __call__(self, details: SearchDetails) -> None:
+        """Take in one search."""
+        self._queue.put(details)
+
+    def baseline_failed(self, failure: BaselineFailure) -> None:
+        """Take in a search of the caller's that raised."""
+        self._queue.put(failure)
+
+    def watch(self, rewriter: Watched) -> None:
+        """Show the state of a rewriter, from the next scrape on."""
+        self._states.watch(rewriter)
+
+    def flush(self, timeout_s: float = 1.0) -> bool:
+        """Wait until the searches so far are counted: for tests and scripts."""
+        return self._queue.flush(timeout_s)
+
+    def close(self) -> None:
+        """Count what waits, and end the thread."""
+        self._queue.close()
+
+    def _take(self, one: SearchDetails | BaselineFailure) -> None:
+        if isinstance(one, BaselineFailure):
+            kind = one.error if one.error in self._error_kinds or len(self._error_kinds) < MAX_ERRORS else "other"
+            self._error_kinds.add(kind)
+            self._baseline_failures.labels(kind).inc()
+            return
+        self._count(one.report)
+
+    def _count(self, report: Report) -> None:
+        policy, mode = report.policy or "none", getattr(report, "mode", "parallel")
+        arm = report.exposure.arm if report.exposure else "none"
+        self._searches.labels(str(report.reason), report.variant, arm, policy, mode).inc()
+        if report.exposure is not None:
+            self._see(report.exposure.unit, report.exposure.arm)
+        timings = report.timings_ms
+        if "added" in timings:
+            self._added.labels(mode, str(report.reason)).observe(timings["added"] / 1000.0)
+        for part in LEGS:
+            if part in timings:
+                self._legs.labels(part, mode).observe(timings[part] / 1000.0)
+        for error in report.errors:
+            self._errors.labels(error.partition(":")[0] if error.partition(":")[0] in LEGS else "other").inc()
+        if getattr(report, "hedged", False):
+            self._hedges.labels("rewritten" if report.reason is Reason.PERSONALIZED else "baseline").inc()
+        if report.source is not None:
+            self._sources.labels(report.source, policy).inc()
+        if (facts := report.page_facts) is not None:
+            self._count_page(report, facts, policy)
+
+    def _count_page(self, report: Report, facts: PageFacts, policy: str) -> None:
+        self._boosts.labels(policy).inc(len(report.boosts))
+        self._matched.labels(policy).inc(facts.boosts_matched)
+        for kind in ("shown", "kept", "boosted", "at_limit", "explored"):
+            if (count := getattr(facts, kind)) is not None:
+                self._hits.labels(kind, policy).inc(count)
+
+    def _see(self, unit: str, arm: str) -> None:
+        """Count a person once, as far as this process remembers."""
+        key = hash(unit)
+        new = key not in self._seen
+        self._seen[key] = None
+        self._seen.move_to_end(key)
+        if len(self._seen) > MAX_UNITS:
+            self._seen.popitem(last=False)
+        if new:
+            self._units.labels(arm).inc()
+
+
+class _States(Collector):
+    """The state of the rewriters that are watched, read from memory at each scrape. One that fails is left out and counted."""
+
+    def __init__(self, queue: Background[Any]) -> None:
+        self._queue = queue
+        self._rewriters: list[weakref.ref[Any]] = []
+        self._failed = 0
+
+    def watch(self, rewriter: Watched) -> None:
+        self._rewriters.append(weakref.ref(rewriter))
+
+    def describe(self) -> Iterable[Metric]:
+        """Return nothing: what is shown depends on what is watched, and registering must not collect."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        states = []
+        for held in self._rewriters:
+            rewriter = held()
+            if rewriter is None:
+                continue
+            try:
+                states.append(rewriter.local_status())
+            except Exception:  # noqa: BLE001  a scrape shows what can be shown
+                self._failed += 1
+        yield _counter("observer_dropped", "Searches that the metrics found no room for", [((), self._queue.dropped)])
+        errors = self._queue.errors + self._failed
+        yield _counter("observer_errors", "Searches and states that could not be counted", [((), errors)])
+        if states:
+            yield from _merged(states)
+
+
+def _merged(states: Sequence[Any]) -> Iterable[Metric]:
+    """Yield the metrics of the rewriters of one process: counts are added, of states the worst is shown."""
+    breakers: dict[str, list[Mapping[str, Any]]] = {}
+    for state in states:
+        for name, one in {"legs": state.breaker, **state.store_breakers}.items():
+            if one:
+                breakers.setdefault(name, []).append(one)
+    yield _gauge(
+        "breaker_open", "1 where a breaker is open, 0.5 half-open, 0 closed",
+        [((name,), max(OPEN.get(one["state"], 1.0) for one in found)) for name, found in breakers.items()], ["breaker"],
+    )  # fmt: skip
+    yield _counter(
+        "breaker_opened", "How often a breaker opened",
+        [((name,), sum(one["opened"] for one in found)) for name, found in breakers.items()], ["breaker"],
+    )  # fmt: skip
+    lags = [state.lag for state in states if state.lag.get("seconds") is not None]
+    yield _gauge(
+        "signals_lagging",
+        "1 where signals lag for some people",
+        [((), max(bool(one["lagging"]) for one in lags))] if lags else [],
+    )
+    yield _gauge(
+        "signals_age_seconds",
+        "How old the newest signals are: the largest lag of a partition",
+        [((), max(one["seconds"] for one in lags))] if lags else [],
+    )
+    partitions: dict[str, float] = {}
+    for one in lags:
+        for number, (seconds, _) in enumerate(one.get("partitions", ())):
+            partitions[str(number)] = max(seconds, partitions.get(str(number), 0.0))
+    yield _gauge(
+        "signals_lag_seconds",
+        "The lag of each partition",
+        [((at,), value) for at, value in partitions.items()],
+        ["partition"],
+    )
+    yield _counter(
+        "signals_lag_changes",
+        "How often signals began to lag or caught up",
+        [((), sum(one.lag_changes for one in states))],
+    )
+    yield _gauge(
+        "templates_quarantined", "Templates in quarantine", [((), sum(len(one.quarantined) for one in states))]
+    )
+    paused = {(name,): float(one["paused"]) for state in states for name, one in state.policies.items()}
+    yield _gauge(
+        "policy_paused", "1 where a policy sends no legs, since they come too late", list(paused.items()), ["policy"]
+    )
+    yield _gauge("in_flight", "Optional legs and reads under way", [((), sum(one.in_flight for one in states))])
+    yield _gauge("max_in_flight", "The cap of in_flight", [((), sum(one.max_in_flight for one in states))])
+    yield _gauge(
+        "healthy",
+        "1 where status() has no problem, store and fleet not asked",
+        [((), min(one.healthy for one in states))],
+    )
+    yield _gauge(
+        "switches_version",
+        "A number that differs where switches do",
+        [((), max(one.switches_version for one in states))],
+    )
+    yield _gauge(
+        "experiment_share", "The shares of the experiment that hold now",
+        [((name,), share) for name, share in states[-1].experiment.items()], ["of"],
+    )  # fmt: skip
+    arms: Counted[str] = Counted()
+    tracked: Counted[str] = Counted()
+    for state in states:
+        arms.update(state.arms.get("searches", {}))
+        tracked.update(state.tracked)
+    changed = sum(state.arms.get("arms_changed", 0) for state in states)
+    yield _counter("arms", "Searches by arm", [((arm,), count) for arm, count in arms.items()], ["arm"])
+    yield _counter("arms_changed", "Sessions whose arm changed at a log-in", [((), changed)])
+    yield _counter(
+        "tracked_events",
+        "Events given to track, by what became of them",
+        [((what,), count) for what, count in tracked.items()],
+        ["outcome"],
+    )
+    yield _counter("plans_dropped", "Plans that were not saved", [((), sum(one.plans_dropped for one in states))])
+    yield _counter("hook_errors", "Exceptions that hooks raised", [((), sum(one.hook_errors for one in states))])
+
+
+OPEN = {"closed": 0.0, "half_open": 0.5, "open": 1.0}
+
+
+class WorkerMetrics(Collector):
+    """Metrics of an ingest worker, read from its memory at each scrape: entries by outcome, dead letters, waiting, lag."""
+
+    def __init__(self, worker: WatchedWorker, registry: CollectorRegistry | None = REGISTRY) -> None:
+        self._worker = worker
+        if registry is not None:
+            registry.register(self)
+
+    def describe(self) -> Iterable[Metric]:
+        """Return nothing: registering must not collect."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metrics as they stand."""
+        worker = self._worker
+        counts = {what: count for what, count in dict(worker.counts).items() if what.isidentifier()}
+        yield _counter(
+            "ingested_entries",
+            "Entries of the streams by what became of them",
+            [((what,), n) for what, n in counts.items()],
+            ["outcome"],
+        )
+        yield _gauge(
+            "ingest_waiting_entries",
+            "Entries that wait in the partitions of this worker",
+            [((), worker.backlog.entries)],
+        )
+        yield _gauge("ingest_lag_seconds", "How far the partitions of this worker lag", [((), worker.backlog.lag_s)])
+        yield _gauge("ingest_partitions_held", "Partitions that this worker holds", [((), len(worker.held))])
+
+
+Samples = Sequence[tuple[tuple[str, ...], float]]
+
+
+def _counter(name: str, text: str, samples: Samples, labels: Sequence[str] = ()) -> Metric:
+    family = CounterMetricFamily(f"rewriter_{name}", text, labels=labels)
+    for values, value in samples:
+        family.add_metric(values, value)
+    return family
+
+
+def _gauge(name: str, text: str, samples: Samples, labels: Sequence[str] = ()) -> Metric:
+    family = GaugeMetricFamily(f"rewriter_{name}", text, labels=labels)
+    for values, value in samples:
+        family.add_metric(values, float(value))
+    return family

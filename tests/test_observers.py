@@ -1,0 +1,433 @@
+"""Prometheus and OpenTelemetry with the real libraries: what is counted, what never shows, and what a broken backend costs."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from statistics import median
+from threading import Event
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from rewriter import Reason, Subject
+from rewriter.observe.background import Background
+from rewriter.observe.hooks import BaselineFailure, Hooks, SearchDetails
+from rewriter.observe.otel import OpenTelemetryHook
+from rewriter.observe.prometheus import PrometheusMetrics, WorkerMetrics
+from rewriter.report import Exposure, PageFacts, Report
+from rewriter.signals.counters import Counters
+from rewriter.signals.store import Keys
+from tests.fakes import HARNESSES, FakeStore, Harness, SyncDesk, waited
+from tests.test_shells import SETTINGS, store
+
+ARGUMENTS: dict[str, Any] = {"index": "products", "body": {"query": {"match": {"title": "secret words"}}, "size": 10}}
+ANN = Subject("ann-the-user", "ann-s-session")
+
+
+def liking() -> FakeStore:
+    """A store in which ann likes p7."""
+    found = FakeStore()
+    found.write(Keys().profile("ann-the-user"), Counters({("item", "p7"): 6.0}, {"item": 6.0}, 1.8e9), None)
+    return found
+
+
+def searched_within(desk: Harness, tracer: trace.Tracer) -> tuple[trace.Span, Report]:
+    """Search with a span of the caller's own open."""
+    if isinstance(desk, SyncDesk):
+        with tracer.start_as_current_span("GET /search") as span:
+            return span, desk.search(ANN, ARGUMENTS)[1]
+
+    async def search() -> tuple[trace.Span, Report]:
+        with tracer.start_as_current_span("GET /search") as span:
+            return span, (await desk.rewriter.search_details(subject=ANN, **ARGUMENTS))[1]
+
+    return desk.runner.run(search())
+
+
+def shown(registry: CollectorRegistry) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    text = generate_latest(registry).decode()
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if not sample.name.endswith("_created")
+    }
+
+
+def value(registry: CollectorRegistry, name: str, **labels: str) -> float:
+    return sum(
+        found for (one, its), found in shown(registry).items() if one == name and labels.items() <= dict(its).items()
+    )
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def metrics(registry: CollectorRegistry) -> Iterator[PrometheusMetrics]:
+    made = PrometheusMetrics(registry)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("kind", HARNESSES)
+def test_searches_are_counted_and_nobody_shows(
+    kind: type[Harness], registry: CollectorRegistry, metrics: PrometheusMetrics
+) -> None:
+    with kind(SETTINGS, liking(), hooks=[metrics]) as desk:
+        metrics.watch(desk.rewriter)
+        _, report = desk.search(ANN, ARGUMENTS)
+        desk.search(None, ARGUMENTS)
+        assert metrics.flush()
+        assert report.reason is Reason.PERSONALIZED
+        facts = report.page_facts
+        assert facts is not None
+        assert value(registry, "rewriter_searches_total", reason="personalized", policy="shop") == 1
+        assert value(registry, "rewriter_searches_total", reason="no_subject") == 1
+        assert value(registry, "rewriter_added_seconds_count") == 1
+        assert value(registry, "rewriter_part_seconds_count", part="baseline") == 2
+        assert value(registry, "rewriter_boosts_total") == len(report.boosts) > 0
+        assert value(registry, "rewriter_boosts_matched_total") == facts.boosts_matched > 0
+        assert value(registry, "rewriter_hits_total", kind="shown") == 10
+        assert value(registry, "rewriter_hits_total", kind="explored") == len(report.slots) > 0
+        assert value(registry, "rewriter_hits_total", kind="kept") == facts.kept
+        assert value(registry, "rewriter_signals_total", source="profile") == 1
+        assert value(registry, "rewriter_exposed_units_total", arm="treatment") == 1
+        assert value(registry, "rewriter_breaker_open") == 0
+        assert value(registry, "rewriter_experiment_share", of="rollout") == 1.0
+        text = generate_latest(registry).decode()
+        for secret in (
+            "ann-the-user",
+            "ann-s-session",
+            "secret",
+            "words",
+            report.exposure.unit if report.exposure else "?",
+        ):
+            assert secret not in text
+
+
+def test_the_promised_times_are_edges(registry: CollectorRegistry, metrics: PrometheusMetrics) -> None:
+    metrics(SearchDetails(("a",), Report(Reason.PERSONALIZED, timings_ms={"added": 9.99})))
+    metrics(SearchDetails(("a",), Report(Reason.PERSONALIZED, timings_ms={"added": 30.0})))
+    assert metrics.flush()
+    counts = {
+        edge: value(registry, "rewriter_added_seconds_bucket", le=edge) for edge in ("0.0075", "0.01", "0.02", "0.03")
+    }
+    assert counts == {"0.0075": 0, "0.01": 1, "0.02": 1, "0.03": 2}
+
+
+def test_a_person_counts_once_however_often_they_search(
+    registry: CollectorRegistry, metrics: PrometheusMetrics
+) -> None:
+    for unit, arm in (("a", "treatment"), ("a", "treatment"), ("b", "holdout"), ("c", "treatment")):
+        metrics(SearchDetails((), Report(Reason.NO_SIGNALS, exposure=Exposure(arm, unit))))  # type: ignore[arg-type]
+    assert metrics.flush()
+    assert value(registry, "rewriter_exposed_units_total", arm="treatment") == 2
+    assert value(registry, "rewriter_exposed_units_total", arm="holdout") == 1
+
+
+@pytest.mark.parametrize("kind", HARNESSES)
+def test_a_baseline_that_raises_is_counted_by_its_kind(
+    kind: type[Harness], registry: CollectorRegistry, metrics: PrometheusMetrics
+) -> None:
+    def fail(_: Any) -> Any:
+        raise ConnectionRefusedError("secret host")
+
+    with kind(SETTINGS, store("ann"), hooks=[metrics]) as desk:
+        desk.engine.on["baseline"] = fail
+        with pytest.raises(ConnectionRefusedError):
+            desk.search(ANN, ARGUMENTS)
+    assert metrics.flush()
+    assert value(registry, "rewriter_baseline_failures_total", error="ConnectionRefusedError") == 1
+    assert "secret host" not in generate_latest(registry).decode()
+
+
+def test_labels_stay_few_whatever_a_client_raises(registry: CollectorRegistry, metrics: PrometheusMetrics) -> None:
+    for number in range(100):
+        metrics.baseline_failed(BaselineFailure((), f"Error{number}", 1.0))
+    assert metrics.flush()
+    kinds = {its for (name, its) in shown(registry) if name == "rewriter_baseline_failures_total"}
+    assert len(kinds) == 31
+    assert value(registry, "rewriter_baseline_failures_total", error="other") == 70
+
+
+def test_a_scrape_asks_nobody(registry: CollectorRegistry, metrics: PrometheusMetrics) -> None:
+    """Neither store nor cluster, even where both hang."""
+    played = store("ann")
+    with SyncDesk(SETTINGS, played, hooks=[metrics]) as desk:
+        metrics.watch(desk.rewriter)
+        played.state = "hung"
+        asked = played.reads
+        began_s = time.perf_counter()
+        assert value(registry, "rewriter_max_in_flight") == 16
+        assert time.perf_counter() - began_s < 1.0
+        assert played.reads == asked
+        for name in ("rewriter_breaker_open", "rewriter_templates_quarantined", "rewriter_switches_version"):
+            assert any(one == name for one, _ in shown(registry)), name
+
+
+def test_a_rewriter_that_is_gone_or_fails_does_not_fail_the_scrape(
+    registry: CollectorRegistry, metrics: PrometheusMetrics
+) -> None:
+    class Broken:
+        def local_status(self) -> Any:
+            raise RuntimeError
+
+    broken = Broken()
+    metrics.watch(broken)
+    metrics.watch(Broken())  # gone at once
+    assert value(registry, "rewriter_observer_errors_total") == 1
+
+
+def test_the_page_lists_every_metric(registry: CollectorRegistry, metrics: PrometheusMetrics) -> None:
+    class Worker:
+        counts: Mapping[str, int] = MappingProxyType({})
+        backlog = Namespace(entries=0, lag_s=0.0)
+        held = ()
+
+    WorkerMetrics(Worker(), registry)
+    with SyncDesk(SETTINGS, store("ann"), hooks=[metrics]) as desk:
+        metrics.watch(desk.rewriter)
+        made = {family.name for family in registry.collect()}
+    page = (Path(__file__).parents[1] / "docs/metrics.md").read_text("utf-8")
+    listed = {name.removesuffix("_total") for name in re.findall(r"^\| `(rewriter_\w+)`", page, re.MULTILINE)}
+    assert listed == made
+
+
+def test_a_worker_s_metrics_are_its_counts(registry: CollectorRegistry) -> None:
+    class Waiting:
+        entries, lag_s = 7, 1.5
+
+    class Worker:
+        def __init__(self) -> None:
+            self.counts = {"applied": 3, "dead": 1}
+            self.backlog = Waiting()
+            self.held = (1, 2)
+
+    WorkerMetrics(Worker(), registry)
+    assert value(registry, "rewriter_ingested_entries_total", outcome="dead") == 1
+    assert value(registry, "rewriter_ingest_lag_seconds") == 1.5
+    assert value(registry, "rewriter_ingest_partitions_held") == 2
+
+
+class Telemetry:
+    """The OpenTelemetry SDK with everything kept in memory."""
+
+    def __init__(self) -> None:
+        self.spans, self.logs, self.reader = InMemorySpanExporter(), InMemoryLogRecordExporter(), InMemoryMetricReader()  # type: ignore[no-untyped-call]
+        self.tracers = TracerProvider()
+        self.tracers.add_span_processor(SimpleSpanProcessor(self.spans))
+        loggers = LoggerProvider()
+        loggers.add_log_record_processor(SimpleLogRecordProcessor(self.logs))
+        self.hook = OpenTelemetryHook(self.tracers, MeterProvider([self.reader]), loggers)
+
+    def durations(self) -> dict[str, int]:
+        data = self.reader.get_metrics_data()
+        found: dict[str, int] = {}
+        for resource in data.resource_metrics if data else ():
+            for scope in resource.scope_metrics:
+                for metric in scope.metrics:
+                    found[metric.name] = sum(int(getattr(point, "count", 0)) for point in metric.data.data_points)
+        return found
+
+
+@pytest.fixture
+def telemetry() -> Iterator[Telemetry]:
+    made = Telemetry()
+    yield made
+    made.hook.close()
+
+
+@pytest.mark.parametrize("kind", HARNESSES)
+def test_each_leg_is_a_span_under_the_caller_s(kind: type[Harness], telemetry: Telemetry) -> None:
+    with kind(SETTINGS, liking(), hooks=[telemetry.hook]) as desk:
+        caller, report = searched_within(desk, telemetry.tracers.get_tracer("shop"))
+        assert telemetry.hook.flush()
+    spans = {
+        (one.name, (one.attributes or {}).get("rewriter.leg")): one for one in telemetry.spans.get_finished_spans()
+    }
+    search = spans["rewriter.search", None]
+    assert search.parent is not None
+    assert search.parent.span_id == caller.get_span_context().span_id
+    assert (search.attributes or {})["rewriter.reason"] == "personalized"
+    for leg in ("baseline", "personalized", "exploration"):
+        one = spans["search products", leg]
+        assert one.parent is not None
+        assert one.parent.span_id == search.context.span_id
+        assert one.kind is trace.SpanKind.CLIENT
+        attributes = dict(one.attributes or {})
+        assert attributes.pop("rewriter.leg") == leg
+        assert attributes == {
+            "db.system.name": "opensearch", "db.operation.name": "search", "db.collection.name": "products",
+        }  # fmt: skip
+        assert one.end_time is not None
+        assert one.start_time is not None
+        assert (one.end_time - one.start_time) / 1e6 == pytest.approx(report.timings_ms[leg], abs=0.01)
+    assert ("signals", "signals") in spans
+    assert telemetry.durations()["db.client.operation.duration"] == 3
+    (event,) = telemetry.logs.get_finished_logs()
+    record = event.log_record
+    assert record.event_name == "feature_flag.evaluation"
+    assert (record.attributes or {})["feature_flag.result.variant"] == "treatment"
+    assert record.span_id == search.context.span_id
+    everything = f"{[one.to_json() for one in spans.values()]}{record.attributes}"
+    unit = report.exposure.unit if report.exposure else "?"
+    assert not [secret for secret in ("ann-the-user", "ann-s-session", "secret", "words", unit) if secret in everything]
+
+
+def test_a_baseline_that_raises_is_a_span_with_its_kind(telemetry: Telemetry) -> None:
+    telemetry.hook.baseline_failed(BaselineFailure(("a", "b"), "ConnectionTimeout", 12.0))
+    assert telemetry.hook.flush()
+    (span,) = telemetry.spans.get_finished_spans()
+    assert (span.name, (span.attributes or {})["error.type"]) == ("search", "ConnectionTimeout")
+    assert span.status.status_code is trace.StatusCode.ERROR
+    assert telemetry.durations()["db.client.operation.duration"] == 1
+
+
+def test_the_api_alone_is_enough() -> None:
+    """Without an SDK nothing is recorded, and nothing fails."""
+    hook = OpenTelemetryHook()
+    hook(SearchDetails(("a",), Report(Reason.PERSONALIZED, timings_ms={"baseline": 1.0, "added": 1.0})))
+    assert hook.flush()
+    assert (hook.errors, hook.dropped) == (0, 0)
+    hook.close()
+
+
+class Hung(SpanExporter):
+    """A backend that does not come back until it is released, then raises."""
+
+    def __init__(self) -> None:
+        self.released = Event()
+
+    def export(self, spans: Any) -> SpanExportResult:  # noqa: ARG002
+        self.released.wait(20.0)
+        raise OSError
+
+
+def test_a_hung_backend_costs_no_search_anything() -> None:
+    hung = Hung()
+    tracers = TracerProvider()
+    tracers.add_span_processor(SimpleSpanProcessor(hung))
+    hook = OpenTelemetryHook(tracers)
+    with SyncDesk(SETTINGS, liking(), hooks=[hook]) as desk:
+        for _ in range(5):
+            _, report = desk.search(ANN, ARGUMENTS)
+            assert report.reason is Reason.PERSONALIZED
+        assert desk.status().hook_errors == 0
+    hung.released.set()
+    hook.close()
+
+
+def test_what_finds_no_room_is_dropped_and_counted() -> None:
+    holding = Event()
+    queue: Background[int] = Background(lambda _: holding.wait(20.0), max_waiting=3)
+    taken = [queue.put(number) for number in range(10)]
+    assert waited(lambda: len(queue) <= 3)
+    assert queue.dropped == taken.count(False) >= 6
+    holding.set()
+    queue.close()
+    assert not queue.put(1)
+
+
+def test_what_is_put_is_taken_in_order_and_a_fault_costs_one() -> None:
+    seen: list[int] = []
+
+    def take(number: int) -> None:
+        if number == 3:
+            raise ValueError
+        seen.append(number)
+
+    queue: Background[int] = Background(take)
+    for number in range(6):
+        queue.put(number)
+    assert queue.flush()
+    assert seen == [0, 1, 2, 4, 5]
+    assert queue.errors == 1
+    queue.close()
+
+
+def test_a_queue_that_nobody_holds_ends_its_thread() -> None:
+    before = len(list(Path("/proc/self/task").iterdir()))
+    queue: Background[int] = Background(lambda _: None)
+    queue.put(1)
+    assert queue.flush()
+    assert len(list(Path("/proc/self/task").iterdir())) == before + 1
+    del queue
+    assert waited(lambda: len(list(Path("/proc/self/task").iterdir())) == before)
+
+
+def test_a_child_counts_its_own_searches_alone() -> None:
+    """After a fork: the parent's thread is gone, and what waited is the parent's."""
+    seen: list[int] = []
+    holding = Event()
+
+    def take(number: int) -> None:
+        holding.wait(20.0)
+        seen.append(number)
+
+    queue: Background[int] = Background(take)
+    queue.put(1)
+    queue.put(2)
+    child = os.fork()
+    if not child:
+        holding.set()
+        queue.put(9)
+        ok = queue.flush(5.0) and seen == [9]
+        os._exit(0 if ok else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    holding.set()
+    assert queue.flush()
+    assert seen == [1, 2]
+    queue.close()
+
+
+REPORT = Report(
+    Reason.PERSONALIZED,
+    variant="personalized",
+    policy="shop",
+    exposure=Exposure("treatment", "u"),
+    source="blend",
+    timings_ms={
+        "baseline": 8.0,
+        "signals": 1.0,
+        "render": 0.4,
+        "personalized": 9.0,
+        "exploration": 7.0,
+        "merge": 0.2,
+        "added": 3.0,
+    },
+    weigh_page=lambda: PageFacts(10, 6, 4, 1, 1, 3),
+)
+
+
+def test_all_observers_together_cost_a_search_less_than_40_microseconds(
+    metrics: PrometheusMetrics, telemetry: Telemetry
+) -> None:
+    """On the caller's thread, by its CPU time; the figure is printed by `make bench` with the p99 beside it."""
+    hooks = Hooks([metrics, telemetry.hook])
+    response = {"hits": {"hits": [{"_id": f"p{n}"} for n in range(10)]}}
+    spent_us = []
+    for _ in range(600):
+        began_ns = time.thread_time_ns()
+        hooks.finished(("products",), ARGUMENTS, ANN, response, REPORT)
+        spent_us.append((time.thread_time_ns() - began_ns) / 1000)
+    assert median(spent_us) < 40.0
+    assert hooks.errors == 0
