@@ -47,6 +47,15 @@ class Expression(NamedTuple):
         return {**DEFAULTS, **dict(self.params)}
 
 
+def parsed_indices(index: Any) -> tuple[str, ...]:
+    """Return the indices that an `index` argument names; () for all of them, and for a value that names none."""
+    if isinstance(index, (list, tuple)) and all(isinstance(name, str) for name in index):
+        index = ",".join(index)
+    if not isinstance(index, str) or index == "_all":
+        return ()
+    return tuple(name for name in index.split(",") if name)
+
+
 def expression_of(indices: tuple[str, ...], params: Mapping[str, Any]) -> Expression:
     """Return the expression of a search from its parsed `index` argument and the parameters of its URL."""
     if not params:

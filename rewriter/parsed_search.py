@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-from rewriter.expression import Expression, expression_of
+from rewriter.expression import Expression, expression_of, parsed_indices
 from rewriter.index_facts import IndexFacts
 from rewriter.report import Reason, Strategy
 from rewriter.settings import Settings
@@ -70,6 +70,10 @@ class ParsedSearch:
     collapse_field: str | None
     own_rescore_window: int | None
     expression: Expression = Expression(())  # noqa: RUF009  immutable
+
+    def rescore_window(self, window_size: int) -> int:
+        """Return the window of our rescore, in hits a shard: at most the smallest of the caller's own rescores."""
+        return min(window_size, self.own_rescore_window or window_size)
 
 
 class _UnreadableError(Exception):
@@ -129,15 +133,6 @@ def parse_search(
         window,
         expression,
     )
-
-
-def parsed_indices(index: Any) -> tuple[str, ...]:
-    """Return the indices that an `index` argument names; () for all of them, and for what is no name."""
-    if isinstance(index, (list, tuple)) and all(isinstance(name, str) for name in index):
-        index = ",".join(index)
-    if not isinstance(index, str) or index == "_all":
-        return ()
-    return tuple(name for name in index.split(",") if name)
 
 
 def _headers(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def _of_sample(path: Path, templates: TemplateSet, policy: PolicySettings, reque
 
 
 def _whole_body(part: Personal, policy: PolicySettings, request: ParsedSearch) -> dict[str, Any]:
-    window = min(policy.window_size, request.own_rescore_window or policy.window_size)
+    window = request.rescore_window(policy.window_size)
     leg = optional_leg(request.body, 0, request.from_ + request.size)
     return bounded_body(leg, part.boosts, part.max_boost, part.strategy or "rescore", window)
 

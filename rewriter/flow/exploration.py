@@ -86,7 +86,7 @@ def _shaped(context: SearchContext, shaped: Exploration, end: int, size: int) ->
         body["query"] = {"bool": {"must": [body["query"]], "filter": list(shaped.filters)}}
     functions = borne(context, shaped.functions)
     if functions and search.strategy:
-        window = min(policy.window_size, search.own_rescore_window or policy.window_size)
+        window = search.rescore_window(policy.window_size)
         functions = capped(functions, context.max_boost)  # the switch may have lowered the policy's
         body = bounded_body(body, functions, context.max_boost, search.strategy, window)
     return body

@@ -71,7 +71,7 @@ def personal(context: SearchContext, progress: Progress) -> Generator[PartStep, 
             progress.pool = pool
     body = bounded_body(
         optional_leg(search.body, 0, _depth(context, part, end)), part.boosts, part.max_boost, part.strategy or "rescore",
-        min(context.policy.window_size, search.own_rescore_window or context.policy.window_size),
+        search.rescore_window(context.policy.window_size),
     )  # fmt: skip
     started_s = context.clock_s()
     try:

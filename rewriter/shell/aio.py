@@ -20,6 +20,7 @@ from secrets import randbits
 from typing import Any, Self, assert_never
 
 from rewriter.core import Core
+from rewriter.expression import parsed_indices
 from rewriter.flow.answer import answer
 from rewriter.flow.steps import Baseline, CallerStep, Collect, SavePlan, Sent, first_step
 from rewriter.observe.hooks import Hook, Hooks
@@ -27,7 +28,7 @@ from rewriter.report import Reason, Report
 from rewriter.settings import Settings
 from rewriter.shell.clones import cloned
 from rewriter.shell.given import checked_hooks
-from rewriter.shell.legs import connect_async, named, writer_of
+from rewriter.shell.legs import connect_async, writer_of
 from rewriter.shell.ready import POLL_S, ever, missing, wanted
 from rewriter.shell.status import CLOSED, Status, status_of
 from rewriter.shell.switch_sources import SwitchSources
@@ -285,7 +286,7 @@ class AsyncRewriter:
         if job.flow is not None:
             response, report = await drive(job.flow, lambda step: self._perform(job, step), first=sent)
         here = job.here
-        indices = named(arguments.get("index"))
+        indices = parsed_indices(arguments.get("index"))
         if here is not None:
             here.tally.note(report.reason, time.monotonic())
         self._hooks.finished(indices, arguments, job.subject, response, report)

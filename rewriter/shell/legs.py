@@ -88,13 +88,6 @@ def told_size(step: SearchLeg, size: int, response: Any = None) -> None:
     step.sized(size, None if hits is None else len(hits))
 
 
-def named(index: Any) -> tuple[str, ...]:
-    """Return the indices that a search's `index` argument names."""
-    if isinstance(index, str):
-        return tuple(index.split(",")) if index else ()
-    return tuple(map(str, index)) if isinstance(index, (list, tuple)) else ()
-
-
 PLANS_SHARE = 0.5
 """Of the places in flight: a store that reads but does not write (a failover, a full disk) must leave some to searches."""
 

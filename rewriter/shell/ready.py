@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rewriter.expression import Expression, expression_of
+from rewriter.expression import Expression, expression_of, parsed_indices
 from rewriter.flow.unread import NO_POPULATION, NO_STORE, READING_FACTS, needs_population
-from rewriter.parsed_search import parsed_indices
 
 if TYPE_CHECKING:
     from rewriter.core import Core

@@ -19,6 +19,7 @@ from secrets import randbits
 from typing import Any, Self, assert_never
 
 from rewriter.core import Core
+from rewriter.expression import parsed_indices
 from rewriter.flow.answer import answer
 from rewriter.flow.steps import Baseline, CallerStep, Collect, SavePlan, Sent, first_step
 from rewriter.observe.hooks import Hook, Hooks
@@ -26,7 +27,7 @@ from rewriter.report import Reason, Report
 from rewriter.settings import Settings
 from rewriter.shell.clones import cloned
 from rewriter.shell.given import checked_hooks
-from rewriter.shell.legs import connect, named, writer_of
+from rewriter.shell.legs import connect, writer_of
 from rewriter.shell.ready import POLL_S, ever, missing, wanted
 from rewriter.shell.status import CLOSED, Status, status_of
 from rewriter.shell.template_files import load_templates
@@ -246,7 +247,7 @@ class Rewriter:
         response, report = sent.response, Report(Reason.SWITCHED_OFF, job.refused)
         if process is not None and job.flow is not None:
             response, report = drive(job.flow, lambda step: self._perform(process, job, step), first=sent)
-        indices = named(arguments.get("index"))
+        indices = parsed_indices(arguments.get("index"))
         if process is not None:
             process.tally.note(report.reason, time.monotonic())
         self._hooks.finished(indices, arguments, job.subject, response, report)

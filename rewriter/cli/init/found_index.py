@@ -11,8 +11,8 @@ from opensearchpy.exceptions import NotFoundError, OpenSearchException
 from rewriter.cli.init.figures import plain
 from rewriter.cli.init.index_profile import IndexProfile
 from rewriter.errors import ConfigurationError, Fault
+from rewriter.expression import parsed_indices
 from rewriter.index_facts import alias_paths, facts_of
-from rewriter.parsed_search import parsed_indices
 
 TIMEOUT_S = 10
 SUGGESTED = 10
