@@ -50,7 +50,7 @@ OURS = [
         for name, value in vars(module).items()
         if callable(value) and getattr(value, "__module__", "").startswith("rewriter.")
     ),
-    *(("shell", name) for name in ("answer", "randbits", "collected", "drive", "named")),
+    *(("shell", name) for name in ("answer", "randbits", "collected", "drive", "parsed_indices")),
     *(("process", name) for name in ("begin", "beside", "save", "_perform", "_reading")),
 ]
 """Whatever the flow calls, and what the shells call for it."""
