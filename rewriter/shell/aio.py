@@ -295,7 +295,7 @@ class AsyncRewriter:
     def _failed(self, arguments: Mapping[str, Any], error: BaseException, started_s: float) -> None:
         """Tell the hooks of a search of the caller's that raised. Never raises itself."""
         with suppress(Exception):
-            self._hooks.failed(named(arguments.get("index")), error, (time.monotonic() - started_s) * 1000.0)
+            self._hooks.failed(parsed_indices(arguments.get("index")), error, (time.monotonic() - started_s) * 1000.0)
 
     async def _perform(self, job: Job, step: CallerStep) -> Any:
         """Perform a step of `answer` after the caller's own search was answered, on the caller's task."""

@@ -256,7 +256,7 @@ class Rewriter:
     def _failed(self, arguments: Mapping[str, Any], error: BaseException, started_s: float) -> None:
         """Tell the hooks of a search of the caller's that raised. Never raises itself: the caller gets its own error."""
         with suppress(Exception):
-            self._hooks.failed(named(arguments.get("index")), error, (time.monotonic() - started_s) * 1000.0)
+            self._hooks.failed(parsed_indices(arguments.get("index")), error, (time.monotonic() - started_s) * 1000.0)
 
     def after_fork(self) -> None:
         """In a child: threads are gone, sockets are the parent's, locks may be held for good. Its first search starts threads."""
