@@ -3,7 +3,7 @@
 #
 #   make demo     what it is, in a terminal; ENGINE=opensearch runs it on a real OpenSearch
 #   make test     the tests; ARGS="-k breaker" chooses some
-#   make full     the tests that take long: simulations of a thousand seasons
+#   make full     what takes long, with its date and result in docs/full.md: tests marked full, soak, faults (an hour or two)
 #   make soak     ten kills of a worker over 100,000 events; two of workers and backfill over 1.5 M purchases and 2 M events
 #   make lint     formatting, lint, types
 #   make bench    the figures of docs/measured.md
@@ -30,8 +30,8 @@ demo: $(READY)-demo
 test: $(READY)-test
 	$(BIN)/python -m pytest $(ARGS)
 
-full: $(READY)-test
-	$(BIN)/python -m pytest -m full $(ARGS)
+full: $(READY)-test $(READY)-bench
+	$(BIN)/python -m tests.full_run $(ARGS)
 
 soak: $(READY)-test
 	SOAK_EVENTS=100000 $(BIN)/python -m pytest tests/live/test_ingest_faults.py -k killed $(ARGS)
