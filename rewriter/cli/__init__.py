@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rewriter.cli import backfill, check, dead_letters, demo, explain, forget, ingest, render, settings, status
+from rewriter.cli import backfill, check, dead_letters, demo, engines, explain, forget, ingest, render, settings, status
 from rewriter.cli.about import PROJECT_URL
 from rewriter.cli.init import command as init_command
 from rewriter.cli.switch import command as switch_command
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 for command in (
     init_command.init,
+    engines.engines,
     demo.demo,
     check.check,
     render.render,

@@ -30,16 +30,17 @@ class ElasticsearchServer:
 
     heap: the JVM's heap, in its own notation.
     java: a JDK, whose compiler is needed the first time; by default the one that `find_java` finds.
+    port: where it listens; by default at one that the server picks.
 
     Raises EngineUnavailable where a JDK, Maven or libzstd are missing, EngineError where the server does not come up.
     """
 
-    def __init__(self, *, heap: str = "1g", java: Java | None = None) -> None:
+    def __init__(self, *, heap: str = "1g", java: Java | None = None, port: int = 0) -> None:
         java = java or find_java(compiler=True)
         home = lay_out_elasticsearch(cache_directory(), java)
         run = Path(tempfile.mkdtemp(prefix="elasticsearch-"))
         try:
-            config = configure(run, "elasticsearch.yml", CONFIG)
+            config = configure(run, "elasticsearch.yml", CONFIG, port)
             _write_arguments(java, home, config)
             self._process = ServerProcess(
                 [*READS_ARGUMENTS, *_command(java, home, run, heap)],

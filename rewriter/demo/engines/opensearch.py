@@ -30,7 +30,7 @@ cluster.name: local
 node.name: node-1
 discovery.type: single-node
 network.host: 127.0.0.1
-http.port: 0
+http.port: {port}
 transport.port: 0
 node.portsfile: true
 path.data: {run}/data
@@ -55,11 +55,14 @@ class OpenSearchServer:
     heap: the JVM's heap, in its own notation.
     java: the runtime; by default the one that `find_java` finds.
     release: the version; `layout` names those that the project runs on.
+    port: where it listens; by default at one that the server picks.
 
     Raises EngineUnavailable where Java or Maven are missing, EngineError where the server does not come up.
     """
 
-    def __init__(self, *, heap: str = "1g", java: Java | None = None, release: Release = OPENSEARCH_3) -> None:
+    def __init__(
+        self, *, heap: str = "1g", java: Java | None = None, release: Release = OPENSEARCH_3, port: int = 0
+    ) -> None:
         java = java or find_java(*release.java)
         cache = cache_directory()
         if java.trimmed and not usable(java.path):
@@ -68,7 +71,7 @@ class OpenSearchServer:
         run = Path(tempfile.mkdtemp(prefix="opensearch-"))
         try:
             self._process = ServerProcess(
-                _command(java, home, configure(run, "opensearch.yml", CONFIG), heap, release),
+                _command(java, home, configure(run, "opensearch.yml", CONFIG, port), heap, release),
                 log=run / "server.log",
                 cwd=run,
                 user=server_user(),
@@ -141,12 +144,12 @@ def _copied(java: Java, cache: Path) -> Java:
     return replace(java, path=target / java.path.relative_to(home))
 
 
-def configure(run: Path, name: str, text: str) -> Path:
+def configure(run: Path, name: str, text: str, port: int) -> Path:
     """Make the directories of one run, its settings file `name` and the logging's; return the config directory."""
     config = run / "config"
     for folder in (config, run / "data", run / "logs", run / "tmp"):
         folder.mkdir()
-    (config / name).write_text(text.format(run=run))
+    (config / name).write_text(text.format(run=run, port=port))
     (config / "log4j2.properties").write_text(LOGGING)
     if user := server_user():
         for path in (run, *run.rglob("*")):

@@ -18,18 +18,18 @@ START_DEADLINE_S = 20.0
 
 
 class Osmem:
-    """One osmem-server on 127.0.0.1, on a port that it picks itself.
+    """One osmem-server on 127.0.0.1, at `port`, or at one that it picks itself.
 
     Raises EngineUnavailable without osmem-server, EngineError where it does not come up.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, port: int = 0) -> None:
         binary = _binary()
         run = Path(tempfile.mkdtemp(prefix="osmem-"))
         self._log = run / "server.log"
         try:
             # The guard watches this process already; what the server would watch is the guard's.
-            command = [binary, "-addr", "127.0.0.1:0", "-no-ja", "-no-stdin-watch"]
+            command = [binary, "-addr", f"127.0.0.1:{port}", "-no-ja", "-no-stdin-watch"]
             self._process = ServerProcess(command, log=self._log, cwd=run, remove=run)
         except BaseException:
             shutil.rmtree(run, ignore_errors=True)
@@ -64,7 +64,7 @@ def _binary() -> str:
     try:
         from osmem_server import OsmemError, resolve_binary
     except ImportError:
-        raise EngineUnavailable("osmem-server is not installed: pip install 'rewriter[demo]'") from None
+        raise EngineUnavailable("osmem-server is not installed: pip install 'rewriter[engines]'") from None
     try:
         return str(resolve_binary())
     except OsmemError as error:

