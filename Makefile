@@ -8,6 +8,7 @@
 #   make lint     formatting, lint, types
 #   make bench    the figures of docs/measured.md
 #   make faults   everything that can go wrong, made to, under load; writes the tables of docs/safety.md (about 40 minutes)
+#   make site     the documentation as a site in .site/, to be read and searched offline
 #   make docs     the tables in docs/ that are made from the code
 #   make clean    back to a fresh clone
 #   make help     these lines
@@ -22,7 +23,7 @@ ENGINE ?= osmem
 ARGS ?=
 
 .DEFAULT_GOAL := test
-.PHONY: demo test full soak lint bench faults docs clean help
+.PHONY: demo test full soak lint bench faults docs site clean help
 
 demo: $(READY)-demo
 	ENGINE=$(ENGINE) $(BIN)/rewriter demo $(ARGS)
@@ -51,13 +52,17 @@ faults: $(READY)-bench
 docs: $(READY)-test
 	$(BIN)/python -m tests.reasons_page
 
+site: $(READY)-test
+	$(BIN)/python -m sphinx -q -W --keep-going -b html -d .site/.doctrees docs .site
+	@echo "make: open .site/index.html"
+
 help:
 	@sed -n 's/^#   make /make /p' Makefile
 
 # A .venv that make did not make is not make's to remove; what make put into it can stay.
 clean:
 	if [ -e $(VENV)/.made-by-make ]; then rm -rf $(VENV); else rm -f $(READY)-*; fi
-	rm -rf .opensearch .toxiproxy .corpus .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	rm -rf .site .opensearch .toxiproxy .corpus .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
 	find . -path ./$(VENV) -prune -o -name __pycache__ -exec rm -rf {} +
 
 # .venv/bin/python comes first, so it may be missing, or lead nowhere since the Python it was made from is gone.

@@ -57,3 +57,9 @@ def test_every_command_is_described() -> None:
         str(command.name or command.callback.__name__) for command in app.registered_commands if command.callback
     ]
     assert [command for command in commands if f"| `rewriter {command}` |" not in page] == []
+
+
+def test_the_index_of_the_site_lists_every_page() -> None:
+    listed = set((ROOT / "docs/index.md").read_text("utf-8").splitlines())
+    pages = {path.stem for path in (ROOT / "docs").glob("*.md")} - {"index"}
+    assert sorted(pages - listed) == [], "add the page to one of the lists of docs/index.md"
