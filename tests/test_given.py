@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -102,6 +103,29 @@ def test_both_shells_refuse_what_they_are_given_before_they_begin(make: Any) -> 
 def test_other_wrong_arguments_are_refused_in_a_sentence(others: dict[str, Any], said: str) -> None:
     (fault,) = refusal("Rewriter", Shop(tenant="t"), **others)
     assert said in str(fault)
+
+
+async def an_async_hook(_: Any) -> None: ...
+
+
+async def one_that_yields(_: Any) -> Any:
+    yield
+
+
+class CalledAsync:
+    async def __call__(self, _: Any) -> None: ...
+
+    async def note(self, _: Any) -> None: ...
+
+
+@pytest.mark.parametrize("shell", ["Rewriter", "AsyncRewriter"])
+@pytest.mark.parametrize(
+    "hook", [an_async_hook, one_that_yields, CalledAsync(), CalledAsync().note, partial(partial(an_async_hook), _=1)]
+)
+def test_an_async_hook_is_refused_since_nobody_would_await_it(shell: Shell, hook: Any) -> None:
+    client = Shop(tenant="t") if shell == "Rewriter" else AsyncShop("t")
+    (fault,) = refusal(shell, client, hooks=[print, hook])
+    assert "is async, and hooks are called, not awaited (give a plain function" in str(fault)
 
 
 def test_hooks_may_come_from_a_generator() -> None:

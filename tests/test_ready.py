@@ -49,6 +49,16 @@ def wait_ready(desk: Harness, timeout_s: float, index: str | list[str] | None = 
 
 
 @desks
+@pytest.mark.parametrize("index", [5, b"products", {"products"}, ["products", 5], [None], object()])
+def test_an_index_that_is_no_name_is_refused_in_a_sentence(desk_type: type[Harness], index: Any) -> None:
+    with (
+        desk_type(settings(), FakeStore()) as desk,
+        pytest.raises(ValueError, match=r"index is .*, not a name, nor a list"),
+    ):
+        wait_ready(desk, 1.0, index)
+
+
+@desks
 def test_the_first_search_after_waiting_is_personalized(desk_type: type[Harness]) -> None:
     store = FakeStore()
     liking(store, population=True)

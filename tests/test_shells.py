@@ -10,7 +10,8 @@ import sys
 import textwrap
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,7 @@ from opensearchpy.exceptions import NotFoundError
 from rewriter import AsyncRewriter, ConfigurationError, Reason, Report, Rewriter, SearchDetails, Settings, Subject
 from rewriter.decide.breaker import Breaker, Outcome, Permit
 from rewriter.settings import BudgetSettings
+from rewriter.shell.workers import Workers
 from rewriter.signals.counters import Counters
 from rewriter.signals.store import Keys
 from tests.fakes import (
@@ -394,3 +396,32 @@ def test_a_report_does_not_change_after_it_was_handed_out(kind: type[Harness]) -
         desk.engine.released.set()
         desk.until(lambda status: status.in_flight == 0)
         assert report.timings_ms == before
+
+
+@pytest.mark.parametrize("strikes", ["submit", "add_done_callback"])
+def test_a_keyboard_interrupt_of_the_caller_leaks_no_place(monkeypatch: pytest.MonkeyPatch, strikes: str) -> None:
+    """It strikes the main thread anywhere, in a notebook each time that somebody stops a cell."""
+
+    struck: Any = Workers if strikes == "submit" else Future
+    method = getattr(struck, strikes)
+
+    def interrupted(*arguments: Any) -> Any:
+        if threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+        return method(*arguments)
+
+    with SyncDesk(SETTINGS, store()) as desk:
+        desk.search(ANN, SEARCH)
+        desk.until(lambda status: status.in_flight == 0)
+        with monkeypatch.context() as patched:
+            patched.setattr(struck, strikes, interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                desk.rewriter.search(**SEARCH, subject=ANN)
+            for _ in range(SETTINGS.budget.max_in_flight):
+                with suppress(
+                    KeyboardInterrupt
+                ):  # the parts of the others still run: where all are busy, none is begun
+                    desk.rewriter.search(**SEARCH, subject=ANN)
+        desk.until(lambda status: status.in_flight == 0)
+        _, report = desk.search(ANN, SEARCH)
+        assert report.reason is Reason.PERSONALIZED

@@ -128,7 +128,7 @@ def _found(store: RedisStore, keys: StreamKeys, wanted: int) -> tuple[int, dict[
     *_, partitions, pairs = sound_replies(
         store, [*partition_count_commands(keys, wanted), ("ZRANGE", keys.forgotten, 0, -1, "WITHSCORES")]
     )
-    return partition_count(keys, partitions), forgotten_in(pairs)
+    return partition_count(keys.partitions, partitions), forgotten_in(pairs)
 
 
 def _time(text: str | None) -> float | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
+from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import Any, Literal
 
 from rewriter.errors import ConfigurationError, Fault
@@ -26,6 +28,11 @@ def checked_hooks(shell: Shell, client: Any, leg_client: Any, settings: Any, hoo
         read = tuple(hooks)
         wrong = [one for one in read if not callable(one)]
         faults += [Fault("hooks", f"{_kind(one)} cannot be called", "give functions of SearchDetails") for one in wrong]
+        remedy = "give a plain function, which may start a task of its own"
+        never = [one for one in read if _is_async(one)]
+        faults += [
+            Fault("hooks", f"{_called(one)} is async, and hooks are called, not awaited", remedy) for one in never
+        ]
     else:
         faults.append(Fault("hooks", f"{_kind(hooks)} is no list of hooks", "give hooks=[function]"))
     if faults:
@@ -52,6 +59,20 @@ def _client_faults(shell: Shell, where: str, client: Any, leg_client: Any) -> li
         remedy = f"give leg_client=opensearchpy.{wanted}(…), by which the rewriter sends its own searches"
         return [Fault(where, f"{what}, and no client with connections of its own can be made from it", remedy)]
     return []
+
+
+def _is_async(hook: Any) -> bool:
+    """Whether calling a hook would only make a coroutine: an async function, a partial of one, an object called as one."""
+    while isinstance(hook, partial):
+        hook = hook.func
+    called = (hook, getattr(hook, "__call__", None))  # noqa: B004  it is looked at, not asked for
+    return any(map(iscoroutinefunction, called)) or any(map(isasyncgenfunction, called))
+
+
+def _called(hook: Any) -> str:
+    while isinstance(hook, partial):
+        hook = hook.func
+    return str(getattr(hook, "__qualname__", None) or _kind(hook))
 
 
 def _kind(given: Any) -> str:

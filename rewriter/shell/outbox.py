@@ -219,7 +219,7 @@ class Outbox:
 
     def _finish_count(self, replies: Sequence[Any] | None, now_s: float) -> None:
         try:
-            found = partition_count(self._keys, replies[1]) if replies else 0
+            found = partition_count(self._keys.partitions, replies[1]) if replies else 0
         except StoreError as error:
             found = 0
             if str(error) != self._said:

@@ -19,10 +19,14 @@ NOT_ASKED = "the store was not asked yet"
 def wanted(core: Core, index: str | Sequence[str] | None, now_s: float) -> Expression | None:
     """Return the index expression whose facts are waited for, and have them read; None for those that policies name.
 
-    Raises ValueError where no policy matches it, or another cluster has it: such a search is never personalized.
+    Raises ValueError for what is no name, and where no policy matches it, or another cluster has it: it is never personalized.
     """
     if index is None:
         return None
+    if not isinstance(index, str) and not (
+        isinstance(index, (list, tuple)) and all(isinstance(one, str) for one in index)
+    ):
+        raise ValueError(f"index is {type(index).__qualname__}, not a name, nor a list or tuple of names")
     expression = expression_of(parsed_indices(index), {})
     if core.settings.policy_for(tuple(name for name in expression.indices if not name.startswith("-"))) is None:
         raise ValueError(f"no policy matches {expression.key!r}: extend the `index` of one")

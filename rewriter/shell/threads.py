@@ -17,6 +17,7 @@ import weakref
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
+from contextlib import suppress
 from threading import Event, Lock, Thread
 from typing import Any, TypeVar, assert_never
 
@@ -197,12 +198,28 @@ class ThreadRuntime:
             part.close()
             return None
         context = contextvars.copy_context()
-        future = self.parts.submit(lambda: context.run(drive, part, lambda step: self._perform(job, step)))
-        if future is None:  # closed, or at the limit of threads
-            self.in_flight.release()
+        future = self._submitted(lambda: context.run(drive, part, lambda step: self._perform(job, step)))
+        if future is None:
             part.close()
-            return None
-        future.add_done_callback(self.in_flight.release)
+        return future
+
+    def _submitted(self, work: Callable[[], T]) -> Future[T] | None:
+        """Hand work over whose place in flight is taken, and given back once it is done, or where it cannot be done."""
+        held = [self.in_flight.release]
+
+        def release(_: object = None) -> None:
+            with suppress(IndexError):  # given back already
+                held.pop()()
+
+        try:
+            future = self.parts.submit(work)
+            if future is None:  # closed, or at the limit of threads
+                release()
+            else:
+                future.add_done_callback(release)
+        except BaseException:  # a KeyboardInterrupt, which strikes the caller's thread anywhere
+            release()
+            raise
         return future
 
     def save(self, step: SavePlan) -> None:
@@ -219,12 +236,8 @@ class ThreadRuntime:
                 if step.in_store and self.core.plans.may_store(key, plan, now_s):
                     self.stores["store"].save_plan(key.store, plan, step.ttl_s)
 
-        future = self.parts.submit(save)
-        if future is None:
+        if self._submitted(save) is None:
             self.plans_dropped += 1
-            self.in_flight.release()
-        else:
-            future.add_done_callback(self.in_flight.release)
 
     def looked(self) -> tuple[str | None, dict[str, str]]:
         """Return whether the store answers ("ok", or why not; None without one), and what the fleet's processes say."""

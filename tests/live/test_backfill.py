@@ -204,8 +204,8 @@ def segment(shop: Shop, name: str) -> Counters:
     ("segments", "said"),
     [
         (["a", "two words"], "column segments: 1 names are not 1 to 64 of A-Z a-z 0-9 _ . -"),
-        (["a", None], "1 names are not"),
-        ("a,,b", "1 names are not"),
+        (["a", "b;c", "x" * 65], "2 names are not"),
+        ("a, b c,", "1 names are not"),
         ([f"s{number}" for number in range(9)], "1 rows name more than 8"),
     ],
 )

@@ -12,6 +12,8 @@ import pytest
 
 from rewriter.demo.engines import Valkey
 from rewriter.signals.counters import Counters, Value
+from rewriter.signals.events import parse
+from rewriter.signals.ingest import erasure
 from rewriter.signals.ingest.erasure import forget, forget_all
 from rewriter.signals.ingest.objects import Objects
 from rewriter.signals.ingest.worker import Worker
@@ -217,6 +219,49 @@ def test_a_number_is_the_identifier_that_it_is_counted_under(shop: Shop) -> None
     shop.drain(shop.worker())
     assert forgotten(shop, "17")["dead_letters"] == 1
     assert forgotten(shop, "1.7")["dead_letters"] == 1
+
+
+@pytest.mark.parametrize(
+    ("user", "spelled"),
+    [
+        ("10.0", "1e1"),
+        ("10.0", "10.00"),
+        ("Müller", '"M\\u00fcller"'),
+        ("Müller", '"Müller"'),
+        ("a/b", '"a\\/b"'),
+        ('a"b', '"a\\"b"'),
+        ("\U0001f600", '"\\ud83d\\ude00"'),
+    ],
+)
+def test_an_identifier_is_found_however_its_letter_spells_it(shop: Shop, user: str, spelled: str) -> None:
+    raw = json.dumps(an_event("x", user_id="@", action_name="yawn"), ensure_ascii=False).replace('"@"', spelled)
+    shop.append([raw, json.dumps(an_event("y", action_name="yawn"))])
+    shop.drain(shop.worker())
+    assert forgotten(shop, user)["dead_letters"] == 1
+
+
+def test_letters_of_others_are_not_read_for_one_user(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading takes 6 µs each, and there may be 160,000."""
+    shop.append([an_event(f"u{number}", action_name="yawn") for number in range(300)])
+    shop.drain(shop.worker())
+    read: list[bytes] = []
+
+    def noted(raw: bytes) -> Any:
+        read.append(raw)
+        return parse(raw)
+
+    monkeypatch.setattr(erasure, "parse", noted)
+    assert forgotten(shop, "u17")["dead_letters"] == 1
+    assert 1 <= len(read) <= 12  # u17, u170 to u179
+
+
+@pytest.mark.parametrize("value", ["", "x", "1e400", "7"])
+def test_processes_are_told_whatever_they_were_told_before(shop: Shop, value: str) -> None:
+    shop.append([an_event(USER)])
+    shop.drain(shop.worker())
+    shop.store.run([("SET", shop.keys.forgets, value)])
+    assert forgotten(shop)["profiles"] == 1
+    assert shop.store.run([("GET", shop.keys.forgets)]) != [value.encode()]
 
 
 def test_a_client_without_a_user_is_a_user(shop: Shop) -> None:

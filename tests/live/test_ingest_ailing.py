@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -151,6 +152,82 @@ def test_what_waits_in_another_form_is_set_aside(shop: Shop) -> None:
     shop.drain(worker)
     assert worker.counts == {"counted": 4, "refused": 3}
     assert [letter["reason"] for letter in shop.dead()] == ["first: is not the id of an earlier entry"] * 3
+
+
+SHARED = {
+    "a string": ("SET", "x"),
+    "a list": ("RPUSH", "x"),
+    "a hash": ("HSET", "x", "y"),
+    "a set": ("SADD", "x"),
+    "a stream": ("XADD", "*", "x", "y"),
+}
+
+
+@pytest.mark.parametrize("kind", SHARED)
+def test_the_list_of_workers_is_made_anew_where_it_is_no_list(shop: Shop, kind: str) -> None:
+    verb, *rest = SHARED[kind]
+    shop.store.run([(verb, shop.keys.workers, *rest)])
+    shop.append([an_event(user) for user in USERS.values()])
+    shop.drain(shop.worker())
+    assert counted(shop) == dict.fromkeys(USERS, 1.0)
+
+
+@pytest.mark.parametrize("seen_s", ["+inf", str(time.time() + 3_600), str(time.time() + 1e6)])
+def test_workers_that_a_clock_ahead_has_seen_hold_nothing(shop: Shop, seen_s: str) -> None:
+    """They would never fall silent, and their share of the partitions would be nobody's."""
+    shop.store.run([("ZADD", shop.keys.workers, seen_s, f"dead{number}") for number in range(9)])
+    shop.append([an_event(user) for user in USERS.values()])
+    shop.drain(shop.worker())
+    assert counted(shop) == dict.fromkeys(USERS, 1.0)
+
+
+@pytest.mark.parametrize("kind", SHARED)
+def test_a_pause_that_never_ends_is_none(shop: Shop, kind: str) -> None:
+    verb, *rest = SHARED[kind]
+    shop.store.run([(verb, shop.keys.pause, *rest)])
+    shop.append([an_event(user) for user in USERS.values()])
+    shop.drain(worker := shop.worker())
+    assert counted(shop) == dict.fromkeys(USERS, 1.0)
+    shop.store.run([("SET", shop.keys.pause, "backfill", "PX", 20_000)])
+    worker.due()
+    worker.step()
+    assert worker.held == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("partitions", ("HSET", "x", "y")),
+        ("first_partitions", ("RPUSH", "x")),
+        ("first_partitions", ("SET", "many")),
+        ("forgotten", ("SET", "x")),
+        ("heartbeat", ("RPUSH", "x")),
+        ("segments", ("HSET", "x", "y")),
+        ("segments", ("SET", '[{"a": 1}, null, 5, ["x"], "a b", "\\ud800"]')),
+        ("segments", ("SET", '{"a": {"b": 1}}')),
+        ("segments", ("SET", "17")),
+        ("segments", ("SET", b"\xff\xfe")),
+    ],
+)
+def test_what_all_wait_for_is_named_and_nothing_else_stops_a_worker(
+    shop: Shop, name: str, value: tuple[Any, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A worker that reads the key for the first time: whatever it holds, it does not end."""
+    key = getattr(shop.keys, name)
+    shop.store.run([("DEL", key), (value[0], key, *value[1:])])
+    worker = shop.worker()
+    shop.append([an_event(user) for user in USERS.values()])
+    with_segments = an_event(USERS[0])
+    with_segments["event_attributes"]["segments"] = ["vip"]
+    shop.append([with_segments])
+    worker.step()
+    if worker.trouble:
+        assert key in worker.trouble
+        assert name in ("partitions", "first_partitions", "forgotten")
+        shop.store.run([("DEL", key)])
+        worker.due()
+    shop.drain(worker)
+    assert counted(shop) == {**dict.fromkeys(USERS, 1.0), 0: 2.0}
 
 
 def test_a_backfill_names_the_partition_whose_position_cannot_be_read(shop: Shop) -> None:

@@ -92,6 +92,37 @@ def test_entries_of_any_form_are_set_aside_and_the_stream_goes_on(shop: Shop) ->
     assert counted(shop, "before") == counted(shop, "after") == 1
 
 
+@pytest.mark.parametrize("ahead_s", [3_600, 40 * 86_400, 4_000 * 86_400])
+def test_events_behind_an_id_that_lies_ahead_are_counted(redis_url: str, prefix: str, ahead_s: int) -> None:
+    """A server's clock that once ran ahead, or a producer's own id: all later ids lie ahead as well, and tell no time."""
+    shop = Shop(redis_url, prefix, partitions=1, retry_s=0.01)
+    ahead = f"{int((time.time() + ahead_s) * 1000)}-0"
+    shop.append([an_event("u1")])
+    shop.store.run([("XADD", shop.keys.stream(0), ahead, "event", json.dumps(an_event("u1")))])
+    shop.append([an_event("u1", event_id="e") for _ in range(3)])
+    shop.append([an_event("u1", timestamp=datetime.fromtimestamp(time.time() - 400 * 86_400, UTC).isoformat())])
+    shop.append([an_event("u1", timestamp=datetime.fromtimestamp(time.time() + 4_000, UTC).isoformat())])
+    shop.drain(worker := shop.worker())
+    assert worker.counts == {"counted": 3, "duplicate": 2, "refused": 2}
+    found = shop.store.read(SignalsQuery(None, shop.plan.keys.profile("u1"), None, ("item",), 500)).profile
+    assert found is not None
+    assert found.events == 3
+    assert abs(found.last_event_s - time.time()) < 300
+
+
+def test_a_stream_whose_ids_lie_far_ahead_is_trimmed_all_the_same(redis_url: str, prefix: str) -> None:
+    """The store must never be full: what was counted goes, though its ids tell no age. What was not read stays."""
+    shop = Shop(redis_url, prefix, partitions=1, retry_s=0.01, batch=100)
+    ahead = f"{int((time.time() + 400 * 86_400) * 1000)}-0"
+    shop.store.run([("XADD", shop.keys.stream(0), ahead, "event", json.dumps(an_event("u0")))])
+    for start in range(0, 2_000, 500):
+        shop.append([an_event(f"u{start + number}") for number in range(500)])
+    shop.drain(worker := shop.worker())
+    assert worker.counts == {"counted": 2_001}
+    (length,) = shop.store.run([("XLEN", shop.keys.stream(0))])
+    assert length <= 300  # whole nodes of a hundred entries
+
+
 def test_an_event_id_that_stands_for_none_makes_no_duplicates(shop: Shop) -> None:
     shop.append([an_event("u1", event_id=value) for value in ["undefined", "null", None, "", "NaN"] for _ in range(4)])
     shop.drain(worker := shop.worker())

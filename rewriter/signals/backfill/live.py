@@ -18,7 +18,7 @@ from rewriter.signals.counters import SEPARATOR, Value
 from rewriter.signals.ingest.batch import Batch, CountingRules, Entry, entry_of
 from rewriter.signals.ingest.contract import STREAM_START, StreamKeys
 from rewriter.signals.ingest.objects import Objects
-from rewriter.signals.ingest.scripts import sound_replies
+from rewriter.signals.ingest.scripts import LOOK, script_command, sound_replies
 from rewriter.signals.redis_store import RedisStore
 from rewriter.subject import pseudonym
 
@@ -73,8 +73,10 @@ class Live:
         return f"{max(0, int((self._until_s - self._plan.settings.ingest.dedupe_s) * 1000))}-0"
 
     def _chunks(self, number: int, start: str, position: str) -> Iterator[list[Entry]]:
+        look = script_command(LOOK, [self._keys.of_stream(number, "state"), self._keys.stream(number)], [])
+        ((*_, now_ms),) = sound_replies(self._store, [look])
         for raw in self._raw_chunks(number, start, position):
-            yield [entry_of(entry_id, parts, self._plan) for entry_id, parts in raw]
+            yield [entry_of(entry_id, parts, self._plan, now_ms) for entry_id, parts in raw]
             self.entries += len(raw)
             self._on_progress(self.entries)
 

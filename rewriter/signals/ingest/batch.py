@@ -1,7 +1,8 @@
 """What a batch of one partition's entries asks of which key. Pure.
 
-An entry's fate depends on the entry alone, on what was marked before it and on its object, never on the clock: it was received when
-its id says. So a batch that is read again after a crash comes to the same end.
+An entry's fate depends on the entry alone, on what was marked before it and on its object, not on the clock: it was received when
+its id says. So a batch that is read again after a crash comes to the same end. Only an id that lies ahead says nothing: its entry
+was received when it is read.
 """
 
 from __future__ import annotations
@@ -87,6 +88,8 @@ class Entry:
     """One entry of a stream. `event` is None where `fault` says why. `first` is the entry that this one takes up again.
 
     replay: the replay of a file that appended it, and that wants to know what becomes of it.
+    read_ms: when it was read, by the server's clock, where that is known. Ids never go back: where that clock once ran ahead, or a
+    producer named an id of its own, all that follow lie ahead too.
     """
 
     id: str
@@ -95,6 +98,7 @@ class Entry:
     fault: Fault | None
     first: str | None = None
     replay: str | None = None
+    read_ms: int | None = None
 
     @property
     def counted_event(self) -> Event:
@@ -104,8 +108,8 @@ class Entry:
 
     @property
     def received_s(self) -> float:
-        """When it was appended, by the server's clock."""
-        return int(self.id.partition("-")[0]) / 1000
+        """When it was appended, by the server's clock; at the latest when it was read."""
+        return received_ms(self.id, self.read_ms) / 1000
 
     @property
     def at_s(self) -> float:
@@ -125,8 +129,14 @@ class Entry:
         return acted_on.object_id_field, acted_on.object_id
 
 
-def entry_of(entry_id: bytes, parts: Mapping[bytes, bytes], plan: CountingRules) -> Entry:
-    """Read an entry as the stream holds it, whatever it holds. Raises nothing."""
+def received_ms(entry_id: str, read_ms: int | None) -> int:
+    """Return when an entry was appended, by its id; no later than it was read."""
+    by_id = int(entry_id.partition("-")[0])
+    return by_id if read_ms is None else min(by_id, read_ms)
+
+
+def entry_of(entry_id: bytes, parts: Mapping[bytes, bytes], plan: CountingRules, read_ms: int | None = None) -> Entry:
+    """Read an entry as the stream holds it, whatever it holds; `read_ms` is the server's time. Raises nothing."""
     raw, first, replay, fault = _parts(entry_id, parts)
     name, kept = entry_id.decode(), raw[:MAX_EVENT_BYTES]
     if fault is not None:
@@ -134,7 +144,7 @@ def entry_of(entry_id: bytes, parts: Mapping[bytes, bytes], plan: CountingRules)
     found = parse(raw)
     if isinstance(found, Fault):
         return Entry(name, kept, None, found, first, replay)
-    entry = Entry(name, raw, found.keeping(plan.attributes), None, first, replay)
+    entry = Entry(name, raw, found.keeping(plan.attributes), None, first, replay, read_ms)
     fault = refused(found, entry.received_s, plan.settings.signals)
     return entry if fault is None else Entry(name, raw, None, fault, first, replay)
 

@@ -46,7 +46,10 @@ end
 
 -- What is not read yet is never trimmed, however old it is.
 local oldest_ms = math.max(0, now_ms - retention_ms)
-local oldest = oldest_ms <= tonumber(string.match(after, '^%d+')) and string.format('%d', oldest_ms) or after
+local after_ms = tonumber(string.match(after, '^%d+'))
+local oldest = oldest_ms <= after_ms and string.format('%d', oldest_ms) or after
+-- Ids that lie far ahead tell no age, and would be kept until their time comes.
+if after_ms - now_ms > retention_ms then oldest = after end
 redis.call('XTRIM', stream, 'MINID', '~', oldest, 'LIMIT', 2000)
 local old = redis.call('ZCOUNT', ids, '-inf', '(' .. lowest)
 if old > 0 then redis.call('ZREMRANGEBYRANK', ids, 0, math.min(old, 2000) - 1) end

@@ -69,7 +69,7 @@ class StreamKeys:
 
     @property
     def pause(self) -> str:
-        """While there is such a key, workers hold no partitions."""
+        """While there is such a key, which expires, workers hold no partitions."""
         return f"{self.prefix}:pause"
 
     @property
@@ -84,7 +84,7 @@ class StreamKeys:
 
     @property
     def forgets(self) -> str:
-        """How often somebody was forgotten: processes that see it change drop what they keep of people."""
+        """Another text each time that somebody is forgotten: processes that see it change drop what they keep of people."""
         return f"{self.prefix}:forgets"
 
     def stream(self, partition: int) -> str:
@@ -119,12 +119,12 @@ def partition_count_commands(keys: StreamKeys, wanted: int) -> list[Command]:
     return [("SET", keys.partitions, wanted, "NX"), ("GET", keys.partitions)]
 
 
-def partition_count(keys: StreamKeys, reply: object) -> int:
-    """Return the number of partitions in the reply to a GET. Raises StoreError for what anybody may have written there instead."""
+def partition_count(key: str, reply: object) -> int:
+    """Return the number of partitions in the reply to a GET of `key`. Raises StoreError for what anybody may have written there."""
     if isinstance(reply, Exception):
-        raise StoreError(f"{keys.partitions} cannot be read: {type(reply).__name__}")
+        raise StoreError(f"{key} cannot be read: {type(reply).__name__}")
     text = reply.decode("utf-8", "replace") if isinstance(reply, bytes) else str(reply)
     if re.fullmatch("[1-9][0-9]{0,3}", text) and int(text) <= MAX_PARTITIONS:
         return int(text)
-    what = f"{keys.partitions} holds {text[:20]!r}, not a number from 1 to {MAX_PARTITIONS:,}"
+    what = f"{key} holds {text[:20]!r}, not a number from 1 to {MAX_PARTITIONS:,}"
     raise StoreError(f"{what}: set it to the number of streams")

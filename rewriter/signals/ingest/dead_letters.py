@@ -51,7 +51,7 @@ class DeadLetter:
 def partitions_of(engine: Engine, keys: StreamKeys) -> int:
     """Return how many partitions there are, 0 before the first producer or worker. Raises what the client raises, or StoreError."""
     (found,) = sound_replies(engine, [("GET", keys.partitions)])
-    return 0 if found is None else partition_count(keys, found)
+    return 0 if found is None else partition_count(keys.partitions, found)
 
 
 def dead_letter_counts(engine: Engine, keys: StreamKeys) -> dict[int, int]:

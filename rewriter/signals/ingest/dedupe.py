@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rewriter.signals.commands import Command
 from rewriter.signals.ingest.batch import Batch, CountingRules, Entry
 from rewriter.signals.ingest.contract import StreamKeys, partition_of
-from rewriter.signals.ingest.scripts import Engine, ran
+from rewriter.signals.ingest.scripts import Engine, ran, with_key
 from rewriter.subject import pseudonym
 
 ELSEWHERE = 2048
@@ -46,8 +46,8 @@ def without_duplicates(
         for _, entry in entries
     ]
     *replies, forgotten = ran(engine, [*wanted, ("ZMSCORE", keys.forgotten, *users)])
-    if isinstance(forgotten, Exception):
-        raise forgotten
+    if isinstance(forgotten, Exception):  # nobody may be counted who was to be forgotten
+        raise with_key(("ZMSCORE", keys.forgotten), forgotten)
     broken = {}
     for at, number in enumerate(dedupe_keys):
         if error := next((one for one in replies[3 * at : 3 * at + 3] if isinstance(one, Exception)), None):

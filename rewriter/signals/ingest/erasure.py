@@ -14,7 +14,8 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from secrets import token_hex
 from typing import Any
 
 from rewriter.signals.events import Event, parse
@@ -28,6 +29,8 @@ USERS_AT_ONCE, LETTERS_AT_ONCE = 100, 200
 
 _ID_KEY = re.compile(r"""["']?\b(?:user_id|client_id)["']?\s*[:=]\s*(?:("(?:[^"\\]|\\.)*")|'([^']*)'|([^\s,"'}\]]+))""")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+SOUGHT_USERS = 8
+"""Up to how many users' letters are first searched for their bytes, which tells most of them apart without reading them."""
 
 
 def forget(
@@ -48,7 +51,7 @@ def forget_all(
     """
     keys, salt = StreamKeys(plan.settings.store.prefix), plan.settings.store.key_salt.get_secret_value()
     *_, count = sound_replies(store, [("GET", keys.partitions)])
-    partitions = range(1 if count is None else partition_count(keys, count))
+    partitions = range(1 if count is None else partition_count(keys.partitions, count))
     if until_s is None:
         until_s = _now_s(store, keys, partitions)
     digests = [pseudonym("u", user, salt) for user in users]
@@ -61,17 +64,22 @@ def forget_all(
         ):
             known[at] |= has_profile
     places = {user: at for at, user in enumerate(users)}
+    may_name = _may_name(places.keys())
     for partition in partitions:
         stream = keys.of_stream(partition, "dead")
         for letters in _letters(store, stream):
-            own = [(entry_id, named) for entry_id, raw in letters if (named := named_in(raw, places.keys()))]
+            own = [
+                (entry_id, named)
+                for entry_id, raw in letters
+                if may_name(raw) and (named := named_in(raw, places.keys()))
+            ]
             done["dead_letters"] += (
                 sum(sound_replies(store, [("XDEL", stream, *(one for one, _ in own))])) if own else 0
             )
             for _, named in own:
                 for user in named:
                     known[places[user]] = True
-    sound_replies(store, [("INCR", keys.forgets)])
+    sound_replies(store, [("SET", keys.forgets, token_hex(8))])
     unknown = [at for at, is_known in enumerate(known) if not is_known]
     done["unknown"] = len(unknown)
     return done, unknown
@@ -143,6 +151,26 @@ def _letters(store: RedisStore, stream: str) -> Iterator[list[tuple[bytes, bytes
         ]
         yield [(entry_id, parts.get(b"event", b"")) for entry_id, parts in pairs]
         after = f"({entries[-1][0].decode()}"
+
+
+def _may_name(users: Collection[str]) -> Callable[[bytes], bool]:
+    """Return what tells at once that a letter names none of `users`: without a backslash, an identifier is spelled as it is.
+
+    A number is not: `1e1` names the user "10.0".
+    """
+    sought = [user.encode("utf-8", "surrogateescape") for user in users if not _is_number(user)]
+    if len(users) > SOUGHT_USERS or len(sought) < len(users):
+        return lambda _: True
+    sought.append(b"\\")
+    return lambda raw: any(one in raw for one in sought)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def named_in(raw: bytes, users: Collection[str]) -> set[str]:

@@ -39,11 +39,12 @@ class Leases:
     def balance(self, partitions: int) -> float:
         """Announce this worker; take partitions that are free, up to the fair share, and give back what is more.
 
-        Returns the server's time in seconds since the epoch: who is alive is judged by it.
+        A pause ends by itself; a key that does not is none. Returns the server's time in seconds since the epoch: who is alive is
+        judged by it.
         """
         enroll = script_command(ENROLL, [self._keys.workers], [self._token, repr(self._lease_s)])
-        (alive, server_ms), is_paused = sound_replies(self._engine, [enroll, ("EXISTS", self._keys.pause)])
-        share = 0 if is_paused else ceil(partitions / max(1, alive))
+        (alive, server_ms), pause_ms = sound_replies(self._engine, [enroll, ("PTTL", self._keys.pause)])
+        share = 0 if pause_ms > 0 else ceil(partitions / max(1, alive))
         self.release(sorted(self.held)[share:])
         self.unreadable = {}
         if len(self.held) < share:

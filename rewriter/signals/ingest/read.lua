@@ -2,11 +2,13 @@
 --
 -- KEYS  stream
 -- ARGV  position, most entries, most bytes, most bytes of one field
--- Returns entries as XRANGE does, with the fields `event`, `first` and `replay` alone, each cut to one byte more than the most: the reader sees
+-- Returns { the server's time in ms, entries }: these as XRANGE does, with the fields `event`, `first` and `replay` alone, each cut to one byte more than the most: the reader sees
 -- that it was longer. The first entry is returned whatever it takes, so that reading goes on. What is looked at counts, and not what
 -- is returned: steps are small while entries are large.
 local stream, position = KEYS[1], ARGV[1]
 local count, bytes, longest = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local time = redis.call('TIME')
+local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local found, taken, step = {}, 0, 1
 while #found < count do
   local some, before = redis.call('XRANGE', stream, '(' .. position, '+', 'COUNT', math.min(step, count - #found)), taken
@@ -20,9 +22,9 @@ while #found < count do
         kept[#kept + 1], kept[#kept + 2] = name, #text > longest and string.sub(text, 1, longest + 1) or text
       end
     end
-    if #found > 0 and taken + size > bytes then return found end
+    if #found > 0 and taken + size > bytes then return { now_ms, found } end
     found[#found + 1], taken, position = { entry[1], kept }, taken + size, entry[1]
   end
   step = math.max(1, math.min(64, 4 * step, math.floor(longest * #some / math.max(1, taken - before))))
 end
-return found
+return { now_ms, found }

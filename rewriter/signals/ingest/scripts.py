@@ -7,7 +7,7 @@ from hashlib import sha1
 from pathlib import Path
 from typing import Any, Protocol
 
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 
 from rewriter.signals.commands import Command
 
@@ -78,7 +78,15 @@ def ran(engine: Engine, wanted: Sequence[Command]) -> list[Any]:
 def sound_replies(engine: Engine, wanted: Sequence[Command]) -> list[Any]:
     """Run commands and return their replies, or raise the first that failed."""
     replies = ran(engine, wanted)
-    for reply in replies:
+    for command, reply in zip(wanted, replies, strict=True):
         if isinstance(reply, Exception):
-            raise reply
+            raise with_key(command, reply)
     return replies
+
+
+def with_key(command: Command, error: Exception) -> Exception:
+    """Return an error that names the key of the command that failed, where a key holds something else: the server does not."""
+    if type(error) is not ResponseError or not str(error).startswith("WRONGTYPE Operation"):
+        return error
+    key = command[3] if command[0] in ("EVAL", "EVALSHA") else command[1]
+    return ResponseError(f"WRONGTYPE {key} holds something else than it should: restore or delete it")

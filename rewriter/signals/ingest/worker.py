@@ -193,11 +193,13 @@ class Worker:
             for number, position in held
         ]
         found = []
-        for (number, position), entries in zip(held, ran(self._engine, wanted), strict=True):
-            if isinstance(entries, Exception):
-                self._ailing.rest(number, entries)
-            elif entries:
-                read = [entry_of(entry_id, _pairs(parts), self._plan) for entry_id, parts in entries]
+        for (number, position), reply in zip(held, ran(self._engine, wanted), strict=True):
+            if isinstance(reply, Exception):
+                self._ailing.rest(number, reply)
+                continue
+            server_ms, entries = reply
+            if entries:
+                read = [entry_of(entry_id, _pairs(parts), self._plan, server_ms) for entry_id, parts in entries]
                 found.append(Batch(number, position, read))
         return found
 
@@ -311,12 +313,12 @@ class Worker:
 
     def _partition_count(self) -> int:
         *_, found = sound_replies(self._engine, partition_count_commands(self._keys, self._ingest.partitions))
-        partitions = partition_count(self._keys, found)
+        partitions = partition_count(self._keys.partitions, found)
         if self._profiles is not self._engine:  # the search side reads it where the population is
             sound_replies(self._profiles, [("SET", self._keys.partitions, partitions)])
         first = [("SET", self._keys.first_partitions, partitions, "NX"), ("GET", self._keys.first_partitions)]
         *_, first_count = sound_replies(self._engine, first)
-        self._first_partitions = partition_count(self._keys, first_count)
+        self._first_partitions = partition_count(self._keys.first_partitions, first_count)
         return partitions
 
     def _compare_clocks(self, server_s: float) -> None:
