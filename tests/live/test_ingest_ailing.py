@@ -13,6 +13,7 @@ from rewriter.errors import StoreError
 from rewriter.signals.backfill.hold import Hold
 from rewriter.signals.events import Event, parse
 from rewriter.signals.ingest.contract import partition_of
+from rewriter.signals.ingest.erasure import forget
 from rewriter.signals.store import SignalsQuery
 from tests.live.shop import Shop, an_event
 
@@ -169,6 +170,51 @@ def test_the_list_of_workers_is_made_anew_where_it_is_no_list(shop: Shop, kind: 
     shop.store.run([(verb, shop.keys.workers, *rest)])
     shop.append([an_event(user) for user in USERS.values()])
     shop.drain(shop.worker())
+    assert counted(shop) == dict.fromkeys(USERS, 1.0)
+
+
+BROKEN = {"forgotten": "zz", "aging": "soon 1 2 3 x", "landmark": "inf", "events": "nan", "total:brand": "x", "watermark:0": "x",
+          "part:1": "x", "last_event": b"\xff", "lag": "", "\x00": "\x00"}  # fmt: skip
+
+
+@pytest.mark.parametrize("field", BROKEN)
+@pytest.mark.parametrize("scope", ["profile", "session", "population"])
+def test_a_field_of_one_key_that_holds_nonsense_delays_nobody(shop: Shop, scope: str, field: str) -> None:
+    """Each user has an event before and one after; the second of some is later than a landmark's age."""
+    keys, users = shop.plan.keys, list(USERS.values())
+    shop.append([an_event(user) for user in users])
+    shop.drain(worker := shop.worker())
+    bases = {
+        "profile": keys.profile(users[0]),
+        "session": keys.session(f"s-{users[0]}"),
+        "population": keys.population(0),
+    }
+    shop.store.run([("HSET", f"{bases[scope]}:m", field, BROKEN[field]), ("HDEL", f"{bases[scope]}:aged", "x")])
+    shop.append([an_event(user) for user in users])
+    shop.drain(worker)
+    assert worker.trouble == ""
+    assert worker.counts == {"counted": 8}
+    assert {number: found for number, found in counted(shop).items() if number} == {1: 2.0, 2: 2.0, 3: 2.0}
+    assert forget(shop.store, shop.store, shop.plan, users[0])["profiles"] == 1
+
+
+def test_a_fault_of_the_worker_s_own_is_told_and_its_work_goes_on(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A worker that ended would leave what ended it to the next one, and that to the next."""
+    shop.append([an_event(user) for user in USERS.values()])
+    worker = shop.worker()
+
+    def failing(*_: Any) -> Any:
+        raise TypeError(f"secret {USERS[0]}")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(worker, "_admitted", failing)
+        for _ in range(3):
+            assert worker.step() == 0
+    assert "a fault of the worker's own, events wait: TypeError in failing, line" in worker.trouble
+    assert "secret" not in caplog.text
+    shop.drain(worker)
     assert counted(shop) == dict.fromkeys(USERS, 1.0)
 
 

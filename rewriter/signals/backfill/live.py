@@ -64,7 +64,7 @@ class Live:
         """Read which entries wait for their object, or come again ahead of a partition's position: they are still to be counted."""
         for number, position in positions.items():
             (members,) = sound_replies(self._store, [("ZRANGE", self._keys.of_stream(number, "waiting"), 0, -1)])
-            self._sums.put_waited([(number, one.partition(b"\x1f")[0].decode()) for one in members])
+            self._sums.put_waited([(number, one.partition(b"\x1f")[0].decode("utf-8", "replace")) for one in members])
             for raw in self._raw_chunks(number, f"({position}", "+"):
                 firsts = [parts[b"first"].decode("ascii", "replace") for _, parts in raw if b"first" in parts]
                 self._sums.put_waited([(number, first) for first in firsts])

@@ -162,7 +162,10 @@ class Swap:
             yield ("EXPIRE", fresh, STAGED_S)
         applied = {name: text for name, text in known.items() if name.startswith(("watermark:", "part:"))}
         positions = self._hold.positions
-        fed = {one.partition, *(int(name.partition(":")[2]) for name in applied)} & positions.keys()
+        fed = {
+            one.partition,
+            *(int(of) for name in applied if (of := name.partition(":")[2]).isdecimal()),
+        } & positions.keys()
         marks = [part for number in sorted(fed) for part in (f"watermark:{number}", positions[number])]
         arguments = [
             *(int(self._plan.settings.signals.profile_ttl_s), repr(self._forgotten.get(one.person or "", 0.0))),
@@ -184,7 +187,7 @@ class Swap:
 def forgotten_in(reply: Sequence[Any]) -> dict[str, float]:
     """Return who was forgotten when, in a reply to ZRANGE … WITHSCORES: pairs, or a flat list."""
     flat = [part for pair in reply for part in pair] if reply and isinstance(reply[0], list) else list(reply)
-    return {name.decode(): float(at) for name, at in zip(flat[::2], flat[1::2], strict=True)}
+    return {name.decode("utf-8", "replace"): float(at) for name, at in zip(flat[::2], flat[1::2], strict=True)}
 
 
 def _texts(reply: Any) -> dict[str, str]:

@@ -28,7 +28,7 @@ local digest = redis.sha1hex(text)
 local seen, kept_before = 0, 0
 if meta.aging then
   local its_to, its_seen, its_kept, its_card, its_digest = string.match(meta.aging, '^(%S+) (%d+) (%d+) (%d+) (%S+)$')
-  to = its_to or to
+  to = sound(its_to) and its_to or to
   if its_digest == digest and tonumber(its_card) == card and call('ZCARD', shadow) == tonumber(its_kept) then
     seen, kept_before = tonumber(its_seen), tonumber(its_kept)
   end

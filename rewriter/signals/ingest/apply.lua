@@ -35,7 +35,8 @@ local function reached(ms, seq, part)
   return part <= mark_part
 end
 if before ~= '' and not reached(position(before)) then return { -1, '' } end
-if meta.aging then return { -2, string.match(meta.aging, '^%S+') } end
+local aging_to = meta.aging and string.match(meta.aging, '^%S+')
+if sound(aging_to) then return { -2, aging_to } end
 
 local last_event, events, lag = sound(meta.last_event) or 0, sound(meta.events) or 0, sound(meta.lag) or 0
 local forgotten = sound(meta.forgotten)
@@ -155,4 +156,4 @@ if #out > 0 then
     call('EXPIRE', sessions, session_ttl_s)
   end
 end
-return status or { applied, meta.forgotten or '' }
+return status or { applied, forgotten and exact(forgotten) or '' }

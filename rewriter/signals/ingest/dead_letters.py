@@ -17,6 +17,8 @@ from rewriter.signals.ingest.contract import StreamKeys, partition_count
 from rewriter.signals.ingest.scripts import REQUEUE, Engine, script_command, sound_replies
 
 READ_AT_ONCE = 100
+LATEST_MS = 253_402_300_799_000
+"""The end of the year 9999: an id may lie behind it, a date may not."""
 MOVED_AT_ONCE = 50
 """Each may have 64 KiB, and the server moves one command's letters in one step."""
 
@@ -34,7 +36,7 @@ class DeadLetter:
     @property
     def at(self) -> str:
         """When it was set aside."""
-        ms = int(self.id.partition("-")[0])
+        ms = min(int(self.id.partition("-")[0]), LATEST_MS)
         return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     @property

@@ -114,7 +114,7 @@ def _erased(
     signals, names = plan.settings.signals, plan.keys
     bases = [names.profile(user) for user in users]
     had, sessions = _tombs(profiles, bases, until_s, signals.profile_ttl_s)
-    digests = [digest.decode() for one in sessions for digest in one]
+    digests = [digest.decode("utf-8", "replace") for one in sessions for digest in one]
     theirs = [names.session_base(digest) for digest in digests]
     were, _ = _tombs(store, theirs, until_s, max(signals.session_ttl_s, plan.settings.ingest.retention_s))
     numbers = range(plan.settings.store.plans_per_subject)  # a user's own plans, too, lie where sessions do

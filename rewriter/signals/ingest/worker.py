@@ -11,6 +11,7 @@ Nothing is skipped to get on: while the index or the store is away, entries stay
 from __future__ import annotations
 
 import json
+import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from logging import getLogger
@@ -124,7 +125,7 @@ class Worker:
             if self._clock_s() >= self._beat_at_s:
                 self.beat()
             handled = self.round()
-        except (RedisError, StoreError, OSError) as error:
+        except Exception as error:  # noqa: BLE001  a worker that ends leaves its poison to the next, until none is left
             self._tell(error)
             self._recall()
             return 0
@@ -336,8 +337,11 @@ class Worker:
                 what = "the store is full (noeviction); events wait in their streams: raise maxmemory, or lower max_counters"
             case LookUpFailed():
                 what = f"{error}; events wait"
-            case _:
+            case RedisError() | StoreError() | OSError():
                 what = f"the store fails, events wait: {type(error).__name__}: {error}"
+            case _:  # its message may repeat what an event holds
+                where = traceback.extract_tb(error.__traceback__)[-1]
+                what = f"a fault of the worker's own, events wait: {type(error).__name__} in {where.name}, line {where.lineno}"
         if what != self.trouble:
             _log.error("%s", what)
             self.trouble = what
