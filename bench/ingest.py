@@ -21,6 +21,7 @@ from tempfile import TemporaryDirectory
 from threading import Event as Flag
 from typing import Any
 
+from rewriter.client.registry import around
 from rewriter.demo.corpus import load
 from rewriter.demo.engines import Valkey
 from rewriter.settings import PolicySettings, Settings, StoreSettings
@@ -73,7 +74,12 @@ def work(url: str) -> None:
     """Be a worker until killed."""
     store = RedisStore(url)
     objects = Objects(
-        Catalogue(), ["products"], PLAN.attributes, max_objects=100_000, age_s=600, clock_s=time.monotonic
+        around(Catalogue(), is_async=False),
+        ["products"],
+        PLAN.attributes,
+        max_objects=100_000,
+        age_s=600,
+        clock_s=time.monotonic,
     )
     Worker(store, store, objects, PLAN, clock_s=time.monotonic, now_s=time.time).run(Flag())
 
@@ -171,7 +177,14 @@ def backfill_s(store: RedisStore, folder: Path) -> tuple[int, int, float, float]
         for one in corpus.purchases:
             product, at = corpus.products[one.product_id], datetime.fromtimestamp(one.at_s, UTC).isoformat()
             rows.writerow((one.household_id, one.product_id, at, product.brand, product.product_type))
-    unasked = Objects(Catalogue(), ["products"], PLAN.attributes, max_objects=1, age_s=600, clock_s=time.monotonic)
+    unasked = Objects(
+        around(Catalogue(), is_async=False),
+        ["products"],
+        PLAN.attributes,
+        max_objects=1,
+        age_s=600,
+        clock_s=time.monotonic,
+    )
     begun_s = time.monotonic()
     history = History([str(file)], PLAN, SETTINGS.ingest.partitions, None, {})
     said = history.add_up(unasked, lambda *_: None)

@@ -19,6 +19,7 @@ from rich.table import Table
 from rewriter.boost.body import bounded_body, optional_leg
 from rewriter.boost.templates import render_boosts
 from rewriter.boost.validation import compile_set
+from rewriter.client.seam import SearchArguments
 from rewriter.core import Core
 from rewriter.explore.merge import merged_page
 from rewriter.flow.answer import answer
@@ -88,7 +89,7 @@ class Scene:
     def search(self) -> None:
         """Run one search through the whole flow, the parts one after the other."""
         flow = answer(
-            self.core, {"index": "products", "body": BODY}, SUBJECT, seed=7, now_s=NOW_S, clock_s=time.monotonic
+            self.core, SearchArguments("products", BODY), SUBJECT, seed=7, now_s=NOW_S, clock_s=time.monotonic
         )
         parts: dict[str, Any] = {}
 
@@ -101,8 +102,8 @@ class Scene:
                     parts["explored"] = run(part, perform)
                 case FetchSignals():
                     return [self.signals]
-                case SearchLeg(arguments):
-                    return self.leg_2 if arguments["body"]["from"] == 0 else self.leg_3
+                case SearchLeg(search):
+                    return self.leg_2 if search.body["from"] == 0 else self.leg_3
                 case Collect():
                     return Collected(parts["personal"], parts.get("explored"))
             return None
@@ -126,7 +127,7 @@ def stages(scene: Scene) -> dict[str, Callable[[], Any]]:
     core, policy = scene.core, scene.policy
     fields, population = core.snapshot.fields["shop"], core.snapshot.population
     templates = core.snapshot.templates["shop"]
-    request = parse_search({"index": "products", "body": BODY}, scene.settings, {})
+    request = parse_search(SearchArguments("products", BODY), scene.settings, {})
 
     def affinities() -> Any:
         liked = [
@@ -143,7 +144,7 @@ def stages(scene: Scene) -> dict[str, Callable[[], Any]]:
     facts = {"indices": ["products"], "from": 0, "size": 10, "body": BODY}
     boosts = render_boosts(templates, found, {"events": 5.0}, facts, policy)
     return {
-        "shape": lambda: parse_search({"index": "products", "body": BODY}, scene.settings, {}),
+        "shape": lambda: parse_search(SearchArguments("products", BODY), scene.settings, {}),
         "affinities": affinities,
         "template": lambda: render_boosts(templates, found, {"events": 5.0}, facts, policy),
         "body": lambda: bounded_body(optional_leg(request.body, 0, 10), boosts, 1.5, "rescore", 200),

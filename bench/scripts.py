@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from rewriter.client.registry import around
 from rewriter.demo.engines import Valkey
 from rewriter.settings import IngestSettings, PolicySettings, Settings, SignalSettings, StoreSettings
 from rewriter.signals.counters import Counters, Value
@@ -65,7 +66,14 @@ class Scene:
             policies={"bench": PolicySettings.model_validate({"index": "x", "fields": {name: {} for name in FIELDS}})},
         )
         store, plan = RedisStore(url), CountingRules.of(settings)
-        objects = Objects(NoIndex(), ["x"], plan.attributes, max_objects=10_000, age_s=60.0, clock_s=time.monotonic)
+        objects = Objects(
+            around(NoIndex(), is_async=False),
+            ["x"],
+            plan.attributes,
+            max_objects=10_000,
+            age_s=60.0,
+            clock_s=time.monotonic,
+        )
         worker = Worker(store, store, objects, plan, clock_s=time.monotonic, now_s=time.time)
         return cls(store, settings, plan, StreamKeys(prefix), worker)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rewriter.client.seam import SearchArguments
 from rewriter.core import Core
 from rewriter.flow.answer import answer
 from rewriter.flow.steps import (
@@ -44,7 +45,8 @@ class Straight:
 
     def run(self, core: Core, user_id: str, *, seed: int, now_s: float) -> tuple[Any, Report]:
         """Return the response and the report of `user_id`'s search at `now_s`."""
-        flow = answer(core, self.arguments, Subject(user_id=user_id), seed=seed, now_s=now_s, clock_s=lambda: 0.0)
+        given = SearchArguments(self.arguments["index"], self.arguments["body"])
+        flow = answer(core, given, Subject(user_id=user_id), seed=seed, now_s=now_s, clock_s=lambda: 0.0)
         answered: tuple[Any, Report] = self._drive(flow)
         return answered
 
@@ -67,8 +69,8 @@ class Straight:
                 result = True
             case FetchSignals():
                 result = [Signals(profile=self.profile)]
-            case SearchLeg(arguments):
-                result = self.search(arguments)
+            case SearchLeg(sent):
+                result = self.search({"index": sent.index, "body": sent.body, "params": sent.params})
             case Collect():
                 result = Collected(self.personal, self.explored)
             case SavePlan():  # nobody turns the page here

@@ -1,4 +1,4 @@
-"""What was asked: the arguments of one `client.search`, read once and never modified.
+"""One search as its arguments give it, read once and never modified.
 
 URL parameters that mean a key of the body are folded into a new body, so that what follows looks at one place. The baseline is
 sent from the arguments as they came; nothing here touches it. What the optional legs and all keys are made of is a copy, taken
@@ -13,18 +13,13 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
+from rewriter.client.seam import SearchArguments
 from rewriter.expression import Expression, expression_of, parsed_indices
 from rewriter.index_facts import IndexFacts
 from rewriter.report import Reason, Strategy
 from rewriter.settings import Settings
 from rewriter.shapes import CHANGES_RESULTS, SearchFacts, own_windows, shape_of
 from rewriter.snapshot import TooLargeError, Write, snapshot
-
-NOT_URL = frozenset({"index", "body", "params", "headers", "opaque_id"})
-"""Arguments of `client.search` that are not parameters of the URL."""
-
-OF_ONE_LEG = ("request_timeout", "timeout", "ignore", "request_cache", "cancel_after_time_interval")
-"""Parameters that say how one request is sent or given up: each leg has its own."""
 
 SAME_IN_BODY = ("explain", "terminate_after", "search_pipeline")
 """Parameters that are keys of the body, with values of the same form."""
@@ -81,23 +76,21 @@ class _UnreadableError(Exception):
 
 
 def parse_search(
-    arguments: Mapping[str, Any], settings: Settings, facts: Mapping[str, IndexFacts], write: Write = json.dumps
+    arguments: SearchArguments, settings: Settings, facts: Mapping[str, IndexFacts], write: Write = json.dumps
 ) -> ParsedSearch:
-    """Read the keyword arguments of one `client.search`. Never raises: what cannot be read is passed through.
+    """Read the arguments of one search. Never raises: what cannot be read is passed through.
 
     facts: by the key of an index expression; an index of which nothing is known is taken to have the server's defaults.
     write: the serializer of the caller's client, for what JSON does not know.
     """
-    indices = parsed_indices(arguments.get("index"))
+    indices = parsed_indices(arguments.index)
     policy = settings.policy_for(tuple(name for name in indices if not name.startswith("-")))
     body: dict[str, Any] = {}
     params: dict[str, Any] = {}
     headers: dict[str, Any] = {}
     from_, size, window, unread = 0, 10, None, None
     try:
-        headers = _headers(arguments)
-        params = _params(arguments)
-        body = _body(arguments.get("body"))
+        headers, params, body = _copied(arguments)
         _fold(params, body)
         params = {name: _url(value) for name, value in params.items()}
         if policy is not None:
@@ -135,24 +128,11 @@ def parse_search(
     )
 
 
-def _headers(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    headers = arguments.get("headers") or {}
-    if not isinstance(headers, Mapping):
-        raise _UnreadableError("`headers` must be a dict")
-    opaque_id = arguments.get("opaque_id")
-    return dict(headers) if opaque_id is None else {**headers, "x-opaque-id": opaque_id}
-
-
-def _params(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all parameters of the URL; like the client, keyword arguments win over `params`."""
-    given = arguments.get("params") or {}
-    if not isinstance(given, Mapping):
-        raise _UnreadableError("`params` must be a dict")
-    own = {name: value for name, value in arguments.items() if name not in NOT_URL and value is not None}
-    params = {**given, **own}
-    for name in OF_ONE_LEG:
-        params.pop(name, None)
-    return params
+def _copied(arguments: SearchArguments) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Return headers, parameters and body, each in a dict of its own."""
+    if arguments.unread:
+        raise _UnreadableError(arguments.unread)
+    return dict(arguments.headers), dict(arguments.params), _body(arguments.body)
 
 
 def _body(body: Any) -> dict[str, Any]:

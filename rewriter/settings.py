@@ -19,6 +19,8 @@ from pydantic import (
     model_validator,
 )
 
+from rewriter.client import registry
+from rewriter.client.seam import Connection
 from rewriter.secret import SecretUrl
 from rewriter.settings_file import read_settings
 
@@ -74,14 +76,22 @@ def _host(host: SecretUrl) -> SecretUrl:
 Host = Annotated[SecretUrl, AfterValidator(_host)]
 
 
+def _client_library(name: str) -> str:
+    if name not in registry.names():
+        raise ValueError(f"is no client library; there are {' and '.join(registry.names())}")
+    return name
+
+
 class OpenSearchSettings(_Section):
     """How to reach the search engine, where the rewriter builds its own clients.
 
+    client:       the client library: `opensearch`, or `elasticsearch` for Elasticsearch.
     vary_headers: the headers of a search on which its answer may depend. A pool of exploration hits is shared only
                   by searches in which they are the same, and a list goes on only with the same; all others, such as those
                   that trace a request, are sent and otherwise ignored.
     """
 
+    client: Annotated[str, AfterValidator(_client_library)] = registry.DEFAULT
     hosts: Annotated[tuple[Host, ...], BeforeValidator(_listed), Field(min_length=1)] = (
         SecretUrl("http://127.0.0.1:9200"),
     )
@@ -94,6 +104,14 @@ class OpenSearchSettings(_Section):
         "authorization", "cookie", "securitytenant", "opendistro_security_impersonate_as",
         "x-proxy-user", "x-proxy-roles", "x-forwarded-for", "accept", "content-type",
     )  # fmt: skip
+
+    def connection(self, connections: int) -> Connection:
+        """Return how a client is made, with this many connections to each host. It holds the password; never to be shown."""
+        return Connection(
+            tuple(host.get_secret_value() for host in self.hosts), connections, self.timeout_s, self.username,
+            self.password.get_secret_value() if self.password else "", str(self.ca_certs) if self.ca_certs else None,
+            self.verify_certs,
+        )  # fmt: skip
 
 
 class StoreSettings(_Section):

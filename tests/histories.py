@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from rewriter.client.registry import around
 from rewriter.settings import Settings
 from rewriter.signals.backfill.history import History
 from rewriter.signals.counters import Counters
@@ -23,7 +24,7 @@ class NoObjects(Objects):
     """The look-up in an index that has nothing."""
 
     def __init__(self) -> None:
-        super().__init__(None, (), (), max_objects=1, age_s=1.0, clock_s=lambda: 0.0)
+        super().__init__(around(None, is_async=False), (), (), max_objects=1, age_s=1.0, clock_s=lambda: 0.0)
 
 
 def plan(**signals: Any) -> CountingRules:

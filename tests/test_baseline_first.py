@@ -258,7 +258,7 @@ def test_the_first_search_of_a_child_waits_for_no_client(monkeypatch: pytest.Mon
 
     with SyncDesk(SETTINGS, FakeStore()) as desk:
         desk.rewriter._leg_client = None
-        monkeypatch.setattr("rewriter.shell.threads.cloned", slowly)
+        monkeypatch.setattr("rewriter.client.opensearch.cloned", slowly)
         desk.rewriter.after_fork()
         short = SETTINGS.model_copy(update={"budget": SETTINGS.budget.model_copy(update={"cutoff_ms": 20.0})})
         desk.core.settings = short

@@ -172,7 +172,7 @@ def test_check_says_which_rights_a_role_needs(folder: Path, status: int, said: s
         server.server_close()
     assert said in result.stderr
     assert (
-        "the role needs `indices:admin/mappings/get` on products* and `indices:monitor/settings/get`" in result.stderr
+        "the role needs `indices:admin/mappings/get` and `indices:monitor/settings/get` on products*" in result.stderr
     )
     assert "hunter2" not in result.output
 

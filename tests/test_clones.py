@@ -30,8 +30,9 @@ from opensearchpy.connection_pool import ConnectionPool
 from opensearchpy.serializer import JSONSerializer, Serializer
 
 from rewriter import Rewriter, Settings, Subject
-from rewriter.flow.steps import LegFault
-from rewriter.shell.clones import LIMITS, LegLimits, cloned, prepared
+from rewriter.client.limits import LIMITS, LegLimits
+from rewriter.client.opensearch import OpenSearchClient, cloned
+from rewriter.client.seam import LegFault
 from tests.fakes import FakeStore, waited
 from tests.wire import ANSWER, Wire, byte_by_byte, chunk_by_chunk, header_by_header, whole, without_end
 
@@ -92,6 +93,11 @@ class OwnAsyncConnection(AIOHttpConnection):
 def signed(method: str, url: str, body: Any) -> dict[str, str]:
     """Sign a request as a signer of AWS does."""
     return {"x-signed": f"{method} {url.rsplit('/', 1)[-1].partition('?')[0]} {len(body or b'')}"}
+
+
+def prepared(clone: Any) -> Any:
+    OpenSearchClient(clone, is_async=True).prepare()
+    return clone
 
 
 CLIENTS: dict[str, dict[str, Any]] = {

@@ -10,12 +10,13 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
+from elasticsearch import AsyncElasticsearch, Elasticsearch
 from opensearchpy import AsyncOpenSearch, OpenSearch
 
 from rewriter import AsyncRewriter, BoostUsed, ConfigurationError, Reason, Report, Rewriter, Settings, Slot
+from rewriter.client.opensearch import cloned
 from rewriter.errors import Fault
 from rewriter.report import Move
-from rewriter.shell.clones import cloned
 from rewriter.shell.given import Shell, checked_hooks
 from tests.fakes import Client, Engine
 
@@ -46,12 +47,6 @@ class Proxy:
         return getattr(self._inner, name)
 
 
-class Elastic:
-    def search(self) -> None: ...
-
-
-Elastic.__module__ = "elasticsearch"
-
 REFUSED: list[tuple[Shell, Any, str]] = [
     ("Rewriter", "http://127.0.0.1:9200", "client: a str is no OpenSearch (give client=opensearchpy.OpenSearch(hosts=…))"),
     ("Rewriter", None, "client: a NoneType is no OpenSearch"),
@@ -59,7 +54,9 @@ REFUSED: list[tuple[Shell, Any, str]] = [
     ("Rewriter", OpenSearch, "client: the class opensearchpy.client.OpenSearch is no OpenSearch"),
     ("Rewriter", AsyncShop("t"), "give it to AsyncRewriter, or make it an opensearchpy.OpenSearch"),
     ("AsyncRewriter", Shop(tenant="t"), "give it to Rewriter, or make it an opensearchpy.AsyncOpenSearch"),
-    ("Rewriter", Elastic(), "Elasticsearch clients are not supported yet"),
+    ("Rewriter", AsyncElasticsearch(HOST), "a elasticsearch.AsyncElasticsearch is no Elasticsearch (give it to AsyncRewriter, or"),
+    ("AsyncRewriter", Elasticsearch(HOST), "give it to Rewriter, or make it an elasticsearch.AsyncElasticsearch"),
+    ("Rewriter", Proxy(Elasticsearch(HOST)), "give leg_client=opensearchpy.OpenSearch(…)"),
     ("Rewriter", Proxy(Shop(tenant="t")), "give leg_client=opensearchpy.OpenSearch(…)"),
     ("AsyncRewriter", Proxy(AsyncShop("t")), "give leg_client=opensearchpy.AsyncOpenSearch(…)"),
 ]  # fmt: skip
@@ -98,6 +95,10 @@ def test_both_shells_refuse_what_they_are_given_before_they_begin(make: Any) -> 
         ({"hooks": "log"}, "hooks: a str is no list of hooks"),
         ({"hooks": [print, "log"]}, "hooks: a str cannot be called"),
         ({"leg_client": HOST[0]}, "leg_client: a str is no OpenSearch"),
+        (
+            {"leg_client": Elasticsearch(HOST)},
+            "Elasticsearch is of another client library (give leg_client=opensearchpy.OpenSearch(…))",
+        ),
     ],
 )
 def test_other_wrong_arguments_are_refused_in_a_sentence(others: dict[str, Any], said: str) -> None:
@@ -171,7 +172,7 @@ def test_a_wrapped_client_is_entered_left_copied_set_and_listed_as_its_own(monke
             assert shop.tenant == "t"
         assert closed == [True]
         twin = copy.copy(shop)
-        assert (twin.tenant, twin.search) == ("t", shop.search)
+        assert (twin.tenant, twin.indices) == ("t", twin._seam.raw.indices)
         twin.tenant = "other"
         assert (twin.tenant, inner.tenant) == ("other", "t")
         shop.note = "set on the client"

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from rewriter import Settings, client
+from rewriter.client import registry
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(path for path in (ROOT / "rewriter").rglob("*.py") if path.name not in ("__init__.py", "__main__.py"))
@@ -17,6 +21,11 @@ TABLE = (
 ROOMS = {room: floor for floor, row in enumerate(TABLE.splitlines()) for room in re.findall(r"\w+", row.split("|")[1])}
 
 WITH_THE_WORLD = (
+    "client/elasticsearch.py",
+    "client/limits.py",
+    "client/opensearch.py",
+    "client/pieces.py",
+    "client/registry.py",
     "settings.py",
     "settings_file.py",
     "observe/background.py",
@@ -85,6 +94,45 @@ def test_pure_rooms_know_no_clock_no_chance_no_log_no_socket_and_no_client(path:
     assert {one for one in found if one.startswith("threading")} <= {"threading.Lock"}
     worldly = tuple(one.removesuffix(".py") for one in WITH_THE_WORLD if not one.startswith("settings"))
     assert {one for one in found if one.removeprefix("rewriter.").replace(".", "/").startswith(worldly)} == set()
+
+
+CLIENT_LIBRARIES = frozenset(
+    {"opensearchpy", "opensearch_dsl", "elasticsearch", "elasticsearch_dsl", "elastic_transport"}
+)
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if not name(path).startswith("demo/")], ids=name)
+def test_only_the_room_of_the_client_imports_a_client_library(path: Path) -> None:
+    found = {one.partition(".")[0] for one in imports(path)} & CLIENT_LIBRARIES
+    own = {module for module in registry.names() if name(path) == f"client/{module}.py"}
+    assert bool(found) <= bool(own), found
+
+
+def test_adding_a_client_adds_a_file_and_changes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file of the library names a client's file, but the one that says which it is by default."""
+    naming = {
+        name(path)
+        for path in MODULES
+        if {
+            one
+            for one in imports(path)
+            if one.startswith(tuple(f"rewriter.client.{module}" for module in registry.names()))
+        }
+    }
+    assert naming == set()
+    (tmp_path / "solr.py").write_text("SYNC, ASYNC = 'solr.Client', 'solr.AsyncClient'\n")
+    monkeypatch.setattr(client, "__path__", [*client.__path__, str(tmp_path)])
+    registry.names.cache_clear()
+    try:
+        kind = type("Client", (), {"__module__": "solrclient.core"})
+        assert "solr" in registry.names()
+        found = registry.library_of(kind())
+        assert found is not None
+        assert found.SYNC == "solr.Client"
+        assert Settings.model_validate({"opensearch": {"client": "solr"}}).opensearch.client == "solr"
+    finally:
+        registry.names.cache_clear()
+        sys.modules.pop("rewriter.client.solr", None)
 
 
 def test_what_may_know_the_world_is_there() -> None:

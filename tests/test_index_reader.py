@@ -12,8 +12,10 @@ from rewriter import Settings
 from rewriter.core import Core
 from rewriter.expression import MAX_EXPRESSIONS, Expression, Searched, expression_of
 from rewriter.shell.index_reader import BURST, IDLE_S, MAX_STALE, PERIOD_S, READS_PER_S, RETRY_S, IndexReader
+from rewriter.shell.legs import failing_as
 from rewriter.shell.sources import BackgroundStep, GetMapping, GetSettings
 from rewriter.shell.threads import drive
+from tests.arguments import SEAM
 
 
 class Cluster:
@@ -44,8 +46,12 @@ class Cluster:
         return self.core.snapshot.facts
 
     def _answer(self, step: BackgroundStep) -> Any:
+        with failing_as(SEAM):
+            return self._found(step)
+
+    def _found(self, step: BackgroundStep) -> Any:
         assert isinstance(step, GetMapping | GetSettings)
-        arguments = step.arguments
+        arguments = {**step.params, "index": step.index}
         self.asked.append(arguments)
         if error := self.fails.get(arguments["index"]):
             raise error

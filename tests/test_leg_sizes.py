@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from rewriter import Reason, Subject
+from rewriter.client.limits import LIMITS
 from rewriter.decide.leg_sizes import ENOUGH, EXPLORATION_BYTES, LATEST, PROBE_S, LegSizes, hit_shape
-from rewriter.shell.clones import LIMITS
 from tests.fakes import HARNESSES, FakeStore, Harness
 from tests.test_shells import SETTINGS, store
 

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from rewriter import AsyncRewriter, Reason, Report, Subject
+from rewriter.client.opensearch import OpenSearchClient
 from rewriter.index_facts import IndexFacts
 from rewriter.shell.aio import MAX_LOOPS
 from rewriter.shell.population import PopulationReader
@@ -168,11 +169,10 @@ async def test_all_that_need_the_legs_client_at_once_share_one(monkeypatch: pyte
 
     def slowly(*_: Any) -> Any:
         time.sleep(0.02)
-        clones.append(AsyncClient(Engine()))
+        clones.append(OpenSearchClient(AsyncClient(Engine()), is_async=False))
         return clones[-1]
 
-    monkeypatch.setattr("rewriter.shell.tasks.cloned", slowly)
-    monkeypatch.setattr("rewriter.shell.tasks.prepared", lambda clone: clone)
+    monkeypatch.setattr(OpenSearchClient, "cloned", slowly)
     rewriter = made()
     await searched(rewriter)
     here = rewriter._here

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opensearchpy import AsyncOpenSearch
 
-from rewriter.shell.clones import LIMITS, LegLimits, cloned
-from rewriter.shell.pieces import FROM_CHARS, read_in_pieces
+from rewriter.client.limits import LIMITS, LegLimits
+from rewriter.client.opensearch import cloned
+from rewriter.client.pieces import FROM_CHARS, read_in_pieces
 from tests.wire import Wire, whole
 
 VALUES = st.recursive(

@@ -13,8 +13,9 @@ import pytest
 from opensearchpy import AsyncHttpConnection, AsyncOpenSearch, OpenSearch, RequestsHttpConnection, Urllib3HttpConnection
 from opensearchpy.exceptions import TransportError
 
-from rewriter.shell.clones import cloned
-from rewriter.shell.legs import fault_of
+from rewriter.client.opensearch import cloned
+from rewriter.client.registry import around
+from rewriter.client.seam import leg_fault
 
 ANSWER = json.dumps({"hits": {"hits": []}}).encode()
 
@@ -67,7 +68,7 @@ def test_threads(connection: Any, status: int) -> None:
                 with pytest.raises(TransportError) as raised:
                     leg.search(**SEARCH)
                 assert raised.value.status_code == status
-                assert fault_of(raised.value).kind == "failed"
+                assert leg_fault(around(leg, is_async=False).fault_of(raised.value)).kind == "failed"
             leg.close()
         assert len(here) == 2
         assert there == []

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewriter.parsed_search import ParsedSearch, key_of, parse_search, search_key
+from rewriter.parsed_search import ParsedSearch, key_of, search_key
 from rewriter.report import Reason
 from rewriter.settings import PolicySettings, Settings
+from tests.arguments import parse_search
 
 SETTINGS = Settings(policies={"shop": PolicySettings(index=("products*",)), "all": PolicySettings(index=("*",))})
 QUERY = {"match": {"title": "shoe"}}

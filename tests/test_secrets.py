@@ -121,7 +121,14 @@ def leaves(model: BaseModel, path: tuple[str, ...] = ()) -> Iterator[tuple[str, 
             yield (*path, name)
 
 
-TEXTS = {"url": "redis://a", "profile_url": "redis://a", "hosts": "http://a", "objects_index": "a", "prefix": "a"}
+TEXTS = {
+    "client": "elasticsearch",
+    "url": "redis://a",
+    "profile_url": "redis://a",
+    "hosts": "http://a",
+    "objects_index": "a",
+    "prefix": "a",
+}
 JSONS = {"action_weights": '{"view": 2}', "policies": '{"a": {"index": "b"}}'}
 
 

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from rewriter.client.opensearch import OF_ONE_REQUEST
 from rewriter.index_facts import IndexFacts
-from rewriter.parsed_search import OF_ONE_LEG, SAME_IN_BODY, parse_search
+from rewriter.parsed_search import SAME_IN_BODY
 from rewriter.query_form import looks_up_ids, relevance
 from rewriter.report import Reason
 from rewriter.settings import PolicySettings, Settings
 from rewriter.shapes import CHANGES_NOTHING, CHANGES_RESULTS, TABLE
+from tests.arguments import parse_search
 
 DOCS = (Path(__file__).parents[1] / "docs/shapes.md").read_text("utf-8")
 MATCH = {"match": {"title": "shoe"}}
@@ -76,7 +78,7 @@ def test_the_documented_parameters_are_those_of_the_code() -> None:
     sources = {"_source", "_source_includes", "_source_excludes"}
     folded = {"from", "size", "stored_fields", "track_total_hits", *SAME_IN_BODY, *sources}
     opaque = {"opaque_id"}
-    assert named == [folded, {"sort"}, set(OF_ONE_LEG), opaque, set(CHANGES_RESULTS), set(CHANGES_NOTHING), set()]
+    assert named == [folded, {"sort"}, set(OF_ONE_REQUEST), opaque, set(CHANGES_RESULTS), set(CHANGES_NOTHING), set()]
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opensearchpy.serializer import JSONSerializer
 
-from rewriter.parsed_search import ParsedSearch, key_of, parse_search, search_key
+from rewriter.client.registry import around
+from rewriter.parsed_search import ParsedSearch, key_of, search_key
 from rewriter.report import Reason
 from rewriter.settings import Settings
-from rewriter.shell.legs import writer_of
 from rewriter.snapshot import TooLargeError, snapshot
+from tests.arguments import parse_search
 
 WRITE = JSONSerializer().dumps
 PLENTY = 2**30
@@ -117,6 +118,9 @@ def test_a_serializer_of_the_caller_s_decides() -> None:
     class Own(JSONSerializer):
         def default(self, data: Any) -> Any:
             return {"shop": data.name} if isinstance(data, Shop) else super().default(data)
+
+    def writer_of(client: Any) -> Any:
+        return around(client, is_async=False).write
 
     client = SimpleNamespace(transport=SimpleNamespace(serializer=Own()))
     found = [snapshot({"s": Shop(name)}, writer_of(client), PLENTY) for name in ("a", "b")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from importlib.metadata import version
 from typing import Annotated
 
@@ -38,8 +37,6 @@ for command in (
     app.command()(command)
 app.command("dead-letters")(dead_letters.dead_letters_command)
 
-NOWHERE = logging.NullHandler()
-
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -48,13 +45,12 @@ def _version(wanted: bool) -> None:
 
 
 @app.callback()
-def _quiet(
+def _options(
     _: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    # What a client has to say of a lost connection, each command says in a line of its own.
-    logging.getLogger("opensearch").addHandler(NOWHERE)
+    """Take the options that stand before a command."""
 
 
 def main() -> None:

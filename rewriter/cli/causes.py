@@ -1,43 +1,45 @@
-"""The cause of a failed call to a server, in a few words without credentials, and the rights that a refused call needs."""
+"""The client of a command, the cause of a failed call in a few words without credentials, and the rights that it needs."""
 
 from __future__ import annotations
 
+import logging
 import re
 
-from opensearchpy.exceptions import AuthenticationException, AuthorizationException, TransportError
-
+from rewriter.client.registry import library
+from rewriter.client.seam import ClientFault, SearchClient
 from rewriter.secret import without_credentials
-
-RIGHTS = {
-    "info": "cluster:monitor/main",
-    "mapping": "indices:admin/mappings/get",
-    "settings": "indices:monitor/settings/get",
-    "validate": "indices:admin/validate/query",
-    "search": "indices:data/read/search",
-}
-"""The permission of each call, as the security plugin of OpenSearch names it. Only `search` is needed for searches to go on."""
+from rewriter.settings import OpenSearchSettings
+from rewriter.shell.legs import connect
 
 _OS_ERROR = re.compile(r"\[(?:Errno -?\d+|SSL[^\]]*)\] ([^'\"()<>\[\]\n]+)")
-MAX_CHARS = 160
+NOWHERE = logging.NullHandler()
 
 
-def cause_of(error: Exception) -> str:
-    """Return what kept a server from answering: `ConnectionError (Connection refused)`, `401 (Unauthorized)`."""
+def own_client(settings: OpenSearchSettings) -> SearchClient:
+    """Return a client for a command: one connection, no retries, and no log lines, since a command reports errors itself.
+
+    Raises ConfigurationError where its library is not installed.
+    """
+    client = connect(settings, 1).cloned(1)
+    quiet(settings)
+    return client
+
+
+def quiet(settings: OpenSearchSettings) -> None:
+    """Keep the log lines of the client library from standard error, where nothing else takes them."""
+    for name in library(settings.client).LOGGERS:
+        logging.getLogger(name).addHandler(NOWHERE)
+
+
+def cause_of(error: Exception, fault: ClientFault) -> str:
+    """Return what kept a server from answering: `ConnectionError (Connection refused)`, `AuthenticationException (401)`."""
     said = without_credentials(f"{getattr(error, 'info', '') or ''}\n{error}")
     if found := _OS_ERROR.search(said):
-        return f"{type(error).__name__} ({found[1].strip()})"
-    status = getattr(error, "status_code", None)
-    if isinstance(error, TransportError) and isinstance(status, int):
-        return f"{type(error).__name__} ({status})"
-    return type(error).__name__
+        return f"{fault.name} ({found[1].strip()})"
+    return fault.name if fault.status is None else f"{fault.name} ({fault.status})"
 
 
-def refused(error: Exception) -> bool:
-    """Whether the server knows the caller's credentials or rights to be too little."""
-    return isinstance(error, (AuthenticationException, AuthorizationException))
-
-
-def rights_for(call: str, index: str = "") -> str:
+def rights_for(client: SearchClient, *calls: str, index: str = "") -> str:
     """Return what to do where a call was refused."""
     on = f" on {index}" if index else ""
-    return f"the role needs `{RIGHTS[call]}`{on}"
+    return f"the role needs {' and '.join(dict.fromkeys(f'`{client.rights[call]}`' for call in calls))}{on}"

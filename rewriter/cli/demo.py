@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated
 
 import typer
-from opensearchpy.exceptions import OpenSearchException
 
 from rewriter.cli.output import UNHEALTHY, say
-from rewriter.demo.shop import Engine
+from rewriter.demo.shop import ERRORS, Engine
 from rewriter.demo.show import show
 from rewriter.errors import RewriterError
 
@@ -21,8 +21,9 @@ def demo(
     Starts engines of its own on 127.0.0.1 and ends them. `opensearch` is OPENSEARCH_URL where that is set, else a server
     from Maven Central's jars.
     """
+    logging.getLogger("opensearch").addHandler(logging.NullHandler())  # the demo reports errors itself
     try:
         show(engine)
-    except (RewriterError, OpenSearchException) as error:
+    except (RewriterError, *ERRORS) as error:
         say(f"demo: {error}")
         raise typer.Exit(UNHEALTHY) from None

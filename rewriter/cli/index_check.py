@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from opensearchpy.exceptions import NotFoundError, OpenSearchException
 
 from rewriter.boost.templates import TemplateSet
-from rewriter.cli.causes import RIGHTS, cause_of, refused, rights_for
+from rewriter.cli.causes import cause_of, own_client, rights_for
 from rewriter.cli.sample_check import try_samples
+from rewriter.client.seam import SearchArguments, SearchClient
 from rewriter.errors import Fault
 from rewriter.index_facts import IndexFacts, dead_fields, facts_of
 from rewriter.parsed_search import parse_search
 from rewriter.secret import SecretUrl
 from rewriter.settings import PolicySettings, Settings
 from rewriter.settings_file import line_of
-from rewriter.shell.clones import cloned
-from rewriter.shell.legs import connect
 
 TIMEOUT_S = 5
 PLAIN_SEARCH = {"query": {"match": {"title": "words"}}}
@@ -47,14 +44,17 @@ def check_indices(
     for name in names:
         if settings.policy_for((name,)) is None:
             checked.faults.append(Fault(f"--index {name}", "no policy matches it", f"see [policies] in {path}"))
-    with cloned(connect(reach, 1), 1) as client:
+    with closing(own_client(reach)) as client:
         try:
-            client.info(request_timeout=TIMEOUT_S)
-        except OpenSearchException as error:
-            if not refused(error):
-                checked.notes.append(f"{', '.join(map(str, reach.hosts))}: {cause_of(error)}; no index was checked")
+            client.info(TIMEOUT_S)
+        except client.errors as error:
+            fault = client.fault_of(error)
+            if not fault.refused:
+                checked.notes.append(
+                    f"{', '.join(map(str, reach.hosts))}: {cause_of(error, fault)}; no index was checked"
+                )
                 return checked
-            checked.notes.append(f"the cluster's version was refused: {rights_for('info')}")
+            checked.notes.append(f"the cluster's version was refused: {rights_for(client, 'info')}")
         checked.reached = True
         for name, policy in settings.policies.items():
             own = [one for one in names if settings.policy_for((one,)) == name] if names else policy.index
@@ -75,25 +75,27 @@ Facts = dict[tuple[str, str], IndexFacts]
 """By the expression that names it, and the index's own name."""
 
 
-def _facts(client: Any, names: tuple[str, ...] | list[str], checked: IndexCheck, where: str) -> Facts:
+def _facts(client: SearchClient, names: tuple[str, ...] | list[str], checked: IndexCheck, where: str) -> Facts:
     facts: Facts = {}
     unread = False
+    unreadable: tuple[type[Exception], ...] = (*client.errors, KeyError, TypeError, ValueError)
     for name in names:
         try:
-            mappings = client.indices.get_mapping(index=name, request_timeout=TIMEOUT_S)
-            settings = client.indices.get_settings(index=name, flat_settings=True, request_timeout=TIMEOUT_S)
+            mappings = client.get_mapping(name, {}, TIMEOUT_S)
+            settings = client.get_settings(name, "", {}, TIMEOUT_S)
             found = {
                 (name, one): facts_of({one: mappings[one]}, {one: settings[one]})
                 for one in mappings
                 if not (_is_pattern(name) and _is_system(one)) or name.startswith(".")
             }
-        except NotFoundError:
+        except unreadable as error:
+            fault = client.fault_of(error)
+            if fault.status != 404:
+                rights = f"; {rights_for(client, 'mapping', 'settings', index=name)}" if fault.refused else ""
+                checked.notes.append(f"{name}: {cause_of(error, fault)}; it was not checked{rights}")
+                unread = True
+                continue
             found = {}
-        except (OpenSearchException, KeyError, TypeError, ValueError) as error:
-            rights = f"; {rights_for('mapping', name)} and `{RIGHTS['settings']}`" if refused(error) else ""
-            checked.notes.append(f"{name}: {cause_of(error)}; it was not checked{rights}")
-            unread = True
-            continue
         if not found and not _is_pattern(name):
             checked.faults.append(Fault(where, f"no index, alias or data stream is named {name}", "see `_cat/aliases`"))
         elif not found:
@@ -123,7 +125,7 @@ def _judge(checked: IndexCheck, settings: Settings, path: Path, name: str, facts
             keys = ("policies", name, *_setting_of(policy, fault.where))
             wrong.setdefault((keys, f"{fault.where} {fault.what}", fault.remedy), []).append(index)
         # A search names an expression, not the index behind it: that is what the policies' patterns are held against.
-        search = parse_search({"index": expression, "body": PLAIN_SEARCH}, settings, {expression: known})
+        search = parse_search(SearchArguments(expression, PLAIN_SEARCH), settings, {expression: known})
         if search.policy != name:
             wrong.setdefault(
                 (("policies", name), f"its searches go to policy {search.policy!r}", "the first that matches wins"), []

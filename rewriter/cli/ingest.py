@@ -15,12 +15,11 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
+from rewriter.cli.causes import own_client
 from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, say, store_needed
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings
-from rewriter.shell.clones import cloned
 from rewriter.shell.fleet import printable
-from rewriter.shell.legs import connect
 from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.ingest.contract import StreamKeys
 from rewriter.signals.ingest.objects import Objects
@@ -135,7 +134,7 @@ def objects_of(settings: Settings) -> Objects:
             [Fault("ingest.objects_index", "is not set, and no policy names an index to look objects up in", "set it")]
         )
     return Objects(
-        cloned(connect(settings.opensearch, 1), 1),
+        own_client(settings.opensearch),
         indices,
         attributes,
         max_objects=ingest.max_objects,

@@ -8,10 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from rewriter.boost.templates import TemplateSet
+from rewriter.client.seam import LegFault
 from rewriter.core import Core
 from rewriter.errors import ConfigurationError, Fault, StoreError
 from rewriter.flow.personal import personal
-from rewriter.flow.steps import FetchSignals, LegFault, Personal, Progress, SearchContext
+from rewriter.flow.steps import FetchSignals, Personal, Progress, SearchContext
 from rewriter.parsed_search import ParsedSearch
 from rewriter.report import Reason
 from rewriter.settings import Settings

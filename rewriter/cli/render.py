@@ -15,6 +15,7 @@ from rewriter.boost.samples import Sample
 from rewriter.boost.templates import TemplateSet, render_boosts
 from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, say, store_needed
 from rewriter.cli.personal_preview import preview_personal
+from rewriter.client.seam import SearchArguments
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.flow.steps import Personal
 from rewriter.parsed_search import ParsedSearch, parse_search
@@ -45,7 +46,7 @@ def render(
         settings, chosen = _alone(Settings.from_toml(toml), toml, policy)
         templates = load_templates(settings)[policy]
         given_body = _json(body) if body else NO_QUERY
-        request = parse_search({"index": index or chosen.index[0], "body": given_body}, settings, {})
+        request = parse_search(SearchArguments(index or chosen.index[0], given_body), settings, {})
         if request.policy is None:
             raise ConfigurationError(
                 [Fault(f"--index {index or chosen.index[0]}", f"policy {policy!r} does not match it")]

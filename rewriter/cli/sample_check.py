@@ -10,12 +10,11 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from opensearchpy.exceptions import OpenSearchException
-
 from rewriter.boost.body import envelope
 from rewriter.boost.samples import Sample, fitting
 from rewriter.boost.templates import TemplateSet, render_boosts, render_exploration
-from rewriter.cli.causes import cause_of, refused, rights_for
+from rewriter.cli.causes import cause_of, rights_for
+from rewriter.client.seam import SearchClient
 from rewriter.errors import Fault
 from rewriter.index_facts import IndexFacts
 from rewriter.settings import PolicySettings
@@ -26,7 +25,7 @@ MAX_CHARS = 200
 
 
 def try_samples(
-    client: Any, settings: Any, name: str, templates: TemplateSet, facts: Mapping[str, IndexFacts]
+    client: SearchClient, settings: Any, name: str, templates: TemplateSet, facts: Mapping[str, IndexFacts]
 ) -> tuple[list[Fault], list[str]]:
     """Return the faults of what the samples of a policy render, and notes on what was not tried or only some indices refuse.
 
@@ -39,12 +38,11 @@ def try_samples(
     for index, known in facts.items():
         for label, query in _queries(templates, policy, known, samples):
             try:
-                found = client.indices.validate_query(
-                    index=index, body={"query": query}, params={"explain": "true", "request_timeout": TIMEOUT_S}
-                )
-            except OpenSearchException as error:
-                remedy = f"; {rights_for('validate', index)}" if refused(error) else ""
-                return [], [f"{index}: {cause_of(error)}; what the samples render was not tried on it{remedy}"]
+                found = client.validate_query(index, query, TIMEOUT_S)
+            except client.errors as error:
+                meaning = client.fault_of(error)
+                remedy = f"; {rights_for(client, 'validate', index=index)}" if meaning.refused else ""
+                return [], [f"{index}: {cause_of(error, meaning)}; what the samples render was not tried on it{remedy}"]
             if not found.get("valid"):
                 faults.setdefault((label, _reason(found)), []).append(index)
     found_faults: list[Fault] = []

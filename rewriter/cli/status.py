@@ -14,16 +14,14 @@ from typing import Annotated
 
 import typer
 
-from rewriter.cli.causes import cause_of
+from rewriter.cli.causes import cause_of, own_client, quiet
 from rewriter.cli.dead_letters import dead_letter_rows
 from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_table
 from rewriter.cli.status_fleet import problems_of, sums, table, unwell
 from rewriter.cli.switch.target import written_as
 from rewriter.decide.switches import Switches
 from rewriter.settings import OpenSearchSettings, Settings
-from rewriter.shell.clones import cloned
 from rewriter.shell.fleet import process_of
-from rewriter.shell.legs import connect
 from rewriter.shell.status import Status
 from rewriter.shell.sync import Rewriter
 
@@ -45,6 +43,7 @@ def status(
     logging.getLogger("rewriter").addHandler(NOWHERE)  # a word that it hears first is no news
     with faults_refused():
         rewriter = Rewriter.from_settings(toml)
+    quiet(rewriter.settings.opensearch)
     with rewriter:
         seen = _first_round(rewriter)
     engine, answers = _engine(rewriter.settings.opensearch)
@@ -88,11 +87,13 @@ def _switches(seen: Status) -> Switches:
 
 
 def _engine(settings: OpenSearchSettings) -> tuple[str, bool]:
-    with cloned(connect(settings, 1), 1) as client:
-        try:
-            return f"ok, {client.info(request_timeout=TIMEOUT_S)['version']['number']}", True
-        except Exception as error:  # noqa: BLE001  whatever it is, it is the answer
-            return cause_of(error), False
+    client = own_client(settings)
+    try:
+        return f"ok, {client.info(TIMEOUT_S)['version']['number']}", True
+    except Exception as error:  # noqa: BLE001  whatever it is, it is the answer
+        return cause_of(error, client.fault_of(error)), False
+    finally:
+        client.close()
 
 
 def _rows(

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from opensearchpy import OpenSearch
+from opensearchpy.exceptions import OpenSearchException
 from rich.progress import Progress
 
 from rewriter.demo.corpus import DEMO_PRODUCT_TYPES, Corpus, baseline_query, create_index, load
@@ -58,6 +59,10 @@ category_field = "manufacturer"
 [policies.shop.fields.manufacturer]
 """
 """`holdout = 0`: otherwise one household in twenty would see the plain page, and the demo with it."""
+
+
+ERRORS = (OpenSearchException,)
+"""The errors of the demo's search client."""
 
 
 class Engine(StrEnum):

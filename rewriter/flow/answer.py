@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from dataclasses import replace
 from typing import Any
 
 from rewriter.boost.body import without_own_names
+from rewriter.client.seam import SearchArguments
 from rewriter.core import Core, Snapshot
 from rewriter.decide.breaker import Outcome, Permit
 from rewriter.decide.decision import BREAKER_TABLE, Decision, decide
@@ -63,7 +64,7 @@ class _Held:
 
 
 def answer(
-    core: Core, arguments: Mapping[str, Any], subject: Subject | None, *, seed: int, now_s: float, clock_s: Clock
+    core: Core, arguments: SearchArguments, subject: Subject | None, *, seed: int, now_s: float, clock_s: Clock
 ) -> Generator[CallerStep, Any, tuple[Any, Report]]:
     """Answer one search. `now_s` is wall time (for decay), `clock_s` is monotonic (for deadlines), `seed` draws exploration hits.
 
@@ -194,7 +195,7 @@ def _beside(
 
 def _decided(
     core: Core,
-    arguments: Mapping[str, Any],
+    arguments: SearchArguments,
     subject: Subject | None,
     held: _Held,
     seed: int,

@@ -8,8 +8,9 @@ from typing import Any
 from rewriter.boost.body import bounded_body, capped, highlighted_by, optional_leg, without_own_names
 from rewriter.boost.functions import Boost
 from rewriter.boost.templates import Exploration, render_exploration
+from rewriter.client.seam import LegFault, Search
 from rewriter.flow.evidence import accepted, held_by, template_failed
-from rewriter.flow.steps import Explored, Hits, LegFault, PartStep, Progress, SearchContext, SearchLeg
+from rewriter.flow.steps import Explored, Hits, PartStep, Progress, SearchContext, SearchLeg
 from rewriter.parsed_search import ParsedSearch, key_of
 
 
@@ -105,23 +106,16 @@ def _decays_on(boost: Boost, field: str) -> bool:
 
 
 def leg(context: SearchContext, body: Mapping[str, Any], preference: str | None, shape: str) -> SearchLeg:
-    """Return the step that sends an optional leg: the caller's parameters, a server-side time limit, and no request cache.
+    """Return the step that sends an optional leg with the caller's parameters.
 
     shape: the shape of its hits (`decide/leg_sizes.hit_shape`), under which the size of the answer is noted.
     """
     timeout_s = context.core.late_legs[context.name].leg_timeout_s(context.core.settings.budget.cutoff_ms / 1000.0)
     search = context.search
-    params = dict(search.params) | {
-        "cancel_after_time_interval": f"{max(1, round(timeout_s * 1000))}ms",
-        "request_cache": "false",
-    }
-    if preference:
-        params["preference"] = preference
-    arguments: dict[str, Any] = {"index": ",".join(search.indices) or None, "body": body, "params": params}
-    if search.headers:
-        arguments["headers"] = dict(search.headers)
+    params = {**search.params, "preference": preference} if preference else search.params
+    sent = Search(",".join(search.indices), body, params, search.headers)
     sizes = context.core.leg_sizes[context.name]
-    return SearchLeg(arguments, timeout_s, lambda size, hits: sizes.note(shape, hits or body["size"], size))
+    return SearchLeg(sent, timeout_s, lambda size, hits: sizes.note(shape, hits or body["size"], size))
 
 
 def request_facts(search: ParsedSearch) -> dict[str, Any]:

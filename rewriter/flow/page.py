@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from rewriter.client.faults import of_a_shard
 from rewriter.explore.merge import Page, hit_key, merged_page
 from rewriter.explore.plan import PagePlan, as_text, shown_by
 from rewriter.explore.scores import disagreement, score_of
 from rewriter.explore.shown import elsewhere, whole_before, with_page
-from rewriter.flow.faults import of_a_shard
 from rewriter.flow.steps import Explored, Hits, Personal, Progress, SearchContext
 from rewriter.parsed_search import search_key
 from rewriter.report import Reason

@@ -8,6 +8,7 @@ from typing import Any
 
 from rewriter.boost.body import bounded_body, capped, optional_leg
 from rewriter.boost.templates import render_boosts
+from rewriter.client.seam import LegFault
 from rewriter.decide.leg_sizes import hit_shape
 from rewriter.explore.plan import PagePlan, decode, shown_by
 from rewriter.explore.plan_memory import PlanKey
@@ -16,7 +17,7 @@ from rewriter.flow.evidence import held_by
 from rewriter.flow.exploration import borne, exploration, leg, pool_of, request_facts
 from rewriter.flow.page import shown_elsewhere
 from rewriter.flow.signals import SignalsRead, read_signals
-from rewriter.flow.steps import Launch, LegFault, PartStep, Personal, Progress, SearchContext
+from rewriter.flow.steps import Launch, PartStep, Personal, Progress, SearchContext
 from rewriter.flow.unread import unread
 from rewriter.parsed_search import search_key
 from rewriter.report import Reason, Source

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from rewriter.boost.functions import Boost
 from rewriter.boost.templates import TemplateSet
+from rewriter.client.seam import Search
 from rewriter.core import Core, Snapshot
 from rewriter.explore.plan import PagePlan
 from rewriter.explore.plan_memory import PlanKey
@@ -100,7 +101,7 @@ class SearchLeg:
     sized: called with the size of the answer in bytes and the number of its hits, None if the answer was not parsed.
     """
 
-    arguments: Mapping[str, Any]
+    search: Search
     timeout_s: float
     sized: Callable[[int, int | None], None]
 
@@ -131,19 +132,6 @@ def first_step(flow: Generator[CallerStep, Any, Any]) -> Baseline:
     if not isinstance(step, Baseline):
         raise TypeError(f"the first step of a search is Baseline, not {type(step).__name__}")
     return step
-
-
-class LegFault(Exception):
-    """The failure of an optional leg: the server rejected its body, it failed, it was late, or its answer is too large.
-
-    `cause` is the server's own text. It quotes values, so only `journal.redacted(cause)` may be logged.
-    """
-
-    def __init__(self, kind: Literal["rejected", "failed", "late", "too_large"], detail: str, cause: str = "") -> None:
-        super().__init__(detail)
-        self.kind = kind
-        self.detail = detail
-        self.cause = cause
 
 
 @dataclass(frozen=True, slots=True)

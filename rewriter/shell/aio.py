@@ -19,6 +19,8 @@ from pathlib import Path
 from secrets import randbits
 from typing import Any, Self, assert_never
 
+from rewriter.client.registry import around
+from rewriter.client.seam import SearchClient
 from rewriter.core import Core
 from rewriter.expression import parsed_indices
 from rewriter.flow.answer import answer
@@ -26,9 +28,8 @@ from rewriter.flow.steps import Baseline, CallerStep, Collect, SavePlan, Sent, f
 from rewriter.observe.hooks import Hook, Hooks
 from rewriter.report import Reason, Report
 from rewriter.settings import Settings
-from rewriter.shell.clones import cloned
 from rewriter.shell.given import checked_hooks
-from rewriter.shell.legs import connect_async, writer_of
+from rewriter.shell.legs import connect
 from rewriter.shell.ready import POLL_S, ever, missing, wanted
 from rewriter.shell.status import CLOSED, Status, status_of
 from rewriter.shell.switch_sources import SwitchSources
@@ -47,7 +48,7 @@ MAX_LOOPS = 8
 
 
 class AsyncRewriter:
-    """The same as Rewriter, awaited, around an AsyncOpenSearch client: `async with`, or `await close()`.
+    """The same as Rewriter, awaited, around an AsyncOpenSearch or AsyncElasticsearch client: `async with`, or `await close()`.
 
     Where the loop ends without that, as after an error in `asyncio.run`, what runs on it ends with its tasks. Several loops are
     served as long as `client` serves them.
@@ -65,18 +66,20 @@ class AsyncRewriter:
     ) -> None:
         read_hooks = checked_hooks("AsyncRewriter", client, leg_client, settings, hooks)
         self.settings = settings or Settings()
-        self._client = client
+        self._client = around(client, leg_client, is_async=True)
         url, profile_url = self.settings.store.plain_urls
         self._store = store if store is not None else url
         self._profile_store = profile_store if profile_store is not None else profile_url
-        self._leg_client = leg_client
+        self._leg_client = around(leg_client, client, is_async=True) if leg_client is not None else None
         self._owns_client = False
         self._hooks = Hooks(read_hooks)
         self._templates = load_templates(self.settings)
         for given in (self._store, self._profile_store):
             open_async_store(given)  # what cannot be one is refused now, not in the first search; nothing connects yet
         if leg_client is None:
-            cloned(client, self.settings.budget.max_in_flight)  # one that cannot be cloned is refused now; it is cheap
+            self._client.cloned(
+                self.settings.budget.max_in_flight
+            )  # one that cannot be cloned is refused now; it is cheap
         self._shared: dict[int, tuple[Core, SwitchSources]] = {}
         self._shared[os.getpid()] = self._learning()
         self._loops: dict[int, dict[asyncio.AbstractEventLoop, TaskRuntime]] = {}
@@ -92,7 +95,7 @@ class AsyncRewriter:
         """
         settings = Settings.from_toml(path)
         own = client is None
-        client = connect_async(settings.opensearch, settings.budget.max_in_flight) if own else client
+        client = connect(settings.opensearch, settings.budget.max_in_flight, is_async=True).raw if own else client
         rewriter = cls(client, store, settings, **options)
         rewriter._owns_client = own
         return rewriter
@@ -103,19 +106,31 @@ class AsyncRewriter:
 
     async def search_details(self, *, subject: Subject | Unset | None = unset, **arguments: Any) -> tuple[Any, Report]:
         """Search, and say how it went."""
+        return await self._search(self._client, subject, arguments)
+
+    async def _search(
+        self, client: SearchClient, subject: Subject | Unset | None, arguments: Mapping[str, Any]
+    ) -> tuple[Any, Report]:
+        """Search by `client`: the caller's, or the same with other options."""
         job = Job()
         started_s = time.monotonic()
+
+        def begin() -> None:
+            self._begin(job, client, subject, arguments)
+
         try:
-            response = await Underway(self._client.search(**arguments), lambda: self._begin(job, subject, arguments))
+            response = await Underway(client.raw.search(**arguments), begin)
         except BaseException as error:
             job.abandon()
             self._failed(arguments, error, started_s)
             raise
         try:
             if not job.begun:  # the search had nothing to wait for
-                self._begin(job, subject, arguments)
+                begin()
             self._begin_first(job)
-            return await self._finished(job, arguments, Sent(response, started_s, job.refused))
+            body = client.body_of(response)
+            shown, report = await self._finished(job, arguments, Sent(body, started_s, job.refused))
+            return response if shown is body else client.with_body(response, shown), report
         except Exception as error:  # noqa: BLE001  the caller's answer is here: a fault of ours must not take it away
             return response, Report(Reason.SEARCH_FAILED, f"internal: {type(error).__name__}")
         finally:
@@ -128,7 +143,11 @@ class AsyncRewriter:
 
     def wrap(self) -> Any:
         """Return an object that behaves as the client does, but whose `search` is personalized."""
-        return WrappedAsync(self._client, self.search)
+
+        async def search(client: SearchClient, subject: Subject | Unset | None, arguments: Mapping[str, Any]) -> Any:
+            return (await self._search(client, subject, arguments))[0]
+
+        return WrappedAsync(self._client, search)
 
     def subject(self, subject: Subject | None) -> AbstractContextManager[None]:
         """Say who searches within the block; threads and tasks are apart. Raises ValueError for what is no Subject."""
@@ -181,7 +200,7 @@ class AsyncRewriter:
             else:
                 here.drop()
         if self._owns_client:
-            await self._client.close()
+            await self._client.raw.close()
 
     async def __aenter__(self) -> Self:
         self._started()
@@ -200,7 +219,7 @@ class AsyncRewriter:
         given: dict[StoreName, Any] = {"store": self._store, "profile_store": self._profile_store}
         stores = [name for name, store in given.items() if store is not None]
         before = next((core for core, _ in self._shared.values()), None)
-        core = Core(self.settings, self._templates, stores, writer_of(self._client), before)
+        core = Core(self.settings, self._templates, stores, self._client.write, before)
         switches = SwitchSources(self.settings)
         switches.read_local(os.environ)
         core.swap(switches=switches.combine_sources(core.snapshot.switches))
@@ -237,7 +256,9 @@ class AsyncRewriter:
             self._shared = {os.getpid(): (shared := self._learning())}
         return shared
 
-    def _begin(self, job: Job, subject: Subject | Unset | None, arguments: Mapping[str, Any]) -> None:
+    def _begin(
+        self, job: Job, client: SearchClient, subject: Subject | Unset | None, arguments: Mapping[str, Any]
+    ) -> None:
         """Decide, and start what runs beside the caller's own search, which is under way. Never raises, waits or connects.
 
         On a loop's first search, what the loop needs is made a turn later, once the caller's own search was written out.
@@ -251,7 +272,8 @@ class AsyncRewriter:
                 subject = CURRENT_SUBJECT.get()
             job.subject = subject
             core = self._of_this_process()[0]
-            job.flow = answer(core, arguments, subject, seed=randbits(53), now_s=time.time(), clock_s=time.monotonic)
+            given = client.read(arguments)
+            job.flow = answer(core, given, subject, seed=randbits(53), now_s=time.time(), clock_s=time.monotonic)
             step = first_step(job.flow)
             here = self._loops.get(os.getpid(), {}).get(asyncio.get_running_loop())
             if here is not None and not here.closed:

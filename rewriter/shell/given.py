@@ -7,12 +7,13 @@ from functools import partial
 from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import Any, Literal
 
+from rewriter.client.registry import DEFAULT, library, library_of
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.observe.hooks import Hook
 from rewriter.settings import Settings
 
 Shell = Literal["Rewriter", "AsyncRewriter"]
-CLIENTS: Mapping[Shell, str] = {"Rewriter": "OpenSearch", "AsyncRewriter": "AsyncOpenSearch"}
+KINDS: Mapping[Shell, Literal["sync", "async"]] = {"Rewriter": "sync", "AsyncRewriter": "async"}
 
 
 def checked_hooks(shell: Shell, client: Any, leg_client: Any, settings: Any, hooks: Any) -> tuple[Hook, ...]:
@@ -42,21 +43,25 @@ def checked_hooks(shell: Shell, client: Any, leg_client: Any, settings: Any, hoo
 
 def _client_faults(shell: Shell, where: str, client: Any, leg_client: Any) -> list[Fault]:
     """Return what is wrong with a client. One that stands in for another (a proxy) can serve where a leg client is given."""
-    wanted = CLIENTS[shell]
-    kinds = {base.__name__ for base in type(client).__mro__ if base.__module__.startswith("opensearchpy")}
-    what = f"{_kind(client)} is no {wanted}"
-    other = next(one for name, one in CLIENTS.items() if name != shell)
-    if wanted in kinds:
+    found = library_of(client)
+    own = found or library_of(leg_client) or library(DEFAULT)
+    wanted = own.SYNC if KINDS[shell] == "sync" else own.ASYNC
+    kind = found.kind_of(client) if found else None
+    if kind == KINDS[shell]:
+        legs = library_of(leg_client)
+        if where == "client" and legs not in (None, found):
+            return [
+                Fault("leg_client", f"{_kind(leg_client)} is of another client library", f"give leg_client={wanted}(…)")
+            ]
         return []
-    if other in kinds:
-        right = next(name for name, one in CLIENTS.items() if one == other)
-        return [Fault(where, what, f"give it to {right}, or make it an opensearchpy.{wanted}")]
-    if type(client).__module__.partition(".")[0] in ("elasticsearch", "elasticsearch_dsl", "elastic_transport"):
-        return [Fault(where, what, "Elasticsearch clients are not supported yet")]
+    what = f"{_kind(client)} is no {wanted.rpartition('.')[2]}"
+    if kind is not None:
+        right = next(name for name, one in KINDS.items() if one == kind)
+        return [Fault(where, what, f"give it to {right}, or make it an {wanted}")]
     if isinstance(client, (str, bytes, Mapping, type)) or not callable(getattr(client, "search", None)):
-        return [Fault(where, what, f"give {where}=opensearchpy.{wanted}(hosts=…)")]
+        return [Fault(where, what, f"give {where}={wanted}(hosts=…)")]
     if leg_client is None:
-        remedy = f"give leg_client=opensearchpy.{wanted}(…), by which the rewriter sends its own searches"
+        remedy = f"give leg_client={wanted}(…), by which the rewriter sends its own searches"
         return [Fault(where, f"{what}, and no client with connections of its own can be made from it", remedy)]
     return []
 

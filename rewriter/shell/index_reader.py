@@ -17,9 +17,10 @@ from itertools import count
 from threading import Lock
 from typing import Any
 
+from rewriter.client.faults import server_cause
+from rewriter.client.seam import ClientFault, RequestFailed
 from rewriter.core import Core
 from rewriter.expression import Expression
-from rewriter.flow.faults import server_cause
 from rewriter.index_facts import IndexFacts, alias_paths, dead_fields, facts_of, term_fields, term_rules
 from rewriter.journal import redacted
 from rewriter.settings import PolicySettings
@@ -40,7 +41,6 @@ MAX_STALE = 1_024
 SETTINGS = (
     "index.max_result_window", "index.max_rescore_window", "index.search.default_pipeline", "index.number_of_replicas",
 )  # fmt: skip
-RIGHTS = "the optional legs' user needs indices:admin/mappings/get and indices:monitor/settings/get on them"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,10 +178,10 @@ class IndexReader:
         if policy_name is None:
             return True
         policy = self._core.settings.policies[policy_name]
-        arguments = {**expression.arguments, "index": ",".join(expression.indices), "request_timeout": READ_TIMEOUT_S}
+        index = ",".join(expression.indices)
         try:
-            settings = yield GetSettings({**arguments, "name": ",".join(SETTINGS), "flat_settings": "true"})
-            mapping = yield from _mapping(arguments, policy)
+            settings = yield GetSettings(index, ",".join(SETTINGS), expression.arguments, READ_TIMEOUT_S)
+            mapping = yield from _mapping(index, expression.arguments, policy)
             facts = facts_of(mapping, settings)
         except Exception as error:  # noqa: BLE001  what cannot be read is said, and the searches are passed through
             return self._failed(expression, error)
@@ -197,11 +197,13 @@ class IndexReader:
         return True
 
     def _failed(self, expression: Expression, error: Exception) -> bool:
-        status = getattr(error, "status_code", None)
-        kind, reason = server_cause(getattr(error, "info", None))
-        text = f"{type(error).__name__}({status})" if isinstance(status, int) else type(error).__name__
+        fault = error.fault if isinstance(error, RequestFailed) else ClientFault("unreadable", type(error).__name__)
+        status = fault.status
+        kind, reason = server_cause(fault.body)
+        text = fault.name if status is None else f"{fault.name}({status})"
         text += f": {kind}" if kind else ""
-        text += f"; {RIGHTS}" if status == 403 else ""
+        if status == 403 and isinstance(error, RequestFailed):
+            text += f"; the optional legs' user needs {error.needs} on them"
         if status == 404 and expression not in self._own:
             self._forget(expression)  # whoever searches it is told so by the server
             return False
@@ -265,14 +267,16 @@ class IndexReader:
         )
 
 
-def _mapping(arguments: Mapping[str, Any], policy: PolicySettings) -> Generator[BackgroundStep, Any, Mapping[str, Any]]:
+def _mapping(
+    index: str, params: Mapping[str, Any], policy: PolicySettings
+) -> Generator[BackgroundStep, Any, Mapping[str, Any]]:
     """Read the mappings of a policy's fields: their outermost objects whole, and what aliases among them stand for."""
     wanted = term_fields(policy) | ({policy.date_field} if policy.date_field else set())
     requested: set[str] = set()
     while True:
         requested |= {name.partition(".")[0] for name in wanted}
         paths = ",".join(f"*.mappings.properties.{name}" for name in sorted(requested))
-        mapping = yield GetMapping({**arguments, "filter_path": paths})
+        mapping = yield GetMapping(index, {**params, "filter_path": paths}, READ_TIMEOUT_S)
         wanted = {path for path in alias_paths(mapping) if path.partition(".")[0] not in requested}
         if not wanted:
             return mapping  # type: ignore[no-any-return]

@@ -1,82 +1,43 @@
-"""The one seam to the search client, beside `clones`: how a client is made as the settings say, and what its errors mean."""
+"""What both shells share about optional legs: how a client is made from settings, the size of an answer, and the bulkhead."""
 
 from __future__ import annotations
 
 import marshal
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from threading import Lock
 from typing import Any
 
-import opensearchpy
-from opensearchpy import OpenSearch
-from opensearchpy.exceptions import ConnectionTimeout, TransportError
-from opensearchpy.serializer import JSONSerializer
-
-from rewriter.flow.faults import of_the_search, server_cause
-from rewriter.flow.steps import LegFault, SearchLeg
+from rewriter.client.registry import library
+from rewriter.client.seam import RequestFailed, SearchClient
+from rewriter.errors import ConfigurationError, Fault
+from rewriter.flow.steps import SearchLeg
 from rewriter.settings import OpenSearchSettings
 
 
-def connect(settings: OpenSearchSettings, connections: int) -> OpenSearch:
-    """Return a client of the caller's kind, as `[opensearch]` says."""
-    return OpenSearch(**_arguments(settings), pool_maxsize=connections)
+def connect(settings: OpenSearchSettings, connections: int, *, is_async: bool = False) -> SearchClient:
+    """Return a client as `[opensearch]` says, with this many connections to each host.
+
+    Raises ConfigurationError where its library is not installed.
+    """
+    try:
+        found = library(settings.client)
+    except ImportError:
+        remedy = f"pip install 'rewriter[{settings.client}]'"
+        raise ConfigurationError(
+            [Fault("opensearch.client", f"the client library of {settings.client} is not installed", remedy)]
+        ) from None
+    return found.connect(settings.connection(connections), is_async=is_async)
 
 
-def connect_async(settings: OpenSearchSettings, connections: int) -> opensearchpy.AsyncOpenSearch:
-    """Return an async client of the caller's kind, as `[opensearch]` says."""
-    # The name is there only with the `async` extra.
-    return opensearchpy.AsyncOpenSearch(**_arguments(settings), pool_maxsize=connections)
-
-
-def _arguments(settings: OpenSearchSettings) -> dict[str, Any]:
-    auth = (
-        (settings.username, settings.password.get_secret_value() if settings.password else "")
-        if settings.username
-        else None
-    )
-    return {
-        "hosts": [host.get_secret_value() for host in settings.hosts],
-        "http_auth": auth,
-        "ca_certs": str(settings.ca_certs) if settings.ca_certs else None,
-        "verify_certs": settings.verify_certs,
-        "timeout": settings.timeout_s,
-    }
-
-
-def writer_of(client: Any) -> Callable[[Any], str | bytes]:
-    """Return the function by which `client` writes a body as JSON."""
-    serializer = getattr(getattr(client, "transport", None), "serializer", None) or JSONSerializer()
-    write: Callable[[Any], str | bytes] = serializer.dumps
-    return write
-
-
-def fault_of(error: Exception) -> LegFault:
-    """Return what became of a leg, in words that hold nothing of the body."""
-    if isinstance(error, ConnectionTimeout):
-        return LegFault("late", "given up by its client")
-    if isinstance(error, TransportError) and "task_cancelled_exception" in str(error.info):
-        return LegFault("late", "cancelled by the server")
-    if isinstance(error, TransportError):
-        said = f"{type(error).__name__}({error.status_code}, {str(error.error)[:80]})"
-        kind, reason = server_cause(error.info)
-        return LegFault(
-            "rejected" if of_the_search(error.status_code, kind) else "failed",
-            said,
-            f"{kind}: {reason}" if kind else "",
-        )
-    return LegFault("failed", type(error).__name__)
-
-
-def hits_of(response: Any) -> Mapping[str, Any]:
-    """Return a leg's response, or raise LegFault for what is none."""
-    if (
-        isinstance(response, Mapping)
-        and isinstance(response.get("hits"), Mapping)
-        and isinstance(response["hits"].get("hits"), list)
-    ):
-        return response
-    raise LegFault("failed", "the answer has no hits")
+@contextmanager
+def failing_as(client: SearchClient) -> Iterator[None]:
+    """Turn an error of a read of index facts into RequestFailed, with the rights that the read needs."""
+    try:
+        yield
+    except client.errors as error:
+        needs = " and ".join(dict.fromkeys((client.rights["mapping"], client.rights["settings"])))
+        raise RequestFailed(client.fault_of(error), needs) from error
 
 
 def told_size(step: SearchLeg, size: int, response: Any = None) -> None:

@@ -30,16 +30,21 @@ class Announce:
 
 @dataclass(frozen=True, slots=True)
 class GetMapping:
-    """Read mappings from the cluster with these arguments of the search client."""
+    """Read the mappings of an index expression. params: of the URL."""
 
-    arguments: Mapping[str, Any]
+    index: str
+    params: Mapping[str, Any]
+    timeout_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class GetSettings:
-    """Read index settings from the cluster with these arguments of the search client."""
+    """Read settings of an index expression. names: of the settings, separated by commas. params: of the URL."""
 
-    arguments: Mapping[str, Any]
+    index: str
+    names: str
+    params: Mapping[str, Any]
+    timeout_s: float
 
 
 BackgroundStep = ReadText | Announce | GetMapping | GetSettings

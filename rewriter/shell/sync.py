@@ -18,6 +18,8 @@ from pathlib import Path
 from secrets import randbits
 from typing import Any, Self, assert_never
 
+from rewriter.client.registry import around
+from rewriter.client.seam import SearchClient
 from rewriter.core import Core
 from rewriter.expression import parsed_indices
 from rewriter.flow.answer import answer
@@ -25,9 +27,8 @@ from rewriter.flow.steps import Baseline, CallerStep, Collect, SavePlan, Sent, f
 from rewriter.observe.hooks import Hook, Hooks
 from rewriter.report import Reason, Report
 from rewriter.settings import Settings
-from rewriter.shell.clones import cloned
 from rewriter.shell.given import checked_hooks
-from rewriter.shell.legs import connect, writer_of
+from rewriter.shell.legs import connect
 from rewriter.shell.ready import POLL_S, ever, missing, wanted
 from rewriter.shell.status import CLOSED, Status, status_of
 from rewriter.shell.template_files import load_templates
@@ -40,7 +41,9 @@ _log = getLogger("rewriter")
 
 
 class Rewriter:
-    """Personalized search around an OpenSearch client. Thread-safe and fork-safe; close it, or use it as a context manager.
+    """Personalized search around an OpenSearch or Elasticsearch client.
+
+    Thread-safe and fork-safe; close it, or use it as a context manager.
 
     client:      the caller's client; searches are sent with it, byte for byte, and it is never closed here.
     store:       a Redis or Valkey URL, a redis-py client, or a Store; None for no store.
@@ -64,18 +67,18 @@ class Rewriter:
     ) -> None:
         read_hooks = checked_hooks("Rewriter", client, leg_client, settings, hooks)
         self.settings = settings or Settings()
-        self._client = client
+        self._client = around(client, leg_client, is_async=False)
         url, profile_url = self.settings.store.plain_urls
         self._store = store if store is not None else url
         self._profile_store = profile_store if profile_store is not None else profile_url
-        self._leg_client = leg_client
+        self._leg_client = around(leg_client, client, is_async=False) if leg_client is not None else None
         self._owns_client = False
         self._hooks = Hooks(read_hooks)
         self._templates = load_templates(self.settings)
         self._closed = False
         self._core: Core | None = None
         self._process: ThreadRuntime | None = self._made(
-            leg_client or cloned(client, self.settings.budget.max_in_flight)
+            self._leg_client or self._client.cloned(self.settings.budget.max_in_flight)
         )
         self._process.start()
         _rewriters.add(self)
@@ -90,7 +93,7 @@ class Rewriter:
         """
         settings = Settings.from_toml(path)
         own = client is None
-        client = connect(settings.opensearch, settings.budget.max_in_flight) if own else client
+        client = connect(settings.opensearch, settings.budget.max_in_flight).raw if own else client
         rewriter = cls(client, store, settings, **options)
         rewriter._owns_client = own
         return rewriter
@@ -104,16 +107,24 @@ class Rewriter:
 
     def search_details(self, *, subject: Subject | Unset | None = unset, **arguments: Any) -> tuple[Any, Report]:
         """Search, and say how it went."""
-        job = self._begun(subject, arguments)
+        return self._search(self._client, subject, arguments)
+
+    def _search(
+        self, client: SearchClient, subject: Subject | Unset | None, arguments: Mapping[str, Any]
+    ) -> tuple[Any, Report]:
+        """Search by `client`: the caller's, or the same with other options."""
+        job = self._begun(client, subject, arguments)
         started_s = time.monotonic()
         try:
-            response = self._client.search(**arguments)
+            response = client.raw.search(**arguments)
         except BaseException as error:
             job.abandon()
             self._failed(arguments, error, started_s)
             raise
         try:
-            return self._finished(job, arguments, Sent(response, started_s, job.refused))
+            body = client.body_of(response)
+            shown, report = self._finished(job, arguments, Sent(body, started_s, job.refused))
+            return response if shown is body else client.with_body(response, shown), report
         except Exception as error:  # noqa: BLE001  the caller's answer is here: a fault of ours must not take it away
             return response, Report(Reason.SEARCH_FAILED, f"internal: {type(error).__name__}")
         finally:
@@ -135,7 +146,7 @@ class Rewriter:
 
     def wrap(self) -> Any:
         """Return an object that behaves as the client does, but whose `search` is personalized."""
-        return WrappedSync(self._client, self.search)
+        return WrappedSync(self._client, lambda *search: self._search(*search)[0])
 
     def subject(self, subject: Subject | None) -> AbstractContextManager[None]:
         """Say who searches within the block; threads and tasks are apart. Raises ValueError for what is no Subject."""
@@ -193,7 +204,7 @@ class Rewriter:
         if process is not None:
             process.close()
             if self._owns_client:
-                self._client.close()
+                self._client.raw.close()
 
     def __enter__(self) -> Self:
         return self
@@ -201,14 +212,14 @@ class Rewriter:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _made(self, legs: Any) -> ThreadRuntime:
+    def _made(self, legs: SearchClient | None) -> ThreadRuntime:
         """Return what a process has: no thread of it runs yet, and nothing is connected."""
         # Reads that outlive their search keep their connection, beside those that are under way.
         cap = self.settings.budget.max_in_flight
         stores = open_stores(
             self._store, self._profile_store, connections=2 * cap, max_answer_bytes=self.settings.store.max_answer_bytes
         )
-        core = self._core = Core(self.settings, self._templates, stores, writer_of(self._client), self._core)
+        core = self._core = Core(self.settings, self._templates, stores, self._client.write, self._core)
         return ThreadRuntime(self, core, stores, self._client, legs, owns_legs=self._leg_client is None)
 
     def _started(self) -> ThreadRuntime | None:
@@ -218,7 +229,7 @@ class Rewriter:
             process.start()
         return process
 
-    def _begun(self, subject: Subject | Unset | None, arguments: Mapping[str, Any]) -> Job:
+    def _begun(self, client: SearchClient, subject: Subject | Unset | None, arguments: Mapping[str, Any]) -> Job:
         """Decide, and start what runs beside the caller's own search. Never raises, waits or connects."""
         job = Job()
         try:
@@ -229,8 +240,9 @@ class Rewriter:
             if isinstance(subject, Unset):
                 subject = CURRENT_SUBJECT.get()
             job.subject = subject
+            given = client.read(arguments)
             job.flow = answer(
-                job.process.core, arguments, subject, seed=randbits(53), now_s=time.time(), clock_s=time.monotonic
+                job.process.core, given, subject, seed=randbits(53), now_s=time.time(), clock_s=time.monotonic
             )
             job.process.beside(first_step(job.flow), job)
         except Exception as error:  # noqa: BLE001  whatever fails here, the caller's own search is sent

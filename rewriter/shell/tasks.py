@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar, assert_never
 
+from rewriter.client.limits import LIMITS, LegLimits
+from rewriter.client.seam import LegFault, SearchClient, answer_of, leg_fault
 from rewriter.core import Core
 from rewriter.decide.switches import Switches
 from rewriter.flow.steps import (
@@ -21,7 +23,6 @@ from rewriter.flow.steps import (
     Explored,
     FetchSignals,
     Launch,
-    LegFault,
     PartStep,
     Personal,
     Read,
@@ -30,10 +31,9 @@ from rewriter.flow.steps import (
 )
 from rewriter.observe.tally import Tally
 from rewriter.report import Reason
-from rewriter.shell.clones import LIMITS, LegLimits, cloned, prepared
 from rewriter.shell.fleet import fleet_key
 from rewriter.shell.index_reader import INDICES_PERIOD_S
-from rewriter.shell.legs import PLANS_SHARE, Bulkhead, fault_of, hits_of, told_size
+from rewriter.shell.legs import PLANS_SHARE, Bulkhead, failing_as, told_size
 from rewriter.shell.population import Bridge, PopulationReader, engine_on_threads
 from rewriter.shell.refresh import LOCAL_PERIOD_S, SWITCHES_PERIOD_S, Refresh
 from rewriter.shell.sources import Announce, BackgroundStep, GetMapping, GetSettings, ReadText
@@ -136,7 +136,12 @@ class TaskRuntime:
     """
 
     def __init__(
-        self, core: Core, switches: SwitchSources, stores: Mapping[StoreName, AsyncStore], client: Any, legs: Any
+        self,
+        core: Core,
+        switches: SwitchSources,
+        stores: Mapping[StoreName, AsyncStore],
+        client: SearchClient,
+        legs: SearchClient | None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.core = core
@@ -270,12 +275,12 @@ class TaskRuntime:
             case Launch(part):
                 job.explored = self.begin(part, job)
                 return None
-            case SearchLeg(arguments, timeout_s):
+            case SearchLeg(search, timeout_s):
                 limits = LegLimits(time.monotonic() + timeout_s, self.core.settings.budget.max_leg_bytes)
                 try:
                     legs = await self._own_legs()
                     LIMITS.set(limits)
-                    response = hits_of(await legs.search(**arguments, request_timeout=timeout_s))
+                    response = answer_of(await legs.search(search, timeout_s, is_leg=True))
                     told_size(step, limits.size, response)
                     return response
                 except LegFault as fault:
@@ -283,7 +288,7 @@ class TaskRuntime:
                         told_size(step, limits.size)
                     raise
                 except Exception as error:  # noqa: BLE001  whatever a client raises is a fault of the leg
-                    raise fault_of(error) from None
+                    raise leg_fault(self._client.fault_of(error)) from None
         assert_never(step)
 
     def _reading(self, read: Read) -> asyncio.Task[Signals]:
@@ -329,17 +334,24 @@ class TaskRuntime:
                 self.refresh.failed(name, error)
             await asyncio.sleep(period_s)
 
-    async def _own_legs(self) -> Any:
+    async def _own_legs(self) -> SearchClient:
         """Return the legs' client, made on a thread, since certificates are read from disk; all wait for the same one."""
         if self.legs is None:
             if self._legs_made is None or self._legs_made.done():
                 self._legs_made = self._kept(self._make_legs())
             await asyncio.shield(self._legs_made)
+            assert self.legs is not None
         return self.legs
 
     async def _make_legs(self) -> None:
         cap = self.core.settings.budget.max_in_flight
-        self.legs = await self._on_a_thread(lambda: prepared(cloned(self._client, cap)))
+
+        def made() -> SearchClient:
+            legs = self._client.cloned(cap)
+            legs.prepare()
+            return legs
+
+        self.legs = await self._on_a_thread(made)
 
     async def _local(self) -> None:
         """Read the kill switch: on a thread, since a file can take its time, or here where there is none to be had."""
@@ -371,10 +383,14 @@ class TaskRuntime:
                 return await store.read_text(key) if store else None
             case Announce(key, name, text, now_s):
                 return await store.announce(key, name, text, now_s) if store else None
-            case GetMapping(arguments):
-                return await (await self._own_legs()).indices.get_mapping(**arguments)
-            case GetSettings(arguments):
-                return await (await self._own_legs()).indices.get_settings(**arguments)
+            case GetMapping(index, params, timeout_s):
+                legs = await self._own_legs()
+                with failing_as(legs):
+                    return await legs.get_mapping(index, params, timeout_s)
+            case GetSettings(index, names, params, timeout_s):
+                legs = await self._own_legs()
+                with failing_as(legs):
+                    return await legs.get_settings(index, names, params, timeout_s)
         assert_never(step)
 
 

@@ -21,6 +21,8 @@ from contextlib import suppress
 from threading import Event, Lock, Thread
 from typing import Any, TypeVar, assert_never
 
+from rewriter.client.limits import LIMITS, LegLimits
+from rewriter.client.seam import LegFault, SearchClient, answer_of, leg_fault
 from rewriter.core import Core
 from rewriter.errors import StoreError
 from rewriter.flow.steps import (
@@ -29,7 +31,6 @@ from rewriter.flow.steps import (
     Explored,
     FetchSignals,
     Launch,
-    LegFault,
     PartStep,
     Personal,
     Read,
@@ -38,10 +39,9 @@ from rewriter.flow.steps import (
 )
 from rewriter.observe.tally import Tally
 from rewriter.report import Reason
-from rewriter.shell.clones import LIMITS, LegLimits, cloned
 from rewriter.shell.fleet import fleet_key
 from rewriter.shell.index_reader import INDICES_PERIOD_S
-from rewriter.shell.legs import PLANS_SHARE, Bulkhead, fault_of, hits_of, told_size
+from rewriter.shell.legs import PLANS_SHARE, Bulkhead, failing_as, told_size
 from rewriter.shell.population import PopulationReader
 from rewriter.shell.refresh import LOCAL_PERIOD_S, SWITCHES_PERIOD_S, Refresh
 from rewriter.shell.sources import Announce, BackgroundStep, GetMapping, GetSettings, ReadText
@@ -102,7 +102,14 @@ class ThreadRuntime:
     """
 
     def __init__(
-        self, owner: object, core: Core, stores: Mapping[StoreName, Store], client: Any, legs: Any, *, owns_legs: bool
+        self,
+        owner: object,
+        core: Core,
+        stores: Mapping[StoreName, Store],
+        client: SearchClient,
+        legs: SearchClient | None,
+        *,
+        owns_legs: bool,
     ) -> None:
         cap = core.settings.budget.max_in_flight
         self.core = core
@@ -141,12 +148,12 @@ class ThreadRuntime:
         ]
 
     @property
-    def legs(self) -> Any:
+    def legs(self) -> SearchClient:
         """The client of the optional legs, made at first use. Never asked for on a caller's path."""
         if self._legs is None:
             with self._making_legs:
                 if self._legs is None:
-                    self._legs = cloned(self._client, self.core.settings.budget.max_in_flight)
+                    self._legs = self._client.cloned(self.core.settings.budget.max_in_flight)
         return self._legs
 
     def start(self) -> None:
@@ -279,12 +286,12 @@ class ThreadRuntime:
             case Launch(part):
                 job.explored = self.begin(part, job)
                 return None
-            case SearchLeg(arguments, timeout_s):
+            case SearchLeg(search, timeout_s):
                 limits = LegLimits(time.monotonic() + timeout_s, self.core.settings.budget.max_leg_bytes)
                 try:
                     legs = self.legs
                     LIMITS.set(limits)
-                    response = hits_of(legs.search(**arguments, request_timeout=timeout_s))
+                    response = answer_of(legs.search(search, timeout_s, is_leg=True))
                     told_size(step, limits.size, response)
                     return response
                 except LegFault as fault:
@@ -292,7 +299,7 @@ class ThreadRuntime:
                         told_size(step, limits.size)
                     raise
                 except Exception as error:  # noqa: BLE001  whatever a client raises is a fault of the leg
-                    raise fault_of(error) from None
+                    raise leg_fault(self._client.fault_of(error)) from None
         assert_never(step)
 
     def _reading(self, read: Read) -> Future[Signals]:
@@ -333,10 +340,14 @@ class ThreadRuntime:
                 return store.read_text(key) if store else None
             case Announce(key, name, text, now_s):
                 return store.announce(key, name, text, now_s) if store else None
-            case GetMapping(arguments):
-                return self.legs.indices.get_mapping(**arguments)
-            case GetSettings(arguments):
-                return self.legs.indices.get_settings(**arguments)
+            case GetMapping(index, params, timeout_s):
+                legs = self.legs
+                with failing_as(legs):
+                    return legs.get_mapping(index, params, timeout_s)
+            case GetSettings(index, names, params, timeout_s):
+                legs = self.legs
+                with failing_as(legs):
+                    return legs.get_settings(index, names, params, timeout_s)
         assert_never(step)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, Self
 
+from rewriter.client.seam import SearchClient
 from rewriter.subject import Subject
 
 
@@ -41,48 +42,62 @@ def _searching(subject: Subject | None) -> Iterator[None]:
             CURRENT_SUBJECT.reset(token)
 
 
-OWN = frozenset({"_client", "search"})
+OWN = frozenset({"_seam", "_search", "search"})
 """The attributes that a wrapped client has for itself; all others are the client's."""
 
 
 class Wrapped:
     """Behaves as the client that it wraps; `search` goes through the rewriter.
 
-    Attributes are the client's, to read, to set and to delete. The subclasses have `with` and `async with`: Python looks these
-    up on the type.
+    Attributes are the client's, to read, to set and to delete. Methods that return the same client with other options
+    (Elasticsearch's `options`) return a wrapped one, whose searches are sent with these options, the optional legs included.
+    The subclasses have `with` and `async with`: Python looks these up on the type.
     """
 
-    __slots__ = ("__weakref__", "_client", "search")
+    __slots__ = ("__weakref__", "_seam", "_search")
 
-    def __init__(self, client: Any, search: Callable[..., Any]) -> None:
-        object.__setattr__(self, "_client", client)
-        object.__setattr__(self, "search", search)
+    def __init__(
+        self, client: SearchClient, search: Callable[[SearchClient, Subject | Unset | None, Mapping[str, Any]], Any]
+    ) -> None:
+        object.__setattr__(self, "_seam", client)
+        object.__setattr__(self, "_search", search)
+
+    def search(self, *, subject: Subject | Unset | None = unset, **arguments: Any) -> Any:
+        """Search as the client would, personalized. See Rewriter.search."""
+        return self._search(self._seam, subject, arguments)
 
     def __getattr__(self, name: str) -> Any:
         if name in OWN:  # an object that `copy` or `pickle` has only begun to make
             raise AttributeError(name)
-        return getattr(self._client, name)
+        found = getattr(self._seam.raw, name)
+        return self._rewrapping(found) if name in self._seam.rewrapped else found
+
+    def _rewrapping(self, method: Callable[..., Any]) -> Callable[..., Wrapped]:
+        def rewrapped(*arguments: Any, **named: Any) -> Wrapped:
+            return type(self)(self._seam.derived(method(*arguments, **named)), self._search)
+
+        return rewrapped
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in OWN:
             object.__setattr__(self, name, value)
         else:
-            setattr(self._client, name, value)
+            setattr(self._seam.raw, name, value)
 
     def __delattr__(self, name: str) -> None:
-        delattr(self._client, name)
+        delattr(self._seam.raw, name)
 
     def __dir__(self) -> list[str]:
-        return sorted({*dir(self._client), "search"})
+        return sorted({*dir(self._seam.raw), "search"})
 
     def __copy__(self) -> Self:
-        return type(self)(copy.copy(self._client), self.search)
+        return type(self)(self._seam.derived(copy.copy(self._seam.raw)), self._search)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return type(self)(copy.deepcopy(self._client, memo), self.search)
+        return type(self)(self._seam.derived(copy.deepcopy(self._seam.raw, memo)), self._search)
 
     def __repr__(self) -> str:
-        kind = type(self._client)  # its own repr may show the credentials of its hosts
+        kind = type(self._seam.raw)  # its own repr may show the credentials of its hosts
         return f"<rewriter around {kind.__module__}.{kind.__qualname__}>"
 
 
@@ -92,11 +107,11 @@ class WrappedSync(Wrapped):
     __slots__ = ()
 
     def __enter__(self) -> Self:
-        self._client.__enter__()
+        self._seam.raw.__enter__()
         return self
 
     def __exit__(self, *error: object) -> Any:
-        return self._client.__exit__(*error)
+        return self._seam.raw.__exit__(*error)
 
 
 class WrappedAsync(Wrapped):
@@ -105,8 +120,8 @@ class WrappedAsync(Wrapped):
     __slots__ = ()
 
     async def __aenter__(self) -> Self:
-        await self._client.__aenter__()
+        await self._seam.raw.__aenter__()
         return self
 
     async def __aexit__(self, *error: object) -> Any:
-        return await self._client.__aexit__(*error)
+        return await self._seam.raw.__aexit__(*error)

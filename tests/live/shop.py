@@ -12,6 +12,7 @@ from typing import Any
 
 from opensearchpy.exceptions import ConnectionError as Unreachable
 
+from rewriter.client.registry import around
 from rewriter.settings import IngestSettings, PolicySettings, Settings, SignalSettings, StoreSettings
 from rewriter.signals.events import Event, parse
 from rewriter.signals.ingest.batch import CountingRules
@@ -84,7 +85,12 @@ class Shop:
         store = engine or self.store
         clocks = {"clock_s": time.monotonic, "now_s": time.time} | clocks
         objects = Objects(
-            self.index, ["products"], self.plan.attributes, max_objects=1_000, age_s=60, clock_s=clocks["clock_s"]
+            around(self.index, is_async=False),
+            ["products"],
+            self.plan.attributes,
+            max_objects=1_000,
+            age_s=60,
+            clock_s=clocks["clock_s"],
         )
         return Worker(store, store, objects, self.plan, **clocks)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from rewriter.client.registry import around
 from rewriter.errors import ConfigurationError, StoreError
 from rewriter.signals.affinities import united
 from rewriter.signals.backfill.history import History
@@ -48,7 +49,14 @@ def written(path: Path, events: list[dict[str, Any]]) -> list[str]:
 
 
 def objects(shop: Shop) -> Objects:
-    return Objects(shop.index, ["products"], shop.plan.attributes, max_objects=1_000, age_s=60, clock_s=time.monotonic)
+    return Objects(
+        around(shop.index, is_async=False),
+        ["products"],
+        shop.plan.attributes,
+        max_objects=1_000,
+        age_s=60,
+        clock_s=time.monotonic,
+    )
 
 
 def backfilled(

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from rewriter.client.registry import around
 from rewriter.errors import StoreError
 from rewriter.signals.backfill import swap as swapping
 from rewriter.signals.backfill.history import History
@@ -41,7 +42,14 @@ def short_pause(monkeypatch: pytest.MonkeyPatch) -> float:
 
 
 def objects(shop: Shop) -> Objects:
-    return Objects(shop.index, ["products"], shop.plan.attributes, max_objects=1_000, age_s=60, clock_s=time.monotonic)
+    return Objects(
+        around(shop.index, is_async=False),
+        ["products"],
+        shop.plan.attributes,
+        max_objects=1_000,
+        age_s=60,
+        clock_s=time.monotonic,
+    )
 
 
 def history(shop: Shop, folder: Path, until_s: float, forgotten: Mapping[str, float] | None = None) -> History:

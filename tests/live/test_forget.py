@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from rewriter.client.registry import around
 from rewriter.demo.engines import Valkey
 from rewriter.signals.counters import Counters, Value
 from rewriter.signals.events import parse
@@ -294,7 +295,14 @@ def test_many_at_once(shop: Shop) -> None:
 
 def test_profiles_and_sessions_in_stores_of_their_own(shop: Shop, valkey_server: Callable[..., Valkey]) -> None:
     profiles = RedisStore(valkey_server().url)
-    objects = Objects(shop.index, ["products"], shop.plan.attributes, max_objects=9, age_s=60, clock_s=time.monotonic)
+    objects = Objects(
+        around(shop.index, is_async=False),
+        ["products"],
+        shop.plan.attributes,
+        max_objects=9,
+        age_s=60,
+        clock_s=time.monotonic,
+    )
     worker = Worker(shop.store, profiles, objects, shop.plan, clock_s=time.monotonic, now_s=time.time)
     shop.append([an_event(USER)])
     shop.drain(worker)

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from opensearchpy import OpenSearch
 
+from rewriter.client.registry import around
 from rewriter.settings import DEFAULT_ACTION_WEIGHTS, Settings, SignalSettings
 from rewriter.signals.events import MAX_EVENT_BYTES, Event, parse
 from rewriter.signals.ingest.batch import CountingRules
@@ -141,7 +142,14 @@ def test_a_user_id_that_stands_for_none_is_nobodys_profile(shop: Shop) -> None:
 
 
 def worker_on(shop: Shop, client: OpenSearch, index: str) -> Worker:
-    objects = Objects(client, [index], shop.plan.attributes, max_objects=1_000, age_s=60, clock_s=time.monotonic)
+    objects = Objects(
+        around(client, is_async=False),
+        [index],
+        shop.plan.attributes,
+        max_objects=1_000,
+        age_s=60,
+        clock_s=time.monotonic,
+    )
     return Worker(shop.store, shop.store, objects, shop.plan, clock_s=time.monotonic, now_s=time.time)
 
 
@@ -280,7 +288,7 @@ def a_full_worker(url: str, prefix: str) -> None:
     shop = Shop(url, prefix, partitions=16, batch=1_000, batch_bytes=Settings().ingest.batch_bytes)
     shop.index.documents = Everything()
     objects = Objects(
-        shop.index,
+        around(shop.index, is_async=False),
         ["products"],
         shop.plan.attributes,
         max_objects=100_000,

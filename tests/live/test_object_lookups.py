@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from opensearchpy import OpenSearch, helpers
 from opensearchpy.exceptions import ConnectionTimeout, TransportError
 
+from rewriter.client.registry import around
 from rewriter.signals.ingest.object_search import TRIES
 from rewriter.signals.ingest.objects import LookUpFailed, ObjectKey, Objects
 from tests.conftest import MakeIndex
@@ -124,7 +125,7 @@ def document() -> dict[str, Any]:
 
 def looked_up_in(client: Any, *indices: str, fields: tuple[str, ...] = ("brand",), **more: Any) -> Objects:
     given: dict[str, Any] = {"max_objects": 10_000, "age_s": 600.0, "clock_s": lambda: 0.0} | more
-    return Objects(client, indices, fields, **given)
+    return Objects(around(client, is_async=False), indices, fields, **given)
 
 
 @pytest.fixture(scope="module")

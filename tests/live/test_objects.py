@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from opensearchpy import OpenSearch
 
+from rewriter.client.registry import around
 from rewriter.signals.ingest.objects import LookUpFailed, Objects
 from tests.conftest import MakeIndex
 
@@ -20,7 +21,7 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
 
 def objects(client: Any, *indices: str, **changes: Any) -> Objects:
     settings: dict[str, Any] = {"max_objects": 100, "age_s": 60.0, "clock_s": lambda: 0.0} | changes
-    return Objects(client, indices, {"brand", "kind.name", "_id"}, **settings)
+    return Objects(around(client, is_async=False), indices, {"brand", "kind.name", "_id"}, **settings)
 
 
 def test_objects_are_found_by_id_and_by_a_field(opensearch: OpenSearch, index: MakeIndex) -> None:

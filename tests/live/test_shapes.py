@@ -15,9 +15,10 @@ from opensearchpy import OpenSearch
 from rewriter.boost.body import bounded_body
 from rewriter.boost.functions import Boost
 from rewriter.index_facts import facts_of
-from rewriter.parsed_search import ParsedSearch, parse_search
+from rewriter.parsed_search import ParsedSearch
 from rewriter.report import Strategy
 from rewriter.settings import Settings
+from tests.arguments import parse_search
 from tests.conftest import MakeIndex
 from tests.live.shelf import MAPPING, MATCH, flat_settings, refused, scores, search, shoes
 

@@ -20,6 +20,7 @@ from threading import Event as Flag
 from typing import Any
 from zlib import crc32
 
+from rewriter.client.registry import around
 from rewriter.settings import IngestSettings, PolicySettings, Settings, SignalSettings, StoreSettings
 from rewriter.signals.backfill import swap as swapping
 from rewriter.signals.backfill.history import History
@@ -175,7 +176,14 @@ class GrowingIndex(Index):
 
 def _objects(year: Year, store: RedisStore) -> Objects:
     index = GrowingIndex(store, year.prefix)
-    return Objects(index, ["products"], year.plan.attributes, max_objects=1_000, age_s=600, clock_s=time.monotonic)
+    return Objects(
+        around(index, is_async=False),
+        ["products"],
+        year.plan.attributes,
+        max_objects=1_000,
+        age_s=600,
+        clock_s=time.monotonic,
+    )
 
 
 def work(url: str, year: str) -> None:

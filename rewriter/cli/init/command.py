@@ -5,20 +5,19 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import unquote, urlsplit
 
 import typer
-from opensearchpy.exceptions import OpenSearchException, TransportError
 from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from rewriter.cli.causes import RIGHTS, cause_of, refused
+from rewriter.cli.causes import cause_of, own_client
 from rewriter.cli.index_check import check_indices
 from rewriter.cli.init.choices import Choices
 from rewriter.cli.init.chooser import choose
@@ -30,11 +29,10 @@ from rewriter.cli.init.settings_text import SCHEMA_FILE, Surroundings, behind, s
 from rewriter.cli.init.template_text import template_files
 from rewriter.cli.output import UNHEALTHY, faults_refused, say
 from rewriter.cli.settings import schema
+from rewriter.client.seam import SearchClient
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.secret import shown_url
 from rewriter.settings import OpenSearchSettings, Settings, StoreSettings
-from rewriter.shell.clones import cloned
-from rewriter.shell.legs import connect
 from rewriter.shell.template_files import load_templates
 
 TOML = "rewriter.toml"
@@ -50,6 +48,9 @@ def init(
     ],
     to: Annotated[Path, typer.Option(help="The folder to write to.", file_okay=False)] = Path(),
     store: Annotated[str, typer.Option(help="The Redis or Valkey that will hold signals.")] = "redis://127.0.0.1:6379",
+    client: Annotated[
+        str | None, typer.Option(help="The client library: opensearch (by default) or elasticsearch.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print rewriter.toml, and write nothing.")] = False,
 ) -> None:
@@ -61,13 +62,13 @@ def init(
     then finds a fault in the index itself.
     """
     with faults_refused():
-        reach, names = _reach(url), named_indices(index)
+        reach, names = _reach(url, client), named_indices(index)
         _refuse_wrong_store(store)
-        with cloned(connect(reach, 1), 1) as client, _cluster_needed(reach, index):
-            server = client.info(request_timeout=TIMEOUT_S)["version"]
-            profile = _measured(client, names)
+        with closing(own_client(reach)) as cluster, _cluster_needed(cluster, reach, index):
+            server = cluster.info(TIMEOUT_S)["version"]
+            profile = _measured(cluster, names)
         choices = choose(profile, time.time())
-        around = _surroundings(url, store, server, names)
+        around = _surroundings(url, store, server, names, reach.client)
         files = {
             **{f"templates/{around.policy}/{name}": text for name, text in template_files(profile, choices).items()},
             SCHEMA_FILE: json.dumps(schema(), indent=2, ensure_ascii=False) + "\n",
@@ -91,14 +92,19 @@ def init(
     say(f"next: rewriter check {to / TOML}")
 
 
-def _reach(url: str) -> OpenSearchSettings:
+def _reach(url: str, client: str | None) -> OpenSearchSettings:
     """Return how to reach the cluster: at `url`, with what the environment says of users and certificates."""
     own = Settings.from_environment().opensearch
     try:
-        return OpenSearchSettings.model_validate({**dict(own), "hosts": [url]})
+        return OpenSearchSettings.model_validate({**dict(own), "hosts": [url], "client": client or own.client})
     except ValidationError as error:
-        what = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise ConfigurationError([Fault("URL", what, "such as http://127.0.0.1:9200")]) from None
+        faults = [(one["loc"][0], one["msg"].removeprefix("Value error, ")) for one in error.errors()]
+        raise ConfigurationError(
+            [
+                Fault("--client", what) if where == "client" else Fault("URL", what, "such as http://127.0.0.1:9200")
+                for where, what in faults
+            ]
+        ) from None
 
 
 def _refuse_wrong_store(url: str) -> None:
@@ -112,37 +118,40 @@ def _refuse_wrong_store(url: str) -> None:
 
 
 @contextmanager
-def _cluster_needed(reach: OpenSearchSettings, index: str) -> Iterator[None]:
+def _cluster_needed(client: SearchClient, reach: OpenSearchSettings, index: str) -> Iterator[None]:
     """Turn what the cluster answers instead of figures into a fault that names the remedy."""
     try:
         yield
-    except OpenSearchException as error:
-        raise ConfigurationError([_fault_of(error, ", ".join(map(str, reach.hosts)), index)]) from None
+    except client.errors as error:
+        raise ConfigurationError([_fault_of(client, error, ", ".join(map(str, reach.hosts)), index)]) from None
 
 
-def _fault_of(error: OpenSearchException, hosts: str, index: str) -> Fault:
-    if refused(error):
-        rights = ", ".join(f"`{RIGHTS[call]}`" for call in ("info", "mapping", "settings", "search"))
+def _fault_of(client: SearchClient, error: Exception, hosts: str, index: str) -> Fault:
+    fault = client.fault_of(error)
+    cause = cause_of(error, fault)
+    if fault.refused:
+        calls = ("info", "mapping", "settings", "search", "fields")
+        rights = ", ".join(dict.fromkeys(f"`{client.rights[call]}`" for call in calls))
         return Fault(
             hosts,
-            f"{cause_of(error)}: the credentials are not enough",
+            f"{cause}: the credentials are not enough",
             "set REWRITER_OPENSEARCH__USERNAME and REWRITER_OPENSEARCH__PASSWORD; the role needs"
-            f" {rights} and `indices:data/read/field_caps` on {plain(index)}",
+            f" {rights} on {plain(index)}",
         )
-    if isinstance(error, TransportError) and isinstance(error.status_code, int):
+    if fault.status is not None:
         return Fault(
             f"{hosts} {plain(index)}",
-            f"the server refused to be asked: {error.status_code} {plain(str(error.error))}",
+            f"the server refused to be asked: {fault.status} {plain(fault.error)}",
             "open the index if it is closed, or name the URL of OpenSearch itself and not of a proxy that limits it",
         )
     return Fault(
         hosts,
-        f"no OpenSearch answers: {cause_of(error)}",
+        f"no OpenSearch answers: {cause}",
         "check the URL, or start one here with `rewriter engines up`",
     )
 
 
-def _measured(client: Any, names: tuple[str, ...]) -> IndexProfile:
+def _measured(client: SearchClient, names: tuple[str, ...]) -> IndexProfile:
     console = Console(stderr=True)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -155,9 +164,9 @@ def _measured(client: Any, names: tuple[str, ...]) -> IndexProfile:
         )
 
 
-def _surroundings(url: str, store: str, server: dict[str, Any], names: tuple[str, ...]) -> Surroundings:
+def _surroundings(url: str, store: str, server: Mapping[str, Any], names: tuple[str, ...], client: str) -> Surroundings:
     user = urlsplit(url if "://" in url else f"//{url}").username or ""
-    product = "OpenSearch" if server.get("distribution") == "opensearch" else "a server of version"
+    product = "OpenSearch" if server.get("distribution") == "opensearch" else "Elasticsearch"
     return Surroundings(
         cluster=shown_url(url),
         store=shown_url(store),
@@ -167,6 +176,7 @@ def _surroundings(url: str, store: str, server: dict[str, Any], names: tuple[str
         day=datetime.now(UTC).date().isoformat(),
         username=unquote(user),
         store_has_secret=shown_url(store) != store,
+        client=client,
     )
 
 

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from opensearchpy.exceptions import NotFoundError, OpenSearchException
-
 from rewriter.cli.init.figures import plain
 from rewriter.cli.init.index_profile import IndexProfile
+from rewriter.client.seam import SearchClient
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.expression import parsed_indices
 from rewriter.index_facts import alias_paths, facts_of
@@ -46,17 +45,18 @@ def named_indices(argument: str) -> tuple[str, ...]:
     return names
 
 
-def found_index(client: Any, names: Sequence[str]) -> IndexProfile:
+def found_index(client: SearchClient, names: Sequence[str]) -> IndexProfile:
     """Return the indices behind names and what their mappings say.
 
-    Raises ConfigurationError where there is none, with names that are there; OpenSearchException where the cluster refuses.
+    Raises ConfigurationError where there is none, with names that are there; one of `client.errors` where the cluster refuses.
     """
     expression = ",".join(names)
-    limits: dict[str, Any] = {"request_timeout": TIMEOUT_S}
     try:
-        mappings = client.indices.get_mapping(index=expression, **limits)
-        settings = client.indices.get_settings(index=expression, flat_settings=True, **limits)
-    except NotFoundError:
+        mappings = client.get_mapping(expression, {}, TIMEOUT_S)
+        settings = client.get_settings(expression, "", {}, TIMEOUT_S)
+    except client.errors as error:
+        if client.fault_of(error).status != 404:
+            raise
         raise ConfigurationError([_missing(client, expression)]) from None
     means_hidden = any(name.startswith(".") or not {"*", "?"} & set(name) for name in names)
     own = [name for name in mappings if name in settings and (means_hidden or not _is_hidden(name))]
@@ -96,7 +96,7 @@ def _alias_fields(mappings: dict[str, Any]) -> frozenset[str]:
     )
 
 
-def _missing(client: Any, expression: str) -> Fault:
+def _missing(client: SearchClient, expression: str) -> Fault:
     is_pattern = bool({"*", "?"} & set(expression))
     what = "no index matches" if is_pattern else "no index, alias or data stream has this name"
     there = _there(client)
@@ -107,11 +107,11 @@ def _missing(client: Any, expression: str) -> Fault:
     return Fault(f"INDEX {plain(expression)}", what, f"{'did you mean' if near else 'there are'}: {listed}")
 
 
-def _there(client: Any) -> list[str]:
+def _there(client: SearchClient) -> list[str]:
     """Return the names of all indices, aliases and data streams, or none where they cannot be listed."""
     try:
-        found = client.transport.perform_request("GET", "/_resolve/index/*", params={"request_timeout": TIMEOUT_S})
-    except OpenSearchException:
+        found = client.resolve_index("*", TIMEOUT_S)
+    except client.errors:
         return []
     names = {one["name"] for kind in ("indices", "aliases", "data_streams") for one in found.get(kind, [])}
     return sorted(name for name in names if not name.startswith("."))

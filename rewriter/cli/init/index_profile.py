@@ -12,9 +12,8 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
-from opensearchpy.exceptions import OpenSearchException, TransportError
-
 from rewriter.cli.causes import cause_of
+from rewriter.client.seam import Search, SearchClient
 from rewriter.errors import Fault
 from rewriter.index_facts import NUMBERS, WHOLE_VALUES, IndexFacts
 
@@ -116,13 +115,13 @@ class IndexProfile:
         return parent if kinds and not {"nested", "object", "flat_object"} & set(kinds) else name
 
 
-def measure(client: Any, profile: IndexProfile, now_ms: int, on_progress: Progress) -> IndexProfile:
+def measure(client: SearchClient, profile: IndexProfile, now_ms: int, on_progress: Progress) -> IndexProfile:
     """Return the profile with its figures.
 
     profile: `expression`, `indices` and `facts` known, the rest not.
     now_ms:  the time from which on a date lies ahead, by a day at least.
 
-    Raises OpenSearchException where the index cannot be searched at all. A field that cannot be aggregated is left out with its
+    Raises one of `client.errors` where the index cannot be searched at all. A field that cannot be aggregated is left out with its
     reason.
     """
     counted = _searched(client, profile, {"size": 0, "track_total_hits": True})
@@ -130,17 +129,15 @@ def measure(client: Any, profile: IndexProfile, now_ms: int, on_progress: Progre
     return _Measurement(client, profile, now_ms, on_progress).run() if profile.documents else profile
 
 
-def _searched(client: Any, profile: IndexProfile, body: Mapping[str, Any]) -> Mapping[str, Any]:
+def _searched(client: SearchClient, profile: IndexProfile, body: Mapping[str, Any]) -> Mapping[str, Any]:
     """Search the index itself: a default search pipeline may change answers, and may not even be there."""
     params = {"search_pipeline": "_none"} if profile.facts.default_pipeline else {}
-    answer: Mapping[str, Any] = client.search(
-        index=profile.expression, body=body, params=params, request_timeout=TIMEOUT_S
-    )
+    answer: Mapping[str, Any] = client.search(Search(profile.expression, body, params), TIMEOUT_S)
     return answer
 
 
 class _Measurement:
-    def __init__(self, client: Any, profile: IndexProfile, now_ms: int, on_progress: Progress) -> None:
+    def __init__(self, client: SearchClient, profile: IndexProfile, now_ms: int, on_progress: Progress) -> None:
         self._client = client
         self._profile = profile
         self._now_ms = now_ms
@@ -172,7 +169,7 @@ class _Measurement:
     def _aggregatable(self) -> list[str]:
         """Return the fields that have values to aggregate in some index, of those that the facts know."""
         facts = self._profile.facts
-        caps = self._client.field_caps(index=self._profile.expression, fields="*", request_timeout=TIMEOUT_S)["fields"]
+        caps = self._client.field_caps(self._profile.expression, TIMEOUT_S)["fields"]
         names = [name for name in (*facts.fields, *facts.differing) if name in caps]
         usable = [
             name for name in names if any(one.get("aggregatable") for one in caps[name].values()) and not _odd(name)
@@ -201,12 +198,13 @@ class _Measurement:
         try:
             answer = self._search(_joined(batch, write))
             yield [(at, name, answer) for at, name in enumerate(batch)]
-        except TransportError as error:
-            if len(batch) > 1 and error.status_code != "N/A":
+        except self._client.errors as error:
+            fault = self._client.fault_of(error)
+            if len(batch) > 1 and fault.status is not None:
                 for name in batch:  # one field may fail all of them
                     yield from self._answered([name], write)
-            elif len(batch) == 1 and error.status_code == 400:
-                self._unmeasured.append(Fault(batch[0], f"cannot be aggregated: {cause_of(error)}"))
+            elif len(batch) == 1 and fault.status == 400:
+                self._unmeasured.append(Fault(batch[0], f"cannot be aggregated: {cause_of(error, fault)}"))
             else:
                 raise
 
@@ -248,7 +246,7 @@ class _Measurement:
             inner = {f"o{at}": {"cardinality": {"field": other.name}} for at, other in enumerate(others)}
             try:
                 answer = self._search({"c": {"terms": {"field": one.name, "size": BUCKETS}, "aggs": inner}})
-            except TransportError:  # too many buckets for this server's limits: this class has no such figure
+            except self._client.errors:  # too many buckets for this server's limits: this class has no such figure
                 continue
             for at, other in enumerate(others):
                 ratio = _narrowed(other, answer["c"]["buckets"], f"o{at}", self._measured)
@@ -260,7 +258,7 @@ class _Measurement:
         body = {"size": IDS, "_source": False, "query": {"match_all": {}}}
         try:
             answer = _searched(self._client, self._profile, body)
-        except OpenSearchException:
+        except self._client.errors:
             return False
         ids = [str(hit["_id"]) for hit in answer["hits"]["hits"]]
         return bool(ids) and all(GENERATED_ID.fullmatch(one) for one in ids)

@@ -11,6 +11,7 @@ from rewriter.cli.init.facets import setting_name
 from rewriter.cli.init.fields import texts_without_keyword
 from rewriter.cli.init.figures import plain, quoted
 from rewriter.cli.init.index_profile import IndexProfile
+from rewriter.client.registry import DEFAULT
 from rewriter.settings import PolicySettings
 
 WIDTH = 110
@@ -22,7 +23,7 @@ SCHEMA_FILE = "rewriter.schema.json"
 class Surroundings:
     """What the settings name beside the index: where the cluster and the store are, without credentials, and who logs in.
 
-    day: on which the file was written, in ISO 8601.
+    day: on which the file was written, in ISO 8601. client: the client library.
     """
 
     cluster: str
@@ -33,6 +34,7 @@ class Surroundings:
     day: str
     username: str = ""
     store_has_secret: bool = False
+    client: str = DEFAULT
 
 
 def settings_text(profile: IndexProfile, choices: Choices, around: Surroundings) -> str:
@@ -82,6 +84,8 @@ def behind(profile: IndexProfile) -> str:
 
 def _connections(around: Surroundings) -> Iterator[str]:
     yield "[opensearch]"
+    if around.client != DEFAULT:
+        yield f"client = {quoted(around.client)}"
     yield f"hosts = [{quoted(around.cluster)}]"
     if around.username:
         yield f"username = {quoted(around.username)}"

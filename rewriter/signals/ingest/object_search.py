@@ -17,9 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from opensearchpy.exceptions import ConnectionError as Unreachable
-from opensearchpy.exceptions import OpenSearchException, TransportError
-
+from rewriter.client.seam import ClientFault, Search, SearchClient
 from rewriter.errors import Fault, StoreError
 from rewriter.signals.events import kept_fields, leaf, texts
 from rewriter.signals.ingest.object_fields import IdField, IndexField, fields_of, id_field
@@ -49,7 +47,13 @@ class ObjectSearch:
     """
 
     def __init__(
-        self, client: Any, index: str, attributes: Collection[str], *, age_s: float, clock_s: Callable[[], float]
+        self,
+        client: SearchClient,
+        index: str,
+        attributes: Collection[str],
+        *,
+        age_s: float,
+        clock_s: Callable[[], float],
     ) -> None:
         self._client = client
         self._index = index
@@ -73,9 +77,10 @@ class ObjectSearch:
             return {}, dict.fromkeys(ids, field)
         try:
             answer = self._search(field, ids)
-        except OpenSearchException as error:
+        except self._client.errors as error:
             self._blame_index(name, error)
-            return self._halves(name, field, ids) if _is_passing(error) else self._each(name, field, ids)
+            is_passing = _is_passing(self._client.fault_of(error))
+            return self._halves(name, field, ids) if is_passing else self._each(name, field, ids)
         self._failed.pop(name, None)
         return self._read(answer, name, field, ids)
 
@@ -93,16 +98,16 @@ class ObjectSearch:
         """Send one search for the ids. Where an index keeps no `_source`, it is not asked for any more."""
         try:
             return self._sent(self._body(field, ids))
-        except TransportError as error:
-            if not self._has_source or NO_SOURCE not in str(error):
+        except self._client.errors as error:
+            if not self._has_source or NO_SOURCE not in str(self._client.fault_of(error).body):
                 raise
             self._has_source = False
             return self._sent(self._body(field, ids))
 
     def _sent(self, body: Mapping[str, Any]) -> Any:
         """A shard that does not answer fails the search: what it holds must not pass for missing."""
-        limits: dict[str, Any] = {"allow_partial_search_results": "false", "request_timeout": REQUEST_TIMEOUT_S}
-        return self._client.search(index=self._index, body=body, **limits)
+        whole = {"allow_partial_search_results": "false"}
+        return self._client.search(Search(self._index, body, whole), REQUEST_TIMEOUT_S)
 
     def _halves(
         self, name: str, field: IdField | None, ids: Sequence[str]
@@ -115,7 +120,7 @@ class ObjectSearch:
         for half in (ids[: len(ids) // 2], ids[len(ids) // 2 :]):
             try:
                 more = self._read(self._search(field, half), name, field, half)
-            except OpenSearchException as error:
+            except self._client.errors as error:
                 if not self._answers():
                     raise self._failure(error) from error
                 more = self._halves(name, field, half)
@@ -127,11 +132,11 @@ class ObjectSearch:
         self, name: str, field: IdField | None, ids: Sequence[str]
     ) -> tuple[dict[str, Document], dict[str, Fault]]:
         """Ask for each id in a search of its own."""
-        head = {"index": self._index.split(","), "allow_partial_search_results": False}
-        lines = [line for one in ids for line in (head, self._body(field, [one]))]
+        whole = {"allow_partial_search_results": False}
+        searches = [Search(self._index, self._body(field, [one]), whole) for one in ids]
         try:
-            answers = self._client.msearch(body=lines, request_timeout=REQUEST_TIMEOUT_S)["responses"]
-        except OpenSearchException as error:
+            answers = self._client.multi_search(searches, REQUEST_TIMEOUT_S)["responses"]
+        except self._client.errors as error:
             raise self._failure(error) from error
         found: dict[str, Document] = {}
         faults: dict[str, Fault] = {}
@@ -198,9 +203,9 @@ class ObjectSearch:
     def _read_fields(self) -> None:
         """Read the fields of the index. Where the role may not, nothing is known of them, and names are taken as they are."""
         try:
-            caps = self._client.field_caps(index=self._index, fields="*", request_timeout=REQUEST_TIMEOUT_S)
-        except OpenSearchException as error:
-            if _is_passing(error) or not self._answers():
+            caps = self._client.field_caps(self._index, REQUEST_TIMEOUT_S)
+        except self._client.errors as error:
+            if _is_passing(self._client.fault_of(error)) or not self._answers():
                 raise self._failure(error) from error
             self._fields = None
         else:
@@ -209,9 +214,9 @@ class ObjectSearch:
             self._fields = fields_of(caps)
         self._read_at_s = self._clock_s()
 
-    def _blame_index(self, name: str, error: OpenSearchException) -> None:
+    def _blame_index(self, name: str, error: Exception) -> None:
         """Raise LookUpFailed where the index is to blame for a search that failed, and not what it was asked for."""
-        if _is_passing(error):
+        if _is_passing(self._client.fault_of(error)):
             self._failed[name] += 1
             if self._failed[name] < TRIES:
                 raise self._failure(error) from error
@@ -222,20 +227,19 @@ class ObjectSearch:
         """Whether the index answers a look-up that holds nothing of any event."""
         try:
             self._search(None, ["-"])
-        except OpenSearchException:
+        except self._client.errors:
             return False
         return True
 
-    def _failure(self, error: OpenSearchException) -> LookUpFailed:
-        status = f" {error.status_code} {error.error}" if isinstance(error, TransportError) else ""
-        return LookUpFailed(f"objects cannot be looked up in {self._index}: {type(error).__name__}{status}"[:300])
+    def _failure(self, error: Exception) -> LookUpFailed:
+        fault = self._client.fault_of(error)
+        status = f" {fault.status} {fault.error}" if fault.status is not None else ""
+        return LookUpFailed(f"objects cannot be looked up in {self._index}: {fault.name}{status}"[:300])
 
 
-def _is_passing(error: OpenSearchException) -> bool:
+def _is_passing(fault: ClientFault) -> bool:
     """Whether an error is of a moment: no connection, no answer in time, an answer that is no JSON, a busy server."""
-    if isinstance(error, TransportError) and not isinstance(error, Unreachable):
-        return error.status_code in PASSING
-    return True
+    return fault.status is None or fault.status in PASSING
 
 
 def _kind(error: Any) -> str:

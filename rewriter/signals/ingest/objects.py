@@ -8,6 +8,7 @@ from sys import getsizeof
 from typing import Any
 
 from rewriter.bounded import Bounded
+from rewriter.client.seam import SearchClient
 from rewriter.errors import Fault
 from rewriter.signals.ingest.object_search import OBJECT_ID, LookUpFailed, ObjectSearch
 
@@ -34,7 +35,7 @@ class Objects:
 
     def __init__(
         self,
-        client: Any,
+        client: SearchClient,
         indices: Sequence[str],
         attributes: Collection[str],
         *,

@@ -1,0 +1,409 @@
+"""elasticsearch-py behind the seam: `Elasticsearch` and `AsyncElasticsearch` of 8 (in compatibility mode) and 9.
+
+The rewriter's own requests go through the client's transport, with its headers and their deadline: `client.options(...)` would
+make a client anew for each of them (0.13 ms), and a server's deprecation warnings are the baseline's to give.
+
+A clone for the optional legs has nodes of its own, never retries, never sniffs by itself at its start, and its nodes hold the
+limits of a leg where they are urllib3's, requests' or asynchronous.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from inspect import iscoroutinefunction
+from typing import Any, Literal
+from urllib.parse import quote
+
+import elasticsearch
+from elastic_transport import ApiError as AnyApiError
+from elastic_transport import ConnectionError as Unreachable
+from elastic_transport import (
+    ConnectionTimeout,
+    HttpHeaders,
+    JsonSerializer,
+    SerializerCollection,
+    TransportError,
+)
+from elasticsearch import AsyncElasticsearch, Elasticsearch
+from elasticsearch.exceptions import HTTP_EXCEPTIONS, ApiError
+
+from rewriter.client.limits import LIMITS, check_size, check_time, follow_no_redirect, watch
+from rewriter.client.pieces import FROM_CHARS, read_in_pieces
+from rewriter.client.seam import ClientFault, Connection, Search, SearchArguments, SearchClient
+
+SYNC, ASYNC = "elasticsearch.Elasticsearch", "elasticsearch.AsyncElasticsearch"
+LOGGERS = ("elastic_transport", "elasticsearch")
+
+BODY_KEYS: Mapping[str, str] = {
+    **{
+        name: name
+        for name in (
+            "aggregations", "aggs", "collapse", "docvalue_fields", "explain", "ext", "fields", "highlight", "indices_boost", "knn",
+            "min_score", "pit", "post_filter", "profile", "project_routing", "query", "rank", "rescore", "retriever",
+            "runtime_mappings", "script_fields", "search_after", "seq_no_primary_term", "size", "slice", "sort", "stats",
+            "stored_fields", "suggest", "terminate_after", "timeout", "track_scores", "track_total_hits", "version",
+        )
+    },
+    "from_": "from", "from": "from", "source": "_source", "_source": "_source",
+}  # fmt: skip
+"""The keywords of `client.search` that mean a key of the body, and the key. All others but NOT_URL are parameters of the URL."""
+
+URL_NAMES = {
+    "source_includes": "_source_includes", "source_excludes": "_source_excludes",
+    "source_exclude_vectors": "_source_exclude_vectors", "route_slice": "_slice",
+}  # fmt: skip
+"""The keywords of `client.search` that have another name in the URL."""
+
+NOT_URL = frozenset({"index", "body", "params", "headers", "opaque_id"})
+OF_ONE_REQUEST = frozenset(
+    {
+        "request_timeout",
+        "ignore",
+        "ignore_status",
+        "max_retries",
+        "retry_on_status",
+        "retry_on_timeout",
+        "request_cache",
+    }
+)
+"""Keywords that say how one request is sent or given up: each leg has its own."""
+
+MAJOR = elasticsearch.__version__[0]
+JSON = f"application/vnd.elasticsearch+json; compatible-with={MAJOR}"
+NDJSON = f"application/vnd.elasticsearch+x-ndjson; compatible-with={MAJOR}"
+
+
+def kind_of(client: object) -> Literal["sync", "async"] | None:
+    """See seam.Library.kind_of."""
+    return "sync" if isinstance(client, Elasticsearch) else "async" if isinstance(client, AsyncElasticsearch) else None
+
+
+def around(raw: Any, *, is_async: bool) -> SearchClient:
+    """See seam.Library.around."""
+    return ElasticsearchClient(raw, is_async=is_async)
+
+
+def connect(connection: Connection, *, is_async: bool) -> SearchClient:
+    """See seam.Library.connect. A host without a port has the port that opensearch-py takes: 9200, or 443 with https."""
+    kind = AsyncElasticsearch if is_async else Elasticsearch
+    named: dict[str, Any] = {}
+    if connection.username:
+        named["basic_auth"] = (connection.username, connection.password)
+    if any(host.startswith("https:") for host in connection.hosts):
+        named |= {"verify_certs": connection.verify_certs}
+        named |= {"ca_certs": connection.ca_certs} if connection.ca_certs else {}
+    raw = kind(
+        [_with_port(host) for host in connection.hosts],
+        request_timeout=connection.timeout_s,
+        connections_per_node=connection.connections,
+        **named,
+    )
+    return ElasticsearchClient(raw, is_async=is_async)
+
+
+def _with_port(host: str) -> str:
+    scheme, _, rest = host.partition("://")
+    authority, slash, path = rest.partition("/")
+    has_port = authority.rpartition("@")[2].rpartition("]")[2].count(":") == 1
+    return host if has_port or scheme != "http" else f"{scheme}://{authority}:9200{slash}{path}"
+
+
+class ElasticsearchClient:
+    """See seam.SearchClient.
+
+    of: the client whose options `raw` changes (`options()`): its headers are the clone's too, so only others go with a search.
+    headers: what `raw` adds to each request; base: what the clone adds.
+    """
+
+    errors: tuple[type[Exception], ...] = (AnyApiError, TransportError)
+    rewrapped: frozenset[str] = frozenset({"options"})
+    rights: Mapping[str, str] = {
+        "info": "monitor",
+        "mapping": "view_index_metadata",
+        "settings": "view_index_metadata",
+        "validate": "view_index_metadata",
+        "search": "read",
+        "fields": "read",
+    }
+
+    def __init__(self, raw: Any, *, is_async: bool, of: ElasticsearchClient | None = None) -> None:
+        self.raw = raw
+        self.is_async = is_async
+        self.headers: Mapping[str, str] = _headers(raw)
+        self.base: Mapping[str, str] = of.base if of is not None else self.headers
+        self._is_serverless = bool(getattr(raw, "_is_serverless", False))
+
+    def read(self, arguments: Mapping[str, Any]) -> SearchArguments:
+        """See seam.SearchClient.read. A keyword beside the same key of the body is refused by the client itself."""
+        index, given = arguments.get("index"), arguments.get("body")
+        headers = {name: value for name, value in self.headers.items() if self.base.get(name) != value}
+        params = arguments.get("params") or {}
+        for name, value in (("params", params), ("headers", arguments.get("headers") or {})):
+            if not isinstance(value, Mapping):
+                return SearchArguments(index, given, unread=f"`{name}` must be a dict")
+        headers |= {str(name).lower(): value for name, value in (arguments.get("headers") or {}).items()}
+        if (opaque_id := arguments.get("opaque_id")) is not None:
+            headers["x-opaque-id"] = opaque_id
+        body: dict[str, Any] = {}
+        of_url: dict[str, Any] = {}
+        for name, value in {**params, **arguments}.items():
+            if value is None or name in NOT_URL or name in OF_ONE_REQUEST:
+                continue
+            if name in BODY_KEYS and not (name == "sort" and _in_url(value)):
+                body[BODY_KEYS[name]] = value
+            else:
+                of_url[URL_NAMES.get(name, name)] = value
+        if given is None:
+            return SearchArguments(index, body, of_url, headers)
+        if not isinstance(given, dict):
+            return SearchArguments(index, given, of_url, headers)
+        return SearchArguments(
+            index, {BODY_KEYS.get(name, name): value for name, value in given.items()} | body, of_url, headers
+        )
+
+    def body_of(self, response: Any) -> Any:
+        """See seam.SearchClient.body_of."""
+        return getattr(response, "body", response)
+
+    def with_body(self, response: Any, body: Any) -> Any:
+        """See seam.SearchClient.with_body: the same type, with the response's own `meta`."""
+        return type(response)(body=body, meta=response.meta) if hasattr(response, "meta") else body
+
+    def write(self, body: Any) -> str | bytes:
+        """See seam.SearchClient.write."""
+        written: bytes = self.raw.transport.serializers.dumps(body, self._content_type())
+        return written
+
+    def derived(self, raw: Any) -> SearchClient:
+        """See seam.SearchClient.derived."""
+        return ElasticsearchClient(raw, is_async=self.is_async, of=self)
+
+    def cloned(self, connections: int) -> SearchClient:
+        """See seam.SearchClient.cloned."""
+        return ElasticsearchClient(cloned(self.raw, connections), is_async=self.is_async)
+
+    def prepare(self) -> None:
+        """See seam.SearchClient.prepare: certificates are read when a clone is made."""
+
+    def search(self, search: Search, timeout_s: float, *, is_leg: bool = False) -> Any:
+        """See seam.SearchClient.search. The server cancels a search whose connection is closed."""
+        params = {**search.params, "request_cache": "false"} if is_leg else search.params
+        path = f"/{_quoted(search.index)}/_search" if search.index else "/_search"
+        return self._sent("POST", path, params, search.body, search.headers, timeout_s)
+
+    def multi_search(self, searches: Sequence[Search], timeout_s: float) -> Any:
+        """See seam.SearchClient.multi_search."""
+        lines = [
+            line
+            for one in searches
+            for line in ({**one.params, "index": one.index.split(",") if one.index else []}, one.body)
+        ]
+        return self._sent("POST", "/_msearch", {}, lines, {}, timeout_s)
+
+    def get_mapping(self, index: str, params: Mapping[str, Any], timeout_s: float) -> Any:
+        """See seam.SearchClient.get_mapping."""
+        return self._sent("GET", f"/{_quoted(index)}/_mapping", params, None, {}, timeout_s)
+
+    def get_settings(self, index: str, names: str, params: Mapping[str, Any], timeout_s: float) -> Any:
+        """See seam.SearchClient.get_settings."""
+        path = f"/{_quoted(index)}/_settings" + (f"/{_quoted(names)}" if names else "")
+        return self._sent("GET", path, {**params, "flat_settings": "true"}, None, {}, timeout_s)
+
+    def field_caps(self, index: str, timeout_s: float) -> Any:
+        """See seam.SearchClient.field_caps."""
+        return self._sent("GET", f"/{_quoted(index)}/_field_caps", {"fields": "*"}, None, {}, timeout_s)
+
+    def validate_query(self, index: str, query: Mapping[str, Any], timeout_s: float) -> Any:
+        """See seam.SearchClient.validate_query."""
+        path = f"/{_quoted(index)}/_validate/query"
+        return self._sent("POST", path, {"explain": "true"}, {"query": query}, {}, timeout_s)
+
+    def resolve_index(self, index: str, timeout_s: float) -> Any:
+        """See seam.SearchClient.resolve_index."""
+        return self._sent("GET", f"/_resolve/index/{_quoted(index)}", {}, None, {}, timeout_s)
+
+    def info(self, timeout_s: float) -> Any:
+        """See seam.SearchClient.info."""
+        return self._sent("GET", "/", {}, None, {}, timeout_s)
+
+    def close(self) -> Any:
+        """See seam.SearchClient.close."""
+        return self.raw.close()
+
+    def fault_of(self, error: Exception) -> ClientFault:
+        """See seam.SearchClient.fault_of."""
+        name = type(error).__name__
+        if isinstance(error, AnyApiError):
+            return ClientFault("status", name, error.meta.status, str(error.message), error.body)
+        if isinstance(error, ConnectionTimeout):
+            return ClientFault("timeout", name)
+        if isinstance(error, Unreachable):
+            return ClientFault("unreachable", name, error=str(error.message))
+        return ClientFault("unreadable", name)
+
+    def _content_type(self, *, lines: bool = False) -> str:
+        if self._is_serverless:
+            return "application/x-ndjson" if lines else "application/json"
+        return NDJSON if lines else JSON
+
+    def _sent(
+        self, method: str, path: str, params: Mapping[str, Any], body: Any, headers: Mapping[str, Any], timeout_s: float
+    ) -> Any:
+        """Send one request by the client's transport, once, and return its body; an awaitable where the client is async."""
+        target = path + (
+            f"?{'&'.join(f'{name}={_quoted(_text(value))}' for name, value in params.items())}" if params else ""
+        )
+        named = HttpHeaders(self.headers)
+        named.update({name: _text(value) for name, value in headers.items()})
+        named["accept"] = self._content_type()
+        if body is not None:
+            named["content-type"] = self._content_type(lines=isinstance(body, list))
+        request = self.raw.transport.perform_request(
+            method, target, body=body, headers=named, request_timeout=timeout_s, max_retries=0
+        )
+        return self._awaited(request) if self.is_async else _checked(*request)
+
+    async def _awaited(self, request: Awaitable[Any]) -> Any:
+        return _checked(*await request)
+
+
+def _checked(meta: Any, body: Any) -> Any:
+    """Return an answer's body, or raise the error of its status as the client would."""
+    if 200 <= meta.status < 300:
+        return body
+    error = body.get("error", "") if isinstance(body, dict) else str(body)
+    message = error.get("type", "") if isinstance(error, dict) else str(error)
+    raise HTTP_EXCEPTIONS.get(meta.status, ApiError)(message=message, meta=meta, body=body)
+
+
+def _headers(client: Any) -> Mapping[str, str]:
+    """Return the headers that a client adds to each request; `options()` changes them and shows them nowhere else."""
+    return dict(getattr(client, "_headers", {}))
+
+
+def _in_url(sort: Any) -> bool:
+    """Whether the client sends a `sort` in the URL: texts of which one has an order, such as `price:desc`."""
+    if isinstance(sort, str):
+        return ":" in sort
+    return (
+        isinstance(sort, (list, tuple))
+        and all(isinstance(one, str) for one in sort)
+        and any(":" in one for one in sort)
+    )
+
+
+def _quoted(text: str) -> str:
+    return quote(text, safe=",*")
+
+
+def _text(value: Any) -> str:
+    """Return a parameter or header as the client writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    return ",".join(map(_text, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def cloned(client: Any, connections: int) -> Any:
+    """Return a client that sends and reads as `client` does, with nodes and connections of its own and no retries."""
+    transport, pool = client.transport, client.transport.node_pool
+    nodes = list(pool.all())
+    serializers = transport.serializers
+    kind: Any = next(
+        (base for base in type(client).__mro__ if base in (Elasticsearch, AsyncElasticsearch)), type(client)
+    )
+    default = next(name for name, one in serializers.serializers.items() if one is serializers.default_serializer)
+    clone = kind(
+        [node.config for node in nodes],
+        transport_class=type(transport),
+        node_class=_limited(type(nodes[0]), serializers),
+        node_pool_class=type(pool),
+        node_selector_class=type(pool.node_selector),
+        connections_per_node=connections,
+        serializers=dict(serializers.serializers),
+        default_mimetype=default,
+        meta_header=transport.meta_header,
+        headers=dict(_headers(client)),
+        **({"server_mode": "serverless"} if getattr(client, "_is_serverless", False) else {}),
+        max_retries=0,
+        retry_on_timeout=False,
+        retry_on_status=(),
+    )
+    clone.transport.serializers = _Reads(clone.transport.serializers)
+    return clone
+
+
+def _limited(node_class: Any, serializers: SerializerCollection) -> Any:
+    """Return a node class that is `node_class` but for the limits of the leg that is being sent."""
+    if issubclass(node_class, (_Limited, _AsyncLimited)):
+        return node_class
+    kind = _AsyncLimited if iscoroutinefunction(node_class.perform_request) else _Limited
+    return type(node_class.__name__, (kind, node_class), {"serializers": serializers})
+
+
+class _Read:
+    """An answer that was read already."""
+
+    __slots__ = ("answer",)
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+
+class _Reads(SerializerCollection):
+    """Reads what was not read yet."""
+
+    def __init__(self, like: SerializerCollection) -> None:
+        self.serializers, self.default_serializer = like.serializers, like.default_serializer
+
+    def loads(self, data: Any, mimetype: str | None = None) -> Any:
+        """See elastic_transport.SerializerCollection.loads."""
+        return data.answer if isinstance(data, _Read) else super().loads(data, mimetype)
+
+
+class _AsyncLimited:
+    """An async node that refuses an answer which is too large to be parsed in time, reads a large one in pieces, and follows no
+    redirect.
+
+    Only JSON that the client's own JsonSerializer reads: what another makes of a part is not known here.
+    """
+
+    serializers: SerializerCollection
+
+    def _create_aiohttp_session(self) -> None:
+        super()._create_aiohttp_session()  # type: ignore[misc]
+        follow_no_redirect(self.session)  # type: ignore[attr-defined]
+
+    async def perform_request(self, *arguments: Any, **named: Any) -> Any:
+        """See elastic_transport.BaseAsyncNode.perform_request."""
+        answer: Any = await super().perform_request(*arguments, **named)  # type: ignore[misc]
+        text: bytes = answer.body
+        check_size(len(text))
+        if LIMITS.get() is not None and len(text) >= FROM_CHARS and (loads := _json(self.serializers, answer.meta)):
+            read = await read_in_pieces(text.decode("utf-8", "surrogatepass"), loads)
+            if read is not None:
+                return answer._replace(body=_Read(read))
+        return answer
+
+
+def _json(serializers: SerializerCollection, meta: Any) -> Callable[[Any], Any] | None:
+    """Return what reads an answer's JSON, where it is the library's own reader."""
+    found = serializers.serializers.get((meta.mimetype or "").partition(";")[0])
+    is_own = type(found).__module__ == "elasticsearch.serializer"
+    return found.json_loads if is_own and isinstance(found, JsonSerializer) else None
+
+
+class _Limited:
+    """A node that also gives an answer up in total time, and follows no redirect."""
+
+    def perform_request(self, *arguments: Any, **named: Any) -> Any:
+        """See elastic_transport.BaseNode.perform_request."""
+        watch(self)
+        try:
+            answer = super().perform_request(*arguments, **named)  # type: ignore[misc]
+        except Exception as error:
+            check_time(error)
+            raise
+        check_size(len(answer.body))
+        return answer

@@ -1,0 +1,122 @@
+"""The limits of an optional leg, held by its connection: an end in total time, and a size beyond which an answer is not parsed.
+
+The time-out of a synchronous connection (urllib3's, that of requests) is per `recv`: an answer that drips a byte now and then has
+none. `watch` has the sockets of such a connection read until the leg's end at most. An asynchronous time-out is total anyway.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
+from http.client import HTTPResponse
+from typing import Any
+
+from rewriter.client.seam import LegFault
+
+
+@dataclass(slots=True)
+class LegLimits:
+    """What one leg may take, and what its answer took. until_s: monotonic; sizes are of the answer's text."""
+
+    until_s: float
+    max_bytes: int
+    size: int = 0
+
+
+LIMITS: ContextVar[LegLimits | None] = ContextVar("rewriter_leg_limits", default=None)
+"""The limits of the leg that this thread or task sends."""
+
+
+def check_size(size: int) -> None:
+    """Note the size of an answer's text. Raises LegFault where it is too large to be parsed."""
+    limits = LIMITS.get()
+    if limits is not None:
+        limits.size = size
+        if size > limits.max_bytes:
+            raise LegFault(
+                "too_large", f"an answer of {size:,} bytes is more than `budget.max_leg_bytes` ({limits.max_bytes:,})"
+            )
+
+
+def check_time(error: Exception) -> None:
+    """Raise LegFault where a connection's error came at the leg's end or later: clients call that by different names."""
+    limits = LIMITS.get()
+    if limits is not None and time.monotonic() >= limits.until_s:
+        raise LegFault("late", "given up by its client") from error
+
+
+def follow_no_redirect(session: Any) -> None:
+    """Have an aiohttp session follow no redirect: a leg's headers are not for another host."""
+    # aiohttp has no setting for all requests of a session, and warns of attributes that are set on one.
+    object.__setattr__(session, "request", partial(session.request, allow_redirects=False))
+
+
+def watch(connection: Any) -> None:
+    """Have a connection's sockets read until the leg's end at most, and follow no redirect.
+
+    connection: of either client library; it has urllib3's `pool`, or the `session` of requests.
+    """
+    pool: Any = getattr(connection, "pool", None)
+    session: Any = getattr(connection, "session", None)
+    if hasattr(session, "get_redirect_target"):
+        session.get_redirect_target = _nowhere  # urllib3's follows none by itself
+    if pool is not None and hasattr(pool, "ConnectionCls"):
+        pool.ConnectionCls = _timed(pool.ConnectionCls)
+        return
+    for adapter in getattr(session, "adapters", {}).values():
+        manager = getattr(adapter, "poolmanager", None)
+        if manager is not None:
+            manager.pool_classes_by_scheme = {
+                scheme: pool_class
+                if hasattr(pool_class.ConnectionCls, "reads_until_the_end_of_its_leg")
+                else type(pool_class.__name__, (pool_class,), {"ConnectionCls": _timed(pool_class.ConnectionCls)})
+                for scheme, pool_class in manager.pool_classes_by_scheme.items()
+            }
+
+
+def _nowhere(_: Any) -> None:
+    """Return where an answer redirects to, as requests asks: nowhere."""
+
+
+def _timed(connection_class: Any) -> Any:
+    """Return an HTTP connection class whose answers are read until the leg's end at most."""
+    if hasattr(connection_class, "reads_until_the_end_of_its_leg"):
+        return connection_class
+    more = {"response_class": _TimedResponse, "reads_until_the_end_of_its_leg": True}
+    return type(connection_class.__name__, (connection_class,), more)
+
+
+class _TimedResponse(HTTPResponse):
+    """An answer whose status line, headers and body are read until the leg's end at most."""
+
+    def __init__(self, sock: Any, *arguments: Any, **named: Any) -> None:
+        super().__init__(sock, *arguments, **named)
+        if (limits := LIMITS.get()) is not None:
+            self.fp = io.BufferedReader(_Until(self.fp, sock, limits))
+
+
+class _Until(io.RawIOBase):
+    """A socket's bytes, each `recv` with what is left of the leg's time."""
+
+    def __init__(self, read: Any, sock: Any, limits: LegLimits) -> None:
+        super().__init__()
+        self._read = read
+        self._sock = sock
+        self._limits = limits
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, into: Any) -> int:
+        left_s = self._limits.until_s - time.monotonic()
+        if left_s <= 0.0:
+            raise TimeoutError("the leg was given up")
+        self._sock.settimeout(left_s)
+        return self._read.raw.readinto(into)  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        self._read.close()
+        super().close()

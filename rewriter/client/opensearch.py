@@ -1,0 +1,297 @@
+"""opensearch-py behind the seam: `OpenSearch` and `AsyncOpenSearch`, from 2.4 on.
+
+A clone for the optional legs has its own connections, so that an abandoned leg never makes a baseline wait for one of the
+caller's, and it never retries: a leg that may be lost is not worth a second round trip. Its connections hold the limits of a leg
+where they are urllib3's (Urllib3HttpConnection, RequestsHttpConnection and what is derived from them) or asynchronous.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from inspect import iscoroutinefunction
+from typing import Any, Literal
+from urllib.parse import quote
+
+import opensearchpy
+from opensearchpy import OpenSearch
+from opensearchpy.exceptions import ConnectionError as Unreachable
+from opensearchpy.exceptions import ConnectionTimeout, OpenSearchException, TransportError
+from opensearchpy.serializer import Deserializer, JSONSerializer
+
+from rewriter.client.limits import LIMITS, check_size, check_time, follow_no_redirect, watch
+from rewriter.client.pieces import FROM_CHARS, read_in_pieces
+from rewriter.client.seam import ClientFault, Connection, Search, SearchArguments, SearchClient
+
+SYNC, ASYNC = "opensearchpy.OpenSearch", "opensearchpy.AsyncOpenSearch"
+LOGGERS = ("opensearch",)
+
+PER_PROCESS = frozenset({"loop", "metrics"})
+"""Of a transport's arguments, those that are not the clone's: the loop of the caller's client, and the counts it keeps."""
+
+NOT_URL = frozenset({"index", "body", "params", "headers", "opaque_id"})
+"""Arguments of `client.search` that are not parameters of the URL."""
+
+OF_ONE_REQUEST = ("request_timeout", "timeout", "ignore", "request_cache", "cancel_after_time_interval")
+"""Parameters that say how one request is sent or given up: each leg has its own."""
+
+
+def kind_of(client: object) -> Literal["sync", "async"] | None:
+    """See seam.Library.kind_of."""
+    names = {base.__name__ for base in type(client).__mro__ if base.__module__.partition(".")[0] == "opensearchpy"}
+    return "sync" if "OpenSearch" in names else "async" if "AsyncOpenSearch" in names else None
+
+
+def around(raw: Any, *, is_async: bool) -> SearchClient:
+    """See seam.Library.around."""
+    return OpenSearchClient(raw, is_async=is_async)
+
+
+def connect(connection: Connection, *, is_async: bool) -> SearchClient:
+    """See seam.Library.connect. AsyncOpenSearch is there only with the extra `async`."""
+    kind = opensearchpy.AsyncOpenSearch if is_async else OpenSearch
+    auth = (connection.username, connection.password) if connection.username else None
+    raw = kind(
+        hosts=list(connection.hosts),
+        http_auth=auth,
+        ca_certs=connection.ca_certs,
+        verify_certs=connection.verify_certs,
+        timeout=connection.timeout_s,
+        pool_maxsize=connection.connections,
+    )
+    return OpenSearchClient(raw, is_async=is_async)
+
+
+class OpenSearchClient:
+    """See seam.SearchClient. `raw` may stand in for a client: of what the legs send, it needs `search` and `indices` alone."""
+
+    errors: tuple[type[Exception], ...] = (OpenSearchException,)
+    rewrapped: frozenset[str] = frozenset()
+    rights: Mapping[str, str] = {
+        "info": "cluster:monitor/main",
+        "mapping": "indices:admin/mappings/get",
+        "settings": "indices:monitor/settings/get",
+        "validate": "indices:admin/validate/query",
+        "search": "indices:data/read/search",
+        "fields": "indices:data/read/field_caps",
+    }
+
+    def __init__(self, raw: Any, *, is_async: bool) -> None:
+        self.raw = raw
+        self.is_async = is_async
+        serializer = getattr(getattr(raw, "transport", None), "serializer", None) or JSONSerializer()
+        self._write = serializer.dumps
+
+    def read(self, arguments: Mapping[str, Any]) -> SearchArguments:
+        """See seam.SearchClient.read. Like the client, keyword arguments win over `params`."""
+        index, body = arguments.get("index"), arguments.get("body")
+        headers, params = arguments.get("headers") or {}, arguments.get("params") or {}
+        for name, value in (("headers", headers), ("params", params)):
+            if not isinstance(value, Mapping):
+                return SearchArguments(index, body, unread=f"`{name}` must be a dict")
+        if (opaque_id := arguments.get("opaque_id")) is not None:
+            headers = {**headers, "x-opaque-id": opaque_id}
+        own = {name: value for name, value in arguments.items() if name not in NOT_URL and value is not None}
+        of_url = {name: value for name, value in {**params, **own}.items() if name not in OF_ONE_REQUEST}
+        return SearchArguments(index, body, of_url, dict(headers))
+
+    def body_of(self, response: Any) -> Any:
+        """See seam.SearchClient.body_of: a response is a body."""
+        return response
+
+    def with_body(self, response: Any, body: Any) -> Any:  # noqa: ARG002  the seam's
+        """See seam.SearchClient.with_body."""
+        return body
+
+    def write(self, body: Any) -> str | bytes:
+        """See seam.SearchClient.write."""
+        written: str | bytes = self._write(body)
+        return written
+
+    def derived(self, raw: Any) -> SearchClient:
+        """See seam.SearchClient.derived."""
+        return OpenSearchClient(raw, is_async=self.is_async)
+
+    def cloned(self, connections: int) -> SearchClient:
+        """See seam.SearchClient.cloned."""
+        return OpenSearchClient(cloned(self.raw, connections), is_async=self.is_async)
+
+    def prepare(self) -> None:
+        """See seam.SearchClient.prepare. By itself an async client makes its connections on the loop, in its first request."""
+        if self.is_async:
+            self.raw.transport.set_connections(self.raw.transport.hosts)
+
+    def search(self, search: Search, timeout_s: float, *, is_leg: bool = False) -> Any:
+        """See seam.SearchClient.search."""
+        params = dict(search.params)
+        if is_leg:
+            params |= {
+                "cancel_after_time_interval": f"{max(1, round(timeout_s * 1000))}ms",
+                "request_cache": "false",
+            }
+        named: dict[str, Any] = {"headers": dict(search.headers)} if search.headers else {}
+        return self.raw.search(
+            index=search.index or None, body=search.body, params=params, request_timeout=timeout_s, **named
+        )
+
+    def multi_search(self, searches: Sequence[Search], timeout_s: float) -> Any:
+        """See seam.SearchClient.multi_search."""
+        lines = [
+            line
+            for one in searches
+            for line in ({**one.params, "index": one.index.split(",") if one.index else []}, one.body)
+        ]
+        return self.raw.msearch(body=lines, request_timeout=timeout_s)
+
+    def get_mapping(self, index: str, params: Mapping[str, Any], timeout_s: float) -> Any:
+        """See seam.SearchClient.get_mapping."""
+        return self.raw.indices.get_mapping(index=index, request_timeout=timeout_s, **params)
+
+    def get_settings(self, index: str, names: str, params: Mapping[str, Any], timeout_s: float) -> Any:
+        """See seam.SearchClient.get_settings."""
+        named = {"name": names} if names else {}
+        return self.raw.indices.get_settings(
+            index=index, flat_settings="true", request_timeout=timeout_s, **named, **params
+        )
+
+    def field_caps(self, index: str, timeout_s: float) -> Any:
+        """See seam.SearchClient.field_caps."""
+        return self.raw.field_caps(index=index, fields="*", request_timeout=timeout_s)
+
+    def validate_query(self, index: str, query: Mapping[str, Any], timeout_s: float) -> Any:
+        """See seam.SearchClient.validate_query."""
+        params = {"explain": "true", "request_timeout": timeout_s}
+        return self.raw.indices.validate_query(index=index, body={"query": query}, params=params)
+
+    def resolve_index(self, index: str, timeout_s: float) -> Any:
+        """See seam.SearchClient.resolve_index."""
+        # The client's own method came with opensearch-py 2.5.
+        params = {"request_timeout": timeout_s}
+        return self.raw.transport.perform_request("GET", f"/_resolve/index/{quote(index, safe=',*')}", params=params)
+
+    def info(self, timeout_s: float) -> Any:
+        """See seam.SearchClient.info."""
+        return self.raw.info(request_timeout=timeout_s)
+
+    def close(self) -> Any:
+        """See seam.SearchClient.close."""
+        return self.raw.close()
+
+    def fault_of(self, error: Exception) -> ClientFault:
+        """See seam.SearchClient.fault_of."""
+        name = type(error).__name__
+        if isinstance(error, ConnectionTimeout):
+            return ClientFault("timeout", name)
+        if isinstance(error, Unreachable):
+            return ClientFault("unreachable", name, error=str(error.error))
+        if isinstance(error, TransportError):
+            status = error.status_code if isinstance(error.status_code, int) else None
+            return ClientFault("status", name, status, str(error.error), error.info)
+        return ClientFault("unreadable", name)
+
+
+def cloned(client: Any, connections: int) -> Any:
+    """Return a client that sends and reads as `client` does, with connections of its own and no retries.
+
+    Signers and sniffing are its own's too. An async clone belongs to the event loop that first uses it.
+    """
+    transport = client.transport
+    given = {name: value for name, value in transport.kwargs.items() if name not in PER_PROCESS}
+    reads = transport.deserializer
+    default = next((mimetype for mimetype, one in reads.serializers.items() if one is reads.default), None)
+    clone = _library_class(client)(
+        hosts=[dict(host) for host in transport.hosts],
+        transport_class=type(transport),
+        connection_class=_limited(transport.connection_class, reads),
+        connection_pool_class=transport.connection_pool_class,
+        host_info_callback=transport.host_info_callback,
+        sniffer_timeout=transport.sniffer_timeout,
+        sniff_timeout=transport.sniff_timeout,
+        sniff_on_connection_fail=transport.sniff_on_connection_fail,
+        serializer=transport.serializer,
+        serializers=dict(reads.serializers),
+        **({"default_mimetype": default} if default else {}),
+        send_get_body_as=transport.send_get_body_as,
+        max_retries=0,
+        retry_on_timeout=False,
+        retry_on_status=(),
+        pool_maxsize=connections,
+        **given,
+    )
+    if isinstance(clone.transport.deserializer, Deserializer):
+        clone.transport.deserializer = _Reads(clone.transport.deserializer)
+    return clone
+
+
+def _library_class(client: Any) -> Any:
+    """Return the library's own class of a client: a subclass may ask for arguments of its own, and the transport holds the rest."""
+    libraries = (OpenSearch, getattr(opensearchpy, "AsyncOpenSearch", OpenSearch))
+    return next((base for base in type(client).__mro__ if base in libraries), type(client))
+
+
+def _limited(connection_class: Any, reads: Deserializer) -> Any:
+    """Return a connection class that is `connection_class` but for the limits of the leg that is being sent."""
+    if issubclass(connection_class, (_Limited, _AsyncLimited)):
+        return connection_class
+    kind = _AsyncLimited if iscoroutinefunction(connection_class.perform_request) else _Limited
+    return type(connection_class.__name__, (kind, connection_class), {"reads": reads})
+
+
+class _Read:
+    """An answer that was read already."""
+
+    __slots__ = ("answer",)
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+
+class _Reads(Deserializer):
+    """Reads what was not read yet."""
+
+    def __init__(self, like: Deserializer) -> None:
+        self.default, self.serializers = like.default, like.serializers
+        self._like = like
+
+    def loads(self, s: Any, mimetype: str | None = None) -> Any:
+        """See opensearchpy.serializer.Deserializer.loads."""
+        return s.answer if isinstance(s, _Read) else self._like.loads(s, mimetype)
+
+
+class _AsyncLimited:
+    """An async connection that refuses an answer which is too large to be parsed in time, reads a large one in pieces, and
+    follows no redirect.
+
+    Only JSON that the client's own JSONSerializer reads: what another makes of a part is not known here.
+    """
+
+    reads: Deserializer
+
+    async def _create_aiohttp_session(self) -> None:
+        await super()._create_aiohttp_session()  # type: ignore[misc]
+        follow_no_redirect(self.session)  # type: ignore[attr-defined]
+
+    async def perform_request(self, *arguments: Any, **named: Any) -> Any:
+        """See opensearchpy.Connection.perform_request."""
+        status, headers, text = await super().perform_request(*arguments, **named)  # type: ignore[misc]
+        check_size(len(text))
+        json = self.reads.serializers.get("application/json")
+        if LIMITS.get() is not None and type(json) is JSONSerializer and len(text) >= FROM_CHARS:
+            mimetype = (headers.get("content-type") or "").partition(";")[0]
+            if mimetype == "application/json" and (answer := await read_in_pieces(text, json.loads)) is not None:
+                return status, headers, _Read(answer)
+        return status, headers, text
+
+
+class _Limited:
+    """A connection that also gives an answer up in total time, and follows no redirect."""
+
+    def perform_request(self, *arguments: Any, **named: Any) -> Any:
+        """See opensearchpy.Connection.perform_request."""
+        watch(self)
+        try:
+            answer = super().perform_request(*arguments, **named)  # type: ignore[misc]
+        except Exception as error:
+            check_time(error)
+            raise
+        check_size(len(answer[2]))
+        return answer
