@@ -22,7 +22,8 @@ import redis
 from hypothesis import settings
 from opensearchpy import OpenSearch, helpers
 
-from rewriter.demo.engines import OpenSearchServer, Valkey, ValkeyCluster
+from rewriter.demo.engines import ElasticsearchServer, OpenSearchServer, Valkey, ValkeyCluster
+from tests.live.engine import IS_ELASTICSEARCH, left_out, supported
 from tests.needed import MISSING, needed
 
 # A busy machine makes one example in thousands slow, which says nothing of the code.
@@ -37,10 +38,12 @@ RUN = f"rewriter-test-{uuid.uuid4().hex[:8]}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what lies in tests/live."""
+    """Mark what lies in tests/live; on Elasticsearch, skip the rows that it cannot run."""
     for item in items:
         if item.path.is_relative_to(Path(__file__).with_name("live")):
             item.add_marker("live")
+            if IS_ELASTICSEARCH and (why := left_out(item.nodeid)):
+                item.add_marker(pytest.mark.skip(reason=why))
 
 
 # --- what was not run -------------------------------------------------------------------------------------------------
@@ -97,10 +100,24 @@ def docker_setup() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def opensearch_url(request: pytest.FixtureRequest, docker_is_there: bool) -> Iterator[str]:
-    """The URL of a real OpenSearch, shared by the session."""
+def elasticsearch_url() -> Iterator[str]:
+    """The URL of a real Elasticsearch, shared by the session."""
     with ExitStack() as stack:
-        if given := os.environ.get("OPENSEARCH_URL"):
+        if given := os.environ.get("ELASTICSEARCH_URL"):
+            yield given
+        else:
+            with needed():
+                server = stack.enter_context(ElasticsearchServer(heap="512m"))
+            yield server.url
+
+
+@pytest.fixture(scope="session")
+def opensearch_url(request: pytest.FixtureRequest, docker_is_there: bool) -> Iterator[str]:
+    """The URL of a real OpenSearch, shared by the session; of an Elasticsearch where the suites run on one."""
+    with ExitStack() as stack:
+        if IS_ELASTICSEARCH:
+            yield request.getfixturevalue("elasticsearch_url")
+        elif given := os.environ.get("OPENSEARCH_URL"):
             yield given
         elif docker_is_there:
             yield _published(request, "opensearch", 9200, "http")
@@ -201,7 +218,7 @@ def index(opensearch: OpenSearch) -> Iterator[MakeIndex]:
         name = f"{RUN}-{uuid.uuid4().hex[:8]}-{next(numbers)}"
         made.append(name)
         all_settings = {"number_of_shards": shards, "number_of_replicas": 0, **(settings or {})}
-        body = {"settings": {"index": all_settings}, "mappings": {"properties": dict(properties or {})}}
+        body = {"settings": {"index": all_settings}, "mappings": {"properties": supported(properties)}}
         opensearch.indices.create(index=name, body=body)
         if documents:
             actions: Iterable[dict[str, Any]] = (

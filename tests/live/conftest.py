@@ -16,6 +16,7 @@ from rewriter import Settings
 from rewriter.signals.redis_store import RedisStore
 from rewriter.signals.store import Keys
 from tests.live import draws, shelf
+from tests.live.engine import search_client, supported
 
 SHARDS = {"number_of_shards": 3, "number_of_replicas": 0}
 
@@ -25,7 +26,7 @@ def loaded(
     client: OpenSearch, index: str, mapping: Mapping[str, Any], documents: Iterable[tuple[str, Mapping[str, Any]]]
 ) -> Iterator[str]:
     """An index of three shards, for as long as it is needed."""
-    client.indices.create(index=index, body={"settings": SHARDS, "mappings": {"properties": mapping}})
+    client.indices.create(index=index, body={"settings": SHARDS, "mappings": {"properties": supported(mapping)}})
     try:
         helpers.bulk(
             client, ({"_index": index, "_id": one, "_source": source} for one, source in documents), refresh=True
@@ -71,7 +72,7 @@ def drawn_shop(
         adds = [{"add": {"index": index, "alias": alias}} for index in (one, other) for alias in aliases]
         opensearch.indices.update_aliases(body={"actions": adds})
         draws.write_population(store, Keys(name))
-        yield draws.Shop(opensearch_url, opensearch, store, raw, Keys(name), settings, aliases)
+        yield draws.Shop(opensearch_url, search_client(opensearch_url), store, raw, Keys(name), settings, aliases)
         for key in raw.scan_iter(match=f"{name}*", count=1000):
             raw.delete(key)
     store.close()

@@ -10,10 +10,11 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 import pytest
-from opensearchpy import AsyncOpenSearch, OpenSearch
 
 from rewriter import AsyncRewriter, Report, Rewriter, Settings, Subject
+from rewriter.client.seam import Search, SearchClient
 from tests.fakes import knowing, known
+from tests.live.engine import Intercepted, async_search_client, intercept, search_client
 from tests.live.shelf import MATCH
 
 ANN = Subject("ann", "s1")
@@ -124,38 +125,38 @@ class AsyncTimed(Timed):
         return answer
 
 
-class Legs:
+class Legs(Intercepted):
     """The client of the optional legs; while `stuck`, nothing comes back."""
 
-    def __init__(self, client: Any) -> None:
-        self.client = client
-        self.indices = client.indices
+    def __init__(self, seam: SearchClient) -> None:
+        super().__init__(seam)
         self.stuck = Event()
 
-    def search(self, **arguments: Any) -> Any:
+    def search(self, search: Search, timeout_s: float, *, is_leg: bool = False) -> Any:
         while self.stuck.is_set():
             time.sleep(0.005)
-        return self.client.search(**arguments)
+        return self.seam.search(search, timeout_s, is_leg=is_leg)
 
 
 class AsyncLegs(Legs):
     """The same, awaited."""
 
-    async def search(self, **arguments: Any) -> Any:
+    async def search(self, search: Search, timeout_s: float, *, is_leg: bool = False) -> Any:
         while self.stuck.is_set():  # noqa: ASYNC110  a thread sets it
             await asyncio.sleep(0.005)
-        return await self.client.search(**arguments)
+        return await self.seam.search(search, timeout_s, is_leg=is_leg)
 
 
 class SyncSide:
     """A Rewriter on the real server."""
 
     def __init__(self, url: str, settings: Settings) -> None:
-        self.client, self.legs = (
-            Timed(OpenSearch(hosts=[url])),
-            Legs(OpenSearch(hosts=[url], pool_maxsize=16, max_retries=0)),
-        )
-        self.rewriter = Rewriter(self.client, settings=settings, leg_client=self.legs)
+        self.client = Timed(search_client(url))
+        self.leg_client = search_client(url, 16, max_retries=0)
+        self.rewriter = Rewriter(self.client, settings=settings, leg_client=self.leg_client)
+        assert self.rewriter._leg_client is not None
+        self.legs = Legs(self.rewriter._leg_client)
+        intercept(self.rewriter, self.legs)
 
     def plain(self, index: str) -> Any:
         return self.client.search(index=index, body=BODY)
@@ -175,7 +176,7 @@ class SyncSide:
 
     def __exit__(self, *_: object) -> None:
         self.rewriter.close()
-        self.legs.client.close()
+        self.leg_client.close()
         self.client._client.close()
 
 
@@ -185,9 +186,11 @@ class AsyncSide:
     def __init__(self, url: str, settings: Settings) -> None:
         self._url = url
         self.runner = asyncio.Runner()
-        self.client = AsyncTimed(AsyncOpenSearch(hosts=[url]))
-        self.legs = AsyncLegs(AsyncOpenSearch(hosts=[url], pool_maxsize=16, max_retries=0))
-        self.rewriter = AsyncRewriter(self.client, settings=settings, leg_client=self.legs)
+        self.client = AsyncTimed(async_search_client(url))
+        self.leg_client = async_search_client(url, 16, max_retries=0)
+        self.rewriter = AsyncRewriter(self.client, settings=settings, leg_client=self.leg_client)
+        assert self.rewriter._leg_client is not None
+        self.rewriter._leg_client = self.legs = AsyncLegs(self.rewriter._leg_client)  # no loop has it yet
 
     def plain(self, index: str) -> Any:
         return self.runner.run(self.client.search(index=index, body=BODY))
@@ -200,7 +203,7 @@ class AsyncSide:
 
         async def searches() -> list[tuple[Any, Report]]:
             await self.client._client.close()
-            self.client._client = AsyncOpenSearch(hosts=[self._url])
+            self.client._client = async_search_client(self._url)
             searching = (self.rewriter.search_details(index=index, body=BODY, subject=ANN) for _ in range(count))
             return await asyncio.gather(*searching)
 
@@ -219,7 +222,7 @@ class AsyncSide:
 
     def __exit__(self, *_: object) -> None:
         self.runner.run(self.rewriter.close())
-        self.runner.run(self.legs.client.close())
+        self.runner.run(self.leg_client.close())
         self.runner.run(self.client._client.close())
         self.runner.close()
 

@@ -15,8 +15,12 @@ from tests.conftest import MakeIndex
 from tests.pages import PAGES, ROOT, blocks, named
 
 PROPERTIES = {"title": {"type": "text"}, "brand": {"type": "keyword"}, "category": {"type": "keyword"}}
-PYTHON = [page for page in PAGES if blocks(page, "python") and page.name not in ("signals.md", "quickstart.md")]
-"""The examples of docs/signals.md and docs/quickstart.md run in tests of their own."""
+PYTHON = [
+    page
+    for page in PAGES
+    if blocks(page, "python") and page.name not in ("signals.md", "quickstart.md", "elasticsearch.md")
+]
+"""The examples of docs/signals.md, docs/quickstart.md and docs/elasticsearch.md run in tests of their own."""
 CLI = ROOT / "docs" / "cli.md"
 
 

@@ -10,13 +10,13 @@ from statistics import median
 from typing import Any
 
 import pytest
-from opensearchpy import AsyncOpenSearch, OpenSearch
 
 from rewriter import AsyncRewriter, Reason, Report, Rewriter, Settings, Subject
 from rewriter.signals.counters import Counters
 from rewriter.signals.memory_store import MemoryStore
 from rewriter.signals.store import Keys
 from tests.conftest import MakeIndex
+from tests.live.engine import async_search_client, search_client
 
 ANN = Subject("ann")
 SEARCHES = 60
@@ -85,7 +85,7 @@ def shell(request: pytest.FixtureRequest, opensearch_url: str) -> Iterator[Calla
     closing: list[Callable[[], Any]] = []
 
     def sync(settings: Settings, index: str) -> Searches:
-        client = OpenSearch([opensearch_url], pool_maxsize=8)
+        client = search_client(opensearch_url, 8)
         rewriter = Rewriter(client, likes(), settings)
         closing.extend([rewriter.close, client.close])
         ready(rewriter.status)
@@ -96,7 +96,7 @@ def shell(request: pytest.FixtureRequest, opensearch_url: str) -> Iterator[Calla
 
     def asynchronous(settings: Settings, index: str) -> Searches:
         runner = asyncio.Runner()
-        client = AsyncOpenSearch([opensearch_url], pool_maxsize=8)
+        client = async_search_client(opensearch_url, 8)
         rewriter = AsyncRewriter(client, likes(), settings)
 
         async def status() -> Any:

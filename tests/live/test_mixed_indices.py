@@ -27,6 +27,7 @@ from rewriter.signals.memory_store import MemoryStore
 from rewriter.signals.store import Keys
 from tests.conftest import MakeIndex
 from tests.fakes import known, waited
+from tests.live.engine import search_client
 from tests.live.shelf import flat_settings
 
 KEYWORD = {"type": "keyword"}
@@ -169,11 +170,12 @@ def settings(*patterns: str, **policy: Any) -> Settings:
 
 
 @pytest.fixture
-def rewriter(opensearch: OpenSearch, store: MemoryStore) -> Iterator[Callable[..., Rewriter]]:
+def rewriter(opensearch_url: str, store: MemoryStore) -> Iterator[Callable[..., Rewriter]]:
     opened: list[Rewriter] = []
+    client = search_client(opensearch_url)
 
     def open_(*patterns: str, leg_client: Any = None, **policy: Any) -> Rewriter:
-        made = Rewriter(opensearch, store, settings(*patterns, **policy), leg_client=leg_client)
+        made = Rewriter(client, store, settings(*patterns, **policy), leg_client=leg_client)
         made.search(index="*", body={"size": 0}, subject=None)
         assert waited(lambda: made.status().population_values > 0)
         opened.append(made)

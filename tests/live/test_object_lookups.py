@@ -19,6 +19,7 @@ from rewriter.client.registry import around
 from rewriter.signals.ingest.object_search import TRIES
 from rewriter.signals.ingest.objects import LookUpFailed, ObjectKey, Objects
 from tests.conftest import MakeIndex
+from tests.live.engine import storable, supported
 
 IDS = {
     "keyword": ("x", "a"),
@@ -133,10 +134,12 @@ def every_type(opensearch: OpenSearch) -> Iterator[str]:
     """An index with a field of each type, three shards, and five good documents beside the one of every type."""
     name = f"rewriter-test-{uuid.uuid4().hex[:8]}"
     settings = {"number_of_shards": 3, "number_of_replicas": 0}
-    opensearch.indices.create(index=name, body={"settings": settings, "mappings": {"properties": TYPES}})
+    opensearch.indices.create(index=name, body={"settings": settings, "mappings": {"properties": supported(TYPES)}})
     good = [{"_index": name, "_id": f"good-{n}", "_source": {"brand": f"b{n}", "long": 100 + n}} for n in range(5)]
     try:
-        helpers.bulk(opensearch, [*good, {"_index": name, "_id": "p1", "_source": document()}], refresh=True)
+        helpers.bulk(
+            opensearch, [*good, {"_index": name, "_id": "p1", "_source": storable(TYPES, document())}], refresh=True
+        )
         yield name
     finally:
         opensearch.indices.delete(index=name)

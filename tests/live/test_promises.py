@@ -5,17 +5,20 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 import pytest
-from opensearchpy import AsyncOpenSearch, OpenSearch
 
 from rewriter import AsyncRewriter, Reason, Report, Rewriter
+from rewriter.client.registry import around
+from rewriter.client.seam import Search
 from rewriter.explore.merge import hit_key
 from rewriter.explore.slots import block_size, slot_positions
 from tests.fakes import waited
 from tests.live.draws import DOCUMENTS, SEED, TEMPLATES, Shop, body, counters
+from tests.live.engine import Intercepted, async_search_client, intercept, search_client
 
 DRAWS = 400
 LISTS = 40
@@ -29,30 +32,28 @@ def shop(drawn_shop: Shop) -> Shop:
     return drawn_shop
 
 
-class Recorded:
+class Recorded(Intercepted):
     """The client of the optional legs, and what it was last answered: the personalized leg's hits."""
 
-    def __init__(self, client: OpenSearch) -> None:
-        self._client = client
-        self.indices = client.indices
-        self.personal: list[Hit] = []
+    personal: Sequence[Hit] = ()
 
-    def search(self, **arguments: Any) -> Any:
-        answer = self._client.search(**arguments)
-        if arguments["body"]["from"] == 0:
+    def search(self, search: Search, timeout_s: float, *, is_leg: bool = False) -> Any:
+        answer = self.seam.search(search, timeout_s, is_leg=is_leg)
+        if search.body["from"] == 0:
             self.personal = answer["hits"]["hits"]
         return answer
 
 
 @pytest.fixture(scope="module")
 def legs(shop: Shop) -> Iterator[Recorded]:
-    with OpenSearch(hosts=[shop.url], pool_maxsize=8, max_retries=0) as client:
-        yield Recorded(client)
+    with closing(search_client(shop.url)) as client:
+        yield Recorded(around(client, is_async=False).cloned(8))
 
 
 @pytest.fixture(scope="module")
 def rewriter(shop: Shop, legs: Recorded) -> Iterator[Rewriter]:
-    with Rewriter(shop.client, settings=shop.settings, leg_client=legs) as opened:
+    with Rewriter(shop.client, settings=shop.settings) as opened:
+        intercept(opened, legs)
         assert waited(
             lambda: opened.status().population_values > 0 and len(opened.status().indices) == len(shop.aliases)
         )
@@ -193,7 +194,7 @@ async def test_the_async_rewriter_gives_the_same_pages(
     for shell in ("sync", "aio"):
         monkeypatch.setattr(f"rewriter.shell.{shell}.randbits", lambda _: 7)
     async with (
-        AsyncOpenSearch(hosts=[shop.url]) as client,
+        async_search_client(shop.url) as client,
         AsyncRewriter(client, settings=shop.settings) as other,
     ):
         until_s = time.monotonic() + 10.0

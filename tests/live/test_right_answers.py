@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from rewriter.signals.counters import Counters
 from rewriter.signals.memory_store import MemoryStore
 from rewriter.signals.store import Keys
 from tests.conftest import MakeIndex
+from tests.live.engine import search_client, storable, supported, url_of
 
 ANN = Subject("ann", "s1")
 MATCH: dict[str, Any] = {"match": {"title": "shoe"}}
@@ -61,7 +62,10 @@ def rewriter(client: OpenSearch, *indices: str, switches: Any = None, **policy: 
     store.write(Keys().profile("ann"), liked, None)
     everybody = Counters({("brand", one): 1_000.0 for one in BRANDS}, {"brand": 4_000.0}, now_s, now_s, 9.0)
     store.write(Keys().population(0), everybody, None)
-    with Rewriter(client, store, Settings.model_validate(given)) as made:
+    with (
+        closing(search_client(url_of(client))) as searched_by,
+        Rewriter(searched_by, store, Settings.model_validate(given)) as made,
+    ):
         until_s = time.monotonic() + 20.0
         while not (set(indices) <= set(made.status().indices) and made._process.core.snapshot.population.totals):  # type: ignore[union-attr]
             assert time.monotonic() < until_s, made.status()
@@ -78,7 +82,7 @@ def searched(
     """Return the page's hits, the report and the whole answer; what was searched is personalized."""
     answer, report = made.search_details(index=index, body=body, subject=ANN, **params)
     assert report.reason is Reason.PERSONALIZED, report
-    return answer["hits"]["hits"], report, answer
+    return answer["hits"]["hits"], report, getattr(answer, "body", answer)
 
 
 def every(
@@ -152,8 +156,12 @@ def test_no_name_of_ours_at_any_depth(opensearch: OpenSearch, index: MakeIndex, 
     for number, (product, source) in enumerate(shoes(60).items()):
         more = {"_index": products, "routing": "r" if number % 2 else "s"}
         actions += [
-            {**more, "_id": product, "_source": {**source, "rel": "product"}},
-            {**more, "_id": f"o-{product}", "_source": {"brand": "puma", "rel": {"name": "offer", "parent": product}}},
+            {**more, "_id": product, "_source": storable(MAPPING, {**source, "rel": "product"})},
+            {
+                **more,
+                "_id": f"o-{product}",
+                "_source": storable(MAPPING, {"brand": "puma", "rel": {"name": "offer", "parent": product}}),
+            },
         ]
     helpers.bulk(opensearch, actions, refresh=True)
     body = INSIDE[name]
@@ -192,7 +200,10 @@ AGGS = {"aggs": {"brands": {"terms": {"field": "brand"}}}}
 def many(opensearch: OpenSearch) -> Iterator[str]:
     """30,000 products, so that the server skips hits; those that match best are demoted by their price."""
     name = f"rewriter-test-many-{time.time_ns()}"
-    body = {"settings": {"number_of_shards": 1, "number_of_replicas": 0}, "mappings": {"properties": MAPPING}}
+    body = {
+        "settings": {"number_of_shards": 1, "number_of_replicas": 0},
+        "mappings": {"properties": supported(MAPPING)},
+    }
     opensearch.indices.create(index=name, body=body)
     helpers.bulk(
         opensearch,

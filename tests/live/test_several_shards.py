@@ -11,13 +11,16 @@ import random
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Any
 
 from opensearchpy import OpenSearch, helpers
-from opensearchpy.exceptions import TransportError
 
 from rewriter import Reason, Report, Rewriter
+from rewriter.client.registry import around
+from rewriter.client.seam import LegFault, Search, SearchClient
 from tests.conftest import MakeIndex
+from tests.live.engine import Intercepted, intercept, runnable, search_client
 from tests.live.test_live_writes import opened, wait_for_facts
 from tests.live.test_right_answers import ANN, MAPPING, MATCH, every, key, shoes
 
@@ -26,7 +29,7 @@ DRAWS = 40
 PAGES = 3
 TOLERANCE = 1e-5
 
-QUERIES: tuple[dict[str, Any], ...] = (
+QUERIES: tuple[dict[str, Any], ...] = runnable(
     MATCH,
     {"match": {"title": "red trail shoe"}},
     {"match_phrase": {"title": "trail shoe"}},
@@ -52,7 +55,7 @@ QUERIES: tuple[dict[str, Any], ...] = (
     {"bool": {"must": [MATCH, {"nested": {"path": "offers", "query": {"match_all": {}}, "inner_hits": {}}}]}},
     {"bool": {"must": [MATCH], "should": [{"constant_score": {"filter": {"term": {"brand": "asics"}}, "boost": 2}}]}},
 )
-MORE: tuple[dict[str, Any], ...] = (
+MORE: tuple[dict[str, Any], ...] = runnable(
     {},
     {},
     {"track_total_hits": True},
@@ -71,18 +74,18 @@ MORE: tuple[dict[str, Any], ...] = (
 )
 
 
-class Legs:
+class Legs(Intercepted):
     """The client of the legs, of which some are refused by the server."""
 
-    def __init__(self, client: OpenSearch, chance: random.Random) -> None:
-        self._client, self._chance = client, chance
-        self.indices = client.indices
+    def __init__(self, seam: SearchClient, chance: random.Random) -> None:
+        super().__init__(seam)
+        self._chance = chance
         self.share = 0.0
 
-    def search(self, **arguments: Any) -> Any:
+    def search(self, search: Search, timeout_s: float, *, is_leg: bool = False) -> Any:
         if self._chance.random() < self.share:
-            raise TransportError(503, "busy", {})
-        return self._client.search(**arguments)
+            raise LegFault("failed", "TransportError(503, busy)")
+        return self.seam.search(search, timeout_s, is_leg=is_leg)
 
 
 def shown(hit: Mapping[str, Any]) -> Any:
@@ -116,7 +119,7 @@ def held(plain: Any, answer: Any, own: Mapping[Any, Any], report: Report, collap
             assert shown(hit) == shown(own[key(hit)])
 
 
-def test_several_shards_and_indices(opensearch: OpenSearch, index: MakeIndex) -> None:
+def test_several_shards_and_indices(opensearch: OpenSearch, opensearch_url: str, index: MakeIndex) -> None:
     chance = random.Random(SEED)
     names = [index(MAPPING, shards=shards) for shards in (1, 3, 5)]
     actions = [
@@ -126,10 +129,12 @@ def test_several_shards_and_indices(opensearch: OpenSearch, index: MakeIndex) ->
         for shop in chance.choice([(None,), ("berlin", "paris")])
     ]
     helpers.bulk(opensearch, actions, refresh=True)
-    legs = Legs(opensearch, chance)
+    client = search_client(opensearch_url)
+    legs = Legs(around(client, is_async=False).cloned(8), chance)
     seen: Counter[str] = Counter()
     places = [*names, ",".join(names[:2]), ",".join(names)]
-    with opened(opensearch, legs) as made:
+    with closing(client), opened(client, None) as made:
+        intercept(made, legs)
         for name in names:
             wait_for_facts(made, name)
         for number in range(DRAWS):
@@ -142,6 +147,7 @@ def test_several_shards_and_indices(opensearch: OpenSearch, index: MakeIndex) ->
                 arguments = {"index": place, "body": {**body, "from": page * body["size"]}}
                 plain = opensearch.search(**arguments)
                 answer, report = made.search_details(**arguments, subject=ANN)
+                answer = getattr(answer, "body", answer)
                 try:
                     held(plain, answer, own, report, collapsed="collapse" in body)
                     if page == 0 and report.reason is not Reason.PERSONALIZED:

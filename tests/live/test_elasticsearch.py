@@ -1,0 +1,231 @@
+"""Elasticsearch by its own client: answers, errors, forms of a search and options are the client's, and pages are personalized."""
+
+from __future__ import annotations
+
+import copy
+import time
+import uuid
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from typing import Any
+
+import pytest
+from elastic_transport import ObjectApiResponse
+from elasticsearch import AsyncElasticsearch, BadRequestError, Elasticsearch, NotFoundError, helpers
+
+from rewriter import AsyncRewriter, Reason, Rewriter, Settings, Subject
+from rewriter.boost.body import bounded_body, optional_leg
+from rewriter.boost.functions import Boost
+from rewriter.client.limits import LIMITS, LegLimits
+from rewriter.client.registry import around
+from rewriter.client.seam import LegFault, Search, leg_fault
+from rewriter.signals.counters import Counters
+from rewriter.signals.memory_store import MemoryStore
+from rewriter.signals.store import Keys
+from tests.fakes import knowing, known
+from tests.live.shelf import MAPPING, MATCH, shoes
+from tests.pages import ROOT, blocks
+
+ANN = Subject("ann", "s1")
+
+
+@pytest.fixture(scope="module")
+def elasticsearch(elasticsearch_url: str) -> Iterator[Elasticsearch]:
+    with closing(Elasticsearch(elasticsearch_url, connections_per_node=8)) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def shelf(elasticsearch: Elasticsearch) -> Iterator[str]:
+    """Ninety shoes on three shards."""
+    name = f"shelf-{uuid.uuid4().hex[:8]}"
+    shards = {"number_of_shards": 3, "number_of_replicas": 0}
+    elasticsearch.indices.create(index=name, settings=shards, mappings={"properties": MAPPING})
+    documents = ({"_index": name, "_id": one, "_source": source} for one, source in shoes(90).items())
+    helpers.bulk(elasticsearch, documents, refresh=True)
+    yield name
+    elasticsearch.indices.delete(index=name)
+
+
+@pytest.fixture
+def settings(shelf: str) -> Settings:
+    return Settings.model_validate(
+        {
+            "experiment": {"holdout": 0},
+            "budget": {"signals_ms": 5_000, "cutoff_ms": 10_000},
+            "policies": {"shelf": {"index": shelf, "browse": True, "max_boost": 10, "item_scale": 20}},
+        }
+    )
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    """Ann likes the shoe "7"."""
+    made = MemoryStore()
+    made.write(Keys().profile("ann"), Counters({("item", "7"): 6.0}, {"item": 6.0}, 1.8e9), None)
+    return made
+
+
+FORMS: tuple[dict[str, Any], ...] = (
+    {"query": MATCH, "size": 10},
+    {"body": {"query": MATCH, "size": 10}},
+    {"body": {"query": MATCH}, "size": 10},
+    {"query": MATCH, "from_": 0, "size": 10, "track_total_hits": True, "source": ["title"]},
+    {"query": MATCH, "sort": "_score", "preference": "_local", "allow_partial_search_results": True},
+    {"query": MATCH, "aggs": {"b": {"terms": {"field": "brand"}}}, "highlight": {"fields": {"title": {}}}},
+    {"query": MATCH, "min_score": 0.01, "post_filter": {"range": {"price": {"gte": 1}}}},
+    {"query": MATCH, "collapse": {"field": "price"}},
+)
+
+
+def without_time(answer: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in answer.items() if name not in ("took", "hits")}
+
+
+@pytest.mark.filterwarnings("ignore:Received:DeprecationWarning")
+@pytest.mark.parametrize("form", FORMS, ids=range(len(FORMS)))
+def test_every_form_of_a_search_is_personalized_in_the_client_s_own_type(
+    elasticsearch: Elasticsearch, shelf: str, settings: Settings, store: MemoryStore, form: dict[str, Any]
+) -> None:
+    with Rewriter(elasticsearch, store, settings) as rewriter:
+        known(rewriter, shelf)
+        plain = elasticsearch.search(index=shelf, **copy.deepcopy(form))  # the client changes a body beside keywords
+        answer, report = rewriter.search_details(index=shelf, **copy.deepcopy(form), subject=ANN)
+        assert report.reason is Reason.PERSONALIZED, report
+        assert type(answer) is ObjectApiResponse
+        assert answer.meta.status == 200
+        assert answer.body["hits"]["hits"][0]["_id"] == "7"
+        assert answer["hits"]["hits"] == answer.body["hits"]["hits"]
+        assert without_time(answer.body) == without_time(plain.body)
+        assert report.moves, "the server named what was boosted, or the scores show it"
+
+
+@pytest.mark.filterwarnings("ignore:Received:DeprecationWarning")
+async def test_the_same_awaited(elasticsearch_url: str, shelf: str, settings: Settings, store: MemoryStore) -> None:
+    async with AsyncElasticsearch(elasticsearch_url) as client, AsyncRewriter(client, store, settings) as rewriter:
+        await knowing(rewriter, shelf)
+        for form in FORMS:
+            answer, report = await rewriter.search_details(index=shelf, **copy.deepcopy(form), subject=ANN)
+            assert report.reason is Reason.PERSONALIZED, report
+            assert type(answer) is ObjectApiResponse
+            assert answer.body["hits"]["hits"][0]["_id"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        ({"query": {"no_such_query": {}}}, BadRequestError),
+        ({"query": MATCH, "index": "no-such-index"}, NotFoundError),
+        ({"query": MATCH, "no_such_keyword": 1}, TypeError),
+        ({"body": {"query": MATCH}, "query": MATCH}, ValueError),
+    ],
+)
+def test_the_caller_s_errors_are_the_client_s(
+    elasticsearch: Elasticsearch, shelf: str, settings: Settings, store: MemoryStore, call: Any, error: type[Exception]
+) -> None:
+    with Rewriter(elasticsearch, store, settings) as rewriter:
+        with pytest.raises(error) as plain:
+            elasticsearch.search(**{"index": shelf, **call})
+        with pytest.raises(error) as ours:
+            rewriter.search(**{"index": shelf, **call}, subject=ANN)
+        assert (type(ours.value), ours.value.args) == (type(plain.value), plain.value.args)
+        assert rewriter.status().breaker["calls"] == 0
+
+
+def test_a_baseline_is_the_response_itself(
+    elasticsearch: Elasticsearch, shelf: str, settings: Settings, store: MemoryStore
+) -> None:
+    with Rewriter(elasticsearch, store, settings) as rewriter:
+        known(rewriter, shelf)
+        answer, report = rewriter.search_details(index=shelf, query=MATCH, sort=["price"], subject=ANN)
+        assert report.reason is Reason.SORTED
+        assert answer.body["hits"]["hits"][0]["sort"] == [10]
+        answer, report = rewriter.search_details(index=shelf, query=MATCH, subject=None)
+        assert report.reason is Reason.NO_SUBJECT
+
+
+def test_options_of_a_wrapped_client_are_respected(
+    elasticsearch: Elasticsearch, shelf: str, settings: Settings, store: MemoryStore
+) -> None:
+    with Rewriter(elasticsearch, store, settings) as rewriter, rewriter.subject(ANN):
+        client = known(rewriter, shelf).wrap()
+        other = client.options(opaque_id="trace-7", request_timeout=7)
+        answer = other.search(index=shelf, query=MATCH)
+        assert answer.body["hits"]["hits"][0]["_id"] == "7"
+        assert answer.meta.headers["x-opaque-id"] == "trace-7"
+        assert client.count(index=shelf)["count"] == 90
+        missing = client.options(ignore_status=404).search(index="no-such-index", query=MATCH)
+        assert missing.meta.status == 404
+        assert len(list(helpers.scan(client, index=shelf, query={"query": MATCH}))) == 90
+
+
+def test_what_names_a_boost_under_rescore_and_wrap(elasticsearch: Elasticsearch, shelf: str) -> None:
+    """The server names our functions in both, so that the report can say why a hit moved."""
+    boosts = (Boost({"term": {"brand": "nike"}}, 0.5),)
+    for strategy in ("rescore", "wrap"):
+        body = bounded_body(optional_leg({"query": MATCH}, 0, 90), boosts, 1.5, strategy, 200)
+        hits = elasticsearch.search(index=shelf, body=body)["hits"]["hits"]
+        named = {hit["_source"]["brand"] for hit in hits if hit.get("matched_queries") == ["rewriter:0"]}
+        assert named == {"nike"}, strategy
+
+
+def test_a_leg_that_the_server_refuses_is_rejected_and_one_that_takes_too_long_is_late(
+    elasticsearch: Elasticsearch, shelf: str
+) -> None:
+    legs = around(elasticsearch, is_async=False).cloned(2)
+    try:
+        with pytest.raises(legs.errors) as refused:
+            legs.search(Search(shelf, {"query": {"no_such": {}}}), 5.0, is_leg=True)
+        assert leg_fault(legs.fault_of(refused.value)).kind == "rejected"
+        token = LIMITS.set(LegLimits(0.0, 10**9))
+        try:
+            with pytest.raises((LegFault, *legs.errors)) as late:
+                legs.search(Search(shelf, {"query": MATCH}), 0.001, is_leg=True)
+        finally:
+            LIMITS.reset(token)
+        error = late.value
+        assert isinstance(error, Exception)
+        fault = error if isinstance(error, LegFault) else leg_fault(legs.fault_of(error))
+        assert fault.kind == "late"
+        token = LIMITS.set(LegLimits(time.monotonic() + 60.0, 100))
+        try:
+            with pytest.raises(LegFault, match="max_leg_bytes"):
+                legs.search(Search(shelf, {"query": MATCH}), 5.0, is_leg=True)
+        finally:
+            LIMITS.reset(token)
+    finally:
+        legs.close()
+
+
+def test_our_own_requests_warn_nobody(elasticsearch: Elasticsearch, shelf: str) -> None:
+    legs = around(elasticsearch, is_async=False).cloned(2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            assert legs.get_mapping(shelf, {}, 5.0)[shelf]
+            assert legs.get_settings(shelf, "index.number_of_replicas", {}, 5.0)[shelf]["settings"]
+            assert "brand" in legs.field_caps(shelf, 5.0)["fields"]
+            assert legs.validate_query(shelf, MATCH, 5.0)["valid"]
+            assert [one["name"] for one in legs.resolve_index(shelf, 5.0)["indices"]] == [shelf]
+            assert legs.info(5.0)["version"]["number"].startswith("9.")
+            assert legs.multi_search([Search(shelf, {"query": MATCH})], 5.0)["responses"][0]["status"] == 200
+        finally:
+            legs.close()
+
+
+def test_collapse_beside_rescore_is_accepted_here(elasticsearch: Elasticsearch, shelf: str) -> None:
+    """Where the servers differ: OpenSearch refuses it. Such a search is wrapped on both."""
+    rescore = {"window_size": 20, "query": {"rescore_query": {"match_all": {}}}}
+    assert elasticsearch.search(index=shelf, query=MATCH, collapse={"field": "brand"}, rescore=rescore)["hits"]["hits"]
+
+
+def test_the_page_s_example_runs(elasticsearch: Elasticsearch, elasticsearch_url: str, redis_url: str) -> None:
+    name = f"products-{uuid.uuid4().hex[:8]}"
+    elasticsearch.indices.create(index=name, mappings={"properties": {"title": {"type": "text"}}})
+    try:
+        for block in blocks(ROOT / "docs/elasticsearch.md", "python"):
+            code = block.replace('"products', f'"{name}').replace("http://127.0.0.1:9200", elasticsearch_url)
+            exec(compile(code.replace("redis://127.0.0.1:6379", redis_url), "elasticsearch.md", "exec"), {})
+    finally:
+        elasticsearch.indices.delete(index=name)
