@@ -123,11 +123,14 @@ class PageFacts:
 class Exposure:
     """One search that counts in the experiment, in whichever arm: recorded from holdout on, before anything is read.
 
-    `unit` is the assigned unit's pseudonym under the experiment's salt: the same for all searches of a unit, and nothing else.
+    unit:       the assigned unit's pseudonym under the experiment's salt: the same for all searches of a unit, and nothing else.
+    holdout:    the share that was held out then. experiment: tells salts apart, and says nothing of them.
     """
 
     arm: Literal["treatment", "holdout"]
     unit: str
+    holdout: float | None = None
+    experiment: str = ""
 
 
 @dataclass(frozen=True, slots=True, repr=False)

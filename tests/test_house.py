@@ -31,6 +31,8 @@ WITH_THE_WORLD = (
     "observe/background.py",
     "observe/otel.py",
     "observe/prometheus.py",
+    "observe/ubi.py",
+    "observe/ubi_sinks.py",
     "shell/",
     "cli/",
     "demo/",

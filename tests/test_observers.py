@@ -9,7 +9,7 @@ from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import median
-from threading import Event
+from threading import Event, get_native_id
 from types import MappingProxyType
 from typing import Any
 
@@ -365,13 +365,14 @@ def test_what_is_put_is_taken_in_order_and_a_fault_costs_one() -> None:
 
 
 def test_a_queue_that_nobody_holds_ends_its_thread() -> None:
-    before = len(list(Path("/proc/self/task").iterdir()))
-    queue: Background[int] = Background(lambda _: None)
+    ids: list[int] = []
+    queue: Background[int] = Background(lambda _: ids.append(get_native_id()))
     queue.put(1)
     assert queue.flush()
-    assert len(list(Path("/proc/self/task").iterdir())) == before + 1
+    task = Path(f"/proc/self/task/{ids[0]}")
+    assert task.exists()
     del queue
-    assert waited(lambda: len(list(Path("/proc/self/task").iterdir())) == before)
+    assert waited(lambda: not task.exists())
 
 
 def test_a_child_counts_its_own_searches_alone() -> None:

@@ -76,7 +76,13 @@ def decide(
     arms.note(subject, assigned)
     if assigned == "not_rolled_out":
         return Decision(Reason.NOT_ROLLED_OUT, f"rollout {rollout:g}")
-    exposure = Exposure(assigned, pseudonym("x", subject.unit, experiment.salt)) if subject.unit else None
+    exposure = (
+        Exposure(
+            assigned, pseudonym("x", subject.unit, experiment.salt), holdout, pseudonym("e", "", experiment.salt)[:8]
+        )
+        if subject.unit
+        else None
+    )
     if assigned == "holdout":
         return Decision(Reason.HOLDOUT, f"holdout {holdout:g}", exposure=exposure)
     shadow = bool(switches.of("shadow", search.policy, defaults.shadow))

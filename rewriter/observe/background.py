@@ -32,14 +32,21 @@ class Background(Generic[T]):
     """See the module.
 
     take:  called with each item, in order, by one thread.
+    ready: whether `take` can take more; while it cannot, items wait in the queue, and are dropped once that is full.
     idle:  called each time the queue is empty again, and every `PERIOD_S` seconds; for whoever collects items into batches.
     """
 
     def __init__(
-        self, take: Callable[[T], object], *, idle: Callable[[], object] | None = None, max_waiting: int = MAX_WAITING
+        self,
+        take: Callable[[T], object],
+        *,
+        idle: Callable[[], object] | None = None,
+        ready: Callable[[], bool] = lambda: True,
+        max_waiting: int = MAX_WAITING,
     ) -> None:
         self._take = take
         self._idle = idle
+        self._ready = ready
         self._max_waiting = max_waiting
         self._waiting: deque[T] = deque()
         self._stop = Event()
@@ -96,7 +103,7 @@ class Background(Generic[T]):
 
     def round(self) -> None:
         """Take all that waits."""
-        while self._waiting and not self._closed:
+        while self._waiting and not self._closed and self._ready():
             with suppress(IndexError):
                 item = self._waiting.popleft()
                 try:

@@ -1,0 +1,278 @@
+"""UBI records of searches, as a hook: one `ubi_queries` record for each search, written by a thread of the hook's own.
+
+    records = UbiRecords(IndexSink(OpenSearch(…)), settings)
+    rewriter = Rewriter(client, store=…, settings=settings, hooks=[records])
+
+    with ubi_query(query_id="…", user_query="red shoes", client_id="…"):
+        rewriter.search(…)
+
+What a search's thread does is copy ids; building, writing and trying again happen elsewhere. What waits is bounded in
+searches, and what finds no room is dropped and counted. `query_id` is what events name: give it in the body's `ext.ubi`, as
+UBI's clients do, or, where the plugin is not installed and refuses it, with `ubi_query`. Without one the record has an id of
+its own, to which no event can refer.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+from threading import Lock
+from typing import Any, Protocol
+from uuid import uuid4
+
+from rewriter.observe.background import Background
+from rewriter.observe.hooks import Answered, SearchDetails
+from rewriter.observe.ubi_record import (
+    MAX_HITS,
+    MAX_ID_CHARS,
+    MAX_OBJECT_ID_CHARS,
+    AskedQuery,
+    ShownHit,
+    ShownPage,
+    asked_in,
+    record_of,
+    words_of,
+)
+from rewriter.settings import PolicySettings, Settings
+
+MAX_BATCH = 500
+RETRY_S = 0.5
+MAX_RETRY_S = 30.0
+DAY_S = 86_400.0
+
+_asked: ContextVar[AskedQuery] = ContextVar("rewriter_ubi_query", default=AskedQuery())  # noqa: B039  it is frozen
+
+
+@contextmanager
+def ubi_query(
+    query_id: str | None = None,
+    *,
+    user_query: str | None = None,
+    client_id: str | None = None,
+    application: str | None = None,
+    object_id_field: str | None = None,
+    query_attributes: Mapping[str, Any] | None = None,
+) -> Iterator[str]:
+    """Say, in UBI's words, what is searched for within the block, and yield the query's id: the one that events then name.
+
+    Context-local, threads and tasks apart. What the body's `ext.ubi` says counts before this.
+    """
+    chosen = query_id or str(uuid4())
+    token = _asked.set(AskedQuery(chosen, user_query, client_id, application, object_id_field, query_attributes))
+    try:
+        yield chosen
+    finally:
+        try:
+            _asked.reset(token)
+        except ValueError:  # left in another context, where it was never set
+            _asked.set(AskedQuery())
+
+
+class Sink(Protocol):
+    """Where records go. Called by one thread."""
+
+    def write(self, records: Sequence[tuple[str, str]]) -> int:
+        """Write (id, JSON) pairs; return how many the sink refused for good. Raises where all are to be tried again.
+
+        Records that were written before may come again, under their id.
+        """
+
+    def close(self) -> None:
+        """Give back what the sink holds."""
+
+
+class UbiRecords:
+    """The hook. Thread-safe and fork-safe; close it to write what waits.
+
+    settings: whose policies name category and date fields, so that diversity can be measured; None for none.
+    application: UBI's, where neither body nor `ubi_query` says one. object_id_field: what identifies objects, by default `_id`.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        settings: Settings | None = None,
+        *,
+        application: str | None = None,
+        object_id_field: str | None = None,
+        max_waiting: int = 10_000,
+    ) -> None:
+        self._sink = sink
+        self._policies: Mapping[str, PolicySettings] = settings.policies if settings else {}
+        self._default = AskedQuery(application=application, object_id_field=object_id_field)
+        self._counts: Counter[str] = Counter()
+        self._lock = Lock()
+        self._batch: list[tuple[str, str]] = []
+        self._failures = 0
+        self._due_s = float("-inf")
+        self._queue: Background[ShownPage] = Background(
+            self._take, idle=self._write, ready=lambda: len(self._batch) < MAX_BATCH, max_waiting=max_waiting
+        )
+
+    def __call__(self, details: SearchDetails) -> None:
+        """Take nothing in: `answered` does."""
+
+    def answered(self, search: Answered) -> None:
+        """Copy what the record needs of one search."""
+        self._queue.put(self._copied(search, time.time()))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Records by what became of them: written, refused, failed (those that could not be built), dropped, waiting; and
+        attempts of the sink that failed.
+        """
+        with self._lock:
+            found = dict(self._counts)
+        found["dropped"] = found.get("dropped", 0) + self._queue.dropped
+        found["failed"] = self._queue.errors
+        found["waiting"] = len(self._queue) + len(self._batch)
+        return found
+
+    def flush(self, timeout_s: float = 5.0) -> bool:
+        """Wait until what waits is written; False where that takes longer. Never on a search's path."""
+        until_s = time.monotonic() + timeout_s
+        while len(self._queue) or self._batch:
+            if not self._queue.flush(max(0.0, until_s - time.monotonic())) or time.monotonic() >= until_s:
+                return False
+            if self._batch:
+                time.sleep(0.01)
+        return True
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Write what waits, for `timeout_s` seconds at most; what is left is dropped and counted. Close the sink."""
+        self._due_s = float("-inf")
+        self.flush(timeout_s)
+        self._queue.close(0.0)
+        with self._lock:
+            self._counts["dropped"] += len(self._batch)
+            self._batch = []
+        self._sink.close()
+
+    def _copied(self, search: Answered, now_s: float) -> ShownPage:
+        arguments, report, subject = search.arguments, search.report, search.subject
+        body = arguments.get("body")
+        asked = _over(_over(asked_in(body), _asked.get()), self._default)
+        if asked.user_query is None and isinstance(body, Mapping):
+            asked = replace(asked, user_query=words_of(body.get("query")))
+        policy = self._policies.get(report.policy or "")
+        may_name = subject is None or subject.consent
+        somebody = (subject.user_id or subject.session_id) if subject else None
+        client_id = (asked.client_id or somebody) if may_name else None
+        named_id = asked.query_id if asked.query_id and len(asked.query_id) <= MAX_ID_CHARS else None
+        envelope = search.response.get("hits") if isinstance(search.response, Mapping) else None
+        found = envelope.get("hits") if isinstance(envelope, Mapping) else None
+        return ShownPage(
+            asked,
+            named_id or str(uuid4()),
+            str(uuid4()),
+            client_id,
+            _indices(arguments.get("index")),
+            _from(arguments, body),
+            tuple(
+                _shown(hit, asked.object_id_field, policy, now_s)
+                for hit in (found[:MAX_HITS] if isinstance(found, list) else ())
+                if isinstance(hit, Mapping)
+            ),
+            _total(envelope.get("total") if isinstance(envelope, Mapping) else None),
+            now_s,
+            report,
+        )
+
+    def _take(self, page: ShownPage) -> None:
+        record = record_of(page, timestamp(page.at_s))
+        self._batch.append((page.response_id, json.dumps(record, default=str, separators=(",", ":"))))
+        if len(self._batch) >= MAX_BATCH:
+            self._write()
+
+    def _write(self) -> None:
+        if not self._batch or time.monotonic() < self._due_s:
+            return
+        batch = self._batch
+        try:
+            refused = self._sink.write(batch)
+        except Exception:  # noqa: BLE001  whatever a sink raises: what waits stays, and is tried again later
+            self._due_s = time.monotonic() + min(MAX_RETRY_S, RETRY_S * 2**self._failures)
+            self._failures = min(self._failures + 1, 10)
+            self._count(attempts_failed=1)
+            return
+        self._failures = 0
+        self._batch = []
+        self._count(written=len(batch) - refused, refused=refused)
+
+    def _count(self, **counts: int) -> None:
+        with self._lock:
+            self._counts.update(counts)
+
+
+def timestamp(at_s: float) -> str:
+    """Return a time as `strict_date_time`: with milliseconds and a zone, without which the plugin's mapping drops it silently."""
+    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _over(one: AskedQuery, other: AskedQuery) -> AskedQuery:
+    """Return `one`, with what it lacks from `other`."""
+    if one == AskedQuery():
+        return other
+    return replace(
+        one, **{part.name: getattr(other, part.name) for part in fields(one) if getattr(one, part.name) is None}
+    )
+
+
+def _indices(index: Any) -> tuple[str, ...]:
+    return tuple(index.split(",")) if isinstance(index, str) else tuple(map(str, index or ()))
+
+
+def _from(arguments: Mapping[str, Any], body: Any) -> int:
+    params = arguments.get("params")
+    for value in (
+        arguments.get("from_"),
+        params.get("from") if isinstance(params, Mapping) else None,
+        body.get("from") if isinstance(body, Mapping) else None,
+    ):
+        try:
+            if value is not None:
+                return max(0, int(value))
+        except (TypeError, ValueError):
+            continue
+    return 0
+
+
+def _total(total: Any) -> int | None:
+    value = total.get("value") if isinstance(total, Mapping) else total
+    return value if isinstance(value, int) else None
+
+
+def _shown(hit: Mapping[str, Any], id_field: str | None, policy: PolicySettings | None, now_s: float) -> ShownHit:
+    source = hit.get("_source")
+    object_id = _value(source, id_field) if id_field and id_field != "_id" else None
+    category = _value(source, policy.category_field) if policy and policy.category_field else None
+    listed = _value(source, policy.date_field) if policy and policy.date_field else None
+    return ShownHit(
+        str(hit.get("_id") if object_id is None else object_id)[:MAX_OBJECT_ID_CHARS],
+        None if category is None else str(category)[:MAX_ID_CHARS],
+        _age_days(listed, now_s),
+    )
+
+
+def _value(source: Any, field: str) -> Any:
+    for name in field.split("."):
+        source = source.get(name) if isinstance(source, Mapping) else None
+    return source[0] if isinstance(source, list) and source else source
+
+
+def _age_days(listed: Any, now_s: float) -> float | None:
+    """Return how long ago an item was listed: a date in ISO 8601, or milliseconds since 1970."""
+    try:
+        if isinstance(listed, (int, float)) and not isinstance(listed, bool):
+            return (now_s - listed / 1000.0) / DAY_S
+        if isinstance(listed, str):
+            return (now_s - datetime.fromisoformat(listed).astimezone().timestamp()) / DAY_S
+    except (ValueError, OverflowError, OSError):
+        return None
+    return None

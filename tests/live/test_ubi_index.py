@@ -1,0 +1,131 @@
+"""UBI records on a real OpenSearch and a real Valkey: the plugin's mapping takes them, its dashboard counts them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from jsonschema import Draft202012Validator
+from opensearchpy import OpenSearch
+
+from rewriter import Reason, Rewriter, Settings, Subject
+from rewriter.observe.hooks import Answered
+from rewriter.observe.ubi import UbiRecords, ubi_query
+from rewriter.observe.ubi_sinks import IndexSink, RedisSink
+from rewriter.report import Report
+from tests.conftest import RUN, MakeIndex
+from tests.fakes import known
+from tests.ubi_schema import EVENT, QUERIES_MAPPING, QUERY
+
+SAMPLE = Path(__file__).parents[3] / "shared/data/ubi-sample"
+PRODUCTS = {f"p{n}": {"title": "red shoe", "kind": f"k{n % 4}"} for n in range(30)}
+AGGREGATIONS: dict[str, Any] = {
+    "queries": {"terms": {"field": "user_query.keyword"}},
+    "people": {"cardinality": {"field": "client_id"}},
+    "objects": {"terms": {"field": "query_response_hit_ids"}},
+    "days": {"date_histogram": {"field": "timestamp", "calendar_interval": "day"}},
+    "ids": {"cardinality": {"field": "query_id"}},
+    "indexes": {"terms": {"field": "indexes"}},
+    "treated": {"filter": {"term": {"query_attributes.rewriter.arm": "treatment"}}},
+    "held": {"filter": {"term": {"query_attributes.rewriter.arm": "holdout"}}},
+}
+"""Those of the dashboard's panels over queries, and two over what only we record. `terms` on a part of a `flat_object` answers
+the values of all its parts (OpenSearch 3.8), so arms are counted by filters."""
+
+
+@pytest.fixture
+def target(opensearch: OpenSearch, request: pytest.FixtureRequest) -> Iterator[str]:
+    name = f"{RUN}-ubi-{abs(hash(request.node.name))}".lower()
+    yield name
+    opensearch.indices.delete(index=name, ignore=[404])
+
+
+@pytest.mark.parametrize("made_by", ["the plugin", "the sink"])
+def test_records_are_found_and_counted(
+    made_by: str, opensearch: OpenSearch, opensearch_url: str, index: MakeIndex, target: str
+) -> None:
+    name = index({"title": {"type": "text"}, "kind": {"type": "keyword"}}, documents=PRODUCTS)
+    if made_by == "the plugin":
+        opensearch.indices.create(index=target, body={"mappings": QUERIES_MAPPING})
+    settings = Settings.model_validate({"policies": {"shop": {"index": name, "category_field": "kind"}}})
+    records = UbiRecords(IndexSink(OpenSearch(opensearch_url), target), settings)
+    with Rewriter(OpenSearch(opensearch_url), settings=settings, hooks=[records]) as rewriter:
+        known(rewriter, name)
+        for number in range(12):
+            with ubi_query(f"q{number}", user_query="red shoe"):
+                rewriter.search(
+                    index=name, body={"query": {"match": {"title": "shoe"}}}, subject=Subject(f"u{number % 5}")
+                )
+        assert records.flush()
+    records.close()
+    assert records.counts == {"written": 12, "refused": 0, "dropped": 0, "failed": 0, "waiting": 0}
+    opensearch.indices.refresh(index=target)
+    found = opensearch.search(index=target, body={"size": 12, "aggs": AGGREGATIONS})
+    assert found["hits"]["total"]["value"] == 12
+    counted = found["aggregations"]
+    assert counted["queries"]["buckets"] == [{"key": "red shoe", "doc_count": 12}]
+    assert (counted["people"]["value"], counted["ids"]["value"]) == (5, 12)
+    assert counted["objects"]["buckets"][0]["doc_count"] == 12
+    assert sum(one["doc_count"] for one in counted["days"]["buckets"]) == 12
+    assert counted["indexes"]["buckets"] == [{"key": name, "doc_count": 12}]
+    assert counted["treated"]["doc_count"] + counted["held"]["doc_count"] == 12
+    for hit in found["hits"]["hits"]:
+        Draft202012Validator(QUERY).validate(hit["_source"])
+        assert hit["_source"]["query_attributes"]["rewriter"]["categories"]
+
+
+def test_a_record_that_comes_again_is_there_once(opensearch_url: str, opensearch: OpenSearch, target: str) -> None:
+    sink = IndexSink(OpenSearch(opensearch_url), target)
+    pair = ("r1", json.dumps({"query_id": "q", "user_query": "", "timestamp": "2026-11-26T00:00:00.000Z"}))
+    assert sink.write([pair]) == sink.write([pair]) == 0
+    assert sink.write([("r2", json.dumps({"timestamp": "no date"}))]) == 1, "what the index refuses is refused for good"
+    opensearch.indices.refresh(index=target)
+    assert opensearch.count(index=target)["count"] == 1
+
+
+def test_ubi_s_own_part_reaches_the_caller_s_search_alone(opensearch_url: str, index: MakeIndex) -> None:
+    """Without the plugin OpenSearch refuses `ext.ubi`: the caller gets that error, and no leg is sent with it."""
+    name = index({"title": {"type": "text"}}, documents=PRODUCTS)
+    settings = Settings.model_validate({"policies": {"shop": {"index": name}}})
+    with Rewriter(OpenSearch(opensearch_url), settings=settings) as rewriter:
+        known(rewriter, name)
+        with pytest.raises(Exception, match="SearchExtBuilder"):
+            rewriter.search(
+                index=name,
+                body={"query": {"match": {"title": "shoe"}}, "ext": {"ubi": {"query_id": "q"}}},
+                subject=Subject("u"),
+            )
+
+
+def test_a_stream_takes_records(redis_url: str, prefix: str) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        stream = f"{prefix}:ubi"
+        records = UbiRecords(RedisSink(client, stream))
+        records.answered(Answered({"index": "a"}, None, {}, Report(Reason.NO_SUBJECT)))
+        assert records.flush()
+        records.close()
+        ((_, fields),) = client.xrange(stream)
+        Draft202012Validator(QUERY).validate(json.loads(fields[b"record"]))
+
+
+def sample(name: str) -> list[dict[str, Any]]:
+    path = SAMPLE / name
+    if not path.exists():
+        pytest.skip("the public sample is not beside this checkout")
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def test_the_public_sample_fits_the_schema_as_far_as_it_does() -> None:
+    """The restated schema is neither looser nor stricter than the sample needs; its known departures are named."""
+    query, event = Draft202012Validator(QUERY), Draft202012Validator(EVENT)
+    assert [one for one in sample("ubi_queries.json.gz") if not query.is_valid(one)] == []
+    faults = {
+        tuple(error.absolute_path)[:1] for one in sample("ubi_events.json.gz") for error in event.iter_errors(one)
+    }
+    assert faults == {("timestamp",), ("query_id",), ("message_type",), ("message",), ("event_attributes",)}
