@@ -1,6 +1,6 @@
 """The figures of docs/measured.md: `make bench`. Each part runs alone: `python -m bench.pure`, `.reads`, `.ingest`, `.switches`"""
 
-from bench import ingest, legs, ndcg, population, pure, reads, scripts, switches
+from bench import ingest, legs, ndcg, population, pure, reads, report, scripts, switches
 
 if __name__ == "__main__":
     pure.main()
@@ -9,5 +9,6 @@ if __name__ == "__main__":
     switches.main()
     scripts.main()
     population.main()
+    report.main()
     legs.main([])
     ndcg.main([])

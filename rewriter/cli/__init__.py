@@ -7,7 +7,20 @@ from typing import Annotated
 
 import typer
 
-from rewriter.cli import backfill, check, dead_letters, demo, engines, explain, forget, ingest, render, settings, status
+from rewriter.cli import (
+    backfill,
+    check,
+    dead_letters,
+    demo,
+    engines,
+    explain,
+    forget,
+    ingest,
+    render,
+    report,
+    settings,
+    status,
+)
 from rewriter.cli.about import PROJECT_URL
 from rewriter.cli.init import command as init_command
 from rewriter.cli.switch import command as switch_command
@@ -30,6 +43,7 @@ for command in (
     backfill.backfill,
     forget.forget,
     status.status,
+    report.report,
     switch_command.switch,
     explain.explain,
     settings.settings,

@@ -1,0 +1,167 @@
+"""`rewriter report`: did personalization help? From UBI queries and events to a verdict in words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import typer
+
+from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_table, say
+from rewriter.errors import ConfigurationError, Fault
+from rewriter.settings import Settings
+from rewriter.shell.legs import connect
+
+AT_ONCE = 5_000
+TIMEOUT_S = 60.0
+Files = Annotated[list[Path] | None, typer.Option(help="UBI queries: NDJSON or Parquet.", exists=True, dir_okay=False)]
+
+
+def report(
+    queries: Files = None,
+    events: Annotated[
+        list[Path] | None, typer.Option(help="UBI events: NDJSON or Parquet.", exists=True, dir_okay=False)
+    ] = None,
+    queries_index: Annotated[str | None, typer.Option(help="Read the queries from this index.")] = None,
+    events_index: Annotated[str | None, typer.Option(help="Read the events from this index.")] = None,
+    toml: Annotated[Path, typer.Option(help="The settings file, for indices.")] = Path("rewriter.toml"),
+    since: Annotated[
+        str | None, typer.Option(help="When the experiment began (ISO 8601). What lies before is history.")
+    ] = None,
+    holdout: Annotated[
+        float | None,
+        typer.Option(help="The share that was held out, where the records do not say it.", min=0.0, max=1.0),
+    ] = None,
+    effect: Annotated[float, typer.Option(help="The smallest lift worth knowing.", min=0.0001, max=1.0)] = 0.02,
+    planned_people: Annotated[
+        int, typer.Option(help="At how many people intervals are tightest; set it before you look.", min=200)
+    ] = 10_000,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole report as JSON.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write the report as one HTML page.", dir_okay=False)] = None,
+) -> None:
+    """Say whether personalization helps, harms, or how much longer it takes to tell. It may be looked at every day.
+
+    The exit code is 1 where it harms, a guardrail is broken, or the arms cannot be compared; 0 where it helps or cannot be
+    told yet.
+    """
+    with faults_refused(), ExitStack() as stack:
+        _began(since)
+        found = _read(stack, list(queries or ()), list(events or ()), queries_index, events_index, toml, since)
+        summarize = _of_extra()
+        summary = summarize(
+            found,
+            expected_share=None if holdout is None else 1.0 - holdout,
+            effect=effect,
+            planned_people=float(planned_people),
+        )
+        if html is not None:
+            _write(html, summary)
+    if as_json:
+        print_json(summary.as_dict())
+    else:
+        _print(summary)
+    if summary.verdict in ("harms", "none"):
+        raise typer.Exit(UNHEALTHY)
+
+
+def _of_extra() -> Any:
+    try:
+        from rewriter.experiment.summary import summarize  # noqa: PLC0415  needs the extra
+    except ImportError as error:
+        remedy = "pip install 'rewriter[report]'"
+        raise ConfigurationError([Fault("rewriter report", f"needs {error.name}", remedy)]) from None
+    return summarize
+
+
+def _began(since: str | None) -> None:
+    try:
+        if since is not None:
+            datetime.fromisoformat(since)
+    except ValueError:
+        raise ConfigurationError([Fault("--since", f"{since!r} is no time in ISO 8601")]) from None
+
+
+def _read(
+    stack: ExitStack, queries: list[Path], events: list[Path], queries_index: str | None, events_index: str | None,
+    toml: Path, since: str | None,
+) -> Any:  # fmt: skip
+    _of_extra()
+    from rewriter.experiment.records import read_records  # noqa: PLC0415  needs the extra
+
+    if queries_index or events_index:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="rewriter-report-")))
+        client = stack.enter_context(_client(toml))
+        for name, index, files in (("queries", queries_index, queries), ("events", events_index, events)):
+            if index:
+                files.append(_dumped(client, index, folder / f"{name}.ndjson"))
+    if not queries:
+        remedy = "give --queries FILE, or --queries-index NAME"
+        raise ConfigurationError([Fault("queries", "are missing", remedy)])
+    return read_records(queries, events, since)
+
+
+@contextmanager
+def _client(toml: Path) -> Iterator[Any]:
+    client = connect(Settings.from_toml(toml).opensearch, 1)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def _dumped(client: Any, index: str, path: Path) -> Path:
+    """Write an index's documents as NDJSON, in pages of a point in time: what is written meanwhile is not of this report."""
+    try:
+        made = client.create_pit(index=index, params={"keep_alive": "5m"})
+        pit, after, total = made["pit_id"], None, 0
+        try:
+            with path.open("w", encoding="utf-8") as file:
+                while True:
+                    body: dict[str, Any] = {
+                        "size": AT_ONCE, "pit": {"id": pit, "keep_alive": "5m"}, "sort": [{"_shard_doc": "asc"}],
+                        "track_total_hits": False,
+                    }  # fmt: skip
+                    if after is not None:
+                        body["search_after"] = after
+                    hits = client.search(body=body, params={"request_timeout": TIMEOUT_S})["hits"]["hits"]
+                    if not hits:
+                        break
+                    file.writelines(f"{json.dumps(hit['_source'])}\n" for hit in hits)
+                    after, total = hits[-1]["sort"], total + len(hits)
+        finally:
+            client.delete_pit(body={"pit_id": [pit]})
+    except Exception as error:  # noqa: BLE001  whatever the client raises, the command ends with one line
+        cause = f"cannot be read: {type(error).__name__} {getattr(error, 'status_code', '')}".rstrip()
+        raise ConfigurationError([Fault(index, cause, "is it there, and may it be read?")]) from None
+    say(f"{total:,} documents of {index}")
+    return path
+
+
+def _write(path: Path, summary: Any) -> None:
+    from rewriter.experiment.page import html_of  # noqa: PLC0415  needs the extra
+
+    try:
+        path.write_text(html_of(summary), encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError([Fault(str(path), f"cannot be written: {error.strerror}")]) from None
+
+
+def _print(summary: Any) -> None:
+    from rewriter.experiment.wording import parts_of  # noqa: PLC0415  needs the extra
+
+    typer.echo(summary.sentence)
+    if summary.searches:
+        typer.echo(
+            f"{summary.first_day} to {summary.last_day}, {summary.people:,} people, {summary.searches:,} searches."
+        )
+    for part in parts_of(summary):
+        typer.echo(f"\n{part.title}")
+        for sentence in part.sentences:
+            typer.echo(f"  {sentence}")
+        if part.rows:
+            print_table([["", *map(str, row)] for row in part.rows])

@@ -1,0 +1,112 @@
+"""Inline SVG of the report: intervals over days, and intervals beside each other. Colours come from the page's style sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+WIDTH = 720
+LEFT, RIGHT = 64, 16
+ROW = 30
+LABEL = 230
+TICKS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One interval with its label; `low` and `high` are None where there is none yet."""
+
+    label: str
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+def over_days(days: Sequence[Bar], title: str) -> str:
+    """Return a band of intervals over days, with the line of the values and that of no effect. Lifts are shares of 1."""
+    known = [one for one in days if one.low is not None and one.high is not None]
+    if len(known) < 2:
+        return ""
+    height, top, bottom = 240, 12, 28
+    # The first intervals are as wide as the page; what is cut off there is drawn to the edge.
+    low = min(0.0, known[-1].low or 0.0, *(one.low or 0.0 for one in known[len(known) // 3 :]))
+    high = max(0.0, known[-1].high or 0.0, *(one.high or 0.0 for one in known[len(known) // 3 :]))
+    low, high = low - 0.08 * (high - low), high + 0.08 * (high - low)
+
+    def x(at: int) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * at / max(1, len(days) - 1)
+
+    def y(value: float) -> float:
+        share = (min(max(value, low), high) - low) / (high - low)
+        return height - bottom - (height - top - bottom) * share
+
+    at = [number for number, one in enumerate(days) if one.low is not None]
+    upper = [f"{x(number):.1f},{y(days[number].high or 0.0):.1f}" for number in at]
+    lower = [f"{x(number):.1f},{y(days[number].low or 0.0):.1f}" for number in reversed(at)]
+    line = [f"{x(number):.1f},{y(days[number].value or 0.0):.1f}" for number in at if days[number].value is not None]
+    parts = [
+        f'<polygon class="band" points="{" ".join(upper + lower)}"/>',
+        f'<polyline class="line" points="{" ".join(line)}"/>',
+    ]
+    parts += _ticks_y(low, high, y)
+    parts.append(f'<line class="zero" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(0.0):.1f}" y2="{y(0.0):.1f}"/>')
+    for number in sorted({0, len(days) // 2, len(days) - 1}):
+        anchor = "start" if number == 0 else "end" if number == len(days) - 1 else "middle"
+        parts.append(
+            f'<text x="{x(number):.1f}" y="{height - 8}" text-anchor="{anchor}">{escape(days[number].label)}</text>'
+        )
+    return _svg(height, title, parts)
+
+
+def beside(bars: Sequence[Bar], title: str) -> str:
+    """Return one row for each interval. What has none is said in its row."""
+    if not bars:
+        return ""
+    known = [one for one in bars if one.low is not None and one.high is not None]
+    low = min([0.0, *(max(one.low or 0.0, -1.0) for one in known)])
+    high = max([0.0, *(min(one.high or 0.0, 1.5) for one in known)])
+    if high - low < 1e-9:
+        low, high = -0.05, 0.05
+    low, high = low - 0.06 * (high - low), high + 0.06 * (high - low)
+    height = ROW * len(bars) + 34
+
+    def x(value: float) -> float:
+        return LABEL + (WIDTH - LABEL - RIGHT) * (min(max(value, low), high) - low) / (high - low)
+
+    parts = [f'<line class="zero" x1="{x(0.0):.1f}" x2="{x(0.0):.1f}" y1="4" y2="{height - 26}"/>']
+    for number, one in enumerate(bars):
+        y = ROW * number + ROW / 2 + 4
+        parts.append(f'<text x="0" y="{y + 4:.1f}">{escape(one.label)}</text>')
+        if one.low is None or one.high is None:
+            parts.append(f'<text class="quiet" x="{LABEL}" y="{y + 4:.1f}">no interval yet</text>')
+            continue
+        kind = "good" if one.low > 0 else "bad" if one.high < 0 else "open"
+        parts.append(
+            f'<line class="bar {kind}" x1="{x(one.low):.1f}" x2="{x(one.high):.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        )
+        if one.value is not None:
+            parts.append(f'<circle class="dot {kind}" cx="{x(one.value):.1f}" cy="{y:.1f}" r="4"/>')
+    step = (high - low) / TICKS
+    for number in range(TICKS + 1):
+        value = low + step * number
+        parts.append(
+            f'<text class="quiet" x="{x(value):.1f}" y="{height - 6}" text-anchor="middle">{value:+.0%}</text>'
+        )
+    return _svg(height, title, parts)
+
+
+def _ticks_y(low: float, high: float, y: object) -> list[str]:
+    parts = []
+    for number in range(TICKS):
+        value = low + (high - low) * number / (TICKS - 1)
+        at = y(value)  # type: ignore[operator]
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
+        parts.append(f'<text class="quiet" x="{LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">{value:+.1%}</text>')
+    return parts
+
+
+def _svg(height: int, title: str, parts: Sequence[str]) -> str:
+    name = escape(title)
+    head = f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{name}"><title>{name}</title>'
+    return f"{head}{''.join(parts)}</svg>"

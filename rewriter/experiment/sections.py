@@ -1,0 +1,157 @@
+"""The sections of the report beside the lifts: guardrails, interleaving, slots, and parts of people and queries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rewriter.experiment.estimates import Effect, ratio
+from rewriter.experiment.interleaving import ListCredit, Preference, preference
+from rewriter.experiment.people import Mask, People, effect_of, measure_of
+from rewriter.experiment.records import FAILED, Records
+from rewriter.experiment.slot_value import DrawnSlot, SlotValue, slot_value
+
+MAX_ADDED_P99_MS = 30.0
+MAX_FAILED = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Guardrail:
+    """One guardrail: `ok` is None where there was nothing to judge."""
+
+    name: str
+    ok: bool | None
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One part of the people or queries, with the primary measure in it. Not corrected for how many parts are looked at."""
+
+    of: str
+    name: str
+    people: int
+    lift: float | None
+    low: float | None
+    high: float | None
+
+
+def guardrails_of(records: Records, people: People, planned_people: float) -> list[Guardrail]:
+    """Return the guardrails: added latency, failures, searches that find nothing."""
+    found = []
+    added = records.rows("SELECT quantile_cont(added_ms, [0.5, 0.99]) FROM searches WHERE added_ms IS NOT NULL")[0][0]
+    if added:
+        ok = added[1] <= MAX_ADDED_P99_MS
+        found.append(
+            Guardrail(
+                "added latency", ok, f"p50 {added[0]:.1f} ms, p99 {added[1]:.1f} ms (limit {MAX_ADDED_P99_MS:g} ms)"
+            )
+        )
+    treated, failed = records.rows(
+        f"SELECT count(*), count(*) FILTER (reason IN {FAILED}) FROM searches WHERE arm = 'treatment'"
+    )[0]
+    if treated:
+        share = failed / treated
+        found.append(
+            Guardrail(
+                "failures",
+                share <= MAX_FAILED,
+                f"{share:.2%} of treated searches fell back for a failure or for lateness (limit {MAX_FAILED:.0%})",
+            )
+        )
+    if people.both:
+        empty = Effect(*(ratio(x, y) for x, y in zip(people.arms("empty"), people.arms("searches"), strict=True)))
+        interval = empty.interval(planned_people)
+        ok = not interval.low > 0.0
+        found.append(
+            Guardrail(
+                "zero results",
+                ok,
+                f"{empty.treated.value:.2%} of searches find nothing, {empty.control.value:.2%} in the holdout",
+            )
+        )
+    return found
+
+
+def interleaving_of(records: Records, planned_people: float) -> tuple[Preference | None, Preference | None]:
+    """Return who is preferred by clicks and by orders; None where no list was interleaved."""
+    rows = records.rows(
+        """
+        WITH lists AS (SELECT query_id, unit, teams, hits, first_position FROM searches WHERE teams IS NOT NULL),
+             earned AS (
+               SELECT l.query_id, e.action, substr(l.teams, CAST(list_position(l.hits, e.object_id) AS INTEGER), 1) AS team,
+                 count(*) AS n
+               FROM lists l JOIN outcomes e USING (query_id) WHERE list_contains(l.hits, e.object_id) GROUP BY ALL)
+        SELECT l.query_id, any_value(l.unit), bool_or(contains(l.teams, 'P') AND contains(l.teams, 'B')),
+          coalesce(sum(e.n) FILTER (e.action = 'click' AND e.team = 'P'), 0), coalesce(sum(e.n) FILTER (e.action = 'click'
+            AND e.team = 'B'), 0),
+          coalesce(sum(e.n) FILTER (e.action = 'purchase' AND e.team = 'P'), 0), coalesce(sum(e.n) FILTER (e.action =
+            'purchase' AND e.team = 'B'), 0)
+        FROM lists l LEFT JOIN earned e USING (query_id) GROUP BY l.query_id
+        """
+    )
+    if not rows:
+        return None, None
+    clicks = [ListCredit(unit, int(p), int(b), bool(competing)) for _, unit, competing, p, b, _, _ in rows]
+    orders = [ListCredit(unit, int(p), int(b), bool(competing)) for _, unit, competing, _, _, p, b in rows]
+    return preference(clicks, planned_people=planned_people), preference(
+        orders, per_person=True, planned_people=planned_people
+    )
+
+
+def slots_of(records: Records) -> SlotValue | None:
+    """Return what displayed slots earned in clicks; None where there were none."""
+    rows = records.rows(
+        """
+        WITH drawn AS (SELECT query_id, unit, unnest(slots) AS slot
+                       FROM searches WHERE slots IS NOT NULL)
+        SELECT d.unit, coalesce(d.slot.propensity, 0), count(e.query_id) > 0
+        FROM drawn d LEFT JOIN outcomes e ON e.query_id = d.query_id AND e.object_id = d.slot.object_id AND e.action = 'click'
+        GROUP BY d.query_id, d.unit, d.slot
+        """
+    )
+    return (
+        slot_value([DrawnSlot(unit, float(propensity), float(clicked)) for unit, propensity, clicked in rows])
+        if rows
+        else None
+    )
+
+
+def segments_of(records: Records, people: People, primary: str, planned_people: float) -> list[Segment]:
+    """Return the parts of which it was known *before* the experiment who belongs to them, and the classes of queries."""
+    found: list[Segment] = []
+
+    def add(of: str, name: str, effect: Effect) -> None:
+        one = measure_of(name, effect, planned_people)
+        found.append(Segment(of, name, effect.people, one.lift, one.low, one.high))
+
+    def known(name: str) -> Mask:
+        return np.nan_to_num(np.asarray(people.columns[name], dtype=np.float64)) > 0.0
+
+    bought, came = known("purchases_before") | known("clicks_before"), known("searches_before")
+    if bought.any() or came.any():
+        for of, mask, yes, no in (("history", bought, "warm", "cold"), ("visits", came, "returning", "new")):
+            add(of, yes, effect_of(people, primary, mask))
+            add(of, no, effect_of(people, primary, ~mask))
+    columns = records.columns(
+        """
+        WITH ranked AS (SELECT user_query, count(*) AS n, sum(count(*)) OVER (ORDER BY count(*) DESC, user_query) AS upto,
+                               sum(count(*)) OVER () AS every FROM searches GROUP BY user_query),
+             classes AS (SELECT user_query, CASE WHEN upto - n < every * 0.33 THEN 'head' WHEN upto - n < every * 0.67 THEN
+               'torso' ELSE 'tail' END AS class FROM ranked)
+        SELECT c.class, s.unit, any_value(s.arm) = 'treatment' AS treated, count(*)::DOUBLE AS searches,
+          sum(coalesce(o.clicks, 0))::DOUBLE AS clicks
+        FROM searches s JOIN classes c USING (user_query) LEFT JOIN of_search o USING (query_id) GROUP BY c.class, s.unit
+        """
+    )
+    for name in ("head", "torso", "tail"):
+        of_class = columns["class"] == name
+        arms = [of_class & which for which in (columns["treated"], ~columns["treated"])]
+        if min(int(one.sum()) for one in arms) > 1:
+            add(
+                "queries (clicks per search)",
+                name,
+                Effect(*(ratio(columns["clicks"][one], columns["searches"][one]) for one in arms)),
+            )
+    return found

@@ -1,0 +1,229 @@
+"""The report of an experiment: from records to a verdict, in the order in which it has to be read.
+
+Sample ratio first: where the arms are not what was assigned, a difference between them is no effect, and no lift is shown. Then the
+guardrails, then the verdict on the primary measure, and only then everything else. People are the unit throughout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from math import ceil, inf, isfinite
+from typing import Any
+
+import numpy as np
+
+from rewriter.experiment.estimates import Effect, adjusted_p, cuped, mean, ratio, winsorized
+from rewriter.experiment.interleaving import Preference
+from rewriter.experiment.people import MEASURES, Measure, People, effect_of, measure_of
+from rewriter.experiment.records import Records
+from rewriter.experiment.sample_ratio import SampleRatio, sample_ratio
+from rewriter.experiment.sections import Guardrail, Segment, guardrails_of, interleaving_of, segments_of, slots_of
+from rewriter.experiment.sequences import PLANNED_PEOPLE, people_needed
+from rewriter.experiment.slot_value import SlotValue
+from rewriter.experiment.window import Diversity, diversity_of
+
+EFFECT = 0.02
+"""The smallest lift worth knowing: "cannot tell yet" says how long until one as large would show."""
+PRIMARY = ("conversion", "clicks_per_search")
+"""The first of these that enough people carry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The primary measure as it stood at the end of a day."""
+
+    day: str
+    people: int
+    lift: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(slots=True)
+class Summary:
+    """The whole report as plain data."""
+
+    verdict: str = "none"
+    sentence: str = ""
+    reasons: list[str] = field(default_factory=list)
+    first_day: str = ""
+    last_day: str = ""
+    people: int = 0
+    searches: int = 0
+    ratio: SampleRatio | None = None
+    guardrails: list[Guardrail] = field(default_factory=list)
+    primary: Measure | None = None
+    looks: list[Look] = field(default_factory=list)
+    days_needed: int | None = None
+    effect: float = EFFECT
+    clicks: Preference | None = None
+    orders: Preference | None = None
+    secondary: list[Measure] = field(default_factory=list)
+    filters: list[dict[str, Any]] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
+    slots: SlotValue | None = None
+    diversity: dict[str, Diversity] = field(default_factory=dict)
+    segments: list[Segment] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON takes it: what is not finite is None."""
+        plain: dict[str, Any] = _plain(asdict(self))
+        if self.ratio is not None:
+            plain["ratio"] |= {"share": self.ratio.share, "mismatch": self.ratio.mismatch}
+        return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
+def summarize(
+    records: Records,
+    *,
+    expected_share: float | None = None,
+    effect: float = EFFECT,
+    planned_people: float = PLANNED_PEOPLE,
+) -> Summary:
+    """Return the report. expected_share: of the treated arm, by default as the records say of their holdout."""
+    found = Summary(effect=effect, filters=[asdict(one) for one in records.filters], findings=list(records.findings))
+    found.searches = records.value("SELECT count(*) FROM searches") or 0
+    first, last = records.rows("SELECT min(moment), max(moment) FROM searches")[0]
+    found.first_day, found.last_day = (str(one)[:10] if one else "" for one in (first, last))
+    people = People(records)
+    found.people = people.count
+    found.reasons = list(records.no_verdict)
+    share = expected_share if expected_share is not None else _expected_share(records)
+    if share is None and people.both:
+        found.reasons.append("the records do not say which share was held out: give --holdout")
+    elif share is not None and people.both and 0.0 < share < 1.0:
+        found.ratio = sample_ratio(int(people.treated.sum()), int((~people.treated).sum()), share)
+        if found.ratio.mismatch:
+            found.reasons.append(
+                f"the sample ratio is off: {found.ratio.share:.2%} of the people are treated where {share:.2%} were assigned "
+                f"(p {found.ratio.p_value:.1g}), so the arms cannot be compared; look for lost records, crashes of one arm, bots"
+            )
+    found.guardrails = guardrails_of(records, people, planned_people)
+    found.slots = slots_of(records)
+    found.clicks, found.orders = interleaving_of(records, planned_people)
+    found.diversity = diversity_of(records)
+    if not found.reasons:
+        _lifts(found, records, people, planned_people)
+    _judge(found)
+    return found
+
+
+def _expected_share(records: Records) -> float | None:
+    """Return the treated share that was assigned: over people, as it was when each came first."""
+    held: float | None = records.value(
+        "SELECT avg(holdout) FROM (SELECT arg_min(holdout, moment) AS holdout FROM searches "
+        "WHERE holdout IS NOT NULL GROUP BY unit)"
+    )
+    return None if held is None else 1.0 - held
+
+
+def _lifts(found: Summary, records: Records, people: People, planned_people: float) -> None:
+    effects = {name: effect_of(people, name) for name in MEASURES}
+    primary = next((name for name in PRIMARY if effects[name].enough), PRIMARY[0])
+    chosen, explained, note = effects[primary], 0.0, ""
+    before = people.arms("purchases_before" if primary == "conversion" else "clicks_before")
+    if primary == "conversion" and any(np.isfinite(one).any() for one in before):
+        adjusted = cuped(*people.arms("bought"), *before)
+        chosen, explained, note = adjusted.effect, adjusted.explained, "CUPED: purchases before the experiment"
+    found.primary = measure_of(primary, chosen, planned_people, explained, note)
+    others = [measure_of(name, effect, planned_people) for name, effect in effects.items() if name != primary]
+    capped, cap, cut = winsorized(people.arms("revenue"))
+    if cap:
+        note = f"winsorized at the 95th percentile of those who paid, {cap:.2f}: {cut:,} people cut"
+        others.append(measure_of("revenue_per_person", Effect(*map(mean, capped)), planned_people, note=note))
+    p_values = adjusted_p([one.p_value for one in others])
+    found.secondary = [
+        Measure(**{**asdict(one), "adjusted_p": p})
+        for one, p in zip(others, p_values, strict=True)
+        if isfinite(one.control)
+    ]
+    found.looks = _looks(records, primary, planned_people)
+    error = chosen.log_standard_error()
+    needed = (
+        people_needed(float(np.log1p(found.effect)), error, chosen.people, planned_people=planned_people)
+        if isfinite(error)
+        else inf
+    )
+    days = max(1, len(found.looks))
+    if isfinite(needed):
+        found.days_needed = max(0, ceil((needed - chosen.people) / (chosen.people / days)))
+    found.segments = segments_of(records, people, primary, planned_people)
+
+
+def _looks(records: Records, primary: str, planned_people: float) -> list[Look]:
+    """Return the primary measure at the end of each day, over all that people had done until then."""
+    columns = records.columns(
+        """
+        SELECT dense_rank() OVER (ORDER BY unit) - 1 AS person, arm = 'treatment' AS treated, day::VARCHAR AS day,
+          dense_rank() OVER (ORDER BY day) - 1 AS look, searches::DOUBLE AS searches, clicks::DOUBLE AS clicks,
+            clicked::DOUBLE AS clicked,
+          carts::DOUBLE AS carts, purchases::DOUBLE AS purchases FROM days ORDER BY day
+        """
+    )
+    people = int(columns["person"].max()) + 1 if len(columns["person"]) else 0
+    treated = np.zeros(people, dtype=bool)
+    treated[columns["person"]] = columns["treated"]
+    numerator, denominator = MEASURES[primary]
+    sums = {name: np.zeros(people) for name in ("searches", "purchases", "clicks", "clicked", "carts")}
+    found = []
+    for at in range(int(columns["look"].max()) + 1 if people else 0):
+        today = columns["look"] == at
+        for name, values in sums.items():
+            np.add.at(values, columns["person"][today], columns[name][today])
+        came = sums["searches"] > 0
+        value = (sums["purchases"] > 0).astype(np.float64) if numerator == "bought" else sums[numerator]
+        arms = [(value[came & which], sums[denominator or "searches"][came & which]) for which in (treated, ~treated)]
+        if min(len(one) for one, _ in arms) < 2:
+            continue
+        effect = Effect(*(ratio(x, y) if denominator else mean(x) for x, y in arms))
+        one = measure_of("", effect, planned_people)
+        found.append(Look(str(columns["day"][today][0]), effect.people, one.lift, one.low, one.high))
+    return found
+
+
+def _judge(found: Summary) -> None:
+    """Put the verdict into words. Harm is said as soon as it is known; help only where no guardrail is broken."""
+    primary = found.primary
+    broken = [one for one in found.guardrails if one.ok is False]
+    if found.reasons or primary is None:
+        found.verdict = "none"
+        found.sentence = "No verdict: " + "; ".join(found.reasons or ["there is nothing to compare"]) + "."
+        return
+    name = primary.name.replace("_", " ")
+    if primary.low is None or primary.high is None:
+        found.verdict = "cannot tell yet"
+        found.sentence = f"Cannot tell yet: too few people in an arm, or too few who carry {name}, for an interval."
+        return
+    changes = f"{name} changes by {primary.lift or 0.0:+.1%}, between {primary.low:+.1%} and {primary.high:+.1%}"
+    if primary.high < 0.0:
+        found.verdict = "harms"
+        found.sentence = f"It harms: {changes} with 95 %."
+    elif broken:
+        found.verdict = "harms"
+        found.sentence = f"A guardrail is broken ({', '.join(one.name for one in broken)}); {changes}."
+    elif primary.low > 0.0:
+        found.verdict = "helps"
+        found.sentence = f"It helps: {changes} with 95 %."
+    else:
+        found.verdict = "cannot tell yet"
+        longer = _longer(found.days_needed)
+        found.sentence = f"Cannot tell yet: {changes}. To tell a lift of {found.effect:.1%} from none takes {longer}."
+
+
+def _longer(days: int | None) -> str:
+    if not days:
+        return "no longer: one as large would have shown"
+    return (
+        f"about {days:,} more days at this traffic"
+        if days <= 365
+        else "more than a year at this traffic: too few people search for that"
+    )

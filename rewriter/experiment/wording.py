@@ -1,0 +1,216 @@
+"""The report as sentences and tables, for the terminal and for the page: what each part says, in one order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rewriter.experiment.interleaving import Preference
+from rewriter.experiment.people import Measure
+from rewriter.experiment.summary import Summary
+
+NAMES = {
+    "conversion": "people who bought",
+    "clicks_per_search": "clicks per search",
+    "searches_clicked": "searches with a click",
+    "carts_per_person": "carts per person",
+    "orders_per_person": "orders per person",
+    "searches_per_person": "searches per person",
+    "revenue_per_person": "revenue per person",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of the report: a heading, sentences, and a table (its first row names the columns)."""
+
+    title: str
+    sentences: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = field(default_factory=tuple)
+
+
+def parts_of(found: Summary) -> list[Part]:
+    """Return the report's parts after the verdict, in the order in which they are to be read."""
+    parts = [_ratio(found), _guardrails(found)]
+    if found.primary is not None:
+        parts.append(_primary(found.primary))
+    parts += [_interleaving(found)]
+    if found.secondary:
+        parts.append(_secondary(found))
+    parts += [_filters(found), _slots(found), _diversity(found)]
+    if found.segments:
+        parts.append(_segments(found))
+    return [one for one in parts if one.sentences or one.rows]
+
+
+def _ratio(found: Summary) -> Part:
+    ratio = found.ratio
+    if ratio is None:
+        return Part("Sample ratio", ["There are no two arms to compare."])
+    verdict = "does not match" if ratio.mismatch else "matches"
+    sentence = (
+        f"{ratio.treated:,} people are treated and {ratio.control:,} held out: {ratio.share:.2%} where "
+        f"{ratio.expected_share:.2%} were assigned. That {verdict} (p {ratio.p_value:.2g}, valid at every look)."
+    )
+    return Part("Sample ratio", [sentence])
+
+
+def _guardrails(found: Summary) -> Part:
+    marks = {True: "ok", False: "broken", None: "unknown"}
+    return Part(
+        "Guardrails",
+        rows=[("guardrail", "state", "what"), *((one.name, marks[one.ok], one.what) for one in found.guardrails)]
+        if found.guardrails
+        else (),
+    )
+
+
+def _primary(one: Measure) -> Part:
+    name = NAMES[one.name].capitalize()
+    what = f"{name}: {one.treated:.4g} treated, {one.control:.4g} held out; lift {percent(one.lift)}, {between(one)}."
+    sentences = [f"{what} The interval holds at all daily looks together (asymptotic confidence sequence, 95 %)."]
+    if one.explained > 0.005:
+        sentences.append(f"History explains {one.explained:.0%} of the variance ({one.note}).")
+    return Part("The primary measure", sentences)
+
+
+def _interleaving(found: Summary) -> Part:
+    rows: list[tuple[str, ...]] = [("by", "preference", "95 % interval", "people", "lists", "ties", "without", "alike")]
+    both = (("clicks", found.clicks), ("orders", found.orders))
+    for name, one in both:
+        if one is not None and one.people:
+            interval = f"{one.interval.low:+.3f} … {one.interval.high:+.3f}" if one.interval.known else "none yet"
+            rows.append(
+                (
+                    name,
+                    f"{one.score:+.3f}",
+                    interval,
+                    *(f"{n:,}" for n in (one.people, one.lists, one.ties, one.nothing, one.same)),
+                )
+            )
+    if len(rows) == 1:
+        return Part("Interleaving")
+    says = [f"By {name}, {_preferred(one)}." for name, one in both if one is not None and one.people]
+    what = "Above 0 the personalized ranking is preferred; it says which ranking is chosen, not what that is worth."
+    return Part("Interleaving", [" ".join([what, *says])], rows)
+
+
+def _preferred(one: Preference) -> str:
+    if one.interval.low > 0:
+        return "the personalized ranking is preferred"
+    return "the caller's own ranking is preferred" if one.interval.high < 0 else "neither is known to be preferred yet"
+
+
+def _secondary(found: Summary) -> Part:
+    rows = [("measure", "treated", "held out", "lift", "95 % interval", "adjusted p")]
+    rows += [
+        (
+            NAMES[one.name],
+            f"{one.treated:.4g}",
+            f"{one.control:.4g}",
+            percent(one.lift),
+            between(one),
+            f"{one.adjusted_p:.3g}",
+        )
+        for one in found.secondary
+    ]
+    sentences = ["p-values are always-valid, and adjusted for the number of measures after Benjamini and Hochberg."]
+    return Part(
+        "Secondary measures",
+        sentences + [f"{NAMES[one.name].capitalize()}: {one.note}." for one in found.secondary if one.note],
+        rows,
+    )
+
+
+def _filters(found: Summary) -> Part:
+    rows = [("filter", "left out", "why")] + [
+        (one["name"], f"{one['count']:,} {one['what']}", one["why"]) for one in found.filters
+    ]
+    return Part("What was left out", [f"{one}." for one in found.findings], rows if len(rows) > 1 else ())
+
+
+def _slots(found: Summary) -> Part:
+    one = found.slots
+    if one is None or not one.slots:
+        return Part("Exploration slots")
+    drawn, uniform = (
+        f"{v:.2%} (± {1.96 * e:.2%})" for v, e in ((one.drawn, one.drawn_error), (one.uniform, one.uniform_error))
+    )
+    what = (
+        f"{one.slots:,} displayed slots were clicked in {drawn} of cases. A uniform draw from the same candidates would have had "
+        f"{uniform}, by clipped inverse propensity with an effective sample of {one.effective_slots:,.0f} slots; {one.clipped:,} "
+        "weights were clipped."
+    )
+    only = (
+        "Slots are the only part of a page whose choice is random and logged, so this is the only part of which that can be said. "
+        "The intervals here hold for one look."
+    )
+    sentences = [what, only]
+    if one.invalid:
+        sentences.append(f"{one.invalid:,} slots had no propensity in (0, 1] and were left out.")
+    return Part("Exploration slots", sentences)
+
+
+def _diversity(found: Summary) -> Part:
+    names = {
+        "coverage": "categories in the first ten hits",
+        "entropy": "normalized entropy of a page",
+        "age_median_days": "item age, median (days)",
+        "age_p90_days": "item age, p90 (days)",
+        "young": "items younger than 30 days",
+        "distinct": "different items per 1,000 hits",
+        "concentration": "Gini of impressions",
+        "slope": "slope of entropy (nats a week)",
+        "slope_people": "people with three weeks or more",
+    }
+    arms = found.diversity
+    rows = [("", *arms)]
+    for name, text in names.items():
+        values = [getattr(one, name) for one in arms.values()]
+        if any(value is not None for value in values):
+            rows.append(
+                (
+                    text,
+                    *(
+                        ("–" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.3g}")
+                        for value in values
+                    ),
+                )
+            )
+    sentences = []
+    if any(one.sampled < 1.0 for one in arms.values()):
+        sentences.append(
+            f"Pages, ages and slopes are of {max(one.sampled for one in arms.values()):.0%} of the people, chosen by hash."
+        )
+    if len(arms) == 2 and all(one.slope is not None and one.slope_error is not None for one in arms.values()):
+        treated, held = arms["treatment"], arms["holdout"]
+        difference = (treated.slope or 0.0) - (held.slope or 0.0)
+        error = ((treated.slope_error or 0.0) ** 2 + (held.slope_error or 0.0) ** 2) ** 0.5
+        word = (
+            "narrows faster than"
+            if difference < -1.96 * error
+            else "widens against"
+            if difference > 1.96 * error
+            else "is not told apart from"
+        )
+        sentences.append(
+            f"What a treated person sees {word} what one held out sees: {difference:+.4f} ± {1.96 * error:.4f} nats a week."
+        )
+    return Part("Diversity and the bubble", sentences, rows if len(rows) > 1 else ())
+
+
+def _segments(found: Summary) -> Part:
+    rows = [("of", "part", "people", "lift", "95 % interval")]
+    rows += [(one.of, one.name, f"{one.people:,}", percent(one.lift), between(one)) for one in found.segments]
+    return Part("Parts", ["Each by itself, not adjusted for their number: a hint where to look, not a verdict."], rows)
+
+
+def percent(value: float | None) -> str:
+    """Return a lift with its sign."""
+    return "–" if value is None else f"{value:+.2%}"
+
+
+def between(one: object) -> str:
+    """Return an interval in words."""
+    low, high = getattr(one, "low", None), getattr(one, "high", None)
+    return "no interval yet" if low is None or high is None else f"{low:+.2%} … {high:+.2%}"

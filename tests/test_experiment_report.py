@@ -1,0 +1,360 @@
+"""`rewriter report` from files: what was planted is found, faults are named and counted, and no verdict comes where none is due."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pytest
+from scipy import stats
+from typer.testing import CliRunner
+
+from rewriter.cli import app
+from rewriter.experiment.page import html_of
+from rewriter.experiment.records import read_records
+from rewriter.experiment.summary import Summary, summarize
+from rewriter.measures.bubble import slope, weekly_entropies
+from rewriter.measures.diversity import coverage_at, gini, item_ages, normalized_entropy
+from tests.made_records import made, stamp, written
+
+Rows = list[dict[str, Any]]
+
+
+def summary(folder: Path, queries: Rows, events: Rows, since: str | None = None, **options: Any) -> Summary:
+    paths = written(folder, queries, events)
+    return summarize(read_records([paths[0]], [paths[1]], since), **options)
+
+
+def run(*arguments: object) -> Any:
+    return CliRunner().invoke(app, ["report", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def helpful() -> tuple[Rows, Rows]:
+    return made(lift=1.2, people=1_200)
+
+
+def copied(rows: tuple[Rows, Rows]) -> tuple[Rows, Rows]:
+    return json.loads(json.dumps(rows[0])), json.loads(json.dumps(rows[1]))
+
+
+def test_a_planted_lift_is_said_in_words(helpful: tuple[Rows, Rows], tmp_path: Path) -> None:
+    found = summary(tmp_path, *helpful, planned_people=1_000)
+    assert found.verdict == "helps", found.sentence
+    assert found.sentence.startswith("It helps: conversion changes by +")
+    assert found.primary is not None
+    assert found.primary.low is not None
+    assert found.primary.low > 0.0
+    assert found.looks[-1].low == pytest.approx(found.primary.low)
+    clicks = next(one for one in found.secondary if one.name == "clicks_per_search")
+    assert clicks.low is not None
+    assert clicks.high is not None
+    assert clicks.low < 1.0 < clicks.high
+
+
+def test_planted_harm_is_said_and_ends_with_1(tmp_path: Path) -> None:
+    queries, events = written(tmp_path, *made(lift=-0.6, people=1_200))
+    page = tmp_path / "report.html"
+    ended = run("--queries", queries, "--events", events, "--planned-people", 1_000, "--html", page)
+    assert ended.exit_code == 1
+    assert ended.stdout.startswith("It harms: ")
+    assert "It harms" in page.read_text("utf-8")
+
+
+def test_without_an_effect_it_cannot_tell_and_says_how_long(tmp_path: Path) -> None:
+    queries, events = written(tmp_path, *made(people=900))
+    ended = run("--queries", queries, "--events", events, "--effect", 0.3)
+    assert ended.exit_code == 0
+    assert re.match(r"Cannot tell yet: .*To tell a lift of 30.0% from none takes about \d+ more days", ended.stdout)
+
+
+def test_the_numbers_are_those_of_plain_python(helpful: tuple[Rows, Rows], tmp_path: Path) -> None:
+    queries, events = helpful
+    found = summary(tmp_path, queries, events)
+    unit = {one["query_id"]: one["query_attributes"]["rewriter"] for one in queries}
+    people = {one["unit"]: one["arm"] == "treatment" for one in unit.values()}
+    bought = {unit[one["query_id"]]["unit"] for one in events if one["action_name"] == "purchase"}
+    shares = [np.mean([person in bought for person, its in people.items() if its is arm]) for arm in (True, False)]
+    assert found.primary is not None
+    assert (found.primary.treated, found.primary.control) == pytest.approx(tuple(shares))
+    slots = [
+        one["query_attributes"]["rewriter"]["slots"][0] | {"q": one["query_id"]}
+        for one in queries
+        if "slots" in unit[one["query_id"]]
+    ]
+    clicks = {
+        (one["query_id"], one["event_attributes"]["object"]["object_id"])
+        for one in events
+        if one["action_name"] == "click"
+    }
+    rewards = [(one["q"], one["object_id"]) in clicks for one in slots]
+    assert found.slots is not None
+    assert found.slots.drawn == pytest.approx(np.mean(rewards))
+    weights = [1 / one["propensity"] for one in slots]
+    assert found.slots.uniform == pytest.approx(np.average(rewards, weights=weights), rel=1e-9)
+
+
+def test_diversity_is_that_of_the_measures(tmp_path: Path) -> None:
+    queries, events = made(narrow=0.8, people=500, days=28)
+    queries[0]["query_attributes"]["rewriter"]["categories"][3] = None
+    found = summary(tmp_path, queries, events).diversity
+    for arm, one in found.items():
+        pages = [q for q in queries if q["query_attributes"]["rewriter"]["arm"] == arm]
+        categories = [q["query_attributes"]["rewriter"]["categories"] for q in pages]
+        assert one.coverage == pytest.approx(np.mean([coverage_at(page, 10) for page in categories]))
+        assert one.entropy == pytest.approx(np.mean([normalized_entropy(page) for page in categories]))
+        ages = item_ages(age for q in pages for age in q["query_attributes"]["rewriter"]["ages_days"])
+        assert ages is not None
+        assert (one.age_median_days, one.age_p90_days, one.young) == pytest.approx(
+            (ages.median_days, ages.p90_days, ages.young_share)
+        )
+        shown = [hit for q in pages for hit in q["query_response_hit_ids"]]
+        every = {hit for q in queries for hit in q["query_response_hit_ids"]}
+        assert one.concentration == pytest.approx(gini([shown.count(hit) for hit in set(shown)], len(every)))
+        seen: dict[str, list[tuple[int, str]]] = {}
+        for q in pages:
+            day = (datetime.fromisoformat(q["timestamp"]).date() - date(2000, 1, 3)).days
+            ours = q["query_attributes"]["rewriter"]
+            seen.setdefault(ours["unit"], []).extend((day // 7, c) for c in ours["categories"] if c)
+        slopes = [value for weeks in seen.values() if (value := slope(weekly_entropies(weeks))) is not None]
+        assert one.slope_people == len(slopes)
+        assert one.slope == pytest.approx(np.mean(slopes), abs=1e-9)
+    treated, held = found["treatment"], found["holdout"]
+    assert treated.slope is not None
+    assert held.slope is not None
+    assert treated.slope < held.slope - 0.05, "the bubble that was planted"
+
+
+def test_a_mismatch_hides_the_lifts_and_says_so(helpful: tuple[Rows, Rows], tmp_path: Path) -> None:
+    queries, events = copied(helpful)
+    queries = [
+        one
+        for one in queries
+        if one["query_attributes"]["rewriter"]["arm"] == "treatment" or hash(one["client_id"]) % 10 < 6
+    ]
+    queries, events = written(tmp_path, queries, events)  # type: ignore[assignment]
+    ended = run("--queries", queries, "--events", events)
+    assert ended.exit_code == 1
+    assert ended.stdout.startswith("No verdict: the sample ratio is off")
+    assert "The primary measure" not in ended.stdout
+    assert "Secondary measures" not in ended.stdout
+
+
+Spoil = Callable[[Rows, Rows], object]
+DAY = "2026-09-02T00:00:00Z"
+
+
+def in_both_arms(queries: Rows, _: Rows) -> None:
+    ours = queries[0]["query_attributes"]["rewriter"]
+    queries += [
+        {**queries[0], "query_id": f"x-{arm}", "query_attributes": {"rewriter": {**ours, "arm": arm}}}
+        for arm in ("treatment", "holdout")
+    ]
+
+
+def in_no_arm(queries: Rows, _: Rows) -> None:
+    ours = {"rewriter": {"reason": "no_subject"}}
+    queries += [{"query_id": f"x{n}", "timestamp": DAY, "query_attributes": ours} for n in range(6)]
+
+
+CASES: dict[str, tuple[Spoil, int]] = {
+    "doubled events": (lambda _, events: events.extend(events[:40]), 40),
+    "doubled queries": (lambda queries, _: queries.extend(queries[:30]), 30),
+    "events without a query": (lambda _, events: [one.update(query_id="else") for one in events[:25]], 25),
+    "not ours": (lambda queries, _: queries.extend({"query_id": f"x{n}", "timestamp": DAY} for n in range(9)), 9),
+    "no time": (
+        lambda queries, _: queries.extend({**queries[n], "query_id": f"x{n}", "timestamp": "soon"} for n in range(8)),
+        8,
+    ),
+    "other actions": (
+        lambda _, events: events.extend({"action_name": "impression", "query_id": "q1"} for _ in range(7)),
+        7,
+    ),
+    "outside the experiment": (in_no_arm, 6),
+    "in both arms": (in_both_arms, 1),
+    "too late": (lambda _, events: [one.update(timestamp="2027-01-01T00:00:00Z") for one in events[:5]], 5),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_faults_are_named_with_their_number_and_change_nothing_else(
+    case: str, helpful: tuple[Rows, Rows], tmp_path: Path
+) -> None:
+    spoil, count = CASES[case]
+    queries, events = copied(helpful)
+    spoil(queries, events)
+    found = summary(tmp_path, queries, events, planned_people=1_000)
+    counts = {one["name"]: one["count"] for one in found.filters}
+    if case == "in both arms":
+        counts.pop("events without a query", None)  # of the one who was left out
+    assert counts == {case: count}
+    assert found.verdict == "helps"
+
+
+def test_one_who_makes_a_tenth_of_all_clicks_is_left_out(helpful: tuple[Rows, Rows], tmp_path: Path) -> None:
+    queries, events = copied(helpful)
+    first = queries[0]
+    for number in range(800):
+        queries.append({**first, "query_id": f"bot{number}"})
+        events.append(
+            {**events[0], "query_id": f"bot{number}", "event_id": f"bot{number}", "timestamp": first["timestamp"]}
+        )
+    found = summary(tmp_path, queries, events)
+    assert {"name": "bots", "count": 1} in [{"name": one["name"], "count": one["count"]} for one in found.filters]
+    assert found.people == len({one["query_attributes"]["rewriter"]["unit"] for one in queries}) - 1
+
+
+def test_clocks_that_are_apart_give_no_verdict(helpful: tuple[Rows, Rows], tmp_path: Path) -> None:
+    queries, events = copied(helpful)
+    for one in events:
+        one["timestamp"] = stamp(datetime.fromisoformat(one["timestamp"]) - timedelta(hours=3))
+    found = summary(tmp_path, queries, events)
+    assert found.verdict == "none"
+    assert "the clocks are apart" in found.sentence
+    assert found.primary is None
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (
+            lambda ours: ours.update(experiment="e2") if ours["unit"].endswith("7") else None,
+            "the experiment's salt was changed",
+        ),
+        (lambda ours: ours.update(arm="treatment"), "the arm `holdout` is missing"),
+        (lambda ours: ours.update(arm=None), "no search of the window is in an arm"),
+        (lambda ours: ours.pop("holdout"), "the records do not say which share was held out"),
+    ],
+    ids=["salts", "one arm", "no arm", "no share"],
+)
+def test_a_verdict_comes_only_where_one_is_due(
+    spoil: Callable[[dict[str, Any]], object], said: str, helpful: tuple[Rows, Rows], tmp_path: Path
+) -> None:
+    queries, events = copied(helpful)
+    for one in queries:
+        spoil(one["query_attributes"]["rewriter"])
+    found = summary(tmp_path, queries, events)
+    assert (found.verdict, found.primary, found.secondary) == ("none", None, [])
+    assert said in found.sentence
+
+
+def alike(found: Summary) -> Any:
+    """The report without what a sum's order changes."""
+    return json.loads(json.dumps(found.as_dict()), parse_float=lambda text: round(float(text), 9))
+
+
+def test_all_dialects_of_ubi_read_alike(helpful: tuple[Rows, Rows], tmp_path: Path) -> None:
+    """Milliseconds, `+0000`, attributes within a text, ids that are numbers: mixed in one file, and from Parquet."""
+    plain = summary(tmp_path, *helpful)
+    queries, events = copied(helpful)
+    for number, one in enumerate(queries):
+        if number % 3 == 0:
+            one["query_attributes"] = json.dumps(one["query_attributes"])
+        if number % 3 == 1:
+            one["timestamp"] = int(np.datetime64(one["timestamp"][:-1]).astype("datetime64[ms]").astype(int))
+    for number, event in enumerate(events):
+        if number % 2:
+            event["timestamp"] = event["timestamp"].replace("Z", "+0000")
+    mixed = summary(tmp_path, queries, events)
+    assert alike(mixed) == alike(plain)
+    paths = written(tmp_path, *helpful)
+    parquet = [path.with_suffix(".parquet") for path in paths]
+    for source, target in zip(paths, parquet, strict=True):
+        duckdb.execute(
+            f"COPY (SELECT * FROM read_json('{source}', format='newline_delimited')) TO '{target}' (FORMAT parquet)"
+        )
+    found = summarize(read_records([parquet[0]], [parquet[1]]))
+    assert alike(found) == alike(plain)
+
+
+def test_history_is_what_lies_before_and_makes_parts(tmp_path: Path) -> None:
+    queries, events = made(history_days=14, people=900, lift=0.3)
+    found = summary(tmp_path, queries, events, "2026-09-01T00:00:00Z")
+    assert found.first_day == "2026-09-01"
+    assert found.primary is not None
+    assert found.primary.explained > 0.0
+    parts = {(one.of, one.name): one.people for one in found.segments}
+    assert parts["history", "warm"] + parts["history", "cold"] == found.people
+    assert parts["visits", "returning"] + parts["visits", "new"] == found.people
+
+
+def test_interleaved_lists_tell_who_is_preferred(tmp_path: Path) -> None:
+    found = summary(tmp_path, *made(people=1_500, lift=1.5, interleave=1.0, holdout=0.2), planned_people=1_000)
+    assert found.clicks is not None
+    assert found.clicks.interval.low > 0.0
+    assert found.clicks.lists > 500
+
+
+def test_it_prints_json_and_a_page_that_asks_nobody(helpful: tuple[Rows, Rows], tmp_path: Path) -> None:
+    queries, events = written(tmp_path, *helpful)
+    page = tmp_path / "report.html"
+    ended = run("--queries", queries, "--events", events, "--json", "--html", page)
+    data = json.loads(ended.stdout)
+    assert data["verdict"] in ("helps", "cannot tell yet")
+    assert data["ratio"]["mismatch"] is False
+    text = page.read_text("utf-8")
+    assert text.count("<svg") >= 3
+    assert not re.search(r"https?://|<script|<link|@import|url\(", text)
+    assert len(text) < 60_000
+    assert "unit1" not in text
+    assert "client1" not in text
+
+
+def test_what_people_typed_cannot_break_the_page(helpful: tuple[Rows, Rows], tmp_path: Path) -> None:
+    queries, events = copied(helpful)
+    for one in queries:
+        one["query_attributes"]["rewriter"]["arm"] = "<script>alert(1)</script>"
+    assert "<script>" not in html_of(summary(tmp_path, queries, events))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "queries: are missing (give --queries FILE, or --queries-index NAME)"),
+        (["--since", "soon"], "--since: 'soon' is no time in ISO 8601"),
+    ],
+)
+def test_what_is_wrong_with_what_was_given_is_said(arguments: list[str], said: str) -> None:
+    ended = run(*arguments)
+    assert ended.exit_code == 2
+    assert said in ended.stderr
+
+
+def test_files_that_are_none_are_named(tmp_path: Path) -> None:
+    broken, empty = tmp_path / "q.parquet", tmp_path / "e.ndjson"
+    broken.write_text("no parquet")
+    empty.write_text("no json\n")
+    ended = run("--queries", broken, "--events", empty)
+    assert ended.exit_code == 2
+    assert f"{broken}: cannot be read" in ended.stderr
+    ended = run("--queries", empty, "--events", empty)
+    assert ended.exit_code == 1
+    assert "No verdict: there are no queries" in ended.stdout
+    assert "1 lines" in ended.stdout
+
+
+def false_alarms(seasons: int) -> int:
+    """Whole reports over A/A seasons, from files to verdict."""
+    from tempfile import TemporaryDirectory
+
+    found = 0
+    for seed in range(seasons):
+        with TemporaryDirectory() as folder:
+            verdict = summary(Path(folder), *made(seed=seed, people=400, days=10), planned_people=400).verdict
+        found += verdict not in ("cannot tell yet", "none")
+    return found
+
+
+def test_reports_of_seasons_without_an_effect_hold_their_tongue() -> None:
+    assert false_alarms(8) <= stats.binom.ppf(0.999, 8, 0.05)
+
+
+@pytest.mark.full
+def test_reports_of_100_seasons_without_an_effect_hold_their_tongue() -> None:
+    assert false_alarms(100) <= stats.binom.ppf(0.975, 100, 0.05)
