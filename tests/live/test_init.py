@@ -308,6 +308,17 @@ def test_credentials_are_written_nowhere(opensearch_url: str, index: MakeIndex, 
     assert "REWRITER_STORE__URL" in text
 
 
+def test_the_environment_names_a_user_and_settings_of_policies_that_are_still_to_come(
+    opensearch_url: str, index: MakeIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REWRITER_OPENSEARCH__USERNAME", "anna")
+    monkeypatch.setenv("REWRITER_POLICIES__OTHER__MAX_BOOST", "2")
+    name = index({"brand": {"type": "keyword"}})
+    made = run("init", opensearch_url, name, "--to", str(tmp_path))
+    assert "username" not in (tmp_path / "rewriter.toml").read_text()
+    assert "policies.other.index: Field required" in made.stderr, "the check names it, as every command would"
+
+
 # --- what may be wrong ------------------------------------------------------------------------------------------------
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
-import time
+import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -58,27 +60,48 @@ def shell(tmp_path: Path, engines_name: str) -> list[str]:
 
 def test_the_page_is_short() -> None:
     lines = [line for _, _, language, block in blocks() if language != "text" for line in block.splitlines()]
-    written = [line for line in lines if line.strip() and not line.startswith(("import ", "from "))]
-    assert len(written) <= MOST_LINES
+    assert len([line for line in lines if line.strip()]) <= MOST_LINES
 
 
 def test_from_an_index_to_a_page_that_changes(tmp_path: Path, shell: list[str]) -> None:
     folder = tmp_path / "films"
     folder.mkdir()
-    script = [*shell, "set -eu", f"cd {shlex.quote(str(folder))}"]
-    for title, name, language, block in blocks():
-        if language == "sh" and title != "Install":  # tests/packaging installs the wheel
-            script.append(block)
-        elif language == "python":
+    script = [*shell, f"cd {shlex.quote(str(folder))}"]
+    followed(
+        folder, script + [block for title, _, language, block in blocks() if language == "sh" and title != "Install"]
+    )
+
+
+@pytest.mark.full
+def test_from_a_checkout_to_a_page_that_changes_on_a_fresh_machine(tmp_path: Path) -> None:
+    """The wheel is built and installed, with what it needs from PyPI, and the server laid out with its jars from Maven Central."""
+    with needed():
+        Osmem().close()
+        Valkey().close()
+    place = tempfile.mkdtemp(prefix="quickstart-")  # not below tmp_path, which the server's own user may not enter
+    Path(place).chmod(0o755)
+    try:
+        script = [
+            block.replace("/tmp/quickstart", f"{place}/q") for _, _, language, block in blocks() if language == "sh"
+        ]
+        folder = Path(place, "q")
+        folder.mkdir()
+        environment = {"TMPDIR": place, "VIRTUAL_ENV": "", "PYTHONPATH": ""}
+        followed(folder, [f"cd {shlex.quote(str(ROOT))}", *script], environment)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def followed(folder: Path, script: Sequence[str], more: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Follow the page: its files lie in `folder`, its commands are `script`; its last page must be what it shows."""
+    for _, name, language, block in blocks():
+        if language == "python":
             (folder / name).write_text(block)
     (shown,) = (block for _, _, language, block in blocks() if language == "text")
-    environment = {**os.environ, "OPENSEARCH_PORT": "0", "VALKEY_PORT": "0"}
-    started_s = time.monotonic()
-    done = subprocess.run(
-        ["bash", "-c", "\n".join(script)], env=environment, capture_output=True, text=True, check=False, timeout=540
-    )
+    environment = {**os.environ, "OPENSEARCH_PORT": "0", "VALKEY_PORT": "0", **more}
+    command = ["bash", "-c", "\n".join(["set -eu", *script])]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=TEN_MINUTES_S)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert time.monotonic() - started_s < TEN_MINUTES_S
     page = [line for line in done.stdout.splitlines() if " | " in line]
     assert len(page) == len(shown.splitlines())
     today, annas = ([line.split(" | ")[side].split()[-1] for line in page] for side in (0, 1))
@@ -86,4 +109,4 @@ def test_from_an_index_to_a_page_that_changes(tmp_path: Path, shell: list[str]) 
     assert today.count("Leone") < 4
     assert "ended process" in done.stderr
     for line in page + shown.splitlines():
-        assert re.fullmatch(r"The Last Night   \w+ +\| The Last Night   \w+", line), line
+        assert re.fullmatch(r"The Last Night  \w+ +\| The Last Night  \w+ *", line), line

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from urllib.parse import unquote, urlsplit
 
 import typer
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -33,6 +33,7 @@ from rewriter.client.seam import SearchClient
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.secret import shown_url
 from rewriter.settings import OpenSearchSettings, Settings, StoreSettings
+from rewriter.settings_file import read_settings
 from rewriter.shell.template_files import load_templates
 
 TOML = "rewriter.toml"
@@ -92,9 +93,15 @@ def init(
     say(f"next: rewriter check {to / TOML}")
 
 
+class _Reach(BaseModel):
+    """The only section that the environment can set before there is a file."""
+
+    opensearch: OpenSearchSettings = OpenSearchSettings()
+
+
 def _reach(url: str, client: str | None) -> OpenSearchSettings:
     """Return how to reach the cluster: at `url`, with what the environment says of users and certificates."""
-    own = Settings.from_environment().opensearch
+    own = read_settings(_Reach, None).opensearch
     try:
         return OpenSearchSettings.model_validate({**dict(own), "hosts": [url], "client": client or own.client})
     except ValidationError as error:
