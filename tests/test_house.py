@@ -16,7 +16,7 @@ from rewriter.client import registry
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(path for path in (ROOT / "rewriter").rglob("*.py") if path.name not in ("__init__.py", "__main__.py"))
 TABLE = (
-    (ROOT / "docs/design.md").read_text("utf-8").partition("| room | its story |\n|---|---|\n")[2].partition("\n\n")[0]
+    (ROOT / "docs/design.md").read_text("utf-8").partition("| package | purpose |\n|---|---|\n")[2].partition("\n\n")[0]
 )
 ROOMS = {room: floor for floor, row in enumerate(TABLE.splitlines()) for room in re.findall(r"\w+", row.split("|")[1])}
 

@@ -31,7 +31,7 @@ def test_what_counts_is_what_the_breaker_counts() -> None:
 
 
 def test_every_switch_is_named() -> None:
-    assert {row[0] for row in rows("switch | is | does")} == set(BOOLEANS + SHARES + OTHERS)
+    assert {row[0] for row in rows("switch | values | effect")} == set(BOOLEANS + SHARES + OTHERS)
 
 
 def test_the_table_is_of_all_faults_in_their_order_and_nothing_failed() -> None:
