@@ -23,6 +23,7 @@ from rewriter.cli import (
 )
 from rewriter.cli.about import PROJECT_URL
 from rewriter.cli.init import command as init_command
+from rewriter.cli.preview import command as preview_command
 from rewriter.cli.switch import command as switch_command
 
 app = typer.Typer(
@@ -39,6 +40,7 @@ for command in (
     demo.demo,
     check.check,
     render.render,
+    preview_command.preview,
     ingest.ingest,
     backfill.backfill,
     forget.forget,

@@ -55,14 +55,14 @@ def render(
             say(f"{request.passed}: {request.detail}")
             raise typer.Exit(UNHEALTHY)
         if sample:
-            part = _of_sample(sample, templates, chosen, request)
+            part = sample_part(sample, templates, chosen, request)
         else:
             with store_needed():
                 part = preview_personal(Subject(user, session), settings, policy, templates, request)
     if body is None:
         print_json(_as_json(part))
     elif part.reason is Reason.PERSONALIZED:
-        print_json(_whole_body(part, chosen, request))
+        print_json(whole_body(part, chosen, request))
     else:
         say(f"{part.reason}: {part.detail or 'there is nothing to boost by'}; the search would be the caller's own")
         raise typer.Exit(UNHEALTHY)
@@ -77,7 +77,8 @@ def _alone(settings: Settings, path: Path, name: str) -> tuple[Settings, PolicyS
     return settings.model_copy(update={"policies": {name: chosen}}), chosen
 
 
-def _of_sample(path: Path, templates: TemplateSet, policy: PolicySettings, request: ParsedSearch) -> Personal:
+def sample_part(path: Path, templates: TemplateSet, policy: PolicySettings, request: ParsedSearch) -> Personal:
+    """Return the personal part that a sample file makes of a search. Raises ConfigurationError for a file that is no sample."""
     try:
         given = Sample.model_validate(_json(path))
     except ValidationError as error:
@@ -94,7 +95,8 @@ def _of_sample(path: Path, templates: TemplateSet, policy: PolicySettings, reque
     )
 
 
-def _whole_body(part: Personal, policy: PolicySettings, request: ParsedSearch) -> dict[str, Any]:
+def whole_body(part: Personal, policy: PolicySettings, request: ParsedSearch) -> dict[str, Any]:
+    """Return the body of the personalized leg, as it would be sent for the first page."""
     window = request.rescore_window(policy.window_size)
     leg = optional_leg(request.body, 0, request.from_ + request.size)
     return bounded_body(leg, part.boosts, part.max_boost, part.strategy or "rescore", window)

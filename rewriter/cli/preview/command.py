@@ -1,0 +1,200 @@
+"""`rewriter preview`: a page of one's own index, plain beside personalized, for subjects, segments and samples."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from opensearchpy.exceptions import OpenSearchException, SerializationError
+from rich.console import Console
+
+from rewriter.cli.causes import cause_of
+from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, say, store_needed
+from rewriter.cli.preview.html import html_page
+from rewriter.cli.preview.page import Fields, PreviewPage
+from rewriter.cli.preview.searches import Wanted, newcomer, now_s, previewed
+from rewriter.cli.preview.terminal import print_page
+from rewriter.errors import ConfigurationError, Fault
+from rewriter.expression import parsed_indices
+from rewriter.settings import Settings
+from rewriter.shell.clones import cloned
+from rewriter.shell.legs import connect
+from rewriter.shell.template_files import template_folder
+from rewriter.signals.redis_store import open_stores
+from rewriter.subject import Subject
+
+TIMEOUT_S = 30
+WATCH_S = 0.5
+CONNECTIONS = 8
+
+
+def preview(
+    policy: Annotated[str, typer.Argument(help="The policy's name.")],
+    words: Annotated[
+        str, typer.Argument(help="What is searched for; fills `query` of the search template.", show_default=False)
+    ] = "",
+    body: Annotated[
+        Path | None, typer.Option(help="The search: a body as JSON or, with WORDS, a search template in Mustache.")
+    ] = None,
+    index: Annotated[str | None, typer.Option(help="The index that is searched; by default the policy's.")] = None,
+    user: Annotated[
+        list[str] | None, typer.Option(help="A subject of the store: its user_id. Several are allowed.")
+    ] = None,
+    session: Annotated[str | None, typer.Option(help="The session_id of the subject, with --user or alone.")] = None,
+    segment: Annotated[list[str] | None, typer.Option(help="A newcomer in this segment. Several are allowed.")] = None,
+    sample: Annotated[list[Path] | None, typer.Option(help="A subject as samples/*.json describes it.")] = None,
+    title: Annotated[str, typer.Option(help="The field of `_source` that names a hit; by default title or name.")] = "",
+    category: Annotated[str, typer.Option(help="The field of a hit's category; by default the policy's.")] = "",
+    date: Annotated[str, typer.Option(help="The field of a hit's date; by default the policy's.")] = "",
+    image: Annotated[str, typer.Option(help="The field of `_source` with the address of a hit's image.")] = "",
+    html: Annotated[Path | None, typer.Option(help="Write one self-contained page to this file.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again whenever a template changes.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the pages as JSON.")] = False,
+    toml: Annotated[Path, typer.Option(help="The settings file.")] = Path("rewriter.toml"),
+) -> None:
+    """Show a search plain and personalized, side by side: what moved, by which boosts, and what exploration drew.
+
+    Nothing is written: no plan, no event, no report of a process. The experiment, the switches and the service's budgets do not
+    apply, so that a policy can be looked at before it serves anybody.
+    """
+    logging.getLogger("rewriter").addHandler(logging.NullHandler())  # its switches are overridden on purpose
+    fields = Fields(title, category, date, image)
+    with faults_refused():
+        settings = Settings.from_toml(toml)
+        if policy not in settings.policies:
+            known = ", ".join(settings.policies) or "none"
+            raise ConfigurationError([Fault(str(toml), f"no policy is named {policy!r}", f"there are: {known}")])
+        wanted = _wanted(user or [], session, segment or [], sample or [])
+        names = _index(settings, policy, index)
+        seen: object = None
+        pages: list[PreviewPage] = []
+        while True:
+            files = _versions(settings, policy, body, sample or [])
+            if files != seen:
+                seen = files
+                try:
+                    pages = _pages(settings, policy, words, body, names, wanted, fields)
+                except ConfigurationError as error:
+                    if not watch:
+                        raise
+                    for fault in error.faults:
+                        say(fault)
+                else:
+                    _show(pages, policy, words, body, html, as_json=as_json)
+            if not watch:
+                break
+            time.sleep(WATCH_S)
+    if not any(page.boosts for page in pages):
+        raise typer.Exit(UNHEALTHY)
+
+
+def _wanted(
+    users: Sequence[str], session: str | None, segments: Sequence[str], samples: Sequence[Path]
+) -> list[Wanted]:
+    found = [Wanted(f"user {one}", Subject(one, session)) for one in users]
+    if session is not None and not users:
+        found.append(Wanted(f"session {session}", Subject(None, session)))
+    found += [newcomer(one) for one in segments]
+    found += [Wanted(f"sample {one.stem}", sample=one) for one in samples]
+    if not found:
+        raise ConfigurationError(
+            [
+                Fault(
+                    "preview", "whose page?", "give --user, --session, --segment or --sample, each as often as you like"
+                )
+            ]
+        )
+    return found
+
+
+def _index(settings: Settings, policy: str, index: str | None) -> str:
+    name = index or ",".join(settings.policies[policy].index)
+    if settings.policies[policy].matches(parsed_indices(name)):
+        return name
+    raise ConfigurationError([Fault(f"--index {name}", f"policy {policy!r} does not match it", "extend its `index`")])
+
+
+def _versions(
+    settings: Settings, policy: str, body: Path | None, samples: Sequence[Path]
+) -> tuple[tuple[str, int], ...]:
+    """Return the files that a preview is made of, with their times."""
+    folder = template_folder(settings, settings.policies[policy].templates)
+    files = [*folder.rglob("*"), *([body] if body else []), *samples]
+    return tuple((str(one), one.stat().st_mtime_ns) for one in sorted(files) if one.is_file())
+
+
+def _pages(
+    settings: Settings, policy: str, words: str, body: Path | None, index: str, wanted: Sequence[Wanted], fields: Fields
+) -> list[PreviewPage]:
+    hosts = ", ".join(map(str, settings.opensearch.hosts))
+    reach = settings.opensearch.model_copy(update={"timeout_s": float(TIMEOUT_S)})
+    stores = open_stores(*settings.store.plain_urls, connections=CONNECTIONS)
+    with cloned(connect(reach, CONNECTIONS), CONNECTIONS) as client, store_needed():
+        try:
+            arguments = {"index": index, "body": _body(client, words, body)}
+            store, profiles = stores.get("store"), stores.get("profile_store")
+            return list(previewed(client, store, profiles, settings, policy, arguments, wanted, fields, now_s()))
+        except OpenSearchException as error:
+            raise ConfigurationError(
+                [Fault(hosts, f"the search failed: {cause_of(error)}", "try it without rewriter")]
+            ) from None
+
+
+def _body(client: Any, words: str, path: Path | None) -> dict[str, Any]:
+    """Return the search's body: as a file holds it, or as the server renders a search template with `query` = WORDS."""
+    if path is None:
+        raise ConfigurationError(
+            [Fault("preview", "what is searched?", "give --body FILE: a search body, or with WORDS a search template")]
+        )
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError([Fault(str(path), f"cannot be read: {error}")]) from None
+    if words:
+        try:
+            rendered = client.render_search_template(body={"source": text, "params": {"query": words}})
+        except SerializationError:
+            raise ConfigurationError(
+                [
+                    Fault(
+                        str(path),
+                        "is not rendered to JSON with these WORDS",
+                        'write "{{query}}", quotation marks included',
+                    )
+                ]
+            ) from None
+        found = rendered["template_output"]
+    else:
+        try:
+            found = json.loads(text)
+        except json.JSONDecodeError as error:
+            remedy = "give WORDS, if it is a search template" if "{{" in text else ""
+            raise ConfigurationError([Fault(f"{path}:{error.lineno}", f"is not JSON: {error.msg}", remedy)]) from None
+    if not isinstance(found, dict):
+        raise ConfigurationError(
+            [Fault(str(path), "is no search body", 'a body is a JSON object, such as {"query": …}')]
+        )
+    return found
+
+
+def _show(
+    pages: Sequence[PreviewPage], policy: str, words: str, body: Path | None, html: Path | None, *, as_json: bool
+) -> None:
+    if html is not None:
+        what = words or (body.stem if body else "")
+        made = f"Policy {policy}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
+        note = f"{made} Left: the search as it is. Right: as this person would see it."
+        html.write_text(html_page(pages, f"“{what}”: plain and personalized", note), "utf-8")
+        say(f"written: {html}")
+    if as_json:
+        print_json([page.as_dict() for page in pages])
+    elif html is None:
+        console = Console(highlight=False)
+        for page in pages:
+            print_page(console, page)

@@ -1,0 +1,211 @@
+"""One previewed page as data: the plain page beside the personalized one, what moved, by how much and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from math import isfinite
+from statistics import median
+from typing import Any
+
+from rewriter.report import Report
+
+TITLES = ("title", "name", "label", "headline", "product_name")
+DAY_S = 86_400.0
+MAX_CHARS = 200
+MILLISECONDS_FROM = 1e11
+"""A larger number is a date in milliseconds since the epoch, a smaller one in seconds."""
+
+Hit = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """Where a hit's `_source` holds what is shown of it; "" for nowhere."""
+
+    title: str = ""
+    category: str = ""
+    date: str = ""
+    image: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One hit of a page.
+
+    was:        its position on the plain page (from 0), None where it is not there.
+    factor:     its score ÷ its base score, None where that is not known.
+    boosts:     positions in the page's list of boosts, of those that it matches.
+    propensity: the probability of its draw where it is in an exploration slot.
+    """
+
+    id: str
+    title: str
+    category: str
+    age_days: float | None
+    image: str
+    now: int
+    was: int | None
+    factor: float | None = None
+    boosts: tuple[int, ...] = ()
+    propensity: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UsedBoost:
+    """One boost: the document field, its values in words, its weight (added to a factor of 1) and where it came from."""
+
+    field: str
+    value: str
+    weight: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewPage:
+    """The page of one subject. `reason` is `personalized`, or why the page is the plain one."""
+
+    subject: str
+    reason: str
+    detail: str
+    source: str | None
+    max_boost: float | None
+    plain: tuple[Row, ...]
+    shown: tuple[Row, ...]
+    boosts: tuple[UsedBoost, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON takes it."""
+        return asdict(self)
+
+    @property
+    def stayed(self) -> int:
+        """How many hits of the page the plain page shows too."""
+        return sum(row.was is not None for row in self.shown)
+
+
+def page_of(
+    subject: str, plain: Mapping[str, Any], shown: Mapping[str, Any], report: Report, fields: Fields, now_s: float
+) -> PreviewPage:
+    """Return the page that a search served, beside the plain one. `now_s`: seconds since the epoch, for ages."""
+    before = {_key(hit): at for at, hit in enumerate(_hits(plain))}
+    scores = {_key(hit): _number(hit.get("_score")) for hit in _hits(plain)}
+    slots = {slot.position: slot.propensity for slot in report.slots}
+    reasons = {(move.id, move.now): move for move in report.moves}
+    rows = []
+    for at, hit in enumerate(_hits(shown)):
+        move = reasons.get((str(hit.get("_id")), at))
+        factor = None if at in slots else _factor(_number(hit.get("_score")), scores.get(_key(hit)))
+        rows.append(
+            _row(hit, at, before.get(_key(hit)), fields, now_s, factor, move.boosts if move else (), slots.get(at))
+        )
+    return PreviewPage(
+        subject,
+        str(report.reason),
+        report.detail,
+        report.source,
+        report.factor_limit_used,
+        tuple(_row(hit, at, at, fields, now_s) for at, hit in enumerate(_hits(plain))),
+        tuple(rows),
+        tuple(UsedBoost(one.field, one.value, one.weight, one.source) for one in report.boosts),
+    )
+
+
+def titled(hits: Sequence[Hit], fields: Fields) -> Fields:
+    """Return the fields with a title's field where none was given: the first usual name that the hits have."""
+    if fields.title:
+        return fields
+    found = next((name for name in TITLES if any(_text(hit, name) for hit in hits)), "")
+    return Fields(found, fields.category, fields.date, fields.image)
+
+
+def shares(rows: Sequence[Row]) -> list[tuple[str, int]]:
+    """Return the categories of a page with the number of their hits, the most frequent first."""
+    counts: dict[str, int] = {}
+    for row in rows:
+        counts[row.category or "–"] = counts.get(row.category or "–", 0) + 1
+    return sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+
+
+def median_age_days(rows: Sequence[Row]) -> float | None:
+    """Return the median age of a page's hits in days, None where no date is known."""
+    ages = [row.age_days for row in rows if row.age_days is not None]
+    return median(ages) if ages else None
+
+
+def _row(
+    hit: Hit,
+    now: int,
+    was: int | None,
+    fields: Fields,
+    now_s: float,
+    factor: float | None = None,
+    boosts: tuple[int, ...] = (),
+    propensity: float | None = None,
+) -> Row:
+    at_s = _seconds(_value(hit, fields.date))
+    return Row(
+        str(hit.get("_id")),
+        _text(hit, fields.title) or str(hit.get("_id")),
+        _text(hit, fields.category),
+        None if at_s is None else (now_s - at_s) / DAY_S,
+        _text(hit, fields.image),
+        now,
+        was,
+        factor,
+        boosts,
+        propensity,
+    )
+
+
+def _hits(response: Mapping[str, Any]) -> Sequence[Hit]:
+    return response["hits"]["hits"]  # type: ignore[no-any-return]
+
+
+def _key(hit: Hit) -> tuple[Any, ...]:
+    return hit.get("_index"), hit.get("_id"), hit.get("_routing")
+
+
+def _value(hit: Hit, field: str) -> Any:
+    """Return what `_source` holds at a path, the first of a list; None where there is nothing."""
+    if not field:
+        return None
+    source = hit.get("_source")
+    found: Any = source.get(field) if isinstance(source, Mapping) and field in source else source
+    if found is source:
+        for part in field.split("."):
+            found = found[0] if isinstance(found, list) and found else found
+            found = found.get(part) if isinstance(found, Mapping) else None
+    return found[0] if isinstance(found, list) and found else found
+
+
+def _text(hit: Hit, field: str) -> str:
+    value = _value(hit, field)
+    return "" if value is None or isinstance(value, (Mapping, list)) else str(value)[:MAX_CHARS]
+
+
+def _number(value: Any) -> float | None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if is_number and isfinite(value) else None
+
+
+def _factor(score: float | None, base: float | None) -> float | None:
+    return score / base if score is not None and base else None
+
+
+def _seconds(value: Any) -> float | None:
+    """Return a date in seconds since the epoch: ISO 8601, or a number of seconds or milliseconds."""
+    number = _number(value)
+    if number is None and isinstance(value, str):
+        if value.isdigit() and len(value) > len("20261231"):
+            number = float(value)
+        else:
+            try:
+                found = datetime.fromisoformat(value)
+            except ValueError:
+                return None
+            return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    if number is None:
+        return None
+    return number / 1000.0 if abs(number) >= MILLISECONDS_FROM else number

@@ -1,0 +1,152 @@
+"""The searches of a preview: a subject's real page, with everything but the guards of a service, and a sample's."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rewriter.boost.body import own_names, without_own_names
+from rewriter.cli.preview.page import Fields, PreviewPage, page_of, titled
+from rewriter.cli.preview.read_only import ReadOnlyStore
+from rewriter.cli.render import sample_part, whole_body
+from rewriter.errors import ConfigurationError, Fault
+from rewriter.parsed_search import parse_search
+from rewriter.report import BoostUsed, Move, Reason, Report
+from rewriter.settings import PolicySettings, Settings
+from rewriter.shell.sync import Rewriter
+from rewriter.shell.template_files import load_templates
+from rewriter.signals.store import Store
+from rewriter.subject import Subject
+
+READY_S = 15.0
+AT_LEISURE = {"signals_ms": 5_000.0, "cutoff_ms": 15_000.0, "max_leg_bytes": 2**28, "max_body_bytes": 2**24}
+"""Budgets of a preview: nobody waits for its page, so it shows what would be shown in time."""
+SWITCHED_ON = {
+    "REWRITER_SWITCH_PERSONALIZATION": "on",
+    "REWRITER_SWITCH_SHADOW": "off",
+    "REWRITER_SWITCH_ROLLOUT": "1",
+    "REWRITER_SWITCH_HOLDOUT": "0",
+}
+"""A preview is for templates that serve nobody yet, whatever the service's switches are set to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One page that is wanted: a subject of the store, a segment's newcomer, or a sample file."""
+
+    label: str
+    subject: Subject | None = None
+    sample: Path | None = None
+
+
+def newcomer(segment: str) -> Wanted:
+    """Return somebody whom the store does not know, in a segment."""
+    return Wanted(f"newcomer, segment {segment}", Subject(f"preview-{uuid.uuid4()}", segments=(segment,)))
+
+
+def at_leisure(settings: Settings, policy: str) -> Settings:
+    """Return the settings of a preview: one policy, no experiment, no kill-switch file, budgets of seconds."""
+    chosen = settings.policies[policy]
+    if "mode" in type(chosen).model_fields:
+        chosen = chosen.model_copy(update={"mode": "parallel"})  # both rankings are shown
+    return settings.model_copy(
+        update={
+            "policies": {policy: chosen},
+            "experiment": settings.experiment.model_copy(update={"holdout": 0.0, "rollout": 1.0}),
+            "budget": settings.budget.model_copy(update=AT_LEISURE),
+            "switches": settings.switches.model_copy(update={"file": None, "personalization": True, "shadow": False}),
+        }
+    )
+
+
+def previewed(
+    client: Any,
+    store: Store | None,
+    profiles: Store | None,
+    settings: Settings,
+    policy: str,
+    arguments: Mapping[str, Any],
+    wanted: Sequence[Wanted],
+    fields: Fields,
+    seed_time_s: float,
+) -> Iterator[PreviewPage]:
+    """Yield the page of each subject that is wanted. Raises what the client raises for the plain search."""
+    plain = client.search(**arguments)
+    chosen = settings.policies[policy]
+    fields = titled(
+        plain["hits"]["hits"],
+        Fields(fields.title, fields.category or chosen.category_field or "", fields.date or chosen.date_field or "", fields.image),
+    )  # fmt: skip
+    for one in wanted:
+        if one.sample is not None:
+            shown, report = _of_sample(client, settings, policy, arguments, one.sample)
+            yield page_of(one.label, plain, shown, report, fields, seed_time_s)
+    subjects = [one for one in wanted if one.subject is not None]
+    if not subjects:
+        return
+    if store is None:
+        raise ConfigurationError([Fault("store.url", "is not set, so that no subject is known", "give --sample FILE")])
+    with (
+        _switched_on(),
+        Rewriter(
+            client,
+            ReadOnlyStore(store),
+            at_leisure(settings, policy),
+            profile_store=profiles and ReadOnlyStore(profiles),
+        ) as rewriter,
+    ):
+        rewriter.wait_ready(READY_S, index=arguments.get("index"))
+        for one in subjects:
+            shown, report = rewriter.search_details(subject=one.subject, **arguments)
+            yield page_of(one.label, plain, shown, report, fields, seed_time_s)
+
+
+def _of_sample(
+    client: Any, settings: Settings, policy: str, arguments: Mapping[str, Any], sample: Path
+) -> tuple[Mapping[str, Any], Report]:
+    """Search with a sample's boosts. A sample has no exploration: it describes affinities, and no list."""
+    alone = at_leisure(settings, policy)
+    chosen: PolicySettings = alone.policies[policy]
+    search = parse_search(dict(arguments), alone, {})
+    if search.passed:
+        return client.search(**arguments), Report(search.passed, search.detail, policy=policy)
+    part = sample_part(sample, load_templates(alone)[policy], chosen, search)
+    if part.reason is not Reason.PERSONALIZED:
+        return client.search(**arguments), Report(part.reason, part.detail, policy=policy)
+    response = client.search(**{**arguments, "body": whole_body(part, chosen, search)})
+    hits = response["hits"]["hits"]
+    moves = tuple(
+        Move(str(hit.get("_id")), None, at, None, own_names(hit), "names") for at, hit in enumerate(hits) if own_names(hit)
+    )  # fmt: skip
+    report = Report(
+        part.reason, part.detail, "personalized", policy, template_version=part.version, strategy=part.strategy, source=None,
+        boosts=tuple(BoostUsed(one.field, one.value, one.weight, one.source) for one in part.boosts),
+        factor_limit_used=part.max_boost, explain=lambda: moves,
+    )  # fmt: skip
+    return {**response, "hits": {**response["hits"], "hits": [without_own_names(hit) for hit in hits]}}, report
+
+
+@contextmanager
+def _switched_on() -> Iterator[None]:
+    """Override switches for this process, by the environment, and put it back afterwards."""
+    before = {name: os.environ.get(name) for name in SWITCHED_ON}
+    os.environ.update(SWITCHED_ON)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def now_s() -> float:
+    """Return the time, in seconds since the epoch."""
+    return time.time()

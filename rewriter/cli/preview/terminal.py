@@ -1,0 +1,93 @@
+"""Previewed pages in a terminal: the plain page on the left, the personalized one on the right, as wide as the terminal is."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from rewriter.cli.preview.page import PreviewPage, Row, median_age_days, shares
+
+NARROW = 100
+"""Columns below which the plain page is left out: what was where still stands beside each hit."""
+
+
+def print_page(console: Console, page: PreviewPage) -> None:
+    """Print one page: what was done, both lists, the boosts, categories and ages."""
+    console.print(Text.assemble(("subject ", "dim"), (page.subject, "bold"), "  ", _outcome(page)))
+    wide = console.width >= NARROW
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim", expand=True)
+    table.add_column("", justify="right", no_wrap=True)
+    if wide:
+        table.add_column("plain", ratio=1, no_wrap=True, overflow="ellipsis")
+    table.add_column("personalized" if page.boosts else "served", ratio=1, no_wrap=True, overflow="ellipsis")
+    table.add_column("moved", no_wrap=True)
+    table.add_column("factor", justify="right", no_wrap=True)
+    table.add_column("why", ratio=1, no_wrap=True, overflow="ellipsis")
+    for at, row in enumerate(page.shown):
+        left = [Text(page.plain[at].title if at < len(page.plain) else "")] if wide else []
+        factor = f"×{row.factor:.2f}" if row.factor is not None and page.boosts else ""
+        table.add_row(str(at + 1), *left, Text(row.title), moved(row), factor, why(row, page))
+    console.print(table)
+    for number, boost in enumerate(page.boosts, 1):
+        console.print(
+            Text(f"  boost {number}: {boost.field} = {boost.value}: +{boost.weight:.2f} ({boost.source})", "dim")
+        )
+    console.print(Text(summary(page), "dim"))
+    console.print()
+
+
+def moved(row: Row) -> Text:
+    """Return how a hit moved."""
+    if row.propensity is not None:
+        return Text("explored", "cyan")
+    if row.was is None:
+        return Text("new", "green")
+    if row.was == row.now:
+        return Text("=", "dim")
+    return Text(f"↑ {row.was - row.now}", "green") if row.was > row.now else Text(f"↓ {row.now - row.was}", "red")
+
+
+def why(row: Row, page: PreviewPage) -> str:
+    """Return why a hit stands where it does, in words."""
+    if row.propensity is not None:
+        return f"exploration, drawn with probability {row.propensity:.2f}"
+    found = [f"{page.boosts[one].field} = {page.boosts[one].value}" for one in row.boosts if one < len(page.boosts)]
+    if found:
+        return "; ".join(found)
+    if row.was is not None and row.now > row.was:
+        return "others passed it"
+    return ""
+
+
+def summary(page: PreviewPage) -> str:
+    """Return one line: how many hits stayed, the categories before and after, the median age before and after."""
+    parts = [f"{page.stayed} of {len(page.shown)} hits are on the plain page too"]
+    before, after = ({name: count for name, count in shares(rows) if name != "–"} for rows in (page.plain, page.shown))
+    if before or after:
+        names = sorted({*before, *after}, key=lambda name: (-after.get(name, 0), name))
+        parts.append(
+            "categories " + ", ".join(f"{name} {before.get(name, 0)} → {after.get(name, 0)}" for name in names[:6])
+        )
+    before_days, after_days = median_age_days(page.plain), median_age_days(page.shown)
+    if before_days is not None and after_days is not None:
+        parts.append(f"median age {ages(before_days)} → {ages(after_days)}")
+    return "  " + "; ".join(parts)
+
+
+def boosts_in(page: PreviewPage) -> str:
+    """Return the number of boosts with its noun."""
+    return f"{len(page.boosts)} boost{'s' * (len(page.boosts) != 1)}"
+
+
+def ages(days: float) -> str:
+    """Return an age in days, or in years where it is more than two."""
+    return f"{days:,.0f} days" if days < 2 * 365 else f"{days / 365.25:.1f} years"
+
+
+def _outcome(page: PreviewPage) -> Text:
+    if page.boosts:
+        limit = f", at most ×{page.max_boost:g}" if page.max_boost else ""
+        return Text(f"{page.reason} by {page.source or 'the sample'}: {boosts_in(page)}{limit}", "green")
+    detail = f": {page.detail}" if page.detail else ""
+    return Text(f"{page.reason}{detail}; the page is the plain one (rewriter explain {page.reason})", "yellow")

@@ -1,0 +1,195 @@
+"""`rewriter preview` on a real cluster and a real store: the page that the service would show, and nothing written for it."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opensearchpy import OpenSearch
+from typer.testing import CliRunner, Result
+
+from rewriter.cli import app
+from rewriter.signals.counters import HalfLives, Observation, counted
+from rewriter.signals.redis_store import RedisStore
+from rewriter.signals.store import Keys
+from tests.conftest import MakeIndex
+
+BRANDS = ("asics", "nike", "puma", "hoka")
+MAPPING = {
+    "title": {"type": "text"},
+    "brand": {"type": "keyword"},
+    "kind": {"type": "keyword"},
+    "listed": {"type": "date"},
+}
+TEMPLATE = '{"query": {"match": {"title": "{{query}}"}}, "size": {{size}}{{^size}}10{{/size}}}'
+
+
+def run(*arguments: str) -> Result:
+    result = CliRunner().invoke(app, ["preview", *arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+@pytest.fixture
+def shop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: MakeIndex, opensearch_url: str, redis_url: str, prefix: str
+) -> str:
+    """Return an index of 40 shoes; settings, a search and a sample are in the working directory; u-1 likes nike."""
+    monkeypatch.chdir(tmp_path)
+    name = index(
+        MAPPING,
+        documents={
+            f"p{n}": {
+                "title": "shoe " * (1 + n % 3) + f"<b>number</b> {n}",
+                "brand": BRANDS[n % 4],
+                "kind": ("trail", "road")[n % 2],
+                "listed": f"2026-0{1 + n % 9}-01",
+                "picture": "javascript:alert(1)" if n % 2 else "https://shop.example/p.png",
+            }
+            for n in range(40)
+        },
+    )
+    (tmp_path / "rewriter.toml").write_text(
+        f"[opensearch]\nhosts = '{opensearch_url}'\n[store]\nurl = '{redis_url}'\nprefix = '{prefix}'\n"
+        "[ingest]\nsegments = ['vip']\n[switches]\npersonalization = false\n[experiment]\nholdout = 1.0\n"
+        f"[policies.shop]\nindex = '{name}'\ncategory_field = 'kind'\ndate_field = 'listed'\n[policies.shop.fields.brand]\n"
+    )
+    (tmp_path / "search.json").write_text('{"query": {"match": {"title": "shoe"}}}')
+    (tmp_path / "search.mustache").write_text(TEMPLATE)
+    affinity = {"kind": "attribute", "fields": ["brand"], "values": ["hoka"], "weight": 0.9, "scale": 0.4}
+    (tmp_path / "sample.json").write_text(json.dumps({"affinities": [affinity]}))
+    store, keys, now_s = RedisStore(redis_url), Keys(prefix), time.time()
+    half_lives = HalfLives(1e7)
+    mine = [Observation((("brand", "nike"),), 1.0, now_s) for _ in range(20)]
+    everybody = [Observation((("brand", brand),), 1.0, now_s) for brand in BRANDS for _ in range(50)]
+    store.write(keys.profile("u-1"), counted(mine, half_lives, now_s), 600)
+    store.write(
+        keys.segment("vip"), counted([Observation((("brand", "puma"),), 1.0, now_s)] * 30, half_lives, now_s), 600
+    )
+    store.write_text(f"{prefix}:segments", '["vip"]')
+    store.write(keys.population(), counted(everybody, half_lives, now_s), 600)
+    return name
+
+
+def pages(*arguments: str) -> list[dict[str, Any]]:
+    result = run("shop", *arguments, "--json")
+    assert result.exit_code == 0, result.stderr
+    found: list[dict[str, Any]] = json.loads(result.stdout)
+    return found
+
+
+def test_a_subject_s_page_stands_beside_the_plain_one(shop: str) -> None:
+    """Whatever the experiment and the switches are set to: the policy can be looked at before it serves anybody."""
+    (page,) = pages("--body", "search.json", "--user", "u-1")
+    assert (page["reason"], page["source"], page["subject"]) == ("personalized", "profile", "user u-1")
+    assert [row["was"] for row in page["plain"]] == [row["now"] for row in page["plain"]] == list(range(10))
+    liked = [row for row in page["shown"] if row["boosts"]]
+    assert liked
+    assert all(1.0 < row["factor"] <= page["max_boost"] * (1 + 1e-6) for row in liked if row["factor"] is not None)
+    assert [row["propensity"] is not None for row in page["shown"]].count(True) == 1
+    assert {row["category"] for row in page["shown"]} <= {"trail", "road"}
+    assert all(0 < row["age_days"] < 400 for row in page["shown"])
+
+
+def test_the_plain_page_is_the_client_s(shop: str, opensearch: OpenSearch) -> None:
+    (page,) = pages("--body", "search.json", "--user", "u-1")
+    hits = opensearch.search(index=shop, body={"query": {"match": {"title": "shoe"}}})["hits"]["hits"]
+    assert [row["id"] for row in page["plain"]] == [hit["_id"] for hit in hits]
+
+
+def test_words_go_through_a_search_template(shop: str) -> None:
+    (page,) = pages('shoe "number"', "--body", "search.mustache", "--user", "u-1")
+    assert len(page["shown"]) == 10
+
+
+def test_samples_segments_and_strangers(shop: str) -> None:
+    found = pages(
+        "--body", "search.json", "--sample", "sample.json", "--segment", "vip", "--user", "u-1", "--user", "nobody"
+    )  # fmt: skip
+    assert [(page["subject"], page["reason"], page["source"]) for page in found] == [
+        ("sample sample", "personalized", None), ("user u-1", "personalized", "profile"), ("user nobody", "no_signals", None),
+        ("newcomer, segment vip", "personalized", "segment"),
+    ]  # fmt: skip
+    sample = found[0]
+    assert {boost["value"] for boost in sample["boosts"]} == {"hoka"}
+    assert any(row["boosts"] and row["factor"] is not None for row in sample["shown"])
+
+
+def test_nothing_is_written(shop: str, redis_url: str, prefix: str) -> None:
+    store = RedisStore(redis_url)
+
+    def keys() -> list[Any]:
+        return sorted(key for key in store.run([("KEYS", f"{prefix}:*")])[0] if b"population" not in key)
+
+    before = keys()
+    pages("--body", "search.json", "--user", "u-1")
+    assert [key for key in keys() if key not in before and b"maker" not in key and b"segments" not in key] == []
+
+
+def test_in_a_terminal(shop: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for width in ("80", "140"):
+        monkeypatch.setenv("COLUMNS", width)
+        result = run("shop", "--body", "search.json", "--user", "u-1")
+        assert result.exit_code == 0
+        assert max(map(len, result.stdout.splitlines())) <= int(width)
+        assert "brand = nike" in result.stdout
+        assert "categories" in result.stdout
+
+
+def test_as_one_html_page(shop: str, tmp_path: Path) -> None:
+    file = tmp_path / "page.html"
+    result = run(
+        "shop",
+        "--body",
+        "search.json",
+        "--user",
+        "u-1",
+        "--sample",
+        "sample.json",
+        "--html",
+        str(file),
+        "--image",
+        "picture",
+    )
+    assert result.exit_code == 0
+    text = file.read_text("utf-8")
+    assert len(text.encode()) <= 200 * 1024
+    assert "<script" not in text
+    assert "javascript:" not in text
+    assert "<b>number</b>" not in text
+    assert set(re.findall(r'(?:src|href)="([^"]*)"', text)) == {"https://shop.example/p.png"}
+    assert text.count("<section>") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("shop", "--body", "search.json"), "whose page?"),
+        (("shop", "--user", "u-1"), "give --body FILE"),
+        (("nothing", "--body", "search.json", "--user", "u-1"), "no policy is named 'nothing'"),
+        (("shop", "--body", "missing.json", "--user", "u-1"), "missing.json: cannot be read"),
+        (("shop", "--body", "search.mustache", "--user", "u-1"), "give WORDS, if it is a search template"),
+        (("shop", "--body", "search.json", "--user", "u-1", "--index", "other"), "does not match it"),
+        (("shop", "--body", "bad.json", "--user", "u-1"), "the search failed"),
+        (("shop", "shoe", "--body", "broken.mustache", "--user", "u-1"), "is not rendered to JSON"),
+        (("shop", "--body", "list.json", "--user", "u-1"), "is no search body"),
+        (("shop", "--body", "search.json", "--sample", "search.json"), "search.json"),
+    ],
+)
+def test_what_cannot_be_shown_is_named(shop: str, tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    (tmp_path / "bad.json").write_text('{"query": {"no_such_query": {}}}')
+    (tmp_path / "broken.mustache").write_text('{"query": {"match": {"title": {{query}}}}}')
+    (tmp_path / "list.json").write_text("[]")
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_a_page_that_is_not_personalized_ends_with_1_and_says_why(shop: str) -> None:
+    result = run("shop", "--body", "search.json", "--user", "nobody")
+    assert result.exit_code == 1
+    assert "no_signals" in result.stdout
