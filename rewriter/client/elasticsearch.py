@@ -218,6 +218,11 @@ class ElasticsearchClient:
         path = f"/{_quoted(index)}/_validate/query"
         return self._sent("POST", path, {"explain": "true"}, {"query": query}, {}, timeout_s)
 
+    def render_template(self, source: str, params: Mapping[str, Any], timeout_s: float) -> Any:
+        """See seam.SearchClient.render_template."""
+        body = {"source": source, "params": params}
+        return self._sent("POST", "/_render/template", {}, body, {}, timeout_s)
+
     def resolve_index(self, index: str, timeout_s: float) -> Any:
         """See seam.SearchClient.resolve_index."""
         return self._sent("GET", f"/_resolve/index/{_quoted(index)}", {}, None, {}, timeout_s)

@@ -162,6 +162,11 @@ class OpenSearchClient:
         params = {"explain": "true", "request_timeout": timeout_s}
         return self.raw.indices.validate_query(index=index, body={"query": query}, params=params)
 
+    def render_template(self, source: str, params: Mapping[str, Any], timeout_s: float) -> Any:
+        """See seam.SearchClient.render_template."""
+        body = {"source": source, "params": params}
+        return self.raw.render_search_template(body=body, params={"request_timeout": timeout_s})
+
     def resolve_index(self, index: str, timeout_s: float) -> Any:
         """See seam.SearchClient.resolve_index."""
         # The client's own method came with opensearch-py 2.5.

@@ -110,7 +110,7 @@ class LegFault(Exception):
 class SearchClient(Protocol):
     """One client of a library, the caller's or the rewriter's own.
 
-    `search` and the seven methods after it send a request and return the answer as JSON has it; those of an asynchronous client
+    `search` and the eight methods after it send a request and return the answer as JSON has it; those of an asynchronous client
     return an awaitable of it. Each raises one of `errors`, or LegFault where the limits of a leg (`limits.LIMITS`) are passed.
 
     raw:       the library's own object.
@@ -179,6 +179,10 @@ class SearchClient(Protocol):
 
     def validate_query(self, index: str, query: Mapping[str, Any], timeout_s: float) -> Any:
         """Return whether the server accepts a query on each index, and why not."""
+        ...
+
+    def render_template(self, source: str, params: Mapping[str, Any], timeout_s: float) -> Any:
+        """Return the body that the server makes of a search template in Mustache, in `template_output`."""
         ...
 
     def resolve_index(self, index: str, timeout_s: float) -> Any:

@@ -6,24 +6,24 @@ import json
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from opensearchpy.exceptions import OpenSearchException, SerializationError
 from rich.console import Console
 
-from rewriter.cli.causes import cause_of
+from rewriter.cli.causes import cause_of, quiet
 from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, say, store_needed
 from rewriter.cli.preview.html import html_page
 from rewriter.cli.preview.page import Fields, PreviewPage
 from rewriter.cli.preview.searches import Wanted, newcomer, now_s, previewed
 from rewriter.cli.preview.terminal import print_page
+from rewriter.client.seam import SearchClient
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.expression import parsed_indices
 from rewriter.settings import Settings
-from rewriter.shell.clones import cloned
 from rewriter.shell.legs import connect
 from rewriter.shell.template_files import template_folder
 from rewriter.signals.redis_store import open_stores
@@ -135,18 +135,19 @@ def _pages(
     hosts = ", ".join(map(str, settings.opensearch.hosts))
     reach = settings.opensearch.model_copy(update={"timeout_s": float(TIMEOUT_S)})
     stores = open_stores(*settings.store.plain_urls, connections=CONNECTIONS)
-    with cloned(connect(reach, CONNECTIONS), CONNECTIONS) as client, store_needed():
+    client = connect(reach, CONNECTIONS).cloned(CONNECTIONS)
+    quiet(reach)
+    with closing(client), store_needed():
         try:
             arguments = {"index": index, "body": _body(client, words, body)}
             store, profiles = stores.get("store"), stores.get("profile_store")
             return list(previewed(client, store, profiles, settings, policy, arguments, wanted, fields, now_s()))
-        except OpenSearchException as error:
-            raise ConfigurationError(
-                [Fault(hosts, f"the search failed: {cause_of(error)}", "try it without rewriter")]
-            ) from None
+        except client.errors as error:
+            cause = cause_of(error, client.fault_of(error))
+            raise ConfigurationError([Fault(hosts, f"the search failed: {cause}", "try it without rewriter")]) from None
 
 
-def _body(client: Any, words: str, path: Path | None) -> dict[str, Any]:
+def _body(client: SearchClient, words: str, path: Path | None) -> dict[str, Any]:
     """Return the search's body: as a file holds it, or as the server renders a search template with `query` = WORDS."""
     if path is None:
         raise ConfigurationError(
@@ -158,8 +159,10 @@ def _body(client: Any, words: str, path: Path | None) -> dict[str, Any]:
         raise ConfigurationError([Fault(str(path), f"cannot be read: {error}")]) from None
     if words:
         try:
-            rendered = client.render_search_template(body={"source": text, "params": {"query": words}})
-        except SerializationError:
+            rendered = client.render_template(text, {"query": words}, TIMEOUT_S)
+        except client.errors as error:
+            if client.fault_of(error).kind != "unreadable":
+                raise
             raise ConfigurationError(
                 [
                     Fault(

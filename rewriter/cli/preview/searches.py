@@ -15,6 +15,7 @@ from rewriter.boost.body import own_names, without_own_names
 from rewriter.cli.preview.page import Fields, PreviewPage, page_of, titled
 from rewriter.cli.preview.read_only import ReadOnlyStore
 from rewriter.cli.render import sample_part, whole_body
+from rewriter.client.seam import SearchClient
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.parsed_search import parse_search
 from rewriter.report import BoostUsed, Move, Reason, Report
@@ -66,7 +67,7 @@ def at_leisure(settings: Settings, policy: str) -> Settings:
 
 
 def previewed(
-    client: Any,
+    client: SearchClient,
     store: Store | None,
     profiles: Store | None,
     settings: Settings,
@@ -77,7 +78,7 @@ def previewed(
     seed_time_s: float,
 ) -> Iterator[PreviewPage]:
     """Yield the page of each subject that is wanted. Raises what the client raises for the plain search."""
-    plain = client.search(**arguments)
+    plain = _plain(client, arguments)
     chosen = settings.policies[policy]
     fields = titled(
         plain["hits"]["hits"],
@@ -95,7 +96,7 @@ def previewed(
     with (
         _switched_on(),
         Rewriter(
-            client,
+            client.raw,
             ReadOnlyStore(store),
             at_leisure(settings, policy),
             profile_store=profiles and ReadOnlyStore(profiles),
@@ -104,22 +105,22 @@ def previewed(
         rewriter.wait_ready(READY_S, index=arguments.get("index"))
         for one in subjects:
             shown, report = rewriter.search_details(subject=one.subject, **arguments)
-            yield page_of(one.label, plain, shown, report, fields, seed_time_s)
+            yield page_of(one.label, plain, client.body_of(shown), report, fields, seed_time_s)
 
 
 def _of_sample(
-    client: Any, settings: Settings, policy: str, arguments: Mapping[str, Any], sample: Path
+    client: SearchClient, settings: Settings, policy: str, arguments: Mapping[str, Any], sample: Path
 ) -> tuple[Mapping[str, Any], Report]:
     """Search with a sample's boosts. A sample has no exploration: it describes affinities, and no list."""
     alone = at_leisure(settings, policy)
     chosen: PolicySettings = alone.policies[policy]
-    search = parse_search(dict(arguments), alone, {})
+    search = parse_search(client.read(arguments), alone, {})
     if search.passed:
-        return client.search(**arguments), Report(search.passed, search.detail, policy=policy)
+        return _plain(client, arguments), Report(search.passed, search.detail, policy=policy)
     part = sample_part(sample, load_templates(alone)[policy], chosen, search)
     if part.reason is not Reason.PERSONALIZED:
-        return client.search(**arguments), Report(part.reason, part.detail, policy=policy)
-    response = client.search(**{**arguments, "body": whole_body(part, chosen, search)})
+        return _plain(client, arguments), Report(part.reason, part.detail, policy=policy)
+    response = _plain(client, {**arguments, "body": whole_body(part, chosen, search)})
     hits = response["hits"]["hits"]
     moves = tuple(
         Move(str(hit.get("_id")), None, at, None, own_names(hit), "names") for at, hit in enumerate(hits) if own_names(hit)
@@ -130,6 +131,11 @@ def _of_sample(
         factor_limit_used=part.max_boost, explain=lambda: moves,
     )  # fmt: skip
     return {**response, "hits": {**response["hits"], "hits": [without_own_names(hit) for hit in hits]}}, report
+
+
+def _plain(client: SearchClient, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    response: Mapping[str, Any] = client.body_of(client.raw.search(**arguments))
+    return response
 
 
 @contextmanager
