@@ -109,6 +109,7 @@ class PageFacts:
     boosted:  those that a boost raised. at_limit: those of them that were raised as far as `max_boost` allows.
     explored: those in exploration slots.
     boosts_matched: how many of the boosts match a hit of the page. Boosts that match nothing in search after search are dead.
+    categories: how many categories its first ten hits show; None where the policy names no category field.
     """
 
     shown: int
@@ -117,6 +118,7 @@ class PageFacts:
     at_limit: int
     explored: int
     boosts_matched: int
+    categories: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

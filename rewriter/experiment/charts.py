@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
+from math import ceil, floor, log10
 
 WIDTH = 720
 LEFT, RIGHT = 64, 16
@@ -87,23 +88,28 @@ def beside(bars: Sequence[Bar], title: str) -> str:
         )
         if one.value is not None:
             parts.append(f'<circle class="dot {kind}" cx="{x(one.value):.1f}" cy="{y:.1f}" r="4"/>')
-    step = (high - low) / TICKS
-    for number in range(TICKS + 1):
-        value = low + step * number
-        parts.append(
-            f'<text class="quiet" x="{x(value):.1f}" y="{height - 6}" text-anchor="middle">{value:+.0%}</text>'
-        )
+    parts += [
+        f'<text class="quiet" x="{x(value):.1f}" y="{height - 6}" text-anchor="middle">{value:+.0%}</text>'
+        for value in _ticks(low, high)
+    ]
     return _svg(height, title, parts)
 
 
-def _ticks_y(low: float, high: float, y: object) -> list[str]:
+def _ticks_y(low: float, high: float, y: Callable[[float], float]) -> list[str]:
     parts = []
-    for number in range(TICKS):
-        value = low + (high - low) * number / (TICKS - 1)
-        at = y(value)  # type: ignore[operator]
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
-        parts.append(f'<text class="quiet" x="{LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">{value:+.1%}</text>')
+    for value in _ticks(low, high):
+        line = f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>'
+        text = f'<text class="quiet" x="{LEFT - 8}" y="{y(value) + 4:.1f}" text-anchor="end">{value:+.0%}</text>'
+        parts += [line, text]
     return parts
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Return round values within the bounds, six at most."""
+    raw = (high - low) / TICKS
+    power = 10.0 ** floor(log10(raw))
+    step = next(power * one for one in (1.0, 2.0, 5.0, 10.0) if power * one >= raw)
+    return [step * number for number in range(ceil(low / step), floor(high / step) + 1)]
 
 
 def _svg(height: int, title: str, parts: Sequence[str]) -> str:

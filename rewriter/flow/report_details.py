@@ -11,6 +11,7 @@ from rewriter.boost.functions import Boost
 from rewriter.explore.merge import Page, category, hit_key
 from rewriter.explore.scores import Hit, score_of
 from rewriter.flow.steps import Personal, Progress, SearchContext
+from rewriter.measures.diversity import coverage_at
 from rewriter.report import BoostUsed, Move, PageFacts, Reason, Report, Shown, Slot
 
 
@@ -85,6 +86,7 @@ def _moves(context: SearchContext, part: Personal, page: Page, baseline: Mapping
     return tuple(moves)
 
 
+COVERAGE_HITS = 10
 AT_LIMIT = 1.0 - 1e-4
 """Of the limit, from which on a factor counts as reaching it: scores are 32-bit numbers."""
 
@@ -108,7 +110,11 @@ def _page_facts(context: SearchContext, part: Personal, page: Page, baseline: Ma
         boosted += bool(boosts) or (factor is not None and factor > 2.0 - AT_LIMIT)
         limited = factor if factor is not None else 1.0 + sum(part.boosts[one].weight for one in boosts)
         at_limit += bool(boosts) and limited >= part.max_boost * AT_LIMIT
-    return PageFacts(len(page.hits), kept, boosted, at_limit, len(explored), len(matched))
+    named = context.policy.category_field
+    categories = (
+        coverage_at([category(hit, named) for hit in page.hits[:COVERAGE_HITS]], COVERAGE_HITS) if named else None
+    )
+    return PageFacts(len(page.hits), kept, boosted, at_limit, len(explored), len(matched), categories)
 
 
 def _matched(hit: Hit, boosts: tuple[Boost, ...]) -> tuple[tuple[int, ...], Literal["names", "source", "unknown"]]:

@@ -99,6 +99,13 @@ class PrometheusMetrics:
             "rewriter_boosts_matched", "Boosts sent that matched a hit of the page", ["policy"], **made
         )
         self._errors = Counter("rewriter_part_errors", "Optional parts that failed, by part", ["part"], **made)
+        self._categories = Histogram(
+            "rewriter_page_categories",
+            "Categories on the first ten hits of personalized pages",
+            ["policy"],
+            buckets=range(1, 11),
+            **made,
+        )
         self._hedges = Counter("rewriter_hedges", "Hedged searches by who was served", ["served"], **made)
         self._units = Counter(
             "rewriter_exposed_units",
@@ -165,6 +172,8 @@ class PrometheusMetrics:
     def _count_page(self, report: Report, facts: PageFacts, policy: str) -> None:
         self._boosts.labels(policy).inc(len(report.boosts))
         self._matched.labels(policy).inc(facts.boosts_matched)
+        if facts.categories is not None:
+            self._categories.labels(policy).observe(facts.categories)
         for kind in ("shown", "kept", "boosted", "at_limit", "explored"):
             if (count := getattr(facts, kind)) is not None:
                 self._hits.labels(kind, policy).inc(count)

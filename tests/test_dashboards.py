@@ -1,0 +1,197 @@
+"""Dashboard and alerts as files: each query names metrics that exist, and the rules fire on what they are for (promtool)."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import quote
+from urllib.request import urlopen
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry, start_http_server
+
+from rewriter import Reason, Rewriter, Status
+from rewriter.demo.engines import EngineUnavailable
+from rewriter.observe.hooks import BaselineFailure, SearchDetails
+from rewriter.observe.prometheus import PrometheusMetrics, WorkerMetrics
+from rewriter.report import BoostUsed, Exposure, PageFacts, Report
+from tests.fakes import SyncDesk
+from tests.needed import needed
+from tests.test_shells import SETTINGS, store
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "dashboards"
+DASHBOARD = json.loads((FOLDER / "rewriter.json").read_text("utf-8"))
+RULES = yaml.safe_load((FOLDER / "alerts.yml").read_text("utf-8"))["groups"][0]["rules"]
+LISTED = set(re.findall(r"^\| `(rewriter_\w+)`", (ROOT / "docs/metrics.md").read_text("utf-8"), re.MULTILINE))
+NAMED = LISTED | {
+    f"{name}_{part}"
+    for name in LISTED
+    if name.endswith(("_seconds", "_categories"))
+    for part in ("bucket", "sum", "count")
+}
+EXPRESSIONS = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
+
+
+def tool(name: str) -> str:
+    """The path of a tool of Debian's package `prometheus`."""
+    with needed():
+        found = shutil.which(name)
+        if found is None:
+            raise EngineUnavailable(f"{name}: apt-get install prometheus")
+    return found
+
+
+@pytest.mark.parametrize("expression", [*EXPRESSIONS, *(rule["expr"] for rule in RULES)])
+def test_every_query_names_metrics_that_exist(expression: str) -> None:
+    names = set(re.findall(r"\brewriter_\w+", expression))
+    assert names
+    assert names - NAMED == set()
+
+
+def test_the_dashboard_has_the_form_that_grafana_reads() -> None:
+    """What Grafana 10 and later refuse or lose: ids twice, panels over each other, a data source that is not chosen."""
+    panels = DASHBOARD["panels"]
+    assert DASHBOARD["schemaVersion"] >= 39
+    assert DASHBOARD["uid"] == "rewriter"
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    squares = [
+        (panel["gridPos"]["x"] + x, panel["gridPos"]["y"] + y)
+        for panel in panels
+        for x in range(panel["gridPos"]["w"])
+        for y in range(panel["gridPos"]["h"])
+    ]
+    assert len(set(squares)) == len(squares)
+    assert all(x < 24 for x, _ in squares)
+    for panel in panels:
+        assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+        assert panel["title"]
+        assert {target["refId"] for target in panel["targets"]} == {chr(65 + n) for n in range(len(panel["targets"]))}
+    assert {one["name"] for one in DASHBOARD["templating"]["list"]} == {"datasource", "policy"}
+
+
+def test_every_alert_has_its_paragraph_and_its_test() -> None:
+    page = (ROOT / "docs/oncall.md").read_text("utf-8")
+    tests = yaml.safe_load((FOLDER / "alerts_test.yml").read_text("utf-8"))["tests"]
+    names = {rule["alert"] for rule in RULES}
+    assert set(re.findall(r"^## (Rewriter\w+)$", page, re.MULTILINE)) == names
+    for one in tests:
+        assert {case["alertname"] for case in one["alert_rule_test"]} == names
+    quiet, wrong = ([bool(case["exp_alerts"]) for case in one["alert_rule_test"]] for one in tests)
+    assert not any(quiet)
+    assert all(wrong)
+
+
+def test_the_rules_fire_on_what_they_are_for() -> None:
+    ended = subprocess.run(
+        [tool("promtool"), "test", "rules", "alerts_test.yml"], check=False, cwd=FOLDER, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_the_compose_profile_mounts_files_that_exist() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
+    ours = {name: one for name, one in services.items() if one.get("profiles") == ["observe"]}
+    assert set(ours) == {"prometheus", "grafana"}
+    for one in ours.values():
+        for volume in one["volumes"]:
+            assert (ROOT / volume.split(":")[0]).exists()
+        assert all(port.startswith("127.0.0.1:") for port in one["ports"])
+
+
+BOOST = BoostUsed("brand", "b1", 0.2, "profile")
+
+
+def fed(metrics: PrometheusMetrics, turn: int) -> None:
+    """Let every kind of thing happen once more."""
+    facts = PageFacts(10, 6, 4, 1, 1, 3, 5)
+    timings = {"baseline": 8.0, "signals": 1.0, "render": 0.4, "personalized": 9.0, "merge": 0.2, "added": 3.0}
+    for arm in ("treatment", "holdout"):
+        report = Report(
+            Reason.PERSONALIZED, variant="personalized", policy="shop", source="blend", timings_ms=timings,
+            exposure=Exposure(arm, f"{arm}{turn}"), weigh_page=lambda: facts, boosts=(BOOST,) * 4,
+        )  # fmt: skip
+        metrics(SearchDetails(("products",), report))
+    metrics._hedges.labels("rewritten").inc()
+    metrics.baseline_failed(BaselineFailure((), "ConnectionTimeout", 1.0))
+    assert metrics.flush()
+
+
+class Lagging:
+    """A rewriter whose store has heard of a pipeline."""
+
+    def __init__(self, rewriter: Rewriter) -> None:
+        self._rewriter = rewriter
+
+    def local_status(self) -> Status:
+        lag = {"seconds": 2.0, "lagging": False, "partitions": ((2.0, False), (1.0, False))}
+        return replace(self._rewriter.local_status(), lag=lag)
+
+
+@pytest.fixture
+def prometheus(tmp_path: Path) -> Iterator[str]:
+    """A real Prometheus that scrapes a process in which everything happens."""
+    binary = tool("prometheus")
+    registry = CollectorRegistry()
+    metrics = PrometheusMetrics(registry)
+    worker = SimpleNamespace(
+        counts={"counted": 0, "refused": 0}, backlog=SimpleNamespace(entries=3, lag_s=0.4), held=(1,)
+    )
+    WorkerMetrics(worker, registry)
+    ports = [_free(), _free()]
+    server, thread = start_http_server(ports[0], addr="127.0.0.1", registry=registry)
+    (tmp_path / "prometheus.yml").write_text(
+        "global: {scrape_interval: 250ms}\n"
+        f"scrape_configs: [{{job_name: rewriter, static_configs: [{{targets: ['127.0.0.1:{ports[0]}']}}]}}]\n"
+    )
+    command = [
+        binary, f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data",
+        f"--web.listen-address=127.0.0.1:{ports[1]}", "--log.level=error",
+    ]  # fmt: skip
+    with SyncDesk(SETTINGS, store("ann"), hooks=[metrics]) as desk:
+        lagging = Lagging(desk.rewriter)
+        metrics.watch(lagging)
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            for turn in range(12):
+                fed(metrics, turn)
+                worker.counts["counted"] += 5
+                time.sleep(0.5)
+            yield f"http://127.0.0.1:{ports[1]}"
+        finally:
+            process.terminate()
+            process.wait(20)
+            server.shutdown()
+            server.server_close()
+            thread.join(5)
+            metrics.close()
+
+
+def _free() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
+
+
+def test_no_panel_is_empty_on_a_real_prometheus(prometheus: str) -> None:
+    assert EXPRESSIONS
+    for expression in EXPRESSIONS:
+        query = expression.replace("$__rate_interval", "10s").replace("$policy", ".*")
+        found: list[Any] = []
+        until_s = time.monotonic() + 15
+        while not found and time.monotonic() < until_s:
+            with suppress(OSError), urlopen(f"{prometheus}/api/v1/query?query={quote(query)}", timeout=5) as answer:
+                found = [one for one in json.load(answer)["data"]["result"] if one["value"][1] != "NaN"]
+            if not found:
+                time.sleep(0.25)
+        assert found, expression
