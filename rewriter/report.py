@@ -129,7 +129,7 @@ class Exposure:
     holdout:    the share that was held out then. experiment: tells salts apart, and says nothing of them.
     """
 
-    arm: Literal["treatment", "holdout"]
+    arm: Literal["treatment", "holdout", "interleaved"]
     unit: str
     holdout: float | None = None
     experiment: str = ""
@@ -143,6 +143,7 @@ class Report:
 
     `timings_ms` holds those of `signals`, `render`, `baseline`, `personalized`, `exploration`, `merge` and `added` that took place;
     `added` is the time from the baseline's arrival to the answer. `errors` are short texts without identifiers.
+    `teams`: of an interleaved page, who chose each hit: P the personalized ranking, B the caller's own, - nobody.
     """
 
     reason: Reason
@@ -156,6 +157,7 @@ class Report:
     boosts: tuple[BoostUsed, ...] = ()
     factor_limit_used: float | None = None
     slots: tuple[Slot, ...] = ()
+    teams: str = ""
     shadow: Shown | None = None
     seed: int | None = None
     timings_ms: Mapping[str, float] = field(default_factory=dict)

@@ -276,10 +276,14 @@ class SwitchSettings(_Section):
 
 
 class ExperimentSettings(_Section):
-    """Shares of the units that are held out for good, and of the rest that is personalized yet. 0 and 1 mean what they say."""
+    """Shares of the units that are held out for good, and of the rest that is personalized yet. 0 and 1 mean what they say.
+
+    interleaved: the share that sees lists of both rankings instead, and counts in neither arm.
+    """
 
     holdout: Share = 0.05
     rollout: Share = 1.0
+    interleaved: Share = 0.0
     salt: str = "rewriter"
 
 

@@ -1,7 +1,8 @@
 """Which arm a person is in: by a salted hash of who they are, before anything is read.
 
 The same unit falls into the same place on every machine and after every restart; another salt makes another experiment, and
-rollout and holdout hash independently of each other, so that a rollout never eats into the holdout.
+rollout, interleaving and holdout hash independently of each other, so that a rollout never eats into the holdout, and the
+interleaved leave treatment and holdout in their ratio.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import Literal
 
-Arm = Literal["treatment", "holdout", "not_rolled_out"]
+Arm = Literal["treatment", "holdout", "interleaved", "not_rolled_out"]
 
 
 def bucket(unit: str, experiment: str, salt: str) -> float:
@@ -18,10 +19,12 @@ def bucket(unit: str, experiment: str, salt: str) -> float:
     return (int.from_bytes(digest, "big") >> 11) / 2.0**53
 
 
-def arm(unit: str | None, *, rollout: float, holdout: float, salt: str) -> Arm:
+def arm(unit: str | None, *, rollout: float, holdout: float, salt: str, interleaved: float = 0.0) -> Arm:
     """Return the arm of a unit. A search that nobody stands behind (a segment alone) is in no experiment, and so treated."""
     if unit is None:
         return "treatment" if rollout > 0.0 else "not_rolled_out"
     if bucket(unit, "rollout", salt) >= rollout:
         return "not_rolled_out"
+    if interleaved > 0.0 and bucket(unit, "interleaved", salt) < interleaved:
+        return "interleaved"
     return "holdout" if bucket(unit, "holdout", salt) < holdout else "treatment"

@@ -72,7 +72,9 @@ def decide(
         return Decision(search.passed or Reason.NO_POLICY, search.detail)
     rollout = float(switches.of("rollout", search.policy, experiment.rollout))
     holdout = float(switches.of("holdout", search.policy, experiment.holdout))
-    assigned = arm(subject.unit, rollout=rollout, holdout=holdout, salt=experiment.salt)
+    assigned = arm(
+        subject.unit, rollout=rollout, holdout=holdout, salt=experiment.salt, interleaved=experiment.interleaved
+    )
     arms.note(subject, assigned)
     if assigned == "not_rolled_out":
         return Decision(Reason.NOT_ROLLED_OUT, f"rollout {rollout:g}")

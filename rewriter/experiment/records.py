@@ -353,7 +353,8 @@ def _people(found: Records) -> None:
           sum(coalesce(o.clicks, 0)) AS clicks, count(*) FILTER (coalesce(o.clicks, 0) > 0) AS clicked,
           sum(coalesce(o.carts, 0)) AS carts, sum(coalesce(o.purchases, 0)) AS purchases,
           sum(coalesce(o.revenue, 0)) AS revenue, count(*) FILTER (s.shown = 0) AS empty
-        FROM (SELECT DISTINCT ON (query_id) * FROM searches ORDER BY query_id, first_position) s LEFT JOIN of_search o USING
+        FROM (SELECT DISTINCT ON (query_id) * FROM searches WHERE arm <> 'interleaved' ORDER BY query_id, first_position) s
+          LEFT JOIN of_search o USING
           (query_id)
         GROUP BY s.unit, CAST(s.moment AS DATE);
         CREATE TABLE clients AS SELECT unit, any_value(client_id) AS client_id FROM searches WHERE client_id IS NOT NULL

@@ -142,7 +142,8 @@ def segments_of(records: Records, people: People, primary: str, planned_people: 
                'torso' ELSE 'tail' END AS class FROM ranked)
         SELECT c.class, s.unit, any_value(s.arm) = 'treatment' AS treated, count(*)::DOUBLE AS searches,
           sum(coalesce(o.clicks, 0))::DOUBLE AS clicks
-        FROM searches s JOIN classes c USING (user_query) LEFT JOIN of_search o USING (query_id) GROUP BY c.class, s.unit
+        FROM searches s JOIN classes c USING (user_query) LEFT JOIN of_search o USING (query_id) WHERE s.arm <> 'interleaved'
+          GROUP BY c.class, s.unit
         """
     )
     for name in ("head", "torso", "tail"):

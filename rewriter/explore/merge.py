@@ -22,11 +22,12 @@ Key = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The hits of one page in order, with all slots decided up to its end, and which of them stand on the page."""
+    """The hits of one page in order, the slots decided up to its end, those of them on the page, and the teams if interleaved."""
 
     hits: tuple[Hit, ...]
     slots: tuple[Drawn, ...]
     shown: tuple[tuple[int, Drawn], ...]
+    teams: str = ""
 
 
 def hit_key(collapse_field: str | None) -> Callable[[Hit], Key]:

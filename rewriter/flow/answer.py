@@ -144,7 +144,7 @@ def _page(
             )
         )
     if decision.shadow:
-        return response, replace(report, shadow=would_show(context, page, response))
+        return response, replace(report, shadow=would_show(context, page, response), teams="")
     if search.from_ or more_pages(response, search.size):
         key = core.plans.key(core.keys, context.subject, search_key(search))
         yield saving(core, key, plan_after(context, part, page))

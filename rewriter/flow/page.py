@@ -15,6 +15,7 @@ from rewriter.explore.merge import Page, hit_key, merged_page
 from rewriter.explore.plan import PagePlan, as_text, shown_by
 from rewriter.explore.scores import disagreement, score_of
 from rewriter.explore.shown import elsewhere, whole_before, with_page
+from rewriter.explore.team_draft import NOBODY, Draft, team_draft
 from rewriter.flow.steps import Explored, Hits, Personal, Progress, SearchContext
 from rewriter.parsed_search import search_key
 from rewriter.report import Reason
@@ -80,8 +81,9 @@ def merged(
     if differs := disagreement(hits, part.hits, part.max_boost, drift=_may_drift(context, part.response, response)):
         return replace(part, reason=Reason.ANSWERS_DIFFER, detail=differs), None
     plan = part.plan
+    draft = _drafted(context, part, hits)
     page = merged_page(
-        personalized=part.hits,
+        personalized=draft.hits if draft else part.hits,
         pool=pool,
         decided=plan.slots if plan else (),
         from_=context.search.from_,
@@ -95,7 +97,26 @@ def merged(
     if len(page.hits) < len(hits):
         detail = "the personalized page was shorter than the baseline's"
         return replace(part, reason=Reason.ANSWERS_DIFFER, detail=detail), None
-    return part, page
+    return part, _with_teams(context, page, draft) if draft else page
+
+
+def _interleaves(context: SearchContext) -> bool:
+    return context.exposure is not None and context.exposure.arm == "interleaved"
+
+
+def _drafted(context: SearchContext, part: Personal, baseline: Hits) -> Draft | None:
+    """Return the draft of an interleaved list's first page. Later pages go on with the personalized hits that were not shown."""
+    if not _interleaves(context) or context.search.from_:
+        return None
+    seed = part.plan.seed if part.plan else context.seed
+    return team_draft(part.hits, baseline, hit_key(context.search.collapse_field), context.search.size, seed)
+
+
+def _with_teams(context: SearchContext, page: Page, draft: Draft) -> Page:
+    """Return the page with the team of each hit; a hit in a slot is of none."""
+    key_of, slots = hit_key(context.search.collapse_field), {at for at, _ in page.shown}
+    teams = (NOBODY if at in slots else draft.teams.get(key_of(hit), NOBODY) for at, hit in enumerate(page.hits))
+    return replace(page, teams="".join(teams))
 
 
 def _lost(part: Personal, lost: str) -> Personal:
@@ -141,6 +162,7 @@ def plan_after(context: SearchContext, part: Personal, page: Page) -> PagePlan:
     return PagePlan(
         search_key(search), part.boosts, part.max_boost, part.strategy or "rescore", part.version or "", part.source or "profile",
         context.seed, context.block, part.preference, page.slots, shown, forgotten_s=part.forgotten_s,
+        detour=_interleaves(context),
     )  # fmt: skip
 
 

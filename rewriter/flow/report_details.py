@@ -48,6 +48,7 @@ def with_details(
         boosts=tuple(BoostUsed(boost.field, boost.value, boost.weight, boost.source) for boost in part.boosts),
         factor_limit_used=part.max_boost,
         slots=tuple(Slot(slot.position, str(page.hits[at].get("_id")), slot.propensity) for at, slot in page.shown),
+        teams=page.teams,
         explain=lambda: _moves(context, part, page, baseline),
         weigh_page=lambda: _page_facts(context, part, page, baseline),
         seed=part.plan.seed if part.plan else context.seed,

@@ -150,7 +150,7 @@ def _attributes(page: ShownPage) -> dict[str, Any]:
             if 0 <= (at := slot.position - page.from_) < len(page.hits)
         ]
         or None,
-        "teams": getattr(report, "teams", None) or None,
+        "teams": report.teams or None,
         "categories": _known(tuple(hit.category for hit in page.hits)),
         "ages_days": _known(tuple(None if hit.age_days is None else round(hit.age_days, 1) for hit in page.hits)),
         "baseline_ms": _rounded(timings.get("baseline")),
