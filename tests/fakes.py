@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from threading import Event
@@ -55,6 +56,7 @@ class Engine:
     def __init__(self) -> None:
         self.asked: dict[str, list[dict[str, Any]]] = {leg: [] for leg in LEGS}
         self.sent: list[Any] = []
+        self.batches: Counter[str] = Counter()
         self.on: dict[str, Act] = {}
         self.blocked: set[str] = set()
         self.released = Event()
@@ -139,6 +141,11 @@ class Client:
             assert self._engine.released.wait(PATIENCE_S)
         return self._engine.answer(leg, arguments)
 
+    def msearch(self, *, body: Any, **_: Any) -> Any:
+        """Answer a batch; what an act raises for one search fails the whole of it, as a body that does not parse does."""
+        self._engine.batches[self._leg or "legs"] += 1
+        return responses([self.search(**one) for one in searches(body)])
+
 
 class AsyncClient:
     """The same, awaited."""
@@ -155,18 +162,40 @@ class AsyncClient:
             await awaited(self._engine.released.is_set)
         return self._engine.answer(leg, arguments)
 
+    async def msearch(self, *, body: Any, **_: Any) -> Any:
+        self._engine.batches[self._leg or "legs"] += 1
+        return responses([await self.search(**one) for one in searches(body)])
+
+
+def searches(lines: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return the searches of a batch, as `search` takes them."""
+    pairs = zip(lines[::2], lines[1::2], strict=True)
+    return [
+        {"index": ",".join(head["index"]) if isinstance(head["index"], list) else head["index"], "body": body}
+        for head, body in pairs
+    ]
+
+
+def responses(answers: Sequence[Any]) -> dict[str, Any]:
+    """Return the answer to a batch."""
+    return {"took": 1, "responses": [one if "error" in one else {**one, "status": 200} for one in answers]}
+
 
 class FakeStore(MemoryStore):
-    """A store that is there, gone, or hangs until `released` is set. `reads` counts those for subjects."""
+    """A store that is there, gone, or hangs until `released` is set.
+
+    `reads` are those for subjects, `signal_reads` those of profiles.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.state: Literal["there", "gone", "hung"] = "there"
         self.released = Event()
-        self.reads = 0
+        self.reads = self.signal_reads = 0
 
     def run(self, wanted: Sequence[Command], *, atomic: bool = False) -> list[Any]:
         self.reads += any("{s:" in str(command[1]) or "{u:" in str(command[1]) for command in wanted)
+        self.signal_reads += any(command[0] == "ZRANGE" and "{u:" in str(command[1]) for command in wanted)
         if self.state == "hung":
             assert self.released.wait(PATIENCE_S)
         if self.state == "gone":
@@ -249,6 +278,9 @@ class SyncDesk:
     def search(self, subject: Subject | None, arguments: Mapping[str, Any]) -> tuple[Any, Report]:
         return self.rewriter.search_details(subject=subject, **arguments)
 
+    def msearch(self, subject: Subject | None, arguments: Mapping[str, Any]) -> tuple[Any, list[Report]]:
+        return self.rewriter.msearch_details(subject=subject, **arguments)
+
     def status(self) -> Status:
         return self.rewriter.status()
 
@@ -293,6 +325,9 @@ class AsyncDesk:
 
     def search(self, subject: Subject | None, arguments: Mapping[str, Any]) -> tuple[Any, Report]:
         return self.runner.run(self.rewriter.search_details(subject=subject, **arguments))
+
+    def msearch(self, subject: Subject | None, arguments: Mapping[str, Any]) -> tuple[Any, list[Report]]:
+        return self.runner.run(self.rewriter.msearch_details(subject=subject, **arguments))
 
     def status(self) -> Status:
         return self.runner.run(self.rewriter.status())

@@ -103,3 +103,33 @@ async def test_a_clone_reads_a_leg_s_answer_as_the_client_does(kilobytes: int) -
         assert (limits.size >= FROM_CHARS) == (kilobytes >= 20)
         await client.close()
         await clone.close()
+
+
+@pytest.mark.parametrize(
+    "inner", [{}, {"took": 3}, {"error": {"type": "x"}}, {"t": '{"took":1,"error":'}, {"responses": [1]}]
+)
+async def test_the_answer_to_a_batch_is_read_as_one_reading_of_it_would(inner: Any) -> None:
+    hits = [{"_index": "i", "_id": str(n), "_source": {"text": "ü" * 2_000, **inner}} for n in range(40)]
+    found = {"took": 3, "timed_out": False, "hits": {"total": 40, "hits": hits}, "status": 200}
+    failed = {"error": {"root_cause": [{"type": "x"}], "type": "x"}, "status": 404}
+    for answer in (
+        {"took": 5, "responses": [found, failed, found]},
+        {"took": 5, "responses": []},
+        {"responses": [failed]},
+    ):
+        text = json.dumps(answer, separators=(",", ":"), ensure_ascii=False)
+        turns = 0
+
+        async def turn() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        other = asyncio.ensure_future(turn())
+        read = await read_in_pieces(text, json.loads)
+        other.cancel()
+        assert read in (None, answer)
+        if inner in ({}, {"t": 1}) and answer["responses"]:
+            assert read == answer
+            assert turns >= (1 if len(text) > FROM_CHARS else 0)

@@ -27,6 +27,7 @@ from elastic_transport import (
 from elasticsearch import AsyncElasticsearch, Elasticsearch
 from elasticsearch.exceptions import HTTP_EXCEPTIONS, ApiError
 
+from rewriter.client.batch import lines_of, read_batch
 from rewriter.client.limits import LIMITS, check_size, check_time, follow_no_redirect, watch
 from rewriter.client.pieces import FROM_CHARS, read_in_pieces
 from rewriter.client.seam import ClientFault, Connection, Search, SearchArguments, SearchClient
@@ -117,6 +118,7 @@ class ElasticsearchClient:
 
     errors: tuple[type[Exception], ...] = (AnyApiError, TransportError)
     rewrapped: frozenset[str] = frozenset({"options"})
+    passed: frozenset[str] = frozenset({"search_template", "msearch_template", "async_search", "scroll"})
     rights: Mapping[str, str] = {
         "info": "monitor",
         "mapping": "view_index_metadata",
@@ -161,6 +163,12 @@ class ElasticsearchClient:
             index, {BODY_KEYS.get(name, name): value for name, value in given.items()} | body, of_url, headers
         )
 
+    def read_batch(self, arguments: Mapping[str, Any]) -> list[SearchArguments] | str:
+        """See seam.SearchClient.read_batch: the lines are `searches`, or `body`."""
+        beside = {name: value for name, value in arguments.items() if name not in ("searches", "body")}
+        lines = arguments.get("searches")
+        return read_batch(arguments.get("body") if lines is None else lines, self.read(beside), OF_ONE_REQUEST)
+
     def body_of(self, response: Any) -> Any:
         """See seam.SearchClient.body_of."""
         return getattr(response, "body", response)
@@ -191,14 +199,10 @@ class ElasticsearchClient:
         path = f"/{_quoted(search.index)}/_search" if search.index else "/_search"
         return self._sent("POST", path, params, search.body, search.headers, timeout_s)
 
-    def multi_search(self, searches: Sequence[Search], timeout_s: float) -> Any:
+    def multi_search(self, searches: Sequence[Search], timeout_s: float, *, is_leg: bool = False) -> Any:
         """See seam.SearchClient.multi_search."""
-        lines = [
-            line
-            for one in searches
-            for line in ({**one.params, "index": one.index.split(",") if one.index else []}, one.body)
-        ]
-        return self._sent("POST", "/_msearch", {}, lines, {}, timeout_s)
+        lines = lines_of(searches, {"request_cache": "false"} if is_leg else {})
+        return self._sent("POST", "/_msearch", {}, lines, searches[0].headers, timeout_s)
 
     def get_mapping(self, index: str, params: Mapping[str, Any], timeout_s: float) -> Any:
         """See seam.SearchClient.get_mapping."""

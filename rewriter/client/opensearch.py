@@ -18,6 +18,7 @@ from opensearchpy.exceptions import ConnectionError as Unreachable
 from opensearchpy.exceptions import ConnectionTimeout, OpenSearchException, TransportError
 from opensearchpy.serializer import Deserializer, JSONSerializer
 
+from rewriter.client.batch import lines_of, read_batch
 from rewriter.client.limits import LIMITS, check_size, check_time, follow_no_redirect, watch
 from rewriter.client.pieces import FROM_CHARS, read_in_pieces
 from rewriter.client.seam import ClientFault, Connection, Search, SearchArguments, SearchClient
@@ -66,6 +67,7 @@ class OpenSearchClient:
 
     errors: tuple[type[Exception], ...] = (OpenSearchException,)
     rewrapped: frozenset[str] = frozenset()
+    passed: frozenset[str] = frozenset({"search_template", "msearch_template", "asynchronous_search", "scroll"})
     rights: Mapping[str, str] = {
         "info": "cluster:monitor/main",
         "mapping": "indices:admin/mappings/get",
@@ -93,6 +95,11 @@ class OpenSearchClient:
         own = {name: value for name, value in arguments.items() if name not in NOT_URL and value is not None}
         of_url = {name: value for name, value in {**params, **own}.items() if name not in OF_ONE_REQUEST}
         return SearchArguments(index, body, of_url, dict(headers))
+
+    def read_batch(self, arguments: Mapping[str, Any]) -> list[SearchArguments] | str:
+        """See seam.SearchClient.read_batch."""
+        beside = {name: value for name, value in arguments.items() if name != "body"}
+        return read_batch(arguments.get("body"), self.read(beside), OF_ONE_REQUEST)
 
     def body_of(self, response: Any) -> Any:
         """See seam.SearchClient.body_of: a response is a body."""
@@ -124,23 +131,17 @@ class OpenSearchClient:
         """See seam.SearchClient.search."""
         params = dict(search.params)
         if is_leg:
-            params |= {
-                "cancel_after_time_interval": f"{max(1, round(timeout_s * 1000))}ms",
-                "request_cache": "false",
-            }
+            params |= _of_a_leg(timeout_s)
         named: dict[str, Any] = {"headers": dict(search.headers)} if search.headers else {}
         return self.raw.search(
             index=search.index or None, body=search.body, params=params, request_timeout=timeout_s, **named
         )
 
-    def multi_search(self, searches: Sequence[Search], timeout_s: float) -> Any:
+    def multi_search(self, searches: Sequence[Search], timeout_s: float, *, is_leg: bool = False) -> Any:
         """See seam.SearchClient.multi_search."""
-        lines = [
-            line
-            for one in searches
-            for line in ({**one.params, "index": one.index.split(",") if one.index else []}, one.body)
-        ]
-        return self.raw.msearch(body=lines, request_timeout=timeout_s)
+        more = _of_a_leg(timeout_s) if is_leg else {}
+        named: dict[str, Any] = {"headers": dict(searches[0].headers)} if searches[0].headers else {}
+        return self.raw.msearch(body=lines_of(searches, more), request_timeout=timeout_s, **named)
 
     def get_mapping(self, index: str, params: Mapping[str, Any], timeout_s: float) -> Any:
         """See seam.SearchClient.get_mapping."""
@@ -192,6 +193,11 @@ class OpenSearchClient:
             status = error.status_code if isinstance(error.status_code, int) else None
             return ClientFault("status", name, status, str(error.error), error.info)
         return ClientFault("unreadable", name)
+
+
+def _of_a_leg(timeout_s: float) -> dict[str, str]:
+    """Return the parameters that make a leg harmless to abandon."""
+    return {"cancel_after_time_interval": f"{max(1, round(timeout_s * 1000))}ms", "request_cache": "false"}
 
 
 def cloned(client: Any, connections: int) -> Any:

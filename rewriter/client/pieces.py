@@ -1,4 +1,4 @@
-"""A large answer read piece by piece on the event loop, hit by hit, so that other tasks run in between.
+"""A large answer read piece by piece on the event loop, hit by hit, or a batch's response by response: other tasks run in between.
 
 `json.loads` of 1 MB takes 4 ms and more, on whichever thread it runs: it does not let go of the interpreter. The pieces are cut
 where a hit may begin. Each must be a JSON value by itself, and what stands before the first must open the list `hits.hits`: then
@@ -20,8 +20,40 @@ _MARK = "rewriter"
 _END = "]}}"
 
 
+_RESPONSE = re.compile(r'\{"(?:took|error)":')
+_RESPONSES = '"responses":['
+
+
 async def read_in_pieces(text: str, loads: Callable[[str], Any]) -> Any:
-    """Return what `loads(text)` returns for the answer to a search, or None where it cannot be read in pieces."""
+    """Return what `loads(text)` returns for the answer to a search or a batch, or None where it cannot be read in pieces."""
+    head = text.find(_RESPONSES, 0, 100)
+    return await (_hits(text, loads) if head < 0 else _responses(text, head + len(_RESPONSES), loads))
+
+
+async def _responses(text: str, begin: int, loads: Callable[[str], Any]) -> Any:
+    """Read a batch response by response. begin: where the first one starts."""
+    starts = [found.start() for found in _RESPONSE.finditer(text, begin)]
+    if not starts or starts[0] != begin or not text.endswith("]}"):
+        return None
+    ends = [*(start - 1 for start in starts[1:]), len(text) - 2]
+    try:
+        answer = loads(f"{text[:begin]}]}}")
+        since = 0
+        for start, end in zip(starts, ends, strict=True):
+            if end != ends[-1] and text[end] != ",":
+                return None
+            answer["responses"].append(loads(text[start:end]))
+            since += end - start
+            if since >= FROM_CHARS:
+                since = 0
+                await asyncio.sleep(0)
+    except Exception:  # noqa: BLE001  as below
+        return None
+    return answer
+
+
+async def _hits(text: str, loads: Callable[[str], Any]) -> Any:
+    """Read one search's answer hit by hit."""
     starts = [found.start() for found in _HIT.finditer(text)]
     if not starts or not text.endswith(_END):
         return None

@@ -116,6 +116,7 @@ class SearchClient(Protocol):
     raw:       the library's own object.
     errors:    the base classes of what the library raises.
     rewrapped: the names of methods that return the same client with other options for its next calls.
+    passed:    the names of calls that search and cannot be personalized.
     rights:    what the server's security calls the right to `info`, `mapping`, `settings`, `validate`, `search` and `fields`.
     """
 
@@ -123,10 +124,15 @@ class SearchClient(Protocol):
     is_async: bool
     errors: tuple[type[Exception], ...]
     rewrapped: frozenset[str]
+    passed: frozenset[str]
     rights: Mapping[str, str]
 
     def read(self, arguments: Mapping[str, Any]) -> SearchArguments:
         """Read the keyword arguments of one `raw.search`. Never raises, modifies nothing."""
+        ...
+
+    def read_batch(self, arguments: Mapping[str, Any]) -> list[SearchArguments] | str:
+        """Read the keyword arguments of one `raw.msearch`, or return why they cannot be read. Never raises, modifies nothing."""
         ...
 
     def body_of(self, response: Any) -> Any:
@@ -161,8 +167,8 @@ class SearchClient(Protocol):
         """Send one search. is_leg: an optional leg, which may be abandoned: the server is asked to cancel it then."""
         ...
 
-    def multi_search(self, searches: Sequence[Search], timeout_s: float) -> Any:
-        """Send several searches in one request. The answer holds `responses` in their order."""
+    def multi_search(self, searches: Sequence[Search], timeout_s: float, *, is_leg: bool = False) -> Any:
+        """Send several searches in one request, with the headers of the first. The answer holds `responses` in their order."""
         ...
 
     def get_mapping(self, index: str, params: Mapping[str, Any], timeout_s: float) -> Any:

@@ -64,9 +64,18 @@ class _Held:
 
 
 def answer(
-    core: Core, arguments: SearchArguments, subject: Subject | None, *, seed: int, now_s: float, clock_s: Clock
+    core: Core,
+    arguments: SearchArguments,
+    subject: Subject | None,
+    *,
+    seed: int,
+    now_s: float,
+    clock_s: Clock,
+    batched: bool = False,
 ) -> Generator[CallerStep, Any, tuple[Any, Report]]:
     """Answer one search. `now_s` is wall time (for decay), `clock_s` is monotonic (for deadlines), `seed` draws exploration hits.
+
+    batched: it is one of several, whose personal parts `flow.batch.together` runs.
 
     Returns the response and its report. The first step is Baseline. If this raises before or after that step, the shell still
     serves the caller's own search.
@@ -74,6 +83,8 @@ def answer(
     held = _Held(core)
     try:
         decision, context, search = _decided(core, arguments, subject, held, seed, now_s, clock_s)
+        if batched and context is not None:
+            context = replace(context, batched=True)
         if decision.reason is not None or context is None:
             held.give_back(clock_s())
             response, report = yield from _plain(decision, search.policy if search else None, clock_s)

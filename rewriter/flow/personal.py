@@ -17,7 +17,7 @@ from rewriter.flow.evidence import held_by
 from rewriter.flow.exploration import borne, exploration, leg, pool_of, request_facts
 from rewriter.flow.page import shown_elsewhere
 from rewriter.flow.signals import SignalsRead, read_signals
-from rewriter.flow.steps import Launch, PartStep, Personal, Progress, SearchContext
+from rewriter.flow.steps import Launch, PartStep, Personal, Progress, ReadSignals, SearchContext
 from rewriter.flow.unread import unread
 from rewriter.parsed_search import search_key
 from rewriter.report import Reason, Source
@@ -49,7 +49,10 @@ def personal(context: SearchContext, progress: Progress) -> Generator[PartStep, 
         core.field_names,
         core.settings.signals.max_counters,
     )
-    found = yield from read_signals(context, query, progress)
+    if context.batched:
+        found: SignalsRead = yield ReadSignals(context, query, progress)
+    else:
+        found = yield from read_signals(context, query, progress)
     plan = progress.plan = _plan(context, plan_key, found)
     if search.from_ > 0 or (plan is not None and _goes_back(context, plan)):
         part = _continued(context, plan, found)

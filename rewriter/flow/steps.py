@@ -107,6 +107,22 @@ class SearchLeg:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadSignals:
+    """Read the signals of a search of a batch (`flow/batch`), once for all its searches. The result is SignalsRead."""
+
+    context: SearchContext
+    query: SignalsQuery
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class SearchLegs:
+    """Send several optional legs in one request. The result: the response of each, or its LegFault; or LegFault is thrown in."""
+
+    legs: tuple[SearchLeg, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SavePlan:
     """Save a plan without waiting for it.
 
@@ -122,7 +138,7 @@ class SavePlan:
 CallerStep = Baseline | Collect | SavePlan
 """Steps of `answer`, which the caller's own thread or task performs."""
 
-PartStep = FetchSignals | Launch | SearchLeg
+PartStep = FetchSignals | Launch | SearchLeg | SearchLegs | ReadSignals
 """Steps of the parts that run beside the baseline, which a worker or a task of ours performs."""
 
 
@@ -188,6 +204,7 @@ class SearchContext:
 
     max_boost: the limit of this search, the smaller one of the policy's and the switch's.
     block:     every how many positions one slot comes; 0 without exploration.
+    batched:   whether it is one of several that go out together.
     now_s:     wall time. `clock_s` returns monotonic time.
     """
 
@@ -203,6 +220,7 @@ class SearchContext:
     now_s: float
     clock_s: Clock
     exposure: Exposure | None
+    batched: bool = False
 
     @property
     def name(self) -> str:

@@ -17,17 +17,19 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
 from secrets import randbits
-from typing import Any, Self, assert_never
+from typing import Any, Generic, Self, assert_never, cast
 
 from rewriter.client.registry import around
 from rewriter.client.seam import SearchClient
 from rewriter.core import Core
 from rewriter.expression import parsed_indices
 from rewriter.flow.answer import answer
+from rewriter.flow.batch import MAX_SEARCHES
 from rewriter.flow.steps import Baseline, CallerStep, Collect, SavePlan, Sent, first_step
 from rewriter.observe.hooks import Hook, Hooks
 from rewriter.report import Reason, Report
 from rewriter.settings import Settings
+from rewriter.shell.batch import Batch, failed, items_of, with_items
 from rewriter.shell.given import checked_hooks
 from rewriter.shell.legs import connect
 from rewriter.shell.ready import POLL_S, ever, missing, wanted
@@ -35,7 +37,7 @@ from rewriter.shell.status import CLOSED, Status, status_of
 from rewriter.shell.switch_sources import SwitchSources
 from rewriter.shell.tasks import Job, TaskRuntime, Underway, collected, drive
 from rewriter.shell.template_files import load_templates
-from rewriter.shell.wrap import CURRENT_SUBJECT, Unset, WrappedAsync, searching, unset
+from rewriter.shell.wrap import CURRENT_SUBJECT, Client, Unset, WrappedAsync, searching, unset
 from rewriter.signals.redis_store import open_async_store, open_async_stores
 from rewriter.signals.store import StoreName
 from rewriter.subject import Subject
@@ -47,7 +49,7 @@ MAX_LOOPS = 8
 """How many event loops at a time one AsyncRewriter serves. Each has its own clients, four tasks, and up to three threads."""
 
 
-class AsyncRewriter:
+class AsyncRewriter(Generic[Client]):
     """The same as Rewriter, awaited, around an AsyncOpenSearch or AsyncElasticsearch client: `async with`, or `await close()`.
 
     Where the loop ends without that, as after an error in `asyncio.run`, what runs on it ends with its tasks. Several loops are
@@ -56,7 +58,7 @@ class AsyncRewriter:
 
     def __init__(
         self,
-        client: Any,
+        client: Client,
         store: str | Any | None = None,
         settings: Settings | None = None,
         *,
@@ -88,15 +90,17 @@ class AsyncRewriter:
     @classmethod
     def from_settings(
         cls, path: str | Path, client: Any | None = None, store: Any | None = None, **options: Any
-    ) -> AsyncRewriter:
+    ) -> AsyncRewriter[Any]:
         """Return a rewriter as the file says, around `client` and `store` or, without them, around its own.
 
         options: the constructor's. Raises ConfigurationError with every fault of the file, or of what is given.
         """
         settings = Settings.from_toml(path)
         own = client is None
-        client = connect(settings.opensearch, settings.budget.max_in_flight, is_async=True).raw if own else client
-        rewriter = cls(client, store, settings, **options)
+        searched_by: Any = (
+            connect(settings.opensearch, settings.budget.max_in_flight, is_async=True).raw if own else client
+        )
+        rewriter = cls(searched_by, store, settings, **options)
         rewriter._owns_client = own
         return rewriter
 
@@ -136,18 +140,68 @@ class AsyncRewriter:
         finally:
             job.abandon()
 
+    async def msearch(self, *, subject: Subject | Unset | None = unset, **arguments: Any) -> Any:
+        """Search a batch as `client.msearch` would, each search personalized. See Rewriter.msearch."""
+        return (await self.msearch_details(subject=subject, **arguments))[0]
+
+    async def msearch_details(
+        self, *, subject: Subject | Unset | None = unset, **arguments: Any
+    ) -> tuple[Any, list[Report]]:
+        """Search a batch, and return a report for each of its searches, in their order."""
+        return await self._search_batch(self._client, subject, arguments)
+
+    async def _search_batch(
+        self, client: SearchClient, subject: Subject | Unset | None, arguments: Mapping[str, Any]
+    ) -> tuple[Any, list[Report]]:
+        """Search a batch by `client`: the caller's, or the same with other options."""
+        batch: Batch[Job] = Batch()
+        begun: list[bool] = []
+        started_s = time.monotonic()
+
+        def begin() -> None:
+            begun.append(True)
+            self._begin_batch(batch, client, subject, arguments)
+
+        try:
+            response = await Underway(client.raw.msearch(**arguments), begin)
+        except BaseException as error:
+            abandon(batch)
+            self._failed(arguments, error, started_s)
+            raise
+        reports: list[Report] = []
+        try:
+            if not begun:  # the searches had nothing to wait for
+                begin()
+            self._begin_first_batch(batch)
+            body, arrived_s = client.body_of(response), time.monotonic()
+            items = items_of(body) or []
+            shown = [
+                await self._answered(batch, number, item, started_s, arrived_s, reports)
+                for number, item in enumerate(items)
+            ]
+            unchanged = all(one is item for one, item in zip(shown, items, strict=True))
+            return response if unchanged else client.with_body(response, with_items(body, shown)), reports
+        except Exception as error:  # noqa: BLE001  the caller's answers are here: a fault of ours must not take them away
+            missing = len(items_of(client.body_of(response)) or ()) - len(reports)
+            return response, [*reports, *[Report(Reason.SEARCH_FAILED, f"internal: {type(error).__name__}")] * missing]
+        finally:
+            abandon(batch)
+
     async def track(self, event: Mapping[str, Any]) -> bool:
         """Take in one UBI event. See Rewriter.track."""
         here = self._started()
         return here is not None and here.tracker is not None and here.tracker.track(event)
 
-    def wrap(self) -> Any:
-        """Return an object that behaves as the client does, but whose `search` is personalized."""
+    def wrap(self) -> Client:
+        """Return an object that behaves as the client does, but whose searches are personalized. Its type is the client's."""
 
         async def search(client: SearchClient, subject: Subject | Unset | None, arguments: Mapping[str, Any]) -> Any:
             return (await self._search(client, subject, arguments))[0]
 
-        return WrappedAsync(self._client, search)
+        async def msearch(client: SearchClient, subject: Subject | Unset | None, arguments: Mapping[str, Any]) -> Any:
+            return (await self._search_batch(client, subject, arguments))[0]
+
+        return cast("Client", WrappedAsync(self._client, search=search, msearch=msearch))
 
     def subject(self, subject: Subject | None) -> AbstractContextManager[None]:
         """Say who searches within the block; threads and tasks are apart. Raises ValueError for what is no Subject."""
@@ -302,6 +356,84 @@ class AsyncRewriter:
         except Exception as error:  # noqa: BLE001  as above
             job.refused = f"internal: {type(error).__name__}"
 
+    def _begin_batch(
+        self, batch: Batch[Job], client: SearchClient, subject: Subject | Unset | None, arguments: Mapping[str, Any]
+    ) -> None:
+        """Decide on each search of a batch that is under way, and start what runs beside it. Never raises, waits or connects."""
+        try:
+            if self._closed:
+                batch.refused = "the rewriter is closed"
+                return
+            if isinstance(subject, Unset):
+                subject = CURRENT_SUBJECT.get()
+            batch.subject = subject
+            given = client.read_batch(arguments)
+            if isinstance(given, str):
+                batch.unread = given
+                return
+            batch.given = given
+            core = self._of_this_process()[0]
+            steps = []
+            for one in given[:MAX_SEARCHES]:
+                job = Job()
+                batch.jobs.append(job)
+                job.subject = subject
+                job.flow = answer(
+                    core, one, subject, seed=randbits(53), now_s=time.time(), clock_s=time.monotonic, batched=True
+                )
+                steps.append(first_step(job.flow))
+            here = self._loops.get(os.getpid(), {}).get(asyncio.get_running_loop())
+            if here is not None and not here.closed:
+                self._beside_batch(here, steps, batch)
+            else:
+                batch.first = steps, core.snapshot.switches
+                asyncio.get_running_loop().call_soon(self._begin_first_batch, batch)
+        except Exception as error:  # noqa: BLE001  whatever fails here, the caller's own searches are under way
+            abandon(batch)
+            batch.refused = f"internal: {type(error).__name__}"
+
+    def _begin_first_batch(self, batch: Batch[Job]) -> None:
+        """Start what runs beside the first batch of a loop, unless that is done."""
+        if batch.first is None:
+            return
+        (steps, switches), batch.first = batch.first, None
+        try:
+            here = self._started()
+            if here is None:
+                batch.refused = "the rewriter is closed" if self._closed else f"more than {MAX_LOOPS} event loops"
+            elif here.core.snapshot.switches != switches:
+                batch.refused = "a switch has changed since the rewriter was made"  # it is read again only here
+            else:
+                self._beside_batch(here, steps, batch)
+        except Exception as error:  # noqa: BLE001  as above
+            batch.refused = f"internal: {type(error).__name__}"
+
+    def _beside_batch(self, here: TaskRuntime, steps: Sequence[Baseline], batch: Batch[Job]) -> None:
+        for job in batch.jobs:
+            job.here = here
+        here.beside_batch(steps, batch.jobs)
+
+    async def _answered(
+        self, batch: Batch[Job], number: int, item: Any, started_s: float, arrived_s: float, reports: list[Report]
+    ) -> Any:
+        """Return the page of one search of a batch, and add its report. Never raises: the caller's own answer is here."""
+        job = batch.job(number)
+        arguments = batch.arguments(number)
+        try:
+            report = batch.report(number) if job is None else failed(item)
+            if job is None or report is not None:
+                shown, report = item, report or batch.report(number)
+                self._hooks.finished(parsed_indices(arguments.get("index")), arguments, batch.subject, shown, report)
+            else:
+                job.arrived_s = arrived_s
+                shown, report = await self._finished(
+                    job, arguments, Sent(item, started_s, job.refused or batch.refused)
+                )
+        except Exception as error:  # noqa: BLE001  as above
+            shown, report = item, Report(Reason.SEARCH_FAILED, f"internal: {type(error).__name__}")
+        reports.append(report)
+        return shown
+
     async def _finished(self, job: Job, arguments: Mapping[str, Any], sent: Sent) -> tuple[Any, Report]:
         """Return the page and its report, once the caller's own search has come."""
         response, report = sent.response, Report(Reason.SWITCHED_OFF, job.refused)
@@ -323,7 +455,8 @@ class AsyncRewriter:
         """Perform a step of `answer` after the caller's own search was answered, on the caller's task."""
         match step:
             case Collect(cutoff_s):
-                return await collected(job, time.monotonic() + cutoff_s)
+                arrived_s = time.monotonic() if job.arrived_s is None else job.arrived_s
+                return await collected(job, arrived_s + cutoff_s)
             case SavePlan():
                 if job.here is not None:
                     job.here.save(step)
@@ -331,3 +464,10 @@ class AsyncRewriter:
             case Baseline():
                 raise TypeError("the baseline is the first step, and is sent once")
         assert_never(step)
+
+
+def abandon(batch: Batch[Job]) -> None:
+    """Give back what the searches of a batch hold. Their part ends by itself."""
+    batch.first = None
+    for job in batch.jobs:
+        job.abandon()

@@ -16,31 +16,33 @@ from dataclasses import replace
 from logging import getLogger
 from pathlib import Path
 from secrets import randbits
-from typing import Any, Self, assert_never
+from typing import Any, Generic, Self, assert_never, cast
 
 from rewriter.client.registry import around
 from rewriter.client.seam import SearchClient
 from rewriter.core import Core
 from rewriter.expression import parsed_indices
 from rewriter.flow.answer import answer
+from rewriter.flow.batch import MAX_SEARCHES
 from rewriter.flow.steps import Baseline, CallerStep, Collect, SavePlan, Sent, first_step
 from rewriter.observe.hooks import Hook, Hooks
 from rewriter.report import Reason, Report
 from rewriter.settings import Settings
+from rewriter.shell.batch import Batch, failed, items_of, with_items
 from rewriter.shell.given import checked_hooks
 from rewriter.shell.legs import connect
 from rewriter.shell.ready import POLL_S, ever, missing, wanted
 from rewriter.shell.status import CLOSED, Status, status_of
 from rewriter.shell.template_files import load_templates
 from rewriter.shell.threads import Job, ThreadRuntime, collected, drive
-from rewriter.shell.wrap import CURRENT_SUBJECT, Unset, WrappedSync, searching, unset
+from rewriter.shell.wrap import CURRENT_SUBJECT, Client, Unset, WrappedSync, searching, unset
 from rewriter.signals.redis_store import open_stores
 from rewriter.subject import Subject
 
 _log = getLogger("rewriter")
 
 
-class Rewriter:
+class Rewriter(Generic[Client]):
     """Personalized search around an OpenSearch or Elasticsearch client.
 
     Thread-safe and fork-safe; close it, or use it as a context manager.
@@ -57,7 +59,7 @@ class Rewriter:
 
     def __init__(
         self,
-        client: Any,
+        client: Client,
         store: str | Any | None = None,
         settings: Settings | None = None,
         *,
@@ -86,15 +88,15 @@ class Rewriter:
     @classmethod
     def from_settings(
         cls, path: str | Path, client: Any | None = None, store: Any | None = None, **options: Any
-    ) -> Rewriter:
+    ) -> Rewriter[Any]:
         """Return a rewriter as the file says, around `client` and `store` or, without them, around its own.
 
         options: the constructor's. Raises ConfigurationError with every fault of the file, or of what is given.
         """
         settings = Settings.from_toml(path)
         own = client is None
-        client = connect(settings.opensearch, settings.budget.max_in_flight).raw if own else client
-        rewriter = cls(client, store, settings, **options)
+        searched_by: Any = connect(settings.opensearch, settings.budget.max_in_flight).raw if own else client
+        rewriter = cls(searched_by, store, settings, **options)
         rewriter._owns_client = own
         return rewriter
 
@@ -130,6 +132,44 @@ class Rewriter:
         finally:
             job.abandon()
 
+    def msearch(self, *, subject: Subject | Unset | None = unset, **arguments: Any) -> Any:
+        """Search as `client.msearch` would, each search of the batch personalized for `subject`.
+
+        Returns what `client.msearch` returns; raises what it raises, and nothing else.
+        """
+        return self.msearch_details(subject=subject, **arguments)[0]
+
+    def msearch_details(self, *, subject: Subject | Unset | None = unset, **arguments: Any) -> tuple[Any, list[Report]]:
+        """Search a batch, and return a report for each of its searches, in their order."""
+        return self._search_batch(self._client, subject, arguments)
+
+    def _search_batch(
+        self, client: SearchClient, subject: Subject | Unset | None, arguments: Mapping[str, Any]
+    ) -> tuple[Any, list[Report]]:
+        """Search a batch by `client`: the caller's, or the same with other options."""
+        batch = self._begun_batch(client, subject, arguments)
+        started_s = time.monotonic()
+        try:
+            response = client.raw.msearch(**arguments)
+        except BaseException as error:
+            abandon(batch)
+            self._failed(arguments, error, started_s)
+            raise
+        reports: list[Report] = []
+        try:
+            body, arrived_s = client.body_of(response), time.monotonic()
+            items = items_of(body) or []
+            shown = [
+                self._answered(batch, number, item, started_s, arrived_s, reports) for number, item in enumerate(items)
+            ]
+            unchanged = all(one is item for one, item in zip(shown, items, strict=True))
+            return response if unchanged else client.with_body(response, with_items(body, shown)), reports
+        except Exception as error:  # noqa: BLE001  the caller's answers are here: a fault of ours must not take them away
+            missing = len(items_of(client.body_of(response)) or ()) - len(reports)
+            return response, [*reports, *[Report(Reason.SEARCH_FAILED, f"internal: {type(error).__name__}")] * missing]
+        finally:
+            abandon(batch)
+
     def track(self, event: Mapping[str, Any]) -> bool:
         """Take in one UBI event, and append it to the store's streams in the background. Never waits, never raises.
 
@@ -144,9 +184,14 @@ class Rewriter:
             return False
         return process is not None and process.tracker is not None and process.tracker.track(event)
 
-    def wrap(self) -> Any:
-        """Return an object that behaves as the client does, but whose `search` is personalized."""
-        return WrappedSync(self._client, lambda *search: self._search(*search)[0])
+    def wrap(self) -> Client:
+        """Return an object that behaves as the client does, but whose searches are personalized. Its type is the client's."""
+        wrapped = WrappedSync(
+            self._client,
+            search=lambda *search: self._search(*search)[0],
+            msearch=lambda *searches: self._search_batch(*searches)[0],
+        )
+        return cast("Client", wrapped)
 
     def subject(self, subject: Subject | None) -> AbstractContextManager[None]:
         """Say who searches within the block; threads and tasks are apart. Raises ValueError for what is no Subject."""
@@ -253,6 +298,67 @@ class Rewriter:
             raise
         return job
 
+    def _begun_batch(
+        self, client: SearchClient, subject: Subject | Unset | None, arguments: Mapping[str, Any]
+    ) -> Batch[Job]:
+        """Decide on each search of a batch, and start what runs beside it. Never raises, waits or connects."""
+        batch: Batch[Job] = Batch()
+        try:
+            process = self._started()
+            if process is None:
+                batch.refused = "the rewriter is closed" if self._closed else "it could not be made in this process"
+                return batch
+            if isinstance(subject, Unset):
+                subject = CURRENT_SUBJECT.get()
+            batch.subject = subject
+            given = client.read_batch(arguments)
+            if isinstance(given, str):
+                batch.unread = given
+                return batch
+            batch.given = given
+            steps = []
+            for one in given[:MAX_SEARCHES]:
+                job = Job()
+                batch.jobs.append(job)
+                job.process, job.subject = process, subject
+                job.flow = answer(
+                    process.core,
+                    one,
+                    subject,
+                    seed=randbits(53),
+                    now_s=time.time(),
+                    clock_s=time.monotonic,
+                    batched=True,
+                )
+                steps.append(first_step(job.flow))
+            process.beside_batch(steps, batch.jobs)
+        except Exception as error:  # noqa: BLE001  whatever fails here, the caller's own searches are sent
+            abandon(batch)
+            batch.refused = f"internal: {type(error).__name__}"
+        except BaseException:
+            abandon(batch)
+            raise
+        return batch
+
+    def _answered(
+        self, batch: Batch[Job], number: int, item: Any, started_s: float, arrived_s: float, reports: list[Report]
+    ) -> Any:
+        """Return the page of one search of a batch, and add its report. Never raises: the caller's own answer is here."""
+        job = batch.job(number)
+        arguments = batch.arguments(number)
+        try:
+            report = batch.report(number) if job is None else failed(item)
+            if job is None or report is not None:
+                shown, report = item, report or batch.report(number)
+                self._hooks.finished(parsed_indices(arguments.get("index")), arguments, batch.subject, shown, report)
+            else:
+                job.arrived_s = arrived_s
+                shown, report = self._finished(job, arguments, Sent(item, started_s, job.refused or batch.refused))
+        except Exception as error:  # noqa: BLE001  as above
+            shown, report = item, Report(Reason.SEARCH_FAILED, f"internal: {type(error).__name__}")
+        reports.append(report)
+        return shown
+
     def _finished(self, job: Job, arguments: Mapping[str, Any], sent: Sent) -> tuple[Any, Report]:
         """Return the page and its report, once the caller's own search has come."""
         process = job.process
@@ -280,7 +386,8 @@ class Rewriter:
         """Perform a step of `answer` after the caller's own search was answered, on the caller's thread."""
         match step:
             case Collect(cutoff_s):
-                return collected(job, time.monotonic() + cutoff_s)
+                arrived_s = time.monotonic() if job.arrived_s is None else job.arrived_s
+                return collected(job, arrived_s + cutoff_s)
             case SavePlan():
                 process.save(step)
                 return None
@@ -289,7 +396,13 @@ class Rewriter:
         assert_never(step)
 
 
-_rewriters: weakref.WeakSet[Rewriter] = weakref.WeakSet()
+def abandon(batch: Batch[Job]) -> None:
+    """Give back what the searches of a batch hold. Their part ends by itself."""
+    for job in batch.jobs:
+        job.abandon()
+
+
+_rewriters: weakref.WeakSet[Rewriter[Any]] = weakref.WeakSet()
 
 
 def _forget_parent() -> None:

@@ -14,17 +14,19 @@ import _thread
 import contextvars
 import time
 import weakref
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import suppress
 from threading import Event, Lock, Thread
 from typing import Any, TypeVar, assert_never
 
+from rewriter.client.batch import answers_of
 from rewriter.client.limits import LIMITS, LegLimits
 from rewriter.client.seam import LegFault, SearchClient, answer_of, leg_fault
 from rewriter.core import Core
 from rewriter.errors import StoreError
+from rewriter.flow.batch import together
 from rewriter.flow.steps import (
     Baseline,
     Collected,
@@ -34,8 +36,10 @@ from rewriter.flow.steps import (
     PartStep,
     Personal,
     Read,
+    ReadSignals,
     SavePlan,
     SearchLeg,
+    SearchLegs,
 )
 from rewriter.observe.tally import Tally
 from rewriter.report import Reason
@@ -76,15 +80,21 @@ def drive(flow: Generator[Any, Any, T], perform: Callable[[Any], Any], first: An
 
 
 class Job:
-    """One search: its flow, where it has one, its parts, and why nothing runs beside it, where nothing does."""
+    """One search: its flow, where it has one, its parts, and why nothing runs beside it, where nothing does.
 
-    __slots__ = ("explored", "flow", "personal", "process", "refused", "subject")
+    batch, number: of a search among several, the part of all of them and its place. arrived_s: when the batch was answered.
+    """
+
+    __slots__ = ("arrived_s", "batch", "explored", "flow", "number", "personal", "process", "refused", "subject")
 
     def __init__(self) -> None:
         self.process: ThreadRuntime | None = None
         self.flow: Generator[Any, Any, Any] | None = None
         self.personal: Future[Personal] | None = None
         self.explored: Future[Explored] | None = None
+        self.batch: Future[list[Collected]] | None = None
+        self.number = 0
+        self.arrived_s: float | None = None
         self.refused = ""
         self.subject: Subject | None = None
 
@@ -199,6 +209,20 @@ class ThreadRuntime:
         if job.personal is None:
             job.refused = self._refused or f"{self.in_flight.cap} legs and reads in flight"
 
+    def beside_batch(self, steps: Sequence[Baseline], jobs: Sequence[Job]) -> None:
+        """Start what is to run beside a batch of searches, as one part; where it cannot, the jobs say why."""
+        mine = [job for step, job in zip(steps, jobs, strict=True) if step.beside is not None]
+        if not mine:
+            return
+        batch = self.begin(together([step.beside for step in steps]), mine[0])
+        for number, (step, job) in enumerate(zip(steps, jobs, strict=True)):
+            if step.beside is None:
+                continue
+            job.batch, job.number = batch, number
+            if batch is None:
+                step.beside.close()
+                job.refused = self._refused or f"{self.in_flight.cap} legs and reads in flight"
+
     def begin(self, part: Generator[Any, Any, T], job: Job) -> Future[T] | None:
         """Start a part on a worker, in the caller's context; None where no place is left."""
         if self._refused or not self.in_flight.try_acquire():
@@ -286,6 +310,10 @@ class ThreadRuntime:
             case Launch(part):
                 job.explored = self.begin(part, job)
                 return None
+            case SearchLegs(steps):
+                return self._send_together(steps)
+            case ReadSignals():
+                raise TypeError("the signals of a batch are read by `flow.batch.together`")
             case SearchLeg(search, timeout_s):
                 limits = LegLimits(time.monotonic() + timeout_s, self.core.settings.budget.max_leg_bytes)
                 try:
@@ -301,6 +329,23 @@ class ThreadRuntime:
                 except Exception as error:  # noqa: BLE001  whatever a client raises is a fault of the leg
                     raise leg_fault(self._client.fault_of(error)) from None
         assert_never(step)
+
+    def _send_together(self, steps: Sequence[SearchLeg]) -> list[Any]:
+        """Send several legs in one request. Returns the response of each, or its LegFault; raises LegFault for all."""
+        timeout_s = max(step.timeout_s for step in steps)
+        try:
+            legs = self.legs
+            LIMITS.set(LegLimits(time.monotonic() + timeout_s, self.core.settings.budget.max_leg_bytes))
+            found = legs.multi_search([step.search for step in steps], timeout_s, is_leg=True)
+        except LegFault:
+            raise
+        except Exception as error:  # noqa: BLE001  whatever a client raises is a fault of the legs
+            raise leg_fault(self._client.fault_of(error)) from None
+        answers = answers_of(found, len(steps))
+        for step, answer in zip(steps, answers, strict=True):
+            if not isinstance(answer, LegFault):
+                told_size(step, 0, answer)
+        return answers
 
     def _reading(self, read: Read) -> Future[Signals]:
         """Start a read. It takes a place of its own, since it may outlive the part that waits for it; its answer is remembered."""
@@ -353,6 +398,11 @@ class ThreadRuntime:
 
 def collected(job: Job, until_s: float) -> Collected:
     """Wait for the parts of a search until the cut-off."""
+    if job.batch is not None:
+        together = in_time(job.batch, until_s)
+        if isinstance(together, Exception):
+            return Collected(Personal(Reason.SEARCH_FAILED, f"internal: {type(together).__name__}"), None)
+        return Collected(None, None) if together is None else together[job.number]
     part = in_time(job.personal, until_s)
     if isinstance(part, Exception):
         part = Personal(Reason.SEARCH_FAILED, f"internal: {type(part).__name__}")

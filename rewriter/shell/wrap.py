@@ -1,4 +1,4 @@
-"""The subject of a context, and a client that behaves as the caller's own but whose `search` is personalized."""
+"""The subject of a context, and a client that behaves as the caller's own but whose searches are personalized."""
 
 from __future__ import annotations
 
@@ -6,10 +6,18 @@ import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
+from logging import getLogger
 from typing import Any, Self
+
+from typing_extensions import TypeVar
 
 from rewriter.client.seam import SearchClient
 from rewriter.subject import Subject
+
+_log = getLogger("rewriter")
+
+Client = TypeVar("Client", default=Any)
+"""The type of the client that a rewriter is put around, and so of the wrapped one."""
 
 
 class Unset:
@@ -42,41 +50,63 @@ def _searching(subject: Subject | None) -> Iterator[None]:
             CURRENT_SUBJECT.reset(token)
 
 
-OWN = frozenset({"_seam", "_search", "search"})
+_warned: set[str] = set()
+
+
+def warn_once(name: str) -> None:
+    """Log once in a process that a call of the client's is not personalized."""
+    if name not in _warned:
+        _warned.add(name)
+        _log.warning("%s is sent as it is: such calls cannot be personalized (this is logged once)", name)
+
+
+Searching = Callable[[SearchClient, Subject | Unset | None, Mapping[str, Any]], Any]
+"""A search of the rewriter's: by which client, for whom, with which arguments."""
+
+OWN = frozenset({"_msearch", "_seam", "_search", "msearch", "search"})
 """The attributes that a wrapped client has for itself; all others are the client's."""
 
 
 class Wrapped:
-    """Behaves as the client that it wraps; `search` goes through the rewriter.
+    """Behaves as the client that it wraps; `search` and `msearch` go through the rewriter.
 
     Attributes are the client's, to read, to set and to delete. Methods that return the same client with other options
     (Elasticsearch's `options`) return a wrapped one, whose searches are sent with these options, the optional legs included.
+    Calls that search in another way (templates, scrolls) are sent as they are, which is logged once in a process.
     The subclasses have `with` and `async with`: Python looks these up on the type.
     """
 
-    __slots__ = ("__weakref__", "_seam", "_search")
+    __slots__ = ("__weakref__", "_msearch", "_seam", "_search")
 
-    def __init__(
-        self, client: SearchClient, search: Callable[[SearchClient, Subject | Unset | None, Mapping[str, Any]], Any]
-    ) -> None:
+    def __init__(self, client: SearchClient, *, search: Searching, msearch: Searching) -> None:
         object.__setattr__(self, "_seam", client)
         object.__setattr__(self, "_search", search)
+        object.__setattr__(self, "_msearch", msearch)
 
     def search(self, *, subject: Subject | Unset | None = unset, **arguments: Any) -> Any:
         """Search as the client would, personalized. See Rewriter.search."""
         return self._search(self._seam, subject, arguments)
 
+    def msearch(self, *, subject: Subject | Unset | None = unset, **arguments: Any) -> Any:
+        """Search a batch as the client would, each search personalized. See Rewriter.msearch."""
+        return self._msearch(self._seam, subject, arguments)
+
     def __getattr__(self, name: str) -> Any:
         if name in OWN:  # an object that `copy` or `pickle` has only begun to make
             raise AttributeError(name)
         found = getattr(self._seam.raw, name)
+        if name in self._seam.passed:
+            warn_once(name)
         return self._rewrapping(found) if name in self._seam.rewrapped else found
 
     def _rewrapping(self, method: Callable[..., Any]) -> Callable[..., Wrapped]:
         def rewrapped(*arguments: Any, **named: Any) -> Wrapped:
-            return type(self)(self._seam.derived(method(*arguments, **named)), self._search)
+            return self._around(self._seam.derived(method(*arguments, **named)))
 
         return rewrapped
+
+    def _around(self, client: SearchClient) -> Self:
+        return type(self)(client, search=self._search, msearch=self._msearch)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in OWN:
@@ -88,13 +118,13 @@ class Wrapped:
         delattr(self._seam.raw, name)
 
     def __dir__(self) -> list[str]:
-        return sorted({*dir(self._seam.raw), "search"})
+        return sorted({*dir(self._seam.raw), "msearch", "search"})
 
     def __copy__(self) -> Self:
-        return type(self)(self._seam.derived(copy.copy(self._seam.raw)), self._search)
+        return self._around(self._seam.derived(copy.copy(self._seam.raw)))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return type(self)(self._seam.derived(copy.deepcopy(self._seam.raw, memo)), self._search)
+        return self._around(self._seam.derived(copy.deepcopy(self._seam.raw, memo)))
 
     def __repr__(self) -> str:
         kind = type(self._seam.raw)  # its own repr may show the credentials of its hosts

@@ -83,6 +83,7 @@ def commands(query: SignalsQuery) -> list[Command]:
             found += (members, (*meta, "forgotten"))
     if query.plan:
         found.append(text_command(query.plan))
+    found += map(text_command, query.more_plans)
     return found
 
 
@@ -107,7 +108,12 @@ def signals(query: SignalsQuery, replies: Sequence[Any]) -> Signals:
         plan = None
     if not plan or len(plan) > MAX_TEXT_BYTES:
         plan = None
-    return Signals(counters["session"], counters["profile"], plan, frozenset(failed), forgotten_s)
+    more = {key: text for key, text in zip(query.more_plans, rest, strict=True) if _is_plan(text)}
+    return Signals(counters["session"], counters["profile"], plan, frozenset(failed), forgotten_s, more)
+
+
+def _is_plan(reply: Any) -> bool:
+    return bool(reply) and not isinstance(reply, Exception) and len(reply) <= MAX_TEXT_BYTES
 
 
 def read_counters(members: Iterable[Any], meta: Sequence[Any], fields: tuple[str, ...]) -> Counters | None:

@@ -11,7 +11,7 @@ contract in full, `commands` what is said to the server. `redis_store` and `memo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
@@ -89,6 +89,7 @@ class SignalsQuery:
     plan: str | None
     fields: tuple[str, ...]
     limit: int
+    more_plans: tuple[str, ...] = ()
 
     @property
     def scopes(self) -> frozenset[str]:
@@ -109,11 +110,12 @@ class Signals:
     plan: bytes | None = None
     failed: frozenset[str] = frozenset()
     forgotten_s: float = 0.0
+    more_plans: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def separated(query: SignalsQuery) -> tuple[SignalsQuery, SignalsQuery]:
     """Return what of a read goes to the session store, and what to a profile store of its own."""
-    return replace(query, profile=None), replace(query, session=None, plan=None)
+    return replace(query, profile=None), replace(query, session=None, plan=None, more_plans=())
 
 
 def joined(session: Signals | None, profile: Signals | None) -> Signals:
@@ -126,6 +128,7 @@ def joined(session: Signals | None, profile: Signals | None) -> Signals:
         session.plan if session else None,
         frozenset(failed),
         max(one.forgotten_s if one else 0.0 for one in (session, profile)),
+        session.more_plans if session else {},
     )
 
 

@@ -24,7 +24,7 @@ SUITES = tuple(
     f"tests/live/test_{name}.py"
     for name in (
         "shapes", "query_form", "index_facts", "objects", "object_lookups", "promises", "right_answers", "several_shards",
-        "mixed_indices", "large_documents", "store_down", "elasticsearch",
+        "mixed_indices", "large_documents", "msearch", "store_down", "elasticsearch",
     )
 )  # fmt: skip
 """The suites that run on Elasticsearch: shapes, bounds, pages, fallbacks, and the look-ups of ingest."""

@@ -20,7 +20,7 @@ PYTHON = [
     for page in PAGES
     if blocks(page, "python") and page.name not in ("signals.md", "quickstart.md", "elasticsearch.md")
 ]
-"""The examples of docs/signals.md, docs/quickstart.md and docs/elasticsearch.md run in tests of their own."""
+"""The examples of docs/signals.md, docs/quickstart.md, docs/elasticsearch.md and docs/dsl.md run in tests of their own."""
 CLI = ROOT / "docs" / "cli.md"
 
 

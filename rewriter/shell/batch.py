@@ -1,0 +1,66 @@
+"""What both shells share about a batch of searches (`msearch`): its jobs, and the reports of searches that have none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+from rewriter.alike import alike
+from rewriter.client.batch import error_of
+from rewriter.client.seam import SearchArguments
+from rewriter.flow.batch import BEYOND
+from rewriter.report import Reason, Report
+from rewriter.subject import Subject
+
+J = TypeVar("J")
+
+
+class Batch(Generic[J]):
+    """One `msearch`: the searches as they were read, and the jobs of those that may be personalized.
+
+    unread: why the searches cannot be told apart. refused: why nothing runs beside them. first: what the event loop's shell
+            starts once the loop has what it needs.
+    """
+
+    def __init__(self) -> None:
+        self.given: list[SearchArguments] = []
+        self.jobs: list[J] = []
+        self.unread = ""
+        self.refused = ""
+        self.subject: Subject | None = None
+        self.first: Any = None
+
+    def job(self, number: int) -> J | None:
+        """Return the job of the search with this number, None where it has none."""
+        return self.jobs[number] if number < len(self.jobs) else None
+
+    def arguments(self, number: int) -> dict[str, Any]:
+        """Return what a search was asked of which indices, as `search` takes it, for hooks."""
+        if number >= len(self.given):
+            return {}
+        return {"index": self.given[number].index, "body": self.given[number].body}
+
+    def report(self, number: int) -> Report:
+        """Return the report of a search that has no job."""
+        if self.unread:
+            return Report(Reason.UNSUPPORTED, self.unread)
+        if self.refused or number >= len(self.given):
+            return Report(Reason.SWITCHED_OFF, self.refused)
+        return Report(Reason.UNSUPPORTED, BEYOND)
+
+
+def failed(item: Any) -> Report | None:
+    """Return the report of a search that the server answered with an error, None where it answered the search."""
+    kind = error_of(item)
+    return Report(Reason.BASELINE_PARTIAL, f"the caller's own search failed: {kind}") if kind else None
+
+
+def items_of(body: Any) -> list[Any] | None:
+    """Return the answers of a batch in their order, None where its body has another form."""
+    items = body.get("responses") if isinstance(body, Mapping) else None
+    return items if isinstance(items, list) else None
+
+
+def with_items(body: Mapping[str, Any], items: Sequence[Any]) -> Any:
+    """Return the body of a batch with other answers. `body` is not modified; what is returned is of its class."""
+    return alike(body, {**body, "responses": list(items)})
