@@ -76,15 +76,15 @@ $(BIN)/python:
 $(READY)-pip: | $(BIN)/python
 	@$(BIN)/python -c '$(FITS)' || { echo "make: $(VENV) holds a Python that is not 3.11 to 3.14; remove it, and make will make another" >&2; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip --upgrade >/dev/null
-	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install --upgrade 'pip>=25.1'
 	@touch $@
 
 $(READY)-demo: pyproject.toml | $(READY)-pip
 	@echo "make: installing what demo needs into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	@$(BIN)/python -m pip install --editable '.[demo]'
 	@touch $@
 
 $(READY)-test $(READY)-lint $(READY)-bench: $(READY)-%: pyproject.toml | $(READY)-pip
 	@echo "make: installing what $* needs into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --editable . --group $*
+	@$(BIN)/python -m pip install --editable . --group $*
 	@touch $@

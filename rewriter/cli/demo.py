@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from rewriter.cli.explain import explanations
 from rewriter.cli.output import UNHEALTHY, say
 from rewriter.demo.shop import ERRORS, Engine
 from rewriter.demo.show import show
@@ -23,7 +24,7 @@ def demo(
     """
     logging.getLogger("opensearch").addHandler(logging.NullHandler())  # the demo reports errors itself
     try:
-        show(engine)
+        show(engine, lambda reason: explanations()[reason].means)
     except (RewriterError, *ERRORS) as error:
         say(f"demo: {error}")
         raise typer.Exit(UNHEALTHY) from None

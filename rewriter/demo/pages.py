@@ -9,48 +9,55 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rewriter.demo.shop import Found
-from rewriter.report import Move, Report
+from rewriter.demo.shop import Explain, Found
+from rewriter.report import Move, Reason, Report
 
 STAR = Text("★", "bold yellow")
 NOTHING = Text("")
 PARTS = {
     "baseline": "own",
     "signals": "signals",
-    "render": "boosts",
     "personalized": "personalized",
     "exploration": "exploration",
     "added": "waited",
 }
 
 
-def print_pages(console: Console, found: Found, later: Collection[str], times_bought: Mapping[str, int]) -> None:
-    """Print both pages side by side, and what the search took."""
+def print_pages(
+    console: Console,
+    found: Found,
+    names: Mapping[str, str],
+    later: Collection[str],
+    times_bought: Mapping[str, int],
+    explain: Explain,
+) -> None:
+    """Print both pages side by side, and what the search took.
+
+    names: what to call each product, by its id; later: what the household bought in the weeks after; explain: what a reason means.
+    """
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
     for heading in ("", "the shop's own page", "", "", "", "the rewriter's page", "", "", "score", "why"):
-        table.add_column(heading, no_wrap=True)
+        table.add_column(heading, no_wrap=not heading.endswith("page"))
     moves = {move.id: move for move in found.report.moves}
     slots = {slot.id: slot for slot in found.report.slots}
     for at, (plain, hit) in enumerate(zip(found.plain, found.hits, strict=True), 1):
         name = hit["_id"]
         if name in slots:
-            probability = f"exploration, p = {slots[name].propensity:.2f}"
+            probability = f"explored, p {slots[name].propensity:.2f}"
             whence, factor, why = Text("new", "cyan"), NOTHING, Text(probability, "cyan")
         else:
             whence, factor, why = _move(moves.get(name), found.report, times_bought.get(name, 0))
         table.add_row(
-            f"{at:2}", label(plain), STAR if plain["_id"] in later else NOTHING, Text("│", "dim"),
-            f"{at:2}", label(hit), STAR if name in later else NOTHING, whence, factor, why,
+            f"{at:2}", label(plain, names), STAR if plain["_id"] in later else NOTHING, Text("│", "dim"),
+            f"{at:2}", label(hit, names), STAR if name in later else NOTHING, whence, factor, why,
         )  # fmt: skip
     console.print(table)
-    console.print(_account(found, later))
+    console.print(_account(found, later, explain))
 
 
-def label(hit: Mapping[str, Any]) -> Text:
-    """Return what tells a product from others of its type: size, maker, number."""
-    product = hit["_source"]
-    text = Text(f"{product.get('package_size', '–'):<8} maker {product['manufacturer']:<4} ")
-    return text + Text(f"{hit['_id'][-5:]:>5}", "dim")
+def label(hit: Mapping[str, Any], names: Mapping[str, str]) -> Text:
+    """Return what to call a hit's product."""
+    return Text(names.get(hit["_id"], hit["_id"]))
 
 
 def _move(move: Move | None, report: Report, times: int) -> tuple[Text, Text, Text]:
@@ -64,18 +71,20 @@ def _move(move: Move | None, report: Report, times: int) -> tuple[Text, Text, Te
         return Text(f"↓ {move.now - move.was}", "red"), factor, Text("overtaken", "dim")
     fields = {boost.field for boost in boosts}
     why = [f"bought {times}×"] if "item" in fields else []
-    why += ["likes maker"] if "manufacturer" in fields else []
+    why += ["maker"] if "manufacturer" in fields else []
     whence = "↑ in" if move.was is None else f"↑ {move.was - move.now}"
     return Text(whence, "green"), factor, Text(", ".join(why))
 
 
-def _account(found: Found, later: Collection[str]) -> Text:
+def _account(found: Found, later: Collection[str], explain: Explain) -> Text:
     report, ms = found.report, found.report.timings_ms
     before, now = (sum(hit["_id"] in later for hit in page) for page in (found.plain, found.hits))
     words = Text("   ") + STAR
     words += Text(f" bought in the weeks after: {before} on the shop's own page, {now} on the rewriter's\n")
     by = f" by {report.source}, {len(report.boosts)} boosts" if report.source else ""
     words += Text(f"   {report.reason}{by}\n", "dim")
-    parts = " · ".join(f"{word} {ms[name]:.1f}" for name, word in PARTS.items() if name in ms)
+    if report.reason is not Reason.PERSONALIZED:
+        words += Text(f"   That means: {explain(report.reason)}\n")
+    parts = " · ".join(f"{word} {ms[name]:.0f}" for name, word in PARTS.items() if name in ms)
     words += Text(f"   ms: {parts}", "dim")
     return words

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,8 +20,9 @@ from rich.progress import Progress
 from rewriter.demo.corpus import DEMO_PRODUCT_TYPES, Corpus, baseline_query, create_index, load
 from rewriter.demo.engines import OpenSearchServer, Osmem, Valkey
 from rewriter.demo.households import Households
+from rewriter.demo.names import product_names
 from rewriter.errors import RewriterError
-from rewriter.report import Report
+from rewriter.report import Reason, Report
 from rewriter.settings import Settings
 from rewriter.shell.sync import Rewriter
 from rewriter.signals.affinities import profile_half_lives, signal_fields
@@ -30,10 +31,13 @@ from rewriter.signals.store import Keys
 from rewriter.subject import Subject
 
 POLICY = "shop"
+Explain = Callable[[Reason], str]
+"""Says what a reason means."""
 READY_S = 30.0
 POLL_S = 0.02
 WARM_SEARCHES = 80
 WARM_SEED = 2
+WARM_S = 20.0
 PATIENCE_MS = 10_000
 SETTINGS = """\
 [opensearch]
@@ -107,6 +111,7 @@ class Shop:
     signals: RedisStore
     keys: Keys
     switch_file: Path
+    names: Mapping[str, str]
 
     def search(self, words: str, subject: Subject | None) -> Found:
         """Search plainly, then through the rewriter."""
@@ -159,8 +164,10 @@ def opened(engine: Engine, progress: Progress) -> Iterator[Shop]:
         _warm(client, settings, households, index, progress)
         rewriter = stack.enter_context(Rewriter.from_settings(toml))
         _wait_until_ready(rewriter)
+        _wait_until_personalized(rewriter, households, index, progress)
+        names = product_names(corpus.products.values())
         name = "osmem-server" if engine is Engine.OSMEM else f"OpenSearch {client.info()['version']['number']}"
-        yield Shop(name, index, corpus, households, client, rewriter, valkey, signals, keys, switch_file)
+        yield Shop(name, index, corpus, households, client, rewriter, valkey, signals, keys, switch_file, names)
 
 
 def _url_of(engine: Engine, stack: ExitStack) -> str:
@@ -189,6 +196,20 @@ def _warm(client: OpenSearch, settings: Settings, households: Households, index:
         for visit in progress.track(households.drawn(WARM_SEARCHES, WARM_SEED), description="warming up"):
             body = {"query": baseline_query(visit.words)}
             patient.search(index=index, body=body, subject=Subject(user_id=visit.household_id))
+
+
+def _wait_until_personalized(rewriter: Rewriter, households: Households, index: str, progress: Progress) -> None:
+    """Search with the rewriter's own budgets until a page is personalized, for `WARM_S` at most; pages then show their reason."""
+    visit = households.most_loyal(1)[0]
+    until_s = time.monotonic() + WARM_S
+    task = progress.add_task("first page", total=None)
+    while time.monotonic() < until_s:
+        body = {"query": baseline_query(visit.words)}
+        _, report = rewriter.search_details(index=index, body=body, subject=Subject(user_id=visit.household_id))
+        progress.advance(task)
+        if report.reason is Reason.PERSONALIZED:
+            return
+        time.sleep(POLL_S)
 
 
 def _wait_until_ready(rewriter: Rewriter) -> None:
