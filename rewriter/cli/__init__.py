@@ -31,7 +31,6 @@ app = typer.Typer(
     help="Personalized search for OpenSearch that steps aside.",
     epilog=f"Exit codes: 0 all is well, 1 something is not, 2 a fault in what was given. {PROJECT_URL}".strip(),
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_show_locals=False,  # they would show ids
 )
 for command in (

@@ -39,7 +39,9 @@ def forms(reason: Reason) -> dict[str, str]:
 
 
 def explain(
-    reason: Annotated[str, typer.Argument(help="A report's reason; without it, all of them.")] = "",
+    reason: Annotated[
+        str, typer.Argument(help="A report's reason; without it, all of them.", autocompletion=lambda: list(Reason))
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what a reason of a report means and what to do: why is nothing personalized?"""

@@ -128,7 +128,12 @@ def _shown(default: Any) -> str:
 
 
 def settings(
-    section: Annotated[str, typer.Argument(help="A section, such as store; without it, all of them.")] = "",
+    section: Annotated[
+        str,
+        typer.Argument(
+            help="A section, such as store; without it, all of them.", autocompletion=lambda: list(sections())
+        ),
+    ] = "",
     as_schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of rewriter.toml.")] = False,
 ) -> None:
     """Print every setting: its type, default and range, what it means, and its environment variable."""

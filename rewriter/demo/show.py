@@ -25,7 +25,7 @@ INTRODUCTION = (
 )
 OSMEM = (
     "osmem-server stands in for OpenSearch where nothing can be installed: what it shows is real, but its timings say "
-    "nothing about a cluster's. ENGINE=opensearch make demo runs on the real one."
+    "nothing about a cluster's. `rewriter demo --engine opensearch` runs on the real one."
 )
 HOUSEHOLDS = (
     "The households with the most purchases, each with the product type that it bought most often, no type twice. "

@@ -40,6 +40,10 @@ OPTIONS = re.compile(
     r"client_name|db|max_connections|password|protocol|socket_(connect_)?timeout|socket_keepalive|username"
     r"|ssl_(ca_certs|ca_data|ca_path|cert_reqs|certfile|check_hostname|keyfile|min_version|password)"
 )
+ALLOWED = (
+    "it may set client_name, max_connections, protocol, socket_timeout, socket_connect_timeout, socket_keepalive, username,"
+    " password, db and ssl_ options"
+)
 OPTION_NAME = re.compile(r"[a-z_]{1,30}")
 CERT_REQUIREMENTS = ("none", "optional", "required")
 RANGES = {
@@ -89,7 +93,7 @@ def target(url: str) -> Target:
     unknown = [name for name, _ in options if not OPTIONS.fullmatch(name)]
     if unknown:
         shown = [name if OPTION_NAME.fullmatch(name) else "an option whose name is none" for name in unknown]
-        raise _refused(f"a store's URL may not set {', '.join(shown)}", "docs/signals.md names what it may set")
+        raise _refused(f"a store's URL may not set {', '.join(shown)}", ALLOWED)
     try:
         found = Target(url) if re.match("unix://.*/.", url) else _target(url)
         said = _arguments(found.url)
@@ -97,7 +101,8 @@ def target(url: str) -> Target:
     except ValueError:
         raise _refused("its URL cannot be read", FORMS) from None
     if wrong:
-        raise _refused(f"its URL sets {', '.join(wrong)} to what cannot be", "docs/signals.md says what can")
+        ranges = "; ".join(f"{name} is {RANGES[name][0]:g} to {RANGES[name][1]:g}" for name in wrong)
+        raise _refused(f"its URL sets {', '.join(wrong)} to what cannot be", ranges)
     if faults := list(_never(dict(options), encrypted=url.startswith("rediss"))):
         raise ConfigurationError(faults)
     return found

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+import tomllib
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from opensearchpy import OpenSearch, helpers
 from typer.testing import CliRunner, Result
@@ -39,6 +41,9 @@ def init(opensearch_url: str, tmp_path: Path) -> Callable[..., PolicySettings]:
         checked = run("check", str(tmp_path / "rewriter.toml"))
         assert checked.exit_code == 0, checked.output + (tmp_path / "rewriter.toml").read_text()
         assert "was not checked" not in checked.stderr
+        text = (tmp_path / "rewriter.toml").read_text()
+        schema = json.loads((tmp_path / text.partition("#:schema ./")[2].partition("\n")[0]).read_text())
+        jsonschema.validate(tomllib.loads(text), schema, jsonschema.Draft202012Validator)
         (policy,) = Settings.from_toml(tmp_path / "rewriter.toml").policies.values()
         return policy
 
