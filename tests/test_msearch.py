@@ -175,6 +175,23 @@ def test_what_cannot_be_read_is_passed_through_with_a_reason(
     assert [(report.reason, report.detail) for report in reports] == [(Reason.UNSUPPORTED, detail)]
 
 
+def test_an_answer_without_responses_is_served_with_a_reason_for_each_search(
+    desk: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answers(*_: Any, **__: Any) -> Any:
+        return {"took": 1}
+
+    async def awaits(*_: Any, **__: Any) -> Any:
+        return {"took": 1}
+
+    raw = desk.rewriter._client.raw
+    monkeypatch.setattr(type(raw), "msearch", answers if isinstance(desk.rewriter, Rewriter) else awaits)
+    answer, reports = desk.msearch(ANN, {**batch(SHOE, SHOE), "filter_path": "took"})
+    assert answer == {"took": 1}
+    assert [report.detail for report in reports] == ["the answer to the batch has no `responses`"] * 2
+    idle(desk)
+
+
 def test_searches_beyond_the_bound_are_passed_through_with_a_reason(desk: Harness) -> None:
     answer, reports = desk.msearch(ANN, batch(*[SHOE] * (MAX_SEARCHES + 2)))
     assert reasons(reports) == [Reason.PERSONALIZED] * MAX_SEARCHES + [Reason.UNSUPPORTED] * 2

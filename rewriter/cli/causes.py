@@ -33,7 +33,7 @@ def quiet(settings: OpenSearchSettings) -> None:
 
 def cause_of(error: Exception, fault: ClientFault) -> str:
     """Return what kept a server from answering: `ConnectionError (Connection refused)`, `AuthenticationException (401)`."""
-    said = without_credentials(f"{getattr(error, 'info', '') or ''}\n{error}")
+    said = without_credentials(f"{getattr(error, 'info', '') or ''}\n{error}\n{fault.error}")
     if found := _OS_ERROR.search(said):
         return f"{fault.name} ({found[1].strip()})"
     return fault.name if fault.status is None else f"{fault.name} ({fault.status})"

@@ -174,7 +174,8 @@ class AsyncRewriter(Generic[Client]):
                 begin()
             self._begin_first_batch(batch)
             body, arrived_s = client.body_of(response), time.monotonic()
-            items = items_of(body) or []
+            if (items := items_of(body)) is None:
+                return response, batch.reports_without_answers
             shown = [
                 await self._answered(batch, number, item, started_s, arrived_s, reports)
                 for number, item in enumerate(items)

@@ -40,6 +40,11 @@ class Batch(Generic[J]):
             return {}
         return {"index": self.given[number].index, "body": self.given[number].body}
 
+    @property
+    def reports_without_answers(self) -> list[Report]:
+        """The reports of all searches, where the answer has none for them (`filter_path` can leave them out)."""
+        return [Report(Reason.UNSUPPORTED, "the answer to the batch has no `responses`") for _ in self.given]
+
     def report(self, number: int) -> Report:
         """Return the report of a search that has no job."""
         if self.unread:

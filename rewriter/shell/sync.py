@@ -158,7 +158,8 @@ class Rewriter(Generic[Client]):
         reports: list[Report] = []
         try:
             body, arrived_s = client.body_of(response), time.monotonic()
-            items = items_of(body) or []
+            if (items := items_of(body)) is None:
+                return response, batch.reports_without_answers
             shown = [
                 self._answered(batch, number, item, started_s, arrived_s, reports) for number, item in enumerate(items)
             ]

