@@ -81,7 +81,7 @@ def _started(folder: Path, order: Order) -> tuple[Kept, bool]:
     from rewriter.demo.engines import kept  # noqa: PLC0415
 
     console = Console(stderr=True)
-    say("starting; the first time, Maven brings about 120 MB of jars")
+    say("starting; the first time, Maven brings about 60 MB of jars")
     with console.status("") as status:
         return kept.start(folder, order, lambda waited_s: status.update(f"starting, {waited_s:.0f} s"))
 

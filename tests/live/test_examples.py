@@ -13,7 +13,7 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from urllib.error import URLError
 
 import pytest
 import redis
+from elasticsearch import Elasticsearch
 from opensearchpy import OpenSearch
 
 from tests.conftest import RUN
@@ -196,6 +197,21 @@ def test_a_notebook_with_a_plot(films: Films) -> None:
 
 def test_a_search_of_the_dsl(films: Films) -> None:
     printed = films.run("dsl_search.py").splitlines()
+    assert len(printed) == 7
+    assert sum(line.endswith(" Leone") for line in printed) >= 5
+
+
+def test_the_client_of_elasticsearch(films: Films, elasticsearch_url: str) -> None:
+    """The same films in an Elasticsearch, and the same signals: a store does not know which server finds the items."""
+    own = {"OPENSEARCH_URL": elasticsearch_url, "ELASTICSEARCH_URL": elasticsearch_url}
+    there = replace(films, environment={**films.environment, **own})
+    there.run("films.py")
+    try:
+        answer, *printed = there.run("elasticsearch_client.py").splitlines()
+    finally:
+        with Elasticsearch(elasticsearch_url) as client:
+            client.indices.delete(index=films.index)
+    assert answer == "ObjectApiResponse of status 200"
     assert len(printed) == 7
     assert sum(line.endswith(" Leone") for line in printed) >= 5
 
