@@ -1,6 +1,6 @@
 """The figures of docs/measured.md: `make bench`. Each part runs alone: `python -m bench.pure`, `.reads`, `.ingest`, `.switches`"""
 
-from bench import ingest, legs, ndcg, population, pure, reads, report, scripts, switches
+from bench import ingest, legs, ndcg, observe, population, pure, reads, report, scripts, switches
 
 if __name__ == "__main__":
     pure.main()
@@ -9,6 +9,7 @@ if __name__ == "__main__":
     switches.main()
     scripts.main()
     population.main()
+    observe.main()
     report.main()
     legs.main([])
     ndcg.main([])

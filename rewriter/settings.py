@@ -267,9 +267,13 @@ class BreakerSettings(_Section):
 
 
 class SwitchSettings(_Section):
-    """The kill-switch file (read four times a second) and the switches' own state where nothing overrides them."""
+    """The kill-switch file (read four times a second) and the switches' own state where nothing overrides them.
+
+    openfeature: the domain of an OpenFeature provider whose flags are switches (extra `openfeature`).
+    """
 
     file: Path | None = None
+    openfeature: str | None = None
     personalization: bool = True
     exploration: bool = True
     shadow: bool = False

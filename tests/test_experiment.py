@@ -234,7 +234,7 @@ def test_preference_by_hand() -> None:
             ListCredit("c", 0, 0), ListCredit("c", 1, 0, competing=False), ListCredit("d", 0, 2),
         ]
     )  # fmt: skip
-    assert found.score == pytest.approx((1 / 3 + 1 - 1) / 3)
+    assert found.score == pytest.approx((1 + 1 - 1) / 5)
     assert (found.people, found.lists, found.ties, found.nothing, found.same) == (3, 5, 1, 1, 1)
     assert found.interval == UNKNOWN, "three people are no interval"
     orders = preference([ListCredit("a", 1, 0), ListCredit("a", 0, 1), ListCredit("b", 2, 0)], per_person=True)

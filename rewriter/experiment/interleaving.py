@@ -13,7 +13,7 @@ from math import inf, nan
 
 import numpy as np
 
-from rewriter.experiment.estimates import Mean, mean
+from rewriter.experiment.estimates import Mean, mean, ratio
 from rewriter.experiment.sequences import PLANNED_PEOPLE, Interval, always_valid_p, sequence
 
 
@@ -51,9 +51,9 @@ def preference(
 ) -> Preference:
     """Return the preference over people.
 
-    per_person: False (clicks): a list's outcome is the sign of personalized − baseline, and a person's score is the mean over the
-                lists that decided, ties left out. True (orders, of which a list has few): a person's score is the sign over all
-                lists together.
+    per_person: False (clicks): a list's outcome is the sign of personalized − baseline, ties left out; the score is the mean over
+                lists, with the delta method's standard error over people. True (orders, of which a list has few): a person's
+                score is the sign over all lists together, and the score is the mean over people.
     """
     lists = ties = nothing = same = 0
     of_person: dict[str, list[int]] = {}
@@ -74,19 +74,20 @@ def preference(
         sums = [sum(found) for found in of_person.values()]
         ties = sum(total == 0 for total in sums)
         scores = np.array([1.0 if total > 0 else -1.0 for total in sums if total])
+        found = mean(scores) if len(scores) else Mean(nan, 0.0, 0)
     else:
-        scores = np.array([sum(found) / len(found) for found in of_person.values()])
-    found = mean(scores) if len(scores) else Mean(nan, 0.0, 0)
+        won = np.array([float(sum(found)) for found in of_person.values()])
+        found = ratio(won, np.array([float(len(found)) for found in of_person.values()]))
     # One sample of people here, two arms elsewhere: half as many make as good an approximation.
     people = 2 * found.people
     return Preference(
         found.value,
         found.standard_error,
         sequence(found.value, found.standard_error, people, planned_people=planned_people)
-        if len(scores)
+        if found.people
         else Interval(-inf, inf),
         always_valid_p(found.value, found.standard_error, people, planned_people=planned_people)
-        if len(scores)
+        if found.people
         else 1.0,
         found.people,
         lists,

@@ -23,7 +23,7 @@ from contextvars import ContextVar
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from threading import Lock
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from uuid import uuid4
 
 from rewriter.observe.background import Background
@@ -32,6 +32,7 @@ from rewriter.observe.ubi_record import (
     MAX_HITS,
     MAX_ID_CHARS,
     MAX_OBJECT_ID_CHARS,
+    NOTHING,
     AskedQuery,
     ShownHit,
     ShownPage,
@@ -39,14 +40,16 @@ from rewriter.observe.ubi_record import (
     record_of,
     words_of,
 )
+from rewriter.report import Report
 from rewriter.settings import PolicySettings, Settings
+from rewriter.subject import Subject
 
 MAX_BATCH = 500
 RETRY_S = 0.5
 MAX_RETRY_S = 30.0
 DAY_S = 86_400.0
 
-_asked: ContextVar[AskedQuery] = ContextVar("rewriter_ubi_query", default=AskedQuery())  # noqa: B039  it is frozen
+_asked: ContextVar[AskedQuery] = ContextVar("rewriter_ubi_query", default=NOTHING)
 
 
 @contextmanager
@@ -71,7 +74,7 @@ def ubi_query(
         try:
             _asked.reset(token)
         except ValueError:  # left in another context, where it was never set
-            _asked.set(AskedQuery())
+            _asked.set(NOTHING)
 
 
 class Sink(Protocol):
@@ -85,6 +88,21 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Give back what the sink holds."""
+
+
+class _Copied(NamedTuple):
+    """What a search's thread copies of one search."""
+
+    given: AskedQuery
+    around: AskedQuery
+    words: str
+    subject: Subject | None
+    indices: tuple[str, ...]
+    from_: int
+    hits: list[tuple[Any, ...]]
+    total: int | None
+    at_s: float
+    report: Report
 
 
 class UbiRecords:
@@ -111,7 +129,7 @@ class UbiRecords:
         self._batch: list[tuple[str, str]] = []
         self._failures = 0
         self._due_s = float("-inf")
-        self._queue: Background[ShownPage] = Background(
+        self._queue: Background[_Copied] = Background(
             self._take, idle=self._write, ready=lambda: len(self._batch) < MAX_BATCH, max_waiting=max_waiting
         )
 
@@ -154,37 +172,50 @@ class UbiRecords:
             self._batch = []
         self._sink.close()
 
-    def _copied(self, search: Answered, now_s: float) -> ShownPage:
+    def _copied(self, search: Answered, now_s: float) -> _Copied:
+        """Copy what the caller may change. Everything else, ids included, is made on the hook's own thread."""
         arguments, report, subject = search.arguments, search.report, search.subject
         body = arguments.get("body")
-        asked = _over(_over(asked_in(body), _asked.get()), self._default)
-        if asked.user_query is None and isinstance(body, Mapping):
-            asked = replace(asked, user_query=words_of(body.get("query")))
+        given, around = asked_in(body), _asked.get()
+        named = given.user_query is not None or around.user_query is not None
         policy = self._policies.get(report.policy or "")
-        may_name = subject is None or subject.consent
-        somebody = (subject.user_id or subject.session_id) if subject else None
-        client_id = (asked.client_id or somebody) if may_name else None
-        named_id = asked.query_id if asked.query_id and len(asked.query_id) <= MAX_ID_CHARS else None
+        fields = (
+            given.object_id_field or around.object_id_field or self._default.object_id_field,
+            policy.category_field if policy else None,
+            policy.date_field if policy else None,
+        )
         envelope = search.response.get("hits") if isinstance(search.response, Mapping) else None
         found = envelope.get("hits") if isinstance(envelope, Mapping) else None
-        return ShownPage(
-            asked,
-            named_id or str(uuid4()),
-            str(uuid4()),
-            client_id,
+        return _Copied(
+            given,
+            around,
+            "" if named or not isinstance(body, Mapping) else words_of(body.get("query")),
+            subject,
             _indices(arguments.get("index")),
             _from(arguments, body),
-            tuple(
-                _shown(hit, asked.object_id_field, policy, now_s)
-                for hit in (found[:MAX_HITS] if isinstance(found, list) else ())
-                if isinstance(hit, Mapping)
-            ),
+            [_values(hit, fields) for hit in found[:MAX_HITS] if isinstance(hit, Mapping)]
+            if isinstance(found, list)
+            else [],
             _total(envelope.get("total") if isinstance(envelope, Mapping) else None),
             now_s,
             report,
         )
 
-    def _take(self, page: ShownPage) -> None:
+    def _page(self, one: _Copied) -> ShownPage:
+        asked = _over(_over(one.given, one.around), self._default)
+        if asked.user_query is None:
+            asked = replace(asked, user_query=one.words)
+        somebody = (one.subject.user_id or one.subject.session_id) if one.subject else None
+        may_name = one.subject is None or one.subject.consent
+        client_id = (asked.client_id or somebody) if may_name else None
+        named_id = asked.query_id if asked.query_id and len(asked.query_id) <= MAX_ID_CHARS else None
+        hits = tuple(_shown(hit, one.at_s) for hit in one.hits)
+        return ShownPage(
+            asked, named_id or str(uuid4()), str(uuid4()), client_id, one.indices, one.from_, hits, one.total, one.at_s, one.report
+        )  # fmt: skip
+
+    def _take(self, one: _Copied) -> None:
+        page = self._page(one)
         record = record_of(page, timestamp(page.at_s))
         self._batch.append((page.response_id, json.dumps(record, default=str, separators=(",", ":"))))
         if len(self._batch) >= MAX_BATCH:
@@ -217,7 +248,7 @@ def timestamp(at_s: float) -> str:
 
 def _over(one: AskedQuery, other: AskedQuery) -> AskedQuery:
     """Return `one`, with what it lacks from `other`."""
-    if one == AskedQuery():
+    if one is NOTHING:
         return other
     return replace(
         one, **{part.name: getattr(other, part.name) for part in fields(one) if getattr(one, part.name) is None}
@@ -248,13 +279,22 @@ def _total(total: Any) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _shown(hit: Mapping[str, Any], id_field: str | None, policy: PolicySettings | None, now_s: float) -> ShownHit:
+def _values(hit: Mapping[str, Any], fields: tuple[str | None, ...]) -> tuple[Any, ...]:
+    """Return a hit's id, and what its `_source` shows in the fields of object id, category and date."""
     source = hit.get("_source")
-    object_id = _value(source, id_field) if id_field and id_field != "_id" else None
-    category = _value(source, policy.category_field) if policy and policy.category_field else None
-    listed = _value(source, policy.date_field) if policy and policy.date_field else None
+    id_field, category, date = fields
+    return (
+        hit.get("_id"),
+        _value(source, id_field) if id_field and id_field != "_id" else None,
+        _value(source, category) if category else None,
+        _value(source, date) if date else None,
+    )
+
+
+def _shown(values: tuple[Any, ...], now_s: float) -> ShownHit:
+    own_id, object_id, category, listed = values
     return ShownHit(
-        str(hit.get("_id") if object_id is None else object_id)[:MAX_OBJECT_ID_CHARS],
+        str(own_id if object_id is None else object_id)[:MAX_OBJECT_ID_CHARS],
         None if category is None else str(category)[:MAX_ID_CHARS],
         _age_days(listed, now_s),
     )

@@ -38,6 +38,9 @@ class AskedQuery:
     query_attributes: Mapping[str, Any] | None = None
 
 
+NOTHING = AskedQuery()
+
+
 @dataclass(frozen=True, slots=True)
 class ShownHit:
     """One hit as it was shown: its object id, and its category and age in days where they are known."""
@@ -71,7 +74,7 @@ def asked_in(body: Any) -> AskedQuery:
     part = body.get("ext") if isinstance(body, Mapping) else None
     ubi = part.get("ubi") if isinstance(part, Mapping) else None
     if not isinstance(ubi, Mapping):
-        return AskedQuery()
+        return NOTHING
     texts = {
         name: value
         for name in ("query_id", "user_query", "client_id", "application", "object_id_field")

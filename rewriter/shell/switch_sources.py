@@ -1,4 +1,4 @@
-"""Where switches come from: the kill-switch file, the environment, the store's key. Each keeps its last good value.
+"""Where switches come from: the kill-switch file, the environment, the store's key, OpenFeature. Each keeps its last good value.
 
 The file. It is read whole at each poll, so that no rule about mtimes, inodes or symlinks has to hold, and a new text is believed
 once two polls in a row have read the same: a writer that truncates first and writes then is never caught in between. No file says
@@ -24,6 +24,7 @@ from rewriter.decide.switches import KILL, Switches, SwitchValue, combined
 from rewriter.encodings import decoded_somehow
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings
+from rewriter.shell.flag_source import FlagSource
 
 MAX_FILE_BYTES = 64 * 1024
 
@@ -47,7 +48,14 @@ class SwitchSources:
     def __init__(self, settings: Settings) -> None:
         self._file = settings.switches.file
         self._policies = frozenset(settings.policies)
-        self._values: dict[str, dict[str, SwitchValue]] = {"store": {}, "environment": {}, "file": {}}
+        self._values: dict[str, dict[str, SwitchValue]] = {
+            "openfeature": {},
+            "store": {},
+            "environment": {},
+            "file": {},
+        }
+        domain = settings.switches.openfeature
+        self._flags = None if domain is None else FlagSource(domain, settings.policies)
         self._read: dict[str, SwitchesRead] = {}
         self._believed: str | None = None
         self._seen: str | None = None
@@ -63,7 +71,9 @@ class SwitchSources:
         return [fault for read in list(self._read.values()) for fault in read.foreign]
 
     def read_local(self, environment: Mapping[str, str]) -> None:
-        """Read the file and the environment."""
+        """Read the file and the environment, and what the flag provider last said. None of them waits for anybody."""
+        if self._flags is not None:
+            self._take("openfeature", self._flags.read())
         self._take("environment", from_environment(environment, self._policies))
         if self._file is not None:
             self._read_file(self._file)
