@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from elasticsearch import AsyncElasticsearch, Elasticsearch
-from opensearchpy import AsyncOpenSearch, OpenSearch
+from opensearchpy import AsyncOpenSearch, AsyncTransport, OpenSearch, Transport, Urllib3HttpConnection
 
 from rewriter import AsyncRewriter, BoostUsed, ConfigurationError, Reason, Report, Rewriter, Settings, Slot
 from rewriter.client.opensearch import cloned
@@ -132,6 +132,49 @@ def test_an_async_hook_is_refused_since_nobody_would_await_it(shell: Shell, hook
 def test_hooks_may_come_from_a_generator() -> None:
     hooks = checked_hooks("Rewriter", Shop(tenant="t"), None, None, (hook for hook in (print,)))
     assert hooks == (print,)
+
+
+class Tracing(Transport):
+    def __init__(self, hosts: Any, *arguments: Any, tracer: Any, **others: Any) -> None:
+        super().__init__(hosts, *arguments, **others)
+        self.tracer = tracer
+
+
+class AsyncTracing(AsyncTransport):
+    def __init__(self, hosts: Any, *arguments: Any, tracer: Any, **others: Any) -> None:
+        super().__init__(hosts, *arguments, **others)
+        self.tracer = tracer
+
+
+class Choosy(Urllib3HttpConnection):
+    def __init__(self, *arguments: Any, **others: Any) -> None:
+        if "headers" not in others:
+            raise ValueError("http://user:hunter2@h")
+        super().__init__(*arguments, **others)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_client_whose_transport_asks_for_more_is_refused_in_a_sentence(kind: str) -> None:
+    if kind == "sync":
+        make: Any = Rewriter
+        client: Any = OpenSearch(HOST, transport_class=Tracing, tracer=[])
+    else:
+        make = AsyncRewriter
+        client = AsyncOpenSearch(HOST, transport_class=AsyncTracing, tracer=[])
+    with pytest.raises(ConfigurationError) as refused:
+        make(client)
+    (fault,) = refused.value.faults
+    assert fault.where == "client"
+    assert "missing 1 required keyword-only argument: 'tracer'" in fault.what
+    assert f"leg_client=opensearchpy.{'OpenSearch' if kind == 'sync' else 'AsyncOpenSearch'}" in str(fault)
+
+
+def test_what_else_a_clone_fails_with_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = OpenSearch(HOST, connection_class=Choosy, headers={"x": "y"})
+    monkeypatch.delitem(client.transport.kwargs, "headers")
+    with pytest.raises(ConfigurationError, match=r"client: no client .* can be made from it \(ValueError\)") as refused:
+        Rewriter(client)
+    assert "hunter2" not in str(refused.value)
 
 
 @pytest.mark.parametrize("client", [Shop(tenant="t"), AsyncShop("t")], ids=["sync", "async"])

@@ -30,7 +30,7 @@ from rewriter.observe.hooks import Hook, Hooks
 from rewriter.report import Reason, Report
 from rewriter.settings import Settings
 from rewriter.shell.batch import Batch, failed, items_of, with_items
-from rewriter.shell.given import checked_hooks
+from rewriter.shell.given import checked_hooks, clone_of
 from rewriter.shell.legs import connect
 from rewriter.shell.ready import POLL_S, ever, missing, wanted
 from rewriter.shell.status import CLOSED, Status, status_of
@@ -79,8 +79,8 @@ class AsyncRewriter(Generic[Client]):
         for given in (self._store, self._profile_store):
             open_async_store(given)  # what cannot be one is refused now, not in the first search; nothing connects yet
         if leg_client is None:
-            self._client.cloned(
-                self.settings.budget.max_in_flight
+            clone_of(
+                "AsyncRewriter", client, self._client, self.settings.budget.max_in_flight
             )  # one that cannot be cloned is refused now; it is cheap
         self._shared: dict[int, tuple[Core, SwitchSources]] = {}
         self._shared[os.getpid()] = self._learning()

@@ -8,6 +8,7 @@ from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import Any, Literal
 
 from rewriter.client.registry import DEFAULT, library, library_of
+from rewriter.client.seam import SearchClient
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.observe.hooks import Hook
 from rewriter.settings import Settings
@@ -39,6 +40,22 @@ def checked_hooks(shell: Shell, client: Any, leg_client: Any, settings: Any, hoo
     if faults:
         raise ConfigurationError(faults)
     return read
+
+
+def clone_of(shell: Shell, given: Any, client: SearchClient, connections: int) -> SearchClient:
+    """Return a client for the optional legs, made of the caller's. Raises ConfigurationError where none can be made.
+
+    given: what `client` is around. A transport of the caller's own may ask for arguments that nobody else knows.
+    """
+    try:
+        return client.cloned(connections)
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"[:200] if isinstance(error, TypeError) else type(error).__name__
+        own = library_of(given) or library(DEFAULT)
+        wanted = own.SYNC if KINDS[shell] == "sync" else own.ASYNC
+        remedy = f"give leg_client={wanted}(…), by which the rewriter sends its own searches"
+        what = f"no client with connections of its own can be made from it ({said})"
+        raise ConfigurationError([Fault("client", what, remedy)]) from error
 
 
 def _client_faults(shell: Shell, where: str, client: Any, leg_client: Any) -> list[Fault]:

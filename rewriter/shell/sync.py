@@ -29,7 +29,7 @@ from rewriter.observe.hooks import Hook, Hooks
 from rewriter.report import Reason, Report
 from rewriter.settings import Settings
 from rewriter.shell.batch import Batch, failed, items_of, with_items
-from rewriter.shell.given import checked_hooks
+from rewriter.shell.given import checked_hooks, clone_of
 from rewriter.shell.legs import connect
 from rewriter.shell.ready import POLL_S, ever, missing, wanted
 from rewriter.shell.status import CLOSED, Status, status_of
@@ -80,7 +80,7 @@ class Rewriter(Generic[Client]):
         self._closed = False
         self._core: Core | None = None
         self._process: ThreadRuntime | None = self._made(
-            self._leg_client or self._client.cloned(self.settings.budget.max_in_flight)
+            self._leg_client or clone_of("Rewriter", client, self._client, self.settings.budget.max_in_flight)
         )
         self._process.start()
         _rewriters.add(self)

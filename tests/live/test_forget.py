@@ -226,6 +226,10 @@ def test_a_number_is_the_identifier_that_it_is_counted_under(shop: Shop) -> None
     ("user", "spelled"),
     [
         ("10.0", "1e1"),
+        ("10", "10"),
+        ("10", '"10"'),
+        ("0", "-0"),
+        ("-7", "-7"),
         ("10.0", "10.00"),
         ("Müller", '"M\\u00fcller"'),
         ("Müller", '"Müller"'),

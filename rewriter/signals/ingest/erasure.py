@@ -156,21 +156,21 @@ def _letters(store: RedisStore, stream: str) -> Iterator[list[tuple[bytes, bytes
 def _may_name(users: Collection[str]) -> Callable[[bytes], bool]:
     """Return what tells at once that a letter names none of `users`: without a backslash, an identifier is spelled as it is.
 
-    A number is not: `1e1` names the user "10.0".
+    A fraction is not: `1e1` names the user "10.0".
     """
-    sought = [user.encode("utf-8", "surrogateescape") for user in users if not _is_number(user)]
+    sought = [user.encode("utf-8", "surrogateescape") for user in users if not _is_fraction(user)]
     if len(users) > SOUGHT_USERS or len(sought) < len(users):
         return lambda _: True
     sought.append(b"\\")
     return lambda raw: any(one in raw for one in sought)
 
 
-def _is_number(text: str) -> bool:
+def _is_fraction(text: str) -> bool:
     try:
         float(text)
     except ValueError:
         return False
-    return True
+    return not text.lstrip("-").isdecimal()
 
 
 def named_in(raw: bytes, users: Collection[str]) -> set[str]:
