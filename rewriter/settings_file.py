@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tomllib
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,10 +33,25 @@ def read_settings(model: type[Model], path: Path | None) -> Model:
     text = "" if path is None else _text(path)
     data = {} if path is None else _with_absolute_paths(_parsed(path, text), path.parent)
     variables = _Environment(model)()
+    faults = list(_misspelled(model, os.environ))
     try:
-        return model.model_validate(_merged(data, variables))
+        found = model.model_validate(_merged(data, variables))
     except ValidationError as error:
-        raise ConfigurationError([_fault(path, text, variables, one) for one in error.errors()]) from None
+        faults += [_fault(path, text, variables, one) for one in error.errors()]
+        raise ConfigurationError(faults) from None
+    if faults:
+        raise ConfigurationError(faults)
+    return found
+
+
+def _misspelled(model: type[BaseModel], environment: Collection[str]) -> Iterator[Fault]:
+    """Yield a fault for each variable that sets nothing, since one underscore stands where two belong: REWRITER_STORE_URL."""
+    for section, field in model.model_fields.items():
+        keys = getattr(field.annotation, "model_fields", {})
+        wrong = {f"{PREFIX}{section}_{key}".upper(): _variable((section, key)) for key in keys}
+        for variable in environment:
+            if meant := wrong.get(variable.upper()):
+                yield Fault(f"environment {variable}", "sets nothing", f"write {meant}")
 
 
 class _Environment(EnvSettingsSource):

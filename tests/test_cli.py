@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from rewriter.cli import app
+from rewriter.cli.forget import _lines as lines_of
 
 NOWHERE = "http://127.0.0.1:1"
 SETTINGS = """\
@@ -464,3 +465,25 @@ def test_demo_refuses_an_engine_that_it_does_not_know(monkeypatch: pytest.Monkey
 def test_the_version_is_printed() -> None:
     done = run("--version")
     assert (done.exit_code, done.stdout) == (0, f"rewriter {metadata.version('rewriter')}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "users"),
+    [
+        ("u1\r\nu2\r\n".encode("utf-16"), ["u1", "u2"]),
+        ("u1\nu2".encode("utf-16-le"), ["u1", "u2"]),
+        (b"\xef\xbb\xbfu1\n\nu2\nu1\n", ["u1", "u2"]),
+        ("a\x85b\na\u2028b\nc\x0cd\n x ".encode(), ["a\x85b", "a\u2028b", "c\x0cd", " x "]),
+    ],
+)
+def test_a_file_of_users_holds_one_a_line_in_any_encoding(tmp_path: Path, text: bytes, users: list[str]) -> None:
+    (tmp_path / "users.txt").write_bytes(text)
+    assert lines_of(tmp_path / "users.txt") == users
+
+
+def test_users_that_cannot_be_read_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "users.txt").write_bytes(b"M\xfcller\n")
+    result = CliRunner().invoke(app, ["forget", "--file", str(tmp_path / "users.txt")])
+    assert (result.exit_code, "users.txt: is not UTF-8 (convert it to UTF-8)" in result.stderr) == (2, True)
+    result = CliRunner().invoke(app, ["forget", ""])
+    assert (result.exit_code, "USER: is empty" in result.stderr) == (2, True)

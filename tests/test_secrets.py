@@ -44,6 +44,27 @@ def test_a_url_shows_without_its_credentials(url: str, shown: str) -> None:
         assert "hunter2" not in without_credentials(f"cannot reach {url}: refused")
 
 
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("REWRITER_STORE_URL", "REWRITER_STORE__URL"),
+        ("REWRITER_STORE_PROFILE_URL", "REWRITER_STORE__PROFILE_URL"),
+        ("REWRITER_OPENSEARCH_HOSTS", "REWRITER_OPENSEARCH__HOSTS"),
+        ("rewriter_budget_signals_ms", "REWRITER_BUDGET__SIGNALS_MS"),
+    ],
+)
+def test_a_variable_with_one_underscore_for_two_is_named(
+    monkeypatch: pytest.MonkeyPatch, variable: str, meant: str
+) -> None:
+    """It would set nothing: a service without a store personalizes nothing, and nothing says why."""
+    monkeypatch.setenv(variable, "redis://:hunter2@h")
+    monkeypatch.setenv("REWRITER_SOMETHING_ELSE", "of another service")
+    monkeypatch.setenv("REWRITER_SWITCH_PERSONALIZATION", "on")
+    with pytest.raises(ConfigurationError) as refused:
+        Settings.from_environment()
+    assert [str(fault) for fault in refused.value.faults] == [f"environment {variable}: sets nothing (write {meant})"]
+
+
 @given(
     st.text(
         st.characters(exclude_characters="\r\n\t \x0b\x0c\x1c\x1d\x1e\x1f\x85", exclude_categories=("Z", "C")),

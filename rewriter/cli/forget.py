@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from rewriter.cli.ingest import stores_of
 from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, say, store_needed
+from rewriter.encodings import decoded, encoding_of
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings
 from rewriter.signals.ingest.batch import CountingRules
@@ -35,6 +37,8 @@ def forget(
         named = [*(users or ()), *(_lines(file) if file else ())]
         if not named:
             raise ConfigurationError([Fault("USER", "is missing", "name users, or a file of them with --file")])
+        if "" in named:
+            raise ConfigurationError([Fault("USER", "is empty", "a script's variable may not be set")])
         settings = Settings.from_toml(toml)
         store, profiles = stores_of(settings)
     with store_needed():
@@ -51,5 +55,11 @@ def forget(
 
 def _lines(file: Path) -> list[str]:
     """Return the identifiers in a file, each once. They are taken as they are, without the end of the line."""
-    text = typer.get_text_stream("stdin").read() if str(file) == "-" else file.read_text("utf-8-sig")
-    return list(dict.fromkeys(line for line in text.splitlines() if line))
+    raw = typer.get_binary_stream("stdin").read() if str(file) == "-" else file.read_bytes()
+    try:
+        text = decoded(raw)
+    except UnicodeDecodeError:
+        raise ConfigurationError(
+            [Fault(str(file), f"is not {encoding_of(raw).upper()}", "convert it to UTF-8")]
+        ) from None
+    return list(dict.fromkeys(line for line in re.split("\r\n|\n|\r", text) if line))

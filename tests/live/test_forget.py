@@ -277,6 +277,16 @@ def test_a_client_without_a_user_is_a_user(shop: Shop) -> None:
     assert forgotten(shop, "c-x") == removed(profiles=1, sessions=1)
 
 
+def test_nobody_without_a_user_is_forgotten_with_the_empty_one(shop: Shop) -> None:
+    """`forget_all` may be called with anything; sessions without a user are nobody's, and are not dropped."""
+    event = an_event("x", session_id="s9")
+    del event["user_id"], event["client_id"]
+    shop.append([event])
+    forgotten(shop, "")
+    shop.drain(worker := shop.worker())
+    assert worker.counts == {"counted": 1}
+
+
 def test_an_unknown_user_is_reported_by_their_place(shop: Shop) -> None:
     shop.append([an_event("u1"), an_event("u3", action_name="yawn")])
     shop.drain(shop.worker())

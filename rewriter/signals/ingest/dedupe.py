@@ -41,10 +41,8 @@ def without_duplicates(
         ids = keys.of_stream(number, "ids")
         scored = [part for digest, (first, *_) in by_digest.items() for part in (first, digest)]
         wanted += [("ZADD", ids, "NX", *scored), ("EXPIRE", ids, ttl_s), ("ZMSCORE", ids, *by_digest)]
-    users = [
-        pseudonym("u", entry.counted_event.user or "", plan.settings.store.key_salt.get_secret_value())
-        for _, entry in entries
-    ]
+    salt = plan.settings.store.key_salt.get_secret_value()
+    users = [pseudonym("u", entry.counted_event.user or "", salt) for _, entry in entries]
     *replies, forgotten = ran(engine, [*wanted, ("ZMSCORE", keys.forgotten, *users)])
     if isinstance(forgotten, Exception):  # nobody may be counted who was to be forgotten
         raise with_key(("ZMSCORE", keys.forgotten), forgotten)
@@ -71,7 +69,7 @@ def without_duplicates(
             continue
         if own_marks.get(id(entry)) in repeated:
             batch.counted_as("duplicate", entry)
-        elif forgotten_s is not None and entry.at_s <= float(forgotten_s):
+        elif forgotten_s is not None and entry.counted_event.user and entry.at_s <= float(forgotten_s):
             batch.counted_as("forgotten", entry)
         else:
             found.append((batch, entry))
