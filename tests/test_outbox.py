@@ -154,6 +154,9 @@ class Action(Enum):
     VIEW = "view"
 
 
+ITSELF: list[Any] = []
+ITSELF.append(ITSELF)
+
 PYTHONS_OWN: dict[str, tuple[dict[Any, Any], str | None]] = {
     "bytes": ({"user_id": b"u1"}, "u1"),
     "a UUID": ({"user_id": UUID(int=17)}, str(UUID(int=17))),
@@ -169,10 +172,14 @@ PYTHONS_OWN: dict[str, tuple[dict[Any, Any], str | None]] = {
     "half a character of a person": ({"user_id": "u\ud83d"}, None),
     "bytes that are no text": ({"user_id": b"\xff"}, None),
     "not a number": ({"message": float("nan"), "user_id": float("nan"), "client_id": "c1"}, "c1"),
-    "a number that is too long": ({"message": 10**5_000}, None),
+    "a number that is too long": ({"message": [1, (10**5_000,)]}, "u"),
+    "a number that is too long for a person": ({"user_id": 10**5_000}, None),
+    "a message of bytes that are no text": ({"message": {"a": [b"\xff", bytearray(b"\xfe")]}}, "u"),
     "nested too deeply": ({"message": json.loads("[" * 900 + "]" * 900)}, "u"),
     "named by a number": ({17: "x"}, "u"),
-    "named by a tuple": ({("a", "b"): "x"}, None),
+    "named by a tuple": ({("a", "b"): "x"}, "u"),
+    "named by what is no text": ({"message": {UUID(int=1): 1, Action.VIEW: 2, b"x": 3, None: 4, 1.5: {(): ()}}}, "u"),
+    "holds itself": ({"message": ITSELF}, None),
     "an id that is none": ({"event_id": "undefined"}, "u"),
 }
 

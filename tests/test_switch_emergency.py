@@ -56,7 +56,13 @@ def reason(desk: Harness) -> Reason:
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize(
-    "text", ["personalization off\r\n", '{"personalization": "no"}', "# für alle\nPersonalisation = FALSE"]
+    "text",
+    [
+        "personalization off\r\n",
+        '{"personalization": "no"}',
+        "# für alle\nPersonalisation = FALSE",
+        "rewriter.personalization: off",
+    ],
 )
 def test_a_running_process_is_switched_off_in_any_encoding(
     make: MakeDesk, tmp_path: Path, encoding: str, text: str

@@ -149,7 +149,7 @@ def canonical(name: str, policies: frozenset[str]) -> str:
     if name.strip().upper().startswith(ENVIRONMENT_PREFIX):  # a variable, written into a file
         name = name.strip()[len(ENVIRONMENT_PREFIX) :].replace("__", ".")
     policy, dot, switch = name.strip().rpartition(".")
-    if policy == "*":
+    if policy == "*" or (policy.casefold() == "rewriter" and policy not in policies):
         policy = dot = ""
     switch = switch.casefold().replace("-", "_").replace("isation", "ization")
     if policy and policy not in policies:

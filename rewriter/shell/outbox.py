@@ -25,7 +25,7 @@ from rewriter.errors import Fault, StoreError
 from rewriter.settings import Settings
 from rewriter.signals.absent import is_absent_id
 from rewriter.signals.commands import Command
-from rewriter.signals.events import MAX_EVENT_BYTES, parse
+from rewriter.signals.events import MAX_DIGITS, MAX_EVENT_BYTES, parse
 from rewriter.signals.ingest.contract import (
     StreamKeys,
     append_many_command,
@@ -112,7 +112,7 @@ class Outbox:
             return self._not("refused", Fault("event", "is no mapping"))
         event_id = event.get("event_id")
         own = str(uuid4()) if is_absent_id(event_id) else event_id
-        raw = json.dumps({**event, "event_id": own}, default=_plain).encode()
+        raw = _written({**event, "event_id": own})
         if len(raw) > MAX_EVENT_BYTES:
             return self._not("refused", Fault("event", f"has {len(raw):,} bytes, and may have {MAX_EVENT_BYTES:,}"))
         found = parse(raw)
@@ -269,11 +269,33 @@ class Outbox:
         return False
 
 
+def _written(event: dict[str, Any]) -> bytes:
+    """Write an event as JSON. What JSON cannot hold costs its own value alone: keys that are no texts, bytes, a number too long.
+
+    Raises ValueError or RecursionError where an event holds itself.
+    """
+    try:
+        return json.dumps(event, default=_plain).encode()
+    except (TypeError, ValueError):
+        return json.dumps(_spelled(event), default=_plain).encode()
+
+
+def _spelled(value: Any) -> Any:
+    """Return a copy without what only `json.dumps` itself refuses."""
+    if isinstance(value, Mapping):
+        return {key if isinstance(key, str) else str(_plain(key)): _spelled(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_spelled(one) for one in value]
+    if isinstance(value, int) and value.bit_length() > 3 * MAX_DIGITS:
+        return float("inf")  # as it is read
+    return value
+
+
 def _plain(value: Any) -> Any:
     """Spell for JSON what it has no spelling for."""
     match value:
         case bytes() | bytearray():
-            return value.decode()
+            return value.decode("utf-8", "surrogateescape")  # refused in an identifier, and nowhere else
         case Mapping():
             return dict(value)
         case AbstractSet():
