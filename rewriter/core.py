@@ -7,6 +7,7 @@ The guards are the only other things that change, each behind its own short lock
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from threading import Lock
@@ -31,6 +32,10 @@ from rewriter.signals.counters import Counters, HalfLives
 from rewriter.signals.stale import LastKnown
 from rewriter.signals.store import Keys, StoreName
 from rewriter.snapshot import Write
+
+MAX_WANTED_FIELDS = 64
+"""Per policy, of fields whose mappings are read besides those of its own."""
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_@-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,7 @@ class Core:
         self.last_known = LastKnown(settings.signals)
         self.pools = PoolCache(max_bytes=settings.budget.pool_bytes)
         self.plans = PlanMemory(settings.store)
+        self.wanted_fields: Mapping[str, set[str]] = {name: set() for name in settings.policies}
         fields = {name: signal_fields(policy) for name, policy in settings.policies.items()}
         self.field_names = tuple(sorted({name for named in fields.values() for name in named}))
         self.snapshot = Snapshot(templates=templates, fields=fields)
@@ -103,6 +109,16 @@ class Core:
         """Put a new snapshot in the place of the old one, with `changes`; the background has two halves that do so."""
         with self._swapping:
             self.snapshot = replace(self.snapshot, **changes)
+
+    def want_fields(self, policy: str, names: Iterable[str]) -> None:
+        """Have the mappings of these outermost document fields read too: they decide whether a query has a gate.
+
+        Names are the caller's own, so their form and number are bounded.
+        """
+        wanted = self.wanted_fields[policy]
+        for name in names:
+            if len(wanted) < MAX_WANTED_FIELDS and PLAIN_NAME.fullmatch(name):
+                wanted.add(name)
 
     def _noting(self, whose: str) -> Callable[[State, str, float], None]:
         """Return what notes the changes of one breaker in the journal."""

@@ -50,6 +50,7 @@ class IndexFacts:
     default_pipeline:   the search pipeline of any of them.
     replicas:           the most that any of them has.
     differing:          document field → mapping type → the indices that map it so, for fields that are not in `fields`.
+    analyzers:          document field of an analyzed type, of `fields` → what reads it; equal texts, the same in every index.
     """
 
     fields: Mapping[str, str] = field(default_factory=dict)
@@ -58,6 +59,7 @@ class IndexFacts:
     default_pipeline: str | None = None
     replicas: int = 0
     differing: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+    analyzers: Mapping[str, str] = field(default_factory=dict)
 
     def kinds(self, name: str) -> Mapping[str, tuple[str, ...] | None]:
         """Return the mapping types of a document field, each with its indices; None stands for all of them."""
@@ -93,10 +95,12 @@ def facts_of(mapping_response: Mapping[str, Any], settings_response: Mapping[str
     """
     indices = list(dict.fromkeys([*settings_response, *mapping_response]))
     kinds: dict[str, dict[str, list[str]]] = {}
+    analyzers: dict[str, list[str]] = {}
     for index in indices:
         mapping = mapping_response[index]["mappings"] if index in mapping_response else {}
-        for name, kind in _fields(mapping).items():
+        for name, (kind, analyzer) in _fields(mapping).items():
             kinds.setdefault(name, {}).setdefault(kind, []).append(index)
+            analyzers.setdefault(name, []).append(analyzer)
     alike = {
         name: next(iter(by_kind))
         for name, by_kind in kinds.items()
@@ -118,12 +122,18 @@ def facts_of(mapping_response: Mapping[str, Any], settings_response: Mapping[str
             for name, by_kind in kinds.items()
             if name not in alike
         },
+        analyzers={name: " | ".join(analyzers[name]) for name, kind in alike.items() if kind in ANALYSED},
     )
 
 
-def _fields(mapping: Mapping[str, Any]) -> dict[str, str]:
+def _fields(mapping: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Return the type of each field, and the names of the analyzers that read its documents and its queries."""
     found = dict(_walk(mapping.get("properties", {}), ""))
-    return {name: kind for name, spec in found.items() if (kind := _type(spec, found))}
+    return {
+        name: (kind, f"{meant.get('analyzer')} {meant.get('search_analyzer')}")
+        for name, spec in found.items()
+        if (kind := _type(meant := _meant(spec, found)))
+    }
 
 
 def _walk(properties: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -133,9 +143,11 @@ def _walk(properties: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Map
             yield from _walk(spec.get(inner, {}), f"{prefix}{name}.")
 
 
-def _type(spec: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]) -> str | None:
-    if spec.get("type") == "alias":
-        spec = found.get(spec.get("path", ""), {})
+def _meant(spec: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    return found.get(spec.get("path", ""), {}) if spec.get("type") == "alias" else spec
+
+
+def _type(spec: Mapping[str, Any]) -> str | None:
     if spec.get("index") is False and spec.get("doc_values") is False:
         return UNSEARCHABLE
     kind = spec.get("type")

@@ -309,6 +309,7 @@ class FieldSettings(_Section):
 class PolicySettings(_Section):
     """How the searches of some indices are personalized. A policy must match every index that a search names.
 
+    all_words: boosts act only on hits that hold every word of the query, where that is certain (`rewriter.boost.all_words`).
     exploration_shared_by: who may be shown hits that another one's search brought: everyone who sends the same search, those of
         the same segments, or the same subject. Needed where the client decides by itself, from its context, whose search it is.
     """
@@ -325,6 +326,7 @@ class PolicySettings(_Section):
     max_depth: Annotated[int, Field(ge=1, le=200)] = 50
     window_size: Annotated[int, Field(ge=10, le=10_000)] = 200
     max_functions: Annotated[int, Field(ge=1, le=128)] = 32
+    all_words: bool = True
     category_field: str | None = None
     date_field: str | None = None
     item_field: str | None = "_id"

@@ -34,6 +34,23 @@ def test_the_envelope() -> None:
     assert envelope((NIKE, NEW), 1.5) == ENVELOPE
 
 
+def test_a_gate_stands_for_all_hits_in_a_rescore_and_in_each_filter_of_a_wrap() -> None:
+    gate = {"match": {"title": {"query": "red shoe", "operator": "and"}}}
+    rescored = bounded_body({"query": MATCH}, (NIKE, NEW), 1.5, "rescore", 200, gate)
+    inner = rescored["rescore"][0]["query"]["rescore_query"]["function_score"]
+    assert inner == {
+        "query": {"constant_score": {"filter": {"bool": {"filter": [gate], "_name": "rewriter:words"}}}},
+        **ENVELOPE,
+    }
+    wrapped = bounded_body({"query": MATCH}, (NIKE, NEW), 1.5, "wrap", 200, gate)["query"]["function_score"]
+    assert wrapped["query"] == MATCH
+    assert wrapped["functions"] == [
+        {"weight": 1},
+        {"filter": {"bool": {"filter": [NIKE.filter, gate], "_name": "rewriter:0"}}, "weight": 0.2},
+        {**(NEW.decay or {}), "filter": {"bool": {"filter": [gate], "_name": "rewriter:1"}}, "weight": 0.1},
+    ]
+
+
 def test_without_boosts_the_factor_is_one() -> None:
     assert envelope((), 1.5)["functions"] == [{"weight": 1}]
 
@@ -136,6 +153,7 @@ def test_the_caller_s_body_stays_as_it_was(strategy: Strategy) -> None:
         (["rewriter:10", "theirs", "rewriter:2"], (2, 10), ["theirs"]),
         ({"rewriter:1": 0.0, "theirs": 1.5}, (1,), {"theirs": 1.5}),
         ({"rewriter:1": 0.0}, (1,), None),
+        (["rewriter:1", "rewriter:words", "theirs"], (1,), ["theirs"]),
         (
             ["rewriter:", "rewriter:x", "rewriter:-1", "rewriter:²"],
             (),
@@ -149,3 +167,11 @@ def test_our_names_come_off_a_hit_and_theirs_stay(matched: Any, ours: tuple[int,
     assert own_names(hit) == ours
     assert without_own_names(hit) == {"_id": "1"} | ({} if left is None else {"matched_queries": left})
     assert hit == before
+
+
+@pytest.mark.parametrize(
+    ("matched", "acted"), [(["rewriter:1"], ()), (["rewriter:1", "rewriter:words"], (1,)), ([], ())]
+)
+def test_no_boost_acted_where_the_gate_of_a_rescore_did_not_match(matched: list[str], acted: tuple[int, ...]) -> None:
+    """The server names a function's filter also where the rescore query around it does not match."""
+    assert own_names({"_id": "1", "matched_queries": matched}, gated=True) == acted

@@ -45,6 +45,7 @@ def test_fields_of_one_index() -> None:
             "slow": "keyword",
         },
         differing={"hidden": {"unsearchable": ("products",)}},
+        analyzers={"title": "None None"},
     )
 
 
@@ -216,3 +217,22 @@ def test_a_guard_is_bounded() -> None:
 def test_values_that_fit_a_type(kind: str, fitting: list[str], refused: list[str]) -> None:
     assert [value for value in fitting if not fits(kind, value)] == []
     assert [value for value in refused if fits(kind, value)] == []
+
+
+def test_what_reads_a_text_in_all_indices() -> None:
+    """Sub-fields and aliases count; a field that one index maps otherwise has no analyzer that all of them share."""
+    title = {
+        "type": "text",
+        "fields": {
+            "stem": {"type": "text", "analyzer": "english", "search_analyzer": "standard"},
+            "raw": {"type": "keyword"},
+        },
+    }
+    one = {"title": title, "name": {"type": "alias", "path": "title.stem"}, "note": {"type": "text"}}
+    two = {"title": title, "name": {"type": "text"}, "note": {"type": "keyword"}}
+    facts = facts_of(mapping(a=one, b=two), settings(a={}, b={}))
+    assert facts.analyzers == {
+        "title": "None None | None None",
+        "title.stem": "english standard | english standard",
+        "name": "english standard | None None",
+    }

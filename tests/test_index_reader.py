@@ -9,7 +9,7 @@ import pytest
 from opensearchpy.exceptions import AuthorizationException, NotFoundError, TransportError
 
 from rewriter import Settings
-from rewriter.core import Core
+from rewriter.core import MAX_WANTED_FIELDS, Core
 from rewriter.expression import MAX_EXPRESSIONS, Expression, Searched, expression_of
 from rewriter.shell.index_reader import BURST, IDLE_S, MAX_STALE, PERIOD_S, READS_PER_S, RETRY_S, IndexReader
 from rewriter.shell.legs import failing_as
@@ -284,3 +284,16 @@ def test_a_child_after_a_fork_begins_with_what_its_parent_knew(cluster: Cluster)
     reader = IndexReader(child, lambda: cluster.now_s)
     drive(reader.round(), lambda _: {})
     assert key in child.snapshot.facts
+
+
+def test_fields_that_queries_name_are_read_too_within_a_bound(cluster: Cluster) -> None:
+    """Their analyzers decide whether a query has a gate. Names come from callers: none reaches the URL but as a plain name."""
+    cluster.indices["shop-1"]["title"] = {"type": "text", "analyzer": "english"}
+    names = ("title", "a,b", "*", "secret.*", "", "x" * 65, *(f"field{at}" for at in range(100)))
+    cluster.core.want_fields("shop", names)
+    key = cluster.search("shop-1")
+    cluster.round()
+    assert cluster.facts[key].analyzers == {"title": "english None"}
+    mapping = next(one for one in cluster.asked if "filter_path" in one)
+    assert len(mapping["filter_path"].split(",")) <= 2 + MAX_WANTED_FIELDS
+    assert "secret" not in mapping["filter_path"]

@@ -17,12 +17,15 @@ from rewriter.report import Strategy
 NAME_PREFIX = "rewriter:"
 """Marks our named queries, so that they can be told from the caller's and taken off the hits."""
 
+WORDS_NAME = f"{NAME_PREFIX}words"
+"""Names the all-words gate, so that a hit tells whether boosts acted on it."""
+
 NOT_FOR_OPTIONAL_LEGS = ("aggs", "aggregations", "suggest", "ext")
 """Parts of a search whose answer is the baseline's alone. `track_total_hits` is not among them: it changes scores."""
 
 
-def envelope(boosts: Sequence[Boost], max_boost: float) -> dict[str, Any]:
-    """Return the `function_score` (without its query) of `boosts`, each named by its index.
+def envelope(boosts: Sequence[Boost], max_boost: float, gate: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the `function_score` (without its query) of `boosts`, each named by its index and acting where `gate` matches.
 
     Raises ValueError where a weight or the limit is not what the clamp left: the last check before anything is sent.
     """
@@ -34,8 +37,9 @@ def envelope(boosts: Sequence[Boost], max_boost: float) -> dict[str, Any]:
             raise ValueError(f"weight of boost {number} must be finite and at least 0")
         function: dict[str, Any] = dict(boost.decay or {})
         name = f"{NAME_PREFIX}{number}"
-        if boost.filter is not None:
-            function["filter"] = {"bool": {"filter": [boost.filter], "_name": name}}
+        filters = [one for one in (boost.filter, gate) if one is not None]
+        if filters:
+            function["filter"] = {"bool": {"filter": filters, "_name": name}}
         function["weight"] = boost.weight
         functions.append(function)
     return {"functions": functions, "score_mode": "sum", "boost_mode": "multiply", "max_boost": max_boost}
@@ -48,28 +52,41 @@ def capped(boosts: Sequence[Boost], max_boost: float) -> tuple[Boost, ...]:
 
 
 def bounded_body(
-    body: Mapping[str, Any], boosts: Sequence[Boost], max_boost: float, strategy: Strategy, window_size: int
+    body: Mapping[str, Any],
+    boosts: Sequence[Boost],
+    max_boost: float,
+    strategy: Strategy,
+    window_size: int,
+    gate: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return a new body: `body` with its scores multiplied by a factor in [1, max_boost]; `body` is not modified.
 
     rescore: the factor is applied to the first `window_size` hits of each shard, after the caller's own rescores.
     wrap:    the query stands inside the `function_score`; every match is scored.
+    gate:    the factor is 1 for hits that this clause does not match (`all_words`). Which hits there are does not change.
     """
     bounded = dict(body)
-    function_score = envelope(boosts, max_boost)
+    function_score = envelope(boosts, max_boost, gate if strategy == "wrap" else None)
     if strategy == "wrap":
         bounded["query"] = {"function_score": {"query": body["query"], **function_score}}
         return highlighted_by(bounded, body["query"])
     rescore = {
         "window_size": window_size,
         "query": {
-            "rescore_query": {"function_score": {"query": {"match_all": {}}, **function_score}},
+            "rescore_query": {"function_score": {"query": _gated(gate), **function_score}},
             "score_mode": "multiply",
         },
     }
     own = body.get("rescore")
     bounded["rescore"] = [*(own if isinstance(own, list) else [own] if own else []), rescore]
     return bounded
+
+
+def _gated(gate: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the query whose hits are rescored, each with a score of 1; the others keep theirs."""
+    if gate is None:
+        return {"match_all": {}}
+    return {"constant_score": {"filter": {"bool": {"filter": [gate], "_name": WORDS_NAME}}}}
 
 
 def optional_leg(body: Mapping[str, Any], from_: int, size: int) -> dict[str, Any]:
@@ -110,11 +127,12 @@ def _by_query(highlight: Any, query: Any) -> Any:
     return {"highlight_query": query, **highlight} if isinstance(highlight, dict) else highlight
 
 
-def own_names(hit: Mapping[str, Any]) -> tuple[int, ...]:
-    """Return the boosts that the server says a hit matched."""
-    return tuple(
-        sorted(int(name.removeprefix(NAME_PREFIX)) for name in hit.get("matched_queries") or () if _is_own(name))
-    )
+def own_names(hit: Mapping[str, Any], *, gated: bool = False) -> tuple[int, ...]:
+    """Return the boosts that the server says acted on a hit. gated: none acts on a hit that a rescore's gate did not match."""
+    named = hit.get("matched_queries") or ()
+    if gated and WORDS_NAME not in named:
+        return ()
+    return tuple(sorted(int(name.removeprefix(NAME_PREFIX)) for name in named if _is_own(name) and name != WORDS_NAME))
 
 
 def without_own_names(hit: Mapping[str, Any]) -> Any:
@@ -149,4 +167,4 @@ def _inner(part: Any) -> Any:
 def _is_own(name: str) -> bool:
     """Whether a name is one of ours; a caller may have named a query with our prefix, but hardly with a number."""
     number = str(name).removeprefix(NAME_PREFIX)
-    return number != name and number.isascii() and number.isdecimal()
+    return name == WORDS_NAME or (number != name and number.isascii() and number.isdecimal())

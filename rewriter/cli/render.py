@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
+from rewriter.boost.all_words import all_words
 from rewriter.boost.body import bounded_body, optional_leg
 from rewriter.boost.functions import Boost, Refused
 from rewriter.boost.samples import Sample
@@ -18,6 +19,7 @@ from rewriter.cli.personal_preview import preview_personal
 from rewriter.client.seam import SearchArguments
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.flow.steps import Personal
+from rewriter.index_facts import IndexFacts
 from rewriter.parsed_search import ParsedSearch, parse_search
 from rewriter.report import Reason
 from rewriter.settings import PolicySettings, Settings
@@ -99,7 +101,8 @@ def whole_body(part: Personal, policy: PolicySettings, request: ParsedSearch) ->
     """Return the body of the personalized leg, as it would be sent for the first page."""
     window = request.rescore_window(policy.window_size)
     leg = optional_leg(request.body, 0, request.from_ + request.size)
-    return bounded_body(leg, part.boosts, part.max_boost, part.strategy or "rescore", window)
+    gate = all_words(request.body["query"], IndexFacts()).clause if policy.all_words else None
+    return bounded_body(leg, part.boosts, part.max_boost, part.strategy or "rescore", window, gate)
 
 
 def _as_json(part: Personal) -> dict[str, Any]:

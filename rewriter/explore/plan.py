@@ -45,6 +45,7 @@ class PagePlan:
     search: the list's own search key; plans of other searches may have their turn under the same key of a store.
     shown:  what was shown (see `shown`), in base 64.
     forgotten_s: up to when the subject had been forgotten then; after a later `rewriter forget` the plan is of no use.
+    gated:  whether boosts act only on hits that hold every word of the query.
     detour: whether a page of the list was the baseline's, so that the others have to go by what was shown.
     """
 
@@ -61,6 +62,7 @@ class PagePlan:
     shown: str = ""
     detour: bool = False
     forgotten_s: float = 0.0
+    gated: bool = False
     form: Literal[2] = 2
 
 

@@ -162,7 +162,7 @@ def plan_after(context: SearchContext, part: Personal, page: Page) -> PagePlan:
     return PagePlan(
         search_key(search), part.boosts, part.max_boost, part.strategy or "rescore", part.version or "", part.source or "profile",
         context.seed, context.block, part.preference, page.slots, shown, forgotten_s=part.forgotten_s,
-        detour=_interleaves(context),
+        detour=_interleaves(context), gated=part.gated,
     )  # fmt: skip
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from rewriter.boost.all_words import all_words
 from rewriter.boost.body import bounded_body, capped, optional_leg
 from rewriter.boost.templates import render_boosts
 from rewriter.client.seam import LegFault
@@ -73,9 +74,11 @@ def personal(context: SearchContext, progress: Progress) -> Generator[PartStep, 
             yield Launch(exploration(context, key, progress))
         else:
             progress.pool = pool
+    gate = _gate(context, part)
+    part = replace(part, gated=gate is not None)
     body = bounded_body(
         optional_leg(search.body, 0, _depth(context, part, end)), part.boosts, part.max_boost, part.strategy or "rescore",
-        search.rescore_window(context.policy.window_size),
+        search.rescore_window(context.policy.window_size), gate,
     )  # fmt: skip
     started_s = context.clock_s()
     try:
@@ -84,6 +87,16 @@ def personal(context: SearchContext, progress: Progress) -> Generator[PartStep, 
         return replace(part, reason=REASONS[fault.kind], detail=fault.detail, cause=fault.cause)
     progress.timings_ms["personalized"] = (context.clock_s() - started_s) * 1000.0
     return replace(part, hits=response["hits"]["hits"], response=response)
+
+
+def _gate(context: SearchContext, part: Personal) -> Mapping[str, Any] | None:
+    """Return the clause that boosts act on, or None for all hits. A list has a gate on all of its pages or on none."""
+    if not context.policy.all_words or (part.plan is not None and not part.plan.gated):
+        return None
+    gate = all_words(context.search.body["query"], context.facts)
+    if gate.unknown:
+        context.core.want_fields(context.name, gate.unknown)
+    return gate.clause
 
 
 def _boosted(context: SearchContext, found: SignalsRead) -> Personal:

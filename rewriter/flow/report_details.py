@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from rewriter.boost.body import own_names
-from rewriter.boost.functions import Boost
 from rewriter.explore.merge import Page, category, hit_key
 from rewriter.explore.scores import Hit, score_of
 from rewriter.flow.steps import Personal, Progress, SearchContext
@@ -80,7 +79,7 @@ def _moves(context: SearchContext, part: Personal, page: Page, baseline: Mapping
         was, base_score = before.get(key_of(hit), (None, None))
         if was == at or at in explored:
             continue
-        boosts, how = _matched(hit, part.boosts)
+        boosts, how = _matched(hit, part)
         score = score_of(hit)
         factor = score / base_score if score is not None and base_score else None
         moves.append(Move(str(hit.get("_id")), was, at, factor, boosts, how))
@@ -104,7 +103,7 @@ def _page_facts(context: SearchContext, part: Personal, page: Page, baseline: Ma
         kept += key in before
         if at in explored:
             continue
-        boosts, _ = _matched(hit, part.boosts)
+        boosts, _ = _matched(hit, part)
         matched.update(boosts)
         score, base_score = score_of(hit), before.get(key)
         factor = score / base_score if score is not None and base_score else None
@@ -118,14 +117,13 @@ def _page_facts(context: SearchContext, part: Personal, page: Page, baseline: Ma
     return PageFacts(len(page.hits), kept, boosted, at_limit, len(explored), len(matched), categories)
 
 
-def _matched(hit: Hit, boosts: tuple[Boost, ...]) -> tuple[tuple[int, ...], Literal["names", "source", "unknown"]]:
-    """Return the positions of the boosts that a hit matches, and their origin: the server's names, its `_source`, or unknown."""
-    names = own_names(hit)
-    if names:
-        return names, "names"
+def _matched(hit: Hit, part: Personal) -> tuple[tuple[int, ...], Literal["names", "source", "unknown"]]:
+    """Return the positions of the boosts that acted on a hit, and their origin: the server's names, its `_source`, or unknown."""
+    if own_names(hit):
+        return own_names(hit, gated=part.gated and part.strategy != "wrap"), "names"
     if not hit.get("_source"):
         return (), "unknown"
-    return tuple(at for at, boost in enumerate(boosts) if _shows(hit, boost.filter)), "source"
+    return tuple(at for at, boost in enumerate(part.boosts) if _shows(hit, boost.filter)), "source"
 
 
 def _shows(hit: Hit, clause: Mapping[str, Any] | None) -> bool:

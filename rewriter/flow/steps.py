@@ -154,7 +154,8 @@ def first_step(flow: Generator[CallerStep, Any, Any]) -> Baseline:
 class Personal:
     """The personal part's result: PERSONALIZED with the leg's hits and the boosts behind them, or another reason without hits.
 
-    `cause` is the server's or the template's own error text, which may quote values.
+    `cause` is the server's or the template's own error text, which may quote values. `gated`: boosts acted only on hits that hold
+    every word of the query.
     """
 
     reason: Reason
@@ -170,6 +171,7 @@ class Personal:
     response: Mapping[str, Any] = field(default_factory=dict)
     forgotten_s: float = 0.0
     cause: str = ""
+    gated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

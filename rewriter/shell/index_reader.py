@@ -1,8 +1,9 @@
 """The background round that reads index facts from the cluster into the snapshot, for each index expression that is searched.
 
-An expression is read as it is searched, with the parameters that say which indices there are; of mappings, only the fields that
-its policy's boosts use. What is new comes first, then what was read longest ago. Reads are bounded in number per second, whatever
-number of expressions is searched: with more of them than `READS_PER_S` · `PERIOD_S` facts grow older, and none is forgotten.
+An expression is read as it is searched, with the parameters that tell which indices there are; of mappings, only the fields that
+its policy's boosts use, and those that queries name and whose analyzers decide whether a query has a gate (`all_words`). What is
+new comes first, then what was read longest ago. Reads are bounded in number per second, whatever number of expressions is
+searched: with more of them than `READS_PER_S` · `PERIOD_S` facts grow older, and none is forgotten.
 
 At the start it also reads each policy's own patterns, for the facts of the indices behind them: so the first search of an index
 need not wait. An expression that nobody searches any more is not read again, and what was wrong with it is no problem any more.
@@ -10,7 +11,7 @@ need not wait. An expression that nobody searches any more is not read again, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from itertools import count
@@ -181,7 +182,7 @@ class IndexReader:
         index = ",".join(expression.indices)
         try:
             settings = yield GetSettings(index, ",".join(SETTINGS), expression.arguments, READ_TIMEOUT_S)
-            mapping = yield from _mapping(index, expression.arguments, policy)
+            mapping = yield from _mapping(index, expression.arguments, policy, self._core.wanted_fields[policy_name])
             facts = facts_of(mapping, settings)
         except Exception as error:  # noqa: BLE001  what cannot be read is said, and the searches are passed through
             return self._failed(expression, error)
@@ -220,7 +221,7 @@ class IndexReader:
     def _judged(self, policy_name: str, facts: IndexFacts) -> _Judged:
         same = (
             policy_name, facts.max_result_window, facts.max_rescore_window, facts.default_pipeline, facts.replicas,
-            tuple(sorted(facts.fields.items())),
+            tuple(sorted(facts.fields.items())), tuple(sorted(facts.analyzers.items())),
             tuple((name, tuple(sorted(kinds.items()))) for name, kinds in sorted(facts.differing.items())),
         )  # fmt: skip
         found = self._same.get(same)
@@ -268,10 +269,10 @@ class IndexReader:
 
 
 def _mapping(
-    index: str, params: Mapping[str, Any], policy: PolicySettings
+    index: str, params: Mapping[str, Any], policy: PolicySettings, more: Iterable[str]
 ) -> Generator[BackgroundStep, Any, Mapping[str, Any]]:
-    """Read the mappings of a policy's fields: their outermost objects whole, and what aliases among them stand for."""
-    wanted = term_fields(policy) | ({policy.date_field} if policy.date_field else set())
+    """Read the mappings of the fields of a policy and of `more`: outermost objects whole, and what aliases among them stand for."""
+    wanted = {*term_fields(policy), *([policy.date_field] if policy.date_field else []), *more}
     requested: set[str] = set()
     while True:
         requested |= {name.partition(".")[0] for name in wanted}
