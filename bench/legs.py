@@ -43,7 +43,12 @@ SETTINGS = Settings.model_validate(
     {
         "experiment": {"holdout": 0.0},
         "policies": {
-            "shop": {"index": INDEX, "fields": {"manufacturer": {"scale": 0.3}}, "category_field": "manufacturer"}
+            "shop": {
+                "index": INDEX,
+                "fields": {"manufacturer": {"scale": 0.3}},
+                "category_field": "manufacturer",
+                "item_repeat_share": 1.0,
+            }
         },
         # A machine that a benchmark keeps busy is late now and then; what is late is counted here, not switched off.
         "breaker": {"max_error_rate": 1.0, "burst_error_rate": 1.0, "failures_in_a_row": 10_000},

@@ -26,8 +26,9 @@ from rewriter.flow.answer import answer
 from rewriter.flow.steps import Baseline, Collect, Collected, FetchSignals, Launch, SearchLeg, Sent
 from rewriter.parsed_search import parse_search
 from rewriter.settings import Settings
-from rewriter.signals.affinities import Population, blended, preferences, strongest
+from rewriter.signals.affinities import Population, blended, guard_of, preferences, strongest
 from rewriter.signals.counters import Counters, Value
+from rewriter.signals.repeats import AGAIN, USES
 from rewriter.signals.store import Signals
 from rewriter.subject import Subject
 
@@ -83,7 +84,8 @@ class Scene:
         session = Counters(dict(list(weights.items())[:5]), totals, NOW_S - 60, NOW_S - 60, 5.0)
         self.signals = Signals(session, profile)
         everybody = dict.fromkeys(weights, 1000.0)
-        self.core.swap(population=Population(everybody, dict.fromkeys(totals, 1e6)))
+        uses = {USES: 1e6, AGAIN: 4e5}
+        self.core.swap(population=Population(everybody, dict.fromkeys(totals, 1e6) | uses))
         self.leg_1, self.leg_2, self.leg_3 = response(0, 10), response(2, 10), response(10, 20)
 
     def search(self) -> None:
@@ -131,7 +133,9 @@ def stages(scene: Scene) -> dict[str, Callable[[], Any]]:
 
     def affinities() -> Any:
         liked = [
-            preferences(counters, half_lives, fields, population, policy.saturation, NOW_S)
+            preferences(
+                counters, half_lives, fields, population, guard_of(population, policy), policy.saturation, NOW_S
+            )
             for counters, half_lives in (
                 (scene.signals.session, core.session_half_lives),
                 (scene.signals.profile, core.profile_half_lives),

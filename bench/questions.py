@@ -6,14 +6,17 @@ in the basket are what is relevant. Known is what was bought in the weeks before
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from random import Random
 
-from rewriter.demo.corpus import Corpus, Purchase, values_of
+from rewriter.demo.corpus import Corpus, Purchase, classes_of, values_of
 from rewriter.signals.affinities import Population, SignalField, united
 from rewriter.signals.counters import Counters, HalfLives, Observation, counted
+from rewriter.signals.repeats import Use, observed_uses
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ class Known:
         for one in corpus.purchases:
             if one.household_id in self._histories:
                 self._histories[one.household_id].append(one)
-        self.populations = dict(self._weekly(corpus.purchases, weeks))
+        self.populations = dict(self._weekly(corpus, classes_of(corpus, fields), weeks))
 
     def profile(self, question: Question, keep: int) -> Counters:
         """Return the household's `keep` heaviest counters, as of the question."""
@@ -77,15 +80,22 @@ class Known:
     def _observed(self, purchases: Iterable[Purchase]) -> Iterator[Observation]:
         return (Observation(self._says[one.product_id], 1.0, one.at_s) for one in purchases)
 
-    def _weekly(self, purchases: Iterable[Purchase], weeks: range) -> Iterator[tuple[int, Population]]:
+    def _weekly(self, corpus: Corpus, classes: Mapping[str, str], weeks: range) -> Iterator[tuple[int, Population]]:
         """What everybody had bought before each week, aged to its first purchase: each week adds to the one before."""
         by_week: dict[int, list[Purchase]] = defaultdict(list)
-        for one in purchases:
+        for one in corpus.purchases:
             by_week[max(one.week, weeks.start - 1)].append(one)
+        done = [
+            Use(one.household_id, one.basket_id, one.product_id, classes[one.product_id], one.at_s)
+            for one in corpus.purchases
+        ]
+        uses, counted_uses = list(observed_uses(done)), 0
         known: Counters | None = None
         for week in weeks:
             now_s = float(by_week[week][0].at_s)
-            added = counted(self._observed(by_week[week - 1]), self._half_lives, now_s)
+            end = bisect_left(uses, now_s, lo=counted_uses, key=lambda one: one.at_s)
+            fresh = chain(self._observed(by_week[week - 1]), uses[counted_uses:end])
+            added, counted_uses = counted(fresh, self._half_lives, now_s), end
             known = united([known, added], self._half_lives, now_s)
             if known is not None:
                 yield week, Population(known.weights, known.totals)

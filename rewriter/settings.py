@@ -310,6 +310,8 @@ class PolicySettings(_Section):
     """How the searches of some indices are personalized. A policy must match every index that a search names.
 
     all_words: boosts act only on hits that hold every word of the query, where that is certain (`rewriter.boost.all_words`).
+    class_field: the document's field that names an item's class (category, product type, genre); the same in all policies.
+    item_repeat_share: how often people use an item again, in [0, 1]; by default it is counted, by class (`signals.repeats`).
     exploration_shared_by: who may be shown hits that another one's search brought: everyone who sends the same search, those of
         the same segments, or the same subject. Needed where the client decides by itself, from its context, whose search it is.
     """
@@ -327,9 +329,11 @@ class PolicySettings(_Section):
     window_size: Annotated[int, Field(ge=10, le=10_000)] = 200
     max_functions: Annotated[int, Field(ge=1, le=128)] = 32
     all_words: bool = True
+    class_field: str | None = None
     category_field: str | None = None
     date_field: str | None = None
     item_field: str | None = "_id"
+    item_repeat_share: Share | None = None
     item_scale: Weight = 1.2
     item_half_life_s: Seconds | None = None
     item_pseudo_count: Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)] = 2.0
@@ -393,6 +397,21 @@ class Settings(_Section):
                         f"field {name!r} has another `of` or `half_life_s` in policy {first!r} than in {policy_name!r}"
                     )
         return policies
+
+    @field_validator("policies")
+    @classmethod
+    def _one_class_field(cls, policies: dict[str, PolicySettings]) -> dict[str, PolicySettings]:
+        """Counters of items are kept with their class, and all policies share them."""
+        named = {policy.class_field: name for name, policy in policies.items() if policy.class_field}
+        if len(named) > 1:
+            both = ", ".join(f"{name!r} has {field!r}" for field, name in named.items())
+            raise ValueError(f"class_field must be the same in every policy that has one: {both}")
+        return policies
+
+    @property
+    def class_field(self) -> str | None:
+        """The document's field that names an item's class, or None."""
+        return next((policy.class_field for policy in self.policies.values() if policy.class_field), None)
 
     def policy_for(self, indices: tuple[str, ...]) -> str | None:
         """Return the name of the first policy that matches every index that a search names, or None."""

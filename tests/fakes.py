@@ -84,11 +84,13 @@ def ranked(body: Mapping[str, Any]) -> dict[str, Any]:
     ]
     for rescore in body.get("rescore", []):
         function_score = rescore["query"]["rescore_query"]["function_score"]
+        # Every product holds every word: a gate is matched by all of them, and named, as a server names it.
+        words = ["rewriter:words"] if "constant_score" in function_score["query"] else []
         for hit in products:
             names = {n: one["weight"] for n, one in enumerate(function_score["functions"][1:]) if _matches(hit, one)}
             hit["_score"] *= min(function_score["max_boost"], 1.0 + sum(names.values()))
-            if names:
-                hit["matched_queries"] = [f"rewriter:{n}" for n in names]
+            if names or words:
+                hit["matched_queries"] = [f"rewriter:{n}" for n in names] + words
     products.sort(key=lambda hit: -hit["_score"])
     start = int(body.get("from", 0))
     page = products[start : start + int(body.get("size", 10))]

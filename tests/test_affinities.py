@@ -27,12 +27,14 @@ from rewriter.signals.affinities import (
     united,
 )
 from rewriter.signals.counters import Counters, HalfLives, Value
+from rewriter.signals.repeats import AGAIN, USES, RepeatGuard
 
 DAY_S = 86_400.0
 BRAND = SignalField("attribute", ("brand",), scale=0.3, pseudo_count=10.0)
 TYPE_BRAND = SignalField("combination", ("type", "brand"), scale=0.5, pseudo_count=5.0)
 ITEM = SignalField("item", ("_id",), scale=1.2, pseudo_count=2.0)
 FIELDS = {"brand": BRAND, "type_brand": TYPE_BRAND, "item": ITEM}
+AGAIN_AND_AGAIN = RepeatGuard({}, {}, stated=1.0)
 EVERYBODY = Population({("brand", "nike"): 100.0, ("brand", "puma"): 900.0}, {"brand": 1000.0, "type_brand": 1000.0})
 
 
@@ -48,7 +50,7 @@ def counters(
 def liked(
     weights: dict[Value, float], population: Population = EVERYBODY, now_s: float = 0.0, **more: Any
 ) -> dict[Value, float]:
-    return preferences(counters(weights, **more), HalfLives(DAY_S), FIELDS, population, 4.0, now_s)
+    return preferences(counters(weights, **more), HalfLives(DAY_S), FIELDS, population, AGAIN_AND_AGAIN, 4.0, now_s)
 
 
 # --- lift -------------------------------------------------------------------------------------------------------------
@@ -92,7 +94,7 @@ def test_a_value_that_nobody_was_seen_with_counts_as_seen_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [("colour", "red"), ("brand",), ("brand", "nike", "shoe"), ("type_brand", "shoe"), ("item", "a", "b")]
+    "value", [("colour", "red"), ("brand",), ("brand", "nike", "shoe"), ("type_brand", "shoe"), ("item", "a", "b", "c")]
 )
 def test_values_that_do_not_fit_their_field_are_ignored(value: Value) -> None:
     assert liked({value: 5.0, ("item", "b1"): 2.0}) == {("item", "b1"): 0.5}
@@ -112,8 +114,26 @@ def test_values_that_the_server_would_refuse_are_ignored_one_by_one() -> None:
         ("fit", "shoe", "4200"): 2.0,
     }
     population = Population({}, {"fit": 100.0})
-    found = preferences(counters(weights), HalfLives(DAY_S), fields, population, 4.0, 0.0)
+    found = preferences(counters(weights), HalfLives(DAY_S), fields, population, AGAIN_AND_AGAIN, 4.0, 0.0)
     assert found.keys() == {("item", "7"), ("fit", "shoe", "42")}
+
+
+def test_the_repeat_guard_multiplies_items_by_their_class_and_nothing_else() -> None:
+    """Milk is bought again and again, books never, cards now and then; a class that few used is judged as the catalogue."""
+    shares = {"milk": 0.8, "books": 0.0, "cards": 0.1}
+    weights: dict[Value, float] = {(USES, name): 1e6 for name in shares}
+    weights |= {(AGAIN, name): 1e6 * share for name, share in shares.items()}
+    guard = RepeatGuard(weights, {USES: 3e6, AGAIN: 0.9e6})
+    items: dict[Value, float] = {("item", name[0], name): 2.0 for name in (*shares, "new")}
+    seen = counters(items | {("item", "old layout"): 2.0, ("brand", "nike"): 8.0, ("brand", "puma"): 2.0})
+    found = preferences(seen, HalfLives(DAY_S), FIELDS, EVERYBODY, guard, 4.0, 0.0)
+    assert found == {
+        ("brand", "nike"): pytest.approx(log(4.5) / 4.0),
+        ("item", "m", "milk"): 0.5,
+        ("item", "c", "cards"): pytest.approx(0.25, rel=1e-3),
+        ("item", "n", "new"): 0.5,
+        ("item", "old layout"): 0.5,
+    }
 
 
 WEIGHTS = st.floats(min_value=0.0, max_value=1e100)

@@ -98,7 +98,7 @@ def test_a_page_is_of_the_classes_of_the_caller_s_deserializer(desk: type[Harnes
         {
             "experiment": {"holdout": 0},
             "budget": {"signals_ms": 2_000, "cutoff_ms": 5_000},
-            "policies": {"shop": {"index": "products*"}},
+            "policies": {"shop": {"index": "products*", "item_repeat_share": 1.0}},
         }
     )
     with desk(settings, store) as one:

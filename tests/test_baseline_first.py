@@ -33,7 +33,11 @@ from tests.fakes import (
 ANN = Subject("ann", "s1")
 SEARCH: dict[str, Any] = {"index": "products", "body": {"query": {"match": {"title": "shoe"}}, "size": 10}}
 SETTINGS = Settings.model_validate(
-    {"experiment": {"holdout": 0}, "budget": {"signals_ms": 2000, "cutoff_ms": 3000}, "policies": {"p": {"index": "*"}}}
+    {
+        "experiment": {"holdout": 0},
+        "budget": {"signals_ms": 2000, "cutoff_ms": 3000},
+        "policies": {"p": {"index": "*", "item_repeat_share": 1.0}},
+    }
 )
 
 

@@ -8,6 +8,7 @@ from bench.questions import Known, Question, drawn
 from rewriter.demo.corpus import Corpus, Product, Purchase
 from rewriter.signals.affinities import SignalField
 from rewriter.signals.counters import HalfLives
+from rewriter.signals.repeats import AGAIN, USES
 
 WEEK_S = 7 * 24 * 3600
 ITEM = {"item": SignalField("item", ("_id",), 1.0, 2.0)}
@@ -62,4 +63,4 @@ def test_a_profile_ends_where_the_questions_week_begins() -> None:
 def test_a_population_ends_where_its_week_begins() -> None:
     known = Known(SHOP, range(3, 5), set(), ITEM, HALF_LIVES)
     assert known.populations[3].totals == {"item": pytest.approx(2.0, rel=1e-4)}
-    assert known.populations[4].totals == {"item": pytest.approx(5.0, rel=1e-4)}
+    assert known.populations[4].totals == pytest.approx({"item": 5.0, USES: 3.0, AGAIN: 1.0}, rel=1e-4)

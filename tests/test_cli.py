@@ -58,7 +58,11 @@ def test_check_prints_what_it_found_right(folder: Path) -> None:
     assert head.split()[:3] == ["policy", "index", "templates"]
     assert shop.split()[:3] == ["shop", "products*", "default"]
     assert "brand, item" in shop
-    assert result.stderr == f"note: {NOWHERE}: ConnectionError (Connection refused); no index was checked\n"
+    unread, unboosted = result.stderr.splitlines()
+    assert unread == f"note: {NOWHERE}: ConnectionError (Connection refused); no index was checked"
+    assert unboosted.startswith(
+        "note: policy shop: items are not boosted: 0 of 500 uses that tell whether people use items again;"
+    )
 
 
 def test_check_prints_the_same_as_json(folder: Path) -> None:
@@ -67,6 +71,15 @@ def test_check_prints_the_same_as_json(folder: Path) -> None:
     assert found["policies"]["shop"]["index"] == ["products*"]
     assert found["policies"]["shop"]["fields"] == ["brand", "item"]
     assert len(found["policies"]["shop"]["template_version"]) == 12
+    assert found["policies"]["shop"]["repeats"] == {
+        "share": None, "uses": 0, "item_boosts": 0.0, "stated": False, "classes": {},
+    }  # fmt: skip
+
+
+def test_check_tells_what_a_stated_repeat_share_means(folder: Path) -> None:
+    toml = folder / "rewriter.toml"
+    toml.write_text(toml.read_text().replace("[policies.shop]", "[policies.shop]\nitem_repeat_share = 0.1"))
+    assert "note: policy shop: people use items again in 10.0% as stated: 50% of item boosts\n" in run("check").stderr
 
 
 @pytest.mark.parametrize(

@@ -265,7 +265,9 @@ async def test_a_large_answer_is_refused_on_a_loop_too(wire: Wire) -> None:
 # --- what drips holds up nobody ---------------------------------------------------------------------------------------
 
 BUDGET = {"signals_ms": 2000, "cutoff_ms": 20, "max_in_flight": 4}
-SETTINGS = Settings.model_validate({"experiment": {"holdout": 0}, "budget": BUDGET, "policies": {"p": {"index": "*"}}})
+SETTINGS = Settings.model_validate(
+    {"experiment": {"holdout": 0}, "budget": BUDGET, "policies": {"p": {"index": "*", "item_repeat_share": 1.0}}}
+)
 
 
 def dripping(wire: Wire) -> Rewriter:

@@ -21,7 +21,12 @@ ROOMY: dict[str, Any] = {"signals_ms": 2000, "cutoff_ms": 5000}
 
 def settings(**sections: Any) -> Settings:
     return Settings.model_validate(
-        {"experiment": {"holdout": 0}, "budget": ROOMY, "policies": {"shop": {"index": "products*"}}} | sections
+        {
+            "experiment": {"holdout": 0},
+            "budget": ROOMY,
+            "policies": {"shop": {"index": "products*", "item_repeat_share": 1.0}},
+        }
+        | sections
     )
 
 

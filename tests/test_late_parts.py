@@ -21,7 +21,7 @@ def test_signals_that_come_after_the_cut_off_send_no_leg(kind: type[Harness]) ->
     given = {
         "experiment": {"holdout": 0},
         "budget": {"signals_ms": 10_000, "cutoff_ms": 100},
-        "policies": {"shop": {"index": "products*", "exploration_share": 0}},
+        "policies": {"shop": {"index": "products*", "item_repeat_share": 1.0, "exploration_share": 0}},
     }
     with kind(Settings.model_validate(given), store) as desk:
         store.state = "hung"

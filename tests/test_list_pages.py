@@ -31,7 +31,7 @@ def opened(kind: type[Harness], **more: Any) -> Harness:
     store = FakeStore()
     store.write(Keys().profile("ann"), LIKED, None)
     given = {"experiment": {"holdout": 0}, "budget": {"signals_ms": 2_000, "cutoff_ms": 5_000}, **more}
-    given["policies"] = {"shop": {"index": "products*", "item_scale": 3.0, "max_boost": 2.0}}
+    given["policies"] = {"shop": {"index": "products*", "item_repeat_share": 1.0, "item_scale": 3.0, "max_boost": 2.0}}
     return kind(Settings.model_validate(given), store)
 
 

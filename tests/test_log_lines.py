@@ -19,7 +19,7 @@ SETTINGS = Settings.model_validate(
     {
         "experiment": {"holdout": 0},
         "budget": {"signals_ms": 2000, "cutoff_ms": 5000},
-        "policies": {"shop": {"index": "products*"}},
+        "policies": {"shop": {"index": "products*", "item_repeat_share": 1.0}},
     }
 )
 CAUSE = {

@@ -29,7 +29,7 @@ def settings(**budget: Any) -> Settings:
         {
             "experiment": {"holdout": 0},
             "budget": {"signals_ms": 2_000, "cutoff_ms": 5_000, **budget},
-            "policies": {"shop": {"index": "products*", "exploration_share": 0.15}},
+            "policies": {"shop": {"index": "products*", "exploration_share": 0.15, "item_repeat_share": 1.0}},
         }
     )
 

@@ -23,7 +23,7 @@ ANN = Subject("ann", "s1")
 SETTINGS: dict[str, Any] = {
     "experiment": {"holdout": 0},
     "budget": {"signals_ms": 5_000, "cutoff_ms": 5_000},
-    "policies": {"shop": {"index": "products", "fields": {"brand": {}}, "item_field": "_id"}},
+    "policies": {"shop": {"index": "products", "item_repeat_share": 1.0, "fields": {"brand": {}}, "item_field": "_id"}},
 }
 NOW_S = time.time()
 desks = pytest.mark.parametrize("desk_type", HARNESSES, ids=["sync", "async"])

@@ -23,7 +23,7 @@ def desk(kind: type[Harness], shared_by: str, **more: Any) -> Harness:
     for user in ("ann", "bob"):
         store.write(Keys().profile(user), LIKED, None)
     given: dict[str, Any] = {"experiment": {"holdout": 0}, "budget": {"signals_ms": 2_000, "cutoff_ms": 5_000}, **more}
-    given["policies"] = {"shop": {"index": "products*", "exploration_shared_by": shared_by}}
+    given["policies"] = {"shop": {"index": "products*", "item_repeat_share": 1.0, "exploration_shared_by": shared_by}}
     return kind(Settings.model_validate(given), store)
 
 

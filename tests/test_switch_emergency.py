@@ -40,7 +40,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> MakeDesk:
             "experiment": {"holdout": 0},
             "budget": {"signals_ms": 2000, "cutoff_ms": 5000},
             "switches": {"file": file},
-            "policies": {"shop": {"index": "products"}},
+            "policies": {"shop": {"index": "products", "item_repeat_share": 1.0}},
         }
         store = FakeStore()
         store.write(Keys().profile("ann"), Counters({("item", "p15"): 6.0}, {"item": 6.0}, 1.8e9), None)
@@ -161,7 +161,7 @@ def test_templates_swapped_under_equal_times_and_sizes_are_seen(make: MakeDesk, 
     shutil.copytree(SHIPPED, tmp_path / "own")
     template = tmp_path / "own" / "boosts.json.j2"
     template.write_text(template.read_text() + "{# 1 #}")
-    policies = {"shop": {"index": "products", "templates": "own"}}
+    policies = {"shop": {"index": "products", "item_repeat_share": 1.0, "templates": "own"}}
     with make(tmp_path / "switches", templates_dir=tmp_path, policies=policies) as desk:
         before, seen = desk.status().templates["shop"], template.stat()
         new = template.with_name("new")
@@ -181,7 +181,7 @@ def test_templates_and_samples_may_have_a_byte_order_mark(make: MakeDesk, tmp_pa
     shutil.copytree(SHIPPED, tmp_path / "own")
     for path in (tmp_path / "own").rglob("*.j*"):
         path.write_bytes(path.read_text("utf-8").encode(encoding))
-    policies = {"shop": {"index": "products", "templates": "own"}}
+    policies = {"shop": {"index": "products", "item_repeat_share": 1.0, "templates": "own"}}
     with make(tmp_path / "switches", templates_dir=tmp_path, policies=policies) as desk:
         assert reason(desk) is Reason.PERSONALIZED
 

@@ -73,7 +73,7 @@ SETTINGS = Settings.model_validate(
     {
         "experiment": {"holdout": 0.5, "interleaved": 1.0},
         "budget": {"signals_ms": 2000, "cutoff_ms": 5000},
-        "policies": {"shop": {"index": "products*", "max_boost": 3.0}},
+        "policies": {"shop": {"index": "products*", "max_boost": 3.0, "item_repeat_share": 1.0}},
     }
 )
 ANN = Subject("ann", "s1")

@@ -36,7 +36,7 @@ def desk(request: pytest.FixtureRequest, template: Path) -> Iterator[Harness]:
             "experiment": {"holdout": 0},
             "budget": {"signals_ms": 2000, "cutoff_ms": 5000},
             "templates_dir": template.parent.parent,
-            "policies": {"shop": {"index": "products", "templates": "own"}},
+            "policies": {"shop": {"index": "products", "item_repeat_share": 1.0, "templates": "own"}},
         }
     )
     store = FakeStore()

@@ -30,7 +30,7 @@ SETTINGS = Settings.model_validate(
     {
         "experiment": {"holdout": 0},
         "budget": {"signals_ms": 2000, "cutoff_ms": 5000},
-        "policies": {"shop": {"index": "products*", "category_field": "brand"}},
+        "policies": {"shop": {"index": "products*", "category_field": "brand", "item_repeat_share": 1.0}},
     }
 )
 ARGUMENTS: dict[str, Any] = {"index": "products", "body": {"query": {"match": {"title": "red shoes"}}, "size": 10}}

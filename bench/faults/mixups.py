@@ -108,7 +108,7 @@ def _settings(budget_ms: float) -> Settings:
             "budget": {"signals_ms": budget_ms, "max_in_flight": 4 * AT_ONCE},
             "experiment": {"holdout": 0.0},
             "breaker": never,
-            "policies": {"all": {"index": "i", "exploration_share": 0.0}},
+            "policies": {"all": {"index": "i", "item_repeat_share": 1.0, "exploration_share": 0.0}},
         }
     )
 

@@ -85,7 +85,7 @@ def _half_open_settings() -> Settings:
             "experiment": {"holdout": 0.0},
             "budget": {"signals_ms": 5_000, "cutoff_ms": 200, "max_in_flight": 1024},
             "breaker": {"open_s": 1.0, "half_open_permits": PERMITS, "permit_lease_s": 60},
-            "policies": {"all": {"index": "i", "exploration_share": 0.0}},
+            "policies": {"all": {"index": "i", "item_repeat_share": 1.0, "exploration_share": 0.0}},
         }
     )
 

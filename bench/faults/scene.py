@@ -39,7 +39,13 @@ def settings(folder: Path, index: str, *, open_s: float, **signals: Any) -> Sett
             "breaker": {"open_s": open_s},
             "templates_dir": folder / "templates",
             "policies": {
-                "shop": {"index": index, "templates": "own", "max_boost": MAX_BOOST, "category_field": "brand"}
+                "shop": {
+                    "index": index,
+                    "templates": "own",
+                    "max_boost": MAX_BOOST,
+                    "item_repeat_share": 1.0,
+                    "category_field": "brand",
+                }
             },
         }
     )

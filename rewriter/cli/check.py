@@ -14,6 +14,7 @@ import typer
 from rewriter.boost.templates import TemplateSet
 from rewriter.cli.index_check import IndexCheck, check_indices
 from rewriter.cli.output import FAULTY, UNHEALTHY, print_json, print_table, say
+from rewriter.cli.repeat_check import check_repeats
 from rewriter.cli.store_check import StoreCheck, check_stores
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings
@@ -39,6 +40,8 @@ def check(
     faults: list[Fault] = []
     templates: Mapping[str, TemplateSet] = {}
     indices, stores = IndexCheck(), StoreCheck()
+    repeats: Mapping[str, Mapping[str, Any]] = {}
+    repeat_notes: list[str] = []
     found = _unless_faulty(faults, partial(Settings.from_toml, settings))
     if found is not None:
         stores = check_stores(found, settings, settings.read_text("utf-8-sig"))
@@ -48,12 +51,13 @@ def check(
         faults += _missing(found, settings)
         indices = check_indices(found, settings, templates, tuple(index or ()), opensearch)
         faults += indices.faults
-    notes = [*stores.notes, *indices.notes]
+        repeats, repeat_notes = check_repeats(found)
+    notes = [*stores.notes, *indices.notes, *repeat_notes]
     for note in notes:
         say(f"note: {note}")
     for fault in faults:
         say(fault)
-    policies = _policies(found, templates, indices) if found is not None else {}
+    policies = _policies(found, templates, indices, repeats) if found is not None else {}
     if as_json:
         print_json({"settings": settings, "policies": policies, "faults": list(map(asdict, faults)), "notes": notes})
     elif not faults:
@@ -79,7 +83,12 @@ def _missing(settings: Settings, path: Path) -> list[Fault]:
     return [Fault(str(path), "there is no policy: nothing will be personalized", "add [policies.NAME] with index = …")]
 
 
-def _policies(settings: Settings, templates: Mapping[str, TemplateSet], indices: IndexCheck) -> dict[str, Any]:
+def _policies(
+    settings: Settings,
+    templates: Mapping[str, TemplateSet],
+    indices: IndexCheck,
+    repeats: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
     return {
         name: {
             "index": policy.index,
@@ -87,6 +96,7 @@ def _policies(settings: Settings, templates: Mapping[str, TemplateSet], indices:
             "template_version": templates[name].version if name in templates else None,
             "fields": sorted(signal_fields(policy)),
             "max_boost": policy.max_boost,
+            "repeats": repeats.get(name),
             "indices": indices.found.get(name, []),
         }
         for name, policy in settings.policies.items()

@@ -24,6 +24,8 @@ from rewriter.settings import OpenSearchSettings, Settings
 from rewriter.shell.fleet import process_of
 from rewriter.shell.status import Status
 from rewriter.shell.sync import Rewriter
+from rewriter.signals.affinities import ITEM
+from rewriter.signals.repeats import in_words
 
 FIRST_ROUND_S = 15.0
 POLL_S = 0.05
@@ -121,6 +123,8 @@ def _rows(
                 f"{', '.join(policy.index)} · {policy.templates} {seen.templates[name]} · fields {fields}",
             )
         )
+        if ITEM in seen.policies[name]["fields"]:
+            rows.append(("", in_words(seen.policies[name]["repeats"])))
     indices = sorted(seen.indices.items())
     rows += [(f"index {name}", _facts(facts)) for name, facts in indices[:MAX_INDICES]]
     if len(indices) > MAX_INDICES:

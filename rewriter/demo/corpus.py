@@ -17,8 +17,9 @@ from opensearchpy import OpenSearch
 from opensearchpy.helpers import streaming_bulk
 
 from rewriter.errors import RewriterError
-from rewriter.signals.affinities import SignalField
+from rewriter.signals.affinities import ITEM, SignalField
 from rewriter.signals.counters import Value
+from rewriter.signals.repeats import NO_CLASS
 
 LAST_TUNING_WEEK = 46
 """Weeks after this one are for final reports: nothing is tuned on them, and the index does not know them."""
@@ -173,10 +174,21 @@ def values_of(product: Product, fields: Mapping[str, SignalField]) -> tuple[Valu
     found: list[Value] = []
     for name, field in fields.items():
         if field.kind == "item":
-            found.append((name, product.product_id))
+            own = document.get(field.class_field) if field.class_field else None
+            found.append((name, product.product_id) if own is None else (name, product.product_id, str(own)))
         elif all(part in document for part in field.fields):
             found.append((name, *(str(document[part]) for part in field.fields)))
     return tuple(found)
+
+
+def classes_of(corpus: Corpus, fields: Mapping[str, SignalField]) -> dict[str, str]:
+    """Return each product's class, as the item of `fields` has it."""
+    item = fields.get(ITEM)
+    name = item.class_field if item else None
+    return {
+        product_id: str(product.document().get(name, NO_CLASS)) if name else NO_CLASS
+        for product_id, product in corpus.products.items()
+    }
 
 
 def baseline_query(words: str) -> dict[str, Any]:

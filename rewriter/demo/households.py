@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
-from rewriter.demo.corpus import LAST_TUNING_WEEK, Corpus, values_of
+from rewriter.demo.corpus import LAST_TUNING_WEEK, Corpus, classes_of, values_of
 from rewriter.signals.affinities import SignalField
 from rewriter.signals.counters import Counters, HalfLives, Observation, counted
+from rewriter.signals.repeats import Use, observed_uses
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +40,15 @@ class Households:
         self._says = {name: values_of(product, fields) for name, product in corpus.products.items()}
         self._types = {name: product.product_type or "" for name, product in corpus.products.items()}
         self._known: dict[str, list[tuple[str, float]]] = defaultdict(list)
+        self._uses: list[Use] = []
+        classes = classes_of(corpus, fields)
         self._later: dict[str, list[str]] = defaultdict(list)
         moved_s = now_s - max(one.at_s for one in corpus.purchases if one.week <= LAST_TUNING_WEEK)
         for one in corpus.purchases:
             if one.week <= LAST_TUNING_WEEK:
-                self._known[one.household_id].append((one.product_id, one.at_s + moved_s))
+                at_s = one.at_s + moved_s
+                self._known[one.household_id].append((one.product_id, at_s))
+                self._uses.append(Use(one.household_id, one.basket_id, one.product_id, classes[one.product_id], at_s))
             else:
                 self._later[one.household_id].append(one.product_id)
 
@@ -57,8 +62,13 @@ class Households:
         return self._counted(self._known[household_id], keep)
 
     def population(self) -> Counters:
-        """Return everybody's counters."""
-        return self._counted((one for bought in self._known.values() for one in bought), None)
+        """Return everybody's counters, and how often they bought a product again."""
+        bought = (one for known in self._known.values() for one in known)
+        uses = counted(observed_uses(self._uses), self._half_lives, self._now_s)
+        everybody = self._counted(bought, None)
+        return replace(
+            everybody, weights={**everybody.weights, **uses.weights}, totals={**everybody.totals, **uses.totals}
+        )
 
     def most_loyal(self, count: int) -> list[Visit]:
         """Return the households that bought most, each asking for the type that it bought most often, no type twice."""

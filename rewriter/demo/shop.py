@@ -58,6 +58,7 @@ holdout = 0
 
 [policies.shop]
 index = "products*"
+class_field = "product_type"
 category_field = "manufacturer"
 
 [policies.shop.fields.manufacturer]

@@ -19,11 +19,12 @@ from rewriter.flow.exploration import borne, exploration, leg, pool_of, request_
 from rewriter.flow.page import shown_elsewhere
 from rewriter.flow.signals import SignalsRead, read_signals
 from rewriter.flow.steps import Launch, PartStep, Personal, Progress, ReadSignals, SearchContext
-from rewriter.flow.unread import unread
+from rewriter.flow.unread import guarded, unread
 from rewriter.parsed_search import search_key
 from rewriter.report import Reason, Source
-from rewriter.signals.affinities import Affinity, blended, preferences, session_part, strongest
+from rewriter.signals.affinities import Affinity, blended, guard_of, preferences, session_part, strongest
 from rewriter.signals.counters import Counters, Value
+from rewriter.signals.repeats import RepeatGuard
 from rewriter.signals.store import SignalsQuery
 
 REASONS = {
@@ -115,14 +116,16 @@ def _boosted(context: SearchContext, found: SignalsRead) -> Personal:
         if core.settings.signals.on_lag == "disable":
             return Personal(Reason.LAGGING, lagging)
         session, nothing = None, Personal(Reason.LAGGING, lagging)
-    affinities, source = _affinities(context, session, signals.profile)
+    guard = guard_of(snapshot.population, context.policy)
+    affinities, source = _affinities(context, guard, session, signals.profile)
     if found.stale and source:
         source = "stale"
     if not affinities:
-        affinities, source = _segment(context)
-    why = unread(context, known=session is not None or signals.profile is not None)
+        affinities, source = _segment(context, guard)
+    known = session is not None or signals.profile is not None
+    why = unread(context, known=known)
     if not affinities or source is None:
-        return replace(nothing, detail=nothing.detail or why)
+        return replace(nothing, detail=nothing.detail or why or (guarded(context, guard) if known else ""))
     try:
         boosts = render_boosts(
             context.templates, affinities, _session_facts(session), request_facts(context.search), context.policy
@@ -141,7 +144,7 @@ def _boosted(context: SearchContext, found: SignalsRead) -> Personal:
 
 
 def _affinities(
-    context: SearchContext, session: Counters | None, profile: Counters | None
+    context: SearchContext, guard: RepeatGuard, session: Counters | None, profile: Counters | None
 ) -> tuple[tuple[Affinity, ...], Source | None]:
     core, policy = context.core, context.policy
     fields, population = context.fields, context.snapshot.population
@@ -151,7 +154,9 @@ def _affinities(
         ("profile", profile, core.profile_half_lives),
     ):
         if counters is not None:
-            liked[scope] = preferences(counters, half_lives, fields, population, policy.saturation, context.now_s)
+            liked[scope] = preferences(
+                counters, half_lives, fields, population, guard, policy.saturation, context.now_s
+            )
     alpha = session_part(session.events, core.settings.signals) if session is not None and liked["session"] else 0.0
     source: Source | None = (
         "blend" if alpha and liked["profile"] else "session" if alpha else "profile" if liked["profile"] else None
@@ -159,7 +164,7 @@ def _affinities(
     return strongest(blended(liked["session"], liked["profile"], alpha), fields, policy.max_functions), source
 
 
-def _segment(context: SearchContext) -> tuple[tuple[Affinity, ...], Source | None]:
+def _segment(context: SearchContext, guard: RepeatGuard) -> tuple[tuple[Affinity, ...], Source | None]:
     """Return the affinities of the subject's first segment that has any."""
     fields = context.fields
     for name in context.subject.segments:
@@ -170,6 +175,7 @@ def _segment(context: SearchContext) -> tuple[tuple[Affinity, ...], Source | Non
                 context.core.profile_half_lives,
                 fields,
                 context.snapshot.population,
+                guard,
                 context.policy.saturation,
                 context.now_s,
             )

@@ -5,16 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rewriter.flow.steps import SearchContext
-from rewriter.signals.affinities import SignalField
+from rewriter.signals.affinities import ITEM, SignalField
+from rewriter.signals.repeats import RepeatGuard
 
 NO_STORE = "no store is configured"
 NO_POPULATION = "no population yet"
 READING_FACTS = "still reading index facts"
+NO_REPEATS = "people hardly use an item again, so items have no boosts"
+TOO_FEW_USES = "too few uses of items were counted to boost items"
 
 
 def needs_population(fields: Mapping[str, SignalField]) -> bool:
     """Whether any field's affinity is a lift over the population. Affinities of items are not."""
     return any(field.kind != "item" for field in fields.values())
+
+
+def guarded(context: SearchContext, guard: RepeatGuard) -> str:
+    """Return why no item is boosted, or "" where items may be."""
+    if ITEM not in context.fields or guard.strength(None) > 0.0:
+        return ""
+    return TOO_FEW_USES if guard.catalogue is None else NO_REPEATS
 
 
 def unread(context: SearchContext, *, known: bool) -> str:

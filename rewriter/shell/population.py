@@ -23,11 +23,14 @@ from rewriter.signals.maker import LOOK_EVERY_S, UNMADE_EVERY_S, Engine, Look, M
 from rewriter.signals.memory_store import AsyncMemoryStore
 from rewriter.signals.packed import PackedWeights
 from rewriter.signals.redis_store import AsyncRedisStore
+from rewriter.signals.repeats import largest_classes
 from rewriter.signals.store import AsyncStore, StoreName
 
 RETRY_S = 0.5
 ANSWER_S = 5.0
 POLL_S = 0.5
+CLASSES_SHOWN = 10
+"""Of the repeat guard, by `status()`."""
 
 
 class PopulationReader:
@@ -124,7 +127,10 @@ class PopulationReader:
         look = self._maker.reader.look()
         if look.population is not None and look.population.version != self._population:
             packed = self._maker.reader.population(look.population)
-            population = Population(PackedWeights(packed.weights), packed.totals, packed.floor, packed.left_out)
+            classes = largest_classes(packed.weights, CLASSES_SHOWN)
+            population = Population(
+                PackedWeights(packed.weights), packed.totals, packed.floor, packed.left_out, classes
+            )
             self._core.swap(population=population)
             self._population = look.population.version
         if look.segments is not None and look.segments.version != self._segments:

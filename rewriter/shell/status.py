@@ -12,6 +12,8 @@ from rewriter.observe.hooks import Hooks
 from rewriter.secret import without_credentials
 from rewriter.shell.fleet import parse_report, paused_policies, quarantined, switches_by
 from rewriter.shell.ready import missing
+from rewriter.signals.affinities import guard_of
+from rewriter.signals.repeats import described
 
 if TYPE_CHECKING:
     from rewriter.core import Core
@@ -140,6 +142,9 @@ def status_of(
                 "paused": name in paused,
                 "late_share": late_legs.late_share(),
                 "fields": sorted(snapshot.fields[name]),
+                "repeats": described(
+                    guard_of(snapshot.population, core.settings.policies[name]), snapshot.population.classes
+                ),
             }
             for name, late_legs in core.late_legs.items()
         },

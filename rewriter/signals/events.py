@@ -198,11 +198,14 @@ def refused(event: Event, received_s: float, settings: SignalSettings) -> Fault 
 def values(document: Mapping[str, Any], fields: Mapping[str, SignalField]) -> tuple[Value, ...]:
     """Return what acting on a document says: the values of each signal field whose document fields it has.
 
-    Of an array each element is a value. The item's `_id` is a field of the document like any other.
+    Of an array each element is a value. The item's `_id` is a field of the document like any other; an item's value ends with its
+    class, the first where it has several.
     """
     found: list[Value] = []
     for name, field in fields.items():
         parts = [texts(leaf(document, of)) for of in field.fields]
+        if field.class_field is not None and (own := texts(leaf(document, field.class_field))):
+            parts.append(own[:1])
         every = ((name, *combination) for combination in islice(product(*parts), MAX_VALUES))
         found += [value for value in dict.fromkeys(every) if member(value) is not None]
     return tuple(found)

@@ -109,6 +109,7 @@ def body(chance: random.Random, *, size: int | None = None) -> dict[str, Any]:
 def policy(chance: random.Random, index: str, templates: str) -> dict[str, Any]:
     return {
         "index": index,
+        "item_repeat_share": 1.0,
         "templates": templates,
         "max_boost": chance.choice((1.0001, 1.1, 1.25, 1.5, 2.0, 5.0, 10.0)),
         "strategy": chance.choice(("auto", "rescore", "wrap")),

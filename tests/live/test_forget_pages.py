@@ -26,7 +26,7 @@ def settings(redis_url: str, prefix: str, products: str) -> Settings:
             "experiment": {"holdout": 0},
             "signals": {"on_late": "stale"},
             "budget": {"signals_ms": 1_000, "cutoff_ms": 5_000},
-            "policies": {"shelf": {"index": products, "fields": {"brand": {}}}},
+            "policies": {"shelf": {"index": products, "item_repeat_share": 1.0, "fields": {"brand": {}}}},
         }
     )
 

@@ -44,7 +44,7 @@ def settings(index: str, **budget: Any) -> Settings:
         {
             "experiment": {"holdout": 0},
             "budget": budget,
-            "policies": {"shop": {"index": index, "fields": {"brand": {}}}},
+            "policies": {"shop": {"index": index, "item_repeat_share": 1.0, "fields": {"brand": {}}}},
         }
     )
 

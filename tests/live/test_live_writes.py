@@ -51,7 +51,7 @@ def opened(client: OpenSearch, legs: Any) -> Rewriter:
     given = {
         "experiment": {"holdout": 0},
         "budget": {"signals_ms": 5_000, "cutoff_ms": 10_000},
-        "policies": {"shelf": {"index": "*", "fields": {"brand": {"scale": 0.5}}}},
+        "policies": {"shelf": {"index": "*", "item_repeat_share": 1.0, "fields": {"brand": {"scale": 0.5}}}},
     }
     store, now_s = MemoryStore(), time.time()
     store.write(Keys().profile("ann"), Counters({("brand", "puma"): 9.0}, {"brand": 9.0}, now_s, now_s, 3.0), None)

@@ -55,7 +55,15 @@ def rewriter(client: OpenSearch, *indices: str, switches: Any = None, **policy: 
     given = {
         "experiment": {"holdout": 0},
         "budget": {"signals_ms": 5_000, "cutoff_ms": 10_000},
-        "policies": {"shelf": {"index": "*", "fields": {"brand": {"scale": 0.5}}, "max_boost": 1.5, **policy}},
+        "policies": {
+            "shelf": {
+                "index": "*",
+                "item_repeat_share": 1.0,
+                "fields": {"brand": {"scale": 0.5}},
+                "max_boost": 1.5,
+                **policy,
+            }
+        },
     }
     store, now_s = MemoryStore(), time.time()
     liked = Counters({("brand", "puma"): 9.0, ("item", "p7"): 6.0}, {"brand": 9.0, "item": 6.0}, now_s, now_s, 3.0)

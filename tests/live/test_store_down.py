@@ -94,7 +94,7 @@ def scene_of(fault: Fault, kind: type[Side], url: str, index: str, valkey: Valke
             "store": {"url": ways[fault.way]},
             "budget": {"signals_ms": SIGNALS_MS, "cutoff_ms": CUTOFF_MS},
             "breaker": PATIENT,
-            "policies": {"shelf": {"index": index}},
+            "policies": {"shelf": {"index": index, "item_repeat_share": 1.0}},
         }
     )
     if fault.from_the_start:
@@ -175,7 +175,7 @@ def test_the_kill_switch_works_within_a_second_behind_slow_dns(
             "experiment": {"holdout": 0},
             "store": {"url": f"redis://{HOST}:{valkey_server().port}"},
             "switches": {"file": switches},
-            "policies": {"shelf": {"index": products}},
+            "policies": {"shelf": {"index": products, "item_repeat_share": 1.0}},
         }
     )
     with kind(opensearch_url, settings) as side:
@@ -203,7 +203,7 @@ def test_no_baseline_waits_for_the_name_of_the_store_on_the_event_loop(
             "store": {"url": f"redis://{HOST}:{valkey_server().port}"},
             "budget": {"signals_ms": SIGNALS_MS, "cutoff_ms": CUTOFF_MS},
             "breaker": PATIENT,
-            "policies": {"shelf": {"index": products}},
+            "policies": {"shelf": {"index": products, "item_repeat_share": 1.0}},
         }
     )
     with AsyncSide(names.under(QUICK, opensearch_url), settings) as side:

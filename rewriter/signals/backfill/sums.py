@@ -12,8 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rewriter.signals.affinities import ITEM
+from rewriter.signals.backfill.uses import count_uses
 from rewriter.signals.counters import SEPARATOR, Counters
 from rewriter.signals.ingest.batch import POPULATION_KEPT, CountingRules
+from rewriter.signals.repeats import AGAIN, USES
 
 AT_ONCE = 50_000
 LIVE = {
@@ -41,7 +43,7 @@ class Sums:
         self.landmark_s = until_s
         self.segment_names: list[str] = []
         lives = plan.scopes["profile"].half_lives
-        ages = [(name, lives.of(name)) for name in plan.fields]
+        ages = [(name, lives.of(name)) for name in (*plan.fields, USES, AGAIN)]
         insert(db, "ages", {"field": "VARCHAR", "half_life_s": "DOUBLE"}, ages)
         insert(db, "live", LIVE, ())
         insert(db, "waited", {"part": "INT", "entry": "VARCHAR"}, ())
@@ -62,6 +64,7 @@ class Sums:
                 f"CREATE TABLE {weights} AS SELECT {by}, field, member, {self._worth()} AS worth"
                 f" FROM {events} JOIN described USING (doc) JOIN ages USING (field) GROUP BY ALL"
             )
+        count_uses(self._db, self.landmark_s, self._plan.scopes["everybody"].half_lives.of(USES))
         names = "SELECT DISTINCT unnest(named) FROM chosen ORDER BY 1"
         self.segment_names = [name for (name,) in self._db.execute(names).fetchall()]
 
@@ -121,6 +124,7 @@ class Sums:
             f"""
             CREATE TABLE part_weights AS SELECT part, field, member, {floored} FROM (
               SELECT part, field, member, {aged} FROM weights JOIN ages USING (field)
+              UNION ALL SELECT part, field, member, {aged} FROM use_weights JOIN ages USING (field)
               UNION ALL SELECT part, field, member, worth FROM late_weights
             ) WHERE field <> '{ITEM}' GROUP BY ALL
             """
@@ -156,7 +160,7 @@ class Sums:
     def _forget(self) -> None:
         """Leave out users of the history who were forgotten since it was read."""
         gone = "person IN (SELECT person FROM chosen JOIN tombstones USING (person) WHERE at_s <= forgotten_s)"
-        for table in ("weights", "chosen"):  # in this order: the second says who they are
+        for table in ("weights", "use_weights", "chosen"):  # in this order: the last tells who they are
             self._db.execute(f"DELETE FROM {table} WHERE {gone}")
 
     def users_up_to(self, last: str) -> int:

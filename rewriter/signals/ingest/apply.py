@@ -4,8 +4,10 @@ A key's calls go out in the order of the stream, all keys' calls at once. Each c
 have reached: one that comes before its turn (the server did not know the script, or refused the call before) changes nothing, and
 is sent again. A key that holds too many members to be aged inside a call is aged in steps by age.lua first.
 
-Profiles go before sessions: apply.lua notes a session with its profile, in one step, and says whether the user was forgotten
-meanwhile. So `forget` either finds the session and leaves a tombstone there, or the session's part of the entry is never sent.
+The population and the segments go first, since what the repeat guard counts is worked out of profiles and sessions as they were
+before the batch (`reuse`). Profiles go before sessions: apply.lua notes a session with its profile, in one step, and returns
+whether the user was forgotten meanwhile. So `forget` either finds the session and leaves a tombstone there, or the session's part
+of the entry is never sent.
 """
 
 from __future__ import annotations
@@ -37,9 +39,10 @@ def apply_changes(engine: Engine, profiles: Engine, changes: Changes, plan: Coun
     engine: the store of sessions; profiles: that of profiles, segments and population. An entry whose user was forgotten meanwhile
     is counted as such. Raises StoreError, or what the client raises; what was applied stays applied, and is known by its watermark.
     """
-    shared = {target: of for target, of in changes.by_target.items() if target.scope != "session"}
+    _sent(profiles, {target: of for target, of in changes.by_target.items() if target.scope == "everybody"}, plan)
+    shared = {target: of for target, of in changes.by_target.items() if target.scope == "profile"}
     forgotten = _sent(profiles, shared, plan)
-    until_s = {target.base: time_s for target, time_s in forgotten.items() if target.scope == "profile"}
+    until_s = {target.base: time_s for target, time_s in forgotten.items()}
     sessions: dict[Target, list[Change]] = {}
     for target, of in changes.by_target.items():
         if target.scope == "session":
@@ -101,32 +104,43 @@ def calls_of(target: Target, changes: Sequence[Change], plan: CountingRules) -> 
     for parts in _filled(changes):
         sessions: Sequence[str] = ()
         if target.scope == "profile":
-            named = (change.session for change, _, _ in parts)
+            named = (change.session for change, *_ in parts)
             sessions = tuple(dict.fromkeys(plan.keys.digest(base) for base in named if base is not None))
         arguments = [*head, before, len(sessions), *sessions, session_ttl_s]
-        for change, part, members in parts:
-            arguments += (*change.head, part, len(members), *members)
-        last, part, _ = parts[-1]
+        for change, weight, part, members in parts:
+            arguments += (*change.head[:2], weight, part, len(members), *members)
+        last, _, part, _ = parts[-1]
         before = f"{last.entry.id}/{part}" if part else last.entry.id
         yield script_command(APPLY, names, arguments)
 
 
-def _filled(changes: Sequence[Change]) -> Iterator[list[tuple[Change, int, tuple[bytes, ...]]]]:
+_Part = tuple[Change, str, int, tuple[bytes, ...]]
+
+
+def _filled(changes: Sequence[Change]) -> Iterator[list[_Part]]:
     """Yield parts of entries by the call: parts are cut within an entry alone, so that they are the same however it is batched."""
-    call: list[tuple[Change, int, tuple[bytes, ...]]] = []
+    call: list[_Part] = []
     room = PER_CALL
     for change in changes:
-        starts = range(0, max(1, len(change.members)), PER_PART)
-        for number, start in enumerate(starts, 1):
-            members = change.members[start : start + PER_PART]
-            cost = len(members) + PER_ENTRY
+        for part in _parts(change):
+            cost = len(part[3]) + PER_ENTRY
             if call and cost > room:
                 yield call
                 call, room = [], PER_CALL
-            call.append((change, number if number < len(starts) else 0, members))
+            call.append(part)
             room -= cost
     if call:
         yield call
+
+
+def _parts(change: Change) -> Iterator[_Part]:
+    """Yield a change's parts, each with a weight and a number: 1, 2 … and 0, the last. Uses, which count 1 each, are the last."""
+    starts = range(0, max(1, len(change.members)), PER_PART)
+    for number, start in enumerate(starts, 1):
+        is_last = number == len(starts) and change.uses is None
+        yield change, change.head[2], 0 if is_last else number, change.members[start : start + PER_PART]
+    if change.uses is not None:
+        yield change, "1", 0, change.uses
 
 
 def _age(engine: Engine, target: Target, to_s: str, plan: CountingRules) -> None:

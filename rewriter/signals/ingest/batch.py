@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from rewriter.errors import Fault
@@ -63,13 +63,15 @@ class CountingRules:
         fields: dict[str, SignalField] = {}
         for policy in settings.policies.values():
             fields = {**signal_fields(policy), **fields}
+        if ITEM in fields:
+            fields[ITEM] = replace(fields[ITEM], class_field=settings.class_field)
         profile = profile_half_lives(settings.policies.values(), signals)
         scopes: dict[ScopeName, Scope] = {
             "session": Scope(HalfLives(signals.session_half_life_s), signals.session_ttl_s, 2 * signals.max_counters),
             "profile": Scope(profile, signals.profile_ttl_s, 2 * signals.max_counters),
             "everybody": Scope(profile, signals.profile_ttl_s, POPULATION_KEPT),
         }
-        attributes = frozenset(of for one in fields.values() for of in one.fields)
+        attributes = frozenset(of for one in fields.values() for of in (*one.fields, one.class_field) if of is not None)
         return cls(
             settings,
             Keys(settings.store.prefix, settings.store.key_salt.get_secret_value()),
@@ -234,7 +236,10 @@ class Target(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What one entry adds to each of its targets. `profile` and `session` are bases of keys, `head` is id, time and weight."""
+    """What one entry adds to each of its targets. `profile` and `session` are bases of keys, `head` is id, time and weight.
+
+    uses: members that count 1 each, whatever the action weighs; None where none may. Which of both depends on the entry alone.
+    """
 
     batch: Batch
     entry: Entry
@@ -243,6 +248,17 @@ class Change(NamedTuple):
     members: tuple[bytes, ...]
     profile: str | None
     session: str | None
+    uses: tuple[bytes, ...] | None = None
+
+    @property
+    def weight(self) -> float:
+        """What the action weighs."""
+        return float(self.head[2])
+
+    @property
+    def items(self) -> tuple[bytes, ...]:
+        """The members that are items."""
+        return tuple(one for one in self.members if one.startswith(ITEM_PREFIX))
 
 
 class Changes:
@@ -255,6 +271,17 @@ class Changes:
         self._plan = plan
         self._segments = segments
         self.by_target: dict[Target, list[Change]] = {}
+        self._used: list[tuple[Change, list[Change], int]] = []
+
+    @property
+    def used(self) -> list[Change]:
+        """The changes of users by items, whose uses are to be noted, in the order of the stream."""
+        return [change for change, _, _ in self._used]
+
+    def note_uses(self, uses: Sequence[tuple[bytes, ...]]) -> None:
+        """Note what each of `used` adds to the population besides."""
+        for (_, changes, at), members in zip(self._used, uses, strict=True):
+            changes[at] = changes[at]._replace(uses=members)
 
     def add(self, batch: Batch, entry: Entry, found: Iterable[Value]) -> None:
         """Note what an entry says, in values that `events.values` made: of its session, profile, segments, and of everybody."""
@@ -272,7 +299,11 @@ class Changes:
         population = keys.population(batch.partition)
         for scope, base in self._bases(batch.partition, event, change):
             one = shared if base == population else change
-            self.by_target.setdefault(Target(scope, base, batch.partition), []).append(one)
+            changes = self.by_target.setdefault(Target(scope, base, batch.partition), [])
+            if base == population and profile is not None and change.items:
+                one = one._replace(uses=())
+                self._used.append((change, changes, len(changes)))
+            changes.append(one)
 
     def _bases(self, partition: int, event: Event, change: Change) -> Iterable[tuple[ScopeName, str]]:
         keys = self._plan.keys

@@ -37,6 +37,7 @@ from rewriter.signals.ingest.dedupe import without_duplicates
 from rewriter.signals.ingest.health import Backlog, backlog, gap
 from rewriter.signals.ingest.leases import Leases
 from rewriter.signals.ingest.objects import LookUpFailed, ObjectKey, Objects
+from rewriter.signals.ingest.reuse import note_uses
 from rewriter.signals.ingest.scripts import (
     LETTERS,
     READ,
@@ -181,6 +182,7 @@ class Worker:
             self._ailing.rest(number, error)
         batches = [batch for batch in batches if batch.partition not in failed]
         changes = self._changes(fresh)
+        note_uses(self._engine, self._profiles, changes)
         apply_changes(self._engine, self._profiles, changes, self._plan)
         self._commit(batches)
         return sum(len(batch.entries) for batch in batches)

@@ -1,0 +1,63 @@
+"""The part of `rewriter check` that reads how often people use items again, and tells what follows for each policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from rewriter.errors import ConfigurationError, StoreError
+from rewriter.settings import Settings
+from rewriter.signals.affinities import Population, guard_of
+from rewriter.signals.maker import Reader
+from rewriter.signals.packed import PackedWeights
+from rewriter.signals.redis_store import RedisStore, open_store
+from rewriter.signals.repeats import described, in_words, largest_classes
+from rewriter.signals.store import Keys
+
+CLASSES = 10
+
+
+def check_repeats(settings: Settings) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Return what is known of each policy's items, and a note on each policy that boosts items.
+
+    A store that does not answer was noted before; then, as without a population, nothing is known.
+    """
+    population, classes = _population(settings)
+    found = {
+        name: described(guard_of(population, policy), classes)
+        for name, policy in settings.policies.items()
+        if policy.item_field
+    }
+    return found, [f"policy {name}: {in_words(known)}{_remedy(known)}" for name, known in found.items()]
+
+
+def _remedy(known: Mapping[str, Any]) -> str:
+    return "; run `rewriter backfill`, or wait for events" if known["share"] is None else ""
+
+
+def _population(settings: Settings) -> tuple[Population, tuple[str, ...]]:
+    url, profile_url = settings.store.plain_urls
+    nobody: tuple[Population, tuple[str, ...]] = Population({}, {}), ()
+    try:
+        store = open_store(profile_url or url)
+    except ConfigurationError:
+        return nobody
+    if not isinstance(store, RedisStore):
+        return nobody
+    try:
+        keys = Keys(settings.store.prefix, settings.store.key_salt.get_secret_value())
+        reader = Reader(store, keys, lambda _: False)
+        header = reader.look().population
+        if header is None:
+            return nobody
+        packed = reader.population(header)
+        weights = PackedWeights(packed.weights)
+        return Population(weights, packed.totals, packed.floor, packed.left_out), largest_classes(
+            packed.weights, CLASSES
+        )
+    except (RedisError, StoreError, OSError, ValueError):
+        return nobody
+    finally:
+        store.close()

@@ -1,0 +1,196 @@
+"""What the repeat guard counts: by ingest and by backfill, once for each visit, and once whatever is sent again."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.exceptions import ConnectionError as Lost
+
+from rewriter.client.registry import around
+from rewriter.settings import Settings
+from rewriter.signals.backfill.history import History
+from rewriter.signals.backfill.swap import Swap
+from rewriter.signals.counters import SEPARATOR
+from rewriter.signals.ingest.batch import CountingRules
+from rewriter.signals.ingest.objects import Objects
+from rewriter.signals.maker import Maker
+from rewriter.signals.repeats import AGAIN, USES, RepeatGuard, Use, observed_uses
+from tests.live.shop import PRODUCTS, Shop, an_event
+
+HOUR_S = 3_600.0
+NOW_S = time.time()
+
+
+@pytest.fixture
+def shop(redis_url: str, prefix: str) -> Shop:
+    made = Shop(redis_url, prefix, max_counters=500)
+    policies = {"shop": made.settings.policies["shop"].model_copy(update={"class_field": "type"})}
+    made.settings = Settings.model_validate(made.settings.model_copy(update={"policies": policies}).model_dump())
+    made.plan = CountingRules.of(made.settings)
+    return made
+
+
+def visits(count: int = 400, seed: int = 3) -> Iterator[tuple[str, int, str]]:
+    """User, visit and item: five users who come back, and use types t0 and t1 again and the others never."""
+    draw = random.Random(seed)
+    fresh = {user: iter(draw.sample(sorted(PRODUCTS), 200)) for user in range(5)}
+    for number in range(count):
+        user = number % 5
+        again = draw.choice(["p0", "p5", "p1", "p6"])
+        yield f"u{user}", number // 25, again if draw.random() < 0.5 else next(fresh[user])
+
+
+def used(shop: Shop) -> dict[tuple[str, ...], float]:
+    """The population's two fields, summed over its parts, as of no particular time: only ratios count."""
+    found: dict[tuple[str, ...], float] = {}
+    for part in range(4):
+        base = shop.plan.keys.population(part)
+        (members, landmark) = shop.store.run(
+            [("ZRANGE", f"{base}:z", 0, -1, "WITHSCORES"), ("HGET", f"{base}:m", "landmark")]
+        )
+        pairs = members if members and isinstance(members[0], list) else zip(members[::2], members[1::2], strict=True)
+        for raw, weight in pairs:
+            value = tuple(raw.decode().split(SEPARATOR))
+            if value[0] in (USES, AGAIN):
+                grown = float(weight) * 2 ** ((float(landmark) - NOW_S) / 86_400.0)
+                found[value] = found.get(value, 0.0) + grown
+    return found
+
+
+def expected(shop: Shop) -> dict[tuple[str, ...], float]:
+    found: dict[tuple[str, ...], float] = {}
+    done = [
+        Use(user, str(visit), item, PRODUCTS[item]["type"], at_s(number))
+        for number, (user, visit, item) in enumerate(visits())
+    ]
+    for one in observed_uses(done):
+        for value in one.values:
+            found[value] = found.get(value, 0.0) + 2 ** ((one.at_s - NOW_S) / 86_400.0)
+    return found
+
+
+def at_s(number: int) -> float:
+    """A visit of 25 events takes 25 s; between two lie two hours."""
+    return NOW_S - 40 * HOUR_S + (number // 25) * 2 * HOUR_S + number % 25
+
+
+def events() -> list[dict[str, Any]]:
+    return [
+        an_event(user, item, at_s(number), session_id=f"{user}-{visit}", event_id=f"e{number}")
+        for number, (user, visit, item) in enumerate(visits())
+    ]
+
+
+def test_ingest_counts_uses_and_uses_again_by_class(shop: Shop) -> None:
+    shop.settings = shop.settings.model_copy(
+        update={"signals": shop.settings.signals.model_copy(update={"session_ttl_s": 60 * HOUR_S})}
+    )
+    shop.plan = CountingRules.of(shop.settings)
+    shop.append(events())
+    shop.drain(shop.worker())
+    found = used(shop)
+    assert found == pytest.approx(expected(shop), rel=1e-6)
+    guard = guard_made(shop)
+    shares = {name: share.share for name in ("t0", "t1", "t2", "t3") if (share := guard.of(name))}
+    assert guard.catalogue is None or shares["t0"] > shares["t2"]
+
+
+def guard_made(shop: Shop) -> RepeatGuard:
+    """The guard that a search has: of the population as one value."""
+    maker = Maker(
+        shop.store, shop.plan.keys, shop.plan.scopes["everybody"].half_lives, role="worker", token="t", max_counters=16,
+        ttl_s=1_000, now_s=time.time, wait=lambda _: False,
+    )  # fmt: skip
+    maker.leads(maker.reader.look())
+    maker.make(maker.reader.look())
+    header = maker.reader.look().population
+    assert header is not None
+    packed = maker.reader.population(header)
+    weights = {tuple(text.split(SEPARATOR)): weight for text, weight in packed.weights.items()}
+    return RepeatGuard(weights, packed.totals)
+
+
+def test_without_sessions_the_first_event_of_a_visit_stands_for_it(shop: Shop) -> None:
+    """One in 25 events is counted; the share is the same but for chance."""
+    shop.append([{name: part for name, part in one.items() if name != "session_id"} for one in events()])
+    shop.drain(shop.worker())
+    uses = sum(weight for value, weight in used(shop).items() if value[0] == USES)
+    every = sum(weight for value, weight in expected(shop).items() if value[0] == USES)
+    assert 0.1 < uses / every < 0.5
+
+
+def test_view_click_and_purchase_in_a_visit_are_one_use(shop: Shop) -> None:
+    """Otherwise a shop for films, where each is viewed, clicked and bought once, would pass for one of groceries."""
+    wanted = []
+    for visit in range(3):
+        for step, action in enumerate(("view", "click", "purchase")):
+            at = NOW_S - (3 - visit) * HOUR_S + step
+            wanted.append(an_event("ann", f"p{visit}", at, session_id=f"v{visit}", action_name=action))
+    shop.append(wanted)
+    shop.drain(shop.worker())
+    assert {value[0] for value in used(shop)} == {USES}
+    assert sum(used(shop).values()) == pytest.approx(2.0, rel=0.1)  # the first visit counts for nothing
+
+
+class Losing:
+    """A store whose connection is lost now and then, after the server did what it was asked to."""
+
+    def __init__(self, shop: Shop, seed: int) -> None:
+        self._store, self._draw = shop.store, random.Random(seed)
+        self.losses = 0
+
+    def run(self, wanted: Any, *, atomic: bool = False) -> list[Any]:
+        replies = self._store.run(wanted, atomic=atomic)
+        if self._draw.random() < 0.1:
+            self.losses += 1
+            raise Lost("lost")
+        return replies
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_what_is_sent_again_is_counted_once(shop: Shop, seed: int) -> None:
+    """Whichever reply is lost, between the population and the profiles too, nothing is counted twice or judged anew."""
+    shop.settings = shop.settings.model_copy(
+        update={
+            "signals": shop.settings.signals.model_copy(update={"session_ttl_s": 60 * HOUR_S}),
+            "ingest": shop.settings.ingest.model_copy(update={"batch": 40}),
+        }
+    )
+    shop.plan = CountingRules.of(shop.settings)
+    shop.append(events())
+    shop.drain(shop.worker(store := Losing(shop, seed)))
+    assert store.losses > 3
+    assert used(shop) == pytest.approx(expected(shop), rel=1e-6)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_backfill_counts_what_ingest_does(shop: Shop, tmp_path: Path, named: bool) -> None:
+    rows = [
+        {"user_id": user, "object_id": item, "timestamp": stamp(at_s(number))} | (PRODUCTS[item] if named else {})
+        for number, (user, _, item) in enumerate(visits())
+    ]
+    file = tmp_path / "h.ndjson"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    looked_up = Objects(
+        around(shop.index, is_async=False),
+        ["products"],
+        shop.plan.attributes,
+        max_objects=1_000,
+        age_s=60,
+        clock_s=time.monotonic,
+    )
+    history = History([str(file)], shop.plan, 4, None, {})
+    history.add_up(looked_up, lambda *_: None)
+    with Swap(shop.store, shop.store, shop.plan, 4) as swap:
+        swap.write(history, looked_up, "files", lambda _: None)
+    assert used(shop) == pytest.approx(expected(shop), rel=1e-4)
+
+
+def stamp(at: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at)) + f".{int(at % 1 * 1000):03d}Z"

@@ -1,0 +1,133 @@
+"""The repeat guard's arithmetic: shares of classes, shrunk, and what becomes of item boosts."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rewriter.signals.counters import Value
+from rewriter.signals.repeats import (
+    AGAIN,
+    FULL_AT,
+    MIN_USES,
+    NONE_AT,
+    SHRUNK_BY,
+    USES,
+    RepeatGuard,
+    Use,
+    described,
+    in_words,
+    largest_classes,
+    observed_uses,
+    strength_at,
+)
+
+
+def guard(classes: dict[str, tuple[float, float]], stated: float | None = None) -> RepeatGuard:
+    """A guard over classes: name → uses, share."""
+    weights: dict[Value, float] = {(USES, name): uses for name, (uses, _) in classes.items()}
+    weights |= {(AGAIN, name): uses * share for name, (uses, share) in classes.items() if share}
+    totals = {
+        USES: sum(uses for uses, _ in classes.values()),
+        AGAIN: sum(uses * share for uses, share in classes.values()),
+    }
+    return RepeatGuard(weights, totals, stated)
+
+
+@pytest.mark.parametrize(
+    ("share", "strength"),
+    [(0.0, 0.0), (NONE_AT, 0.0), (0.075, 0.25), (0.1, 0.5), (FULL_AT, 1.0), (0.4, 1.0), (1.0, 1.0)],
+)
+def test_item_boosts_act_smoothly_around_a_tenth(share: float, strength: float) -> None:
+    assert strength_at(share) == pytest.approx(strength)
+
+
+def test_no_item_boosts_where_nobody_can_tell() -> None:
+    for unknown in (guard({}), guard({"milk": (MIN_USES - 1, 0.9)})):
+        assert unknown.catalogue is None
+        assert unknown.of("milk") is None
+        assert unknown.strength("milk") == unknown.strength(None) == 0.0
+    assert guard({"milk": (MIN_USES, 0.9)}).strength("milk") == 1.0
+
+
+def test_one_shop_sells_milk_and_books() -> None:
+    shop = guard({"milk": (10_000, 0.8), "books": (10_000, 0.0)})
+    assert shop.catalogue is not None
+    assert shop.catalogue.share == pytest.approx(0.4)
+    assert shop.strength("milk") == 1.0
+    assert shop.strength("books") == 0.0
+    assert shop.strength(None) == shop.strength("never seen") == 1.0  # the catalogue's
+
+
+def test_a_class_of_few_uses_is_judged_by_the_catalogue() -> None:
+    shop = guard({"milk": (10_000, 0.8), "books": (SHRUNK_BY, 0.0)})
+    books = shop.of("books")
+    assert books is not None
+    assert shop.catalogue is not None
+    assert books.share == pytest.approx(shop.catalogue.share / 2)
+
+
+def test_what_the_team_states_counts_alone() -> None:
+    assert guard({}, stated=0.4).strength("milk") == 1.0
+    assert guard({"milk": (10_000, 0.9)}, stated=0.0).strength("milk") == 0.0
+
+
+def test_the_classes_with_the_most_uses() -> None:
+    members = {
+        "$uses\x1fmilk": 9.0,
+        "$again\x1fmilk": 8.0,
+        "$uses\x1fpens": 1.0,
+        "$uses\x1fbooks": 5.0,
+        "brand\x1fnike": 99.0,
+    }
+    assert largest_classes(members, 2) == ("milk", "books")
+
+
+@given(st.floats(0, 1e6), st.floats(0, 1e6), st.floats(0, 1e6), st.floats(0, 1e6))
+def test_shares_and_strengths_lie_in_the_unit_interval(
+    uses: float, again: float, all_uses: float, all_again: float
+) -> None:
+    """Whatever a store holds."""
+    anybodys = RepeatGuard({(USES, "x"): uses, (AGAIN, "x"): again}, {USES: all_uses, AGAIN: all_again})
+    found = anybodys.of("x")
+    assert found is None or 0.0 <= found.share <= 1.0
+    assert 0.0 <= anybodys.strength("x") <= 1.0
+
+
+def test_an_item_counts_once_a_visit_and_the_first_visit_for_nothing() -> None:
+    done = [
+        Use("ann", "1", "milk", "food", 0.0),
+        Use("ann", "1", "milk", "food", 1.0),  # nothing to use again yet
+        Use("ann", "2", "milk", "food", 2.0),  # again
+        Use("ann", "2", "milk", "food", 3.0),  # the same visit: viewed, then bought
+        Use("ann", "2", "book", "books", 4.0),
+        Use("ann", "3", "book", "books", 5.0),  # again
+        Use("bob", "3", "milk", "food", 6.0),  # another subject's first visit
+    ]
+    found = list(observed_uses(done))
+    assert [one.at_s for one in found] == [2.0, 4.0, 5.0]
+    assert Counter(value for one in found for value in one.values) == {
+        (USES, "food"): 1,
+        (AGAIN, "food"): 1,
+        (USES, "books"): 2,
+        (AGAIN, "books"): 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        (guard({}), "items are not boosted: 0 of 500 uses that tell whether people use items again"),
+        (guard({"milk": (10_000, 0.0)}), "people use items again in 0.0% of 10,000 uses: no item boosts"),
+        (guard({}, stated=0.1), "people use items again in 10.0% as stated: 50% of item boosts"),
+        (
+            guard({"milk": (10_000, 0.8), "books": (10_000, 0.0)}),
+            "people use items again in 40.0% of 20,000 uses: item boosts; but books 0.4%: no item boosts",
+        ),
+    ],
+)
+def test_what_follows_is_told_in_words(found: RepeatGuard, text: str) -> None:
+    assert in_words(described(found, ("milk", "books"))) == text
