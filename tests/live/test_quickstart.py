@@ -42,7 +42,9 @@ def engines_name() -> Iterator[str]:
         Valkey().close()
     name = f"quickstart-{uuid.uuid4().hex[:8]}"
     yield name
-    kept.end(kept.folder_of(name))
+    folder = kept.folder_of(name)
+    kept.end(folder)
+    shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -45,7 +45,10 @@ def init(
         str, typer.Argument(help="The OpenSearch to look at, such as http://127.0.0.1:9200.", metavar="URL")
     ],
     index: Annotated[
-        str, typer.Argument(help="The index, alias, data stream or pattern that searches name; several with commas.")
+        str,
+        typer.Argument(
+            help="The index, alias, data stream or pattern that searches name; several with commas.", metavar="INDEX"
+        ),
     ],
     to: Annotated[Path, typer.Option(help="The folder to write to.", file_okay=False)] = Path(),
     store: Annotated[str, typer.Option(help="The Redis or Valkey that will hold signals.")] = "redis://127.0.0.1:6379",
