@@ -1,4 +1,4 @@
-"""The figures of docs/measured.md: `make bench`. Each part runs alone: `python -m bench.pure`, `.reads`, `.ingest`, `.switches`"""
+"""All benchmarks of docs/measured.md: `make bench`. Parts run alone: `python -m bench.pure`, `.reads`, `.ingest`, `.switches`"""
 
 from bench import ingest, legs, ndcg, observe, population, pure, reads, report, scripts, switches
 

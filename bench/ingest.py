@@ -1,8 +1,8 @@
-"""What ingest costs: from an append to the next search's read, events per second and worker, bytes per user, a backfill.
+"""Cost of ingest: the time from an append to the next search's read, events per second and worker, bytes per user, a backfill.
 
     python -m bench.ingest
 
-A Valkey of its own, a worker in a process of its own; objects are known to the worker, as they are after the first minutes.
+It starts a Valkey, and a worker in another process. The worker has all objects in memory, as after the first minutes.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ KEYS = StreamKeys("bench")
 
 
 class Catalogue:
-    """Answers look-ups from a dict: what is measured is the worker, and it asks for each object once."""
+    """Answers look-ups from a dict: only the worker is measured, which looks each object up once."""
 
     def field_caps(self, *, index: str, **_: Any) -> Any:
-        """Return nothing but the index: ids are all that is asked for."""
+        """Return the index alone: the worker looks up ids only."""
         return {"indices": [index], "fields": {"_id": {"_id": {"searchable": True, "aggregatable": True}}}}
 
     def search(self, *, body: Any, **_: Any) -> Any:
-        """Return each document of a shop whose brands and types are as many as a shop's."""
+        """Return the documents, with as many brands and types as a real shop has."""
         (query,) = body["query"]["bool"]["filter"]
         hits = [{"_id": one, "_source": _source(int(one[1:]))} for one in query["ids"]["values"]]
         return {"hits": {"total": {"value": len(hits)}, "hits": hits}}
@@ -71,7 +71,7 @@ def _source(number: int) -> dict[str, str]:
 
 
 def work(url: str) -> None:
-    """Be a worker until killed."""
+    """Run a worker until the process is killed."""
     store = RedisStore(url)
     objects = Objects(
         around(Catalogue(), is_async=False),
@@ -107,7 +107,7 @@ def append(store: RedisStore, raw: list[bytes]) -> None:
 
 
 def passed(store: RedisStore) -> int:
-    """Return how many entries the workers passed."""
+    """Return the number of entries that the workers have processed."""
     wanted = [("HGET", KEYS.of_stream(number, "state"), "passed") for number in range(SETTINGS.ingest.partitions)]
     return sum(int(reply or 0) for reply in store.run(wanted))
 
@@ -130,7 +130,7 @@ def workers(url: str, count: int) -> Iterator[None]:
 
 
 def until_seen_ms(store: RedisStore, draw: random.Random) -> list[float]:
-    """Append at RATE events a second; every fiftieth is a new user's, whose profile is read until it is there."""
+    """Append RATE events per second. Every fiftieth is of a new user, whose profile is read until it exists."""
     found, number, begun_s = [], 0, time.monotonic()
     while time.monotonic() - begun_s < RATE_FOR_S:
         due = int((time.monotonic() - begun_s) * RATE) - number
@@ -149,7 +149,7 @@ def until_seen_ms(store: RedisStore, draw: random.Random) -> list[float]:
 
 
 def bytes_per_user(store: RedisStore, events_each: int) -> tuple[float, float]:
-    """Return the bytes of a profile and of a session with 64 counters and more: the keys' own, as the server says."""
+    """Return the bytes of a profile and of a session with 64 counters and more, as the server reports them for the keys."""
     draw, users = random.Random(3), 50
     before = passed(store)
     for number in range(users):
@@ -169,7 +169,7 @@ def bytes_per_user(store: RedisStore, events_each: int) -> tuple[float, float]:
 
 
 def backfill_s(store: RedisStore, folder: Path) -> tuple[int, int, float, float]:
-    """Return events and users of Complete Journey, attributes in the file, and the seconds of adding up and in all."""
+    """Return events and users of Complete Journey, attributes in the file, and the seconds for the sums and in total."""
     corpus, file = load(), folder / "history.csv"
     with file.open("w", newline="") as out:
         rows = csv.writer(out)

@@ -1,12 +1,11 @@
-"""What a whole search costs beside the plain one, on a real server and a real Valkey, client and server on the same machine.
+"""Cost of a whole search relative to the plain one, on a real server and a real Valkey, all on the same machine.
 
     python -m bench.legs                     1.0 million products: the corpus, eleven times over
     python -m bench.legs --copies 1          92 thousand
 
-Plain and personalized searches take turns in one run, so that a machine that speeds up or slows down does so for both; what is
-quoted are ratios of medians. "cached" sends a search whose exploration
-pool another search has just filled, "uncached" one that nobody has sent.
-P2 is read off the same runs: the time from the baseline's arrival to the answer, and how late the baseline itself is beside legs.
+Plain and personalized searches alternate in one run, so that changes of the machine's speed affect both; the results are ratios of
+medians. "cached" sends a search whose exploration pool another search has just filled, "uncached" one that was not sent before. The
+same runs give the figures of promise P2: the time from the baseline's arrival to the answer, and the baseline's delay beside legs.
 """
 
 from __future__ import annotations
@@ -50,14 +49,14 @@ SETTINGS = Settings.model_validate(
                 "item_repeat_share": 1.0,
             }
         },
-        # A machine that a benchmark keeps busy is late now and then; what is late is counted here, not switched off.
+        # A busy machine is late now and then. Late searches are counted here, so nothing may switch itself off because of them.
         "breaker": {"max_error_rate": 1.0, "burst_error_rate": 1.0, "failures_in_a_row": 10_000},
     }
 )
 
 
 def copied(corpus: Corpus, copies: int) -> Iterator[Product]:
-    """Yield the corpus' products `copies` times, each time under other ids."""
+    """Yield the corpus' products `copies` times, each time with other ids."""
     for copy in range(copies):
         for product in corpus.products.values():
             yield product if copy == 0 else replace(product, product_id=f"{product.product_id}-{copy}")
@@ -86,7 +85,7 @@ def write_signals(corpus: Corpus, url: str) -> list[Subject]:
 
 
 def body(number: int, *, unique: bool) -> dict[str, Any]:
-    """Return the search of a turn: head queries, or ones that no cache has seen."""
+    """Return the search of a turn: a frequent query, or one that is in no cache."""
     query = baseline_query(WORDS[number % len(WORDS)])
     if unique:
         query = {"bool": {"must": [query], "must_not": [{"term": {"product_id": f"nobody-{number}-{time.time_ns()}"}}]}}
@@ -103,7 +102,7 @@ class Times:
         self.reports: list[Report] = []
 
     def row(self) -> list[str]:
-        """Return medians, their ratio, p99s, and what P2 says."""
+        """Return medians, their ratio, p99s, and the figures of P2."""
         added = sorted(report.timings_ms["added"] for report in self.reports if "added" in report.timings_ms) or [0.0]
         personalized = sum(report.reason == "personalized" for report in self.reports) / max(1, len(self.reports))
         plain, whole, baseline = (quantiles(times, n=100) for times in (self.plain, self.whole, self.baseline))
@@ -117,13 +116,13 @@ STAGES = ("signals", "render", "personalized", "exploration", "merge", "added")
 
 
 def stages(times: Times) -> list[str]:
-    """Return the median of each stage that took place, in ms."""
+    """Return the median time of each stage, in ms."""
     found = [[one.timings_ms[stage] for one in times.reports if stage in one.timings_ms] for stage in STAGES]
     return [f"{median(values):.2f}" if values else "–" for values in found]
 
 
 def sync_turns(client: OpenSearch, rewriter: Rewriter, subjects: list[Subject], turns: int, *, unique: bool) -> Times:
-    """Let plain and personalized searches take turns."""
+    """Alternate plain and personalized searches."""
     times = Times()
     for number in range(turns):
         started = time.perf_counter()

@@ -1,7 +1,7 @@
-"""What personalization is worth: nDCG@10 on real purchases, ranked by the library's own flow on a real OpenSearch.
+"""Gain of personalization: nDCG@10 on the purchases of Complete Journey, ranked by the library's flow on a real OpenSearch.
 
-"new" counts only the products that the household had never bought before. Parameters were chosen on weeks up to 46; the
-weeks after those are for the report alone.
+"new" counts only products that the household had never bought before. Parameters were chosen on the weeks up to 46; later weeks are
+used for the report alone.
 
     python -m bench.ndcg                              the report, on weeks 47 to 53
     python -m bench.ndcg --weeks 41 46 --seed 5       on weeks that were tuned on
@@ -41,7 +41,7 @@ MANUFACTURER = {"manufacturer": {"scale": 0.3}}
 STRONG = {"manufacturer": {"scale": 1.0}}
 COMBINATION = {"type_manufacturer": {"of": ["product_type", "manufacturer"], "scale": 0.3}}
 UNEXPLORED, EXPLORED = "item + manufacturer, max_boost 1.5", "  … with exploration_share 0.15"
-# Anything else is a fault, and no figure is printed.
+# Any other reason is a fault of the benchmark, and no figure is printed.
 EXPECTED = frozenset({Reason.PERSONALIZED, Reason.NO_SIGNALS, Reason.NO_RELEVANCE, Reason.NO_HITS})
 
 Ranking = list[list[str]]
@@ -49,7 +49,7 @@ Ranking = list[list[str]]
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One line of the table: what its settings have that the defaults have not."""
+    """One line of the table: the settings in which it differs from the defaults."""
 
     name: str
     policy: Mapping[str, Any]
@@ -74,7 +74,7 @@ VARIANTS = (
 
 @dataclass(slots=True)
 class Shop:
-    """The index on its server, and the questions put to it. Answers of the baseline are kept: all variants share them."""
+    """The index on its server, and the questions. All variants share the baseline's answers, which are kept."""
 
     client: OpenSearch
     index: str
@@ -181,7 +181,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         client = stack.enter_context(OpenSearch(hosts=[url], timeout=60))
         progress = stack.enter_context(Progress(console=Console(stderr=True), transient=True))
         index = f"rewriter-bench-{uuid.uuid4().hex[:8]}"
-        # What the index knows ends where the questions begin.
+        # The index holds no facts from the weeks of the questions.
         corpus = load(popularity_until_week=weeks.start - 1)
         stack.callback(client.indices.delete, index=index, ignore_unavailable=True)
         task = progress.add_task("products", total=len(corpus.products))

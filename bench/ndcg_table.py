@@ -1,4 +1,4 @@
-"""nDCG@10 of rankings, and the table that says how sure one can be of it: means with 95 % intervals by bootstrap."""
+"""nDCG@10 of rankings, and the table of means with 95 % intervals by bootstrap."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RESAMPLES = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One ranking's nDCG@10 per question: of all relevant products, and of the new ones where there are any.
+    """One ranking's nDCG@10 per question: of all relevant products, and of the new ones if there are any.
 
     personalized: the share of the questions that the library personalized, or None for a plain search.
     """
@@ -31,7 +31,7 @@ class Measured:
 
 
 def ndcg(pages: Sequence[Sequence[str]], wanted: Sequence[AbstractSet[str]]) -> Values:
-    """Return nDCG@10 of each page whose question has something relevant, by ir-measures."""
+    """Return nDCG@10, computed by ir-measures, of each page whose question has relevant products."""
     asked = {str(at): dict.fromkeys(ids, 1) for at, ids in enumerate(wanted) if ids}
     run = {at: {name: -float(rank) for rank, name in enumerate(pages[int(at)])} for at in asked}
     found = {one.query_id: float(one.value) for one in iter_calc([nDCG @ 10], asked, run)}

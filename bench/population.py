@@ -1,11 +1,12 @@
-"""What the population costs a process that searches and the store: `python -m bench.population`.
+"""Cost of the population for a process that searches, and for the store: `python -m bench.population`.
 
-Rounds with and without it alternate, so that whatever else the machine does falls on both. In a round with it, the process looks
-every second (ten times as often as it otherwise does) and finds a new version each time: a maker of its own process publishes one.
-In a round without it, the same maker runs, and the process has no store. The loop's lag is how much later than asked
-`asyncio.sleep(0.001)` returns.
+Rounds with and without the population alternate, so that other load of the machine affects both. In a round with it, the process
+checks every second (ten times as often as usual) and finds a new version each time, which another process publishes. In a round
+without it, the same publisher runs, and the process has no store. The loop's lag is the time by which `asyncio.sleep(0.001)`
+returns too late.
 
-A second table is of a store's answer that is too large: how long searches take beside those of a subject with 40 MB of members.
+A second table shows the effect of a store's answer that is too large: the times of searches beside those of a subject with 40 MB of
+members.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ SEARCH = {"index": "products", "body": {"query": {"match": {"title": "shoe"}}}}
 
 
 class Client:
-    """A search client that answers after 3 ms; the population is all that is measured."""
+    """A search client that answers after 3 ms, since only the population is measured."""
 
     def __init__(self) -> None:
         self.indices = self
@@ -60,7 +61,7 @@ class Client:
         return {"products": {"settings": {"index.number_of_replicas": "0"}}}
 
     async def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing."""
 
 
 def main() -> None:
@@ -102,7 +103,7 @@ def fill(url: str) -> None:
 
 
 def make(store: RedisStore) -> None:
-    """Make the population, as a worker does."""
+    """Compute the population, as a worker does."""
     maker = Maker(
         store, KEYS, HalfLives(9_676_800.0), role="worker", token="bench", max_counters=128, ttl_s=1e7, now_s=time.time,  # noqa: S106
         wait=lambda _: False,
@@ -113,7 +114,7 @@ def make(store: RedisStore) -> None:
 
 
 def settings() -> Settings:
-    """Return settings that keep everything but the population out of the way."""
+    """Return settings that switch off everything but the population."""
     shop = PolicySettings.model_validate({"index": "products", "fields": {"brand": {}}, "exploration_share": 0})
     return Settings.model_validate({"experiment": {"holdout": 0}, "policies": {"default": shop}})
 
@@ -142,7 +143,7 @@ def one_round(url: str, *, with_store: bool) -> tuple[float, float, float]:
 
 @contextmanager
 def counting(url: str) -> Iterator[None]:
-    """Have a process publish a new version every second, as long as the block runs."""
+    """Run a process that publishes a new version every second, for the duration of the block."""
     process = subprocess.Popen(
         [sys.executable, "-m", "bench.population", "--publish", url], cwd=Path(__file__).parents[1]
     )
@@ -154,7 +155,7 @@ def counting(url: str) -> Iterator[None]:
 
 
 def publish(url: str) -> None:
-    """Give the population another version every second: its landmark moves."""
+    """Publish another version of the population every second, by moving its landmark."""
     store = RedisStore(url)
     while True:
         store.run([("HSET", f"{KEYS.population(0)}:m", "landmark", repr(time.time()))])
@@ -163,7 +164,7 @@ def publish(url: str) -> None:
 
 
 def memory_mib(url: str) -> float:
-    """Return by how much a process grows that reads the population."""
+    """Return the memory that a process needs for the population."""
     code = (
         "import sys, time, threading\n"
         "from rewriter import Settings\nfrom rewriter.core import Core\nfrom rewriter.shell.population import PopulationReader\n"
@@ -178,7 +179,7 @@ def memory_mib(url: str) -> float:
 
 
 def server_share(raw: Any, url: str) -> float:
-    """Return the share of a core that one process takes of the server: it looks every 10 s, and reads one version a minute."""
+    """Return the share of the server's core for one process, which checks every 10 s and reads one version per minute."""
     store = RedisStore(url)
     maker = Maker(
         store, KEYS, HalfLives(1e6), role="search", token="bench", max_counters=128, ttl_s=1e7, now_s=time.time,  # noqa: S106
@@ -202,7 +203,7 @@ def cpu_s(raw: Any, work: Any, count: int) -> float:
 
 
 async def searches(url: str, raw: Any, large: str | None) -> list[float]:
-    """Return how long searches of others took, in ms, sorted; beside those of a subject whose profile is 40 MB, if any."""
+    """Return the sorted times of searches in ms, beside those of a subject with a profile of 40 MB, if any."""
     if large is not None:
         store = RedisStore(url)
         store.write(KEYS.profile(large), Counters({("brand", "b"): 1.0}, {"brand": 1.0}, time.time()), None)

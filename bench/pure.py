@@ -1,8 +1,8 @@
-"""What the library itself costs a search: everything between the answers of the store and of the server, with no I/O at all.
+"""Cost of the library's own computation in a search, without any I/O.
 
     python -m bench.pure
 
-The flow runs with answers made beforehand: 64 counters of a profile, 10 hits of each leg, exploration from the cache.
+The flow runs with prepared answers: 64 counters of a profile, 10 hits of each leg, exploration from the cache.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ BODY = {
 
 
 def hits(start: int, count: int) -> list[dict[str, Any]]:
-    """Return hits as a server gives them."""
+    """Return hits in the form of a server's answer."""
     return [
         {
             "_index": "products",
@@ -57,7 +57,7 @@ def hits(start: int, count: int) -> list[dict[str, Any]]:
 
 
 def response(start: int, count: int) -> dict[str, Any]:
-    """Return a response as a server gives it."""
+    """Return a response in the form of a server's answer."""
     shards = {"total": 1, "successful": 1, "skipped": 0, "failed": 0}
     return {"took": 3, "timed_out": False, "_shards": shards, "hits": {"max_score": 9.0, "hits": hits(start, count)}}
 
@@ -170,7 +170,7 @@ def timed_us(work: Callable[[], Any], rounds: int = ROUNDS) -> tuple[float, floa
 
 
 def main() -> None:
-    """Print where the time goes."""
+    """Print the time of each part."""
     scene = Scene()
     table = Table(title="pure work per search, µs (64 + 5 counters, 10 hits)")
     for column in ("stage", "p50", "p99"):

@@ -1,7 +1,7 @@
-"""What is asked of the corpus, and what is known when it is asked.
+"""The questions of the nDCG benchmark, and the purchases before them.
 
-A question is a household, a basket and a product type: the words of the type are the query, the products of that type
-in the basket are what is relevant. Known is what was bought in the weeks before, by the household and by everybody.
+A question is a household, a basket and a product type. The name of the type is the query, and the products of that type in the
+basket are relevant. The purchases of the weeks before, of the household and of everybody, are the signals.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from rewriter.signals.repeats import Use, observed_uses
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Who searched for what, when (seconds since the epoch), and what would have been right.
+    """One question: household, query, time (seconds since the epoch), and the relevant products.
 
-    relevant: what the basket held of it; new: the part of that which the household had never bought before the basket.
+    relevant: the basket's products of the type.
+    new:      those of them that the household had never bought before.
     """
 
     household_id: str
@@ -35,7 +36,7 @@ class Question:
 
 
 def drawn(corpus: Corpus, weeks: range, count: int, seed: int) -> list[Question]:
-    """Draw `count` of the questions that the baskets of `weeks` put, each as probable as the other."""
+    """Draw `count` questions from the baskets of `weeks`, all with the same probability."""
     bought: dict[tuple[str, str], set[str]] = defaultdict(set)
     baskets: dict[tuple[str, str], Purchase] = {}
     first_s: dict[tuple[str, str], int] = {}
@@ -54,7 +55,7 @@ def drawn(corpus: Corpus, weeks: range, count: int, seed: int) -> list[Question]
 
 
 class Known:
-    """What had been bought before a week, counted by the library in `fields`."""
+    """The purchases before a week, counted by the library in `fields`."""
 
     def __init__(
         self,
@@ -81,7 +82,7 @@ class Known:
         return (Observation(self._says[one.product_id], 1.0, one.at_s) for one in purchases)
 
     def _weekly(self, corpus: Corpus, classes: Mapping[str, str], weeks: range) -> Iterator[tuple[int, Population]]:
-        """What everybody had bought before each week, aged to its first purchase: each week adds to the one before."""
+        """The counters of everybody before each week, aged to the week's first purchase; each week adds to the one before."""
         by_week: dict[int, list[Purchase]] = defaultdict(list)
         for one in corpus.purchases:
             by_week[max(one.week, weeks.start - 1)].append(one)

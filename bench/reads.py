@@ -1,9 +1,9 @@
-"""What a read of signals costs: session and profile with 64 counters each, in one pipelined round trip to a real Valkey.
+"""Cost of a read of signals: session and profile with 64 counters each, in one pipelined round trip to a real Valkey.
 
     python -m bench.reads
 
-Client and server share this machine, so this is the price of the protocol and of Python, without a network. The last
-rows are what the background reads, and what a subject costs for whom somebody wrote a million members.
+Client and server share this machine, so the figures hold the cost of the protocol and of Python, without a network. The last rows
+are the background's reads, and the read of a subject with a million members.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ def counters(count: int) -> Counters:
 
 
 def fill(store: RedisStore) -> None:
-    """Write what is read below."""
+    """Write the counters that the benchmark reads."""
     store.write(QUERY.session or "", counters(64), None)
     store.write(QUERY.profile or "", counters(64), None)
 
 
 def timed(work: Callable[[], Any], rounds: int = ROUNDS) -> list[float]:
-    """Return how long `work` took each time, in µs."""
+    """Return the time of each run of `work`, in µs."""
     found = []
     for _ in range(rounds):
         began_s = time.perf_counter()
@@ -54,7 +54,7 @@ def timed(work: Callable[[], Any], rounds: int = ROUNDS) -> list[float]:
 
 
 async def timed_on_the_loop(url: str) -> list[float]:
-    """Return how long an awaited read took each time, in µs."""
+    """Return the time of each awaited read, in µs."""
     store = AsyncRedisStore(url)
     found = []
     for _ in range(ROUNDS):

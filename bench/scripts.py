@@ -1,9 +1,9 @@
-"""How long each script holds the server in its worst cases, by the server's SLOWLOG.
+"""Blocking times of each script in its worst cases, from the server's SLOWLOG.
 
     python -m bench.scripts
 
-A Valkey of its own. What a script changes in one call is bounded, so these cases cannot grow: arrays of as many values as are read,
-a bot that is all of a batch, a population that is full and due to be aged, dead letters and waiting entries of 60 KB.
+It starts a Valkey. One call of a script changes a bounded number of members, so no case can be worse than these: arrays of the
+largest size, a bot that fills a whole batch, a full population that is due for ageing, dead letters and waiting entries of 60 KB.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ FIELDS = ("brand", "color", "size")
 
 
 class NoIndex:
-    """Stands for an index without documents."""
+    """An index without documents."""
 
     def field_caps(self, *, index: str, **_: Any) -> Any:
-        """Return nothing but the index."""
+        """Return the index alone."""
         return {"indices": [index], "fields": {"_id": {"_id": {"searchable": True, "aggregatable": True}}}}
 
     def search(self, **_: Any) -> Any:
@@ -90,7 +90,7 @@ class Scene:
                 assert not isinstance(reply, Exception), reply
 
     def drain(self) -> None:
-        """Work until nothing waits."""
+        """Work until no entry waits."""
         self.worker.due()
         until_s = time.monotonic() + 120.0
         while self.worker.step() or self.worker.backlog.entries:
@@ -100,7 +100,7 @@ class Scene:
 
 
 def view(user: str, number: int, values: int = MAX_VALUES, size: int = 0, **more: Any) -> dict[str, Any]:
-    """Return a view of an object that has `values` values in each field, none of them seen before, in `size` bytes and more."""
+    """Return a view of an object with `values` new values in each field, in at least `size` bytes."""
     document = {name: [f"{name} {number} {at}" for at in range(values)] for name in FIELDS}
     return {
         "action_name": "view",
@@ -113,7 +113,7 @@ def view(user: str, number: int, values: int = MAX_VALUES, size: int = 0, **more
 
 
 def many_values(scene: Scene) -> None:
-    """A batch of users whose objects have 49 values each: all of it goes to one population."""
+    """A batch of users whose objects have 49 values each, all counted in one population."""
     scene.append([view(f"u{number}", number) for number in range(BATCH)])
     scene.drain()
 
@@ -125,14 +125,14 @@ def one_bot(scene: Scene) -> None:
 
 
 def one_value_each(scene: Scene) -> None:
-    """A batch of entries with one member each: what an entry costs by itself."""
+    """A batch of entries with one member each: the cost of an entry alone."""
     for _ in range(2):
         scene.append([view("bot", number, values=0) for number in range(BATCH)])
         scene.drain()
 
 
 def full_population(scene: Scene) -> None:
-    """A population of 20,000 members whose landmark is due."""
+    """A population of 20,000 members whose landmark must move."""
     at_s = time.time() - scene.settings.signals.profile_half_life_s / 3
     weights: dict[Value, float] = {("brand", f"value {at}"): 1.0 + at for at in range(POPULATION_KEPT)}
     for _ in range(3):
@@ -149,7 +149,7 @@ def large_dead_letters(scene: Scene) -> None:
 
 
 def large_waiting(scene: Scene) -> None:
-    """A batch of events of 60 KB each whose objects are not in the index: they wait, come back, and become dead letters."""
+    """A batch of events of 60 KB each whose objects are not in the index: they wait, are retried, and become dead letters."""
     lone = {"object": {"object_id": "missing"}}
     scene.append([view(f"u{number}", number, size=LARGE, event_attributes=lone) for number in range(BATCH // 2)])
     scene.drain()
@@ -166,7 +166,7 @@ def many_segments(scene: Scene) -> None:
 
 
 def come_and_go(scene: Scene) -> None:
-    """A worker that takes and gives back its partition."""
+    """A worker that acquires and releases its partition."""
     for _ in range(120):
         scene.worker.beat()
         scene.worker.close()

@@ -1,6 +1,6 @@
-"""A shell without a clock: performs the steps of the library's own flow one after the other, and nothing is ever late.
+"""A shell without deadlines: it performs the steps of the library's flow one after the other, so nothing is ever late.
 
-What it ranks is what the rewriter ranks, from the request's shape to the merged page; what it does not show is speed.
+Its rankings equal those of the rewriter, from the check of the search's shape to the merged page. It measures no speed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Search = Callable[[Mapping[str, Any]], Any]
 
 @dataclass(slots=True)
 class Straight:
-    """One search; `baseline` sends the baseline and `search` the others, and what they raise ends the benchmark."""
+    """One search; `baseline` sends the baseline and `search` the other legs. An error of either ends the benchmark."""
 
     arguments: Mapping[str, Any]
     profile: Counters

@@ -1,10 +1,9 @@
-"""How soon a running process follows `rewriter switch`: processes that search, on a real Valkey and on a kill-switch file.
+"""Time until a running process follows `rewriter switch`, with a real Valkey and with a kill-switch file.
 
     python -m bench.switches
 
-Each flip begins at a moment of its own, so that every phase of the polls has its turn. What is measured is the time from the
-command's start, in an interpreter that runs already, until the first search that obeys; and until the command itself has said so,
-which takes the process's announcement in the store.
+Each change starts at another phase of the polls. Two times are measured from the start of the command, in an interpreter that runs
+already: until the first search that follows, and until the command confirms it, which needs the process's report in the store.
 """
 
 from __future__ import annotations
@@ -37,9 +36,9 @@ SEED = 11
 
 
 def search_and_say(toml: str) -> None:
-    """Search without end, and print a line whenever personalization begins or ends. This is the process that is measured."""
+    """Search without end, and print a line when personalization starts or stops. This process is measured."""
     before = None
-    getLogger("rewriter").setLevel("ERROR")  # each flip is a warning
+    getLogger("rewriter").setLevel("ERROR")  # each change logs a warning
     with Rewriter.from_settings(toml) as rewriter:
         while True:
             body = {"query": {"match": {"title": "shoe"}}}
@@ -64,7 +63,7 @@ def searching(toml: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def told(process: subprocess.Popen[str], state: str) -> None:
-    """Wait until a process says this."""
+    """Wait until a process prints this line."""
     assert process.stdout is not None
     line = process.stdout.readline().strip()
     if line != state:
@@ -72,7 +71,7 @@ def told(process: subprocess.Popen[str], state: str) -> None:
 
 
 def flipped(toml: Path, word: str, *more: str) -> float:
-    """Run the command, and return when it began."""
+    """Run the command, and return its start time."""
     began_s = time.monotonic()
     done = CliRunner().invoke(app, ["switch", "personalization", word, "--toml", str(toml), *more])
     if done.exit_code:
@@ -81,7 +80,7 @@ def flipped(toml: Path, word: str, *more: str) -> float:
 
 
 def following(toml: Path, chance: Random) -> list[float]:
-    """Return how long each flip took to be obeyed, in seconds."""
+    """Return the seconds until the process followed each change."""
     found = []
     with searching(toml) as process:
         for word, _ in zip(cycle(("off", "on")), range(FLIPS), strict=False):
@@ -93,7 +92,7 @@ def following(toml: Path, chance: Random) -> list[float]:
 
 
 def confirming(toml: Path, chance: Random) -> list[float]:
-    """Return how long the command took to say that each flip is obeyed, in seconds."""
+    """Return the seconds until the command confirmed each change."""
     found = []
     with searching(toml) as process:
         time.sleep(3.0)  # it has announced itself
@@ -116,7 +115,7 @@ def measured() -> dict[str, list[float]]:
         by_file, by_store, again = folder / "file.toml", folder / "store.toml", folder / "again.toml"
         by_file.write_text(f"{engine}[switches]\nfile = 'switches'\n")
         by_store.write_text(f"{engine}[store]\nurl = '{valkey.url}'\n")
-        # Under a prefix of its own: of a process that has just ended, the command says that it does not follow.
+        # With a prefix of its own, since the command would report a process that has just ended as not following.
         again.write_text(f"{engine}[store]\nurl = '{valkey.url}'\nprefix = 'again'\n")
         return {
             "the file alone": following(by_file, chance),

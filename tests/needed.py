@@ -1,4 +1,4 @@
-"""What happens to a test whose engine this machine cannot run."""
+"""The treatment of a test whose engine this machine cannot run."""
 
 from __future__ import annotations
 

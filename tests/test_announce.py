@@ -56,7 +56,7 @@ def process() -> Process:
 def test_a_changed_switch_is_said_in_the_round_that_hears_it(process: Process) -> None:
     process.key = "personalization off"
     (said,) = process.round()
-    assert said["switches"] == {"personalization": {"is": False, "by": "store"}}
+    assert said["switches"] == {"personalization": {"value": False, "source": "store"}}
     assert process.round() == []
 
 
@@ -66,7 +66,7 @@ def test_a_switch_changed_by_the_file_is_said_in_the_next_round(
     monkeypatch.setenv("REWRITER_SWITCH_ROLLOUT", "0.5")
     process.refresh.local()
     (said,) = process.round()
-    assert said["switches"] == {"rollout": {"is": 0.5, "by": "environment"}}
+    assert said["switches"] == {"rollout": {"value": 0.5, "source": "environment"}}
 
 
 def test_what_the_store_did_not_take_is_said_again(process: Process) -> None:

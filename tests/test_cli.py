@@ -234,10 +234,10 @@ def test_render_of_a_body_that_is_passed_through(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
-        (["shop"], "render: whose boosts? (give --sample FILE, or --user and --session)"),
-        (["shop", "--sample", "sample.json", "--user", "5"], "render: whose boosts?"),
+        (["shop"], "render: needs one subject (give --sample FILE, or --user or --session)"),
+        (["shop", "--sample", "sample.json", "--user", "5"], "render: needs one subject"),
         (["shoes", "--user", "5"], "rewriter.toml: no policy is named 'shoes' (there are shop)"),
-        (["shop", "--user", "5"], "store.url: is not set, so that no subject is known (give --sample FILE)"),
+        (["shop", "--user", "5"], "store.url: is not set, so no subject is known (give --sample FILE)"),
         (["shop", "--sample", "away.json"], "away.json: No such file or directory"),
         (["shop", "--sample", "rewriter.toml"], "rewriter.toml:1: is not JSON"),
         (["shop", "--sample", "wrong.json"], "wrong.json: affinities.0.weight: Field required"),
@@ -284,7 +284,7 @@ def test_switch_leaves_an_audit_line(folder: Path) -> None:
     run("switch", "rollout", "0.5")
     line, unconfirmed = run("switch", "rollout", "default").stderr.splitlines()
     assert line.endswith(f" {folder / 'switches'}: rollout 0.5 -> default")
-    assert unconfirmed == "not confirmed: there is no store in which processes announce themselves"
+    assert unconfirmed == "not confirmed: there is no store where processes announce themselves"
 
 
 def test_switch_names_a_user_who_has_no_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,8 +313,11 @@ def test_switch_writes_the_file_while_the_store_is_away(folder: Path) -> None:
     written, failed, unconfirmed = result.stderr.splitlines()
     assert written.endswith(f" {folder / 'switches'}: personalization default -> off")
     assert failed.startswith("store key rw:switches: ConnectionError: ")
-    assert f"not written: processes that do not read {folder / 'switches'} keep their word (run this again " in failed
-    assert unconfirmed.startswith("not confirmed: the store, in which processes announce themselves, does not take")
+    assert (
+        f"not written: processes that do not read {folder / 'switches'} keep their value (run the command again "
+        in failed
+    )
+    assert unconfirmed.startswith("not confirmed: the store, where processes announce themselves, could not be written")
 
 
 def test_switch_of_the_file_alone_needs_no_store(folder: Path) -> None:
@@ -357,9 +360,12 @@ def test_off_is_off_whatever_a_policy_s_own_word_was(folder: Path) -> None:
 
 def test_switch_says_which_policies_keep_their_own_word(folder: Path) -> None:
     (folder / "switches").write_text("shop.personalization off\nshop.exploration on\n")
-    assert "note: shop.exploration stays on; it wins for its policy" in run("switch", "exploration", "off").stderr
+    assert (
+        "note: shop.exploration stays on, which overrides this for its policy"
+        in run("switch", "exploration", "off").stderr
+    )
     result = run("switch", "personalization", "on")
-    assert "note: shop.personalization stays off; it wins for its policy" in result.stderr
+    assert "note: shop.personalization stays off, which overrides this for its policy" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -374,13 +380,13 @@ def test_switch_says_which_policies_keep_their_own_word(folder: Path) -> None:
         (["max_boost", "20"], "max_boost: `max_boost` lies in [1, 10], not '20'"),
         (["rollout", "1.5"], "rollout: `rollout` lies in [0, 1], not '1.5'"),
         (["rollout", "0.5", "--policy", "shoes"], "shoes.rollout: no policy is named 'shoes' (there are shop)"),
-        (["rollout", "default"], "switches: says nothing of 'rollout'"),
+        (["rollout", "default"], "switches: does not set 'rollout'"),
         (
             ["rollout", "0.5", "--only", "store"],
             "--only store: no store that other processes read is set (set [store] url)",
         ),
         (["--log"], "--log: no store that other processes read is set (set [store] url)"),
-        (["rollout", "--log"], "--log: shows the changes of all switches (leave out 'rollout')"),
+        (["rollout", "--log"], "--log: prints the changes of all switches (leave out 'rollout')"),
     ],
 )
 def test_switch_refuses(folder: Path, arguments: list[str], fault: str) -> None:
@@ -406,7 +412,7 @@ def test_switch_lists_words_and_who_spoke_them(folder: Path, monkeypatch: pytest
     assert ["personalization", "off", "file"] in rows
     assert ["rollout", "0.5", "environment"] in rows
     assert ["shop.max_boost", "1.5", "settings"] in rows
-    assert json.loads(run("switch", "--json").stdout)["personalization"] == {"is": False, "by": "file"}
+    assert json.loads(run("switch", "--json").stdout)["personalization"] == {"value": False, "source": "file"}
 
 
 # --- status -----------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What the pages show is so: files that they link to, settings, code, commands and their options."""
+"""The content of the pages is correct: files that they link to, settings, code, commands and their options."""
 
 from __future__ import annotations
 

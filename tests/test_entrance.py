@@ -1,4 +1,4 @@
-"""What somebody sees first: README, its picture, the lines to install, `make help`, and where to turn to."""
+"""The first pages of a newcomer: README, its picture, the lines to install, `make help`, and contacts."""
 
 from __future__ import annotations
 

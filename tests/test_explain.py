@@ -15,7 +15,7 @@ from rewriter.cli.explain import explanations, forms
 from rewriter.flow.unread import NO_POPULATION, NO_STORE, READING_FACTS
 from rewriter.report import Reason
 from rewriter.shapes import TABLE
-from rewriter.shell.ready import NOT_ASKED
+from rewriter.shell.ready import STORE_UNREAD
 from tests.pages import ROOT
 from tests.reasons_page import PAGE, written
 
@@ -52,7 +52,7 @@ def test_every_detail_is_one_that_the_code_writes(reason: Reason, detail: str) -
 
 def test_what_a_new_process_is_missing_is_on_the_page() -> None:
     shown = re.findall(r"^\| ([^`|]+) \|", PAGE.read_text("utf-8").partition("## Reasons")[0], re.MULTILINE)
-    assert shown == [NO_STORE, NOT_ASKED, NO_POPULATION, READING_FACTS]
+    assert shown == [NO_STORE, STORE_UNREAD, NO_POPULATION, READING_FACTS]
 
 
 def test_the_page_shows_what_the_wheel_holds() -> None:

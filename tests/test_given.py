@@ -1,4 +1,4 @@
-"""What a rewriter is given: wrong objects are refused in a sentence; a wrapped client and a report behave as Python expects."""
+"""Arguments of a rewriter: wrong objects are refused in a sentence; a wrapped client and a report behave as Python expects."""
 
 from __future__ import annotations
 

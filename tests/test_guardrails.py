@@ -1,4 +1,4 @@
-"""What steps in while something is away, through both shells: plans kept in process, late answers, switches on a list under way."""
+"""Fallbacks through both shells: plans kept in the process, late answers, switches that change during a list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the demo makes of purchases: a tiny corpus of three households."""
+"""The demo's view of purchases, on a tiny corpus of three households."""
 
 from __future__ import annotations
 

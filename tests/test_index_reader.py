@@ -1,4 +1,4 @@
-"""How index facts are read: as they are searched, within a bound, for as many expressions as people search, and said where not."""
+"""The reading of index facts: for expressions that are searched, within a bound per second, with faults reported."""
 
 from __future__ import annotations
 

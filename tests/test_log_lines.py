@@ -1,4 +1,4 @@
-"""What the logger `rewriter` says when something changes state, through both shells: one line, with the cause and nobody's id."""
+"""The lines of the logger `rewriter` when something changes state, through both shells: one line with the cause, without ids."""
 
 from __future__ import annotations
 

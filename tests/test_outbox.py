@@ -1,4 +1,4 @@
-"""What waits for the store: bounded in events and bytes, shared fairly among partitions, tried again in turn; a store is played."""
+"""The buffer of events: bounded in events and bytes, shared fairly among partitions, retried in turns; the store is a fake."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the shells owe whatever they perform: the caller's own errors, nothing left behind, and everybody's own subject."""
+"""The duties of both shells: the caller's own errors, no leaks, and each search's own subject."""
 
 from __future__ import annotations
 

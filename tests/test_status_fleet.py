@@ -51,7 +51,7 @@ def test_a_process_that_is_well() -> None:
 def test_what_is_wrong_in_a_process_counts_and_is_shown_in_its_row(said: dict[str, Any], problem: str) -> None:
     fleet = [process("well"), process("ill", **said)]
     assert problems_of(fleet) == [f"process ill: {problem}"]
-    assert unwell(fleet) == "1 of 2 processes is not well, see below"
+    assert unwell(fleet) == "1 of 2 processes has problems, see below"
     assert problem.removeprefix("breaker ") in " ".join(table(fleet, HERE)[2])
 
 
@@ -73,7 +73,7 @@ def test_what_is_wrong_in_a_process_counts_and_is_shown_in_its_row(said: dict[st
             "max_in_flight": -1,
             "arms": {"a": None, "b": 10**400, "c": float("nan"), "d": float("inf")},
         },
-        {"breaker": {}, "store_breakers": {"store": 1}, "switches": {"rollout": 1, "holdout": {"is": [1]}}},
+        {"breaker": {}, "store_breakers": {"store": 1}, "switches": {"rollout": 1, "holdout": {"value": [1]}}},
     ],
 )
 def test_what_cannot_be_read_is_left_out(said: dict[str, Any]) -> None:
@@ -95,7 +95,7 @@ def test_the_sums_are_of_all_processes() -> None:
     others = {"treatment": 1_105, "holdout": 95, "not_rolled_out": 2_000}
     fleet = [process("a"), process("b", arms=others, reasons={"no_signals": 100, "busy": 20})]
     assert sums(fleet, "ok") == [
-        ("processes", "2, 6 of 32 places in flight"),
+        ("processes", "2, 6 of 32 permits taken"),
         ("last minute", "200 searches: no_signals 60.0%, personalized 30.0%, busy 10.0%"),
         ("arms", "3,300 searches, 2,000 not_rolled_out, 1,200 treatment, 100 holdout: 7.7% held out"),
     ]
@@ -126,7 +126,7 @@ def test_nobody_is_there(store: str | None, said: str) -> None:
 def test_switches_that_are_not_those_here_are_shown(
     here: dict[str, float], there: dict[str, float], notes: str
 ) -> None:
-    said = {name: {"is": word, "by": "store"} for name, word in there.items()}
+    said = {name: {"value": word, "source": "store"} for name, word in there.items()}
     assert table([process(switches=said)], Switches(here))[1][3] == notes
 
 
@@ -134,7 +134,7 @@ def test_many_processes_take_few_lines_and_none_that_is_not_well_is_left_out() -
     fleet = [process(f"p{number:03}") for number in range(100)]
     assert [row[:3] for row in table(fleet, HERE)[1:]] == [("100 processes", "closed", "300 of 1,600")]
     fleet[50] = process("ill", lagging=True)
-    fleet[51] = process("other", switches={"rollout": {"is": 0.5, "by": "file"}})
+    fleet[51] = process("other", switches={"rollout": {"value": 0.5, "source": "file"}})
     shown = [(row[0], row[3]) for row in table(fleet, HERE)[1:]]
     assert shown == [("ill", "signals lag"), ("other", "rollout 0.5 by file"), ("98 more", "")]
     assert [(row[0], row[3]) for row in table(fleet, Switches({"rollout": 0.5}))[1:]] == [

@@ -89,7 +89,7 @@ def test_a_running_process_is_switched_off_in_any_encoding(
         (b"# " + b"x" * 70_000, "has more than 65,536 bytes"),
         (None, "its folder does not exist"),
         ("folder", "cannot be read: Is a directory"),
-        ("pipe", "is a pipe, which may never say anything"),
+        ("pipe", "is a pipe, from which nothing may ever come"),
     ],
 )
 def test_a_process_that_starts_with_an_unreadable_file_serves_and_shouts(

@@ -1,4 +1,4 @@
-"""Whether every process follows a word: who counts as following, who is named and by whose word, what is said where nobody is."""
+"""Confirmation of a change by the fleet: which processes follow, which are named and with which value, and an empty fleet."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ Said = Mapping[str, tuple[SwitchValue, str]]
 
 
 def standing(said: Said, at: float = 0.0) -> str:
-    return json.dumps({"at": at, "switches": {name: {"is": value, "by": by} for name, (value, by) in said.items()}})
+    return json.dumps(
+        {"at": at, "switches": {name: {"value": value, "source": by} for name, (value, by) in said.items()}}
+    )
 
 
 def store_of(**said: Said) -> MemoryStore:
@@ -153,7 +155,7 @@ def test_one_that_has_fallen_silent_is_told_from_one_that_does_not_follow(
     clock = Clock()
     follows, said = confirmed(store_of(a={"personalization": (True, "store")}), monkeypatch, capsys, clock=clock)
     assert not follows
-    silent = "a: personalization on by store, and silent since (it has ended, or does not reach the store)"
+    silent = "a: personalization on by store, and has not reported since (it has ended, or does not reach the store)"
     assert said == ["in effect in 0 of 1 processes", silent]
     assert clock.now_s >= 100.0 + ANNOUNCE_PERIOD_S
 
@@ -165,12 +167,12 @@ ODD: dict[str, Any] = {
     "nested": '{"switches":' + "[" * 700 + "]" * 700 + "}",
     "no switches": "{}",
     "switches that are none": '{"switches": [1]}',
-    "a word that is none": '{"switches": {"personalization": {"is": "off"}}}',
-    "a word that is too much": '{"switches": {"personalization": {"is": 1e999}, "rollout": {"is": 1'
+    "a word that is none": '{"switches": {"personalization": {"value": "off"}}}',
+    "a word that is too much": '{"switches": {"personalization": {"value": 1e999}, "rollout": {"value": 1'
     + "0" * 400
     + "}}}",
     "a word without its source": '{"switches": {"personalization": true}}',
-    "half a character": '{"switches": {"personalization": {"is": true, "by": "\\ud800\\u001b[31m"}}}',
+    "half a character": '{"switches": {"personalization": {"value": true, "source": "\\ud800\\u001b[31m"}}}',
     "an escape\x1b[31m\n": "{}",
 }
 

@@ -41,7 +41,7 @@ def test_the_latest_changes_are_kept(capsys: pytest.CaptureFixture[str]) -> None
     assert len(kept(store)) == KEPT
     print_log(store, KEY, as_json=False)
     head, first, *_ = capsys.readouterr().out.splitlines()
-    assert head.split() == ["at", "who", "switch", "said", "in"]
+    assert head.split() == ["at", "who", "switch", "value", "written", "to"]
     assert first.split(None, 4) == [
         "2026-11-24T03:00:104Z", "ann@bastion", "personalization", "off", "store key rw:switches (was default)",
     ]  # fmt: skip
@@ -63,7 +63,7 @@ def test_it_stays_within_what_a_key_may_hold() -> None:
         ("[" * 60_000, "[" * 1_000),
         ("5", "5"),
         ("\x1b[31m", "\x1b[31m"),
-        ('[{"at": 5}, null, "x\\u001b", {"word": NaN}]', {"at": 5}),
+        ('[{"at": 5}, null, "x\\u001b", {"value": NaN}]', {"at": 5}),
     ],
 )
 def test_what_is_no_log_is_kept_and_shown_beside_the_changes(

@@ -1,4 +1,4 @@
-"""How many searches ended for which reason lately."""
+"""The tally of searches by reason within the last minute."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The proof that nothing personal can hurt a search: faults made on purpose, under load, and every answer checked.
+"""The fault suite: it causes faults under load and checks every answer, to show that personalization cannot harm a search.
 
-`scene` is the shop and its subjects, `load` the searches, `catalogue` the faults (made by `of_store`, `of_legs`, `of_process`),
-`trial` one fault under load, `table` what is printed and written into docs/safety.md. `mixups` and `processes` are proofs of
-their own. `make faults` runs all of it.
+`scene` is the shop and its subjects, `load` sends the searches, and `catalogue` lists the faults (of `of_store`, `of_legs` and
+`of_process`). `trial` runs one fault under load. `table` prints the results and writes them into docs/safety.md. `mixups` and
+`processes` are separate proofs. `make faults` runs everything.
 """

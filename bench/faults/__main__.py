@@ -1,10 +1,10 @@
-"""All faults, all proofs, the mix-ups; the tables into docs/safety.md: `make faults`.
+"""The command behind `make faults`: all faults, all proofs and the mix-ups, with tables for docs/safety.md.
 
     python -m bench.faults                                  2,000 searches a fault, 100,000 for the mix-ups
     python -m bench.faults --searches 200 --only "400" ...  some faults, printed only
 
-The exit code is 0 where everything was as promised, 1 where something was not, 2 where an engine is missing in CI.
-OPENSEARCH_URL gives the search engine; without it one is started from its jars.
+The exit code is 0 if every promise held, 1 if one did not, 2 if an engine is missing in CI. OPENSEARCH_URL names the search engine;
+without it one is started from its jars.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from rewriter.demo.engines import EngineUnavailable, OpenSearchServer
 
 
 def main() -> int:
-    """Run what the arguments ask for."""
+    """Run the suite with the command's arguments."""
     parser = argparse.ArgumentParser(prog="python -m bench.faults")
     parser.add_argument("--searches", type=int, default=2_000, help="for each fault, half of them through each shell")
     parser.add_argument("--rate", type=float, default=100.0, help="arrivals a second")
     parser.add_argument("--mixups", type=int, default=100_000, help="searches of the hunt for mix-ups")
     parser.add_argument("--only", nargs="*", default=[], metavar="TEXT", help="faults whose name holds one of these")
     asked = parser.parse_args()
-    getLogger("rewriter").addHandler(NullHandler())  # what it has to say of each fault is not the table's
+    getLogger("rewriter").addHandler(NullHandler())  # its log lines on each fault would disturb the table
     chosen = [fault for fault in FAULTS if not asked.only or any(text in fault.name for text in asked.only)]
     try:
         with ExitStack() as stack:

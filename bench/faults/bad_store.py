@@ -1,4 +1,4 @@
-"""Servers that speak something, but not Redis: each answers every chunk it receives with the same bytes."""
+"""Servers with another protocol than Redis: each answers every chunk it receives with the same bytes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def answering(reply: bytes, *, then_close: bool) -> Iterator[str]:
         allow_reuse_address = True
 
         def handle_error(self, *_: object) -> None:
-            """A client that went away is what this is for."""
+            """Ignore errors of a client that has disconnected, which the fault intends."""
 
     with Server(("127.0.0.1", 0), Handler) as server:
         thread = Thread(target=server.serve_forever, args=(0.05,), name="bad-store")

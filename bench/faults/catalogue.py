@@ -1,4 +1,4 @@
-"""The faults: each by name, and how it is made and healed, as a context manager around the load."""
+"""The list of faults, each with its name and the context manager that causes and removes it."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ BOTH = ("sync", "async")
 class Fault:
     """One row of the table.
 
-    on:       what it befalls.
-    shells:   those that it can befall.
-    settings: of `[signals]`, where the row is about them.
+    on:       the part that it affects.
+    shells:   the shells that it can affect.
+    settings: settings of `[signals]` for this row.
     profiles_apart: whether profiles have a store of their own.
     """
 

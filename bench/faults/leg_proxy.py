@@ -1,7 +1,7 @@
-"""An HTTP proxy before OpenSearch that only the optional legs go through, and that spoils what comes back.
+"""An HTTP proxy between the optional legs and OpenSearch that spoils the answers.
 
-A process of its own, so that its work is not measured as ours: `python -m bench.faults.leg_proxy HOST:PORT` prints its port, then
-reads one mode after the other from standard input and repeats each once it holds.
+It is a process of its own, so that its work is not measured as the library's. `python -m bench.faults.leg_proxy HOST:PORT` prints
+its port, reads one mode after the other from standard input, and prints each mode once it is in effect.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ERRORS = {"400": "Bad Request", "429": "Too Many Requests", "502": "Bad Gateway"
 
 
 class LegProxy:
-    """The proxy's process, as its user sees it."""
+    """The handle of the proxy's process."""
 
     def __init__(self, upstream: str) -> None:
         command = [sys.executable, "-m", __name__, upstream]
@@ -97,7 +97,7 @@ class _Proxy:
         server_writer: asyncio.StreamWriter,
         writer: asyncio.StreamWriter,
     ) -> bool:
-        """Answer one request; False ends the connection."""
+        """Answer one request. Returns False to end the connection."""
         mode = self.mode if b"/_search" in head.partition(b"\r\n")[0] else "plain"
         if mode == "silent":
             await reader.read()  # until its client has given up

@@ -1,8 +1,8 @@
-"""Searches at a steady rate through one of the shells, each judged and timed; every fifth arrival is the plain search alone.
+"""The load: searches at a steady rate through one of the shells, each checked and timed; every fifth is the plain search alone.
 
-Times are taken outside the library: when the caller's search began, when its own client had answered (on the caller's own thread
-or task, so a context variable carries it), when the personalized search returned. Beside them a sampler sleeps 2 ms at a time, on
-a thread or on the loop, and notes how much longer that took: what it sees, the machine does to everybody.
+Times are measured outside the library: the start of the caller's search, the answer of its own client (on the caller's thread or
+task, through a context variable), and the return of the personalized search. At the same time a sampler sleeps for 2 ms again and
+again, on a thread or on the loop, and notes the excess: the delay that the machine causes for everything.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ CALLERS = 8
 ALONE_EVERY = 5
 SAMPLE_S = 0.002
 EVERYBODY = 2 * SUBJECTS
-"""So many searches in the beginning, and each subject was searched for once."""
+"""The number of first searches in which each subject searches once."""
 
 _arrived_s: ContextVar[float] = ContextVar("arrived_s")
 
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """One sleep of the sampler: when it was over, and by how much too late."""
+    """One sleep of the sampler: its end, and its delay."""
 
     until_s: float
     ms: float
 
 
 def stall_since(before_s: float) -> Stall:
-    """Return by how much a sleep of `SAMPLE_S` that began at `before_s` is over too late."""
+    """Return the delay of a sleep of `SAMPLE_S` that began at `before_s`."""
     now_s = time.monotonic()
     return Stall(now_s, (now_s - before_s - SAMPLE_S) * 1e3)
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One search: when it was asked for, how long the caller's own search took, what came on top, and how it ended."""
+    """One search: its start, the time of the caller's own search, the time added to it, and the outcome."""
 
     at_s: float
     alone: bool
@@ -62,7 +62,7 @@ class Seen:
 
 @dataclass(slots=True)
 class Told:
-    """What the hook was told: how many reports, by the thread or task that asked."""
+    """A hook that counts reports by the thread or task of the search."""
 
     count: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -96,7 +96,7 @@ class _AsyncTimed(_Timed):
 
 
 class Load(ABC):
-    """What both shells' loads have: the order of searches, and what is made of an answer."""
+    """The common part of both shells' loads: the order of the searches, and the check of an answer."""
 
     def __init__(
         self,
@@ -143,16 +143,16 @@ class Load(ABC):
 
     @abstractmethod
     def tasks(self) -> int:
-        """Return how many tasks there are on the loop; none without one."""
+        """Return the number of tasks on the loop; 0 without a loop."""
 
     def _await_facts(self) -> None:
-        """Wait until the facts of the index were read, five seconds at most: its first searches are not what is judged."""
+        """Wait until the facts of the index were read, five seconds at most, so that every search can be personalized."""
         until_s = time.monotonic() + 5.0
         while self.index not in self.status().indices and time.monotonic() < until_s:
             self.idle()
 
     def _next(self) -> tuple[int, int, bool]:
-        """Return the next search: body, subject, and whether it goes alone. Everybody has a turn, and then chance has."""
+        """Return the next search: body, subject, and whether it is sent alone. First each subject has a turn, then draws follow."""
         self._numbers = number = self._numbers + 1
         who = (number + number // SUBJECTS) % SUBJECTS if number <= EVERYBODY else self._random.randrange(SUBJECTS)
         return self._random.randrange(len(BODIES)), who, number % ALONE_EVERY == 0

@@ -1,8 +1,8 @@
-"""Nobody is ever shown what somebody else likes: many searches at once, of many people, with deadlines that cut reads anywhere.
+"""The proof that no search uses another subject's signals: many concurrent searches, with deadlines that cut reads anywhere.
 
-The store is a real Valkey behind Toxiproxy, whose answers take 0 to 6 ms; four rewriters give up on them after 0.5 to 6 ms, and
-a connection is reset now and then. The search engine is a fake that answers at once, so that a hundred thousand searches take
-minutes and not hours; the personalized leg carries the subject's items in its body, and a context variable says who is asking.
+The store is a real Valkey behind Toxiproxy, whose answers take 0 to 6 ms. Four rewriters give reads up after 0.5 to 6 ms, and
+connections are reset now and then. The search engine is a fake that answers at once, so that a hundred thousand searches take
+minutes and not hours. The personalized leg carries the subject's items in its body, and a context variable holds the subject.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _who: ContextVar[int] = ContextVar("who")
 
 
 class Transport:
-    """What a clone would be made of; there is none."""
+    """A transport without content: the fake client is not cloned."""
 
 
 class Engine:
-    """A search client that finds ten hits, and notes whose items a body boosts other than the asking subject's."""
+    """A search client that answers ten hits, and notes bodies that boost items of another subject than the search's."""
 
     transport = Transport()
 
@@ -53,7 +53,7 @@ class Engine:
 
     @property
     def indices(self) -> Engine:
-        """What knows mappings and settings."""
+        """The part of the client that reads mappings and settings."""
         return self
 
     def get_mapping(self, **_: Any) -> Any:
@@ -65,7 +65,7 @@ class Engine:
         return {index: {"settings": {}}}
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing."""
 
 
 class AsyncEngine(Engine):
@@ -85,7 +85,7 @@ class AsyncEngine(Engine):
         return super().search(**arguments)
 
     async def close(self) -> None:  # type: ignore[override]
-        """Nothing is open."""
+        """Do nothing."""
 
 
 def _item(function: Mapping[str, Any]) -> str:
@@ -171,7 +171,7 @@ async def async_searches(url: str, proxy: Toxiproxy, count: int) -> tuple[Counte
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one shell's searches, in words; and every answer with another subject's signals."""
+    """The result of one shell's searches as a text, and every answer with another subject's signals."""
 
     said: str
     strangers: list[str]

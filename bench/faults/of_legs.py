@@ -1,4 +1,4 @@
-"""What befalls the optional legs alone: their answers are spoiled by a proxy that only they go through."""
+"""Faults of the optional legs alone: a proxy that only they use spoils their answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bench.faults.rig import Rig
 
 
 def spoiled(mode: str) -> Callable[[Rig], AbstractContextManager[None]]:
-    """The legs' answers are spoiled by the proxy that only they go through."""
+    """Spoil the legs' answers with the proxy."""
     return lambda rig: rig.legs.spoiling(mode)
 
 

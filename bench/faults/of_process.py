@@ -1,4 +1,4 @@
-"""What befalls the process: its switches, its clock, its tasks, its loop, its interpreter."""
+"""Faults of the process: its switches, its clock, its tasks, its loop, its interpreter."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.faults.rig import Rig, meanwhile
 
 @contextmanager
 def switched(rig: Rig, texts: tuple[str | None, ...], period_s: float) -> Iterator[None]:
-    """The kill-switch file holds one text after the other; None takes it away."""
+    """Write one text after the other into the kill-switch file; None deletes it."""
     file = rig.folder / "switches"
     turns = iter(range(sys.maxsize))
 
@@ -35,7 +35,7 @@ def switched(rig: Rig, texts: tuple[str | None, ...], period_s: float) -> Iterat
 
 @contextmanager
 def clock_jumps(rig: Rig) -> Iterator[None]:
-    """The wall clock jumps up to ten years to and fro, the pipeline's own does not; nor does the monotonic one, by definition."""
+    """Let the wall clock jump by up to ten years, except the pipeline's; the monotonic clock cannot jump."""
     real, offset_s, draw = time.time, [0.0], random.Random(7)
 
     def jump() -> None:
@@ -51,7 +51,7 @@ def clock_jumps(rig: Rig) -> Iterator[None]:
 
 @contextmanager
 def cancelled(rig: Rig) -> Iterator[None]:
-    """A third of the tasks are cancelled within 20 ms."""
+    """Cancel a third of the tasks within 20 ms."""
     rig.load.cancelled_share = 0.33
     try:
         yield
@@ -61,7 +61,7 @@ def cancelled(rig: Rig) -> Iterator[None]:
 
 @contextmanager
 def loop_blocked(rig: Rig) -> Iterator[None]:
-    """Somebody's code holds the event loop for 60 ms, five times a second."""
+    """Block the event loop for 60 ms, five times per second."""
     assert isinstance(rig.load, AsyncLoad)
     loop = rig.load.runner.get_loop()
 
@@ -74,7 +74,7 @@ def loop_blocked(rig: Rig) -> Iterator[None]:
 
 @contextmanager
 def gil_hogged(_: Rig) -> Iterator[None]:
-    """A thread computes without end."""
+    """Run a thread that computes without end."""
 
     def compute() -> None:
         sum(n * n for n in range(20_000))

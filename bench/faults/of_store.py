@@ -1,4 +1,4 @@
-"""What befalls the store, and the pipeline that fills it: each made on entry, and healed on exit."""
+"""Faults of the store and of the pipeline that fills it, each a context manager that causes and removes one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HEARTBEAT = f"{PREFIX}:heartbeat"
 
 @contextmanager
 def hung(server: Valkey | None) -> Iterator[None]:
-    """The process is stopped; the kernel still accepts."""
+    """Stop the process with SIGSTOP; the kernel still accepts connections."""
     assert server is not None
     server.pause()
     try:
@@ -30,7 +30,7 @@ def hung(server: Valkey | None) -> Iterator[None]:
 
 @contextmanager
 def paused(rig: Rig) -> Iterator[None]:
-    """The store answers what has piled up, then pauses for 400 ms, again and again: all answers come, and come late."""
+    """Let the store answer all waiting commands, then pause for 400 ms, again and again: every answer comes late."""
     with rig.valkey.client() as client:
         with meanwhile(lambda: client.execute_command("CLIENT", "PAUSE", 400, "ALL"), 0.0):
             yield
@@ -39,7 +39,7 @@ def paused(rig: Rig) -> Iterator[None]:
 
 @contextmanager
 def commands(rig: Rig, make: str, heal: str) -> Iterator[None]:
-    """Two command lines, said to the store itself over a connection that stays."""
+    """Send two commands to the store itself, over one connection."""
     with rig.valkey.client() as client:
         client.execute_command(*make.split())
         try:
@@ -50,7 +50,7 @@ def commands(rig: Rig, make: str, heal: str) -> Iterator[None]:
 
 @contextmanager
 def exhausted(rig: Rig) -> Iterator[None]:
-    """The store takes no connection more, and closes the ones it has."""
+    """Make the store close its connections and accept no more."""
     with commands(rig, "CONFIG SET maxclients 1", "CONFIG SET maxclients 10000"):
         rig.proxy.drop_connections()
         yield
@@ -58,14 +58,14 @@ def exhausted(rig: Rig) -> Iterator[None]:
 
 @contextmanager
 def instead(rig: Rig, reply: bytes, *, then_close: bool = False) -> Iterator[None]:
-    """Something else answers at the store's address."""
+    """Run another server at the store's address."""
     with answering(reply, then_close=then_close) as upstream, rig.proxy.leading_to(upstream):
         yield
 
 
 @contextmanager
 def names(rig: Rig, how: AbstractContextManager[None]) -> Iterator[None]:
-    """Every connection must be made anew, and so its name looked up."""
+    """Close all connections, so that each new one looks the store's name up."""
     with how:
         rig.proxy.drop_connections()
         yield
@@ -73,7 +73,7 @@ def names(rig: Rig, how: AbstractContextManager[None]) -> Iterator[None]:
 
 @contextmanager
 def wrong_types(rig: Rig) -> Iterator[None]:
-    """What should be a sorted set is a string."""
+    """Write strings under the keys of sorted sets."""
     keys = Keys(PREFIX)
     with rig.valkey.client() as client:
         for number in range(SUBJECTS):
@@ -87,7 +87,7 @@ def wrong_types(rig: Rig) -> Iterator[None]:
 
 @contextmanager
 def failover(rig: Rig) -> Iterator[None]:
-    """The store is lost; a replica is promoted, and the address leads to it."""
+    """Lose the store, promote a replica, and redirect the address to it."""
     replica = rig.after.enter_context(Valkey())
     with replica.client() as client:
         client.execute_command("REPLICAOF", "127.0.0.1", rig.valkey.port)
@@ -101,7 +101,7 @@ def failover(rig: Rig) -> Iterator[None]:
 
 
 def back_home(rig: Rig) -> None:
-    """Make the store of the other trials what it was."""
+    """Restore the store of the other trials."""
     rig.valkey.start()
     rewritten(rig.valkey.url)
     rig.proxy.lead_to(f"127.0.0.1:{rig.valkey.port}")
@@ -109,7 +109,7 @@ def back_home(rig: Rig) -> None:
 
 @contextmanager
 def node_lost(rig: Rig) -> Iterator[None]:
-    """One of three nodes is killed, and comes back empty."""
+    """Kill one of three nodes, and start it again empty."""
     assert rig.cluster is not None
     rig.cluster.nodes[1].kill()
     try:
@@ -121,18 +121,18 @@ def node_lost(rig: Rig) -> Iterator[None]:
 
 
 def toxic(kind: str, **attributes: int) -> Callable[[Rig], AbstractContextManager[None]]:
-    """The store's answers are poisoned by Toxiproxy."""
+    """Spoil the store's answers with Toxiproxy."""
     return lambda rig: rig.proxy.toxic(kind, **attributes)
 
 
 def beat(client: Any, now_s: float) -> None:
-    """Say once, as a worker does, that the pipeline is in time."""
+    """Write one heartbeat without lag, as a worker does."""
     client.set(HEARTBEAT, json.dumps({"at": now_s, "lag": 0.0}))
 
 
 @contextmanager
 def beating(rig: Rig, now_s: Callable[[], float]) -> Iterator[None]:
-    """A pipeline says ten times a second that it is in time."""
+    """Write a heartbeat without lag ten times per second."""
     with rig.valkey.client() as client:
         try:
             with meanwhile(lambda: beat(client, now_s()), 0.1):
@@ -143,7 +143,7 @@ def beating(rig: Rig, now_s: Callable[[], float]) -> Iterator[None]:
 
 @contextmanager
 def silent(rig: Rig) -> Iterator[None]:
-    """A pipeline was in time, and is heard of no more; then it beats again."""
+    """Stop the heartbeat of a pipeline without lag; on exit it continues."""
     with beating(rig, time.time):
         until_s = time.monotonic() + 5.0
         while rig.load.status().lag["seconds"] is None and time.monotonic() < until_s:

@@ -1,4 +1,4 @@
-"""What befalls a process as a whole: a crowd before a half-open breaker, a fork, SIGTERM, and the caller's own error."""
+"""Proofs on a whole process: many callers at a half-open breaker, a fork, SIGTERM, and the caller's own error."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ WRONG: dict[str, Any] = {"query": {"no_such_query": {}}}
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """One proof: of what, through which shell, what was found, and what of it was not as promised."""
+    """One proof: its name, its shell, the result, and the broken promises."""
 
     name: str
     shell: str
@@ -47,7 +47,7 @@ class Proof:
 
 
 class _SlowLegs:
-    """Legs that outlive every cut-off; counts how many were sent."""
+    """A client of legs that outlive every cut-off; it counts them."""
 
     def __init__(self) -> None:
         self.sent = 0
@@ -111,7 +111,7 @@ def _judged(shell: str, legs: _SlowLegs, reasons: Counter[str]) -> Proof:
 
 
 def half_open_sync() -> Proof:
-    """A thousand threads come at once, and no more than the permits' legs are sent."""
+    """Start a thousand threads at once, and check that there are no more legs than permits."""
     store, legs = MemoryStore(), _SlowLegs()
     write_signals(store)
     barrier = Barrier(CALLERS)
@@ -132,7 +132,7 @@ def half_open_sync() -> Proof:
 
 
 async def half_open_async() -> Proof:
-    """A thousand tasks come at once, and no more than the permits' legs are sent."""
+    """Start a thousand tasks at once, and check that there are no more legs than permits."""
     store, legs = MemoryStore(), _AsyncSlowLegs()
     write_signals(store)
     async with AsyncRewriter(AsyncEngine(), store, _half_open_settings(), leg_client=legs) as rewriter:
@@ -149,7 +149,7 @@ async def half_open_async() -> Proof:
 
 
 def fork(url: str, store_url: str, index: str, own: Settings, judge: Judge) -> Proof:
-    """Children forked after the first search personalize on, each with threads and connections of its own."""
+    """Fork children after the first search, and check that each personalizes with threads and connections of its own."""
     broken: list[str] = []
     roomy = own.model_copy(update={"budget": BudgetSettings(signals_ms=2_000, cutoff_ms=5_000)})  # not a matter of time
     with OpenSearch(url) as client, Rewriter(client, store_url, roomy) as rewriter:
@@ -178,7 +178,7 @@ def fork(url: str, store_url: str, index: str, own: Settings, judge: Judge) -> P
 
 
 def own_errors(url: str, store_url: str, index: str, own: Settings) -> Iterator[Proof]:
-    """What the caller's own search raises reaches the caller as it is: a wrong body, an index that is not there, no server."""
+    """Check that errors of the caller's own search reach the caller unchanged: a wrong body, a missing index, no server."""
     asked = ((url, {"index": index, "body": WRONG}), (url, {"index": f"{index}-not", "body": BODIES[0]}))
     gone = f"http://127.0.0.1:{free_port()}"
     searches = (*asked, (gone, {"index": index, "body": BODIES[0]}))
@@ -225,7 +225,7 @@ def _compared(shell: str, pairs: list[tuple[str, str]]) -> Proof:
 
 
 def sigterm(url: str, store: Valkey, index: str, shell: str) -> Proof:
-    """A process that is told to end while the store hangs and a search is under way ends, and says nothing."""
+    """Check that a process ends without output on SIGTERM while the store hangs and a search is under way."""
     command = [sys.executable, "-m", "bench.faults.until_sigterm", url, store.url, index, shell]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None

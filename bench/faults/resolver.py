@@ -1,4 +1,4 @@
-"""Host names of our own: the store's, whose resolution can be slow or fail, and the search engine's, which resolves at once."""
+"""A resolver for two host names: the store's, which can be slow or fail, and the search engine's, which resolves at once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Resolver:
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Stand before the process's own resolver."""
+        """Replace the process's resolver."""
         real = socket.getaddrinfo
 
         def resolve(host: Any, *rest: Any, **named: Any) -> Any:
@@ -41,7 +41,7 @@ class Resolver:
 
     @contextmanager
     def slow(self, delay_s: float) -> Iterator[None]:
-        """Take `delay_s` for each look-up."""
+        """Delay each look-up by `delay_s`."""
         self.delay_s = delay_s
         try:
             yield
@@ -50,7 +50,7 @@ class Resolver:
 
     @contextmanager
     def failing(self) -> Iterator[None]:
-        """Resolve nothing."""
+        """Let each look-up fail."""
         self.fails = True
         try:
             yield

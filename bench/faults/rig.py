@@ -1,4 +1,4 @@
-"""Where faults are made: the servers of a trial, its folder and its load, and what more than one fault needs."""
+"""The rig of a trial: its servers, its folder and its load, and helpers of several faults."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from rewriter.signals.redis_store import RedisStore
 
 @dataclass(slots=True)
 class Rig:
-    """What faults are made with: the servers of a trial, its folder, and the load; `after` ends with the trial.
+    """The servers, folder and load of a trial; `after` ends with the trial.
 
-    valkey: the store, or where profiles have one of their own, the session store.
+    valkey: the store; the session store if profiles have a store of their own.
     """
 
     valkey: Valkey
@@ -38,7 +38,7 @@ class Rig:
 
 @contextmanager
 def meanwhile(work: Callable[[], None], period_s: float) -> Iterator[None]:
-    """Do something again and again beside the load."""
+    """Repeat an action during the load."""
     stop = threading.Event()
 
     def again() -> None:
@@ -55,19 +55,19 @@ def meanwhile(work: Callable[[], None], period_s: float) -> Iterator[None]:
 
 
 def rewritten(url: str) -> None:
-    """Write everybody's signals again."""
+    """Write the signals of all subjects again."""
     store = RedisStore(url)
     write_signals(store)
     store.close()
 
 
 def cluster_url(cluster: ValkeyCluster) -> str:
-    """Return the URL of a cluster by way of all its nodes."""
+    """Return the URL of a cluster with all its nodes."""
     return "redis+cluster://" + ",".join(url.removeprefix("redis://") for url in cluster.urls)
 
 
 def wait_for_cluster(cluster: ValkeyCluster) -> None:
-    """Return once every node says that the cluster is whole; raises TimeoutError after 20 s."""
+    """Wait until every node reports a complete cluster. Raises TimeoutError after 20 s."""
     late_at_s = time.monotonic() + 20.0
     while time.monotonic() < late_at_s:
         states = []

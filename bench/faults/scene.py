@@ -1,4 +1,4 @@
-"""A shop of 200 shoes and 50 people, each with a liking for items that nobody else likes; and what a right answer is."""
+"""A shop of 200 shoes and 50 people, each with items that only they like, and the check of an answer."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def likes(number: int) -> frozenset[str]:
 
 
 def write_signals(store: Store) -> None:
-    """Write what is known of everybody: half of the items from the profile, half from the session."""
+    """Write the signals of all people: half of the items into the profile, half into the session."""
     keys, now_s = Keys(PREFIX), time.time()
     for number in range(SUBJECTS):
         items = sorted(likes(number))
@@ -94,7 +94,7 @@ def write_signals(store: Store) -> None:
 
 
 class Judge:
-    """Knows what the plain client answers, and so what a right answer is."""
+    """The check of answers against those of the plain client."""
 
     def __init__(self, client: OpenSearch, index: str) -> None:
         self.plain = [_lasting(client.search(index=index, body=body)) for body in BODIES]
@@ -102,7 +102,7 @@ class Judge:
         self._base = [{hit["_id"]: hit["_score"] for hit in answer["hits"]["hits"]} for answer in every]
 
     def fault(self, body: int, who: int, answer: Any, report: Report) -> str:
-        """Return what is wrong with an answer, or ""."""
+        """Return the fault of an answer, or ""."""
         answer = _lasting(answer)
         if strangers := {boost.value for boost in report.boosts} - likes(who):
             return f"boosts of somebody else: {sorted(strangers)}"
@@ -128,7 +128,7 @@ class Judge:
 
 
 def _lasting(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all of an answer that does not change from one time to the next."""
+    """Return the parts of an answer that are the same at each repetition."""
     return {key: value for key, value in answer.items() if key != "took"}
 
 

@@ -1,4 +1,4 @@
-"""Runs the catalogue: one trial for each fault and shell, each with a rewriter, a Toxiproxy and a folder of its own."""
+"""The run of the catalogue: one trial for each fault and shell, each with its own rewriter, Toxiproxy and folder."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def rows(
     faults: Sequence[Fault] = FAULTS,
     shells: Sequence[str] = tuple(SHELLS),
 ) -> Iterator[Row]:
-    """Yield what each trial found. `open_s` is how long a breaker first stays open. Raises EngineUnavailable."""
+    """Yield the result of each trial. `open_s` is the time that a breaker first stays open. Raises EngineUnavailable."""
     with ExitStack() as stack:
         client = stack.enter_context(OpenSearch(opensearch_url, timeout=10))
         index = f"faults-{uuid4().hex[:8]}"

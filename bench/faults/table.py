@@ -1,4 +1,4 @@
-"""What the suite prints, and writes into docs/safety.md between two markers."""
+"""The tables of the suite's results, printed and written into docs/safety.md between two markers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def cells(row: Row) -> tuple[str, ...]:
 
 
 def markdown(rows: Sequence[Row], proofs: Sequence[Proof], mixed_up: Sequence[str]) -> str:
-    """Return all of it as it stands in docs/safety.md."""
+    """Return all results in the form of docs/safety.md."""
     machine = f"{platform.system()}, {os.cpu_count()} cores for client and servers together"
     said = [
         f"Run on {datetime.now(UTC):%Y-%m-%d}, {machine}. `late`: added more than {CUTOFF_MS:g} ms plus the jitter.",
@@ -49,7 +49,7 @@ def markdown(rows: Sequence[Row], proofs: Sequence[Proof], mixed_up: Sequence[st
 
 
 def write(text: str, page: Path = PAGE) -> None:
-    """Put `text` between the page's markers. Raises ValueError where they are missing."""
+    """Write `text` between the page's markers. Raises ValueError if they are missing."""
     before, begin, rest = page.read_text("utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:

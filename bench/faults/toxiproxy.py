@@ -1,4 +1,4 @@
-"""Toxiproxy between the rewriter and its store: built once from its Go module, spoken to by its REST API."""
+"""Toxiproxy between the rewriter and its store: built once from its Go module, controlled by its REST API."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ START_DEADLINE_S = 10.0
 
 
 def binary() -> Path:
-    """Return the server's path, built with Go at the first call. Raises EngineUnavailable where it cannot be had."""
+    """Return the server's path, built with Go at the first call. Raises EngineUnavailable if it cannot be built."""
     found = CACHE / VERSION / "server"
     if found.exists():
         return found
@@ -62,7 +62,7 @@ class Toxiproxy:
 
     @contextmanager
     def toxic(self, kind: str, **attributes: int) -> Iterator[None]:
-        """Poison what the store sends back; connections made meanwhile are dropped at the end."""
+        """Spoil the store's answers; connections made meanwhile are closed at the end."""
         self._call("POST", "/proxies/store/toxics", {"name": "t", "type": kind, "attributes": attributes})
         try:
             yield
@@ -85,7 +85,7 @@ class Toxiproxy:
 
     @contextmanager
     def leading_to(self, upstream: str) -> Iterator[None]:
-        """Lead to another server."""
+        """Connect the proxy to another server."""
         self.lead_to(upstream)
         try:
             yield
@@ -93,7 +93,7 @@ class Toxiproxy:
             self.lead_to(self._upstream)
 
     def lead_to(self, upstream: str) -> None:
-        """Lead to another server from now on; connections to the former are closed."""
+        """Connect the proxy to another server, and close connections to the former one."""
         self._call("POST", "/proxies/store", {"upstream": upstream, "enabled": False})
         self._call("POST", "/proxies/store", {"enabled": True})
 

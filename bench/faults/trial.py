@@ -1,4 +1,4 @@
-"""One fault under load: well, then broken, then healed; what was seen, and whether all of it was as promised."""
+"""One trial: load before, during and after a fault, its figures, and the broken promises."""
 
 from __future__ import annotations
 
@@ -30,11 +30,13 @@ STALL_MS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What a trial found. `failed`: answers that were wrong or raised; `late`: added more than the cut-off and the jitter.
+    """The result of a trial.
 
-    The jitter is the run's at p99.9, or what the sampler saw while that very search was waited for: one stall of the machine
-    makes several searches late, and is one sample in thousands. `delay_ms` is by how much the baseline came later than one sent
-    alone, at p50 and p95; `reasons` are the reports' by their number.
+    failed:   searches with a wrong answer or an error.
+    late:     searches to which more was added than the cut-off plus the jitter. The jitter is that of the run at p99.9, or the
+              sampler's delay during this search: a stall of the machine makes several searches late, but is one sample of many.
+    delay_ms: the baseline's delay against a search that is sent alone, at p50 and p95.
+    reasons:  the numbers of reports by reason.
     """
 
     fault: str
@@ -62,9 +64,9 @@ def trial(
     *,
     window: int,
 ) -> Row:
-    """Run `searches` under the fault, heal it, and go on until more than 99 % of `window` searches are personalized.
+    """Run `searches` under the fault, remove it, and continue until more than 99 % of `window` searches are personalized.
 
-    after: what the fault leaves to be ended once the load is.
+    after: the clean-up of the fault after the load.
     """
     before = resources()
     broken: list[str] = []
@@ -111,7 +113,7 @@ def trial(
 
 
 def _beside(one: Seen, stalls: list[Stall]) -> float:
-    """Return by how much a sleep of the sampler was late, at most, that ended while the caller waited for a search, in ms."""
+    """Return the largest delay, in ms, of the sampler's sleeps that ended while the caller waited for a search."""
     until_s = one.at_s + (one.baseline_ms + one.added_ms) / 1e3
     beside = (stall.ms for stall in stalls if until_s - one.added_ms / 1e3 <= stall.until_s <= until_s + 0.005)
     return max(beside, default=0.0)
@@ -123,17 +125,17 @@ def rank(values: list[float], share: float) -> float:
 
 
 def resources() -> dict[str, int]:
-    """Return how many threads this process has, and how many files and sockets it holds open."""
+    """Return the numbers of this process's threads and of its open files and sockets."""
     gc.collect()
     return {"threads": threading.active_count(), "files and sockets": len(os.listdir("/dev/fd"))}  # noqa: PTH208  a count
 
 
 def _recovered(load: Load, window: int) -> float | None:
-    """Return when the first of `window` searches began of which more than 99 % were personalized.
+    """Return the seconds until a run of `window` searches with over 99 % personalized begins.
 
-    None where that took longer than promised: 5 s, or what was left of the time for which a breaker or a policy was switched off.
-    Probes that were under way when the fault was healed may have failed since, so that is looked up for a second. A search that
-    was late while the machine stood still says nothing of the recovery, and is left out.
+    None if it takes longer than promised: 5 s, or the remaining time of an open breaker or a paused policy. Probes that were under
+    way when the fault was removed may fail later, so that time is read again for a second. Searches delayed by a stalled machine do
+    not count.
     """
     healed_s = time.monotonic()
     late_s = healed_s + RECOVERY_S
@@ -158,7 +160,7 @@ def _off_for_s(status: Status) -> float:
 
 
 def _held(load: Load) -> list[str]:
-    """Return what is still held once everything abandoned must have ended: places in flight, and permits of a breaker."""
+    """Return leaks after all abandoned work must have ended: permits in flight, and permits of a breaker."""
     until_s = time.monotonic() + SETTLE_DEADLINE_S
     while (held := _holds(load.status())) and time.monotonic() < until_s:
         load.idle()
@@ -167,7 +169,7 @@ def _held(load: Load) -> list[str]:
 
 def _holds(status: Status) -> list[str]:
     permits = sum(one["permits"] for one in (status.breaker, *status.store_breakers.values()))
-    held = {"places in flight": status.in_flight, "permits of a breaker": permits}
+    held = {"permits taken": status.in_flight, "permits of a breaker": permits}
     return [f"{count} {what} are held" for what, count in held.items() if count]
 
 

@@ -1,6 +1,6 @@
 """A process that searches until SIGTERM: `python -m bench.faults.until_sigterm OPENSEARCH STORE INDEX sync|async`.
 
-It ends as services do: sync by SystemExit out of the search that is under way, async by cancelling the task that searches.
+It ends as services do: sync by SystemExit raised in the search that is under way, async by cancelling the task that searches.
 """
 
 from __future__ import annotations

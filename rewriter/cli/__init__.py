@@ -1,4 +1,4 @@
-"""The command line, one module per command. Standard output is data, standard error is talk, the exit code is the verdict."""
+"""The command line, one module per command. Standard output holds data, standard error messages, the exit code the outcome."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from rewriter.cli.switch import command as switch_command
 app = typer.Typer(
     name="rewriter",
     help="Personalized search for OpenSearch that steps aside.",
-    epilog=f"Exit codes: 0 all is well, 1 something is not, 2 a fault in what was given. {PROJECT_URL}".strip(),
+    epilog=f"Exit codes: 0 success, 1 a problem was found, 2 faulty arguments or settings. {PROJECT_URL}".strip(),
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,  # they would show ids
 )
@@ -69,5 +69,5 @@ def _options(
 
 
 def main() -> None:
-    """Run the command that the process was started with."""
+    """Run the command in the process's arguments."""
     app()

@@ -1,4 +1,4 @@
-"""Where the project is, and who answers for it: the one place for both. Empty until there is an address."""
+"""The project's URL and contact, for messages and metadata. Both are empty until there is an address."""
 
 PROJECT_URL = ""
 CONTACT = ""

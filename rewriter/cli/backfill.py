@@ -1,4 +1,4 @@
-"""`rewriter backfill`: months of history become profiles."""
+"""`rewriter backfill`: replace profiles by the sums of an event history in files."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ def backfill(
     files: Annotated[list[Path], typer.Argument(help="Parquet, NDJSON or CSV.", exists=True, dir_okay=False)],
     toml: Annotated[Path, typer.Option(help="The settings file.")] = Path("rewriter.toml"),
     until: Annotated[
-        str | None, typer.Option(help="Up to when the files are whole (ISO 8601); by default their latest event.")
+        str | None, typer.Option(help="The files hold every event up to this time (ISO 8601); by default their latest.")
     ] = None,
     allow: Annotated[
         list[str] | None,
-        typer.Option(help="A reason for which more than 1 % of the rows may be left out.", metavar="REASON"),
+        typer.Option(help="Accept that more than 1 % of the rows are left out for this reason.", metavar="REASON"),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Add everything up, and write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Compute all sums, and write nothing.")] = False,
 ) -> None:
-    """Replace the profiles of the users in the files, population and segments by what their history adds up to.
+    """Replace the profiles of the users in the files, the population and the segments by the sums of their history.
 
-    What the streams hold from after the history is added to it. Workers pause meanwhile. Run again, it goes on where it broke off.
-    Rows = events + the rows left out, each reason with its number. The exit code is 1 where more than 1 % were left out for one
-    reason that is not allowed.
+    Later events are added from the streams. Workers pause meanwhile. A run that was interrupted continues when it is started again.
+    The output counts rows, events, and rows left out by reason. The exit code is 1 if more than 1 % were left out for a reason that
+    is not allowed.
     """
     allowed = frozenset(allow or ())
     with faults_refused(), store_needed():
@@ -62,23 +62,23 @@ def backfill(
             looked_up = progress.add_task("objects", total=None)
             history = _history([str(file) for file in files], plan, partitions, until_s, forgotten)
             _refuse_malformed(history.files, allowed)
-            said: dict[str, Any] = history.add_up(
+            figures: dict[str, Any] = history.add_up(
                 objects, lambda done, total: progress.update(looked_up, completed=done, total=total)
             )
-            said["until_s"] = history.until_s
-            if not dry_run and said["events"]:
+            figures["until_s"] = history.until_s
+            if not dry_run and figures["events"]:
                 swap = Swap(store, profiles, plan, partitions)
                 swap.refuse_gap(history.until_s)
                 read = progress.add_task("entries of the streams", total=None)
                 swap.read_ahead(history, objects, lambda done: progress.update(read, completed=done))
-                wrote = progress.add_task("profiles", total=said["users"])
+                wrote = progress.add_task("profiles", total=figures["users"])
                 with swap:
-                    said |= swap.write(
+                    figures |= swap.write(
                         history, objects, _fingerprint(files, history.until_s),
                         lambda done: progress.update(wrote, completed=done),
                     )  # fmt: skip
-    print_json(said)
-    if not _said_well(history, allowed, plan.settings.signals):
+    print_json(figures)
+    if not _print_account(history, allowed, plan.settings.signals):
         raise typer.Exit(UNHEALTHY)
 
 
@@ -88,7 +88,7 @@ def _refuse_unknown(allowed: frozenset[str]) -> None:
 
 
 def _refuse_malformed(files: Files, allowed: frozenset[str]) -> None:
-    """Lines that are no rows are faults of what was given, unless they are allowed."""
+    """Raise ConfigurationError for lines that are no rows, unless `--allow malformed` accepts them."""
     if not files.malformed:
         return
     if "malformed" not in allowed:
@@ -99,8 +99,8 @@ def _refuse_malformed(files: Files, allowed: frozenset[str]) -> None:
         say(fault)
 
 
-def _said_well(history: History, allowed: frozenset[str], signals: SignalSettings) -> bool:
-    """Say what was left out, and of what age the history is; return whether that is all well."""
+def _print_account(history: History, allowed: frozenset[str], signals: SignalSettings) -> bool:
+    """Print the rows left out and the age of an old history. Return whether there are events and no reason exceeds the limit."""
     account = history.account
     for line in account.lines():
         say(line)
@@ -108,17 +108,17 @@ def _said_well(history: History, allowed: frozenset[str], signals: SignalSetting
     if account.events and age_s > signals.horizon_s:
         ended = datetime.fromtimestamp(history.until_s, UTC).date()
         say(
-            f"the history ended on {ended}, {age_s / DAY_S:,.0f} days ago: events of then would be too old for ingest"
-            f" (horizon_s), and with profile_half_life_s = {signals.profile_half_life_s:g} weights of then are worth"
-            f" {growth(history.until_s + age_s, history.until_s, signals.profile_half_life_s):.2%} today"
+            f"the history ended on {ended}, {age_s / DAY_S:,.0f} days ago: such events would be too old for ingest"
+            f" (horizon_s), and with profile_half_life_s = {signals.profile_half_life_s:g} their weights have faded to"
+            f" {growth(history.until_s + age_s, history.until_s, signals.profile_half_life_s):.2%}"
         )
     if not account.events:
-        say("no row counts: nothing was written")
+        say("no row became an event: nothing was written")
         return False
     if reasons := account.too_many(allowed):
         say(
             f"more than {LIMIT:.0%} of the rows were left out for {', '.join(reasons)}:"
-            f" mend the files and run it again, or allow it ({' '.join(f'--allow {one}' for one in reasons)})"
+            f" correct the files and run it again, or allow it ({' '.join(f'--allow {one}' for one in reasons)})"
         )
         return False
     return True
@@ -137,7 +137,7 @@ def _time(text: str | None) -> float | None:
     except ValueError:
         raise ConfigurationError([Fault("--until", "is no time", "use ISO 8601")]) from None
     if found is not None and found > time.time():
-        raise ConfigurationError([Fault("--until", "lies ahead", "events until then will come through the streams")])
+        raise ConfigurationError([Fault("--until", "is in the future", "later events come through the streams")])
     return found
 
 
@@ -152,6 +152,6 @@ def _history(
 
 
 def _fingerprint(files: list[Path], until_s: float) -> str:
-    """What tells one history from another."""
+    """Return a hash that identifies a history: paths, sizes and times of its files, and its end."""
     stats = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return sha256(repr((stats, until_s)).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""`rewriter check`: is what was written right, and can it act on the indices that are there?"""
+"""`rewriter check`: validate settings, switches and templates, and whether they can act on a cluster's indices."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def check(
 ) -> None:
     """Check settings, templates and samples, and the indices of a cluster that answers.
 
-    Nothing is started and nothing written. Every fault is named with file and line; the exit code is then 2.
+    It starts and writes nothing. Every fault is printed with file and line; the exit code is then 2.
     """
     faults: list[Fault] = []
     templates: Mapping[str, TemplateSet] = {}
@@ -77,7 +77,7 @@ def _unless_faulty(faults: list[Fault], make: Callable[[], T]) -> T | None:
 
 
 def _missing(settings: Settings, path: Path) -> list[Fault]:
-    """Return what a file lacks without being wrong: with it, nothing would be personalized, and nobody would say so."""
+    """Return the fault of a valid file without a policy: nothing would be personalized, and nothing would report it."""
     if settings.policies:
         return []
     return [Fault(str(path), "there is no policy: nothing will be personalized", "add [policies.NAME] with index = …")]
@@ -104,7 +104,7 @@ def _policies(
 
 
 def _print_policies(policies: Mapping[str, Mapping[str, Any]]) -> None:
-    rows = [["policy", "index", "templates", "version", "fields", "max_boost", "indices there"]]
+    rows = [["policy", "index", "templates", "version", "fields", "max_boost", "indices found"]]
     for name, policy in policies.items():
         rows.append(
             [

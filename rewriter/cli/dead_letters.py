@@ -1,4 +1,4 @@
-"""`rewriter dead-letters`: the events that were set aside, why, and their replay once the cause is mended."""
+"""`rewriter dead-letters`: list the events that were set aside, with their reasons, and replay them."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from rewriter.signals.redis_store import RedisStore
 
 
 def dead_letters_command(
-    reasons: Annotated[bool, typer.Option("--reasons", help="Print how many there are for each reason.")] = False,
+    reasons: Annotated[bool, typer.Option("--reasons", help="Print the number of dead letters by reason.")] = False,
     replay: Annotated[
-        bool, typer.Option("--replay", help="Append them again for a worker to count, and remove them.")
+        bool, typer.Option("--replay", help="Append the events to the streams again, and remove the dead letters.")
     ] = False,
-    reason: Annotated[str | None, typer.Option(help="Only those whose reason has this text.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Only dead letters whose reason contains this text.")] = None,
     events: Annotated[
-        bool, typer.Option("--events", help="Print the events, too: they hold identifiers of people.")
+        bool, typer.Option("--events", help="Print the events too. They hold identifiers of people.")
     ] = False,
-    last: Annotated[int, typer.Option(help="Print so many of each partition, the latest.", min=1)] = 20,
+    last: Annotated[int, typer.Option(help="Print this many of each partition, the latest.", min=1)] = 20,
     toml: Annotated[Path, typer.Option(help="The settings file.")] = Path("rewriter.toml"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show the events that were set aside, and why; with --replay, give them back to the workers.
+    """Print the events that were set aside and their reasons; with --replay, return them to the workers.
 
-    A replayed event that is refused again is a dead letter again. The exit code is 1 where some could not be replayed.
+    A replayed event that is refused again becomes a dead letter again. The exit code is 1 if some could not be replayed.
     """
     with faults_refused():
         settings = Settings.from_toml(toml)
@@ -52,7 +52,7 @@ def dead_letters_command(
 
 
 def dead_letter_rows(settings: Settings) -> tuple[dict[int, int], list[tuple[str, str]]]:
-    """Return for `rewriter status` how many there are, by partition, and the row that says so; nothing where no store answers."""
+    """Return the number of dead letters by partition, and the row of `rewriter status`; both empty if no store answers."""
     url, _ = settings.store.plain_urls
     if url in (None, "memory://"):
         return {}, []
@@ -65,8 +65,8 @@ def dead_letter_rows(settings: Settings) -> tuple[dict[int, int], list[tuple[str
         store.close()
     if not counts:
         return counts, [("dead letters", "none")]
-    said = f"{sum(counts.values()):,} in {len(counts)} partition{'' if len(counts) == 1 else 's'}"
-    return counts, [("dead letters", f"{said}: `rewriter dead-letters --reasons` says why")]
+    total = f"{sum(counts.values()):,} in {len(counts)} partition{'' if len(counts) == 1 else 's'}"
+    return counts, [("dead letters", f"{total}: `rewriter dead-letters --reasons` counts the reasons")]
 
 
 def _replay(store: Any, keys: StreamKeys, found: Iterator[DeadLetter]) -> None:
@@ -84,7 +84,7 @@ def _replay(store: Any, keys: StreamKeys, found: Iterator[DeadLetter]) -> None:
     for kind, count in kept.most_common():
         say(f"kept {count:,}: {printable(kind)}")
     if kept:
-        say("what is about no event, or was counted in part, is not replayed")
+        say("dead letters without an event, and events that were counted in part, are not replayed")
         raise typer.Exit(UNHEALTHY)
 
 

@@ -1,4 +1,4 @@
-"""`rewriter demo`: what it is, on real purchases, with nothing installed but the package."""
+"""`rewriter demo`: a demonstration on real purchases that needs nothing but the package."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from rewriter.errors import RewriterError
 
 
 def demo(
-    engine: Annotated[Engine, typer.Option(envvar="ENGINE", help="What to search on.")] = Engine.OSMEM,
+    engine: Annotated[Engine, typer.Option(envvar="ENGINE", help="The search engine.")] = Engine.OSMEM,
 ) -> None:
-    """Show plain and personalized pages side by side, then take the store away.
+    """Show plain and personalized pages side by side, then stop the store.
 
-    Starts engines of its own on 127.0.0.1 and ends them. `opensearch` is OPENSEARCH_URL where that is set, else a server
-    from Maven Central's jars.
+    It starts engines of its own on 127.0.0.1 and ends them. `opensearch` is the server at OPENSEARCH_URL if that is set, otherwise
+    one from Maven Central's jars.
     """
     logging.getLogger("opensearch").addHandler(logging.NullHandler())  # the demo reports errors itself
     try:

@@ -1,4 +1,4 @@
-"""`rewriter explain`: what each reason of a report means, and what to do about it."""
+"""`rewriter explain`: the meaning of each reason of a report, and its remedy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rewriter.shapes import TABLE
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """One reason: what it means, what to do, and what to do about a detail, by the detail's text ("…" stands for what varies)."""
+    """One reason: its meaning, its remedy, and explanations by the text of a detail ("…" stands for the part that varies)."""
 
     means: str
     do: str
@@ -34,7 +34,7 @@ def explanations() -> dict[Reason, Explanation]:
 
 
 def forms(reason: Reason) -> dict[str, str]:
-    """Return the forms of a search that have this reason: the row's name in the table of shapes, and why."""
+    """Return the forms of a search that have this reason: details by the row's name in the table of shapes."""
     return {shape.name: shape.detail for shape in TABLE if shape.outcome is reason}
 
 
@@ -44,7 +44,7 @@ def explain(
     ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say what a reason of a report means and what to do: why is nothing personalized?"""
+    """Print what a reason of a report means and what to do: why is nothing personalized?"""
     every = explanations()
     if reason and reason not in every:
         raise refused([Fault(reason, "is no reason", f"one of {', '.join(every)}")])
@@ -55,7 +55,7 @@ def explain(
         _print_one(Reason(reason), every[Reason(reason)])
     else:
         print_table([("reason", "means"), *((str(one), row.means) for one, row in every.items())])
-        typer.echo("\n`rewriter explain REASON` says what to do, and what each detail means.")
+        typer.echo("\n`rewriter explain REASON` prints what to do, and what each detail means.")
 
 
 def _print_one(reason: Reason, row: Explanation) -> None:

@@ -1,4 +1,4 @@
-"""`rewriter forget`: remove people from everything that is kept."""
+"""`rewriter forget`: remove all data about users from the stores."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ SHOWN = 20
 
 def forget(
     users: Annotated[
-        list[str] | None, typer.Argument(help="The user_id; the client_id of somebody who has none.", metavar="USER…")
+        list[str] | None, typer.Argument(help="A user_id, or a client_id for users without one.", metavar="USER…")
     ] = None,
     file: Annotated[
         Path | None,
-        typer.Option(help="A file with one such identifier a line.", exists=True, dir_okay=False, allow_dash=True),
+        typer.Option(help="A file with one such identifier per line.", exists=True, dir_okay=False, allow_dash=True),
     ] = None,
     toml: Annotated[Path, typer.Option(help="The settings file.")] = Path("rewriter.toml"),
 ) -> None:
-    """Remove users: counters, sessions, plans, dead letters. Events and history from before now count no more.
+    """Remove users: counters, sessions, plans, dead letters. Their earlier events and history are not counted any more.
 
-    What was removed is printed. The exit code is 1 where nothing was kept of a user: the identifier may be mistyped.
+    It prints the numbers of removed items. The exit code is 1 if a user had none: the identifier may be mistyped.
     """
     with faults_refused():
         named = [*(users or ()), *(_lines(file) if file else ())]
@@ -45,16 +45,14 @@ def forget(
         done, unknown = forget_all(store, profiles, CountingRules.of(settings), named)
     print_json(dict(sorted(done.items())))
     if unknown:
-        places = ", ".join(str(at + 1) for at in unknown[:SHOWN]) + (", …" if len(unknown) > SHOWN else "")
-        say(
-            f"nothing was kept of {len(unknown)} of {len(named)} users (number {places}): is the identifier as in the events?"
-        )
-        say("events of theirs that the streams hold from before now will not be counted")
+        numbers = ", ".join(str(at + 1) for at in unknown[:SHOWN]) + (", …" if len(unknown) > SHOWN else "")
+        say(f"{len(unknown)} of {len(named)} users had no data (number {numbers}): is the identifier as in the events?")
+        say("their earlier events in the streams will not be counted")
         raise typer.Exit(UNHEALTHY)
 
 
 def _lines(file: Path) -> list[str]:
-    """Return the identifiers in a file, each once. They are taken as they are, without the end of the line."""
+    """Return the identifiers in a file, each once. Only the end of a line is removed from them."""
     raw = typer.get_binary_stream("stdin").read() if str(file) == "-" else file.read_bytes()
     try:
         text = decoded(raw)

@@ -1,4 +1,4 @@
-"""The part of `rewriter check` that looks at a cluster: its indices, their fields, and what samples render there."""
+"""The part of `rewriter check` that reads a cluster: its indices, their fields, and the queries that samples render."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ from rewriter.settings import PolicySettings, Settings
 from rewriter.settings_file import line_of
 
 TIMEOUT_S = 5
-PLAIN_SEARCH = {"query": {"match": {"title": "words"}}}
+PLAIN_SEARCH = {"query": {"match": {"title": "any text"}}}
 
 
 @dataclass(slots=True)
 class IndexCheck:
-    """What was found: the indices of each policy, faults that hold for all of them, and notes on the rest."""
+    """The result: `found` indices by policy, faults that concern all indices of a policy, and notes on the others.
+
+    reached: whether the cluster answered.
+    """
 
     reached: bool = False
     found: dict[str, list[str]] = field(default_factory=dict)
@@ -35,9 +38,9 @@ class IndexCheck:
 def check_indices(
     settings: Settings, path: Path, templates: Mapping[str, TemplateSet], names: tuple[str, ...], url: str | None
 ) -> IndexCheck:
-    """Look at the indices that `names`, or the policies' expressions, stand for on the cluster at `url` or of the settings.
+    """Check the indices behind `names`, by default behind the policies' expressions, on the cluster at `url` or in the settings.
 
-    An expression is an index, an alias, a data stream or a pattern: whatever a search may name.
+    path: the settings file, for the positions of faults. An expression is an index, an alias, a data stream or a pattern.
     """
     checked = IndexCheck()
     reach = settings.opensearch.model_copy(update={"hosts": (SecretUrl(url),)}) if url else settings.opensearch
@@ -72,7 +75,7 @@ def check_indices(
 
 
 Facts = dict[tuple[str, str], IndexFacts]
-"""By the expression that names it, and the index's own name."""
+"""Index facts by expression and by the name of an index behind it."""
 
 
 def _facts(client: SearchClient, names: tuple[str, ...] | list[str], checked: IndexCheck, where: str) -> Facts:
@@ -102,12 +105,12 @@ def _facts(client: SearchClient, names: tuple[str, ...] | list[str], checked: In
             checked.notes.append(f"no index matches {name}")
         facts |= found
     if names and not facts and not unread and all(map(_is_pattern, names)):
-        checked.faults.append(Fault(where, "no index matches the policy", "it would act on nothing"))
+        checked.faults.append(Fault(where, "no index matches the policy", "it would never be used"))
     return facts
 
 
 def _is_system(index: str) -> bool:
-    """Whether an index is one that a pattern like `*` does not mean; a data stream's are hidden, but meant."""
+    """Whether an index is a system index, which a pattern like `*` leaves out. Hidden indices of data streams are no such."""
     return index.startswith(".") and not index.startswith(".ds-")
 
 
@@ -116,7 +119,7 @@ def _is_pattern(name: str) -> bool:
 
 
 def _judge(checked: IndexCheck, settings: Settings, path: Path, name: str, facts: Facts) -> None:
-    """What is wrong in every index of a policy is a fault of the policy; what is wrong in some is worth a note."""
+    """Note the problems of a policy's indices: a fault if all of them have the problem, a note if only some have."""
     text = path.read_text("utf-8-sig")
     policy = settings.policies[name]
     wrong: dict[tuple[tuple[str, ...], str, str], list[str]] = {}
@@ -124,11 +127,11 @@ def _judge(checked: IndexCheck, settings: Settings, path: Path, name: str, facts
         for fault in dead_fields(policy, known):
             keys = ("policies", name, *_setting_of(policy, fault.where))
             wrong.setdefault((keys, f"{fault.where} {fault.what}", fault.remedy), []).append(index)
-        # A search names an expression, not the index behind it: that is what the policies' patterns are held against.
+        # A search names an expression, not the index behind it; the policies' patterns are matched with the expression.
         search = parse_search(SearchArguments(expression, PLAIN_SEARCH), settings, {expression: known})
         if search.policy != name:
             wrong.setdefault(
-                (("policies", name), f"its searches go to policy {search.policy!r}", "the first that matches wins"), []
+                (("policies", name), f"its searches go to policy {search.policy!r}", "the first match is used"), []
             ).append(index)
         elif search.passed:
             wrong.setdefault(

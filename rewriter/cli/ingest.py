@@ -1,4 +1,4 @@
-"""`rewriter ingest`: a worker that counts events, and the replay of a file."""
+"""`rewriter ingest`: run a worker that counts events, or ingest the events of a file."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def ingest(
     ] = None,
     metrics_host: Annotated[str, typer.Option(help="The address that the metrics are served on.")] = "127.0.0.1",
 ) -> None:
-    """Count events until stopped. Start as many as there is work for: they share the partitions.
+    """Count events until stopped. Start as many workers as are busy: they share the partitions.
 
-    SIGTERM finishes the batch under way and gives the leases back. What became of the entries is printed at the end.
-    With a file, what is printed is of its lines alone, whichever workers counted them; the exit code is 1 where some are no events,
-    or were refused.
+    On SIGTERM a worker finishes its batch, gives its leases back and prints the number of entries by outcome. With a file it prints
+    the outcomes of the file's lines alone, whichever workers counted them. The exit code is 1 if some lines are no events or were
+    refused.
     """
     with faults_refused():
         settings = Settings.from_toml(toml)
@@ -72,7 +72,7 @@ def ingest(
 
 
 def serve_metrics(worker: Worker, host: str, port: int) -> None:
-    """Serve the worker's metrics on a thread of their own. Raises ConfigurationError where that cannot be."""
+    """Serve the worker's metrics on a thread of their own. Raises ConfigurationError if the extra or the port is missing."""
     try:
         from prometheus_client import start_http_server  # noqa: PLC0415  an extra
 
@@ -83,12 +83,12 @@ def serve_metrics(worker: Worker, host: str, port: int) -> None:
     try:
         start_http_server(port, addr=host)
     except OSError as error:
-        raise ConfigurationError([Fault("--metrics-port", f"{host}:{port} cannot be listened on: {error}")]) from None
+        raise ConfigurationError([Fault("--metrics-port", f"cannot listen on {host}:{port}: {error}")]) from None
     WorkerMetrics(worker)
 
 
 def _all_well(replay: Replay) -> bool:
-    """Print what became of a file's events and say what is wrong with some; return whether nothing is."""
+    """Print the outcomes of a file's events and the problems of some. Return whether there are none."""
     with store_needed():
         fates, reasons = replay.fates()
         replay.close()
@@ -104,12 +104,12 @@ def _all_well(replay: Replay) -> bool:
     if fates["waiting"]:
         say(f"{fates['waiting']:,} wait for their object to be in the index")
     if fates["unknown"]:
-        say(f"{fates['unknown']:,} have not been counted by a worker, or by one that does not say so")
+        say(f"{fates['unknown']:,} have no known outcome: no worker counted them, or one that does not report outcomes")
     return replay.done and not replay.faulty and not reasons and not fates["waiting"] and not fates["unknown"]
 
 
 def stores_of(settings: Settings) -> tuple[RedisStore, RedisStore]:
-    """Return the store of streams and sessions, and that of profiles. Raises ConfigurationError where there is none."""
+    """Return the store of streams and sessions, and the store of profiles. Raises ConfigurationError if none is set."""
     url, profile_url = settings.store.plain_urls
     if url is None or url == "memory://":
         raise ConfigurationError([Fault("store.url", "names no Redis or Valkey", "events need one")])
@@ -118,13 +118,13 @@ def stores_of(settings: Settings) -> tuple[RedisStore, RedisStore]:
 
 
 def worker_of(settings: Settings, store: RedisStore, profiles: RedisStore) -> Worker:
-    """Return a worker as the settings say. Raises ConfigurationError where objects would be looked up nowhere."""
+    """Return a worker with these settings. Raises ConfigurationError if there is no index to look objects up in."""
     plan = CountingRules.of(settings)
     return Worker(store, profiles, objects_of(settings), plan, clock_s=time.monotonic, now_s=time.time)
 
 
 def objects_of(settings: Settings) -> Objects:
-    """Return what looks objects up. Raises ConfigurationError where there is no index to do so."""
+    """Return the look-up of objects. Raises ConfigurationError if it is needed and there is no index for it."""
     attributes, ingest = CountingRules.of(settings).attributes, settings.ingest
     indices = ingest.objects_index or tuple(
         dict.fromkeys(name for policy in settings.policies.values() for name in policy.index if set(name) - set("*?"))
@@ -145,7 +145,7 @@ def objects_of(settings: Settings) -> Objects:
 
 
 def _work(worker: Worker, replay: Replay | None, stopping: Flag) -> None:
-    """Work until stopped; with a file, until its events are appended and each has come to its end."""
+    """Work until stopped; with a file, until all its events are appended and have an outcome."""
     with _progress(worker, replay) as show:
         while not stopping.is_set():
             handled = worker.step()
@@ -161,7 +161,7 @@ def _work(worker: Worker, replay: Replay | None, stopping: Flag) -> None:
 
 
 class _Progress:
-    """What is going on, in a line: rewritten in a terminal, a new one every ten seconds elsewhere."""
+    """The progress line: updated in place in a terminal, a new line every ten seconds elsewhere."""
 
     def __init__(self, worker: Worker, replay: Replay | None, live: Live | None) -> None:
         self._worker = worker
@@ -171,7 +171,7 @@ class _Progress:
         self._seen = 0
 
     def update(self) -> None:
-        """Show the state, if it is time to."""
+        """Show the progress, if it is due."""
         now_s = time.monotonic()
         if now_s - self._shown_s < (0.25 if self._live else LINE_PERIOD_S):
             return

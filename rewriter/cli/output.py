@@ -1,4 +1,4 @@
-"""How a command ends, and what it says of it: talk goes to standard error, so that standard output stays data."""
+"""Output and exit codes of commands: messages go to standard error, so that standard output holds data alone."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ FAULTY = 2
 
 
 def say(text: object) -> None:
-    """Say something to the person at the terminal."""
+    """Print a message on standard error."""
     typer.echo(text, err=True)
 
 
 def refused(faults: Iterable[Fault]) -> typer.Exit:
-    """Say every fault, and return the end of the command."""
+    """Print every fault, and return the exception that ends the command with exit code 2."""
     for fault in faults:
         say(fault)
     return typer.Exit(FAULTY)
@@ -31,7 +31,7 @@ def refused(faults: Iterable[Fault]) -> typer.Exit:
 
 @contextmanager
 def faults_refused() -> Iterator[None]:
-    """End the command where what was given has faults."""
+    """End the command with exit code 2 on ConfigurationError, after printing its faults."""
     try:
         yield
     except ConfigurationError as error:
@@ -40,7 +40,7 @@ def faults_refused() -> Iterator[None]:
 
 @contextmanager
 def store_needed() -> Iterator[None]:
-    """End the command where the store does not do what was asked."""
+    """End the command with exit code 1 on an error of the store."""
     try:
         yield
     except StoreError as error:
@@ -52,15 +52,15 @@ def store_needed() -> Iterator[None]:
 
 
 def print_json(data: Any) -> None:
-    """Print data for machines."""
+    """Print data as JSON."""
     text = json.dumps(data, indent=2, ensure_ascii=False, default=os.fspath)
     typer.echo(
         text.encode("utf-8", "backslashreplace").decode()
-    )  # half a surrogate pair is no UTF-8, but JSON escapes it
+    )  # a lone surrogate is no UTF-8, so it is printed as an escape
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Print rows with their columns aligned, as wide as they are: a pipe gets whole lines."""
+    """Print rows with aligned columns. Lines are never cut, so a pipe gets them whole."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,4 +1,4 @@
-"""What the personal part of a search would make of a subject that the store knows, with nothing sent to the cluster."""
+"""Preview of the personal part of a search for a subject of the store, without a call of the cluster."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from rewriter.subject import Subject
 def preview_personal(
     subject: Subject, settings: Settings, policy: str, templates: TemplateSet, search: ParsedSearch
 ) -> Personal:
-    """Run the flow's personal part up to the personalized leg, on the store and the population as they are now.
+    """Run the flow's personal part up to the personalized leg, with the store's present signals and population.
 
-    Raises ConfigurationError without a store, and what the store raises.
+    Raises ConfigurationError without a store, and the store's errors.
     """
     stores = open_stores(*settings.store.plain_urls, connections=2)
     if "store" not in stores:
-        raise ConfigurationError([Fault("store.url", "is not set, so that no subject is known", "give --sample FILE")])
+        raise ConfigurationError([Fault("store.url", "is not set, so no subject is known", "give --sample FILE")])
     core = Core(settings, {policy: templates}, stores)
     refresh = Refresh(core, time.monotonic, time.time, has_store=True)
     drive(refresh.store_values(), lambda step: _background(step, stores["store"]))
@@ -61,5 +61,5 @@ def _background(step: BackgroundStep, store: Store) -> Any:
 
 def _perform(step: Any, stores: Mapping[StoreName, Store]) -> Any:
     if not isinstance(step, FetchSignals):
-        raise LegFault("failed", "not sent")  # the personalized leg: its boosts are made by now
+        raise LegFault("failed", "not sent")  # the personalized leg, whose boosts are rendered already
     return [stores[read.store].read(read.query) for read in step.reads]

@@ -1,4 +1,4 @@
-"""`rewriter render`: what a policy's template makes of a subject, before it ever serves one."""
+"""`rewriter render`: print the boosts that a policy's template renders for a subject, before it serves anybody."""
 
 from __future__ import annotations
 
@@ -26,25 +26,27 @@ from rewriter.settings import PolicySettings, Settings
 from rewriter.shell.template_files import load_templates
 from rewriter.subject import Subject
 
-NO_QUERY = {"query": {"match": {"title": "words"}}}
-"""Stands in for the caller's search where only the boosts are wanted; it is shown to nobody."""
+NO_QUERY = {"query": {"match": {"title": "any text"}}}
+"""A stand-in for the caller's search if only the boosts are printed; it is not part of the output."""
 
 
 def render(
     policy: Annotated[str, typer.Argument(help="The policy's name.")],
-    sample: Annotated[Path | None, typer.Option(help="A subject as samples/*.json describes it.")] = None,
-    user: Annotated[str | None, typer.Option(help="A subject of the store: its user_id.")] = None,
-    session: Annotated[str | None, typer.Option(help="A subject of the store: its session_id.")] = None,
-    body: Annotated[Path | None, typer.Option(help="A search body; the whole personalized one is printed.")] = None,
+    sample: Annotated[Path | None, typer.Option(help="A subject in the form of samples/*.json.")] = None,
+    user: Annotated[str | None, typer.Option(help="The user_id of a subject of the store.")] = None,
+    session: Annotated[str | None, typer.Option(help="The session_id of a subject of the store.")] = None,
+    body: Annotated[Path | None, typer.Option(help="A search body: print it as it would be sent with boosts.")] = None,
     index: Annotated[
         str | None, typer.Option(help="The index that is searched; by default the policy's first.")
     ] = None,
     toml: Annotated[Path, typer.Option(help="The settings file.")] = Path("rewriter.toml"),
 ) -> None:
-    """Print the boosts that a policy makes of a subject, as JSON; or, with a search body, the body as it would be sent."""
+    """Print the boosts that a policy renders for a subject, as JSON; with a search body, the body as it would be sent."""
     with faults_refused():
         if (sample is None) == (user is None and session is None):
-            raise ConfigurationError([Fault("render", "whose boosts?", "give --sample FILE, or --user and --session")])
+            raise ConfigurationError(
+                [Fault("render", "needs one subject", "give --sample FILE, or --user or --session")]
+            )
         settings, chosen = _alone(Settings.from_toml(toml), toml, policy)
         templates = load_templates(settings)[policy]
         given_body = _json(body) if body else NO_QUERY
@@ -66,12 +68,12 @@ def render(
     elif part.reason is Reason.PERSONALIZED:
         print_json(whole_body(part, chosen, request))
     else:
-        say(f"{part.reason}: {part.detail or 'there is nothing to boost by'}; the search would be the caller's own")
+        say(f"{part.reason}: {part.detail or 'no boost was rendered'}; the search would be the caller's own")
         raise typer.Exit(UNHEALTHY)
 
 
 def _alone(settings: Settings, path: Path, name: str) -> tuple[Settings, PolicySettings]:
-    """Return the settings with one policy alone, so that no other one stands before it."""
+    """Return the settings with one policy alone, so that no earlier policy matches instead."""
     chosen = settings.policies.get(name)
     if chosen is None:
         known = ", ".join(settings.policies)

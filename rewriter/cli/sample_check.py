@@ -1,7 +1,7 @@
-"""What a policy's samples render, tried on the indices themselves: the server parses each function as it would in a search.
+"""Validation of the queries that a policy's samples render, on the indices themselves.
 
-`_validate/query` builds the query on a shard of each index and runs nothing: a decay function on a field that is not mapped, or a
-value that a field's type refuses, shows here instead of in somebody's search.
+`_validate/query` parses the query on a shard of each index as a search would, and runs nothing. It finds a decay function on a
+field that is not mapped, or a value that a field's type refuses, before a search fails with it.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ MAX_CHARS = 200
 def try_samples(
     client: SearchClient, settings: Any, name: str, templates: TemplateSet, facts: Mapping[str, IndexFacts]
 ) -> tuple[list[Fault], list[str]]:
-    """Return the faults of what the samples of a policy render, and notes on what was not tried or only some indices refuse.
+    """Return the faults of the queries that a policy's samples render, and notes on those not tried or refused by some indices.
 
-    facts: by each concrete index of the policy. What one of several refuses is not sent there where its mappings say so.
+    facts: index facts by concrete index of the policy. A query that an index's mapping rules out is not tried there.
     """
     policy: PolicySettings = settings.policies[name]
     folder = template_folder(settings, policy.templates)
@@ -42,7 +42,7 @@ def try_samples(
             except client.errors as error:
                 meaning = client.fault_of(error)
                 remedy = f"; {rights_for(client, 'validate', index=index)}" if meaning.refused else ""
-                return [], [f"{index}: {cause_of(error, meaning)}; what the samples render was not tried on it{remedy}"]
+                return [], [f"{index}: {cause_of(error, meaning)}; the samples' queries were not tried on it{remedy}"]
             if not found.get("valid"):
                 faults.setdefault((label, _reason(found)), []).append(index)
     found_faults: list[Fault] = []
@@ -51,7 +51,7 @@ def try_samples(
     for (label, _), indices in faults.items():
         refusing.setdefault(label, set()).update(indices)
     for (label, reason), indices in faults.items():
-        what = f"in {', '.join(sorted(indices))}: the server refuses what it renders: {reason}"
+        what = f"in {', '.join(sorted(indices))}: the server refuses the rendered query: {reason}"
         fault = Fault(f"{folder}: {label}", what)
         if refusing[label] == facts.keys():
             found_faults.append(fault)
@@ -83,5 +83,5 @@ def _samples(files: Mapping[str, str]) -> dict[str, Sample]:
 
 def _reason(found: Mapping[str, Any]) -> str:
     explained = found.get("explanations") or [found]
-    said = next((one["error"] for one in explained if one.get("error")), "it gives no reason")
-    return str(said)[:MAX_CHARS]
+    error = next((one["error"] for one in explained if one.get("error")), "it gives no reason")
+    return str(error)[:MAX_CHARS]

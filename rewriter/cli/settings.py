@@ -1,4 +1,4 @@
-"""`rewriter settings`: the reference of rewriter.toml, made from the settings' own types, and its JSON Schema."""
+"""`rewriter settings`: print the reference of rewriter.toml, generated from the settings' types, or its JSON Schema."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at mos
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key: its table and name in rewriter.toml, type, default and range in words, its meaning and its environment variable."""
+    """One key of rewriter.toml: table and name, texts on type, default, range and meaning, and its environment variable."""
 
     table: str
     name: str
@@ -39,7 +39,7 @@ class Key:
 
 @cache
 def meanings() -> dict[str, dict[str, str]]:
-    """Return what each key means, by section."""
+    """Return the meaning of each key, by section."""
     return tomllib.loads(files("rewriter.cli").joinpath("settings.toml").read_text("utf-8"))
 
 
@@ -50,7 +50,7 @@ def sections() -> dict[str, type[BaseModel]]:
 
 
 def keys(section: str) -> Iterator[str]:
-    """Yield the names of a section's keys; tables of their own are sections, not keys."""
+    """Yield the names of a section's keys. A nested table is a section of its own, not a key."""
     nested = {*sections(), "fields"}
     yield from (name for name in sections()[section].model_fields if name not in nested)
 
@@ -108,7 +108,7 @@ def _range(node: Mapping[str, Any]) -> str:
     parts: list[str] = []
     for one in _alternatives(node):
         parts += [", ".join(map(json.dumps, one["enum"]))] if "enum" in one else []
-        parts += [f"{said} {one[bound]:,}".removesuffix(".0") for bound, said in BOUNDS.items() if bound in one]
+        parts += [f"{phrase} {one[bound]:,}".removesuffix(".0") for bound, phrase in BOUNDS.items() if bound in one]
         parts += [f"matches {one['pattern']}"] if "pattern" in one else []
         parts += ["at least one"] if one.get("type") == "array" and one.get("minLength") else []
     return ", ".join(parts)

@@ -1,7 +1,8 @@
-"""`rewriter status`: how the service stands, seen from this machine.
+"""`rewriter status`: print the state of the service, seen from this machine.
 
-The command builds a rewriter of its own and lets it look around: store, cluster, switches, templates. What only the service's
-processes know, they say in the store: breakers, what is in flight, quarantine, arms. What is wrong in any of them counts.
+The command builds a rewriter of its own, which reads store, cluster, switches and templates once. The state of the service's
+processes (breakers, permits, quarantine, arms) comes from the reports that they write into the store. A problem of any process
+counts.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ def status(
     toml: Annotated[Path, typer.Option(help="The settings file.")] = Path("rewriter.toml"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Build a rewriter from the settings, let it look around once, and print what it sees.
+    """Build a rewriter from the settings, read everything once, and print the state of the service.
 
-    The exit code is 0 where all is well, 1 where something is not, 2 where the settings have faults.
+    The exit code is 0 without problems, 1 with problems, 2 with faults in the settings.
     """
-    logging.getLogger("rewriter").addHandler(NOWHERE)  # a word that it hears first is no news
+    logging.getLogger("rewriter").addHandler(NOWHERE)  # the first read of a switch would be logged as a change
     with faults_refused():
         rewriter = Rewriter.from_settings(toml)
     quiet(rewriter.settings.opensearch)
@@ -52,14 +53,14 @@ def status(
     hosts = ", ".join(map(str, rewriter.settings.opensearch.hosts))
     problems = [
         *([] if answers else [f"opensearch {hosts}: {engine}"]),
-        *([] if seen.rounds else [f"store or cluster kept the background waiting for more than {FIRST_ROUND_S:g} s"]),
+        *([] if seen.rounds else [f"store and cluster could not both be read within {FIRST_ROUND_S:g} s"]),
         *(
             one
             for one in seen.problems
             if answers or not (one.startswith("facts of ") and engine.startswith(one.rpartition(": ")[2]))
         ),
     ]
-    fleet = [process_of(name, written_as) for name, written_as in sorted(seen.fleet.items())]
+    fleet = [process_of(name, report) for name, report in sorted(seen.fleet.items())]
     everywhere = [*problems, *problems_of(fleet)]
     letters, letter_rows = dead_letter_rows(rewriter.settings)
     if as_json:
@@ -85,7 +86,7 @@ def _first_round(rewriter: Rewriter) -> Status:
 
 
 def _switches(seen: Status) -> Switches:
-    return Switches({name: one["is"] for name, one in seen.switches.items()})
+    return Switches({name: one["value"] for name, one in seen.switches.items()})
 
 
 def _engine(settings: OpenSearchSettings) -> tuple[str, bool]:
@@ -106,14 +107,15 @@ def _rows(
         ("status", "not healthy" if problems else "healthy"),
         *(("", problem) for problem in problems),
         *(("note", note) for note in seen.notes),
-        ("opensearch", f"{engine if answers else 'away'} ({', '.join(map(str, settings.opensearch.hosts))})"),
+        ("opensearch", f"{engine if answers else 'no answer'} ({', '.join(map(str, settings.opensearch.hosts))})"),
         ("store", _store(settings, seen.store)),
         ("signals", f"{seen.population_values:,} values in the population, {len(seen.segments)} segments"),
         ("lag", "no pipeline has reported" if lag["seconds"] is None else f"{lag['seconds']:.1f} s"),
         *fleet,
     ]
     rows += [
-        (f"switch {name}", f"{written_as(one['is'])} by {one['by']}") for name, one in sorted(seen.switches.items())
+        (f"switch {name}", f"{written_as(one['value'])} by {one['source']}")
+        for name, one in sorted(seen.switches.items())
     ]
     for name, policy in settings.policies.items():
         fields = ", ".join(seen.policies[name]["fields"]) or "none"
@@ -135,7 +137,7 @@ def _rows(
 def _store(settings: Settings, store: str | None) -> str:
     if store is None:
         return "none: no signals are read"
-    return f"{'ok' if store == 'ok' else 'away'} ({settings.store.url or 'as given'})"
+    return f"{'ok' if store == 'ok' else 'no answer'} ({settings.store.url or 'as given'})"
 
 
 def _facts(facts: Mapping[str, int]) -> str:

@@ -1,4 +1,4 @@
-"""The service's processes as `rewriter status` shows them: a row each, and where there are many, those that are well share one."""
+"""The table of the service's processes in `rewriter status`: one row each; among many, healthy processes share a row."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ HEAD = ("process", "breaker", "in flight", "notes")
 
 
 def problems_of(fleet: Sequence[ProcessReport]) -> list[str]:
-    """Return what is not well in each process."""
+    """Return the problems of each process, as texts."""
     return [f"process {process.name}: {problem}" for process in fleet for problem in process.problems]
 
 
 def unwell(fleet: Sequence[ProcessReport]) -> str:
-    """Return how many processes are not well, in a line, "" where all are."""
+    """Return a line with the number of processes that have problems; "" if none has."""
     count = sum(bool(process.problems) for process in fleet)
-    return f"{count} of {len(fleet)} processes {'is' if count == 1 else 'are'} not well, see below" if count else ""
+    return f"{count} of {len(fleet)} processes {'has' if count == 1 else 'have'} problems, see below" if count else ""
 
 
 def sums(fleet: Sequence[ProcessReport], store: str | None) -> list[tuple[str, str]]:
-    """Return the rows on all of them together."""
+    """Return the rows on the sums of all processes."""
     if not fleet:
         unknown = "the store does not answer" if store else "without a store, none can announce itself"
         return [("processes", NOBODY if store == "ok" else f"unknown: {unknown}")]
@@ -34,7 +34,7 @@ def sums(fleet: Sequence[ProcessReport], store: str | None) -> list[tuple[str, s
     for process in fleet:
         arms.update(process.arms)
     reasons = sum((Counter(process.reasons) for process in fleet), Counter[str]())
-    rows = [("processes", f"{len(fleet)}, {_in_flight(fleet)} places in flight")]
+    rows = [("processes", f"{len(fleet)}, {_in_flight(fleet)} permits taken")]
     if reasons:
         shares = ", ".join(f"{reason} {count / reasons.total():.1%}" for reason, count in reasons.most_common(REASONS))
         rows.append(("last minute", f"{reasons.total():,} searches: {shares}"))
@@ -47,7 +47,7 @@ def sums(fleet: Sequence[ProcessReport], store: str | None) -> list[tuple[str, s
 
 
 def table(fleet: Sequence[ProcessReport], here: Switches) -> Sequence[tuple[str, ...]]:
-    """Return a row for each process; beyond `SHOWN` of them, those that are well share a row where their notes are the same."""
+    """Return a row for each process. Beyond `SHOWN` processes, those without problems and with equal notes share a row."""
     rows, alike = [HEAD], defaultdict[str, list[ProcessReport]](list)
     for one in fleet:
         notes = ", ".join([*one.remarks, *not_as(here, one.switches)])
@@ -62,9 +62,9 @@ def table(fleet: Sequence[ProcessReport], here: Switches) -> Sequence[tuple[str,
 
 
 def not_as(here: Switches, there: Switches | None) -> list[str]:
-    """Return the switches that a process hears otherwise than this machine does."""
+    """Return the switches whose value in a process differs from that on this machine, as texts."""
     if there is None:
-        return ["says nothing of its switches"]
+        return ["reports no switches"]
     found = []
     for name in sorted({*here.values, *there.values}):
         policy, _, switch = name.rpartition(".")
@@ -75,7 +75,7 @@ def not_as(here: Switches, there: Switches | None) -> list[str]:
 
 
 def _breakers(process: ProcessReport) -> str:
-    own = process.breakers.get("breaker", "says nothing of it")
+    own = process.breakers.get("breaker", "not reported")
     others = (f"{name} {state}" for name, state in process.breakers.items() if name != "breaker" and state != "closed")
     return "; ".join((own, *others))
 

@@ -1,7 +1,7 @@
-"""What `rewriter check` says of the stores: whether a URL can work, and whether the server keeps what it acknowledged.
+"""The part of `rewriter check` that reads the stores: whether a URL can work, and whether the server keeps acknowledged writes.
 
-An event counts exactly once where its stream outlives the server: one that evicts deletes streams, counters and switches when it is
-full, and one that does not write to its disk before it answers forgets the last of them. `docs/signals.md` says what is needed.
+An event counts exactly once if its stream survives the server. A server that evicts deletes streams, counters and switches when it
+is full. A server that answers before it writes to its disk loses its last writes. See "Persistence" in `docs/signals.md`.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from rewriter.settings import Settings
 from rewriter.settings_file import line_of
 from rewriter.signals.redis_store import RedisStore, open_store
 
-ASKED = ("maxmemory", "maxmemory-policy", "appendonly", "appendfsync")
+CHECKED = ("maxmemory", "maxmemory-policy", "appendonly", "appendfsync")
 
 
 @dataclass(frozen=True, slots=True)
 class StoreCheck:
-    """What is wrong with the stores of a settings file, and what is to be known of them."""
+    """The faults of the stores in a settings file, and notes on them."""
 
     faults: list[Fault] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
 def check_stores(settings: Settings, path: Path, text: str) -> StoreCheck:
-    """Look at the stores that `path`, with this text, names; one that does not answer is a note."""
+    """Check the stores of the settings file `path` with this `text`. A store that does not answer is a note."""
     found = StoreCheck()
     for key, url in zip(("url", "profile_url"), settings.store.plain_urls, strict=True):
         where = f"{path}:{line_of(text, ('store', key))}"
@@ -46,21 +46,21 @@ def check_stores(settings: Settings, path: Path, text: str) -> StoreCheck:
 
 def _check(store: RedisStore, where: str, name: str, found: StoreCheck) -> None:
     try:
-        servers = list(store.configuration(ASKED))
+        servers = list(store.configuration(CHECKED))
     except ResponseError as error:
         found.notes.append(
-            f"{name}: does not show its configuration ({type(error).__name__}): look at {', '.join(ASKED)}"
+            f"{name}: does not show its configuration ({type(error).__name__}): check {', '.join(CHECKED)} yourself"
         )
         return
     except (RedisError, StoreError, OSError) as error:
-        found.notes.append(f"{name}: does not answer ({type(error).__name__}); how it keeps events was not looked at")
+        found.notes.append(f"{name}: does not answer ({type(error).__name__}); its persistence was not checked")
         return
     found.faults.extend(dict.fromkeys(Fault(where, *one) for server in servers for one in losses(server)))
     found.notes.extend(dict.fromkeys(f"{name}: {one}" for server in servers for one in risks(server)))
 
 
 def losses(server: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield what makes a server delete events, counters and switches in good health, and what to do about it."""
+    """Yield the settings with which a healthy server deletes events, counters and switches, each with its remedy."""
     policy = server.get("maxmemory-policy", "noeviction")
     if policy != "noeviction" and server.get("maxmemory", "0") != "0":
         what = f"maxmemory-policy is {policy}: once it is full, the server deletes streams, counters and switches"
@@ -68,7 +68,7 @@ def losses(server: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def risks(server: Mapping[str, str]) -> Iterator[str]:
-    """Yield what makes a server lose what it acknowledged when it dies."""
+    """Yield texts on settings with which a server that dies loses acknowledged writes."""
     policy, fsync = server.get("maxmemory-policy", "noeviction"), server.get("appendfsync", "always")
     if policy != "noeviction" and server.get("maxmemory", "0") == "0":
         yield f"maxmemory-policy is {policy}: with a maxmemory, the server would delete streams when it is full"

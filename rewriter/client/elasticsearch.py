@@ -1,10 +1,10 @@
 """elasticsearch-py behind the seam: `Elasticsearch` and `AsyncElasticsearch` of 8 (in compatibility mode) and 9.
 
-The rewriter's own requests go through the client's transport, with its headers and their deadline: `client.options(...)` would
-make a client anew for each of them (0.13 ms), and a server's deprecation warnings are the baseline's to give.
+The rewriter's own requests go through the client's transport, with its headers and their deadline. `client.options(...)` would make
+a new client for each of them (0.13 ms), and would repeat deprecation warnings of the server that the baseline gives already.
 
-A clone for the optional legs has nodes of its own, never retries, never sniffs by itself at its start, and its nodes hold the
-limits of a leg where they are urllib3's, requests' or asynchronous.
+A clone for the optional legs has nodes of its own, never retries, and does not sniff at its start. Its nodes apply the limits of a
+leg if they are urllib3's, requests' or asynchronous.
 """
 
 from __future__ import annotations
@@ -258,7 +258,7 @@ class ElasticsearchClient:
     def _sent(
         self, method: str, path: str, params: Mapping[str, Any], body: Any, headers: Mapping[str, Any], timeout_s: float
     ) -> Any:
-        """Send one request by the client's transport, once, and return its body; an awaitable where the client is async."""
+        """Send one request with the client's transport, without retries. Returns its body; an awaitable for an async client."""
         target = path + (
             f"?{'&'.join(f'{name}={_quoted(_text(value))}' for name, value in params.items())}" if params else ""
         )
@@ -344,7 +344,7 @@ def cloned(client: Any, connections: int) -> Any:
 
 
 def _limited(node_class: Any, serializers: SerializerCollection) -> Any:
-    """Return a node class that is `node_class` but for the limits of the leg that is being sent."""
+    """Return a subclass of `node_class` that applies the limits of the leg that is being sent."""
     if issubclass(node_class, (_Limited, _AsyncLimited)):
         return node_class
     kind = _AsyncLimited if iscoroutinefunction(node_class.perform_request) else _Limited
@@ -352,7 +352,7 @@ def _limited(node_class: Any, serializers: SerializerCollection) -> Any:
 
 
 class _Read:
-    """An answer that was read already."""
+    """An answer that is deserialized already."""
 
     __slots__ = ("answer",)
 
@@ -361,7 +361,7 @@ class _Read:
 
 
 class _Reads(SerializerCollection):
-    """Reads what was not read yet."""
+    """Serializers that pass `_Read` through and give everything else to the client's own."""
 
     def __init__(self, like: SerializerCollection) -> None:
         self.serializers, self.default_serializer = like.serializers, like.default_serializer
@@ -404,7 +404,7 @@ def _json(serializers: SerializerCollection, meta: Any) -> Callable[[Any], Any] 
 
 
 class _Limited:
-    """A node that also gives an answer up in total time, and follows no redirect."""
+    """A sync node that bounds a leg's total time and follows no redirect."""
 
     def perform_request(self, *arguments: Any, **named: Any) -> Any:
         """See elastic_transport.BaseNode.perform_request."""

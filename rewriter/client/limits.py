@@ -1,7 +1,7 @@
-"""The limits of an optional leg, held by its connection: an end in total time, and a size beyond which an answer is not parsed.
+"""The limits of an optional leg, applied by its connection: a deadline in total time, and the largest answer that is parsed.
 
-The time-out of a synchronous connection (urllib3's, that of requests) is per `recv`: an answer that drips a byte now and then has
-none. `watch` has the sockets of such a connection read until the leg's end at most. An asynchronous time-out is total anyway.
+The timeout of a synchronous connection (of urllib3 or requests) counts per `recv`, so an answer that drips single bytes never times
+out. `watch` bounds the reads of such a connection's sockets by the leg's deadline. An asynchronous timeout is total anyway.
 """
 
 from __future__ import annotations
@@ -19,7 +19,12 @@ from rewriter.client.seam import LegFault
 
 @dataclass(slots=True)
 class LegLimits:
-    """What one leg may take, and what its answer took. until_s: monotonic; sizes are of the answer's text."""
+    """The limits of one leg, and the size of its answer.
+
+    until_s:   the deadline (monotonic).
+    max_bytes: the largest answer, in bytes of its text.
+    size:      the answer's size, in the same unit; 0 until it has arrived.
+    """
 
     until_s: float
     max_bytes: int
@@ -31,7 +36,7 @@ LIMITS: ContextVar[LegLimits | None] = ContextVar("rewriter_leg_limits", default
 
 
 def check_size(size: int) -> None:
-    """Note the size of an answer's text. Raises LegFault where it is too large to be parsed."""
+    """Note the size of an answer's text in its leg's limits. Raises LegFault if it exceeds `max_bytes`."""
     limits = LIMITS.get()
     if limits is not None:
         limits.size = size
@@ -42,20 +47,20 @@ def check_size(size: int) -> None:
 
 
 def check_time(error: Exception) -> None:
-    """Raise LegFault where a connection's error came at the leg's end or later: clients call that by different names."""
+    """Raise LegFault if a connection's error came at the leg's deadline or later: clients raise different errors for it."""
     limits = LIMITS.get()
     if limits is not None and time.monotonic() >= limits.until_s:
         raise LegFault("late", "given up by its client") from error
 
 
 def follow_no_redirect(session: Any) -> None:
-    """Have an aiohttp session follow no redirect: a leg's headers are not for another host."""
+    """Make an aiohttp session follow no redirect: a leg's headers must not reach another host."""
     # aiohttp has no setting for all requests of a session, and warns of attributes that are set on one.
     object.__setattr__(session, "request", partial(session.request, allow_redirects=False))
 
 
 def watch(connection: Any) -> None:
-    """Have a connection's sockets read until the leg's end at most, and follow no redirect.
+    """Bound the reads of a connection's sockets by the leg's deadline, and make it follow no redirect.
 
     connection: of either client library; it has urllib3's `pool`, or the `session` of requests.
     """
@@ -78,11 +83,11 @@ def watch(connection: Any) -> None:
 
 
 def _nowhere(_: Any) -> None:
-    """Return where an answer redirects to, as requests asks: nowhere."""
+    """Return no redirect target, in place of requests' own function."""
 
 
 def _timed(connection_class: Any) -> Any:
-    """Return an HTTP connection class whose answers are read until the leg's end at most."""
+    """Return a subclass of an HTTP connection class whose answers are read until the leg's deadline at most."""
     if hasattr(connection_class, "reads_until_the_end_of_its_leg"):
         return connection_class
     more = {"response_class": _TimedResponse, "reads_until_the_end_of_its_leg": True}
@@ -90,7 +95,7 @@ def _timed(connection_class: Any) -> Any:
 
 
 class _TimedResponse(HTTPResponse):
-    """An answer whose status line, headers and body are read until the leg's end at most."""
+    """An answer whose status line, headers and body are read until the leg's deadline at most."""
 
     def __init__(self, sock: Any, *arguments: Any, **named: Any) -> None:
         super().__init__(sock, *arguments, **named)
@@ -99,7 +104,7 @@ class _TimedResponse(HTTPResponse):
 
 
 class _Until(io.RawIOBase):
-    """A socket's bytes, each `recv` with what is left of the leg's time."""
+    """A socket's bytes; each `recv` has the remaining time of the leg as its timeout."""
 
     def __init__(self, read: Any, sock: Any, limits: LegLimits) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
 """opensearch-py behind the seam: `OpenSearch` and `AsyncOpenSearch`, from 2.4 on.
 
-A clone for the optional legs has its own connections, so that an abandoned leg never makes a baseline wait for one of the
-caller's, and it never retries: a leg that may be lost is not worth a second round trip. Its connections hold the limits of a leg
-where they are urllib3's (Urllib3HttpConnection, RequestsHttpConnection and what is derived from them) or asynchronous.
+A clone for the optional legs has its own connections, so that an abandoned leg never makes a baseline wait for one of the caller's.
+It never retries: a leg that may be lost is not worth a second round trip. Its connections apply the limits of a leg if they are
+urllib3's (Urllib3HttpConnection, RequestsHttpConnection and their subclasses) or asynchronous.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SYNC, ASYNC = "opensearchpy.OpenSearch", "opensearchpy.AsyncOpenSearch"
 LOGGERS = ("opensearch",)
 
 PER_PROCESS = frozenset({"loop", "metrics"})
-"""Of a transport's arguments, those that are not the clone's: the loop of the caller's client, and the counts it keeps."""
+"""The arguments of a transport that the clone does not take over: the event loop and the metrics of the caller's client."""
 
 NOT_URL = frozenset({"index", "body", "params", "headers", "opaque_id"})
 """Arguments of `client.search` that are not parameters of the URL."""
@@ -48,7 +48,7 @@ def around(raw: Any, *, is_async: bool) -> SearchClient:
 
 
 def connect(connection: Connection, *, is_async: bool) -> SearchClient:
-    """See seam.Library.connect. AsyncOpenSearch is there only with the extra `async`."""
+    """See seam.Library.connect. AsyncOpenSearch needs the extra `async`."""
     kind = opensearchpy.AsyncOpenSearch if is_async else OpenSearch
     auth = (connection.username, connection.password) if connection.username else None
     raw = kind(
@@ -63,7 +63,7 @@ def connect(connection: Connection, *, is_async: bool) -> SearchClient:
 
 
 class OpenSearchClient:
-    """See seam.SearchClient. `raw` may stand in for a client: of what the legs send, it needs `search` and `indices` alone."""
+    """See seam.SearchClient. `raw` may be a proxy of a client: as the legs' client it needs `search` and `indices` alone."""
 
     errors: tuple[type[Exception], ...] = (OpenSearchException,)
     rewrapped: frozenset[str] = frozenset()
@@ -84,7 +84,7 @@ class OpenSearchClient:
         self._write = serializer.dumps
 
     def read(self, arguments: Mapping[str, Any]) -> SearchArguments:
-        """See seam.SearchClient.read. Like the client, keyword arguments win over `params`."""
+        """See seam.SearchClient.read. As in the client, keyword arguments override `params`."""
         index, body = arguments.get("index"), arguments.get("body")
         headers, params = arguments.get("headers") or {}, arguments.get("params") or {}
         for name, value in (("headers", headers), ("params", params)):
@@ -203,7 +203,7 @@ def _of_a_leg(timeout_s: float) -> dict[str, str]:
 def cloned(client: Any, connections: int) -> Any:
     """Return a client that sends and reads as `client` does, with connections of its own and no retries.
 
-    Signers and sniffing are its own's too. An async clone belongs to the event loop that first uses it.
+    Signers and sniffing are taken over too. An async clone belongs to the event loop that first uses it.
     """
     transport = client.transport
     given = {name: value for name, value in transport.kwargs.items() if name not in PER_PROCESS}
@@ -234,13 +234,13 @@ def cloned(client: Any, connections: int) -> Any:
 
 
 def _library_class(client: Any) -> Any:
-    """Return the library's own class of a client: a subclass may ask for arguments of its own, and the transport holds the rest."""
+    """Return opensearch-py's own class of a client: a subclass may need other arguments, and the transport holds the state."""
     libraries = (OpenSearch, getattr(opensearchpy, "AsyncOpenSearch", OpenSearch))
     return next((base for base in type(client).__mro__ if base in libraries), type(client))
 
 
 def _limited(connection_class: Any, reads: Deserializer) -> Any:
-    """Return a connection class that is `connection_class` but for the limits of the leg that is being sent."""
+    """Return a subclass of `connection_class` that applies the limits of the leg that is being sent."""
     if issubclass(connection_class, (_Limited, _AsyncLimited)):
         return connection_class
     kind = _AsyncLimited if iscoroutinefunction(connection_class.perform_request) else _Limited
@@ -248,7 +248,7 @@ def _limited(connection_class: Any, reads: Deserializer) -> Any:
 
 
 class _Read:
-    """An answer that was read already."""
+    """An answer that is deserialized already."""
 
     __slots__ = ("answer",)
 
@@ -257,7 +257,7 @@ class _Read:
 
 
 class _Reads(Deserializer):
-    """Reads what was not read yet."""
+    """A deserializer that passes `_Read` through and gives everything else to the client's own."""
 
     def __init__(self, like: Deserializer) -> None:
         self.default, self.serializers = like.default, like.serializers
@@ -269,10 +269,10 @@ class _Reads(Deserializer):
 
 
 class _AsyncLimited:
-    """An async connection that refuses an answer which is too large to be parsed in time, reads a large one in pieces, and
-    follows no redirect.
+    """An async connection that refuses an answer too large to be parsed in time and reads a large one in pieces.
 
-    Only JSON that the client's own JSONSerializer reads: what another makes of a part is not known here.
+    It follows no redirect: a leg's headers must not reach another host.
+    Only JSON for the library's own JSONSerializer is read in pieces: another serializer may read a part differently.
     """
 
     reads: Deserializer
@@ -294,7 +294,7 @@ class _AsyncLimited:
 
 
 class _Limited:
-    """A connection that also gives an answer up in total time, and follows no redirect."""
+    """A sync connection that bounds a leg's total time and follows no redirect."""
 
     def perform_request(self, *arguments: Any, **named: Any) -> Any:
         """See opensearchpy.Connection.perform_request."""

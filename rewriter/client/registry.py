@@ -1,7 +1,7 @@
 """The client libraries that the rewriter serves: the modules of this package, found by the package that defines a client.
 
-A module `x` serves the clients whose classes, or whose bases, a package defines whose name begins with `x`: `opensearch` serves
-those of `opensearchpy`. It is imported once such a client is there, so that a library which is not used is not imported.
+A module `x` serves clients whose class, or a base of it, is defined in a package whose name begins with `x`: `opensearch` serves
+those of `opensearchpy`. A module is imported when its first client is given, so a library that is not used is not imported.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ OWN = frozenset({"batch", "faults", "limits", "pieces", "registry", "seam"})
 """The modules of this package that serve no client."""
 
 DEFAULT = "opensearch"
-"""The library of a client that no library defines: one that stands in for another."""
+"""The library of a client that no library defines, such as a proxy of another client."""
 
 
 @cache
@@ -28,18 +28,18 @@ def names() -> tuple[str, ...]:
 
 
 def library(name: str) -> Library:
-    """Return one client library. Raises ImportError where it is not installed."""
+    """Return one client library. Raises ImportError if it is not installed."""
     return cast("Library", import_module(f"rewriter.client.{name}"))
 
 
 def library_of(raw: object) -> Library | None:
-    """Return the library that defines a client's class or one of its bases; None where none does."""
+    """Return the library that defines a client's class or one of its bases; None if none does."""
     roots = [base.__module__.partition(".")[0] for base in type(raw).__mro__]
     found = next((name for root in roots for name in names() if root.startswith(name)), None)
     return library(found) if found else None
 
 
 def around(raw: Any, stands_in_for: Any = None, *, is_async: bool) -> SearchClient:
-    """Return the seam around a client. stands_in_for: a client of the library where `raw` is a proxy of one."""
+    """Return the seam around a client. stands_in_for: a client of the library, if `raw` may be a proxy of one."""
     found = library_of(raw) or (library_of(stands_in_for) if stands_in_for is not None else None)
     return (found or library(DEFAULT)).around(raw, is_async=is_async)

@@ -23,9 +23,10 @@ class SearchArguments:
     """The arguments of one search, the same whatever client they were given to. Nothing in it is checked or copied.
 
     index:   as given: a name, names in a list or separated by commas, None for all indices.
-    body:    the search as JSON, with the keywords that mean a key of it; or what was given in place of a dict.
-    params:  of the URL, without those that say how one request is sent. headers: of this search, beside the client's own.
-    unread:  why the arguments cannot be read, "" where they can.
+    body:    the search as JSON, including keyword arguments that stand for a key of it; or the caller's object, if it is no dict.
+    params:  parameters of the URL, without those that control how one request is sent.
+    headers: headers of this search, in addition to the client's own.
+    unread:  why the arguments cannot be read, "" if they can.
     """
 
     index: Any = None
@@ -37,7 +38,7 @@ class SearchArguments:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """One search that the rewriter itself sends. headers: beside the client's own. index: "" for all indices."""
+    """One search that the rewriter itself sends. headers: in addition to the client's own. index: "" for all indices."""
 
     index: str
     body: Mapping[str, Any]
@@ -47,7 +48,7 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """How a client is made from settings.
+    """The settings of a new client.
 
     hosts: URLs with their credentials. connections: to each host. timeout_s: of a request.
     """
@@ -68,9 +69,12 @@ FaultKind = Literal["status", "timeout", "unreachable", "unreadable"]
 class ClientFault:
     """The meaning of an error that a client raised.
 
-    kind:   "status" where the server answered with one, "timeout" where the client gave up, "unreachable" where there was no
-            connection, "unreadable" for an answer that is no JSON and for any other error.
-    name:   of the error's class. status: HTTP. error: the server's type of error. body: the server's error as JSON, or None.
+    kind:   "status" if the server answered with an error, "timeout" if the client gave up, "unreachable" without a connection,
+            "unreadable" for an answer that is no JSON and for any other error.
+    name:   the name of the error's class.
+    status: the HTTP status.
+    error:  the server's type of error.
+    body:   the server's error as JSON, or None.
     """
 
     kind: FaultKind
@@ -81,12 +85,12 @@ class ClientFault:
 
     @property
     def refused(self) -> bool:
-        """Whether the server knows the caller's credentials or rights to be too little."""
+        """Whether the server refused the call for its credentials or permissions."""
         return self.status in (401, 403)
 
 
 class RequestFailed(Exception):
-    """A request of the rewriter's own that failed: the meaning of its client's error, and the rights that it needs."""
+    """A request of the rewriter itself failed. It holds the meaning of its client's error, and the rights that it needs."""
 
     def __init__(self, fault: ClientFault, needs: str = "") -> None:
         super().__init__(fault.name)
@@ -110,11 +114,11 @@ class LegFault(Exception):
 class SearchClient(Protocol):
     """One client of a library, the caller's or the rewriter's own.
 
-    `search` and the eight methods after it send a request and return the answer as JSON has it; those of an asynchronous client
-    return an awaitable of it. Each raises one of `errors`, or LegFault where the limits of a leg (`limits.LIMITS`) are passed.
+    `search` and the eight methods after it send a request and return the answer as parsed JSON; those of an asynchronous client
+    return an awaitable of it. Each raises one of `errors`, or LegFault if the limits of a leg (`limits.LIMITS`) are exceeded.
 
     raw:       the library's own object.
-    errors:    the base classes of what the library raises.
+    errors:    the base classes of the library's errors.
     rewrapped: the names of methods that return the same client with other options for its next calls.
     passed:    the names of calls that search and cannot be personalized.
     rights:    what the server's security calls the right to `info`, `mapping`, `settings`, `validate`, `search` and `fields`.
@@ -136,7 +140,7 @@ class SearchClient(Protocol):
         ...
 
     def body_of(self, response: Any) -> Any:
-        """Return a response of `raw` as JSON has it."""
+        """Return the body of a response of `raw`, as parsed JSON."""
         ...
 
     def with_body(self, response: Any, body: Any) -> Any:
@@ -144,23 +148,23 @@ class SearchClient(Protocol):
         ...
 
     def write(self, body: Any) -> str | bytes:
-        """Return a body as JSON, written as `raw` writes it. Raises what the client's serializer raises."""
+        """Return a body as JSON text, as `raw` serializes it. Raises the errors of the client's serializer."""
         ...
 
     def derived(self, raw: Any) -> SearchClient:
-        """Return the client around `raw`, which one of the `rewrapped` methods of this one's returned."""
+        """Return the client around `raw`, which one of this client's `rewrapped` methods has returned."""
         ...
 
     def cloned(self, connections: int) -> SearchClient:
         """Return a client that sends and reads as this one does, with connections of its own and no retries.
 
         Hosts, credentials, certificates, headers, compression, serializers, connection and transport classes are the same.
-        Nothing is connected. An asynchronous clone belongs to the event loop that first uses it.
+        It connects to nothing yet. An asynchronous clone belongs to the event loop that first uses it.
         """
         ...
 
     def prepare(self) -> None:
-        """Read what a clone needs from disk (certificates), which an event loop must not wait for. Called on a thread."""
+        """Read a clone's certificates from disk. Called on a thread, since an event loop must not wait for a disk."""
         ...
 
     def search(self, search: Search, timeout_s: float, *, is_leg: bool = False) -> Any:
@@ -196,22 +200,23 @@ class SearchClient(Protocol):
         ...
 
     def info(self, timeout_s: float) -> Any:
-        """Return what the server answers to `GET /`."""
+        """Return the server's answer to `GET /`."""
         ...
 
     def close(self) -> Any:
-        """Close the client and its connections; awaited where it is asynchronous."""
+        """Close the client and its connections. An asynchronous client returns an awaitable."""
         ...
 
     def fault_of(self, error: Exception) -> ClientFault:
-        """Return the meaning of an error of this client, in words that hold nothing of a body."""
+        """Return the meaning of an error of this client. Its name and its type of error hold nothing of a body."""
         ...
 
 
 class Library(Protocol):
-    """One client library: what a module of this package offers.
+    """The interface of one client library, which a module of this package implements.
 
-    SYNC, ASYNC: the client classes, as a user imports them. LOGGERS: the names of its loggers.
+    SYNC, ASYNC: the client classes, as a user imports them.
+    LOGGERS:     the names of its loggers.
     """
 
     SYNC: str
@@ -219,20 +224,20 @@ class Library(Protocol):
     LOGGERS: tuple[str, ...]
 
     def kind_of(self, client: object) -> Literal["sync", "async"] | None:
-        """Return which of the two classes `client` derives from, None where from neither."""
+        """Return which of the two classes `client` derives from, None if from neither."""
         ...
 
     def around(self, raw: Any, *, is_async: bool) -> SearchClient:
-        """Return the client around an object of the library, or around one that stands in for it."""
+        """Return the client around an object of the library, or around a proxy of one."""
         ...
 
     def connect(self, connection: Connection, *, is_async: bool) -> SearchClient:
-        """Return a new client. Nothing is connected."""
+        """Return a new client. It connects to nothing yet."""
         ...
 
 
 def leg_fault(fault: ClientFault) -> LegFault:
-    """Return the end of an optional leg whose client raised an error with this meaning."""
+    """Return the fault of an optional leg whose client raised an error with this meaning."""
     if fault.kind == "timeout":
         return LegFault("late", "given up by its client")
     if fault.body is not None and "task_cancelled_exception" in str(fault.body):
@@ -246,7 +251,7 @@ def leg_fault(fault: ClientFault) -> LegFault:
 
 
 def answer_of(body: Any) -> Mapping[str, Any]:
-    """Return the body of a search's answer, or raise LegFault where it has no hits."""
+    """Return the body of a search's answer. Raises LegFault if it holds no list of hits."""
     if (
         isinstance(body, Mapping)
         and isinstance(body.get("hits"), Mapping)

@@ -1,1 +1,1 @@
-"""What `rewriter demo` shows, and the engines it runs on."""
+"""The demonstration behind `rewriter demo`, and its engines."""

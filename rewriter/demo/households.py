@@ -1,6 +1,6 @@
-"""What households bought, as the demo uses it: up to week 46 it is what the shop knows, after that what it is judged by.
+"""The purchases of households: those up to week 46 are the shop's knowledge, later ones are the test of its pages.
 
-The corpus ends in 2017, and counters age. So the clock of the purchases is moved until week 46 ends now.
+The corpus ends in 2017, and counters age. So the times of the purchases are shifted such that week 46 ends now.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rewriter.signals.repeats import Use, observed_uses
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """A household that asks for a product type by its words; `later` is what it bought of it in the weeks after 46."""
+    """A household that searches for a product type by its name; `later` holds its purchases of it in the weeks after 46."""
 
     household_id: str
     product_type: str
@@ -31,13 +31,13 @@ class Visit:
 
 
 class Households:
-    """The purchases of a corpus, by household. `now_s` is when week 46 ends."""
+    """The purchases of a corpus, by household. `now_s` is the end of week 46, in seconds since the epoch."""
 
     def __init__(self, corpus: Corpus, fields: Mapping[str, SignalField], half_lives: HalfLives, now_s: float) -> None:
         self._corpus = corpus
         self._half_lives = half_lives
         self._now_s = now_s
-        self._says = {name: values_of(product, fields) for name, product in corpus.products.items()}
+        self._values = {name: values_of(product, fields) for name, product in corpus.products.items()}
         self._types = {name: product.product_type or "" for name, product in corpus.products.items()}
         self._known: dict[str, list[tuple[str, float]]] = defaultdict(list)
         self._uses: list[Use] = []
@@ -71,7 +71,7 @@ class Households:
         )
 
     def most_loyal(self, count: int) -> list[Visit]:
-        """Return the households that bought most, each asking for the type that it bought most often, no type twice."""
+        """Return the households with most purchases, each with the product type that it bought most often, no type twice."""
         taken: set[str] = set()
         visits = []
         for household_id in sorted(self._known, key=lambda name: (-len(self._known[name]), name))[:count]:
@@ -82,14 +82,14 @@ class Households:
         return visits
 
     def drawn(self, count: int, seed: int) -> list[Visit]:
-        """Return households drawn from those that came back after week 46, each asking for the type that it bought first."""
+        """Return households drawn from those with purchases after week 46, each with the product type that it bought first then."""
         returned = sorted(self._known.keys() & self._later.keys())
         drawn = Random(seed).sample(returned, min(count, len(returned)))
         return [self._visit(name, self._types[self._later[name][0]]) for name in drawn]
 
     def clicks(self, product_ids: Sequence[str], weight: float, half_life_s: float) -> Counters:
         """Return a session's counters after clicks on these products, just now."""
-        seen = (Observation(self._says[product_id], weight, self._now_s) for product_id in product_ids)
+        seen = (Observation(self._values[product_id], weight, self._now_s) for product_id in product_ids)
         return counted(seen, HalfLives(half_life_s), self._now_s)
 
     def times_bought(self, household_id: str) -> Counter[str]:
@@ -101,5 +101,5 @@ class Households:
         return Visit(household_id, product_type, frozenset(later))
 
     def _counted(self, bought: Iterable[tuple[str, float]], keep: int | None) -> Counters:
-        seen = (Observation(self._says[product_id], 1.0, at_s) for product_id, at_s in bought)
+        seen = (Observation(self._values[product_id], 1.0, at_s) for product_id, at_s in bought)
         return counted(seen, self._half_lives, self._now_s, keep)

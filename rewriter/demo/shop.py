@@ -1,4 +1,4 @@
-"""The shop of the demo: engines, an index of twelve product types, and what 2,358 households bought, in a store."""
+"""The shop of the demo: engines, an index of twelve product types, and the counters of 2,358 households in a store."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ category_field = "manufacturer"
 
 [policies.shop.fields.manufacturer]
 """
-"""`holdout = 0`: otherwise one household in twenty would see the plain page, and the demo with it."""
+"""The settings of the demo. Without `holdout = 0`, one household in twenty would see the plain page."""
 
 
 ERRORS = (OpenSearchException,)
@@ -71,7 +71,7 @@ ERRORS = (OpenSearchException,)
 
 
 class Engine(StrEnum):
-    """What the demo searches on."""
+    """The search engine of the demo."""
 
     OSMEM = "osmem"
     OPENSEARCH = "opensearch"
@@ -84,7 +84,7 @@ keep two cores busy: of 150 personalized pages half came 21 ms after the plain o
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One search both ways: the plain page and the rewriter's, with its report and what each took."""
+    """One search both ways: the plain page and the rewriter's page, with its report and the time of each."""
 
     plain: list[dict[str, Any]]
     hits: list[dict[str, Any]]
@@ -94,13 +94,13 @@ class Found:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the page shows the plain page's hits, in their order."""
+        """Whether the page has the hits of the plain page, in the same order."""
         return [hit["_id"] for hit in self.hits] == [hit["_id"] for hit in self.plain]
 
 
 @dataclass(frozen=True, slots=True)
 class Shop:
-    """Everything that the demo shows."""
+    """The running shop: engines, corpus, households, rewriter."""
 
     engine: str
     index: str
@@ -135,7 +135,7 @@ class Shop:
 def opened(engine: Engine, progress: Progress) -> Iterator[Shop]:
     """Start the engines and load the shop; close and remove everything at the end.
 
-    Raises EngineError and CorpusError where something is missing or does not come up.
+    Raises EngineError and CorpusError if something is missing or does not start.
     """
     with ExitStack() as stack:
         started = progress.add_task("engines", total=2)
@@ -154,8 +154,8 @@ def opened(engine: Engine, progress: Progress) -> Iterator[Shop]:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="rewriter-demo-")))
         toml, switch_file = folder / "rewriter.toml", folder / "switches"
         signals_ms, cutoff_ms = BUDGET_MS[engine]
-        places = {"opensearch": url, "store": valkey.url, "switches": switch_file}
-        toml.write_text(SETTINGS.format(**places, signals_ms=signals_ms, cutoff_ms=cutoff_ms))
+        targets = {"opensearch": url, "store": valkey.url, "switches": switch_file}
+        toml.write_text(SETTINGS.format(**targets, signals_ms=signals_ms, cutoff_ms=cutoff_ms))
         settings = Settings.from_toml(toml)
         households = _households(corpus, settings)
         keys = Keys(settings.store.prefix, settings.store.key_salt.get_secret_value())
@@ -190,7 +190,7 @@ def _write(households: Households, store: RedisStore, keys: Keys, keep: int, pro
 
 
 def _warm(client: OpenSearch, settings: Settings, households: Households, index: str, progress: Progress) -> None:
-    """An engine's first searches are slow, and say nothing of the others: a rewriter of endless patience sends them."""
+    """Warm the engine up with a rewriter of long timeouts: the first searches are slow, and not typical of later ones."""
     patience = settings.budget.model_copy(update={"signals_ms": PATIENCE_MS, "cutoff_ms": PATIENCE_MS})
     with Rewriter(client, settings=settings.model_copy(update={"budget": patience})) as patient:
         _wait_until_ready(patient)

@@ -1,12 +1,10 @@
 """A bounded queue with a thread of its own, for observers whose work must not be done on a search's thread.
 
-`put` appends to a deque: it takes no lock, wakes nobody and never waits, so that a slow or hung backend costs a search
-nothing. The thread looks four times a second. What finds no room is dropped and counted; so is what `take` raised. After each
-item the thread gives the interpreter to whoever wants it: a burst of a thousand items must not hold a search for the
-interpreter's switching interval.
+`put` appends to a deque: it takes no lock, wakes no thread and never waits, so a slow or hung backend costs a search nothing. The
+thread polls four times a second. Items beyond the bound are dropped and counted; errors of `take` are counted. After each item the
+thread yields the interpreter, so that a burst of a thousand items does not delay a search by the interpreter's switching interval.
 
-After a fork the child's queue is empty, since the parent has and delivers what was in it, and its thread is begun by the next
-`put`.
+After a fork the child's queue is empty, since the parent delivers its items. The child's next `put` starts its thread.
 """
 
 from __future__ import annotations
@@ -29,11 +27,11 @@ CLOSE_S = 1.0
 
 
 class Background(Generic[T]):
-    """See the module.
+    """A bounded queue with a thread; see the module. `dropped` and `errors` count lost items, and errors of `take` and `idle`.
 
     take:  called with each item, in order, by one thread.
     ready: whether `take` can take more; while it cannot, items wait in the queue, and are dropped once that is full.
-    idle:  called each time the queue is empty again, and every `PERIOD_S` seconds; for whoever collects items into batches.
+    idle:  called each time the queue is empty again, and every `PERIOD_S` seconds; to finish batches of items.
     """
 
     def __init__(
@@ -62,7 +60,7 @@ class Background(Generic[T]):
         return len(self._waiting)
 
     def put(self, item: T) -> bool:
-        """Take an item in; False where it is dropped. Never waits or raises."""
+        """Append an item. Returns False if it is dropped. Never waits or raises."""
         if self._closed or len(self._waiting) >= self._max_waiting:
             self.dropped += 1
             return False
@@ -72,9 +70,7 @@ class Background(Generic[T]):
         return True
 
     def flush(self, timeout_s: float = CLOSE_S) -> bool:
-        """Wait until what was put before has been taken; False where that takes longer than `timeout_s`. Never on a search's
-        path.
-        """
+        """Wait until all earlier items were taken. Returns False after `timeout_s` seconds. Not for a search's path."""
         if not self._begun:
             return not self._waiting
         until_s = time.monotonic() + timeout_s
@@ -86,7 +82,7 @@ class Background(Generic[T]):
         return True
 
     def close(self, timeout_s: float = CLOSE_S) -> None:
-        """Take what waits, for `timeout_s` seconds at most, and end the thread. What is left is dropped and counted."""
+        """Take waiting items for `timeout_s` seconds at most, and end the thread. The remaining ones are dropped and counted."""
         if not self._closed:
             self.flush(timeout_s)
             self._closed = True
@@ -102,7 +98,7 @@ class Background(Generic[T]):
             self._begun = False
 
     def round(self) -> None:
-        """Take all that waits."""
+        """Take all waiting items, then call `idle`."""
         while self._waiting and not self._closed and self._ready():
             with suppress(IndexError):
                 item = self._waiting.popleft()
@@ -119,7 +115,7 @@ class Background(Generic[T]):
         self._rounds += 1
 
     def woke(self) -> bool:
-        """Note that the thread is awake; False once closed."""
+        """Note that the thread is awake. Returns False once the queue is closed."""
         if self._closed:
             self._ended.set()
             return False
@@ -127,7 +123,7 @@ class Background(Generic[T]):
         return True
 
     def after_fork(self) -> None:
-        """In a child: the thread is gone, and what waits is the parent's to deliver."""
+        """Reset the queue in a child: its thread does not exist there, and the parent delivers the waiting items."""
         self._waiting = deque()
         self._stop, self._ended = Event(), Event()
         self._begun = False
@@ -135,7 +131,7 @@ class Background(Generic[T]):
 
 
 def _run(held: weakref.ref[Background[T]]) -> None:
-    """Run rounds until the queue is closed, or nobody holds it any more."""
+    """Run rounds until the queue is closed or garbage-collected."""
     while (queue := held()) is not None:
         queue.round()
         stop = queue._stop  # noqa: SLF001  waited for without holding the queue

@@ -1,7 +1,7 @@
-"""The hooks of a rewriter: what leaves a search, one frozen object for each, handed to whoever asked for it.
+"""Hooks: objects of the application that receive one frozen object after each search.
 
-A hook is called with SearchDetails. If it has a method `baseline_failed`, that is called where the caller's own search raised;
-if it has a method `answered`, that is called with the answer and the subject as well, for records that need them (see `ubi`).
+A hook is called with SearchDetails. Its method `baseline_failed`, if it has one, is called if the caller's own search raised. Its
+method `answered`, if it has one, also receives the answer and the subject, for records that need them (see `ubi`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rewriter.subject import Subject
 
 @dataclass(frozen=True, slots=True)
 class SearchDetails:
-    """One search, for a hook: what was asked of which indices, and the report. Nothing in it identifies anybody."""
+    """One search, for a hook: the names of the indices that were searched, and the report. Nothing in it identifies a person."""
 
     indices: tuple[str, ...]
     report: Report
@@ -24,7 +24,7 @@ class SearchDetails:
 
 @dataclass(frozen=True, slots=True)
 class BaselineFailure:
-    """A search of the caller's that raised: the class name of its error, and after how long. The caller has the error itself."""
+    """A search of the caller that raised: the class name of its error, and its duration. The caller receives the error itself."""
 
     indices: tuple[str, ...]
     error: str
@@ -33,9 +33,10 @@ class BaselineFailure:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Answered:
-    """One search with all that went in and came out: it holds identifiers, and whoever takes it in is to guard them.
+    """One search with its arguments, subject, response and report. It holds identifiers, which the hook must protect.
 
-    arguments and response are the caller's own objects, who may change them once the hook has returned: copy what is needed.
+    `arguments` and `response` are the caller's own objects. The caller may change them once the hook has returned, so copy the
+    parts that are needed later.
     """
 
     arguments: Mapping[str, Any]
@@ -47,15 +48,15 @@ class Answered:
 class Hook(Protocol):
     """A function that is called after each search, on the search's own thread or task.
 
-    It must be quick. What it raises is swallowed, and counted in `status().hook_errors`.
+    It must be quick. Its errors are suppressed, and counted in `status().hook_errors`.
     """
 
     def __call__(self, details: SearchDetails, /) -> object:
-        """Take in one search."""
+        """Receive one search."""
 
 
 class Hooks:
-    """The hooks of a rewriter; counts what they raised, so that a broken one shows in `status()`."""
+    """The hooks of a rewriter. `errors` counts the exceptions that they raised, for `status()`."""
 
     def __init__(self, hooks: Iterable[Hook] = ()) -> None:
         self._hooks = tuple(hooks)
@@ -78,7 +79,7 @@ class Hooks:
             self._call(self._of_answers, Answered(arguments, subject, response, report))
 
     def failed(self, indices: tuple[str, ...], error: BaseException, after_ms: float) -> None:
-        """Call the hooks that want to know where the caller's own search raised. One that was cancelled did not fail."""
+        """Call the hooks with a method `baseline_failed`, if `error` is an Exception. A cancelled search did not fail."""
         if self._of_failures and isinstance(error, Exception):
             self._call(self._of_failures, BaselineFailure(indices, type(error).__name__, after_ms))
 
@@ -86,7 +87,7 @@ class Hooks:
         for hook in hooks:
             try:
                 hook(one)
-            except Exception:  # noqa: BLE001  a hook is somebody else's code, and the search is done
+            except Exception:  # noqa: BLE001  an error of the application's hook must not fail the search
                 self.errors += 1
 
 

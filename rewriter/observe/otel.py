@@ -2,17 +2,16 @@
 
     rewriter = Rewriter(client, store=…, hooks=[OpenTelemetryHook()])
 
-OpenSearch's Python client traces nothing. This hook adds, under the span that the caller has open while it searches:
+OpenSearch's Python client writes no traces. This hook adds spans below the span that is open during a search:
 
     rewriter.search               the search: reason, variant, policy, mode
       search products             the baseline, as a client span with the stable database names
       signals                     the read of the stores
       search products             the personalized leg, and the exploration leg
 
-and records `db.client.operation.duration` for each leg, and a `feature_flag.evaluation` event for the arm of the experiment.
-Spans are written when the search is over, by a thread of the hook's own, with the times that were measured: a leg stands where
-it ended before the answer, one that nobody waited for any more has no span. No attribute holds a query, a body, an id or what
-a document says.
+and records `db.client.operation.duration` for each leg, and a `feature_flag.evaluation` event for the arm of the experiment. A
+thread of the hook writes the spans when the search has ended, with the measured times. Only legs that ended before the answer have
+a span. No attribute holds a query, a body, an id or the content of a document.
 """
 
 from __future__ import annotations
@@ -42,9 +41,9 @@ Attributes = Mapping[str, str | int | float | bool]
 
 
 class OpenTelemetryHook:
-    """A hook that hands searches to OpenTelemetry. Thread-safe and fork-safe; what it raises reaches nobody.
+    """A hook that reports searches to OpenTelemetry. Thread-safe and fork-safe; its errors are counted and never raised.
 
-    Providers are the process's own unless they are given. system: `db.system.name`, "elasticsearch" where that is searched.
+    The providers are by default those of the process. system: `db.system.name`, "elasticsearch" if that is the search engine.
     """
 
     def __init__(
@@ -75,28 +74,28 @@ class OpenTelemetryHook:
 
     @property
     def dropped(self) -> int:
-        """How many searches found no room, for a backend that is too slow."""
+        """The number of searches that the full queue dropped, because the backend is too slow."""
         return self._queue.dropped
 
     @property
     def errors(self) -> int:
-        """How many searches could not be handed on, for what the backend raised."""
+        """The number of searches that could not be reported because the backend raised an error."""
         return self._queue.errors
 
     def __call__(self, details: SearchDetails) -> None:
-        """Take in one search, with the caller's context."""
+        """Queue one search, with the caller's context."""
         self._queue.put((details, otel_context.get_current(), time.time_ns()))
 
     def baseline_failed(self, failure: BaselineFailure) -> None:
-        """Take in a search of the caller's that raised."""
+        """Queue a search of the caller that raised."""
         self._queue.put((failure, otel_context.get_current(), time.time_ns()))
 
     def flush(self, timeout_s: float = 1.0) -> bool:
-        """Wait until the searches so far have been handed on: for tests and scripts."""
+        """Wait until all earlier searches were reported. For tests and scripts."""
         return self._queue.flush(timeout_s)
 
     def close(self) -> None:
-        """Hand on what waits, and end the thread."""
+        """Report the waiting searches, and end the thread."""
         self._queue.close()
 
     def _take(self, item: Item) -> None:
@@ -193,7 +192,7 @@ def _outcome(report: Report) -> dict[str, Any]:
 
 
 def _evaluation(report: Report) -> dict[str, str]:
-    """Return the attributes of the arm's evaluation; the unit, a pseudonym of somebody, stays out."""
+    """Return the attributes of the arm's evaluation, without the unit, which is a person's pseudonym."""
     return {
         "feature_flag.key": "rewriter.experiment",
         "feature_flag.provider.name": "rewriter",
@@ -203,7 +202,7 @@ def _evaluation(report: Report) -> dict[str, str]:
 
 
 def _without_leg(attributes: Mapping[str, str]) -> dict[str, str]:
-    """Return a metric's attributes: those of the conventions alone."""
+    """Return a metric's attributes: only those of the conventions."""
     return {name: value for name, value in attributes.items() if name != "rewriter.leg"}
 
 

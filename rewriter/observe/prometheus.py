@@ -27,27 +27,27 @@ from rewriter.observe.hooks import BaselineFailure, SearchDetails
 from rewriter.report import PageFacts, Reason, Report
 
 SECONDS = (0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-"""Edges of all histograms; those of the promises, 10 and 30 ms, are among them exactly."""
+"""The bucket edges of all histograms, with exact edges at 10 and 30 ms for the promises."""
 LEGS = ("baseline", "personalized", "exploration", "signals", "render", "merge")
 MAX_ERRORS = 30
-"""Kinds of errors that get a label of their own; a client that makes up class names fills `other`."""
+"""The number of error classes with a label of their own; further classes count as `other`."""
 MAX_UNITS = 200_000
-"""Of the experiment, remembered by a hash to count each once: about 20 MB at most."""
+"""The number of the experiment's units that are remembered by a hash, to count each once: about 20 MB at most."""
 
 
 class Watched(Protocol):
-    """What `watch` reads: a rewriter."""
+    """The part of a rewriter that `watch` reads."""
 
     def local_status(self) -> Any:
         """Return the state of this process, from memory alone."""
 
 
 class WatchedWorker(Protocol):
-    """What WorkerMetrics reads: an ingest worker."""
+    """The part of an ingest worker that WorkerMetrics reads."""
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """Entries by what became of them."""
+        """The number of entries by outcome."""
 
     @property
     def backlog(self) -> Any:
@@ -121,11 +121,11 @@ class PrometheusMetrics:
             registry.register(self._states)
 
     def __call__(self, details: SearchDetails) -> None:
-        """Take in one search."""
+        """Queue one search."""
         self._queue.put(details)
 
     def baseline_failed(self, failure: BaselineFailure) -> None:
-        """Take in a search of the caller's that raised."""
+        """Queue a search of the caller that raised."""
         self._queue.put(failure)
 
     def watch(self, rewriter: Watched) -> None:
@@ -133,11 +133,11 @@ class PrometheusMetrics:
         self._states.watch(rewriter)
 
     def flush(self, timeout_s: float = 1.0) -> bool:
-        """Wait until the searches so far are counted: for tests and scripts."""
+        """Wait until all earlier searches were counted. For tests and scripts."""
         return self._queue.flush(timeout_s)
 
     def close(self) -> None:
-        """Count what waits, and end the thread."""
+        """Count the waiting searches, and end the thread."""
         self._queue.close()
 
     def _take(self, one: SearchDetails | BaselineFailure) -> None:
@@ -179,7 +179,7 @@ class PrometheusMetrics:
                 self._hits.labels(kind, policy).inc(count)
 
     def _see(self, unit: str, arm: str) -> None:
-        """Count a person once, as far as this process remembers."""
+        """Count a person once, within the bound of this process's memory."""
         key = hash(unit)
         new = key not in self._seen
         self._seen[key] = None
@@ -191,7 +191,7 @@ class PrometheusMetrics:
 
 
 class _States(Collector):
-    """The state of the rewriters that are watched, read from memory at each scrape. One that fails is left out and counted."""
+    """The states of the watched rewriters, read from memory at each scrape. A state that fails is left out and counted."""
 
     def __init__(self, queue: Background[Any]) -> None:
         self._queue = queue
@@ -202,7 +202,7 @@ class _States(Collector):
         self._rewriters.append(weakref.ref(rewriter))
 
     def describe(self) -> Iterable[Metric]:
-        """Return nothing: what is shown depends on what is watched, and registering must not collect."""
+        """Return nothing: the metrics depend on the watched rewriters, and registering must not collect."""
         return ()
 
     def collect(self) -> Iterable[Metric]:
@@ -223,7 +223,7 @@ class _States(Collector):
 
 
 def _merged(states: Sequence[Any]) -> Iterable[Metric]:
-    """Yield the metrics of the rewriters of one process: counts are added, of states the worst is shown."""
+    """Yield the metrics of all rewriters of one process: counts are added, and the worst state is reported."""
     breakers: dict[str, list[Mapping[str, Any]]] = {}
     for state in states:
         for name, one in {"legs": state.breaker, **state.store_breakers}.items():
@@ -274,7 +274,7 @@ def _merged(states: Sequence[Any]) -> Iterable[Metric]:
     yield _gauge("max_in_flight", "The cap of in_flight", [((), sum(one.max_in_flight for one in states))])
     yield _gauge(
         "healthy",
-        "1 where status() has no problem, store and fleet not asked",
+        "1 if local_status() has no problem; store and fleet are not read",
         [((), min(one.healthy for one in states))],
     )
     yield _gauge(
@@ -320,7 +320,7 @@ class WorkerMetrics(Collector):
         return ()
 
     def collect(self) -> Iterable[Metric]:
-        """Return the metrics as they stand."""
+        """Return the present metrics."""
         worker = self._worker
         counts = {what: count for what, count in dict(worker.counts).items() if what.isidentifier()}
         yield _counter(

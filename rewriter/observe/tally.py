@@ -1,7 +1,7 @@
-"""What people got lately: how many searches ended for which reason within the last minute.
+"""The tally of reasons: the number of searches of the last minute by reason.
 
-The first question of whoever was paged: is anybody personalized, and if not, why. Hooks see every search, but somebody has to
-have connected them to something.
+It answers the first question of an engineer on call: is anybody personalized, and if not, why? Hooks could count the same, but
+only if they were connected to a monitoring system before.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ STEPS = 12
 
 
 class Tally:
-    """Counts by reason, in steps of `STEP_S`. Called from many threads; time is an argument (monotonic seconds)."""
+    """Counts by reason, in steps of `STEP_S`. Thread-safe; time is an argument (monotonic seconds)."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -31,7 +31,7 @@ class Tally:
             self._steps[-1][1][reason] += 1
 
     def last_minute(self, clock_s: float) -> dict[str, int]:
-        """Return the counts of the last `STEPS` steps, the present one included, the most frequent first."""
+        """Return the counts of the last `STEPS` steps including the present one, the most frequent reason first."""
         since = int(clock_s // STEP_S) - STEPS
         with self._lock:
             found = sum((counts for step, counts in self._steps if step > since), Counter[Reason]())

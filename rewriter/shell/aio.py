@@ -1,10 +1,9 @@
 """The async shell: the baseline on the caller's own task, the personal part on another (see `tasks`).
 
-The caller's own search goes first: what is ours begins once it waits for the server (`tasks.Underway`).
+The caller's own search goes first: the rewriter's work begins once that search waits for the server (`tasks.Underway`).
 
-Each event loop has tasks and connections of its own, made at its first search; what was learned (`Core`) is shared by the loops of
-a process, and made anew in a child after a fork. Loops that are closed are let go of; beyond MAX_LOOPS at a time, a loop's searches
-are the caller's own.
+Each event loop has tasks and connections of its own, made at its first search. All loops of a process share one `Core`; a child
+makes its own after a fork. Closed loops are dropped. Beyond MAX_LOOPS at a time, a loop's searches are the caller's own.
 """
 
 from __future__ import annotations
@@ -43,17 +42,18 @@ from rewriter.signals.store import StoreName
 from rewriter.subject import Subject
 
 CLOSE_ELSEWHERE_S = 5.0
-"""For which `close` waits for what runs on another loop."""
+"""How long `close` waits for the tasks of another loop."""
 
 MAX_LOOPS = 8
-"""How many event loops at a time one AsyncRewriter serves. Each has its own clients, four tasks, and up to three threads."""
+"""How many event loops one AsyncRewriter serves at a time. Each has its own clients, background tasks and threads."""
 
 
 class AsyncRewriter(Generic[Client]):
     """The same as Rewriter, awaited, around an AsyncOpenSearch or AsyncElasticsearch client: `async with`, or `await close()`.
 
-    Where the loop ends without that, as after an error in `asyncio.run`, what runs on it ends with its tasks. Several loops are
-    served as long as `client` serves them.
+    The arguments are those of Rewriter. If a loop ends without `close`, as after an error in `asyncio.run`, the rewriter's work on
+    it ends with the loop's tasks. Several loops are served as long as `client` serves them.
+    Raises ConfigurationError as Rewriter does.
     """
 
     def __init__(
@@ -77,11 +77,11 @@ class AsyncRewriter(Generic[Client]):
         self._hooks = Hooks(read_hooks)
         self._templates = load_templates(self.settings)
         for given in (self._store, self._profile_store):
-            open_async_store(given)  # what cannot be one is refused now, not in the first search; nothing connects yet
+            open_async_store(given)  # refuses a wrong store now, not in the first search; connects nothing
         if leg_client is None:
             clone_of(
                 "AsyncRewriter", client, self._client, self.settings.budget.max_in_flight
-            )  # one that cannot be cloned is refused now; it is cheap
+            )  # refuses a client that cannot be cloned; it is cheap
         self._shared: dict[int, tuple[Core, SwitchSources]] = {}
         self._shared[os.getpid()] = self._learning()
         self._loops: dict[int, dict[asyncio.AbstractEventLoop, TaskRuntime]] = {}
@@ -93,7 +93,9 @@ class AsyncRewriter(Generic[Client]):
     ) -> AsyncRewriter[Any]:
         """Return a rewriter as the file says, around `client` and `store` or, without them, around its own.
 
-        options: the constructor's. Raises ConfigurationError with every fault of the file, or of what is given.
+        client, store: those to use; by default the ones that the file describes.
+        options:       further arguments of the constructor.
+        Raises ConfigurationError with every fault of the file, or of the arguments.
         """
         settings = Settings.from_toml(path)
         own = client is None
@@ -109,7 +111,7 @@ class AsyncRewriter(Generic[Client]):
         return (await self.search_details(subject=subject, **arguments))[0]
 
     async def search_details(self, *, subject: Subject | Unset | None = unset, **arguments: Any) -> tuple[Any, Report]:
-        """Search, and say how it went."""
+        """Search, and return the response with its report. See Rewriter.search_details."""
         return await self._search(self._client, subject, arguments)
 
     async def _search(
@@ -135,7 +137,7 @@ class AsyncRewriter(Generic[Client]):
             body = client.body_of(response)
             shown, report = await self._finished(job, arguments, Sent(body, started_s, job.refused))
             return response if shown is body else client.with_body(response, shown), report
-        except Exception as error:  # noqa: BLE001  the caller's answer is here: a fault of ours must not take it away
+        except Exception as error:  # noqa: BLE001  the caller's answer has arrived: a fault of ours must not lose it
             return response, Report(Reason.SEARCH_FAILED, f"internal: {type(error).__name__}")
         finally:
             job.abandon()
@@ -189,7 +191,7 @@ class AsyncRewriter(Generic[Client]):
             abandon(batch)
 
     async def track(self, event: Mapping[str, Any]) -> bool:
-        """Take in one UBI event. See Rewriter.track."""
+        """Accept one UBI event. See Rewriter.track."""
         here = self._started()
         return here is not None and here.tracker is not None and here.tracker.track(event)
 
@@ -205,11 +207,11 @@ class AsyncRewriter(Generic[Client]):
         return cast("Client", WrappedAsync(self._client, search=search, msearch=msearch))
 
     def subject(self, subject: Subject | None) -> AbstractContextManager[None]:
-        """Say who searches within the block; threads and tasks are apart. Raises ValueError for what is no Subject."""
+        """Set the subject of the searches within the block. See Rewriter.subject."""
         return searching(subject)
 
     async def status(self) -> Status:
-        """Return how things stand, for a health page. See Rewriter.status."""
+        """Return the state of this process's personalization, for a health page. See Rewriter.status."""
         here = self._started()
         if here is None:
             return CLOSED
@@ -220,7 +222,7 @@ class AsyncRewriter(Generic[Client]):
         return replace(found, tracked=here.tracker.counts if here.tracker else {})
 
     def local_status(self) -> Status:
-        """Return how things stand as this process knows it. See Rewriter.local_status; of several loops, that of the latest."""
+        """Return the state from memory alone, of the loop that searched last. See Rewriter.local_status."""
         here = self._here
         if here is None or self._closed:
             return CLOSED
@@ -241,7 +243,7 @@ class AsyncRewriter(Generic[Client]):
         return False
 
     async def close(self) -> None:
-        """End everything that this rewriter began, on all loops. Searches go on as the caller's own."""
+        """End all tasks, threads and connections of this rewriter, on all loops. Later searches are the caller's own."""
         self._closed = True
         loops = self._loops.pop(os.getpid(), {})
         self._loops.clear()
@@ -266,11 +268,11 @@ class AsyncRewriter(Generic[Client]):
 
     @property
     def _here(self) -> TaskRuntime | None:
-        """What the loop that searched last has, if any."""
+        """The runtime of the loop that searched last, or None."""
         return next(reversed(self._loops.get(os.getpid(), {}).values()), None)
 
     def _learning(self) -> tuple[Core, SwitchSources]:
-        """Return what the loops of a process share, with the switches as file and environment have them now."""
+        """Return what the loops of a process share, with the switches that file and environment set now."""
         given: dict[StoreName, Any] = {"store": self._store, "profile_store": self._profile_store}
         stores = [name for name, store in given.items() if store is not None]
         before = next((core for core, _ in self._shared.values()), None)
@@ -281,7 +283,7 @@ class AsyncRewriter(Generic[Client]):
         return core, switches
 
     def _started(self) -> TaskRuntime | None:
-        """Return what the running loop has, made at first use; None once this is closed, and beyond MAX_LOOPS."""
+        """Return the running loop's runtime, made at first use; None once the rewriter is closed, and beyond MAX_LOOPS."""
         loop = asyncio.get_running_loop()
         loops = self._loops.get(os.getpid())
         if loops is None:  # the first search, or that of a child after a fork
@@ -294,7 +296,7 @@ class AsyncRewriter(Generic[Client]):
             loops.pop(other).drop()
         if len(loops) >= MAX_LOOPS:
             return None
-        # Reads that outlive their search keep their connection, beside those that are under way.
+        # A read that outlives its search keeps its connection, so there are twice as many as permits.
         connections = 2 * self.settings.budget.max_in_flight
         stores = open_async_stores(
             self._store,
@@ -307,16 +309,16 @@ class AsyncRewriter(Generic[Client]):
 
     def _of_this_process(self) -> tuple[Core, SwitchSources]:
         shared = self._shared.get(os.getpid())
-        if shared is None:  # a child after a fork: the parent's locks may be held for good
+        if shared is None:  # a child after a fork: the parent's locks may be locked forever
             self._shared = {os.getpid(): (shared := self._learning())}
         return shared
 
     def _begin(
         self, job: Job, client: SearchClient, subject: Subject | Unset | None, arguments: Mapping[str, Any]
     ) -> None:
-        """Decide, and start what runs beside the caller's own search, which is under way. Never raises, waits or connects.
+        """Decide, and start the parts beside the caller's own search, which is under way. Never raises, waits or connects.
 
-        On a loop's first search, what the loop needs is made a turn later, once the caller's own search was written out.
+        On a loop's first search, the loop's runtime is made one turn of the loop later, after the caller's own search was sent.
         """
         job.begun = True
         try:
@@ -337,12 +339,12 @@ class AsyncRewriter(Generic[Client]):
             else:
                 job.first = step, core.snapshot.switches
                 asyncio.get_running_loop().call_soon(self._begin_first, job)
-        except Exception as error:  # noqa: BLE001  whatever fails here, the caller's own search is under way
+        except Exception as error:  # noqa: BLE001  the caller's own search is under way and must not fail with it
             job.abandon()
             job.refused = f"internal: {type(error).__name__}"
 
     def _begin_first(self, job: Job) -> None:
-        """Start what runs beside the first search of a loop, unless that is done."""
+        """Start the parts beside the first search of a loop, unless they were started."""
         if job.first is None:
             return
         (step, switches), job.first = job.first, None
@@ -351,10 +353,12 @@ class AsyncRewriter(Generic[Client]):
             if job.here is None:
                 job.refused = "the rewriter is closed" if self._closed else f"more than {MAX_LOOPS} event loops"
             elif job.here.core.snapshot.switches != switches:
-                job.refused = "a switch has changed since the rewriter was made"  # it is read again only here
+                job.refused = (
+                    "a switch has changed since the rewriter was made"  # `_started` has just read the switches
+                )
             else:
                 job.here.beside(step, job)
-        except Exception as error:  # noqa: BLE001  as above
+        except Exception as error:  # noqa: BLE001  as in `_begin`
             job.refused = f"internal: {type(error).__name__}"
 
     def _begin_batch(
@@ -436,7 +440,7 @@ class AsyncRewriter(Generic[Client]):
         return shown
 
     async def _finished(self, job: Job, arguments: Mapping[str, Any], sent: Sent) -> tuple[Any, Report]:
-        """Return the page and its report, once the caller's own search has come."""
+        """Return the page and its report, once the caller's own search was answered."""
         response, report = sent.response, Report(Reason.SWITCHED_OFF, job.refused)
         if job.flow is not None:
             response, report = await drive(job.flow, lambda step: self._perform(job, step), first=sent)

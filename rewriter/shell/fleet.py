@@ -1,7 +1,7 @@
-"""The fleet: the report of each process that searches, as it is written into the store and read from there.
+"""The fleet's reports: each process that searches writes one into the store, and parses those of the others.
 
-Anybody may write into the store, so a report is read with suspicion: a part that cannot be read is left out by itself, and texts
-that are shown to people hold neither control characters nor more than a line.
+Anybody may write into the store, so reports are not trusted. A part that cannot be read is left out alone. Texts for people hold no
+control characters and at most one line.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ def fleet_key(prefix: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ProcessReport:
-    """What one process said of itself.
+    """One process's report.
 
-    breakers: their state and why, by what they guard: `breaker`, `breaker of the store`.
-    switches: None where it said nothing of them that can be read.
+    breakers: state and cause by name: `breaker` (the optional legs'), `breaker of the store`.
+    switches: None if the report holds none that can be read.
     """
 
     name: str
@@ -46,13 +46,13 @@ class ProcessReport:
 
     @property
     def problems(self) -> list[str]:
-        """What is not well in it."""
+        """The problems in it, as texts."""
         broken = [f"{name} {state}" for name, state in self.breakers.items() if state != "closed"]
         return [*broken, *self.remarks]
 
     @property
     def remarks(self) -> list[str]:
-        """What is not well in it beside its breakers."""
+        """The problems in it other than its breakers, as texts."""
         return [
             *(["signals lag"] if self.lagging else []),
             *(f"template {one} is quarantined" for one in self.quarantined),
@@ -83,7 +83,7 @@ def report_of(core: Core, in_flight: int, reasons: Mapping[str, int], now_s: flo
 
 
 def parse_report(text: str) -> dict[str, Any]:
-    """Return what a process said of itself, or nothing where that cannot be read."""
+    """Return a process's report from its JSON text; empty if the text cannot be read."""
     try:
         report = json.loads(text)
     except (ValueError, RecursionError):
@@ -92,7 +92,7 @@ def parse_report(text: str) -> dict[str, Any]:
 
 
 def process_of(name: str, report: Mapping[str, Any]) -> ProcessReport:
-    """Return the process that `parse_report` returned this of."""
+    """Return the typed report of the process `name` from what `parse_report` returned."""
     breakers = {"breaker": report.get("breaker")}
     breakers |= {
         f"breaker of the {printable(one.replace('_', ' '))}": its
@@ -113,28 +113,28 @@ def process_of(name: str, report: Mapping[str, Any]) -> ProcessReport:
 
 
 def printable(text: object) -> str:
-    """Return a text as a line that a terminal can show."""
+    """Return a text as one line of at most `MAX_CHARACTERS` printable characters."""
     shown = "".join(one if one.isprintable() else "?" for one in str(text)[: MAX_CHARACTERS + 1])
     return shown if len(shown) <= MAX_CHARACTERS else f"{shown[: MAX_CHARACTERS - 1]}…"
 
 
 def switches_by(switches: Switches) -> dict[str, dict[str, Any]]:
-    """Return each word that was spoken, and whose it is."""
-    return {name: {"is": word, "by": switches.sources.get(name)} for name, word in switches.values.items()}
+    """Return the value and the source of each switch that is set."""
+    return {name: {"value": value, "source": switches.sources.get(name)} for name, value in switches.values.items()}
 
 
 def quarantined(core: Core, now_s: float) -> list[str]:
-    """Return the templates that are quarantined, and where, in words."""
+    """Return a text for each quarantined template, with the indices where it is held back."""
     return list(in_words(core.quarantine.status(now_s)))
 
 
 def paused_policies(core: Core, now_s: float) -> list[str]:
-    """Return the policies whose legs are not sent, since they come too late."""
+    """Return the policies whose legs are paused because too many were late."""
     return [name for name, late_legs in core.late_legs.items() if late_legs.paused(now_s)]
 
 
 def _fits(value: Any, levels: int) -> bool:
-    """Whether nothing in it is nested deeper than `levels`: what reads on would run out of stack before JSON does."""
+    """Whether nothing in `value` is nested deeper than `levels`: functions that read it would run out of stack."""
     inner: Iterable[Any] = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return levels > 0 and all(_fits(one, levels - 1) for one in inner)
 
@@ -150,9 +150,9 @@ def _switches(report: Any) -> Switches | None:
     values: dict[str, SwitchValue] = {}
     sources: dict[str, str] = {}
     for name, one in report.items():
-        value = _mapping(one).get("is")
+        value = _mapping(one).get("value")
         if isinstance(value, (bool, int, float)) and abs(value) <= MAX_COUNT:
-            values[printable(name)], sources[printable(name)] = value, printable(one.get("by"))
+            values[printable(name)], sources[printable(name)] = value, printable(one.get("source"))
     return Switches(values, sources)
 
 

@@ -1,4 +1,4 @@
-"""Checks of what a rewriter is made of: client, settings, hooks. What cannot serve is refused here, in a sentence."""
+"""Checks of a rewriter's arguments: client, leg client, settings, hooks. Each wrong one gets a sentence that names the remedy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KINDS: Mapping[Shell, Literal["sync", "async"]] = {"Rewriter": "sync", "AsyncRew
 
 
 def checked_hooks(shell: Shell, client: Any, leg_client: Any, settings: Any, hooks: Any) -> tuple[Hook, ...]:
-    """Return the hooks, read once. Raises ConfigurationError with everything that cannot serve a rewriter of this kind."""
+    """Return the hooks, read once. Raises ConfigurationError with every argument that this kind of rewriter cannot use."""
     faults = _client_faults(shell, "client", client, leg_client)
     if leg_client is not None:
         faults += _client_faults(shell, "leg_client", leg_client, leg_client)
@@ -59,7 +59,7 @@ def clone_of(shell: Shell, given: Any, client: SearchClient, connections: int) -
 
 
 def _client_faults(shell: Shell, where: str, client: Any, leg_client: Any) -> list[Fault]:
-    """Return what is wrong with a client. One that stands in for another (a proxy) can serve where a leg client is given."""
+    """Return the faults of a client. A proxy around a client is accepted if a leg client is given."""
     found = library_of(client)
     own = found or library_of(leg_client) or library(DEFAULT)
     wanted = own.SYNC if KINDS[shell] == "sync" else own.ASYNC
@@ -87,7 +87,7 @@ def _is_async(hook: Any) -> bool:
     """Whether calling a hook would only make a coroutine: an async function, a partial of one, an object called as one."""
     while isinstance(hook, partial):
         hook = hook.func
-    called = (hook, getattr(hook, "__call__", None))  # noqa: B004  it is looked at, not asked for
+    called = (hook, getattr(hook, "__call__", None))  # noqa: B004  the attribute is inspected, not called
     return any(map(iscoroutinefunction, called)) or any(map(isasyncgenfunction, called))
 
 

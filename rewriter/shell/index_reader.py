@@ -1,12 +1,12 @@
 """The background round that reads index facts from the cluster into the snapshot, for each index expression that is searched.
 
-An expression is read as it is searched, with the parameters that tell which indices there are; of mappings, only the fields that
-its policy's boosts use, and those that queries name and whose analyzers decide whether a query has a gate (`all_words`). What is
-new comes first, then what was read longest ago. Reads are bounded in number per second, whatever number of expressions is
-searched: with more of them than `READS_PER_S` · `PERIOD_S` facts grow older, and none is forgotten.
+An expression is read with the same parameters as its searches, since these decide which indices it names. Of a mapping, only the
+fields that the policy's boosts use are read, and fields in queries whose analyzers decide whether a query has a gate (`all_words`).
+New expressions come first, then those read longest ago. The number of reads per second is bounded: with more expressions than
+`READS_PER_S` · `PERIOD_S` (300), facts are read less often, and none is dropped.
 
-At the start it also reads each policy's own patterns, for the facts of the indices behind them: so the first search of an index
-need not wait. An expression that nobody searches any more is not read again, and what was wrong with it is no problem any more.
+At the start the round also reads each policy's own patterns, so that the first search of an index behind them has its facts. An
+expression that is not searched for `IDLE_S` is not read again, and its faults are no longer reported.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ READ_TIMEOUT_S = 5.0
 MAX_BEHIND_PATTERN = 100
 MAX_PROBLEMS = 10
 MAX_STALE = 1_024
-"""Of entries in the plan that are of no use any more."""
+"""How many outdated entries the schedule may hold before it is cleaned up."""
 SETTINGS = (
     "index.max_result_window", "index.max_rescore_window", "index.search.default_pipeline", "index.number_of_replicas",
 )  # fmt: skip
@@ -46,7 +46,7 @@ SETTINGS = (
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """Facts, with what they mean for a policy. Expressions with equal facts share one."""
+    """Facts, and their consequences for a policy: usable fields, dead fields, texts. Expressions with equal facts share one."""
 
     facts: IndexFacts
     fields: Mapping[str, SignalField]
@@ -62,7 +62,10 @@ def reader_of(core: Core, clock_s: Callable[[], float]) -> IndexReader:
 
 
 class IndexReader:
-    """One for each core. One round at a time runs, whichever event loop's; `dead` and `problems` are read by others."""
+    """The index facts of one core. At most one round runs at a time, even with several event loops.
+
+    dead: by policy, texts on fields that no index of the policy can boost. Other threads read it and `problems`.
+    """
 
     def __init__(self, core: Core, clock_s: Callable[[], float]) -> None:
         self._core = core
@@ -84,20 +87,20 @@ class IndexReader:
         for policy in core.settings.policies.values():
             for name in policy.index:
                 pattern = "*" in name or "?" in name
-                if name != "*":  # a policy for everything does not have the whole cluster read
+                if name != "*":  # a policy for all indices must not read the whole cluster
                     self._own[Expression((name,))] = pattern
         for expression in self._own:
             self._plan(expression, float("-inf"))
 
     @property
     def knows_own(self) -> bool:
-        """Whether the facts of all that policies name are in the snapshot."""
+        """Whether the snapshot holds the facts of all indices and patterns that policies name."""
         facts = self._core.snapshot.facts
         return all(expression.key in facts for expression in self._own)
 
     @property
     def problems(self) -> list[str]:
-        """What could not be read of indices that are searched, or that a policy names, in words."""
+        """Texts on facts that could not be read, for expressions that are searched and indices that a policy names."""
         found = [
             f"facts of {one.key}: {text}"
             for one, text in dict(self._unreadable).items()
@@ -108,9 +111,9 @@ class IndexReader:
         )
 
     def round(self) -> Generator[BackgroundStep, Any, None]:
-        """Read what is due, as far as the bound allows."""
+        """Read the expressions that are due, as many as the bound per second allows."""
         if not self._reading.acquire(blocking=False):
-            return  # another event loop's round is at it
+            return  # another event loop's round is running
         try:
             yield from self._round()
         finally:
@@ -125,7 +128,7 @@ class IndexReader:
         for expression in self._core.searched.take_new():
             if expression not in self._own and not expression.remote:
                 self._plan(expression, float("-inf"))
-        if len(self._due) > 2 * len(self._planned) + MAX_STALE:  # mostly of expressions that are gone
+        if len(self._due) > 2 * len(self._planned) + MAX_STALE:  # most entries are outdated
             self._due = [one for one in self._due if self._planned.get(one[2]) == one[1]]
             heapify(self._due)
         now_s = self._clock_s()
@@ -134,7 +137,7 @@ class IndexReader:
         while self._due and self._due[0][0] <= now_s and self._tokens >= 1.0:
             _, number, expression = heappop(self._due)
             if self._planned.get(expression) != number:
-                continue  # it is gone, or was planned anew
+                continue  # the expression was dropped or has a newer entry
             wanted = expression in self._own
             last_s = self._core.searched.last_s(expression)
             if not wanted and last_s is None:
@@ -145,7 +148,7 @@ class IndexReader:
                 self._plan(expression, now_s + PERIOD_S)
             else:
                 self._tokens -= 1.0
-                due_s = now_s  # at once, where the event loop ends in the middle
+                due_s = now_s  # at once, if the event loop ends in the middle of the read
                 try:
                     read = yield from self._read(expression)
                     due_s = self._clock_s() + (PERIOD_S if read else RETRY_S)
@@ -161,7 +164,7 @@ class IndexReader:
         heappush(self._due, (due_s, number, expression))
 
     def _forget(self, expression: Expression) -> bool:
-        """Forget what is known of an expression. Returns whether there was anything."""
+        """Drop an expression's facts and faults. Returns whether there were any."""
         found = (
             self._known.pop(expression, None),
             self._inherited.pop(expression.key, self),
@@ -170,7 +173,7 @@ class IndexReader:
         return found != (None, self, None)
 
     def _read(self, expression: Expression) -> Generator[BackgroundStep, Any, bool]:
-        """Read one expression. Returns whether its facts are known now; those of before are kept where it fails."""
+        """Read one expression. Returns whether that succeeded; if not, earlier facts are kept unless access or index is gone."""
         named = tuple(name for name in expression.indices if not name.startswith("-"))
         policy_name = self._core.settings.policy_for(named)
         pattern = self._own.get(expression, False)
@@ -184,7 +187,7 @@ class IndexReader:
             settings = yield GetSettings(index, ",".join(SETTINGS), expression.arguments, READ_TIMEOUT_S)
             mapping = yield from _mapping(index, expression.arguments, policy, self._core.wanted_fields[policy_name])
             facts = facts_of(mapping, settings)
-        except Exception as error:  # noqa: BLE001  what cannot be read is said, and the searches are passed through
+        except Exception as error:  # noqa: BLE001  the error is reported, and searches of the expression pass through
             return self._failed(expression, error)
         self._known[expression] = self._judged(policy_name, facts)
         self._inherited.pop(expression.key, None)
@@ -206,9 +209,9 @@ class IndexReader:
         if status == 403 and isinstance(error, RequestFailed):
             text += f"; the optional legs' user needs {error.needs} on them"
         if status == 404 and expression not in self._own:
-            self._forget(expression)  # whoever searches it is told so by the server
+            self._forget(expression)  # the server's answer to the search itself reports the missing index
             return False
-        if status in (403, 404):  # not merely away
+        if status in (403, 404):  # a lasting error: earlier facts do not hold any more
             self._known.pop(expression, None)
             self._inherited.pop(expression.key, None)
         if expression not in self._unreadable and not self._own.get(expression):
@@ -232,12 +235,12 @@ class IndexReader:
             fields = signal_fields(policy, dead, term_rules(policy, facts))
             texts = tuple((fault.where, str(fault)) for fault in faults)
             if len(self._same) > 2 * (len(self._known) + MAX_BEHIND_PATTERN):
-                self._same.clear()  # of facts that nobody has any more
+                self._same.clear()  # most of its facts are no longer in use
             found = self._same[same] = _Judged(facts, fields, dead, texts)
         return found
 
     def _publish(self) -> None:
-        """Swap what is known into the snapshot."""
+        """Swap the facts read so far into the snapshot."""
         before = self._core.snapshot
         facts = {key: before.facts[key] for key in self._inherited if key in before.facts}
         fields_on = {key: before.fields_on[key] for key in self._inherited if key in before.fields_on}

@@ -1,4 +1,4 @@
-"""What both shells share about optional legs: how a client is made from settings, the size of an answer, and the bulkhead."""
+"""The parts of optional legs that both shells share: a client made from settings, the size of an answer, and the bulkhead."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from rewriter.settings import OpenSearchSettings
 
 
 def connect(settings: OpenSearchSettings, connections: int, *, is_async: bool = False) -> SearchClient:
-    """Return a client as `[opensearch]` says, with this many connections to each host.
+    """Return a client with the settings of `[opensearch]`, and with this many connections to each host.
 
-    Raises ConfigurationError where its library is not installed.
+    Raises ConfigurationError if its library is not installed.
     """
     try:
         found = library(settings.client)
@@ -40,21 +40,22 @@ def failing_as(client: SearchClient) -> Iterator[None]:
         raise RequestFailed(client.fault_of(error), needs) from error
 
 
-def told_size(step: SearchLeg, size: int, response: Any = None) -> None:
-    """Tell a leg's flow how large its answer was: the text's bytes, or about as many where the client does not show them."""
+def note_size(step: SearchLeg, size: int, response: Any = None) -> None:
+    """Report the size of a leg's answer to its flow: the bytes of its text, or an estimate if the client does not show them."""
     hits = None if response is None else response["hits"]["hits"]
     if not size and hits:
-        with suppress(ValueError):  # what a deserializer of the caller's own makes is not weighed
+        with suppress(ValueError):  # objects of the caller's own deserializer have no known size
             size = len(marshal.dumps(hits))
     step.sized(size, None if hits is None else len(hits))
 
 
 PLANS_SHARE = 0.5
-"""Of the places in flight: a store that reads but does not write (a failover, a full disk) must leave some to searches."""
+"""The share of the permits that saving plans may take: with a store that reads but does not write (a failover, a full disk), some
+must be left for searches."""
 
 
 class Bulkhead:
-    """How many parts, abandoned ones and slow reads included, one process has under way."""
+    """A bound on the parts that one process has in flight, abandoned legs and slow reads included. Thread-safe."""
 
     def __init__(self, cap: int) -> None:
         self.cap = cap
@@ -63,11 +64,11 @@ class Bulkhead:
 
     @property
     def count(self) -> int:
-        """The number under way."""
+        """The number of permits that are taken."""
         return self._count
 
     def try_acquire(self, share: float = 1.0) -> bool:
-        """Take a place, or return False where none is left of this share of the cap."""
+        """Take a permit, or return False if none is left of this share of the cap."""
         with self._lock:
             if self._count >= self.cap * share:
                 return False
@@ -75,11 +76,11 @@ class Bulkhead:
             return True
 
     def acquire(self) -> None:
-        """Take a place even beyond the cap: for work that is there already, like a read that outlived its search."""
+        """Take a permit even beyond the cap: for work that starts in any case, such as the reads of a part that has a permit."""
         with self._lock:
             self._count += 1
 
     def release(self, _: object = None) -> None:
-        """Give a place back."""
+        """Give a permit back."""
         with self._lock:
             self._count -= 1

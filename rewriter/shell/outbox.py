@@ -1,11 +1,11 @@
-"""The events that `track` took and that the store has not acknowledged: a queue for each partition, bounded in events and bytes.
+"""The buffer of events that `track` accepted and no store acknowledged yet: one queue per partition, bounded in events and bytes.
 
-What one partition refuses (its node is away, its stream is no stream) waits in its own queue and delays nobody else: a partition
-that failed is sent alone, after a pause that doubles, in a fifth of the time at most; all others are sent together. It may fill as
-much of the buffer as is still free, so one that refuses takes half of it and leaves the rest to the others. An event stays in the
-queue that it was put into when `rw:partitions` grows: sent again elsewhere, it would not be recognized as the same.
+A partition that refuses events (its node is away, its key is no stream) delays no other: its events wait in its own queue. It is
+sent alone, after a pause that doubles, and for a fifth of the time at most; all other partitions are sent together. A queue may
+grow as large as the free part of the buffer, so one failing partition fills half of it at most. When `rw:partitions` grows, an
+event stays in its queue: sent again to another partition, it would not be recognized as a duplicate.
 
-One thread or task sends, any may put; whoever owns the outbox guards it.
+One thread or task sends, and any may put; the owner of the outbox synchronizes the calls.
 """
 
 from __future__ import annotations
@@ -38,22 +38,25 @@ AT_ONCE = 500
 AT_ONCE_BYTES = 2**20
 RETRY_S = 0.5
 MAX_RETRY_S = 4.0
-REST = 4.0
-"""How many times as long as a failed attempt took no partition that failed is tried: the others have four fifths of the time."""
+PAUSE_FACTOR = 4.0
+"""The pause after a failed attempt, as a multiple of its duration, before any failed partition is tried: the others have four
+fifths of the time."""
 PARTITIONS_PERIOD_S = 30.0
 SUBJECTS = 2**32
-"""An event's partition among so many is the hash itself, of which any lower number's partition is the remainder."""
+"""Among so many partitions, an event's partition is the hash itself. Its remainder by any smaller number is the partition there."""
 OVERHEAD_BYTES = 128
-"""What an event takes in memory beside its JSON."""
+"""The memory that an event takes beside its JSON."""
 
 _log = getLogger("rewriter")
 
 
 @dataclass(slots=True)
 class _Queue:
-    """What waits for one partition: `events` of `size` bytes, those that are being sent included.
+    """The events that wait for one partition, including those that are being sent: `events` in number, `size` in bytes.
 
-    failures: in a row; 0 where the last attempt went well. suspect: it was sent together with others, and one of them failed all.
+    failures: how many attempts failed in a row.
+    suspect:  whether the last attempt failed as a whole together with other partitions, so that each is tried alone.
+    due_s:    when the next attempt may start (monotonic).
     """
 
     waiting: deque[bytes] = field(default_factory=deque)
@@ -70,7 +73,7 @@ class _Queue:
 
 @dataclass(frozen=True, slots=True)
 class Shipment:
-    """What is sent at once: a command for each partition of `events`, or, without any, the question how many there are."""
+    """Commands that are sent together: one per partition in `events`; without events, those that read the number of partitions."""
 
     commands: Sequence[Command]
     events: Mapping[int, Sequence[bytes]]
@@ -78,36 +81,41 @@ class Shipment:
 
 
 class Outbox:
-    """See the module. `counts`: accepted, dropped, refused, no_weight, no_consent. Times are monotonic seconds."""
+    """The buffer of one rewriter; see the module. Times are monotonic seconds.
+
+    counts: events by outcome: accepted, dropped, refused, no_weight, no_consent.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._keys = StreamKeys(settings.store.prefix)
         self._wanted_partitions = settings.ingest.partitions
         self._weights = settings.signals.action_weights
         self._room, self._room_bytes = settings.ingest.track_buffer, settings.ingest.track_buffer_bytes
-        self._unplaced: deque[tuple[int, bytes]] = deque()  # while the number of partitions is not known
+        self._unassigned: deque[tuple[int, bytes]] = deque()  # events while the number of partitions is not known
         self._queues: dict[int, _Queue] = {}
         self._partitions = 0
-        self._partition_count_read = _Queue()  # for the number of partitions: when to ask, and how often that failed
+        self._partition_count_read = (
+            _Queue()
+        )  # for reading the number of partitions: when it is due, how often it failed
         self._alone_from_s = float("-inf")
         self._turn = 0
-        self._said = ""
+        self._logged = ""
         self._events = self._bytes = 0
         self.counts: Counter[str] = Counter()
 
     def __len__(self) -> int:
-        """Return how many events wait, those that are being sent included."""
+        """Return how many events wait, including those that are being sent."""
         return self._events
 
     def put(self, event: Any) -> bool:
-        """Take an event in; False where it is none, lacks consent or a weight, or finds no room. Raises nothing."""
+        """Accept an event. Returns False if it is no event, lacks consent or a weight, or the buffer is full. Never raises."""
         try:
             return self._put(event)
-        except Exception as error:  # noqa: BLE001  a mapping may raise whatever it likes
+        except Exception as error:  # noqa: BLE001  a caller's mapping may raise anything
             return self._not("refused", Fault("event", f"cannot be read: {type(error).__name__}"))
 
     def _put(self, event: Any) -> bool:
-        """Read what is sent, as workers will: what is given may differ (bytes, mappings that are no dicts)."""
+        """Check the event's JSON, as workers will read it: the caller's object may differ (bytes, mappings that are no dicts)."""
         if not isinstance(event, Mapping):
             return self._not("refused", Fault("event", "is no mapping"))
         event_id = event.get("event_id")
@@ -124,17 +132,17 @@ class Outbox:
             return self._not(
                 "no_weight", Fault("action_name", "has no weight", "give it one in [signals] action_weights")
             )
-        if not self._place(partition_of(found, SUBJECTS), raw):
-            return self._not("dropped", Fault("event", "finds no room: the store does not take what waits"))
+        if not self._enqueue_bounded(partition_of(found, SUBJECTS), raw):
+            return self._not("dropped", Fault("event", "does not fit into the buffer: the store accepts no events"))
         return True
 
-    def _place(self, subject: int, raw: bytes) -> bool:
+    def _enqueue_bounded(self, subject: int, raw: bytes) -> bool:
         size = len(raw) + OVERHEAD_BYTES
         events, free_bytes = self._room - self._events, self._room_bytes - self._bytes
         if not self._partitions:
             if events < 1 or free_bytes < size:
                 return False
-            self._unplaced.append((subject, raw))
+            self._unassigned.append((subject, raw))
         else:
             queue = self._queues.setdefault(subject % self._partitions, _Queue())
             shared = self._partitions > 1
@@ -150,7 +158,7 @@ class Outbox:
         queue.size += len(raw) + OVERHEAD_BYTES
 
     def take(self, now_s: float) -> Shipment | None:
-        """Return what is to be sent now, or None. Each is to be given back to `finish` before the next is taken."""
+        """Return the shipment that is due now, or None. Call `finish` with it before the next `take`."""
         if not self._events:
             return None
         if now_s >= self._partition_count_read.due_s:
@@ -180,7 +188,7 @@ class Outbox:
         return Shipment(commands, taken, now_s)
 
     def pause_s(self, now_s: float) -> float | None:
-        """Return after how many seconds there may be something to send; None where nothing waits."""
+        """Return the seconds until something may be due, or None if no event waits."""
         if not self._events:
             return None
         due = [self._partition_count_read.due_s] if not self._partitions else []
@@ -192,7 +200,7 @@ class Outbox:
         return max(0.0, min(due, default=now_s) - now_s)
 
     def finish(self, shipment: Shipment, replies: Sequence[Any] | None, now_s: float) -> None:
-        """Take the replies to a shipment in, None where there are none; what was not acknowledged stays."""
+        """Process the replies to a shipment; None if the store did not answer. Events that are not acknowledged stay."""
         if not shipment.events:
             self._finish_count(replies, now_s)
             return
@@ -213,7 +221,7 @@ class Outbox:
                 failed = True
             queue.suspect = False
         if failed:
-            self._alone_from_s = now_s + REST * (now_s - shipment.began_s)
+            self._alone_from_s = now_s + PAUSE_FACTOR * (now_s - shipment.began_s)
         if succeeded and was_away:  # the store is back
             self._hurry(now_s)
 
@@ -222,18 +230,18 @@ class Outbox:
             found = partition_count(self._keys.partitions, replies[1]) if replies else 0
         except StoreError as error:
             found = 0
-            if str(error) != self._said:
-                self._said = str(error)
+            if str(error) != self._logged:
+                self._logged = str(error)
                 _log.error("events wait: %s", error)
         if not found:
             self._partition_count_read.failed(now_s)
-            if self._partitions:  # a number that was good stays in use
+            if self._partitions:  # the last number that was read stays in use
                 self._partition_count_read.due_s = now_s + PARTITIONS_PERIOD_S
             return
-        self._partitions, self._said = found, ""
+        self._partitions, self._logged = found, ""
         self._partition_count_read.failures, self._partition_count_read.due_s = 0, now_s + PARTITIONS_PERIOD_S
-        while self._unplaced:
-            subject, raw = self._unplaced.popleft()
+        while self._unassigned:
+            subject, raw = self._unassigned.popleft()
             self._enqueue(self._queues.setdefault(subject % self._partitions, _Queue()), raw)
 
     def _acknowledge(self, queue: _Queue, events: int, raw_bytes: int) -> None:
@@ -243,7 +251,7 @@ class Outbox:
         self.counts["accepted"] += events
 
     def hurry(self) -> None:
-        """Try everything again at once: there is not much time left."""
+        """Make every queue due at once: for the last attempts before `close` ends."""
         self._hurry(float("-inf"))
         self._alone_from_s = float("-inf")
         if not self._partitions:
@@ -254,17 +262,17 @@ class Outbox:
             queue.due_s = min(queue.due_s, now_s)
 
     def drop(self) -> None:
-        """Give up what waits."""
+        """Drop and count the events that wait."""
         if self._events:
-            _log.warning("%d events were dropped: the store did not take them", self._events)
+            _log.warning("%d events were dropped: the store did not accept them in time", self._events)
             self.counts["dropped"] += self._events
-        self._unplaced.clear()
+        self._unassigned.clear()
         self._queues.clear()
         self._events = self._bytes = 0
 
     def _not(self, why: str, fault: Fault | None = None) -> bool:
         self.counts[why] += 1
-        if self.counts[why] == 1:  # logged once; the count says the rest
+        if self.counts[why] == 1:  # only the first is logged; all are counted
             _log.warning("an event was not tracked: %s", fault or why)
         return False
 
@@ -292,7 +300,7 @@ def _spelled(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Spell for JSON what it has no spelling for."""
+    """Return a JSON value for an object that JSON has no form for."""
     match value:
         case bytes() | bytearray():
             return value.decode("utf-8", "surrogateescape")  # refused in an identifier, and nowhere else

@@ -1,7 +1,7 @@
-"""The thread that reads the population and the segments, and makes them where no ingest worker does.
+"""The thread that reads the population and the segments, and computes them if no ingest worker does.
 
-In both shells it runs its commands on a thread: an event loop has no part in it. It works in slices with pauses between them, so
-that neither the caller's threads nor the loop wait for Python's lock for longer than some tenths of a millisecond.
+Both shells use this thread, so that an event loop does none of the work. It works in slices with pauses between them: the caller's
+threads and the loop wait for the interpreter's lock for some tenths of a millisecond at most.
 """
 
 from __future__ import annotations
@@ -34,12 +34,13 @@ CLASSES_SHOWN = 10
 
 
 class PopulationReader:
-    """Keeps the snapshot's population and segments. `look` does one round; `start` has a thread do so again and again.
+    """The reader of one rewriter's population and segments. `look` does one round; `start` starts a thread that repeats it.
 
-    errors: where a source that failed is noted, by name.
-    alive:  whether the rewriter that it works for is still there; the thread ends where it is not.
-    ends_first_look: whether the first look goes on where its event loop ends meanwhile. What it finds serves the next loop of the
-            process: otherwise short loops (`asyncio.run` around each search) would never have a population.
+    engine: runs commands in the store.
+    errors: the types of errors by source; a failed round is noted there under `population`.
+    alive:  whether the rewriter still exists; the thread ends once it does not.
+    ends_first_look: whether the first round continues if its event loop ends meanwhile. Its result serves the next loop of the
+            process. Otherwise short loops (`asyncio.run` around each search) would never have a population.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class PopulationReader:
             now_s=time.time,
             wait=self._stops_after,
         )
-        self._population = self._segments = ""  # the versions that were read
+        self._population = self._segments = ""  # the versions that were read last
         self._failed: Mapping[str, str] = {}
         self._left_out = 0
         self._thread: Thread | None = None
@@ -77,14 +78,14 @@ class PopulationReader:
 
     @property
     def faults(self) -> list[str]:
-        """What is wrong with segments, in words."""
+        """Texts on segments that cannot be read or are left out."""
         found = [f"segment {name}: cannot be read ({why}); its last state stays" for name, why in self._failed.items()]
         if self._left_out:
             found.append(f"segments: {self._left_out:,} are too many and are left out")
         return found
 
     def start(self) -> None:
-        """Begin to look, on a thread, where it was not begun. Raises RuntimeError at the limit of threads."""
+        """Start the thread, unless it was started. Raises RuntimeError at the limit of threads."""
         if self._thread is None:
             thread = Thread(target=self._run, name="rewriter-population", daemon=True)
             thread.start()
@@ -92,11 +93,11 @@ class PopulationReader:
 
     @property
     def started(self) -> bool:
-        """Whether the thread was begun."""
+        """Whether the thread was started."""
         return self._thread is not None
 
     def stop(self, wait_s: float = 0.0) -> None:
-        """Have the thread end; wait for it so long at most."""
+        """End the thread after its present slice, and wait up to `wait_s` seconds for it."""
         self._stopping.set()
         if isinstance(self._engine, Bridge):
             self._engine.close()
@@ -104,19 +105,22 @@ class PopulationReader:
             self._thread.join(wait_s)
 
     def look(self) -> None:
-        """Do one round: read what is new, make what is due and read it. Raises what the client raises, or Stopped."""
+        """Do one round: read new versions; if this process leads, compute those that are due and read them.
+
+        Raises the client's errors, ValueError for a version that cannot be read, or Stopped.
+        """
         look = self._read()
         if self._maker.leads(look):
             self._maker.make(look)
             self._read()
 
     def tried(self) -> bool:
-        """Do one round, and note in `errors` how it went; what was read last stays where it failed."""
+        """Do one round, note its error or success in `errors`, and return success. After an error the last version stays in use."""
         try:
             self.look()
         except Stopped:
             return True
-        except Exception as error:  # noqa: BLE001  it is told by `status()`
+        except Exception as error:  # noqa: BLE001  `status()` reports it
             self._errors["population"] = "unreadable" if isinstance(error, ValueError) else type(error).__name__
         else:
             self._errors.pop("population", None)
@@ -146,24 +150,24 @@ class PopulationReader:
             self.tried()
         while not self._stopping.is_set() and self._alive():
             failures = 0 if self.tried() else failures + 1
-            self._rest(failures)
+            self._pause(failures)
         self.release()
 
     def _is_new(self) -> bool:
-        """Whether no loop of the process has found a population yet."""
+        """Whether no loop of the process has read a population yet."""
         return not self._core.snapshot.population.totals
 
     def _stops_after(self, seconds: float) -> bool:
-        """Wait for so long, and return whether the work is to end."""
+        """Wait for `seconds`, and return whether the work is to end."""
         if not self._stopping.wait(seconds):
             return False
         if not (self._ends_first_look and self._is_new()):
             return True
-        time.sleep(seconds)  # the others' time, which the event does not wait for any more
+        time.sleep(seconds)  # the event is set and no longer waits, and other threads must have their time
         return False
 
-    def _rest(self, failures: int) -> None:
-        """Wait for the next round: soon after a failure, and while there is nothing yet."""
+    def _pause(self, failures: int) -> None:
+        """Wait for the next round. The wait is short after a failure, and while there is no population."""
         period_s = LOOK_EVERY_S if self._core.snapshot.population.totals else UNMADE_EVERY_S
         if failures:
             period_s = min(LOOK_EVERY_S, RETRY_S * 2.0 ** min(failures - 1, 10))
@@ -173,16 +177,16 @@ class PopulationReader:
                 return
 
     def release(self) -> None:
-        """Leave the lease to the next one, and close what is its own."""
-        if not isinstance(self._engine, Bridge):  # its loop may be gone
-            with suppress(Exception):  # then it expires
+        """Release the lease, so that another process may lead, and close the engine if the reader owns it."""
+        if not isinstance(self._engine, Bridge):  # a bridge's loop may have ended
+            with suppress(Exception):  # the lease then expires by itself
                 self._maker.release()
         if isinstance(self._engine, OwnedEngine):
             self._engine.close()
 
 
 class OwnedEngine:
-    """A store on threads that this process made for itself, and closes."""
+    """A sync store that this process made for the reader, and closes with it."""
 
     def __init__(self, store: Any) -> None:
         self.run = store.run
@@ -190,7 +194,7 @@ class OwnedEngine:
 
 
 class Bridge:
-    """Runs commands of a store on an event loop, for a thread."""
+    """Runs commands of an async store on its event loop, for a thread."""
 
     def __init__(self, store: AsyncStore, loop: asyncio.AbstractEventLoop) -> None:
         self._store = store
@@ -199,7 +203,7 @@ class Bridge:
         self._closed = False
 
     def run(self, wanted: Sequence[Command], *, atomic: bool = False) -> list[Any]:
-        """See CommandStore.run. Raises TimeoutError where the loop does not come to it, RuntimeError where it is closed."""
+        """See CommandStore.run. Raises TimeoutError if there is no answer in `ANSWER_S`, RuntimeError if the loop is closed."""
         answer: Future[list[Any]] = Future()
 
         async def work() -> None:
@@ -208,7 +212,7 @@ class Bridge:
             except asyncio.CancelledError:
                 answer.set_exception(StoreError("the event loop ends"))
                 raise
-            except Exception as error:  # noqa: BLE001  it is for the thread
+            except Exception as error:  # noqa: BLE001  raised in the thread by `answer.result`
                 answer.set_exception(error)
 
         def begin() -> None:
@@ -224,14 +228,14 @@ class Bridge:
             answer.cancel()
 
     def close(self) -> None:
-        """Run no more commands. Called on the loop."""
+        """Refuse further commands. Called on the loop."""
         self._closed = True
 
 
 def engine_on_threads(stores: Mapping[StoreName, AsyncStore], loop: asyncio.AbstractEventLoop) -> Engine | None:
-    """Return what a thread may read the population with, or None without a store.
+    """Return an engine with which a thread can read the population, or None without a store.
 
-    For a URL it is a client of its own; a client that was given runs on its loop, a command at a time.
+    For a URL it is a client of its own. A client that the caller gave runs on its own loop, one command at a time.
     """
     store = stores.get("profile_store") or stores.get("store")
     if store is None:

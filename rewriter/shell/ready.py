@@ -1,4 +1,4 @@
-"""What a process has still to read before it can personalize: for scripts and tests that wait for it, and for `status()`."""
+"""The data that a process has still to read before it can personalize, for `wait_ready` and `status()`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from rewriter.shell.refresh import Refresh
 
 POLL_S = 0.02
-NOT_ASKED = "the store was not asked yet"
+STORE_UNREAD = "the store has not been read yet"
 
 
 def wanted(core: Core, index: str | Sequence[str] | None, now_s: float) -> Expression | None:
-    """Return the index expression whose facts are waited for, and have them read; None for those that policies name.
+    """Return the index expression of `index` and have its facts read; None if `index` is None.
 
-    Raises ValueError for what is no name, and where no policy matches it, or another cluster has it: it is never personalized.
+    Raises ValueError if `index` is no name, if no policy matches it, or if it names another cluster: such a search is never
+    personalized.
     """
     if index is None:
         return None
@@ -37,15 +38,15 @@ def wanted(core: Core, index: str | Sequence[str] | None, now_s: float) -> Expre
 
 
 def missing(core: Core, refresh: Refresh, searched: Expression | None = None) -> tuple[str, ...]:
-    """Return what is missing, in words; nothing where all was read that searches need.
+    """Return a text for each kind of data that is missing; empty once everything that searches need was read.
 
-    searched: the index expression that is going to be searched, by default all that policies name.
+    searched: the index expression that is going to be searched; by default all indices and patterns that policies name.
     """
     if not core.store_breakers:
         return (NO_STORE,)
     facts = refresh.read_facts if searched is None else searched.key in core.snapshot.facts
     unread = {
-        NOT_ASKED: not refresh.asked_store,
+        STORE_UNREAD: not refresh.has_read_store,
         NO_POPULATION: not core.snapshot.population.totals
         and any(map(needs_population, core.snapshot.fields.values())),
         READING_FACTS: not facts,
@@ -54,5 +55,5 @@ def missing(core: Core, refresh: Refresh, searched: Expression | None = None) ->
 
 
 def ever(found: tuple[str, ...]) -> bool:
-    """Whether it is worth waiting for what is missing."""
+    """Whether waiting can help: without a store, the missing data never arrives."""
     return NO_STORE not in found

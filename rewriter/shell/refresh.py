@@ -1,10 +1,10 @@
-"""What the background does: reads switches, templates and index facts, and swaps the snapshot; see `population` for the rest.
+"""The background rounds that read switches, templates and index facts, and swap the snapshot; `population` has its own thread.
 
-Four rounds, run apart so that none waits for what holds up another: `local` reads the kill switch and never waits, `templates`
-tries templates that changed, which can take seconds, and writes the journal, `words` is what the store says that must be known
-within a second (switches, the pipeline's heartbeat), `facts` asks the cluster for index facts (see `index_reader`). The latter two
-are generators that ask a shell. A source that fails keeps its last good word, and says so in `status()`; so does a round that
-fails as a whole, and comes again.
+Four rounds run separately, so that none waits for another. `local` reads the kill switch and never waits. `templates` compiles and
+validates templates that changed, which can take seconds, and writes the journal. `store_values` reads from the store what must be
+known within a second: switches and the pipeline's heartbeat. `facts` reads index facts from the cluster (see `index_reader`). The
+last two are generators whose calls a shell performs. A source that fails keeps its last good value, and `status()` reports it. A
+round that fails as a whole is reported and repeated too.
 """
 
 from __future__ import annotations
@@ -36,26 +36,29 @@ LOCAL_PERIOD_S = 0.25
 SWITCHES_PERIOD_S = 0.5
 ANNOUNCE_PERIOD_S = 2.0
 DROP_FOR_S = 5.0
-"""Longer than a search or a read of signals may be under way."""
+"""How long memory is dropped after an erasure: longer than a search or a read of signals may be under way."""
 _UNREAD = object()
 
 _log = getLogger("rewriter")
 
 
 def _heartbeat(text: str | None) -> Heartbeat | None:
-    """Return the heartbeat in a text. Raises ValueError, TypeError, KeyError or OverflowError for anything else."""
+    """Return the heartbeat in a JSON text. Raises ValueError, TypeError, KeyError or OverflowError for anything else."""
     if not text:
         return None
-    said = json.loads(text)
-    at_s, lag_s = float(said["at"]), float(said["lag"])
-    lags_s = tuple(float(one) for one in said.get("lags", ()))
+    beat = json.loads(text)
+    at_s, lag_s = float(beat["at"]), float(beat["lag"])
+    lags_s = tuple(float(one) for one in beat.get("lags", ()))
     if not all(map(isfinite, (at_s, lag_s, *lags_s))):
         raise ValueError("a heartbeat is numbers")
     return Heartbeat(at_s, lag_s, lags_s)
 
 
 class Refresh:
-    """The background work of one rewriter. Each round is called by one thread or task."""
+    """The background work of one rewriter. One thread or task calls each round.
+
+    clock_s is monotonic, now_s is wall time.
+    """
 
     def __init__(
         self,
@@ -76,7 +79,7 @@ class Refresh:
         self._now_s = now_s
         self.switches = switches or SwitchSources(core.settings)
         self._announced: Switches | None = None
-        self._heard = LastHeartbeat()
+        self._heartbeat = LastHeartbeat()
         self._forgets: object = _UNREAD
         self._drop_until_s = float("-inf")
         self._answers = True
@@ -96,18 +99,18 @@ class Refresh:
         self._swap_switches()
 
     def templates(self) -> None:
-        """Load the templates that changed."""
+        """Load the templates that changed, and write the journal."""
         for name, policy in self._core.settings.policies.items():
             self._reload(name, policy.templates)
         self.write_journal()
 
     def write_journal(self) -> None:
-        """Write what changed state since the last time into the log: off the searches' threads and off every event loop."""
+        """Write the journal's new lines into the log. Called neither on a search's thread nor on an event loop."""
         for line in self._core.journal.drain(self._clock_s()):
             _log.log(WARNING if line.level == "warning" else INFO, "%s", line.text)
 
     def store_values(self) -> Generator[BackgroundStep, Any, None]:
-        """Ask the store for switches and heartbeat, and tell the fleet how this process stands."""
+        """Read switches, heartbeat and erasures from the store, and write this process's report for the fleet."""
         prefix = self._core.settings.store.prefix
         if self._has_store:
             key = f"{prefix}:switches"
@@ -120,7 +123,7 @@ class Refresh:
             forgets = yield from self.sources.read("forgets", ReadText(f"{prefix}:forgets"))
             if "forgets" not in self.errors:
                 self._drop_forgotten(forgets)
-            # Whoever changed a switch waits for this process to say that it follows.
+            # `rewriter switch` waits until this process's report holds the new value, so a change is reported at once.
             switches = self._core.snapshot.switches
             if len(self._core.searched) and (self._due("announce", ANNOUNCE_PERIOD_S) or switches != self._announced):
                 now_s = self._now_s()
@@ -131,40 +134,40 @@ class Refresh:
         self._rounds["store values"] += 1
 
     def facts(self) -> Generator[BackgroundStep, Any, None]:
-        """Ask the cluster for index facts, where they are due."""
+        """Read the index facts that are due from the cluster."""
         yield from self.indices.round()
         self._rounds["facts"] += 1
 
     @property
     def errors(self) -> dict[str, str]:
-        """The sources that failed when they were last read, and the rounds that failed as a whole."""
+        """By source whose last read failed, and by round that failed as a whole (`round NAME`): the type of the error."""
         return self.sources.errors
 
     def failed(self, name: str, error: Exception | None) -> None:
-        """Note that a round failed as a whole, or that it did not."""
+        """Note that a round failed as a whole with `error`, or that it succeeded (None)."""
         if error is None:
             self.errors.pop(f"round {name}", None)
         else:
             self.errors[f"round {name}"] = type(error).__name__
 
     @property
-    def asked_store(self) -> bool:
-        """Whether switches and heartbeat were asked for once, and the store answered."""
+    def has_read_store(self) -> bool:
+        """Whether switches and heartbeat were read from the store at least once, and the last read succeeded."""
         return bool(self._rounds["store values"]) and not {"switches", "heartbeat"} & self.errors.keys()
 
     @property
     def read_facts(self) -> bool:
-        """Whether the facts of all indices and patterns that policies name are known."""
+        """Whether the facts of all indices and patterns that policies name were read."""
         return self.indices.knows_own
 
     @property
     def rounds(self) -> int:
-        """How many rounds of the background are through; none while the population was not looked for."""
+        """How often store and cluster were read in the background; 0 until the population was read once too."""
         return min(self._rounds.values()) if self.population is None or self.population.looks else 0
 
     @property
     def reasons(self) -> dict[str, int]:
-        """How many searches of the last minute ended for which reason."""
+        """The number of searches of the last minute by reason."""
         return self._tally.last_minute(self._clock_s())
 
     def report(self, now_s: float) -> str:
@@ -174,14 +177,14 @@ class Refresh:
 
     @property
     def faults(self) -> list[str]:
-        """What is wrong with a source now, in words, for `status()`."""
+        """Texts on the present faults of switches, templates and segments, for `status()`."""
         templates = [fault for faults in list(self._faults.values()) for fault in faults]
         segments = self.population.faults if self.population else []
         return [*(str(fault) for fault in (*self.switches.faults, *templates)), *segments]
 
     @property
     def notes(self) -> list[str]:
-        """What is ignored and no fault, in words, for `status()`."""
+        """Texts on switches that are ignored and are no fault, for `status()`."""
         return [f"ignored: {fault}" for fault in self.switches.notes]
 
     def _swap_switches(self) -> None:
@@ -194,14 +197,14 @@ class Refresh:
         core = self._core
         folder = template_folder(core.settings, templates)
         key = f"templates of {policy_name}"
-        # Compared by content: files that are swapped (a ConfigMap, `cp -p`, an archive) may keep their times and sizes.
+        # Contents are compared: files that are replaced (a ConfigMap, `cp -p`, an archive) may keep their times and sizes.
         tried = self._tried.pop(key, None)
         try:
             self._tried[key] = files = template_files(folder)
             if tried == files:
                 return
             if tried is None and core.snapshot.templates[policy_name].version == version_of(files):
-                self._faults.pop(key, None)  # loaded before, or when the rewriter was made
+                self._faults.pop(key, None)  # this version is in use already
                 return
             made = compile_set(templates, files, core.settings.policies[policy_name], time.perf_counter, str(folder))
         except ConfigurationError as error:
@@ -215,14 +218,14 @@ class Refresh:
         core.quarantine.release(policy_name, made.version, self._clock_s())
 
     def _answered(self, error: Exception | None) -> None:
-        """Note in the journal where the store begins or ceases to answer the background."""
+        """Note in the journal when the store stops answering the background's reads, and when it answers again."""
         if self._answers is not (error is None):
             self._answers = error is None
             text = "the store answers again" if error is None else f"the store does not answer: {type(error).__name__}"
             self._core.journal.note("the store", text, self._clock_s(), "warning" if error else "info")
 
     def _drop_forgotten(self, forgets: str | None) -> None:
-        """Drop what this process keeps of people once somebody was forgotten, and for a while what searches under way put there."""
+        """Drop the memory of plans and signals after an erasure, and repeat it for `DROP_FOR_S`: searches under way add to it."""
         clock_s = self._clock_s()
         if self._forgets is not _UNREAD and forgets != self._forgets:
             self._drop_until_s = clock_s + DROP_FOR_S
@@ -235,10 +238,10 @@ class Refresh:
         core = self._core
         if "heartbeat" not in self.errors:  # where the store did not answer, the last heartbeat grows older
             try:
-                self._heard = note_heartbeat(self._heard, _heartbeat(beat), self._clock_s(), self._now_s())
+                self._heartbeat = note_heartbeat(self._heartbeat, _heartbeat(beat), self._clock_s(), self._now_s())
             except (ValueError, TypeError, KeyError, OverflowError):
                 self.errors["heartbeat"] = "unreadable"
-        lag = judge_lag(core.snapshot.lag, self._heard, self._clock_s(), core.settings.signals.max_lag_s)
+        lag = judge_lag(core.snapshot.lag, self._heartbeat, self._clock_s(), core.settings.signals.max_lag_s)
         before = core.snapshot.lag
         if (lag.lagging, lag.behind) != (before.lagging, before.behind):
             self.lag_changes += 1

@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class ReadText:
-    """Read the text under a key of the store; the result is None where there is no such key."""
+    """Read the text under a key of the store; the result is None if there is no such key."""
 
     key: str
 
@@ -65,7 +65,7 @@ class Sources:
         self._answered = answered
 
     def read(self, source: str, step: BackgroundStep) -> Generator[BackgroundStep, Any, Any]:
-        """Yield one step and return its result, or None where it raised; `errors` then names the source."""
+        """Yield one step and return its result; None if it raised, with the error's type in `errors[source]`."""
         try:
             answer = yield step
         except Exception as error:  # noqa: BLE001  a source that fails keeps its last good value

@@ -1,4 +1,4 @@
-"""How things stand, for a health page and for `rewriter status`."""
+"""The state of one rewriter in one process, for a health page and for `rewriter status`."""
 
 from __future__ import annotations
 
@@ -23,19 +23,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The state of one rewriter in one process; everything in it is plain data. `healthy` is the verdict for scripts.
+    """The state of one rewriter in one process; everything in it is plain data.
 
-    notes: what is ignored and no problem: switches of other services' policies.
-    breaker: that of the optional legs; each store has its own in `store_breakers`.
-    reasons: how many searches of the last minute ended for which reason.
-    experiment: the shares of `rollout` and `holdout` that hold now, those of switches included.
-    switches_version: a number that differs where switches do: one process with another than the rest has not followed a change.
-    fleet:  what each process that searches lately said of itself in the store, by host, process id and rewriter.
+    healthy:  whether there are no `problems`; for scripts.
+    notes:    texts on what is ignored and no problem: switches of other services' policies.
+    breaker:  the breaker of the optional legs; the stores' breakers are in `store_breakers`.
+    reasons:  the number of searches of the last minute by reason.
+    experiment: the shares of `rollout` and `holdout` in effect, with overrides by switches.
+    switches_version: a hash of the switches' values. A process whose hash differs from the others' has not followed a change.
+    fleet:    the reports of processes that searched lately, by host, process id and rewriter.
     lag_changes: how often the signals began to lag or caught up.
-    tracked: what became of the events given to `track`: accepted, dropped, refused, no_weight, no_consent, or still waiting.
-    population_values: the values of the population that are known, items left out; population_left_out: those that had no room.
-    missing: what this process has not read yet, and searches need: see `wait_ready`.
-    rounds: how often the background has asked store and cluster; before the first time, what they would say is not known yet.
+    store:    "ok", or why the store does not answer; None without a store.
+    tracked:  the number of events given to `track`, by outcome: accepted, dropped, refused, no_weight, no_consent, waiting.
+    population_values: the number of values in the population, items excluded.
+    population_left_out: the number of values that did not fit into it.
+    plans_dropped: the number of plans that were not saved, for lack of a permit or of memory.
+    missing:  texts on the data that searches need and this process has not read yet: see `wait_ready`.
+    rounds:   how often the background has read store and cluster; while it is 0, their state is not known.
     """
 
     healthy: bool
@@ -68,18 +72,18 @@ class Status:
     missing: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON takes it."""
+        """Return the status as a dict that JSON can hold."""
         return asdict(self)
 
 
 CLOSED = Status(False, ("the rewriter is closed",))
 MAX_CAUSE_CHARS = 160
 STATUS_S = 1.0
-"""For which a status waits for the store: a probe of the health page that hangs would have a good process restarted."""
+"""How long a status waits for the store: a health probe that hangs would make an orchestrator restart a good process."""
 
 
-def store_said(found: dict[str, str] | BaseException | None) -> tuple[str, dict[str, str]]:
-    """Return what to say of a store that was asked for its fleet: "ok" and the fleet, an error's name, or that it is late."""
+def store_state(found: dict[str, str] | BaseException | None) -> tuple[str, dict[str, str]]:
+    """Return a store's state after its fleet's reports were read: "ok" and the reports, or the error, or that it is late."""
     if isinstance(found, dict):
         return "ok", found
     if found is None:
@@ -97,7 +101,7 @@ def status_of(
     hooks: Hooks,
     now_s: float,
 ) -> Status:
-    """Return the status at `now_s` (monotonic). `store` is what `store_said`, or None where there is no store."""
+    """Return the status at `now_s` (monotonic). `store` and `fleet` come from `store_state`; `store` is None without a store."""
     snapshot, breaker = core.snapshot, core.breaker.status(now_s)
     store_breakers = {name: one.status(now_s) for name, one in core.store_breakers.items()}
     condemned, paused = quarantined(core, now_s), paused_policies(core, now_s)
@@ -159,7 +163,7 @@ def status_of(
         population_values=len(snapshot.population.weights),
         population_left_out=snapshot.population.left_out,
         segments=tuple(sorted(snapshot.segments)),
-        fleet={name: said for name, text in fleet.items() if (said := parse_report(text))},
+        fleet={name: report for name, text in fleet.items() if (report := parse_report(text))},
         in_flight=in_flight.count,
         max_in_flight=in_flight.cap,
         plans_dropped=plans_dropped + core.plans.refused,
@@ -170,7 +174,7 @@ def status_of(
 
 
 def _failed_sources(errors: Mapping[str, str], store: str | None) -> Iterator[str]:
-    """Yield each cause once, with the sources that it keeps from being read; what the store's own problem says is not repeated."""
+    """Yield each error once, with the sources that failed with it. An error that the store's own problem names is left out."""
     sources: dict[str, list[str]] = {}
     for source, cause in errors.items():
         sources.setdefault(cause, []).append(source)

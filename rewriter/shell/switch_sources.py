@@ -1,14 +1,14 @@
-"""Where switches come from: the kill-switch file, the environment, the store's key, OpenFeature. Each keeps its last good value.
+"""The sources of switches: the kill-switch file, the environment, the store's key, OpenFeature. Each keeps its last good values.
 
-The file. It is read whole at each poll, so that no rule about mtimes, inodes or symlinks has to hold, and a new text is believed
-once two polls in a row have read the same: a writer that truncates first and writes then is never caught in between. No file says
-nothing, so removing it releases its switches; a folder that is gone, or a file that cannot be read, is a failure of the source.
+The file is read whole at each poll, so nothing depends on mtimes, inodes or symlinks. A new text takes effect once two polls in a
+row have read the same, so a writer that truncates the file first is never read halfway. Deleting the file clears its switches. If
+its whole folder disappears, or the file cannot be read, the source has failed and its last values stay.
 
-A process that starts has no last good value. Where a source cannot be read then, or its kill switch cannot be understood, the
-process serves everybody the caller's own search until it can: somebody may have switched off. It never refuses to start.
+A process that starts has no last values. If a source cannot be read then, or its kill switch cannot be understood, every search is
+the caller's own until it can: somebody may have switched personalization off. The process never refuses to start.
 
-The store's key. A key that is missing says nothing new: a store that lost its memory must not switch on what somebody switched
-off. Write `personalization on`, or `{}`, to release it.
+A missing key in the store changes nothing: a store that lost its memory must not switch on what somebody switched off. To clear the
+store's switches, write `personalization on` or `{}`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _log = getLogger("rewriter")
 
 
 def refuse_wrong_switches(settings: Settings, environment: Mapping[str, str]) -> None:
-    """Raise ConfigurationError with every fault of the switches as they stand: for `rewriter check`, before anything starts."""
+    """Raise ConfigurationError with every fault of the switches in file and environment. For `rewriter check`."""
     policies = frozenset(settings.policies)
     faults = from_environment(environment, policies).faults
     if settings.switches.file is not None:
@@ -43,7 +43,7 @@ def refuse_wrong_switches(settings: Settings, environment: Mapping[str, str]) ->
 
 
 class SwitchSources:
-    """The values of each source, weakest first, and what is wrong with them now. One thread or task for each method."""
+    """The values of each source, weakest first, and their present faults. One thread or task calls each method."""
 
     def __init__(self, settings: Settings) -> None:
         self._file = settings.switches.file
@@ -57,17 +57,17 @@ class SwitchSources:
         domain = settings.switches.openfeature
         self._flags = None if domain is None else FlagSource(domain, settings.policies)
         self._read: dict[str, SwitchesRead] = {}
-        self._believed: str | None = None
+        self._accepted: str | None = None
         self._seen: str | None = None
 
     @property
     def faults(self) -> list[Fault]:
-        """What is wrong with a source now."""
+        """The present faults of the sources."""
         return [fault for read in list(self._read.values()) for fault in read.faults]
 
     @property
     def notes(self) -> list[Fault]:
-        """What is ignored, and no fault: switches of other services' policies."""
+        """The switches that are ignored and are no fault: those of other services' policies."""
         return [fault for read in list(self._read.values()) for fault in read.foreign]
 
     def read_local(self, environment: Mapping[str, str]) -> None:
@@ -79,11 +79,11 @@ class SwitchSources:
             self._read_file(self._file)
 
     def take_store_value(self, text: str, key: str) -> None:
-        """Take in what stands under the store's key."""
+        """Take over the text under the store's key `key`."""
         self._take("store", parse(text, f"store key {key}", self._policies))
 
     def combine_sources(self, before: Switches) -> Switches:
-        """Return what the sources add up to; each change leaves a line in the log, for whoever asks later who did it."""
+        """Return the combined switches. Each change against `before` is logged with its source."""
         found = combined(self._values.items())
         for name in sorted({**before.values, **found.values}):
             was, now = before.values.get(name), found.values.get(name)
@@ -104,23 +104,23 @@ class SwitchSources:
             self._seen = None
             return
         seen, self._seen = self._seen, text
-        if text != self._believed and (seen == text or self._believed is None):
-            self._believed = text
-        if text == self._believed:
+        if text != self._accepted and (seen == text or self._accepted is None):
+            self._accepted = text
+        if text == self._accepted:
             self._take("file", parse(text, str(path), self._policies))
 
     def _take(self, source: str, read: SwitchesRead) -> None:
-        """Take in what a source says: what was understood counts, and where something was not, the last good values stay."""
+        """Take over a source's values. If some could not be understood, the source's last good values stay beside the new ones."""
         values = read.values
         if read.unclear:
-            # At the first reading there are none, and whoever wrote may have wanted to switch off.
+            # The first read has no last values, and the text may have been meant to switch off.
             last = self._values[source] if source in self._read else _off(read.unclear)
             values = {**last, **values}
         self._log(source, read)
         self._read[source], self._values[source] = read, values
 
     def _log(self, source: str, read: SwitchesRead) -> None:
-        """Log what is wrong, once."""
+        """Log each fault once."""
         before = self._read.get(source, SwitchesRead())
         for fault in read.faults:
             if fault not in before.faults:
@@ -130,16 +130,18 @@ class SwitchSources:
                 _log.warning("ignored: %s", fault)
         if source not in self._read and read.unclear:
             _log.error(
-                "not personalized: the switches of the %s cannot be understood, and may say `%s off`", source, KILL
+                "not personalized: the switches of the %s cannot be understood, and may contain `%s off`", source, KILL
             )
 
 
 def read_switch_file(path: Path) -> tuple[str, Fault | None]:
-    """Return what a kill-switch file says, "" where there is none, or why it cannot be read. Its encoding is found out."""
+    """Return the text of a kill-switch file in whatever encoding, "" if there is no file; or the fault why it cannot be read."""
     try:
         with open(path, "rb", opener=_opened) as file:  # Path.open takes no opener
             if S_ISFIFO(os.fstat(file.fileno()).st_mode):
-                return "", Fault(str(path), "is a pipe, which may never say anything", "make it a file, or remove it")
+                return "", Fault(
+                    str(path), "is a pipe, from which nothing may ever come", "make it a file, or remove it"
+                )
             raw = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         if path.parent.is_dir():
@@ -153,12 +155,12 @@ def read_switch_file(path: Path) -> tuple[str, Fault | None]:
 
 
 def _opened(path: str, flags: int) -> int:
-    """Open a file without waiting: a pipe would be opened once somebody writes to it, and the kill switch be dead until then."""
+    """Open a file without waiting: opening a pipe would wait for a writer, and the kill switch would not work until then."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _off(unclear: frozenset[str]) -> dict[str, SwitchValue]:
-    """Return the kill switches among these as off."""
+    """Return the kill switches among these names, each as off."""
     return {name: False for name in unclear if name.rpartition(".")[2] == KILL}
 
 

@@ -1,8 +1,8 @@
 """The sync shell: the baseline on the caller's own thread, the personal part on a worker (see `threads`).
 
-What a process has is made with the rewriter, and made anew in a child right after a fork: never by a search. `search_details` is
-the whole of promise P1: what comes before the caller's own search raises nothing, waits for nothing and connects to nothing, and
-what comes after it cannot take the answer away.
+A process's runtime is made with the rewriter, and made again in a child right after a fork: never by a search. `search_details`
+keeps promise P1: the code before the caller's own search raises nothing, waits for nothing and connects to nothing, and the code
+after it cannot lose the answer.
 """
 
 from __future__ import annotations
@@ -47,14 +47,15 @@ class Rewriter(Generic[Client]):
 
     Thread-safe and fork-safe; close it, or use it as a context manager.
 
-    client:      the caller's client; searches are sent with it, byte for byte, and it is never closed here.
-    store:       a Redis or Valkey URL, a redis-py client, or a Store; None for no store.
-    settings:    see docs/settings.md.
-    leg_client:  the client of the optional legs, which stays the caller's to close; by default a clone of `client` with
-                 connections of its own.
-    hooks:       called with SearchDetails after each search.
-    Raises ConfigurationError with every fault of the settings' templates. Switches that cannot be understood refuse nothing: until
-    they can, searches are the caller's own, and `status()` says why.
+    client:        the caller's client. Searches are sent with it, byte for byte; the rewriter never closes it.
+    store:         a Redis or Valkey URL, a redis-py client, or a Store; by default the settings' `[store] url`, if any.
+    settings:      by default Settings(); see docs/settings.md.
+    profile_store: a store of its own for profiles; by default `[store] profile_url`, otherwise `store`.
+    leg_client:    the client of the optional legs, which the caller closes; by default a clone of `client` with connections of its
+                   own.
+    hooks:         called with SearchDetails after each search.
+    Raises ConfigurationError with every fault of the arguments, or of the settings' templates. Switches that cannot be understood
+    do not raise: until they can, searches are the caller's own, and `status()` names the fault.
     """
 
     def __init__(
@@ -91,7 +92,9 @@ class Rewriter(Generic[Client]):
     ) -> Rewriter[Any]:
         """Return a rewriter as the file says, around `client` and `store` or, without them, around its own.
 
-        options: the constructor's. Raises ConfigurationError with every fault of the file, or of what is given.
+        client, store: those to use; by default the ones that the file describes.
+        options:       further arguments of the constructor.
+        Raises ConfigurationError with every fault of the file, or of the arguments.
         """
         settings = Settings.from_toml(path)
         own = client is None
@@ -108,7 +111,7 @@ class Rewriter(Generic[Client]):
         return self.search_details(subject=subject, **arguments)[0]
 
     def search_details(self, *, subject: Subject | Unset | None = unset, **arguments: Any) -> tuple[Any, Report]:
-        """Search, and say how it went."""
+        """Search as `search` does, and return the response with its report."""
         return self._search(self._client, subject, arguments)
 
     def _search(
@@ -127,7 +130,7 @@ class Rewriter(Generic[Client]):
             body = client.body_of(response)
             shown, report = self._finished(job, arguments, Sent(body, started_s, job.refused))
             return response if shown is body else client.with_body(response, shown), report
-        except Exception as error:  # noqa: BLE001  the caller's answer is here: a fault of ours must not take it away
+        except Exception as error:  # noqa: BLE001  the caller's answer has arrived: a fault of ours must not lose it
             return response, Report(Reason.SEARCH_FAILED, f"internal: {type(error).__name__}")
         finally:
             job.abandon()
@@ -172,15 +175,15 @@ class Rewriter(Generic[Client]):
             abandon(batch)
 
     def track(self, event: Mapping[str, Any]) -> bool:
-        """Take in one UBI event, and append it to the store's streams in the background. Never waits, never raises.
+        """Accept one UBI event, and append it to the store's streams in the background. Never waits, never raises.
 
-        Returns False where it was not taken: it is no event, lacks consent or a weight of its action, or finds neither room nor a
-        Redis. `status().tracked` counts what became of all of them; only what the store acknowledged is *accepted*. `close` sends
-        what waits.
+        Returns False if the event is refused: it is no event, lacks consent or a weight for its action, the buffer is full, or
+        there is no Redis or Valkey. `status().tracked` counts all events by outcome; *accepted* are those that the store
+        acknowledged. `close` sends the events that wait.
         """
         try:
             process = self._started()
-        except Exception as error:  # noqa: BLE001  a child that can make no threads
+        except Exception as error:  # noqa: BLE001  a child after a fork that cannot make threads
             _log.warning("an event was not tracked: %s", type(error).__name__)
             return False
         return process is not None and process.tracker is not None and process.tracker.track(event)
@@ -195,11 +198,17 @@ class Rewriter(Generic[Client]):
         return cast("Client", wrapped)
 
     def subject(self, subject: Subject | None) -> AbstractContextManager[None]:
-        """Say who searches within the block; threads and tasks are apart. Raises ValueError for what is no Subject."""
+        """Return a context manager that sets the subject of the searches within its block.
+
+        Each thread and task has its own. Raises ValueError if `subject` is neither a Subject nor None.
+        """
         return searching(subject)
 
     def status(self) -> Status:
-        """Return how things stand, for a health page: switches, breaker, lag, store, templates, index facts, what is in flight."""
+        """Return the state of this process's personalization, for a health page: switches, breakers, lag, store, templates, …
+
+        It waits for the store for one second at most.
+        """
         process = self._started()
         if process is None:
             return CLOSED
@@ -210,7 +219,7 @@ class Rewriter(Generic[Client]):
         return replace(found, tracked=process.tracker.counts if process.tracker else {})
 
     def local_status(self) -> Status:
-        """Return how things stand as this process knows it, from memory alone: for metrics. Neither store nor fleet is asked."""
+        """Return the state from this process's memory alone, without the store and the fleet's reports. For metrics."""
         process = self._process
         if process is None:
             return CLOSED
@@ -229,10 +238,11 @@ class Rewriter(Generic[Client]):
     def wait_ready(self, timeout_s: float = 10.0, *, index: str | Sequence[str] | None = None) -> bool:
         """Wait until this process has read what searches need: switches, population and index facts. For scripts and tests.
 
-        index: as the search will name it; by default all that policies name, of which a policy for `*` names none.
-        Raises ValueError where no policy matches `index`, or another cluster has it.
-        Returns whether it has; `status().missing` says what is missing. False at once where no store is configured, and after
-        `timeout_s` seconds where a store has no population yet. A server need not wait: until then, searches are the caller's own.
+        index: the index that will be searched; by default all that policies name. A policy for `*` names none.
+        Returns True once all was read. Returns False at once if no store is configured, and after `timeout_s` seconds otherwise,
+        for example if the store has no population yet. `status().missing` then names what is missing.
+        Raises ValueError if `index` is no name, if no policy matches it, or if it names another cluster.
+        A server need not wait: until all was read, its searches are the caller's own.
         """
         until_s = time.monotonic() + timeout_s
         while (process := self._started()) is not None:
@@ -244,7 +254,7 @@ class Rewriter(Generic[Client]):
         return False
 
     def close(self) -> None:
-        """End everything that this rewriter began. Searches go on as the caller's own."""
+        """End all threads and connections of this rewriter. Later searches are the caller's own."""
         self._closed = True
         process, self._process = self._process, None
         if process is not None:
@@ -259,8 +269,8 @@ class Rewriter(Generic[Client]):
         self.close()
 
     def _made(self, legs: SearchClient | None) -> ThreadRuntime:
-        """Return what a process has: no thread of it runs yet, and nothing is connected."""
-        # Reads that outlive their search keep their connection, beside those that are under way.
+        """Return a process's runtime. None of its threads runs yet, and nothing is connected."""
+        # A read that outlives its search keeps its connection, so there are twice as many as permits.
         cap = self.settings.budget.max_in_flight
         stores = open_stores(
             self._store, self._profile_store, connections=2 * cap, max_answer_bytes=self.settings.store.max_answer_bytes
@@ -269,14 +279,14 @@ class Rewriter(Generic[Client]):
         return ThreadRuntime(self, core, stores, self._client, legs, owns_legs=self._leg_client is None)
 
     def _started(self) -> ThreadRuntime | None:
-        """Return what this process has, its threads begun; None once it is closed."""
+        """Return this process's runtime after starting its threads; None once the rewriter is closed."""
         process = self._process
         if process is not None:
             process.start()
         return process
 
     def _begun(self, client: SearchClient, subject: Subject | Unset | None, arguments: Mapping[str, Any]) -> Job:
-        """Decide, and start what runs beside the caller's own search. Never raises, waits or connects."""
+        """Decide, and start the parts beside the caller's own search. Never raises an Exception, waits or connects."""
         job = Job()
         try:
             job.process = self._started()
@@ -291,7 +301,7 @@ class Rewriter(Generic[Client]):
                 job.process.core, given, subject, seed=randbits(53), now_s=time.time(), clock_s=time.monotonic
             )
             job.process.beside(first_step(job.flow), job)
-        except Exception as error:  # noqa: BLE001  whatever fails here, the caller's own search is sent
+        except Exception as error:  # noqa: BLE001  the caller's own search is sent in any case
             job.abandon()
             job.refused = f"internal: {type(error).__name__}"
         except BaseException:
@@ -361,7 +371,7 @@ class Rewriter(Generic[Client]):
         return shown
 
     def _finished(self, job: Job, arguments: Mapping[str, Any], sent: Sent) -> tuple[Any, Report]:
-        """Return the page and its report, once the caller's own search has come."""
+        """Return the page and its report, once the caller's own search was answered."""
         process = job.process
         response, report = sent.response, Report(Reason.SWITCHED_OFF, job.refused)
         if process is not None and job.flow is not None:
@@ -378,7 +388,10 @@ class Rewriter(Generic[Client]):
             self._hooks.failed(parsed_indices(arguments.get("index")), error, (time.monotonic() - started_s) * 1000.0)
 
     def after_fork(self) -> None:
-        """In a child: threads are gone, sockets are the parent's, locks may be held for good. Its first search starts threads."""
+        """Make a child's own runtime; its first search starts the threads.
+
+        After a fork the parent's threads are gone, its sockets are the parent's, and its locks may be locked forever.
+        """
         self._process = None
         if not self._closed:
             self._process = self._made(self._leg_client)
@@ -408,7 +421,7 @@ _rewriters: weakref.WeakSet[Rewriter[Any]] = weakref.WeakSet()
 
 def _forget_parent() -> None:
     for rewriter in list(_rewriters):
-        with suppress(Exception):  # one that cannot start anew searches on as its caller's own
+        with suppress(Exception):  # without a runtime, the child's searches are the caller's own
             rewriter.after_fork()
 
 

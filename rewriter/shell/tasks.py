@@ -1,7 +1,7 @@
-"""What one event loop has, and how it performs what the flow asks for: tasks, clients, background tasks.
+"""The runtime of one event loop: its clients, its background tasks, and the performance of the flow's steps on tasks.
 
-A read that outlives its budget is not cancelled, which would cost its connection, but left to finish: its answer is remembered,
-and it keeps its place among what is in flight until then. Four tasks do the background work.
+A read that outlives its budget is not cancelled, which would cost its connection. It finishes, its answer goes to memory, and it
+keeps its permit until then.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from rewriter.observe.tally import Tally
 from rewriter.report import Reason
 from rewriter.shell.fleet import fleet_key
 from rewriter.shell.index_reader import INDICES_PERIOD_S
-from rewriter.shell.legs import PLANS_SHARE, Bulkhead, failing_as, told_size
+from rewriter.shell.legs import PLANS_SHARE, Bulkhead, failing_as, note_size
 from rewriter.shell.population import Bridge, PopulationReader, engine_on_threads
 from rewriter.shell.refresh import LOCAL_PERIOD_S, SWITCHES_PERIOD_S, Refresh
 from rewriter.shell.sources import Announce, BackgroundStep, GetMapping, GetSettings, ReadText
-from rewriter.shell.status import STATUS_S, store_said
+from rewriter.shell.status import STATUS_S, store_state
 from rewriter.shell.switch_sources import SwitchSources
 from rewriter.shell.track import AsyncTracker
 from rewriter.shell.workers import CLOSE_S, RETRY_S, Workers
@@ -55,13 +55,13 @@ CANCEL_AGAIN_S = 0.1
 
 
 async def drive(flow: Generator[Any, Any, T], perform: Callable[[Any], Awaitable[Any]], first: Any = None) -> T:
-    """Run a generator to its end, as its sync twin does. A cancelled search closes it, and so gives its permit back."""
+    """Run a generator to its end, as `threads.drive` does. A cancelled search closes it, which gives its permit back."""
     try:
         step = flow.send(first)
         while True:
             try:
                 result = await perform(step)
-            except BaseException as error:  # noqa: BLE001  whatever it is, the generator says what it means
+            except BaseException as error:  # noqa: BLE001  the generator handles every error of a step
                 step = flow.throw(error)
             else:
                 step = flow.send(result)
@@ -72,9 +72,9 @@ async def drive(flow: Generator[Any, Any, T], perform: Callable[[Any], Awaitable
 
 
 class Underway:
-    """Awaits a search, and calls `beside` once it is under way: after the search's own first steps, up to its first wait.
+    """An awaitable around a search that calls `beside` once the search is under way: when it first waits.
 
-    So nothing of ours comes before the caller's own search, whatever the event loop's task factory does with tasks.
+    So the rewriter does nothing before the caller's own search, whatever the event loop's task factory does with tasks.
     """
 
     def __init__(self, search: Awaitable[Any], beside: Callable[[], None]) -> None:
@@ -82,7 +82,7 @@ class Underway:
         self._beside = beside
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        """Return what the search returns. It goes on in the task that awaits it, with all that it is sent."""
+        """Return what the search returns. The search runs in the task that awaits it, and receives all that is sent to it."""
         search = _awaiting(self._search)
         try:
             waits_for = search.send(None)
@@ -90,7 +90,7 @@ class Underway:
             while True:
                 try:
                     sent = yield waits_for
-                except BaseException as error:  # noqa: BLE001  a cancellation, mostly: the search's own to take
+                except BaseException as error:  # noqa: BLE001  mostly a cancellation, which the search handles itself
                     waits_for = search.throw(error)
                 else:
                     waits_for = search.send(sent)
@@ -138,7 +138,7 @@ class Job:
         self.subject: Subject | None = None
 
     def abandon(self) -> None:
-        """Give back what the search holds. Its parts end by themselves."""
+        """Close the flow, which gives the search's permit back. Its parts end by themselves."""
         self.first = None
         if self.flow is not None:
             self.flow.close()
@@ -146,15 +146,16 @@ class Job:
 
 
 class NoThreadError(Exception):
-    """No thread is free, and none can be had."""
+    """No thread is free, and none can be started."""
 
 
 class TaskRuntime:
-    """What one event loop has. Made on it, and of no use on another.
+    """The runtime of one event loop. It is made on its loop and works on no other.
 
-    switches: what the loops of a process have heard of them, the store's words among it.
-    client: the caller's, of which the legs' is cloned; legs: the caller's own client for legs, or None.
-    When the loop's tasks are cancelled, as asyncio.run does at its end, it closes by itself.
+    switches: the sources of switches, which all loops of a process share.
+    client:   the caller's client, from which the legs' client is cloned.
+    legs:     the caller's own client for legs, or None.
+    When the loop's tasks are cancelled, as asyncio.run does at its end, the runtime closes by itself.
     """
 
     def __init__(
@@ -182,7 +183,7 @@ class TaskRuntime:
         self.plans_dropped = 0
         self.closed = False
         self._tasks: set[asyncio.Task[Any]] = set()
-        # Apart from the loop's own executor, which others fill; four, so that the kill switch waits for nothing else.
+        # Not the loop's own executor, which other work can fill. Four threads, so that the kill switch waits for nothing else.
         self._files = Workers(4, "rewriter-local")
         self.refresh.local()
         self._legs_made: asyncio.Task[None] | None = None
@@ -205,7 +206,7 @@ class TaskRuntime:
         self._ended = self._kept(self._until_cancelled())
 
     def beside(self, step: Baseline, job: Job) -> None:
-        """Start what is to run beside the caller's own search; where it cannot, the job says why."""
+        """Start the personal part beside the caller's own search. If that is impossible, `job.refused` says why."""
         if step.beside is None:
             return
         job.personal = self.begin(step.beside, job)
@@ -227,14 +228,14 @@ class TaskRuntime:
                 job.refused = f"{self.in_flight.cap} legs and reads in flight"
 
     def begin(self, part: Generator[Any, Any, T], job: Job) -> asyncio.Task[T] | None:
-        """Start a part on a task; None where no place is left."""
+        """Start a part on a task. Returns None if no permit is left."""
         if self.closed or not self.in_flight.try_acquire():
             part.close()
             return None
         return self._spawn(drive(part, lambda step: self._perform(job, step)))
 
     def save(self, step: SavePlan) -> None:
-        """Save a plan on a task, here and in the store, or not at all: the next page then is the baseline's."""
+        """Save a plan on a task, in memory and in the store. Without a permit it is dropped, and the next page is the baseline."""
         if not self.in_flight.try_acquire(PLANS_SHARE):
             self.plans_dropped += 1
             return
@@ -250,7 +251,7 @@ class TaskRuntime:
         self._spawn(save())
 
     async def looked(self) -> tuple[str | None, dict[str, str]]:
-        """Return whether the store answers ("ok", or why not; None without one), and what the fleet's processes say."""
+        """Return the store's state ("ok", or why it does not answer; None without a store) and the fleet's reports, as texts."""
         store = self.stores.get("store")
         if store is None:
             return None, {}
@@ -259,23 +260,23 @@ class TaskRuntime:
             await store.ping()
             return await store.announced(fleet_key(self.core.keys.prefix))
 
-        return store_said(await in_time(self._kept(look()), time.monotonic() + STATUS_S))
+        return store_state(await in_time(self._kept(look()), time.monotonic() + STATUS_S))
 
     async def close(self) -> None:
-        """End tasks and connections, within a few seconds."""
+        """End tasks and connections within a few seconds."""
         if self.tracker is not None and not self.closed:
             await self.tracker.close()
         await self._end()
 
     async def _until_cancelled(self) -> None:
-        """Wait for the loop's end, which shows as a cancellation of all its tasks, and close then."""
+        """Wait for a cancellation of the loop's tasks, which marks the loop's end, and close then."""
         try:
             await asyncio.get_running_loop().create_future()
         finally:
             await self._end()
 
     async def _end(self) -> None:
-        """Cancel all tasks, more than once where one loses its cancellation (redis-py does while it connects), and disconnect."""
+        """Cancel all tasks and disconnect. A task that loses its cancellation (redis-py can, while connecting) gets another."""
         if self.closed:
             return
         self.closed = True
@@ -285,7 +286,7 @@ class TaskRuntime:
         until_s = time.monotonic() + CLOSE_S
         while left := {task for task in self._tasks if task is not this and not task.done()}:
             if time.monotonic() >= until_s:
-                break  # whatever it is that cannot be cancelled, it keeps no loop from its end
+                break  # a task that cannot be cancelled must not keep the loop from ending
             for task in left:
                 task.cancel()
             await asyncio.wait(left, timeout=CANCEL_AGAIN_S)
@@ -298,12 +299,12 @@ class TaskRuntime:
                 await asyncio.wait_for(store.close(), CLOSE_S)
 
     def drop(self) -> None:
-        """Let go of what is left of a loop that is closed already: its tasks are no more, its sockets go with it."""
+        """End the threads of a loop that is closed already. Its tasks have ended, and its sockets close with it."""
         self.closed = True
         self._files.close(0.0)
 
     async def _perform(self, job: Job, step: PartStep) -> Any:
-        """Do what a part asks for, on its task."""
+        """Perform a step of a part, on its task."""
         match step:
             case FetchSignals(reads, budget_s):
                 until_s = time.monotonic() + budget_s
@@ -321,13 +322,13 @@ class TaskRuntime:
                     legs = await self._own_legs()
                     LIMITS.set(limits)
                     response = answer_of(await legs.search(search, timeout_s, is_leg=True))
-                    told_size(step, limits.size, response)
+                    note_size(step, limits.size, response)
                     return response
                 except LegFault as fault:
                     if fault.kind == "too_large":
-                        told_size(step, limits.size)
+                        note_size(step, limits.size)
                     raise
-                except Exception as error:  # noqa: BLE001  whatever a client raises is a fault of the leg
+                except Exception as error:  # noqa: BLE001  any error of a client is a fault of the leg
                     raise leg_fault(self._client.fault_of(error)) from None
         assert_never(step)
 
@@ -345,11 +346,11 @@ class TaskRuntime:
         answers = answers_of(found, len(steps))
         for step, answer in zip(steps, answers, strict=True):
             if not isinstance(answer, LegFault):
-                told_size(step, 0, answer)
+                note_size(step, 0, answer)
         return answers
 
     def _reading(self, read: Read) -> asyncio.Task[Signals]:
-        """Start a read. It takes a place of its own, since it may outlive the part that waits for it; its answer is remembered."""
+        """Start a read with a permit of its own, since it may outlive the part that waits for it. Its answer goes to memory."""
         self.in_flight.acquire()
         task = self._spawn(self.stores[read.store].read(read.query))
 
@@ -361,14 +362,14 @@ class TaskRuntime:
         return task
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Start a task whose place in flight is taken already, and which gives it back."""
+        """Start a task that gives a permit back at its end; the caller has taken it."""
         task = self._kept(work)
         task.add_done_callback(self.in_flight.release)
         return task
 
     def _kept(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Start a task, and keep it from being collected half-way."""
-        task = asyncio.Task(work, loop=self.loop)  # not by the loop's factory, which may run it at once
+        """Start a task, and hold it so that it is not garbage-collected before its end."""
+        task = asyncio.Task(work, loop=self.loop)  # not with the loop's task factory, which may run it at once
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task
@@ -376,23 +377,23 @@ class TaskRuntime:
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # seen: an abandoned part's error is nobody's
+            task.exception()  # marks the error as retrieved: nobody waits for an abandoned part
 
     async def _repeat(self, name: str, period_s: float, work: Callable[[], Awaitable[None]]) -> None:
-        """Do background work until all of it is closed. Whatever a round raises, the next one comes.
+        """Repeat a background round until the runtime is closed. After an error of a round, the next one follows.
 
-        Being cancelled alone would not do: redis-py 8.1 can lose a cancellation while it connects, and go on.
+        The check of `closed` is needed: redis-py 8.1 can lose a cancellation while it connects, and continue.
         """
         while not self.closed:
             try:
                 await work()
                 self.refresh.failed(name, None)
-            except Exception as error:  # noqa: BLE001  a dead task would be a dead kill switch
+            except Exception as error:  # noqa: BLE001  if this task ended, the kill switch would not work any more
                 self.refresh.failed(name, error)
             await asyncio.sleep(period_s)
 
     async def _own_legs(self) -> SearchClient:
-        """Return the legs' client, made on a thread, since certificates are read from disk; all wait for the same one."""
+        """Return the legs' client. It is made once, on a thread, since certificates are read from disk."""
         if self.legs is None:
             if self._legs_made is None or self._legs_made.done():
                 self._legs_made = self._kept(self._make_legs())
@@ -411,14 +412,14 @@ class TaskRuntime:
         self.legs = await self._on_a_thread(made)
 
     async def _local(self) -> None:
-        """Read the kill switch: on a thread, since a file can take its time, or here where there is none to be had."""
+        """Read the kill switch on a thread, since a file can be slow; without a thread, on the loop."""
         try:
             await self._on_a_thread(self.refresh.local)
         except NoThreadError:
             self.refresh.local()
 
     async def _population(self) -> None:
-        """Have the thread of the population started, where it was not."""
+        """Start the population's thread, unless it was started."""
         if self.refresh.population is not None and not self.refresh.population.started:
             await self._on_a_thread(self.refresh.population.start)
 
@@ -470,7 +471,7 @@ async def collected(job: Job, until_s: float) -> Collected:
 
 
 async def in_time(task: asyncio.Task[T] | None, until_s: float) -> T | BaseException | None:
-    """Return what came of a task until then: its result, what it raised, or None. It is not cancelled."""
+    """Return a task's result or error, or None if it has not ended at `until_s` (monotonic). It is not cancelled."""
     if task is None:
         return None
     if not task.done():

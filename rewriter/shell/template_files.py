@@ -13,13 +13,13 @@ from rewriter.settings import Settings
 
 
 def packaged_templates() -> Path:
-    """Return the folder of the templates that ship: inside an installed package, beside it in a checkout."""
+    """Return the folder of the packaged templates: inside an installed package, beside it in a checkout."""
     inside = Path(__file__).parent.parent / "templates"
     return inside if inside.is_dir() else Path(__file__).parents[2] / "templates"
 
 
 def template_files(folder: Path) -> dict[str, str]:
-    """Return the texts of one template set by path within its folder. Raises ConfigurationError."""
+    """Return the texts of one template set by path within its folder. Raises ConfigurationError with every file's fault."""
     if not folder.is_dir():
         raise ConfigurationError([Fault(str(folder), "is not a folder", "a template set is templates_dir/NAME")])
     files: dict[str, str] = {}
@@ -35,11 +35,11 @@ def template_files(folder: Path) -> dict[str, str]:
 
 
 def load_templates(settings: Settings) -> dict[str, TemplateSet]:
-    """Return each policy's templates, compiled and tried. Raises ConfigurationError with the faults of all of them."""
+    """Return each policy's templates, compiled and validated. Raises ConfigurationError with the faults of all of them."""
     loaded: dict[str, TemplateSet] = {}
     faults: list[Fault] = []
     if settings.templates_dir is not None and not settings.templates_dir.is_dir():
-        remedy = "make it, or leave templates_dir out to use the template sets that ship"
+        remedy = "make it, or leave templates_dir out to use the packaged template sets"
         faults.append(Fault(str(settings.templates_dir), "templates_dir names no folder", remedy))
     for name, policy in settings.policies.items():
         folder = template_folder(settings, policy.templates)
@@ -53,6 +53,6 @@ def load_templates(settings: Settings) -> dict[str, TemplateSet]:
 
 
 def template_folder(settings: Settings, name: str) -> Path:
-    """Return where a template set lies: in the team's own folder, else among those that ship."""
+    """Return the folder of a template set: in `templates_dir` if it is there, otherwise among the packaged ones."""
     own = settings.templates_dir / name if settings.templates_dir else None
     return own if own is not None and (own.is_dir() or name != "default") else packaged_templates() / name

@@ -1,11 +1,12 @@
-"""What one process has, and how it performs what the flow asks for: workers, clients, background threads.
+"""The runtime of one process: its clients, its background threads, and the performance of the flow's steps on workers.
 
-`parts` runs personal parts, exploration and plan saving, `reads` reads stores: a part waits for its reads with a deadline, because
-no socket option is one (a dripping answer took 203–685 ms under a 10 ms time-out). Both pools are as large as the cap on what is
-in flight, and everything takes a place before it is handed over, so nothing queues. Four daemon threads do the background work.
+The workers `parts` run personal parts, exploration and plan saving; the workers `reads` read stores. A part waits for its reads
+with a deadline, because no socket option is one: a dripping answer took 203–685 ms under a timeout of 10 ms. All work takes a
+permit before it is submitted, and the pools are at least as large as the number of permits, so nothing queues. Daemon threads do
+the background work.
 
-Nothing here starts a thread or makes a client on a caller's path: a thread of its own, begun by the first search, starts the
-others, and a worker makes the legs' client. Until the kill switch is watched, no worker takes a search.
+No thread is started and no client is made on a caller's path: a thread that the first search begins starts the others, and a worker
+makes the legs' client. No worker takes a search before the thread that watches the kill switch runs.
 """
 
 from __future__ import annotations
@@ -45,11 +46,11 @@ from rewriter.observe.tally import Tally
 from rewriter.report import Reason
 from rewriter.shell.fleet import fleet_key
 from rewriter.shell.index_reader import INDICES_PERIOD_S
-from rewriter.shell.legs import PLANS_SHARE, Bulkhead, failing_as, told_size
+from rewriter.shell.legs import PLANS_SHARE, Bulkhead, failing_as, note_size
 from rewriter.shell.population import PopulationReader
 from rewriter.shell.refresh import LOCAL_PERIOD_S, SWITCHES_PERIOD_S, Refresh
 from rewriter.shell.sources import Announce, BackgroundStep, GetMapping, GetSettings, ReadText
-from rewriter.shell.status import STATUS_S, store_said
+from rewriter.shell.status import STATUS_S, store_state
 from rewriter.shell.track import Tracker
 from rewriter.shell.workers import CLOSE_S, RETRY_S, Workers
 from rewriter.signals.redis_store import RedisStore
@@ -60,16 +61,16 @@ T = TypeVar("T")
 
 
 def drive(flow: Generator[Any, Any, T], perform: Callable[[Any], Any], first: Any = None) -> T:
-    """Run a generator to its end: perform each step, send in the result or throw in the error. It is closed in any case.
+    """Run a generator to its end: perform each step, and send in the result or throw in the error. It is closed in any case.
 
-    first: the answer to its first step, where that was performed already.
+    first: the result of its first step, if that was performed already.
     """
     try:
         step = flow.send(first)
         while True:
             try:
                 result = perform(step)
-            except BaseException as error:  # noqa: BLE001  whatever it is, the generator says what it means
+            except BaseException as error:  # noqa: BLE001  the generator handles every error of a step
                 step = flow.throw(error)
             else:
                 step = flow.send(result)
@@ -99,16 +100,17 @@ class Job:
         self.subject: Subject | None = None
 
     def abandon(self) -> None:
-        """Give back what the search holds. Its parts end by themselves."""
+        """Close the flow, which gives the search's permit back. Its parts end by themselves."""
         if self.flow is not None:
             self.flow.close()
             self.flow = None
 
 
 class ThreadRuntime:
-    """What one process has. It ends by itself once nobody holds `owner`, or when it is closed.
+    """The runtime of one process. It ends when it is closed, or by itself once `owner` is garbage-collected.
 
-    client: the caller's, of which the legs' is cloned; legs: the caller's own client for legs, or an unused clone, or None.
+    client: the caller's client, from which the legs' client is cloned.
+    legs:   the caller's own client for legs, an unused clone, or None.
     """
 
     def __init__(
@@ -127,7 +129,7 @@ class ThreadRuntime:
         self._client = client
         self._legs = legs
         self._owns_legs = owns_legs
-        self._making_legs = Lock()  # for workers and the background; no caller waits for it
+        self._making_legs = Lock()  # workers and the background wait for it, callers never
         self.in_flight = Bulkhead(cap)
         self.parts = Workers(cap, "rewriter-part")
         self.reads = Workers(2 * cap, "rewriter-read")
@@ -159,7 +161,7 @@ class ThreadRuntime:
 
     @property
     def legs(self) -> SearchClient:
-        """The client of the optional legs, made at first use. Never asked for on a caller's path."""
+        """The client of the optional legs, made at first use. Never used on a caller's path."""
         if self._legs is None:
             with self._making_legs:
                 if self._legs is None:
@@ -167,7 +169,7 @@ class ThreadRuntime:
         return self._legs
 
     def start(self) -> None:
-        """Have the threads started, where they were not. Never waits, not even for a thread to begin, as Thread.start does."""
+        """Start a thread that starts the others, unless they run. Never waits; Thread.start would wait until a thread runs."""
         if time.monotonic() < self._starts_from_s or not self._starting.acquire(blocking=False):
             return
         self._starts_from_s = float("inf")
@@ -177,7 +179,7 @@ class ThreadRuntime:
             self._not_started(none_left)
 
     def _start_threads(self) -> None:
-        """Start the background, then the workers. What could be started stays, and the rest is tried again with a later search."""
+        """Start the background's threads, then the workers. Those that could not be started are tried again with a later search."""
         try:
             while self._to_start:
                 name = f"rewriter-{self._to_start[0][1]}"
@@ -187,7 +189,7 @@ class ThreadRuntime:
                 self.refresh.population.start()
             self.parts.start()
             self.reads.start()
-        except Exception as error:  # noqa: BLE001  whatever keeps threads from starting keeps nobody from searching
+        except Exception as error:  # noqa: BLE001  without threads, searches are the caller's own
             self._not_started(error)
         else:
             self._refused = ""
@@ -202,7 +204,7 @@ class ThreadRuntime:
         self._starting.release()
 
     def beside(self, step: Baseline, job: Job) -> None:
-        """Start what is to run beside the caller's own search; where it cannot, the job says why."""
+        """Start the personal part beside the caller's own search. If that is impossible, `job.refused` says why."""
         if step.beside is None:
             return
         job.personal = self.begin(step.beside, job)
@@ -224,7 +226,7 @@ class ThreadRuntime:
                 job.refused = self._refused or f"{self.in_flight.cap} legs and reads in flight"
 
     def begin(self, part: Generator[Any, Any, T], job: Job) -> Future[T] | None:
-        """Start a part on a worker, in the caller's context; None where no place is left."""
+        """Start a part on a worker, in the caller's context. Returns None if no permit or no worker is left."""
         if self._refused or not self.in_flight.try_acquire():
             part.close()
             return None
@@ -254,7 +256,7 @@ class ThreadRuntime:
         return future
 
     def save(self, step: SavePlan) -> None:
-        """Save a plan on a worker, here and in the store, or not at all: the next page then is the baseline's."""
+        """Save a plan on a worker, in memory and in the store. Without a permit it is dropped; the next page is the baseline."""
         if not self.in_flight.try_acquire(PLANS_SHARE):
             self.plans_dropped += 1
             return
@@ -271,7 +273,7 @@ class ThreadRuntime:
             self.plans_dropped += 1
 
     def looked(self) -> tuple[str | None, dict[str, str]]:
-        """Return whether the store answers ("ok", or why not; None without one), and what the fleet's processes say."""
+        """Return the store's state ("ok", or why it does not answer; None without a store) and the fleet's reports, as texts."""
         store = self.stores.get("store")
         if store is None:
             return None, {}
@@ -282,12 +284,12 @@ class ThreadRuntime:
 
         looking = self.reads.submit(look)
         if looking is None:
-            return store_said(RuntimeError())
+            return store_state(RuntimeError())
         found: dict[str, str] | BaseException | None = in_time(looking, time.monotonic() + STATUS_S)
-        return store_said(found)
+        return store_state(found)
 
     def close(self) -> None:
-        """End threads and connections. What is under way longer than a second ends by its own time-out, on its own."""
+        """End threads and connections. Work that takes longer than a second ends by its own timeout, after this returns."""
         self._stopping.set()
         if self.tracker is not None:
             self.tracker.close()
@@ -302,7 +304,7 @@ class ThreadRuntime:
             store.close()
 
     def _perform(self, job: Job, step: PartStep) -> Any:
-        """Do what a part asks for, on a worker."""
+        """Perform a step of a part, on a worker."""
         match step:
             case FetchSignals(reads, budget_s):
                 until_s = time.monotonic() + budget_s
@@ -320,13 +322,13 @@ class ThreadRuntime:
                     legs = self.legs
                     LIMITS.set(limits)
                     response = answer_of(legs.search(search, timeout_s, is_leg=True))
-                    told_size(step, limits.size, response)
+                    note_size(step, limits.size, response)
                     return response
                 except LegFault as fault:
                     if fault.kind == "too_large":
-                        told_size(step, limits.size)
+                        note_size(step, limits.size)
                     raise
-                except Exception as error:  # noqa: BLE001  whatever a client raises is a fault of the leg
+                except Exception as error:  # noqa: BLE001  any error of a client is a fault of the leg
                     raise leg_fault(self._client.fault_of(error)) from None
         assert_never(step)
 
@@ -344,11 +346,11 @@ class ThreadRuntime:
         answers = answers_of(found, len(steps))
         for step, answer in zip(steps, answers, strict=True):
             if not isinstance(answer, LegFault):
-                told_size(step, 0, answer)
+                note_size(step, 0, answer)
         return answers
 
     def _reading(self, read: Read) -> Future[Signals]:
-        """Start a read. It takes a place of its own, since it may outlive the part that waits for it; its answer is remembered."""
+        """Start a read with a permit of its own, since it may outlive the part that waits for it. Its answer goes to memory."""
         self.in_flight.acquire()
         future = self.reads.submit(lambda: self.stores[read.store].read(read.query))
         if future is None:  # closed meanwhile, or at the limit of threads
@@ -366,14 +368,14 @@ class ThreadRuntime:
         return future
 
     def _repeat(self, owner: weakref.ref[Any], name: str, period_s: float, work: Callable[[], None]) -> None:
-        """Do background work until the owner is closed or gone. Whatever a round raises, the next one comes."""
+        """Repeat a background round until the owner is closed or collected. After an error of a round, the next one follows."""
         while not self._stopping.wait(period_s) and owner() is not None:
             try:
                 work()
                 self.refresh.failed(name, None)
-            except Exception as error:  # noqa: BLE001  a dead thread would be a dead kill switch
+            except Exception as error:  # noqa: BLE001  if this thread ended, the kill switch would not work any more
                 self.refresh.failed(name, error)
-        if owner() is None:  # nobody closed it
+        if owner() is None:  # the owner was collected without `close`
             self.parts.close(0.0)
             self.reads.close(0.0)
 
@@ -415,12 +417,12 @@ def collected(job: Job, until_s: float) -> Collected:
 
 
 def in_time(future: Future[T] | None, until_s: float) -> T | Exception | None:
-    """Return what came of a future until then: its result, what it raised, or None."""
+    """Return a future's result or error, or None if it has not ended at `until_s` (monotonic)."""
     if future is None:
         return None
     try:
         return future.result(max(0.0, until_s - time.monotonic()))
     except NotYet:
         return None
-    except Exception as error:  # noqa: BLE001  nothing of ours raises into a search
+    except Exception as error:  # noqa: BLE001  the caller reports it; a search must not raise it
         return error

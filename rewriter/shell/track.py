@@ -1,9 +1,9 @@
-"""`track`: events from the shop's own process into the streams, without making anybody wait.
+"""The senders behind `track`: they append events of the shop's own process to the streams, without making a caller wait.
 
-`track` reads the event, puts it into a bounded buffer (`outbox`) and returns; a thread or task appends what is there, many at once.
-While the store is away or full, events stay and are tried again; once the buffer is full, what comes is dropped and counted.
-*Accepted* counts what the store acknowledged. Every event gets an `event_id`, so that one that is sent again, since its
-acknowledgement was lost, counts once.
+`track` checks the event, puts it into a bounded buffer (`outbox`) and returns. A thread or task appends the buffered events, many
+at once. While the store is away or full, events stay and are tried again; once the buffer is full, new events are dropped and
+counted. *Accepted* are events that the store acknowledged. Every event gets an `event_id`, so that it counts once if it is sent
+again after a lost acknowledgement.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from rewriter.shell.outbox import Outbox
 from rewriter.signals.redis_store import AsyncRedisStore, RedisStore
 
 CLOSE_S = 2.0
+"""How long `close` sends events that wait."""
 CLOSE_MORE_S = 3.0
-"""For which `close` waits beyond that for an attempt that hangs."""
+"""How long `close` waits beyond `CLOSE_S` for an attempt that hangs."""
 CLOSE_POLL_S = 0.1
 
 _log = getLogger("rewriter")
 
 
 class Tracker:
-    """Appends from a daemon thread, which begins with the first event."""
+    """Appends events from a daemon thread, which starts with the first event."""
 
     def __init__(self, store: RedisStore, settings: Settings) -> None:
         self._store = store
@@ -40,7 +41,7 @@ class Tracker:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """What became of the events, and how many wait."""
+        """The number of events by outcome, and `waiting`."""
         return {**self._outbox.counts, "waiting": len(self._outbox)}
 
     def track(self, event: Mapping[str, Any]) -> bool:
@@ -54,7 +55,7 @@ class Tracker:
         return True
 
     def close(self) -> None:
-        """Send what waits, within two seconds; the rest is dropped and counted."""
+        """Send the events that wait, for two seconds; the remaining ones are dropped and counted."""
         with self._changed:
             self._closed = True
             self._outbox.hurry()
@@ -91,7 +92,7 @@ class Tracker:
                     continue
             try:
                 replies = self._store.run(shipment.commands)
-            except Exception:  # noqa: BLE001  whatever keeps the store from answering, the events stay
+            except Exception:  # noqa: BLE001  without an answer of the store, the events stay
                 replies = None
             with self._changed:
                 if self._gave_up:
@@ -100,7 +101,7 @@ class Tracker:
 
 
 class AsyncTracker:
-    """Appends from a task, which begins with the first event."""
+    """Appends events from a task, which starts with the first event."""
 
     def __init__(self, store: AsyncRedisStore, settings: Settings) -> None:
         self._store = store
@@ -110,7 +111,7 @@ class AsyncTracker:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """What became of the events, and how many wait."""
+        """The number of events by outcome, and `waiting`."""
         return {**self._outbox.counts, "waiting": len(self._outbox)}
 
     def track(self, event: Mapping[str, Any]) -> bool:
@@ -122,7 +123,7 @@ class AsyncTracker:
         return True
 
     async def close(self) -> None:
-        """Send what waits, within two seconds; the rest is dropped and counted."""
+        """Send the events that wait, for two seconds; the remaining ones are dropped and counted."""
         self._closed = True
         self._outbox.hurry()
         if self._task is not None:
@@ -139,6 +140,6 @@ class AsyncTracker:
                 continue
             try:
                 replies = await self._store.run(shipment.commands)
-            except Exception:  # noqa: BLE001  whatever keeps the store from answering, the events stay
+            except Exception:  # noqa: BLE001  without an answer of the store, the events stay
                 replies = None
             self._outbox.finish(shipment, replies, time.monotonic())

@@ -1,10 +1,10 @@
-"""A pool of daemon threads that makes nobody wait: not the caller that hands work over, not `close()`, not the interpreter's exit.
+"""A pool of daemon threads for which nothing waits: not the caller that submits work, not `close()`, not the interpreter's exit.
 
-ThreadPoolExecutor does: `submit` starts threads on the caller's own path (and keeps the work in its queue where none can be
-started), and the interpreter's exit joins its threads, however long their work takes.
+ThreadPoolExecutor makes them wait. Its `submit` starts threads on the caller's path, and keeps the work queued if none can be
+started. The interpreter's exit joins its threads, however long their work takes.
 
-Here a worker that takes work and leaves no idle one behind starts the next worker, so that the caller starts none. Work that no
-worker could take at once is refused, never queued up behind other work.
+Here a worker that takes work and leaves no idle worker starts the next one, so that the caller starts none. Work that no worker can
+take at once is refused, and never queued behind other work.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 RETRY_S = 5.0
-"""After how long a pool that could start no more threads tries again."""
+"""The pause before a pool that could not start a thread tries again."""
 
 CLOSE_S = 1.0
-"""For how long `close` waits for work that is under way."""
+"""How long `close` waits for work that is under way."""
 
 
 class Workers:
-    """At most `most` threads. `start` starts the first one; work may be handed over before that, and waits for it."""
+    """A pool of at most `most` threads. `start` starts the first one; work that was submitted earlier waits for it."""
 
     def __init__(self, most: int, name: str) -> None:
         self._most = most
@@ -42,17 +42,17 @@ class Workers:
 
     @property
     def closed(self) -> bool:
-        """Whether no more work is taken."""
+        """Whether the pool refuses further work."""
         return self._closed
 
     def start(self) -> None:
-        """Start the first thread. Raises RuntimeError where the system has none left; what waited is then refused."""
+        """Start the first thread. Raises RuntimeError if the system refuses one; work that waits is then cancelled."""
         if not self._threads and not self._grow():
             self.refuse_what_waits()
             raise RuntimeError("can't start new thread")
 
     def submit(self, work: Callable[[], T]) -> Future[T] | None:
-        """Hand work over. Returns its future, or None where no thread is free and none can be had. Never waits."""
+        """Submit work. Returns its future, or None if no thread is free and none can be started. Never waits."""
         future: Future[T] = Future()
         with self._lock:
             free = len(self._threads) + self._starting - self._busy
@@ -65,7 +65,7 @@ class Workers:
         return future
 
     def close(self, wait_s: float = CLOSE_S) -> None:
-        """Cancel what waits, and wait `wait_s` at most for what is under way. Its threads end by themselves after it."""
+        """Cancel work that waits, and wait `wait_s` at most for work under way. Threads that still work then end after it."""
         with self._lock:
             self._closed = True
             threads = list(self._threads)
@@ -77,7 +77,7 @@ class Workers:
             thread.join(max(0.0, until_s - time.monotonic()))
 
     def refuse_what_waits(self) -> None:
-        """Cancel what no worker has taken yet."""
+        """Cancel the work that no worker has taken yet."""
         while not self._queue.empty():
             try:
                 item = self._queue.get_nowait()
@@ -104,7 +104,7 @@ class Workers:
         with self._lock:
             self._starting -= 1
             self._threads.add(thread)
-            if self.closed:  # meanwhile: it is told to end as the others were
+            if self.closed:  # meanwhile: this thread needs its own signal to end
                 self._queue.put(None)
         return True
 
@@ -122,7 +122,7 @@ class Workers:
                 continue
             try:
                 result = work()
-            except BaseException as error:  # noqa: BLE001  whatever it is, it belongs to whoever waits for the work
+            except BaseException as error:  # noqa: BLE001  every error goes to the future
                 self._freed()
                 future.set_exception(error)
             else:

@@ -21,7 +21,7 @@ Client = TypeVar("Client", default=Any)
 
 
 class Unset:
-    """Marks an argument that was not given: `subject=None` says "nobody", which is something else."""
+    """The mark of an argument that was not given: `subject=None` means that nobody is known, which differs from it."""
 
 
 unset = Unset()
@@ -30,10 +30,11 @@ CURRENT_SUBJECT: ContextVar[Subject | None] = ContextVar("rewriter_subject", def
 
 
 def searching(subject: Subject | None) -> AbstractContextManager[None]:
-    """Return a context manager within which `subject` searches; threads and tasks are apart.
+    """Return a context manager that sets the subject of the searches within its block; each thread and task has its own.
 
-    Raises ValueError at once for what is no Subject. Leaving the block never raises: a block that is left in another context
-    than it was entered in (the two halves of a FastAPI dependency, a stream closed by another task) leaves that context as it is.
+    Raises ValueError at once if `subject` is neither a Subject nor None. Leaving the block never raises: a block that is left in
+    another context than it was entered in (the two halves of a FastAPI dependency, a stream closed by another task) leaves that
+    context unchanged.
     """
     if not isinstance(subject, Subject | None):
         raise ValueError(f"subject is of type {type(subject).__qualname__}, not a Subject or None")  # noqa: TRY004
@@ -92,7 +93,7 @@ class Wrapped:
         return self._msearch(self._seam, subject, arguments)
 
     def __getattr__(self, name: str) -> Any:
-        if name in OWN:  # an object that `copy` or `pickle` has only begun to make
+        if name in OWN:  # `copy` or `pickle` has not filled this object yet
             raise AttributeError(name)
         found = getattr(self._seam.raw, name)
         if name in self._seam.passed:
@@ -132,7 +133,7 @@ class Wrapped:
 
 
 class WrappedSync(Wrapped):
-    """Around a client of threads. Leaving `with` closes the client, as it does without the rewriter."""
+    """The wrapper of a sync client. Leaving `with` closes the client, as it does without the rewriter."""
 
     __slots__ = ()
 
@@ -145,7 +146,7 @@ class WrappedSync(Wrapped):
 
 
 class WrappedAsync(Wrapped):
-    """Around a client of the event loop. Leaving `async with` closes the client, as it does without the rewriter."""
+    """The wrapper of an async client. Leaving `async with` closes the client, as it does without the rewriter."""
 
     __slots__ = ()
 

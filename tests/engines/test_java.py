@@ -1,4 +1,4 @@
-"""Which Java is taken: the first that is new enough, JAVA_HOME's before the PATH's before the installed ones."""
+"""The choice of a Java: the first that is new enough, JAVA_HOME's before the PATH's before the installed ones."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def test_a_half_finished_one_is_swept_away(calls: Path, cache: Path) -> None:
         ("echo 'Could not resolve host: repo.maven.apache.org'; exit 1", "Could not resolve host"),
         (
             'for a in "$@"; do case $a in -DoutputDirectory=*) mkdir -p "${a#*=}";; esac; done',
-            "brought no opensearch-agent-",
+            "downloaded no opensearch-agent-",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""What several live tests read and none changes."""
+"""Fixtures that several live tests read and none changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the promises are held against: documents, and draws of bodies, templates, policies and counters.
+"""Random inputs for the tests of the promises: documents, bodies, templates, policies and counters.
 
 Everything is drawn from one `random.Random`, so that a failure can be drawn again.
 """

@@ -1,4 +1,4 @@
-"""What strikes, and where it is felt: a relay that drips, names that resolve slowly, legs that stick, and a side for each shell."""
+"""Faults and harnesses of live tests: a relay that drips, names that resolve slowly, legs that hang, and a side for each shell."""
 
 from __future__ import annotations
 

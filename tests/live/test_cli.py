@@ -125,7 +125,7 @@ def test_check_says_that_there_is_no_such_index(write: Callable[..., None], pref
     result = run("check")
     assert result.exit_code == 2
     assert result.stderr.endswith(
-        f"note: no index matches {prefix}*\nrewriter.toml:7: no index matches the policy (it would act on nothing)\n"
+        f"note: no index matches {prefix}*\nrewriter.toml:7: no index matches the policy (it would never be used)\n"
     )
 
 
@@ -203,7 +203,7 @@ def test_check_tries_what_templates_render_on_the_index(
     toml.write_text("templates_dir = 'templates'\n" + toml.read_text())
     result = run("check")
     assert result.exit_code == 2
-    assert f"in {name}: the server refuses what it renders" in result.stderr
+    assert f"in {name}: the server refuses the rendered query" in result.stderr
     assert said in result.stderr
     if not exploration:
         write(index({"title": {"type": "text"}, **good}), "templates = 'own'")
@@ -278,8 +278,8 @@ def test_switch_writes_the_stores_key(write: Callable[..., None], redis_url: str
     store = RedisStore(redis_url)
     assert json.loads(store.read_text(f"{prefix}:switches") or "") == {"personalization": False, "shop.max_boost": 1.2}
     listed = json.loads(run("switch", "--json").stdout)
-    assert listed["personalization"] == {"is": False, "by": "store"}
-    assert listed["shop.max_boost"] == {"is": 1.2, "by": "store"}
+    assert listed["personalization"] == {"value": False, "source": "store"}
+    assert listed["shop.max_boost"] == {"value": 1.2, "source": "store"}
     assert "personalization" in run("status").stdout
     run("switch", "personalization", "default")
     run("switch", "max_boost", "default", "--policy", "shop")
@@ -332,8 +332,8 @@ def test_what_is_wrong_in_another_process_is_wrong(
     shown = run("status")
     assert shown.exit_code == 1
     lines = [" ".join(line.split()) for line in shown.stdout.splitlines()]
-    assert lines[:2] == ["status not healthy", "1 of 2 processes is not well, see below"]
-    assert "processes 2, 4 of 32 places in flight" in lines
+    assert lines[:2] == ["status not healthy", "1 of 2 processes has problems, see below"]
+    assert "processes 2, 4 of 32 permits taken" in lines
     assert lines[-2:] == [
         "search-1:7:a closed 2 of 16",
         "search-2:7:a closed 2 of 16 template shop 1a2b (personal) is quarantined",
@@ -374,6 +374,6 @@ def test_check_notes_what_one_of_several_indices_refuses_since_no_search_sends_i
     write(f"{one}-both", "[policies.shop.fields.brand]")
     result = run("check")
     assert (result.exit_code, result.stdout.count(f"{one}-both")) == (0, 1), result.stderr
-    refused = [line for line in result.stderr.splitlines() if "the server refuses what it renders" in line]
+    refused = [line for line in result.stderr.splitlines() if "the server refuses the rendered query" in line]
     assert refused
     assert all(line.startswith("note: ") and f"in {other}: " in line for line in refused)

@@ -1,4 +1,4 @@
-"""What docs/signals.md shows can be run as it stands, and writes what searches read."""
+"""The examples of docs/signals.md run as they are, and write what searches read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the optional legs must not change, on a real server: names in hits inside hits, scores, envelope, highlights."""
+"""Parts of an answer that optional legs must not change, on a real server: names in inner hits, scores, envelope, highlights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the table of shapes claims of the server, shown on the server.
+"""The claims of the table of shapes about the server, tested on the server.
 
 Each personalized search is sent as the body that a leg sends, and each hit's score is held against its base score. Each
 search that is passed through because boosts would break it is sent with them all the same, to show that they do.

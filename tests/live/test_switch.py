@@ -82,7 +82,7 @@ def test_a_place_that_fails_keeps_the_word_from_no_other(fleet: Fleet) -> None:
     result = run("switch", "personalization", "off", "--wait", "10")
     failed, key, confirmed = result.stderr.splitlines()
     assert result.exit_code == 1
-    assert "Is a directory; not written: processes that read this file keep what it says of personalization" in failed
+    assert "Is a directory; not written: processes that read this file keep its value of personalization" in failed
     assert key.endswith(": personalization default -> off")
     assert confirmed == "in effect in 2 of 2 processes"  # a file that says nothing leaves the store's word
     assert [reason is Reason.SWITCHED_OFF for reason in fleet.reasons()] == [True, True]
@@ -94,9 +94,12 @@ def test_one_place_alone(fleet: Fleet) -> None:
     result = run("switch", "personalization", "on", "--only", "store", "--wait", "4")
     assert result.exit_code == 1
     file = fleet.folder / "switches"
-    assert f"note: {file} says personalization off; it wins where this file is read\n" in result.stderr
+    assert (
+        f"note: {file} sets personalization off, which overrides this in processes that read the file\n"
+        in result.stderr
+    )
     assert "in effect in 1 of 2 processes\n" in result.stderr
-    assert ": personalization off by file (its kill-switch file wins over what was written; " in result.stderr
+    assert ": personalization off by file (its kill-switch file overrides the change: " in result.stderr
 
 
 def test_a_process_with_a_word_of_its_own_is_named(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,12 +115,16 @@ def test_a_process_with_a_word_of_its_own_is_named(fleet: Fleet, monkeypatch: py
 @pytest.mark.parametrize(
     ("file", "key", "note"),
     [
-        ("shop.max_boost 1.2", "{}", "note: shop.max_boost stays 1.2; it wins for its policy"),
-        ("shop.max_boost 1.2", '{"shop.max_boost": 1.2}', "note: shop.max_boost stays 1.2; it wins for its policy"),
+        ("shop.max_boost 1.2", "{}", "note: shop.max_boost stays 1.2, which overrides this for its policy"),
+        (
+            "shop.max_boost 1.2",
+            '{"shop.max_boost": 1.2}',
+            "note: shop.max_boost stays 1.2, which overrides this for its policy",
+        ),
         (
             "",
             '{"shop.max_boost": 1.2}',
-            "note: shop.max_boost stays 1.2 where {file} is not read; it wins for its policy",
+            "note: shop.max_boost stays 1.2 in processes that do not read {file}, which overrides this for its policy",
         ),
     ],
 )
@@ -142,8 +149,8 @@ def test_taking_a_word_back_needs_one_place_that_says_it(fleet: Fleet, store: Re
     nobody = run("switch", "personalization", "default")
     assert nobody.exit_code == 2
     assert nobody.stderr.splitlines() == [
-        f"{fleet.folder / 'switches'}: says nothing of 'personalization'",
-        f"store key {prefix}:switches: says nothing of 'personalization'",
+        f"{fleet.folder / 'switches'}: does not set 'personalization'",
+        f"store key {prefix}:switches: does not set 'personalization'",
     ]
 
 
@@ -152,10 +159,12 @@ def test_a_store_that_lost_the_key_releases_nothing_with_the_next_word(
 ) -> None:
     assert run("switch", "personalization", "off", "--only", "store", "--wait", "10").exit_code == 0
     store.run([("UNLINK", f"{prefix}:switches")])
-    assert json.loads(run("switch", "--json").stdout)["personalization"] == {"is": False, "by": "store"}
+    assert json.loads(run("switch", "--json").stdout)["personalization"] == {"value": False, "source": "store"}
     result = run("switch", "rollout", "0.5", "--wait", "10")
     assert result.exit_code == 0
-    lost = f"note: store key {prefix}:switches was lost; what processes still go by is kept: personalization off"
+    lost = (
+        f"note: store key {prefix}:switches was lost; the values that processes still use are kept: personalization off"
+    )
     assert lost in result.stderr.splitlines()
     assert json.loads(store.read_text(f"{prefix}:switches") or "") == {"personalization": False, "rollout": 0.5}
     assert fleet.reasons() == [Reason.SWITCHED_OFF] * 2
@@ -165,15 +174,15 @@ def test_a_store_that_lost_the_key_releases_nothing_with_the_next_word(
 
 
 def test_who_changed_what_can_be_looked_up(fleet: Fleet) -> None:
-    assert run("switch", "--log").stderr.endswith(":switches:log: no change is kept\n")
+    assert run("switch", "--log").stderr.endswith(":switches:log: no change is logged\n")
     run("switch", "personalization", "off", "--wait", "0")
     run("switch", "max_boost", "1.2", "--policy", "shop", "--only", "file", "--wait", "0")
     head, latest, first = run("switch", "--log").stdout.splitlines()
-    assert head.split() == ["at", "who", "switch", "said", "in"]
+    assert head.split() == ["at", "who", "switch", "value", "written", "to"]
     assert latest.split(None, 4)[2:] == ["shop.max_boost", "1.2", f"{fleet.folder / 'switches'} (was default)"]
     assert "personalization  " in first
     found = json.loads(run("switch", "--log", "--json").stdout)
-    assert [(one["switch"], one["word"]) for one in found] == [("shop.max_boost", 1.2), ("personalization", False)]
+    assert [(one["switch"], one["value"]) for one in found] == [("shop.max_boost", 1.2), ("personalization", False)]
 
 
 def test_whatever_stands_in_the_store_the_word_is_written(fleet: Fleet, store: RedisStore, prefix: str) -> None:

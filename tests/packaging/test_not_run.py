@@ -1,4 +1,4 @@
-"""What happens to a live test whose engine this machine cannot run: counted and explained, or failed in CI."""
+"""A live test whose engine this machine cannot run is counted and explained, and fails in CI."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is published works where the source is not, and without the extras."""
+"""The built wheel works without the source, and without the extras."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ def _fault_of(client: SearchClient, error: Exception, hosts: str, index: str) ->
     if fault.status is not None:
         return Fault(
             f"{hosts} {plain(index)}",
-            f"the server refused to be asked: {fault.status} {plain(fault.error)}",
+            f"the server refused the request: {fault.status} {plain(fault.error)}",
             "open the index if it is closed, or name the URL of OpenSearch itself and not of a proxy that limits it",
         )
     return Fault(

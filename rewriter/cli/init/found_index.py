@@ -1,4 +1,4 @@
-"""What an index argument of `rewriter init` stands for on a cluster, and what to do where it stands for nothing."""
+"""The indices behind the index argument of `rewriter init`, and remedies if there are none."""
 
 from __future__ import annotations
 

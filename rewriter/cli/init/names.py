@@ -1,4 +1,4 @@
-"""What a field's name suggests about its use. Names only break ties between figures; they decide alone where an index is empty."""
+"""Hints from a field's name about its use. They only break ties between figures, and decide alone if the index is empty."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several new files, all of them or none: staged beside their places, and taken back where one cannot be put there."""
+"""The transaction that writes several new files or none: staged beside their targets, and removed again if one cannot be placed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Saying a word in every place: a line for each that was written, one for each that was not, and what stays against the word."""
+"""The change of a switch in all targets: audit lines, failures, and notes on values that override the change."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ FAILURES = (*STORE_FAILURES, OSError)
 
 @dataclass
 class Change:
-    """What became of one word: None takes it back.
+    """The result of changing one switch; `value` None removes the override.
 
-    written:  by the name of each place that was written, what it said before.
-    words:    what each place says now, as far as it could be read.
-    failed:   the sources that were to be written and were not.
+    written: the earlier value by name of each target that was written.
+    values:  the present values by source, for each target that could be read.
+    failed:  the sources that could not be written.
     """
 
     name: str
@@ -35,7 +35,10 @@ class Change:
 
     @property
     def stays(self) -> dict[tuple[str, SwitchValue], bool]:
-        """The policies' own words that this general one leaves alone, and whether the file's readers are spared them."""
+        """Overrides of single policies that differ from this general change and stay.
+
+        Each maps to whether processes that read the file are exempt, since the file overrides it there.
+        """
         file, store = self.values.get("file", {}), self.values.get("store", {})
         found = dict.fromkeys(self._own(file), False)
         for other, its in self._own(store):
@@ -54,10 +57,10 @@ def change(
     policies: frozenset[str],
     who: str,
 ) -> Change:
-    """Say `value` in each of `targets`, or in `only` one of them; a place that fails keeps none of the others from it.
+    """Write `value` to each of `targets`, or to `only` one of them. A target that fails does not stop the others.
 
-    who: the moment and the person, for the audit line that each place written leaves on standard error.
-    Raises ConfigurationError where a word is to be taken back that no place says.
+    who: time and person, for the audit line on standard error of each target that is written.
+    Raises ConfigurationError if an override is to be removed that no target sets.
     """
     made = Change(name, value)
     silent: list[Fault] = []
@@ -70,7 +73,7 @@ def change(
                 edit.say_changes(who)
                 made.written[target.where] = edit.before.get(name)
             else:
-                silent.append(Fault(target.where, f"says nothing of {name!r}"))
+                silent.append(Fault(target.where, f"does not set {name!r}"))
         if edit.read is not None:
             made.values[target.source] = edit.after
     if not made.written and not made.failed:
@@ -81,7 +84,7 @@ def change(
 
 
 def _look(target: Target, targets: Sequence[Target], edit: _Editing) -> None:
-    """Read a place that is not to be changed."""
+    """Read a target that is not to be changed."""
     try:
         edit.look(target.read())
     except FAILURES as error:
@@ -89,7 +92,7 @@ def _look(target: Target, targets: Sequence[Target], edit: _Editing) -> None:
 
 
 def _change(target: Target, targets: Sequence[Target], edit: _Editing, made: Change) -> bool:
-    """Change a place, and return whether that went well."""
+    """Change a target, and return whether that succeeded."""
     try:
         target.change(edit)
     except FAILURES as error:
@@ -103,9 +106,10 @@ def _change(target: Target, targets: Sequence[Target], edit: _Editing, made: Cha
 
 
 class _Editing:
-    """The change of one switch in one text. Called anew where somebody else changed the text meanwhile; the last call counts.
+    """The change of one switch in one text. It is called again if another writer changed the text meanwhile; the last call counts.
 
-    before, after: what the text says, and what it says when it is changed; changed: the switches that differ in them.
+    before, after: the text's values before and after the change.
+    changed:       the switches whose values differ.
     """
 
     def __init__(self, name: str, value: SwitchValue | None, target: Target, policies: frozenset[str]) -> None:
@@ -117,13 +121,13 @@ class _Editing:
         self.changed: list[str] = []
 
     def look(self, text: str) -> None:
-        """Take in what the text says."""
+        """Parse the text and note its values."""
         self._text, self.read = text, parse(text, self._target.where, self._policies)
         self.before = self.after = self.read.values
         self.changed = []
 
     def __call__(self, text: str) -> str | None:
-        """Return the new text, or None where there is nothing to change."""
+        """Return the new text, or None if nothing is to be changed."""
         self.look(text)
         if self._value is None and self.name not in self.before:
             return None
@@ -138,19 +142,19 @@ class _Editing:
         self.after, self.changed = self.before, []
 
     def say_notes(self) -> None:
-        """Say what else is to be known of the text that was there."""
+        """Print notes on the text before the change."""
         if self._text.startswith(LOST):
             values = ", ".join(f"{other} {written_as(its)}" for other, its in self.before.items())
-            say(f"note: {self._target.where} was lost; what processes still go by is kept: {values}")
+            say(f"note: {self._target.where} was lost; the values that processes still use are kept: {values}")
         if self.read is not None:
             keeps = self._value is None and self.read.unclear
             for fault in self.read.foreign:
                 say(f"note: ignored: {fault}")
             for fault in self.read.faults:
-                say(f"note: {fault}" + ("; while it stands, processes keep the word" if keeps else ""))
+                say(f"note: {fault}" + ("; until it is corrected, processes keep the override" if keeps else ""))
 
     def say_changes(self, who: str) -> None:
-        """Leave an audit line for each switch that changed."""
+        """Print an audit line for each switch that changed."""
         for one in self.changed:
             say(
                 f"{who} {self._target.where}: {one} {written_as(self.before.get(one))} -> {written_as(self.after.get(one))}"
@@ -158,20 +162,20 @@ class _Editing:
 
 
 def notes(made: Change, targets: Sequence[Target]) -> Iterator[str]:
-    """Yield what else is to be known of a change: words that win over it, and where."""
+    """Yield notes on values that override a change, and where they do."""
     file = next((target.where for target in targets if target.source == "file"), "")
     if file and file not in made.written:
         values, (policy, _, general) = made.values.get("file", {}), made.name.rpartition(".")
-        wins = made.name if made.name in values else general
-        if (policy or wins == made.name) and values.get(wins, made.value) != made.value:
-            yield f"{file} says {wins} {written_as(values[wins])}; it wins where this file is read"
+        name = made.name if made.name in values else general
+        if (policy or name == made.name) and values.get(name, made.value) != made.value:
+            yield f"{file} sets {name} {written_as(values[name])}, which overrides this in processes that read the file"
     for (other, its), elsewhere in made.stays.items():
-        where = f" where {file} is not read" if elsewhere else ""
-        yield f"{other} stays {written_as(its)}{where}; it wins for its policy"
+        where = f" in processes that do not read {file}" if elsewhere else ""
+        yield f"{other} stays {written_as(its)}{where}, which overrides this for its policy"
 
 
 def _lifted(name: str, value: SwitchValue | None, before: Mapping[str, SwitchValue]) -> list[str]:
-    """Return the policies' own words that go with a change: what is switched off for all is off, whatever a policy's word was."""
+    """Return the policies' overrides that a change removes: switching personalization off for all switches every policy off."""
     off = value is False and name == KILL
     return [other for other, its in before.items() if off and its is True and other.endswith(f".{KILL}")]
 
@@ -180,16 +184,16 @@ def _failure(target: Target, targets: Sequence[Target], error: Exception, name: 
     why = (error.strerror or str(error)) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
     fault = partial(Fault, target.where)
     if not is_written:
-        return fault(f"{why}; what it says of {name} is not known")
+        return fault(f"{why}; its value of {name} is not known")
     if target.source == "file":
         return fault(
-            f"{why}; not written: processes that read this file keep what it says of {name}",
-            "put it right, and run this again",
+            f"{why}; not written: processes that read this file keep its value of {name}",
+            "correct this, and run the command again",
         )
     files = [other.where for other in targets if other.source == "file"]
     if not files:
-        return fault(f"{why}; not written", "run this again once it answers")
+        return fault(f"{why}; not written", "run the command again once it answers")
     return fault(
-        f"{why}; not written: processes that do not read {files[0]} keep their word",
-        "run this again once it answers, or on every machine",
+        f"{why}; not written: processes that do not read {files[0]} keep their value",
+        "run the command again once it answers, or on every machine",
     )

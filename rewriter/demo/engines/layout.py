@@ -1,16 +1,15 @@
-"""Lays out an OpenSearch from the jars that the OpenSearch project publishes on Maven Central.
+"""The layout of an OpenSearch server, made from the jars that the OpenSearch project publishes on Maven Central.
 
-The result is what the distribution's archive would unpack to, as far as the server needs it:
+It equals the unpacked archive of the distribution, as far as the server needs it:
 
     lib/      the server and log4j's core
-    agent/    the Java agent that took the security manager's place; its manifest puts `opensearch-agent-bootstrap` on
-              the boot class path, so that jar must not be on the class path as well
+    agent/    the Java agent that replaced the security manager; its manifest puts `opensearch-agent-bootstrap` on the boot
+              class path, so that jar must not be on the class path as well
     modules/  one folder per module: its jars and the descriptor that the server reads
-    bin/, plugins/  empty, but the server would make them, and may not
+    bin/, plugins/  empty; the server would make them, and has no right to
 
-It is read only, shared by all servers of a checkout, and made once: built beside its place under a lock, then renamed
-into it, so that whoever finds it finds it whole. Its name carries a digest of this file, so that a changed recipe
-makes a new one.
+The layout is read-only, shared by all servers of a checkout, and made once. It is built in a temporary directory under a lock and
+then renamed, so it is always complete. Its name holds a digest of this file, so that a changed recipe makes a new one.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ MAVEN_DEADLINE_S = 900
 class Module:
     """A folder under modules/: its main class, the artifact it comes from, its jars, and the module it extends.
 
-    policy: what the security manager of a release before 3.0 must let it do.
+    policy: the permissions that it needs under the security manager of releases before 3.0.
     """
 
     name: str
@@ -114,7 +113,7 @@ MODULES = (
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A version of OpenSearch, and what it needs to run.
+    """A version of OpenSearch, and its requirements.
 
     log4j:      the version of log4j's core that fits it.
     java:       the oldest and newest major version of Java that run it.
@@ -150,7 +149,7 @@ OPENSEARCH_2 = Release(
 )
 VERSION = OPENSEARCH_3.version
 
-# They come with netty and need native code that is not there.
+# Dependencies of netty that need native code, which is not installed.
 UNUSED_JARS = ("netty-*quic*", "netty-*http3*")
 DESCRIPTOR = """\
 description={module.name}
@@ -166,9 +165,9 @@ custom.foldername=
 
 
 def lay_out(cache: Path, release: Release = OPENSEARCH_3) -> Path:
-    """Return the directory of a laid-out server under `cache`, made now where it is not there.
+    """Return the directory of a server's layout under `cache`, and make it if it does not exist.
 
-    Raises EngineUnavailable where it has to be made and Maven is not installed, EngineError where Maven fails.
+    Raises EngineUnavailable if it must be made and Maven is not installed, EngineError if Maven fails.
     """
     recipe = Path(__file__).read_bytes() + repr(release).encode()
     home = cache / f"{release.version}-{hashlib.blake2b(recipe, digest_size=4).hexdigest()}"
@@ -183,9 +182,9 @@ def lay_out(cache: Path, release: Release = OPENSEARCH_3) -> Path:
 
 
 def make_once(target: Path, build: Callable[[Path], None]) -> None:
-    """Have `build` fill a directory beside `target`, and rename it: readable for all, whole or not at all.
+    """Make the directory `target` once: `build` fills a temporary directory beside it, which is made readable and renamed.
 
-    One process builds; others that come meanwhile wait for it. What a killed one left is swept away.
+    One process builds while others wait. Directories that a killed process left are removed.
     """
     with (target.parent / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -226,20 +225,20 @@ def _build(home: Path, release: Release) -> None:
 
 
 def copy_jars(source: Path, patterns: Iterable[str], target: Path) -> None:
-    """Copy the jars that match the patterns. Raises EngineError where a pattern matches none."""
+    """Copy the jars that match the patterns. Raises EngineError if a pattern matches none."""
     target.mkdir(parents=True, exist_ok=True)
     for pattern in patterns:
         jars = list(source.glob(f"{pattern}.jar"))
         if not jars:
-            raise EngineError(f"Maven brought no {pattern}.jar for {target.name}")
+            raise EngineError(f"Maven downloaded no {pattern}.jar for {target.name}")
         for jar in jars:
             shutil.copy(jar, target)
 
 
 def download(target: Path, artifacts: Iterable[tuple[str, str, str]]) -> None:
-    """Have Maven copy the jars of artifacts (group, name, version), and of all that they need, into a directory.
+    """Copy the jars of artifacts (group, name, version) and of their dependencies into a directory, with Maven.
 
-    Raises EngineError where Maven fails.
+    Raises EngineError if Maven fails.
     """
     dependencies = "".join(
         f"<dependency><groupId>{group}</groupId><artifactId>{name}</artifactId><version>{version}</version></dependency>"
@@ -260,7 +259,7 @@ def download(target: Path, artifacts: Iterable[tuple[str, str, str]]) -> None:
             timeout=MAVEN_DEADLINE_S,
         )
     except subprocess.TimeoutExpired:
-        raise EngineError(f"Maven did not bring the jars within {MAVEN_DEADLINE_S} s") from None
+        raise EngineError(f"Maven did not download the jars within {MAVEN_DEADLINE_S} s") from None
     pom.unlink()
     if maven.returncode != 0:
-        raise EngineError(f"Maven could not bring the jars:\n{(maven.stdout + maven.stderr)[-3000:]}")
+        raise EngineError(f"Maven could not download the jars:\n{(maven.stdout + maven.stderr)[-3000:]}")

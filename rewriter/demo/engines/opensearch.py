@@ -1,7 +1,7 @@
 """A real single-node OpenSearch without a container: laid out from Maven Central's jars, run by any JDK from 21 on.
 
-Each server has a port and a data directory of its own, so that any number run side by side from one layout. The server
-picks its ports itself and writes them to a file: no port is chosen that somebody else may take first.
+Each server has a port and a data directory of its own, so any number of servers run from one layout. The server picks its ports
+itself and writes them to a file, so no other process can take a port first.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ rootLogger.appenderRef.console.ref = console
 class OpenSearchServer:
     """One OpenSearch on 127.0.0.1, without security, with an empty data directory that is removed at its end.
 
-    heap: the JVM's heap, in its own notation.
-    java: the runtime; by default the one that `find_java` finds.
-    release: the version; `layout` names those that the project runs on.
-    port: where it listens; by default at one that the server picks.
+    heap: the size of the JVM's heap, in the JVM's notation.
+    java: the runtime; by default the one that `find_java` returns.
+    release: the version; `layout` defines those that the project supports.
+    port: the port; by default the server picks one.
 
-    Raises EngineUnavailable where Java or Maven are missing, EngineError where the server does not come up.
+    Raises EngineUnavailable if Java or Maven is missing, EngineError if the server does not start.
     """
 
     def __init__(
@@ -104,9 +104,9 @@ class OpenSearchServer:
 
 
 def answering_url(ports: Path) -> str | None:
-    """Return the URL in a server's file of ports, once the server answers there that its indices can be searched."""
+    """Return the URL in a server's file of ports if the server answers that its indices can be searched, otherwise None."""
     with contextlib.suppress(OSError, http.client.HTTPException):
-        # One line per address; the file is moved into place whole.
+        # One line per address; the file appears complete, by a rename.
         url = f"http://{ports.read_text().split()[0]}"
         health = f"{url}/_cluster/health?wait_for_status=yellow&timeout=1s"
         with urllib.request.urlopen(health, timeout=5) as answer:  # noqa: S310 - always http
@@ -115,10 +115,10 @@ def answering_url(ports: Path) -> str | None:
 
 
 def cache_directory() -> Path:
-    """Return where layouts are kept: `.opensearch` in the checkout, else a directory of this user's under the system's.
+    """Return the directory of layouts: `.opensearch` in the checkout, otherwise this user's own in the temporary directory.
 
-    The checkout serves where this module lies in one that may be written, and read by the user whom the server runs as.
-    Raises EngineError where the other directory is not this user's own.
+    The checkout is used if this module is in one that this user can write and the server's user can read.
+    Raises EngineError if the other directory does not belong to this user.
     """
     checkout = Path(layout.__file__).parents[3]
     if (checkout / "pyproject.toml").is_file() and os.access(checkout, os.W_OK) and usable(checkout):
@@ -133,7 +133,7 @@ def cache_directory() -> Path:
 
 
 def _copied(java: Java, cache: Path) -> Java:
-    """Copy a runtime that lies where the server's user may not go, as an environment under a private directory does."""
+    """Copy a runtime that the server's user cannot read, such as one in an environment under a private directory."""
     home = java.path.parents[1]
     target = cache / f"java-{hashlib.blake2b(str(home).encode(), digest_size=4).hexdigest()}"
 
@@ -145,7 +145,7 @@ def _copied(java: Java, cache: Path) -> Java:
 
 
 def configure(run: Path, name: str, text: str, port: int) -> Path:
-    """Make the directories of one run, its settings file `name` and the logging's; return the config directory."""
+    """Make the directories of one run, its settings file `name` and its logging file. Return the config directory."""
     config = run / "config"
     for folder in (config, run / "data", run / "logs", run / "tmp"):
         folder.mkdir()

@@ -1,6 +1,6 @@
 """The embedded search engine of the demo: `osmem-server` from PyPI, in memory, a few thousand documents.
 
-It stands in for OpenSearch where nothing can be installed, and proves nothing about it: see `docs/adr`.
+It replaces OpenSearch where nothing can be installed, and proves nothing about it: see `docs/adr`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ START_DEADLINE_S = 20.0
 
 
 class Osmem:
-    """One osmem-server on 127.0.0.1, at `port`, or at one that it picks itself.
+    """One osmem-server on 127.0.0.1, on `port`; by default it picks one.
 
-    Raises EngineUnavailable without osmem-server, EngineError where it does not come up.
+    Raises EngineUnavailable without osmem-server, EngineError if it does not start.
     """
 
     def __init__(self, *, port: int = 0) -> None:
@@ -28,7 +28,7 @@ class Osmem:
         run = Path(tempfile.mkdtemp(prefix="osmem-"))
         self._log = run / "server.log"
         try:
-            # The guard watches this process already; what the server would watch is the guard's.
+            # The guard watches this process; the server would watch the guard's standard input instead.
             command = [binary, "-addr", f"127.0.0.1:{port}", "-no-ja", "-no-stdin-watch"]
             self._process = ServerProcess(command, log=self._log, cwd=run, remove=run)
         except BaseException:
@@ -52,7 +52,7 @@ class Osmem:
         self.close()
 
     def _answers(self) -> bool:
-        # Once it listens, the server says where, in one line of JSON.
+        # Once it listens, the server logs its URL in one line of JSON.
         for line in self._log.read_text(errors="replace").splitlines(keepends=True):
             if line.startswith("{") and line.endswith("\n"):
                 self.url: str = json.loads(line)["url"]

@@ -1,19 +1,19 @@
 """A server process that never outlives its parent.
 
-How it works. A child does not die with its parent on Unix, and the ways to make it so have holes: exit handlers do
-not run on SIGKILL; PR_SET_PDEATHSIG is Linux only, is forgotten when the user changes (OpenSearch refuses to run as
-root), and fires when the *thread* that forked ends. So a small guard stands between the two:
+On Unix a child does not die with its parent, and the usual ways to make it die are incomplete. Exit handlers do not run on
+SIGKILL. PR_SET_PDEATHSIG exists on Linux only, is reset when the user changes (OpenSearch refuses to run as root), and fires when
+the *thread* that forked ends. So a small guard process runs between the two:
 
     this process ──pipe──▶ guard.py ──fork──▶ server
                  ◀──pid───          ◀──wait──
 
-The guard holds the read end of a pipe whose only write end is here. Whatever ends this process closes the pipe; the
-guard then ends the server by its id and removes what it was told to. `end()` closes the pipe on purpose: there is one
-way out, and every server of every run walks it. Both run in a session of their own, so that a Ctrl-C in the terminal
-reaches this process alone, which then ends its servers in its own order.
+The guard holds the read end of a pipe whose only write end is in this process. The end of this process, whatever its cause, closes
+the pipe; the guard then ends the server by its id and removes the given directory. `end()` closes the pipe on purpose, so every
+server ends in the same way. Guard and server run in a session of their own: a Ctrl-C in the terminal reaches this process alone,
+which then ends its servers in order.
 
-What it does not cover: a child that this process *forks* (without exec) inherits the write end, so the server lives
-until the last of them is gone. A guard that is itself killed by SIGKILL leaves its server behind.
+Two cases are not covered. A child that this process *forks* (without exec) inherits the write end, so the server lives until the
+last of them ends. A guard that is killed with SIGKILL leaves its server running.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ LOG_TAIL_BYTES = 3000
 
 
 class ServerProcess:
-    """One server under guard.
+    """One server under a guard.
 
     argv:    the server's command.
-    log:     where its output goes, appended.
+    log:     the file to which its output is appended.
     cwd:     its working directory.
-    user:    the user to run it as; only root can ask for another one.
-    remove:  a directory to remove once the server is gone; it may hold the log.
-    grace_s: how long the server may take to end before it is killed.
-    name:    what errors call the server; by default the command's name.
+    user:    the user to run it as; only root can choose another one.
+    remove:  a directory to remove once the server has ended; it may hold the log.
+    grace_s: the time that the server has to end before it is killed.
+    name:    the server's name in errors; by default the command's name.
 
-    Raises EngineError where the command cannot be run at all.
+    Raises EngineError if the command cannot be run.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class ServerProcess:
         return self._guard.poll() is None
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the server itself; its id stays valid while the guard has not reaped it."""
+        """Send a signal to the server itself. Its id is valid until the guard has reaped it."""
         if self.is_alive():
             os.kill(self.pid, number)
 
@@ -96,7 +96,7 @@ class ServerProcess:
         self.end()
 
     def end(self) -> None:
-        """End the server and wait until it is gone. Safe to call twice."""
+        """End the server and wait until it has ended. Safe to call twice."""
         assert self._guard.stdin is not None
         self._guard.stdin.close()
         self._guard.wait(self._grace_s + 5.0)
@@ -105,7 +105,7 @@ class ServerProcess:
         atexit.unregister(self.end)
 
     def wait_until(self, ready: Callable[[], bool], deadline_s: float) -> None:
-        """Return once `ready()` holds; end the server and raise EngineError with its log when it dies or is late."""
+        """Return once `ready()` is true. If the server dies or is late, end it and raise EngineError with its log."""
         late_at = time.monotonic() + deadline_s
         while not ready():
             if not self.is_alive():
@@ -120,7 +120,7 @@ class ServerProcess:
             raise EngineError(f"{self._name} {what}; the end of its log:\n{log_tail}")
 
     def log_tail(self) -> str:
-        """Return the end of what this run has logged."""
+        """Return the end of this run's log."""
         size = self.log.stat().st_size
         with self.log.open("rb") as log:
             log.seek(max(self._log_start, size - LOG_TAIL_BYTES))
@@ -128,7 +128,7 @@ class ServerProcess:
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody uses right now; another process may take it before its user does."""
+    """Return a TCP port of 127.0.0.1 that is free now; another process may take it before the caller does."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -136,7 +136,7 @@ def free_port() -> int:
 
 
 def usual_port(wanted: int) -> int:
-    """Return `wanted` where nobody uses that port of 127.0.0.1 right now, else 0: any that is free."""
+    """Return `wanted` if that port of 127.0.0.1 is free now, otherwise 0, which means any free port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

