@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from bench.ndcg_table import Measured, interval, ndcg, printed
-from bench.questions import Known, Question, drawn
+from bench.questions import PastPurchases, Question, drawn
 from bench.straight import Straight
 from rewriter.boost.validation import compile_set
 from rewriter.core import Core
@@ -83,7 +83,7 @@ class Shop:
     asked: Sequence[Question]
     seed: int
     baselines: dict[str, Any] = field(default_factory=dict)
-    known: dict[tuple[str, ...], Known] = field(default_factory=dict)
+    known: dict[tuple[str, ...], PastPurchases] = field(default_factory=dict)
 
     def plain(self, query: Callable[[str], dict[str, Any]], progress: Progress, name: str) -> Ranking:
         """Return the ids on the page of every question, without the library."""
@@ -135,12 +135,12 @@ class Shop:
         templates = compile_set("default", files, settings.policies[POLICY], time.perf_counter)
         return Core(settings, {POLICY: templates}, ("store",))
 
-    def _known(self, core: Core) -> Known:
+    def _known(self, core: Core) -> PastPurchases:
         fields = core.snapshot.fields[POLICY]
         names = tuple(sorted(fields))
         if names not in self.known:
             households = {one.household_id for one in self.asked}
-            self.known[names] = Known(self.corpus, self.weeks, households, fields, core.profile_half_lives)
+            self.known[names] = PastPurchases(self.corpus, self.weeks, households, fields, core.profile_half_lives)
         return self.known[names]
 
 

@@ -54,7 +54,7 @@ def drawn(corpus: Corpus, weeks: range, count: int, seed: int) -> list[Question]
     return found
 
 
-class Known:
+class PastPurchases:
     """The purchases before a week, counted by the library in `fields`."""
 
     def __init__(

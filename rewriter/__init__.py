@@ -1,4 +1,4 @@
-"""Personalized search for OpenSearch that steps aside whenever its signals are late, stale, broken or switched off."""
+"""Personalized search for OpenSearch that falls back to the caller's own search when signals are late, stale, broken or off."""
 
 from rewriter.errors import ConfigurationError, RewriterError
 from rewriter.observe.hooks import Hook, SearchDetails

@@ -1,4 +1,4 @@
-"""`python -m rewriter` is the command line."""
+"""Entry point of `python -m rewriter`: the command line."""
 
 from rewriter.cli import main
 

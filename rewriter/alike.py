@@ -1,4 +1,4 @@
-"""Copies of parts of an answer that are of the same class: a deserializer of the caller's own may make mappings of its own."""
+"""Copies of an answer's mappings in their own class: a caller's deserializer may build mappings of another class than dict."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 
 def alike(original: Mapping[str, Any], items: Mapping[str, Any]) -> Any:
-    """Return a new mapping of the class of `original` that holds `items`; a dict where its class makes none of them.
+    """Return a new mapping of the class of `original` with `items`; a dict if that class cannot be built from them.
 
-    A class is called with the items, as `object_hook` calls it, for a shallow copy may keep attributes of the original; one that
-    says how it is copied is copied and filled.
+    A class with `__copy__` is copied and refilled. Any other class is called with the items, as `object_hook` calls it, since a
+    shallow copy may keep attributes of the original.
     """
     kind: Any = type(original)
     if kind is dict:

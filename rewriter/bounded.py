@@ -1,6 +1,6 @@
-"""What a process remembers for a while: bounded in number, bytes and age, the oldest out first.
+"""Bounded cache in process memory: limited in entries, bytes and age, the oldest entry evicted first.
 
-Holds pools, last known signals and plans. Called from many threads; time is an argument (monotonic seconds).
+It holds exploration pools, last known signals and plans.
 """
 
 from __future__ import annotations
@@ -15,7 +15,12 @@ V = TypeVar("V")
 
 
 class Bounded(Generic[K, V]):
-    """A memory that forgets. Whoever puts something in says how many bytes it takes."""
+    """A cache whose callers give each value's size. Methods are called from many threads; time is an argument (monotonic seconds).
+
+    max_bytes: limit of the sum of all sizes.
+    max_age_s: seconds after which a value is no longer returned.
+    max_count: limit of entries; None for no limit.
+    """
 
     def __init__(self, *, max_bytes: int, max_age_s: float, max_count: int | None = None) -> None:
         self._max_bytes = max_bytes
@@ -26,17 +31,20 @@ class Bounded(Generic[K, V]):
         self._bytes = 0
 
     def __len__(self) -> int:
-        """Return how many things are kept, old ones included."""
+        """Return the number of entries, expired ones included."""
         return len(self._kept)
 
     def get(self, key: K, now_s: float) -> V | None:
-        """Return what was put under `key`, unless it is too old."""
+        """Return the value of `key`, or None if there is none or it is older than `max_age_s`."""
         with self._lock:
             kept = self._kept.get(key)
         return kept[2] if kept and now_s - kept[0] <= self._max_age_s else None
 
     def put(self, key: K, value: V, size: int, now_s: float) -> None:
-        """Keep `value`; what is too old goes, and then the oldest beyond the bounds. What is larger than all of it is not kept."""
+        """Store `value` of `size` bytes, then evict expired entries and the oldest beyond the limits.
+
+        A value larger than `max_bytes` is not stored; it removes the earlier value of its key.
+        """
         with self._lock:
             self._drop(key)
             if size > self._max_bytes:
@@ -47,12 +55,12 @@ class Bounded(Generic[K, V]):
                 self._drop(next(iter(self._kept)))
 
     def drop(self, key: K) -> None:
-        """Forget what is kept under `key`."""
+        """Remove the entry of `key`, if any."""
         with self._lock:
             self._drop(key)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all entries."""
         with self._lock:
             self._kept.clear()
             self._bytes = 0

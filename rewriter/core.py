@@ -1,7 +1,7 @@
-"""What every search of one rewriter shares: the settings, what the background last saw, and the guards.
+"""Core: the state that all searches of one rewriter share, which is the settings, the background's snapshot and the guards.
 
-`snapshot` is immutable and swapped whole by the background refresh; a search reads the attribute once and works with what it got.
-The guards are the only other things that change, each behind its own short lock.
+`snapshot` is immutable; the background refresh replaces it as a whole, and a search reads the attribute once. The guards (breakers,
+quarantine, late legs, caches) are the only other state that changes, each behind its own short lock.
 """
 
 from __future__ import annotations
@@ -40,11 +40,12 @@ PLAIN_NAME = re.compile(r"[A-Za-z0-9_@-]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the background last saw.
+    """The results of the latest background refresh.
 
-    facts:      of index expressions, by their keys; `unreadable` says of others, in words, why they could not be read.
-    fields:     each policy's signal fields, without those that are dead wherever it was looked.
-    fields_on:  the signal fields on one index expression, by its key.
+    facts:      index facts by index expression key.
+    unreadable: for expressions whose facts could not be read, the cause in words, by index expression key.
+    fields:     each policy's signal fields, without those that are dead on every index that was read.
+    fields_on:  the live signal fields on one index expression, by its key.
     """
 
     switches: Switches = field(default_factory=Switches)
@@ -59,10 +60,11 @@ class Snapshot:
 
 
 class Core:
-    """The shared part of a rewriter. One per process and rewriter; made anew after a fork.
+    """The shared state of a rewriter: one per process and rewriter, built anew after a fork.
 
-    stores: those that it has. write: the serializer of the caller's client.
-    before: the one that it follows, whose index facts serve until they are read again.
+    stores: names of the configured stores.
+    write:  the serializer of the caller's client.
+    before: the previous core after a fork; its index facts serve until they are read again.
     """
 
     def __init__(
@@ -81,7 +83,7 @@ class Core:
         self.session_half_lives = HalfLives(settings.signals.session_half_life_s)
         self.journal = Journal()
         self.searched = Searched()
-        self.index_reader: object | None = None  # the shell's, which all event loops of a process share
+        self.index_reader: object | None = None  # belongs to the shell; all event loops of a process share it
         self.quarantine = Quarantine(self.journal)
         self.breaker = Breaker(settings.breaker, on_change=self._noting("the optional legs"))
         late_reads = settings.breaker.late_reads_in_a_row
@@ -106,7 +108,7 @@ class Core:
             self.swap(facts=known.facts, fields=known.fields, fields_on=known.fields_on)
 
     def swap(self, **changes: Any) -> None:
-        """Put a new snapshot in the place of the old one, with `changes`; the background has two halves that do so."""
+        """Replace the snapshot by a copy with `changes`. Two background loops call this, hence the lock."""
         with self._swapping:
             self.snapshot = replace(self.snapshot, **changes)
 
@@ -121,7 +123,7 @@ class Core:
                 wanted.add(name)
 
     def _noting(self, whose: str) -> Callable[[State, str, float], None]:
-        """Return what notes the changes of one breaker in the journal."""
+        """Return the callback that writes one breaker's state changes to the journal."""
 
         def note(state: State, why: str, now_s: float) -> None:
             text = f"breaker of {whose} opened: {why}" if state == "open" else f"breaker of {whose} closed"

@@ -1,4 +1,4 @@
-"""Decoding of texts that people write by hand: editors and shells put a byte order mark in front, or write UTF-16."""
+"""Decoding of hand-written files: some editors and shells write a byte order mark, or UTF-16."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SAMPLE_BYTES = 256
 
 
 def encoding_of(head: bytes) -> str:
-    """Return the encoding of a text that begins with `head`: by its mark, by the zeros of UTF-16 and UTF-32, else UTF-8."""
+    """Return the encoding of a text from its first bytes: by the byte order mark, by the zeros of UTF-16 and UTF-32, else UTF-8."""
     for mark, encoding in BYTE_ORDER_MARKS:
         if head.startswith(mark):
             return encoding
@@ -36,7 +36,7 @@ def decoded(raw: bytes) -> str:
 
 
 def decoded_somehow(raw: bytes) -> str:
-    """Return a text whose ASCII parts are right whatever its encoding: for switches, where a comment's accent must not matter."""
+    """Return a text whose ASCII characters are right in any encoding: an accent in a comment must not void a switch."""
     try:
         return decoded(raw)
     except UnicodeDecodeError:

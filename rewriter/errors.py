@@ -1,9 +1,9 @@
-"""Everything this library raises on purpose.
+"""The exceptions that this library raises on purpose.
 
     RewriterError
-    ├── ConfigurationError   what was given is wrong: settings, a template, a sample, an index. Raised at start, never by a search.
-    └── StoreError           the signal store could not do what was asked. Caught by the shells, never seen by a search's caller.
-        └── AnswerTooLargeError   it answered more than a read may take, and was cut off.
+    ├── ConfigurationError   settings, a template, a sample or an index is wrong. Raised at start, never by a search.
+    └── StoreError           the signal store refused or failed. The shells catch it; a search's caller never sees it.
+        └── AnswerTooLargeError   the store's answer exceeded the byte limit of a read and was cut off.
 
 A search raises only what the wrapped client raised for the caller's own query.
 """
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 
 class RewriterError(Exception):
-    """The root of all errors of this library."""
+    """The base class of all exceptions of this library."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong: where it stands, what it is, and what to do about it."""
+    """One fault: `where` it is (a file and line, a field), `what` is wrong, and the `remedy`."""
 
     where: str
     what: str
@@ -30,9 +30,9 @@ class Fault:
 
 
 class ConfigurationError(RewriterError):
-    """One or more faults in what was given, all of them at once.
+    """All faults of one input, reported together.
 
-    `faults` is never empty; the message has one line for each.
+    `faults` is never empty; the message has one line for each fault.
     """
 
     def __init__(self, faults: list[Fault] | tuple[Fault, ...]) -> None:
@@ -41,8 +41,8 @@ class ConfigurationError(RewriterError):
 
 
 class StoreError(RewriterError):
-    """The store refused, or answered something that cannot be read."""
+    """The store refused a command, or its answer cannot be parsed."""
 
 
 class AnswerTooLargeError(StoreError):
-    """The store answered more bytes than a read may take; the rest was not received."""
+    """The store's answer exceeded the byte limit of a read; the rest was not received."""

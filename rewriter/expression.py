@@ -1,7 +1,7 @@
-"""Index expressions: the indices that a search names, with the parameters that say which of them there are.
+"""Index expressions: the indices that a search names, with the URL parameters that change which indices are searched.
 
-Index facts are read and kept for an expression as it is searched, and quarantine holds for one: what is true of `products` need not
-be true of `products,archive`, nor of the same names with `ignore_unavailable`.
+Index facts and quarantine are kept per expression: the facts of `products` need not hold for `products,archive`, nor for the same
+names with `ignore_unavailable`.
 """
 
 from __future__ import annotations
@@ -12,38 +12,41 @@ from threading import Lock
 from typing import Any, NamedTuple
 
 DEFAULTS: Mapping[str, str] = {"ignore_unavailable": "false", "allow_no_indices": "true", "expand_wildcards": "open"}
-"""The parameters of the URL that say which indices there are, with the server's defaults for a search."""
+"""The URL parameters that change which indices are searched, with the server's defaults for a search."""
 
 MAX_EXPRESSIONS = 4_096
-"""Of the expressions that a process knows, the least recently searched goes first. A URL bounds each at about 4 KB."""
+"""Expressions that a process remembers; the least recently searched is dropped first. A URL bounds each at about 4 KB."""
 
 
 class Expression(NamedTuple):
-    """`indices` as a search names them; `params` of DEFAULTS, sorted, without those that say what the server would do anyway."""
+    """`indices` as a search names them, and the sorted `params` of DEFAULTS whose value is not the default."""
 
     indices: tuple[str, ...]
     params: tuple[tuple[str, str], ...] = ()
 
     @property
     def key(self) -> str:
-        """The expression as text, like `products,archive-*?ignore_unavailable=true`: what facts and quarantine are kept under."""
+        """The expression as text, like `products,archive-*?ignore_unavailable=true`: the key of facts and quarantine."""
         names = ",".join(self.indices)
         return names + "?" + "&".join(f"{name}={value}" for name, value in self.params) if self.params else names
 
     @property
     def exact(self) -> Expression | None:
-        """The same without parameters, where it is one name and no pattern: then they matter only while there is no such index."""
+        """The expression without parameters if it is one name and no pattern, else None.
+
+        Parameters change the indices of such an expression only while there is no such index.
+        """
         (name, *more) = self.indices or ("*",)
         return Expression(self.indices) if self.params and not more and not {"*", "?"} & set(name) else None
 
     @property
     def remote(self) -> bool:
-        """Whether it names an index of another cluster, whose mappings and settings cannot be read from here."""
+        """Whether it names an index of another cluster, whose mappings and settings cannot be read through this one."""
         return any(":" in name and not name.startswith(("<", "-<")) for name in self.indices)
 
     @property
     def arguments(self) -> dict[str, str]:
-        """The parameters with which its mappings and settings are asked for; their own defaults are others than a search's."""
+        """The parameters for `_mapping` and `_settings`, whose own defaults differ from those of a search."""
         return {**DEFAULTS, **dict(self.params)}
 
 
@@ -71,9 +74,9 @@ def _text(value: Any) -> str:
 
 
 class Searched:
-    """The expressions that were searched, with when each last was: at most `limit`, least recently searched first out.
+    """The searched expressions, each with the time of its last search: at most `limit`, the least recently searched dropped first.
 
-    Called from many threads; time is an argument (monotonic seconds).
+    Methods are called from many threads; time is an argument (monotonic seconds).
     """
 
     def __init__(self, limit: int = MAX_EXPRESSIONS) -> None:
@@ -84,7 +87,7 @@ class Searched:
         self._gone: dict[Expression, None] = {}
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of expressions."""
         return len(self._last_s)
 
     def note(self, expression: Expression, now_s: float) -> None:
@@ -96,12 +99,12 @@ class Searched:
             self._last_s.move_to_end(expression)
             if len(self._last_s) > self._limit:
                 gone, _ = self._last_s.popitem(last=False)
-                if gone not in self._new:  # what nobody has heard of need not be taken back
+                if gone not in self._new:  # `take_gone` reports only what `take_new` has returned
                     self._gone[gone] = None
                 self._new.pop(gone, None)
 
     def take_new(self) -> list[Expression]:
-        """Return those that came since the last call."""
+        """Return the expressions added since the last call."""
         if not self._new:
             return []
         with self._lock:
@@ -109,7 +112,7 @@ class Searched:
             return new
 
     def take_gone(self) -> list[Expression]:
-        """Return those that fell out since the last call, of those that `take_new` had returned. Some may be back by now."""
+        """Return the expressions dropped since the last call, of those that `take_new` returned. Some may have been added again."""
         if not self._gone:
             return []
         with self._lock:
@@ -117,5 +120,5 @@ class Searched:
             return gone
 
     def last_s(self, expression: Expression) -> float | None:
-        """Return when an expression was last searched, or None where it is not among these any more."""
+        """Return when an expression was last searched (monotonic seconds), or None if it was dropped."""
         return self._last_s.get(expression)

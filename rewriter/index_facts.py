@@ -1,4 +1,7 @@
-"""What is known of the indices that a search names: read in the background, handed to the pure code as it is."""
+"""Index facts: mapping types, windows, default pipeline and replicas of the indices that a search names.
+
+The background reads them; the pure code gets them as arguments.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +16,18 @@ from rewriter.settings import PolicySettings
 WINDOW = 10_000
 """The server's default of `index.max_result_window`, and through it of `index.max_rescore_window`."""
 
-ANALYSED = frozenset({"text", "match_only_text", "search_as_you_type", "annotated_text"})
-"""Types whose terms are tokens: a `term` on a whole value finds nothing and says nothing."""
+ANALYZED = frozenset({"text", "match_only_text", "search_as_you_type", "annotated_text"})
+"""Types whose terms are tokens: a `term` on a whole value matches nothing, without an error."""
 
 WHOLE_VALUES = frozenset({"keyword", "constant_keyword", "wildcard"})
-"""Types on which a term finds a whole value, and that take any value. A type that is neither here nor in `NUMBERS`, such as a date,
-an ip or a geo_point, may have a term refused: a term is never sent to an index that maps the field so."""
+"""Types on which a `term` matches a whole value, and that accept any value. On a type that is neither here nor in `NUMBERS`, such
+as date, ip or geo_point, the server may refuse a `term`, so none is sent to an index that maps the field to such a type."""
 
 UNSEARCHABLE = "unsearchable"
-"""Stands for the type of a field with neither an index nor doc values: the server refuses a term on it."""
+"""Stands for the type of a field with neither an index nor doc values: the server refuses a `term` on it."""
 
 MAX_GUARDED = 64
-"""Of the index names in one boost's guard: a value that only some of more indices would take is left out."""
+"""Limit of index names in one boost's `_index` filter; a value that needs more names gets no boost."""
 
 NUMBERS: Mapping[str, tuple[float, float]] = {
     **{kind: (-(2**bits), 2**bits - 1) for kind, bits in (("byte", 7), ("short", 15), ("integer", 31), ("long", 63))},
@@ -34,7 +37,7 @@ NUMBERS: Mapping[str, tuple[float, float]] = {
         for kind, most in (("half_float", 65_504), ("float", 3e38), ("double", 1e308), ("scaled_float", 1e15))
     },
 }
-"""What a term on a number takes; for anything else the server refuses the whole search."""
+"""Range of values that a `term` on each numeric type accepts; for any other value the server refuses the whole search."""
 
 _NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?")
 
@@ -62,24 +65,24 @@ class IndexFacts:
     analyzers: Mapping[str, str] = field(default_factory=dict)
 
     def kinds(self, name: str) -> Mapping[str, tuple[str, ...] | None]:
-        """Return the mapping types of a document field, each with its indices; None stands for all of them."""
+        """Return the mapping types of a document field, each with its indices; None stands for all indices."""
         if name in self.fields:
             return {self.fields[name]: None}
         return self.differing.get(name, {})
 
 
 class TermRule(NamedTuple):
-    """Where a term on a document field may be sent, by value, so that no index refuses it.
+    """The indices to which a `term` on a document field may be sent, by value, so that no index refuses it.
 
-    taking:   mapping types on which a term finds a whole value, each with its indices; None stands for all of the expression's.
-    refusing: whether any index has a type on which a term may be refused.
+    taking:   mapping types on which a `term` matches a whole value, each with its indices; None stands for all of the expression's.
+    refusing: whether any index maps the field to a type on which the server may refuse a `term`.
     """
 
     taking: tuple[tuple[str, tuple[str, ...] | None], ...]
     refusing: bool
 
     def indices(self, value: str) -> tuple[str, ...] | None:
-        """Return the indices whose type takes `value`: None for all of the expression's, () for none."""
+        """Return the indices whose type accepts `value`: None for all of the expression's, () for none."""
         fitting = [names for kind, names in self.taking if kind in WHOLE_VALUES or fits(kind, value)]
         if len(fitting) == len(self.taking) and not self.refusing:
             return None
@@ -88,10 +91,10 @@ class TermRule(NamedTuple):
 
 
 def facts_of(mapping_response: Mapping[str, Any], settings_response: Mapping[str, Any]) -> IndexFacts:
-    """Return what `GET name/_mapping` and `GET name/_settings?flat_settings=true` say, merged to what holds for all.
+    """Return the facts that hold for all indices of `GET name/_mapping` and `GET name/_settings?flat_settings=true`.
 
-    The mappings may be cut down to the fields that matter, and leave out an index that has none of them.
-    Raises KeyError, TypeError or ValueError where an answer has another form.
+    The mapping response may be filtered to the relevant fields, and may omit an index that has none of them.
+    Raises KeyError, TypeError or ValueError if a response has an unexpected form.
     """
     indices = list(dict.fromkeys([*settings_response, *mapping_response]))
     kinds: dict[str, dict[str, list[str]]] = {}
@@ -122,7 +125,7 @@ def facts_of(mapping_response: Mapping[str, Any], settings_response: Mapping[str
             for name, by_kind in kinds.items()
             if name not in alike
         },
-        analyzers={name: " | ".join(analyzers[name]) for name, kind in alike.items() if kind in ANALYSED},
+        analyzers={name: " | ".join(analyzers[name]) for name, kind in alike.items() if kind in ANALYZED},
     )
 
 
@@ -155,7 +158,7 @@ def _type(spec: Mapping[str, Any]) -> str | None:
 
 
 def alias_paths(mapping_response: Mapping[str, Any]) -> set[str]:
-    """Return the document fields that fields of type `alias` stand for."""
+    """Return the target fields of all fields of type `alias`."""
     return {
         str(spec.get("path", ""))
         for answer in mapping_response.values()
@@ -165,19 +168,19 @@ def alias_paths(mapping_response: Mapping[str, Any]) -> set[str]:
 
 
 def term_fields(policy: PolicySettings) -> set[str]:
-    """Return the document fields on which boosts of `policy` have terms."""
+    """Return the document fields that the boosts of `policy` filter by `term`."""
     return {of for one in policy.fields.values() for of in one.of} | {policy.item_field or "_id"}
 
 
 def dead_fields(policy: PolicySettings, facts: IndexFacts) -> list[Fault]:
-    """Return the fields of `policy` on which a boost would silently match nothing, or have the search refused, in every index.
+    """Return the fields of `policy` on which a boost would match nothing, or would have the search refused, in every index.
 
-    Each fault's `where` is the document's field.
+    The `where` of each fault is the document field.
     """
     faults = [Fault(name, *fault) for name in sorted(term_fields(policy)) if (fault := _dead_term(name, facts))]
     if (date := policy.date_field) and date not in facts.fields:
         faults.append(
-            Fault(date, "is not mapped in every index", "a decay function on it would have the search refused")
+            Fault(date, "is not mapped in every index", "the server would refuse a search with a decay function on it")
         )
     return faults
 
@@ -188,7 +191,7 @@ def _dead_term(name: str, facts: IndexFacts) -> tuple[str, str] | None:
     fields = facts.fields
     if nested := next((parent for parent in _parents(name) if fields.get(parent) == "nested"), None):
         return (
-            f"lies in the nested objects of {nested}, where a term finds nothing",
+            f"is inside the nested objects of {nested}, where a `term` matches nothing",
             "copy it to a field of the document",
         )
     if _in_flat_object(name, facts):
@@ -196,13 +199,13 @@ def _dead_term(name: str, facts: IndexFacts) -> tuple[str, str] | None:
     kinds = facts.kinds(name)
     if any(_takes_terms(kind) for kind in kinds):
         return None
-    kind = next((kind for kind in kinds if kind in ANALYSED), next(iter(kinds), UNSEARCHABLE))
+    kind = next((kind for kind in kinds if kind in ANALYZED), next(iter(kinds), UNSEARCHABLE))
     if kind == UNSEARCHABLE:
         return "is not mapped, or cannot be searched, in any index", "map it as a keyword"
-    if kind not in ANALYSED:
-        return f"is a {kind}: a term on it can have the search refused", "map a keyword beside it"
+    if kind not in ANALYZED:
+        return f"is a {kind}: the server can refuse a `term` on it", "map a keyword beside it"
     whole = [one for one, its in fields.items() if one.startswith(f"{name}.") and its in WHOLE_VALUES]
-    return f"is a {kind}: a term finds no whole value in it", f"use {whole[0]}" if whole else "map a keyword beside it"
+    return f"is a {kind}: a `term` matches no whole value", f"use {whole[0]}" if whole else "map a keyword beside it"
 
 
 def _parents(name: str) -> list[str]:
@@ -218,22 +221,22 @@ def _takes_terms(kind: str) -> bool:
 
 
 def term_rules(policy: PolicySettings, facts: IndexFacts) -> dict[str, TermRule]:
-    """Return, for each document field of `policy` that not every index takes any value of, where its terms may be sent.
+    """Return the term rules of the document fields of `policy` for which some index refuses some value.
 
-    An index that does not map a field, or maps it as a text, takes a term on it and finds nothing.
+    An index that does not map a field, or maps it as a text, accepts a `term` on it and matches nothing.
     """
     found = {}
     for name in term_fields(policy):
         kinds = facts.kinds(name)
         taking = tuple((kind, indices) for kind, indices in kinds.items() if _takes_terms(kind))
-        refusing = any(not _takes_terms(kind) and kind not in ANALYSED for kind in kinds)
+        refusing = any(not _takes_terms(kind) and kind not in ANALYZED for kind in kinds)
         if refusing or any(kind not in WHOLE_VALUES for kind, _ in taking):
             found[name] = TermRule(taking, refusing)
     return found
 
 
 def fits(kind: str, value: str) -> bool:
-    """Whether the server takes `value` in a term on a field whose type is a number or a boolean."""
+    """Whether the server accepts `value` in a `term` on a field of this numeric type, or of type boolean."""
     if kind == "boolean":
         return value in ("true", "false")
     least, most = NUMBERS[kind]

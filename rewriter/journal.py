@@ -1,10 +1,10 @@
-"""The journal: what changed state, as lines for the log, so few that nothing that flaps can flood it.
+"""Journal: rate-limited log lines about state changes, so that a flapping part cannot flood the log.
 
-Breakers, quarantine and readers note a change under a topic; a round of the background writes the lines. A topic has `BURST` lines
-in `PERIOD_S`; what it notes beyond them is counted, and said in one line with the latest of them once the period is over. There are
-as many topics as there are breakers, stores and policies, never as many as subjects, bodies or indices.
+Breakers, quarantine and readers note a change under a topic; a background round writes the lines. A topic writes `BURST` lines per
+`PERIOD_S`. Further changes are counted; when the period is over, one line reports their number and the latest of them. The number
+of topics grows with breakers, stores and policies, never with subjects, bodies or indices.
 
-A server's own cause goes into a line through `redacted`: its reasons quote values of documents, queries and subjects.
+A server's error message goes through `redacted` first, since it quotes values of documents, queries and subjects.
 """
 
 from __future__ import annotations
@@ -40,7 +40,10 @@ class _Topic:
 
 
 class Journal:
-    """Called from many threads; holds its lock for a few steps and writes nothing itself. Time is monotonic seconds."""
+    """The pending log lines. Methods are called from many threads; time is an argument (monotonic seconds).
+
+    The journal writes nothing itself: a background round writes the lines that `drain` returns.
+    """
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -48,7 +51,7 @@ class Journal:
         self._lines: deque[Line] = deque(maxlen=MAX_TOPICS * BURST)
 
     def note(self, topic: str, text: str, now_s: float, level: Level = "warning") -> None:
-        """Note a change. `text` holds no identifier, no query text and no secret."""
+        """Note a change under `topic`. `text` must contain no identifier, no query text and no secret."""
         with self._lock:
             found = self._topics.get(topic)
             if found is None:
@@ -65,7 +68,7 @@ class Journal:
                 found.latest = line
 
     def drain(self, now_s: float) -> list[Line]:
-        """Return the lines that are to be written now, each once."""
+        """Return the pending lines and remove them."""
         with self._lock:
             for topic, found in list(self._topics.items()):
                 self._turn(topic, found, now_s)
@@ -74,7 +77,7 @@ class Journal:
             return lines
 
     def _turn(self, topic: str, found: _Topic, now_s: float) -> None:
-        """Begin a new period where the old one is over, with a line for what it held back."""
+        """Begin a new period if the old one is over, with a line about the changes that it held back."""
         if now_s - found.since_s < PERIOD_S:
             return
         if found.latest is not None:
@@ -89,10 +92,10 @@ _INDEX_SETTING = re.compile(r"[\"'\[]?index\.[a-z_.]+[\"'\]]?")
 
 
 def redacted(text: str, names: Collection[str] = ()) -> str:
-    """Return a server's or a template's message without what it quotes: in brackets, quotation marks, or last after a colon.
+    """Return a server's or a template's message with "…" for every value in brackets or quotation marks, or after the last colon.
 
-    Kept are `names` (document fields and the like, which the operator wrote), settings of an index, and, beside such a setting,
-    numbers: a message of that kind is about a limit.
+    names: texts to keep, such as document fields, which the operator wrote.
+    Index settings are kept too. In a message with such a setting numbers are kept as well, since it is about a limit.
     """
     of_a_limit = _INDEX_SETTING.search(text) is not None
 
@@ -105,6 +108,6 @@ def redacted(text: str, names: Collection[str] = ()) -> str:
     text = " ".join(text.split())
     for _ in range(4):  # brackets within brackets
         text = _QUOTED.sub(kept, text)
-    # From an unbalanced quotation mark on, words cannot be told from a value.
+    # After an unbalanced quotation mark, the message cannot be separated from a quoted value.
     cut = _OPEN.search(text)
     return (text[: cut.start()] + "…" if cut else text)[:MAX_CAUSE_CHARS]

@@ -1,8 +1,8 @@
-"""One search as its arguments give it, read once and never modified.
+"""Parser of one search's arguments: indices, body, URL parameters, headers, policy and strategy.
 
-URL parameters that mean a key of the body are folded into a new body, so that what follows looks at one place. The baseline is
-sent from the arguments as they came; nothing here touches it. What the optional legs and all keys are made of is a copy, taken
-at the time of the call.
+URL parameters that stand for a key of the body are moved into a copy of the body, so that later code reads only the body. The
+baseline is sent from the caller's own arguments, which are never modified. The optional legs and all keys are made from the copy,
+which is taken at the time of the call.
 """
 
 from __future__ import annotations
@@ -31,24 +31,28 @@ LIST_KEYS = frozenset(
         "include_named_queries_score", "stats", "timeout", "ext",
     }
 )  # fmt: skip
-"""Keys of a body that change what is shown of a list of hits, and not the list."""
+"""Keys of a body that change what a page shows of a list of hits, and not the list itself."""
 
 CREDENTIALS = frozenset({"authorization", "cookie"})
-"""Headers that say who asks. They are renewed within a list, whose plan is its subject's own; a pool is everybody's."""
+"""Headers that identify the caller. A plan's key omits them, since they are renewed while a list is paged and a plan belongs to one
+subject; a pool's key includes them, since a pool is shared."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedSearch:
-    """One search as asked.
+    """One parsed search.
 
-    indices:  as named, lists split; () for all.
-    body:     the caller's as it stood at the time of the call, with URL parameters that mean a key of it.
-    params:   of the URL, for every leg, as the client writes them there. headers: for every leg.
-    varies:   the headers on which an answer may depend, as `opensearch.vary_headers` names them.
-    policy:   the name of the policy that matches; strategy: how boosts act, None where the search is passed through.
-    passed:   why it is passed through, and `detail` in words.
-    own_rescore_window: the smallest window of the caller's own rescores.
-    expression: the indices with the parameters that say which of them there are.
+    indices:  index names and patterns, lists split; () for all indices.
+    body:     a copy of the caller's body at the time of the call, with the URL parameters that stand for a key of it.
+    params:   URL parameters for every leg, as the client writes them into the URL.
+    headers:  headers for every leg.
+    varies:   those headers that `opensearch.vary_headers` names.
+    from_, size: of the page, in hits.
+    policy:   the name of the matching policy, or None.
+    strategy: how boosts are applied; None if the search is passed through.
+    passed:   the reason why the search is passed through, or None; `detail` explains it in words.
+    own_rescore_window: the smallest window of the caller's own rescores, or None.
+    expression: the indices with the URL parameters that change which indices are searched.
     """
 
     indices: tuple[str, ...]
@@ -72,16 +76,16 @@ class ParsedSearch:
 
 
 class _UnreadableError(Exception):
-    """What in the arguments has a form that the server will refuse."""
+    """An argument has a form that the server, or the client, will refuse."""
 
 
 def parse_search(
     arguments: SearchArguments, settings: Settings, facts: Mapping[str, IndexFacts], write: Write = json.dumps
 ) -> ParsedSearch:
-    """Read the arguments of one search. Never raises: what cannot be read is passed through.
+    """Parse the arguments of one search. Never raises: a search that cannot be parsed is passed through.
 
-    facts: by the key of an index expression; an index of which nothing is known is taken to have the server's defaults.
-    write: the serializer of the caller's client, for what JSON does not know.
+    facts: index facts by index expression key; an index without facts is assumed to have the server's defaults.
+    write: the serializer of the caller's client, for values that JSON cannot represent.
     """
     indices = parsed_indices(arguments.index)
     policy = settings.policy_for(tuple(name for name in indices if not name.startswith("-")))
@@ -107,7 +111,7 @@ def parse_search(
     passed = shape.outcome if isinstance(shape.outcome, Reason) else None
     strategy: Strategy | None = None if isinstance(shape.outcome, Reason) else shape.outcome
     if strategy and "query" not in body:
-        body["query"] = {"match_all": {}}  # what the server takes a missing query for; `wrap` needs one to stand around
+        body["query"] = {"match_all": {}}  # the server's default for a missing query; `wrap` needs a query to wrap
     collapse = body.get("collapse")
     collapse_field = collapse["field"] if collapse and not unread else None
     return ParsedSearch(
@@ -181,7 +185,7 @@ def _text(part: Any) -> str:
 
 
 def _fold(params: dict[str, Any], body: dict[str, Any]) -> None:
-    """Move parameters that mean a key of the body into it, as the server reads them: they override, `sort` appends."""
+    """Move URL parameters that stand for a key of the body into it. As on the server they override the body; `sort` appends."""
     if not params:
         return
     for name, key in (("from", "from"), ("from_", "from"), ("size", "size")):
@@ -231,7 +235,7 @@ def _source(source: Any, includes: Any, excludes: Any) -> Any:
 
 
 def _count(body: Mapping[str, Any], key: str, default: int) -> int:
-    """Read a whole number as the server does: texts of digits count, and fractions are cut off."""
+    """Read a whole number as the server does: texts of digits are accepted, fractions are truncated."""
     value = body.get(key, default)
     if type(value) is int and value >= 0:
         return value
@@ -249,15 +253,18 @@ def _own_rescore_window(body: Mapping[str, Any]) -> int | None:
         raise _UnreadableError("`rescore` must be an object or a list of them, each `window_size` a number") from None
 
 
-def search_key(request: ParsedSearch) -> str:
-    """Return 32 hex digits, the same for all pages of one list: of indices, policy, body and what else changes results."""
-    body = {key: value for key, value in request.body.items() if key not in LIST_KEYS}
-    params = {name: value for name, value in request.params.items() if name in CHANGES_RESULTS}
-    varies = {name: value for name, value in request.varies.items() if name not in CREDENTIALS}
-    return key_of(request.indices, request.policy, body, params, varies)
+def search_key(search: ParsedSearch) -> str:
+    """Return a hash (32 hex digits) of indices, policy, body, and of the parameters and headers that change results.
+
+    All pages of one list have the same key.
+    """
+    body = {key: value for key, value in search.body.items() if key not in LIST_KEYS}
+    params = {name: value for name, value in search.params.items() if name in CHANGES_RESULTS}
+    varies = {name: value for name, value in search.varies.items() if name not in CREDENTIALS}
+    return key_of(search.indices, search.policy, body, params, varies)
 
 
 def key_of(*parts: Any) -> str:
-    """Return the 32 hex digits that stand for `parts`, which hold nothing but what JSON knows, as a Request does."""
+    """Return a hash (32 hex digits) of `parts`, which must be JSON values, as those of a ParsedSearch are."""
     text = json.dumps(parts, sort_keys=True)
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -1,4 +1,7 @@
-"""What the form of a query says about its scores, before it is sent. What the form hides, the baseline's scores show."""
+"""Analysis of a query before it is sent: whether its scores are zero, equal, random, or each hit's own.
+
+A query whose form does not show this counts as scored; the baseline's scores then show it.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,14 @@ FLAT_QUERIES = frozenset(
         "geo_distance", "geo_bounding_box", "geo_polygon", "geo_shape",
     }
 )  # fmt: skip
-"""Queries that give every match the same score, by their form."""
+"""Queries that give every match the same score."""
 
 MAX_QUERY_DEPTH = 8
-"""How deep a query is looked into; what lies deeper shows in the baseline's scores."""
+"""Depth to which a query is analyzed; deeper clauses count as scored."""
 
 
 def relevance(query: Any, depth: int = 0) -> Relevance:
-    """Return what a match scores: 0 ("none"), the same as every match ("flat"), or its own ("scored")."""
+    """Return the scores of a query's matches: all 0 ("none"), all equal ("flat"), or each its own ("scored")."""
     if query is None:
         return "flat"
     if depth > MAX_QUERY_DEPTH or not isinstance(query, dict) or len(query) != 1:
@@ -43,7 +46,7 @@ def _relevance_of_bool(spec: Mapping[str, Any], depth: int) -> Relevance:
         return "none" if filters or _clauses(spec, "must_not") else "flat"
     every = {relevance(clause, depth + 1) for clause in must + should}
     if should and len(must + should + filters) > 1 and every != {"none"}:
-        return "scored"  # as many scores as there are ways to match
+        return "scored"  # a match's score depends on which clauses it matches
     return "scored" if "scored" in every else "flat" if "flat" in every else "none"
 
 
@@ -53,7 +56,7 @@ def _clauses(spec: Mapping[str, Any], part: str) -> list[Any]:
 
 
 def looks_up_ids(query: Any, depth: int = 0) -> bool:
-    """Whether a query does nothing but name documents by their ids."""
+    """Whether a query only selects documents by their ids."""
     if depth > MAX_QUERY_DEPTH or not isinstance(query, dict) or len(query) != 1:
         return False
     ((name, spec),) = query.items()
@@ -70,32 +73,32 @@ def looks_up_ids(query: Any, depth: int = 0) -> bool:
 
 
 SCORING_PARTS = ("query", "rescore", "post_filter", "derived")
-"""Parts of a body that decide which hits there are and what they score."""
+"""Parts of a body that decide which documents match and what they score."""
 
 CHANCE = re.compile(
     r"\bMath\s*\.\s*random\b|\bnew\s+(java\s*\.\s*util\s*\.\s*)?(Random|SplittableRandom)\s*\(\s*\)"
     r"|\bCollections\s*\.\s*shuffle\b|\brandomUUID\b"
 )
-"""Calls in a script that give something else each time. Generators with a seed in their brackets do not."""
+"""Calls in a script that return a random value. A generator with a seed as argument is not one of them."""
 
 
 def scored_by_chance(body: Mapping[str, Any]) -> str:
-    """Return what in a body makes hits or scores differ from search to search, or ""."""
+    """Return, in words, the part of a body that makes hits or scores differ from search to search, or ""."""
     for key, value in inside([body.get(part) for part in SCORING_PARTS]):
         if key == "random_score" and isinstance(value, dict) and value.get("seed") is None:
             return "`random_score` without a `seed`"
         if key in ("source", "inline", "script") and isinstance(value, str) and CHANCE.search(value):
-            return "a script that draws by chance"
+            return "a script that uses random numbers"
     return ""
 
 
 def depends_on_collection(body: Mapping[str, Any]) -> bool:
-    """Whether scores may depend on whether the server visits every match: `boosting` forgets its negative part where it skips."""
+    """Whether scores may depend on the server visiting every match: `boosting` ignores its negative part where it skips matches."""
     return any(key == "boosting" for key, _ in inside([body.get(part) for part in SCORING_PARTS]))
 
 
 def inside(parts: list[Any]) -> Iterator[tuple[Any, Any]]:
-    """Yield all keys with their values in some parts of a body, at any depth."""
+    """Yield every key and value in `parts` of a body, at any depth."""
     left: list[Any] = [parts]
     while left:
         one = left.pop()

@@ -1,4 +1,4 @@
-"""The report of a search: one reason, and everything that led to it."""
+"""The report of one search: its reason, boosts, exploration slots, timings and errors."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 
 class Reason(StrEnum):
-    """Why a search was answered as it was: exactly one per search, the first in the order of decisions."""
+    """The outcome of a search: exactly one reason per search, the first that applies in the order below."""
 
     PERSONALIZED = "personalized"
-    # may we?
+    # is personalization allowed?
     NO_SUBJECT = "no_subject"
     NO_CONSENT = "no_consent"
     SWITCHED_OFF = "switched_off"
@@ -33,12 +33,12 @@ class Reason(StrEnum):
     FLAT_SCORES = "flat_scores"
     NO_FACTS = "no_facts"
     NO_PLAN = "no_plan"
-    # is there anything to boost by?
+    # are there fresh signals?
     NO_SIGNALS = "no_signals"
     SIGNALS_LATE = "signals_late"
     SIGNALS_FAILED = "signals_failed"
     LAGGING = "lagging"
-    # did it work?
+    # did the optional legs succeed?
     TEMPLATE_FAILED = "template_failed"
     QUARANTINED = "quarantined"
     REJECTED_BEFORE = "rejected_before"
@@ -55,7 +55,7 @@ Strategy = Literal["rescore", "wrap"]
 
 @dataclass(frozen=True, slots=True)
 class BoostUsed:
-    """One boost that went into the body: the field and value it favours, its weight in [0, max_boost − 1], its source."""
+    """One boost of the personalized leg's body: the boosted field and value, its weight in [0, max_boost − 1], its source."""
 
     field: str
     value: str
@@ -65,7 +65,7 @@ class BoostUsed:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One exploration hit on the page: its position in the merged list (from 0), and how probable its draw was, in (0, 1]."""
+    """One exploration hit on the page: its position in the merged list (from 0), and its propensity in (0, 1]."""
 
     position: int
     id: str
@@ -74,13 +74,14 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One hit of the page that stands elsewhere than in the baseline's page.
+    """One hit whose position differs between the served page and the baseline's page.
 
-    was:    its position in the baseline's page (from 0), None where the baseline's page did not show it.
-    now:    its position in the page.
-    factor: its score divided by its base score, None where the base score is unknown.
-    boosts: indices into `Report.boosts` of the boosts that it matches.
-    how:    where `boosts` came from: "names" as the server said, "source" as its `_source` shows, "unknown".
+    was:    the hit's position in the baseline's page (from 0), None if it is not on that page.
+    now:    its position in the served page (from 0).
+    factor: its score divided by its base score, None if the base score is unknown.
+    boosts: indices into `Report.boosts` of the boosts that the hit matches.
+    how:    the evidence for `boosts`: "names" for the server's `matched_queries`, "source" for the hit's `_source`, "unknown" for
+            neither.
     """
 
     id: str
@@ -93,7 +94,12 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """In shadow mode, what would have been shown: how many hits of the page stay, and how far they move on average."""
+    """The personalized page that shadow mode did not serve.
+
+    overlap:      share of the baseline page's hits that it shows too, in [0, 1].
+    displacement: positions that those hits move, on average.
+    ids:          the ids of its hits, in order.
+    """
 
     overlap: float
     displacement: float
@@ -123,10 +129,11 @@ class PageFacts:
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """One search that counts in the experiment, in whichever arm: recorded from holdout on, before anything is read.
+    """One search that counts in the experiment, in either arm. It is recorded before any signal is read.
 
-    unit:       the assigned unit's pseudonym under the experiment's salt: the same for all searches of a unit, and nothing else.
-    holdout:    the share that was held out then. experiment: tells salts apart, and says nothing of them.
+    unit:       the assigned unit's pseudonym under the experiment's salt: equal for all searches of a unit, with no other use.
+    holdout:    the holdout share at the time of the search, None if unknown.
+    experiment: an identifier of the salt, which distinguishes experiments; it does not reveal the salt.
     """
 
     arm: Literal["treatment", "holdout", "interleaved"]
@@ -137,13 +144,14 @@ class Exposure:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Report:
-    """The account of one search.
+    """The report of one search.
 
-    It can be pickled and copied; a copy holds no hits. Its repr is one line, and a notebook shows it as a table.
+    A report can be pickled and copied; a copy holds no hits. Its repr is one line, and a notebook shows it as a table.
 
-    `timings_ms` holds those of `signals`, `render`, `baseline`, `personalized`, `exploration`, `merge` and `added` that took place;
-    `added` is the time from the baseline's arrival to the answer. `errors` are short texts without identifiers.
-    `teams`: of an interleaved page, who chose each hit: P the personalized ranking, B the caller's own, - nobody.
+    timings_ms: milliseconds of `signals`, `render`, `baseline`, `personalized`, `exploration`, `merge` and `added`; steps that did
+                not run are absent. `added` is the time from the baseline's arrival to the answer.
+    errors:     short texts without identifiers.
+    teams:      of an interleaved page, the ranking that chose each hit: P the personalized one, B the caller's own, - neither.
     """
 
     reason: Reason
@@ -172,23 +180,23 @@ class Report:
 
     @property
     def moves(self) -> tuple[Move, ...]:
-        """Why each hit that moved stands where it does; worked out when asked for, since most searches are never asked."""
+        """The hits that moved, with the boosts that moved them. Computed on access, since most reports are never inspected."""
         return self.explain() if self.explain else ()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle without the page's hits, which `explain` holds: the moves are worked out now."""
+        """Pickle without the page's hits, which `explain` holds: the moves are computed now."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         values["timings_ms"] = dict(self.timings_ms)
         values["explain"] = KnownMoves(self.moves) if self.explain else None
         return _restored, (values,)
 
     def __repr__(self) -> str:
-        said = [str(self.reason), *filter(None, (self.detail, self.policy and f"policy {self.policy}", self.source))]
+        parts = [str(self.reason), *filter(None, (self.detail, self.policy and f"policy {self.policy}", self.source))]
         if self.reason is Reason.PERSONALIZED:
-            said += [_count(len(self.boosts), "boost"), _count(len(self.slots), "exploration hit")]
+            parts += [_count(len(self.boosts), "boost"), _count(len(self.slots), "exploration hit")]
         if "added" in self.timings_ms:
-            said.append(f"{self.timings_ms['added']:.1f} ms added")
-        return f"<Report: {', '.join(said)}>"
+            parts.append(f"{self.timings_ms['added']:.1f} ms added")
+        return f"<Report: {', '.join(parts)}>"
 
     def _repr_html_(self) -> str:
         """Return the report as a table, for a notebook."""
@@ -213,12 +221,12 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class KnownMoves:
-    """The moves of a report that was pickled: worked out before, and no longer in need of the page's hits."""
+    """The moves of a pickled report: computed before pickling, so that the page's hits are not needed."""
 
     moves: tuple[Move, ...]
 
     def __call__(self) -> tuple[Move, ...]:
-        """Return them."""
+        """Return the moves."""
         return self.moves
 
 

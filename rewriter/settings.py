@@ -1,4 +1,4 @@
-"""The settings of a rewriter: one frozen tree. Unknown keys are refused, and all faults are named at once."""
+"""Settings of a rewriter: one frozen pydantic model. Unknown keys are refused, and all faults are reported at once."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ActionWeight = Annotated[float, Field(ge=-1_000, le=1_000, allow_inf_nan=False)]
 
 
 def _listed(value: Any) -> Any:
-    """Let one value stand for a list of one."""
+    """Return a single value as a tuple of one."""
     return (value,) if isinstance(value, (str, SecretUrl)) else value
 
 
@@ -54,12 +54,12 @@ DEFAULT_ACTION_WEIGHTS: dict[str, float] = {
 
 
 class _Section(BaseModel):
-    # Inputs are hidden in errors, since one of them may be a password; `settings_file` shows those that may be shown.
+    # pydantic hides inputs in its errors, since one may be a password; `settings_file` adds those that are not secret.
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
 
 
 def _host(host: SecretUrl) -> SecretUrl:
-    """Return a host that a client can be made of. Raises ValueError that quotes nothing of it, since it may hold a password."""
+    """Return `host` if it is a valid URL. Raises ValueError, which never quotes the host, since that may contain a password."""
     text = host.get_secret_value()
     try:
         parts = urlsplit(text if "://" in text else f"//{text}")
@@ -83,12 +83,11 @@ def _client_library(name: str) -> str:
 
 
 class OpenSearchSettings(_Section):
-    """How to reach the search engine, where the rewriter builds its own clients.
+    """The connection to the search engine, for a rewriter that builds its own clients.
 
     client:       the client library: `opensearch`, or `elasticsearch` for Elasticsearch.
-    vary_headers: the headers of a search on which its answer may depend. A pool of exploration hits is shared only
-                  by searches in which they are the same, and a list goes on only with the same; all others, such as those
-                  that trace a request, are sent and otherwise ignored.
+    vary_headers: request headers on which an answer may depend. Searches share an exploration pool, and pages continue one list,
+                  only if these headers are equal. All other headers, such as trace ids, are sent and otherwise ignored.
     """
 
     client: Annotated[str, AfterValidator(_client_library)] = registry.DEFAULT
@@ -106,7 +105,7 @@ class OpenSearchSettings(_Section):
     )  # fmt: skip
 
     def connection(self, connections: int) -> Connection:
-        """Return how a client is made, with this many connections to each host. It holds the password; never to be shown."""
+        """Return the arguments of a client with this many connections per host. They contain the password; never show them."""
         return Connection(
             tuple(host.get_secret_value() for host in self.hosts), connections, self.timeout_s, self.username,
             self.password.get_secret_value() if self.password else "", str(self.ca_certs) if self.ca_certs else None,
@@ -115,14 +114,14 @@ class OpenSearchSettings(_Section):
 
 
 class StoreSettings(_Section):
-    """Where signals and plans live. Without a `url` there is no store, and only segments and plans kept in process serve.
+    """The store of signals and page plans. Without a `url` there is no store; segments and plans in process memory still serve.
 
-    `profile_url` puts profiles, segments and population into a store of their own: a dead session store leaves them alive.
-
-    plan_ttl_s:        how long a list can be continued: its next pages have the boosts of the first one.
-    plans_per_subject: how many lists of a session, else of a user, can be continued; a later one may take an earlier one's place.
-    plans_max_bytes:   of the store's memory for the plans of one process; beyond it they are kept in the process alone.
-    max_answer_bytes:  of the answer to a search; beyond it, it is cut off while it is received, and that search has no signals.
+    profile_url:       a second store for profiles, segments and population, which then survive the loss of the session store.
+    plan_ttl_s:        seconds for which a list can be continued: its later pages use the boosts of the first one.
+    plans_per_subject: number of lists that a session (else a user) can continue; a newer list may replace an older one.
+    plans_max_bytes:   bytes of the store's memory for the plans of one process; plans beyond it stay in process memory only.
+    max_answer_bytes:  byte limit of the store's answer to one search. A longer answer is cut off on receipt, and that search has no
+                       signals.
     """
 
     url: SecretUrl | None = None
@@ -136,18 +135,18 @@ class StoreSettings(_Section):
 
     @property
     def plain_urls(self) -> tuple[str | None, str | None]:
-        """`url` and `profile_url` with their credentials, to open stores at; never to be shown."""
+        """`url` and `profile_url` with their credentials, for opening the stores; never shown."""
         return tuple(url.get_secret_value() if url else None for url in (self.url, self.profile_url))  # type: ignore[return-value]
 
 
 class SignalSettings(_Section):
-    """How signals age, how many are read, how session and profile blend, and what happens when they are late.
+    """Decay, number and blend of signals, and the fallback when they are late.
 
-    The session's part is blend_max · n / (n + blend_half_events), for n events of the session.
-    `max_counters` is the number read per subject and scope, the heaviest first; twice as many are kept.
+    After n events of a session its share of the blend is blend_max · n / (n + blend_half_events).
+    `max_counters` counters are read per subject and scope, the heaviest first; twice as many are kept.
 
-    An event counts by its action's weight; a negative one lowers what is there, never below zero. It is refused where it is older
-    than `horizon_s` or more than `max_skew_s` ahead, and does not touch its session once it is older than `session_ttl_s`.
+    An event adds its action's weight to a counter; a negative weight lowers the counter, never below zero. An event older than
+    `horizon_s`, or more than `max_skew_s` in the future, is refused. One older than `session_ttl_s` does not count in its session.
     """
 
     on_late: Literal["skip", "stale"] = "skip"
@@ -169,25 +168,25 @@ class SignalSettings(_Section):
 
 
 class IngestSettings(_Section):
-    """How events are taken in: the streams that hold them, and how a worker reads them.
+    """The event streams, and the worker that counts their entries.
 
-    partitions:     how many streams there are to begin with; the store's own number wins where it has one.
-    batch:          how many entries a worker takes at once, over all of its partitions.
-    batch_bytes:    how many bytes of entries it takes at once; of one partition at most 1 MiB.
-    lease_s:        after how long a silent worker's partitions are taken over.
-    retention_s:    how long entries stay in the streams once they are counted. Streams hold identifiers as they are.
-    dedupe_s:       how far apart two entries with the same `event_id` still count once; each takes about 120 bytes as long.
-    retry_s:        after how long an object that the index did not have is looked up again, once.
-    objects_index:  the indices, aliases, data streams or patterns in which objects are looked up, in this order; by default those
+    partitions:     initial number of streams; a number already saved in the store overrides it.
+    batch:          entries that a worker reads at once, over all of its partitions.
+    batch_bytes:    bytes of entries that a worker reads at once; from one partition at most 1 MiB.
+    lease_s:        seconds after which another worker takes over a silent worker's partitions.
+    retention_s:    seconds for which counted entries stay in the streams. Streams hold identifiers in plain text.
+    dedupe_s:       seconds within which two entries with the same `event_id` count once; each id takes about 120 bytes as long.
+    retry_s:        seconds after which an object that the index lacked is looked up again, once.
+    objects_index:  indices, aliases, data streams or patterns in which objects are looked up, in this order; by default those
                     that policies name.
-    max_objects:    how many looked-up objects a worker remembers, each for `object_age_s`.
-    objects_bytes:  how many bytes of a worker's memory they may take.
-    dead_letters:   how many refused entries are kept per partition.
-    dead_letter_bytes: how many bytes of the store the dead letters of all partitions may take.
-    segments:       names of segments that events may count in, always.
-    max_segments:   how many names the store's list of segments may hold: other names in events are admitted until then.
-    track_buffer:   how many events `track` holds while the store is away; beyond it they are dropped and counted.
-    track_buffer_bytes: how many bytes they may take. A partition may fill as much of either as is still free.
+    max_objects:    looked-up objects that a worker keeps in memory, each for `object_age_s`.
+    objects_bytes:  bytes of a worker's memory for looked-up objects.
+    dead_letters:   refused entries kept per partition.
+    dead_letter_bytes: bytes of the store for the dead letters of all partitions.
+    segments:       names of segments that events may always count in.
+    max_segments:   limit of the store's list of segments; other names in events are admitted until it is full.
+    track_buffer:   events that `track` buffers while the store is unavailable; events beyond it are dropped and counted.
+    track_buffer_bytes: bytes of that buffer. Of both limits, a partition may use whatever is still free.
     """
 
     partitions: Annotated[int, Field(ge=1, le=1024)] = 16
@@ -212,12 +211,15 @@ class IngestSettings(_Section):
 
 
 class BudgetSettings(_Section):
-    """What a search may wait for: signals, the time after the baseline's arrival, and the legs and reads in flight per process.
+    """Limits of time, concurrency and size for the optional legs of a search.
 
-    max_body_bytes: of the caller's body, about, as JSON; a larger one is sent alone.
-    max_leg_bytes:  of a leg's answer. A larger one takes too long to read, and is not parsed; where a policy's answers are
+    signals_ms:     milliseconds that a search waits for signals.
+    cutoff_ms:      milliseconds that it waits for the optional legs after the baseline's arrival.
+    max_in_flight:  optional legs and signal reads in flight per process.
+    max_body_bytes: size of the caller's body as JSON, roughly; for a larger body only the baseline is sent.
+    max_leg_bytes:  size of a leg's answer. A larger answer takes too long to read and is not parsed; while a policy's answers are
                     usually larger, its legs are not sent.
-    pool_bytes:     what the pools of exploration of one process hold, in memory.
+    pool_bytes:     bytes of memory for the exploration pools of one process.
     """
 
     signals_ms: Millis = 10.0
@@ -229,10 +231,11 @@ class BudgetSettings(_Section):
 
 
 class BreakerSettings(_Section):
-    """When the optional legs, and each store, are left alone. Rates are compared strictly: exactly 5.00 % stays closed.
+    """Thresholds of the circuit breakers of the optional legs and of each store. A rate of exactly 5.00 % keeps a breaker closed.
 
-    The rate is taken over the last `window_s` or the last `window_calls`, whichever holds more calls, none older than `max_age_s`.
-    Below 3.3 searches a second a pure 60 s rule never fires; on small windows 3 % of errors trip a 5 % rule (276 times in 6 h).
+    Rates are taken over the last `window_s` or the last `window_calls`, whichever holds more calls; no call is older than
+    `max_age_s`. A pure 60 s window never fires below 3.3 searches a second; a small window trips a 5 % rule at a true error rate
+    of 3 % (276 times in 6 h).
     """
 
     max_error_rate: Share = 0.05
@@ -267,7 +270,7 @@ class BreakerSettings(_Section):
 
 
 class SwitchSettings(_Section):
-    """The kill-switch file (read four times a second) and the switches' own state where nothing overrides them.
+    """The kill-switch file (read four times a second), and the values of the switches that no source overrides.
 
     openfeature: the domain of an OpenFeature provider whose flags are switches (extra `openfeature`).
     """
@@ -280,9 +283,12 @@ class SwitchSettings(_Section):
 
 
 class ExperimentSettings(_Section):
-    """Shares of the units that are held out for good, and of the rest that is personalized yet. 0 and 1 mean what they say.
+    """The experiment's arms. 0 means no unit, 1 means every unit.
 
-    interleaved: the share that sees lists of both rankings instead, and counts in neither arm.
+    holdout:     share of the units that are never personalized.
+    rollout:     share of the units that take part.
+    interleaved: share of the units that see lists of both rankings instead, and count in neither arm.
+    salt:        a new salt assigns the arms anew.
     """
 
     holdout: Share = 0.05
@@ -294,10 +300,10 @@ class ExperimentSettings(_Section):
 class FieldSettings(_Section):
     """One signal field: an attribute (one document field) or a combination (several, all of which must match).
 
-    of:           the document's fields, keyword or numeric; by default the one that the field is named after.
+    of:           the document's fields, keyword or numeric; by default the field of the same name.
     scale:        the boost of a full affinity; 0.3 turns an affinity of 1 into a factor of 1.3.
-    half_life_s:  of the profile's counts; by default the scope's.
-    pseudo_count: how many counts the population's taste weighs against the subject's own.
+    half_life_s:  half-life in seconds of the profile's counts; by default the scope's.
+    pseudo_count: weight of the population's taste, in counts, against the subject's own counts.
     """
 
     of: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
@@ -307,7 +313,7 @@ class FieldSettings(_Section):
 
 
 class PolicySettings(_Section):
-    """How the searches of some indices are personalized. A policy must match every index that a search names.
+    """The personalization of the searches on some indices. A policy must match every index that a search names.
 
     all_words: boosts act only on hits that hold every word of the query, where that is certain (`rewriter.boost.all_words`).
     class_field: the document's field that names an item's class (category, product type, genre); the same in all policies.
@@ -368,7 +374,7 @@ class PolicySettings(_Section):
 
 
 class Settings(_Section):
-    """All of it. `Settings()` works untuned: every index, boosts by what was bought or viewed before."""
+    """All settings. `Settings()` works untuned: one policy for every index, boosting items bought or viewed before."""
 
     opensearch: OpenSearchSettings = OpenSearchSettings()
     store: StoreSettings = StoreSettings()
@@ -384,7 +390,7 @@ class Settings(_Section):
     @field_validator("policies")
     @classmethod
     def _same_counters_everywhere(cls, policies: dict[str, PolicySettings]) -> dict[str, PolicySettings]:
-        """Counters are shared by all policies, so a field's name must mean the same in each."""
+        """Require one meaning per field name, since all policies share the counters."""
         meaning: dict[str, tuple[str, tuple[str, ...], float | None]] = {}
         for policy_name, policy in policies.items():
             counted = {name: (field.of, field.half_life_s) for name, field in policy.fields.items()}
@@ -419,14 +425,14 @@ class Settings(_Section):
 
     @classmethod
     def from_toml(cls, path: str | Path) -> Settings:
-        """Read `rewriter.toml`, and what the environment sets in its stead. Paths in the file are relative to it.
+        """Read `rewriter.toml`, overridden by environment variables. Paths in the file are relative to its folder.
 
-        `REWRITER_STORE__URL` sets `url` of `[store]`, and wins over the file; lists and tables are written as JSON.
-        Raises ConfigurationError with every fault, each with file and line, or the variable's name. No fault shows a secret.
+        `REWRITER_STORE__URL` overrides `url` of `[store]`; lists and tables are written as JSON.
+        Raises ConfigurationError with every fault, each with file and line or the variable's name. No fault shows a secret.
         """
         return read_settings(cls, Path(path))
 
     @classmethod
     def from_environment(cls) -> Settings:
-        """Read variables like `REWRITER_STORE__URL` alone. Raises ConfigurationError with every fault."""
+        """Read the settings from variables like `REWRITER_STORE__URL` only. Raises ConfigurationError with every fault."""
         return read_settings(cls, None)

@@ -1,4 +1,4 @@
-"""Reading settings: one TOML file, environment variables that win over it, and what is wrong in either, each fault in its place."""
+"""Reader of settings: a TOML file and the environment variables that override it, with every fault located by line or variable."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from rewriter.secret import without_credentials
 PREFIX = "REWRITER_"
 BETWEEN = "__"
 SECRET = frozenset({"hosts", "username", "password", "url", "profile_url", "key_salt"})
-"""Keys whose values no fault shows, whatever was written there."""
+"""Keys whose values never appear in a fault."""
 SECRET_TABLES = {("opensearch",), ("store",)}
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_settings(model: type[Model], path: Path | None) -> Model:
-    """Return the settings in a file and in the environment, or those of the environment alone.
+    """Return the settings of a TOML file overridden by the environment; with `path` None, those of the environment.
 
-    Raises ConfigurationError with every fault: with file and line, or with the name of the variable.
+    Raises ConfigurationError with every fault, each with file and line or with the variable's name.
     """
     text = "" if path is None else _text(path)
     data = {} if path is None else _with_absolute_paths(_parsed(path, text), path.parent)
@@ -55,7 +55,7 @@ def _misspelled(model: type[BaseModel], environment: Collection[str]) -> Iterato
 
 
 class _Environment(EnvSettingsSource):
-    """Variables like REWRITER_STORE__URL. What is no JSON is a text, so that a list of one needs no brackets."""
+    """Variables like REWRITER_STORE__URL. A value that is not JSON is read as text, so that a list of one needs no brackets."""
 
     def __init__(self, model: type[BaseModel]) -> None:
         super().__init__(model, case_sensitive=False, env_prefix=PREFIX, env_nested_delimiter=BETWEEN)  # type: ignore[arg-type]
@@ -88,7 +88,7 @@ def _parsed(path: Path, text: str) -> dict[str, Any]:
 
 
 def _merged(data: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
-    """Put variables over a file's keys. A variable names a key of a file in lower case, with `_` for what it cannot hold."""
+    """Override a file's keys by variables. A variable's name is the key's, with `_` for characters that no variable may contain."""
     merged = dict(data)
     written = {re.sub(r"\W", "_", key).lower(): key for key in data}
     for name, value in variables.items():
@@ -99,7 +99,7 @@ def _merged(data: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
 
 
 def _line_in(message: str, text: str) -> int:
-    """Return the line that a TOML error names; an error without one is at the end."""
+    """Return the line that a TOML error names, or the last line if it names none."""
     found = re.search(r"line (\d+)", message)
     return int(found[1]) if found else len(text.splitlines())
 
@@ -128,14 +128,14 @@ def _fault(path: Path | None, text: str, variables: dict[str, Any], error: Any) 
 
 
 def _shown(keys: tuple[str, ...], given: Any) -> str:
-    """Return what may be shown of a wrong value: of a secret, of a table and of a list, which may hold one, only the type."""
+    """Return a wrong value as text; for a secret, a table or a list (which may contain a secret), only its type."""
     if not SECRET.isdisjoint(keys) or keys in SECRET_TABLES or isinstance(given, (dict, list)):
         return f"of type {type(given).__name__}"
     return without_credentials(repr(given))[:80]
 
 
 def _sets(variables: Any, keys: tuple[str, ...]) -> bool:
-    """Whether variables set what stands at `keys`, or the whole that it is a part of."""
+    """Whether variables set the value at `keys`, or a table that contains it."""
     for key in keys:
         if not isinstance(variables, dict):
             return True

@@ -1,7 +1,8 @@
-"""Can boosts act on this search? One table: the first row that applies says how, or why not.
+"""Table of search shapes: which bodies and parameters are personalized and by which strategy, and which are passed through and why.
 
-Rows that pass a search through stand in the order of `Reason`, but for what cannot be read; what is personalized comes
-last. What the rows claim of the server is tested on a real one. `docs/shapes.md` shows this table with examples.
+The first row that applies decides. Rows that pass a search through come in the order of `Reason`, except for unreadable searches;
+rows that personalize come last. What the rows claim about the server is tested on a real one. `docs/shapes.md` shows this table
+with examples.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from rewriter.report import Reason, Strategy
 from rewriter.settings import PolicySettings
 
 TOP_LEVEL_QUERIES = frozenset({"hybrid", "agentic", "template"})
-"""Queries that a search pipeline completes, and that no other query may hold."""
+"""Queries that a search pipeline completes, and that cannot be nested in another query."""
 
 BODY_KEYS = frozenset(
     {
@@ -27,7 +28,7 @@ BODY_KEYS = frozenset(
         "search_after", "slice", "pit", "search_pipeline", "ext",
     }
 )  # fmt: skip
-"""What a body may hold. Anything else may change hits in a way that nobody here has thought of."""
+"""Supported keys of a body. Any other key may change hits in an unknown way."""
 
 
 CHANGES_RESULTS = frozenset(
@@ -49,12 +50,16 @@ CHANGES_NOTHING = frozenset(
         "typed_keys", "version",
     }
 )  # fmt: skip
-"""Parameters that every leg is sent: those that decide which hits there are in which order, and those that do not."""
+"""URL parameters sent with every leg: those that change which hits are returned or their order, and those that do not."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchFacts:
-    """A search as it was read: `unread` says what could not be, `facts` are of those of its indices that are known."""
+    """The parts of a parsed search that the table examines.
+
+    unread: why the arguments could not be parsed, or None.
+    facts:  the facts of those of its indices that have been read.
+    """
 
     body: Mapping[str, Any]
     params: Mapping[str, Any]
@@ -67,7 +72,7 @@ class SearchFacts:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One row: `applies` may return a text, which then stands in for `detail`."""
+    """One row of the table. If `applies` returns a text, that text replaces `detail`."""
 
     name: str
     applies: Callable[[SearchFacts], object]
@@ -76,14 +81,14 @@ class Shape:
 
 
 def is_on(value: Any) -> bool:
-    """Whether the server would read `value` as true: in a URL, an empty text does."""
+    """Whether the server reads `value` as true: in a URL, an empty text is true."""
     return value not in (None, False, "false")
 
 
 def own_windows(body: Mapping[str, Any]) -> list[int]:
     """Return the `window_size` of each of the caller's own rescores; the server's default is 10.
 
-    Raises TypeError, ValueError or AttributeError where `rescore` has another form.
+    Raises TypeError, ValueError or AttributeError if `rescore` has an unexpected form.
     """
     own = body.get("rescore") or []
     return [int(one.get("window_size", 10)) for one in (own if isinstance(own, list) else [own])]
@@ -111,12 +116,12 @@ def _rescores(search: SearchFacts) -> bool:
     return bool(search.body.get("rescore"))
 
 
-def _policy_says(search: SearchFacts, strategy: Strategy) -> bool:
+def _policy_sets(search: SearchFacts, strategy: Strategy) -> bool:
     return search.policy is not None and search.policy.strategy == strategy
 
 
 def _wraps(search: SearchFacts) -> bool:
-    return _collapses(search) or (_policy_says(search, "wrap") and not _has_min_score(search) and not _rescores(search))
+    return _collapses(search) or (_policy_sets(search, "wrap") and not _has_min_score(search) and not _rescores(search))
 
 
 def _window_too_large(search: SearchFacts) -> bool:
@@ -134,12 +139,12 @@ def _too_deep(search: SearchFacts) -> bool:
 
 def _unknown_key(search: SearchFacts) -> str | None:
     unknown = [key for key in search.body if key not in BODY_KEYS]
-    return f"the body's `{unknown[0]!s:.60}` is not known here" if unknown else None
+    return f"the body's `{unknown[0]!s:.60}` is not supported" if unknown else None
 
 
 def _unknown_parameter(search: SearchFacts) -> str | None:
     unknown = [name for name in search.params if name not in CHANGES_RESULTS and name not in CHANGES_NOTHING]
-    return f"the parameter `{unknown[0]!s:.60}` is not known here" if unknown else None
+    return f"the parameter `{unknown[0]!s:.60}` is not supported" if unknown else None
 
 
 def _only_suggests(search: SearchFacts) -> bool:
@@ -188,15 +193,15 @@ def _unsupported(name: str, applies: Callable[[SearchFacts], object], detail: st
     return Shape(name, applies, Reason.UNSUPPORTED, detail)
 
 
-NOT_KNOWN = "it may change hits in a way that is not known here"
+NOT_KNOWN = "it may change hits in an unknown way"
 CREDENTIALS = "credentials of one search reach the other legs as `headers` only"
 OTHER_SCORES = "each search gives its hits other scores"
-WOULD_GET_IN = "wrapped, documents below `min_score` would get in"
+WOULD_ADMIT = "`wrap` would admit documents below `min_score`"
 
 TABLE: tuple[Shape, ...] = (
-    Shape("no policy", lambda a: a.policy is None, Reason.NO_POLICY, "no policy matches every index that is named"),
-    _unsupported("not readable", lambda a: a.unread, "the server, or the client, will say what is wrong with it"),
-    Shape("`size: 0`", lambda a: a.size == 0, Reason.NO_HITS, "no hits are asked for"),
+    Shape("no policy", lambda a: a.policy is None, Reason.NO_POLICY, "no policy matches every index of the search"),
+    _unsupported("not readable", lambda a: a.unread, "the server or the client will report the fault"),
+    Shape("`size: 0`", lambda a: a.size == 0, Reason.NO_HITS, "no hits are requested"),
     Shape("suggestions alone", _only_suggests, Reason.NO_HITS, "a search for suggestions alone has no hits"),
     Shape("sorted", lambda a: not _by_score(a.body.get("sort")), Reason.SORTED, "not exactly by `_score` descending"),
     Shape("deep page", _too_deep, Reason.BEYOND_DEPTH, "`from` + `size` > `max_depth` or `max_result_window`"),
@@ -209,7 +214,7 @@ TABLE: tuple[Shape, ...] = (
     _unsupported("`filter_path`", _parameter("filter_path"), "the answer is cut down to some of its parts"),
     _unsupported("`format`", _parameter("format"), "the answer is not JSON"),
     _unsupported("totals as numbers", _parameter("rest_total_hits_as_int"), "the answer has another form"),
-    _unsupported("`suggest_field`", _parameter("suggest_field"), "suggestions are asked for in the URL"),
+    _unsupported("`suggest_field`", _parameter("suggest_field"), "suggestions are requested in the URL"),
     _unsupported("`http_auth`", _parameter("http_auth"), CREDENTIALS),
     _unsupported("`api_key`", _parameter("api_key"), CREDENTIALS),
     _unsupported("other parameter", _unknown_parameter, NOT_KNOWN),
@@ -218,40 +223,42 @@ TABLE: tuple[Shape, ...] = (
     _unsupported(
         "the index's pipeline", _default_pipeline, "the index's default search pipeline may change scores and hits"
     ),
-    _unsupported("query of a pipeline", _top_level_query, "`hybrid`, `agentic` and `template` stand in no other query"),
-    _unsupported("`explain`", _key("explain"), "explanations are of the caller's own scores"),
-    _unsupported("`profile`", _key("profile"), "a profile is of the caller's own search"),
+    _unsupported(
+        "query of a pipeline", _top_level_query, "`hybrid`, `agentic` and `template` cannot be nested in another query"
+    ),
+    _unsupported("`explain`", _key("explain"), "an explanation describes the caller's own scores"),
+    _unsupported("`profile`", _key("profile"), "a profile describes the caller's own search"),
     _unsupported(
         "`terminate_after`", _key("terminate_after"), "which documents are seen differs from search to search"
     ),
-    _unsupported("hits without ids", _without_ids, "`stored_fields: _none_` takes `_id` off the hits"),
-    _unsupported("`ext`", _extended, "a plugin adds to hits what other legs do not ask for; `ubi` does not"),
+    _unsupported("hits without ids", _without_ids, "`stored_fields: _none_` removes `_id` from the hits"),
+    _unsupported("`ext`", _extended, "a plugin may add data to hits that other legs do not request; `ubi` adds none"),
     _unsupported("look-up by id", lambda a: looks_up_ids(a.body.get("query")), "the documents are named, not searched"),
     _unsupported("scored by chance", _by_chance, OTHER_SCORES),
-    _unsupported("`collapse`, `min_score`", lambda a: _collapses(a) and _has_min_score(a), WOULD_GET_IN),
+    _unsupported("`collapse`, `min_score`", lambda a: _collapses(a) and _has_min_score(a), WOULD_ADMIT),
     _unsupported(
         "`collapse`, `rescore`", lambda a: _collapses(a) and _rescores(a), "the server refuses the two together"
     ),
     _unsupported(
-        "`collapse`, policy says `rescore`",
-        lambda a: _collapses(a) and _policy_says(a, "rescore"),
+        "`collapse`, policy sets `rescore`",
+        lambda a: _collapses(a) and _policy_sets(a, "rescore"),
         "the server refuses `rescore` beside `collapse`",
     ),
     _unsupported("window too large", _window_too_large, "`window_size` > the index's `max_rescore_window`; lower it"),
     Shape("no scoring clause", _scores_nothing, Reason.NO_RELEVANCE, "filters alone score 0: no boost has an effect"),
     Shape(
-        "flat by its form", _flat, Reason.FLAT_SCORES, "every hit scores the same, and the policy does not say `browse`"
+        "flat by its form", _flat, Reason.FLAT_SCORES, "every hit scores the same, and the policy does not set `browse`"
     ),
     Shape("`collapse`", _collapses, "wrap", "the server refuses `rescore` beside `collapse`"),
-    Shape("`min_score`", _has_min_score, "rescore", WOULD_GET_IN),
+    Shape("`min_score`", _has_min_score, "rescore", WOULD_ADMIT),
     Shape("own `rescore`", _rescores, "rescore", "after theirs, with the smallest of their windows"),
-    Shape("policy says `wrap`", _wraps, "wrap", "as the policy says"),
-    Shape("anything else", lambda _: True, "rescore", "as the policy says, or leaves open"),
+    Shape("policy sets `wrap`", _wraps, "wrap", "as the policy sets it"),
+    Shape("anything else", lambda _: True, "rescore", "as the policy sets it, or leaves it open"),
 )
 
 
 def shape_of(search: SearchFacts) -> tuple[Shape, str]:
-    """Return the first row of the table that applies to a search, and why in words."""
+    """Return the first row of the table that applies to a search, and its detail."""
     for shape in TABLE:
         if found := shape.applies(search):
             return shape, found if isinstance(found, str) else shape.detail

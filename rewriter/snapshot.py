@@ -1,8 +1,9 @@
-"""A search's body as it stands at the time of the call, made of nothing but what JSON knows.
+"""Snapshot of a search's body at the time of the call, as plain JSON values.
 
-Callers reuse their bodies, and put into them whatever their client's serializer can write: dates, decimals, numpy arrays, objects
-of their own. What runs beside the caller's own search, or after it, works on a copy, and the keys of what is cached are made of it.
-What JSON does not know is copied as the serializer writes it. A text made by `str()` is no copy: arrays and series abbreviate.
+Callers reuse their bodies, and put into them any value that their client's serializer can write: dates, decimals, numpy arrays,
+objects of their own. The optional legs run beside the baseline or after it, so they work on this copy, and cache keys are made from
+it. A value that JSON cannot represent is copied in the form that the serializer writes. `str()` would not do: the texts of arrays
+and series are abbreviated.
 """
 
 from __future__ import annotations
@@ -12,23 +13,23 @@ from collections.abc import Callable
 from typing import Any
 
 Write = Callable[[Any], "str | bytes"]
-"""Writes a list as JSON, as the caller's client does; raises whatever it raises for what it cannot write."""
+"""Serializer of the caller's client: writes a list as JSON, and raises its own exception for a value that it cannot write."""
 
 JSON_SCALARS = frozenset({int, float, bool, type(None)})
 
 FLOAT_BYTES = 18
-"""A float is written with all its digits, which takes longest: 0.4 µs each."""
+"""Charged for a float: it is written with all its digits, which takes longest (0.4 µs each)."""
 
 
 class TooLargeError(ValueError):
-    """A body of more bytes than may be copied while its caller waits."""
+    """The body has more bytes than may be copied while the caller waits."""
 
 
 def snapshot(value: Any, write: Write, max_bytes: int) -> Any:
-    """Return a copy of `value` that is equal to what its caller's client sends: dicts with texts as keys, lists, texts, numbers.
+    """Return a copy of `value` equal to what the caller's client sends: dicts with text keys, lists, texts, numbers.
 
-    max_bytes: of it as JSON, roughly: what is larger is not copied. The work is bounded by it, not by the size of `value`.
-    Raises TooLargeError, RecursionError for what is nested too deep, or what `write` raises.
+    max_bytes: limit of its size as JSON, roughly. It bounds the work too, whatever the size of `value`.
+    Raises TooLargeError beyond the limit, RecursionError for a body nested too deep, or any exception of `write`.
     """
     return _Copying(write, max_bytes).copied(value)
 
@@ -80,7 +81,7 @@ class _Copying:
 
 
 def _least_bytes(value: Any) -> int:
-    """Return about how many bytes a value will have at least, as far as it says so; an array says `size` and `dtype`."""
+    """Return a rough lower bound of a value's bytes as JSON, from its `size` and `dtype` or its length; 0 if it has neither."""
     size = getattr(value, "size", None)
     if isinstance(size, int):
         return size * (FLOAT_BYTES if getattr(getattr(value, "dtype", None), "kind", "") == "f" else 2)

@@ -1,4 +1,4 @@
-"""Who searches."""
+"""The subject of a search: the person it is personalized for, and the hashes that stand for their ids in keys."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from zlib import crc32
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The person behind a search, as far as they are known and have agreed to be.
+    """The person behind a search: ids, segments and consent.
 
-    user_id:    the events' `user_id`, else their `client_id`: an anonymous returning visitor is a user. Tags the profile.
-    session_id: tags the session's counters and the plans of its pages.
-    segments:   names of groups, most specific first, whose taste stands in while nothing is known of the person; a tuple or a list.
-    consent:    without it nothing is read and nothing is written.
+    user_id:    the `user_id` of the person's events, else their `client_id`: an anonymous returning visitor is a user. The
+                profile's keys are tagged by it.
+    session_id: tags the keys of the session's counters and of its page plans.
+    segments:   names of groups, most specific first; a tuple or a list. A segment's affinities serve while the person has none.
+    consent:    without consent nothing is read and nothing is written.
 
-    An empty `user_id` or `session_id` means that there is none.
-    Raises ValueError, which names every argument of a wrong type and shows no value: here, and never inside a search.
+    An empty `user_id` or `session_id` counts as None.
+    Raises ValueError on construction, never inside a search; it names every argument of a wrong type and shows no value.
     """
 
     user_id: str | None = None
@@ -27,9 +28,9 @@ class Subject:
     consent: bool = True
 
     def __post_init__(self) -> None:
-        wrong = list(self._faults())
-        if wrong:
-            raise ValueError("; ".join(wrong))
+        faults = list(self._faults())
+        if faults:
+            raise ValueError("; ".join(faults))
         object.__setattr__(self, "segments", tuple(self.segments))
 
     def _faults(self) -> Iterator[str]:
@@ -52,16 +53,16 @@ class Subject:
 
     @property
     def known(self) -> bool:
-        """Whether anything names this subject: a user, a session or a segment."""
+        """Whether this subject has a user id, a session id or a segment."""
         return bool(self.user_id or self.session_id or self.segments)
 
     @property
     def unit(self) -> str | None:
-        """What experiments assign by: the user where there is one, else the session."""
+        """The unit by which experiments assign arms: the user's id if there is one, else the session's."""
         return self.user_id or self.session_id
 
     def __repr__(self) -> str:
-        """Identifiers never reach a log by way of a repr."""
+        """Return a text without identifiers, so that a repr in a log shows none."""
         return f"Subject(user={bool(self.user_id)}, session={bool(self.session_id)}, segments={len(self.segments)})"
 
 
@@ -79,5 +80,8 @@ def pseudonym(kind: str, identifier: str, salt: str) -> str:
 
 
 def partition_of_unit(unit: str, partitions: int) -> int:
-    """Return the partition that the events of a user go to, or of a session without one: CRC-32 (of zlib) of the UTF-8 bytes."""
+    """Return the partition, in [0, partitions), of a unit's events: zlib's CRC-32 of its UTF-8 bytes, modulo `partitions`.
+
+    unit: the user's id, or the session's if there is no user.
+    """
     return crc32(unit.encode("utf-8", "surrogatepass")) % partitions

@@ -17,7 +17,7 @@ from rewriter.shell.sources import Announce, BackgroundStep, ReadText
 from rewriter.shell.threads import drive
 
 
-class Process:
+class AnnouncingProcess:
     """The words round of one process that searched, on a clock that stands; `key` is what the store's key says."""
 
     def __init__(self) -> None:
@@ -46,14 +46,14 @@ class Process:
 
 
 @pytest.fixture
-def process() -> Process:
-    process = Process()
+def process() -> AnnouncingProcess:
+    process = AnnouncingProcess()
     assert len(process.round()) == 1
     assert process.round() == []
     return process
 
 
-def test_a_changed_switch_is_said_in_the_round_that_hears_it(process: Process) -> None:
+def test_a_changed_switch_is_said_in_the_round_that_hears_it(process: AnnouncingProcess) -> None:
     process.key = "personalization off"
     (said,) = process.round()
     assert said["switches"] == {"personalization": {"value": False, "source": "store"}}
@@ -61,7 +61,7 @@ def test_a_changed_switch_is_said_in_the_round_that_hears_it(process: Process) -
 
 
 def test_a_switch_changed_by_the_file_is_said_in_the_next_round(
-    process: Process, monkeypatch: pytest.MonkeyPatch
+    process: AnnouncingProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REWRITER_SWITCH_ROLLOUT", "0.5")
     process.refresh.local()
@@ -69,14 +69,14 @@ def test_a_switch_changed_by_the_file_is_said_in_the_next_round(
     assert said["switches"] == {"rollout": {"value": 0.5, "source": "environment"}}
 
 
-def test_what_the_store_did_not_take_is_said_again(process: Process) -> None:
+def test_what_the_store_did_not_take_is_said_again(process: AnnouncingProcess) -> None:
     process.key, process.gone = "personalization off", True
     assert process.round() == []
     process.gone = False
     assert len(process.round()) == 1
 
 
-def test_it_says_what_only_it_knows(process: Process) -> None:
+def test_it_says_what_only_it_knows(process: AnnouncingProcess) -> None:
     process.in_flight.acquire()
     process.now_s += 2.0
     (said,) = process.round()
@@ -84,7 +84,7 @@ def test_it_says_what_only_it_knows(process: Process) -> None:
     assert (said["quarantined"], said["paused"], said["arms"]) == ([], [], {})
 
 
-def test_a_policy_that_is_paused_is_said(process: Process) -> None:
+def test_a_policy_that_is_paused_is_said(process: AnnouncingProcess) -> None:
     for _ in range(200):
         process.core.late_legs["shop"].record(late=True, baseline_s=0.01, now_s=process.now_s)
     process.now_s += 2.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.questions import Known, Question, drawn
+from bench.questions import PastPurchases, Question, drawn
 from rewriter.demo.corpus import Corpus, Product, Purchase
 from rewriter.signals.affinities import SignalField
 from rewriter.signals.counters import HalfLives
@@ -55,12 +55,12 @@ def test_a_draw_depends_on_its_seed_alone() -> None:
 
 
 def test_a_profile_ends_where_the_questions_week_begins() -> None:
-    known = Known(SHOP, range(3, 5), {"ann"}, ITEM, HALF_LIVES)
+    known = PastPurchases(SHOP, range(3, 5), {"ann"}, ITEM, HALF_LIVES)
     question = Question("ann", 3, 3 * WEEK_S, "soup", frozenset(), frozenset())
     assert known.profile(question, keep=10).weights == {("item", "soup-1"): pytest.approx(1.0, rel=1e-4)}
 
 
 def test_a_population_ends_where_its_week_begins() -> None:
-    known = Known(SHOP, range(3, 5), set(), ITEM, HALF_LIVES)
+    known = PastPurchases(SHOP, range(3, 5), set(), ITEM, HALF_LIVES)
     assert known.populations[3].totals == {"item": pytest.approx(2.0, rel=1e-4)}
     assert known.populations[4].totals == pytest.approx({"item": 5.0, USES: 3.0, AGAIN: 1.0}, rel=1e-4)

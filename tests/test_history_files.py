@@ -1,4 +1,4 @@
-"""The files of a history: their names are names, their headers are read as they are meant, and what is wrong is named by line."""
+"""History files: names with special characters, headers, and faults named by line."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def test_lines_that_an_open_quote_swallows_are_counted(tmp_path: Path, after: in
     row = f"{T},p1,{value},nike\n"
     (tmp_path / "h.csv").write_text(HEAD + 3 * row + f'{T},p1,"secret,nike\n' + after * f"{T},p1,u2,nike\n")
     found = faults(tmp_path / "h.csv")
-    assert f"h.csv:{2 + 3 * row.count(chr(10))}: column user_id: a quote stands within a value" in found[0]
+    assert f"h.csv:{2 + 3 * row.count(chr(10))}: column user_id: a quote is inside a value" in found[0]
     assert "lines are in no row: a quote before them is never closed" in found[1]
     assert "secret" not in str(found)
     account = added_up(tmp_path / "h.csv").account

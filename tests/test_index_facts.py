@@ -1,4 +1,4 @@
-"""What `_mapping` and `_settings` say of an index, and which fields of a policy are dead on it."""
+"""Index facts: parsing of `_mapping` and `_settings`, and the dead fields of a policy."""
 
 from __future__ import annotations
 
@@ -121,17 +121,17 @@ def test_fields_that_a_term_finds(name: str) -> None:
 
 
 UNMAPPED = "is not mapped, or cannot be searched, in any index (map it as a keyword)"
-ANALYSED = "is a text: a term finds no whole value in it"
-NESTED = "lies in the nested objects of offers, where a term finds nothing (copy it to a field of the document)"
-REFUSED = "is a date: a term on it can have the search refused"
-UNDATED = "is not mapped in every index (a decay function on it would have the search refused)"
+ANALYZED = "is a text: a `term` matches no whole value"
+NESTED = "is inside the nested objects of offers, where a `term` matches nothing (copy it to a field of the document)"
+REFUSED = "is a date: the server can refuse a `term` on it"
+UNDATED = "is not mapped in every index (the server would refuse a search with a decay function on it)"
 
 
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"fields": {"brand": {}}}, f"brand: {ANALYSED} (use brand.keyword)"),
-        ({"fields": {"f": {"of": "maker"}}}, f"maker: {ANALYSED} (map a keyword beside it)"),
+        ({"fields": {"brand": {}}}, f"brand: {ANALYZED} (use brand.keyword)"),
+        ({"fields": {"f": {"of": "maker"}}}, f"maker: {ANALYZED} (map a keyword beside it)"),
         ({"fields": {"taste": {}}}, f"taste: {UNMAPPED}"),
         ({"item_field": "sku"}, f"sku: {UNMAPPED}"),
         ({"fields": {"s": {"of": ["colour", "offers.shop"]}}}, f"offers.shop: {NESTED}"),

@@ -1,4 +1,4 @@
-"""The sources of switches: what is believed, what is refused, and what holds while a source fails."""
+"""Sources of switches: valid and refused values, and the switches that hold while a source fails."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def values(sources: SwitchSources, polls: int = 2, environment: Mapping[str, str
         ("personalization", "is not a switch"),
         ("rollout 1.5", "`rollout` lies in [0, 1], not '1.5'"),
         ("holdout nan", "`holdout` is a number, not 'nan'"),
-        ("personalization off\npersonalization on", "`personalization` is given twice, and not alike"),
-        ('{"rollout": 0.1, "rollout": 0.2}', "`rollout` is given twice, and not alike"),
+        ("personalization off\npersonalization on", "`personalization` is set twice, to different values"),
+        ('{"rollout": 0.1, "rollout": 0.2}', "`rollout` is set twice, to different values"),
         ('{"personalization": fal', "is not JSON"),
         ("\xff", "is not a switch"),
     ],

@@ -61,18 +61,18 @@ FOUR = "".join("{% for v" + str(n) + " in [" + LONG + "] %}" for n in range(4))
 LONGEST = (
     "{% for a in affinities[11:12] %}{% for n in [" + LONG + "] %}"
 )  # of a hostile sample's values, 100,000 characters
-SPENT = "makes and repeats too much, more than 4,194,304 characters in all"
-HOLDS = "holds more than 1,024 things or 1,048,576 characters"
+SPENT = "produces and repeats more than 4,194,304 characters in all"
+HOLDS = "holds more than 1,024 elements or 1,048,576 characters"
 TWICE = "{% set x = [x, x] %}"
 BOMBS = {
     "~": (doubled("{% set x = x ~ x %}", first="'x'") + "[]", "`~` makes a text of more than 1,048,576 characters"),
-    "~ of a list": ("{% set x = [1] ~ [2] %}[]", "`~` joins texts and numbers alone"),
+    "~ of a list": ("{% set x = [1] ~ [2] %}[]", "`~` joins only texts and numbers"),
     "~ a thousand times": (
         doubled("{% set x = x ~ x %}", 19, "'xx'") + "{{ " + "x ~ " * 1000 + "x }}",
         "`~` makes a text of more than 1,048,576 characters",
     ),
-    "+ of texts": (doubled("{% set x = x + x %}", first="'x'") + "[]", "`+` works on numbers alone"),
-    "+ of lists": (doubled("{% set x = x + x %}", first="[1]") + "[]", "`+` works on numbers alone"),
+    "+ of texts": (doubled("{% set x = x + x %}", first="'x'") + "[]", "`+` works only on numbers"),
+    "+ of lists": (doubled("{% set x = x + x %}", first="[1]") + "[]", "`+` works only on numbers"),
     "sum of lists": ("{% set x = [[1], [2]] | sum(start=[]) %}[]", "the arguments of `sum` are not bounded"),
     "a list of lists": (doubled(TWICE, first="1") + "{{ x }}", HOLDS),
     "a tuple of tuples": (doubled("{% set x = (x, x) %}", first="1") + "{{ {x: 1} }}", HOLDS),
@@ -150,7 +150,7 @@ BOMBS = {
     "a long text, searched by select": (
         "{% set x = affinities | map(attribute='field') | select('in', 'a') | list %}[]", "No test named 'in'"
     ),
-    "loop.cycle": ("{% for a in affinities %}{{ loop.cycle(1, 2) }}{% endfor %}[]", "nothing is called but get, items"),
+    "loop.cycle": ("{% for a in affinities %}{{ loop.cycle(1, 2) }}{% endfor %}[]", "only get, items, keys, values can be called"),
     "a number without end": ("[{{ " + "9" * 5000 + " }}]", "cannot be compiled: Exceeds the limit"),
 }  # fmt: skip
 ORDINARY = (
@@ -216,7 +216,7 @@ def test_the_account_is_of_one_rendering() -> None:
 def test_what_is_too_much_for_some_subject_alone_is_refused_when_it_comes() -> None:
     template = load("[{% for a in affinities %}{% set x = a['values'] | list %}{% endfor %}]")
     render_boosts(template, [affinity(*"x" * MAX_ELEMENTS)], {}, {}, POLICY)
-    with pytest.raises(Exception, match="`list` gives a list of more than 1,024 things"):
+    with pytest.raises(Exception, match="`list` returns a list of more than 1,024 elements"):
         render_boosts(template, [affinity(*"x" * (MAX_ELEMENTS + 1))], {}, {}, POLICY)
 
 
@@ -225,5 +225,8 @@ def test_a_fault_names_line_and_remedy() -> None:
         load("[\n{% set x %}1{% endset %}\n{{ x | join(x) }}]")
     assert [str(fault) for fault in refused.value.faults] == [
         "templates/t/boosts.json.j2:2: `set` needs its value in the same tag (write {% set NAME = VALUE %})",
-        "templates/t/boosts.json.j2:3: the arguments of `join` are not bounded (write them down, as numbers or texts of up to 64)",
+        (
+            "templates/t/boosts.json.j2:3: the arguments of `join` are not bounded "
+            "(write them as literals: numbers, or texts of up to 64 characters)"
+        ),
     ]

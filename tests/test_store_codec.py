@@ -1,4 +1,4 @@
-"""What is said to a server, and what is made of its answers, whoever wrote what it holds."""
+"""Commands of a store and the parsing of replies, whatever the server's keys contain."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def test_counters_without_a_sound_landmark_cost_nothing_stored(landmark_s: float
 
 def test_a_text_that_would_not_be_read_back_costs_nothing_stored() -> None:
     assert put_command("K", b"x" * MAX_TEXT_BYTES, 60) == ("SET", "K", b"x" * MAX_TEXT_BYTES, "EX", 60)
-    with pytest.raises(StoreError, match="65,537 bytes are more"):
+    with pytest.raises(StoreError, match="65,537 bytes exceed"):
         put_command("K", b"x" * (MAX_TEXT_BYTES + 1))
 
 

@@ -97,5 +97,5 @@ def test_one_that_cannot_be_kept_raises_what_the_store_does() -> None:
                 return [0]
             return super().run(wanted, atomic=atomic)
 
-    with pytest.raises(StoreError, match="others change it all the time"):
+    with pytest.raises(StoreError, match="other clients changed it"):
         log(Busy())

@@ -1,4 +1,4 @@
-"""Templates: what they may do, what is refused at load and where, and that a value stays a value whatever it holds."""
+"""Templates: allowed constructs, faults at load with their line, and values that stay values whatever they contain."""
 
 from __future__ import annotations
 
@@ -220,7 +220,10 @@ def test_bombs_are_refused_before_they_go_off(template: str) -> None:
 @pytest.mark.parametrize(
     ("template", "fault"),
     [
-        ("[\n{{ affinitys }}\n]", "t/boosts.json.j2:2: undeclared name `affinitys` (a template is given affinities, "),
+        (
+            "[\n{{ affinitys }}\n]",
+            "t/boosts.json.j2:2: undeclared name `affinitys` (this template can use affinities, ",
+        ),
         (
             "[\n{% for a in affinities %}\n{{ a.wieght }}{% endfor %}]",
             "t/boosts.json.j2:3: on a hostile sample (1): Undef",
@@ -256,7 +259,7 @@ def test_each_fault_says_where_it_is(template: str, fault: str) -> None:
         ('{"filter": {}}', "`filter` must be a list of query clauses"),
         ('{"filter": [{"script": {}}]}', "`filter`: the query `script` is not allowed in a boost"),
         ('{"functions": [{"weight": 1}]}', "function 0: needs a `filter` or a decay function"),
-        ("{{ affinities }}", "undeclared name `affinities` (a template is given policy, request)"),
+        ("{{ affinities }}", "undeclared name `affinities` (this template can use policy, request)"),
     ],
 )
 def test_faults_of_an_exploration_template(template: str, fault: str) -> None:

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-from rewriter.index_facts import ANALYSED, IndexFacts
+from rewriter.index_facts import ANALYZED, IndexFacts
 
 Clause = dict[str, Any]
 
@@ -215,7 +215,7 @@ def _of_string(spec: Mapping[str, Any], known: _Known) -> _Held:
         raise _UnsureError
     fields = _fields(spec.get("fields", spec.get("default_field")))
     kept = _kept(spec, OF_STRINGS | {"query", "fields", "default_field"}, frozenset({"analyzer"}))
-    whole = [name for name in _named(fields, known) if known.kinds.get(name) not in ANALYSED]
+    whole = [name for name in _named(fields, known) if known.kinds.get(name) not in ANALYZED]
     if whole and len(text.split()) > 1:  # these queries cut the text at blanks first: each field may hold a single word
         raise _UnsureError
     return {text: _in_fields(text, fields, kept, known)}
@@ -249,8 +249,8 @@ def _in_fields(text: str, fields: list[str], kept: Clause, known: _Known) -> lis
     if len(fields) == 1 and "*" not in fields[0]:
         return [{"match": {fields[0]: {"query": text, "operator": "and", **kept}}}]
     named = _named(fields, known)
-    texts = [name for name in named if known.kinds[name] in ANALYSED]
-    whole = [name for name in named if known.kinds[name] not in ANALYSED]
+    texts = [name for name in named if known.kinds[name] in ANALYZED]
+    whole = [name for name in named if known.kinds[name] not in ANALYZED]
     found: list[Clause] = []
     if texts:
         roots = {_root(name, known) for name in texts}

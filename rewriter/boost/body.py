@@ -1,6 +1,6 @@
-"""The one envelope around every boost, and the one place that writes it (promise P3).
+"""Builder of the personalized body: the bounded `function_score` around all boosts (promise P3).
 
-The bare {"weight": 1} makes the factor 1 + Σ boosts: its floor is exactly 1, and `max_boost` is exactly its ceiling.
+The bare {"weight": 1} makes the factor 1 + Σ boosts: it is at least 1 and at most `max_boost`.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from rewriter.query_form import depends_on_collection
 from rewriter.report import Strategy
 
 NAME_PREFIX = "rewriter:"
-"""Marks our named queries, so that they can be told from the caller's and taken off the hits."""
+"""Prefix of our named queries, by which they are recognized and removed from the hits."""
 
 WORDS_NAME = f"{NAME_PREFIX}words"
 """Names the all-words gate, so that a hit tells whether boosts acted on it."""
 
 NOT_FOR_OPTIONAL_LEGS = ("aggs", "aggregations", "suggest", "ext")
-"""Parts of a search whose answer is the baseline's alone. `track_total_hits` is not among them: it changes scores."""
+"""Keys of a body that only the baseline answers. `track_total_hits` is not among them: it changes scores."""
 
 
 def envelope(boosts: Sequence[Boost], max_boost: float, gate: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return the `function_score` (without its query) of `boosts`, each named by its index and acting where `gate` matches.
 
-    Raises ValueError where a weight or the limit is not what the clamp left: the last check before anything is sent.
+    Raises ValueError if a weight is not finite or < 0, or `max_boost` is not finite or < 1: the last check before sending.
     """
     if not (isfinite(max_boost) and max_boost >= 1.0):
         raise ValueError("max_boost must be finite and at least 1")
@@ -46,7 +46,7 @@ def envelope(boosts: Sequence[Boost], max_boost: float, gate: Mapping[str, Any] 
 
 
 def capped(boosts: Sequence[Boost], max_boost: float) -> tuple[Boost, ...]:
-    """Return boosts whose weights are at most max_boost − 1: a switch may have lowered the limit since they were made."""
+    """Return boosts with weights of at most max_boost − 1: a switch may have lowered the limit since they were made."""
     limit = max_boost - 1.0
     return tuple(boost if boost.weight <= limit else boost._replace(weight=limit) for boost in boosts)
 
@@ -90,10 +90,10 @@ def _gated(gate: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def optional_leg(body: Mapping[str, Any], from_: int, size: int) -> dict[str, Any]:
-    """Return a new body that asks for `size` hits from `from_` of the same search, and for nothing that the baseline answers.
+    """Return a new body for `size` hits from `from_` of the same search, without the keys that only the baseline answers.
 
-    It scores as `body` does. Where only the best hits are wanted the server skips what cannot be among them, and then `boosting`
-    can forget its negative part; with aggregations it visits every match, and so it does where all matches are to be counted.
+    It scores as `body` does. Without aggregations the server may skip matches that cannot reach the page, and then `boosting` can
+    ignore its negative part. So a body with both counts all matches (`track_total_hits`), which makes the server visit each.
     """
     leg = {key: value for key, value in body.items() if key not in NOT_FOR_OPTIONAL_LEGS}
     leg |= {"from": from_, "size": size}
@@ -103,9 +103,9 @@ def optional_leg(body: Mapping[str, Any], from_: int, size: int) -> dict[str, An
 
 
 def highlighted_by(body: Mapping[str, Any], query: Any) -> dict[str, Any]:
-    """Return a new body whose highlights, those of `collapse` included, are made by `query` where the caller named none.
+    """Return a new body with `query` as the `highlight_query` of every highlight without one, those of `collapse` included.
 
-    Inside a `function_score` a phrase is highlighted word by word, and a filter of ours would be highlighted too.
+    Inside a `function_score` a phrase would be highlighted term by term, and our own filters would be highlighted too.
     """
     changed = dict(body)
     if "highlight" in body:
@@ -136,9 +136,9 @@ def own_names(hit: Mapping[str, Any], *, gated: bool = False) -> tuple[int, ...]
 
 
 def without_own_names(hit: Mapping[str, Any]) -> Any:
-    """Return a hit as its caller would have seen it: without our names, in itself and in its `inner_hits` at any depth.
+    """Return a copy of a hit, in its own class, without our names in `matched_queries`, at any depth of its `inner_hits`.
 
-    The server lists all names of a search in the inner hits too. `hit` is not modified; what is returned is of its class.
+    The server lists all names of a search in the inner hits too. `hit` is not modified.
     """
     clean = dict(hit)
     if any(map(_is_own, clean.get("matched_queries") or ())):
@@ -165,6 +165,6 @@ def _inner(part: Any) -> Any:
 
 
 def _is_own(name: str) -> bool:
-    """Whether a name is one of ours; a caller may have named a query with our prefix, but hardly with a number."""
+    """Whether a name is one of ours: our prefix and a number, since a caller's own name may begin with the prefix."""
     number = str(name).removeprefix(NAME_PREFIX)
     return name == WORDS_NAME or (number != name and number.isascii() and number.isdecimal())

@@ -1,4 +1,4 @@
-"""Boosts as numbers, before they are JSON: what a template listed, validated and clamped once.
+"""Boosts: the functions that a template lists, validated and with clamped weights.
 
 A template may list functions of two forms, a `filter` with a `weight`, and a decay function with a `weight`:
 
@@ -42,7 +42,7 @@ class Boost(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Refused(Exception):
-    """What makes a template's output unusable; every fault of it, none with a value of a subject's."""
+    """A template's output is invalid: all its faults, none of which quotes a subject's value."""
 
     faults: tuple[str, ...]
 
@@ -53,10 +53,12 @@ class Refused(Exception):
 def read_functions(
     listed: Any, max_boost: float, affinities: Sequence[Affinity], *, random: bool = False
 ) -> tuple[Boost, ...]:
-    """Return the boosts in a template's output, each weight clamped to [0, max_boost − 1].
+    """Return the boosts in a template's output, each weight clamped to [0, max_boost − 1]; functions of weight 0 are left out.
 
-    `affinities` are those that the template was given; the token of their clause is their place. `random` admits
-    `random_score`, which exploration may use. Raises Refused with every fault.
+    listed:     the parsed output, a list of functions.
+    affinities: the template's input, in the same order: a clause's token is an index into them.
+    random:     whether `random_score` is allowed, which only exploration may use.
+    Raises Refused with every fault.
     """
     if not isinstance(listed, list):
         raise Refused((f"a list of functions is wanted, not {_kind(listed)}",))
@@ -84,7 +86,7 @@ def read_functions(
 
 
 def _as_given(function: Any, affinities: Sequence[Affinity]) -> Affinity | None:
-    """Return the affinity whose own clause a function uses as it was given, with a sound weight: nearly all of them."""
+    """Return the affinity whose unchanged clause a function uses with a valid weight: the fast path."""
     if type(function) is not dict or len(function) != 2:
         return None
     clause, weight = function.get("filter"), function.get("weight")
@@ -101,7 +103,7 @@ def _boost(function: Mapping[str, Any], weight: float, affinities: Sequence[Affi
 
 
 def describe(affinity: Affinity) -> str:
-    """Return an affinity's values in words: those of a combination together, the first few of a level."""
+    """Return an affinity's values as text: all values of a combination, the first MAX_DESCRIBED of a level."""
     if affinity.kind == "combination":
         return " · ".join(affinity.values)
     more = len(affinity.values) - MAX_DESCRIBED
@@ -109,7 +111,7 @@ def describe(affinity: Affinity) -> str:
 
 
 def _resolved(part: Any, affinities: Sequence[Affinity]) -> Any:
-    """Put each affinity's clause back in the place of its token, wherever a template nested it."""
+    """Replace each token by its affinity's clause, at any depth."""
     if isinstance(part, list):
         return [_resolved(one, affinities) for one in part]
     if isinstance(part, dict):
@@ -148,7 +150,7 @@ def _wrong_function(function: Any, affinities: Sequence[Affinity], random: bool)
 
 
 def wrong_clause(clause: Any, affinities: Sequence[Affinity], depth: int = 0) -> str | None:
-    """Return what is wrong with a filter clause, or None. Only queries that run no script and call no other index are let in."""
+    """Return the fault of a filter clause, or None. Only queries that run no script and read no other index are allowed."""
     if not isinstance(clause, dict) or len(clause) != 1:
         return 'one query clause is wanted, like {"term": {…}}'
     if depth > MAX_CLAUSE_DEPTH:
@@ -175,7 +177,7 @@ def wrong_clause(clause: Any, affinities: Sequence[Affinity], depth: int = 0) ->
     return f"the query `{name}` is not allowed in a boost"
 
 
-def _kind(thing: Any) -> str:
+def _kind(value: Any) -> str:
     return {"dict": "an object", "list": "a list", "str": "a text", "NoneType": "null"}.get(
-        type(thing).__name__, type(thing).__name__
+        type(value).__name__, type(value).__name__
     )

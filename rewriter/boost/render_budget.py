@@ -1,8 +1,9 @@
-"""What one rendering may make: whatever a template makes or repeats is charged to an account before it is printed or kept.
+"""Render budget: a limit on what one rendering produces and repeats, in characters.
 
-A text that is joined to itself forty times has 10¹² characters, a list that holds itself twice prints as many, and a loop within a
-loop within a loop runs as often. So a rendering has a number of characters to spend, of which a thing in a list and an expression
-in a loop take `ELEMENT` each; and one list holds only so much, since comparing it costs no more than naming it.
+A text that is joined to itself forty times has 10¹² characters, nested lists and nested loops grow as fast. So one rendering may
+produce about 4 million characters (MAX_SPENT); each list element, and each expression inside a loop, counts as 16 (ELEMENT).
+Example: two nested loops over 128 affinities leave room for 15 expressions. The size of a single list is limited too, since
+comparing two lists is charged as little as naming them.
 """
 
 from __future__ import annotations
@@ -23,28 +24,28 @@ MAX_CHARACTERS = 2**20
 ELEMENT = 16
 
 LOOP, SEARCH, LITERAL, SLICE, JOIN = "each of", "in", "written", "part of", "~"
-"""Filters that no template uses by name."""
+"""Names of the charging filters that `charged` inserts; a template cannot write them."""
 
 INSTANT = frozenset({"count", "d", "default", "first", "last", "length"})
-"""Filters that make nothing, and take no longer for much than for little."""
+"""Filters that produce nothing new and take constant time, so they are free."""
 
 OF_TEXTS = frozenset({"float", "int", "lower", "trim", "upper"})
-"""Filters that take a text as it is; others make a list of its characters."""
+"""Filters that process a text as a whole and are charged 1 per character; others turn it into a list, charged ELEMENT each."""
 
 
 class RenderBudget(Context):
-    """The names that a rendering knows, and what it has spent."""
+    """The Jinja2 context of one rendering, with the characters that it has spent."""
 
     spent = 0
 
     def charge(self, characters: int) -> None:
-        """Spend. Raises SecurityError where there is too little left."""
+        """Spend `characters`. Raises SecurityError beyond MAX_SPENT."""
         self.spent += characters
         if self.spent > MAX_SPENT:
-            raise SecurityError(f"makes and repeats too much, more than {MAX_SPENT:,} characters in all")
+            raise SecurityError(f"produces and repeats more than {MAX_SPENT:,} characters in all")
 
     def charge_for(self, value: Any, character: int = 1) -> None:
-        """Spend what a text or a list takes, whatever it is that the list holds; `character` is what one takes of a text."""
+        """Spend `character` for each character of a text, ELEMENT for each element of a list or object, nothing otherwise."""
         if isinstance(value, str):
             self.charge(character * len(value))
         elif isinstance(value, (list, tuple, Mapping, MappingView)):
@@ -52,7 +53,7 @@ class RenderBudget(Context):
 
 
 def filters(plain: Environment) -> dict[str, Callable[..., Any]]:
-    """Return a filter for each of the environment's that charges for what goes in and what comes out, and those of `charged`."""
+    """Return the filters of `plain`, each charging for its input and output, and the charging filters that `charged` inserts."""
     return {
         LOOP: _each_of, SEARCH: _searched, LITERAL: _written, SLICE: _part_of, JOIN: _joined,
         **{name: plain.filters[name] if name in INSTANT else _charging(name, plain) for name in plain.filters},
@@ -60,7 +61,7 @@ def filters(plain: Environment) -> dict[str, Callable[..., Any]]:
 
 
 def charged(tree: nodes.Template) -> nodes.Template:
-    """Return a template that charges for its loops, what it looks for something in, its lists, objects and slices, and `~`."""
+    """Return the template with charges for its loops, `in` operands, list and object literals, slices and `~`."""
     _Charging().visit(tree)
     return tree
 
@@ -79,12 +80,12 @@ class _Charging(NodeTransformer):
             case nodes.Getitem(arg=nodes.Slice()):
                 return _through(SLICE, node)
             case nodes.Dict() | nodes.List() | nodes.Tuple(ctx="load") if node.find(nodes.Name):
-                return _through(LITERAL, node)  # without a name in it, it is as small as it is written
+                return _through(LITERAL, node)  # a literal without a name in it is as small as its source
         return node
 
 
 def _each(loop: nodes.For) -> int:
-    """Return what one time round a loop takes; what it loops over is made but once."""
+    """Return the charge of one iteration of a loop; the iterated expression is evaluated only once."""
     return _takes(loop) - _takes(loop.iter)
 
 
@@ -121,7 +122,7 @@ def _part_of(budget: RenderBudget, value: Any) -> Any:
 @pass_context
 def _joined(budget: RenderBudget, parts: Sequence[Any]) -> str:
     if not all(isinstance(part, (str, int, float, Undefined)) for part in parts):
-        raise SecurityError("`~` joins texts and numbers alone")
+        raise SecurityError("`~` joins only texts and numbers")
     texts = [str(part) for part in parts]
     characters = sum(map(len, texts))
     if characters > MAX_CHARACTERS:
@@ -132,11 +133,11 @@ def _joined(budget: RenderBudget, parts: Sequence[Any]) -> str:
 
 @pass_context
 def _written(budget: RenderBudget, value: Any) -> Any:
-    things = characters = 0
+    elements = characters = 0
     left = [value]
     while left:
         one = left.pop()
-        things += 1
+        elements += 1
         match one:
             case str():
                 characters += len(one)
@@ -148,10 +149,10 @@ def _written(budget: RenderBudget, value: Any) -> Any:
                 left += one
             case MappingView():
                 raise SecurityError("a list or object cannot hold the keys, values or items of another")
-        if things + len(left) > MAX_ELEMENTS or characters > MAX_CHARACTERS:
-            what = f"{MAX_ELEMENTS:,} things or {MAX_CHARACTERS:,} characters"
-            raise SecurityError(f"a list or object holds more than {what}, all that is in it counted")
-    budget.charge(ELEMENT * things + characters)
+        if elements + len(left) > MAX_ELEMENTS or characters > MAX_CHARACTERS:
+            what = f"{MAX_ELEMENTS:,} elements or {MAX_CHARACTERS:,} characters"
+            raise SecurityError(f"a list or object holds more than {what}, nested ones included")
+    budget.charge(ELEMENT * elements + characters)
     return value
 
 
@@ -163,7 +164,7 @@ def _charging(name: str, plain: Environment) -> Callable[..., Any]:
         if isinstance(found, Iterator):
             found = list(found)
         if isinstance(found, list) and len(found) > MAX_ELEMENTS:
-            raise SecurityError(f"`{name}` gives a list of more than {MAX_ELEMENTS:,} things")
+            raise SecurityError(f"`{name}` returns a list of more than {MAX_ELEMENTS:,} elements")
         budget.charge_for(found)
         return found
 

@@ -1,4 +1,4 @@
-"""The subjects that a template must survive: those a team describes in `samples/*.json`, and hostile ones of ours."""
+"""Sample subjects that a template is rendered on before it serves: those in `samples/*.json`, and hostile ones of our own."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _SampleAffinity(BaseModel):
 
 
 class Sample(BaseModel):
-    """A subject that a template must survive, as `samples/*.json` describes it."""
+    """One sample subject, as written in `samples/*.json`."""
 
     model_config = ConfigDict(extra="forbid")
     affinities: list[_SampleAffinity] = []
@@ -39,7 +39,7 @@ class Sample(BaseModel):
     request: dict[str, Any] = {"indices": ["products"], "from": 0, "size": 10, "body": {}}
 
     def given(self) -> tuple[tuple[Affinity, ...], dict[str, float], dict[str, Any]]:
-        """Return affinities, session and request as a template gets them."""
+        """Return the affinities, session and request that the template is rendered with."""
         return (
             tuple(
                 Affinity(
@@ -81,7 +81,7 @@ FITTING = {
     "ip": "127.0.0.1",
     **dict.fromkeys(NUMBERS, "1"),
 }
-"""By type of a document's field, a value that the server takes in a term; other types take any text."""
+"""By mapping type, a value that the server accepts in a `term`; other types accept any text."""
 HOSTILE = (
     Sample(),
     Sample(
@@ -98,9 +98,9 @@ HOSTILE = (
 
 
 def hostile(policy: PolicySettings) -> dict[str, Sample]:
-    """Return the subjects that every template of a policy must survive, by what they are: one of them for each of its fields.
+    """Return the hostile samples of a policy by description; one of them for each of its fields.
 
-    A template may treat a field by its name, so each field's own name meets each hostile value.
+    A template may treat a field by its name, so each field's name is combined with each hostile value.
     """
     found = {f"a hostile sample ({number})": sample for number, sample in enumerate(HOSTILE)}
     for name, field in signal_fields(policy).items():
@@ -110,9 +110,9 @@ def hostile(policy: PolicySettings) -> dict[str, Sample]:
 
 
 def fitting(policy: PolicySettings, types: Mapping[str, str]) -> dict[str, Sample]:
-    """Return a subject for each field of a policy whose values the mapped types take, by what they are.
+    """Return a sample for each field of a policy, by description, with values that the mapped types accept.
 
-    types: of the document's fields; a field that is not mapped is judged elsewhere, and left out here.
+    types: mapping type by document field. A field that is not mapped is left out; `index_facts.dead_fields` reports it.
     """
     found = {}
     for name, field in signal_fields(policy).items():

@@ -1,8 +1,8 @@
-"""The environment that teams' templates run in: everything prints as JSON, and little can be made of nothing.
+"""Sandbox of templates: a Jinja2 environment in which every value prints as JSON and output is bounded.
 
-The sandbox stops attribute tricks. What it does not stop is taken away: string methods, text repetition, `range`, every filter
-that can make much out of little, whatever calls itself or is called twice (macros, blocks, recursive loops), and every method of
-the policy. What is left is loops over what a template was given, and texts and lists made of it, within `allowance`.
+Jinja2's sandbox stops access to attributes. Removed besides are string methods, text repetition, `range`, every filter that can
+turn a small input into a large output, everything that recurs or is called twice (macros, blocks, recursive loops), and every
+method of the policy. Left are loops over the template's input, and texts and lists made of it, within the render budget.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ FILTERS = (
 )  # fmt: skip
 
 LONG_TESTS = ("in", "lower", "upper")
-"""Tests that look at every character; what is left of them is the operator `in`."""
+"""Removed tests, which read every character of a text; the operator `in`, which is charged, stays."""
 
 METHODS = frozenset({"get", "items", "keys", "values"})
-"""All that can be called, on an object that was given."""
+"""The only callable methods, those of an object."""
 
 _NODES = (
     nodes.And, nodes.Assign, nodes.BinExpr, nodes.Call, nodes.Compare, nodes.Concat, nodes.CondExpr, nodes.Const, nodes.Dict,
@@ -55,13 +55,13 @@ class _Environment(ImmutableSandboxedEnvironment):
         if type(left) is float and type(right) is float and operator == "*":
             return left * right
         if not (isinstance(left, (int, float)) and isinstance(right, (int, float))):
-            raise SecurityError(f"`{operator}` works on numbers alone")
+            raise SecurityError(f"`{operator}` works only on numbers")
         if operator == "+":
             return left + right
         return super().call_binop(context, operator, float(left), right)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        # Nearly all look-ups are these, and they give plain data: the sandbox has nothing to ask.
+        # Nearly all look-ups are of these attributes. They return plain data, so the sandbox's checks are skipped.
         if (type(obj) is Affinity and attribute in _AFFINITY) or (type(obj) is LoopContext and attribute in _LOOP):
             return getattr(obj, attribute)
         return super().getattr(obj, attribute)
@@ -72,7 +72,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         return not isinstance(obj, (str, bytes, int, float)) and super().is_safe_attribute(obj, attr, value)
 
     def wrap_str_format(self, value: Any) -> None:
-        """Admit no `format`: the sandbox's own would let a width of 10⁹ through."""
+        """Refuse `format`: the sandbox's own version accepts a width of 10⁹."""
 
 
 _encode = json.JSONEncoder(allow_nan=False, default=str).encode
@@ -90,7 +90,7 @@ def _print(budget: RenderBudget, value: Any) -> str:
 
 
 def environment() -> ImmutableSandboxedEnvironment:
-    """Return the environment: strict about undefined names, every value printed as JSON, all that is made charged for."""
+    """Return the environment: undefined names are errors, every value prints as JSON, output is charged to the render budget."""
     plain, made = _plain(), _plain()
     made.filters = filters(plain)
     return made
@@ -107,14 +107,14 @@ def _plain() -> ImmutableSandboxedEnvironment:
 
 
 def unbounded(tree: nodes.Template) -> Iterator[tuple[int, str, str]]:
-    """Yield the line of all that an allowance cannot hold, what it is, and what to do instead."""
+    """Yield line, fault and remedy of every construct that the render budget cannot bound."""
     for node in tree.find_all(nodes.Node):
         match node:
             case nodes.For(recursive=True):
                 yield node.lineno, "recursive loops are not allowed", "list each function by itself"
             case nodes.Call(node=called) if not (isinstance(called, nodes.Getattr) and called.attr in METHODS):
-                yield node.lineno, f"nothing is called but {', '.join(sorted(METHODS))}", "use a filter"
-            case nodes.Filter() if remedy := _settled(node):
+                yield node.lineno, f"only {', '.join(sorted(METHODS))} can be called", "use a filter"
+            case nodes.Filter() if remedy := _bounding(node):
                 yield node.lineno, f"the arguments of `{node.name}` are not bounded", remedy
             case _ if not isinstance(node, _NODES):
                 what, remedy = _REFUSED.get(
@@ -123,17 +123,17 @@ def unbounded(tree: nodes.Template) -> Iterator[tuple[int, str, str]]:
                 yield node.lineno, what, remedy
 
 
-def _settled(node: nodes.Filter) -> str | None:
-    """Return how to write the arguments of a filter that could make much out of little with others, or None."""
+def _bounding(node: nodes.Filter) -> str | None:
+    """Return how to bound a filter's arguments if they could turn a small input into a large output, else None."""
     arguments = [*node.args, *(named.value for named in node.kwargs)]
     is_open = node.dyn_args is not None or node.dyn_kwargs is not None
     match node.name:
         case "map" if is_open or len(arguments) != 1:
-            return "give it an attribute or a filter alone"
+            return "pass only `attribute=` or the name of a filter"
         case "sum" if is_open or len(arguments) > 1 or any(named.key == "start" for named in node.kwargs):
-            return "give it an attribute alone"
+            return "pass only `attribute=`"
         case "join" | "round" if is_open or not all(map(_is_short, arguments)):
-            return f"write them down, as numbers or texts of up to {_LONGEST_ARGUMENT}"
+            return f"write them as literals: numbers, or texts of up to {_LONGEST_ARGUMENT} characters"
     return None
 
 

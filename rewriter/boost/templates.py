@@ -1,7 +1,7 @@
-"""The teams' part: Jinja2 files that list functions, and what is made of what they list.
+"""Rendering of a team's templates: Jinja2 files that list boosts, and the exploration leg's changes.
 
-Every `{{ … }}` prints JSON, so a value can end no string and open no clause; an affinity's ready `filter` prints a token that
-`functions` exchanges for the clause, so that what a subject's values hold does not pass through text at all.
+Every `{{ … }}` prints JSON, so a value cannot end a string or open a clause. An affinity's `filter` prints as a token, which
+`functions` replaces by the clause, so that a subject's values never pass through text.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_OUTPUT_CHARS = 2 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class TemplateSet:
-    """One version of one policy's templates, compiled and tried."""
+    """One version of one policy's templates, compiled and validated."""
 
     name: str
     version: str
@@ -32,7 +32,7 @@ class TemplateSet:
 
 @dataclass(frozen=True, slots=True)
 class Exploration:
-    """What the exploration leg changes in the caller's search: further filters, and bounded functions of its own."""
+    """The changes of the exploration leg to the caller's search: additional filters, and bounded functions of its own."""
 
     filters: tuple[Mapping[str, Any], ...] = ()
     functions: tuple[Boost, ...] = ()
@@ -45,16 +45,19 @@ def render_boosts(
     request: Mapping[str, Any],
     policy: PolicySettings,
 ) -> tuple[Boost, ...]:
-    """Return the bounded boosts that a template lists for these affinities, labelled with the affinity they stand for.
+    """Return the bounded boosts that a template lists, each with the field, value and source of its affinity.
 
-    Raises Refused, or what Jinja2 raises.
+    affinities: those of the subject for this search.
+    session:    facts of the session, such as its number of events.
+    request:    facts of the search: indices, from, size, body.
+    Raises Refused for an invalid output, or an exception of Jinja2.
     """
     output = made.boosts.render(affinities=affinities, session=session, request=request, policy=policy)
     return read_functions(_parsed(output), policy.max_boost, affinities)
 
 
 def render_exploration(made: TemplateSet, request: Mapping[str, Any], policy: PolicySettings) -> Exploration:
-    """Return what a template changes in the exploration leg. Raises Refused, or what Jinja2 raises."""
+    """Return the template's changes to the exploration leg. Raises Refused for an invalid output, or an exception of Jinja2."""
     if made.exploration is None:
         return Exploration()
     found = _parsed(made.exploration.render(request=request, policy=policy))

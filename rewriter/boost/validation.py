@@ -1,6 +1,6 @@
-"""Before a template serves: compiled, checked for undeclared names, rendered on its samples and on hostile ones, and timed.
+"""Validation of a template set before it serves: syntax, undeclared names, trial renders on all samples, and their time.
 
-Rendering is bounded by what a template is given, so one that is fast on the largest sample stays fast.
+A template can only loop over its input, so one that is fast on the largest sample stays fast.
 """
 
 from __future__ import annotations
@@ -36,9 +36,13 @@ _JINJA = environment()
 def compile_set(
     name: str, files: Mapping[str, str], policy: PolicySettings, clock_s: Callable[[], float], where: str = ""
 ) -> TemplateSet:
-    """Compile and try the templates in `files` (path within the folder → text); `clock_s` times the trial renders.
+    """Compile the templates in `files`, and render them on all samples.
 
-    Raises ConfigurationError with every fault: syntax, undeclared names, bad samples, what rendering gives on any sample.
+    name:    of the template set.
+    files:   path within the set's folder → text.
+    clock_s: a monotonic clock in seconds, which times the trial renders.
+    where:   the folder named in faults.
+    Raises ConfigurationError with every fault: syntax, undeclared names, bad samples, invalid or slow renders.
     """
     where = where or f"templates/{name}"
     faults: list[Fault] = []
@@ -70,7 +74,7 @@ def compile_set(
 
 
 def version_of(files: Mapping[str, str]) -> str:
-    """Return what tells one version of a template set from another: a hash of its templates; samples change nothing."""
+    """Return the version of a template set: a hash (12 hex digits) of its templates, without its samples."""
     templates = sorted(file for file in files if file in GIVEN)
     return blake2b("\x1f".join(f"{file}\x1f{files[file]}" for file in templates).encode(), digest_size=6).hexdigest()
 
@@ -88,7 +92,7 @@ def _compiled(where: str, file: str, text: str, faults: list[Fault]) -> Template
             }
             known = ", ".join(sorted(GIVEN[file]))
             faults += [
-                Fault(f"{where}:{line}", f"undeclared name `{name}`", f"a template is given {known}")
+                Fault(f"{where}:{line}", f"undeclared name `{name}`", f"this template can use {known}")
                 for name, line in lines.items()
             ]
             return None
@@ -154,7 +158,7 @@ def _tried(
 
 
 def _line_of(error: BaseException) -> int:
-    """Jinja2 rewrites tracebacks so that a template's frames carry the template's own lines."""
+    """Return the template's line of an error: Jinja2 gives a template's frames in a traceback the template's own line numbers."""
     line, trace = 1, error.__traceback__
     while trace:
         if trace.tb_frame.f_code.co_filename == "<template>":

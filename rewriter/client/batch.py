@@ -70,7 +70,7 @@ def answers_of(answer: Any, count: int) -> list[Mapping[str, Any] | LegFault]:
 
 
 def error_of(response: Any) -> str:
-    """Return the type of the error that stands in the place of a search's answer in a batch, "" where it was answered."""
+    """Return the type of the error of one search of a batch, "" if it was answered."""
     if not isinstance(response, Mapping):
         return "no answer"
     error = response.get("error")

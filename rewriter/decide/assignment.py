@@ -1,8 +1,8 @@
-"""Which arm a person is in: by a salted hash of who they are, before anything is read.
+"""Assignment of experiment arms by a salted hash of the unit, before any signal is read.
 
-The same unit falls into the same place on every machine and after every restart; another salt makes another experiment, and
-rollout, interleaving and holdout hash independently of each other, so that a rollout never eats into the holdout, and the
-interleaved leave treatment and holdout in their ratio.
+A unit has the same bucket on every machine and after every restart; a new salt makes a new experiment. Rollout, interleaving and
+holdout hash independently, so that a change of the rollout never changes the holdout, and the interleaved units leave treatment and
+holdout in their ratio.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ Arm = Literal["treatment", "holdout", "interleaved", "not_rolled_out"]
 
 
 def bucket(unit: str, experiment: str, salt: str) -> float:
-    """Return the place of a unit in an experiment, uniform in [0, 1)."""
+    """Return the bucket of a unit in an experiment, uniform in [0, 1): BLAKE2b-64 of salt, experiment and unit."""
     digest = blake2b(f"{salt}\x1f{experiment}\x1f{unit}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return (int.from_bytes(digest, "big") >> 11) / 2.0**53
 
 
 def arm(unit: str | None, *, rollout: float, holdout: float, salt: str, interleaved: float = 0.0) -> Arm:
-    """Return the arm of a unit. A search that nobody stands behind (a segment alone) is in no experiment, and so treated."""
+    """Return the arm of a unit.
+
+    unit: a user's or session's id. None, for a subject with segments only, is in no experiment: it is treated if rollout > 0.
+    rollout, holdout, interleaved: shares of the units, in [0, 1].
+    """
     if unit is None:
         return "treatment" if rollout > 0.0 else "not_rolled_out"
     if bucket(unit, "rollout", salt) >= rollout:

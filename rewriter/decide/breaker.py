@@ -1,29 +1,29 @@
-"""The circuit breaker: what fails is left alone by itself, and comes back by itself.
+"""Circuit breaker: stops calls to a failing server, and resumes them after successful probes.
 
-The optional legs have one, and so has each store: a store can be done without, so one that fails must not stop the legs.
+There is one for the optional legs and one for each store. Searches work without a store, so a failing store must not stop the legs.
 
     closed ──▶ open          more than max_error_rate of the window failed, or a burst, or failures in a row, or too many were slow
-    open ──▶ half_open       open_s later, doubled with each opening by failures up to max_open_s; after late calls never doubled
-    half_open ──▶ closed     half_open_permits calls came back, none failed, and no more than max_slow_rate of them were slow
+    open ──▶ half_open       after open_s, doubled with each opening by failures up to max_open_s; not doubled after late calls
+    half_open ──▶ closed     half_open_permits calls returned, none failed, and no more than max_slow_rate of them were slow
     half_open ──▶ open       one failure, or more slow calls than that
 
-The window is the last `window_s` or the last `window_calls`, whichever holds more calls, none older than `max_age_s`. A pure 60 s
-window never fires below 3.3 searches a second even at 100 % errors; a small one trips a 5 % rule at a true 3 %.
+The window is the last `window_s` or the last `window_calls`, whichever holds more calls; no call is older than `max_age_s`. A pure
+60 s window never fires below 3.3 searches a second even at 100 % errors; a small one trips a 5 % rule at a true error rate of 3 %.
 
-A hung store lets few reads through, since each holds a place in flight until its socket gives up: among the thousands of a good
-minute they are no rate. So reads have a rule of their own, `late_in_a_row` with none in between that came in time; it must have
-held for `LATE_SPAN_S`, since one stall of the machine makes all reads late that are under way.
+A hung store completes few reads, because each holds a permit until its socket times out; late reads therefore never reach
+`max_slow_rate`. So reads have a rule of their own: `late_in_a_row` late reads without a timely one in between, over at least
+`LATE_SPAN_S`. The span is needed because one stall of the machine makes all reads late that are in flight.
 
-Being late costs a search its signals and nothing else, and on a busy machine it says little of the server. So what was opened for
-lateness alone is tried again after `open_s` each time: a wait that doubles held a store's breaker open for minutes where reads took
-10 ms now and then.
+A late read costs a search its signals and nothing else, and on a busy machine it is weak evidence about the server. So a breaker
+that opened for lateness alone is probed again after `open_s` each time: doubling held a store's breaker open for minutes when reads
+only occasionally took 10 ms.
 
-Every call holds a permit and gives it back with an outcome; `unused` gives back without one (the caller went away, nothing was
-sent). In `half_open` a permit is leased: one that never comes back frees its place after `permit_lease_s`, so that a lost probe
-cannot wedge the breaker. A permit of an earlier state counts for nothing.
+Every call holds a permit and returns it with an outcome; `unused` means that the call gave no evidence (the caller went away,
+nothing was sent). In `half_open` a permit is a lease: one that is never returned expires after `permit_lease_s`, so that a lost
+probe cannot block the breaker. Permits of an earlier state are ignored.
 
-Methods are called from many threads and hold the lock for a few arithmetic steps, never during a call. Time is an argument:
-monotonic seconds.
+Methods are called from many threads and hold the lock for a few arithmetic steps, never during a call. Time is an argument
+(monotonic seconds).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _SLOW = 2
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """Leave for one call, valid in the state in which it was given."""
+    """Permission for one call; its outcome counts only in the state in which it was given."""
 
     number: int
     epoch: int
@@ -55,7 +55,13 @@ class Permit:
 
 @dataclass(frozen=True, slots=True)
 class BreakerStatus:
-    """What a health page shows: state, counts in the window, why the breaker last opened, and the permits that are out."""
+    """A breaker's state for a health page.
+
+    calls, failures, slow: counts in the window.
+    opened:       number of openings since the start; `why` is the cause of the last one.
+    reopens_in_s: seconds until half_open, 0 unless open.
+    permits:      permits that have not been returned.
+    """
 
     state: State
     calls: int
@@ -68,9 +74,11 @@ class BreakerStatus:
 
 
 class Breaker:
-    """One breaker. See the module's text. `late_in_a_row` is for reads; without it, only the rate of slow calls counts.
+    """One circuit breaker; the module's docstring has its rules.
 
-    on_change: called with "open" and why, or with "closed", and the time, while the lock is held: it must neither wait nor raise.
+    late_in_a_row: the limit for reads; None to count only the rate of slow calls.
+    on_change:     called with the new state ("open" or "closed"), the cause and the time, while the lock is held: it must neither
+                   wait nor raise.
     """
 
     def __init__(
@@ -103,16 +111,16 @@ class Breaker:
 
     @property
     def closed(self) -> bool:
-        """Whether calls go through as they come."""
+        """Whether the state is closed, so that every call gets a permit."""
         return self._state == "closed"
 
     @property
     def why(self) -> str:
-        """Why it last opened."""
+        """The cause of the last opening, "" before the first one."""
         return self._why
 
     def permit(self, now_s: float) -> Permit | None:
-        """Return leave for one call, or None while open or while all half-open places are taken."""
+        """Return a permit for one call; None while open, or while all half-open permits are taken."""
         with self._lock:
             if self._state == "open":
                 if now_s < self._open_until_s:
@@ -130,7 +138,7 @@ class Breaker:
             return Permit(self._numbers, self._epoch)
 
     def give_back(self, permit: Permit, outcome: Outcome, now_s: float) -> None:
-        """Take a permit back with what became of its call."""
+        """Return a permit with the outcome of its call."""
         with self._lock:
             self._out -= 1
             if permit.epoch != self._epoch:
@@ -161,7 +169,7 @@ class Breaker:
             )
 
     def _probed(self, outcome: Outcome, now_s: float) -> None:
-        """The first call after an outage has to connect, so one slow probe says nothing; one failure does."""
+        """Count a probe's outcome. One slow probe is no evidence, since the first call after an outage has to connect."""
         self._probes_back += 1
         self._slow += outcome == "slow"
         permits = self._settings.half_open_permits
@@ -189,7 +197,7 @@ class Breaker:
         self._forget(now_s)
 
     def _forget(self, now_s: float) -> None:
-        """Drop a call once it is out of both views, the last window_s and the last window_calls, or too old for either."""
+        """Drop calls older than `max_age_s`, and those outside both the last `window_s` and the last `window_calls`."""
         s = self._settings
         while self._calls:
             at_s, kind = self._calls[0]

@@ -1,9 +1,9 @@
-"""May we personalize this search? The questions in their order; the first "no" is the reason.
+"""Decision whether to personalize a search: checks in a fixed order, of which the first that fails gives the reason.
 
     subject and consent → switches → shape → rollout → holdout → shadow → late legs → breaker
 
-Shape comes before the experiment, so that both arms consist of searches on which boosts could have acted. The arm is known
-before anything is read, and the holdout never touches the store.
+The shape is checked before the experiment, so that both arms consist of searches on which boosts could act. The arm is assigned
+before any signal is read, and a search of the holdout never reads the store.
 """
 
 from __future__ import annotations
@@ -23,9 +23,12 @@ from rewriter.subject import Subject, pseudonym
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A reason not to personalize, with what it was in words; or none, and the breaker's permit, which must be given back.
+    """The outcome of the checks.
 
-    shadow: whatever comes of the search, the plain page is served, and the reason is only what would have been.
+    reason:   why not to personalize, with `detail` in words; None to personalize.
+    permit:   the breaker's permit if `reason` is None; the caller must return it.
+    shadow:   serve the baseline whatever the outcome; the report's detail then names the reason of the personalized search.
+    exposure: the search's record in the experiment, None if it is not part of it.
     """
 
     reason: Reason | None
@@ -40,9 +43,10 @@ BREAKER_TABLE: dict[Reason, Outcome] = {
     Reason.SEARCH_FAILED: "failure",
     Reason.SEARCH_LATE: "slow",
 }
-"""What counts for the breaker of the optional legs, and as what; a shadow search counts as what it would have been. Lateness has a
-rate of its own, since a leg that is late for one search in ten still serves nine. Every other reason gives its permit back unused:
-nothing was sent, or it was nobody's fault. What counts for a store's breaker, `flow/signals` says.
+"""Reasons that count for the breaker of the optional legs, with their outcome; a shadow search counts by the reason that it would
+have had. Late legs have a rate of their own, since a leg that is late for one search in ten still serves nine. Every other reason
+returns its permit unused: no leg was sent, or the outcome is no evidence about the server. `flow/signals` has the rules of a
+store's breaker.
 """
 
 
@@ -58,12 +62,19 @@ def decide(
     arms: Arms,
     now_s: float,
 ) -> Decision:
-    """Return whether to personalize. `now_s` is monotonic. From holdout on, every decision carries the exposure, in both arms."""
+    """Return the decision for one search.
+
+    search, policy, late_legs: the parsed search, its policy and that policy's late legs; None without a policy.
+    switches, defaults: the overrides, and the settings' values of switches that are not overridden.
+    arms:     counts the search by its arm.
+    now_s:    monotonic seconds.
+    From the holdout check on, the decision has an exposure, in both arms.
+    """
     if subject is not None and not isinstance(subject, Subject):
         found = type(subject).__qualname__  # type: ignore[unreachable]  # callers need not check types
         return Decision(Reason.NO_SUBJECT, f"`subject` is of type {found}, not a Subject or None")
     if subject is None or not (subject.known or not subject.consent):
-        return Decision(Reason.NO_SUBJECT, "nothing names who is searching")
+        return Decision(Reason.NO_SUBJECT, "the subject has no id and no segment")
     if not subject.consent:
         return Decision(Reason.NO_CONSENT)
     if not switches.of("personalization", search.policy, defaults.personalization):
@@ -89,7 +100,7 @@ def decide(
         return Decision(Reason.HOLDOUT, f"holdout {holdout:g}", exposure=exposure)
     shadow = bool(switches.of("shadow", search.policy, defaults.shadow))
     if late_legs.paused(now_s):
-        late = "too many of this policy's legs came too late; none is sent for a minute"
+        late = "too many of this policy's legs were late; none is sent for a minute"
         return Decision(Reason.SEARCH_LATE, late, shadow=shadow, exposure=exposure)
     permit = breaker.permit(now_s)
     if permit is None:

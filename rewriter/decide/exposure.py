@@ -1,11 +1,11 @@
-"""Who was in which arm, counted, and what became of the arm at log-in.
+"""Counts of searches by experiment arm, and of sessions whose arm changed at log-in.
 
-The unit of an experiment is the user where there is one, else the session. At log-in the unit therefore changes, and from that
-search on the new unit's arm holds: nobody is kept in an arm by a cookie that others may share. What that mixes is counted: the
-sessions seen under more than one unit, and those of them whose arm changed with it. A session is remembered by its hash, the
-latest `REMEMBERED` of them in each process, so across processes the two counts are floors.
+The unit of an experiment is the user if there is one, else the session. So a visitor's unit changes at log-in, and from then on the
+new unit's arm applies: a cookie, which several people may share, keeps nobody in an arm. The resulting mix of arms is counted:
+sessions seen under more than one unit, and those of them whose arm changed too. Each process remembers the hashes of its latest
+`REMEMBERED` sessions, so both counts are lower bounds.
 
-Called from many threads; the lock is held for a look-up.
+Methods are called from many threads and hold the lock for one look-up.
 """
 
 from __future__ import annotations
@@ -22,7 +22,12 @@ REMEMBERED = 10_000
 
 @dataclass(frozen=True, slots=True)
 class ArmsStatus:
-    """Searches by arm; sessions whose unit changed (a log-in, as a rule), and those whose arm changed with it."""
+    """Counts of one process.
+
+    searches:      number of searches by arm.
+    units_changed: sessions whose unit changed, usually by a log-in.
+    arms_changed:  those of them whose arm changed with the unit.
+    """
 
     searches: dict[str, int]
     units_changed: int
@@ -30,7 +35,7 @@ class ArmsStatus:
 
 
 class Arms:
-    """The arms of one process's searches. See the module's text."""
+    """The counters of one process; see the module's docstring."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -40,7 +45,7 @@ class Arms:
         self._arms_changed = 0
 
     def note(self, subject: Subject, arm: Arm) -> None:
-        """Count one search."""
+        """Count one search of `subject` in `arm`."""
         session = hash(subject.session_id) if subject.session_id else None
         now = (hash(subject.unit), arm)
         with self._lock:

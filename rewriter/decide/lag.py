@@ -1,11 +1,11 @@
-"""Whether signals are fresh enough to act on. An idle session is not a lagging one.
+"""Lag guard: decides from the ingest pipeline's heartbeat whether signals are fresh enough. An idle session does not lag.
 
-Two views: the pipeline's own lag, published as a heartbeat and judged with hysteresis for each partition, and a session's, which
-is how long its latest event took to become visible. A pipeline is judged only once it has published a heartbeat; from then on a
-missing one counts as lagging. A partition that is stuck makes only its own people lag.
+There are two measures. The pipeline's lag is published as a heartbeat and compared with the limit, with hysteresis, for each
+partition; a stuck partition affects only its own subjects. A session's lag is the time that its latest event took to become
+visible. A pipeline counts as lagging only after its first heartbeat; from then on a missing heartbeat counts as lagging.
 
-A heartbeat's age is how long ago this process first saw it, by a clock that does not jump: the pipeline's clock and this machine's
-may differ, and either may be set. Only the first one that a process sees is as old as it says.
+A heartbeat's age is measured from when this process first read it, by a monotonic clock: the pipeline's clock and this machine's
+may differ, and either may be set. Only for the first heartbeat that a process reads is the pipeline's own time used.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ from dataclasses import dataclass
 from rewriter.subject import partition_of_unit
 
 RECOVERED_PART = 0.5
-"""Below this part of the limit a lagging pipeline counts as caught up again: no flapping around the limit."""
+"""Hysteresis: a lagging pipeline has caught up when its lag is at most this part of the limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """What a pipeline last published: when, by its own clock, and how far it then lagged (seconds).
+    """A pipeline's latest heartbeat.
 
-    lags_s: of each partition; empty where the pipeline only knows the largest, `lag_s`, which then holds for everybody.
+    at_s:   when it was published, by the pipeline's clock (seconds since the epoch).
+    lag_s:  the largest lag of its partitions in seconds.
+    lags_s: the lag of each partition in seconds; empty if the pipeline knows only the largest, which then holds for every subject.
     """
 
     at_s: float
@@ -32,11 +34,11 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """The pipeline's lag as judged.
+    """The pipeline's lag, compared with the limit.
 
-    seconds:    the largest, None before the first heartbeat.
-    lagging:    whether it is too much, for some people at least.
-    partitions: seconds of each partition, and whether they are too much; empty where it is the same for everybody.
+    seconds:    the largest lag, None before the first heartbeat.
+    lagging:    whether at least one partition lags.
+    partitions: lag in seconds of each partition, and whether it lags; empty if the lag is known only as a whole.
     """
 
     seconds: float | None = None
@@ -45,11 +47,11 @@ class Lag:
 
     @property
     def behind(self) -> int:
-        """How many partitions lag, where that is known."""
+        """The number of partitions that lag; 0 if the lag is known only as a whole."""
         return sum(lagging for _, lagging in self.partitions)
 
     def of(self, unit: str | None) -> tuple[float, bool]:
-        """Return the lag in seconds, and whether it is too much, for the events of a user, or of a session without one."""
+        """Return the lag in seconds of a unit's events, and whether it exceeds the limit. `unit` is a user's or session's id."""
         if self.partitions and unit is not None:
             return self.partitions[partition_of_unit(unit, len(self.partitions))]
         return self.seconds or 0.0, self.lagging
@@ -57,14 +59,18 @@ class Lag:
 
 @dataclass(frozen=True, slots=True)
 class LastHeartbeat:
-    """The heartbeat as it is known, and when it was new (monotonic seconds)."""
+    """The latest heartbeat that this process has read, and when it was published (monotonic seconds)."""
 
     heartbeat: Heartbeat | None = None
     new_at_s: float = 0.0
 
 
 def note_heartbeat(before: LastHeartbeat, heartbeat: Heartbeat | None, clock_s: float, now_s: float) -> LastHeartbeat:
-    """Return what is known once `heartbeat` was read at `clock_s` (monotonic) and `now_s` (wall)."""
+    """Return the latest heartbeat after a read.
+
+    heartbeat: the one that was read, None if the key is missing.
+    clock_s, now_s: the time of the read, monotonic and since the epoch.
+    """
     if heartbeat is None or heartbeat == before.heartbeat:
         return LastHeartbeat() if heartbeat is None else before
     age_s = max(0.0, now_s - heartbeat.at_s) if before.heartbeat is None else 0.0
@@ -72,7 +78,11 @@ def note_heartbeat(before: LastHeartbeat, heartbeat: Heartbeat | None, clock_s: 
 
 
 def judge_lag(before: Lag, known: LastHeartbeat, clock_s: float, max_lag_s: float) -> Lag:
-    """Return the lag at `clock_s`, given how it was judged before. A heartbeat's age counts once it exceeds what was measured."""
+    """Return the lag at `clock_s` (monotonic seconds): the larger of each measured lag and the heartbeat's age.
+
+    before:    the previous result, for the hysteresis.
+    max_lag_s: the limit in seconds.
+    """
     if known.heartbeat is None:
         return before if before.seconds is None else Lag(before.seconds, lagging=True)
     beat, age_s = known.heartbeat, clock_s - known.new_at_s
@@ -92,5 +102,5 @@ def judge_lag(before: Lag, known: LastHeartbeat, clock_s: float, max_lag_s: floa
 
 
 def in_partitions(lag: Lag) -> str:
-    """Return in how many partitions the signals lag, in words to go after others; nothing where it is everywhere."""
+    """Return " in N of M partitions" to append to a message; "" if no partition lags or the lag is known only as a whole."""
     return f" in {lag.behind} of {len(lag.partitions)} partitions" if lag.behind else ""

@@ -1,7 +1,7 @@
-"""How a policy's optional legs keep up with the baseline. Legs that are nearly always late only cost the cluster.
+"""Late legs of one policy: pauses its optional legs when too many miss the cut-off, since late legs only cost the cluster.
 
-More than `LATE_SHARE` of the last `SEARCHES` too late: stop sending them for `PAUSE_S`. The usual time of the baseline, an
-exponential moving average, also sets how long a leg may take before its client gives it up.
+If more than `LATE_SHARE` of the last `SEARCHES` were late, no leg is sent for `PAUSE_S`. The baseline's usual time, an exponential
+moving average, also sets the client's time-out of a leg.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _MAX_LEG_S = 10.0
 
 
 class LateLegs:
-    """The pace of one policy. Called from many threads; time is an argument (monotonic seconds)."""
+    """The late legs of one policy. Methods are called from many threads; time is an argument (monotonic seconds)."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -27,15 +27,15 @@ class LateLegs:
         self._baseline_s = 0.0
 
     def paused(self, now_s: float) -> bool:
-        """Return whether this policy's legs are not to be sent now."""
+        """Return whether this policy's legs are paused at `now_s`."""
         return now_s < self._paused_until_s
 
     def leg_timeout_s(self, cutoff_s: float) -> float:
-        """Return how long a leg may take: the cut-off on top of four times what the baseline usually takes, 10 s at most."""
+        """Return the time-out of a leg in seconds: the cut-off plus four times the baseline's usual time, 10 s at most."""
         return min(_MAX_LEG_S, cutoff_s + 4.0 * self._baseline_s)
 
     def record(self, *, late: bool, baseline_s: float, now_s: float) -> None:
-        """Note one search whose legs were sent."""
+        """Record one search whose legs were sent: whether they were late, and the baseline's time in seconds."""
         with self._lock:
             self._baseline_s += (baseline_s - self._baseline_s) * (_SMOOTHING if self._late else 1.0)
             if len(self._late) == SEARCHES:
@@ -48,6 +48,6 @@ class LateLegs:
                 self._late_count = 0
 
     def late_share(self) -> float:
-        """Return the share of the remembered searches whose legs were too late."""
+        """Return the share of the recorded searches whose legs were late, in [0, 1]."""
         with self._lock:
             return self._late_count / len(self._late) if self._late else 0.0

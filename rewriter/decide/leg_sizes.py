@@ -1,10 +1,10 @@
-"""How large a policy's answers are, by what a search asks of each hit; and what is not asked for because of it.
+"""Sizes of a policy's answers by the shape of its hits, from which the legs' size and whether to send them are decided.
 
-An answer has to be fetched, sent and parsed before the cut-off, and parsing holds the event loop, or every thread's interpreter, so
-that it delays the caller's own search too. So the exploration leg asks for fewer hits where hits are large, and a search whose
-personalized leg would usually bring more than `max_bytes` goes alone; one in `PROBE_S` is sent all the same, and shows whether
-that is still so.
-Usually means the median of the latest answers: one search that finds large documents is no reason to send all others alone.
+An answer must be fetched, sent and parsed before the cut-off, and parsing blocks the event loop, or all threads through the
+interpreter lock, so that it delays the baseline too. So the exploration leg requests fewer hits if hits are large, and the
+personalized leg is not sent if its answer would usually exceed `max_bytes`. Once per `PROBE_S` it is sent anyway, to measure the
+size again. "Usually" is the median of the latest answers, so that one search for large documents does not stop the legs of all
+others.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from rewriter.query_form import inside
 
 PROBE_S = 30.0
 EXPLORATION_BYTES = 96 * 2**10
-"""For which the exploration leg asks: a pool of 20 hits of 5 KB, a few of 20 KB. Twice as much delayed the page by 3 ms."""
+"""Target size of the exploration leg's answer: 20 hits of 5 KB, or a few of 20 KB. Twice as much delayed the page by 3 ms."""
 
 LATEST = 9
-"""Answers by which sizes are judged."""
+"""Number of latest answers from which the size is estimated."""
 
 ENOUGH = 6
-"""Answers before a search goes alone: those of three searches with exploration. What is too large is not parsed in any case."""
+"""Answers before legs are held back: those of three searches with exploration. An answer beyond the limit is never parsed."""
 
 _MAX_SHAPES = 256
 
@@ -34,18 +34,18 @@ OF_EACH_HIT = (
     "_source", "fields", "docvalue_fields", "stored_fields", "highlight", "script_fields", "collapse", "version",
     "matched_queries", "seq_no_primary_term",
 )  # fmt: skip
-"""Parts of a body that say what a hit brings."""
+"""Keys of a body that determine the content of a hit."""
 
 
 def hit_shape(indices: tuple[str, ...], body: Mapping[str, Any]) -> str:
-    """Return a short text that is the same for searches that ask the same of each hit, hits inside hits included."""
+    """Return a hash (16 hex digits) of the indices and of what a body requests of each hit, `inner_hits` included."""
     per_hit = [(name, body[name]) for name in OF_EACH_HIT if name in body]
     nested = [value for key, value in inside([body.get("query")]) if key == "inner_hits"]
     return blake2b(repr((indices, per_hit, nested)).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 class LegSizes:
-    """The sizes of one policy's answers. Called from many threads; time is an argument (monotonic seconds)."""
+    """The answer sizes of one policy. Methods are called from many threads; time is an argument (monotonic seconds)."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -54,14 +54,14 @@ class LegSizes:
         self._refused: tuple[float, str] = float("-inf"), ""
 
     def note(self, shape: str, hits: int, size: int) -> None:
-        """Note an answer of `size` bytes to a leg that asked for `hits` hits."""
+        """Record an answer of `size` bytes to a leg that requested `hits` hits."""
         if hits < 1 or size < 1:
             return
         with self._lock:
             latest, now = self._per_hit.setdefault(shape, deque(maxlen=LATEST)), size / hits
             if (
                 shape in self._probed_s and now < median_low(latest) / 2.0
-            ):  # what was sent to try shows that all is well again
+            ):  # the probe shows that answers are small again
                 latest.clear()
                 del self._probed_s[shape]
             latest.append(now)
@@ -71,7 +71,7 @@ class LegSizes:
                 self._probed_s.pop(oldest, None)
 
     def too_large(self, shape: str, hits: int, max_bytes: int, now_s: float) -> str:
-        """Return in words why a leg that asks for `hits` hits is not to be sent now, or ""."""
+        """Return, in words, why a leg for `hits` hits must not be sent at `now_s`, or ""."""
         with self._lock:
             latest = self._per_hit.get(shape, ())
             per_hit = median_low(latest) if len(latest) >= ENOUGH else 0.0
@@ -90,7 +90,7 @@ class LegSizes:
             return self._refused[1]
 
     def pool(self, shape: str, wanted: int, least: int) -> int:
-        """Return how many hits a pool may ask for: `wanted`, or as many as EXPLORATION_BYTES hold, but `least` at least."""
+        """Return the number of hits for a pool: `wanted`, or as many as fit in EXPLORATION_BYTES, but not less than `least`."""
         with self._lock:
             latest = self._per_hit.get(shape)
             per_hit = fmean(latest) if latest else 0.0
@@ -101,6 +101,6 @@ class LegSizes:
         )
 
     def refused(self, now_s: float) -> str:
-        """Return in words which leg was last not sent for its size, within the last PROBE_S, or ""."""
+        """Return, in words, the last leg within PROBE_S that was not sent because of its size, or ""."""
         refused_s, why = self._refused
         return why if now_s - refused_s < PROBE_S else ""

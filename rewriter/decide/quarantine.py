@@ -1,8 +1,8 @@
-"""Quarantine: what is rejected for everybody is not sent any more, and is tried again by itself.
+"""Quarantine: stops sending legs that are rejected for every subject, and probes them again.
 
-A rejection (the template failed, or the server refused the body that it made) says that one subject, one form of body, one index
-expression and one template do not go together. It does not say which of them is at fault. So evidence is kept in four cells, each
-of which leaves something open (*), and a cell opens only on evidence of several in everything that it leaves open:
+A rejection (the template failed, or the server refused the body that it rendered) proves that one subject, one form of body, one
+index expression and one template do not work together, but not which of them is at fault. So evidence is kept in four cells, each
+of which leaves something open (*). A cell opens only on evidence from several values of everything that it leaves open:
 
     expression   form       opens after FAILURES in a row, of at least SUBJECTS subjects, and
     this one     this one   nothing more: searches of this form are held on this expression
@@ -10,10 +10,10 @@ of which leaves something open (*), and a cell opens only on evidence of several
     *            this one   of at least EXPRESSIONS expressions
     *            *          of at least FORMS forms and EXPRESSIONS expressions: the template is held everywhere
 
-"In a row" means without a success in the cell: a template that works for anybody there is not one that fails for everybody. A form
-for which the server works something out per hit (a highlight, a script) can be rejected for one hit's sake; such a rejection counts
-in the first cell alone. One subject never opens a cell, one form never one that others use, one expression never one of another.
-With the counts below, a template that fails for everybody is held after 8 searches.
+"In a row" means without a success in the cell, since a template that works for one subject does not fail for all. A form for which
+the server computes something per hit (a highlight, a script) can be rejected because of one hit; such a rejection counts only in
+the first cell. One subject never opens a cell, one form never opens a cell of other forms, one expression never one of other
+expressions. With the limits below, a template that fails for every subject is held after 8 searches.
 
     closed ──▶ open         as in the table
     open ──▶ half_open      OPEN_S later, doubled with each opening in a row up to MAX_OPEN_S
@@ -21,10 +21,10 @@ With the counts below, a template that fails for everybody is held after 8 searc
     half_open ──▶ open      a search of the cell was rejected
     any ──▶ (gone)          the policy has another version of its templates
 
-In half_open one search is let through each PROBE_S, whatever comes of it: one without signals sends nothing and gives no evidence.
-Searches are held by evidence of this process alone. Cells are bounded in number, the least recently changed first out.
+In half_open one search per PROBE_S is let through, whatever its outcome: one without signals sends no leg and gives no evidence.
+Only evidence of this process counts. Cells are bounded in number; the least recently changed are dropped first.
 
-Methods are called from many threads and hold the lock for a few steps. Time is an argument: monotonic seconds.
+Methods are called from many threads and hold the lock for a few steps. Time is an argument (monotonic seconds).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ MAX_OPEN_S = 60.0
 PROBE_S = 1.0
 MAX_CELLS = 2_048
 MAX_DISTINCT = 8
-"""Of the subjects, forms and expressions that a cell remembers: more than it needs to open."""
+"""Limit of the subjects, forms and expressions that a cell remembers: more than it needs to open."""
 
 
 class Version(NamedTuple):
@@ -63,7 +63,7 @@ class Version(NamedTuple):
 class Evidence(NamedTuple):
     """One rejection. `subject` and `form` are hashes, never identifiers.
 
-    of_form: whether it may be the form's or one hit's fault, so that it counts for this form on this expression alone.
+    of_form: whether the form or one hit may be at fault, so that it counts only for this form on this expression.
     """
 
     expression: str
@@ -73,7 +73,7 @@ class Evidence(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """Which searches are held together; None leaves open."""
+    """A set of searches that are held together: those of one version, and of one expression and form unless these are None."""
 
     version: Version
     expression: str | None
@@ -95,7 +95,7 @@ class _Standing:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What is held: `template` says whether it is taken for the template's fault or for that of the search's form."""
+    """A held cell: its state, its cause in words, and whether the template (else the search's form) is taken to be at fault."""
 
     cell: Cell
     state: State
@@ -110,7 +110,7 @@ class Held:
 
 
 class Quarantine:
-    """The cells of one process. See the module's text."""
+    """The cells of one process; see the module's docstring."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -118,7 +118,7 @@ class Quarantine:
         self._cells: OrderedDict[Cell, _Standing] = OrderedDict()
 
     def held(self, version: Version, expression: str, form: Callable[[], int], now_s: float) -> Held | None:
-        """Return what holds a search, or None where it may be sent. `form` is called only where something could hold it."""
+        """Return the cell that holds a search, or None if it may be sent. `form` is called only if there are cells at all."""
         if not self._cells:
             return None
         with self._lock:
@@ -127,7 +127,7 @@ class Quarantine:
             return next((held for held in holding if held.template), holding[0] if holding else None)
 
     def failed(self, version: Version, evidence: Evidence, why: str, now_s: float) -> None:
-        """Take a rejection as evidence. `why` is for the log: the server's own cause, without identifiers."""
+        """Count a rejection as evidence. `why` is the server's cause for the log, without identifiers."""
         self._journal.note(
             f"template {version.policy} ({version.leg})",
             f"template of policy {version.policy}, version {version.version} ({version.leg} leg), was rejected on "
@@ -143,7 +143,7 @@ class Quarantine:
                 self._cells.popitem(last=False)
 
     def worked(self, version: Version, expression: str, form: Callable[[], int], now_s: float) -> None:
-        """Note that a leg was accepted: it clears all cells that the search is in."""
+        """Clear all cells of a search whose leg was accepted."""
         if not self._cells:
             return
         with self._lock:
@@ -153,17 +153,17 @@ class Quarantine:
                     self._released(cell, "a search was accepted", now_s)
 
     def release(self, policy: str, version: str, now_s: float) -> None:
-        """Forget what concerns another version of a policy's templates than `version`."""
+        """Remove the cells of all versions of a policy's templates other than `version`."""
         if not self._cells:
             return
         with self._lock:
             gone = [cell for cell in self._cells if cell.version.policy == policy and cell.version.version != version]
             for cell in gone:
                 if self._cells.pop(cell).openings:
-                    self._released(cell, f"version {version} is there", now_s)
+                    self._released(cell, f"version {version} was loaded", now_s)
 
     def status(self, now_s: float) -> list[Held]:
-        """Return all that is held, or on trial, as of now."""
+        """Return all open and half-open cells."""
         with self._lock:
             return [
                 Held(cell, _state(standing, now_s), not standing.of_form, standing.why)
@@ -182,7 +182,7 @@ class Quarantine:
 
     def _count(self, cell: Cell, standing: _Standing, evidence: Evidence, why: str, now_s: float) -> None:
         if standing.state == "open":
-            return  # it was sent before the cell opened
+            return  # this search was sent before the cell opened
         standing.failures += 1
         standing.of_form = standing.of_form and evidence.of_form
         if len(standing.subjects) < MAX_DISTINCT:
@@ -214,7 +214,7 @@ class Quarantine:
 
 
 def _cells_of(version: Version, expression: str, form: int) -> tuple[Cell, ...]:
-    """Return the cells that a search is in, the narrowest first."""
+    """Return the four cells of a search, the narrowest first."""
     return (
         Cell(version, expression, form),
         Cell(version, expression, None),
@@ -228,7 +228,7 @@ def _state(standing: _Standing, now_s: float) -> State:
 
 
 def in_words(held: list[Held], limit: int = 20) -> Iterator[str]:
-    """Return what is held by the template's fault, in words, the widest first and at most `limit` of them."""
+    """Yield, in words, the cells held by a template's fault, the widest first, at most `limit` of them."""
     by_width = sorted((one for one in held if one.template), key=lambda one: (one.cell.form is not None, str(one)))
     yield from map(str, by_width[:limit])
     if len(by_width) > limit:

@@ -1,9 +1,9 @@
-"""Reading of switches as people write them: lines, JSON, environment variables.
+"""Parser of switches in hand-written files, JSON and environment variables.
 
-Read with good will, since a kill switch is written in a hurry: any case, British spelling, `no` and `disabled` for off, quotes and
-commas left over from JSON, a line that says `off` alone, a sentence that names the kill switch and says off. What another
-service's policies are set to is no fault: several services may share a file. What cannot be understood is a fault, and where it
-may have been meant to switch something off it is `unclear`.
+It is lenient, since a kill switch is written in a hurry. It accepts any case, British spelling, `no` and `disabled` for off, quotes
+and commas left over from JSON, a line with `off` alone, and a sentence that contains the kill switch's name and `off`. Switches of
+another service's policies are no fault, since several services may share a file. Text that cannot be parsed is a fault; a switch
+that it may have meant to turn off is `unclear`.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ ENVIRONMENT_PREFIX = "REWRITER_SWITCH_"
 ON = frozenset({"on", "true", "yes", "1", "enable", "enabled"})
 OFF = frozenset({"off", "false", "no", "0", "0.0", "n", "f", "disable", "disabled", "stop", "stopped"})
 AROUND = re.compile(r"[\s=:\"'`,;{}()\u2018-\u201f\u00ab\u00bb]+")
-"""What separates a name from its value, or is left over around them."""
+"""Separators of a name and its value, and characters left over around them."""
 UNSEEN = re.compile(r"[\x00\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
-"""Characters that nobody sees in an editor: they come along with what is copied."""
+"""Characters that are invisible in an editor and come with copied text."""
 SIMILAR = 0.65
 
 
 @dataclass(frozen=True, slots=True)
 class SwitchesRead:
-    """What a text says.
+    """The switches of one text.
 
-    values:   by switch name, plain or `POLICY.switch`.
-    faults:   what could not be understood; unknown switches among it.
-    foreign:  what is said of policies that this service does not have.
-    unclear:  the switches whose value could not be understood. A line that names no switch may have meant the kill switch.
+    values:   value by switch name, plain or `POLICY.switch`.
+    faults:   lines and values that could not be parsed, unknown switches included.
+    foreign:  switches of policies that this service does not have.
+    unclear:  switches whose value could not be parsed. A line without a switch's name may have meant the kill switch.
     """
 
     values: dict[str, SwitchValue] = field(default_factory=dict)
@@ -46,14 +46,16 @@ class SwitchesRead:
 
 
 def unreadable(fault: Fault) -> SwitchesRead:
-    """Return what a text says that cannot be read at all."""
+    """Return the result for a text that cannot be read: one fault, and the kill switch unclear."""
     return SwitchesRead(faults=[fault], unclear=frozenset({KILL}))
 
 
 def parse(text: str, where: str, policies: frozenset[str]) -> SwitchesRead:
-    """Read switches from JSON (`{"personalization": false}`) or from lines (`personalization off`, `# …` for comments).
+    """Parse switches from JSON (`{"personalization": false}`) or from lines (`personalization off`, `# …` for comments).
 
-    An empty text says nothing. A fault names `where`, and the line.
+    where:    the text's source, for faults, which add the line.
+    policies: names of the service's policies.
+    An empty text sets no switch.
     """
     text = UNSEEN.sub("", text)
     stripped = text.lstrip()
@@ -62,7 +64,7 @@ def parse(text: str, where: str, policies: frozenset[str]) -> SwitchesRead:
             found = json.loads(stripped, object_pairs_hook=list)
         except (ValueError, RecursionError) as error:
             read = unreadable(Fault(where, f"is not JSON: {error}"))
-            off: dict[str, SwitchValue] = {KILL: False} if any(map(_says_off, text.splitlines())) else {}
+            off: dict[str, SwitchValue] = {KILL: False} if any(map(_means_off, text.splitlines())) else {}
             return SwitchesRead(off, read.faults, unclear=read.unclear - off.keys())
         return _checked([(name, value, where) for name, value in _flat(found)], policies)
     pairs: list[tuple[str, object, str]] = []
@@ -72,30 +74,30 @@ def parse(text: str, where: str, policies: frozenset[str]) -> SwitchesRead:
         match parts_of_line(line):
             case [] if not AROUND.sub("", line.partition("#")[0]):
                 pass
-            case [word] if word.casefold() in OFF:
+            case [value] if value.casefold() in OFF:
                 pairs.append((KILL, False, f"{where}:{number}"))
             case [name, value]:
                 pairs.append((name, value, f"{where}:{number}"))
-            case words:
+            case parts:
                 faults.append(Fault(f"{where}:{number}", "is not a switch", "write `personalization off`"))
-                if _says_off(line):
+                if _means_off(line):
                     pairs.append((KILL, False, f"{where}:{number}"))
-                name = canonical(words[0], policies) if words else KILL
+                name = canonical(parts[0], policies) if parts else KILL
                 unclear.add(name if is_switch(name, policies) else KILL)
     read = _checked(pairs, policies)
     return SwitchesRead(read.values, faults + read.faults, read.foreign, (read.unclear | unclear) - read.values.keys())
 
 
 def parts_of_line(line: str) -> list[str]:
-    """Return the words of a line without its comment: of a switch, its name and its value."""
-    words = AROUND.split(unicodedata.normalize("NFKC", UNSEEN.sub("", line)).partition("#")[0])
-    return [word for word in words if any(map(str.isalnum, word))]
+    """Return the parts of a line without its comment; of a switch these are its name and its value."""
+    parts = AROUND.split(unicodedata.normalize("NFKC", UNSEEN.sub("", line)).partition("#")[0])
+    return [part for part in parts if any(map(str.isalnum, part))]
 
 
-def _says_off(line: str) -> bool:
-    """Whether a line that is no switch names the kill switch of all policies, says off, and says on nowhere."""
-    words = [word.casefold() for word in parts_of_line(line)]
-    return KILL in (canonical(word, frozenset()) for word in words) and bool(OFF & {*words}) and not ON & {*words}
+def _means_off(line: str) -> bool:
+    """Whether a line that is no switch contains the kill switch of all policies, a value for off and none for on."""
+    parts = [part.casefold() for part in parts_of_line(line)]
+    return KILL in (canonical(part, frozenset()) for part in parts) and bool(OFF & {*parts}) and not ON & {*parts}
 
 
 def _flat(found: list[tuple[str, object]]) -> Iterator[tuple[str, object]]:
@@ -109,11 +111,11 @@ def _flat(found: list[tuple[str, object]]) -> Iterator[tuple[str, object]]:
 
 
 def switch_of(line: str, policies: frozenset[str]) -> str:
-    """Return the canonical name of the switch that a line sets, or "" for none."""
+    """Return the canonical name of the switch that a line sets, or "" if it sets none."""
     match parts_of_line(line):
-        case [word] if word.casefold() in OFF:
+        case [value] if value.casefold() in OFF:
             return KILL
-        case [_, _, _, *_] if _says_off(line):
+        case [_, _, _, *_] if _means_off(line):
             return KILL
         case [name, *_]:
             return canonical(name, policies)
@@ -121,19 +123,19 @@ def switch_of(line: str, policies: frozenset[str]) -> str:
 
 
 def others_in(text: str, policies: frozenset[str]) -> dict[str, object]:
-    """Return by name what a text says beside this service's switches: other policies', and unknown ones."""
+    """Return the values by name of a text's other switches: those of other services' policies, and unknown ones."""
     try:
         found = json.loads(UNSEEN.sub("", text), object_pairs_hook=list)
         pairs = list(_flat(found)) if UNSEEN.sub("", text).lstrip().startswith("{") else []
     except (ValueError, RecursionError):
-        pairs = [(words[0], words[1]) for line in text.splitlines() if len(words := parts_of_line(line)) == 2]
+        pairs = [(parts[0], parts[1]) for line in text.splitlines() if len(parts := parts_of_line(line)) == 2]
     return {name: value for name, value in pairs if not is_switch(canonical(name, policies), policies)}
 
 
 def from_environment(environment: Mapping[str, str], policies: frozenset[str]) -> SwitchesRead:
-    """Read switches from variables like REWRITER_SWITCH_PERSONALIZATION=off, or …_SHOES__PERSONALIZATION for one policy.
+    """Parse switches from variables like REWRITER_SWITCH_PERSONALIZATION=off, or …_SHOES__PERSONALIZATION for one policy.
 
-    A policy's name is written with `_` for whatever a variable's name cannot hold.
+    A policy's name is written with `_` for characters that no variable may contain.
     """
     written = {re.sub(r"\W", "_", policy).casefold(): policy for policy in policies}
     pairs = []
@@ -145,7 +147,7 @@ def from_environment(environment: Mapping[str, str], policies: frozenset[str]) -
 
 
 def canonical(name: str, policies: frozenset[str]) -> str:
-    """Return a switch's name as it is known, whatever its case and spelling; an unknown name is returned as it is."""
+    """Return the canonical name of a switch, for any case and spelling; an unknown name is returned as it is."""
     if name.strip().upper().startswith(ENVIRONMENT_PREFIX):  # a variable, written into a file
         name = name.strip()[len(ENVIRONMENT_PREFIX) :].replace("__", ".")
     policy, dot, switch = name.strip().rpartition(".")
@@ -159,7 +161,7 @@ def canonical(name: str, policies: frozenset[str]) -> str:
 
 
 def is_switch(name: str, policies: frozenset[str]) -> bool:
-    """Whether a canonical name is that of a switch, of all policies or of one of these."""
+    """Whether a canonical name is a switch, of all policies or of one of `policies`."""
     policy, _, switch = name.rpartition(".")
     return switch in NAMES and (not policy or policy in policies)
 
@@ -186,7 +188,7 @@ def _checked(pairs: Iterable[tuple[str, object, str]], policies: frozenset[str])
             faults.append(Fault(where, value))
             unclear.add(name)
         elif values.setdefault(name, value) != value:
-            contradictory[name] = Fault(where, f"`{name}` is given twice, and not alike", "keep one of them")
+            contradictory[name] = Fault(where, f"`{name}` is set twice, to different values", "keep one of them")
     clear = {name: value for name, value in values.items() if name not in contradictory}
     unclear = (unclear | contradictory.keys()) - clear.keys()
     return SwitchesRead(clear, [*faults, *contradictory.values()], foreign, frozenset(unclear))
@@ -198,7 +200,7 @@ def _known(switch: str) -> str:
 
 
 def _value(switch: str, given: object) -> SwitchValue | str:
-    """Return a switch's value, or in words why `given` is none."""
+    """Return a switch's value, or a text: the fault of `given`."""
     if switch in BOOLEANS:
         text = str(given).strip().casefold()
         return text in ON if text in ON | OFF else f"`{switch}` is on or off, not {given!r}"

@@ -1,8 +1,8 @@
-"""Whether personalization is on, and how far. One immutable snapshot, swapped in the background, read as one attribute.
+"""Switches: the current overrides of settings such as `personalization`, as one immutable snapshot that the background replaces.
 
-Precedence: kill-switch file or environment, then the store's key, then settings. A source that fails keeps its last good word.
-A switch may be given for one policy alone, as `NAME.switch`; the policy's word wins over the general one of the same source,
-but nothing turns on what a stronger source turned off.
+Precedence: kill-switch file or environment, then the store's key, then settings. A source that fails keeps its last valid values. A
+switch may be set for one policy, as `NAME.switch`; within one source a policy's switch overrides the global one, but no weaker
+source can turn on what a stronger one turned off.
 """
 
 from __future__ import annotations
@@ -15,35 +15,35 @@ SHARES = ("rollout", "holdout")
 OTHERS = ("exploration_share", "max_boost")
 NAMES = BOOLEANS + SHARES + OTHERS
 KILL = "personalization"
-"""The switch that turns everything off."""
+"""The kill switch: off, it stops all personalization."""
 
 SwitchValue = bool | float
 
 
 @dataclass(frozen=True, slots=True)
 class Switches:
-    """Words by switch name, and the source that spoke each. Names are plain, or `POLICY.switch`."""
+    """The overrides: `values` and their `sources` by switch name, plain or `POLICY.switch`."""
 
     values: Mapping[str, SwitchValue] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, name: str, policy: str | None, default: SwitchValue) -> SwitchValue:
-        """Return the word on a switch for a policy, or `default` where nobody spoke."""
+        """Return a switch's value for a policy, or `default` if no source overrides it."""
         if not self.values:
             return default
         own = self.values.get(f"{policy}.{name}")
         return self.values.get(name, default) if own is None else own
 
     def source_of(self, name: str, policy: str | None) -> str:
-        """Return whose word `of` gives."""
+        """Return the source of the value that `of` returns; "settings" if it is the default."""
         own = self.sources.get(f"{policy}.{name}")
         return own or self.sources.get(name, "settings")
 
 
 def combined(layers: Iterable[tuple[str, Mapping[str, SwitchValue]]]) -> Switches:
-    """Return the switches that `layers`, weakest first, add up to: a stronger source overrides name by name.
+    """Return the switches of all `layers` (source and values), the weakest first; a stronger source overrides name by name.
 
-    A general word of a stronger source also overrides a policy's word of a weaker one, so that `personalization off` is off.
+    A global switch of a stronger source also overrides a per-policy switch of a weaker one, so that `personalization off` is off.
     """
     values: dict[str, SwitchValue] = {}
     sources: dict[str, str] = {}

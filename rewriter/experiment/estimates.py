@@ -1,7 +1,7 @@
 """Estimates of what the treated arm changes, with people as the unit: means, ratios by the delta method, CUPED, winsorising.
 
 Arrays hold one number for each person of an arm. People are independent of each other, and a person's searches are not:
-whoever takes searches for the unit finds intervals that are too narrow.
+with searches as the unit, intervals would be too narrow.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The analysis of interleaved lists: which of the two rankings do people choose from, when both are on one page?
 
-Each list's clicks are compared within the list, so that whoever clicks much or searches for what is easy takes no side: this
+Each list's clicks are compared within the list, so that a person who clicks much, or searches for easy queries, takes no side: this
 is why interleaving needs a small part of the searches of an A/B test (Chapelle, Joachims, Radlinski and Yue, TOIS 2012). It
 says which ranking is chosen, not what choosing is worth.
 """

@@ -4,7 +4,7 @@ A slot's hit was drawn with a known probability. Weighted by its inverse, the cl
 *uniform* draw from the same candidates would have earned; unweighted, what the drawing rule earned. A weight is clipped, since
 one click on a hit drawn with probability 0.001 would otherwise be the whole estimate: the clipped estimate is biased towards
 what was drawn often, and its effective sample size says how much there is behind it (Swaminathan and Joachims, NIPS 2015:
-self-normalised; Kish 1965: ESS).
+self-normalized; Kish 1965: ESS).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def slot_value(slots: Sequence[DrawnSlot], max_weight: float = MAX_WEIGHT) -> Sl
 
 
 def _weighted(weights: np.ndarray, rewards: np.ndarray, people: np.ndarray) -> tuple[float, float]:
-    """Return the self-normalised mean, and its standard error by linearisation over people."""
+    """Return the self-normalized mean, and its standard error by linearization over people."""
     total = float(weights.sum())
     value = float((weights * rewards).sum()) / total
     influence = np.bincount(people, weights * (rewards - value))

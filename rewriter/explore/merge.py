@@ -1,8 +1,8 @@
-"""The page people see: the baseline's envelope, the personalized leg's order, the exploration leg's hits in the slots.
+"""Merge of the legs into one page: the baseline's envelope, the personalized leg's order, exploration hits in the slots.
 
-A page is merged[from : from + size] of one list. The list takes the personalized hits in order, leaves out what a slot has shown
-before, and at each slot shows the hit drawn for it. Two hits are one when index, id and routing are one, and under `collapse`
-when their group is; documents without the field are one group.
+A page is merged[from : from + size] of one merged list. The list has the personalized hits in order, without those that an earlier
+slot has shown, and the drawn hit at each slot. Two hits are the same if index, id and routing are equal; under `collapse`, if their
+group is equal. Documents without the collapse field form one group.
 """
 
 from __future__ import annotations
@@ -22,7 +22,13 @@ Key = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The hits of one page in order, the slots decided up to its end, those of them on the page, and the teams if interleaved."""
+    """One page.
+
+    hits:  its hits in order.
+    slots: all slots decided up to the page's end, by position.
+    shown: the exploration hits on this page: index into `hits`, and the slot.
+    teams: of an interleaved page, the team of each hit.
+    """
 
     hits: tuple[Hit, ...]
     slots: tuple[Drawn, ...]
@@ -31,7 +37,7 @@ class Page:
 
 
 def hit_key(collapse_field: str | None) -> Callable[[Hit], Key]:
-    """Return the function that tells hits apart."""
+    """Return the function that computes a hit's key: its identity, or its group under `collapse`."""
     if collapse_field is None:
         return identity
 
@@ -43,7 +49,7 @@ def hit_key(collapse_field: str | None) -> Callable[[Hit], Key]:
 
 
 def category(hit: Hit, field: str | None) -> str | None:
-    """Return what a hit's `_source` shows in the policy's category field, or None."""
+    """Return the category of a hit: its `_source` value of the dotted `field`, or None if there is none."""
     if field is None:
         return None
     part: Any = hit.get("_source")
@@ -68,11 +74,13 @@ def merged_page(
     """Return the page [from_, from_ + size) of the merged list.
 
     personalized: the personalized leg's hits from rank 0 to from_ + size.
-    pool:         the exploration leg's hits, best first; empty where there are none.
+    pool:         the exploration leg's hits, best first; empty if there are none.
     decided:      the slots of earlier pages.
-    shown_elsewhere: marks of what the list's other pages show, where one of them was not cut from this order; the page then
-                  holds the best hits that are not among them.
-    Slots before the page that nobody decided stay without exploration for good; those on the page are drawn now.
+    block:        positions per slot; 0 for no exploration.
+    seed:         of the list's draws.
+    shown_elsewhere: hashes of the hits on the list's other pages, if one of those pages was not cut from this order; this page then
+                  shows the best hits that are not among them.
+    Undecided slots before the page stay without exploration for good; those on the page are drawn now.
     """
     key_of = hit_key(collapse_field)
     end = from_ + size
@@ -83,12 +91,12 @@ def merged_page(
     by_key = {key_of(hit): hit for hit in pool}
     before = {slot.position: slot for slot in decided}
     on_personal = [key_of(hit) for hit in personalized]
-    # Without what other pages show, the list begins with this page.
+    # With the hits of other pages removed, the list begins at this page.
     first, last = (from_, end) if shown_elsewhere is None else (0, size)
     taken = {slot.key for slot in decided if slot.key is not None}
     open_slots = [position for position in slot_positions(0, end, block) if position not in before]
     now = [position for position in open_slots if position >= from_]
-    # What the personalized page would show up to its end cannot be exploration; nor can what a slot has shown.
+    # Hits that the personalized list shows up to the page's end cannot be exploration, nor can those of earlier slots.
     excluded = taken.union(on_personal[:last])
     candidates = [
         Candidate(key, score_of(hit) or 0.0, category(hit, category_field))
@@ -113,24 +121,24 @@ def _laid_out(
     end: int,
     begins: int,
 ) -> Page:
-    """Lay hits and slots out from position `begins` on, and cut the page [from_, end) from them."""
-    # On an earlier page a place is taken whether or not the pool still holds its hit; here, a hit that is gone is not shown.
-    # Where the record tells what other pages show, their slots count no more: a drawn hit may not have been shown there.
+    """Lay out hits and slots from position `begins`, and cut the page [from_, end)."""
+    # A slot before the page keeps its position even if the pool has lost its hit; on this page a lost hit is not shown.
+    # With a record of the other pages (begins == from_) their slots do not count: a drawn hit may not have been shown there.
     inserted = {
         slot.position: slot
         for slot in slots
         if slot.key is not None and begins <= slot.position < end and (slot.position < from_ or slot.key in by_key)
     }
     explored = {slot.key for slot in inserted.values()}
-    different: dict[Key, Hit] = {}  # a leg that repeats a hit does not make the page repeat it
+    different: dict[Key, Hit] = {}  # a hit that the leg repeats appears once
     for key, one in zip(keys, personalized, strict=True):
         different.setdefault(key, one)
-    rest = iter([hit for key, hit in different.items() if key not in explored])
+    remaining = iter([hit for key, hit in different.items() if key not in explored])
     hits: list[Hit] = []
     shown: list[tuple[int, Drawn]] = []
     for position in range(begins, end):
         slot = inserted.get(position)
-        hit = next(rest, None) if slot is None or slot.key is None else by_key.get(slot.key, {})
+        hit = next(remaining, None) if slot is None or slot.key is None else by_key.get(slot.key, {})
         if hit is None:
             break
         if position < from_:
@@ -142,10 +150,11 @@ def _laid_out(
 
 
 def with_hits(answer: Mapping[str, Any], hits: Sequence[Hit], max_score: Any = None) -> Any:
-    """Return the baseline's answer with the page's hits; totals, aggregations and all else stay the baseline's.
+    """Return a copy of the baseline's answer, in its own class, with the page's hits; everything else stays the baseline's.
 
-    max_score: the personalized leg's, which speaks of the whole list: a later page's is not below the first one's. A drawn hit
-               may exceed it. `answer` is not modified; what is returned is of its class.
+    max_score: the personalized leg's `max_score`, which holds for the whole list, so that a later page's is not below the first
+               one's. A drawn hit may exceed it.
+    `answer` is not modified.
     """
     envelope = dict(answer["hits"])
     envelope["hits"] = list(hits)

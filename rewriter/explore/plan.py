@@ -1,7 +1,7 @@
-"""What the first page decided and the next pages keep: boosts, seed, what was drawn and shown.
+"""Page plan: the boosts, seed, drawn slots and shown hits of a list's first page, which its later pages reuse.
 
-A slot is decided once, when its page is first shown: a drawn hit, or nothing. A click in between then neither repeats nor hides
-a hit, because the boosts of the first page serve the next ones too.
+A slot is decided once, when its page is first shown: a drawn hit, or none. Later pages use the first page's boosts, so that a click
+in between neither repeats nor hides a hit.
 """
 
 from __future__ import annotations
@@ -17,21 +17,24 @@ from rewriter.boost.functions import DECAYS, Boost, wrong_clause
 from rewriter.report import Source, Strategy
 
 MAX_JSON_BYTES = 64 * 2**10
-"""Of a plan once it is unpacked; one with 128 boosts has about 12,000."""
+"""Limit of a plan's uncompressed JSON; a plan with 128 boosts has about 12,000 bytes."""
 
 COMMON = (
     b'"max_boost":1.5,"strategy":"rescore","template_version":"","source":"session","blend","segment","stale","wrap","seed":,"block":7,'
     b'"preference":null,"slots":[],"shown":"","detour":false,"form":2}{"search":"","boosts":[[{"bool":{"filter":[{"term":{"'
     b'category":"}},{"term":{"colour":"}}]}},0.,[{"terms":{"_id":["product-","item","profile"],[{"term":{"brand":"}},0.1,null,"'
 )
-"""What most plans contain, so that it need not be in each of them."""
+"""zlib dictionary: texts that most plans contain, so that a compressed plan need not repeat them."""
 
 Position = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """One decided slot. `key` is None where nothing was drawn; the list then goes on with the next personalized hit."""
+    """One decided slot: position (from 0), key of the drawn hit and its propensity.
+
+    `key` is None if no hit was drawn; the position then shows the next personalized hit.
+    """
 
     position: Position
     key: tuple[str, ...] | None
@@ -40,7 +43,7 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class PagePlan:
-    """All that a later page needs to continue the list that the first one began.
+    """The data with which a later page continues the list of the first one.
 
     search: the list's own search key; plans of other searches may have their turn under the same key of a store.
     shown:  what was shown (see `shown`), in base 64.
@@ -76,7 +79,7 @@ def encode(plan: PagePlan) -> bytes:
 
 
 def decode(raw: bytes | None) -> PagePlan | None:
-    """Return the plan in `raw`, or None where it is no plan of this version: it may have been written by anybody."""
+    """Return the plan in `raw`, or None if it is no valid plan of this version: another program may have written it."""
     unpacking = zlib.decompressobj(zdict=COMMON)
     try:
         text = unpacking.decompress(raw or b"", MAX_JSON_BYTES)
@@ -90,17 +93,17 @@ def decode(raw: bytes | None) -> PagePlan | None:
 
 
 def shown_by(plan: PagePlan) -> bytes:
-    """Return the record of what a list has shown."""
+    """Return a plan's record of shown hits."""
     return b64decode(plan.shown)
 
 
 def as_text(shown: bytes) -> str:
-    """Return such a record as a plan holds it."""
+    """Return a record of shown hits as text, for `PagePlan.shown`."""
     return b64encode(shown).decode()
 
 
 def _sound(boost: Boost, max_boost: float) -> bool:
-    """Whether a boost could have come from a template: the same clamp, the same clauses. A NaN fails the first comparison."""
+    """Whether a boost passes the checks of a template's output: the clamp (a NaN fails it) and the allowed clauses."""
     return (
         0.0 <= boost.weight <= max_boost - 1.0
         and (boost.filter is None or wrong_clause(boost.filter, ()) is None)

@@ -1,8 +1,8 @@
-"""Where plans are kept, and how much of the store they may take: a store that holds events must never be full of them.
+"""Plan memory: the keys of page plans, their copies in process memory, and the limit of their share of the store.
 
-Three bounds make it so, none of which needs a script. A plan goes after `plan_ttl_s`. A subject has `plans_per_subject` keys for
-plans and no more: a list's key is one of them by the hash of its search, and a later list may replace an earlier one. And a process
-has at most `plans_max_bytes` of plans alive in the store: it adds up what it wrote within `plan_ttl_s`.
+Plans must never fill a store that also holds events. Three limits ensure that, without a script. A plan expires after `plan_ttl_s`.
+A subject has `plans_per_subject` keys: the hash of a search selects one, and a later list may replace an earlier one. A process has
+at most `plans_max_bytes` of live plans in the store, counted as the bytes that it wrote within `plan_ttl_s`.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from rewriter.signals.store import Keys
 from rewriter.subject import Subject
 
 MEMORY_BYTES = 16 * 2**20
-"""Of the plans that a process keeps beside the store's, for next pages while the store is away: about 20,000 lists."""
+"""Limit of the plans in process memory, which serve later pages while the store is unavailable: about 20,000 lists."""
 
 KEY_BYTES = 128
-"""What the server takes for a key with a time to live, beside the plan and the text of the key: 70 to 90 bytes on Valkey 9.1, and a
-share of its tables, which double when they are full."""
+"""The server's overhead of a key with a time to live, besides plan and key: 70 to 90 bytes on Valkey 9.1, and a share of its
+tables, which double when they are full."""
 
 STEPS = 30
-"""Of the count of bytes written: after this part of `plan_ttl_s` a plan is no longer counted."""
+"""Steps per `plan_ttl_s` in which written bytes are counted: a plan is dropped from the count at most one step late."""
 
 
 class PlanKey(NamedTuple):
-    """The key of a plan in a store, and the search whose plan it is."""
+    """A plan's key in the store, and its list's search key."""
 
     store: str
     search: str
 
 
 class PlanMemory:
-    """The plans of one process. Called from many threads; time is an argument (monotonic seconds).
+    """The plans of one process. Methods are called from many threads; time is an argument (monotonic seconds).
 
-    refused: how many plans did not go to the store because of the bound.
+    refused: number of plans not written to the store because of `plans_max_bytes`.
     """
 
     def __init__(self, settings: StoreSettings) -> None:
@@ -50,25 +50,25 @@ class PlanMemory:
         self.refused = 0
 
     def key(self, keys: Keys, subject: Subject, search: str) -> PlanKey | None:
-        """Return the key of a subject's plan for a search; None for a subject without a name."""
+        """Return the key of a subject's plan for a search; None for a subject without user and session."""
         number = int(search[:8], 16) % self._settings.plans_per_subject
         store = keys.plan(subject, str(number))
         return PlanKey(store, search) if store else None
 
     def get(self, key: PlanKey, now_s: float) -> bytes | None:
-        """Return the plan that this process kept, if any."""
+        """Return the plan from process memory, or None."""
         return self._kept.get(key, now_s)
 
     def put(self, key: PlanKey, plan: bytes, now_s: float) -> None:
-        """Keep a plan in this process."""
+        """Keep a plan in process memory."""
         self._kept.put(key, plan, len(plan) + KEY_BYTES, now_s)
 
     def clear(self) -> None:
-        """Drop the plans that this process kept."""
+        """Drop all plans from process memory."""
         self._kept.clear()
 
     def may_store(self, key: PlanKey, plan: bytes, now_s: float) -> bool:
-        """Count a plan that is about to be written to the store; return False where there is no room for it."""
+        """Count a plan that is about to be written to the store; return False if it would exceed `plans_max_bytes`."""
         size = len(plan) + len(key.store) + KEY_BYTES
         step = int(now_s // self._step_s)
         with self._lock:

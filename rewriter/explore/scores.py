@@ -1,7 +1,7 @@
-"""Scores of hits: which are numbers at all, and whether the personalized leg's agree with the baseline's (promise P3).
+"""Checks of scores: whether each is a finite number, and whether the personalized leg's agree with the baseline's (promise P3).
 
-What a server answers is not believed: a plugin or a script may score NaN, a proxy may send texts, and two searches of one body may
-see different copies of an index.
+Scores are checked because a plugin or script may return NaN, a proxy may send texts, and two searches of one body may be answered
+by different copies of an index.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import Any
 Hit = Mapping[str, Any]
 
 ROUNDING = 1e-5
-"""Relative. The server computes in 32 bits (6e-8 a step) and adds the clauses of a query in an order of its choice."""
+"""Relative tolerance. The server computes in 32 bits (6e-8 a step) and sums the clauses of a query in any order."""
 
 DRIFT = 0.05
-"""Relative, where the two legs may have seen different states of an index. A copy counts its deleted documents, so one matching
-document more or less among four in a million moves an idf, and so a score, by 2 %."""
+"""Relative tolerance if the two legs may have read different states of an index. A copy counts its deleted documents, so one
+matching document more or less among four in a million changes an idf, and so a score, by 2 %."""
 
 SMALLEST = 2.0**-148
-"""Absolute: below 1e-38 the server's floats lose their digits one by one."""
+"""Absolute tolerance: below 1e-38 the server's floats lose precision."""
 
 
 def number_of(value: Any) -> float | None:
-    """Return a finite number as a float; None for NaN, infinity, null, texts, booleans and what exceeds a double."""
+    """Return a finite number as a float; None for NaN, infinity, null, texts, booleans and numbers beyond a double."""
     if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
         return None
     try:
@@ -36,21 +36,21 @@ def number_of(value: Any) -> float | None:
 
 
 def score_of(hit: Hit) -> float | None:
-    """Return a hit's `_score` where it is a finite number, else None."""
+    """Return a hit's `_score` if it is a finite number, else None."""
     return number_of(hit.get("_score"))
 
 
 def identity(hit: Hit) -> tuple[str, ...]:
-    """Return what makes a hit one: index, id and routing. Two routings may hold one id in one index."""
+    """Return a hit's identity: index, id and routing. One index may hold the same id under two routings."""
     return (str(hit.get("_index")), str(hit.get("_id")), str(hit.get("_routing") or ""))
 
 
 def disagreement(baseline: Sequence[Hit], leg: Sequence[Hit], max_boost: float, *, drift: bool) -> str:
-    """Return in words why the scores of the personalized leg cannot be believed, or "".
+    """Return, in words, why the personalized leg's scores violate the bound on the factor, or "".
 
-    baseline: its hits, whose scores are finite and above 0.
-    leg:      hits of the same search with scores multiplied by factors in [1, max_boost].
-    drift:    whether the two may have been answered by different copies or states of an index.
+    baseline: the baseline's hits, with finite scores above 0.
+    leg:      the personalized leg's hits, whose factors should lie in [1, max_boost].
+    drift:    whether different copies or states of an index may have answered the two.
     """
     base = {identity(hit): score_of(hit) for hit in reversed(baseline)}
     below, above = (1.0 - ROUNDING, max_boost * (1.0 + ROUNDING))

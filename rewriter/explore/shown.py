@@ -1,7 +1,7 @@
-"""What a list has shown, position by position: 5 bytes of a hash for each hit, enough to know a hit again.
+"""Record of a list's shown hits by position: a 5-byte hash per hit, enough to recognize it.
 
-Pages of one list are cut from one order, so they repeat nothing by themselves. Where one of them was the baseline's, because a leg
-was late or failed, the others go by this record: they leave out what stands elsewhere in the list.
+Pages of one list are cut from one order and so repeat no hit. If one page was the baseline's, because a leg was late or failed, the
+other pages use this record to leave out hits that are shown elsewhere in the list.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from hashlib import blake2b
 
 HASH_BYTES = 5
-"""Two of 200 hits are taken for one in one list of 50 million."""
+"""Two of 200 hits collide in one list of 50 million."""
 
 NOTHING = bytes(HASH_BYTES)
 
@@ -18,31 +18,31 @@ Key = tuple[str, ...]
 
 
 def hit_hash(key: Key) -> bytes:
-    """Return the mark of a hit by what makes it one, or of a group under `collapse`."""
+    """Return the hash of a hit's key: its identity, or its group under `collapse`."""
     return blake2b("\x1f".join(key).encode("utf-8", "surrogatepass"), digest_size=HASH_BYTES).digest()
 
 
 def with_page(shown: bytes, from_: int, size: int, keys: Iterable[Key]) -> bytes:
-    """Return `shown` with the page [from_, from_ + size) as it was shown now; pages in between that nobody saw are empty."""
+    """Return `shown` with the hits of the page [from_, from_ + size); positions of skipped pages hold NOTHING."""
     page = b"".join(map(hit_hash, keys)).ljust(size * HASH_BYTES, b"\0")[: size * HASH_BYTES]
     start, end = from_ * HASH_BYTES, (from_ + size) * HASH_BYTES
     return shown[:start].ljust(start, b"\0") + page + shown[end:]
 
 
 def elsewhere(shown: bytes, from_: int, size: int) -> frozenset[bytes]:
-    """Return the marks of all that was shown outside the page [from_, from_ + size)."""
+    """Return the hashes of all hits shown outside the page [from_, from_ + size)."""
     hashes = _hashes(shown)
     return frozenset(hashes[:from_] + hashes[from_ + size :]) - {NOTHING}
 
 
 def whole_before(shown: bytes, from_: int) -> bool:
-    """Whether every position before `from_` has shown a hit; not so where a page was skipped."""
+    """Whether every position before `from_` has shown a hit; False if a page was skipped."""
     hashes = _hashes(shown)[:from_]
     return len(hashes) == from_ and NOTHING not in hashes
 
 
 def goes_beyond(shown: bytes, size: int) -> bool:
-    """Whether anything was shown after the first `size` positions."""
+    """Whether a hit was shown after the first `size` positions."""
     return any(one != NOTHING for one in _hashes(shown)[size:])
 
 

@@ -1,11 +1,11 @@
-"""Where exploration stands, and what is drawn for it (promise P5).
+"""Exploration slots: their positions in the merged list, and the seeded draw of a hit for each (promise P5).
 
-One slot per block of round(1 / share) positions, the block's last: any run of ten positions then holds one or two. Inserting at
-the block's end cost 1–3 % of nDCG on real purchases; a random position replaced cost 13 %.
+Each block of round(1 / share) positions has one slot, its last position, so any run of ten positions has one or two. Inserting at
+the block's end cost 1–3 % of nDCG on real purchases; replacing a random position cost 13 %.
 
-A hit is drawn with probability in proportion to its base score, divided by one more than the number of hits on the page that
-are of its category already: draws by score are relevant far more often than uniform ones (under 1 %), and what the page lacks
-comes first. Each draw is given the earlier draws of the same list, and its probability is its propensity.
+A hit is drawn with probability proportional to score / (1 + n), with its base score and the number n of hits of its category on the
+page. Draws by score are relevant far more often than uniform ones (under 1 %), and division by 1 + n prefers categories that the
+page lacks. Each draw excludes the earlier draws of the same list, and its probability is its propensity.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hashlib import blake2b
 
 
 def block_size(share: float) -> int:
-    """Return the number of positions per slot, round(1 / share): 5 to 10, or 0 where exploration is off."""
+    """Return the number of positions per slot, round(1 / share): 5 to 10, or 0 if exploration is off."""
     return round(1.0 / share) if share > 0.0 else 0
 
 
@@ -31,7 +31,7 @@ def slot_positions(from_: int, to: int, block: int) -> range:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A hit that may be drawn: what tells it from others, its base score > 0, its category."""
+    """A hit that may be drawn: its key, its base score (only those > 0 are drawn), its category or None."""
 
     key: Hashable
     score: float
@@ -40,7 +40,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """What was drawn for a slot, and how probable that was, in (0, 1]."""
+    """The hit drawn for a slot, and its propensity in (0, 1]."""
 
     position: int
     key: Hashable
@@ -48,7 +48,11 @@ class Draw:
 
 
 def draws(positions: Iterable[int], pool: Sequence[Candidate], shown: Iterable[Hashable], seed: int) -> list[Draw]:
-    """Draw one candidate for each position while the pool lasts; `shown` are the categories of the page's other hits."""
+    """Draw one candidate for each position until the pool is empty.
+
+    shown: the categories of the page's other hits, None for a hit without one.
+    seed:  of the list; draws depend on nothing but the arguments.
+    """
     left = [candidate for candidate in pool if candidate.score > 0.0]
     seen = Counter(category for category in shown if category is not None)
     found = []
@@ -57,9 +61,9 @@ def draws(positions: Iterable[int], pool: Sequence[Candidate], shown: Iterable[H
             break
         weights = [candidate.score / (1 + seen[candidate.category]) for candidate in left]
         total = sum(weights)
-        at, hit_hash = 0, uniform(seed, position) * total
-        while at < len(left) - 1 and hit_hash >= weights[at]:
-            hit_hash -= weights[at]
+        at, remaining = 0, uniform(seed, position) * total
+        while at < len(left) - 1 and remaining >= weights[at]:
+            remaining -= weights[at]
             at += 1
         drawn = left.pop(at)
         found.append(Draw(position, drawn.key, weights[at] / total))
@@ -69,6 +73,6 @@ def draws(positions: Iterable[int], pool: Sequence[Candidate], shown: Iterable[H
 
 
 def uniform(seed: int, position: int) -> float:
-    """Return a number in [0, 1) that depends on seed and position alone, so that anybody can repeat a draw."""
+    """Return a number in [0, 1) that depends only on seed and position, so that a draw can be repeated."""
     digest = blake2b(f"{seed}:{position}".encode(), digest_size=8).digest()
     return (int.from_bytes(digest, "big") >> 11) / 2.0**53

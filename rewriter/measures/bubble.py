@@ -1,7 +1,7 @@
 """The filter bubble: does a person's choice narrow with the weeks, and how far apart are the pages of opposite tastes?
 
 Two signs, of two kinds. The slope of a person's entropy over weeks is observed: it falls where people are shown ever less,
-whoever causes it, so it is compared between arms. The distance of twins is caused: two made-up people with opposite histories
+whatever causes it, so it is compared between arms. The distance of twins is caused: two made-up people with opposite histories
 search the same words at the same time, and what differs between their pages is what personalization did.
 """
 

@@ -1,7 +1,7 @@
-"""From counters to affinities: how much more than others this subject prefers a value, in [0, 1].
+"""Affinities: how much more than the population a subject prefers a value, in [0, 1], computed from counters.
 
-An attribute's or combination's affinity is *lift*, not share: with c the subject's decayed count of the value, C its total in
-that field, p the value's share in the population and κ the pseudo-count,
+An attribute's or combination's affinity is *lift*, not share: with c the subject's decayed count of the value, C the subject's
+total in that field, p the value's share in the population and κ the pseudo-count,
 
     lift = (c / p + κ) / (C + κ)        affinity = ln(lift) / saturation, clipped to [0, 1]
 
@@ -33,12 +33,12 @@ TOKEN = "$affinity"  # noqa: S105  no secret, but a placeholder
 WITH_CLASS = 3
 """Parts of an item's Value with its class: ("item", "B0017", "milk")."""
 LEVELS = 4
-"""Into how many functions the values of one document field go. Four levels cost under 0.3 % of nDCG against one function a value,
-and 8 functions take 1.3 times a plain search where 128 take 2.3 times."""
+"""Number of functions into which the values of one document field are grouped. Four levels cost under 0.3 % of nDCG against one
+function per value; 8 functions take 1.3 times a plain search, 128 take 2.3 times."""
 
 
 class Clause(dict[str, Any]):
-    """A query clause that a template prints as a token, `text`, and that is put back for it in what the template gives."""
+    """A query clause that a template prints as a token (`text`), which is replaced by the clause in the template's output."""
 
     __slots__ = ("text",)
     text: str
@@ -49,11 +49,15 @@ class Clause(dict[str, Any]):
 
 
 class Affinity(NamedTuple):
-    """What a subject prefers in one signal field, how much (`weight` in [0, 1]), and the clause that finds it.
+    """A subject's preference in one signal field.
 
-    values: of an attribute or item, the values liked about equally much, any of which will do; of a combination, one for each of
+    field:  name of the signal field; `fields` are its document fields.
+    values: of an attribute or item, values of about equal preference, any of which matches; of a combination, one value for each of
             `fields`, all of which must match.
-    number: its place among the affinities of this search, which its clause's token carries.
+    weight: the affinity, in [0, 1]; `scale` is the boost of a full affinity.
+    source: the scope it comes from.
+    number: its index among the affinities of this search, which its clause's token carries.
+    filter: the clause that matches the documents.
     """
 
     kind: Kind
@@ -69,7 +73,7 @@ class Affinity(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SignalField:
-    """A signal field as the arithmetic needs it.
+    """A signal field with the constants of its affinities.
 
     rules: those of document fields that not every index takes any value of, by position in a Value.
     class_field: of items, the document field with the class that ends a Value, where the document has one.
@@ -87,8 +91,8 @@ class SignalField:
 class Population:
     """What everybody does: decayed counts per value and per field, as of one time. classes: those with the most uses.
 
-    A value's share is its weight by its field's total; one count is the least that an unseen value is taken for, and `floor` where
-    lighter values were left out.
+    A value's share is its weight divided by its field's total. An unseen value counts as one event, or as `floor` if lighter values
+    were left out.
     """
 
     weights: Mapping[Value, float]
@@ -106,9 +110,10 @@ DEFAULT_PSEUDO_COUNT: Mapping[Kind, float] = {"attribute": 100.0, "combination":
 def signal_fields(
     policy: PolicySettings, dead: frozenset[str] = frozenset(), rules: Mapping[str, TermRule] = NO_RULES
 ) -> dict[str, SignalField]:
-    """Return the signal fields of a policy by name, without those of which a document field is `dead` (unmapped or text).
+    """Return the signal fields of a policy by name, without those that have a dead document field.
 
-    rules: of document fields that some index does not take any value of, as `index_facts.term_rules` gives them.
+    dead:  document fields that are unmapped or text.
+    rules: term rules by document field, from `index_facts.term_rules`.
     """
 
     def ruled(of: tuple[str, ...]) -> tuple[tuple[int, TermRule], ...]:
@@ -134,7 +139,7 @@ def guard_of(population: Population, policy: PolicySettings) -> RepeatGuard:
 
 
 def profile_half_lives(policies: Iterable[PolicySettings], signals: SignalSettings) -> HalfLives:
-    """Return how profiles, segments and the population age: all policies share their counters."""
+    """Return the half-lives of profiles, segments and the population; all policies share their counters."""
     own: dict[str, float] = {}
     for policy in policies:
         own |= {name: setting.half_life_s for name, setting in policy.fields.items() if setting.half_life_s}
@@ -161,7 +166,7 @@ def preferences(
         if known is None or len(value) not in known.lengths:
             continue
         if known.rules and any(rule.indices(value[at]) == () for at, rule in known.rules):
-            continue  # no index takes it
+            continue  # every index refuses it
         count = weight * known.decay
         if known.population_total is None:
             class_name = value[2] if len(value) == WITH_CLASS else None
@@ -176,7 +181,7 @@ def preferences(
 
 @dataclass(frozen=True, slots=True)
 class _Constants:
-    """What is the same for all values of a field; `population_total` is None for items, whose affinity is no lift."""
+    """The constants of all values of one field; `population_total` is None for items, whose affinity is not a lift."""
 
     lengths: tuple[int, ...]
     decay: float
@@ -209,14 +214,14 @@ def _constants(
 
 
 def session_part(events: float, signals: SignalSettings) -> float:
-    """Return α(n) = α_max · n / (n + k): how much of the blend is the session's after n events."""
+    """Return the session's share of the blend after n events: α(n) = α_max · n / (n + k)."""
     return signals.blend_max * events / (events + signals.blend_half_events)
 
 
 def blended(
     session: Mapping[Value, float], profile: Mapping[Value, float], alpha: float
 ) -> dict[Value, tuple[float, Source]]:
-    """Return α · session + (1 − α) · profile for each value, with the scope that it comes from."""
+    """Return α · session + (1 − α) · profile for each value, with its source."""
     found: dict[Value, tuple[float, Source]] = {
         value: ((1.0 - alpha) * weight, "profile") for value, weight in profile.items()
     }
@@ -230,9 +235,10 @@ def blended(
 def strongest(
     weights: Mapping[Value, tuple[float, Source]], fields: Mapping[str, SignalField], limit: int
 ) -> tuple[Affinity, ...]:
-    """Return the `limit` affinities that would boost most, the strongest first.
+    """Return the `limit` affinities with the largest weight · scale, the strongest first.
 
-    The values of an attribute or of the item are put into at most LEVELS groups of equal count, each with its mean weight.
+    The values of an attribute or of the item are grouped by rank into at most LEVELS groups of equal size, each with its mean
+    weight.
     """
     liked: dict[str, list[tuple[float, Value, Source]]] = {}
     for value, (weight, source) in weights.items():
@@ -274,7 +280,7 @@ def _boost(one: tuple[float, str, tuple[str, ...], float, Source]) -> float:
 
 
 def levels(ranked: Sequence[_T], count: int = LEVELS) -> list[Sequence[_T]]:
-    """Return `ranked` in at most `count` runs whose lengths differ by one at most."""
+    """Return `ranked` in at most `count` runs whose lengths differ by at most one."""
     count = min(count, len(ranked))
     bounds = [round(at * len(ranked) / count) for at in range(count + 1)] if count else [0]
     return [ranked[start:end] for start, end in pairwise(bounds)]
@@ -287,10 +293,10 @@ def clause(
     number: int,
     rules: Sequence[tuple[int, TermRule]] = (),
 ) -> Clause:
-    """Return the clause that finds the documents with all of a combination's values, or with any of one field's.
+    """Return the clause that matches documents with all values of a combination, or with any of one field's values.
 
-    A value that only some of the expression's indices take is looked for in those alone: a term that an index refuses would fail
-    its shards, and a `bool` that an `_index` clause rules out for an index is never made into a query there.
+    A value that only some of the expression's indices accept gets an `_index` filter. A `term` that an index refuses would fail its
+    shards; a `bool` that its `_index` filter excludes for an index is never turned into a query there.
     """
     if kind == "combination":
         filters: list[dict[str, Any]] = []
@@ -313,7 +319,7 @@ def _guard(indices: tuple[str, ...] | None) -> list[dict[str, Any]]:
 
 
 def united(partials: Iterable[Counters | None], half_lives: HalfLives, now_s: float) -> Counters | None:
-    """Return the sum of per-partition counters as of `now_s`, or None where there are none."""
+    """Return the sum of per-partition counters as of `now_s` (seconds since the epoch), or None if there are none."""
     weights: dict[Value, float] = {}
     totals: dict[str, float] = {}
     last_event_s = events = 0.0

@@ -1,11 +1,11 @@
-"""A bound in bytes on what a server may answer, held while the answer is received.
+"""Byte limit of a store's answers, enforced while they are received.
 
-A search reads kilobytes. An answer of megabytes (one field of a hash that somebody filled, a hundred members of a megabyte) would
-be received and parsed whole before anybody could look at it: 124 to 818 ms, in which the event loop or Python's lock is held. Here
-the connection is closed as soon as more bytes arrive than the bound; the read fails, and its search is the baseline.
+A search reads kilobytes. An answer of megabytes (a hash field that another client filled, a hundred members of a megabyte) would be
+received and parsed as a whole before its size is known: 124 to 818 ms, during which the event loop or the interpreter lock is held.
+So the connection is closed as soon as more bytes arrive than the limit; the read fails, and its search is the baseline.
 
-The bytes are counted from one request to the next, where the connection hands them to redis-py's parser: with either of its
-parsers, with TLS or without, on threads and on the event loop. Only connections that are ours are bounded.
+The bytes since the last request are counted where the connection passes them to redis-py's parser: for both of its parsers, with
+and without TLS, on threads and on the event loop. Only connections of our own clients are limited.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from redis.asyncio.connection import AbstractConnection as AsyncConnection
 
 
 class _TooManyBytesError(OSError):
-    """The same within redis-py, which closes the connection for any OSError."""
+    """An answer exceeded the limit. An OSError, since redis-py closes the connection for one."""
 
 
 class _Counted:
-    """What is read from, and how many bytes were since the last request. Everything else is the wrapped object's."""
+    """A wrapper of a socket or stream that counts the bytes read since the last request."""
 
     def __init__(self, source: Any, most: int) -> None:
         self._source = source
@@ -41,7 +41,7 @@ class _Counted:
 
 
 class _Socket(_Counted):
-    """A socket of threads."""
+    """The counting wrapper of a socket, for threads."""
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         data: bytes = self._source.recv(size, flags) if flags else self._source.recv(size)
@@ -60,7 +60,7 @@ class _Socket(_Counted):
 
 
 class _Reader(_Counted):
-    """A stream of the event loop. It holds at most twice its own limit of 64 KiB that nobody has read."""
+    """The counting wrapper of a stream, for the event loop. The stream buffers at most twice its own limit of 64 KiB."""
 
     async def read(self, size: int = -1) -> bytes:
         data: bytes = await self._source.read(size)
@@ -68,7 +68,7 @@ class _Reader(_Counted):
         return data
 
     async def readexactly(self, size: int) -> bytes:
-        self._count(size)  # as the server announced it, before any of it is received
+        self._count(size)  # the announced size, before any of it is received
         data: bytes = await self._source.readexactly(size)
         return data
 
@@ -79,7 +79,7 @@ class _Reader(_Counted):
 
 
 class _BoundedConnection:
-    """Mixed into a connection for threads."""
+    """Mixin of a connection for threads."""
 
     max_answer_bytes: int
 
@@ -88,7 +88,7 @@ class _BoundedConnection:
 
 
 class _BoundedAsyncConnection:
-    """Mixed into a connection for the event loop."""
+    """Mixin of a connection for the event loop."""
 
     max_answer_bytes: int
     _reader: Any
@@ -104,7 +104,7 @@ class _BoundedAsyncConnection:
 
 
 def bound_answers(client: Any, most: int) -> None:
-    """Have a client that was only just made bound each answer to `most` bytes."""
+    """Limit each answer to a new client to `most` bytes."""
     manager: Any
     if isinstance(client, RedisCluster):
         manager = client.nodes_manager
@@ -114,7 +114,7 @@ def bound_answers(client: Any, most: int) -> None:
             if node.redis_connection is not None:
                 pool = node.redis_connection.connection_pool
                 pool.connection_class = kind
-                pool.disconnect()  # those that learned the slots
+                pool.disconnect()  # the connections that read the slots
                 pool.reset()
     elif isinstance(client, AsyncRedisCluster):
         manager = client.nodes_manager
@@ -128,9 +128,9 @@ def bound_answers(client: Any, most: int) -> None:
 
 
 def too_large(error: BaseException | None) -> bool:
-    """Whether it was the bound that had an error raised.
+    """Whether the byte limit caused an error.
 
-    What is raised while another error is handled may be its cause's context and so lead back to itself.
+    The chain of causes and contexts may contain a cycle, hence the set of seen errors.
     """
     seen: set[int] = set()
     while error is not None and id(error) not in seen:

@@ -1,4 +1,4 @@
-"""A store's methods in terms of `commands`, once for threads and once for the event loop; an engine only runs them."""
+"""Base classes of stores, for threads and for the event loop: all methods in terms of `commands`; a subclass only runs them."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from rewriter.signals.counters import Counters
 from rewriter.signals.store import Signals, SignalsQuery
 
 CHANGE_TRIES = 100
-"""Of a text that others change at the same moment; one of them succeeds each time."""
+"""Attempts to change a text that other clients change concurrently; in each round at least one client succeeds."""
 
 
 class CommandStore(ABC):
-    """A Store on an engine that runs commands."""
+    """A Store whose subclass runs commands."""
 
     @abstractmethod
     def run(self, wanted: Sequence[Command], *, atomic: bool = False) -> list[Any]:
-        """Send all commands at once and return their replies, an exception where one failed.
+        """Send all commands at once and return their replies; the reply of a failed command is its exception.
 
-        atomic: nobody sees some of them done and others not; raises the first that fails.
+        atomic: run them as one transaction, and raise the first failure.
         """
 
     @abstractmethod
@@ -83,7 +83,7 @@ class CommandStore(ABC):
             text = edit(text_in(before))
             if text is None or answered(self.run([replace_command(key, before, text.encode())])) == 1:
                 return
-        raise StoreError(f"{key}: others change it all the time; nothing was written")
+        raise StoreError(f"{key}: other clients changed it during each of {CHANGE_TRIES} attempts; nothing was written")
 
     def announce(self, key: str, name: str, text: str, now_s: float) -> None:
         """See Store.announce."""
@@ -100,7 +100,7 @@ class CommandStore(ABC):
 
 
 class AsyncCommandStore(ABC):
-    """An AsyncStore on an engine that runs commands."""
+    """An AsyncStore whose subclass runs commands."""
 
     @abstractmethod
     async def run(self, wanted: Sequence[Command], *, atomic: bool = False) -> list[Any]:
@@ -156,7 +156,7 @@ class AsyncCommandStore(ABC):
 
 
 def all_answered(replies: Sequence[Any]) -> Sequence[Any]:
-    """Return the replies, or raise the first that is an exception."""
+    """Return the replies. Raises the first that is an exception."""
     for reply in replies:
         if isinstance(reply, Exception):
             raise reply
@@ -164,7 +164,7 @@ def all_answered(replies: Sequence[Any]) -> Sequence[Any]:
 
 
 def answered(replies: Sequence[Any]) -> Any:
-    """Return the reply to a single command, or raise it."""
+    """Return the reply to a single command. Raises it if it is an exception."""
     (reply,) = replies
     if isinstance(reply, Exception):
         raise reply

@@ -1,6 +1,6 @@
-"""What is said to the server, and what its answers mean: each command of a store, and the reading of each reply.
+"""Commands of a store, and the parsing of their replies.
 
-Pure. A reply is bytes that anybody may have written, so everything unsound in it is ignored by itself.
+Pure. Any client of the store may have written a reply's bytes, so each invalid part is ignored by itself.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from rewriter.signals.counters import Counters, Value, member, sound, value_of
 from rewriter.signals.store import Signals, SignalsQuery
 
 MAX_TEXT_BYTES = 64 * 1024
-"""Of a plan, and of a text that the background reads."""
+"""Limit of a plan, and of a text that the background reads."""
 MEMBERS_AT_ONCE = 20_000
-"""They take 2.5 ms of the server's time, for which the reads of searches wait."""
+"""Members of one read; they take 2.5 ms of the server's time, for which the reads of searches wait."""
 ANNOUNCED_S = 10
-"""How long what a process says of itself holds, by the server's clock."""
+"""Time to live of a process's report, by the server's clock."""
 NAMED_S = 600
-"""How long a name stays listed: longer than clocks of machines differ, since each process strikes out by its own."""
+"""Time for which a process stays listed. It exceeds the difference of clocks, since each process removes names by its own clock."""
 MAX_ANNOUNCED = 256
 TEXTS_AT_ONCE = 8
 REPLACE = """
@@ -30,11 +30,11 @@ return 1
 """
 META = ("landmark", "last_event", "events", "lag")
 WRITTEN_AT_ONCE, WRITTEN_S = 500, 600
-"""Members that one command writes, and how long they may wait to take their place."""
+"""Members that one command writes, and the time to live of the key in which they are staged."""
 WRITE = """
 local z, m, written, aged = unpack(KEYS)
 local count = tonumber(ARGV[3])
-if redis.call('ZCARD', written) ~= count then return redis.error_reply('what was to be written is not there: write it again') end
+if redis.call('ZCARD', written) ~= count then return redis.error_reply('the staged counters are gone: write them again') end
 local known, kept, forgotten = redis.pcall('HGETALL', m), {}, nil
 for i = 1, #known, 2 do
   local name = known[i]
@@ -58,16 +58,16 @@ if #kept > 0 then redis.call('HSET', m, unpack(kept)) end
 if ARGV[1] ~= '' then redis.call('EXPIRE', m, ARGV[1]) end
 return 1
 """
-"""Puts counters in the place of others.
+"""Replaces counters by staged ones, atomically.
 
-KEYS z, m, the new z, the z that is being aged. ARGV ttl_s or '', time of the last event, number of members, (field, text) of m.
+KEYS z, m, the staged z, the z that is being aged. ARGV ttl_s or '', time of the last event, number of members, (field, text) of m.
 """
 
 Command = tuple[Any, ...]
 
 
 def counters_commands(base: str, fields: tuple[str, ...], limit: int) -> list[Command]:
-    """Return the two commands that read one subject and scope. The server bounds the answer, whatever was written."""
+    """Return the two commands that read one subject and scope. The server bounds the answer, whatever the keys hold."""
     return [
         ("ZRANGE", f"{base}:z", 0, limit - 1, "REV", "WITHSCORES"),
         ("HMGET", f"{base}:m", *META, *(f"total:{name}" for name in fields)),
@@ -88,27 +88,27 @@ def commands(query: SignalsQuery) -> list[Command]:
 
 
 def signals(query: SignalsQuery, replies: Sequence[Any]) -> Signals:
-    """Read the replies of `commands(query)`; a reply that is an exception fails its scope alone."""
-    rest = iter(replies)
+    """Parse the replies to `commands(query)`; a reply that is an exception fails only its scope."""
+    left = iter(replies)
     counters: dict[str, Counters | None] = {"session": None, "profile": None}
     failed: set[str] = set()
     forgotten_s = 0.0
     for scope, base in (("session", query.session), ("profile", query.profile)):
         if base:
-            members, meta = next(rest), next(rest)
+            members, meta = next(left), next(left)
             if isinstance(members, Exception) or isinstance(meta, Exception):
                 failed.add(scope)
             else:
                 *known, forgotten = meta
                 counters[scope] = read_counters(members, known, query.fields)
                 forgotten_s = max(forgotten_s, sound(forgotten) or 0.0)
-    plan = next(rest) if query.plan else None
+    plan = next(left) if query.plan else None
     if isinstance(plan, Exception):
         failed.add("plan")
         plan = None
     if not plan or len(plan) > MAX_TEXT_BYTES:
         plan = None
-    more = {key: text for key, text in zip(query.more_plans, rest, strict=True) if _is_plan(text)}
+    more = {key: text for key, text in zip(query.more_plans, left, strict=True) if _is_plan(text)}
     return Signals(counters["session"], counters["profile"], plan, frozenset(failed), forgotten_s, more)
 
 
@@ -117,9 +117,9 @@ def _is_plan(reply: Any) -> bool:
 
 
 def read_counters(members: Iterable[Any], meta: Sequence[Any], fields: tuple[str, ...]) -> Counters | None:
-    """Return the counters in a ZRANGE … WITHSCORES and an HMGET reply, or None where there are none.
+    """Return the counters in the replies to ZRANGE … WITHSCORES and HMGET, or None if there are none.
 
-    Whatever is not a finite, non-negative weight of a well-formed value is ignored by itself.
+    Weights that are not finite and non-negative, and malformed values, are ignored one by one.
     """
     landmark_s, last_event_s, events, lag_s, *totals = map(sound, meta)
     if landmark_s is None:
@@ -134,7 +134,7 @@ def read_counters(members: Iterable[Any], meta: Sequence[Any], fields: tuple[str
 
 
 def many(bases: Sequence[str], fields: tuple[str, ...], limit: int) -> Iterator[tuple[Sequence[str], list[Command]]]:
-    """Yield the bases in chunks of at most `MEMBERS_AT_ONCE`, or one base, each with the commands that read it."""
+    """Yield the bases in chunks of at most `MEMBERS_AT_ONCE` members (at least one base), each with the commands that read it."""
     step = max(1, MEMBERS_AT_ONCE // limit)
     for start in range(0, len(bases), step):
         chunk = bases[start : start + step]
@@ -142,7 +142,7 @@ def many(bases: Sequence[str], fields: tuple[str, ...], limit: int) -> Iterator[
 
 
 def many_counters(chunk: Sequence[str], replies: Sequence[Any], fields: tuple[str, ...]) -> list[Counters | None]:
-    """Read the replies to one chunk of `many`. Raises StoreError where one of them is an exception."""
+    """Parse the replies to one chunk of `many`. Raises StoreError if one of them is an exception."""
     found: list[Counters | None] = []
     for base, members, meta in zip(chunk, replies[::2], replies[1::2], strict=True):
         for reply in (members, meta):
@@ -153,14 +153,14 @@ def many_counters(chunk: Sequence[str], replies: Sequence[Any], fields: tuple[st
 
 
 def write_commands(base: str, counters: Counters, ttl_s: int | None) -> list[Command]:
-    """Return the commands that put `counters` in the place of what stands under `base`; the reply to the last is 1 where it did.
+    """Return the commands that replace the counters under `base`; the reply to the last one is 1 if they were replaced.
 
-    The members gather beside the old ones, a bounded number at a time, and take their place in one step. What `rewriter ingest`
-    applied is still known afterwards. Where the subject was forgotten after the last event of `counters`, the reply is 0 and
-    nothing is written. What a read would ignore is not written. Raises StoreError where `counters` have no sound landmark.
+    The members are staged in a key of their own, a bounded number per command, and replace the old ones in one step. The watermarks
+    of `rewriter ingest` are kept. If the subject was erased after the last event of `counters`, the reply is 0 and nothing is
+    written. Parts that a read would ignore are not written. Raises StoreError for an invalid landmark.
     """
     meta, members = meta_of(base, counters), members_of(counters)
-    # Two writers that write the same under one name are as good as one; others do not meet.
+    # The staging key depends on the content: two writers of equal counters may share it, others have keys of their own.
     digest = blake2b(repr(members).encode("utf-8", "backslashreplace"), digest_size=8).hexdigest()
     written = f"{base}:written:{digest}"
     step = 2 * WRITTEN_AT_ONCE
@@ -176,7 +176,7 @@ def write_commands(base: str, counters: Counters, ttl_s: int | None) -> list[Com
 
 
 def members_of(counters: Counters) -> list[Any]:
-    """Return score and member of each weight that a read would not ignore, as ZADD takes them."""
+    """Return score and member of each weight that a read would not ignore, as arguments of ZADD."""
     found: list[Any] = []
     for value, weight in counters.weights.items():
         if (score := sound(weight)) and (raw := member(value)):
@@ -185,7 +185,7 @@ def members_of(counters: Counters) -> list[Any]:
 
 
 def meta_of(base: str, counters: Counters) -> list[str]:
-    """Return field and text of what else is known of counters, as HSET takes them. Raises StoreError without a sound landmark."""
+    """Return field and text of the counters' meta hash, as arguments of HSET. Raises StoreError for an invalid landmark."""
     if sound(counters.landmark_s) is None:
         raise StoreError(
             f"{base}: landmark_s is {counters.landmark_s!r}, not seconds since the epoch; nothing was written"
@@ -201,31 +201,31 @@ def meta_of(base: str, counters: Counters) -> list[str]:
 
 
 def put_command(key: str, raw: bytes, ttl_s: int | None = None) -> Command:
-    """Return the command that keeps a plan or a text. Raises StoreError for one that would not be read back."""
+    """Return the command that writes a plan or a text. Raises StoreError for one that is too long to be read back."""
     if len(raw) > MAX_TEXT_BYTES:
-        raise StoreError(f"{len(raw):,} bytes are more than a key may hold, {MAX_TEXT_BYTES:,}; nothing was written")
+        raise StoreError(f"{len(raw):,} bytes exceed the limit of a key, {MAX_TEXT_BYTES:,}; nothing was written")
     return ("SET", key, raw) if ttl_s is None else ("SET", key, raw, "EX", ttl_s)
 
 
 def replace_command(key: str, before: bytes, raw: bytes) -> Command:
-    """Return the command that keeps a text where `text_command` would still read `before`; its reply is 1 where it did."""
+    """Return the command that writes a text if `text_command` would still read `before`; its reply is 1 if it was written."""
     return ("EVAL", REPLACE, 1, key, MAX_TEXT_BYTES, before, put_command(key, raw)[2])
 
 
 def text_command(key: str) -> Command:
-    """Return the command that reads a text: one byte more than it may have, so that a longer one shows."""
+    """Return the command that reads a text: one byte more than the limit, so that a longer text is recognized."""
     return ("GETRANGE", key, 0, MAX_TEXT_BYTES)
 
 
 def text_in(reply: bytes) -> str | None:
-    """Return the text in a reply to `text_command`, or None where there is none or it is too long."""
+    """Return the text in a reply to `text_command`, or None if there is none or it is too long."""
     return reply.decode("utf-8", "replace") if reply and len(reply) <= MAX_TEXT_BYTES else None
 
 
 def announce_commands(key: str, name: str, text: str, now_s: float) -> list[Command]:
-    """Return the commands by which a process says how it stands, until `ANNOUNCED_S` later; old names go by the way.
+    """Return the commands that publish a process's report for `ANNOUNCED_S`, and remove names older than `NAMED_S`.
 
-    Who is listed and says nothing any more has fallen silent.
+    A listed process whose report has expired is reported as silent.
     """
     return [
         ("ZADD", key, repr(now_s), name.encode()),
@@ -236,26 +236,26 @@ def announce_commands(key: str, name: str, text: str, now_s: float) -> list[Comm
 
 
 def announced_commands(key: str, names: Sequence[str]) -> list[Command]:
-    """Return the commands that read what each of `names` said of itself."""
+    """Return the commands that read the reports of `names`."""
     return [text_command(f"{key}:{name}") for name in names]
 
 
 def at_once(names: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Yield the names in parts whose texts come to half a megabyte at most."""
+    """Return the names in chunks whose reports have at most half a megabyte."""
     return (names[start : start + TEXTS_AT_ONCE] for start in range(0, len(names), TEXTS_AT_ONCE))
 
 
 def announced_names(reply: Sequence[Any]) -> list[str]:
-    """Return the names in a reply to `names_command`, the latest first."""
+    """Return the process names in a reply to `names_command`, the latest first."""
     return [raw.decode("utf-8", "replace") for raw, _ in pairs_of(reply)]
 
 
 def names_command(key: str) -> Command:
-    """Return the command that lists who announced itself under `key`."""
+    """Return the command that lists the processes that published a report under `key`."""
     return ("ZRANGE", key, 0, MAX_ANNOUNCED - 1, "REV", "WITHSCORES")
 
 
 def pairs_of(members: Iterable[Any]) -> Iterable[tuple[Any, Any]]:
-    """Return members with their scores: RESP2 gives a flat list, RESP3 and redis-py's own ZSCAN a list of pairs."""
+    """Return members with their scores: RESP2 returns a flat list, RESP3 and redis-py's ZSCAN a list of pairs."""
     listed = list(members)
     return listed if listed and isinstance(listed[0], (list, tuple)) else zip(listed[::2], listed[1::2], strict=True)

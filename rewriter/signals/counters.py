@@ -1,13 +1,13 @@
-"""Forward-decayed counters: what a subject did, as one weight per value.
+"""Forward-decayed counters: a subject's events, aggregated to one weight per value.
 
-Each event at time t adds w · 2^((t − landmark) / half_life) to the weight of every value that it shows, and reading at
-time T multiplies by 2^(−(T − landmark) / half_life): Cormode, Shkapenyuk, Srivastava, Xu, "Forward Decay", ICDE 2009.
-Weights so only ever grow, updates commute, no job has to age anything, and within one half-life decay keeps the order.
-One form holds sessions, profiles, segments and the population.
+Each event at time t adds w · 2^((t − landmark) / half_life) to the weight of each of its values, and reading at time T multiplies
+by 2^(−(T − landmark) / half_life): Cormode, Shkapenyuk, Srivastava, Xu, "Forward Decay", ICDE 2009. So updates commute, no job has
+to age counters, and with one half-life decay keeps the order of weights. Sessions, profiles, segments and the population use the
+same form.
 
-Fields may have half-lives of their own. Their order in one sorted set then drifts apart with the distance from the
-landmark, so a writer moves the landmark (`aged`) once that distance exceeds a quarter of the shortest half-life: the
-top by rank is the top by weight to within 2^(1/4), and the powers stay far from what a double can hold.
+Fields may have half-lives of their own. The order of their weights in one sorted set then becomes wrong with the distance from the
+landmark. So a writer moves the landmark (`aged`) once that distance exceeds a quarter of the shortest half-life: the order by rank
+is the order by weight to within a factor of 2^(1/4), and the powers stay far below the limits of a double.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 Value = tuple[str, ...]
-"""A signal field's name, then one value for each document field that it is made of: ("brand", "nike")."""
+"""A signal field's name, then one value for each of its document fields: ("brand", "nike")."""
 
 SEPARATOR = "\x1f"
 MAX_MEMBER_BYTES = 1024
@@ -27,12 +27,12 @@ MAX_WEIGHT = 1e100
 class Counters:
     """The counters of one subject and scope, as of their landmark.
 
-    weights:      per value, ≥ 0, heaviest first when read from a store.
-    totals:       per field, the sum over all values ever counted, those since pruned included.
-    landmark_s:   the time at which the weights are true, in seconds since the epoch.
-    last_event_s: the time of the latest event counted.
-    events:       how many were counted (in a session: its age in events).
-    lag_s:        how long the latest event took to become visible; 0 where nobody measured it.
+    weights:      weight ≥ 0 by value, heaviest first when read from a store.
+    totals:       by field, the sum over all values ever counted, including pruned ones.
+    landmark_s:   the time for which the weights hold (seconds since the epoch).
+    last_event_s: the time of the latest counted event (seconds since the epoch).
+    events:       number of counted events.
+    lag_s:        seconds until the latest event became visible; 0 if it was not measured.
     """
 
     weights: Mapping[Value, float]
@@ -45,7 +45,7 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One thing a subject did: what it says about whom, how much, and when (seconds since the epoch)."""
+    """One event: the values of its object, its action's weight, and its time (seconds since the epoch)."""
 
     values: tuple[Value, ...]
     weight: float
@@ -65,17 +65,17 @@ class HalfLives:
 
     @property
     def shortest_s(self) -> float:
-        """Return the shortest of them: it decides how far the landmark may lie back."""
+        """The shortest half-life, which limits the age of a landmark."""
         return min((self.default_s, *self.by_field_s.values()))
 
 
 def growth(from_s: float, to_s: float, half_life_s: float) -> float:
-    """Return 2^((to − from) / half-life), within what a double holds."""
+    """Return 2^((to − from) / half-life), with the exponent clamped to ±1000, within a double's range."""
     return float(2.0 ** max(-1000.0, min(1000.0, (to_s - from_s) / half_life_s)))
 
 
 def aged(counters: Counters, now_s: float, half_lives: HalfLives) -> Counters:
-    """Return `counters` as they are worth now: the landmark moved to `now_s`, every weight and total decayed."""
+    """Return `counters` with the landmark at `now_s`: every weight and total decayed."""
     factors: dict[str, float] = {}
 
     def factor(name: str) -> float:
@@ -96,7 +96,10 @@ def aged(counters: Counters, now_s: float, half_lives: HalfLives) -> Counters:
 def counted(
     observations: Iterable[Observation], half_lives: HalfLives, landmark_s: float, keep: int | None = None
 ) -> Counters:
-    """Return what `observations`, in any order, add up to as of `landmark_s`; of the weights the heaviest `keep`."""
+    """Return the counters of `observations`, in any order, as of `landmark_s`.
+
+    keep: number of weights to keep, the heaviest; None for all.
+    """
     weights: dict[Value, float] = {}
     totals: dict[str, float] = {}
     last_event_s, events = 0.0, 0
@@ -112,9 +115,10 @@ def counted(
 
 
 def member(value: Value) -> bytes | None:
-    """Return the bytes that stand for a value in its sorted set: field and values, joined by U+001F, in UTF-8.
+    """Return a value's member in the sorted set: field and values, joined by U+001F, in UTF-8.
 
-    None where they would not be read back as the same value: it is empty, holds a U+001F, is no text, or takes over 1,024 bytes.
+    None if it would not be read back as the same value: a part is empty, contains U+001F or is no valid text, or the member has
+    more than 1,024 bytes.
     """
     try:
         raw = SEPARATOR.join(value).encode()
@@ -124,7 +128,7 @@ def member(value: Value) -> bytes | None:
 
 
 def value_of(raw: bytes) -> Value | None:
-    """Return the value that a member stands for, or None where it is no value of ours. An empty id has a search refused."""
+    """Return the value of a member, or None if it is not valid; no part may be empty, since the server refuses an empty id."""
     if len(raw) > MAX_MEMBER_BYTES:
         return None
     try:
@@ -135,9 +139,9 @@ def value_of(raw: bytes) -> Value | None:
 
 
 def sound(number: object) -> float | None:
-    """Return a weight or time as a float, or None for what is none: text, NaN, infinity, negative, beyond 1e100."""
+    """Return a weight or time as a float; None for texts, NaN, infinity, negative numbers and numbers beyond 1e100."""
     try:
         found = float(number)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         return None
-    return found if 0.0 <= found <= MAX_WEIGHT else None  # a NaN is on neither side
+    return found if 0.0 <= found <= MAX_WEIGHT else None  # False for a NaN

@@ -1,10 +1,10 @@
-"""A store's name is looked up on a thread of its own, so that a slow DNS holds up nobody else.
+"""DNS look-ups of stores on threads of their own, so that a slow resolver delays neither the caller's searches nor `close`.
 
-asyncio looks names up on the event loop's default executor: six threads on two cores, for which the caller's own client and
-whatever else the application hands to threads wait too. A connect that is given up leaves its look-up behind there: where the
-store's name took 6 s, a baseline whose client had to look up its own took 6 s. Here a name takes one thread at most, however many
-want it. With threads it is the end that waits: nothing bounds `getaddrinfo`, so that a read was under way, and `close` waited, for
-as long as the resolver took (12 s of 12); here it is given up with the connect.
+asyncio resolves names on the event loop's default executor: six threads on two cores, which the caller's own client and the
+application use too. A connect that times out leaves its look-up running there: when the store's name took 6 s to resolve, a
+baseline whose client had to resolve its own name took 6 s. Here a name occupies at most one thread, however many connects need it.
+On threads nothing bounds `getaddrinfo`, so that a read stayed in flight, and `close` waited, for as long as the resolver took (12 s
+of 12); here the look-up is abandoned when the connect times out.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from redis.asyncio.sentinel import SentinelManagedConnection, SentinelManagedSSL
 Key = tuple[int, str, int]
 
 _UNDER_WAY: dict[Key, Future[list[str]]] = {}
-"""By process, name and port. The process, since in a child after a fork the parent's threads are gone."""
+"""Look-ups in progress by process id, name and port. The process id is needed since a forked child lacks the parent's threads."""
 
 
 async def addresses(host: str, port: int) -> list[str]:
-    """Return a name's addresses in the order in which to try them. Raises what `getaddrinfo` does.
+    """Return a name's addresses in the order in which to try them. Raises the exception of `getaddrinfo`.
 
-    To stop waiting takes nothing from those who wait for the same name.
+    A cancelled caller does not cancel the look-up for others that wait for the same name.
     """
     loop = asyncio.get_running_loop()
     came = loop.create_future()
@@ -54,14 +54,14 @@ async def addresses(host: str, port: int) -> list[str]:
 
 
 def _look_up(key: Key) -> Future[list[str]]:
-    """Return the look-up that is under way, or begin one."""
+    """Return the look-up in progress, or begin one."""
     ours: Future[list[str]] = Future()
-    look_up = _UNDER_WAY.setdefault(key, ours)  # one step, so that it takes no lock, which a fork could leave held
+    look_up = _UNDER_WAY.setdefault(key, ours)  # one atomic step: a lock could be left held by a fork
     if look_up is ours:
         try:
-            # A daemon, since the interpreter should not wait for it either.
+            # A daemon thread, so that the interpreter's exit does not wait for it.
             Thread(target=_run, args=(key, ours), name="rewriter-names", daemon=True).start()
-        except RuntimeError as error:  # no thread is to be had
+        except RuntimeError as error:  # no thread can be started
             _UNDER_WAY.pop(key, None)
             ours.set_exception(error)
     return look_up
@@ -71,7 +71,7 @@ def _run(key: Key, look_up: Future[list[str]]) -> None:
     _, host, port = key
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except Exception as error:  # noqa: BLE001  it is for those who wait
+    except Exception as error:  # noqa: BLE001  it is raised to the waiting callers
         _UNDER_WAY.pop(key, None)
         look_up.set_exception(error)
     else:
@@ -80,13 +80,13 @@ def _run(key: Key, look_up: Future[list[str]]) -> None:
 
 
 def _written(address: tuple[Any, ...]) -> str:
-    """Write an address down; a link-local one of IPv6 is of use with its interface alone."""
+    """Return an address as text; a link-local IPv6 address is usable only with its interface."""
     host, scope = str(address[0]), address[3] if len(address) == 4 else 0
     return f"{host}%{scope}" if scope else host
 
 
 class ThreadResolvingConnection(redis.Connection):
-    """The same for threads: whoever looks the name up, a connect waits for `socket_connect_timeout` at most."""
+    """A connection for threads that resolves its host here; a connect waits for at most `socket_connect_timeout`."""
 
     def _connect(self) -> Any:
         name = self.host
@@ -106,19 +106,19 @@ class ThreadResolvingConnection(redis.Connection):
 
 
 class ThreadResolvingSSLConnection(redis.SSLConnection, ThreadResolvingConnection):
-    """The same, encrypted."""
+    """A ThreadResolvingConnection with TLS."""
 
 
 class ThreadResolvingManagedConnection(sentinel.SentinelManagedConnection, ThreadResolvingConnection):
-    """The same, to where Sentinels say."""
+    """A ThreadResolvingConnection to a server that Sentinels choose."""
 
 
 class ThreadResolvingManagedSSLConnection(sentinel.SentinelManagedSSLConnection, ThreadResolvingConnection):
-    """The same, to where Sentinels say, encrypted."""
+    """A ThreadResolvingManagedConnection with TLS."""
 
 
 class ResolvingConnection(Connection):
-    """A connection that looks its host up here. redis-py connects to one address after the other; TLS still verifies the name."""
+    """A connection that resolves its host here, and tries one address after the other; TLS still verifies the name."""
 
     _address: str | None = None
 
@@ -153,15 +153,15 @@ class ResolvingConnection(Connection):
 
 
 class ResolvingSSLConnection(ResolvingConnection, SSLConnection):
-    """The same, encrypted."""
+    """A ResolvingConnection with TLS."""
 
 
 class ResolvingManagedConnection(ResolvingConnection, SentinelManagedConnection):
-    """The same, to where Sentinels say."""
+    """A ResolvingConnection to a server that Sentinels choose."""
 
 
 class ResolvingManagedSSLConnection(ResolvingConnection, SentinelManagedSSLConnection):
-    """The same, to where Sentinels say, encrypted."""
+    """A ResolvingManagedConnection with TLS."""
 
 
 BY_NAME: Mapping[type, type] = {
@@ -177,9 +177,9 @@ BY_NAME: Mapping[type, type] = {
 
 
 def look_up_apart(client: Any) -> None:
-    """Have a client that was only just made look names up here; one on a Unix socket has none to look up.
+    """Make a new client resolve names here; one on a Unix socket is left alone.
 
-    Threads' client of a cluster has connected by the time that it is made, and stays as it is.
+    So is a cluster client for threads, since it has already connected when it is constructed.
     """
     if isinstance(client, redis.RedisCluster):
         return

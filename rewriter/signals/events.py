@@ -1,10 +1,9 @@
-"""What somebody did: a User Behavior Insights 1.3.0 event, and what it says about whom.
+"""Events of User Behavior Insights 1.3.0: parsing, validation, and the signal values of an event's object.
 
-Read from UBI: `action_name`, `timestamp`, `client_id`, `user_id`, `session_id`, `query_id`, and of `event_attributes` the
-`object` (`object_id`, `object_id_field`) and the `position` (`ordinal`). Ours on top, all optional: `event_id`, by which a
-producer's own duplicates are known; `consent`; `event_attributes.object.attributes`, which spares the look-up of the object; and
-`event_attributes.segments`. Other fields are ignored, whatever their form. Values by which clients write that there is none
-(`absent.py`) are read as none.
+Fields read from UBI: `action_name`, `timestamp`, `client_id`, `user_id`, `session_id`, `query_id`, and of `event_attributes` the
+`object` (`object_id`, `object_id_field`) and the `position` (`ordinal`). Optional fields of our own: `event_id`, by which a
+producer's duplicates are recognized; `consent`; `event_attributes.object.attributes`, which saves the look-up of the object; and
+`event_attributes.segments`. Other fields are ignored in any form. Spellings of missing values (`absent.py`) are read as missing.
 """
 
 from __future__ import annotations
@@ -36,11 +35,11 @@ from rewriter.signals.counters import MAX_MEMBER_BYTES, Value, member
 
 MAX_EVENT_BYTES = 64 * 1024
 MAX_DIGITS = 4_000
-"""Of an integer: Python refuses to read or write longer ones."""
+"""Digits of an integer; Python refuses to convert longer ones."""
 MAX_SEGMENTS_EACH = 8
-"""Of one event."""
+"""Segments of one event."""
 MAX_VALUES = 16
-"""Of one field of one object: a document's array, or the product of a combination's arrays."""
+"""Values of one field of one object: of a document's array, or of the product of a combination's arrays."""
 
 SEGMENT_NAME = r"[A-Za-z0-9_.-]{1,64}"
 SegmentName = Annotated[str, StringConstraints(pattern=f"^{SEGMENT_NAME}$")]
@@ -49,7 +48,7 @@ OptionalIdentifier = Annotated[Identifier | None, BeforeValidator(lambda value: 
 
 
 def _or_none(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
-    """Read what nothing is counted by: where it cannot be read, the event counts all the same."""
+    """Read a field that does not affect counting; an invalid value is read as None, and the event still counts."""
     try:
         return read(value)
     except ValidationError:
@@ -57,14 +56,14 @@ def _or_none(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
 
 
 def _names(value: Any) -> Any:
-    """Read a list of names, or one text of them with commas between, as in a file of history."""
+    """Read a list of names, or a text of comma-separated names as in a history file."""
     listed = value.split(",") if isinstance(value, str) else value
     if not isinstance(listed, (list, tuple)):
         return () if is_absent(value) else value
     return tuple(one.strip() if isinstance(one, str) else one for one in listed if not is_absent(one))
 
 
-def _says_nothing(value: Any) -> bool:
+def _is_empty(value: Any) -> bool:
     return not value if isinstance(value, Mapping) else is_absent(value)
 
 
@@ -74,17 +73,17 @@ class _Part(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _without_absent(cls, given: Any) -> Any:
-        """Leave out what is absent, so that a default serves or the fault is that of a missing field.
+        """Remove missing values, so that the default applies or the fault is that of a missing field.
 
-        `consent` stays: to be asked and to say nothing is no consent.
+        `consent` stays, since a null consent means no consent.
         """
         if not isinstance(given, Mapping):
             return given
-        return {name: value for name, value in given.items() if name == "consent" or not _says_nothing(value)}
+        return {name: value for name, value in given.items() if name == "consent" or not _is_empty(value)}
 
 
 class EventObject(_Part):
-    """What was acted on: its id, the document field that this id is of (by default `_id`), and its document where it is known."""
+    """The object of an event: its id, the document field that holds the id (by default `_id`), and optionally its attributes."""
 
     object_id: Identifier
     object_id_field: Identifier = "_id"
@@ -92,12 +91,12 @@ class EventObject(_Part):
 
     @property
     def document(self) -> Mapping[str, Any] | None:
-        """The object's document as the event tells it, or None where the index has to be asked."""
+        """The object's document from the event's attributes, or None if the index must be searched for it."""
         return None if self.attributes is None else {**self.attributes, self.object_id_field: self.object_id}
 
 
 class EventPosition(_Part):
-    """Where on the page it stood, from 1."""
+    """The object's position on the page, from 1."""
 
     ordinal: Annotated[int | None, WrapValidator(_or_none)] = None
 
@@ -125,16 +124,16 @@ class Event(_Part):
 
     @property
     def user(self) -> str | None:
-        """Whose profile this is of: `user_id`, else `client_id`."""
+        """The id of the profile that the event counts in: `user_id`, else `client_id`."""
         return self.user_id or self.client_id
 
     @property
     def at_s(self) -> float:
-        """When it happened, by the producer's clock, in seconds since the epoch."""
+        """The event's time by the producer's clock (seconds since the epoch)."""
         return self.timestamp.timestamp()
 
     def keeping(self, fields: Collection[str]) -> Event:
-        """Return this event with no more of its object's attributes than `fields`, as `kept_fields` cuts them."""
+        """Return this event with only those attributes of its object that `kept_fields` returns for `fields`."""
         acted_on = self.event_attributes.object
         if acted_on.attributes is None:
             return self
@@ -143,7 +142,7 @@ class Event(_Part):
 
 
 def parse(raw: bytes | str | Mapping[str, Any]) -> Event | Fault:
-    """Read an event from JSON, or from what JSON becomes. A fault names the fields, and never repeats what they hold."""
+    """Parse an event from JSON, or from parsed JSON. A fault names the fields and never quotes their values."""
     if isinstance(raw, (bytes, str)) and len(raw) > MAX_EVENT_BYTES:
         return Fault("event", f"has more than {MAX_EVENT_BYTES:,} bytes")
     try:
@@ -151,15 +150,15 @@ def parse(raw: bytes | str | Mapping[str, Any]) -> Event | Fault:
     except ValidationError as error:
         return _parsed_anyhow(raw, error)
     if event.user is None and event.session_id is None:
-        return Fault("user_id, client_id, session_id", "all are missing: nobody is known to have done this")
+        return Fault("user_id, client_id, session_id", "all are missing: the event has no subject")
     return event
 
 
 def read_json(raw: bytes | str) -> Any:
-    """Read JSON as senders write it. Raises ValueError.
+    """Parse JSON leniently. Raises ValueError for anything that is no JSON.
 
-    What is wrong within one value stays with that value: a text that was cut inside a character, bytes in another encoding, control
-    characters, a number that is too long; the first become lone surrogates, the last an infinity. A byte order mark is left out.
+    A fault inside one value affects only that value. Invalid UTF-8 (a text cut inside a character, another encoding) becomes lone
+    surrogates, control characters are accepted, and an integer that is too long becomes an infinity. A byte order mark is ignored.
     """
     text = raw if isinstance(raw, str) else raw.decode("utf-8", "surrogateescape")
     try:
@@ -173,7 +172,7 @@ def _integer(digits: str) -> int | float:
 
 
 def _parsed_anyhow(raw: bytes | str | Mapping[str, Any], error: ValidationError) -> Event | Fault:
-    """Read what the fast reader took for no JSON: a value of a field that is ignored, or of no identifier, costs no event."""
+    """Parse an event again if the fast parser took it for no JSON: an invalid value of an ignored field must not cost the event."""
     if isinstance(raw, Mapping) or error.errors(include_input=False, include_url=False)[0]["type"] != "json_invalid":
         return _fault(error)
     try:
@@ -184,19 +183,19 @@ def _parsed_anyhow(raw: bytes | str | Mapping[str, Any], error: ValidationError)
 
 
 def refused(event: Event, received_s: float, settings: SignalSettings) -> Fault | None:
-    """Return why an event received at `received_s` (seconds since the epoch) is not counted, or None."""
+    """Return the fault for which an event received at `received_s` (seconds since the epoch) is not counted, or None."""
     ahead_s = event.at_s - received_s
     if event.action_name not in settings.action_weights:
         return Fault("action_name", "has no weight", "give it one in [signals] action_weights")
     if ahead_s > settings.max_skew_s:
-        return Fault("timestamp", f"lies {ahead_s:.0f} s ahead, more than max_skew_s = {settings.max_skew_s:g}")
+        return Fault("timestamp", f"is {ahead_s:.0f} s in the future, more than max_skew_s = {settings.max_skew_s:g}")
     if -ahead_s > settings.horizon_s:
-        return Fault("timestamp", f"lies {-ahead_s:.0f} s back, more than horizon_s = {settings.horizon_s:g}")
+        return Fault("timestamp", f"is {-ahead_s:.0f} s old, more than horizon_s = {settings.horizon_s:g}")
     return None
 
 
 def values(document: Mapping[str, Any], fields: Mapping[str, SignalField]) -> tuple[Value, ...]:
-    """Return what acting on a document says: the values of each signal field whose document fields it has.
+    """Return the values of each signal field whose document fields a document has.
 
     Of an array each element is a value. The item's `_id` is a field of the document like any other; an item's value ends with its
     class, the first where it has several.
@@ -212,7 +211,7 @@ def values(document: Mapping[str, Any], fields: Mapping[str, SignalField]) -> tu
 
 
 def leaf(document: Mapping[str, Any], path: str) -> Any:
-    """Return what a document has under a dotted path, be it nested or spelled out, or None."""
+    """Return a document's value at a dotted path, whether nested or a dotted key, or None."""
     if path in document:
         return document[path]
     head, dot, rest = path.partition(".")
@@ -221,7 +220,7 @@ def leaf(document: Mapping[str, Any], path: str) -> Any:
 
 
 def texts(found: Any) -> list[str]:
-    """Return values as a term of the index spells them; what is no value (or longer than a counter's name may be) is left out."""
+    """Return values as texts, spelled as in the index's terms. Non-values, and texts longer than MAX_MEMBER_BYTES, are left out."""
     return [
         ("true" if one else "false") if isinstance(one, bool) else str(one)
         for one in (found if isinstance(found, list) else [found])[:MAX_VALUES]
@@ -232,19 +231,19 @@ def texts(found: Any) -> list[str]:
 
 
 def kept_fields(document: Mapping[str, Any], fields: Collection[str]) -> dict[str, str | list[str]]:
-    """Return what a document says of `fields` (dotted paths), in few bytes: `values` reads the same of it as of the whole.
+    """Return a document reduced to `fields` (dotted paths); `values` returns the same for it as for the whole document.
 
-    What is remembered of a document is so bounded: 16 texts of at most 1,024 characters for each field.
+    Its size is bounded: 16 texts of at most 1,024 characters for each field.
     """
     found = {}
     for path in fields:
-        if said := texts(leaf(document, path)):
-            found[path] = said if len(said) > 1 else said[0]
+        if listed := texts(leaf(document, path)):
+            found[path] = listed if len(listed) > 1 else listed[0]
     return found
 
 
 def _fault(error: ValidationError) -> Fault:
-    """Field and message of each error, without the input: that may be an identifier."""
+    """Return field and message of each error, without the input, which may be an identifier."""
     (where, what), *others = [
         (_where(one["loc"]), one["msg"][:120]) for one in error.errors(include_input=False, include_url=False)[:5]
     ]
@@ -252,7 +251,7 @@ def _fault(error: ValidationError) -> Fault:
 
 
 def _where(path: tuple[int | str, ...]) -> str:
-    """Name a field. Below an object's attributes names are the sender's own, and may be anything."""
+    """Return the name of a field; names below `attributes` are left out, since they are the sender's own."""
     names = [str(part) for part in path]
     if "attributes" in names:
         names = names[: names.index("attributes") + 1]

@@ -1,10 +1,10 @@
-"""Adding up the partitions' parts of the population and of the segments: slice by slice, so that nobody waits for it.
+"""Sums of the partitions' parts of the population and of the segments, computed in small slices so that no search waits.
 
-Generators that yield commands and are sent their replies; each slice takes the server and the process some tenths of a millisecond.
-An empty list of commands is an opportunity to pause. Pure.
+Each function is a generator that yields commands and is sent their replies; a slice takes the server and the process some tenths of
+a millisecond. An empty list of commands is an opportunity to pause. Pure.
 
-ZSCAN reads a part, whose order changes while it is read: it finds whatever is in it from beginning to end. A part whose landmark
-moved meanwhile is read again. Items are left out: the affinity of an item is no lift and needs no population.
+A part is read by ZSCAN, since its order may change meanwhile: ZSCAN returns every member that exists throughout the read. A part
+whose landmark moved during the read is read again. Items are left out: an item's affinity is not a lift and needs no population.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from rewriter.signals.store import Keys
 SCANNED = 500
 """Members of one slice."""
 MAX_PART = 100_000
-"""Members that are read of one part; workers keep 20,000."""
+"""Limit of the members read from one part; workers keep 20,000."""
 MEMBERS_AT_ONCE = 512
-"""Of a segment's parts that are read at once: half a megabyte where each member is as long as it may be."""
+"""Members of a segment's parts read at once: half a megabyte if each member has its maximal length."""
 METAS_AT_ONCE = 64
 TEXT_BYTES = MAX_BODY_BYTES // 2
-"""Of a population's members, which leaves room for their weights and the totals."""
+"""Limit of the population's members in bytes, which leaves room for their weights and the totals."""
 MAX_FIELDS = 256
 
 _T = TypeVar("_T")
@@ -41,10 +41,11 @@ _ITEMS = f"{ITEM}{SEPARATOR}".encode()
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What the parts of the population are now. Equal sources give equal sums.
+    """The state of the population's parts. Equal sources give equal sums.
 
-    version: 8 digits of a hash of the landmarks, then 8 of one of all else; landmark_s: the latest of them, None where there are
-    no parts; events: how many events were counted.
+    version:    8 hex digits of a hash of the landmarks, then 8 of a hash of events and last events.
+    landmark_s: the latest landmark (seconds since the epoch), None if there are no parts.
+    events:     number of counted events.
     """
 
     version: str
@@ -61,7 +62,7 @@ class _Meta:
 
 
 def sources_of(keys: Keys, partitions: int) -> Steps[Sources]:
-    """Return what the population's parts are now, by their meta alone."""
+    """Return the state of the population's parts, read from their meta hashes only."""
     found: list[Sequence[Any]] = []
     for start in range(0, partitions, METAS_AT_ONCE):
         numbers = range(start, min(start + METAS_AT_ONCE, partitions))
@@ -75,9 +76,9 @@ def sources_of(keys: Keys, partitions: int) -> Steps[Sources]:
 def gather_population(
     keys: Keys, partitions: int, at_s: float, half_lives: HalfLives, kept: int
 ) -> Steps[PackedPopulation]:
-    """Return the sum of the population's parts as of `at_s`, of its values the heaviest `kept`.
+    """Return the sum of the population's parts as of `at_s` (seconds since the epoch), with its `kept` heaviest values.
 
-    Raises StoreError where a part cannot be read: half a population would pass for the whole.
+    Raises StoreError if a part cannot be read, since an incomplete population would be taken for the whole.
     """
     whole: dict[str, float] = {}
     totals: dict[str, float] = {}
@@ -93,7 +94,7 @@ def gather_population(
         for chunk in _slices(part.items()):
             for text, weight in chunk:
                 factor = factors.get(text.partition(SEPARATOR)[0])
-                if factor is not None:  # a value whose field has no total has no share
+                if factor is not None:  # without a total of its field, a value has no share
                     whole[text] = whole.get(text, 0.0) + weight * factor
             yield []
         if len(whole) > 3 * kept:
@@ -112,9 +113,9 @@ def gather_population(
 
 
 def gather_segment(keys: Keys, name: str, partitions: int, half_lives: HalfLives, limit: int) -> Steps[Counters | None]:
-    """Return the sum of a segment's parts as of the latest landmark, of its values the heaviest `limit`, or None.
+    """Return the sum of a segment's parts as of the latest landmark, with its `limit` heaviest values; None if there are no parts.
 
-    Raises StoreError where a part cannot be read.
+    Raises StoreError if a part cannot be read.
     """
     parts: list[tuple[_Meta, dict[Value, float]]] = []
     step = max(1, MEMBERS_AT_ONCE // limit)
@@ -155,7 +156,7 @@ def gather_segment(keys: Keys, name: str, partitions: int, half_lives: HalfLives
 
 
 def _part(base: str) -> Steps[tuple[_Meta | None, dict[str, float], int]]:
-    """Return a part's meta, its weights by member, and how many members were too many to be read."""
+    """Return a part's meta, its weights by member, and the number of members beyond MAX_PART that were not read."""
     for _ in range(2):
         (before,) = yield [("HGETALL", f"{base}:m")]
         meta = _meta(_sound_reply(before), without=ITEM)
@@ -165,7 +166,7 @@ def _part(base: str) -> Steps[tuple[_Meta | None, dict[str, float], int]]:
         (after,) = yield [("HGET", f"{base}:m", "landmark")]
         if sound(_sound_reply(after)) == meta.landmark_s:
             return meta, part, unread
-    raise StoreError(f"{base} changes its landmark each time that it is read")
+    raise StoreError(f"the landmark of {base} moved during each of two reads")
 
 
 def _scanned(key: str) -> Steps[tuple[dict[str, float], int]]:
@@ -187,9 +188,9 @@ def _scanned(key: str) -> Steps[tuple[dict[str, float], int]]:
 
 
 def _heaviest(weights: dict[str, float], kept: int) -> Steps[tuple[dict[str, float], int, float]]:
-    """Return the heaviest `kept`, how many others there were, and what one of them weighs at most.
+    """Return the `kept` heaviest weights, the number of the others, and an upper bound of the others' weights.
 
-    By eighths of octaves, since to sort as many at once would keep every thread waiting; among equals it is any.
+    Weights are compared by eighths of octaves, since sorting all at once would block every thread; ties are broken arbitrarily.
     """
     if len(weights) <= kept:
         return weights, 0, 0.0
@@ -224,21 +225,21 @@ def _level(weight: float) -> int:
 
 
 def _meta(reply: Any, without: str = "") -> _Meta | None:
-    said = reply if isinstance(reply, Mapping) else dict(zip(reply[::2], reply[1::2], strict=True))
-    landmark_s = sound(said.get(b"landmark"))
+    found = reply if isinstance(reply, Mapping) else dict(zip(reply[::2], reply[1::2], strict=True))
+    landmark_s = sound(found.get(b"landmark"))
     if landmark_s is None:
         return None
     totals: dict[str, float] = {}
-    for name, number in said.items():
+    for name, number in found.items():
         field = name[6:].decode("utf-8", "replace") if name.startswith(b"total:") else ""
         if field and field != without and len(totals) < MAX_FIELDS and (total := sound(number)):
             totals[field] = total
-    return _Meta(landmark_s, sound(said.get(b"last_event")) or 0.0, sound(said.get(b"events")) or 0.0, totals)
+    return _Meta(landmark_s, sound(found.get(b"last_event")) or 0.0, sound(found.get(b"events")) or 0.0, totals)
 
 
 def _slices(pairs: Iterable[tuple[str, float]]) -> Iterator[list[tuple[str, float]]]:
-    rest = iter(pairs)
-    while chunk := list(islice(rest, SCANNED)):
+    left = iter(pairs)
+    while chunk := list(islice(left, SCANNED)):
         yield chunk
 
 
@@ -248,5 +249,5 @@ def _sound_reply(reply: Any) -> Any:
     return reply
 
 
-def _digest(said: Any) -> str:
-    return blake2b(repr(said).encode(), digest_size=4).hexdigest()
+def _digest(replies: Any) -> str:
+    return blake2b(repr(replies).encode(), digest_size=4).hexdigest()

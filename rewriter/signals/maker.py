@@ -1,13 +1,13 @@
-"""Making the population and the segments into two values that every process reads, and reading them.
+"""Builder and reader of the two packed values, population and segments, that every searching process reads.
 
-One process makes them, the holder of a lease in the store: an ingest worker if one runs, else a process that searches. A worker
-takes the lease from a process that searches; nobody takes it from a worker. A lease lasts for three looks, so that another process
-follows when its holder is gone. Two makers at once would cost time and harm nothing: both come to the same values.
+One process builds them, the holder of a lease in the store: an ingest worker if one runs, else a searching process. A worker takes
+the lease over from a searching process; no process takes it from a worker. The lease lasts for three look-ups, after which another
+process takes over from a holder that ended. Two builders at once only waste time, since both compute the same values.
 
-Nothing is made of what did not change. Where it did, the population is made anew after `MADE_EVERY_S`, or at once where its events
-grew by a tenth (a young installation, a backfill). Each segment is read again as often; where that fails its last state stays.
+Unchanged values are not built again. After a change the population is rebuilt after `MADE_EVERY_S`, or at once if its events grew
+by a tenth (a young installation, a backfill). Each segment is read at the same interval; if that fails, its last counters stay.
 
-Pure but for the engine that is given: it runs commands on a thread, and `wait` pauses between slices of work.
+Pure except for the given engine, which runs commands on a thread, and `wait`, which pauses between slices of work.
 """
 
 from __future__ import annotations
@@ -40,38 +40,38 @@ from rewriter.signals.store import Keys
 
 LOOK_EVERY_S = 10.0
 UNMADE_EVERY_S = 1.0
-"""How often the store is looked at while there is no population yet."""
+"""Interval of look-ups while there is no population yet."""
 MADE_EVERY_S = 60.0
 LEASE_MS = 30_000
 GROWN = 0.1
 PAUSE_S = 0.004
 FIRST_PAUSE_S = 0.001
-"""While there is no population yet, nothing but items has an affinity: the first one is made quicker."""
+"""Pause while there is no population yet: only items have an affinity then, so the first population is built faster."""
 MAX_PARTITIONS = 1_024
 MAX_SEGMENTS = 1_000
 SEGMENTS_AT_ONCE = 50
-"""Segments that one making reads, those first that were read longest ago."""
+"""Segments read by one build, the least recently read first."""
 PIECE_BYTES = 256 * 1024
-"""Of a value, which is read in pieces so that each answer stays small."""
+"""Bytes of one read of a value; it is read in pieces so that each reply stays small."""
 
 Role = Literal["worker", "search"]
 _T = TypeVar("_T")
 
 
 class Engine(Protocol):
-    """What runs commands on a thread: a CommandStore, or a bridge to one on an event loop."""
+    """Runs commands on a thread: a CommandStore, or a bridge to one on an event loop."""
 
     def run(self, wanted: Sequence[Command], *, atomic: bool = False) -> list[Any]:
         """See CommandStore.run."""
 
 
 class Stopped(Exception):
-    """The process ends, and the work with it."""
+    """The process is shutting down, so the work ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a look at the store found: the headers of both values, and who makes them (None where nobody does)."""
+    """The result of a look-up: the headers of both values, and the holder of the builder's lease; each None if there is none."""
 
     population: Header | None
     segments: Header | None
@@ -79,7 +79,7 @@ class Look:
 
 
 class Reader:
-    """Reads the two values where their version is another one. `wait` is called between slices, with seconds."""
+    """Reads the two packed values. `wait` is called with seconds between slices; it returns True at shutdown."""
 
     def __init__(self, engine: Engine, keys: Keys, wait: Callable[[float], bool]) -> None:
         self._engine = engine
@@ -87,7 +87,7 @@ class Reader:
         self._wait = wait
 
     def look(self) -> Look:
-        """Return what the store holds now: three commands, some 200 bytes. Raises StoreError, or what the client raises."""
+        """Look up both headers and the lease: three commands, some 200 bytes. Raises StoreError, or the client's exception."""
         keys = self._keys
         population, segments, maker = self.run(
             [
@@ -99,11 +99,11 @@ class Reader:
         return Look(_header(population), _header(segments), maker.decode("utf-8", "replace") if maker else None)
 
     def population(self, header: Header) -> PackedPopulation:
-        """Return the population. Raises ValueError where its bytes are unsound."""
+        """Return the population of a header. Raises ValueError for invalid bytes."""
         return read_population(self._body(self._keys.everybody, header), self.pause)
 
     def segments(self, header: Header) -> PackedSegments:
-        """Return the segments, as `population` does."""
+        """Return the segments of a header; see `population`."""
         return read_segments(self._body(self._keys.all_segments, header), self.pause)
 
     def run(self, wanted: Sequence[Command]) -> list[Any]:
@@ -115,7 +115,7 @@ class Reader:
         return replies
 
     def pause(self, seconds: float = PAUSE_S) -> None:
-        """Let others go on. Raises Stopped where the process ends."""
+        """Let other threads run. Raises Stopped at shutdown."""
         if self._wait(seconds):
             raise Stopped
 
@@ -132,7 +132,14 @@ class Reader:
 
 
 class Maker:
-    """Makes the two values, where it is this process that does. `token` tells it from others of its role."""
+    """Builds the two packed values while this process holds the lease.
+
+    role, token: the lease's holder; the token distinguishes processes of one role.
+    max_counters: number of values per segment, the heaviest.
+    ttl_s:       time to live of both values in seconds.
+    now_s:       a clock, seconds since the epoch.
+    wait:        called with seconds between slices; it returns True at shutdown.
+    """
 
     def __init__(
         self,
@@ -162,7 +169,7 @@ class Maker:
         self.reader = Reader(engine, keys, wait)
 
     def leads(self, look: Look) -> bool:
-        """Whether it is this process that makes the values, now that it has asked for it."""
+        """Take or renew the lease if possible; return whether this process holds it."""
         taken, mine = look.maker, look.maker == self._name
         if mine or (self._role == "worker" and not (taken or "").startswith("worker:")):
             self.reader.run([("SET", self._keys.maker, self._name, "PX", LEASE_MS)])
@@ -173,13 +180,13 @@ class Maker:
         return False
 
     def release(self) -> None:
-        """Give the lease back, so that the next one need not wait for it to expire."""
+        """Release the lease, so that the next holder need not wait for its expiry."""
         (holder,) = self.reader.run([("GET", self._keys.maker)])
         if holder == self._name.encode():
             self.reader.run([("DEL", self._keys.maker)])
 
     def make(self, look: Look) -> None:
-        """Make of the values what is due. Raises StoreError where a part cannot be read, Stopped, or what the client raises."""
+        """Build the values that are due. Raises StoreError if a part cannot be read, Stopped, or the client's exception."""
         count, listed = self.reader.run(
             [text_command(f"{self._keys.prefix}:{part}") for part in ("partitions", "segments")]
         )
@@ -238,9 +245,9 @@ class Maker:
             self._published = made
 
     def _before(self, header: Header | None) -> PackedSegments:
-        """Return the segments as they are published; what this process made since takes their place where it made it."""
+        """Return the segments of this process's last build, else those that are published."""
         if self._known is None and header is not None:
-            with suppress(ValueError):  # of another format: all segments are read anew
+            with suppress(ValueError):  # another format: all segments are read again
                 self._known = self._published = self.reader.segments(header)
         return self._known or PackedSegments({}, {})
 
@@ -249,7 +256,7 @@ class Maker:
         self.reader.run([("SET", key, header.bytes() + body, "EX", self._ttl_s)])
 
     def _driven(self, steps: Steps[_T]) -> _T:
-        """Run a gathering: each slice of commands, and a pause."""
+        """Run a generator of `gathering`: each slice of commands, then a pause."""
         try:
             wanted = next(steps)
             while True:
@@ -263,7 +270,7 @@ class Maker:
 
 
 def _partitions(raw: bytes) -> int:
-    """Return the number of partitions; without one there is one. Raises StoreError."""
+    """Return the number of partitions, 1 if the store has none. Raises StoreError for an invalid number."""
     try:
         found = int(raw or 1)
     except ValueError:
@@ -274,7 +281,7 @@ def _partitions(raw: bytes) -> int:
 
 
 def _names(raw: bytes) -> list[str]:
-    """Return the names of the segments. Raises StoreError."""
+    """Return the names of the segments. Raises StoreError for an invalid list."""
     try:
         listed = json.loads(text_in(raw) or "[]") if len(raw or b"") <= MAX_TEXT_BYTES else None
     except ValueError:
@@ -285,7 +292,7 @@ def _names(raw: bytes) -> list[str]:
 
 
 def _header(raw: bytes) -> Header | None:
-    """Return a value's header; one that cannot be read is made anew, as if there were none."""
+    """Return a value's header; None for an invalid one too, so that the value is built again."""
     try:
         return header_of(raw)
     except ValueError:

@@ -1,6 +1,6 @@
-"""A store in this process, and gone with it: for tests, for a first try, and where one process is all there is.
+"""Signal store in process memory: for tests, a first try, and installations of one process. Its data ends with the process.
 
-It runs the few commands that `commands` knows, in Redis's sense of them, so that a read means the same here and there.
+It implements Redis's semantics of the few commands that `commands` builds, so that a read has the same meaning on both.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ SWEEP_PERIOD_S = 60.0
 
 
 class MemoryStore(CommandStore):
-    """A Store in dicts, thread-safe. `clock_s` gives the seconds by which keys expire."""
+    """A thread-safe Store in dicts. `clock_s` is the clock (monotonic seconds) by which keys expire."""
 
     def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._clock_s = clock_s
         self._lock = Lock()
-        self._kept: dict[str, tuple[float, Any]] = {}  # until when, and what
+        self._kept: dict[str, tuple[float, Any]] = {}  # expiry time, value
         self._sweep_at_s = clock_s() + SWEEP_PERIOD_S
 
-    def run(self, wanted: Sequence[Command], *, atomic: bool = False) -> list[Any]:  # noqa: ARG002  it always is
+    def run(self, wanted: Sequence[Command], *, atomic: bool = False) -> list[Any]:  # noqa: ARG002  always atomic
         """See CommandStore.run."""
         with self._lock:
             self._sweep()
@@ -47,7 +47,7 @@ class MemoryStore(CommandStore):
                 known = self._found(key, {})
                 return [known.get(name) for name in names]
             case ("HGETALL", key):
-                return {name.encode(): said for name, said in self._found(key, {}).items()}
+                return {name.encode(): value for name, value in self._found(key, {}).items()}
             case ("HGET", key, name):
                 return self._found(key, {}).get(name)
             case ("ZSCAN", key, *_):
@@ -60,8 +60,8 @@ class MemoryStore(CommandStore):
                 scored = {raw: float(score) for score, raw in zip(parts[::2], parts[1::2], strict=True)}
                 self._kept[key] = (inf, self._found(key, {}) | scored)
             case ("ZREMRANGEBYSCORE", key, "-inf", highest):
-                rest = {raw: score for raw, score in self._found(key, {}).items() if score > float(highest)}
-                self._kept[key] = (self._kept[key][0], rest)
+                left = {raw: score for raw, score in self._found(key, {}).items() if score > float(highest)}
+                self._kept[key] = (self._kept[key][0], left)
             case ("HSET", key, *parts):
                 self._kept[key] = (inf, dict(zip(parts[::2], parts[1::2], strict=True)))
             case ("EVAL", str(script), 1, key, last, before, raw) if script == REPLACE:
@@ -89,11 +89,11 @@ class MemoryStore(CommandStore):
         return None
 
     def _found(self, key: str, nothing: Any) -> Any:
-        until_s, what = self._kept.get(key, (0.0, nothing))
-        return what if self._clock_s() < until_s else nothing
+        until_s, value = self._kept.get(key, (0.0, nothing))
+        return value if self._clock_s() < until_s else nothing
 
     def _sweep(self) -> None:
-        """Plans and sessions that nobody reads again would otherwise stay."""
+        """Remove expired keys once per SWEEP_PERIOD_S; plans and sessions that are never read again would otherwise stay."""
         now_s = self._clock_s()
         if now_s >= self._sweep_at_s:
             self._sweep_at_s = now_s + SWEEP_PERIOD_S
@@ -101,7 +101,7 @@ class MemoryStore(CommandStore):
 
 
 class AsyncMemoryStore(AsyncCommandStore):
-    """The same store, awaited."""
+    """A MemoryStore as an AsyncStore."""
 
     def __init__(self, store: MemoryStore | None = None) -> None:
         self.shared = store or MemoryStore()

@@ -1,13 +1,13 @@
-"""The compact form of the population and of the segments: one value for all that every process reads.
+"""Binary format of the population and of the segments: one value each, which every searching process reads.
 
-A process that searches needs what everybody does, but not in parts and not every time. So one process adds the partitions' parts up
-(`gathering`, `maker`) and puts the sum under one key; the others read the value's header, 64 bytes, and the rest only when its
-version is another one. `docs/signals.md` describes the bytes for other languages.
+Searches need the population as a whole, and seldom a new one. So one process sums the partitions' parts (`gathering`, `maker`) and
+writes the sum under one key. The others read the value's header of 64 bytes, and the body only when its version has changed.
+`docs/signals.md` describes the bytes for other languages.
 
     header   64 bytes of ASCII, blanks up to a newline: rw1 VERSION MADE_S EVENTS BYTES
     body     zlib: a line of JSON, then the members joined by two U+001F, then their weights as little-endian doubles
 
-Pure. The bytes may be anybody's, so whatever is unsound raises ValueError, and sizes are bounded before anything is expanded.
+Pure. Any client of the store may have written the bytes, so invalid ones raise ValueError, and sizes are checked before inflation.
 """
 
 from __future__ import annotations
@@ -25,23 +25,25 @@ from rewriter.signals.counters import MAX_MEMBER_BYTES, MAX_WEIGHT, SEPARATOR, C
 FORMAT = "rw1"
 HEADER_BYTES = 64
 MAX_POPULATION = 20_000
-"""Values of the population that are kept, the heaviest."""
+"""Number of values of the population, the heaviest."""
 MAX_SEGMENTS_VALUES = 32_768
-"""Values of all segments together."""
+"""Number of values of all segments together."""
 MAX_BODY_BYTES = 4 * 2**20
-"""Of a body as it is read. Beyond it no value is read, and none is written: the lightest values are left out."""
+"""Limit of an inflated body. A longer one is not read; when written, the lightest values are left out."""
 BETWEEN = SEPARATOR * 2
-"""Between members. No part of a member is empty, so that it occurs in none."""
+"""Separator of members. It occurs in no member, since no part of a member is empty."""
 SLICE = 2_000
-"""Values that are handled between two pauses: some tenths of a millisecond, for which a thread may keep others waiting."""
+"""Values processed between two pauses: some tenths of a millisecond, for which other threads may wait."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a value says of itself in front.
+    """The header of a value.
 
-    version: 16 hexadecimal digits, another one for another content; made_s: when it was made, seconds since the epoch;
-    events: how many events were counted in it; size: bytes of the body.
+    version: 16 hex digits, a hash of the content.
+    made_s:  when it was built (seconds since the epoch).
+    events:  number of events counted in it.
+    size:    bytes of the body, compressed.
     """
 
     version: str
@@ -50,24 +52,24 @@ class Header:
     size: int
 
     def bytes(self) -> bytes:
-        """Return the header as it stands in front of the body."""
+        """Return the 64 bytes before the body."""
         events = min(self.events, 1e15)
         return f"{FORMAT} {self.version} {int(self.made_s)} {events:.0f} {self.size}".encode().ljust(63) + b"\n"
 
 
 def header_of(raw: bytes | None) -> Header | None:
-    """Return the header at the start of a value, or None where there is no value. Raises ValueError for anything else."""
+    """Return the header at the start of a value, or None for no value. Raises ValueError for anything else."""
     if not raw:
         return None
     form, version, made_s, events, size = raw[:HEADER_BYTES].decode("ascii").split()
     found = Header(version, float(made_s), float(events), int(size))
     if form != FORMAT or not 0 < found.size <= MAX_BODY_BYTES:
-        raise ValueError("a value of another format, or too large")
+        raise ValueError("the value has another format, or is too large")
     return found
 
 
 class PackedWeights(Mapping[Value, float]):
-    """Weights by value, kept by member: one text and one number each, a fifth of what tuples take."""
+    """Weights by value, stored by member: one text and one number each take a fifth of the memory of tuples."""
 
     __slots__ = ("_by_member",)
 
@@ -84,13 +86,17 @@ class PackedWeights(Mapping[Value, float]):
         return len(self._by_member)
 
     def get(self, value: Value, default: Any = None) -> Any:
-        """Return a value's weight; searches ask for many that are not there."""
+        """Return a value's weight, or `default`; a fast path, since most look-ups of a search find none."""
         return self._by_member.get(SEPARATOR.join(value), default)
 
 
 @dataclass(frozen=True, slots=True)
 class PackedPopulation:
-    """The population: weight by member, total by field. `floor` is what a value that was left out weighs at most."""
+    """The population: weight by member, total by field.
+
+    floor:    the largest weight that a left-out value may have.
+    left_out: number of left-out values.
+    """
 
     weights: Mapping[str, float]
     totals: Mapping[str, float]
@@ -100,9 +106,10 @@ class PackedPopulation:
 
 @dataclass(frozen=True, slots=True)
 class PackedSegments:
-    """The segments' counters by name. `failed` says of which segments the last read failed, and why: theirs are older ones.
+    """The segments' counters by name.
 
-    left_out: how many segments had no room.
+    failed:   by name, why a segment's last read failed; its counters are older ones.
+    left_out: number of segments beyond the limit.
     """
 
     counters: Mapping[str, Counters]
@@ -136,7 +143,7 @@ def segments_body(segments: PackedSegments) -> bytes:
 
 
 def read_population(body: bytes, pause: Callable[[], object]) -> PackedPopulation:
-    """Return the population in a body; `pause` is called between slices of the work. Raises ValueError."""
+    """Return the population in a body; `pause` is called between slices of the work. Raises ValueError for an invalid body."""
     try:
         meta, members, weights = _unpacked(body, MAX_POPULATION)
         found: dict[str, float] = {}
@@ -150,23 +157,23 @@ def read_population(body: bytes, pause: Callable[[], object]) -> PackedPopulatio
 
 
 def read_segments(body: bytes, pause: Callable[[], object]) -> PackedSegments:
-    """Return the segments in a body, as `read_population` does."""
+    """Return the segments in a body; see `read_population`."""
     try:
         meta, members, weights = _unpacked(body, MAX_SEGMENTS_VALUES)
         pairs = zip(members, weights, strict=True)
         counters: dict[str, Counters] = {}
-        for number, (name, said) in enumerate(meta["segments"].items()):
+        for number, (name, part) in enumerate(meta["segments"].items()):
             if number % 16 == 0:
                 pause()
             own = {
                 text: weight
-                for text, weight in islice(pairs, int(said["values"]))
+                for text, weight in islice(pairs, int(part["values"]))
                 if 0.0 < weight <= MAX_WEIGHT and is_member(text)
             }
-            landmark_s, last_event_s, events = (sound(said[part]) for part in ("landmark", "last_event", "events"))
+            landmark_s, last_event_s, events = (sound(part[key]) for key in ("landmark", "last_event", "events"))
             if landmark_s is not None:
                 counters[name] = Counters(
-                    PackedWeights(own), _totals(said["totals"]), landmark_s, last_event_s or 0.0, events or 0.0
+                    PackedWeights(own), _totals(part["totals"]), landmark_s, last_event_s or 0.0, events or 0.0
                 )
         failed = {str(name): str(why) for name, why in meta["failed"].items()}
         return PackedSegments(counters, failed, int(meta["left_out"]))
@@ -175,7 +182,7 @@ def read_segments(body: bytes, pause: Callable[[], object]) -> PackedSegments:
 
 
 def is_member(text: str) -> bool:
-    """Whether a text is a field and its values, none of them empty, in no more bytes than a member may take."""
+    """Whether a text is a field with values, none of them empty, and no longer than MAX_MEMBER_BYTES."""
     return (
         SEPARATOR in text
         and BETWEEN not in text
@@ -185,8 +192,8 @@ def is_member(text: str) -> bool:
     )
 
 
-def _totals(said: Mapping[str, Any]) -> dict[str, float]:
-    return {str(name): total for name, number in said.items() if (total := sound(number))}
+def _totals(raw: Mapping[str, Any]) -> dict[str, float]:
+    return {str(name): total for name, number in raw.items() if (total := sound(number))}
 
 
 def _packed(meta: Mapping[str, Any], members: Iterable[str], weights: Iterable[float]) -> bytes:
@@ -199,11 +206,11 @@ def _unpacked(body: bytes, most: int) -> tuple[dict[str, Any], Sequence[str], Se
     try:
         raw = zlib.decompressobj().decompress(body, MAX_BODY_BYTES)
     except zlib.error as error:
-        raise ValueError("a body cut off or damaged") from error
+        raise ValueError("the body is truncated or damaged") from error
     line, _, rest = raw.partition(b"\n")
     meta = json.loads(line)
     size, count = int(meta["text"]), int(meta["values"])
     if not (0 <= count <= most and size >= 0 and len(rest) == size + 8 * count):
-        raise ValueError("a body whose sizes do not agree")
+        raise ValueError("the body's sizes do not agree")
     text = rest[:size].decode()
     return meta, text.split(BETWEEN) if count else [], struct.unpack(f"<{count}d", rest[size:])

@@ -1,9 +1,10 @@
-"""redis-py clients as a search can afford them: our own from a URL, and what is wrong with one that was given.
+"""redis-py clients for searches: construction from a URL, and validation of a caller's client.
 
-No client here retries: with redis-py's defaults a hung server under a 10 ms time-out holds a read for 4.2–4.5 s. None
-pings in between, waits for a free connection, or decodes: one reply that is not UTF-8 would fail the whole read. The
-socket time-outs only bound how long a lost read holds its place; the deadline is a wait by the shell, since a dripping
-answer outlives any of them. RESP2, because it connects in one round trip less; replies of both protocols can be read.
+No client retries: with redis-py's defaults a hung server under a 10 ms time-out holds a read for 4.2–4.5 s. No client sends pings
+before reads, waits for a free connection, or decodes replies: one reply that is not UTF-8 would fail the whole read. The socket
+time-outs only limit how long a lost read holds its permit. The deadline is a wait by the shell, since an answer that arrives byte
+by byte outlasts any socket time-out. RESP2 is used because it connects in one round trip less; replies of both protocols can be
+parsed.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from rewriter.signals.dns import look_up_apart
 TIMEOUT_S = 1.0
 FORMS = (
     "redis://HOST:PORT/DB, rediss://…, unix:///PATH, redis+cluster://HOST:PORT,HOST:PORT, "
-    "redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DB or memory://; what is special in a password is percent-encoded"
+    "redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DB or memory://; percent-encode special characters of a password"
 )
 URL = re.compile(
     r"(?P<plain>rediss?)(\+(?P<kind>cluster|sentinel))?://(?P<user>[^@/?]*@)?(?P<hosts>[^@/?]+)(?P<path>/[^?]*)?"
@@ -57,7 +58,7 @@ DEFAULT_PORT = {None: 6379, "cluster": 6379, "sentinel": 26379}
 
 
 class Api(NamedTuple):
-    """The classes of redis-py that threads use, or the ones for the event loop."""
+    """The redis-py classes for threads, or those for the event loop."""
 
     redis: Any
     cluster: Any
@@ -72,9 +73,12 @@ EVENT_LOOP = Api(aio.Redis, aio.RedisCluster, AsyncClusterNode, aio.Sentinel, As
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a URL points: to one server, or by way of some nodes to a cluster, or to the service that Sentinels watch.
+    """A parsed store URL: one server, a cluster, or a service behind Sentinels.
 
-    url: as redis-py reads it, with the first node alone.
+    url:     a URL that redis-py can parse, with only the first node.
+    kind:    "cluster", "sentinel", or None for one server.
+    nodes:   host and port of each node or Sentinel.
+    service: the name of the Sentinels' service.
     """
 
     url: str = field(repr=False)  # it may hold a password
@@ -84,11 +88,11 @@ class Target:
 
 
 def target(url: str) -> Target:
-    """Read a store's URL; nothing is connected to.
+    """Parse a store's URL, without connecting.
 
-    Raises ConfigurationError, which shows nothing of the URL but names of options, also for a URL that no server could ever serve.
+    Raises ConfigurationError for an invalid URL, or for options that can never work. It quotes only names of options.
     """
-    # A raw `?` in a password is behind no host: options begin behind the last `@`.
+    # Options begin after the last `@`: a `?` before it belongs to a password.
     options = parse_qsl(url.rpartition("@")[2].partition("?")[2], keep_blank_values=True)
     unknown = [name for name, _ in options if not OPTIONS.fullmatch(name)]
     if unknown:
@@ -96,36 +100,37 @@ def target(url: str) -> Target:
         raise _refused(f"a store's URL may not set {', '.join(shown)}", ALLOWED)
     try:
         found = Target(url) if re.match("unix://.*/.", url) else _target(url)
-        said = _arguments(found.url)
-        wrong = [name for name, (low, high) in RANGES.items() if not low <= float(said.get(name, low)) <= high]
+        arguments = _arguments(found.url)
+        wrong = [name for name, (low, high) in RANGES.items() if not low <= float(arguments.get(name, low)) <= high]
     except ValueError:
         raise _refused("its URL cannot be read", FORMS) from None
     if wrong:
         ranges = "; ".join(f"{name} is {RANGES[name][0]:g} to {RANGES[name][1]:g}" for name in wrong)
-        raise _refused(f"its URL sets {', '.join(wrong)} to what cannot be", ranges)
+        raise _refused(f"its URL sets {', '.join(wrong)} out of range", ranges)
     if faults := list(_never(dict(options), encrypted=url.startswith("rediss"))):
         raise ConfigurationError(faults)
     return found
 
 
 def _never(options: Mapping[str, str], *, encrypted: bool) -> Iterator[Fault]:
-    """Yield what of a URL's options no server could ever serve: redis-py would find out at the first read, and at each one."""
+    """Yield a fault for each option that can never work; redis-py itself would fail only at the first read, and at every one."""
     tls = sorted(name for name in options if name.startswith("ssl_"))
     if tls and not encrypted:
-        yield Fault("store", f"its URL sets {', '.join(tls)} without TLS", "begin it with rediss://")
+        yield Fault("store", f"its URL sets {', '.join(tls)} without TLS", "use rediss://")
     requirement = options.get("ssl_cert_reqs", "required")
     if requirement not in CERT_REQUIREMENTS:
-        yield Fault("store", "its URL sets ssl_cert_reqs to what cannot be", f"give {', '.join(CERT_REQUIREMENTS)}")
+        yield Fault("store", "its URL sets an unknown ssl_cert_reqs", f"use {', '.join(CERT_REQUIREMENTS)}")
     if "client_name" in options and not re.fullmatch(r"[!-~]+", options["client_name"]):
         yield Fault(
-            "store", "its URL's client_name has a blank, or a letter outside ASCII", "use letters, digits, - and _"
+            "store", "its URL's client_name has a blank or a non-ASCII character", "use letters, digits, - and _"
         )
 
 
 def opened(found: Target, connections: int, api: Api, max_answer_bytes: int | None = None) -> Any:
-    """Return a client. THREADS' client of a cluster asks for its slots at once, and raises what keeps it from them.
+    """Return a client for a target, which resolves names as `dns` does.
 
-    It looks names up apart, where a slow DNS holds up nobody else. max_answer_bytes: see `answer_bound`.
+    max_answer_bytes: limit of one answer, see `answer_bound`; None for no limit.
+    A cluster client for threads connects at once to read its slots; raises the client's exception if it cannot.
     """
     client = _client(found, connections, api)
     for one in (client, *sentinels(client)):
@@ -148,22 +153,22 @@ def _client(found: Target, connections: int, api: Api) -> Any:
         return api.redis.from_url(found.url, **own)
     if found.kind == "cluster":
         return api.cluster.from_url(found.url, startup_nodes=[api.node(*node) for node in found.nodes[1:]], **own)
-    said = _arguments(found.url)
-    tls = {"ssl": True} if said.pop("connection_class", None) else {}
-    tls |= {name: value for name, value in said.items() if name.startswith("ssl_")}
-    reach = {name: value for name, value in said.items() if name not in {"host", "port"}}
+    arguments = _arguments(found.url)
+    tls = {"ssl": True} if arguments.pop("connection_class", None) else {}
+    tls |= {name: value for name, value in arguments.items() if name.startswith("ssl_")}
+    reach = {name: value for name, value in arguments.items() if name not in {"host", "port"}}
     watchers = api.sentinel(list(found.nodes), sentinel_kwargs=own | tls, **(own | tls | reach))
     return watchers.master_for(found.service)
 
 
 def sentinels(client: Any) -> list[Any]:
-    """Return the clients of the Sentinels that a client asks, which closing it leaves open."""
+    """Return the clients of a client's Sentinels, which its `close` leaves open."""
     manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
     return list(manager.sentinels) if manager else []
 
 
 def refuse_unfit(client: Any) -> None:
-    """Raise ConfigurationError with everything for which a client that was given cannot serve searches."""
+    """Raise ConfigurationError with every reason why a caller's client is unfit for searches."""
     if faults := [fault for one in (client, *sentinels(client)) for fault in _faults(one)]:
         raise ConfigurationError(list(dict.fromkeys(faults)))
 
@@ -177,28 +182,28 @@ def _faults(client: Any) -> list[Fault]:
     waits = isinstance(getattr(client, "connection_pool", None), pools)
     timeless = arguments.get("socket_timeout", TIMEOUT_S) is None
     table = (
-        (retries, "retries, so that a hung server holds each read for seconds", "give it retry=Retry(NoBackoff(), 0)"),
+        (retries, "retries, so that a hung server holds each read for seconds", "set retry=Retry(NoBackoff(), 0)"),
         (
             arguments.get("decode_responses"),
-            "decodes: one reply not in UTF-8 fails a read",
+            "decodes replies, so that one reply not in UTF-8 fails a read",
             "leave decode_responses off",
         ),
-        (arguments.get("health_check_interval"), "pings before it reads", "give it health_check_interval=0"),
-        (timeless, "waits for an answer without end", f"give it socket_timeout={TIMEOUT_S:g}"),
-        (waits, "waits for a free connection", "give it a ConnectionPool, which fails at once"),
+        (arguments.get("health_check_interval"), "pings before it reads", "set health_check_interval=0"),
+        (timeless, "waits for an answer without a time-out", f"set socket_timeout={TIMEOUT_S:g}"),
+        (waits, "waits for a free connection", "use a ConnectionPool, which fails at once"),
     )
     return [Fault("store", f"the client {what}", remedy) for wrong, what, remedy in table if wrong]
 
 
 def _target(url: str) -> Target:
-    said = URL.fullmatch(url)
-    if not said:
+    match = URL.fullmatch(url)
+    if not match:
         raise ValueError
-    plain, kind, query = said["plain"], said["kind"], f"?{said['query']}" if said["query"] else ""
-    parts = (said["path"] or "").strip("/").split("/")
+    plain, kind, query = match["plain"], match["kind"], f"?{match['query']}" if match["query"] else ""
+    parts = (match["path"] or "").strip("/").split("/")
     service = parts.pop(0) if kind == "sentinel" else ""
     db = "/".join(parts)
-    nodes = [urlsplit(f"//{host}") for host in said["hosts"].split(",")]
+    nodes = [urlsplit(f"//{host}") for host in match["hosts"].split(",")]
     wrong = (
         (kind == "sentinel" and not service)
         or (kind is None and len(nodes) > 1)
@@ -208,7 +213,7 @@ def _target(url: str) -> Target:
     if wrong:
         raise ValueError
     hosts = [(node.hostname or "", node.port or DEFAULT_PORT[kind]) for node in nodes]
-    first = f"{plain}://{said['user'] or ''}{nodes[0].netloc}{f'/{db}' if db else ''}{query}"
+    first = f"{plain}://{match['user'] or ''}{nodes[0].netloc}{f'/{db}' if db else ''}{query}"
     return Target(first, kind, tuple(hosts), service)
 
 

@@ -1,9 +1,9 @@
-"""Signals in Redis or Valkey: one server, Sentinel or Cluster, with threads or on the event loop.
+"""Signal store on Redis or Valkey: one server, Sentinel or Cluster, on threads or on the event loop.
 
-In a cluster redis-py sends a pipeline to every node that it concerns and then collects the answers: a read concerns two
-at most, the session's and the profile's. Slots that have moved it asks for again by itself. A node that is away fails
-its own scopes, or the read as a whole where its connections are gone already; a hung one held a thread for 4.0 s once
-and then for 1–2 s, under a time-out of 1 s. That costs a place in flight, and no search its answer.
+In a cluster redis-py sends the parts of a pipeline to the nodes of its keys and then collects the replies; a read has at most two
+nodes, the session's and the profile's. Moved slots redis-py requests again by itself. An unreachable node fails its own scopes, or
+the whole read if its connections were closed before. Under a time-out of 1 s a hung node held a thread for 4.0 s once and then for
+1–2 s; that costs a permit, but no search its answer.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ CONNECTIONS = 32
 
 
 class RedisStore(CommandStore):
-    """A Store at a URL (see `redis_clients.FORMS`), or on a redis-py client, which stays the caller's to close.
+    """A Store at a URL (see `redis_clients.FORMS`), or on the caller's redis-py client, which this store does not close.
 
-    connections: how many may be open to a server; with none free a read fails at once. A URL's `max_connections` wins.
-    Nothing is connected before the first read. Raises ConfigurationError for a URL that cannot be read or a client that
-    cannot serve searches.
+    connections:      limit of open connections per server; without a free one a read fails at once. A URL's `max_connections`
+                      overrides it.
+    max_answer_bytes: limit of one answer in bytes, for a URL only; None for no limit. See `answer_bound`.
+    It connects on the first read. Raises ConfigurationError for an invalid URL, or a client that is unfit for searches.
     """
 
     def __init__(
@@ -70,11 +71,11 @@ class RedisStore(CommandStore):
                 client.close()
 
     def keys(self, pattern: str) -> Iterator[str]:
-        """Go through all keys of a pattern, on every node. Slow, and never for a search."""
+        """Return an iterator of all keys that match a pattern, on every node. Slow, so never for a search."""
         return (key.decode("utf-8", "replace") for key in self._connected().scan_iter(match=pattern, count=1_000))
 
     def configuration(self, names: Sequence[str]) -> Iterator[dict[str, str]]:
-        """Yield what each server that may write says of its settings `names`. Raises what the client raises. Never for a search."""
+        """Yield, for each writable server, its settings `names`. Raises the client's exception. Never for a search."""
         client = self._connected()
         servers = [client]
         if hasattr(client, "get_primaries"):  # of a cluster
@@ -86,10 +87,10 @@ class RedisStore(CommandStore):
             yield {_text(name): _text(value) for name, value in found.items()}
 
     def _connected(self) -> Any:
-        """Return the client, made at first use: one for a cluster asks for its slots when it is made.
+        """Return the client, constructed at first use, since a cluster client connects to read its slots on construction.
 
-        One thread makes it; others that come meanwhile wait for it as long as for an answer. A Future by process id stands in for a
-        lock, which would stay held in a child that was forked meanwhile.
+        One thread constructs it; others wait for it at most TIMEOUT_S. A Future per process id replaces a lock, which would stay
+        held in a child forked meanwhile.
         """
         if self._client is None and self._target is not None:
             ours: Future[Any] = Future()
@@ -98,9 +99,9 @@ class RedisStore(CommandStore):
                 try:
                     return making.result(TIMEOUT_S)
                 except TimeoutError:
-                    raise StoreError("the store is still being connected to") from None
+                    raise StoreError("the store's client is still connecting") from None
             try:
-                if self._client is None:  # else another thread made it just now
+                if self._client is None:  # another thread may have constructed it meanwhile
                     self._client = opened(self._target, self._connections, THREADS, self._max_answer_bytes)
                 ours.set_result(self._client)
             except Exception as error:
@@ -112,7 +113,7 @@ class RedisStore(CommandStore):
 
 
 class AsyncRedisStore(AsyncCommandStore):
-    """An AsyncStore at a URL or on a redis.asyncio client, as RedisStore is with threads."""
+    """An AsyncStore at a URL or on the caller's redis.asyncio client; see RedisStore."""
 
     def __init__(
         self,
@@ -130,7 +131,7 @@ class AsyncRedisStore(AsyncCommandStore):
             self._client = given
 
     def on_threads(self) -> RedisStore | None:
-        """Return a store of its own at the same URL, for a thread; None around a client that was given."""
+        """Return a new store for threads at the same URL; None for a store on the caller's client."""
         if self._url is None:
             return None
         return RedisStore(self._url, connections=1, max_answer_bytes=self._max_answer_bytes)
@@ -138,8 +139,8 @@ class AsyncRedisStore(AsyncCommandStore):
     async def run(self, wanted: Sequence[Command], *, atomic: bool = False) -> list[Any]:
         """See CommandStore.run."""
         if atomic:
-            # A cluster's transaction would itself learn the slots in another thread's event loop, and the connections
-            # made there would be of no use in this one.
+            # Otherwise a cluster's transaction would read the slots in another thread's event loop, and its connections
+            # would not be usable in this one.
             await self._client.initialize()
         pipeline = self._client.pipeline(transaction=atomic)
         for command in wanted:
@@ -161,14 +162,14 @@ class AsyncRedisStore(AsyncCommandStore):
 
 
 def open_stores(store: Any, profile_store: Any, **options: Any) -> dict[StoreName, Store]:
-    """Return the stores that there are, by name. Raises as `open_store` does."""
+    """Return the configured stores by name. Raises as `open_store` does."""
     given: dict[StoreName, Any] = {"store": store, "profile_store": profile_store}
     found = {name: open_store(one, **options) for name, one in given.items()}
     return {name: one for name, one in found.items() if one is not None}
 
 
 def open_async_stores(store: Any, profile_store: Any, **options: Any) -> dict[StoreName, AsyncStore]:
-    """Return the same for the event loop."""
+    """Return the configured stores for the event loop by name. Raises as `open_async_store` does."""
     given: dict[StoreName, Any] = {"store": store, "profile_store": profile_store}
     found = {name: open_async_store(one, **options) for name, one in given.items()}
     return {name: one for name, one in found.items() if one is not None}
@@ -192,7 +193,10 @@ def open_store(given: str | Redis | RedisCluster | Store | None, **options: Any)
 def open_async_store(
     given: str | aio.Redis | aio.RedisCluster | AsyncStore | MemoryStore | None, **options: Any
 ) -> AsyncStore | None:
-    """Return the same for the event loop; a MemoryStore may be shared with threads."""
+    """Return the store for a URL, a redis.asyncio client or an AsyncStore; a MemoryStore may be shared with threads.
+
+    None for None. Raises as AsyncRedisStore does.
+    """
     match given:
         case None:
             return None
@@ -209,7 +213,7 @@ def open_async_store(
 
 
 def _replies(found: Sequence[Any]) -> list[Any]:
-    """Return replies. Raises where one was cut off: in a cluster that is among the replies of other nodes."""
+    """Return the replies. Raises AnswerTooLargeError if one was cut off, which in a cluster is one of several replies."""
     for reply in found:
         if isinstance(reply, RedisError) and isinstance(translated := _translated(reply), AnswerTooLargeError):
             raise translated from reply
@@ -217,7 +221,7 @@ def _replies(found: Sequence[Any]) -> list[Any]:
 
 
 def _translated(error: RedisError) -> Exception:
-    """Return an error as it is, or as AnswerTooLargeError where the bound on answers is behind it."""
+    """Return an AnswerTooLargeError if the byte limit caused an error, else the error itself."""
     return AnswerTooLargeError("the answer is larger than max_answer_bytes") if too_large(error) else error
 
 
@@ -227,4 +231,4 @@ def _text(value: Any) -> str:
 
 def _unknown(given: Any, wanted: str) -> ConfigurationError:
     what = f"{type(given).__module__}.{type(given).__qualname__}"
-    return ConfigurationError([Fault("store", f"a {what} is no store", f"give {wanted}")])
+    return ConfigurationError([Fault("store", f"a {what} is no store", f"pass {wanted}")])

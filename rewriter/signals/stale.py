@@ -1,7 +1,7 @@
-"""Each subject's last known signals, in process: what `on_late = "stale"` serves while the store is late.
+"""Last known signals of each subject in process memory, which `on_late = "stale"` serves while the store is late.
 
-Sessions and profiles are kept apart, so that one of two stores that answers is remembered whatever the other does. Late answers
-are put here instead of being thrown away.
+Sessions and profiles are cached separately, so that each of two stores is remembered whatever the other does. A late answer is
+cached here too.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ _BYTES_PER_SUBJECT = 1_000
 
 
 class LastKnown:
-    """A bounded memory of signals. Time is an argument (monotonic seconds)."""
+    """A bounded cache of signals. Methods are called from many threads; time is an argument (monotonic seconds)."""
 
     def __init__(self, settings: SignalSettings) -> None:
         self._wanted = settings.on_late == "stale"
-        # A subject is two scopes, a session's and a profile's.
+        # Each subject has two entries, a session's and a profile's.
         self._kept: Bounded[str, Counters] = Bounded(
             max_bytes=settings.stale_max_bytes,
             max_age_s=settings.stale_max_age_s,
@@ -29,7 +29,7 @@ class LastKnown:
         )
 
     def put(self, query: SignalsQuery, signals: Signals, now_s: float) -> None:
-        """Remember what a read found, late or not. Nothing is kept where `on_late` would not use it."""
+        """Cache the result of a read, late or not; does nothing unless `on_late` is "stale"."""
         if not self._wanted:
             return
         for scope, base, counters in (
@@ -44,12 +44,12 @@ class LastKnown:
                 self._kept.put(base, counters, _BYTES_PER_SUBJECT + _BYTES_PER_VALUE * len(counters.weights), now_s)
 
     def get(self, query: SignalsQuery, now_s: float) -> Signals | None:
-        """Return what was last known of the subject of a read, unless it is too old."""
+        """Return the last known signals of a read's subject; None if there are none or they are older than `stale_max_age_s`."""
         session, profile = (
             self._kept.get(base, now_s) if base is not None else None for base in (query.session, query.profile)
         )
         return None if session is None and profile is None else Signals(session, profile)
 
     def clear(self) -> None:
-        """Drop what is known of everybody."""
+        """Drop the signals of all subjects."""
         self._kept.clear()

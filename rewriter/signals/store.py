@@ -1,12 +1,12 @@
-"""What a signal store is: where each subject's counters and plans lie, and what can be asked of it.
+"""Signal store: the keys of counters and page plans, the types of a read, and the protocol of a store.
 
-A subject and scope is two keys under one hash tag, so that a cluster keeps them on one node:
+Each subject and scope has two keys under one hash tag, so that a cluster keeps them on one node:
 
     rw:{u:DIGITS}:z   sorted set   member "field U+001F value …", score = weight at the landmark
     rw:{u:DIGITS}:m   hash         landmark, last_event, events, lag, total:FIELD …, watermark:PARTITION …
 
-with s: for sessions, u: for profiles, g: for segments and p: for partitions of the population. `docs/signals.md` is the
-contract in full, `commands` what is said to the server. `redis_store` and `memory_store` carry it out.
+with s: for sessions, u: for profiles, g: for segments and p: for partitions of the population. `docs/signals.md` is the full
+contract, `commands` builds the server's commands, `redis_store` and `memory_store` run them.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from rewriter.signals.counters import Counters
 from rewriter.subject import Subject, pseudonym
 
 StoreName = Literal["store", "profile_store"]
-"""`profile_store` is there where profiles have a store of their own."""
+"""`profile_store` exists only if profiles have a store of their own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Names every key of one installation: a prefix, and a salt so that keys hold no identifier."""
+    """The keys of one installation: all begin with `prefix`, and contain pseudonyms under `salt` instead of identifiers."""
 
     prefix: str = "rw"
     salt: str = field(default="", repr=False)
@@ -34,11 +34,11 @@ class Keys:
         return self.session_base(pseudonym("s", session_id, self.salt))
 
     def session_base(self, digest: str) -> str:
-        """Return the base of the keys of a session, by its digits."""
+        """Return the base of a session's keys from its pseudonym."""
         return f"{self.prefix}:{{s:{digest}}}"
 
     def digest(self, base: str) -> str:
-        """Return the digits in the base of a session's or a user's keys."""
+        """Return the pseudonym in the base of a session's or a user's keys."""
         return base[len(self.prefix) + 4 : -1]
 
     def profile(self, user_id: str) -> str:
@@ -55,21 +55,21 @@ class Keys:
 
     @property
     def everybody(self) -> str:
-        """Return the key of the population as one value, made of its parts."""
+        """Return the key of the whole population, packed into one value."""
         return f"{self.prefix}:{{population}}"
 
     @property
     def all_segments(self) -> str:
-        """Return the key of all segments as one value, made of their parts."""
+        """Return the key of all segments, packed into one value."""
         return f"{self.prefix}:{{population}}:segments"
 
     @property
     def maker(self) -> str:
-        """Return the key of the lease of who makes these two."""
+        """Return the key of the lease of the process that builds these two values."""
         return f"{self.prefix}:{{population}}:maker"
 
     def plan(self, subject: Subject, slot: str) -> str | None:
-        """Return one of the keys of a subject's plans, beside the session's counters, else beside the profile's."""
+        """Return a key of a subject's plans, with the session's hash tag, else the user's; None for a subject with neither."""
         base = (
             self.session(subject.session_id)
             if subject.session_id
@@ -82,7 +82,12 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class SignalsQuery:
-    """One read: the bases of the wanted keys, None where nothing is; the fields whose totals are wanted with them."""
+    """One read of a subject's signals.
+
+    session, profile, plan: the bases of the keys to read, None for a scope that is not read.
+    fields: signal fields whose totals are read too.
+    limit:  number of values per scope, the heaviest first.
+    """
 
     session: str | None
     profile: str | None
@@ -93,16 +98,18 @@ class SignalsQuery:
 
     @property
     def scopes(self) -> frozenset[str]:
-        """Return the names of what is wanted, as `Signals.failed` has them."""
+        """Return the names of the scopes to read, as in `Signals.failed`."""
         wanted = {"session": self.session, "profile": self.profile, "plan": self.plan}
         return frozenset(name for name, key in wanted.items() if key)
 
 
 @dataclass(frozen=True, slots=True)
 class Signals:
-    """What a read found. `failed` names the scopes that could not be read; the others are true as they stand.
+    """The result of a read.
 
-    forgotten_s: the time up to which the subject was forgotten (`rewriter forget`), 0 where it never was.
+    session, profile, plan: None if the store has none.
+    failed:      the scopes that could not be read; the others are valid.
+    forgotten_s: the time up to which the subject was erased by `rewriter forget` (seconds since the epoch), 0 if never.
     """
 
     session: Counters | None = None
@@ -114,12 +121,12 @@ class Signals:
 
 
 def separated(query: SignalsQuery) -> tuple[SignalsQuery, SignalsQuery]:
-    """Return what of a read goes to the session store, and what to a profile store of its own."""
+    """Return the parts of a read for the session store and for the profile store."""
     return replace(query, profile=None), replace(query, session=None, plan=None, more_plans=())
 
 
 def joined(session: Signals | None, profile: Signals | None) -> Signals:
-    """Return what two stores found; a store that said nothing fails its scope alone."""
+    """Return the merged results of two stores; None, for a store that did not answer, fails only its scopes."""
     failed = {"session", "plan"} if session is None else set(session.failed)
     failed |= {"profile"} if profile is None else profile.failed
     return Signals(
@@ -133,54 +140,55 @@ def joined(session: Signals | None, profile: Signals | None) -> Signals:
 
 
 class Store(Protocol):
-    """A signal store, called from a worker thread. Methods raise StoreError, or what their client raises."""
+    """A signal store, called from a worker thread. Methods raise StoreError, or an exception of the client."""
 
     def run(self, wanted: Sequence[tuple[Any, ...]], *, atomic: bool = False) -> list[Any]:
-        """See CommandStore.run: the engine under all the rest, and what the population is read with."""
+        """See CommandStore.run. All other methods use it, and the population is read with it."""
 
     def read(self, query: SignalsQuery) -> Signals:
-        """Return what is known of one subject in one pipelined round trip."""
+        """Return one subject's signals in one pipelined round trip."""
 
     def save_plan(self, key: str, plan: bytes, ttl_s: int) -> None:
-        """Keep the plan of a page for `ttl_s` seconds."""
+        """Store a page plan for `ttl_s` seconds."""
 
     def write(self, base: str, counters: Counters, ttl_s: int | None) -> bool:
-        """Put `counters` in the place of what stands under `base`, at once.
+        """Replace the counters under `base` atomically.
 
-        What `rewriter ingest` applied there before is part of what was replaced: it will not count it again. Returns False where
-        the subject was forgotten since the last event of `counters`: nothing is written then.
+        Events that `rewriter ingest` applied to the replaced counters are not counted again. Returns False, and writes nothing, if
+        the subject was erased after the last event of `counters`.
         """
 
     def read_many(self, bases: Sequence[str], fields: tuple[str, ...], limit: int) -> list[Counters | None]:
-        """Return the counters under each of `bases` (background work: populations and segments)."""
+        """Return the counters under each of `bases`. For background work on populations and segments, not for a search."""
 
     def read_text(self, key: str) -> str | None:
-        """Return the text under a key (switches, heartbeats)."""
+        """Return the text of a key (switches, heartbeats), None if there is none."""
 
     def write_text(self, key: str, text: str) -> None:
-        """Put a text under a key."""
+        """Write the text of a key."""
 
     def change_text(self, key: str, edit: Callable[[str | None], str | None]) -> None:
-        """Put what `edit` makes of the text under a key in its place; two that do so at once do so one after the other.
+        """Replace the text of a key by the result of `edit`, without losing a concurrent change.
 
-        edit: called with the text, None for none, again where somebody else was faster; returns None to change nothing.
+        edit: called with the text, None if there is none; called again if another client changed the text meanwhile. It returns the
+              new text, or None to change nothing.
         """
 
     def announce(self, key: str, name: str, text: str, now_s: float) -> None:
-        """Say for some seconds, to whoever asks, how the process `name` stands. `now_s` is wall time."""
+        """Publish the report of process `name` for some seconds. `now_s` is seconds since the epoch."""
 
     def announced(self, key: str) -> dict[str, str]:
-        """Return what processes lately said of themselves, by name."""
+        """Return the current reports by process name."""
 
     def ping(self) -> None:
-        """Raise what keeps the store from answering."""
+        """Raise the client's exception if the store does not answer."""
 
     def close(self) -> None:
-        """Give back every connection."""
+        """Close every connection."""
 
 
 class AsyncStore(Protocol):
-    """The same, awaited on the event loop."""
+    """A signal store whose methods are awaited on the event loop; see Store."""
 
     async def run(self, wanted: Sequence[tuple[Any, ...]], *, atomic: bool = False) -> list[Any]:
         """See Store.run."""

@@ -80,7 +80,7 @@ def test_check_finds_the_indices_of_a_policy(write: Callable[..., None], index: 
         ("[policies.shop.fields.size]", "rewriter.toml:8: in {index}: size is not mapped"),
         (
             "[policies.shop.fields.colour]",
-            "rewriter.toml:8: in {index}: colour is a text: a term finds no whole value in it",
+            "rewriter.toml:8: in {index}: colour is a text: a `term` matches no whole value",
         ),
         ("date_field = 'listed'", "rewriter.toml:8: in {index}: listed is not mapped"),
     ],
@@ -361,7 +361,7 @@ def test_status_names_a_dead_field_and_a_dead_store(
     valkey.stop()
     result = run("status")
     assert result.exit_code == 1
-    assert "colour: is a text: a term finds no whole value in it" in result.stdout
+    assert "colour: is a text: a `term` matches no whole value" in result.stdout
     assert "store: ConnectionError" in result.stdout
 
 

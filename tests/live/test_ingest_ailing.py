@@ -1,4 +1,4 @@
-"""Keys of one partition that hold something else than they should: its own people wait, and nobody else does."""
+"""Keys of one partition with a wrong type: only its own subjects wait."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ def test_a_fault_of_the_worker_s_own_is_told_and_its_work_goes_on(
         patched.setattr(worker, "_admitted", failing)
         for _ in range(3):
             assert worker.step() == 0
-    assert "a fault of the worker's own, events wait: TypeError in failing, line" in worker.trouble
+    assert "an error in the worker, events wait: TypeError in failing, line" in worker.trouble
     assert "secret" not in caplog.text
     shop.drain(worker)
     assert counted(shop) == dict.fromkeys(USERS, 1.0)

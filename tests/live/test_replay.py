@@ -1,4 +1,4 @@
-"""`rewriter ingest --file` says what became of its own lines, whoever counts them; `rewriter dead-letters` shows and replays."""
+"""`rewriter ingest --file` reports the fates of its own lines, whichever worker counts them; `rewriter dead-letters` replays."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_every_fate_is_of_the_file_s_lines_alone(
     assert f"{file}:10: event" in said
     assert "1 lines are no events\n" in said
     assert "1 refused: action_name: has no weight" in said
-    assert "1 refused: timestamp: lies N s back" in said
+    assert "1 refused: timestamp: is N s old" in said
     assert "is not in the index" in said
     assert not [name for number in range(4) for name in shop.state(number) if name.startswith("replay:")]
 

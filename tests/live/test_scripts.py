@@ -1,4 +1,4 @@
-"""No script holds the server: what one call may change is bounded, and so is how long it takes."""
+"""No script blocks the server: the work of one call is bounded, and so is its time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rewriter.demo.engines import Valkey
 from rewriter.signals.counters import Counters, HalfLives, Value, aged
 from rewriter.signals.ingest.apply import AGED_AT_ONCE, PER_CALL, PER_PART
 from rewriter.signals.ingest.commit import RUN_BYTES, RUN_ENTRIES
-from rewriter.signals.ingest.scripts import AGE, APPLY, SETTLE
+from rewriter.signals.ingest.scripts import AGE, APPLY, COMMIT
 from tests.live.shop import Shop, an_event
 
 MAX_MS, TRIES = 5.0, 5
@@ -70,7 +70,7 @@ def test_what_one_call_changes_is_bounded(redis_url: str, prefix: str) -> None:
     assert worker.counts == {"counted": 300, "refused": 40}
     for command in watching.calls[APPLY]:
         assert sum(isinstance(part, bytes) for part in command[6:]) <= PER_CALL  # members are bytes, all else is text
-    for command in watching.calls[SETTLE]:
+    for command in watching.calls[COMMIT]:
         assert sum(len(part) for part in command if isinstance(part, bytes)) <= RUN_BYTES + 70_000
         assert len(command) < 4 * RUN_ENTRIES
 

@@ -1,1 +1,1 @@
-"""Months of history become profiles, population and segments: `history` adds up, `swap` puts into the store."""
+"""Backfill: builds profiles, population and segments from history files. `history` computes the sums, `swap` writes them."""

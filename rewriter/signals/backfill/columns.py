@@ -1,4 +1,4 @@
-"""The table that every file of a history is read into, and what a reader says of a file to fill it.
+"""Table `history`, into which every history file is read, and the SQL that a reader provides to fill it.
 
 history   file (number), person, at_s, object_id, action, agreed, event_id, named (segments), document (JSON, or null)
 """
@@ -15,10 +15,10 @@ from rewriter.encodings import SAMPLE_BYTES, encoding_of
 from rewriter.errors import ConfigurationError, Fault
 
 COMPRESSED = {b"\x1f\x8b": "gzip", b"PK": "zip", b"BZh": "bzip2", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz"}
-"""By the bytes with which a file begins."""
+"""Compression formats by the first bytes of a file."""
 IDENTIFIERS = ("user_id", "client_id", "object_id", "event_id")
 SHOWN_LINES = 20
-"""Of those that are no rows, in one file."""
+"""Reported lines of one file that are no rows."""
 
 MAKE = (
     "CREATE TABLE history (file INT, person VARCHAR, at_s DOUBLE, object_id VARCHAR, action VARCHAR, agreed BOOLEAN,"
@@ -28,10 +28,10 @@ MAKE = (
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """SQL for one file: where its rows come from, and an expression for each column of `history`.
+    """SQL of one file: the source of its rows, and an expression for each column of `history`.
 
-    text:     by name, the text of each identifier and of the action that the file has.
-    document: the columns that are counted, as JSON; "NULL" where the file lacks one of them.
+    text:     expressions of identifiers and action, by name, if the file has them.
+    document: the counted columns as JSON; "NULL" if the file lacks one of them.
     """
 
     source: str
@@ -44,7 +44,7 @@ class Columns:
 
 @dataclass(slots=True)
 class Lines:
-    """The lines of a file that are no rows: how many, and the first of them."""
+    """The lines of a file that are no rows: their number, and faults of the first ones."""
 
     malformed: int = 0
     faults: list[Fault] = field(default_factory=list)
@@ -66,7 +66,7 @@ def fill(db: Any, number: int, columns: Columns) -> None:
 
 
 def refuse_other_bytes(name: str) -> None:
-    """Raise ConfigurationError for a text file that is compressed, or in an encoding that is not read."""
+    """Raise ConfigurationError for a text file that is compressed, or not in UTF-8."""
     with Path(name).open("rb") as file:
         head = file.read(SAMPLE_BYTES)
     if kind := next((kind for mark, kind in COMPRESSED.items() if head.startswith(mark)), None):
@@ -79,31 +79,31 @@ def missing(name: str, there: Collection[str]) -> list[Fault]:
     """Return a fault for each column that a file needs and lacks."""
     wanted: dict[str, Collection[str]] = {"timestamp": ("timestamp",), "object_id": ("object_id",)}
     wanted["user_id or client_id"] = ("user_id", "client_id")
-    return [Fault(name, f"no column {said}", _alike(of, there)) for said, of in wanted.items() if not {*of} & {*there}]
+    return [Fault(name, f"no column {one}", _alike(of, there)) for one, of in wanted.items() if not {*of} & {*there}]
 
 
 def _alike(wanted: Collection[str], there: Collection[str]) -> str:
-    """Return what to do where a column is only spelled in another way. Other names are not shown: they may be a row's values."""
+    """Return the remedy for a column that is only misspelled. Other names are not shown, since they may be a row's values."""
     spelled = {re.sub("[^a-z0-9]", "", one.lower()): one for one in there}
     found = [(spelled[key], one) for one in wanted if (key := one.replace("_", "")) in spelled]
     return f"rename {found[0][0]!r} to {found[0][1]}" if found else ""
 
 
 def literal(text: str) -> str:
-    """Return a text as SQL writes it."""
+    """Return a text as an SQL literal."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def identifier(name: str) -> str:
-    """Return a column's name as SQL writes it."""
+    """Return a column's name as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def split(text: str) -> str:
-    """Return the expression that makes a list of a text with commas."""
+    """Return the expression that splits a comma-separated text into a list."""
     return rf"regexp_split_to_array(nullif(trim({text}), ''), '\s*,\s*')"
 
 
 def document(parts: Sequence[tuple[str, str]]) -> str:
-    """Return the expression that makes JSON of columns: name and expression of each."""
+    """Return the expression of a JSON object of columns, given as name and expression."""
     return f"to_json({{{', '.join(f'{literal(name)}: {value}' for name, value in parts)}}})::VARCHAR"

@@ -1,10 +1,10 @@
-"""CSV: the delimiter and the names are those of the first line, and every value is the text that stands there.
+"""Reader of CSV history: delimiter and names are taken from the first line, and every value is read as text.
 
-Where the names stand between blanks (`timestamp, user_id`), so do the values, and the blanks are none of theirs. Empty lines are
-none; in front of the names there may be Excel's `sep=;`, which names the delimiter.
+If the names are surrounded by blanks (`timestamp, user_id`), blanks around values are removed too. Empty lines are ignored. Excel's
+line `sep=;` before the names sets the delimiter.
 
-A quote that is never closed takes the lines after it with it, of which DuckDB says nothing: so lines are counted, and those that
-are in no row are malformed.
+A quote that is never closed swallows the lines after it, which DuckDB does not report. So lines are counted, and those that are in
+no row count as malformed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from rewriter.signals.backfill.columns import (
 
 DELIMITERS = ",;\t|"
 HEADER_LINES = 100
-"""A name may hold line ends, but not that many."""
+"""Lines read to find the names; a quoted name may contain line ends."""
 SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n?")
 
 
@@ -40,8 +40,9 @@ SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n?")
 class _Header:
     """The first lines of a file.
 
-    is_padded: whether blanks stand around the names.
-    full: how many lines there are before the rows that are not empty; skipped: how many stand before the names, empty or not.
+    is_padded: whether the names are surrounded by blanks.
+    full:      number of non-empty lines before the rows.
+    skipped:   number of lines before the names, empty or not.
     """
 
     delimiter: str
@@ -106,16 +107,16 @@ def read_csv(db: Any, name: str, alias: str, attributes: Collection[str], number
 
 
 def _header(name: str) -> _Header:
-    """Read the first lines of a file. Raises ConfigurationError for what is no text in UTF-8."""
+    """Read the first lines of a file. Raises ConfigurationError if it is not text in UTF-8."""
     refuse_other_bytes(name)
     with Path(name).open(encoding="utf-8-sig", errors="replace", newline="") as file:
         head = list(islice(file, HEADER_LINES))
     skipped = next((at for at, line in enumerate(head) if line.strip("\r\n")), 0)
-    said = SEPARATOR_LINE.fullmatch(head[skipped]) if head else None
-    if said is not None:
+    separator = SEPARATOR_LINE.fullmatch(head[skipped]) if head else None
+    if separator is not None:
         skipped += 1
     read = {one: next(csv.reader(head[skipped:], delimiter=one, skipinitialspace=True), []) for one in DELIMITERS}
-    delimiter = said[1] if said is not None else max(read, key=lambda one: len(read[one]))
+    delimiter = separator[1] if separator is not None else max(read, key=lambda one: len(read[one]))
     reader = csv.reader(head[skipped:], delimiter=delimiter)
     raw = next(reader, [])
     names = [one.strip() for one in next(csv.reader(head[skipped:], delimiter=delimiter, skipinitialspace=True), [])]
@@ -124,13 +125,13 @@ def _header(name: str) -> _Header:
 
 
 def _line_end(name: str) -> bytes:
-    """Return the byte by which lines end."""
+    """Return the last byte of a line end."""
     with Path(name).open("rb") as file:
         return b"\n" if b"\n" in file.readline() else b"\r"
 
 
 def _lines_at(name: str, ends: bytes, positions: Sequence[int]) -> list[int]:
-    """Return the numbers of the lines that begin at byte positions, which ascend. DuckDB numbers rows: one may have many lines."""
+    """Return the numbers of the lines at ascending byte positions. DuckDB numbers rows, and one row may have many lines."""
     found, number, at = [], 1, 0
     with Path(name).open("rb") as file:
         for position in positions:
@@ -142,7 +143,7 @@ def _lines_at(name: str, ends: bytes, positions: Sequence[int]) -> list[int]:
 
 
 def _unread(db: Any, name: str, number: int, options: str, header: _Header, ends: bytes, rejected: int) -> int:
-    """Return how many lines are in no row of `history`. Empty ones are no lines, not even within a value."""
+    """Return the number of lines in no row of `history`. Empty lines are not counted, not even within a value."""
     lines = _full_lines(name, ends) - header.full
     (rows,) = db.execute("SELECT count(*) FROM history WHERE file = ?", [number]).fetchone()
     if rows + rejected == lines:
@@ -155,18 +156,18 @@ def _unread(db: Any, name: str, number: int, options: str, header: _Header, ends
 
 
 def _full_lines(name: str, ends: bytes) -> int:
-    """Return how many lines of a file are not empty."""
-    count, rest = 0, b""
+    """Return the number of non-empty lines of a file."""
+    count, partial = 0, b""
     with Path(name).open("rb") as file:
         while block := file.read(2**20):
-            *whole, rest = (rest + block).split(ends)
+            *whole, partial = (partial + block).split(ends)
             count += sum(1 for line in whole if line and line != b"\r")
-    return count + bool(rest.strip(b"\r\n"))
+    return count + bool(partial.strip(b"\r\n"))
 
 
 def _rejection(kind: str, names: Sequence[str], at: int | None) -> str:
-    """Say what is wrong with a line, without what it holds."""
-    if at is None:  # of the line as a whole
+    """Return the fault of a line, without its content."""
+    if at is None:  # a fault of the whole line
         return f"column 1: {kind.lower()}"
     column = f"column {names[at - 1] if 0 < at <= len(names) else at}"
     match kind:
@@ -177,13 +178,13 @@ def _rejection(kind: str, names: Sequence[str], at: int | None) -> str:
         case "INVALID ENCODING":
             return f"{column}: is not UTF-8 (convert the file)"
         case "UNQUOTED VALUE":
-            return f"{column}: a quote stands within a value, or is never closed"
+            return f"{column}: a quote is inside a value, or is never closed"
         case _:
             return f"{column}: {kind.lower()}"
 
 
 def _line_ends(name: str) -> Fault:
-    """Say which line ends unlike the first: what else DuckDB gives up on is set aside by line."""
+    """Return a fault for the first line with another line end than the first; other faults of lines DuckDB reports itself."""
     with Path(name).open("rb") as lines:
         first = lines.readline().endswith(b"\r\n")
         for number, line in enumerate(lines, 2):

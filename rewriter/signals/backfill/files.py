@@ -1,6 +1,6 @@
-"""The files of a history, read into one table of text: no value's type is guessed.
+"""Reader of history files into one table of text, without guessing types.
 
-A file is opened under a name of our own: what stands in its name is no pattern, and its folders are no columns.
+A file is opened through a link with a name of our own, so that its name is not taken for a pattern, nor its folders for columns.
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ READERS = {
 
 @dataclass(slots=True)
 class Files:
-    """The files by name, how many rows of `history` each has, how many lines are no rows, and the first of those."""
+    """The files of a history.
+
+    rows:      number of rows of `history` of each file.
+    malformed: number of lines that are no rows; `faults` are the first of them.
+    """
 
     names: Sequence[str]
     rows: list[int] = field(default_factory=list)
@@ -45,10 +49,11 @@ class Files:
 
 
 def read_files(db: Any, names: Sequence[str], attributes: Collection[str], folder: Path) -> Files:
-    """Read all files into `history`. `folder` is empty, and for us alone.
+    """Read all files into the table `history`.
 
-    attributes: the document fields that are counted. Objects are looked up where a file lacks one of them.
-    Raises ConfigurationError for all columns that are missing or cannot be read; lines that are no rows are left out.
+    attributes: the counted document fields. If a file lacks one of them, its objects are looked up.
+    folder:     an empty temporary folder for the links.
+    Raises ConfigurationError with all columns that are missing or cannot be read; lines that are no rows are left out.
     """
     import duckdb  # noqa: PLC0415  an extra: pip install 'rewriter[backfill]'
 
@@ -66,7 +71,7 @@ def read_files(db: Any, names: Sequence[str], attributes: Collection[str], folde
             READERS[suffix](db, name, str(alias), attributes, number, lines)
         except ConfigurationError as error:
             faults += error.faults
-        except duckdb.Error as error:  # its first line; another would repeat what the file holds
+        except duckdb.Error as error:  # only the first line, since others may quote the file
             faults.append(Fault(name, f"cannot be read: {str(error).splitlines()[0].replace(str(alias), 'it')}"))
         (count,) = db.execute("SELECT count(*) FROM history WHERE file = ?", [number]).fetchone()
         found.rows.append(count)

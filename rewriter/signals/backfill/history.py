@@ -1,9 +1,9 @@
-"""What history adds up to, by DuckDB: the counters of each user, and of each partition's population and segments, as of one time.
+"""History: computes, with DuckDB, the counters of each user and of each partition's population and segments as of one time.
 
-A file (Parquet, NDJSON, CSV) has a row per event: `timestamp`, `object_id`, `user_id` or `client_id` or both, and optionally
-`action_name` (a purchase, where there is no such column), `event_id`, `consent` and `segments` (a list of names, or a text of them
-with commas). Columns named as the document fields that are counted spare the look-up of the objects. Negative actions are
-subtracted from the sum, and no sum is below zero.
+A file (Parquet, NDJSON, CSV) has one row per event, with `timestamp`, `object_id`, `user_id` or `client_id` or both. Optional
+columns are `action_name` (default: purchase), `event_id`, `consent` and `segments` (a list of names, or a comma-separated text).
+Columns with the names of the counted document fields save the look-up of the objects. Negative actions are subtracted; no sum is
+below zero.
 """
 
 from __future__ import annotations
@@ -32,18 +32,20 @@ from rewriter.subject import pseudonym
 OBJECTS_AT_ONCE = 5_000
 SHOWN_ACTIONS = 5
 MEMORY = "2GB"
-"""What DuckDB may hold; beyond it, tables go to a folder for temporary files until the process ends."""
+"""DuckDB's memory limit; beyond it, tables are spilled to a temporary folder until the process ends."""
 
 
 class History:
-    """Counters as of `until_s`, in a database of its own. Raises ConfigurationError for files that cannot be read, and for
-    segments that an event could not name.
+    """The counters of history files as of `until_s`, in a database of its own.
 
-    until_s:   up to when the history is whole: what is later is left to the streams; by default its latest event.
-    forgotten: pseudonyms of users by the time up to which they are to be forgotten.
-    now_s:     the time at which an event lies ahead; by default the clock's.
-    `sums` is where what the streams hold from later is added; `account` says what became of the rows, after
-    `add_up`.
+    partitions: number of partitions of the store.
+    until_s:    the time up to which the files are complete (seconds since the epoch); later events are read from the streams. By
+                default the time of the latest event.
+    forgotten:  the time of erasure by pseudonym of erased users.
+    now_s:      the present time, beyond which an event is in the future; by default the clock's.
+    sums:       the counters, to which `live` adds the streams' later events.
+    account:    the row counts, set by `add_up`.
+    Raises ConfigurationError for files that cannot be read, and for segment names that events could not have.
     """
 
     def __init__(
@@ -81,8 +83,11 @@ class History:
         self.sums = Sums(self._db, plan, self.until_s, partitions)
 
     def add_up(self, objects: Objects, on_progress: Callable[[int, int], None]) -> dict[str, Any]:
-        """Look the objects up, and compute all counters; return what there is to say of it."""
-        asked, found = self._describe(objects, on_progress)
+        """Look up the objects, compute all counters, and return the counts to print.
+
+        on_progress: called with the number of objects looked up and of all objects.
+        """
+        wanted, found = self._describe(objects, on_progress)
         self._db.execute(
             """
             CREATE TABLE chosen AS SELECT person, part, at_s, weight, doc, named
@@ -99,8 +104,8 @@ class History:
         return {
             **self.account.counts(),
             "users": self._one("SELECT count(DISTINCT person) FROM chosen"),
-            "objects": asked,
-            "objects_missing": asked - found,
+            "objects": wanted,
+            "objects_missing": wanted - found,
             "values": self._one("SELECT count(*) FROM weights"),
             "segments": len(self.sums.segment_names),
         }
@@ -113,7 +118,7 @@ class History:
         return RowCounts(rows, self._one("SELECT count(*) FROM chosen"), left_out, first, self._actions)
 
     def _refuse_unreadable(self, where: str) -> None:
-        """Raise ConfigurationError with all that is wrong with consent and segments; what they hold is not repeated."""
+        """Raise ConfigurationError with all faults of the columns consent and segments, without their values."""
         self._db.execute("CREATE VIEW names AS SELECT DISTINCT unnest(named) AS name FROM history")
         unsound = self._one(
             "SELECT count(*) FROM names WHERE NOT coalesce(regexp_full_match(name, ?), false)", SEGMENT_NAME
@@ -134,7 +139,7 @@ class History:
             raise ConfigurationError(found)
 
     def _choose(self, partitions: int, forgotten: Mapping[str, float]) -> None:
-        """Judge each row, and keep what may count: `sound`, without those that an earlier row has the event_id of."""
+        """Assign each row's fate, and create the table `sound` of the rows that may count, without duplicates of an event_id."""
         signals, salt = self._plan.settings.signals, self._plan.settings.store.key_salt.get_secret_value()
         people = self._db.execute("SELECT DISTINCT person FROM history WHERE person IS NOT NULL").fetchall()
         named = [(one, pseudonym("u", one, salt), crc32(one.encode()) % partitions) for (one,) in people]
@@ -188,13 +193,13 @@ class History:
         )
 
     def _leave_out(self, query: str) -> None:
-        """Note reason, number and first row of each group of rows that are left out."""
+        """Add the number and first row of each reason to the left-out rows."""
         for reason, count, row in self._db.execute(query).fetchall():
             before, first = self._left_out.get(reason, (0, row))
             self._left_out[reason] = (before + count, min(first, row))
 
     def _describe(self, objects: Objects, on_progress: Callable[[int, int], None]) -> tuple[int, int]:
-        """Say what each object's values are; return how many objects there are, and how many of them are known."""
+        """Create the table of each object's values; return the number of objects, and of those with a document."""
         docs = self._db.execute("SELECT doc, object_id, document FROM docs").fetchall()
         needs_index = bool(self._plan.attributes - {"_id"})
         found = 0
@@ -227,6 +232,6 @@ class History:
 
 
 def seconds_of(text: str) -> float:
-    """Read a time (ISO 8601; without a zone: UTC). Raises ValueError."""
+    """Parse an ISO 8601 time, in UTC if it has no zone, to seconds since the epoch. Raises ValueError."""
     found = datetime.fromisoformat(text)
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()

@@ -1,7 +1,7 @@
-"""The hold that a backfill has of a store: workers pause, and every partition is leased, until it lets go.
+"""Hold of a backfill on a store: a pause of all workers, and the leases of all partitions, until it is released.
 
-A thread renews both, whatever else takes its time. Before each write `check` says whether they still hold; a process that was
-stopped for longer than they last finds that out there, and before it writes.
+A thread renews both. `check`, before each write, raises if they were lost, so that a process that was stopped for longer than they
+last does not write.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ LOST = "the lease of a partition was lost meanwhile, and workers may count again
 
 
 class Hold:
-    """Take it, and release it in any case. `positions` gives each partition's: what lies behind it was counted.
+    """The hold of one backfill. After `take`, `release` must be called in any case.
 
-    lasts_s: how long pause and leases outlive this process.
+    lasts_s: seconds for which pause and leases outlive this process.
     """
 
     def __init__(self, store: RedisStore, keys: StreamKeys, partitions: int, lasts_s: float) -> None:
@@ -44,11 +44,11 @@ class Hold:
 
     @property
     def positions(self) -> Mapping[int, str]:
-        """The position of each partition that is held."""
+        """The position of each held partition: all entries up to it were counted."""
         return self._leases.held
 
     def take(self, lease_s: float) -> None:
-        """Take every partition; workers hold theirs for `lease_s`. Raises StoreError where one does not let go."""
+        """Take every partition; workers' leases last `lease_s` seconds. Raises StoreError if a worker does not release one."""
         late_at_s = time.monotonic() + max(2 * lease_s, self._lasts_s) + PATIENCE_S
         while True:
             self._renew()
@@ -65,19 +65,19 @@ class Hold:
             time.sleep(POLL_S)
 
     def check(self) -> None:
-        """Raise StoreError where the hold was lost, or could not be renewed in time."""
+        """Raise StoreError if the hold was lost, or could not be renewed in time."""
         if not self._is_lost and time.monotonic() >= self._until_s:
             self._renew()
         if self._is_lost:
             raise StoreError(LOST)
 
     def release(self) -> None:
-        """Let the workers go on."""
+        """Release the leases and end the pause, so that workers go on."""
         self._released.set()
         if self._thread.is_alive():
             self._thread.join()
         self._leases.release(sorted(self._leases.held))
-        if not self._is_lost:  # else the pause may be another's
+        if not self._is_lost:  # else the pause may belong to another backfill
             sound_replies(self._store, [("DEL", self._keys.pause)])
 
     def _keep(self) -> None:
@@ -85,15 +85,15 @@ class Hold:
             try:
                 self._renew()
             except (RedisError, StoreError, OSError):
-                continue  # again in a moment; `check` raises once it is too late
+                continue  # it is retried; `check` raises once the hold is lost
             if self._is_lost:
                 return
 
     def _renew(self) -> None:
-        """Renew pause and leases. They hold from before they were asked for, by this machine's clock."""
-        asked_s = time.monotonic()
+        """Renew pause and leases. Their duration is counted from before the commands were sent, by this machine's clock."""
+        sent_s = time.monotonic()
         if not self._leases.renewed():
             self._is_lost = True
             return
         sound_replies(self._store, [("SET", self._keys.pause, "backfill", "PX", int(self._lasts_s * 1000))])
-        self._until_s = asked_s + 0.8 * self._lasts_s
+        self._until_s = sent_s + 0.8 * self._lasts_s

@@ -1,4 +1,4 @@
-"""JSON: an object for each event, one a line, or in one array. Texts stay as they are; numbers become what ingest makes of them."""
+"""Reader of JSON history: one object per event, by line or in an array. Texts are unchanged; numbers are converted as by ingest."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def read_json(db: Any, name: str, alias: str, attributes: Collection[str], numbe
 
 
 def _form(name: str) -> str:
-    """Return DuckDB's name for how the objects of a file follow each other."""
+    """Return DuckDB's name for the layout of a file's objects."""
     if not name.lower().endswith(".json"):
         return "newline_delimited"
     with Path(name).open("rb") as file:
@@ -81,14 +81,14 @@ def _form(name: str) -> str:
 
 
 def _there(db: Any, names: Sequence[str]) -> set[str]:
-    """Return the names that any object has."""
+    """Return those of `names` that at least one object has."""
     wanted = ", ".join(f"coalesce(bool_or(json_exists(json, {_path(one)})), false)" for one in names)
     found = db.execute(f"SELECT {wanted} FROM records").fetchone()
     return {one for one, is_there in zip(names, found, strict=True) if is_there}
 
 
 def _text(name: str) -> str:
-    """A number that is NaN or infinite is no value."""
+    """Return the expression of a column as text, NULL for NaN and infinity."""
     text = f"json_extract_string(json, {_path(name)})"
     return (
         f"CASE WHEN json_type(json, {_path(name)}) = 'DOUBLE' AND NOT isfinite(TRY_CAST({text} AS DOUBLE)) THEN NULL"
@@ -115,7 +115,7 @@ def _refuse_nested(db: Any, name: str, columns: Sequence[str]) -> None:
 
 
 def _no_objects(name: str) -> Iterator[Fault]:
-    """Return each line that is no object. DuckDB counts lines from where one of its threads began."""
+    """Yield a fault for each line that is no object. DuckDB's own line numbers are relative to one of its threads."""
     with Path(name).open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
@@ -135,5 +135,5 @@ def _no_objects(name: str) -> Iterator[Fault]:
 
 
 def _path(name: str) -> str:
-    """A dot is part of the name."""
+    """Return the JSON path of a key; a dot is part of its name."""
     return literal(f'$."{name}"')

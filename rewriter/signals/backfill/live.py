@@ -1,11 +1,11 @@
-"""What the streams hold that was counted, and is later than the history.
+"""Live events: counted entries of the streams that are later than the history.
 
-Most of it is read while workers still work: what lies behind a partition's position is settled and changes no more. What they
-count until they pause is read then. The streams are read from where the history ends, less the time within which an `event_id`
-is known again.
+Most are read while workers run, since entries up to a partition's position are committed and do not change. Those that workers
+count until they pause are read afterwards. Reading starts `dedupe_s` before the end of the history, so that duplicates are
+recognized.
 
-An entry whose object was not in the index was set aside at first, and came again as another entry that names it: the second one
-counts, and may still be on its way.
+An entry whose object was not in the index waited, and came again as another entry with the id of the first. Only the second one
+counts, and it may still be in the stream.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ AT_ONCE = 1_000
 
 
 class Live:
-    """Reads the streams into `sums`, in chunks of a bounded number of entries.
+    """Reads the streams into `sums`, in chunks of AT_ONCE entries.
 
-    `on_progress` is told after each chunk how many entries were read so far.
+    until_s:     the end of the history (seconds since the epoch); later events count.
+    on_progress: called after each chunk with the number of entries read so far.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Live:
         self.entries = 0
 
     def read_to(self, positions: Mapping[int, str]) -> None:
-        """Read what lies behind each partition's position and was not read yet."""
+        """Read the entries up to each partition's position that were not read before."""
         for number, position in positions.items():
             start = self._after.get(number) or self._start()
             for entries in self._chunks(number, start, position):
@@ -61,7 +62,7 @@ class Live:
             self._after[number] = f"({position}" if position != STREAM_START else start
 
     def read_waiting(self, positions: Mapping[int, str]) -> None:
-        """Read which entries wait for their object, or come again ahead of a partition's position: they are still to be counted."""
+        """Read the entries that wait for their object, or that come again after a partition's position: workers will count them."""
         for number, position in positions.items():
             (members,) = sound_replies(self._store, [("ZRANGE", self._keys.of_stream(number, "waiting"), 0, -1)])
             self._sums.put_waited([(number, one.partition(b"\x1f")[0].decode("utf-8", "replace")) for one in members])
@@ -91,7 +92,7 @@ class Live:
             start = f"({entries[-1][0].decode()}"
 
     def _counted(self, number: int, entries: list[Entry]) -> Iterator[LiveRow]:
-        """Yield what of a chunk counts, as ingest judges it."""
+        """Yield the entries of a chunk that count, by the rules of ingest."""
         weights, salt = (
             self._plan.settings.signals.action_weights,
             self._plan.settings.store.key_salt.get_secret_value(),
@@ -116,7 +117,7 @@ class Live:
         return entry.counted_event.event_attributes.object.document
 
     def _is_duplicate(self, number: int, entry: Entry) -> bool:
-        """Say whether an earlier entry had the same event_id, of those that a worker still knew."""
+        """Return whether an earlier entry within `dedupe_s` had the same event_id."""
         if (event_id := entry.counted_event.event_id) is None:
             return False
         seen = self._seen_ids.setdefault(number, OrderedDict())

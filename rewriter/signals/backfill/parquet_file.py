@@ -1,4 +1,4 @@
-"""Parquet: each column by its type, as `spelling` says. A column without one spelling is refused by name."""
+"""Reader of Parquet history: each column is converted to text by its type (see `spelling`), or refused by name."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def read_parquet(db: Any, name: str, alias: str, attributes: Collection[str], nu
     named = _segments(kinds["segments"]) if "segments" in kinds else "NULL"
     every = {**texts, **attributes_, "timestamp": moment, "segments": named}
     faults = [
-        Fault(name, f"column {one} is of type {kinds[one]}, which has no one spelling here", "export it as text")
+        Fault(name, f"column {one} is of type {kinds[one]}, which has no canonical text", "export it as text")
         for one, expression in every.items()
         if expression is None
     ]
@@ -55,7 +55,7 @@ def read_parquet(db: Any, name: str, alias: str, attributes: Collection[str], nu
 
 
 def _value(name: str, kind: str) -> str | None:
-    """Of a list, each element is a value."""
+    """Return the expression of a column as text; of a list, each element is a value."""
     if not kind.endswith("[]"):
         return spelled(identifier(name), kind)
     element = spelled("one", kind.removesuffix("[]"))
@@ -68,7 +68,7 @@ def _segments(kind: str) -> str | None:
 
 
 def _unsound(db: Any, name: str, source: str, kinds: Mapping[str, str]) -> list[Fault]:
-    """Return a fault for each column that holds a value without a spelling."""
+    """Return a fault for each column with a value that has no canonical text."""
     faults = []
     for one, kind in kinds.items():
         if found := unsound("one", kind.removesuffix("[]")):

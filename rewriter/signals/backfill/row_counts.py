@@ -1,7 +1,7 @@
-"""The account of a history: rows = events + the rows left out, by reason.
+"""Row counts of a history: rows = events + left-out rows, by reason.
 
-A reason for which more than 1 % of the rows are left out fails the run, unless it is allowed by name. What somebody asked for
-(`--until`, `forget`) never fails it.
+A reason that leaves out more than 1 % of the rows fails the run, unless it is allowed by name. Reasons that the user requested
+(`--until`, `forget`) never fail it.
 """
 
 from __future__ import annotations
@@ -12,27 +12,28 @@ from dataclasses import dataclass, field
 LIMIT = 0.01
 REASONS: Mapping[str, str] = {
     "malformed": "the line is no row of its file",
-    "no_time": "no timestamp, or none that can be read",
-    "in_future": "the timestamp lies ahead",
+    "no_time": "no timestamp, or an invalid one",
+    "in_future": "the timestamp is in the future",
     "after_until": "later than --until",
     "too_old": "more than horizon_s before the end of the history",
     "no_person": "neither user_id nor client_id",
     "unknown_action": "the action has no weight in [signals] action_weights",
     "no_consent": "no consent",
-    "forgotten": "the user was forgotten since",
+    "forgotten": "the user was erased since",
     "no_object": "no object_id, or it is not in the index",
     "doubled": "an earlier row has the same event_id",
     "no_value": "the object has none of the fields that are counted",
 }
-"""In this order: a row is left out for the first that holds."""
-ASKED_FOR = frozenset({"after_until", "forgotten"})
+"""Reasons in order: a row is counted under the first that applies."""
+REQUESTED = frozenset({"after_until", "forgotten"})
 
 
 @dataclass(frozen=True, slots=True)
 class RowCounts:
-    """What became of the rows.
+    """The counts of a history's rows.
 
-    left_out: the number of rows by reason. first: where the first row of a reason stands.
+    left_out: number of rows by reason.
+    first:    by reason, file and number of its first row.
     actions:  unknown action names with their number of rows, the most frequent first; at most a few.
     """
 
@@ -43,25 +44,25 @@ class RowCounts:
     actions: Sequence[tuple[str, int]] = ()
 
     def too_many(self, allowed: Collection[str]) -> list[str]:
-        """Return the reasons for which more rows were left out than may be."""
+        """Return the reasons that leave out more than LIMIT of the rows and are not `allowed`."""
         return [
             reason
             for reason, count in self.left_out.items()
-            if count > LIMIT * self.rows and reason not in ASKED_FOR and reason not in allowed
+            if count > LIMIT * self.rows and reason not in REQUESTED and reason not in allowed
         ]
 
     def counts(self) -> dict[str, int]:
-        """Return rows, events and each reason by name, as they are printed."""
+        """Return rows, events and each reason by name, for printing."""
         return {"rows": self.rows, "events": self.events, **self.left_out}
 
     def lines(self) -> list[str]:
-        """Return a sentence for each reason for which rows were left out."""
+        """Return one line for each reason that left out rows."""
         found = []
         for reason, count in self.left_out.items():
             if count:
                 where = f"; first: {self.first[reason]}" if reason in self.first else ""
-                said = f"{reason}: {count:,} of {self.rows:,} rows ({count / self.rows:.2%}): {REASONS[reason]}{where}"
-                found.append(said + (f"; {self._names()}" if reason == "unknown_action" and self.actions else ""))
+                line = f"{reason}: {count:,} of {self.rows:,} rows ({count / self.rows:.2%}): {REASONS[reason]}{where}"
+                found.append(line + (f"; {self._names()}" if reason == "unknown_action" and self.actions else ""))
         return found
 
     def _names(self) -> str:

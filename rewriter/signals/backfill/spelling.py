@@ -1,8 +1,8 @@
-"""SQL by which the columns of history files become text: each value as it was written, or the one spelling that its type has.
+"""SQL expressions that convert the columns of history files to text: each value as written, or in the canonical form of its type.
 
-Texts stay as they are. Integral floats and decimals lose their zeros (17.0 in a float column is what pandas makes of the integer
-17 beside a missing value); dates and times are ISO 8601; binary is UTF-8; NaN and infinity are no value. A type without one
-spelling (struct, map, interval, bytes that are no UTF-8, floats too large to tell integers apart) is a fault of its column.
+Texts are unchanged. Integral floats and decimals lose their zeros (pandas writes the integer 17 as 17.0 in a column with missing
+values); dates and times are ISO 8601; binary is UTF-8; NaN and infinity are missing values. A type without a canonical form
+(struct, map, interval, bytes that are no UTF-8, floats too large to distinguish integers) is a fault of its column.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from rewriter.signals.absent import ABSENT_IDS, CONSENT
 
 BLANKS = "' ' || chr(9) || chr(10) || chr(13) || chr(160)"
 NOT_THERE = {*ABSENT_IDS, "\\n"}
-"""Texts that stand for no identifier, in lower case: those of events, and what databases write into CSV."""
+"""Spellings of a missing identifier, in lower case: those of events, and those that databases write into CSV."""
 INTEGERS = frozenset(
     {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT"}
 )
 EXACT_BELOW = {"FLOAT": 2**24, "DOUBLE": 2**53}
-"""Below it a float tells every two integers apart."""
+"""Limit below which a float represents every integer exactly."""
 
 
 _REFUSED = NOT_THERE | {text for text, is_given in CONSENT.items() if not is_given}
 
 
-def _listed(words: object) -> str:
-    return ", ".join("'" + str(word).replace("'", "''") + "'" for word in sorted(words))  # type: ignore[call-overload]
+def _listed(texts: object) -> str:
+    return ", ".join("'" + str(text).replace("'", "''") + "'" for text in sorted(texts))  # type: ignore[call-overload]
 
 
 MACROS = (
@@ -51,7 +51,10 @@ MACROS = (
 
 
 def spelled(column: str, kind: str) -> str | None:
-    """Return the expression that spells a column of a type, or None for a type without one spelling. Lists are none."""
+    """Return the expression that converts a column to text, or None for a type without a canonical form, such as a list.
+
+    kind: DuckDB's type of the column.
+    """
     base = kind.partition("(")[0]
     if kind == "VARCHAR" or base in INTEGERS or base in ("ENUM", "UUID", "BOOLEAN", "DATE", "TIME", '"NULL"', "NULL"):
         return f"{column}::VARCHAR"
@@ -73,13 +76,13 @@ def spelled(column: str, kind: str) -> str | None:
 
 
 def unsound(column: str, kind: str) -> tuple[str, str] | None:
-    """Return the condition under which a value of a type has no spelling, and what to say of it; None where all have one."""
+    """Return the condition under which a value has no canonical form, and the fault; None if every value of the type has one."""
     base = kind.partition("(")[0]
     if base in EXACT_BELOW:
         limit = EXACT_BELOW[base]
         return (
             f"isfinite({column}) AND abs({column}) >= {limit}",
-            f"holds floats above {limit:,}, which do not tell integers apart (export it as integer or text)",
+            f"holds floats above {limit:,}, which cannot distinguish integers (export it as integer or text)",
         )
     if base == "BLOB":
         return (
@@ -90,7 +93,7 @@ def unsound(column: str, kind: str) -> tuple[str, str] | None:
 
 
 def moment_of(column: str, kind: str) -> str | None:
-    """Return the expression that makes seconds since the epoch of a column of a type, or None. Without a zone: UTC."""
+    """Return the expression that converts a column to seconds since the epoch, or None for an unfit type. Without a zone: UTC."""
     base = kind.partition("(")[0]
     if base.startswith("TIMESTAMP") or base == "DATE":
         return f"CASE WHEN isfinite({column}) THEN epoch({column}::TIMESTAMPTZ) END"

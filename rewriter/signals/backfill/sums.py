@@ -1,9 +1,9 @@
-"""The sums: counters of users, population and segments, of a history and of what the streams hold from after it.
+"""Sums: counters of users, population and segments over a history and the later events of the streams, in DuckDB tables.
 
 chosen    the history's events: person, part, at_s, weight, doc, named
-weights   their worth as of the end of the history, by person, part, field and member
+weights   their decayed weights as of the end of the history, by person, part, field and member
 live      entries of the streams: part, entry (id), person, at_s, weight, members, named
-waited    entries that waited for their object: another entry takes each of them up again
+waited    entries that waited for their object, each repeated by another entry
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ LiveRow = tuple[int, str, str | None, float, float, list[str], list[str]]
 
 
 class Sums:
-    """Counters as of `landmark_s`: the end of the history, or the latest event that came after it.
+    """Counters as of `landmark_s`: the end of the history, or the latest later event (seconds since the epoch).
 
-    `add_history` and `add_live` come first, once each and in this order.
+    Call `add_history` and `add_live` first, once each and in this order.
     """
 
     def __init__(self, db: Any, plan: CountingRules, until_s: float, partitions: int) -> None:
@@ -49,7 +49,7 @@ class Sums:
         insert(db, "waited", {"part": "INT", "entry": "VARCHAR"}, ())
 
     def add_history(self) -> None:
-        """Add the table `chosen` up, by what `described` says of each object."""
+        """Compute the weights of the events in `chosen`, with the values of their objects in `described`."""
         self._db.execute(
             """
             CREATE TABLE segment_events AS
@@ -69,15 +69,18 @@ class Sums:
         self.segment_names = [name for (name,) in self._db.execute(names).fetchall()]
 
     def put_live(self, rows: Sequence[LiveRow]) -> None:
-        """Keep entries of the streams that were counted after the history."""
+        """Store entries of the streams that are later than the history."""
         insert(self._db, "live", LIVE, rows)
 
     def put_waited(self, rows: Sequence[tuple[int, str]]) -> None:
-        """Keep which entries waited for their object, by partition and id."""
+        """Store the entries that waited for their object, as partition and id."""
         insert(self._db, "waited", {"part": "INT", "entry": "VARCHAR"}, rows)
 
     def add_live(self, forgotten: Mapping[str, float]) -> None:
-        """Add what the streams hold to the sums: of users and segments that the history names, and of everybody."""
+        """Add the streams' later events to the sums of the history's users and segments, and of the population.
+
+        forgotten: the time of erasure by pseudonym of erased users.
+        """
         db = self._db
         insert(db, "tombstones", {"person": "VARCHAR", "forgotten_s": "DOUBLE"}, list(forgotten.items()))
         db.execute(
@@ -158,18 +161,18 @@ class Sums:
             )
 
     def _forget(self) -> None:
-        """Leave out users of the history who were forgotten since it was read."""
+        """Remove users of the history who were erased after it was read."""
         gone = "person IN (SELECT person FROM chosen JOIN tombstones USING (person) WHERE at_s <= forgotten_s)"
         for table in ("weights", "use_weights", "chosen"):  # in this order: the last tells who they are
             self._db.execute(f"DELETE FROM {table} WHERE {gone}")
 
     def users_up_to(self, last: str) -> int:
-        """Return how many users' pseudonyms come up to `last`."""
+        """Return the number of users whose pseudonym is not greater than `last`."""
         (found,) = self._db.execute("SELECT count(*) FROM users WHERE person <= ?", [last]).fetchone()
         return int(found)
 
     def profiles(self, after: str = "") -> Iterator[tuple[str, int, Counters]]:
-        """Yield pseudonym, partition and counters of each user of the history, in the order of pseudonyms, from behind `after`."""
+        """Yield pseudonym, partition and counters of each user of the history with a pseudonym greater than `after`, in order."""
         parts = self._db.cursor().execute("SELECT person, part FROM users WHERE person > ? ORDER BY person", [after])
         kept = self._plan.scopes["profile"].kept
         found = self._counters("person", "profile_weights", "profile_seen", kept, f"person > '{after}'")
@@ -178,9 +181,9 @@ class Sums:
             yield person, part, counters
 
     def populations(self) -> Iterator[tuple[int, Counters]]:
-        """Yield each partition's part of the population, all of which are replaced, since they are added up.
+        """Yield the part of the population of every partition, since all parts are replaced.
 
-        An item's affinity needs no population, so items are left out, as they are of events.
+        Items are left out, as in ingest, since an item's affinity needs no population.
         """
         found = self._counters("part", "part_weights", "part_seen", POPULATION_KEPT)
         following = next(found, None)
@@ -192,7 +195,7 @@ class Sums:
                 yield number, Counters({}, {}, self.landmark_s)
 
     def segments(self) -> Iterator[tuple[str, int, Counters]]:
-        """Yield name, partition and counters of each part of each segment that the history names."""
+        """Yield name, partition and counters of each part of each segment of the history."""
         silent = {(name, number) for name in self.segment_names for number in range(self._partitions)}
         for place, counters in self._counters("place", "place_weights", "place_seen", POPULATION_KEPT):
             name, _, number = place.partition(" ")
@@ -207,7 +210,7 @@ class Sums:
     def _counters(
         self, by: str, weights: str, seen: str, kept: int, which: str = "true"
     ) -> Iterator[tuple[Any, Counters]]:
-        """Two ordered streams, merged: a subject's totals and events, and its heaviest values."""
+        """Yield each subject's counters, merged from two ordered queries: totals with events, and the heaviest values."""
         cursor, other = self._db.cursor(), self._db.cursor()
         cursor.execute(
             f"""
@@ -233,7 +236,7 @@ class Sums:
 
 
 def insert(db: Any, name: str, columns: Mapping[str, str], rows: Sequence[tuple[Any, ...]]) -> None:
-    """Append rows to a table, which is made where there is none: a column at a time, row-wise inserts take a millisecond each."""
+    """Append rows to a table, created if missing. They are inserted by column, since an insert by row takes a millisecond."""
     db.execute(f"CREATE TABLE IF NOT EXISTS {name} ({', '.join(f'{key} {kind}' for key, kind in columns.items())})")
     wanted = ", ".join(f"unnest(?::{kind}[])" for kind in columns.values())
     for start in range(0, len(rows), AT_ONCE):

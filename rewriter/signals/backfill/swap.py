@@ -1,11 +1,11 @@
-"""Puts profiles, population and segments made of history in the place of those that are there, while events go on coming in.
+"""Swap: replaces profiles, population and segments by those of a history, while producers go on appending events.
 
-What the streams hold that was counted and is later than the history is added to it. Most of that is read while workers still
-work. Then they are asked to pause, and every partition's lease is taken: nobody counts meanwhile, and events wait in their
-streams. Each key is replaced in one step, watermarks included: a reader sees the old counters or the new ones, and a worker goes
-on exactly behind them. Where somebody counted under a key in spite of it all, the key is not replaced, and the run ends.
+Counted entries of the streams that are later than the history are added to it. Most are read while workers run. Then workers pause,
+and every partition's lease is taken: no worker counts meanwhile, and events wait in their streams. Each key is replaced in one
+step, watermarks included: a reader sees the old counters or the new ones, and a worker continues exactly after them. If a key was
+changed in spite of the pause, it is not replaced, and the run fails.
 
-The pause ends by itself `PAUSE_S` after this process does. How far it came is noted, and the same history goes on from there.
+The pause expires `PAUSE_S` after this process ends. The progress is saved, and a run with the same history continues from there.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ STAGED_S = 3_600
 
 
 class Replacement(NamedTuple):
-    """New counters of one key. `person` is the pseudonym of a profile's user; `partition` feeds the key."""
+    """New counters of one key: its base, the partition that feeds it, and for a profile the user's pseudonym (`person`)."""
 
     base: str
     partition: int
@@ -46,7 +46,11 @@ class Replacement(NamedTuple):
 
 
 class Swap:
-    """One backfill of a store. Use it as a context manager: workers pause within it."""
+    """One backfill of a store, as a context manager within which workers pause.
+
+    store:    the store of streams and sessions.
+    profiles: the store of profiles, segments and population, often the same one.
+    """
 
     def __init__(self, store: RedisStore, profiles: RedisStore, plan: CountingRules, partitions: int) -> None:
         self._store = store
@@ -59,7 +63,7 @@ class Swap:
         self._forgotten: Mapping[str, float] = {}
 
     def __enter__(self) -> Self:
-        """Take every partition. Raises StoreError where a worker does not let go."""
+        """Take every partition. Raises StoreError if a worker does not release one."""
         self._hold.take(self._plan.settings.ingest.lease_s)
         return self
 
@@ -67,7 +71,7 @@ class Swap:
         self._hold.release()
 
     def refuse_gap(self, until_s: float) -> None:
-        """Raise ConfigurationError where events after the history may be in no stream any more: they would be lost."""
+        """Raise ConfigurationError if events after the history may have left the streams, since they would be lost."""
         streams = [("XINFO", "STREAM", self._keys.stream(number)) for number in range(self._partitions)]
         firsts = [("XRANGE", command[2], "-", "+", "COUNT", 1) for command in streams]
         for info, first in zip(ran(self._store, streams), sound_replies(self._store, firsts), strict=True):
@@ -83,15 +87,15 @@ class Swap:
                 )
 
     def read_ahead(self, history: History, objects: Objects, on_progress: Callable[[int], None]) -> None:
-        """Read what the streams hold from after the history, before workers pause for the rest of it."""
+        """Read the streams' events after the history before workers pause, so that the pause is short."""
         self._live = Live(self._store, self._plan, objects, history.sums, history.until_s, on_progress)
-        for _ in range(2):  # the second time what was counted during the first
+        for _ in range(2):  # the second time, entries that were counted during the first
             wanted = [("HGET", self._keys.of_stream(number, "state"), "position") for number in range(self._partitions)]
             found = [one.decode() if one else STREAM_START for one in sound_replies(self._store, wanted)]
             self._live.read_to(dict(enumerate(found)))
 
     def live(self, history: History, objects: Objects) -> None:
-        """Add what was counted after the history, up to where the workers paused."""
+        """Add the events that were counted after the history, up to the positions at which the workers paused."""
         live = self._live or Live(self._store, self._plan, objects, history.sums, history.until_s)
         live.read_to(self._hold.positions)
         live.read_waiting(self._hold.positions)
@@ -102,16 +106,20 @@ class Swap:
     def write(
         self, history: History, objects: Objects, fingerprint: str, on_progress: Callable[[int], None]
     ) -> dict[str, int]:
-        """Write everything; return how many profiles were written, and how many had been by a run that broke off."""
+        """Write all keys; return the numbers of profiles written now, and before by an aborted run.
+
+        fingerprint: identifies the history, so that only a run with the same one continues.
+        on_progress: called with the number of written profiles.
+        """
         self.live(history, objects)
         noted, last = sound_replies(self._store, [("HMGET", self._keys.backfill, "history", "last")])[0]
         last = last.decode() if last and last.isalnum() and noted == fingerprint.encode() else ""
         sums, keys = history.sums, self._plan.keys
-        everybody = [
+        shared_keys = [
             (Replacement(keys.population(number), number, counters) for number, counters in sums.populations()),
             (Replacement(keys.segment(name, number), number, counters) for name, number, counters in sums.segments()),
         ]
-        for shared in everybody:
+        for shared in shared_keys:
             for chunk in _chunks(shared):
                 self._replace(chunk)
         if names := sums.segment_names:
@@ -131,14 +139,14 @@ class Swap:
         return {"written": written, "written_before": skipped}
 
     def _replace(self, wanted: Sequence[Replacement]) -> int:
-        """Replace keys, and return how many were. Raises StoreError where the hold was lost, or somebody counted meanwhile."""
+        """Replace keys; return how many were. Raises StoreError if the hold was lost, or a key was changed meanwhile."""
         self._hold.check()
         names = [(f"{one.base}:z", f"{one.base}:m", f"{one.base}:fresh") for one in wanted]
         looks = ran(self._profiles, [("HGETALL", meta) for _, meta, _ in names])
-        self._hold.check()  # what was looked at is what workers left, who had paused
+        self._hold.check()  # the keys were read while all workers paused
         commands: list[Command] = []
         for one, keys, look in zip(wanted, names, looks, strict=True):
-            if isinstance(look, ResponseError):  # it is no hash, so none of ours
+            if isinstance(look, ResponseError):  # not a hash, so no key of ours
                 commands.append(("UNLINK", keys[1]))
             elif isinstance(look, Exception):
                 raise look
@@ -176,7 +184,7 @@ class Swap:
         yield script_command(REPLACE, keys, arguments)
 
     def _note(self, fingerprint: str, last: str) -> None:
-        """Note how far it came."""
+        """Save the progress: the last written user."""
         wanted = [
             ("HSET", self._keys.backfill, "history", fingerprint, "last", last),
             ("EXPIRE", self._keys.backfill, 86_400),
@@ -185,7 +193,7 @@ class Swap:
 
 
 def forgotten_in(reply: Sequence[Any]) -> dict[str, float]:
-    """Return who was forgotten when, in a reply to ZRANGE … WITHSCORES: pairs, or a flat list."""
+    """Return the time of erasure by pseudonym from a reply to ZRANGE … WITHSCORES: pairs, or a flat list."""
     flat = [part for pair in reply for part in pair] if reply and isinstance(reply[0], list) else list(reply)
     return {name.decode("utf-8", "replace"): float(at) for name, at in zip(flat[::2], flat[1::2], strict=True)}
 
@@ -196,7 +204,7 @@ def _texts(reply: Any) -> dict[str, str]:
 
 
 def _chunks(wanted: Iterable[Replacement]) -> Iterator[list[Replacement]]:
-    """Yield replacements in chunks of a bounded number of keys and members."""
+    """Yield replacements in chunks of at most KEYS_AT_ONCE keys and about MEMBERS_AT_ONCE members."""
     chunk: list[Replacement] = []
     members = 0
     for one in wanted:

@@ -1,12 +1,14 @@
-"""From the streams of events to the counters that searches read. `docs/signals.md` is the contract.
+"""Ingest: workers that count the events of the streams into the counters that searches read. `docs/signals.md` is the contract.
 
-contract   the keys, the partition of an event, how it is appended
-scripts    what the server runs, atomically: apply.lua holds the arithmetic and the watermarks
-leases     which worker holds which partition
-batch      what a batch of entries asks of which key                                             (pure)
-apply      sends that to the keys, in calls that are small
-settling   ends a batch: position, counts, what is set aside
-objects    what an event's object is, by the index
+contract   the keys, the partition of an event, its append
+scripts    the server's atomic scripts: apply.lua has the arithmetic and the watermarks
+leases     the assignment of partitions to workers
+batch      the changes of a batch of entries by key                                              (pure)
+dedupe     removal of duplicates and of erased subjects' events
+apply      the application of changes to the keys, in small calls
+commit     the end of a batch: position, counts, dead letters, waiting entries
+objects    the documents of events' objects, from the index
+erasure    the removal of subjects (`rewriter forget`)
 health     lag, backlog and loss
 worker     the loop
 """

@@ -1,13 +1,13 @@
--- Moves the landmark of one key's counters, a step at a time: ageing 20,000 members at once would hold the server for 50 ms.
+-- Moves the landmark of one key's counters in steps: ageing 20,000 members at once would block the server for 50 ms.
 --
 -- KEYS  base:z, base:m, base:aged
 -- ARGV  default half-life, shortest half-life, n, (field, half-life) × n   (read by decay.lua)
---       the time to move it to, ttl_s, members at once
--- Returns how many members are left to age; 0 once the landmark has moved.
+--       the new landmark, ttl_s, members per step
+-- Returns the number of members left to age; 0 once the landmark has moved.
 --
--- The aged members gather in base:aged, which takes the place of base:z at the end: readers see the old counters or the new ones.
--- Meanwhile `aging` stands in base:m: the time, how many members were seen, how many were kept, how many there are, and a digest of
--- the totals. apply.lua changes nothing as long; where another writer did, ageing begins anew.
+-- Aged members are staged in base:aged, which replaces base:z at the end: readers see the old counters or the new ones. Until then
+-- base:m has the field `aging`: the new landmark, the numbers of members seen, kept and present, and a digest of the totals. While it
+-- exists apply.lua changes nothing; after a change by another writer, ageing starts again.
 local z, m, shadow = KEYS[1], KEYS[2], KEYS[3]
 local to, ttl_s, at_once = take(), take(), tonumber(take())
 

@@ -1,7 +1,7 @@
-"""Partitions that cannot be worked on, since a key of theirs holds something else than it should: they delay only their own people.
+"""Ailing partitions: those with a key of a wrong type or content, which a worker pauses so that they delay only their own subjects.
 
-Anybody who reaches the store may have written there: a string where a stream belongs, a text where a number does. Such a partition
-rests until the worker's next beat, and is then tried again; all others go on.
+Any client of the store may have written such a key: a string instead of a stream, a text instead of a number. The worker skips the
+partition until its next beat and then retries it; all other partitions go on.
 """
 
 from __future__ import annotations
@@ -13,44 +13,46 @@ from redis.exceptions import ResponseError
 from rewriter.signals.ingest.contract import StreamKeys
 
 OF_THE_SERVER = frozenset({"BUSY", "MASTERDOWN", "MISCONF", "NOREPLICAS", "UNKILLABLE"})
-"""Codes of errors that any command would get now."""
+"""Codes of errors that concern the whole server, so that any command would fail now."""
 
 _log = getLogger("rewriter")
 
 
 class Ailing:
-    """The partitions that rest, as one worker knows them. Each reason is logged once, and so is the end of it."""
+    """The paused partitions of one worker. Each cause is logged once, and so is the recovery."""
 
     def __init__(self, keys: StreamKeys) -> None:
         self._keys = keys
-        self._resting: set[int] = set()
-        self._said: dict[int, str] = {}
+        self._paused: set[int] = set()
+        self._logged: dict[int, str] = {}
 
     def __contains__(self, number: int) -> bool:
-        return number in self._resting
+        return number in self._paused
 
-    def rest(self, number: int, error: object) -> None:
-        """Leave a partition alone until `wake`. Raises the error where it is none of the partition's own."""
+    def pause(self, number: int, error: object) -> None:
+        """Pause a partition until `retry`. Raises the error if it is not about a key of the partition."""
         if not is_of_one(error):
             raise error if isinstance(error, BaseException) else TypeError(str(error))
-        self._resting.add(number)
+        self._paused.add(number)
         what = str(error)[:300]
-        if self._said.get(number) != what:
-            self._said[number] = what
-            _log.error("partition %d waits, the others go on: a key %s… %s", number, self._keys.stream(number), what)
+        if self._logged.get(number) != what:
+            self._logged[number] = what
+            _log.error(
+                "partition %d is paused, the others go on: a key %s… %s", number, self._keys.stream(number), what
+            )
 
-    def wake(self) -> None:
-        """Have every partition tried again."""
-        self._resting.clear()
+    def retry(self) -> None:
+        """End the pause of every partition."""
+        self._paused.clear()
 
-    def well(self, number: int) -> None:
-        """Note that a batch of a partition was settled."""
-        if self._said.pop(number, None) is not None:
+    def recovered(self, number: int) -> None:
+        """Note that a batch of a partition was committed."""
+        if self._logged.pop(number, None) is not None:
             _log.warning("partition %d goes on", number)
 
 
 def is_of_one(error: object) -> bool:
-    """Whether an error is about what one key holds: redis-py has classes of their own for most that are the server's."""
+    """Whether an error is about the content of one key. For most errors of the whole server redis-py has other classes."""
     if isinstance(error, ValueError):
         return True
     return type(error) is ResponseError and str(error).partition(" ")[0] not in OF_THE_SERVER

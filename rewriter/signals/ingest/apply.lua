@@ -1,20 +1,20 @@
--- Applies entries of one partition to the counters of one subject and scope: each entry once, whatever is sent again.
+-- Applies entries of one partition to the counters of one subject and scope: each entry once, even if it is sent again.
 --
 -- KEYS  base:z, base:m, base:sessions
 -- ARGV  default half-life, shortest half-life, n, (field, half-life) × n   (read by decay.lua)
---       partition, ttl_s, keep, the position that the call before reached or '', n, session × n, session_ttl_s,
+--       partition, ttl_s, keep, the position that the previous call reached or '', n, session × n, session_ttl_s,
 --       then for each entry, in the order of the stream: its id, time (s), weight, part, n, member × n
--- Returns { number of entries that were new, the time up to which the subject was forgotten or '' };
---         { -1, '' } where the call before was not applied: send it first;
---         { -2, time } where the key must be aged first, by age.lua, to that time: send this again afterwards.
+-- Returns { number of new entries, the time up to which the subject was erased or '' };
+--         { -1, '' } if the previous call was not applied: send that first;
+--         { -2, time } if the key must first be aged to that time by age.lua: send this call again afterwards.
 --
--- A call is small, so that the server is held up for a millisecond or two: its sender splits a batch, and an entry of many members
--- into parts 1, 2 … and 0, the last. A position is the id of an entry that was applied whole, or `id/part`. The key's watermark is
--- the last entry applied whole; what was applied of the next one stands beside it. So a call that is sent again changes nothing, one
--- that comes before its turn is refused, and none is lost.
+-- Calls are small, so that the server is blocked for a millisecond or two: the sender splits a batch, and an entry of many members
+-- into parts 1, 2 … and 0, the last. A position is the id of an entry that was applied completely, or `id/part`. The key's watermark
+-- is the last completely applied entry; the position within the next entry is kept beside it. So a repeated call changes nothing, a
+-- call out of turn is refused, and no call is lost.
 --
--- The result depends on the sequence of entries alone and not on how they were batched, so everything (moving the landmark, pruning)
--- happens per part. A number that is handed to a command keeps its 17 digits; one that Lua makes a text of itself would lose three.
+-- The result depends only on the sequence of entries, not on their batches, so moving the landmark and pruning happen per part. A
+-- number that is passed to a command keeps its 17 digits; Lua's own conversion to text would lose three.
 local AGED_AT_ONCE, PRUNED_AT_ONCE = 256, 512
 local z, m, sessions = KEYS[1], KEYS[2], KEYS[3]
 

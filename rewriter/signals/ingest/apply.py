@@ -1,8 +1,8 @@
-"""Sends what a batch changes to the keys that it changes, in calls that are small enough for searches to read in between.
+"""Application of a batch's changes to counters, in calls small enough that reads of searches run in between.
 
-A key's calls go out in the order of the stream, all keys' calls at once. Each call names the position that the one before it has to
-have reached: one that comes before its turn (the server did not know the script, or refused the call before) changes nothing, and
-is sent again. A key that holds too many members to be aged inside a call is aged in steps by age.lua first.
+The calls of a key are sent in the order of the stream, those of all keys at once. Each call has the position that the previous one
+must have reached. A call out of turn (the server did not know the script, or refused the previous call) changes nothing and is sent
+again. A key with too many members to be aged inside a call is first aged in steps by age.lua.
 
 The population and the segments go first, since what the repeat guard counts is worked out of profiles and sessions as they were
 before the batch (`reuse`). Profiles go before sessions: apply.lua notes a session with its profile, in one step, and returns
@@ -22,10 +22,10 @@ from rewriter.signals.ingest.batch import PARTLY_COUNTED, Change, Changes, Count
 from rewriter.signals.ingest.scripts import AGE, APPLY, Engine, ran, script_command, sound_replies
 
 PER_CALL = 256
-"""Members that one call may change, an entry counting as `PER_ENTRY` of them besides: about a millisecond of the server."""
+"""Members that one call may change, plus `PER_ENTRY` for each entry: about a millisecond of the server's time."""
 PER_ENTRY = 4
 PER_PART = 192
-"""Members of one entry that go into one call; the rest go into further parts."""
+"""Members of one entry in one call; the others are sent in further parts."""
 AGED_AT_ONCE = 300
 MAX_REFUSED = 5
 
@@ -34,10 +34,12 @@ Calls = dict[Target, list[Command]]
 
 
 def apply_changes(engine: Engine, profiles: Engine, changes: Changes, plan: CountingRules) -> None:
-    """Apply changes to every key. A key that is not what it should be fails its own entries alone.
+    """Apply changes to every key. A key of a wrong type fails only its own entries.
 
-    engine: the store of sessions; profiles: that of profiles, segments and population. An entry whose user was forgotten meanwhile
-    is counted as such. Raises StoreError, or what the client raises; what was applied stays applied, and is known by its watermark.
+    engine:   the store of sessions.
+    profiles: the store of profiles, segments and population.
+    An entry whose user was erased meanwhile gets the fate `forgotten`. Raises StoreError, or the client's exception; changes
+    applied before stay, and their watermarks prevent that they are applied again.
     """
     _sent(profiles, {target: of for target, of in changes.by_target.items() if target.scope == "everybody"}, plan)
     shared = {target: of for target, of in changes.by_target.items() if target.scope == "profile"}
@@ -62,7 +64,7 @@ def _is_forgotten(change: Change, until_s: Mapping[str, float]) -> bool:
 
 
 def _sent(engine: Engine, wanted: Mapping[Target, Sequence[Change]], plan: CountingRules) -> dict[Target, float]:
-    """Apply changes; return until when the subjects of targets were forgotten, where they were."""
+    """Apply changes; return, for targets of erased subjects, the time of the erasure (seconds since the epoch)."""
     calls: Calls = {target: list(calls_of(target, of, plan)) for target, of in wanted.items()}
     forgotten: dict[Target, float] = {}
     refused = 0
@@ -90,13 +92,13 @@ def _sent(engine: Engine, wanted: Mapping[Target, Sequence[Change]], plan: Count
             _age(engine, target, to_s, plan)
         refused = 0 if to_age else refused + 1
         if again and refused >= MAX_REFUSED:
-            raise StoreError("the store refuses changes out of turn: is another worker's clock or script older?")
+            raise StoreError("the store refuses changes as out of turn: does an older version of a worker run too?")
         calls = again
     return forgotten
 
 
 def calls_of(target: Target, changes: Sequence[Change], plan: CountingRules) -> Iterator[Command]:
-    """Yield the calls of apply.lua for one key: in the order of the stream, each bounded in what it changes."""
+    """Yield the calls of apply.lua for one key, in the order of the stream, each bounded in its members."""
     scope, before = plan.scopes[target.scope], ""
     names = [f"{target.base}:{part}" for part in ("z", "m", "sessions")]
     head = [*scope.decay_arguments, target.partition, int(scope.ttl_s), scope.kept]
@@ -144,7 +146,7 @@ def _parts(change: Change) -> Iterator[_Part]:
 
 
 def _age(engine: Engine, target: Target, to_s: str, plan: CountingRules) -> None:
-    """Age one key, one step a round trip."""
+    """Age one key, one step per round trip."""
     scope = plan.scopes[target.scope]
     names = [f"{target.base}:{part}" for part in ("z", "m", "aged")]
     step = script_command(AGE, names, [*scope.decay_arguments, to_s, int(scope.ttl_s), AGED_AT_ONCE])

@@ -1,8 +1,8 @@
-"""What a batch of one partition's entries asks of which key. Pure.
+"""Batches of one partition's entries, their fates, and the changes that they make to each key. Pure.
 
-An entry's fate depends on the entry alone, on what was marked before it and on its object, not on the clock: it was received when
-its id says. So a batch that is read again after a crash comes to the same end. Only an id that lies ahead says nothing: its entry
-was received when it is read.
+An entry's fate depends only on the entry, on earlier marks and on its object, not on the clock: the time of receipt is in its id.
+So a batch that is read again after a crash has the same result. The exception is an id in the future: its entry counts as received
+when it is read.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from rewriter.signals.store import Keys
 
 ITEM_PREFIX = f"{ITEM}{SEPARATOR}".encode()
 POPULATION_KEPT = 20_000
-"""Values per partition of the population, and of each segment; as many as the search side reads."""
+"""Values kept per partition of the population, and of each segment: as many as searches read."""
 ENTRY_ID = re.compile(rb"[0-9]{1,20}-[0-9]{1,20}")
 REPLAY = re.compile(rb"[0-9a-f]{16}")
 PARTLY_COUNTED = "holds something else than counters"
-"""Of a key: the entry was counted in its other keys, so that it cannot be taken up again."""
+"""Fault of a key of a wrong type: the entry was counted in its other keys, so its dead letter cannot be replayed."""
 ScopeName = Literal["session", "profile", "everybody"]
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """How the counters of one kind of key age, and how many are kept for how long."""
+    """Half-lives of the counters of one kind of key, their time to live in seconds, and the number of values kept."""
 
     half_lives: HalfLives
     ttl_s: float
@@ -40,7 +40,7 @@ class Scope:
 
     @property
     def decay_arguments(self) -> list[Any]:
-        """Return the arguments that decay.lua reads."""
+        """The arguments that decay.lua reads."""
         own = self.half_lives.by_field_s
         ages = [repr(self.half_lives.default_s), repr(self.half_lives.shortest_s), len(own)]
         return [*ages, *(part for pair in own.items() for part in pair)]
@@ -48,7 +48,12 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class CountingRules:
-    """What the settings say about counting."""
+    """The settings that ingest and backfill count by.
+
+    fields:     all policies' signal fields by name.
+    scopes:     decay and limits by kind of key.
+    attributes: the document fields that signal fields need.
+    """
 
     settings: Settings
     keys: Keys
@@ -58,7 +63,7 @@ class CountingRules:
 
     @classmethod
     def of(cls, settings: Settings) -> CountingRules:
-        """Return the plan of settings: the signal fields of all policies, which share their counters."""
+        """Return the counting rules of settings, with the signal fields of all policies, which share their counters."""
         signals = settings.signals
         fields: dict[str, SignalField] = {}
         for policy in settings.policies.values():
@@ -81,17 +86,19 @@ class CountingRules:
         )
 
     def values(self, document: Mapping[str, Any]) -> tuple[Value, ...]:
-        """Return what acting on a document says."""
+        """Return the signal values of a document."""
         return values(document, self.fields)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of a stream. `event` is None where `fault` says why. `first` is the entry that this one takes up again.
+    """One entry of a stream.
 
-    replay: the replay of a file that appended it, and that wants to know what becomes of it.
-    read_ms: when it was read, by the server's clock, where that is known. Ids never go back: where that clock once ran ahead, or a
-    producer named an id of its own, all that follow lie ahead too.
+    event:   the parsed event, None if `fault` is set.
+    first:   the id of the earlier entry that this one repeats (after a wait, or from a dead letter), or None.
+    replay:  the token of the file replay that appended it and counts its fate, or None.
+    read_ms: when it was read, by the server's clock (milliseconds since the epoch), None if unknown. Ids never decrease: once the
+             clock was ahead, or a producer chose an id of its own, all later ids are in the future too.
     """
 
     id: str
@@ -110,35 +117,35 @@ class Entry:
 
     @property
     def received_s(self) -> float:
-        """When it was appended, by the server's clock; at the latest when it was read."""
+        """The time of its append by the server's clock, at most the time of its read (seconds since the epoch)."""
         return received_ms(self.id, self.read_ms) / 1000
 
     @property
     def at_s(self) -> float:
-        """When the event happened; a producer's clock that is ahead counts as the time of receipt."""
+        """The event's time (seconds since the epoch), but at most the time of receipt, since a producer's clock may be ahead."""
         return min(self.counted_event.at_s, self.received_s)
 
     @property
     def dedupe_key(self) -> int:
-        """The number by which duplicates of its `event_id` tell it from themselves: in the order of entries, below 2^53."""
+        """A number below 2^53, in the order of entries, that distinguishes it from duplicates with the same `event_id`."""
         ms, _, sequence = (self.first or self.id).partition("-")
         return int(ms) * 4096 + int(sequence) % 4096
 
     @property
     def object_key(self) -> tuple[str, str]:
-        """The document field that knows its object, and the object's id."""
+        """The document field that holds its object's id, and the id."""
         acted_on = self.counted_event.event_attributes.object
         return acted_on.object_id_field, acted_on.object_id
 
 
 def received_ms(entry_id: str, read_ms: int | None) -> int:
-    """Return when an entry was appended, by its id; no later than it was read."""
+    """Return when an entry was appended, by its id, at most when it was read (milliseconds since the epoch)."""
     by_id = int(entry_id.partition("-")[0])
     return by_id if read_ms is None else min(by_id, read_ms)
 
 
 def entry_of(entry_id: bytes, parts: Mapping[bytes, bytes], plan: CountingRules, read_ms: int | None = None) -> Entry:
-    """Read an entry as the stream holds it, whatever it holds; `read_ms` is the server's time. Raises nothing."""
+    """Parse an entry of a stream; `read_ms` is the server's time. Never raises; a fault is returned in the entry."""
     raw, first, replay, fault = _parts(entry_id, parts)
     name, kept = entry_id.decode(), raw[:MAX_EVENT_BYTES]
     if fault is not None:
@@ -152,9 +159,9 @@ def entry_of(entry_id: bytes, parts: Mapping[bytes, bytes], plan: CountingRules,
 
 
 def _parts(entry_id: bytes, parts: Mapping[bytes, bytes]) -> tuple[bytes, str | None, str | None, Fault | None]:
-    """Return the event of an entry, the entry that it takes up again, the replay that it is of, and what is wrong.
+    """Return an entry's event, the first entry that it repeats, its replay, and its fault.
 
-    An entry that waited names its replay after its first one.
+    After a wait, the replay follows the first entry's id in the same field.
     """
     raw, named, replay = parts.get(b"event"), parts.get(b"first"), parts.get(b"replay")
     if raw is None:
@@ -174,11 +181,13 @@ def _is_earlier(first: bytes, entry_id: bytes) -> bool:
 
 @dataclass(slots=True)
 class Batch:
-    """Consecutive entries of a partition, and what became of them.
+    """Consecutive entries of a partition, and their fates.
 
-    fates:  by entry id, the name under which it is counted, once; other: counts that are of no entry.
-    beside: counts of what entries named and that was left out: segments_refused.
-    note:   something to be told of the partition itself, as a dead letter about no entry.
+    before: the position before the first entry.
+    fates:  fate by entry id; each entry has one.
+    other:  counts that belong to no entry.
+    beside: counts of parts of entries that were left out: segments_refused.
+    note:   a message about the partition itself, written as a dead letter without an entry.
     """
 
     partition: int
@@ -193,29 +202,29 @@ class Batch:
 
     @property
     def after(self) -> str:
-        """The position behind the batch."""
+        """The position after the batch."""
         return self.entries[-1].id if self.entries else self.before
 
     @property
     def counts(self) -> Counter[str]:
-        """How many entries had which fate."""
+        """The number of entries by fate."""
         counts = Counter(self.fates.values())
-        counts.update(self.other)  # a sum of two would drop what is below 0
+        counts.update(self.other)  # the sum of two Counters would drop negative counts
         return counts
 
     def counted_as(self, name: str, entry: Entry, fault: Fault | None = None) -> None:
-        """Note an entry's fate; with a fault it becomes a dead letter."""
+        """Set an entry's fate; with a fault it becomes a dead letter."""
         self.fates[entry.id] = name
         if fault is not None:
             self.dead.append((entry, fault))
 
     def wait(self, entry: Entry) -> None:
-        """Note that an entry's object is to be looked up again later."""
+        """Make an entry wait, so that its object is looked up again later."""
         self.fates[entry.id] = "waiting"
         self.waiting.append(entry)
 
     def readable(self) -> list[Entry]:
-        """Return the entries that may be counted; note the fate of the others."""
+        """Return the entries that may be counted; set the fate of the others."""
         found = []
         for entry in self.entries:
             if entry.event is None:
@@ -228,7 +237,7 @@ class Batch:
 
 
 class Target(NamedTuple):
-    """One key, and the partition that feeds it. A session that changes partition has a watermark, and so a target, for each."""
+    """One key and the partition that feeds it. A session that changes partition has a watermark, and so a target, for each."""
 
     scope: ScopeName
     base: str
@@ -262,9 +271,9 @@ class Change(NamedTuple):
 
 
 class Changes:
-    """The changes that entries make, by target, in the order of the stream.
+    """The changes of entries by target, in the order of the stream.
 
-    segments: the names that may have keys; others are left out.
+    segments: names of segments that may have keys; others are left out.
     """
 
     def __init__(self, plan: CountingRules, segments: Collection[str]) -> None:
@@ -284,7 +293,7 @@ class Changes:
             changes[at] = changes[at]._replace(uses=members)
 
     def add(self, batch: Batch, entry: Entry, found: Iterable[Value]) -> None:
-        """Note what an entry says, in values that `events.values` made: of its session, profile, segments, and of everybody."""
+        """Add an entry's values, from `events.values`, to its session, its profile, its segments and the population."""
         event, keys = entry.counted_event, self._plan.keys
         signals = self._plan.settings.signals
         at_s = entry.at_s
@@ -294,7 +303,7 @@ class Changes:
         session = keys.session(event.session_id) if event.session_id is not None and in_session else None
         profile = keys.profile(event.user) if event.user is not None else None
         change = Change(batch, entry, at_s, head, members, profile, session)
-        # An item's affinity needs no population, and items would push out what does.
+        # An item's affinity needs no population, and items would displace values that do.
         shared = change._replace(members=tuple(one for one in members if not one.startswith(ITEM_PREFIX)))
         population = keys.population(batch.partition)
         for scope, base in self._bases(batch.partition, event, change):

@@ -1,13 +1,13 @@
--- Ends a run of one partition's entries: moves the position, counts, sets entries aside, trims, renews the lease. All or nothing.
+-- Commits a run of one partition's entries: moves the position, counts, writes dead letters, trims, renews the lease. All or nothing.
 --
 -- KEYS  lease, state, stream, dead, waiting, ids
 -- ARGV  token, lease_ms, position before, position after, id of the first entry or '', retention_ms, lowest event id score to keep,
 --       dead letters kept, retry_ms,
 --       n, (counter, increment) × n,   n, (entry id, reason, event) × n dead letters,   n, member × n waiting
--- Returns { 1, the server's time in ms }; { 0, … } where the lease is another's; { -1, … } where the position is not the one before;
--- an error where a key holds something else. It is found before anything is changed: a script that fails is not undone.
+-- Returns { 1, the server's time in ms }; { 0, … } if another worker holds the lease; { -1, … } if the position is not the expected
+-- one; an error if a key has another type. Types are checked before any change, since a failed script is not rolled back.
 --
--- Times are the server's own, which gave the entries their ids: a worker's clock may be off. What is trimmed at once is bounded.
+-- All times are the server's, as are the entries' ids, since a worker's clock may be wrong. One call trims a bounded number of entries.
 local lease, state, stream, dead, waiting, ids = unpack(KEYS)
 local at = 0
 local function take() at = at + 1; return ARGV[at] end
@@ -35,7 +35,7 @@ end
 for _ = 1, tonumber(take()) do
   local name, more = take(), take()
   local reply = redis.pcall('HINCRBY', state, name, more)
-  if type(reply) == 'table' and reply.err then redis.call('HSET', state, name, more) end -- it was no number
+  if type(reply) == 'table' and reply.err then redis.call('HSET', state, name, more) end -- the old value was no number
 end
 for _ = 1, tonumber(take()) do
   redis.call('XADD', dead, 'MAXLEN', '~', letters, 'LIMIT', 1000, '*', 'entry', take(), 'reason', take(), 'event', take())
@@ -44,7 +44,7 @@ for _ = 1, tonumber(take()) do
   redis.call('ZADD', waiting, string.format('%d', now_ms + retry_ms), take())
 end
 
--- What is not read yet is never trimmed, however old it is.
+-- Unread entries are never trimmed, however old they are.
 local oldest_ms = math.max(0, now_ms - retention_ms)
 local after_ms = tonumber(string.match(after, '^%d+'))
 local oldest = oldest_ms <= after_ms and string.format('%d', oldest_ms) or after

@@ -1,6 +1,7 @@
-"""The commands that end a batch: position, counts, dead letters and what waits.
+"""Commit of a batch: commands that move the position, count the entries, and write dead letters and waiting entries.
 
-A batch ends in runs, each settled as a whole or not at all, and each bounded in what it sets aside: the server runs one at a time.
+A batch is committed in runs. Each run is atomic, and bounded in the entries that it writes elsewhere, since the server runs one
+script at a time.
 """
 
 from __future__ import annotations
@@ -13,18 +14,18 @@ from rewriter.settings import IngestSettings
 from rewriter.signals.commands import Command
 from rewriter.signals.ingest.batch import Batch, Entry
 from rewriter.signals.ingest.contract import StreamKeys
-from rewriter.signals.ingest.scripts import SETTLE, script_command
+from rewriter.signals.ingest.scripts import COMMIT, script_command
 
 REPLAYED, FATE, WHY, WAITING = "replay:", "fate:", "why:", "waiting"
 """Names of counters of a partition's state: `replay:TOKEN:fate:counted`, `replay:TOKEN:why:REASON`, `replay:TOKEN:waiting`."""
 MAX_KIND = 200
 RUN_ENTRIES = 100
 RUN_BYTES = 256 * 1024
-"""How many entries one run may set aside or let wait, and how many bytes they may take."""
+"""Limits of the dead letters and waiting entries of one run, in number and bytes."""
 
 
 def runs(batch: Batch) -> Iterator[Batch]:
-    """Yield the batch in consecutive runs, each with its entries' own fates; the first always comes, even without entries."""
+    """Yield the batch in consecutive runs, each with the fates of its entries; there is at least one, even without entries."""
     letters: dict[str, list[tuple[Entry, object]]] = {}
     for entry, fault in batch.dead:
         letters.setdefault(entry.id, []).append((entry, fault))
@@ -54,7 +55,7 @@ def _filled(
 
 
 def _replayed(run: Batch) -> Counter[str]:
-    """Return what became of the entries that replays of files appended, under the names by which `replay` reads it."""
+    """Return the fates of entries that replays appended, as counters under the names that `replay` reads."""
     counts: Counter[str] = Counter()
     for entry in run.entries:
         if entry.replay is None or entry.id not in run.fates:
@@ -70,7 +71,7 @@ def _replayed(run: Batch) -> Counter[str]:
 
 
 def kind_of(reason: str) -> str:
-    """Return a reason without its numbers: `lies 3601 s ahead` and `lies 90 s ahead` are one."""
+    """Return a reason without its numbers: `is 3601 s old` and `is 90 s old` are the same kind."""
     return re.sub(r"\d[\d.,]*", "N", reason)[:MAX_KIND]
 
 
@@ -81,9 +82,11 @@ def _waiting_name(entry: Entry) -> bytes:
 def commit_command(
     keys: StreamKeys, run: Batch, token: str, lease_ms: int, settings: IngestSettings, lag_s: float
 ) -> Command:
-    """Return the command for commit.lua that ends one run.
+    """Return the command of commit.lua for one run.
 
-    lag_s: of the partition that lags most, whose events may have their marks with this one: they are kept as much longer.
+    lease_ms: how long the lease is renewed, in milliseconds.
+    lag_s:    the largest lag of all partitions in seconds. The `event_id` marks of a lagging partition may be kept with this one,
+              so marks are kept longer by this time.
     """
     at_ms = int(run.after.partition("-")[0])
     lowest = max(0, int(at_ms - (settings.dedupe_s + lag_s) * 1000)) * 4096
@@ -101,5 +104,5 @@ def commit_command(
         *(len(waiting), *waiting),
     ]
     return script_command(
-        SETTLE, [keys.of_stream(number, name) if name else keys.stream(number) for name in names], arguments
+        COMMIT, [keys.of_stream(number, name) if name else keys.stream(number) for name in names], arguments
     )

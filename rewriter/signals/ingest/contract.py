@@ -1,12 +1,12 @@
-"""The contract with producers: where an event goes, and how it is appended.
+"""Contract with producers: keys of the streams, the partition of an event, and the commands that append it.
 
     partition = CRC-32 (of zlib, PNG, Ethernet) of the subject's UTF-8 bytes, modulo the number of partitions
     subject   = user_id, else client_id, else session_id
 
     XADD rw:{stream:PARTITION} * event JSON
 
-The number of partitions is under rw:partitions. It may grow, and never shrinks: the streams above it would not be read. While
-producers differ about it nothing is lost or doubled, since a key keeps a watermark for each partition that feeds it.
+The key rw:partitions holds the number of partitions. It may grow but never shrink, since streams above it would not be read. While
+producers use different numbers no event is lost or counted twice, since a key keeps a watermark for each partition that feeds it.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ end
 return #ARGV
 """
 MAX_SEGMENTS = 1_000
-"""Of one store."""
+"""Segments of one store."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamKeys:
-    """Names the keys of the streams. Those of one partition share a hash tag."""
+    """The keys of the streams. Those of one partition share a hash tag."""
 
     prefix: str
 
@@ -49,12 +49,12 @@ class StreamKeys:
 
     @property
     def first_partitions(self) -> str:
-        """How many partitions there were to begin with."""
+        """The initial number of partitions."""
         return f"{self.prefix}:partitions:first"
 
     @property
     def heartbeat(self) -> str:
-        """What the workers last published."""
+        """The workers' latest heartbeat."""
         return f"{self.prefix}:heartbeat"
 
     @property
@@ -64,35 +64,35 @@ class StreamKeys:
 
     @property
     def workers(self) -> str:
-        """Which workers were last seen when."""
+        """The live workers by the time of their last beat."""
         return f"{self.prefix}:workers"
 
     @property
     def pause(self) -> str:
-        """While there is such a key, which expires, workers hold no partitions."""
+        """The pause: while this key exists, workers hold no partitions. It expires."""
         return f"{self.prefix}:pause"
 
     @property
     def backfill(self) -> str:
-        """How far a backfill came that broke off."""
+        """The progress of an aborted backfill."""
         return f"{self.prefix}:backfill"
 
     @property
     def forgotten(self) -> str:
-        """Who was to be forgotten when: pseudonyms by time."""
+        """The tombstones: pseudonyms of erased users by time."""
         return f"{self.prefix}:forgotten"
 
     @property
     def forgets(self) -> str:
-        """Another text each time that somebody is forgotten: processes that see it change drop what they keep of people."""
+        """A text that changes with every erasure: processes that see it change drop their cached signals and plans."""
         return f"{self.prefix}:forgets"
 
     def stream(self, partition: int) -> str:
-        """The entries of a partition."""
+        """Return the stream of a partition."""
         return f"{self.prefix}:{{stream:{partition}}}"
 
     def of_stream(self, partition: int, part: str) -> str:
-        """What belongs to a partition: its `lease`, `state`, `dead` letters, `waiting` entries, event `ids`."""
+        """Return a key of a partition: its `lease`, `state`, `dead` letters, `waiting` entries or event `ids`."""
         return f"{self.stream(partition)}:{part}"
 
 
@@ -107,20 +107,20 @@ def append_command(keys: StreamKeys, event: Event, raw: bytes, partitions: int) 
 
 
 def append_many_command(keys: StreamKeys, partition: int, events: Sequence[bytes]) -> Command:
-    """Return the command that appends events of one partition; its reply is how many were, in their order.
+    """Return the command that appends events of one partition; its reply is how many were appended, in their order.
 
-    One command for all: behind a cluster's node that hangs, redis-py tries each command again by itself, a second or two each.
+    It is one command, since redis-py retries each command to a hung cluster node by itself, for a second or two each.
     """
     return ("EVAL", APPEND_MANY, 1, keys.stream(partition), *events)
 
 
 def partition_count_commands(keys: StreamKeys, wanted: int) -> list[Command]:
-    """Return the commands that set the number of partitions where there is none, and read it."""
+    """Return the commands that set the number of partitions to `wanted` if there is none, and read it."""
     return [("SET", keys.partitions, wanted, "NX"), ("GET", keys.partitions)]
 
 
 def partition_count(key: str, reply: object) -> int:
-    """Return the number of partitions in the reply to a GET of `key`. Raises StoreError for what anybody may have written there."""
+    """Return the number of partitions in the reply to a GET of `key`. Raises StoreError for any other value."""
     if isinstance(reply, Exception):
         raise StoreError(f"{key} cannot be read: {type(reply).__name__}")
     text = reply.decode("utf-8", "replace") if isinstance(reply, bytes) else str(reply)

@@ -1,7 +1,7 @@
-"""Dead letters: the entries that were set aside, why, and their way back into the stream.
+"""Dead letters: entries that could not be counted, with the reason, and their replay into the stream.
 
-A letter goes back as an entry that names the one it was, so that it is no duplicate of itself, and its object is not waited for a
-second time. It does so in one step on the server: whatever breaks off, a letter is either still there or in the stream.
+A replayed letter is a new entry with the id of the original one, so that it is no duplicate of itself, and does not wait for its
+object again. The server moves it in one step: after any failure a letter is either still a dead letter or in the stream.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ READ_AT_ONCE = 100
 LATEST_MS = 253_402_300_799_000
 """The end of the year 9999: an id may lie behind it, a date may not."""
 MOVED_AT_ONCE = 50
-"""Each may have 64 KiB, and the server moves one command's letters in one step."""
+"""Letters per command. Each may have 64 KiB, and the server moves all of one command in one step."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One letter. entry: the id of the entry that it was, empty where it is about no entry."""
+    """One letter. `entry` is the id of the original entry, "" for a message about the partition itself."""
 
     partition: int
     id: str
@@ -35,36 +35,36 @@ class DeadLetter:
 
     @property
     def at(self) -> str:
-        """When it was set aside."""
+        """The time at which it was written, ISO 8601 in UTC."""
         ms = min(int(self.id.partition("-")[0]), LATEST_MS)
         return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     @property
     def kind(self) -> str:
-        """Its reason without numbers, by which letters are alike."""
+        """Its reason without numbers, by which letters are grouped."""
         return kind_of(self.reason)
 
     @property
     def can_be_replayed(self) -> bool:
-        """Whether it was an entry, and no part of it was counted."""
+        """Whether it has an entry of which no part was counted."""
         return bool(ENTRY_ID.fullmatch(self.entry.encode())) and bool(self.event) and PARTLY_COUNTED not in self.reason
 
 
 def partitions_of(engine: Engine, keys: StreamKeys) -> int:
-    """Return how many partitions there are, 0 before the first producer or worker. Raises what the client raises, or StoreError."""
+    """Return the number of partitions, 0 before the first producer or worker. Raises the client's exception, or StoreError."""
     (found,) = sound_replies(engine, [("GET", keys.partitions)])
     return 0 if found is None else partition_count(keys.partitions, found)
 
 
 def dead_letter_counts(engine: Engine, keys: StreamKeys) -> dict[int, int]:
-    """Return how many letters there are, by partition that has some."""
+    """Return the number of letters by partition, for partitions that have some."""
     numbers = range(partitions_of(engine, keys))
     counts = sound_replies(engine, [("XLEN", keys.of_stream(number, "dead")) for number in numbers])
     return {number: count for number, count in zip(numbers, counts, strict=True) if count}
 
 
 def dead_letters(engine: Engine, keys: StreamKeys) -> Iterator[DeadLetter]:
-    """Yield the letters that there are now, the oldest of each partition first; those that come meanwhile are left out."""
+    """Yield the present letters, the oldest of each partition first; letters written meanwhile are left out."""
     for number in range(partitions_of(engine, keys)):
         stream = keys.of_stream(number, "dead")
         (last,) = sound_replies(engine, [("XREVRANGE", stream, "+", "-", "COUNT", 1)])
@@ -79,7 +79,7 @@ def dead_letters(engine: Engine, keys: StreamKeys) -> Iterator[DeadLetter]:
 
 
 def requeue(engine: Engine, keys: StreamKeys, letters: Iterable[DeadLetter]) -> int:
-    """Move letters back into their streams and return how many were. Raises what the client raises; it may be called again."""
+    """Move letters back into their streams; return how many were moved. Raises the client's exception; it may be called again."""
     moved = 0
     batch: list[DeadLetter] = []
     for letter in letters:

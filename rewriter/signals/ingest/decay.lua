@@ -1,4 +1,4 @@
--- Forward decay: what apply.lua and age.lua share, put in front of both. A script defines `half_lives`, `default` and `landmark`.
+-- Forward decay: the functions shared by apply.lua and age.lua, prepended to both. It reads the half-lives from ARGV, and base:m.
 local call = redis.call
 local at = 0
 local function take() at = at + 1; return ARGV[at] end
@@ -26,8 +26,8 @@ for i = 1, #known, 2 do
 end
 local landmark = sound(meta.landmark)
 
--- What members and totals are worth at another landmark. Beyond a quarter of the shortest half-life the order by rank would drift
--- from the order by weight, and later the floats overflow.
+-- Weights of members and totals at another landmark. Beyond a quarter of the shortest half-life the order by rank would differ from
+-- the order by weight, and later the floats would overflow.
 local factors = {}
 local function factor(to, field)
   if not factors[field] then factors[field] = growth(to, landmark, field) end

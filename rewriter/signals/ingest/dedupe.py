@@ -1,4 +1,4 @@
-"""Which entries were here before under another id, and who was to be forgotten since."""
+"""Deduplication: drops entries whose `event_id` came before, and entries of subjects that were erased since."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from rewriter.signals.ingest.scripts import Engine, ran, with_key
 from rewriter.subject import pseudonym
 
 ELSEWHERE = 2048
-"""Sets marks of other partitions than a subject's first apart: ids of two streams may be the same."""
+"""Bit that marks entries of other partitions than a subject's first one, since ids of two streams may be equal."""
 
 
 def without_duplicates(
     engine: Engine, keys: StreamKeys, entries: Sequence[tuple[Batch, Entry]], plan: CountingRules, first_partitions: int
 ) -> tuple[list[tuple[Batch, Entry]], dict[int, Exception]]:
-    """Return the entries that are no duplicates of an earlier one, and not of somebody who was to be forgotten since.
+    """Return the entries that are neither duplicates of an earlier entry nor of an erased subject.
 
-    Also returns the partitions whose marks cannot be read, and why; none of their entries is among the others.
+    Also returns the partitions whose marks cannot be read, with the exception; their entries are not returned.
 
-    The first entry to come with an `event_id` leaves its mark; the same entry, read again, finds its own. Marks lie with the
-    partition that the subject had to begin with, when there were `first_partitions`: an event that is sent again after their number
-    grew, and goes to another stream, finds them too.
+    The first entry with an `event_id` writes its mark; the same entry, read again, recognizes its own. Marks are kept with the
+    subject's partition among the initial `first_partitions`, so that an event that is sent again finds them even if the number of
+    partitions grew and it goes to another stream.
     """
     if not entries:
         return [], {}

@@ -1,12 +1,12 @@
-"""Removing subjects: counters, sessions, plans, dead letters; and seeing to it that none of it comes back.
+"""Erasure of subjects: removes counters, sessions, plans and dead letters, and prevents that earlier events restore them.
 
-First the list of tombstones, `rw:forgotten`: from then on workers drop events from before, wherever they come from, and a backfill
-leaves them out. Then the keys, each of which keeps a tombstone of its own: a worker that has a batch in its hands, or a job that
-writes the profile, is refused there. A profile names the sessions that it was fed by, and the keys of a subject's plans are known,
-so nothing is searched for but dead letters, once for all users. Processes learn that they must drop plans and copies.
+First users are added to the list of tombstones, `rw:forgotten`: from then on workers drop their earlier events from any source, and
+a backfill leaves them out. Then their keys are removed. Each keeps a tombstone of its own, which refuses a worker that is applying
+a batch and a job that writes the profile. A profile lists its sessions, and the keys of a subject's plans are known, so only dead
+letters are scanned, once for all users. Processes are notified to drop plans and cached signals.
 
-The streams are not read: what they hold of the users is dropped when a worker comes to it, and goes after `retention_s`, as entries
-that wait do. The population's and the segments' counts stay: they tell of nobody.
+The streams are not read: a worker drops the users' entries when it reads them, and they expire after `retention_s`, as waiting
+entries do. The counts of the population and of the segments stay, since they identify nobody.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ USERS_AT_ONCE, LETTERS_AT_ONCE = 100, 200
 _ID_KEY = re.compile(r"""["']?\b(?:user_id|client_id)["']?\s*[:=]\s*(?:("(?:[^"\\]|\\.)*")|'([^']*)'|([^\s,"'}\]]+))""")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 SOUGHT_USERS = 8
-"""Up to how many users' letters are first searched for their bytes, which tells most of them apart without reading them."""
+"""Limit of users for which letters are first searched for the bytes of their ids, so that most need not be parsed."""
 
 
 def forget(
     store: RedisStore, profiles: RedisStore, plan: CountingRules, user: str, until_s: float | None = None
 ) -> Counter[str]:
-    """Remove one user; see `forget_all`."""
+    """Erase one user; see `forget_all`."""
     return forget_all(store, profiles, plan, [user], until_s)[0]
 
 
 def forget_all(
     store: RedisStore, profiles: RedisStore, plan: CountingRules, users: Sequence[str], until_s: float | None = None
 ) -> tuple[Counter[str], list[int]]:
-    """Remove users, each a `user_id`, or the `client_id` of somebody without one.
+    """Erase users, each given by `user_id`, or by `client_id` if they have none.
 
-    until_s: events up to this time are forgotten (seconds since the epoch); by default the store's present time.
-    Returns what was removed (users, profiles, sessions, plans, dead_letters, unknown), and the indices in `users` of the unknown
-    ones: nothing of them was kept, and they were not forgotten before. Raises what the client raises; it may be called again.
+    until_s: events up to this time are erased (seconds since the epoch); by default the store's present time.
+    Returns the numbers of removed users, profiles, sessions, plans, dead_letters and of unknown users, and the indices in `users`
+    of the unknown ones: those without any data that were not erased before. Raises the client's exception; it may be called again.
     """
     keys, salt = StreamKeys(plan.settings.store.prefix), plan.settings.store.key_salt.get_secret_value()
     *_, count = sound_replies(store, [("GET", keys.partitions)])
@@ -63,22 +63,22 @@ def forget_all(
             some, _erased(store, profiles, plan, [users[at] for at in some], until_s, done), strict=True
         ):
             known[at] |= has_profile
-    places = {user: at for at, user in enumerate(users)}
-    may_name = _may_name(places.keys())
+    index_of = {user: at for at, user in enumerate(users)}
+    may_name = _may_name(index_of.keys())
     for partition in partitions:
         stream = keys.of_stream(partition, "dead")
         for letters in _letters(store, stream):
             own = [
                 (entry_id, named)
                 for entry_id, raw in letters
-                if may_name(raw) and (named := named_in(raw, places.keys()))
+                if may_name(raw) and (named := named_in(raw, index_of.keys()))
             ]
             done["dead_letters"] += (
                 sum(sound_replies(store, [("XDEL", stream, *(one for one, _ in own))])) if own else 0
             )
             for _, named in own:
                 for user in named:
-                    known[places[user]] = True
+                    known[index_of[user]] = True
     sound_replies(store, [("SET", keys.forgets, token_hex(8))])
     unknown = [at for at, is_known in enumerate(known) if not is_known]
     done["unknown"] = len(unknown)
@@ -86,13 +86,13 @@ def forget_all(
 
 
 def _now_s(store: RedisStore, keys: StreamKeys, partitions: Sequence[int]) -> float:
-    """Return the latest time of the servers that hold streams: what they hold now was received before."""
+    """Return the latest time of the servers with streams (seconds since the epoch): all their entries were received before it."""
     looks = [script_command(LOOK, [keys.of_stream(one, "state"), keys.stream(one)], []) for one in partitions]
     return max(int(now_ms) + 1 for *_, now_ms in sound_replies(store, looks)) / 1000.0
 
 
 def _entombed(store: RedisStore, keys: StreamKeys, digests: Sequence[str], until_s: float) -> list[bool]:
-    """Put users on the list of tombstones; return which were on it."""
+    """Add users to the list of tombstones; return, for each, whether they were on it before."""
     known = []
     for start in range(0, len(digests), USERS_AT_ONCE):
         some = digests[start : start + USERS_AT_ONCE]
@@ -110,14 +110,14 @@ def _erased(
     until_s: float,
     done: Counter[str],
 ) -> list[bool]:
-    """Remove the keys of some users, of their sessions, and their plans; return who had any."""
+    """Remove the keys of users, of their sessions, and their plans; return, for each user, whether there were any."""
     signals, names = plan.settings.signals, plan.keys
     bases = [names.profile(user) for user in users]
     had, sessions = _tombs(profiles, bases, until_s, signals.profile_ttl_s)
     digests = [digest.decode("utf-8", "replace") for one in sessions for digest in one]
     theirs = [names.session_base(digest) for digest in digests]
     were, _ = _tombs(store, theirs, until_s, max(signals.session_ttl_s, plan.settings.ingest.retention_s))
-    numbers = range(plan.settings.store.plans_per_subject)  # a user's own plans, too, lie where sessions do
+    numbers = range(plan.settings.store.plans_per_subject)  # a user's own plans, too, are in the store of sessions
     plans = [("UNLINK", *(f"{base}:plan:{number}" for number in numbers)) for base in (*bases, *theirs)]
     done["profiles"] += sum(had)
     done["sessions"] += sum(were)
@@ -128,7 +128,7 @@ def _erased(
 def _tombs(
     store: RedisStore, bases: Sequence[str], until_s: float, ttl_s: float
 ) -> tuple[list[bool], list[list[bytes]]]:
-    """Leave a tombstone under each base; return which had counters, and the sessions noted with each."""
+    """Replace the keys of each base by a tombstone; return whether each had counters, and the sessions listed with it."""
     wanted = [
         script_command(
             FORGET, [f"{base}:{part}" for part in ("z", "m", "aged", "sessions")], [repr(until_s), int(ttl_s)]
@@ -154,9 +154,9 @@ def _letters(store: RedisStore, stream: str) -> Iterator[list[tuple[bytes, bytes
 
 
 def _may_name(users: Collection[str]) -> Callable[[bytes], bool]:
-    """Return what tells at once that a letter names none of `users`: without a backslash, an identifier is spelled as it is.
+    """Return a fast test whether a letter may contain one of `users`: without a backslash, an identifier's bytes are in the letter.
 
-    A fraction is not: `1e1` names the user "10.0".
+    For fractions the test is always true, since `1e1` is the id "10.0".
     """
     sought = [user.encode("utf-8", "surrogateescape") for user in users if not _is_fraction(user)]
     if len(users) > SOUGHT_USERS or len(sought) < len(users):
@@ -174,9 +174,9 @@ def _is_fraction(text: str) -> bool:
 
 
 def named_in(raw: bytes, users: Collection[str]) -> set[str]:
-    """Return which of `users` a dead letter is of: those that it names exactly as its user or client.
+    """Return those of `users` whose id is exactly the `user_id` or `client_id` of a dead letter.
 
-    Of what is no JSON, the values of these two keys count as far as they can be read, and where there is none, quoted texts.
+    If the letter is no JSON, readable values of these two keys count, and without any, quoted texts.
     """
     found = parse(raw)
     if isinstance(found, Event):

@@ -1,10 +1,10 @@
--- Removes the counters of one subject and scope, and leaves a tombstone: what is under way from before it will not be counted here.
+-- Removes the counters of one subject and scope, and writes a tombstone, so that earlier events in flight are not counted here.
 --
 -- KEYS  base:z, base:m, base:aged, base:sessions
--- ARGV  the time up to which the subject is forgotten (s), ttl_s of the tombstone
--- Returns { whether there were counters, the sessions that were noted with a profile }.
+-- ARGV  the time up to which the subject is erased (s), ttl_s of the tombstone
+-- Returns { whether there were counters, the sessions listed with a profile }.
 --
--- The tombstone is the field `forgotten` of base:m, beside the watermarks: a batch that is sent again is still known.
+-- The tombstone is the field `forgotten` of base:m. The watermarks stay, so that a repeated batch is still recognized.
 local z, m, aged, sessions = unpack(KEYS)
 local until_s, ttl_s = tonumber(ARGV[1]), ARGV[2]
 

@@ -1,10 +1,9 @@
-"""How far behind the workers are, and what was lost.
+"""Health of ingest: backlog and lag of each partition, and entries that were lost.
 
-The lag is the pipeline's own, and each partition's: the age of the oldest entry that waits, or how long the latest took from its
-append to its key, whichever is more. It is a function of what the server holds, by the server's clock, so any worker can say it for
-all whatever its own clock says, and a partition that nobody holds shows. How long an event took from its own time on is kept with
-each session (`lag`) and published beside it (`event_lag`, the median): one phone that was offline for an hour is no fault of the
-pipeline's.
+The lag of a partition is the age of its oldest uncounted entry, or the recent time from append to counters, whichever is larger. It
+is computed from the server's data by the server's clock. So any worker can report it for all partitions, whatever its own clock,
+and a partition without a worker is visible. The time from an event's own timestamp is separate: each session keeps it (`lag`), and
+the heartbeat has its median (`event_lag`), since one phone that was offline for an hour is no lag of the pipeline.
 """
 
 from __future__ import annotations
@@ -19,14 +18,17 @@ from rewriter.signals.ingest.contract import StreamKeys
 from rewriter.signals.ingest.scripts import LOOK, Engine, ran, script_command
 
 UNKNOWN_MS = 24 * 3600 * 1000
-"""The lag of a partition that cannot be looked at."""
+"""The reported lag of a partition whose state cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """How many entries wait in all partitions, how far behind each of them is, and when that was (server's clock).
+    """The backlog of all partitions.
 
-    lags_s: by partition, the age of the oldest entry that waits, or how long entries lately took to be counted, if that is more.
+    entries: uncounted entries.
+    lags_s:  lag in seconds by partition: the age of the oldest uncounted entry, or the recent time from append to counters if
+             larger.
+    at_s:    the time of the measurement by the server's clock (seconds since the epoch).
     """
 
     entries: int
@@ -35,13 +37,18 @@ class Backlog:
 
     @property
     def lag_s(self) -> float:
-        """How far the partition that is furthest behind is behind."""
+        """The largest lag in seconds."""
         return max((0.0, *self.lags_s))
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Entries that a stream no longer has and that nobody read. `passed` is what to add to the counter of that name."""
+    """Entries that were removed from a stream before they were read.
+
+    lost:   their number, 0 if unknown.
+    passed: the increment of the partition's counter `passed`.
+    what:   the event in words.
+    """
 
     lost: int
     passed: int
@@ -49,7 +56,7 @@ class Gap:
 
 
 def backlog(engine: Engine, keys: StreamKeys, partitions: int) -> Backlog:
-    """Return what waits in all partitions. Raises what the client raises."""
+    """Return the backlog of all partitions. Raises the client's exception."""
     wanted = [
         script_command(LOOK, [keys.of_stream(number, "state"), keys.stream(number)], []) for number in range(partitions)
     ]
@@ -65,10 +72,11 @@ def backlog(engine: Engine, keys: StreamKeys, partitions: int) -> Backlog:
 
 
 def gap(info: Any, passed: int) -> Gap | None:
-    """Return what `XINFO STREAM` shows to be lost of a stream of which `passed` entries were passed, or None.
+    """Return the lost entries of a stream from its `XINFO STREAM`, or None if none was lost.
 
-    Entries are removed at the front, and read from the front: of a stream that was added to A times and holds L entries the first
-    A − L are gone, and what is more than was passed was never read.
+    passed: number of entries that workers have passed.
+    Entries are removed and read at the front: of a stream with A added and L present entries the first A − L are gone, and those of
+    them beyond `passed` were never read.
     """
     if isinstance(info, Exception):  # no stream yet
         return None
@@ -82,10 +90,10 @@ def gap(info: Any, passed: int) -> Gap | None:
 
 
 def added_and_removed(info: Any) -> tuple[int, int]:
-    """Return how many entries a stream was ever given, and how many of them it has no longer. Raises StoreError."""
-    said: Mapping[Any, Any] = info if isinstance(info, Mapping) else dict(zip(info[::2], info[1::2], strict=True))
+    """Return how many entries were ever added to a stream, and how many of them were removed. Raises StoreError."""
+    fields: Mapping[Any, Any] = info if isinstance(info, Mapping) else dict(zip(info[::2], info[1::2], strict=True))
     try:
-        added = int(said[b"entries-added"])
-        return added, added - int(said[b"length"])
+        added = int(fields[b"entries-added"])
+        return added, added - int(fields[b"length"])
     except KeyError:
-        raise StoreError("the server does not count a stream's entries: Redis 7.0 or Valkey 7.2 is the least") from None
+        raise StoreError("the server does not count a stream's entries: it needs Redis 7.0 or Valkey 7.2") from None

@@ -1,10 +1,10 @@
-"""Which worker holds which partition.
+"""Leases: the assignment of partitions to workers, by keys that expire.
 
-A lease is a key that expires. Whoever holds it reads the partition, and renews it with every batch. It makes work efficient, not
-right: a holder that stalls, loses its lease and comes back finds its batch refused by commit.lua, and what it may have applied
-meanwhile was either applied before (the watermark says so) or will not be applied again.
+The holder of a lease reads the partition and renews the lease with every batch. Leases avoid double work; correctness does not
+depend on them. A holder that stalls and loses its lease has its batch refused by commit.lua; the watermarks of the keys ensure that
+no entry is applied twice.
 
-Each worker takes its fair share: the partitions divided by the workers seen lately. One that holds more gives the rest back.
+Each worker takes its fair share, the partitions divided by the live workers, and releases those beyond it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from rewriter.signals.ingest.scripts import ENROLL, RELEASE, RENEW, Engine, ran,
 
 
 class Leases:
-    """The partitions of one worker. `held` gives the position in each: the last entry that was settled.
+    """The leases of one worker.
 
-    `unreadable` are those that were free when `balance` last looked, and whose position cannot be read.
+    held:       the position of each held partition: the id of its last committed entry.
+    unreadable: partitions that were free at the last `balance` and whose position cannot be read, with the exception.
     """
 
     def __init__(self, engine: Engine, keys: StreamKeys, token: str, lease_s: float) -> None:
@@ -33,14 +34,14 @@ class Leases:
 
     @property
     def lease_ms(self) -> int:
-        """How long a lease lasts without being renewed."""
+        """The time to live of a lease in milliseconds."""
         return int(self._lease_s * 1000)
 
     def balance(self, partitions: int) -> float:
-        """Announce this worker; take partitions that are free, up to the fair share, and give back what is more.
+        """Register this worker, take free partitions up to the fair share, and release those beyond it.
 
-        A pause ends by itself; a key that does not is none. Returns the server's time in seconds since the epoch: who is alive is
-        judged by it.
+        A pause key without an expiry is ignored. Returns the server's time (seconds since the epoch), by which workers count as
+        live.
         """
         enroll = script_command(ENROLL, [self._keys.workers], [self._token, repr(self._lease_s)])
         (alive, server_ms), pause_ms = sound_replies(self._engine, [enroll, ("PTTL", self._keys.pause)])
@@ -52,7 +53,7 @@ class Leases:
         return float(server_ms) / 1000.0
 
     def release(self, partitions: list[int]) -> None:
-        """Give partitions back."""
+        """Release the leases of partitions."""
         for number in partitions:
             self.held.pop(number, None)
         sound_replies(
@@ -61,11 +62,11 @@ class Leases:
         )
 
     def take_all(self, partitions: int) -> None:
-        """Take every partition that is free."""
+        """Take the leases of all free partitions."""
         self._take(partitions, partitions)
 
     def renewed(self) -> bool:
-        """Renew every lease that is held; say whether none was lost meanwhile."""
+        """Renew every held lease; return False if one was lost."""
         wanted = [
             script_command(RENEW, [self._keys.of_stream(number, "lease")], [self._token, self.lease_ms])
             for number in self.held
@@ -73,18 +74,18 @@ class Leases:
         return all(sound_replies(self._engine, wanted))
 
     def lost(self, partition: int) -> None:
-        """Note that a partition is another's now."""
+        """Drop a partition whose lease was lost."""
         self.held.pop(partition, None)
 
     def recall(self, partitions: Iterable[int] | None = None) -> None:
-        """Read positions again, by default all, after a reply was lost that may have moved them; drop what is no longer ours."""
+        """Read positions again, by default all, after a lost reply may have moved them; drop partitions whose lease was lost."""
         numbers = sorted(set(self.held if partitions is None else partitions))
         for number in numbers:
             self.lost(number)
         self._note([number for number in numbers if self._holder(number) == self._token])
 
     def _take(self, share: int, partitions: int) -> None:
-        """Begin at another place than other workers do, so that they do not ask for the same ones."""
+        """Take free partitions, beginning at an offset of this worker's own, so that workers do not compete for the same ones."""
         offset = int(self._token[:4], 16) % partitions
         free = [number for at in range(partitions) if (number := (at + offset) % partitions) not in self.held]
         for number in free:
@@ -96,7 +97,7 @@ class Leases:
                 self._note([number])
 
     def _note(self, partitions: list[int]) -> None:
-        """Read positions, which only counts once the lease is held."""
+        """Read the positions of leased partitions; a position is only stable while the lease is held."""
         wanted = [("HGET", self._keys.of_stream(number, "state"), "position") for number in partitions]
         for number, position in zip(partitions, ran(self._engine, wanted), strict=True):
             if is_of_one(position):

@@ -1,9 +1,9 @@
--- Keeps the dead letters of a partition within their bytes: a quarter of them goes, oldest first, until they are.
+-- Trims the dead letters of a partition to a byte limit: removes the oldest quarter until the limit is met.
 --
 -- KEYS  dead, state
 -- ARGV  most bytes, most bytes of one event
--- Returns how many were removed, which the state counts as `letters_dropped`. A server that does not say what a key takes keeps as many
--- as fit at their largest.
+-- Returns the number of removed letters, which the state counts as `letters_dropped`. Without MEMORY USAGE, as many letters are kept as
+-- fit at their maximal size.
 local dead, bytes, removed = KEYS[1], tonumber(ARGV[1]), 0
 for _ = 1, 64 do
   local ok, taken = pcall(redis.call, 'MEMORY', 'USAGE', dead, 'SAMPLES', 0)

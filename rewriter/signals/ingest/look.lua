@@ -1,7 +1,7 @@
--- How far behind one partition is, by the server's own clock, which gave the entries their ids.
+-- Measures the backlog of one partition by the server's clock, which also gave the entries their ids.
 --
 -- KEYS  state, stream
--- Returns { entries that wait, age of the oldest in ms, how long entries lately took from append to counters in ms, now in ms }.
+-- Returns { uncounted entries, age of the oldest in ms, recent time from append to counters in ms, now in ms }.
 local RECENT_MS = 4000
 local state, stream = unpack(KEYS)
 local time = redis.call('TIME')

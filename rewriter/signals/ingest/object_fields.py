@@ -1,8 +1,8 @@
-"""How an index is asked for the objects that have an id in some field. Pure: from what `_field_caps` says to a clause.
+"""Query clauses for looking up objects by an id field, from the answer of `_field_caps`. Pure.
 
-The field's name comes with an event, so that anybody may have written it. Only an indexed field whose values are whole (keywords,
-numbers, dates, addresses) is asked; of a text, its keyword sub-field. The clause is lenient: an id that the field's type refuses,
-such as "undefined" for a number, finds nothing, and does not fail the other ids of the same search.
+The field's name comes with an event, so it is untrusted. Only an indexed field with whole values (keywords, numbers, dates,
+addresses) is searched; for a text, its keyword sub-field. The clause is lenient: an id that the field's type refuses, such as
+"undefined" for a number, matches nothing and does not fail the other ids of the same search.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ID_FIELD = "event_attributes.object.object_id_field"
 
 @dataclass(frozen=True, slots=True)
 class IndexField:
-    """One field of an index expression: its types in all indices, whether it is indexed, and whether it has doc values in each."""
+    """One field of an index expression: its types in all indices, whether it is indexed, whether it has doc values in each."""
 
     types: frozenset[str]
     is_indexed: bool
@@ -31,23 +31,24 @@ class IndexField:
 
     @property
     def has_values(self) -> bool:
-        """Whether it may be asked for beside `_source`, in every index: an object has no values, and fails the whole search.
+        """Whether it can be requested besides `_source` in every index: an object has no values and fails the whole search.
 
-        Of a constant keyword the server gives the index's name.
+        For a constant keyword the server returns the index's name.
         """
         return not self.types & {"object", "nested", "constant_keyword"}
 
 
 IndexFields = Mapping[str, IndexField]
-"""By name. Object and nested fields are among them."""
+"""Fields by name, including object and nested fields."""
 
 
 @dataclass(frozen=True, slots=True)
 class IdField:
-    """The field that is asked for ids.
+    """The field that is searched for ids.
 
-    nested: the path of the nested documents that hold it, or "".
-    is_verified: whether a hit counts only where its source spells the id: in some index the field is a text, which finds words.
+    nested:      the path of the nested documents that contain it, or "".
+    is_verified: whether a hit counts only if its `_source` has exactly the id, since the field is a text, matched by words, in some
+                 index.
     """
 
     name: str
@@ -55,7 +56,7 @@ class IdField:
     is_verified: bool = False
 
     def clause(self, object_id: str, name: str) -> dict[str, Any]:
-        """Return the clause that finds the documents of an id; `name` comes back with each hit."""
+        """Return the clause that matches the documents of an id; each hit has `name` in `matched_queries`."""
         match: dict[str, Any] = {"query": object_id, "lenient": True, "operator": "and"}
         if not self.nested:
             return {"match": {self.name: match | {"_name": name}}}
@@ -72,7 +73,7 @@ class IdField:
 
 
 def fields_of(caps: Mapping[str, Any]) -> dict[str, IndexField]:
-    """Read the answer of `_field_caps`."""
+    """Parse the answer of `_field_caps`."""
     found = {}
     for name, by_type in caps["fields"].items():
         types = frozenset(by_type) - {"unmapped"}
@@ -82,9 +83,9 @@ def fields_of(caps: Mapping[str, Any]) -> dict[str, IndexField]:
 
 
 def id_field(known: IndexFields | None, name: str) -> IdField | Fault:
-    """Return how to ask for ids in the field `name`, or why it cannot be done.
+    """Return the field to search for ids in field `name`, or the fault for which it cannot be searched.
 
-    known: None where nothing is known of the index; the name is then taken as it is.
+    known: the fields of the index; None if they cannot be read, and `name` is then used as it is.
     """
     if known is None:
         return IdField(name)
@@ -98,7 +99,7 @@ def id_field(known: IndexFields | None, name: str) -> IdField | Fault:
         keyword = known.get(f"{name}.keyword")
         if keyword is not None and keyword.types <= WHOLE and keyword.is_indexed:
             return IdField(f"{name}.keyword", nested)
-        return Fault(ID_FIELD, "is a text, which finds words and not ids", "name a keyword field")
+        return Fault(ID_FIELD, "is a text, which matches words and not ids", "name a keyword field")
     if not field.types & WHOLE:
         return Fault(ID_FIELD, f"is of a type that holds no ids ({', '.join(sorted(field.types))})")
     if not field.is_indexed:

@@ -1,14 +1,14 @@
-"""Searches one index expression for the documents of many ids at once.
+"""Look-up of many objects at once by a search in one index expression.
 
-A search and not a multi-get: it reaches what the shop's searches reach, that is aliases of several indices, data streams, patterns
-and documents with a routing of their own. The server says which id a hit has (`matched_queries`). `_source` does not: it may leave
-the field out, and may spell a number or a date in another way.
+It is a search and not a multi-get, so that it covers the same as the shop's searches: aliases of several indices, data streams,
+patterns, and documents with custom routing. The id of a hit is taken from `matched_queries`, not from `_source`, which may omit the
+field or spell a number or a date differently.
 
-An id may have many documents (variants of a product): any one of them stands for all.
+An id may have several documents (variants of a product); any one of them represents the object.
 
-One id that fails does not fail others. Where a search of many ids fails, the index is sent a search without any of them; if that
-fails too, the index is away (`LookUpFailed`: all events wait). Else each id is asked for by itself (or, where the search took too
-long, half as many at once, then a quarter); those that fail alone get a fault.
+An id that fails does not fail others. If a search for many ids fails, a search without any id follows; if that fails too, the index
+is unavailable (`LookUpFailed`: all events wait). Else each id is searched by itself (after a time-out, half as many at once, then a
+quarter); those that fail alone get a fault.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from rewriter.signals.ingest.object_fields import IdField, IndexField, fields_of
 
 REQUEST_TIMEOUT_S = 2.0
 FIELDS_AGAIN_S = 30.0
-"""After how long an index's fields are read again where an event names one that it does not have."""
+"""Interval at which an index's fields are read again while events name a field that it lacks."""
 PASSING = frozenset({408, 429, 502, 503, 504})
-"""Statuses of a server that is busy or on its way up or down."""
+"""Statuses of a server that is busy, starting or stopping."""
 TRIES = 3
-"""How often in a row look-ups of one field, or of one id, fail with such a status before the field or id is blamed; provided
-that the index answers other searches."""
+"""Look-ups of one field, or of one id, that must fail in a row with such a status before the field or id counts as the cause, if
+the index answers other searches."""
 NO_SOURCE = "_source is disabled"
 OBJECT_ID = "event_attributes.object.object_id"
 
@@ -37,13 +37,15 @@ Document = Mapping[str, Any]
 
 
 class LookUpFailed(StoreError):
-    """The index could not be asked. Events wait; none is dropped."""
+    """The index could not be searched. Events wait; none is dropped."""
 
 
 class ObjectSearch:
-    """Finds documents in one index, alias, data stream or pattern. Keeps what is known of its fields for `age_s`.
+    """Finds documents in one index, alias, data stream or pattern.
 
-    attributes: the document fields that are wanted.
+    attributes: the document fields to read.
+    age_s:      seconds for which the index's fields are cached.
+    clock_s:    monotonic seconds.
     """
 
     def __init__(
@@ -67,9 +69,9 @@ class ObjectSearch:
         self._tries: Counter[tuple[str, str]] = Counter()
 
     def find(self, name: str, ids: Sequence[str]) -> tuple[dict[str, Document], dict[str, Fault]]:
-        """Return the documents of the ids in the field `name` (`_id`, or any other), and what is wrong with which ids.
+        """Return documents by id, and faults by id, for ids in the field `name` (`_id` or any other).
 
-        An id that is in neither has no document. Raises LookUpFailed.
+        An id that is in neither has no document. Raises LookUpFailed if the index cannot be searched.
         """
         self._know_fields(name)
         field = None if name == "_id" else id_field(self._fields, name)
@@ -88,14 +90,14 @@ class ObjectSearch:
         self, answer: Mapping[str, Any], name: str, field: IdField | None, ids: Sequence[str]
     ) -> tuple[dict[str, Document], dict[str, Fault]]:
         found = dict(self._found(answer, field, ids))
-        rest = [one for one in ids if one not in found]
-        if not rest or answer["hits"]["total"]["value"] <= len(answer["hits"]["hits"]):
+        left = [one for one in ids if one not in found]
+        if not left or answer["hits"]["total"]["value"] <= len(answer["hits"]["hits"]):
             return found, {}
-        others, faults = self._each(name, field, rest)  # the documents of some ids left no room for those of others
+        others, faults = self._each(name, field, left)  # documents of some ids filled the page
         return found | others, faults
 
     def _search(self, field: IdField | None, ids: Sequence[str]) -> Any:
-        """Send one search for the ids. Where an index keeps no `_source`, it is not asked for any more."""
+        """Send one search for the ids. If an index stores no `_source`, it is not requested any more."""
         try:
             return self._sent(self._body(field, ids))
         except self._client.errors as error:
@@ -105,14 +107,14 @@ class ObjectSearch:
             return self._sent(self._body(field, ids))
 
     def _sent(self, body: Mapping[str, Any]) -> Any:
-        """A shard that does not answer fails the search: what it holds must not pass for missing."""
+        """Send a search that fails if a shard does not answer, so that its documents do not count as missing."""
         whole = {"allow_partial_search_results": "false"}
         return self._client.search(Search(self._index, body, whole), REQUEST_TIMEOUT_S)
 
     def _halves(
         self, name: str, field: IdField | None, ids: Sequence[str]
     ) -> tuple[dict[str, Document], dict[str, Fault]]:
-        """Ask for half as many at once, until those that take too long are alone: each half has the whole time."""
+        """Search for half as many ids at once, until the slow ones are alone; each half has the full time-out."""
         if len(ids) == 1:
             return {}, {ids[0]: Fault(OBJECT_ID, "cannot be looked up: the index does not answer in time, or not now")}
         found: dict[str, Document] = {}
@@ -131,7 +133,7 @@ class ObjectSearch:
     def _each(
         self, name: str, field: IdField | None, ids: Sequence[str]
     ) -> tuple[dict[str, Document], dict[str, Fault]]:
-        """Ask for each id in a search of its own."""
+        """Search for each id by itself, in one `_msearch`."""
         whole = {"allow_partial_search_results": False}
         searches = [Search(self._index, self._body(field, [one]), whole) for one in ids]
         try:
@@ -167,7 +169,7 @@ class ObjectSearch:
             "_source": self._has_source and [*self._attributes, *([field.name] if field and field.is_verified else [])],
             "track_total_hits": True,
         }
-        for name in self._attributes:  # what `_source` does not have
+        for name in self._attributes:  # for values that `_source` lacks
             if self._fields and (known := self._fields.get(name)) and known.has_values:
                 body.setdefault("docvalue_fields" if known.has_doc_values else "stored_fields", []).append(name)
         return body
@@ -194,14 +196,14 @@ class ObjectSearch:
                 yield one, document
 
     def _know_fields(self, name: str) -> None:
-        """Read the fields of the index where what is known of them is old, or does not have this one."""
+        """Read the fields of the index if the cached ones are old or lack `name`."""
         age_s = self._clock_s() - self._read_at_s
         is_new = self._fields is not None and name not in self._fields
         if age_s > (FIELDS_AGAIN_S if is_new else self._age_s):
             self._read_fields()
 
     def _read_fields(self) -> None:
-        """Read the fields of the index. Where the role may not, nothing is known of them, and names are taken as they are."""
+        """Read the fields of the index. If the role may not, they stay unknown, and field names are used as they are."""
         try:
             caps = self._client.field_caps(self._index, REQUEST_TIMEOUT_S)
         except self._client.errors as error:
@@ -215,7 +217,7 @@ class ObjectSearch:
         self._read_at_s = self._clock_s()
 
     def _blame_index(self, name: str, error: Exception) -> None:
-        """Raise LookUpFailed where the index is to blame for a search that failed, and not what it was asked for."""
+        """Raise LookUpFailed if the index, and not the ids, caused a failed search."""
         if _is_passing(self._client.fault_of(error)):
             self._failed[name] += 1
             if self._failed[name] < TRIES:
@@ -224,7 +226,7 @@ class ObjectSearch:
             raise self._failure(error) from error
 
     def _answers(self) -> bool:
-        """Whether the index answers a look-up that holds nothing of any event."""
+        """Whether the index answers a look-up that contains nothing of an event."""
         try:
             self._search(None, ["-"])
         except self._client.errors:
@@ -238,11 +240,11 @@ class ObjectSearch:
 
 
 def _is_passing(fault: ClientFault) -> bool:
-    """Whether an error is of a moment: no connection, no answer in time, an answer that is no JSON, a busy server."""
+    """Whether an error may be temporary: no connection, a time-out, an answer that is no JSON, a busy server."""
     return fault.status is None or fault.status in PASSING
 
 
 def _kind(error: Any) -> str:
-    """Return the name of what went wrong at the bottom. The server's sentence is left out: it repeats the id."""
+    """Return the type of an error's root cause. Its message is left out, since it quotes the id."""
     causes = error.get("root_cause") or [error] if isinstance(error, Mapping) else [{}]
     return str(causes[0].get("type", "an error"))[:100]

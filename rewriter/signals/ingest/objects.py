@@ -1,4 +1,4 @@
-"""What an event's object is: its document's attributes, looked up in the index many at a time and remembered for a while."""
+"""Documents of events' objects: their attributes, looked up in the index in bulk and cached."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ __all__ = ["LookUpFailed", "ObjectKey", "Objects"]
 
 AT_ONCE = 500
 REFUSED_BYTES, REFUSED_AGE_S = 2**20, 20.0
-"""How much is remembered of ids that the index refused, and how long. To find one out may take longer than a lease lasts; the next
-worker round then has to get past it at once."""
+"""Size and age of the cache of ids that the index refused. To identify such an id may take longer than a lease lasts; the next
+round must then skip it at once."""
 OVERHEAD_BYTES = 400
-"""Of what is remembered of one object, beside its texts: key, tuple, dict, places in the memory's own tables."""
+"""Memory of a cached object besides its texts: key, tuple, dict, entries in the cache's own tables."""
 NOT_THERE = Fault(OBJECT_ID, "is not in the index")
 
 ObjectKey = tuple[str, str]
-"""A document field and what it holds; the field is `_id` for most."""
+"""A document field and its value, an object's id; the field is usually `_id`."""
 
 
 class Objects:
-    """Looks objects up in `indices`, one after the other, until they are found.
+    """Looks objects up in `indices`, one after the other until they are found, and caches their documents.
 
-    attributes: the document fields that are wanted; max_objects, max_bytes, age_s: how many documents are remembered, in how much
-    memory, and how long.
+    attributes: the document fields to read.
+    max_objects, max_bytes, age_s: limits of the cache: documents, bytes of memory, seconds.
     """
 
     def __init__(
@@ -54,9 +54,9 @@ class Objects:
         self._faults: dict[ObjectKey, Fault] = {}
 
     def find(self, wanted: Collection[ObjectKey]) -> dict[ObjectKey, Mapping[str, Any]]:
-        """Return the documents of those that exist, each with `_id` and what it says of the attributes, by their dotted paths.
+        """Return the documents of the existing objects, each with `_id` and its attributes by dotted path.
 
-        Raises LookUpFailed.
+        Raises LookUpFailed if the index cannot be searched.
         """
         now_s = self._clock_s()
         found, missing = {}, []
@@ -83,20 +83,20 @@ class Objects:
         return found
 
     def fault_of(self, key: ObjectKey) -> Fault:
-        """Return why the last `find` did not find an object."""
+        """Return the fault for which the last `find` did not return an object."""
         return self._faults.get(key, NOT_THERE)
 
     def _look_up(
         self, search: ObjectSearch, wanted: Sequence[ObjectKey], requested: set[ObjectKey]
     ) -> list[tuple[ObjectKey, Mapping[str, Any]]]:
-        """Return what a search finds; note in `requested` what it could be asked for, and in the faults what it could not."""
+        """Return the objects that one index has. Add those that it could be searched for to `requested`, others to the faults."""
         by_field: dict[str, list[str]] = {}
         for name, text in wanted:
             by_field.setdefault(name, []).append(text)
         answers = []
         for name, ids in by_field.items():
-            rest = iter(ids)
-            while chunk := list(islice(rest, AT_ONCE)):
+            left = iter(ids)
+            while chunk := list(islice(left, AT_ONCE)):
                 found, faults = search.find(name, chunk)
                 answers += [((name, one), document) for one, document in found.items()]
                 self._faults |= {(name, one): fault for one, fault in faults.items()}
@@ -105,6 +105,6 @@ class Objects:
 
 
 def _size(key: ObjectKey, document: Mapping[str, Any]) -> int:
-    """Return the bytes that remembering a document takes."""
-    said = [one for value in document.values() for one in (value if isinstance(value, list) else (value,))]
-    return OVERHEAD_BYTES + getsizeof(document) + sum(map(getsizeof, (*key, *said))) + 8 * len(said)
+    """Return the bytes of memory that a cached document takes."""
+    parts = [one for value in document.values() for one in (value if isinstance(value, list) else (value,))]
+    return OVERHEAD_BYTES + getsizeof(document) + sum(map(getsizeof, (*key, *parts))) + 8 * len(parts)

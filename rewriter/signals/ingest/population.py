@@ -1,4 +1,4 @@
-"""The thread beside a worker that makes the population and the segments into what every process reads; see `maker`."""
+"""Background thread of a worker that builds the packed population and segments; see `maker`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _log = getLogger("rewriter")
 
 @contextmanager
 def population_made(profiles: Engine, plan: CountingRules) -> Iterator[None]:
-    """Have the population made on a thread for as long as the block runs. What keeps it from being made is logged once."""
+    """Build the population on a background thread while the block runs. Each error is logged once."""
     stopping = Event()
     signals = plan.settings.signals
     maker = Maker(
@@ -48,19 +48,19 @@ def population_made(profiles: Engine, plan: CountingRules) -> Iterator[None]:
 def _make(maker: Maker, stopping: Event) -> None:
     trouble = ""
     while not stopping.is_set():
-        found, rest_s = "", LOOK_EVERY_S
+        found, wait_s = "", LOOK_EVERY_S
         try:
             look = maker.reader.look()
-            rest_s = LOOK_EVERY_S if look.population else UNMADE_EVERY_S
+            wait_s = LOOK_EVERY_S if look.population else UNMADE_EVERY_S
             if maker.leads(look):
                 maker.make(look)
         except Stopped:
             break
         except (RedisError, StoreError, OSError) as error:
-            found = f"the population is not made: {type(error).__name__}: {error}"
+            found = f"the population cannot be built: {type(error).__name__}: {error}"
         if found and found != trouble:
             _log.error("%s", found)
         trouble = found
-        stopping.wait(rest_s)
+        stopping.wait(wait_s)
     with suppress(RedisError, StoreError, OSError):  # then the lease expires
         maker.release()

@@ -2,9 +2,9 @@
 --
 -- KEYS  stream
 -- ARGV  position, most entries, most bytes, most bytes of one field
--- Returns { the server's time in ms, entries }: these as XRANGE does, with the fields `event`, `first` and `replay` alone, each cut to one byte more than the most: the reader sees
--- that it was longer. The first entry is returned whatever it takes, so that reading goes on. What is looked at counts, and not what
--- is returned: steps are small while entries are large.
+-- Returns { the server's time in ms, entries }: entries as of XRANGE, with only the fields `event`, `first` and `replay`, each truncated
+-- to one byte more than the limit, so that the reader recognizes a longer one. The first entry is returned whatever its size, so that
+-- reading always advances. The byte limit counts the bytes read, not those returned: steps are small while entries are large.
 local stream, position = KEYS[1], ARGV[1]
 local count, bytes, longest = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local time = redis.call('TIME')

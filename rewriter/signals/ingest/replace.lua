@@ -1,9 +1,9 @@
--- Puts counters in the place of what stands under a base, unless somebody counted there since it was looked at.
+-- Replaces the counters under a base, unless they were changed since they were read.
 --
 -- KEYS  base:z, base:m, the new base:z (or no such key)
--- ARGV  ttl_s, until when the subject was forgotten as far as the new counters know,
---       n, (field, text) × n: how far each partition had been applied when it was looked at,   (field, text) × n of the new base:m
--- Returns 1; 0 where more was applied since, -1 where the subject was forgotten since: nothing was changed then.
+-- ARGV  ttl_s, the time of erasure that the new counters respect,
+--       n, (field, text) × n: the watermarks of each partition at the read,   (field, text) × n of the new base:m
+-- Returns 1; 0 if more was applied since, -1 if the subject was erased since: then nothing was changed.
 local z, m, fresh = unpack(KEYS)
 local at = 2
 local function take() at = at + 1; return ARGV[at] end

@@ -1,7 +1,7 @@
-"""Events from a file (NDJSON), appended as a producer would, and what became of them, whichever workers count them.
+"""Replay of events from an NDJSON file: appends them to the streams as a producer does, and reports their fates.
 
-Each entry that is appended names the replay. A worker that ends a batch counts the fates of such entries in the state of their
-partition, under the replay's name, in the same step: the replay reads them there, and removes them when it ends.
+Each appended entry has the replay's token. When a worker commits a batch, it counts the fates of such entries in the state of their
+partition, under that token, in the same step. The replay reads these counts, and removes them at its end.
 """
 
 from __future__ import annotations
@@ -29,19 +29,21 @@ from rewriter.subject import pseudonym
 
 AT_ONCE = 1_000
 MAX_BACKLOG = 100_000
-"""Entries that may wait before the file has to: what is in the file need not be in memory."""
+"""Backlog above which the replay pauses, so that the store need not hold the whole file."""
 SHOWN_FAULTS = 20
 LEFT_OVER_S = 7 * 24 * 3600.0
-"""After which the counts of a replay that was killed are removed by the next."""
+"""Age at which a killed replay's counts are removed by the next replay."""
 MARK = b"\xef\xbb\xbf"
 
 
 class Replay:
-    """Appends a file's events a chunk at a time. What the store did not take is sent again, so that none is left out.
+    """Appends a file's events in chunks. Events that the store did not accept are sent again, so that none is left out.
 
     An event without an `event_id` gets one from the file's name, the line's number and its text: equal lines are different events,
-    and a replay that broke off can be begun anew within `dedupe_s`.
-    `appended` counts events; `faults` are the first lines that are no events, `faulty` how many there are.
+    and an aborted replay can be started again within `dedupe_s`.
+
+    appended: number of appended events.
+    faulty:   number of lines that are no events; `faults` are the first of them.
     """
 
     def __init__(self, engine: Engine, keys: StreamKeys, path: Path) -> None:
@@ -60,7 +62,7 @@ class Replay:
         self.faults: list[Fault] = []
 
     def feed(self, partitions: int) -> int:
-        """Append the next chunk and return how many events it had; 0 at the end, or while the store does not take it."""
+        """Append the next chunk; return the number of appended events, 0 at the end or while the store does not accept them."""
         if not self._chunk:
             self._chunk = list(islice(self._lines, AT_ONCE))
             self.done = not self._chunk
@@ -71,19 +73,19 @@ class Replay:
             replies: list[Any] = self._engine.run(wanted) if wanted else []
         except (RedisError, StoreError, OSError):
             return 0
-        rest = []
+        refused = []
         for one, reply in zip(self._chunk, replies, strict=True):
             if isinstance(reply, Exception):
-                rest.append(one)
+                refused.append(one)
             else:
                 number = partition_of(one[0], partitions)
                 self._last[number] = max(self._last.get(number, (0, 0)), _position(reply))
-        taken, self._chunk = len(self._chunk) - len(rest), rest
+        taken, self._chunk = len(self._chunk) - len(refused), refused
         self.appended += taken
         return taken
 
     def is_done(self) -> bool:
-        """Whether all events were appended and all have come to their end. False while the store does not answer."""
+        """Whether all events were appended and have their final fate. False while the store does not answer."""
         if not self.done:
             return False
         try:
@@ -96,9 +98,9 @@ class Replay:
             return False
 
     def fates(self) -> tuple[Counter[str], Counter[str]]:
-        """Return how many events came to which end, and how many were refused for which reason. Raises what the client raises.
+        """Return the number of events by fate, and of refused ones by reason. Raises the client's exception.
 
-        `unknown` are those of which no worker said anything: trimmed before they were read, or passed by an older version.
+        `unknown` events were counted by no worker: trimmed before they were read, or passed by a worker of an older version.
         """
         counts = self._counts()
         fates = Counter({name.removeprefix(FATE): n for name, n in counts.items() if name.startswith(FATE)})
@@ -108,7 +110,7 @@ class Replay:
         return +fates, reasons
 
     def close(self) -> None:
-        """Remove the counts from the store, and those that replays left which were killed long ago."""
+        """Remove this replay's counts from the store, and those of replays that were killed more than LEFT_OVER_S ago."""
         old = time.time() - LEFT_OVER_S
         for number in self._last:
             state = self._keys.of_stream(number, "state")
@@ -125,7 +127,7 @@ class Replay:
             return True
 
     def _counts(self) -> Counter[str]:
-        """Return what workers counted of this replay, over all partitions."""
+        """Return the workers' counts of this replay, summed over all partitions."""
         found: Counter[str] = Counter()
         prefix = f"{REPLAYED}{self._token}:"
         for reply in sound_replies(
@@ -155,7 +157,7 @@ class Replay:
                 yield found, raw
 
     def _raw_lines(self) -> Iterator[bytes]:
-        """Yield the lines in UTF-8, whatever the file is in."""
+        """Yield the lines in UTF-8, whatever the file's encoding."""
         with self._path.open("rb") as file:
             encoding = encoding_of(file.read(SAMPLE_BYTES))
             file.seek(0)

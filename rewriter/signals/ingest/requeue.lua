@@ -1,8 +1,8 @@
--- Moves dead letters back to the end of their stream, each as a new entry that names the one it was.
+-- Moves dead letters back to the end of their stream, each as a new entry with the id of the original one.
 --
 -- KEYS  dead, stream
--- ARGV  id of a dead letter, id of the entry that it was, …
--- Returns how many were moved; one that is gone was moved or trimmed before.
+-- ARGV  id of a dead letter, id of its original entry, …
+-- Returns the number of moved letters; a missing one was moved or trimmed before.
 local dead, stream = unpack(KEYS)
 local moved = 0
 for i = 1, #ARGV, 2 do

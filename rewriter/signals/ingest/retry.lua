@@ -1,8 +1,8 @@
--- Moves what waited long enough back to the end of its stream, as a new entry that names its first one.
+-- Moves due waiting entries back to the end of their stream, each as a new entry with the id of the first one.
 --
 -- KEYS  lease, stream, waiting
 -- ARGV  token, lease_ms, entries at once
--- Renews the lease, and returns the number of entries moved, or -1 where the lease is another's.
+-- Renews the lease, and returns the number of moved entries, or -1 if another worker holds the lease.
 local lease, stream, waiting = unpack(KEYS)
 if redis.call('GET', lease) ~= ARGV[1] then return -1 end
 redis.call('PEXPIRE', lease, ARGV[2])
@@ -13,7 +13,7 @@ for _, member in ipairs(due) do
   local cut = string.find(member, '\31', 1, true)
   if cut then
     redis.call('XADD', stream, '*', 'first', string.sub(member, 1, cut - 1), 'event', string.sub(member, cut + 1))
-  else -- nobody who waits looks like this: it is set aside with the reason
+  else -- not written by a worker: the next worker makes it a dead letter with a reason
     redis.call('XADD', stream, '*', 'first', '', 'event', member)
   end
   redis.call('ZREM', waiting, member)

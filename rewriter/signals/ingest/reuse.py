@@ -90,7 +90,7 @@ def _read(engine: Engine, items: Mapping[str, Iterable[bytes]]) -> dict[str, _Co
     listed = {base: list(wanted) for base, wanted in items.items()}
     commands: list[Command] = []
     for base, wanted in listed.items():
-        commands.append(("ZMSCORE", f"{base}:z", *_asked(wanted)))
+        commands.append(("ZMSCORE", f"{base}:z", *_requested(wanted)))
         commands.append(("HMGET", f"{base}:m", "events", "last_event"))
     replies = ran(engine, commands)
     return {
@@ -99,7 +99,7 @@ def _read(engine: Engine, items: Mapping[str, Iterable[bytes]]) -> dict[str, _Co
     }
 
 
-def _asked(items: Sequence[bytes]) -> list[bytes]:
+def _requested(items: Sequence[bytes]) -> list[bytes]:
     """Return each item's member, then each one's from before its class was counted with it."""
     return [*items, *map(_without_class, items)]
 

@@ -1,4 +1,4 @@
-"""Scripts that the server runs atomically, sent by their hash; with their text to a server that does not know them yet."""
+"""Lua scripts, which the server runs atomically: sent by their hash, or with their text to a server that does not know them yet."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rewriter.signals.commands import Command
 
 
 class Engine(Protocol):
-    """What runs commands: a RedisStore."""
+    """Runs commands: a RedisStore."""
 
     def run(self, wanted: Sequence[Command], *, atomic: bool = False) -> list[Any]:
         """See CommandStore.run."""
@@ -24,7 +24,7 @@ _ON_DECAY = ("apply", "age")
 
 
 def text_of(name: str) -> str:
-    """Return the script of that name as the server gets it."""
+    """Return the text of a script as it is sent to the server."""
     parts = ("decay", name) if name in _ON_DECAY else (name,)
     return "".join(Path(__file__).with_name(f"{part}.lua").read_text("utf-8") for part in parts)
 
@@ -46,11 +46,11 @@ NAMES = (
     "requeue",
 )
 _TEXTS = {sha1(text.encode(), usedforsecurity=False).hexdigest(): text for text in map(text_of, NAMES)}
-APPLY, AGE, SETTLE, RETRY, LOOK, ENROLL, RELEASE, RENEW, REPLACE, SEGMENTS, FORGET, READ, LETTERS, REQUEUE = _TEXTS
+APPLY, AGE, COMMIT, RETRY, LOOK, ENROLL, RELEASE, RENEW, REPLACE, SEGMENTS, FORGET, READ, LETTERS, REQUEUE = _TEXTS
 
 
 def digest_of(name: str) -> str:
-    """Return the digest by which the server knows the script of that name."""
+    """Return the SHA-1 digest by which the server identifies a script."""
     return list(_TEXTS)[NAMES.index(name)]
 
 
@@ -60,9 +60,9 @@ def script_command(digest: str, keys: Sequence[str], arguments: Sequence[Any]) -
 
 
 def ran(engine: Engine, wanted: Sequence[Command]) -> list[Any]:
-    """Run commands, scripts among them, and return their replies, an exception where one failed.
+    """Run commands, including scripts, and return their replies; the reply of a failed command is its exception.
 
-    A script that was refused as unknown was not run, so it is sent again with its text. Raises what the client raises.
+    A script that the server does not know was not run, so it is sent again with its text. Raises the client's exception.
     """
     if not wanted:
         return []
@@ -76,7 +76,7 @@ def ran(engine: Engine, wanted: Sequence[Command]) -> list[Any]:
 
 
 def sound_replies(engine: Engine, wanted: Sequence[Command]) -> list[Any]:
-    """Run commands and return their replies, or raise the first that failed."""
+    """Run commands and return their replies. Raises the first that is an exception."""
     replies = ran(engine, wanted)
     for command, reply in zip(wanted, replies, strict=True):
         if isinstance(reply, Exception):

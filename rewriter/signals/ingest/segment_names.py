@@ -1,6 +1,6 @@
-"""Which segments events may count in: those that settings list, and those that the store's list has or has room for.
+"""Admission of segment names: those of the settings, and others while the store's list has room.
 
-A segment has keys for each partition, which live for a year, and its name may come from anybody who sends events.
+The list is bounded because a segment has keys for each partition, which live for a year, and any sender of events can name one.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from rewriter.signals.ingest.contract import MAX_SEGMENTS, StreamKeys
 from rewriter.signals.ingest.scripts import SEGMENTS, Engine, script_command, sound_replies
 
 FULL_AGAIN_S = 10.0
-"""After how long a full list is looked at again."""
+"""Interval at which a full list is read again."""
 
 _log = getLogger("rewriter")
 
 
 class SegmentNames:
-    """The names that have keys, as one worker knows them."""
+    """The admitted names, as known to one worker."""
 
     def __init__(
         self, engine: Engine, keys: StreamKeys, settings: IngestSettings, clock_s: Callable[[], float]
@@ -34,7 +34,7 @@ class SegmentNames:
         self._full_until_s = float("-inf")
 
     def admitted(self, names: Collection[str]) -> frozenset[str]:
-        """Put names on the store's list while there is room, and return those that may have keys. Raises what the client raises."""
+        """Add names to the store's list while it has room; return those that are admitted. Raises the client's exception."""
         fresh = set(names) - self._known
         if own := fresh & self._own:
             self._enroll(MAX_SEGMENTS + len(self._own), own)
@@ -44,13 +44,13 @@ class SegmentNames:
             if left := others - self._known:
                 if self._full_until_s == float("-inf"):
                     _log.warning(
-                        "%d segments that events name are not counted: the list is full; see ingest.segments", len(left)
+                        "%d segments of events are not counted: the list is full; see ingest.segments", len(left)
                     )
                 self._full_until_s = self._clock_s() + FULL_AGAIN_S
         return self._known & set(names)
 
     def _enroll(self, room: int, names: Collection[str]) -> None:
-        """No more are sent than could find room: what the list has comes back whole."""
+        """Send at most `room` names; the reply is the whole list."""
         command = script_command(SEGMENTS, [self._key], [room, *sorted(names)[: max(1, room)]])
         (listed,) = sound_replies(self._engine, [command])
         self._known = frozenset(json.loads(listed))

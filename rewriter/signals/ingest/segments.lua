@@ -1,7 +1,7 @@
--- Admits names to the list of segments, which the search side reads as JSON, while there is room.
+-- Adds names to the list of segments, which searches read as JSON, while it has room.
 --
 -- KEYS  segments
--- ARGV  most names, name …
+-- ARGV  limit of names, name …
 -- Returns the list.
 local raw = redis.pcall('GET', KEYS[1])
 if type(raw) ~= 'string' then raw = '[]' end -- none yet, or something else than a text

@@ -1,11 +1,11 @@
-"""The loop of one worker: read, look up, apply, settle.
+"""Ingest worker: the loop that reads entries, looks up their objects, applies them to counters and commits.
 
-Exactly once in effect. Entries of a partition are applied in order. Each key's apply.lua moves its watermark with its counters, so
-an entry that is delivered again changes nothing; commit.lua moves the partition's position with the counts and dead letters, and
-only for the holder of the lease and from the position that it began at. Whatever fails in between (a crash, a lost reply, a store
-that is away or full) the batch is read again from the last position, by this worker or by the next.
+Each entry has effect exactly once. Entries of a partition are applied in order. apply.lua moves a key's watermark together with its
+counters, so a redelivered entry changes nothing. commit.lua moves the partition's position together with counts and dead letters,
+and only for the holder of the lease and from the expected position. After any failure in between (a crash, a lost reply, an
+unreachable or full store) the batch is read again from the last position, by this worker or the next.
 
-Nothing is skipped to get on: while the index or the store is away, entries stay in the stream and the worker waits.
+No entry is skipped: while the index or the store is unreachable, entries stay in the stream and the worker waits.
 """
 
 from __future__ import annotations
@@ -54,21 +54,25 @@ BACKOFF_S = 0.5
 MAX_BEAT_S = 2.0
 MAX_SKEW_S = 5.0
 READ_ENTRIES, READ_BYTES = 250, 2**20
-"""Of one partition at once: what reading it may hold the server up for."""
+"""Limits of one read of one partition, which bound the time that it blocks the server."""
 RETRIED_AT_ONCE, MAX_RETRIES = 16, 100
-"""How many entries that waited one call brings back, and how many calls a beat may take."""
+"""Waiting entries that one call moves back to the stream, and the limit of such calls per beat."""
 
 _log = getLogger("rewriter")
 
 
 class Worker:
-    """One worker. Not thread-safe; any number may run, anywhere.
+    """One worker. Not thread-safe; any number of workers may run, on any machines.
 
-    engine:   the store of streams and sessions; profiles: that of profiles, segments and population, often the same.
-    objects:  looks up what an event tells of by its id alone.
-    clock_s:  monotonic; now_s: seconds since the epoch, which is only held against the store's clock. Times are the store's.
-    `trouble` says what keeps the worker from going on; `backlog` is of the last beat.
-    `counts` tells what became of the entries: counted, duplicate, refused, missing, waiting, no_consent, forgotten, lost.
+    engine:   the store of streams and sessions.
+    profiles: the store of profiles, segments and population, often the same one.
+    objects:  looks up objects of which an event has only the id.
+    clock_s:  monotonic seconds.
+    now_s:    seconds since the epoch; it is only compared with the store's clock, which gives all times.
+
+    trouble:  the error that keeps the worker from going on, "" if there is none.
+    backlog:  the backlog at the last beat.
+    counts:   entries by fate: counted, duplicate, refused, missing, waiting, no_consent, forgotten, lost.
     """
 
     def __init__(
@@ -113,7 +117,7 @@ class Worker:
         return sorted(self._leases.held)
 
     def run(self, stopping: Flag) -> None:
-        """Work until `stopping` is set; the batch under way is finished, and the leases are given back."""
+        """Work until `stopping` is set; then finish the current batch and release the leases."""
         while not stopping.is_set():
             handled = self.step()
             if handled == 0:
@@ -121,13 +125,13 @@ class Worker:
         self.close()
 
     def step(self) -> int:
-        """Do one round, and what is due besides; return the number of entries read. Trouble is told once, and 0 returned."""
+        """Run one round, and a beat if it is due; return the number of entries read. Errors are logged once, and 0 is returned."""
         try:
             if self._clock_s() >= self._beat_at_s:
                 self.beat()
             handled = self.round()
-        except Exception as error:  # noqa: BLE001  a worker that ends leaves its poison to the next, until none is left
-            self._tell(error)
+        except Exception as error:  # noqa: BLE001  an ended worker would leave the entry to the next, until no worker is left
+            self._log_trouble(error)
             self._recall()
             return 0
         if self.trouble:
@@ -136,30 +140,30 @@ class Worker:
         return handled
 
     def due(self) -> None:
-        """Have the next step look around first."""
+        """Make a beat due in the next step."""
         self._beat_at_s = float("-inf")
 
     def close(self) -> None:
-        """Give the leases back, so that another worker need not wait for them to expire."""
+        """Release the leases, so that another worker need not wait for their expiry."""
         try:
             self._leases.release(self.held)
             sound_replies(self._engine, [("ZREM", self._keys.workers, self._token)])
         except (RedisError, StoreError, OSError) as error:
-            _log.warning("leases are left to expire: %s", type(error).__name__)
+            _log.warning("the leases could not be released and will expire: %s", type(error).__name__)
 
     def beat(self) -> None:
-        """Take part in the sharing of partitions, look for losses, bring back what waited, publish the lag."""
+        """Balance the leases, detect lost entries, move waiting entries back to their streams, publish the heartbeat."""
         self._beat_at_s = self._clock_s() + min(MAX_BEAT_S, self._ingest.lease_s / 3)
         self.partitions = self._partition_count()
         self._compare_clocks(self._leases.balance(self.partitions))
-        self._ailing.wake()
+        self._ailing.retry()
         for number, error in self._leases.unreadable.items():
-            self._ailing.rest(number, error)
+            self._ailing.pause(number, error)
         for number in self.held:
             try:
                 self._tend(number)
             except (ResponseError, ValueError) as error:
-                self._ailing.rest(number, error)
+                self._ailing.pause(number, error)
         self.backlog = backlog(self._engine, self._keys, self.partitions)
         beat = {
             "at": round(self.backlog.at_s, 3),
@@ -172,14 +176,14 @@ class Worker:
         sound_replies(self._engine, [("SET", self._keys.heartbeat, json.dumps(beat))])
 
     def round(self) -> int:
-        """Read one batch of each partition that is held, count it, settle it. Raises LookUpFailed, or what the client raises."""
+        """Read one batch of each held partition, count it and commit it. Raises LookUpFailed, or the client's exception."""
         batches = self._read()
         if not batches:
             return 0
         readable = [(batch, entry) for batch in batches for entry in batch.readable()]
         fresh, failed = without_duplicates(self._engine, self._keys, readable, self._plan, self._first_partitions)
         for number, error in failed.items():
-            self._ailing.rest(number, error)
+            self._ailing.pause(number, error)
         batches = [batch for batch in batches if batch.partition not in failed]
         changes = self._changes(fresh)
         note_uses(self._engine, self._profiles, changes)
@@ -198,7 +202,7 @@ class Worker:
         found = []
         for (number, position), reply in zip(held, ran(self._engine, wanted), strict=True):
             if isinstance(reply, Exception):
-                self._ailing.rest(number, reply)
+                self._ailing.pause(number, reply)
                 continue
             server_ms, entries = reply
             if entries:
@@ -207,7 +211,7 @@ class Worker:
         return found
 
     def _changes(self, entries: Sequence[tuple[Batch, Entry]]) -> Changes:
-        """Return what the entries change. Those whose object is not there wait once, and are set aside the second time."""
+        """Return the changes of entries. An entry whose object is not found waits once, and is a dead letter the second time."""
         documents = {id(entry): self._own_document(entry) for _, entry in entries}
         known = self._objects.find({entry.object_key for _, entry in entries if documents[id(entry)] is None})
         changes = Changes(self._plan, self._admitted(entries))
@@ -217,7 +221,7 @@ class Worker:
                 batch.wait(entry)
             elif document is None:
                 batch.counted_as("missing", entry, self._objects.fault_of(entry.object_key))
-            elif found := self._said(entry, document, is_known=documents[id(entry)] is None):
+            elif found := self._values_of(entry, document, is_known=documents[id(entry)] is None):
                 batch.counted_as("counted", entry)
                 changes.add(batch, entry, found)
             else:
@@ -226,8 +230,8 @@ class Worker:
                 )
         return changes
 
-    def _said(self, entry: Entry, document: Mapping[str, Any], *, is_known: bool) -> tuple[Value, ...]:
-        """Return what a document says; worked out once for each that is remembered, which is a tenth of a worker's time."""
+    def _values_of(self, entry: Entry, document: Mapping[str, Any], *, is_known: bool) -> tuple[Value, ...]:
+        """Return a document's values. They are cached for looked-up documents, since they take a tenth of a worker's time."""
         if not is_known:
             return self._plan.values(document)
         now_s = self._clock_s()
@@ -239,7 +243,7 @@ class Worker:
         return found
 
     def _admitted(self, entries: Sequence[tuple[Batch, Entry]]) -> frozenset[str]:
-        """Return which of the segments that entries name may have keys; count the others."""
+        """Return the entries' segments that may have keys; count the refused ones."""
         names = {name for _, entry in entries for name in entry.counted_event.event_attributes.segments}
         if not names:
             return frozenset()
@@ -250,7 +254,7 @@ class Worker:
         return admitted
 
     def _own_document(self, entry: Entry) -> Mapping[str, Any] | None:
-        """Return what the event itself tells of its object, where that is enough."""
+        """Return the object's document from the event itself, or None if the event does not have it."""
         name, text = entry.object_key
         if self._plan.attributes <= {name}:
             return {name: text}
@@ -265,15 +269,15 @@ class Worker:
             if run.partition in self._ailing:
                 continue
             if isinstance(reply, Exception):
-                self._ailing.rest(run.partition, reply)
+                self._ailing.pause(run.partition, reply)
                 continue
             status, server_ms = reply
             if status == 1:
-                self._ailing.well(run.partition)
+                self._ailing.recovered(run.partition)
                 self._leases.held[run.partition] = run.after
                 self.counts += run.counts
                 self._event_lags_s += [server_ms / 1000.0 - one.at_s for one in run.entries[:100] if one.event]
-            else:  # the lease was lost meanwhile, and its holder settles; or a run came before its turn
+            else:  # the lease was lost, and its holder commits; or a run came before its turn
                 self._leases.lost(run.partition)
                 out_of_turn |= {run.partition} if status < 0 else set()
         if out_of_turn:
@@ -283,13 +287,13 @@ class Worker:
         return commit_command(self._keys, run, self._token, self._leases.lease_ms, self._ingest, self.backlog.lag_s)
 
     def _cut_letters(self, number: int) -> Command:
-        """Return the command that keeps a partition's dead letters within its part of their bytes."""
+        """Return the command that trims a partition's dead letters to its share of `dead_letter_bytes`."""
         most_bytes = max(2 * MAX_EVENT_BYTES, self._ingest.dead_letter_bytes // max(1, self.partitions))
         keys = [self._keys.of_stream(number, part) for part in ("dead", "state")]
         return script_command(LETTERS, keys, [most_bytes, MAX_EVENT_BYTES])
 
     def _tend(self, number: int) -> None:
-        """Renew a lease, bring back what waited in its partition, and report what its stream lost."""
+        """Renew a lease, move the partition's waiting entries back to the stream, and report entries that the stream lost."""
         keys, state = self._keys, self._keys.of_stream(number, "state")
         retry = script_command(
             RETRY,
@@ -317,7 +321,7 @@ class Worker:
     def _partition_count(self) -> int:
         *_, found = sound_replies(self._engine, partition_count_commands(self._keys, self._ingest.partitions))
         partitions = partition_count(self._keys.partitions, found)
-        if self._profiles is not self._engine:  # the search side reads it where the population is
+        if self._profiles is not self._engine:  # searches read it from the population's store
             sound_replies(self._profiles, [("SET", self._keys.partitions, partitions)])
         first = [("SET", self._keys.first_partitions, partitions, "NX"), ("GET", self._keys.first_partitions)]
         *_, first_count = sound_replies(self._engine, first)
@@ -325,7 +329,7 @@ class Worker:
         return partitions
 
     def _compare_clocks(self, server_s: float) -> None:
-        """Say once that this machine's clock is off: nothing here goes by it, but producers on this machine do."""
+        """Log once if this machine's clock is wrong: the worker does not use it, but producers on this machine may."""
         off_s = self._now_s() - server_s
         if abs(off_s) > MAX_SKEW_S and not self._is_skewed:
             _log.warning(
@@ -333,7 +337,7 @@ class Worker:
             )
         self._is_skewed = abs(off_s) > MAX_SKEW_S
 
-    def _tell(self, error: Exception) -> None:
+    def _log_trouble(self, error: Exception) -> None:
         match error:
             case OutOfMemoryError():
                 what = "the store is full (noeviction); events wait in their streams: raise maxmemory, or lower max_counters"
@@ -341,9 +345,11 @@ class Worker:
                 what = f"{error}; events wait"
             case RedisError() | StoreError() | OSError():
                 what = f"the store fails, events wait: {type(error).__name__}: {error}"
-            case _:  # its message may repeat what an event holds
+            case _:  # its message may quote an event
                 where = traceback.extract_tb(error.__traceback__)[-1]
-                what = f"a fault of the worker's own, events wait: {type(error).__name__} in {where.name}, line {where.lineno}"
+                what = (
+                    f"an error in the worker, events wait: {type(error).__name__} in {where.name}, line {where.lineno}"
+                )
         if what != self.trouble:
             _log.error("%s", what)
             self.trouble = what
@@ -352,14 +358,14 @@ class Worker:
         try:
             self._leases.recall()
         except (RedisError, StoreError, OSError):
-            self._leases.held.clear()  # they are taken again, or by another, once the store is back
+            self._leases.held.clear()  # this worker or another takes them once the store is back
 
 
 def _pairs(parts: Any) -> Mapping[bytes, bytes]:
-    """RESP2 through a pipeline gives pairs, or a flat list."""
+    """Return the fields of an entry: RESP2 through a pipeline returns a mapping or a flat list."""
     return parts if isinstance(parts, Mapping) else dict(zip(parts[::2], parts[1::2], strict=True))
 
 
 def _size(found: tuple[Value, ...]) -> int:
-    """Return the bytes that remembering values takes."""
+    """Return the bytes of memory that cached values take."""
     return 400 + sum(getsizeof(value) + sum(map(getsizeof, value)) for value in found)

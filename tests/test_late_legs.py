@@ -1,4 +1,4 @@
-"""When a policy's legs come too late too often, they pause; and how long a leg may take."""
+"""Late legs: a policy's legs pause when too many are late; the time-out of a leg."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading a search: nothing of the caller's is modified, URL parameters are folded in, and nothing raises."""
+"""Parsing of a search: nothing of the caller's is modified, URL parameters are folded in, and nothing raises."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The account of a history: rows = events + each reason for leaving one out, whatever stands in the rows."""
+"""Row counts of a history: rows = events + left-out rows by reason, whatever the rows contain."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from rewriter.errors import ConfigurationError
 from rewriter.signals.absent import consent_of
-from rewriter.signals.backfill.row_counts import ASKED_FOR, REASONS, RowCounts
+from rewriter.signals.backfill.row_counts import REASONS, REQUESTED, RowCounts
 from rewriter.signals.events import Event, parse
 from rewriter.subject import pseudonym
 from tests.histories import DAY_S, NOW_S, T_S, T, added_up, left_out, of_users, plan, profiles
@@ -155,7 +155,7 @@ def test_an_object_with_none_of_the_fields_is_counted_as_such(tmp_path: Path) ->
 @pytest.mark.parametrize(("count", "is_too_many"), [(0, False), (10, False), (11, True), (1_000, True)])
 def test_above_one_percent_a_reason_fails_unless_it_is_allowed(reason: str, count: int, is_too_many: bool) -> None:
     account = RowCounts(1_000, 1_000 - count, dict.fromkeys(REASONS, 0) | {reason: count})
-    assert account.too_many(()) == ([reason] if is_too_many and reason not in ASKED_FOR else [])
+    assert account.too_many(()) == ([reason] if is_too_many and reason not in REQUESTED else [])
     assert account.too_many({reason}) == []
     assert len(account.lines()) == (count > 0)
 
