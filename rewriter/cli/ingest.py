@@ -22,6 +22,7 @@ from rewriter.settings import Settings
 from rewriter.shell.fleet import printable
 from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.ingest.contract import StreamKeys
+from rewriter.signals.ingest.follow import IndexFollower
 from rewriter.signals.ingest.objects import Objects
 from rewriter.signals.ingest.population import population_made
 from rewriter.signals.ingest.replay import MAX_BACKLOG, Replay
@@ -37,6 +38,9 @@ def ingest(
     file: Annotated[
         Path | None,
         typer.Option(help="Append the events of this NDJSON file, count them, and end.", exists=True, dir_okay=False),
+    ] = None,
+    from_index: Annotated[
+        str | None, typer.Option(help="Follow the events of this index too, such as the UBI plugin's ubi_events.")
     ] = None,
     metrics_port: Annotated[
         int | None, typer.Option(help="Serve Prometheus metrics on this port (extra: prometheus).", min=1, max=65_535)
@@ -55,7 +59,13 @@ def ingest(
         worker = worker_of(settings, store, profiles)
         if metrics_port is not None:
             serve_metrics(worker, metrics_host, metrics_port)
-    replay = Replay(store, StreamKeys(settings.store.prefix), file) if file else None
+    keys = StreamKeys(settings.store.prefix)
+    replay = Replay(store, keys, file) if file else None
+    follower = None
+    if from_index is not None:
+        follower = IndexFollower(
+            store, keys, own_client(settings.opensearch).raw, from_index, settings.signals.action_weights
+        )
     stopping = Flag()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
@@ -63,10 +73,13 @@ def ingest(
         store.ping()
         profiles.ping()
     with population_made(profiles, CountingRules.of(settings)):
-        _work(worker, replay, stopping)
+        _work(worker, replay, follower, stopping)
     worker.close()
     if replay is None:
-        print_json(dict(sorted(worker.counts.items())))
+        followed = {"followed": dict(sorted(follower.counts.items()))} if follower else {}
+        print_json(dict(sorted(worker.counts.items())) | followed)
+        for fault in follower.faults if follower else ():
+            say(fault)
     elif not _all_well(replay):
         raise typer.Exit(UNHEALTHY)
 
@@ -144,7 +157,7 @@ def objects_of(settings: Settings) -> Objects:
     )
 
 
-def _work(worker: Worker, replay: Replay | None, stopping: Flag) -> None:
+def _work(worker: Worker, replay: Replay | None, follower: IndexFollower | None, stopping: Flag) -> None:
     """Work until stopped; with a file, until all its events are appended and have an outcome."""
     with _progress(worker, replay) as show:
         while not stopping.is_set():
@@ -152,12 +165,23 @@ def _work(worker: Worker, replay: Replay | None, stopping: Flag) -> None:
             fed = 0
             if replay is not None and worker.partitions and worker.backlog.entries < MAX_BACKLOG:
                 fed = replay.feed(worker.partitions)
+            if follower is not None and worker.partitions and worker.backlog.entries < MAX_BACKLOG:
+                fed += _followed(follower, worker.partitions)
             show.update()
             if handled or fed:
                 continue
             if replay is not None and replay.is_done():
                 return
             stopping.wait(BACKOFF_S if worker.trouble else IDLE_S if replay is None else DONE_POLL_S)
+
+
+def _followed(follower: IndexFollower, partitions: int) -> int:
+    """Append the next events of the index; say once what keeps it from being read."""
+    before = follower.trouble
+    fed = follower.feed(partitions)
+    if follower.trouble and follower.trouble != before:
+        say(follower.trouble)
+    return fed
 
 
 class _Progress:

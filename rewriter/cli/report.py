@@ -12,13 +12,13 @@ from typing import Annotated, Any
 
 import typer
 
+from rewriter.cli.causes import own_client
 from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_table, say
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings
-from rewriter.shell.legs import connect
 
 AT_ONCE = 5_000
-TIMEOUT_S = 60.0
+KEEP_ALIVE = "2m"
 Files = Annotated[list[Path] | None, typer.Option(help="UBI queries: NDJSON or Parquet.", exists=True, dir_okay=False)]
 
 
@@ -107,34 +107,27 @@ def _read(
 
 @contextmanager
 def _client(toml: Path) -> Iterator[Any]:
-    client = connect(Settings.from_toml(toml).opensearch, 1)
+    client = own_client(Settings.from_toml(toml).opensearch)
     try:
-        yield client
+        yield client.raw
     finally:
         client.close()
 
 
 def _dumped(client: Any, index: str, path: Path) -> Path:
-    """Write an index's documents as NDJSON, in pages of a point in time: what is written meanwhile is not of this report."""
+    """Write an index's documents as NDJSON, as it is now: what is written meanwhile is not of this report."""
     try:
-        made = client.create_pit(index=index, params={"keep_alive": "5m"})
-        pit, after, total = made["pit_id"], None, 0
+        total, scroll_id = 0, None
         try:
             with path.open("w", encoding="utf-8") as file:
-                while True:
-                    body: dict[str, Any] = {
-                        "size": AT_ONCE, "pit": {"id": pit, "keep_alive": "5m"}, "sort": [{"_shard_doc": "asc"}],
-                        "track_total_hits": False,
-                    }  # fmt: skip
-                    if after is not None:
-                        body["search_after"] = after
-                    hits = client.search(body=body, params={"request_timeout": TIMEOUT_S})["hits"]["hits"]
-                    if not hits:
-                        break
+                found = client.search(index=index, body={"size": AT_ONCE, "sort": ["_doc"]}, scroll=KEEP_ALIVE)
+                while hits := found["hits"]["hits"]:
                     file.writelines(f"{json.dumps(hit['_source'])}\n" for hit in hits)
-                    after, total = hits[-1]["sort"], total + len(hits)
+                    total, scroll_id = total + len(hits), found["_scroll_id"]
+                    found = client.scroll(scroll_id=scroll_id, scroll=KEEP_ALIVE)
         finally:
-            client.delete_pit(body={"pit_id": [pit]})
+            if scroll_id is not None:
+                client.clear_scroll(scroll_id=scroll_id)
     except Exception as error:  # noqa: BLE001  whatever the client raises, the command ends with one line
         cause = f"cannot be read: {type(error).__name__} {getattr(error, 'status_code', '')}".rstrip()
         raise ConfigurationError([Fault(index, cause, "is it there, and may it be read?")]) from None

@@ -92,7 +92,9 @@ def read_records(queries: Sequence[Path], events: Sequence[Path], since: str | N
     Raises ConfigurationError with every file that cannot be read.
     """
     connection = duckdb.connect(":memory:")
-    connection.execute(f"SET memory_limit='{MEMORY}'; SET preserve_insertion_order=false; SET TimeZone='UTC'")
+    connection.execute(
+        f"SET memory_limit='{MEMORY}'; SET preserve_insertion_order=false; SET enable_progress_bar=false; SET TimeZone='UTC'"
+    )
     found = Records(connection)
     faults: list[Fault] = []
     for name, paths, form in (("raw_queries", queries, QUERY), ("raw_events", events, EVENT)):

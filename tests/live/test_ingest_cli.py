@@ -176,3 +176,24 @@ def test_a_worker_serves_its_metrics(toml: Path, redis_url: str, prefix: str) ->
     finally:
         worker.send_signal(signal.SIGTERM)
         worker.communicate(timeout=30)
+
+
+def test_a_worker_follows_an_index_of_events(toml: Path, index: MakeIndex) -> None:
+    """Events as documents, one of them a kind without a weight; what became of them is printed at the end."""
+    documents: dict[str, dict[str, Any]] = {f"d{number}": an_event(f"u{number}") for number in range(30)}
+    documents["d0"] = {**documents["d0"], "action_name": "impression"}
+    name = index({"timestamp": {"type": "date"}}, documents=documents)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [*COMMAND, "--toml", str(toml), "--from-index", name, "--metrics-port", str(port)]
+    worker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wanted, until_s, text = 'rewriter_ingested_entries_total{outcome="counted"} 29.0', time.monotonic() + 40, ""
+    while wanted not in text and time.monotonic() < until_s:
+        time.sleep(0.1)
+        with suppress(OSError), urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            text = answer.read().decode()
+    worker.send_signal(signal.SIGTERM)
+    stdout, stderr = worker.communicate(timeout=30)
+    assert worker.returncode == 0, stderr
+    assert json.loads(stdout)["followed"] == {"appended": 29, "no_weight": 1}
+    assert json.loads(stdout)["counted"] == 29

@@ -12,14 +12,20 @@ import pytest
 import redis
 from jsonschema import Draft202012Validator
 from opensearchpy import OpenSearch
+from typer.testing import CliRunner
 
 from rewriter import Reason, Rewriter, Settings, Subject
+from rewriter.cli import app
 from rewriter.observe.hooks import Answered
 from rewriter.observe.ubi import UbiRecords, ubi_query
 from rewriter.observe.ubi_sinks import IndexSink, RedisSink
 from rewriter.report import Report
+from rewriter.signals.ingest.contract import StreamKeys
+from rewriter.signals.ingest.follow import IndexFollower
+from rewriter.signals.redis_store import RedisStore
 from tests.conftest import RUN, MakeIndex
 from tests.fakes import known
+from tests.made_records import made, written
 from tests.ubi_schema import EVENT, QUERIES_MAPPING, QUERY
 
 SAMPLE = Path(__file__).parents[3] / "shared/data/ubi-sample"
@@ -129,3 +135,79 @@ def test_the_public_sample_fits_the_schema_as_far_as_it_does() -> None:
         tuple(error.absolute_path)[:1] for one in sample("ubi_events.json.gz") for error in event.iter_errors(one)
     }
     assert faults == {("timestamp",), ("query_id",), ("message_type",), ("message",), ("event_attributes",)}
+
+
+def test_a_report_is_made_of_indices(
+    opensearch_url: str, index: MakeIndex, opensearch: OpenSearch, tmp_path: Path
+) -> None:
+    """As many documents as take two pages of the scroll, with the report of the same records from files beside it."""
+    queries, events = made(people=1_700, days=15)
+    assert len(queries) > 5_000
+    names = []
+    for rows in (queries, events):
+        name = index({"timestamp": {"type": "date"}})
+        lines = [line for row in rows for line in ('{"index":{}}', json.dumps(row))]
+        opensearch.bulk(index=name, body="\n".join([*lines, ""]), params={"refresh": "true"})
+        names.append(name)
+    toml = tmp_path / "rewriter.toml"
+    toml.write_text(f'[opensearch]\nhosts = ["{opensearch_url}"]\n')
+    arguments = ["report", "--queries-index", names[0], "--events-index", names[1], "--toml", str(toml), "--json"]
+    ended = CliRunner().invoke(app, arguments)
+    assert ended.exit_code == 0, ended.stderr
+    files = written(tmp_path, queries, events)
+    beside = CliRunner().invoke(app, ["report", "--queries", str(files[0]), "--events", str(files[1]), "--json"])
+    found, wanted = json.loads(ended.stdout), json.loads(beside.stdout)
+    assert (found["searches"], found["people"]) == (wanted["searches"], wanted["people"])
+    assert found["sentence"] == wanted["sentence"]
+    gone = CliRunner().invoke(app, ["report", "--queries-index", "rewriter-nowhere", "--toml", str(toml)])
+    assert gone.exit_code == 2
+    assert "rewriter-nowhere: cannot be read: NotFoundError 404" in gone.stderr
+
+
+def an_event(number: int, action: str = "click") -> dict[str, Any]:
+    return {
+        "action_name": action, "user_id": f"u{number % 9}", "timestamp": "2026-11-25T10:00:00.000Z",
+        "event_attributes": {"object": {"object_id": f"p{number % 30}"}, "position": {"ordinal": number % 10}},
+    }  # fmt: skip
+
+
+def test_an_index_of_events_is_followed_and_each_event_appended_once(
+    opensearch: OpenSearch, redis_url: str, prefix: str, index: MakeIndex
+) -> None:
+    name = index({"timestamp": {"type": "date"}}, shards=3)
+    keys, engine = StreamKeys(prefix), RedisStore(redis_url)
+
+    def write(first: int, last: int, action: str = "click") -> None:
+        lines = [line for n in range(first, last) for line in ('{"index":{}}', json.dumps(an_event(n, action)))]
+        opensearch.bulk(index=name, body="\n".join([*lines, ""]), params={"refresh": "true"})
+
+    def appended() -> list[str]:
+        found = [entry for at in range(2) for entry in engine.run([("XRANGE", keys.stream(at), "-", "+")])[0]]
+        return [
+            json.loads(fields[1] if isinstance(fields, list) else fields[b"event"])["event_id"] for _, fields in found
+        ]
+
+    def follow(follower: IndexFollower) -> IndexFollower:
+        while follower.feed(2):
+            pass
+        assert follower.trouble == ""
+        return follower
+
+    weights = {"click": 1.0}
+    follower = IndexFollower(engine, keys, opensearch, name, weights)
+    write(0, 2_500)
+    write(0, 40, "impression")
+    opensearch.index(index=name, body={"action_name": 7}, params={"refresh": "true"})
+    follow(follower)
+    assert follower.counts == {"appended": 2_500, "no_weight": 40, "faulty": 1}
+    assert len(set(appended())) == len(appended()) == 2_500
+    write(2_500, 2_600)
+    follow(follower)
+    assert follower.counts["appended"] == 2_600
+    assert follower.feed(2) == 0
+    again = follow(IndexFollower(engine, keys, opensearch, name, weights))
+    assert 0 < again.counts["appended"] <= 3 * 500, "what may have become visible late is read again after a restart"
+    assert len(set(appended())) == 2_600
+    gone = IndexFollower(engine, keys, opensearch, f"{name}-gone", weights)
+    assert gone.feed(2) == 0
+    assert gone.trouble == f"{name}-gone names no index"
