@@ -1,4 +1,4 @@
-"""Histories for the tests of what is made of files: settings with a brand and the item, no index, no store."""
+"""Histories for the tests of history files: settings with a brand and the item, no index, no store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values by which clients say that there is none, in every field of an event, and entries of any form."""
+"""Missing values: their spellings in every field of an event, and entries of any form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From counters to affinities: lift against the population, levels, the blend, and what hostile counters cannot do."""
+"""Affinities: lift against the population, levels, the blend, and hostile counters."""
 
 from __future__ import annotations
 

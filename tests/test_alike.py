@@ -1,4 +1,4 @@
-"""An answer is of the classes that the caller's deserializer makes, whichever page is served."""
+"""Copies of answers have the classes of the caller's deserializer, whichever page is served."""
 
 from __future__ import annotations
 

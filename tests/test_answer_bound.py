@@ -1,4 +1,4 @@
-"""Errors that lead back to themselves, as they do where one is raised while another is handled."""
+"""Errors whose chain of causes contains a cycle, as when one is raised while another is handled."""
 
 from __future__ import annotations
 

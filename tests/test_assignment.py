@@ -1,4 +1,4 @@
-"""Who is in which arm: the same on every machine, in the promised shares, and independently of other experiments."""
+"""Arms: equal on every machine, in the promised shares, and independent of other experiments."""
 
 from __future__ import annotations
 

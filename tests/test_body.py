@@ -1,4 +1,4 @@
-"""The one envelope, and that a body which is sent is a new one: the caller's is never touched."""
+"""The envelope of boosts; a sent body is a new one, and the caller's is never modified."""
 
 from __future__ import annotations
 

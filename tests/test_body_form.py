@@ -1,4 +1,4 @@
-"""The form of a body, and which bodies have something worked out per hit, at whatever depth."""
+"""The form of a body, and which bodies have a part that is computed per hit, at any depth."""
 
 from __future__ import annotations
 

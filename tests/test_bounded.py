@@ -1,4 +1,4 @@
-"""What a process remembers stays within its bounds, and the oldest goes first."""
+"""The bounded cache: it stays within its limits, and evicts the oldest first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The breaker's transitions as a table, its three rules at their edges, and its permits under everything that can happen."""
+"""The breaker: its transitions as a table, its three rules at their edges, and its permits in every order of calls."""
 
 from __future__ import annotations
 

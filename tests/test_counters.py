@@ -1,4 +1,4 @@
-"""Forward decay: weights only ever grow, updates commute, aging composes and keeps the order."""
+"""Forward decay: positive weights only grow, updates commute, ageing composes and keeps the order."""
 
 from __future__ import annotations
 

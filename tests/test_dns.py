@@ -1,4 +1,4 @@
-"""Looking up a store's name: one thread for all who wait, and nobody disturbed by who stops waiting. No DNS is asked."""
+"""DNS look-ups: one thread for all that wait for a name, and a cancelled one disturbs no other. No resolver is called."""
 
 from __future__ import annotations
 

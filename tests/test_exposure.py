@@ -1,4 +1,4 @@
-"""The arms are counted, and so is what a log-in does to them."""
+"""Counts of arms, and of their changes at a log-in."""
 
 from __future__ import annotations
 

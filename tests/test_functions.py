@@ -1,4 +1,4 @@
-"""What a template may list, and the one clamp: whatever is listed, a boost's weight lies in [0, max_boost − 1]."""
+"""Functions that a template may list, and the clamp: every boost's weight lies in [0, max_boost − 1]."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Identifiers and values of a history arrive as they were written, whatever the kind of file and whatever they look like."""
+"""Identifiers and values of a history arrive as written, for every kind of file and every spelling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What reaches the log: few lines, whatever flaps, and nothing of what a server's or a template's message quotes."""
+"""The journal: few lines however often a part flaps, and no quoted value of a server's or a template's message."""
 
 from __future__ import annotations
 

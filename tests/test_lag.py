@@ -1,4 +1,4 @@
-"""The pipeline's lag, judged beat by beat."""
+"""The pipeline's lag, heartbeat by heartbeat."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A search whose body is larger than the bound goes alone: neither leg of ours is sent beside it."""
+"""A search whose body exceeds the limit is sent alone: neither optional leg is sent beside it."""
 
 from __future__ import annotations
 

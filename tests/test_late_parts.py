@@ -1,4 +1,4 @@
-"""A personal part that its caller no longer waits for: it sends no leg, since a permit that was given back covers none."""
+"""A personal part that its caller has abandoned sends no leg, since its permit was returned."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Large hits: fewer of them are asked for, and where a page of them takes too long to read, none."""
+"""Large hits: legs request fewer of them, and none if a page would take too long to read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who makes the population, of what, and when; and that a segment that cannot be read keeps its last state."""
+"""The builder of the population: its lease, its input, its intervals; an unreadable segment keeps its last counters."""
 
 from __future__ import annotations
 

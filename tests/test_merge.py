@@ -1,4 +1,4 @@
-"""The page: the baseline's envelope, the personalized leg's order, the exploration hits in the slots; no hit twice, on any page."""
+"""The page: the baseline's envelope, the personalized leg's order, exploration hits in the slots; no hit twice, on any page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No name of ours reaches a caller, at whatever depth a hit holds other hits; theirs stay."""
+"""No name of ours reaches a caller, at any depth of inner hits; the caller's own names stay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two values that every process reads: what is written is read back, and whatever else stands there is refused."""
+"""The two packed values: what is written is read back, and all other bytes are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plan is read back as it was saved; anything else that lies in its place is no plan."""
+"""A page plan is read back as saved; all other bytes under its key are no plan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plans never fill the store that holds events: bounded in age, in keys for each subject, and in bytes for each process."""
+"""Plans never fill a store that holds events: limits of age, of keys per subject, and of bytes per process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pools are kept for seconds and within a bound; whose they are, tests/test_shared_pools.py says."""
+"""The pool cache: limits of age and bytes. tests/test_shared_pools.py tests who shares a pool."""
 
 from __future__ import annotations
 

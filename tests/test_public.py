@@ -1,4 +1,4 @@
-"""What others may lean on: the names, the error tree, the reasons, and the signatures of both rewriters."""
+"""The public interface: names, the tree of errors, the reasons, and the signatures of both rewriters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of quarantine's cells and transitions, and that no one subject, form or expression ever speaks for the others."""
+"""Quarantine: the table of cells and transitions; one subject, form or expression is never evidence for others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What gives hits other scores in each search is known by its form, at any depth."""
+"""Queries with random scores are recognized by their form, at any depth."""
 
 from __future__ import annotations
 

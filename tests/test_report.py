@@ -1,4 +1,4 @@
-"""A report is plain, frozen data; its explanation is worked out when somebody asks."""
+"""A report is plain, frozen data; its moves are computed on access."""
 
 from __future__ import annotations
 

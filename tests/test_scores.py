@@ -1,4 +1,4 @@
-"""Scores are held against the baseline's: whatever a leg answers, a page that breaks the bound is not served."""
+"""Scores of a leg are compared with the baseline's: a page that breaks the bound is never served."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Secrets and the environment: no output shows a credential, and every setting can come from a variable instead of a file."""
+"""Secrets and the environment: no output shows a credential, and every setting can come from a variable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings: what works untuned, and that every fault of a file is named at once, with its line and what to do."""
+"""Settings: the defaults, and that every fault of a file is reported at once, with line and remedy."""
 
 from __future__ import annotations
 

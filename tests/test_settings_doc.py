@@ -1,4 +1,4 @@
-"""docs/settings.md says what every default is: the file it shows is the same as no file at all."""
+"""docs/settings.md shows every default: its file equals no file at all."""
 
 import re
 import tomllib

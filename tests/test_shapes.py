@@ -1,4 +1,4 @@
-"""The table of docs/shapes.md is the table in the code, and each of its examples is decided as it says."""
+"""The table of docs/shapes.md equals the table in the code, and each of its examples is decided by its row."""
 
 from __future__ import annotations
 

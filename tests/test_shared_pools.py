@@ -1,4 +1,4 @@
-"""Whose exploration hits are shown to whom: everyone who sends the same search, or fewer, as the policy says."""
+"""Whose exploration hits are shown to whom: everyone who sends the same search, or fewer, as the policy sets it."""
 
 from __future__ import annotations
 

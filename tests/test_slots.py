@@ -1,4 +1,4 @@
-"""Slots: where exploration stands, and that what is recorded as a draw's probability is how often it happens."""
+"""Slots: their positions, and that a draw's recorded propensity is its frequency."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A snapshot equals what the client sends, shares nothing with the caller's objects, and costs no more than its bound."""
+"""A snapshot equals what the client sends, shares nothing with the caller's objects, and is bounded in work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was last known of a subject: kept within bounds, scope by scope, and only where it would be used."""
+"""Last known signals: bounded, cached scope by scope, and only with `on_late = "stale"`."""
 
 from __future__ import annotations
 

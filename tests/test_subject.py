@@ -1,4 +1,4 @@
-"""Subject: wrong arguments are refused where it is made, and reported in words where a search is given something else."""
+"""Subject: wrong arguments are refused on construction, and reported when a search gets another object."""
 
 from __future__ import annotations
 

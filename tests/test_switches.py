@@ -1,4 +1,4 @@
-"""Switches: how they are written, who overrides whom, and that what cannot be understood turns nothing on or off."""
+"""Switches: spellings, precedence of sources, and that an unreadable value changes nothing."""
 
 from __future__ import annotations
 

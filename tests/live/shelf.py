@@ -1,4 +1,4 @@
-"""Ninety shoes on a shelf, and what live tests ask of them."""
+"""Ninety shoes as documents, and the searches that live tests send for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A shop's events, its products in a dict, and what its counters come to: what the tests of ingest have in common."""
+"""A shop's events, its products in a dict, and its expected counters: shared by the tests of ingest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store's answer beyond the bound is cut off while it is received: on every kind of connection, and its search is not delayed."""
+"""A store's answer beyond the limit is cut off on receipt, on every kind of connection, and its search is not delayed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""History becomes profiles: what it adds up to, what comes meanwhile, and what is left out."""
+"""Backfill: the sums of a history, events that arrive meanwhile, and left-out rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A backfill beside workers: it holds its pause, reads what it must of the streams and no more, and overwrites nobody's counts."""
+"""A backfill beside workers: it holds its pause, reads only the needed part of the streams, and overwrites no counts."""
 
 from __future__ import annotations
 

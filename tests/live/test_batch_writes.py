@@ -1,4 +1,4 @@
-"""A job that writes counters while `rewriter ingest` works: what was applied before is replaced, and is not applied again."""
+"""A job that writes counters while `rewriter ingest` works: events applied before are replaced, and not applied again."""
 
 from __future__ import annotations
 

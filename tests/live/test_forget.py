@@ -1,4 +1,4 @@
-"""`rewriter forget`: nothing of a subject is left, nothing of them comes back, and nobody else is touched."""
+"""`rewriter forget`: all data of a subject is removed, none of it is restored, and no other subject is affected."""
 
 from __future__ import annotations
 

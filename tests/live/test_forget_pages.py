@@ -1,4 +1,4 @@
-"""`rewriter forget` reaches what search processes keep: plans of lists under way, and last known signals."""
+"""`rewriter forget` reaches the caches of search processes: plans of open lists, and last known signals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Facts read from a real server, and what it does with a field that they call dead."""
+"""Facts read from a real server, and its behavior on fields that they report as dead."""
 
 from __future__ import annotations
 

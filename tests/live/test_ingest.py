@@ -1,4 +1,4 @@
-"""From an event to the counters: what is counted, what is set aside, and why."""
+"""Ingest from event to counters: counted events, dead letters, and their reasons."""
 
 from __future__ import annotations
 

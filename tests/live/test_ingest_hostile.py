@@ -1,4 +1,4 @@
-"""What one sender puts into a stream, or into the store by way of it, and what that costs everybody else: nothing."""
+"""Hostile entries in a stream, and hostile keys in the store, cost no other sender anything."""
 
 from __future__ import annotations
 

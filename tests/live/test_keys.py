@@ -1,4 +1,4 @@
-"""Bodies of whatever the client can write, on a real server: each search gets its own hits, and its own pool."""
+"""Bodies of any type that the client can serialize, on a real server: each search gets its own hits and its own pool."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Objects as a real index knows them."""
+"""Objects in a real index."""
 
 from __future__ import annotations
 

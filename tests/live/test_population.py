@@ -1,4 +1,4 @@
-"""The population on a real server and in a cluster: made by a worker or by a process that searches, and read by its version."""
+"""The population on a real server and in a cluster: built by a worker or a searching process, and read by its version."""
 
 from __future__ import annotations
 

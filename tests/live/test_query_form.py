@@ -1,4 +1,4 @@
-"""Queries whose form says how they score do score so."""
+"""Queries whose form predicts their scores score as predicted."""
 
 from __future__ import annotations
 

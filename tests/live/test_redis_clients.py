@@ -1,4 +1,4 @@
-"""Clients by way of Sentinels and clusters, clients that were given, and who closes what."""
+"""Clients through Sentinels and clusters, callers' clients, and which clients a store closes."""
 
 from __future__ import annotations
 
