@@ -16,11 +16,13 @@ from typing import Any
 from rewriter.boost.templates import TemplateSet
 from rewriter.decide.breaker import Breaker, State
 from rewriter.decide.exposure import Arms
+from rewriter.decide.hedging import Hedging
 from rewriter.decide.lag import Lag
 from rewriter.decide.late_legs import LateLegs
 from rewriter.decide.leg_sizes import LegSizes
 from rewriter.decide.quarantine import Quarantine
 from rewriter.decide.switches import Switches
+from rewriter.decide.unrewritten import Unrewritten
 from rewriter.explore.plan_memory import PlanMemory
 from rewriter.explore.pool_cache import PoolCache
 from rewriter.expression import Searched
@@ -97,7 +99,14 @@ class Core:
         self.late_legs = {name: LateLegs() for name in settings.policies}
         self.leg_sizes = {name: LegSizes() for name in settings.policies}
         self.last_known = LastKnown(settings.signals)
-        self.pools = PoolCache(max_bytes=settings.budget.pool_bytes)
+        self.hedging = {
+            name: Hedging(policy.hedge_share, policy.hedge_ms / 1000.0 if policy.hedge_ms is not None else None)
+            for name, policy in settings.policies.items()
+            if policy.mode == "rewrite"
+        }
+        self.unrewritten = Unrewritten()
+        oldest_s = max((policy.exploration_stale_s for policy in settings.policies.values()), default=0.0)
+        self.pools = PoolCache(oldest_s, settings.budget.pool_bytes)
         self.plans = PlanMemory(settings.store)
         self.wanted_fields: Mapping[str, set[str]] = {name: set() for name in settings.policies}
         fields = {name: signal_fields(policy) for name, policy in settings.policies.items()}

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
 from rewriter.client.seam import SearchArguments
 from rewriter.expression import Expression, expression_of, parsed_indices
 from rewriter.index_facts import IndexFacts
+from rewriter.one_search import difference
 from rewriter.report import Reason, Strategy
 from rewriter.settings import Settings
 from rewriter.shapes import CHANGES_RESULTS, SearchFacts, own_windows, shape_of
@@ -53,6 +54,8 @@ class ParsedSearch:
     passed:   the reason why the search is passed through, or None; `detail` explains it in words.
     own_rescore_window: the smallest window of the caller's own rescores, or None.
     expression: the indices with the URL parameters that change which indices are searched.
+    own_params: URL parameters that apply to the caller's own search alone.
+    difference: what the answer to one search with boosts would lack of the caller's own (`mode = "rewrite"`), or "".
     """
 
     indices: tuple[str, ...]
@@ -69,6 +72,8 @@ class ParsedSearch:
     collapse_field: str | None
     own_rescore_window: int | None
     expression: Expression = Expression(())  # noqa: RUF009  immutable
+    own_params: Mapping[str, Any] = field(default_factory=dict)
+    difference: str = ""
 
     def rescore_window(self, window_size: int) -> int:
         """Return the window of our rescore, in hits a shard: at most the smallest of the caller's own rescores."""
@@ -91,10 +96,12 @@ def parse_search(
     policy = settings.policy_for(tuple(name for name in indices if not name.startswith("-")))
     body: dict[str, Any] = {}
     params: dict[str, Any] = {}
+    own_params: dict[str, Any] = {}
     headers: dict[str, Any] = {}
     from_, size, window, unread = 0, 10, None, None
     try:
         headers, params, body = _copied(arguments)
+        own_params = dict(arguments.own)
         _fold(params, body)
         params = {name: _url(value) for name, value in params.items()}
         if policy is not None:
@@ -129,6 +136,8 @@ def parse_search(
         collapse_field,
         window,
         expression,
+        own_params,
+        difference(body, own_params, strategy) if strategy and chosen and chosen.mode == "rewrite" else "",
     )
 
 

@@ -51,6 +51,8 @@ class Reason(StrEnum):
 Variant = Literal["personalized", "baseline", "holdout", "shadow"]
 Source = Literal["session", "profile", "blend", "segment", "stale"]
 Strategy = Literal["rescore", "wrap"]
+Mode = Literal["plain", "parallel", "rewrite"]
+"""How a search went: the caller's own alone; the caller's own with legs beside it; or one search with boosts in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class Slot:
 class Move:
     """One hit whose position differs between the served page and the baseline's page.
 
-    was:    the hit's position in the baseline's page (from 0), None if it is not on that page.
+    was:    the hit's position in the baseline's page (from 0), None if it is not on that page or there is none (`rewrite`).
     now:    its position in the served page (from 0).
     factor: its score divided by its base score, None if the base score is unknown.
     boosts: indices into `Report.boosts` of the boosts that the hit matches.
@@ -149,9 +151,11 @@ class Report:
     A report can be pickled and copied; a copy holds no hits. Its repr is one line, and a notebook shows it as a table.
 
     timings_ms: milliseconds of `signals`, `render`, `baseline`, `personalized`, `exploration`, `merge` and `added`; steps that did
-                not run are absent. `added` is the time from the baseline's arrival to the answer.
+                not run are absent. `added` is the time from the baseline's arrival to the answer;
+                a rewritten search has `rewritten` instead.
     errors:     short texts without identifiers.
     teams:      of an interleaved page, the ranking that chose each hit: P the personalized one, B the caller's own, - neither.
+    hedged:     whether the rewritten search was late and the caller's own was sent too; the reason tells which was served.
     """
 
     reason: Reason
@@ -168,6 +172,8 @@ class Report:
     teams: str = ""
     shadow: Shown | None = None
     seed: int | None = None
+    mode: Mode = "plain"
+    hedged: bool = False
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     errors: tuple[str, ...] = ()
     explain: Callable[[], tuple[Move, ...]] | None = field(default=None, repr=False, compare=False)
@@ -203,7 +209,7 @@ class Report:
         rows: list[tuple[str, str]] = [("reason", f"{self.reason}" + (f": {self.detail}" if self.detail else ""))]
         rows += [
             (name, str(value))
-            for name in ("variant", "policy", "template_version", "strategy", "source")
+            for name in ("variant", "mode", "policy", "template_version", "strategy", "source")
             if (value := getattr(self, name)) is not None
         ]
         rows += [("boost", f"{one.field} = {one.value}: + {one.weight:.2f} ({one.source})") for one in self.boosts]

@@ -216,6 +216,7 @@ class BudgetSettings(_Section):
     signals_ms:     milliseconds that a search waits for signals.
     cutoff_ms:      milliseconds that it waits for the optional legs after the baseline's arrival.
     max_in_flight:  optional legs and signal reads in flight per process.
+    max_rewritten:  rewritten searches (`mode = "rewrite"`) in flight per process; beyond it, the baseline is sent.
     max_body_bytes: size of the caller's body as JSON, roughly; for a larger body only the baseline is sent.
     max_leg_bytes:  size of a leg's answer. A larger answer takes too long to read and is not parsed; while a policy's answers are
                     usually larger, its legs are not sent.
@@ -225,6 +226,7 @@ class BudgetSettings(_Section):
     signals_ms: Millis = 10.0
     cutoff_ms: Millis = 30.0
     max_in_flight: Annotated[int, Field(ge=1, le=1024)] = 16
+    max_rewritten: Annotated[int, Field(ge=1, le=1024)] = 64
     max_body_bytes: Annotated[int, Field(ge=1, le=2**30)] = 64 * 2**10
     max_leg_bytes: Annotated[int, Field(ge=1, le=2**30)] = 512 * 2**10
     pool_bytes: Annotated[int, Field(ge=0, le=2**36)] = 32 * 2**20
@@ -318,11 +320,25 @@ class PolicySettings(_Section):
     all_words: boosts act only on hits that hold every word of the query, where that is certain (`rewriter.boost.all_words`).
     class_field: the document's field that names an item's class (category, product type, genre); the same in all policies.
     item_repeat_share: how often people use an item again, in [0, 1]; by default it is counted, by class (`signals.repeats`).
+    mode: "parallel" sends the caller's own search at once, and legs beside it; "rewrite" sends one search with boosts in it.
+    hedge_ms: in `rewrite`, after how many ms the caller's own search is sent too; by default the 95th percentile of recent
+    searches.
+    hedge_share: the share of rewritten searches that may be hedged.
+    parallel_share: the share of searches that go parallel in `rewrite`, so that both rankings are known and time added is measured.
+    rewritten_by: the client that sends rewritten searches: the rewriter's own, without retries, or the caller's.
+    exploration_fresh_s: for how long a pool of exploration hits serves everyone who sends the same search.
+    exploration_stale_s: for how long it serves while the search that finds it stale fetches another; only in `rewrite`.
+    exploration_wait: in `rewrite`, whether a page waits for its pool where nobody has sent the same search lately.
     exploration_shared_by: who may be shown hits that another one's search brought: everyone who sends the same search, those of
         the same segments, or the same subject. Needed where the client decides by itself, from its context, whose search it is.
     """
 
     index: Names
+    mode: Literal["parallel", "rewrite"] = "parallel"
+    hedge_ms: Millis | None = None
+    hedge_share: Annotated[float, Field(ge=0, le=0.5, allow_inf_nan=False)] = 0.05
+    parallel_share: Share = 0.01
+    rewritten_by: Literal["rewriter", "caller"] = "rewriter"
     templates: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = "default"
     max_boost: Annotated[float, Field(gt=1, le=10, allow_inf_nan=False)] = 1.5
     strategy: Literal["auto", "rescore", "wrap"] = "auto"
@@ -331,6 +347,9 @@ class PolicySettings(_Section):
     exploration_share: Annotated[float, Field(ge=0, le=0.2, allow_inf_nan=False)] = 0.15
     exploration_pool: Annotated[int, Field(ge=1, le=200)] = 20
     exploration_shared_by: Literal["everyone", "segments", "subject"] = "everyone"
+    exploration_fresh_s: Annotated[float, Field(ge=0, le=600, allow_inf_nan=False)] = 5.0
+    exploration_stale_s: Annotated[float, Field(ge=0, le=600, allow_inf_nan=False)] = 15.0
+    exploration_wait: bool = True
     max_depth: Annotated[int, Field(ge=1, le=200)] = 50
     window_size: Annotated[int, Field(ge=10, le=10_000)] = 200
     max_functions: Annotated[int, Field(ge=1, le=128)] = 32
@@ -361,6 +380,15 @@ class PolicySettings(_Section):
                 f"{', '.join(map(repr, wrong))}: a field's name is 1–64 of A–Z a–z 0–9 _ . -, and not 'item'"
             )
         return {name: field if field.of else field.model_copy(update={"of": (name,)}) for name, field in fields.items()}
+
+    @model_validator(mode="after")
+    def _stale_after_fresh(self) -> Self:
+        if self.exploration_stale_s < self.exploration_fresh_s:
+            raise ValueError(
+                f"exploration_stale_s {self.exploration_stale_s:g} must not be below "
+                f"exploration_fresh_s {self.exploration_fresh_s:g}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _depth_within_window(self) -> Self:
@@ -418,6 +446,12 @@ class Settings(_Section):
     def class_field(self) -> str | None:
         """The document's field that names an item's class, or None."""
         return next((policy.class_field for policy in self.policies.values() if policy.class_field), None)
+
+    @property
+    def leg_connections(self) -> int:
+        """Connections of the rewriter's own client: for optional legs, and for rewritten searches where there are any."""
+        rewrites = any(policy.mode == "rewrite" for policy in self.policies.values())
+        return self.budget.max_in_flight + (self.budget.max_rewritten if rewrites else 0)
 
     def policy_for(self, indices: tuple[str, ...]) -> str | None:
         """Return the name of the first policy that matches every index that a search names, or None."""

@@ -62,7 +62,7 @@ class Engine:
         self.released = Event()
 
     def leg_of(self, arguments: Mapping[str, Any]) -> Leg:
-        return "personal" if arguments["body"]["from"] == 0 else "explored"
+        return "personal" if arguments["body"]["from"] == 0 or "rescore" in arguments["body"] else "explored"
 
     def answer(self, leg: Leg, arguments: dict[str, Any]) -> Any:
         self.asked[leg].append(arguments)

@@ -12,9 +12,10 @@ import pytest
 
 from rewriter.client.opensearch import OF_ONE_REQUEST
 from rewriter.index_facts import IndexFacts
+from rewriter.one_search import DIFFERENCES, EQUAL_AGGREGATIONS, difference
 from rewriter.parsed_search import SAME_IN_BODY
 from rewriter.query_form import looks_up_ids, relevance
-from rewriter.report import Reason
+from rewriter.report import Reason, Strategy
 from rewriter.settings import PolicySettings, Settings
 from rewriter.shapes import CHANGES_NOTHING, CHANGES_RESULTS, TABLE
 from tests.arguments import parse_search
@@ -23,10 +24,10 @@ DOCS = (Path(__file__).parents[1] / "docs/shapes.md").read_text("utf-8")
 MATCH = {"match": {"title": "shoe"}}
 SETTINGS = Settings(
     policies={
-        "rescored": PolicySettings(index=("rescored",), strategy="rescore"),
-        "wrapped": PolicySettings(index=("wrapped",), strategy="wrap"),
+        "rescored": PolicySettings(index=("rescored",), strategy="rescore", mode="rewrite"),
+        "wrapped": PolicySettings(index=("wrapped",), strategy="wrap", mode="rewrite"),
         "browsed": PolicySettings(index=("browsed",), browse=True),
-        "shop": PolicySettings(index=("products", "piped", "narrow", "short")),
+        "shop": PolicySettings(index=("products", "piped", "narrow", "short"), mode="rewrite"),
     }
 )
 FACTS = {
@@ -43,11 +44,18 @@ def decided(arguments: dict[str, Any]) -> tuple[str, str]:
     return str(request.passed or request.strategy), request.detail
 
 
-def documented() -> Iterator[tuple[str, str, str, str]]:
-    table = DOCS.partition("\n|---|---|---|---|\n")[2].partition("\n\n")[0]
+def documented() -> Iterator[tuple[str, str, str, str, str]]:
+    table = DOCS.partition("\n|---|---|---|---|---|\n")[2].partition("\n\n")[0]
     for line in table.splitlines():
-        name, example, outcome, detail = (cell.strip() for cell in line.strip("|").split("|"))
-        yield name, example.strip("`"), outcome.strip("`"), detail
+        name, example, outcome, sent, detail = (cell.strip() for cell in line.strip("|").split("|"))
+        yield name, example.strip("`"), outcome.strip("`"), sent, detail
+
+
+def parallel() -> Iterator[tuple[str, str, str]]:
+    section = DOCS.partition("## What goes parallel in `rewrite`\n")[2]
+    for line in section.partition("\n|---|---|---|\n")[2].partition("\n\n")[0].splitlines():
+        name, example, why = (cell.strip() for cell in line.strip("|").split("|"))
+        yield name, example.strip("`"), why
 
 
 ROWS = list(documented())
@@ -55,16 +63,66 @@ SAYS_WHAT = ("scored by chance", "not readable", "other key", "other parameter")
 
 
 def test_the_documented_table_is_the_table() -> None:
-    assert [(name, outcome, detail) for name, _, outcome, detail in ROWS] == [
+    assert [(name, outcome, detail) for name, _, outcome, _, detail in ROWS] == [
         (shape.name, str(shape.outcome), shape.detail) for shape in TABLE
     ]
 
 
-@pytest.mark.parametrize(("name", "example", "outcome", "detail"), ROWS, ids=[row[0] for row in ROWS])
-def test_each_example_is_decided_by_its_row(name: str, example: str, outcome: str, detail: str) -> None:
+@pytest.mark.parametrize(("name", "example", "outcome", "sent", "detail"), ROWS, ids=[row[0] for row in ROWS])
+def test_each_example_is_decided_by_its_row(name: str, example: str, outcome: str, sent: str, detail: str) -> None:
     found = decided(json.loads(example))
+    search = parse_search({"index": "products", **json.loads(example)}, SETTINGS, FACTS)
+    assert sent == ("–" if search.passed else "parallel" if search.difference else "one search")
     assert found[0] == outcome
     assert (found[1] != detail) if name in SAYS_WHAT else (found[1] == detail)
+
+
+def test_the_documented_table_of_what_goes_parallel_is_the_table() -> None:
+    assert [(name, why) for name, _, why in parallel()] == [(row.name, row.why) for row in DIFFERENCES]
+    section = DOCS.partition("Known to answer the same beside a rescore are these aggregations: ")[2].partition(
+        ". Under"
+    )[0]
+    assert set(re.findall(r"`(\w+)`", section)) == EQUAL_AGGREGATIONS
+
+
+@pytest.mark.parametrize(("name", "example", "why"), list(parallel()), ids=[name for name, _, _ in parallel()])
+def test_each_example_of_what_goes_parallel_does_by_its_row(name: str, example: str, why: str) -> None:
+    search = parse_search({"index": "products", **json.loads(example)}, SETTINGS, FACTS)
+    assert search.passed is None
+    assert search.difference == (why if name != "aggregation" else search.difference) != ""
+    fits = [
+        row.name for row in DIFFERENCES if row.applies(search.body, search.own_params, search.strategy or "rescore")
+    ]
+    assert fits == [name]
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "strategy", "parallel"),
+    [
+        ({"terms": {"field": "brand"}, "aggs": {"p": {"avg": {"field": "price"}}}}, "rescore", False),
+        (
+            {"terms": {"field": "brand"}, "aggs": {"p": {"filter": MATCH, "aggregations": {"t": {"top_hits": {}}}}}},
+            "rescore",
+            True,
+        ),
+        ({"terms": {"field": "brand"}, "meta": {"any": "thing"}}, "rescore", False),
+        ({"unheard_of": {}}, "rescore", True),
+        ({"avg": {"script": "_score"}}, "rescore", False),
+        ({"avg": {"script": "_score"}}, "wrap", True),
+        ({"sampler": {}}, "rescore", False),
+        ({"sampler": {}}, "wrap", True),
+        ("broken", "rescore", True),
+    ],
+)
+def test_aggregations_that_answer_the_same(aggregation: Any, strategy: Strategy, parallel: bool) -> None:
+    for key in ("aggs", "aggregations"):
+        assert bool(difference({key: {"a": aggregation}}, {}, strategy)) is parallel
+    assert difference({"aggs": "broken"}, {}, "rescore")
+
+
+def test_a_thousand_aggregations_are_not_looked_at() -> None:
+    many = {f"a{n}": {"avg": {"field": "price"}} for n in range(1_000)}
+    assert difference({"aggs": many}, {}, "rescore")
 
 
 def test_reasons_stand_in_the_order_of_decisions() -> None:

@@ -45,7 +45,7 @@ def test_a_process_that_is_well() -> None:
         ),
         ({"lagging": True}, "signals lag"),
         ({"quarantined": ["shop 1a2b (personal)"]}, "template shop 1a2b (personal) is quarantined"),
-        ({"paused": ["shop"]}, "policy shop is paused: its legs come too late"),
+        ({"paused": ["shop"]}, "policy shop is paused: its legs or its rewritten searches come too late"),
     ],
 )
 def test_what_is_wrong_in_a_process_counts_and_is_shown_in_its_row(said: dict[str, Any], problem: str) -> None:

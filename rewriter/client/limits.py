@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import io
 import time
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from http.client import HTTPResponse
+from socket import SHUT_RDWR, socket
 from typing import Any
 
 from rewriter.client.seam import LegFault
@@ -29,6 +31,16 @@ class LegLimits:
     until_s: float
     max_bytes: int
     size: int = 0
+    ended: bool = False
+    sock: Any = None
+
+    def end(self) -> None:
+        """End a search that nobody waits for any more: its connection is closed, and the server stops. From any thread."""
+        self.ended = True
+        if self.sock is not None:
+            with suppress(OSError):  # it has just been answered
+                # Not the method of the socket: with TLS, the reading thread would take cipher text for plain.
+                socket.shutdown(self.sock, SHUT_RDWR)
 
 
 LIMITS: ContextVar[LegLimits | None] = ContextVar("rewriter_leg_limits", default=None)
@@ -49,6 +61,8 @@ def check_size(size: int) -> None:
 def check_time(error: Exception) -> None:
     """Raise LegFault if a connection's error came at the leg's deadline or later: clients raise different errors for it."""
     limits = LIMITS.get()
+    if limits is not None and limits.ended:
+        raise LegFault("late", "nobody waits for it any more") from error
     if limits is not None and time.monotonic() >= limits.until_s:
         raise LegFault("late", "given up by its client") from error
 
@@ -100,6 +114,9 @@ class _TimedResponse(HTTPResponse):
     def __init__(self, sock: Any, *arguments: Any, **named: Any) -> None:
         super().__init__(sock, *arguments, **named)
         if (limits := LIMITS.get()) is not None:
+            limits.sock = sock
+            if limits.ended:  # meanwhile
+                limits.end()
             self.fp = io.BufferedReader(_Until(self.fp, sock, limits))
 
 

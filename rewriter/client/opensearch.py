@@ -94,7 +94,8 @@ class OpenSearchClient:
             headers = {**headers, "x-opaque-id": opaque_id}
         own = {name: value for name, value in arguments.items() if name not in NOT_URL and value is not None}
         of_url = {name: value for name, value in {**params, **own}.items() if name not in OF_ONE_REQUEST}
-        return SearchArguments(index, body, of_url, dict(headers))
+        of_request = {name: value for name, value in {**params, **own}.items() if name in OF_ONE_REQUEST}
+        return SearchArguments(index, body, of_url, dict(headers), own=of_request)
 
     def read_batch(self, arguments: Mapping[str, Any]) -> list[SearchArguments] | str:
         """See seam.SearchClient.read_batch."""
@@ -136,6 +137,10 @@ class OpenSearchClient:
         return self.raw.search(
             index=search.index or None, body=search.body, params=params, request_timeout=timeout_s, **named
         )
+
+    def search_as_caller(self, search: Search, timeout_s: float) -> Any:
+        """See seam.SearchClient.search_as_caller: a response is a body."""
+        return self.search(search, timeout_s)
 
     def multi_search(self, searches: Sequence[Search], timeout_s: float, *, is_leg: bool = False) -> Any:
         """See seam.SearchClient.multi_search."""
@@ -295,6 +300,12 @@ class _AsyncLimited:
 
 class _Limited:
     """A sync connection that bounds a leg's total time and follows no redirect."""
+
+    def log_request_fail(self, *arguments: Any, **named: Any) -> None:
+        """Log what failed, unless it was ended here. See opensearchpy.Connection.log_request_fail."""
+        limits = LIMITS.get()
+        if limits is None or not limits.ended:
+            super().log_request_fail(*arguments, **named)  # type: ignore[misc]
 
     def perform_request(self, *arguments: Any, **named: Any) -> Any:
         """See opensearchpy.Connection.perform_request."""

@@ -27,6 +27,7 @@ class SearchArguments:
     params:  parameters of the URL, without those that control how one request is sent.
     headers: headers of this search, in addition to the client's own.
     unread:  why the arguments cannot be read, "" if they can.
+    own:     the parameters that control how one request is sent, by the client's names. `request_timeout` is in seconds.
     """
 
     index: Any = None
@@ -34,6 +35,7 @@ class SearchArguments:
     params: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, Any] = field(default_factory=dict)
     unread: str = ""
+    own: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +116,9 @@ class LegFault(Exception):
 class SearchClient(Protocol):
     """One client of a library, the caller's or the rewriter's own.
 
-    `search` and the eight methods after it send a request and return the answer as parsed JSON; those of an asynchronous client
-    return an awaitable of it. Each raises one of `errors`, or LegFault if the limits of a leg (`limits.LIMITS`) are exceeded.
+    `search` and the methods after it send a request and, except `search_as_caller`, return the answer as parsed JSON; those of an
+    asynchronous client return an awaitable of it. Each raises one of `errors`, or LegFault if the limits of a leg
+    (`limits.LIMITS`) are exceeded.
 
     raw:       the library's own object.
     errors:    the base classes of the library's errors.
@@ -169,6 +172,10 @@ class SearchClient(Protocol):
 
     def search(self, search: Search, timeout_s: float, *, is_leg: bool = False) -> Any:
         """Send one search. is_leg: an optional leg, which may be abandoned: the server is asked to cancel it then."""
+        ...
+
+    def search_as_caller(self, search: Search, timeout_s: float) -> Any:
+        """Send one search that stands in for the caller's own; return what `raw.search` would: see `body_of` and `with_body`."""
         ...
 
     def multi_search(self, searches: Sequence[Search], timeout_s: float, *, is_leg: bool = False) -> Any:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from rewriter.decide.assignment import arm
 from rewriter.decide.breaker import Breaker, Outcome, Permit
 from rewriter.decide.exposure import Arms
+from rewriter.decide.hedging import Hedging
 from rewriter.decide.late_legs import LateLegs
 from rewriter.decide.switches import Switches
 from rewriter.parsed_search import ParsedSearch
@@ -61,6 +62,7 @@ def decide(
     breaker: Breaker,
     arms: Arms,
     now_s: float,
+    hedging: Hedging | None = None,
 ) -> Decision:
     """Return the decision for one search.
 
@@ -68,6 +70,7 @@ def decide(
     switches, defaults: the overrides, and the settings' values of switches that are not overridden.
     arms:     counts the search by its arm.
     now_s:    monotonic seconds.
+    hedging:  the hedges of the policy, if its mode is "rewrite".
     From the holdout check on, the decision has an exposure, in both arms.
     """
     if subject is not None and not isinstance(subject, Subject):
@@ -101,6 +104,9 @@ def decide(
     shadow = bool(switches.of("shadow", search.policy, defaults.shadow))
     if late_legs.paused(now_s):
         late = "too many of this policy's legs were late; none is sent for a minute"
+        return Decision(Reason.SEARCH_LATE, late, shadow=shadow, exposure=exposure)
+    if hedging is not None and hedging.paused(now_s):
+        late = "too many of this policy's rewritten searches were late or failed; it sends none for a while"
         return Decision(Reason.SEARCH_LATE, late, shadow=shadow, exposure=exposure)
     permit = breaker.permit(now_s)
     if permit is None:

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import marshal
 import pickle
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 from rewriter.bounded import Bounded
@@ -20,38 +23,76 @@ MAX_BYTES = 32 * 2**20
 BYTES_OF_AN_ENTRY = 600
 """Memory of a pool besides its serialized hits: its key, its entry in the cache, and their objects."""
 
+CLAIM_S = 2.0
+"""After how long another search may fetch a pool that one has set out to fetch."""
+
 Hits = Sequence[Mapping[str, Any]]
-Packed = tuple[Callable[[bytes], Any], bytes]
+Packed = tuple[Callable[[bytes], Any], bytes, float, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A pool that is kept: its hits, and whether it is to be fetched anew.
+
+    top_score: the best score of the list that the hits are the next ranks of; None where a template has changed its scores.
+    """
+
+    hits: Hits
+    stale: bool = False
+    top_score: float | None = None
 
 
 class PoolCache:
-    """A bounded cache of pools, the oldest evicted first. Methods are called from many threads; time is monotonic seconds."""
+    """A bounded cache of pools, the oldest evicted first. Methods are called from many threads; time is monotonic seconds.
+
+    found: the number of searches that found a fresh pool, a stale one, or none ("missing").
+    """
 
     def __init__(self, ttl_s: float = TTL_S, max_bytes: int = MAX_BYTES) -> None:
         self._kept: Bounded[str, Packed] = Bounded(max_bytes=max_bytes, max_age_s=ttl_s)
+        self._ttl_s = ttl_s
+        self._lock = Lock()
+        self._claimed: Bounded[str, bool] = Bounded(max_bytes=2**20, max_age_s=CLAIM_S)
+        self.found: Counter[str] = Counter()
 
     def get(self, key: str, now_s: float) -> Hits | None:
         """Return a copy of the pool of `key`, or None if there is none or it is older than the time to live."""
-        packed = self._kept.get(key, now_s)
-        if packed is None:
-            return None
-        try:
-            hits: Hits = packed[0](packed[1])
-        except Exception:  # noqa: BLE001  a class of the caller's own may pickle and fail to unpickle
-            self._kept.drop(key)
-            return None
-        return hits
+        pool = self.look(key, now_s, self._ttl_s, self._ttl_s)
+        return None if pool is None else pool.hits
 
-    def put(self, key: str, hits: Hits, now_s: float) -> None:
+    def look(self, key: str, now_s: float, fresh_s: float, stale_s: float) -> Pool | None:
+        """Return the pool of a search: fresh up to `fresh_s` old, then stale, and None from `stale_s` on."""
+        packed = self._kept.get(key, now_s)
+        age_s = now_s - packed[2] if packed else 0.0
+        pool = None
+        if packed is not None and age_s <= max(fresh_s, stale_s):
+            unpack, text, _, top_score = packed
+            try:
+                pool = Pool(unpack(text), age_s > fresh_s, top_score)
+            except Exception:  # noqa: BLE001  an object of the caller's own may be written and not read
+                self._kept.drop(key)
+        self.found["missing" if pool is None else "stale" if pool.stale else "fresh"] += 1
+        return pool
+
+    def claim(self, key: str, now_s: float) -> bool:
+        """Return whether it is this search that fetches a stale pool anew: one in CLAIM_S does."""
+        with self._lock:
+            if self._claimed.get(key, now_s):
+                return False
+            self._claimed.put(key, True, BYTES_OF_AN_ENTRY, now_s)
+            return True
+
+    def put(self, key: str, hits: Hits, now_s: float, top_score: float | None = None) -> None:
         """Keep a pool; if its hits cannot be serialized, remove the earlier pool of `key`."""
         packed = _packed(list(hits))
         if packed is None:
             self._kept.drop(key)
         else:
-            self._kept.put(key, packed, len(packed[1]) + BYTES_OF_AN_ENTRY, now_s)
+            kept = (*packed, now_s, top_score)
+            self._kept.put(key, kept, len(packed[1]) + BYTES_OF_AN_ENTRY, now_s)
 
 
-def _packed(hits: list[Mapping[str, Any]]) -> Packed | None:
+def _packed(hits: list[Mapping[str, Any]]) -> tuple[Callable[[bytes], Any], bytes] | None:
     """Return serialized hits with the function that loads them; None if they cannot be serialized.
 
     `marshal` serializes the types of a JSON parser, 400 KB in a quarter of a millisecond; `pickle` those of a caller's own

@@ -9,22 +9,22 @@ from typing import Any
 from rewriter.boost.body import without_own_names
 from rewriter.client.seam import SearchArguments
 from rewriter.core import Core, Snapshot
-from rewriter.decide.breaker import Outcome, Permit
 from rewriter.decide.decision import BREAKER_TABLE, Decision, decide
 from rewriter.explore.merge import Page, with_hits
 from rewriter.explore.slots import block_size
-from rewriter.flow.evidence import accepted, held_by, rejected, template_failed
-from rewriter.flow.fallback import fallen_back, more_pages, saving
+from rewriter.flow.evidence import held_by, judge
+from rewriter.flow.fallback import baseline_page, more_pages, saving
+from rewriter.flow.held import Held
 from rewriter.flow.page import merged, plan_after, pool, unfit
 from rewriter.flow.personal import personal
 from rewriter.flow.report_details import shadowed, with_details, would_show
+from rewriter.flow.rewrite import goes_parallel, goes_plain, rewritten
 from rewriter.flow.steps import (
     Baseline,
     CallerStep,
     Clock,
     Collect,
     Collected,
-    Explored,
     Personal,
     Progress,
     SearchContext,
@@ -42,27 +42,6 @@ The cut-off promises when the answer is there, not when a wait ends. Without thi
 30.3 to 32.3 ms with a cut-off of 30 ms. The row `never answered` of docs/safety.md was measured with it."""
 
 
-class _Held:
-    """The breaker's permit of one search, if it holds one. The permit is given back once, with the search's outcome."""
-
-    __slots__ = ("_core", "_permit", "outcome")
-
-    def __init__(self, core: Core) -> None:
-        self._core = core
-        self._permit: Permit | None = None
-        self.outcome: Outcome = "unused"
-
-    def take(self, permit: Permit | None) -> None:
-        """Hold `permit`, if there is one."""
-        self._permit = permit
-
-    def give_back(self, now_s: float) -> None:
-        """Give the permit back, if one is held."""
-        permit, self._permit = self._permit, None
-        if permit is not None:
-            self._core.breaker.give_back(permit, self.outcome, now_s)
-
-
 def answer(
     core: Core,
     arguments: SearchArguments,
@@ -77,10 +56,10 @@ def answer(
 
     batched: it is one of several, whose personal parts `flow.batch.together` runs.
 
-    Returns the response and its report. The first step is Baseline. If this raises before or after that step, the shell still
-    serves the caller's own search.
+    Returns the response and its report. The first step is Baseline, or SendOnce for a search that is sent once (`flow/rewrite`). If
+    this raises before or after that step, the shell still serves the caller's own search.
     """
-    held = _Held(core)
+    held = Held(core.breaker)
     try:
         decision, context, search = _decided(core, arguments, subject, held, seed, now_s, clock_s)
         if batched and context is not None:
@@ -88,12 +67,14 @@ def answer(
         if decision.reason is not None or context is None:
             held.give_back(clock_s())
             response, report = yield from _plain(decision, search.policy if search else None, clock_s)
+            if search is not None and search.passed is None and (hedging := core.hedging.get(search.policy or "")):
+                hedging.took(report.timings_ms["baseline"] / 1000.0, clock_s())
             if search is not None and subject is not None:
                 response, report = yield from _beyond_decision(
                     core, search, subject, decision, report, response, clock_s()
                 )
         else:
-            response, report = yield from _personalized(decision, context, held)
+            response, report = yield from _in_its_mode(decision, context, held)
         if search is not None and search.policy is not None:  # the server has answered, so the indices exist
             core.searched.note(search.expression, clock_s())
         return response, shadowed(report) if decision.shadow else report
@@ -101,11 +82,30 @@ def answer(
         held.give_back(clock_s())
 
 
+def _in_its_mode(
+    decision: Decision, context: SearchContext, held: Held
+) -> Generator[CallerStep, Any, tuple[Any, Report]]:
+    """Send a search once where its policy's mode and its form allow it, else with legs beside it."""
+    why = ""
+    if context.policy.mode == "rewrite":
+        why = goes_parallel(context, shadow=decision.shadow)
+        if not why:
+            found = yield from rewritten(context, decision, held)
+            if found is not None:
+                return found
+            why = "its plan does not show where the page begins"
+    response, report = yield from _personalized(decision, context, held)
+    if why and report.reason is Reason.PERSONALIZED:
+        detail = "; ".join(filter(None, (report.detail, f"sent in parallel: {why}")))
+        report = replace(report, detail=detail)
+    return response, replace(report, mode="parallel")
+
+
 def _beyond_decision(
     core: Core, search: ParsedSearch, subject: Subject, decision: Decision, report: Report, response: Any, now_s: float
 ) -> Generator[CallerStep, Any, tuple[Any, Report]]:
     try:
-        return (yield from _fallen_back(core, search, subject, decision, report, Progress(), response, now_s))
+        return (yield from baseline_page(core, search, subject, decision, report, Progress(), response, now_s))
     except Exception:  # noqa: BLE001  the caller's answer has arrived and must be served, whatever its form
         return response, report
 
@@ -119,7 +119,7 @@ def _plain(decision: Decision, policy: str | None, clock_s: Clock) -> Generator[
 
 
 def _personalized(
-    decision: Decision, context: SearchContext, held: _Held
+    decision: Decision, context: SearchContext, held: Held
 ) -> Generator[CallerStep, Any, tuple[Any, Report]]:
     """Run the personal part beside the caller's own search, and make the page of both."""
     progress, clock_s = Progress(), context.clock_s
@@ -134,7 +134,7 @@ def _personalized(
 
 
 def _page(
-    decision: Decision, context: SearchContext, held: _Held, progress: Progress, sent: Sent, arrived_s: float
+    decision: Decision, context: SearchContext, held: Held, progress: Progress, sent: Sent, arrived_s: float
 ) -> Generator[CallerStep, Any, tuple[Any, Report]]:
     core, search, response = context.core, context.search, sent.response
     part: Personal | None = None
@@ -150,7 +150,7 @@ def _page(
     report = with_details(context, progress, *wrong, part, page, response)
     if page is None or part is None:
         return (
-            yield from _fallen_back(
+            yield from baseline_page(
                 core, search, context.subject, decision, report, progress, response, context.clock_s()
             )
         )
@@ -161,22 +161,6 @@ def _page(
         yield saving(core, key, plan_after(context, part, page))
     hits = [without_own_names(hit) for hit in page.hits]
     return with_hits(response, hits, part.response["hits"].get("max_score")), report
-
-
-def _fallen_back(
-    core: Core, search: ParsedSearch, subject: Subject, decision: Decision, report: Report, progress: Progress, response: Any,
-    now_s: float,
-) -> Generator[CallerStep, Any, tuple[Any, Report]]:  # fmt: skip
-    """Return the baseline's page; in the middle of a list, without the hits that the list has shown already."""
-    if decision.shadow:
-        return response, report
-    shown, save, left_out = fallen_back(
-        core, search, subject, report.reason, progress.plan, progress.pool, response, now_s
-    )
-    if save is not None:
-        yield save
-    detail = "; ".join(filter(None, (report.detail, left_out)))
-    return shown, replace(report, detail=detail) if left_out else report
 
 
 def _beside(
@@ -194,12 +178,16 @@ def _beside(
         core.late_legs[context.name].record(
             late=part.reason is Reason.SEARCH_LATE, baseline_s=baseline_s, now_s=arrived_s
         )
+    if hedging := core.hedging.get(context.name):
+        baseline_ms = progress.timings_ms["baseline"]
+        took_ms = progress.timings_ms.get("personalized", baseline_ms)  # of the search that it would be
+        hedging.took(max(took_ms, baseline_ms) / 1000.0, arrived_s)
     page: Page | None = None
     if part.reason is Reason.PERSONALIZED:
         merging_s = clock_s()
         part, page = merged(context, part, pool(progress, collected.explored), response)
         progress.timings_ms["merge"] = (clock_s() - merging_s) * 1000.0
-    _judge(context, part, collected.explored)
+    judge(context, part, collected.explored)
     progress.timings_ms["added"] = (clock_s() - arrived_s) * 1000.0
     return part, page
 
@@ -208,7 +196,7 @@ def _decided(
     core: Core,
     arguments: SearchArguments,
     subject: Subject | None,
-    held: _Held,
+    held: Held,
     seed: int,
     now_s: float,
     clock_s: Clock,
@@ -225,6 +213,7 @@ def _decided(
         decision = decide(
             search, subject, policy, snapshot.switches, settings.switches, settings.experiment,
             core.late_legs.get(name) if name else None, core.breaker, core.arms, clock_s(),
+            core.hedging.get(name) if name else None,
         )  # fmt: skip
     except Exception as error:  # noqa: BLE001  a fault of ours must not cost the caller a search
         return Decision(Reason.UNSUPPORTED, f"internal: {type(error).__name__}"), None, None
@@ -251,6 +240,8 @@ def _decided(
     if rejected_before := held_by(context, "personalized", templates.version):
         reason, detail = rejected_before
         return replace(decision, reason=reason, detail=detail), None, search
+    if policy.mode == "rewrite" and (plain := goes_plain(context)):
+        return replace(decision, reason=plain[0], detail=plain[1]), None, search
     return decision, context, search
 
 
@@ -266,22 +257,6 @@ def _with_facts(search: ParsedSearch, snapshot: Snapshot) -> ParsedSearch:
     else:
         why = snapshot.unreadable.get(expression.key, READING_FACTS)
     return replace(search, passed=Reason.NO_FACTS, strategy=None, detail=why)
-
-
-def _judge(context: SearchContext, part: Personal, explored: Explored | None) -> None:
-    """Note the legs' outcomes as evidence for or against their templates.
-
-    This happens only after the baseline succeeded: a fault in the caller's own query would make the server reject the legs too.
-    """
-    version = part.version or context.templates.version
-    if part.reason is Reason.TEMPLATE_FAILED:
-        template_failed(context, "personalized", version, part.cause)
-    elif part.reason is Reason.SEARCH_REJECTED:
-        rejected(context, "personalized", version, part.cause or part.detail)
-    elif part.reason in (Reason.PERSONALIZED, Reason.ANSWERS_DIFFER):
-        accepted(context, "personalized", version)
-    if explored is not None and explored.rejected:
-        rejected(context, "exploration", context.templates.version, explored.rejected)
 
 
 def _late(progress: Progress, core: Core) -> Personal:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rewriter.decide.quarantine import Evidence, Leg, Version
 from rewriter.flow.body_form import form_of, works_out_per_hit
-from rewriter.flow.steps import SearchContext
+from rewriter.flow.steps import Explored, Personal, SearchContext
 from rewriter.index_facts import term_fields
 from rewriter.journal import redacted
 from rewriter.report import Reason
@@ -39,6 +39,23 @@ def accepted(context: SearchContext, leg: Leg, version: str) -> None:
     context.core.quarantine.worked(
         Version(context.name, version, leg), search.expression.key, lambda: form_of(search.body), context.clock_s()
     )
+
+
+def judge(context: SearchContext, part: Personal, explored: Explored | None) -> None:
+    """Take what became of the legs as evidence for or against their templates.
+
+    Only once the search itself is known to be sound: the baseline was answered, or the search that stands in for it. What the
+    caller wrote wrongly, the server refuses in the legs too.
+    """
+    version = part.version or context.templates.version
+    if part.reason is Reason.TEMPLATE_FAILED:
+        template_failed(context, "personalized", version, part.cause)
+    elif part.reason is Reason.SEARCH_REJECTED:
+        rejected(context, "personalized", version, part.cause or part.detail)
+    elif part.reason in (Reason.PERSONALIZED, Reason.ANSWERS_DIFFER):
+        accepted(context, "personalized", version)
+    if explored is not None and explored.rejected:
+        rejected(context, "exploration", context.templates.version, explored.rejected)
 
 
 def _failed(context: SearchContext, leg: Leg, version: str, cause: str, *, of_form: bool) -> None:

@@ -9,20 +9,23 @@ from rewriter.boost.body import bounded_body, capped, highlighted_by, optional_l
 from rewriter.boost.functions import Boost
 from rewriter.boost.templates import Exploration, render_exploration
 from rewriter.client.seam import LegFault, Search
+from rewriter.explore.pool_cache import Pool
+from rewriter.explore.scores import number_of
 from rewriter.flow.evidence import accepted, held_by, template_failed
-from rewriter.flow.steps import Explored, Hits, PartStep, Progress, SearchContext, SearchLeg
+from rewriter.flow.steps import Explored, PartStep, Progress, SearchContext, SearchLeg
 from rewriter.parsed_search import ParsedSearch, key_of
 
 
-def pool_of(context: SearchContext) -> tuple[str, Hits | None]:
+def pool_of(context: SearchContext, *, stale_too: bool = False) -> tuple[str, Pool | None]:
     """Return the key of the exploration leg, and the pool that another search with the same key has filled, if any."""
-    search = context.search
+    search, policy = context.search, context.policy
     end = search.from_ + search.size
     key = key_of(
         context.name, context.templates.version, context.max_boost, search.indices, search.body, end, search.params, search.varies,
         _sharers(context),
     )  # fmt: skip
-    return key, context.core.pools.get(key, context.clock_s())
+    stale_s = policy.exploration_stale_s if stale_too else policy.exploration_fresh_s
+    return key, context.core.pools.look(key, context.clock_s(), policy.exploration_fresh_s, stale_s)
 
 
 def _sharers(context: SearchContext) -> list[Any]:
@@ -67,8 +70,10 @@ def exploration(context: SearchContext, key: str, progress: Progress) -> Generat
     if response.get("timed_out") or (response.get("_shards") or {}).get("failed"):
         return Explored(error="the exploration leg timed out or lost shards")
     hits = [without_own_names(hit) for hit in response["hits"]["hits"]]
-    core.pools.put(key, hits, context.clock_s())
-    return Explored(hits)
+    same_scores = not shaped.filters and not shaped.functions and hits
+    top_score = number_of(response["hits"].get("max_score")) if same_scores else None
+    core.pools.put(key, hits, context.clock_s(), top_score)
+    return Explored(hits, top_score=top_score)
 
 
 def _pool_size(context: SearchContext, end: int, shape: str) -> int:
@@ -110,7 +115,10 @@ def leg(context: SearchContext, body: Mapping[str, Any], preference: str | None,
 
     shape: the shape of its hits (`decide/leg_sizes.hit_shape`), under which the size of the answer is noted.
     """
-    timeout_s = context.core.late_legs[context.name].leg_timeout_s(context.core.settings.budget.cutoff_ms / 1000.0)
+    cutoff_s = context.core.settings.budget.cutoff_ms / 1000.0
+    timeout_s = context.core.late_legs[context.name].leg_timeout_s(cutoff_s)
+    if hedging := context.core.hedging.get(context.name):  # this policy has seen few baselines, or none
+        timeout_s = max(timeout_s, hedging.delay_s() + cutoff_s)
     search = context.search
     params = {**search.params, "preference": preference} if preference else search.params
     sent = Search(",".join(search.indices), body, params, search.headers)

@@ -6,19 +6,20 @@ page is the plain search. Hits of the exploration pool fill the page up if the p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from rewriter.alike import alike
 from rewriter.core import Core
+from rewriter.decide.decision import Decision
 from rewriter.explore.merge import hit_key
 from rewriter.explore.plan import PagePlan, as_text, decode, encode, shown_by
 from rewriter.explore.plan_memory import PlanKey
 from rewriter.explore.shown import elsewhere, hit_hash, with_page
-from rewriter.flow.steps import Hits, SavePlan
+from rewriter.flow.steps import CallerStep, Hits, Progress, SavePlan
 from rewriter.parsed_search import ParsedSearch, search_key
-from rewriter.report import Reason
+from rewriter.report import Reason, Report
 from rewriter.subject import Subject
 
 UNWANTED = frozenset(
@@ -72,6 +73,22 @@ def fallen_back(
     after = replace(plan, shown=as_text(page), detour=True)
     detail = f"{left_out} hits that the list has shown already are left out" if left_out else ""
     return response, saving(core, key, after), detail
+
+
+def baseline_page(
+    core: Core, search: ParsedSearch, subject: Subject, decision: Decision, report: Report, progress: Progress, response: Any,
+    now_s: float,
+) -> Generator[CallerStep, Any, tuple[Any, Report]]:  # fmt: skip
+    """Return the baseline's page; in the middle of a list, without what the list has shown already."""
+    if decision.shadow:
+        return response, report
+    shown, save, left_out = fallen_back(
+        core, search, subject, report.reason, progress.plan, progress.pool, response, now_s
+    )
+    if save is not None:
+        yield save
+    detail = "; ".join(filter(None, (report.detail, left_out)))
+    return shown, replace(report, detail=detail) if left_out else report
 
 
 def _has_hits(response: Any) -> bool:

@@ -74,9 +74,9 @@ def merged(
 ) -> tuple[Personal, Page | None]:
     """Return the part and the merged page, or the part with the reason why there is none. The baseline is complete: see `unfit`."""
     if lost := partial(part.response):
-        return _lost(part, lost), None
+        return lost_part(part, f"the personalized leg {lost}"), None
     hits = response["hits"]["hits"]
-    if _repeated(part.hits) > _repeated(hits):
+    if repeated(part.hits) > repeated(hits):
         return replace(part, reason=Reason.SEARCH_FAILED, detail="the personalized leg repeats a hit"), None
     if differs := disagreement(hits, part.hits, part.max_boost, drift=_may_drift(context, part.response, response)):
         return replace(part, reason=Reason.ANSWERS_DIFFER, detail=differs), None
@@ -119,18 +119,21 @@ def _with_teams(context: SearchContext, page: Page, draft: Draft) -> Page:
     return replace(page, teams="".join(teams))
 
 
-def _lost(part: Personal, lost: str) -> Personal:
-    """Return the result of a leg that covers only a part: rejected if its failed shards rejected its body, otherwise failed."""
+def lost_part(part: Personal, lost: str) -> Personal:
+    """Return the result of a search that covers only a part: rejected if its failed shards rejected its body, otherwise failed.
+
+    lost: in words, which search lost what.
+    """
     rejecting, kind, reason = of_a_shard(part.response)
     return replace(
         part,
         reason=Reason.SEARCH_REJECTED if rejecting else Reason.SEARCH_FAILED,
-        detail=f"the personalized leg {lost}" + (f": {kind}" if kind else ""),
+        detail=lost + (f": {kind}" if kind else ""),
         cause=f"{kind}: {reason}" if kind else "",
     )
 
 
-def _repeated(hits: Hits) -> int:
+def repeated(hits: Hits) -> int:
     """Return how many hits of an answer are repetitions. The same id under two routings is two hits."""
     keys = [(hit.get("_index"), hit.get("_id"), hit.get("_routing")) for hit in hits]
     return len(keys) - len(set(keys))
@@ -151,19 +154,38 @@ def _exact(total: Any) -> bool:
     return isinstance(total, Mapping) and total.get("relation") == "eq"
 
 
-def plan_after(context: SearchContext, part: Personal, page: Page) -> PagePlan:
-    """Return the plan for the next page: the slots that this page decided and the hits that it showed, added to earlier ones."""
+def plan_after(context: SearchContext, part: Personal, page: Page, rank: int = 0) -> PagePlan:
+    """Return the plan for the next page: the slots that this page decided and the hits that it showed, added to earlier ones.
+
+    rank: the personalized rank of the part's first hit.
+    """
     search = context.search
     keys = map(hit_key(search.collapse_field), page.hits)
+    ranks = _ranks_after(context, part, page, rank)
     before = shown_by(part.plan) if part.plan else b""
     shown = as_text(with_page(before, search.from_, search.size, keys))
     if part.plan is not None:
-        return replace(part.plan, slots=page.slots, shown=shown)
+        return replace(part.plan, slots=page.slots, shown=shown, ranks=ranks)
     return PagePlan(
         search_key(search), part.boosts, part.max_boost, part.strategy or "rescore", part.version or "", part.source or "profile",
         context.seed, context.block, part.preference, page.slots, shown, forgotten_s=part.forgotten_s,
-        detour=_interleaves(context), gated=part.gated,
+        ranks=ranks, detour=_interleaves(context), gated=part.gated,
     )  # fmt: skip
+
+
+def _ranks_after(context: SearchContext, part: Personal, page: Page, rank: int) -> tuple[tuple[int, int], ...]:
+    """Return the ranks at which pages begin, with that of the page after this one.
+
+    Everything before it was shown, in order or in a slot: the page shows its hits in the order of the list, and leaves out
+    what stands elsewhere in it.
+    """
+    one, search = hit_key(context.search.collapse_field), context.search
+    drawn = {at for at, _ in page.shown}
+    used = {one(hit) for at, hit in enumerate(page.hits) if at not in drawn}
+    last = max((at for at, hit in enumerate(part.hits) if one(hit) in used), default=-1)
+    known = dict(part.plan.ranks) if part.plan else {}
+    known[search.from_ + search.size] = rank + last + 1
+    return tuple(sorted(known.items()))
 
 
 def shown_elsewhere(context: SearchContext, plan: PagePlan) -> frozenset[bytes] | None:

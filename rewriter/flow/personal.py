@@ -35,14 +35,43 @@ REASONS = {
 }
 """The reason of a search for each kind of its leg's fault."""
 
+NOT_SENT = "the cut-off had passed before the leg was sent"
+
 
 def personal(context: SearchContext, progress: Progress) -> Generator[PartStep, Any, Personal]:
     """Read signals, turn them into boosts, and send the personalized leg. The exploration leg is launched once there are boosts."""
-    core, search, subject = context.core, context.search, context.subject
+    core, search = context.core, context.search
     sizes, end = core.leg_sizes[context.name], search.from_ + search.size
     progress.shape = hit_shape(search.indices, search.body)
     if why := sizes.too_large(progress.shape, end, core.settings.budget.max_leg_bytes, context.clock_s()):
         return Personal(Reason.UNSUPPORTED, why)
+    part = yield from prepared(context, progress)
+    if part.reason is not Reason.PERSONALIZED:
+        return part
+    progress.at = "search"
+    if progress.over:
+        return Personal(Reason.SEARCH_LATE, NOT_SENT)
+    block = part.plan.block if part.plan else context.block
+    if block and end > block - 1:
+        key, pool = pool_of(context)
+        if pool is None:
+            progress.launched = True
+            yield Launch(exploration(context, key, progress))
+        else:
+            progress.pool = pool.hits
+    part, body = boosted_body(context, part, optional_leg(search.body, 0, _depth(context, part, end)))
+    started_s = context.clock_s()
+    try:
+        response = yield leg(context, body, part.preference, progress.shape)
+    except LegFault as fault:
+        return replace(part, reason=REASONS[fault.kind], detail=fault.detail, cause=fault.cause)
+    progress.timings_ms["personalized"] = (context.clock_s() - started_s) * 1000.0
+    return replace(part, hits=response["hits"]["hits"], response=response)
+
+
+def prepared(context: SearchContext, progress: Progress) -> Generator[PartStep, Any, Personal]:
+    """Read signals and turn them into boosts, or go on with the list that a plan is of: PERSONALIZED, or what is missing."""
+    core, search, subject = context.core, context.search, context.subject
     plan_key = core.plans.key(core.keys, subject, search_key(search))
     query = SignalsQuery(
         core.keys.session(subject.session_id) if subject.session_id else None,
@@ -62,32 +91,16 @@ def personal(context: SearchContext, progress: Progress) -> Generator[PartStep, 
         started_s = context.clock_s()
         part = replace(_boosted(context, found), forgotten_s=found.signals.forgotten_s)
         progress.timings_ms["render"] = (context.clock_s() - started_s) * 1000.0
-    if part.reason is not Reason.PERSONALIZED:
-        return part
-    progress.at = "search"
-    if progress.over:
-        return Personal(Reason.SEARCH_LATE, "the cut-off had passed before the leg was sent")
-    block = part.plan.block if part.plan else context.block
-    if block and end > block - 1:
-        key, pool = pool_of(context)
-        if pool is None:
-            progress.launched = True
-            yield Launch(exploration(context, key, progress))
-        else:
-            progress.pool = pool
+    return part
+
+
+def boosted_body(context: SearchContext, part: Personal, body: Mapping[str, Any]) -> tuple[Personal, dict[str, Any]]:
+    """Return the part, which then knows whether it is gated, and `body` with its boosts."""
     gate = _gate(context, part)
-    part = replace(part, gated=gate is not None)
-    body = bounded_body(
-        optional_leg(search.body, 0, _depth(context, part, end)), part.boosts, part.max_boost, part.strategy or "rescore",
-        search.rescore_window(context.policy.window_size), gate,
+    window = context.search.rescore_window(context.policy.window_size)
+    return replace(part, gated=gate is not None), bounded_body(
+        body, part.boosts, part.max_boost, part.strategy or "rescore", window, gate
     )  # fmt: skip
-    started_s = context.clock_s()
-    try:
-        response = yield leg(context, body, part.preference, progress.shape)
-    except LegFault as fault:
-        return replace(part, reason=REASONS[fault.kind], detail=fault.detail, cause=fault.cause)
-    progress.timings_ms["personalized"] = (context.clock_s() - started_s) * 1000.0
-    return replace(part, hits=response["hits"]["hits"], response=response)
 
 
 def _gate(context: SearchContext, part: Personal) -> Mapping[str, Any] | None:

@@ -23,7 +23,10 @@ def with_details(
     page: Page | None = None,
     baseline: Mapping[str, Any] | None = None,
 ) -> Report:
-    """Return the report of a search that was to be personalized. Boosts and slots are in it if there is a page."""
+    """Return the report of a search that was to be personalized. Boosts and slots are in it if there is a page.
+
+    baseline: its answer, None where none was sent.
+    """
     report = Report(
         reason,
         detail,
@@ -34,9 +37,10 @@ def with_details(
         timings_ms=progress.timings_ms.copy(),  # a late leg still writes into the original
         errors=tuple(progress.errors),
     )
-    if part is None or page is None or baseline is None:
+    if part is None or page is None:
         return report
-    flat = reason is Reason.PERSONALIZED and len({score_of(hit) for hit in baseline["hits"]["hits"]}) == 1
+    flat = baseline is not None and len({score_of(hit) for hit in baseline["hits"]["hits"]}) == 1
+    flat = flat and reason is Reason.PERSONALIZED
     return replace(
         report,
         detail="; ".join(filter(None, (detail, "all scores of the caller's own search are equal" if flat else ""))),
@@ -70,7 +74,9 @@ def would_show(context: SearchContext, page: Page, baseline: Mapping[str, Any]) 
     return Shown(len(stays) / size, sum(stays) / max(1, len(stays)), ids)
 
 
-def _moves(context: SearchContext, part: Personal, page: Page, baseline: Mapping[str, Any]) -> tuple[Move, ...]:
+def _moves(context: SearchContext, part: Personal, page: Page, baseline: Mapping[str, Any] | None) -> tuple[Move, ...]:
+    if baseline is None:
+        return _boosted_hits(part, page)
     key_of = hit_key(context.search.collapse_field)
     before = {key_of(hit): (at, score_of(hit)) for at, hit in enumerate(baseline["hits"]["hits"])}
     explored = {at for at, _ in page.shown}
@@ -91,10 +97,10 @@ AT_LIMIT = 1.0 - 1e-4
 """Of the limit, from which on a factor counts as reaching it: scores are 32-bit numbers."""
 
 
-def _page_facts(context: SearchContext, part: Personal, page: Page, baseline: Mapping[str, Any]) -> PageFacts:
+def _page_facts(context: SearchContext, part: Personal, page: Page, baseline: Mapping[str, Any] | None) -> PageFacts:
     """Count what of a page personalization made. Where the server names no boosts, a hit is boosted if its factor is above 1."""
     key_of = hit_key(context.search.collapse_field)
-    before = {key_of(hit): score_of(hit) for hit in baseline["hits"]["hits"]}
+    before = {key_of(hit): score_of(hit) for hit in baseline["hits"]["hits"]} if baseline is not None else {}
     explored = {at for at, _ in page.shown}
     matched: set[int] = set()
     kept = boosted = at_limit = 0
@@ -114,7 +120,23 @@ def _page_facts(context: SearchContext, part: Personal, page: Page, baseline: Ma
     categories = (
         coverage_at([category(hit, named) for hit in page.hits[:COVERAGE_HITS]], COVERAGE_HITS) if named else None
     )
-    return PageFacts(len(page.hits), kept, boosted, at_limit, len(explored), len(matched), categories)
+    kept_hits = kept if baseline is not None else None
+    return PageFacts(len(page.hits), kept_hits, boosted, at_limit, len(explored), len(matched), categories)
+
+
+def _boosted_hits(part: Personal, page: Page) -> tuple[Move, ...]:
+    """Return the hits that match a boost, where no baseline tells how far they moved. The names that the server gives tell the
+    factor.
+    """
+    explored, moves = {at for at, _ in page.shown}, []
+    plain_weights = all(boost.decay is None for boost in part.boosts)
+    for at, hit in enumerate(page.hits):
+        boosts, how = _matched(hit, part)
+        if at in explored or not boosts:
+            continue
+        factor = min(part.max_boost, 1.0 + sum(part.boosts[one].weight for one in boosts)) if how == "names" else None
+        moves.append(Move(str(hit.get("_id")), None, at, factor if plain_weights else None, boosts, how))
+    return tuple(moves)
 
 
 def _matched(hit: Hit, part: Personal) -> tuple[tuple[int, ...], Literal["names", "source", "unknown"]]:

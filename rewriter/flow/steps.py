@@ -50,6 +50,60 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
+class SendOnce:
+    """The first step of a search that is sent once, with boosts in it: start `part`, which reads signals and sends it.
+
+    Answered with why it was not started, or "". Until SendOwn or Baseline, the caller's own search is not sent; a shell sends
+    it where the generator fails before that.
+    """
+
+    part: Generator[PartStep, Any, Personal]
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitPart:
+    """Wait for the part of SendOnce until a time (monotonic). Answered with its Personal, or None where it goes on."""
+
+    until_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SendOwn:
+    """Send the caller's own search. Answered with Sent; what it raises is thrown in, and reaches the caller as it is.
+
+    racing: the part of SendOnce goes on. Where it ends first the answer is None, and AwaitOwn waits on. A shell that sends on the
+            caller's thread cannot stop waiting, and answers with Sent.
+    """
+
+    racing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitOwn:
+    """Wait for the caller's own search, which SendOwn has sent. Answered with Sent, or has its error thrown in."""
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitPool:
+    """Wait for the exploration leg, `wait_s` at most. Answered with Explored, or None."""
+
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SendRewritten:
+    """Send the caller's search with boosts in it. Answered with its response's body, or LegFault is thrown in.
+
+    by_caller: with the caller's client instead of the rewriter's own. A search that nobody waits for any more is ended by
+               closing its connection, where it is the rewriter's.
+    """
+
+    search: Search
+    timeout_s: float
+    by_caller: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Launch:
     """Start the exploration leg beside the personalized leg. The step returns at once; without a free permit nothing is started."""
 
@@ -135,18 +189,26 @@ class SavePlan:
     ttl_s: int
 
 
-CallerStep = Baseline | Collect | SavePlan
+CallerStep = Baseline | Collect | SavePlan | SendOnce | AwaitPart | SendOwn | AwaitOwn | AwaitPool
 """Steps of `answer`, which the caller's own thread or task performs."""
 
-PartStep = FetchSignals | Launch | SearchLeg | SearchLegs | ReadSignals
-"""Steps of the parts that run beside the baseline, which a worker or a task of ours performs."""
+PartStep = FetchSignals | Launch | SearchLeg | SearchLegs | ReadSignals | SendRewritten
+"""Steps of the parts that run beside the baseline or in its stead, which a worker or a task of ours performs."""
 
 
-def first_step(flow: Generator[CallerStep, Any, Any]) -> Baseline:
-    """Start `answer` and return its first step, which is Baseline by construction."""
+def first_step(flow: Generator[CallerStep, Any, Any]) -> Baseline | SendOnce:
+    """Start `answer` and return its first step, which is Baseline or SendOnce by construction."""
     step = next(flow)
+    if not isinstance(step, (Baseline, SendOnce)):
+        raise TypeError(f"the first step of a search is Baseline or SendOnce, not {type(step).__name__}")
+    return step
+
+
+def first_of_batch(flow: Generator[CallerStep, Any, Any]) -> Baseline:
+    """Start `answer` for one of several searches, whose first step is Baseline by construction."""
+    step = first_step(flow)
     if not isinstance(step, Baseline):
-        raise TypeError(f"the first step of a search is Baseline, not {type(step).__name__}")
+        raise TypeError("the first step of one search among several is Baseline")
     return step
 
 
@@ -155,7 +217,8 @@ class Personal:
     """The personal part's result: PERSONALIZED with the leg's hits and the boosts behind them, or another reason without hits.
 
     `cause` is the server's or the template's own error text, which may quote values. `gated`: boosts acted only on hits that hold
-    every word of the query.
+    every word of the query. `parallel`: why the search
+    cannot be sent once after all, which only its plan shows.
     """
 
     reason: Reason
@@ -172,6 +235,7 @@ class Personal:
     forgotten_s: float = 0.0
     cause: str = ""
     gated: bool = False
+    parallel: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +245,7 @@ class Explored:
     hits: Hits = ()
     error: str = ""
     rejected: str = ""
+    top_score: float | None = None
 
 
 @dataclass(slots=True)
@@ -188,6 +253,12 @@ class Progress:
     """The progress of the parts. They write it, and `answer` reads it at the cut-off.
 
     over: set by `answer` once it no longer waits; a part that has not sent its leg by then does not send it.
+
+    Of a search that is sent once:
+    rank:      the personalized rank at which its page begins.
+    sent_s:    when it was sent (monotonic); `took_s`: how long its answer took, None without one.
+    late:      whether it was not answered in time; `hedged`: whether the caller's own was sent beside it.
+    top_score: the best score of the list that the pool continues, where that is known.
     """
 
     at: Literal["signals", "search"] = "signals"
@@ -196,6 +267,12 @@ class Progress:
     launched: bool = False
     pool: Hits = ()
     plan: PagePlan | None = None
+    rank: int = 0
+    sent_s: float = 0.0
+    took_s: float | None = None
+    late: bool = False
+    hedged: bool = False
+    top_score: float | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
 

@@ -24,17 +24,32 @@ from rewriter.core import Core
 from rewriter.expression import parsed_indices
 from rewriter.flow.answer import answer
 from rewriter.flow.batch import MAX_SEARCHES
-from rewriter.flow.steps import Baseline, CallerStep, Collect, SavePlan, Sent, first_step
+from rewriter.flow.rewrite import may_be_sent_once
+from rewriter.flow.steps import (
+    AwaitOwn,
+    AwaitPart,
+    AwaitPool,
+    Baseline,
+    CallerStep,
+    Collect,
+    SavePlan,
+    SendOnce,
+    SendOwn,
+    Sent,
+    first_of_batch,
+    first_step,
+)
 from rewriter.observe.hooks import Hook, Hooks
 from rewriter.report import Reason, Report
 from rewriter.settings import Settings
 from rewriter.shell.batch import Batch, failed, items_of, with_items
 from rewriter.shell.given import checked_hooks, clone_of
 from rewriter.shell.legs import connect
+from rewriter.shell.own_search import OwnSearch
 from rewriter.shell.ready import POLL_S, ever, missing, wanted
 from rewriter.shell.status import CLOSED, Status, status_of
 from rewriter.shell.switch_sources import SwitchSources
-from rewriter.shell.tasks import Job, TaskRuntime, Underway, collected, drive
+from rewriter.shell.tasks import Job, TaskRuntime, Underway, collected, drive, ended_part, ended_pool
 from rewriter.shell.template_files import load_templates
 from rewriter.shell.wrap import CURRENT_SUBJECT, Client, Unset, WrappedAsync, searching, unset
 from rewriter.signals.redis_store import open_async_store, open_async_stores
@@ -79,9 +94,8 @@ class AsyncRewriter(Generic[Client]):
         for given in (self._store, self._profile_store):
             open_async_store(given)  # refuses a wrong store now, not in the first search; connects nothing
         if leg_client is None:
-            clone_of(
-                "AsyncRewriter", client, self._client, self.settings.budget.max_in_flight
-            )  # refuses a client that cannot be cloned; it is cheap
+            # Refuses a client that cannot be cloned; it is cheap.
+            clone_of("AsyncRewriter", client, self._client, self.settings.leg_connections)
         self._shared: dict[int, tuple[Core, SwitchSources]] = {}
         self._shared[os.getpid()] = self._learning()
         self._loops: dict[int, dict[asyncio.AbstractEventLoop, TaskRuntime]] = {}
@@ -119,10 +133,17 @@ class AsyncRewriter(Generic[Client]):
     ) -> tuple[Any, Report]:
         """Search by `client`: the caller's, or the same with other options."""
         job = Job()
+        if may_be_sent_once(self.settings, arguments.get("index")):
+            self._begin(job, client, subject, arguments)
+            if job.once is not None:
+                return await self._sent_once(client, job, job.once, arguments)
         started_s = time.monotonic()
 
         def begin() -> None:
-            self._begin(job, client, subject, arguments)
+            if job.begun:
+                self._begin_first(job)
+            else:
+                self._begin(job, client, subject, arguments)
 
         try:
             response = await Underway(client.raw.search(**arguments), begin)
@@ -217,7 +238,15 @@ class AsyncRewriter(Generic[Client]):
             return CLOSED
         store, fleet = await here.looked()
         found = status_of(
-            here.core, here.refresh, here.in_flight, store, fleet, here.plans_dropped, self._hooks, time.monotonic()
+            here.core,
+            here.refresh,
+            here.in_flight,
+            here.rewritten,
+            store,
+            fleet,
+            here.plans_dropped,
+            self._hooks,
+            time.monotonic(),
         )
         return replace(found, tracked=here.tracker.counts if here.tracker else {})
 
@@ -227,7 +256,15 @@ class AsyncRewriter(Generic[Client]):
         if here is None or self._closed:
             return CLOSED
         found = status_of(
-            here.core, here.refresh, here.in_flight, None, {}, here.plans_dropped, self._hooks, time.monotonic()
+            here.core,
+            here.refresh,
+            here.in_flight,
+            here.rewritten,
+            None,
+            {},
+            here.plans_dropped,
+            self._hooks,
+            time.monotonic(),
         )
         return replace(found, tracked=here.tracker.counts if here.tracker else {})
 
@@ -332,16 +369,26 @@ class AsyncRewriter(Generic[Client]):
             given = client.read(arguments)
             job.flow = answer(core, given, subject, seed=randbits(53), now_s=time.time(), clock_s=time.monotonic)
             step = first_step(job.flow)
-            here = self._loops.get(os.getpid(), {}).get(asyncio.get_running_loop())
-            if here is not None and not here.closed:
-                job.here = here
-                here.beside(step, job)
+            if isinstance(step, SendOnce):
+                job.once, job.here = step, self._known_here()
+                return
+            if may_be_sent_once(self.settings, arguments.get("index")):  # it is not under way yet
+                job.first = step, core.snapshot.switches
+                return
+            job.here = self._known_here()
+            if job.here is not None:
+                job.here.beside(step, job)
             else:
                 job.first = step, core.snapshot.switches
                 asyncio.get_running_loop().call_soon(self._begin_first, job)
         except Exception as error:  # noqa: BLE001  the caller's own search is under way and must not fail with it
             job.abandon()
             job.refused = f"internal: {type(error).__name__}"
+
+    def _known_here(self) -> TaskRuntime | None:
+        """What the running loop has, if anything yet."""
+        here = self._loops.get(os.getpid(), {}).get(asyncio.get_running_loop())
+        return None if here is None or here.closed else here
 
     def _begin_first(self, job: Job) -> None:
         """Start the parts beside the first search of a loop, unless they were started."""
@@ -386,7 +433,7 @@ class AsyncRewriter(Generic[Client]):
                 job.flow = answer(
                     core, one, subject, seed=randbits(53), now_s=time.time(), clock_s=time.monotonic, batched=True
                 )
-                steps.append(first_step(job.flow))
+                steps.append(first_of_batch(job.flow))
             here = self._loops.get(os.getpid(), {}).get(asyncio.get_running_loop())
             if here is not None and not here.closed:
                 self._beside_batch(here, steps, batch)
@@ -439,6 +486,35 @@ class AsyncRewriter(Generic[Client]):
         reports.append(report)
         return shown
 
+    async def _sent_once(
+        self, client: SearchClient, job: Job, first: SendOnce, arguments: Mapping[str, Any]
+    ) -> tuple[Any, Report]:
+        """Answer a search that is sent once, with boosts in it; the caller's own is sent where that does not serve."""
+        own, flow = OwnSearch(client, arguments, job), job.flow
+        assert flow is not None
+        try:
+            if job.here is not None:
+                refused = job.here.send_once(first, job)
+            else:  # what the loop needs is made once the caller's own search is under way
+                first.part.close()
+                refused = "nothing is known on this event loop yet"
+                asyncio.get_running_loop().call_soon(self._started)
+            shown, report = await drive(flow, lambda step: self._perform(job, step, own), first=refused)
+            response = own.response_with(shown, job.rewritten, report)
+        except Exception as error:  # noqa: BLE001  a fault of ours must not cost the caller a search
+            try:
+                response = await own.whatever_happened()
+            except Exception as own_error:
+                self._failed(arguments, own_error, own.started_s)
+                raise
+            shown, report = client.body_of(response), Report(Reason.SEARCH_FAILED, f"internal: {type(error).__name__}")
+        finally:
+            job.abandon()
+        if job.here is not None:
+            job.here.tally.note(report.reason, time.monotonic())
+        self._hooks.finished(parsed_indices(arguments.get("index")), arguments, job.subject, shown, report)
+        return response, report
+
     async def _finished(self, job: Job, arguments: Mapping[str, Any], sent: Sent) -> tuple[Any, Report]:
         """Return the page and its report, once the caller's own search was answered."""
         response, report = sent.response, Report(Reason.SWITCHED_OFF, job.refused)
@@ -456,9 +532,21 @@ class AsyncRewriter(Generic[Client]):
         with suppress(Exception):
             self._hooks.failed(parsed_indices(arguments.get("index")), error, (time.monotonic() - started_s) * 1000.0)
 
-    async def _perform(self, job: Job, step: CallerStep) -> Any:
-        """Perform a step of `answer` after the caller's own search was answered, on the caller's task."""
+    async def _perform(self, job: Job, step: CallerStep, own: OwnSearch | None = None) -> Any:
+        """Perform a step of `answer` on the caller's task. Without `own`, the caller's own search was answered before."""
         match step:
+            case AwaitPart(until_s):
+                return await ended_part(job, until_s)
+            case AwaitPool(wait_s):
+                return await ended_pool(job, time.monotonic() + wait_s)
+            case SendOwn(racing) if own is not None:
+                return await (own.raced() if racing else own.sent())
+            case AwaitOwn() if own is not None:
+                return await own.awaited()
+            case Baseline() if own is not None:
+                job.once = job.personal = None
+                sent = await own.sent(lambda: job.here.beside(step, job) if job.here is not None else None)
+                return replace(sent, refused=job.refused)
             case Collect(cutoff_s):
                 arrived_s = time.monotonic() if job.arrived_s is None else job.arrived_s
                 return await collected(job, arrived_s + cutoff_s)
@@ -466,8 +554,8 @@ class AsyncRewriter(Generic[Client]):
                 if job.here is not None:
                     job.here.save(step)
                 return None
-            case Baseline():
-                raise TypeError("the baseline is the first step, and is sent once")
+            case Baseline() | SendOwn() | SendOnce() | AwaitOwn():
+                raise TypeError(f"{type(step).__name__} is no step of a search whose baseline was sent")
         assert_never(step)
 
 

@@ -56,7 +56,7 @@ class ProcessReport:
         return [
             *(["signals lag"] if self.lagging else []),
             *(f"template {one} is quarantined" for one in self.quarantined),
-            *(f"policy {name} is paused: its legs come too late" for name in self.paused),
+            *(f"policy {name} is paused: its legs or its rewritten searches come too late" for name in self.paused),
         ]
 
 
@@ -73,7 +73,7 @@ def report_of(core: Core, in_flight: int, reasons: Mapping[str, int], now_s: flo
             "switches": switches_by(core.snapshot.switches),
             "lagging": core.snapshot.lag.lagging,
             "quarantined": quarantined(core, clock_s),
-            "paused": paused_policies(core, clock_s),
+            "paused": list(paused_policies(core, clock_s)),
             "in_flight": in_flight,
             "max_in_flight": core.settings.budget.max_in_flight,
             "arms": core.arms.status().searches,
@@ -128,9 +128,16 @@ def quarantined(core: Core, now_s: float) -> list[str]:
     return list(in_words(core.quarantine.status(now_s)))
 
 
-def paused_policies(core: Core, now_s: float) -> list[str]:
-    """Return the policies whose legs are paused because too many were late."""
-    return [name for name, late_legs in core.late_legs.items() if late_legs.paused(now_s)]
+def paused_policies(core: Core, now_s: float) -> dict[str, str]:
+    """Return the policies that send nothing personal for a while, and why."""
+    found = {
+        name: "its legs come too late and are paused" for name, legs in core.late_legs.items() if legs.paused(now_s)
+    }
+    for name, hedging in core.hedging.items():
+        if hedging.paused(now_s):
+            status = hedging.status(now_s)
+            found[name] = f"{status.why}; for {status.paused_for_s:.0f} s it sends the callers' own searches alone"
+    return found
 
 
 def _fits(value: Any, levels: int) -> bool:

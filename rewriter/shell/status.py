@@ -33,6 +33,8 @@ class Status:
     switches_version: a hash of the switches' values. A process whose hash differs from the others' has not followed a change.
     fleet:    the reports of processes that searched lately, by host, process id and rewriter.
     lag_changes: how often the signals began to lag or caught up.
+    rewritten_in_flight: the number of searches in flight that were sent once, with boosts; `max_rewritten` is their limit.
+    exploration_pools: the number of searches that found a fresh exploration pool, a stale one, or none ("missing").
     store:    "ok", or why the store does not answer; None without a store.
     tracked:  the number of events given to `track`, by outcome: accepted, dropped, refused, no_weight, no_consent, waiting.
     population_values: the number of values in the population, items excluded.
@@ -65,6 +67,9 @@ class Status:
     fleet: Mapping[str, Any] = field(default_factory=dict)
     in_flight: int = 0
     max_in_flight: int = 0
+    rewritten_in_flight: int = 0
+    max_rewritten: int = 0
+    exploration_pools: Mapping[str, int] = field(default_factory=dict)
     plans_dropped: int = 0
     tracked: Mapping[str, int] = field(default_factory=dict)
     hook_errors: int = 0
@@ -95,6 +100,7 @@ def status_of(
     core: Core,
     refresh: Refresh,
     in_flight: Bulkhead,
+    rewritten: Bulkhead,
     store: str | None,
     fleet: Mapping[str, str],
     plans_dropped: int,
@@ -115,7 +121,7 @@ def status_of(
         ),
         *([f"signals lag{in_partitions(snapshot.lag)}"] if snapshot.lag.lagging else []),
         *(f"template {one} is quarantined" for one in condemned),
-        *(f"policy {name}: its legs come too late and are paused" for name in paused),
+        *(f"policy {name}: {why}" for name, why in paused.items()),
         *(f"policy {name}: {why}" for name, sizes in core.leg_sizes.items() if (why := sizes.refused(now_s))),
         *(f"policy {name}: {text}" for name, texts in refresh.indices.dead.items() for text in texts),
         *refresh.faults,
@@ -143,8 +149,10 @@ def status_of(
         quarantined=tuple(condemned),
         policies={
             name: {
+                "mode": core.settings.policies[name].mode,
                 "paused": name in paused,
                 "late_share": late_legs.late_share(),
+                "hedging": asdict(core.hedging[name].status(now_s)) if name in core.hedging else None,
                 "fields": sorted(snapshot.fields[name]),
                 "repeats": described(
                     guard_of(snapshot.population, core.settings.policies[name]), snapshot.population.classes
@@ -166,6 +174,9 @@ def status_of(
         fleet={name: report for name, text in fleet.items() if (report := parse_report(text))},
         in_flight=in_flight.count,
         max_in_flight=in_flight.cap,
+        rewritten_in_flight=rewritten.count,
+        max_rewritten=rewritten.cap,
+        exploration_pools=dict(core.pools.found),
         plans_dropped=plans_dropped + core.plans.refused,
         hook_errors=hooks.errors,
         rounds=refresh.rounds,

@@ -24,17 +24,31 @@ from rewriter.core import Core
 from rewriter.expression import parsed_indices
 from rewriter.flow.answer import answer
 from rewriter.flow.batch import MAX_SEARCHES
-from rewriter.flow.steps import Baseline, CallerStep, Collect, SavePlan, Sent, first_step
+from rewriter.flow.steps import (
+    AwaitOwn,
+    AwaitPart,
+    AwaitPool,
+    Baseline,
+    CallerStep,
+    Collect,
+    SavePlan,
+    SendOnce,
+    SendOwn,
+    Sent,
+    first_of_batch,
+    first_step,
+)
 from rewriter.observe.hooks import Hook, Hooks
 from rewriter.report import Reason, Report
 from rewriter.settings import Settings
 from rewriter.shell.batch import Batch, failed, items_of, with_items
 from rewriter.shell.given import checked_hooks, clone_of
 from rewriter.shell.legs import connect
+from rewriter.shell.own_response import OwnResponse
 from rewriter.shell.ready import POLL_S, ever, missing, wanted
 from rewriter.shell.status import CLOSED, Status, status_of
 from rewriter.shell.template_files import load_templates
-from rewriter.shell.threads import Job, ThreadRuntime, collected, drive
+from rewriter.shell.threads import Job, ThreadRuntime, collected, drive, ended_part, ended_pool
 from rewriter.shell.wrap import CURRENT_SUBJECT, Client, Unset, WrappedSync, searching, unset
 from rewriter.signals.redis_store import open_stores
 from rewriter.subject import Subject
@@ -81,7 +95,7 @@ class Rewriter(Generic[Client]):
         self._closed = False
         self._core: Core | None = None
         self._process: ThreadRuntime | None = self._made(
-            self._leg_client or clone_of("Rewriter", client, self._client, self.settings.budget.max_in_flight)
+            self._leg_client or clone_of("Rewriter", client, self._client, self.settings.leg_connections)
         )
         self._process.start()
         _rewriters.add(self)
@@ -119,6 +133,8 @@ class Rewriter(Generic[Client]):
     ) -> tuple[Any, Report]:
         """Search by `client`: the caller's, or the same with other options."""
         job = self._begun(client, subject, arguments)
+        if job.once is not None:
+            return self._sent_once(client, job, job.once, arguments)
         started_s = time.monotonic()
         try:
             response = client.raw.search(**arguments)
@@ -213,8 +229,8 @@ class Rewriter(Generic[Client]):
         if process is None:
             return CLOSED
         found = status_of(
-            process.core, process.refresh, process.in_flight, *process.looked(), process.plans_dropped, self._hooks,
-            time.monotonic(),
+            process.core, process.refresh, process.in_flight, process.rewritten, *process.looked(), process.plans_dropped,
+            self._hooks, time.monotonic(),
         )  # fmt: skip
         return replace(found, tracked=process.tracker.counts if process.tracker else {})
 
@@ -227,6 +243,7 @@ class Rewriter(Generic[Client]):
             process.core,
             process.refresh,
             process.in_flight,
+            process.rewritten,
             None,
             {},
             process.plans_dropped,
@@ -300,7 +317,11 @@ class Rewriter(Generic[Client]):
             job.flow = answer(
                 job.process.core, given, subject, seed=randbits(53), now_s=time.time(), clock_s=time.monotonic
             )
-            job.process.beside(first_step(job.flow), job)
+            step = first_step(job.flow)
+            if isinstance(step, SendOnce):
+                job.once = step
+            else:
+                job.process.beside(step, job)
         except Exception as error:  # noqa: BLE001  the caller's own search is sent in any case
             job.abandon()
             job.refused = f"internal: {type(error).__name__}"
@@ -341,7 +362,7 @@ class Rewriter(Generic[Client]):
                     clock_s=time.monotonic,
                     batched=True,
                 )
-                steps.append(first_step(job.flow))
+                steps.append(first_of_batch(job.flow))
             process.beside_batch(steps, batch.jobs)
         except Exception as error:  # noqa: BLE001  whatever fails here, the caller's own searches are sent
             abandon(batch)
@@ -370,6 +391,31 @@ class Rewriter(Generic[Client]):
         reports.append(report)
         return shown
 
+    def _sent_once(
+        self, client: SearchClient, job: Job, first: SendOnce, arguments: Mapping[str, Any]
+    ) -> tuple[Any, Report]:
+        """Answer a search that is sent once, with boosts in it; the caller's own is sent where that does not serve."""
+        own, process, flow = OwnSearch(client, arguments), job.process, job.flow
+        assert process is not None
+        assert flow is not None
+        try:
+            refused = process.send_once(first, job)
+            shown, report = drive(flow, lambda step: self._perform(process, job, step, own), first=refused)
+            response = own.response_with(shown, job.rewritten, report)
+        except Exception as error:  # noqa: BLE001  a fault of ours must not cost the caller a search
+            try:
+                response = own.whatever_happened()
+            except Exception as own_error:
+                self._failed(arguments, own_error, own.started_s)
+                raise
+            shown, report = client.body_of(response), Report(Reason.SEARCH_FAILED, f"internal: {type(error).__name__}")
+        finally:
+            job.abandon()
+        with suppress(Exception):
+            process.tally.note(report.reason, time.monotonic())
+        self._hooks.finished(parsed_indices(arguments.get("index")), arguments, job.subject, shown, report)
+        return response, report
+
     def _finished(self, job: Job, arguments: Mapping[str, Any], sent: Sent) -> tuple[Any, Report]:
         """Return the page and its report, once the caller's own search was answered."""
         process = job.process
@@ -396,18 +442,55 @@ class Rewriter(Generic[Client]):
         if not self._closed:
             self._process = self._made(self._leg_client)
 
-    def _perform(self, process: ThreadRuntime, job: Job, step: CallerStep) -> Any:
-        """Perform a step of `answer` after the caller's own search was answered, on the caller's thread."""
+    def _perform(self, process: ThreadRuntime, job: Job, step: CallerStep, own: OwnSearch | None = None) -> Any:
+        """Perform a step of `answer` on the caller's thread. Without `own`, the caller's own search was answered before."""
         match step:
+            case AwaitPart(until_s):
+                return ended_part(job, until_s)
+            case AwaitPool(wait_s):
+                return ended_pool(job, time.monotonic() + wait_s)
+            case SendOwn() if own is not None:
+                return own.sent()
+            case Baseline() if own is not None:
+                job.once = job.personal = None
+                process.beside(step, job)
+                return replace(own.sent(), refused=job.refused)
             case Collect(cutoff_s):
                 arrived_s = time.monotonic() if job.arrived_s is None else job.arrived_s
                 return collected(job, arrived_s + cutoff_s)
             case SavePlan():
                 process.save(step)
                 return None
-            case Baseline():
-                raise TypeError("the baseline is the first step, and is sent once")
+            case Baseline() | SendOwn() | SendOnce() | AwaitOwn():
+                raise TypeError(f"{type(step).__name__} is no step of a search whose baseline was sent")
         assert_never(step)
+
+
+class OwnSearch(OwnResponse):
+    """The caller's own search, which is sent once at most, and whose error reaches the caller as it is."""
+
+    __slots__ = ("_arguments",)
+
+    def __init__(self, client: SearchClient, arguments: Mapping[str, Any]) -> None:
+        super().__init__(client)
+        self._arguments = arguments
+
+    def sent(self) -> Sent:
+        """Send it, and return its answer."""
+        self.started_s = time.monotonic()
+        try:
+            return self.arrived(self._client.raw.search(**self._arguments))
+        except Exception as error:
+            self.error = error
+            raise
+
+    def whatever_happened(self) -> Any:
+        """Return its response, and send it where that was not done. Raises what it raised."""
+        if self.error is not None:
+            raise self.error
+        if not self.is_here:
+            self.sent()
+        return self.response
 
 
 def abandon(batch: Batch[Job]) -> None:

@@ -7,6 +7,7 @@ keeps its permit until then.
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
@@ -32,6 +33,8 @@ from rewriter.flow.steps import (
     SavePlan,
     SearchLeg,
     SearchLegs,
+    SendOnce,
+    SendRewritten,
 )
 from rewriter.observe.tally import Tally
 from rewriter.report import Reason
@@ -108,6 +111,8 @@ class Job:
     """One search: its flow, where it has one, its parts, and why nothing runs beside it, where nothing does.
 
     batch, number: of a search among several, the part of all of them and its place. arrived_s: when the batch was answered.
+    once: the step of a search that is sent once; own: the caller's own search, where it runs beside that one.
+    rewritten: the response to the former, as its client gave it.
     """
 
     __slots__ = (
@@ -119,8 +124,11 @@ class Job:
         "flow",
         "here",
         "number",
+        "once",
+        "own",
         "personal",
         "refused",
+        "rewritten",
         "subject",
     )
 
@@ -134,12 +142,18 @@ class Job:
         self.batch: asyncio.Task[list[Collected]] | None = None
         self.number = 0
         self.arrived_s: float | None = None
+        self.once: SendOnce | None = None
+        self.own: asyncio.Task[Any] | None = None
+        self.rewritten: Any = None
         self.refused = ""
         self.subject: Subject | None = None
 
     def abandon(self) -> None:
-        """Close the flow, which gives the search's permit back. Its parts end by themselves."""
+        """Close the flow, which gives the search's permit back. Its parts end by themselves; the loser of a race is cancelled."""
         self.first = None
+        for loser in (self.own, self.personal if self.once is not None else None):
+            if loser is not None and not loser.done():
+                loser.cancel()  # which closes its connection
         if self.flow is not None:
             self.flow.close()
             self.flow = None
@@ -173,6 +187,7 @@ class TaskRuntime:
         self._client = client
         self._owns_legs = legs is None
         self.in_flight = Bulkhead(core.settings.budget.max_in_flight)
+        self.rewritten = Bulkhead(core.settings.budget.max_rewritten)
         self.tally = Tally()
         self.refresh = Refresh(
             core, time.monotonic, time.time, has_store="store" in stores, in_flight=self.in_flight, tally=self.tally,
@@ -227,12 +242,24 @@ class TaskRuntime:
                 step.beside.close()
                 job.refused = f"{self.in_flight.cap} legs and reads in flight"
 
+    def send_once(self, step: SendOnce, job: Job) -> str:
+        """Start the part of a search that is sent once; return why it cannot be, or ""."""
+        job.personal = self._begin(step.part, job, self.rewritten)
+        return "" if job.personal else f"{self.rewritten.cap} rewritten searches in flight"
+
+    def send_own(self, search: Awaitable[Any]) -> asyncio.Task[Any]:
+        """Send the caller's own search beside a rewritten one."""
+        return self._kept(_awaiting(search))
+
     def begin(self, part: Generator[Any, Any, T], job: Job) -> asyncio.Task[T] | None:
-        """Start a part on a task. Returns None if no permit is left."""
-        if self.closed or not self.in_flight.try_acquire():
+        """Start a part beside the caller's own search on a task. Returns None if no permit is left."""
+        return self._begin(part, job, self.in_flight)
+
+    def _begin(self, part: Generator[Any, Any, T], job: Job, bulkhead: Bulkhead) -> asyncio.Task[T] | None:
+        if self.closed or not bulkhead.try_acquire():
             part.close()
             return None
-        return self._spawn(drive(part, lambda step: self._perform(job, step)))
+        return self._spawn(drive(part, lambda step: self._perform(job, step)), bulkhead)
 
     def save(self, step: SavePlan) -> None:
         """Save a plan on a task, in memory and in the store. Without a permit it is dropped, and the next page is the baseline."""
@@ -330,6 +357,8 @@ class TaskRuntime:
                     raise
                 except Exception as error:  # noqa: BLE001  any error of a client is a fault of the leg
                     raise leg_fault(self._client.fault_of(error)) from None
+            case SendRewritten():
+                return await self._rewritten(job, step)
         assert_never(step)
 
     async def _send_together(self, steps: Sequence[SearchLeg]) -> list[Any]:
@@ -349,6 +378,18 @@ class TaskRuntime:
                 note_size(step, 0, answer)
         return answers
 
+    async def _rewritten(self, job: Job, step: SendRewritten) -> Any:
+        """Send a rewritten search. Its answer may be as large as the caller's own, which it stands in for."""
+        client = self._client if step.by_caller else await self._own_legs()
+        try:
+            LIMITS.set(None if step.by_caller else LegLimits(time.monotonic() + step.timeout_s, sys.maxsize))
+            job.rewritten = await client.search_as_caller(step.search, step.timeout_s)
+            return answer_of(client.body_of(job.rewritten))
+        except LegFault:
+            raise
+        except Exception as error:  # noqa: BLE001  whatever a client raises is a fault of the search
+            raise leg_fault(client.fault_of(error)) from None
+
     def _reading(self, read: Read) -> asyncio.Task[Signals]:
         """Start a read with a permit of its own, since it may outlive the part that waits for it. Its answer goes to memory."""
         self.in_flight.acquire()
@@ -361,10 +402,10 @@ class TaskRuntime:
         task.add_done_callback(done)
         return task
 
-    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    def _spawn(self, work: Coroutine[Any, Any, T], bulkhead: Bulkhead | None = None) -> asyncio.Task[T]:
         """Start a task that gives a permit back at its end; the caller has taken it."""
         task = self._kept(work)
-        task.add_done_callback(self.in_flight.release)
+        task.add_done_callback((bulkhead or self.in_flight).release)
         return task
 
     def _kept(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -402,10 +443,10 @@ class TaskRuntime:
         return self.legs
 
     async def _make_legs(self) -> None:
-        cap = self.core.settings.budget.max_in_flight
+        count = self.core.settings.leg_connections
 
         def made() -> SearchClient:
-            legs = self._client.cloned(cap)
+            legs = self._client.cloned(count)
             legs.prepare()
             return legs
 
@@ -452,6 +493,20 @@ class TaskRuntime:
         assert_never(step)
 
 
+async def ended_part(job: Job, until_s: float) -> Personal | None:
+    """Wait for the part of a search that is sent once."""
+    part = await in_time(job.personal, until_s)
+    return (
+        Personal(Reason.SEARCH_FAILED, f"internal: {type(part).__name__}") if isinstance(part, BaseException) else part
+    )
+
+
+async def ended_pool(job: Job, until_s: float) -> Explored | None:
+    """Wait for the exploration leg of a search."""
+    explored = await in_time(job.explored, until_s)
+    return Explored(error=f"internal: {type(explored).__name__}") if isinstance(explored, BaseException) else explored
+
+
 async def collected(job: Job, until_s: float) -> Collected:
     """Wait for the parts of a search until the cut-off."""
     if job.batch is not None:
@@ -459,15 +514,10 @@ async def collected(job: Job, until_s: float) -> Collected:
         if isinstance(together, BaseException):
             return Collected(Personal(Reason.SEARCH_FAILED, f"internal: {type(together).__name__}"), None)
         return Collected(None, None) if together is None else together[job.number]
-    part = await in_time(job.personal, until_s)
-    if isinstance(part, BaseException):
-        part = Personal(Reason.SEARCH_FAILED, f"internal: {type(part).__name__}")
+    part = await ended_part(job, until_s)
     if part is None or part.reason is not Reason.PERSONALIZED:
         return Collected(part, None)
-    explored = await in_time(job.explored, until_s)
-    if isinstance(explored, BaseException):
-        explored = Explored(error=f"internal: {type(explored).__name__}")
-    return Collected(part, explored)
+    return Collected(part, await ended_pool(job, until_s))
 
 
 async def in_time(task: asyncio.Task[T] | None, until_s: float) -> T | BaseException | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import _thread
 import contextvars
+import sys
 import time
 import weakref
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -41,6 +42,8 @@ from rewriter.flow.steps import (
     SavePlan,
     SearchLeg,
     SearchLegs,
+    SendOnce,
+    SendRewritten,
 )
 from rewriter.observe.tally import Tally
 from rewriter.report import Reason
@@ -84,9 +87,14 @@ class Job:
     """One search: its flow, where it has one, its parts, and why nothing runs beside it, where nothing does.
 
     batch, number: of a search among several, the part of all of them and its place. arrived_s: when the batch was answered.
+    once:      the step of a search that is sent once; limits: of that search, once it is sent; over: nobody waits for it any more.
+    rewritten: the response to that search, as its client gave it.
     """
 
-    __slots__ = ("arrived_s", "batch", "explored", "flow", "number", "personal", "process", "refused", "subject")
+    __slots__ = (
+        "arrived_s", "batch", "explored", "flow", "limits", "number", "once", "over", "personal", "process", "refused", "rewritten",
+        "subject",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.process: ThreadRuntime | None = None
@@ -96,11 +104,18 @@ class Job:
         self.batch: Future[list[Collected]] | None = None
         self.number = 0
         self.arrived_s: float | None = None
+        self.once: SendOnce | None = None
+        self.limits: LegLimits | None = None
+        self.over = False
+        self.rewritten: Any = None
         self.refused = ""
         self.subject: Subject | None = None
 
     def abandon(self) -> None:
-        """Close the flow, which gives the search's permit back. Its parts end by themselves."""
+        """Close the flow, which gives the search's permit back. Its parts end by themselves; a rewritten search is ended."""
+        self.over = True  # before `limits` is read: the worker writes it, and then reads this
+        if self.once is not None and self.limits is not None and self.personal is not None and not self.personal.done():
+            self.limits.end()
         if self.flow is not None:
             self.flow.close()
             self.flow = None
@@ -132,6 +147,9 @@ class ThreadRuntime:
         self._making_legs = Lock()  # workers and the background wait for it, callers never
         self.in_flight = Bulkhead(cap)
         self.parts = Workers(cap, "rewriter-part")
+        most = core.settings.budget.max_rewritten
+        self.rewritten = Bulkhead(most)
+        self.searches = Workers(most, "rewriter-search")
         self.reads = Workers(2 * cap, "rewriter-read")
         self.tally = Tally()
         self.refresh = Refresh(
@@ -165,7 +183,7 @@ class ThreadRuntime:
         if self._legs is None:
             with self._making_legs:
                 if self._legs is None:
-                    self._legs = self._client.cloned(self.core.settings.budget.max_in_flight)
+                    self._legs = self._client.cloned(self.core.settings.leg_connections)
         return self._legs
 
     def start(self) -> None:
@@ -189,6 +207,8 @@ class ThreadRuntime:
                 self.refresh.population.start()
             self.parts.start()
             self.reads.start()
+            if self.core.hedging:
+                self.searches.start()
         except Exception as error:  # noqa: BLE001  without threads, searches are the caller's own
             self._not_started(error)
         else:
@@ -198,7 +218,7 @@ class ThreadRuntime:
     def _not_started(self, error: Exception) -> None:
         self._refused = f"threads could not be started ({error}); tried again every {RETRY_S:g} s"
         self.refresh.failed("threads", error)
-        for workers in (self.parts, self.reads):
+        for workers in (self.parts, self.reads, self.searches):
             workers.refuse_what_waits()
         self._starts_from_s = time.monotonic() + RETRY_S
         self._starting.release()
@@ -225,27 +245,37 @@ class ThreadRuntime:
                 step.beside.close()
                 job.refused = self._refused or f"{self.in_flight.cap} legs and reads in flight"
 
+    def send_once(self, step: SendOnce, job: Job) -> str:
+        """Start the part of a search that is sent once; return why it cannot be, or ""."""
+        job.personal = self._begin(step.part, job, self.rewritten, self.searches)
+        return "" if job.personal else self._refused or f"{self.rewritten.cap} rewritten searches in flight"
+
     def begin(self, part: Generator[Any, Any, T], job: Job) -> Future[T] | None:
-        """Start a part on a worker, in the caller's context. Returns None if no permit or no worker is left."""
-        if self._refused or not self.in_flight.try_acquire():
+        """Start a part beside the caller's own search on a worker, in the caller's context. Returns None without a permit or worker."""
+        return self._begin(part, job, self.in_flight, self.parts)
+
+    def _begin(self, part: Generator[Any, Any, T], job: Job, bulkhead: Bulkhead, workers: Workers) -> Future[T] | None:
+        if self._refused or not bulkhead.try_acquire():
             part.close()
             return None
         context = contextvars.copy_context()
-        future = self._submitted(lambda: context.run(drive, part, lambda step: self._perform(job, step)))
+        future = self._submitted(
+            lambda: context.run(drive, part, lambda step: self._perform(job, step)), bulkhead, workers
+        )
         if future is None:
             part.close()
         return future
 
-    def _submitted(self, work: Callable[[], T]) -> Future[T] | None:
+    def _submitted(self, work: Callable[[], T], bulkhead: Bulkhead, workers: Workers) -> Future[T] | None:
         """Hand work over whose place in flight is taken, and given back once it is done, or where it cannot be done."""
-        held = [self.in_flight.release]
+        held = [bulkhead.release]
 
         def release(_: object = None) -> None:
             with suppress(IndexError):  # given back already
                 held.pop()()
 
         try:
-            future = self.parts.submit(work)
+            future = workers.submit(work)
             if future is None:  # closed, or at the limit of threads
                 release()
             else:
@@ -269,7 +299,7 @@ class ThreadRuntime:
                 if step.in_store and self.core.plans.may_store(key, plan, now_s):
                     self.stores["store"].save_plan(key.store, plan, step.ttl_s)
 
-        if self._submitted(save) is None:
+        if self._submitted(save, self.in_flight, self.parts) is None:
             self.plans_dropped += 1
 
     def looked(self) -> tuple[str | None, dict[str, str]]:
@@ -296,7 +326,7 @@ class ThreadRuntime:
         until_s = time.monotonic() + CLOSE_S
         if self.refresh.population is not None:
             self.refresh.population.stop(CLOSE_S)
-        for workers in (self.parts, self.reads):
+        for workers in (self.parts, self.reads, self.searches):
             workers.close(max(0.0, until_s - time.monotonic()))
         if self._owns_legs and self._legs is not None:
             self._legs.close()
@@ -330,6 +360,8 @@ class ThreadRuntime:
                     raise
                 except Exception as error:  # noqa: BLE001  any error of a client is a fault of the leg
                     raise leg_fault(self._client.fault_of(error)) from None
+            case SendRewritten():
+                return self._rewritten(job, step)
         assert_never(step)
 
     def _send_together(self, steps: Sequence[SearchLeg]) -> list[Any]:
@@ -348,6 +380,21 @@ class ThreadRuntime:
             if not isinstance(answer, LegFault):
                 note_size(step, 0, answer)
         return answers
+
+    def _rewritten(self, job: Job, step: SendRewritten) -> Any:
+        """Send a rewritten search. Its answer may be as large as the caller's own, which it stands in for."""
+        limits = job.limits = LegLimits(time.monotonic() + step.timeout_s, sys.maxsize)
+        if job.over:
+            raise LegFault("late", "nobody waits for it any more")
+        client = self._client if step.by_caller else self.legs
+        try:
+            LIMITS.set(None if step.by_caller else limits)
+            job.rewritten = client.search_as_caller(step.search, step.timeout_s)
+            return answer_of(client.body_of(job.rewritten))
+        except LegFault:
+            raise
+        except Exception as error:  # noqa: BLE001  whatever a client raises is a fault of the search
+            raise leg_fault(client.fault_of(error)) from None
 
     def _reading(self, read: Read) -> Future[Signals]:
         """Start a read with a permit of its own, since it may outlive the part that waits for it. Its answer goes to memory."""
@@ -378,6 +425,7 @@ class ThreadRuntime:
         if owner() is None:  # the owner was collected without `close`
             self.parts.close(0.0)
             self.reads.close(0.0)
+            self.searches.close(0.0)
 
     def _perform_read(self, step: BackgroundStep) -> Any:
         """Perform one step of the background."""
@@ -398,6 +446,18 @@ class ThreadRuntime:
         assert_never(step)
 
 
+def ended_part(job: Job, until_s: float) -> Personal | None:
+    """Wait for the part of a search that is sent once."""
+    part = in_time(job.personal, until_s)
+    return Personal(Reason.SEARCH_FAILED, f"internal: {type(part).__name__}") if isinstance(part, Exception) else part
+
+
+def ended_pool(job: Job, until_s: float) -> Explored | None:
+    """Wait for the exploration leg of a search."""
+    explored = in_time(job.explored, until_s)
+    return Explored(error=f"internal: {type(explored).__name__}") if isinstance(explored, Exception) else explored
+
+
 def collected(job: Job, until_s: float) -> Collected:
     """Wait for the parts of a search until the cut-off."""
     if job.batch is not None:
@@ -405,15 +465,10 @@ def collected(job: Job, until_s: float) -> Collected:
         if isinstance(together, Exception):
             return Collected(Personal(Reason.SEARCH_FAILED, f"internal: {type(together).__name__}"), None)
         return Collected(None, None) if together is None else together[job.number]
-    part = in_time(job.personal, until_s)
-    if isinstance(part, Exception):
-        part = Personal(Reason.SEARCH_FAILED, f"internal: {type(part).__name__}")
+    part = ended_part(job, until_s)
     if part is None or part.reason is not Reason.PERSONALIZED:
         return Collected(part, None)
-    explored = in_time(job.explored, until_s)
-    if isinstance(explored, Exception):
-        explored = Explored(error=f"internal: {type(explored).__name__}")
-    return Collected(part, explored)
+    return Collected(part, ended_pool(job, until_s))
 
 
 def in_time(future: Future[T] | None, until_s: float) -> T | Exception | None:

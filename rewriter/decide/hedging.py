@@ -1,0 +1,207 @@
+"""Hedges of one policy's rewritten searches: how long one may take before the caller's own goes out too, and when to stop.
+
+A rewritten search that has not been answered `delay_s` after it was sent is late, and the caller's own search is sent as well (a
+hedged request: Dean and Barroso, "The Tail at Scale", CACM 56 (2), 2013). The delay is the 95th percentile of the policy's recent
+searches. A hedged search counts with all the time it took: counted only up to its hedge, the percentile would fall with each of
+them, and more searches would be late.
+
+Hedges are load. Without a bound they melt a server down that nothing has slowed down: more searches at once make more of them late,
+and each late one adds a search. Two bounds keep that from happening:
+
+    budget   each rewritten search adds `share` tokens to a bucket of MAX_TOKENS, a hedge takes one, and leaves RESERVE of them for
+             failures. A rewritten search that failed costs a second search too, and takes a token as well.
+    pause    where more than LATE_SHARE of the searches of a window are late, or a failure finds no token, the policy sends
+             the callers' own searches alone: for PAUSE_S, doubled each time up to MAX_PAUSE_S, until it has gone well for
+             MAX_PAUSE_S.
+
+Called from many threads. Time is an argument: monotonic seconds.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import deque
+from dataclasses import dataclass
+from threading import Lock
+
+QUANTILE = 0.95
+REMEMBERED = 600
+EVERY_S = 0.05
+"""Searches of which the percentile is taken, and how far apart they are: half a minute, however many are searched in it. What
+the last second alone tells follows a server into overload, and then nothing is late any more."""
+
+KNOWN = 50
+"""Searches without which there is no percentile; until then a policy goes parallel."""
+
+MIN_DELAY_S = 0.005
+"""A search of 2 ms that takes 4 is late by what a busy interpreter adds by itself; a hedge then comes too late to help."""
+
+MAX_TOKENS = 10.0
+RESERVE = 3.0
+
+LATE_SHARE = 0.2
+WINDOW = 100
+WINDOW_S = 2.0
+"""The window: the latest WINDOW searches, or those of the last WINDOW_S, whichever are more. One stall of the server makes all
+searches late that are under way, which is no reason to stop: it lasts less than WINDOW_S."""
+
+IN_A_ROW = 10
+"""Late searches without one in time in between, over WINDOW_S at least: at 1 search a second the window takes minutes to fill."""
+
+TIMEOUT_S, TIMEOUT_DELAYS, MAX_TIMEOUT_S = 1.0, 4.0, 10.0
+
+PAUSE_S = 10.0
+MAX_PAUSE_S = 160.0
+
+
+@dataclass(frozen=True, slots=True)
+class HedgingStatus:
+    """For a health page. `delay_ms` is None until enough searches are known; `late_share` is that of the window."""
+
+    delay_ms: float | None
+    searches: int
+    hedges: int
+    refused: int
+    failures: int
+    late_share: float
+    tokens: float
+    pauses: int
+    paused_for_s: float
+    why: str
+
+
+class Hedging:
+    """The hedges of one policy. See the module's text.
+
+    share:   of its rewritten searches that may be hedged, 0 for none.
+    fixed_s: the delay, where settings name one.
+    """
+
+    def __init__(self, share: float = 0.05, fixed_s: float | None = None) -> None:
+        self._share = share
+        self._fixed_s = fixed_s
+        self._lock = Lock()
+        self._took_s: deque[float] = deque()
+        self._sorted_s: list[float] = []
+        self._noted_s = float("-inf")
+        self._window: deque[tuple[float, bool]] = deque()
+        self._late = self._late_in_a_row = 0
+        self._late_since_s = 0.0
+        self._tokens = MAX_TOKENS
+        self._paused_until_s = self._learns_from_s = float("-inf")
+        self._pauses_in_a_row = 0
+        self._searches = self._hedges = self._refused = self._failures = self._pauses = 0
+        self._why = ""
+
+    @property
+    def known(self) -> bool:
+        """Whether the delay is known."""
+        return self._fixed_s is not None or len(self._took_s) >= KNOWN
+
+    def paused(self, now_s: float) -> bool:
+        """Return whether the policy's searches are to be their callers' own now."""
+        return now_s < self._paused_until_s
+
+    def delay_s(self) -> float:
+        """Return after how long a rewritten search is late."""
+        with self._lock:
+            return self._delay_s()
+
+    def timeout_s(self) -> float:
+        """Return after how long a rewritten search has failed: where it could not be hedged, it is waited for until then."""
+        return min(MAX_TIMEOUT_S, TIMEOUT_S + TIMEOUT_DELAYS * self.delay_s())
+
+    def sent(self) -> None:
+        """Note that a rewritten search was sent."""
+        with self._lock:
+            self._searches += 1
+            self._tokens = min(MAX_TOKENS, self._tokens + self._share)
+
+    def hedge(self, now_s: float) -> bool:
+        """Note that a rewritten search is late; return whether the caller's own may be sent beside it."""
+        with self._lock:
+            self._judge(True, now_s)
+            if self._tokens < 1.0 + RESERVE:
+                self._refused += 1
+                return False
+            self._tokens -= 1.0
+            self._hedges += 1
+            return True
+
+    def failed(self, now_s: float) -> None:
+        """Note a rewritten search that the server could not answer, in whose stead the caller's own is sent."""
+        with self._lock:
+            self._failures += 1
+            if self._tokens < 1.0:
+                self._pause("more rewritten searches failed than the budget of hedges holds", now_s)
+            else:
+                self._tokens -= 1.0
+
+    def took(self, took_s: float, now_s: float, *, in_time: bool = False) -> None:
+        """Note how long a search of this policy took: whole, whoever answered it.
+
+        in_time: for a rewritten search that was answered before it was late. A late one was noted by `hedge`, and a search
+                 that was not rewritten tells of the server's speed alone.
+        """
+        with self._lock:
+            if now_s < self._learns_from_s:
+                return  # it waited behind what the pause is for
+            if now_s >= self._noted_s + EVERY_S or len(self._took_s) < KNOWN:
+                self._noted_s = now_s
+                self._took_s.append(took_s)
+                insort(self._sorted_s, took_s)
+                if len(self._took_s) > REMEMBERED:
+                    del self._sorted_s[bisect_left(self._sorted_s, self._took_s.popleft())]
+            if in_time:
+                self._judge(False, now_s)
+
+    def status(self, now_s: float) -> HedgingStatus:
+        """Return how things stand."""
+        with self._lock:
+            known = self._fixed_s is not None or len(self._took_s) >= KNOWN
+            return HedgingStatus(
+                self._delay_s() * 1000.0 if known else None, self._searches, self._hedges, self._refused, self._failures,
+                self._late / len(self._window) if self._window else 0.0, self._tokens, self._pauses,
+                max(0.0, self._paused_until_s - now_s), self._why,
+            )  # fmt: skip
+
+    def _delay_s(self) -> float:
+        if self._fixed_s is not None:
+            return self._fixed_s
+        if not self._sorted_s:
+            return MIN_DELAY_S
+        return max(MIN_DELAY_S, self._sorted_s[int(QUANTILE * (len(self._sorted_s) - 1))])
+
+    def _judge(self, late: bool, now_s: float) -> None:
+        if now_s < self._paused_until_s:
+            return  # sent before the pause, answered within it
+        if not late:
+            self._late_in_a_row = 0
+        elif not self._late_in_a_row:
+            self._late_since_s = now_s
+        self._late_in_a_row += late
+        self._late += late
+        window = self._window
+        window.append((now_s, late))
+        while len(window) > WINDOW and now_s - window[0][0] > WINDOW_S:
+            self._late -= window.popleft()[1]
+        if len(window) >= WINDOW and now_s - window[0][0] >= WINDOW_S and self._late > LATE_SHARE * len(window):
+            self._pause(f"{self._late} of the last {len(window)} rewritten searches were late", now_s)
+        elif self._late_in_a_row >= IN_A_ROW and now_s - self._late_since_s >= WINDOW_S:
+            self._pause(f"{self._late_in_a_row} rewritten searches in a row were late", now_s)
+
+    def _pause(self, why: str, now_s: float) -> None:
+        if now_s < self._paused_until_s:
+            return
+        if now_s - self._paused_until_s > MAX_PAUSE_S:  # it has gone well since
+            self._pauses_in_a_row = 0
+        for_s = min(MAX_PAUSE_S, PAUSE_S * 2.0 ** min(30, self._pauses_in_a_row))
+        self._pauses_in_a_row += 1
+        self._paused_until_s, self._learns_from_s = now_s + for_s, now_s + for_s / 2.0
+        self._took_s.clear()
+        self._sorted_s.clear()
+        self._pauses += 1
+        self._why = why
+        self._window.clear()
+        self._late = self._late_in_a_row = 0
+        self._tokens = RESERVE + 1.0

@@ -1,0 +1,26 @@
+"""The permit of the breaker of the optional legs that one search holds."""
+
+from __future__ import annotations
+
+from rewriter.decide.breaker import Breaker, Outcome, Permit
+
+
+class Held:
+    """The breaker's permit of one search, while it holds one. It is given back once, with what became of the search."""
+
+    __slots__ = ("_breaker", "_permit", "outcome")
+
+    def __init__(self, breaker: Breaker) -> None:
+        self._breaker = breaker
+        self._permit: Permit | None = None
+        self.outcome: Outcome = "unused"
+
+    def take(self, permit: Permit | None) -> None:
+        """Hold a permit."""
+        self._permit = permit
+
+    def give_back(self, now_s: float) -> None:
+        """Give the permit back, where one is held."""
+        permit, self._permit = self._permit, None
+        if permit is not None:
+            self._breaker.give_back(permit, self.outcome, now_s)

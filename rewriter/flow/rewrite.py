@@ -1,0 +1,476 @@
+"""The search that is sent once (`mode = "rewrite"`): signals, then the caller's whole search with boosts in it, and no baseline.
+
+    signals ── nothing known, late, failed ─────────────────────────▶ the caller's own search
+       │
+    rewritten search ── an answer ──────────────────────────────────▶ its page, with exploration in the slots
+       ├── failed, partial, a score that is not above 0 ────────────▶ the caller's own search, at once
+       └── late ── within the budget of hedges ─▶ the caller's own search as well, and one of the two answers
+
+One answer is served whole, never a mixture of two. `decide/hedging` says when a search is late and what a second one may cost.
+What can be sent once at all is decided before, in `way_of`; what only a list's plan shows comes back as None, and the search
+goes parallel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rewriter.boost.body import without_own_names, without_own_names_in_suggestions
+from rewriter.client.seam import LegFault, Search
+from rewriter.decide.breaker import Outcome
+from rewriter.decide.decision import BREAKER_TABLE, Decision
+from rewriter.explore.merge import Page, hit_key, merged_page, with_hits
+from rewriter.explore.plan import shown_by
+from rewriter.explore.scores import score_of
+from rewriter.explore.shown import elsewhere, whole_before
+from rewriter.explore.slots import slot_positions, uniform
+from rewriter.expression import parsed_indices
+from rewriter.flow.evidence import judge
+from rewriter.flow.exploration import exploration, pool_of
+from rewriter.flow.fallback import baseline_page, more_pages, saving
+from rewriter.flow.held import Held
+from rewriter.flow.page import lost_part, partial, plan_after, pool, repeated
+from rewriter.flow.personal import NOT_SENT, REASONS, boosted_body, prepared
+from rewriter.flow.report_details import with_details
+from rewriter.flow.steps import (
+    AwaitOwn,
+    AwaitPart,
+    AwaitPool,
+    CallerStep,
+    Explored,
+    Hits,
+    Launch,
+    PartStep,
+    Personal,
+    Progress,
+    SavePlan,
+    SearchContext,
+    SendOnce,
+    SendOwn,
+    SendRewritten,
+    Sent,
+)
+from rewriter.one_search import suggests_documents
+from rewriter.parsed_search import key_of, search_key
+from rewriter.report import Reason, Report
+from rewriter.settings import Settings
+
+PREPARING_S = 0.005
+"""What a search may take beyond the signals' budget until it is sent: for the hand-over, and for boosts to be made of signals."""
+
+MEASURED = -1
+"""Stands for a position in the draw that has a search go parallel to be measured."""
+
+AGAIN = (
+    Reason.REJECTED_BEFORE,
+    "the server refused this search with boosts and without; it is sent as it is for a minute",
+)
+
+SERVED = (Reason.PERSONALIZED, Reason.NO_HITS)
+"""With these reasons the rewritten answer is served. Without hits it is the caller's own answer."""
+
+
+def may_be_sent_once(settings: Settings, index: Any) -> bool:
+    """Whether a search of `index` may be sent once: its shell then decides before it sends anything. Never raises."""
+    name = settings.policy_for(tuple(one for one in parsed_indices(index) if not one.startswith("-")))
+    return name is not None and settings.policies[name].mode == "rewrite"
+
+
+def goes_plain(context: SearchContext) -> tuple[Reason, str] | None:
+    """Return why a search is the caller's own without a look at signals, or None: what the last one of its kind has shown."""
+    core, now_s = context.core, context.clock_s()
+    if core.unrewritten.any_search:
+        for key in (search_key(context.search), _whole_key(context)):
+            if known := core.unrewritten.search(key, now_s):
+                return known
+    if context.policy.flat == "baseline" and _is_flat(context):
+        return Reason.FLAT_SCORES, "all scores are equal"
+    return None
+
+
+def goes_parallel(context: SearchContext, *, shadow: bool) -> str:
+    """Return in words why a search of a policy whose mode is "rewrite" goes parallel, or ""."""
+    core, search, policy = context.core, context.search, context.policy
+    if shadow:
+        return "shadow mode compares both rankings"
+    if context.batched:
+        return "one of a batch, whose searches go out together"
+    if context.exposure is not None and context.exposure.arm == "interleaved":
+        return "an interleaved page is made of both rankings"
+    if search.difference:
+        return search.difference
+    if not core.hedging[context.name].known:
+        return "too few searches of this policy are known to tell when one is late"
+    if why := core.unrewritten.expression(search.expression.key, context.facts, context.clock_s()):
+        return why
+    if policy.flat == "baseline" and _is_flat(context) is None:
+        return "only the caller's own scores show whether all are equal"
+    if uniform(context.seed, MEASURED) < policy.parallel_share:
+        return "one of the share that is measured"
+    return ""
+
+
+def _is_flat(context: SearchContext) -> bool | None:
+    """Whether the caller's own scores are all equal, as far as the shared pool shows it; None where there is none."""
+    _, found = pool_of(context, stale_too=True)
+    return None if found is None else _flat(found.hits, found.top_score)
+
+
+def _flat(hits: Hits, top_score: float | None) -> bool | None:
+    return None if top_score is None or not hits else all(score_of(hit) == top_score for hit in hits)
+
+
+def _whole_key(context: SearchContext) -> str:
+    search = context.search
+    return key_of(search.indices, search.body, search.params)
+
+
+# --- the part that sends the search -----------------------------------------------------------------------------------
+
+
+def one_search(context: SearchContext, progress: Progress) -> Generator[PartStep, Any, Personal]:
+    """Read signals, make boosts of them, and send the caller's whole search with them."""
+    part = yield from prepared(context, progress)
+    if part.reason is not Reason.PERSONALIZED:
+        return part
+    search, end = context.search, context.search.from_ + context.search.size
+    rank = _rank(context, part)
+    if rank is None:
+        return replace(part, parallel="the page's place among the personalized hits is not known")
+    progress.rank = rank
+    slots = slot_positions(search.from_, end, part.plan.block if part.plan else context.block)
+    if slots and not (yield from _with_pool(context, part, progress)):
+        return replace(part, parallel="a hit that the page has shown in a slot is not at hand")
+    # So many drawn hits lie ahead in the list, and leave the page short where it has fewer slots of its own.
+    if search.from_ - rank > (len(slots) if progress.pool or progress.launched else 0):
+        return replace(part, parallel="hits of earlier slots may leave the page short")
+    part, body = boosted_body(context, part, {**search.body, "from": rank, "size": search.size})
+    step = SendRewritten(_search(context, part, body), _timeout_s(context), context.policy.rewritten_by == "caller")
+    progress.sent_s = context.clock_s()
+    progress.at = "search"
+    if progress.over:
+        return Personal(Reason.SEARCH_LATE, NOT_SENT)
+    context.core.hedging[context.name].sent()
+    try:
+        response = yield step
+    except LegFault as fault:
+        return replace(part, reason=REASONS[fault.kind], detail=fault.detail, cause=fault.cause)
+    progress.took_s = context.clock_s() - progress.sent_s
+    progress.timings_ms["rewritten"] = progress.took_s * 1000.0
+    return replace(part, hits=response["hits"]["hits"], response=response)
+
+
+def _rank(context: SearchContext, part: Personal) -> int | None:
+    """Return the personalized rank at which the page begins; None where only the whole list from its top shows it."""
+    plan, from_ = part.plan, context.search.from_
+    if plan is None:
+        return 0
+    if plan.detour or not whole_before(shown_by(plan), from_):
+        return None
+    return {0: 0, **dict(plan.ranks)}.get(from_)
+
+
+def _with_pool(context: SearchContext, part: Personal, progress: Progress) -> Generator[PartStep, Any, bool]:
+    """Take the shared pool, and have it fetched where it is missing or stale. Returns whether the page can be made with it."""
+    core, policy = context.core, context.policy
+    key, found = pool_of(context, stale_too=True)
+    if found is not None:
+        progress.pool, progress.top_score = found.hits, found.top_score
+    if part.plan is not None:
+        key_of_hit, end = hit_key(context.search.collapse_field), context.search.from_ + context.search.size
+        there = set(map(key_of_hit, progress.pool))
+        decided = (slot for slot in part.plan.slots if context.search.from_ <= slot.position < end and slot.key)
+        if any(slot.key not in there for slot in decided):
+            return False
+    if found is None or (found.stale and core.pools.claim(key, context.clock_s())):
+        progress.launched = found is None and policy.exploration_wait
+        yield Launch(exploration(context, key, progress))
+    return True
+
+
+def _search(context: SearchContext, part: Personal, body: Mapping[str, Any]) -> Search:
+    """Return the caller's search with another body. What bounds one request, or hides its outcome, is not in it."""
+    search = context.search
+    own = {name: str(value).lower() for name, value in search.own_params.items() if name in KEPT and value is not None}
+    params = {**search.params, **own}
+    if part.preference:
+        params["preference"] = part.preference
+    return Search(",".join(search.indices), body, params, search.headers)
+
+
+KEPT = ("request_cache", "cancel_after_time_interval")
+"""Of the parameters that hold for the caller's own search alone, those that a search in its stead has too."""
+
+
+def _timeout_s(context: SearchContext) -> float:
+    given = context.search.own_params.get("request_timeout")
+    most_s = context.core.hedging[context.name].timeout_s()
+    return min(most_s, float(given)) if isinstance(given, (int, float)) and given > 0 else most_s
+
+
+# --- the search as its caller sees it ---------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Course:
+    """How one search went: the part and its page, once they are there, and the answer to the caller's own where it was sent."""
+
+    part: Personal | None = None
+    page: Page | None = None
+    explored: Explored | None = None
+    sent: Sent | None = None
+
+    @property
+    def serves(self) -> bool:
+        """Whether the rewritten answer can be served."""
+        return self.part is not None and (self.page is not None or self.part.reason is Reason.NO_HITS)
+
+
+def rewritten(
+    context: SearchContext, decision: Decision, held: Held
+) -> Generator[CallerStep, Any, tuple[Any, Report] | None]:
+    """Answer a search by one that is sent once. Returns None where it has to go parallel, before anything was sent."""
+    progress, course, started_s = Progress(), _Course(), context.clock_s()
+    refused: str = yield SendOnce(one_search(context, progress))
+    if refused:
+        course.part = Personal(Reason.BUSY, refused)
+    else:
+        course.part = yield from _in_time(context, progress, started_s)
+        if course.part is not None and course.part.parallel:
+            return None
+    yield from _take(context, progress, course)
+    if not course.serves:
+        yield from _own(context, progress, course, held)
+    _settle(context, progress, course, held, own_sound=_sound(course))
+    return (yield from _served(context, decision, progress, course))
+
+
+def _in_time(
+    context: SearchContext, progress: Progress, started_s: float
+) -> Generator[CallerStep, Any, Personal | None]:
+    """Return the part's end, or None where the caller's own search is to be sent: the part is late, and this search is hedged.
+
+    The first wait ends when a search that was sent at once would be late, so that nobody has to be woken when it is sent.
+    """
+    hedging, clock_s = context.core.hedging[context.name], context.clock_s
+    delay_s = hedging.delay_s()
+    ready_s = started_s + context.core.settings.budget.signals_ms / 1000.0 + PREPARING_S
+    until_s = started_s + delay_s
+    while True:
+        part: Personal | None = yield AwaitPart(until_s)
+        if part is not None:
+            return part
+        now_s = clock_s()
+        if progress.at == "signals":
+            if now_s < ready_s:
+                until_s = min(now_s + delay_s, ready_s)
+                continue
+            # In this order, as the part writes and reads them in the other one: it sends no search that nobody waits for.
+            progress.over = True
+            if progress.at == "signals":
+                return None
+        elif progress.late:
+            hedging.failed(now_s)  # its client has not kept its time
+            return None
+        elif now_s < progress.sent_s + delay_s:
+            until_s = progress.sent_s + delay_s
+            continue
+        else:
+            progress.late = True
+            if hedging.hedge(now_s):
+                progress.hedged = True
+                return None
+        until_s = progress.sent_s + _timeout_s(context) + PREPARING_S
+
+
+def _take(context: SearchContext, progress: Progress, course: _Course) -> Generator[CallerStep, Any, None]:
+    """Make the page of what the part brought, or say why it cannot be served. What the server answered is not believed."""
+    part = course.part
+    if part is None or part.reason is not Reason.PERSONALIZED:
+        return
+    try:
+        yield from _made(context, progress, course, part)
+    except Exception as error:  # noqa: BLE001  an answer of an odd form: the caller's own search is sent
+        course.part = replace(part, reason=Reason.SEARCH_FAILED, detail=f"internal: {type(error).__name__}")
+
+
+def _made(
+    context: SearchContext, progress: Progress, course: _Course, part: Personal
+) -> Generator[CallerStep, Any, None]:
+    search, core = context.search, context.core
+    if lost := partial(part.response):
+        course.part = lost_part(part, f"the rewritten search {lost}")
+        return
+    hits = part.hits
+    if not hits:
+        course.part = replace(part, reason=Reason.NO_HITS)
+        return
+    scores = [score_of(hit) for hit in hits]
+    if any(score is None or score <= 0.0 for score in scores):
+        detail = "a score of the rewritten search is not above 0"
+        course.part = replace(part, reason=Reason.NO_RELEVANCE, detail=detail)
+        core.unrewritten.put_search(search_key(search), Reason.NO_RELEVANCE, detail, context.clock_s())
+        return
+    if repeated(hits):
+        course.part = replace(part, reason=Reason.SEARCH_FAILED, detail="the rewritten search repeats a hit")
+        return
+    if progress.launched:
+        explored: Explored | None = yield AwaitPool(core.settings.budget.cutoff_ms / 1000.0)
+        course.explored = explored
+        if explored is not None:
+            progress.top_score = explored.top_score
+    started_s = context.clock_s()
+    page = _page(context, part, pool(progress, course.explored))
+    progress.timings_ms["merge"] = (context.clock_s() - started_s) * 1000.0
+    if len(hits) == search.size > len(page.hits):
+        course.part = replace(
+            part, reason=Reason.ANSWERS_DIFFER, detail="hits shown in earlier slots leave the page short"
+        )
+        return
+    if _flat(progress.pool or (course.explored.hits if course.explored else ()), progress.top_score):
+        flat = "all scores of the caller's own search are equal"
+        course.part = replace(part, detail="; ".join(filter(None, (part.detail, flat))))
+    course.page = page
+
+
+def _page(context: SearchContext, part: Personal, pool: Hits) -> Page:
+    plan, search = part.plan, context.search
+    marks = elsewhere(shown_by(plan), search.from_, search.size) if plan else frozenset()
+    return merged_page(
+        personalized=part.hits,
+        pool=pool,
+        decided=plan.slots if plan else (),
+        from_=search.from_,
+        size=search.size,
+        block=plan.block if plan else context.block,
+        seed=plan.seed if plan else context.seed,
+        collapse_field=search.collapse_field,
+        category_field=context.policy.category_field,
+        shown_elsewhere=marks,
+    )
+
+
+def _own(context: SearchContext, progress: Progress, course: _Course, held: Held) -> Generator[CallerStep, Any, None]:
+    """Send the caller's own search. Where the rewritten one ends first, or meanwhile, and can be served, it is."""
+    core, part = context.core, course.part
+    if part is not None and _failed(part):
+        core.hedging[context.name].failed(context.clock_s())
+    racing = part is None and progress.at == "search"
+    try:
+        sent: Sent | None = yield SendOwn(racing)
+        if sent is None:
+            course.part = yield AwaitPart(context.clock_s())
+            yield from _take(context, progress, course)
+            if course.serves:
+                return
+            racing = False
+            sent = yield AwaitOwn()
+    except Exception:
+        if racing:
+            course.part = yield AwaitPart(context.clock_s())
+            yield from _take(context, progress, course)
+            if course.serves:
+                return
+        _settle(context, progress, course, held, own_sound=False)
+        raise
+    course.sent = sent
+    progress.timings_ms["baseline"] = (context.clock_s() - sent.started_s) * 1000.0
+    if racing:
+        course.part = yield AwaitPart(context.clock_s())
+        yield from _take(context, progress, course)
+
+
+def _failed(part: Personal) -> bool:
+    return part.reason in (Reason.SEARCH_FAILED, Reason.SEARCH_LATE) and part.detail != NOT_SENT
+
+
+def _sound(course: _Course) -> bool:
+    """Whether the search itself is sound: the caller's own was answered in full, or the rewritten one was."""
+    if course.sent is None:
+        return True
+    response = course.sent.response
+    return isinstance(response, Mapping) and not partial(response)
+
+
+def _settle(context: SearchContext, progress: Progress, course: _Course, held: Held, *, own_sound: bool) -> None:
+    """Take what became of the search as evidence: for its breaker, its template, its index expression, and the delay of hedges."""
+    core, part, search, now_s = context.core, course.part, context.search, context.clock_s()
+    held.outcome = _outcome(progress, part, own_sound=own_sound)
+    if progress.at == "search" and (progress.late or progress.took_s is not None):
+        took_s = progress.took_s if progress.took_s is not None else now_s - progress.sent_s
+        core.hedging[context.name].took(took_s, now_s, in_time=not progress.late)
+    elif course.sent is not None:
+        core.hedging[context.name].took(progress.timings_ms["baseline"] / 1000.0, now_s)
+    if part is None:
+        return
+    if own_sound:
+        judge(context, part, course.explored)
+        if part.response and (lost := partial(part.response)):
+            cause = part.reason is Reason.SEARCH_REJECTED or part.response.get("terminated_early")
+            facts = context.facts if cause else None
+            why = f"a rewritten search of these indices {lost}"
+            core.unrewritten.put_expression(search.expression.key, facts, why, now_s)
+    elif part.reason is Reason.SEARCH_REJECTED:
+        core.unrewritten.put_search(_whole_key(context), *AGAIN, now_s)
+
+
+def _outcome(progress: Progress, part: Personal | None, *, own_sound: bool) -> Outcome:
+    """Return what a search counts as for the breaker: a late one is slow, whoever was served; one that failed like the caller's own
+    counts for nothing.
+    """
+    if progress.late:
+        return "slow"
+    if part is None or not own_sound or part.detail == NOT_SENT:
+        return "unused"
+    return BREAKER_TABLE.get(part.reason, "unused")
+
+
+def _served(
+    context: SearchContext, decision: Decision, progress: Progress, course: _Course
+) -> Generator[CallerStep, Any, tuple[Any, Report]]:
+    """Return the response and its report: the rewritten answer where it can be served, else the caller's own."""
+    part, page = course.part, course.page
+    if not course.serves:
+        assert course.sent is not None
+        reason, detail = (part.reason, part.detail) if part is not None else _late(context, progress)
+        report = _reported(context, progress, reason, detail)
+        return (
+            yield from baseline_page(
+                context.core, context.search, context.subject, decision, report, progress, course.sent.response, context.clock_s()
+            )
+        )  # fmt: skip
+    assert part is not None
+    response = part.response
+    if page is None:
+        return response, _reported(context, progress, part.reason, part.detail)
+    report = _reported(context, progress, part.reason, part.detail, part, page)
+    if context.search.from_ or more_pages(response, context.search.size):
+        yield _saved(context, part, page, progress.rank)
+    if suggests_documents(context.search.body):
+        response = without_own_names_in_suggestions(response)
+    hits = [without_own_names(hit) for hit in page.hits]
+    return with_hits(response, hits, part.response["hits"].get("max_score")), report
+
+
+def _saved(context: SearchContext, part: Personal, page: Page, rank: int) -> SavePlan:
+    core = context.core
+    key = core.plans.key(core.keys, context.subject, search_key(context.search))
+    return saving(core, key, plan_after(context, part, page, rank))
+
+
+def _late(context: SearchContext, progress: Progress) -> tuple[Reason, str]:
+    if progress.at == "signals" or not progress.late:
+        return Reason.SIGNALS_LATE, "the search was not ready to be sent within the budget of signals"
+    return (
+        Reason.SEARCH_LATE,
+        f"not answered {context.core.hedging[context.name].delay_s() * 1000.0:.0f} ms after it was sent",
+    )
+
+
+def _reported(
+    context: SearchContext, progress: Progress, reason: Reason, detail: str, part: Personal | None = None, page: Page | None = None
+) -> Report:  # fmt: skip
+    report = with_details(context, progress, reason, detail, part, page)
+    return replace(report, mode="rewrite", hedged=progress.hedged)
