@@ -160,4 +160,6 @@ def test_both_shells_say_the_same_of(case: Case, tmp_path: Path, permits: Permit
     assert response == other_response
     assert report.moves == other_report.moves
     assert replace(report, timings_ms={}) == replace(other_report, timings_ms={})
-    assert report.timings_ms.keys() == other_report.timings_ms.keys()
+    # Without a page, the exploration leg may be there or not: nobody waits for it.
+    unwaited = set() if report.variant == "personalized" else {"exploration"}
+    assert report.timings_ms.keys() - unwaited == other_report.timings_ms.keys() - unwaited
