@@ -26,7 +26,7 @@ from rewriter.decide.quarantine import FAILURES, SUBJECTS
 from rewriter.report import Source
 from rewriter.signals.counters import Counters
 from rewriter.signals.store import Keys
-from tests.fakes import Act, Harness
+from tests.fakes import Act, Harness, waited
 
 NOW_S = 1_800_000_000.0
 KEYS = Keys()
@@ -214,7 +214,7 @@ def one_stuck_leg(desk: Harness) -> None:
 
 
 def a_first_page(desk: Harness) -> None:
-    assert desk.search(ANN, SEARCH)[1].slots
+    assert waited(lambda: bool(desk.search(ANN, SEARCH)[1].slots))  # within 10 ms, where a case says so
     desk.until(lambda status: status.in_flight == 0)
 
 

@@ -37,6 +37,7 @@ def settings(index: str, **policy: Any) -> Settings:
         "hedge_ms": 20_000,
         "max_boost": MAX_BOOST,
         "item_scale": 3.0,
+        "item_repeat_share": 1.0,
     }
     return Settings.model_validate(
         {
