@@ -251,7 +251,7 @@ class ThreadRuntime:
         return "" if job.personal else self._refused or f"{self.rewritten.cap} rewritten searches in flight"
 
     def begin(self, part: Generator[Any, Any, T], job: Job) -> Future[T] | None:
-        """Start a part beside the caller's own search on a worker, in the caller's context. Returns None without a permit or worker."""
+        """Start a part beside the caller's own search on a worker, in the caller's context. Returns None if none is free."""
         return self._begin(part, job, self.in_flight, self.parts)
 
     def _begin(self, part: Generator[Any, Any, T], job: Job, bulkhead: Bulkhead, workers: Workers) -> Future[T] | None:
