@@ -83,7 +83,7 @@ def test_a_failure_without_a_token_pauses_the_policy_at_once() -> None:
     assert hedging.status(1.0).why == "more rewritten searches failed than the budget of hedges holds"
 
 
-def judged(hedging: Hedging, *, late: float, searches: int, from_s: float, for_s: float) -> None:
+def search_mixed(hedging: Hedging, *, late: float, searches: int, from_s: float, for_s: float) -> None:
     """Let `searches` be judged, evenly mixed."""
     for n in range(searches):
         now_s = from_s + for_s * n / searches
@@ -96,7 +96,7 @@ def judged(hedging: Hedging, *, late: float, searches: int, from_s: float, for_s
 @pytest.mark.parametrize(("late", "paused"), [(0.05, False), (0.19, False), (0.25, True), (1.0, True)])
 def test_more_than_a_fifth_late_pauses_the_policy(late: float, paused: bool) -> None:
     hedging = taught()
-    judged(hedging, late=late, searches=3 * WINDOW, from_s=1.0, for_s=2.0 * WINDOW_S)
+    search_mixed(hedging, late=late, searches=3 * WINDOW, from_s=1.0, for_s=2.0 * WINDOW_S)
     assert hedging.paused(1.0 + 2.0 * WINDOW_S) is paused
 
 
@@ -104,9 +104,9 @@ def test_one_stall_is_no_reason_to_pause() -> None:
     """All searches that are under way are late, and within a fraction of a second."""
     hedging = taught()
     for second in range(10):
-        judged(hedging, late=0.0, searches=500, from_s=1.0 + second, for_s=0.7)
-        judged(hedging, late=1.0, searches=100, from_s=1.7 + second, for_s=0.1)
-        judged(hedging, late=0.0, searches=200, from_s=1.8 + second, for_s=0.2)
+        search_mixed(hedging, late=0.0, searches=500, from_s=1.0 + second, for_s=0.7)
+        search_mixed(hedging, late=1.0, searches=100, from_s=1.7 + second, for_s=0.1)
+        search_mixed(hedging, late=0.0, searches=200, from_s=1.8 + second, for_s=0.2)
     assert hedging.status(12.0).pauses == 0
 
 

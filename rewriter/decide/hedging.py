@@ -138,7 +138,7 @@ class Hedging:
                 self._tokens -= 1.0
 
     def took(self, took_s: float, now_s: float, *, in_time: bool = False) -> None:
-        """Note how long a search of this policy took: whole, whoever answered it.
+        """Note how long a search of this policy took: whole, whichever of the two answered.
 
         in_time: for a rewritten search that was answered before it was late. A late one was noted by `hedge`, and a search
                  that was not rewritten tells of the server's speed alone.
