@@ -417,7 +417,7 @@ def _settle(context: SearchContext, progress: Progress, course: _Course, held: H
 
 
 def _outcome(progress: Progress, part: Personal | None, *, own_sound: bool) -> Outcome:
-    """Return what a search counts as for the breaker: a late one is slow, whichever answer was served; one that failed like the caller's own
+    """Return the outcome for the breaker: a late one is slow, whichever is served; one that failed like the caller's own
     counts for nothing.
     """
     if progress.late:
