@@ -21,13 +21,15 @@ RESAMPLES = 2_000
 class Measured:
     """One ranking's nDCG@10 per question: of all relevant products, and of the new ones if there are any.
 
-    personalized: the share of the questions that the library personalized, or None for a plain search.
+    personalized: the share of the questions that the library personalized, and functions the median number of functions that it
+    sent; None for a plain search.
     """
 
     name: str
     every: Values
     new: Values
     personalized: float | None = None
+    functions: float | None = None
 
 
 def ndcg(pages: Sequence[Sequence[str]], wanted: Sequence[AbstractSet[str]]) -> Values:
@@ -53,7 +55,7 @@ def printed(title: str, measured: Sequence[Measured], seed: int, console: Consol
     base = measured[0]
     table = Table(title=title, title_justify="left", caption_justify="left")
     table.add_column("ranking")
-    for name in ("all", "÷ baseline", "new", "÷ baseline", "personalized"):
+    for name in ("all", "÷ baseline", "new", "÷ baseline", "personalized", "functions"):
         table.add_column(name, justify="right")
     for one in measured:
         cells = []
@@ -62,7 +64,8 @@ def printed(title: str, measured: Sequence[Measured], seed: int, console: Consol
             cells.append(f"{mean:.3f} ± {(high - low) / 2:.3f}")
             ratio, low, high = interval(values, before, seed=seed)
             cells.append("" if one is base else f"{ratio:.3f} [{low:.3f}, {high:.3f}]")
-        table.add_row(one.name, *cells, "" if one.personalized is None else f"{one.personalized:.1%}")
+        share = "" if one.personalized is None else f"{one.personalized:.1%}"
+        table.add_row(one.name, *cells, share, "" if one.functions is None else f"{one.functions:.0f}")
     console.print(table)
 
 

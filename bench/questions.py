@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from random import Random
 
 from rewriter.demo.corpus import Corpus, Purchase, classes_of, values_of
-from rewriter.signals.affinities import Population, SignalField, united
-from rewriter.signals.counters import Counters, HalfLives, Observation, counted
+from rewriter.signals.affinities import ITEM, Population, SignalField, united
+from rewriter.signals.class_affinities import class_totals
+from rewriter.signals.class_counters import ClassCounters, counted_by_class
+from rewriter.signals.counters import SEPARATOR, Counters, HalfLives, Observation, counted
 from rewriter.signals.repeats import Use, observed_uses
 
 
@@ -64,7 +66,9 @@ class PastPurchases:
         households: Iterable[str],
         fields: Mapping[str, SignalField],
         half_lives: HalfLives,
+        combinations: Collection[str] = (),
     ) -> None:
+        self._combinations = combinations
         self._half_lives = half_lives
         self._says = {name: values_of(product, fields) for name, product in corpus.products.items()}
         self._histories: dict[str, list[Purchase]] = {name: [] for name in households}
@@ -76,7 +80,18 @@ class PastPurchases:
     def profile(self, question: Question, keep: int) -> Counters:
         """Return the household's `keep` heaviest counters, as of the question."""
         history = (one for one in self._histories[question.household_id] if one.week < question.week)
-        return counted(self._observed(history), self._half_lives, question.at_s, keep)
+        return counted(self._shared(history), self._half_lives, question.at_s, keep)
+
+    def classes(self, question: Question, names: Collection[str]) -> dict[str, ClassCounters]:
+        """Return the household's counters in some classes, as of the question."""
+        history = (one for one in self._histories[question.household_id] if one.week < question.week)
+        every = counted_by_class(self._observed(history), self._half_lives, question.at_s, ITEM, self._combinations)
+        return {name: one for name in names if (one := every.get(name)) is not None}
+
+    def _shared(self, purchases: Iterable[Purchase]) -> Iterator[Observation]:
+        """What is counted for all classes together."""
+        for one in self._observed(purchases):
+            yield Observation(tuple(v for v in one.values if v[0] not in self._combinations), one.weight, one.at_s)
 
     def _observed(self, purchases: Iterable[Purchase]) -> Iterator[Observation]:
         return (Observation(self._says[one.product_id], 1.0, one.at_s) for one in purchases)
@@ -99,4 +114,6 @@ class PastPurchases:
             added, counted_uses = counted(fresh, self._half_lives, now_s), end
             known = united([known, added], self._half_lives, now_s)
             if known is not None:
-                yield week, Population(known.weights, known.totals)
+                members = {SEPARATOR.join(value): weight for value, weight in known.weights.items()}
+                totals = class_totals(members, self._combinations)
+                yield week, Population(known.weights, known.totals, class_totals=totals)

@@ -6,7 +6,7 @@ Its rankings equal those of the rewriter, from the check of the search's shape t
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rewriter.client.seam import SearchArguments
@@ -25,6 +25,7 @@ from rewriter.flow.steps import (
     Sent,
 )
 from rewriter.report import Report
+from rewriter.signals.class_counters import ClassCounters
 from rewriter.signals.counters import Counters
 from rewriter.signals.store import Signals
 from rewriter.subject import Subject
@@ -38,10 +39,12 @@ class Straight:
 
     arguments: Mapping[str, Any]
     profile: Counters
+    classes: Callable[[tuple[str, ...]], Mapping[str, ClassCounters]]
     baseline: Search
     search: Search
     personal: Personal | None = None
     explored: Explored | None = None
+    read: Mapping[str, ClassCounters] = field(default_factory=dict)
 
     def run(self, core: Core, user_id: str, *, seed: int, now_s: float) -> tuple[Any, Report]:
         """Return the response and the report of `user_id`'s search at `now_s`."""
@@ -67,8 +70,9 @@ class Straight:
             case Launch(part):
                 self.explored = self._drive(part)
                 result = True
-            case FetchSignals():
-                result = [Signals(profile=self.profile)]
+            case FetchSignals(reads):
+                self.read = self.classes(reads[0].query.classes)
+                result = [Signals(profile=self.profile, classes=self.read)]
             case SearchLeg(sent):
                 result = self.search({"index": sent.index, "body": sent.body, "params": sent.params})
             case Collect():

@@ -29,8 +29,16 @@ from rewriter.expression import Searched
 from rewriter.index_facts import IndexFacts
 from rewriter.journal import Journal
 from rewriter.settings import Settings
-from rewriter.signals.affinities import NOBODY, Population, SignalField, profile_half_lives, signal_fields
+from rewriter.signals.affinities import (
+    NOBODY,
+    Population,
+    SignalField,
+    class_combinations,
+    profile_half_lives,
+    signal_fields,
+)
 from rewriter.signals.counters import Counters, HalfLives
+from rewriter.signals.query_classes import QueryClasses
 from rewriter.signals.stale import LastKnown
 from rewriter.signals.store import Keys, StoreName
 from rewriter.snapshot import Write
@@ -108,8 +116,11 @@ class Core:
         oldest_s = max((policy.exploration_stale_s for policy in settings.policies.values()), default=0.0)
         self.pools = PoolCache(oldest_s, settings.budget.pool_bytes)
         self.plans = PlanMemory(settings.store)
+        self.query_classes = QueryClasses()
         self.wanted_fields: Mapping[str, set[str]] = {name: set() for name in settings.policies}
         fields = {name: signal_fields(policy) for name, policy in settings.policies.items()}
+        every = {name: one for named in fields.values() for name, one in named.items()}
+        self.class_combinations = class_combinations(every, settings.class_field)
         self.field_names = tuple(sorted({name for named in fields.values() for name in named}))
         self.snapshot = Snapshot(templates=templates, fields=fields)
         if before is not None:

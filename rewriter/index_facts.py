@@ -177,7 +177,8 @@ def dead_fields(policy: PolicySettings, facts: IndexFacts) -> list[Fault]:
 
     The `where` of each fault is the document field.
     """
-    faults = [Fault(name, *fault) for name in sorted(term_fields(policy)) if (fault := _dead_term(name, facts))]
+    names = term_fields(policy) | ({policy.class_field} if policy.class_field else set())
+    faults = [Fault(name, *fault) for name in sorted(names) if (fault := _dead_term(name, facts))]
     if (date := policy.date_field) and date not in facts.fields:
         faults.append(
             Fault(date, "is not mapped in every index", "the server would refuse a search with a decay function on it")

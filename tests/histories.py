@@ -48,7 +48,7 @@ def added_up(
 
 def profiles(history: History) -> Mapping[str, Counters]:
     """The counters by pseudonym."""
-    return {person: counters for person, _, counters in history.sums.profiles()}
+    return {person: counters for person, _, counters, _ in history.sums.profiles()}
 
 
 def of_users(history: History, users: Collection[str]) -> dict[str, dict[str, float] | None]:

@@ -167,12 +167,13 @@ def test_an_error_among_many_names_where() -> None:
 
 def written(counters: Counters, ttl_s: int | None = None) -> tuple[list[Any], dict[str, str], tuple[Any, ...]]:
     """Return members with scores, the new hash, and the head of the last command's arguments."""
-    unlink, *adds, last = write_commands("B", counters, ttl_s)
+    unlink, *adds, no_classes, last = write_commands("B", counters, ttl_s)
     name, script, count, *arguments = last
     assert (name, script) == ("EVAL", WRITE)
     keys, head, meta = tuple(arguments[:count]), tuple(arguments[count : count + 3]), arguments[count + 3 :]
     beside = unlink[1]
-    assert keys == ("B:z", "B:m", beside, "B:aged")
+    assert keys == ("B:z", "B:m", beside, "B:aged", "B:c", f"{beside}:c")
+    assert no_classes == ("UNLINK", f"{beside}:c")
     assert all(one[:2] in (("ZADD", beside), ("EXPIRE", beside)) for one in adds)
     pairs = [part for one in adds if one[0] == "ZADD" for part in one[2:]]
     members = [part for score, raw in zip(pairs[::2], pairs[1::2], strict=True) for part in (raw, score)]

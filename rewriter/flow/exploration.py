@@ -22,13 +22,13 @@ def pool_of(context: SearchContext, *, stale_too: bool = False) -> tuple[str, Po
     end = search.from_ + search.size
     key = key_of(
         context.name, context.templates.version, context.max_boost, search.indices, search.body, end, search.params, search.varies,
-        _sharers(context),
+        sharers(context),
     )  # fmt: skip
     stale_s = policy.exploration_stale_s if stale_too else policy.exploration_fresh_s
     return key, context.core.pools.look(key, context.clock_s(), policy.exploration_fresh_s, stale_s)
 
 
-def _sharers(context: SearchContext) -> list[Any]:
+def sharers(context: SearchContext) -> list[Any]:
     """Return the part of the pool's key that `exploration_shared_by` sets: nothing, the segments, or the whole subject."""
     subject = context.subject
     shared_by = context.policy.exploration_shared_by

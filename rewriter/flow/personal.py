@@ -14,6 +14,7 @@ from rewriter.decide.leg_sizes import hit_shape
 from rewriter.explore.plan import PagePlan, decode, shown_by
 from rewriter.explore.plan_memory import PlanKey
 from rewriter.explore.shown import goes_beyond
+from rewriter.flow.class_reading import known_classes, learned, with_classes
 from rewriter.flow.evidence import held_by
 from rewriter.flow.exploration import borne, exploration, leg, pool_of, request_facts
 from rewriter.flow.page import shown_elsewhere
@@ -23,9 +24,10 @@ from rewriter.flow.unread import guarded, unread
 from rewriter.parsed_search import search_key
 from rewriter.report import Reason, Source
 from rewriter.signals.affinities import Affinity, blended, guard_of, preferences, session_part, strongest
+from rewriter.signals.class_affinities import class_preferences, of_classes
 from rewriter.signals.counters import Counters, Value
 from rewriter.signals.repeats import RepeatGuard
-from rewriter.signals.store import SignalsQuery
+from rewriter.signals.store import Signals, SignalsQuery
 
 REASONS = {
     "rejected": Reason.SEARCH_REJECTED,
@@ -62,11 +64,11 @@ def personal(context: SearchContext, progress: Progress) -> Generator[PartStep, 
     part, body = boosted_body(context, part, optional_leg(search.body, 0, _depth(context, part, end)))
     started_s = context.clock_s()
     try:
-        response = yield leg(context, body, part.preference, progress.shape)
+        response = yield leg(context, with_classes(context, body), part.preference, progress.shape)
     except LegFault as fault:
         return replace(part, reason=REASONS[fault.kind], detail=fault.detail, cause=fault.cause)
     progress.timings_ms["personalized"] = (context.clock_s() - started_s) * 1000.0
-    return replace(part, hits=response["hits"]["hits"], response=response)
+    return replace(part, hits=learned(context, response["hits"]["hits"], gated=part.gated), response=response)
 
 
 def prepared(context: SearchContext, progress: Progress) -> Generator[PartStep, Any, Personal]:
@@ -79,6 +81,7 @@ def prepared(context: SearchContext, progress: Progress) -> Generator[PartStep, 
         plan_key.store if plan_key else None,
         core.field_names,
         core.settings.signals.max_counters,
+        classes=(classes := known_classes(context)),
     )
     if context.batched:
         found: SignalsRead = yield ReadSignals(context, query, progress)
@@ -89,7 +92,7 @@ def prepared(context: SearchContext, progress: Progress) -> Generator[PartStep, 
         part = _continued(context, plan, found)
     else:
         started_s = context.clock_s()
-        part = replace(_boosted(context, found), forgotten_s=found.signals.forgotten_s)
+        part = replace(_boosted(context, found, classes), forgotten_s=found.signals.forgotten_s)
         progress.timings_ms["render"] = (context.clock_s() - started_s) * 1000.0
     return part
 
@@ -113,7 +116,7 @@ def _gate(context: SearchContext, part: Personal) -> Mapping[str, Any] | None:
     return gate.clause
 
 
-def _boosted(context: SearchContext, found: SignalsRead) -> Personal:
+def _boosted(context: SearchContext, found: SignalsRead, classes: tuple[str, ...]) -> Personal:
     """Turn the signals into boosts for the first page, or return the reason why there are none (see docs/cold-start.md)."""
     core, snapshot, signals = context.core, context.snapshot, found.signals
     nothing = Personal(found.missing or Reason.NO_SIGNALS, found.detail)
@@ -130,7 +133,7 @@ def _boosted(context: SearchContext, found: SignalsRead) -> Personal:
             return Personal(Reason.LAGGING, lagging)
         session, nothing = None, Personal(Reason.LAGGING, lagging)
     guard = guard_of(snapshot.population, context.policy)
-    affinities, source = _affinities(context, guard, session, signals.profile)
+    affinities, source = _affinities(context, guard, session, signals, classes)
     if found.stale and source:
         source = "stale"
     if not affinities:
@@ -157,24 +160,31 @@ def _boosted(context: SearchContext, found: SignalsRead) -> Personal:
 
 
 def _affinities(
-    context: SearchContext, guard: RepeatGuard, session: Counters | None, profile: Counters | None
+    context: SearchContext, guard: RepeatGuard, session: Counters | None, signals: Signals, classes: tuple[str, ...]
 ) -> tuple[tuple[Affinity, ...], Source | None]:
     core, policy = context.core, context.policy
     fields, population = context.fields, context.snapshot.population
     liked: dict[str, dict[Value, float]] = {"session": {}, "profile": {}}
     for scope, counters, half_lives in (
         ("session", session, core.session_half_lives),
-        ("profile", profile, core.profile_half_lives),
+        ("profile", signals.profile, core.profile_half_lives),
     ):
         if counters is not None:
             liked[scope] = preferences(
                 counters, half_lives, fields, population, guard, policy.saturation, context.now_s
             )
+    if classes:
+        liked = {scope: of_classes(own, classes) for scope, own in liked.items()}
+        liked["profile"] |= class_preferences(
+            signals.classes, core.profile_half_lives, fields, population, guard, policy.saturation, context.now_s
+        )
     alpha = session_part(session.events, core.settings.signals) if session is not None and liked["session"] else 0.0
     source: Source | None = (
         "blend" if alpha and liked["profile"] else "session" if alpha else "profile" if liked["profile"] else None
     )
-    return strongest(blended(liked["session"], liked["profile"], alpha), fields, policy.max_functions), source
+    return strongest(
+        blended(liked["session"], liked["profile"], alpha), fields, policy.max_functions, core.class_combinations
+    ), source
 
 
 def _segment(context: SearchContext, guard: RepeatGuard) -> tuple[tuple[Affinity, ...], Source | None]:

@@ -275,7 +275,7 @@ def _mapping(
     index: str, params: Mapping[str, Any], policy: PolicySettings, more: Iterable[str]
 ) -> Generator[BackgroundStep, Any, Mapping[str, Any]]:
     """Read the mappings of the fields of a policy and of `more`: outermost objects whole, and what aliases among them stand for."""
-    wanted = {*term_fields(policy), *([policy.date_field] if policy.date_field else []), *more}
+    wanted = {*term_fields(policy), *filter(None, (policy.date_field, policy.class_field)), *more}
     requested: set[str] = set()
     while True:
         requested |= {name.partition(".")[0] for name in wanted}

@@ -18,6 +18,7 @@ from typing import Any
 from rewriter.core import Core
 from rewriter.errors import StoreError
 from rewriter.signals.affinities import Population
+from rewriter.signals.class_affinities import class_totals
 from rewriter.signals.commands import Command
 from rewriter.signals.maker import LOOK_EVERY_S, UNMADE_EVERY_S, Engine, Look, Maker, Stopped
 from rewriter.signals.memory_store import AsyncMemoryStore
@@ -133,8 +134,9 @@ class PopulationReader:
             packed = self._maker.reader.population(look.population)
             classes = largest_classes(packed.weights, CLASSES_SHOWN)
             population = Population(
-                PackedWeights(packed.weights), packed.totals, packed.floor, packed.left_out, classes
-            )
+                PackedWeights(packed.weights), packed.totals, packed.floor, packed.left_out, classes,
+                class_totals(packed.weights, self._core.class_combinations),
+            )  # fmt: skip
             self._core.swap(population=population)
             self._population = look.population.version
         if look.segments is not None and look.segments.version != self._segments:

@@ -12,8 +12,8 @@ the repeat guard leaves of it (`repeats`): where people buy things again, having
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from math import log
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -51,13 +51,9 @@ class Clause(dict[str, Any]):
 class Affinity(NamedTuple):
     """A subject's preference in one signal field.
 
-    field:  name of the signal field; `fields` are its document fields.
-    values: of an attribute or item, values of about equal preference, any of which matches; of a combination, one value for each of
-            `fields`, all of which must match.
-    weight: the affinity, in [0, 1]; `scale` is the boost of a full affinity.
-    source: the scope it comes from.
-    number: its index among the affinities of this search, which its clause's token carries.
-    filter: the clause that matches the documents.
+    values: of an attribute or item, the values liked about equally much, any of which will do; of a combination, one for each of
+            `fields`, all of which must match; of a combination with the class field, the class and the values liked within it.
+    number: its place among the affinities of this search, which its clause's token carries.
     """
 
     kind: Kind
@@ -89,7 +85,8 @@ class SignalField:
 
 @dataclass(frozen=True, slots=True)
 class Population:
-    """What everybody does: decayed counts per value and per field, as of one time. classes: those with the most uses.
+    """What everybody does: decayed counts per value and per field, as of one time. classes: those with the most uses;
+    class_totals: by field and class, what `class_affinities` compares with.
 
     A value's share is its weight divided by its field's total. An unseen value counts as one event, or as `floor` if lighter values
     were left out.
@@ -100,6 +97,7 @@ class Population:
     floor: float = 0.0
     left_out: int = 0
     classes: tuple[str, ...] = ()
+    class_totals: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
 
 NOBODY = Population({}, {})
@@ -131,6 +129,15 @@ def signal_fields(
             "item", of, policy.item_scale, policy.item_pseudo_count, ruled(of), policy.class_field
         )
     return found
+
+
+def class_combinations(fields: Mapping[str, SignalField], class_field: str | None) -> frozenset[str]:
+    """Return the names of the combinations of the class field with one other: their lift is that within the class."""
+    return frozenset(
+        name
+        for name, field in fields.items()
+        if field.kind == "combination" and len(field.fields) == 2 and field.fields[0] == class_field
+    )
 
 
 def guard_of(population: Population, policy: PolicySettings) -> RepeatGuard:
@@ -195,20 +202,20 @@ def _constants(
     counters: Counters, half_lives: HalfLives, fields: Mapping[str, SignalField], population: Population, now_s: float
 ) -> dict[str, _Constants]:
     found = {}
-    for name, field in fields.items():
-        item = field.kind == "item"
+    for name, of in fields.items():
+        item = of.kind == "item"
         if item or name in population.totals:
             decay = growth(now_s, counters.landmark_s, half_lives.of(name))
             population_total = None if item else max(population.totals[name], 1.0)
             total = counters.totals.get(name, 0.0) * decay
-            length = len(field.fields) + 1
+            length = len(of.fields) + 1
             found[name] = _Constants(
                 (length, WITH_CLASS) if item else (length,),
                 decay,
-                field.pseudo_count,
+                of.pseudo_count,
                 total,
                 population_total,
-                field.rules,
+                of.rules,
             )
     return found
 
@@ -233,7 +240,10 @@ def blended(
 
 
 def strongest(
-    weights: Mapping[Value, tuple[float, Source]], fields: Mapping[str, SignalField], limit: int
+    weights: Mapping[Value, tuple[float, Source]],
+    fields: Mapping[str, SignalField],
+    limit: int,
+    by_class: Collection[str] = (),
 ) -> tuple[Affinity, ...]:
     """Return the `limit` affinities with the largest weight · scale, the strongest first.
 
@@ -248,6 +258,9 @@ def strongest(
         scale = fields[name].scale
         values.sort(reverse=True)
         if scale <= 0.0:
+            continue
+        if name in by_class and not fields[name].rules:
+            found += _class_levels(name, values, scale)
             continue
         if fields[name].kind == "combination":
             found += [(weight * scale, name, value[1:], weight, source) for weight, value, source in values[:limit]]
@@ -273,6 +286,21 @@ def strongest(
         for at, (_, name, values, weight, source) in enumerate(found[:limit])
         for kind, of in [(fields[name].kind, fields[name].fields)]
     )  # fmt: skip
+
+
+def _class_levels(
+    name: str, values: Sequence[tuple[float, Value, Source]], scale: float
+) -> Iterator[tuple[float, str, tuple[str, ...], float, Source]]:
+    """Yield a combination's values, the heaviest first, in groups of one class: a function for each group instead of each value."""
+    classes: dict[str, list[tuple[float, Value, Source]]] = {}
+    for one in values:
+        classes.setdefault(one[1][1], []).append(one)
+    for class_name, own in classes.items():
+        for group in levels(own):
+            mean = sum([weight for weight, _, _ in group]) / len(group)
+            mixed = any(source != group[0][2] for _, _, source in group)
+            members = (class_name, *(value[2] for _, value, _ in group))
+            yield mean * scale, name, members, mean, "blend" if mixed else group[0][2]
 
 
 def _boost(one: tuple[float, str, tuple[str, ...], float, Source]) -> float:
@@ -302,7 +330,10 @@ def clause(
         filters: list[dict[str, Any]] = []
         for at, rule in rules:
             filters += _guard(rule.indices(values[at - 1]))
-        filters += [{"term": {field: value}} for field, value in zip(fields, values, strict=True)]
+        if len(values) > len(fields):  # one class, and values of the other field any of which will do
+            filters += [{"term": {fields[0]: values[0]}}, {"terms": {fields[1]: list(values[1:])}}]
+        else:
+            filters += [{"term": {field: value}} for field, value in zip(fields, values, strict=True)]
         return Clause({"bool": {"filter": filters}}, number)
     taken_by: dict[tuple[str, ...] | None, list[str]] = {}
     for value in values:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rewriter.errors import StoreError
+from rewriter.signals.class_counters import ClassCounters
 from rewriter.signals.commands import (
     Command,
     announce_commands,
@@ -57,9 +58,11 @@ class CommandStore(ABC):
         """See Store.save_plan."""
         answered(self.run([put_command(key, plan, ttl_s)]))
 
-    def write(self, base: str, counters: Counters, ttl_s: int | None) -> bool:
+    def write(
+        self, base: str, counters: Counters, ttl_s: int | None, classes: Mapping[str, ClassCounters] | None = None
+    ) -> bool:
         """See Store.write."""
-        return bool(all_answered(self.run(write_commands(base, counters, ttl_s)))[-1])
+        return bool(all_answered(self.run(write_commands(base, counters, ttl_s, classes)))[-1])
 
     def read_many(self, bases: Sequence[str], fields: tuple[str, ...], limit: int) -> list[Counters | None]:
         """See Store.read_many."""
@@ -122,9 +125,11 @@ class AsyncCommandStore(ABC):
         """See Store.save_plan."""
         answered(await self.run([put_command(key, plan, ttl_s)]))
 
-    async def write(self, base: str, counters: Counters, ttl_s: int | None) -> bool:
+    async def write(
+        self, base: str, counters: Counters, ttl_s: int | None, classes: Mapping[str, ClassCounters] | None = None
+    ) -> bool:
         """See Store.write."""
-        return bool(all_answered(await self.run(write_commands(base, counters, ttl_s)))[-1])
+        return bool(all_answered(await self.run(write_commands(base, counters, ttl_s, classes)))[-1])
 
     async def read_many(self, bases: Sequence[str], fields: tuple[str, ...], limit: int) -> list[Counters | None]:
         """See Store.read_many."""

@@ -10,7 +10,8 @@ from hashlib import blake2b
 from typing import Any
 
 from rewriter.errors import StoreError
-from rewriter.signals.counters import Counters, Value, member, sound, value_of
+from rewriter.signals.class_counters import ClassCounters, packed, unpacked
+from rewriter.signals.counters import MAX_MEMBER_BYTES, Counters, Value, member, sound, value_of
 from rewriter.signals.store import Signals, SignalsQuery
 
 MAX_TEXT_BYTES = 64 * 1024
@@ -29,10 +30,12 @@ redis.call('SET', KEYS[1], ARGV[3])
 return 1
 """
 META = ("landmark", "last_event", "events", "lag")
+CLASSES_AT_ONCE = 128
+"""Names and values of classes that one command writes: 64 of each."""
 WRITTEN_AT_ONCE, WRITTEN_S = 500, 600
 """Members that one command writes, and the time to live of the key in which they are staged."""
 WRITE = """
-local z, m, written, aged = unpack(KEYS)
+local z, m, written, aged, c, written_c = unpack(KEYS)
 local count = tonumber(ARGV[3])
 if redis.call('ZCARD', written) ~= count then return redis.error_reply('the staged counters are gone: write them again') end
 local known, kept, forgotten = redis.pcall('HGETALL', m), {}, nil
@@ -45,13 +48,15 @@ for i = 1, #known, 2 do
   end
 end
 if forgotten and tonumber(ARGV[2]) <= forgotten then
-  redis.call('UNLINK', written)
+  redis.call('UNLINK', written, written_c)
   return 0
 end
-redis.call('UNLINK', z, m, aged)
-if count > 0 then
-  redis.call('RENAME', written, z)
-  if ARGV[1] == '' then redis.call('PERSIST', z) else redis.call('EXPIRE', z, ARGV[1]) end
+redis.call('UNLINK', z, m, aged, c)
+for new, old in pairs({ [written] = z, [written_c] = c }) do
+  if redis.call('EXISTS', new) == 1 then
+    redis.call('RENAME', new, old)
+    if ARGV[1] == '' then redis.call('PERSIST', old) else redis.call('EXPIRE', old, ARGV[1]) end
+  end
 end
 redis.call('HSET', m, unpack(ARGV, 4))
 if #kept > 0 then redis.call('HSET', m, unpack(kept)) end
@@ -60,7 +65,8 @@ return 1
 """
 """Replaces counters by staged ones, atomically.
 
-KEYS z, m, the staged z, the z that is being aged. ARGV ttl_s or '', time of the last event, number of members, (field, text) of m.
+KEYS z, m, the new z, the z that is being aged, c, the new c.
+ARGV ttl_s or '', time of the last event, number of members, (field, text) of m.
 """
 
 Command = tuple[Any, ...]
@@ -81,6 +87,8 @@ def commands(query: SignalsQuery) -> list[Command]:
         if base:
             members, meta = counters_commands(base, query.fields, query.limit)
             found += (members, (*meta, "forgotten"))
+    if query.profile and query.classes:
+        found.append(("HMGET", f"{query.profile}:c", *query.classes))
     if query.plan:
         found.append(text_command(query.plan))
     found += map(text_command, query.more_plans)
@@ -102,6 +110,12 @@ def signals(query: SignalsQuery, replies: Sequence[Any]) -> Signals:
                 *known, forgotten = meta
                 counters[scope] = read_counters(members, known, query.fields)
                 forgotten_s = max(forgotten_s, sound(forgotten) or 0.0)
+    classes: dict[str, ClassCounters] = {}
+    if query.profile and query.classes:
+        values = next(left)  # where it is an exception, nothing of the profile's is known by class
+        for name, raw in zip(query.classes, () if isinstance(values, Exception) else values, strict=False):
+            if (own := unpacked(raw)) is not None:
+                classes[name] = own
     plan = next(left) if query.plan else None
     if isinstance(plan, Exception):
         failed.add("plan")
@@ -109,7 +123,7 @@ def signals(query: SignalsQuery, replies: Sequence[Any]) -> Signals:
     if not plan or len(plan) > MAX_TEXT_BYTES:
         plan = None
     more = {key: text for key, text in zip(query.more_plans, left, strict=True) if _is_plan(text)}
-    return Signals(counters["session"], counters["profile"], plan, frozenset(failed), forgotten_s, more)
+    return Signals(counters["session"], counters["profile"], plan, frozenset(failed), forgotten_s, more, classes)
 
 
 def _is_plan(reply: Any) -> bool:
@@ -152,8 +166,10 @@ def many_counters(chunk: Sequence[str], replies: Sequence[Any], fields: tuple[st
     return found
 
 
-def write_commands(base: str, counters: Counters, ttl_s: int | None) -> list[Command]:
-    """Return the commands that replace the counters under `base`; the reply to the last one is 1 if they were replaced.
+def write_commands(
+    base: str, counters: Counters, ttl_s: int | None, classes: Mapping[str, ClassCounters] | None = None
+) -> list[Command]:
+    """Return the commands that put counters in the place of what stands under `base`; the reply to the last is 1 where it did.
 
     The members are staged in a key of their own, a bounded number per command, and replace the old ones in one step. The watermarks
     of `rewriter ingest` are kept. If the subject was erased after the last event of `counters`, the reply is 0 and nothing is
@@ -168,10 +184,22 @@ def write_commands(base: str, counters: Counters, ttl_s: int | None) -> list[Com
     found += [("ZADD", written, *members[start : start + step]) for start in range(0, len(members), step)]
     if members:
         found.append(("EXPIRE", written, WRITTEN_S))
-    keys = (f"{base}:z", f"{base}:m", written, f"{base}:aged")
+    written_c = f"{written}:c"
+    found += staged_classes(written_c, classes or {}, WRITTEN_S)
+    keys = (f"{base}:z", f"{base}:m", written, f"{base}:aged", f"{base}:c", written_c)
     last_s = sound(counters.last_event_s) or counters.landmark_s
     ttl = "" if ttl_s is None else ttl_s
     found.append(("EVAL", WRITE, len(keys), *keys, ttl, repr(float(last_s)), len(members) // 2, *meta))
+    return found
+
+
+def staged_classes(key: str, classes: Mapping[str, ClassCounters], ttl_s: int) -> list[Command]:
+    """Return the commands that write counters by class under a key which is to take the place of another."""
+    found: list[Command] = [("UNLINK", key)]
+    named = [part for name, one in classes.items() if 0 < len(name) <= MAX_MEMBER_BYTES for part in (name, packed(one))]
+    found += [("HSET", key, *named[start : start + CLASSES_AT_ONCE]) for start in range(0, len(named), CLASSES_AT_ONCE)]
+    if named:
+        found.append(("EXPIRE", key, ttl_s))
     return found
 
 

@@ -63,7 +63,7 @@ class MemoryStore(CommandStore):
                 left = {raw: score for raw, score in self._found(key, {}).items() if score > float(highest)}
                 self._kept[key] = (self._kept[key][0], left)
             case ("HSET", key, *parts):
-                self._kept[key] = (inf, dict(zip(parts[::2], parts[1::2], strict=True)))
+                self._kept[key] = (inf, self._found(key, {}) | dict(zip(parts[::2], parts[1::2], strict=True)))
             case ("EVAL", str(script), 1, key, last, before, raw) if script == REPLACE:
                 if self._found(key, b"")[: last + 1] != before:
                     return 0
@@ -77,11 +77,13 @@ class MemoryStore(CommandStore):
                 return True
             case ("EXPIRE", key, ttl_s) if key in self._kept:
                 self._kept[key] = (self._clock_s() + ttl_s, self._kept[key][1])
-            case ("EVAL", str(script), 4, z, m, written, _, ttl_s, _, _, *meta) if script == WRITE:
+            case ("EVAL", str(script), 6, z, m, written, _, c, written_c, ttl_s, _, _, *meta) if script == WRITE:
                 until_s = self._clock_s() + ttl_s if ttl_s != "" else inf
                 self._kept[z] = (until_s, self._found(written, {}))
                 self._kept[m] = (until_s, dict(zip(meta[::2], meta[1::2], strict=True)))
-                self._kept.pop(written, None)
+                self._kept[c] = (until_s, self._found(written_c, {}))
+                for staged in (written, written_c):
+                    self._kept.pop(staged, None)
                 return 1
             case ("UNLINK" | "DEL", *keys):
                 for key in keys:

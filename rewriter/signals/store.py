@@ -1,8 +1,9 @@
 """Signal store: the keys of counters and page plans, the types of a read, and the protocol of a store.
 
-Each subject and scope has two keys under one hash tag, so that a cluster keeps them on one node:
+A subject and scope is two or three keys under one hash tag, so that a cluster keeps them on one node:
 
     rw:{u:DIGITS}:z   sorted set   member "field U+001F value …", score = weight at the landmark
+    rw:{u:DIGITS}:c   hash         class → its counters, packed (`class_counters`); of profiles, with a `class_field`
     rw:{u:DIGITS}:m   hash         landmark, last_event, events, lag, total:FIELD …, watermark:PARTITION …
 
 with s: for sessions, u: for profiles, g: for segments and p: for partitions of the population. `docs/signals.md` is the full
@@ -15,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
+from rewriter.signals.class_counters import ClassCounters
 from rewriter.signals.counters import Counters
 from rewriter.subject import Subject, pseudonym
 
@@ -82,11 +84,9 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class SignalsQuery:
-    """One read of a subject's signals.
+    """One read: the bases of the wanted keys, None where nothing is; the fields whose totals are wanted with them.
 
-    session, profile, plan: the bases of the keys to read, None for a scope that is not read.
-    fields: signal fields whose totals are read too.
-    limit:  number of values per scope, the heaviest first.
+    classes: those of which the profile's counters are wanted.
     """
 
     session: str | None
@@ -95,6 +95,7 @@ class SignalsQuery:
     fields: tuple[str, ...]
     limit: int
     more_plans: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
     @property
     def scopes(self) -> frozenset[str]:
@@ -118,6 +119,7 @@ class Signals:
     failed: frozenset[str] = frozenset()
     forgotten_s: float = 0.0
     more_plans: Mapping[str, bytes] = field(default_factory=dict)
+    classes: Mapping[str, ClassCounters] = field(default_factory=dict)
 
 
 def separated(query: SignalsQuery) -> tuple[SignalsQuery, SignalsQuery]:
@@ -136,6 +138,7 @@ def joined(session: Signals | None, profile: Signals | None) -> Signals:
         frozenset(failed),
         max(one.forgotten_s if one else 0.0 for one in (session, profile)),
         session.more_plans if session else {},
+        profile.classes if profile else {},
     )
 
 
@@ -151,8 +154,10 @@ class Store(Protocol):
     def save_plan(self, key: str, plan: bytes, ttl_s: int) -> None:
         """Store a page plan for `ttl_s` seconds."""
 
-    def write(self, base: str, counters: Counters, ttl_s: int | None) -> bool:
-        """Replace the counters under `base` atomically.
+    def write(
+        self, base: str, counters: Counters, ttl_s: int | None, classes: Mapping[str, ClassCounters] | None = None
+    ) -> bool:
+        """Put `counters`, and those by class, in the place of what stands under `base`, at once.
 
         Events that `rewriter ingest` applied to the replaced counters are not counted again. Returns False, and writes nothing, if
         the subject was erased after the last event of `counters`.
@@ -199,7 +204,9 @@ class AsyncStore(Protocol):
     async def save_plan(self, key: str, plan: bytes, ttl_s: int) -> None:
         """See Store.save_plan."""
 
-    async def write(self, base: str, counters: Counters, ttl_s: int | None) -> bool:
+    async def write(
+        self, base: str, counters: Counters, ttl_s: int | None, classes: Mapping[str, ClassCounters] | None = None
+    ) -> bool:
         """See Store.write."""
 
     async def read_many(self, bases: Sequence[str], fields: tuple[str, ...], limit: int) -> list[Counters | None]:

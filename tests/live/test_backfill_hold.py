@@ -208,7 +208,7 @@ def test_streams_are_read_from_where_the_history_ends(shop: Shop, tmp_path: Path
     live.read_to({0: f"{int(time.time() * 1000)}-0"})
     assert live.entries == 2
     found.sums.add_live({})
-    assert sum(counters.events for _, _, counters in found.sums.profiles()) == USERS
+    assert sum(counters.events for _, _, counters, _ in found.sums.profiles()) == USERS
 
 
 @pytest.mark.parametrize("when", ["it still waits", "it is on its way", "it was counted"])

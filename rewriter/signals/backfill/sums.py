@@ -9,10 +9,13 @@ waited    entries that waited for their object, each repeated by another entry
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from rewriter.signals.affinities import ITEM
 from rewriter.signals.backfill.uses import count_uses
+from rewriter.signals.class_counters import MAX_CLASSES, ClassCounters, of_class
 from rewriter.signals.counters import SEPARATOR, Counters
 from rewriter.signals.ingest.batch import POPULATION_KEPT, CountingRules
 from rewriter.signals.repeats import AGAIN, USES
@@ -171,14 +174,51 @@ class Sums:
         (found,) = self._db.execute("SELECT count(*) FROM users WHERE person <= ?", [last]).fetchone()
         return int(found)
 
-    def profiles(self, after: str = "") -> Iterator[tuple[str, int, Counters]]:
-        """Yield pseudonym, partition and counters of each user of the history with a pseudonym greater than `after`, in order."""
+    def profiles(self, after: str = "") -> Iterator[tuple[str, int, Counters, dict[str, ClassCounters]]]:
+        """Yield pseudonym, partition, counters and those by class of each user of the history, in the order of pseudonyms.
+
+        after: begin behind this one.
+        """
+        combined = sorted(self._plan.class_combinations)
+        self._db.execute("CREATE OR REPLACE TABLE combined AS SELECT unnest(?::VARCHAR[]) AS field", [combined])
+        self._db.execute(
+            "CREATE OR REPLACE VIEW shared_weights AS SELECT * FROM profile_weights ANTI JOIN combined USING (field)"
+        )
         parts = self._db.cursor().execute("SELECT person, part FROM users WHERE person > ? ORDER BY person", [after])
         kept = self._plan.scopes["profile"].kept
-        found = self._counters("person", "profile_weights", "profile_seen", kept, f"person > '{after}'")
+        found = self._counters("person", "shared_weights", "profile_seen", kept, f"person > '{after}'")
+        by_class = self._by_class(after) if self._plan.settings.class_field else iter(())
+        following = next(by_class, None)
         for (person, part), (other, counters) in zip(_rows(parts), found, strict=True):
             assert person == other
-            yield person, part, counters
+            classes: dict[str, ClassCounters] = {}
+            if following is not None and following[0] == person:
+                classes = following[1]
+                following = next(by_class, None)
+            yield person, part, counters, classes
+
+    def _by_class(self, after: str) -> Iterator[tuple[str, dict[str, ClassCounters]]]:
+        """Yield pseudonym and counters by class of each user who has any. The heaviest classes are kept."""
+        cursor = self._db.cursor().execute(
+            f"""
+            SELECT person, member, worth FROM profile_weights
+            WHERE worth > 1e-9 AND person > ? AND (field = '{ITEM}' OR field IN (SELECT field FROM combined))
+            ORDER BY person, worth DESC, member
+            """,
+            [after],
+        )
+        for person, rows in groupby(_rows(cursor), key=itemgetter(0)):
+            weights: dict[str, dict[tuple[str, ...], float]] = {}
+            totals: dict[str, float] = {}
+            for _, text, worth in rows:
+                value = tuple(text.split(SEPARATOR))
+                if (found := of_class(value, ITEM, self._plan.class_combinations)) is not None:
+                    weights.setdefault(found[0], {})[found[1]] = worth
+                    totals[found[0]] = totals.get(found[0], 0.0) + (worth if value[0] == ITEM else 0.0)
+            heaviest = sorted(totals, key=lambda name: (-totals[name], name))[:MAX_CLASSES]
+            if heaviest:
+                at_s = self.landmark_s
+                yield person, {name: ClassCounters(weights[name], totals[name], at_s, at_s) for name in heaviest}
 
     def populations(self) -> Iterator[tuple[int, Counters]]:
         """Yield the part of the population of every partition, since all parts are replaced.

@@ -20,7 +20,8 @@ from rewriter.errors import ConfigurationError, Fault, StoreError
 from rewriter.signals.backfill.history import History
 from rewriter.signals.backfill.hold import LOST, Hold
 from rewriter.signals.backfill.live import Live
-from rewriter.signals.commands import Command, members_of, meta_of
+from rewriter.signals.class_counters import ClassCounters
+from rewriter.signals.commands import Command, members_of, meta_of, staged_classes
 from rewriter.signals.counters import Counters
 from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.ingest.contract import MAX_SEGMENTS, STREAM_START, StreamKeys
@@ -43,6 +44,7 @@ class Replacement(NamedTuple):
     partition: int
     counters: Counters
     person: str | None = None
+    classes: Mapping[str, ClassCounters] = {}
 
 
 class Swap:
@@ -128,8 +130,8 @@ class Swap:
             sound_replies(self._profiles, [listed])
         written, skipped = 0, sums.users_up_to(last)
         profiles = (
-            Replacement(f"{keys.prefix}:{{u:{digest}}}", number, counters, digest)
-            for digest, number, counters in sums.profiles(last)
+            Replacement(f"{keys.prefix}:{{u:{digest}}}", number, counters, digest, classes)
+            for digest, number, counters, classes in sums.profiles(last)
         )
         for chunk in _chunks(profiles):
             written += self._replace(chunk)
@@ -141,9 +143,12 @@ class Swap:
     def _replace(self, wanted: Sequence[Replacement]) -> int:
         """Replace keys; return how many were. Raises StoreError if the hold was lost, or a key was changed meanwhile."""
         self._hold.check()
-        names = [(f"{one.base}:z", f"{one.base}:m", f"{one.base}:fresh") for one in wanted]
-        looks = ran(self._profiles, [("HGETALL", meta) for _, meta, _ in names])
-        self._hold.check()  # the keys were read while all workers paused
+        names = [
+            (f"{one.base}:z", f"{one.base}:m", f"{one.base}:fresh", f"{one.base}:c", f"{one.base}:fresh:c")
+            for one in wanted
+        ]
+        looks = ran(self._profiles, [("HGETALL", meta) for _, meta, *_ in names])
+        self._hold.check()  # what was looked at is what workers left, who had paused
         commands: list[Command] = []
         for one, keys, look in zip(wanted, names, looks, strict=True):
             if isinstance(look, ResponseError):  # not a hash, so no key of ours
@@ -161,13 +166,14 @@ class Swap:
             raise StoreError(LOST)
         return replies.count(1)
 
-    def _commands(self, one: Replacement, keys: tuple[str, str, str], known: Mapping[str, str]) -> Iterator[Command]:
+    def _commands(self, one: Replacement, keys: tuple[str, ...], known: Mapping[str, str]) -> Iterator[Command]:
         fresh, members = keys[2], members_of(one.counters)
         yield ("UNLINK", fresh)
         for start in range(0, len(members), 2 * PER_COMMAND):
             yield ("ZADD", fresh, *members[start : start + 2 * PER_COMMAND])
         if members:
             yield ("EXPIRE", fresh, STAGED_S)
+        yield from staged_classes(keys[4], one.classes, STAGED_S)
         applied = {name: text for name, text in known.items() if name.startswith(("watermark:", "part:"))}
         positions = self._hold.positions
         fed = {
@@ -209,7 +215,7 @@ def _chunks(wanted: Iterable[Replacement]) -> Iterator[list[Replacement]]:
     members = 0
     for one in wanted:
         chunk.append(one)
-        members += len(one.counters.weights)
+        members += len(one.counters.weights) + sum(len(own.weights) for own in one.classes.values())
         if len(chunk) >= KEYS_AT_ONCE or members >= MEMBERS_AT_ONCE:
             yield chunk
             chunk, members = [], 0

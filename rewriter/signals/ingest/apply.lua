@@ -1,8 +1,9 @@
 -- Applies entries of one partition to the counters of one subject and scope: each entry once, even if it is sent again.
 --
--- KEYS  base:z, base:m, base:sessions
+-- KEYS  base:z, base:m, base:sessions, and base:c where counters are kept by class (see classes.lua)
 -- ARGV  default half-life, shortest half-life, n, (field, half-life) × n   (read by decay.lua)
---       partition, ttl_s, keep, the position that the previous call reached or '', n, session × n, session_ttl_s,
+--       partition, ttl_s, keep, the position that the call before reached or '', n, session × n, session_ttl_s,
+--       n, field × n: combinations that begin with the class, which are kept by class alone,
 --       then for each entry, in the order of the stream: its id, time (s), weight, part, n, member × n
 -- Returns { number of new entries, the time up to which the subject was erased or '' };
 --         { -1, '' } if the previous call was not applied: send that first;
@@ -22,6 +23,8 @@ local partition, ttl_s, keep, before = take(), tonumber(take()), tonumber(take()
 local named = {}
 for i = 1, tonumber(take()) do named[i] = take() end
 local session_ttl_s = take()
+local combined = {}
+for _ = 1, tonumber(take()) do combined[take()] = true end
 local watermark, part_of = 'watermark:' .. partition, 'part:' .. partition
 
 local function position(text)
@@ -64,7 +67,26 @@ local function age(to)
   landmark, factors = to, {}
 end
 
+-- Adds what is kept by class, and returns the members that are kept for all classes together.
+local function add_by_class(time, weight, members)
+  local rest = {}
+  for _, member in ipairs(members) do
+    local field = field_of(member)
+    if combined[field] then
+      local class, values = string.match(member, '^[^\31]*\31([^\31]*)\31(.*)$')
+      add_to_class(class, field .. '\31' .. values, field, time, weight, false)
+    else
+      rest[#rest + 1] = member
+      local item, class = string.match(member, '^(item\31[^\31]*)\31([^\31]*)$')
+      if item then add_to_class(class, item, field, time, weight, true) end
+    end
+  end
+  return rest
+end
+
 local function add(time, weight, members)
+  if KEYS[4] then members = add_by_class(time, weight, members) end
+  if #members == 0 then return end
   local grown, changed, gone = {}, {}, {}
   local scores = call('ZMSCORE', z, unpack(members))
   for i, member in ipairs(members) do
@@ -99,7 +121,7 @@ while at < #ARGV do
   else
     if not (forgotten and time <= forgotten) then
       if not landmark then
-        call('UNLINK', z)
+        call('UNLINK', z, KEYS[4] or z)
         landmark, totals, card = time, {}, 0
       elseif time - landmark > shortest / 4 then
         if card > AGED_AT_ONCE then
@@ -126,6 +148,10 @@ while at < #ARGV do
   end
 end
 
+if KEYS[4] then
+  write_classes()
+  call('EXPIRE', KEYS[4], ttl_s)
+end
 local out = {}
 if whole and whole ~= meta[watermark] then out = { watermark, whole } end
 if partial and partial ~= meta[part_of] then

@@ -100,7 +100,10 @@ def _sent(engine: Engine, wanted: Mapping[Target, Sequence[Change]], plan: Count
 def calls_of(target: Target, changes: Sequence[Change], plan: CountingRules) -> Iterator[Command]:
     """Yield the calls of apply.lua for one key, in the order of the stream, each bounded in its members."""
     scope, before = plan.scopes[target.scope], ""
-    names = [f"{target.base}:{part}" for part in ("z", "m", "sessions")]
+    by_class = target.scope == "profile" and plan.settings.class_field is not None
+    parts_of_key = ("z", "m", "sessions", "c") if by_class else ("z", "m", "sessions")
+    names = [f"{target.base}:{part}" for part in parts_of_key]
+    combined = sorted(plan.class_combinations) if by_class else []
     head = [*scope.decay_arguments, target.partition, int(scope.ttl_s), scope.kept]
     session_ttl_s = int(plan.settings.signals.session_ttl_s)
     for parts in _filled(changes):
@@ -108,7 +111,7 @@ def calls_of(target: Target, changes: Sequence[Change], plan: CountingRules) -> 
         if target.scope == "profile":
             named = (change.session for change, *_ in parts)
             sessions = tuple(dict.fromkeys(plan.keys.digest(base) for base in named if base is not None))
-        arguments = [*head, before, len(sessions), *sessions, session_ttl_s]
+        arguments = [*head, before, len(sessions), *sessions, session_ttl_s, len(combined), *combined]
         for change, weight, part, members in parts:
             arguments += (*change.head[:2], weight, part, len(members), *members)
         last, _, part, _ = parts[-1]

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from rewriter.errors import Fault
 from rewriter.settings import Settings
-from rewriter.signals.affinities import ITEM, SignalField, profile_half_lives, signal_fields
+from rewriter.signals.affinities import ITEM, SignalField, class_combinations, profile_half_lives, signal_fields
 from rewriter.signals.counters import SEPARATOR, HalfLives, Value
 from rewriter.signals.events import MAX_EVENT_BYTES, Event, parse, refused, values
 from rewriter.signals.store import Keys
@@ -84,6 +84,11 @@ class CountingRules:
             scopes,
             attributes,
         )
+
+    @property
+    def class_combinations(self) -> frozenset[str]:
+        """The names of the combinations that begin with the class field: profiles keep them by class."""
+        return class_combinations(self.fields, self.settings.class_field)
 
     def values(self, document: Mapping[str, Any]) -> tuple[Value, ...]:
         """Return the signal values of a document."""

@@ -131,7 +131,7 @@ def _tombs(
     """Replace the keys of each base by a tombstone; return whether each had counters, and the sessions listed with it."""
     wanted = [
         script_command(
-            FORGET, [f"{base}:{part}" for part in ("z", "m", "aged", "sessions")], [repr(until_s), int(ttl_s)]
+            FORGET, [f"{base}:{part}" for part in ("z", "m", "aged", "sessions", "c")], [repr(until_s), int(ttl_s)]
         )
         for base in bases
     ]

@@ -1,16 +1,16 @@
 -- Removes the counters of one subject and scope, and writes a tombstone, so that earlier events in flight are not counted here.
 --
--- KEYS  base:z, base:m, base:aged, base:sessions
--- ARGV  the time up to which the subject is erased (s), ttl_s of the tombstone
--- Returns { whether there were counters, the sessions listed with a profile }.
+-- KEYS  base:z, base:m, base:aged, base:sessions, base:c
+-- ARGV  the time up to which the subject is forgotten (s), ttl_s of the tombstone
+-- Returns { whether there were counters, the sessions that were noted with a profile }.
 --
--- The tombstone is the field `forgotten` of base:m. The watermarks stay, so that a repeated batch is still recognized.
-local z, m, aged, sessions = unpack(KEYS)
+-- The tombstone is the field `forgotten` of base:m, beside the watermarks: a batch that is sent again is still known.
+local z, m, aged, sessions, classes = unpack(KEYS)
 local until_s, ttl_s = tonumber(ARGV[1]), ARGV[2]
 
 local named = redis.pcall('ZRANGE', sessions, 0, -1)
 local known = redis.pcall('HGETALL', m)
-local found, kept = redis.call('EXISTS', z), {}
+local found, kept = math.min(1, redis.call('EXISTS', z, classes)), {}
 for i = 1, #known, 2 do
   local name, text = known[i], known[i + 1]
   if name == 'landmark' then found = 1 end
@@ -20,7 +20,7 @@ for i = 1, #known, 2 do
     kept[#kept + 1] = text
   end
 end
-redis.call('UNLINK', z, m, aged, sessions)
+redis.call('UNLINK', z, m, aged, sessions, classes)
 redis.call('HSET', m, 'forgotten', string.format('%.17g', until_s), unpack(kept))
 redis.call('EXPIRE', m, ttl_s)
 return { found, named.err and {} or named }

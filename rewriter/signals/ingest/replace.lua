@@ -1,10 +1,10 @@
 -- Replaces the counters under a base, unless they were changed since they were read.
 --
--- KEYS  base:z, base:m, the new base:z (or no such key)
--- ARGV  ttl_s, the time of erasure that the new counters respect,
---       n, (field, text) × n: the watermarks of each partition at the read,   (field, text) × n of the new base:m
--- Returns 1; 0 if more was applied since, -1 if the subject was erased since: then nothing was changed.
-local z, m, fresh = unpack(KEYS)
+-- KEYS  base:z, base:m, the new base:z, base:c, the new base:c (or no such keys)
+-- ARGV  ttl_s, until when the subject was forgotten as far as the new counters know,
+--       n, (field, text) × n: how far each partition had been applied when it was looked at,   (field, text) × n of the new base:m
+-- Returns 1; 0 where more was applied since, -1 where the subject was forgotten since: nothing was changed then.
+local z, m, fresh, c, fresh_c = unpack(KEYS)
 local at = 2
 local function take() at = at + 1; return ARGV[at] end
 
@@ -24,7 +24,7 @@ for i = 1, #known, 2 do
 end
 local is_forgotten = forgotten and (tonumber(forgotten) or 0) > tonumber(ARGV[2])
 if left ~= 0 or is_forgotten then
-  redis.call('UNLINK', fresh)
+  redis.call('UNLINK', fresh, fresh_c)
   return is_forgotten and -1 or 0
 end
 
@@ -34,10 +34,12 @@ if forgotten then
   meta[#meta + 1] = 'forgotten'
   meta[#meta + 1] = forgotten
 end
-redis.call('UNLINK', z, m)
-if redis.call('EXISTS', fresh) == 1 then
-  redis.call('RENAME', fresh, z)
-  redis.call('EXPIRE', z, ARGV[1])
+redis.call('UNLINK', z, m, c)
+for new, old in pairs({ [fresh] = z, [fresh_c] = c }) do
+  if redis.call('EXISTS', new) == 1 then
+    redis.call('RENAME', new, old)
+    redis.call('EXPIRE', old, ARGV[1])
+  end
 end
 redis.call('HSET', m, unpack(meta))
 redis.call('EXPIRE', m, ARGV[1])

@@ -19,13 +19,13 @@ class Engine(Protocol):
         """See CommandStore.run."""
 
 
-_ON_DECAY = ("apply", "age")
-"""The scripts that begin with decay.lua."""
+_BEFORE = {"apply": ("decay", "classes"), "age": ("decay",)}
+"""Files that scripts begin with."""
 
 
 def text_of(name: str) -> str:
-    """Return the text of a script as it is sent to the server."""
-    parts = ("decay", name) if name in _ON_DECAY else (name,)
+    """Return the script of that name as the server gets it."""
+    parts = (*_BEFORE.get(name, ()), name)
     return "".join(Path(__file__).with_name(f"{part}.lua").read_text("utf-8") for part in parts)
 
 

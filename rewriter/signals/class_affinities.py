@@ -1,0 +1,79 @@
+"""From counters by class to affinities: what a subject prefers within the classes of a query. Pure.
+
+With x the subject's decayed count of a value and n its total in the class t, both of the class's own counters:
+
+    item                    x / (x + c), times what the repeat guard leaves in t
+    attribute given t       ln((x / p + κ) / (max(n, x) + κ)) / saturation, clipped to [0, 1], with p the value's share of the
+                            population's weight in t
+
+which is the lift of `affinities`, within the class: that somebody buys milk often tells nothing of the milk that they buy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from math import log
+
+from rewriter.signals.affinities import ITEM, Population, SignalField
+from rewriter.signals.class_counters import ClassCounters, with_class
+from rewriter.signals.counters import SEPARATOR, HalfLives, Value, growth
+from rewriter.signals.repeats import RepeatGuard
+
+ClassTotals = Mapping[tuple[str, str], float]
+"""Field and class → the population's weight of all values of the class in the field."""
+
+
+def class_totals(members: Mapping[str, float], combinations: Collection[str]) -> dict[tuple[str, str], float]:
+    """Return what the population's members of combinations with the class add up to. It looks at all: not for a search."""
+    found: dict[tuple[str, str], float] = {}
+    for text, weight in members.items():
+        field, _, rest = text.partition(SEPARATOR)
+        if field in combinations:
+            key = field, rest.partition(SEPARATOR)[0]
+            found[key] = found.get(key, 0.0) + weight
+    return found
+
+
+def class_preferences(
+    classes: Mapping[str, ClassCounters],
+    half_lives: HalfLives,
+    fields: Mapping[str, SignalField],
+    population: Population,
+    guard: RepeatGuard,
+    saturation: float,
+    now_s: float,
+) -> dict[Value, float]:
+    """Return the affinity in (0, 1] of each value that a subject prefers within `classes`. Values are whole, with their class."""
+    found: dict[Value, float] = {}
+    floor = max(1.0, population.floor)
+    for name, own in classes.items():
+        decays = {of: growth(now_s, own.landmark_s, half_lives.of(of)) for of in fields}
+        total = own.total * decays.get(ITEM, 0.0)
+        for value, weight in own.weights.items():
+            field = fields.get(value[0])
+            if field is None or len(value) != (2 if field.kind == "item" else len(field.fields)):
+                continue
+            whole = with_class(value, ITEM, name)
+            if field.rules and any(rule.indices(whole[at]) == () for at, rule in field.rules):
+                continue  # no index takes it
+            count = weight * decays[value[0]]
+            if field.kind == "item":
+                found[whole] = count / (count + field.pseudo_count) * guard.strength(name)
+                continue
+            everybody = population.class_totals.get((value[0], name), 0.0)
+            if everybody <= 0.0:
+                continue
+            share = min(1.0, max(population.weights.get(whole, floor), 1.0) / max(everybody, 1.0))
+            lift = (count / share + field.pseudo_count) / (max(total, count) + field.pseudo_count)
+            if lift > 1.0:
+                found[whole] = min(1.0, log(lift) / saturation)
+    return {value: affinity for value, affinity in found.items() if affinity > 0.0}
+
+
+def of_classes(liked: Mapping[Value, float], classes: Collection[str]) -> dict[Value, float]:
+    """Return affinities without those of items of other classes: no hit of the query has them."""
+    return {
+        value: affinity
+        for value, affinity in liked.items()
+        if not (value[0] == ITEM and len(value) > 2 and value[2] not in classes)
+    }
