@@ -169,7 +169,7 @@ def many_counters(chunk: Sequence[str], replies: Sequence[Any], fields: tuple[st
 def write_commands(
     base: str, counters: Counters, ttl_s: int | None, classes: Mapping[str, ClassCounters] | None = None
 ) -> list[Command]:
-    """Return the commands that put counters in the place of what stands under `base`; the reply to the last is 1 where it did.
+    """Return the commands that replace the counters under `base`; the reply to the last one is 1 if they were replaced.
 
     The members are staged in a key of their own, a bounded number per command, and replace the old ones in one step. The watermarks
     of `rewriter ingest` are kept. If the subject was erased after the last event of `counters`, the reply is 0 and nothing is
@@ -194,7 +194,7 @@ def write_commands(
 
 
 def staged_classes(key: str, classes: Mapping[str, ClassCounters], ttl_s: int) -> list[Command]:
-    """Return the commands that write counters by class under a key which is to take the place of another."""
+    """Return the commands that write counters by class under a key that replaces another."""
     found: list[Command] = [("UNLINK", key)]
     named = [part for name, one in classes.items() if 0 < len(name) <= MAX_MEMBER_BYTES for part in (name, packed(one))]
     found += [("HSET", key, *named[start : start + CLASSES_AT_ONCE]) for start in range(0, len(named), CLASSES_AT_ONCE)]

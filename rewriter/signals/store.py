@@ -157,7 +157,7 @@ class Store(Protocol):
     def write(
         self, base: str, counters: Counters, ttl_s: int | None, classes: Mapping[str, ClassCounters] | None = None
     ) -> bool:
-        """Put `counters`, and those by class, in the place of what stands under `base`, at once.
+        """Replace the counters under `base`, those by class included, atomically.
 
         Events that `rewriter ingest` applied to the replaced counters are not counted again. Returns False, and writes nothing, if
         the subject was erased after the last event of `counters`.
