@@ -124,9 +124,8 @@ def test_check_says_that_there_is_no_such_index(write: Callable[..., None], pref
     write(f"{prefix}*")
     result = run("check")
     assert result.exit_code == 2
-    assert result.stderr.endswith(
-        f"note: no index matches {prefix}*\nrewriter.toml:7: no index matches the policy (it would never be used)\n"
-    )
+    assert f"note: no index matches {prefix}*\n" in result.stderr
+    assert result.stderr.endswith("rewriter.toml:7: no index matches the policy (it would never be used)\n")
 
 
 def test_check_names_a_mistyped_index(write: Callable[..., None], index: MakeIndex) -> None:
@@ -252,8 +251,10 @@ def test_render_of_somebody_unknown(write: Callable[..., None], signals: RedisSt
 def test_render_prints_a_body_that_the_server_takes(
     write: Callable[..., None], signals: RedisStore, index: MakeIndex, opensearch: OpenSearch, tmp_path: Path
 ) -> None:
-    name = index(PROPERTIES, documents={"n1": {"title": "shoe"}, "x": {"title": "shoe"}})
-    write(name)
+    name = index(
+        PROPERTIES, documents={"n1": {"title": "shoe", "brand": "nike"}, "x": {"title": "shoe", "brand": "puma"}}
+    )
+    write(name, "[policies.shop.fields.brand]")
     (tmp_path / "body.json").write_text('{"query": {"match": {"title": "shoe"}}}')
     body = json.loads(run("render", "shop", "--user", "u-17", "--body", "body.json").stdout)
     hits = opensearch.search(index=name, body=body)["hits"]["hits"]
