@@ -136,10 +136,10 @@ def test_the_kill_switch_file_overrides_a_flag(
 def test_a_value_that_is_none_keeps_the_last_one(domain: str, provider: Provider) -> None:
     source = FlagSource(domain, ["shop"])
     provider.says(rollout=0.5)
-    source.ask()
+    source.fetch()
     assert source.read().values == {"rollout": 0.5}
     provider.says(rollout=7.0)
-    source.ask()
+    source.fetch()
     read = source.read()
     assert read.values == {}
     assert "rollout" in read.unclear
@@ -151,7 +151,7 @@ def test_without_the_sdk_the_status_says_what_to_install() -> None:
         raise ImportError
 
     source = FlagSource("search", [], missing)
-    source.ask()
+    source.fetch()
     assert "pip install 'rewriter[openfeature]'" in str(source.read().faults[0])
 
 

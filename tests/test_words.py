@@ -95,12 +95,6 @@ IDIOMS: Mapping[str, str] = {
 EXCEPTIONS: Mapping[str, frozenset[str]] = {}
 """By file, texts that match an idiom and are right there."""
 
-PENDING = (
-    "rewriter/flow/", "rewriter/shell/", "rewriter/cli/", "rewriter/demo/", "rewriter/observe/", "rewriter/experiment/",
-    "rewriter/measures/", "docs/cli.md", "docs/experiment.md", "README.md", "CHANGELOG.md",
-)  # fmt: skip
-"""Folders and files whose prose is not rewritten yet."""
-
 
 @cache
 def tree_of(path: Path) -> ast.Module:
@@ -156,7 +150,7 @@ def test_identifiers_use_the_fields_words() -> None:
     found = [
         f"{shown(path)}:{line}: {name}"
         for path in CODE
-        if path.is_relative_to(ROOT / "rewriter") and not shown(path).startswith(PENDING)
+        if path.is_relative_to(ROOT / "rewriter")
         for line, name in definitions(path)
         if HOUSE_WORDS.search(name)
     ]
@@ -165,8 +159,6 @@ def test_identifiers_use_the_fields_words() -> None:
 
 @pytest.mark.parametrize("path", PROSE, ids=shown)
 def test_prose_has_no_house_idiom(path: Path) -> None:
-    if shown(path).startswith(PENDING):
-        pytest.skip("is rewritten by another change")
     allowed = EXCEPTIONS.get(shown(path), frozenset())
     found = [
         f"{shown(path)}:{line}: {text!r}, rather {rather}"

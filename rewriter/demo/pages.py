@@ -85,6 +85,6 @@ def _account(found: Found, later: Collection[str], explain: Explain) -> Text:
     words += Text(f"   {report.reason}{by}\n", "dim")
     if report.reason is not Reason.PERSONALIZED:
         words += Text(f"   That means: {explain(report.reason)}\n")
-    parts = " · ".join(f"{word} {ms[name]:.0f}" for name, word in PARTS.items() if name in ms)
+    parts = " · ".join(f"{name_} {ms[name]:.0f}" for name, name_ in PARTS.items() if name in ms)
     words += Text(f"   ms: {parts}", "dim")
     return words

@@ -145,12 +145,12 @@ def kill_switch(shop: Shop, console: Console) -> None:
     visit = shop.households.most_loyal(1)[0]
     table = _table("the file says", "searches say", "after", "page")
 
-    def row(says: str, reason: Reason) -> None:
+    def row(outcome: str, reason: Reason) -> None:
         started_s = time.monotonic()
         found = _until(shop, visit.words, visit.household_id, reason)[-1]
         took_s = time.monotonic() - started_s
         page = "the shop's own" if found.is_plain else "personalized"
-        table.add_row(says, found.report.reason, f"{took_s:.1f} s", page)
+        table.add_row(outcome, found.report.reason, f"{took_s:.1f} s", page)
 
     row("(there is none)", Reason.PERSONALIZED)
     shop.switch_file.write_text("personalization off\n")
@@ -166,12 +166,12 @@ def store_away(shop: Shop, console: Console) -> None:
     table = _table("the store", "answered", "shop's own", "longest wait", "reasons")
     table.columns[-1].no_wrap = False
 
-    def row(says: str, searches: list[Found]) -> None:
+    def row(outcome: str, searches: list[Found]) -> None:
         waited_ms = max(found.report.timings_ms.get("added", 0.0) for found in searches)
         answered = f"{sum(bool(found.hits) for found in searches)} of {len(searches)}"
         own = f"{sum(found.is_plain for found in searches)}"
         reasons = _counts(Counter(found.report.reason for found in searches))
-        table.add_row(says, answered, own, f"{waited_ms:.0f} ms", reasons)
+        table.add_row(outcome, answered, own, f"{waited_ms:.0f} ms", reasons)
 
     def searched(count: int) -> list[Found]:
         return [shop.search(visit.words, Subject(user_id=visit.household_id)) for visit in visits[:count]]

@@ -183,19 +183,19 @@ def cuped(treated: Numbers, control: Numbers, treated_before: Numbers, control_b
     """Return the effect with what people did *before* the experiment taken out (Deng, Xu, Kohavi and Walker, WSDM 2013).
 
     before: one number for each person, nan for somebody without history. Two covariates, history and its absence, fitted on
-    both arms together and centred on everybody's mean, so that the difference stays unbiased. Where nobody has a history
+    both arms together and centered on everybody's mean, so that the difference stays unbiased. Where nobody has a history
     nothing changes.
     """
     values = np.concatenate([treated, control])
     before = np.concatenate([treated_before, control_before])
     absent = np.isnan(before)
     covariates = np.column_stack([np.where(absent, 0.0, before), absent.astype(np.float64)])
-    centred = covariates - covariates.mean(axis=0)
+    centered = covariates - covariates.mean(axis=0)
     total = float(values.var())
-    if not total > 0.0 or not (centred.std(axis=0) > 0.0).any():
+    if not total > 0.0 or not (centered.std(axis=0) > 0.0).any():
         return Adjusted(Effect(mean(treated), mean(control)), 0.0)
-    theta = np.linalg.lstsq(centred, values - values.mean(), rcond=None)[0]
-    adjusted = values - centred @ theta
+    theta = np.linalg.lstsq(centered, values - values.mean(), rcond=None)[0]
+    adjusted = values - centered @ theta
     explained = max(0.0, 1.0 - float(adjusted.var()) / total)
     arms = [
         replace(mean(new), carriers=carriers(old))

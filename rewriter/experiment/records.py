@@ -19,7 +19,7 @@ import duckdb
 from rewriter.errors import ConfigurationError, Fault
 
 BOT_SHARE = 0.1
-"""Of all searches or of all clicks: whoever makes as much alone is no customer."""
+"""Of all searches or of all clicks: a person with as much alone is no customer."""
 MIN_SEARCHES_FOR_BOTS = 1_000
 """Below which a tenth is nothing odd."""
 MAX_EARLY_S = 60
@@ -312,7 +312,7 @@ def _events(found: Records, since: str | None) -> None:
     total = found.value("SELECT count(*) FROM joined")
     if total and early / total > 0.05:
         found.no_verdict.append(
-            f"{early / total:.0%} of the events lie before their query: the clocks are apart, and what was left out may favour "
+            f"{early / total:.0%} of the events lie before their query: the clocks are apart, and what was left out may favor "
             "an arm"
         )
     found.connection.execute(

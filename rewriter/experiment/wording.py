@@ -90,9 +90,9 @@ def _interleaving(found: Summary) -> Part:
             )
     if len(rows) == 1:
         return Part("Interleaving")
-    says = [f"By {name}, {_preferred(one)}." for name, one in both if one is not None and one.people]
+    sentence = [f"By {name}, {_preferred(one)}." for name, one in both if one is not None and one.people]
     what = "Above 0 the personalized ranking is preferred; it says which ranking is chosen, not what that is worth."
-    return Part("Interleaving", [" ".join([what, *says])], rows)
+    return Part("Interleaving", [" ".join([what, *sentence])], rows)
 
 
 def _preferred(one: Preference) -> str:
@@ -187,7 +187,7 @@ def _diversity(found: Summary) -> Part:
         treated, held = arms["treatment"], arms["holdout"]
         difference = (treated.slope or 0.0) - (held.slope or 0.0)
         error = ((treated.slope_error or 0.0) ** 2 + (held.slope_error or 0.0) ** 2) ** 0.5
-        word = (
+        comparison = (
             "narrows faster than"
             if difference < -1.96 * error
             else "widens against"
@@ -195,7 +195,7 @@ def _diversity(found: Summary) -> Part:
             else "is not told apart from"
         )
         sentences.append(
-            f"What a treated person sees {word} what one held out sees: {difference:+.4f} ± {1.96 * error:.4f} nats a week."
+            f"What a treated person sees {comparison} what one held out sees: {difference:+.4f} ± {1.96 * error:.4f} nats a week."
         )
     return Part("Diversity and the bubble", sentences, rows if len(rows) > 1 else ())
 

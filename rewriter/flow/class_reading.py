@@ -33,7 +33,7 @@ def known_classes(context: SearchContext) -> tuple[str, ...]:
 
 def with_classes(context: SearchContext, body: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the leg's body, which asks for each hit's class where the class's field can be read so."""
-    name = _asked(context)
+    name = _requested(context)
     if name is None:
         return body
     return {**body, "docvalue_fields": [*_listed(body.get("docvalue_fields")), name]}
@@ -44,7 +44,7 @@ def learned(context: SearchContext, hits: Sequence[Mapping[str, Any]], *, gated:
 
     gated: where the server names hits that hold every word, the others do not count.
     """
-    name = _asked(context)
+    name = _requested(context)
     if name is None:
         return hits
     holding = [hit for hit in hits if WORDS_NAME in (hit.get("matched_queries") or ())] if gated else []
@@ -54,7 +54,7 @@ def learned(context: SearchContext, hits: Sequence[Mapping[str, Any]], *, gated:
     return [_without(hit, name) for hit in hits]
 
 
-def _asked(context: SearchContext) -> str | None:
+def _requested(context: SearchContext) -> str | None:
     """Return the field that the leg asks for: none where the caller's own search shows it, or where it has no such values."""
     name, body = context.policy.class_field, context.search.body
     if name is None:

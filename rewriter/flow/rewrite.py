@@ -243,7 +243,7 @@ def rewritten(
     yield from _take(context, progress, course)
     if not course.serves:
         yield from _own(context, progress, course, held)
-    _settle(context, progress, course, held, own_sound=_sound(course))
+    _finish(context, progress, course, held, own_sound=_sound(course))
     return (yield from _served(context, decision, progress, course))
 
 
@@ -373,7 +373,7 @@ def _own(context: SearchContext, progress: Progress, course: _Course, held: Held
             yield from _take(context, progress, course)
             if course.serves:
                 return
-        _settle(context, progress, course, held, own_sound=False)
+        _finish(context, progress, course, held, own_sound=False)
         raise
     course.sent = sent
     progress.timings_ms["baseline"] = (context.clock_s() - sent.started_s) * 1000.0
@@ -394,7 +394,7 @@ def _sound(course: _Course) -> bool:
     return isinstance(response, Mapping) and not partial(response)
 
 
-def _settle(context: SearchContext, progress: Progress, course: _Course, held: Held, *, own_sound: bool) -> None:
+def _finish(context: SearchContext, progress: Progress, course: _Course, held: Held, *, own_sound: bool) -> None:
     """Take what became of the search as evidence: for its breaker, its template, its index expression, and the delay of hedges."""
     core, part, search, now_s = context.core, course.part, context.search, context.clock_s()
     held.outcome = _outcome(progress, part, own_sound=own_sound)

@@ -36,8 +36,8 @@ from rewriter.observe.ubi_record import (
     AskedQuery,
     ShownHit,
     ShownPage,
-    asked_in,
     record_of,
+    requested_in,
     words_of,
 )
 from rewriter.report import Report
@@ -49,7 +49,7 @@ RETRY_S = 0.5
 MAX_RETRY_S = 30.0
 DAY_S = 86_400.0
 
-_asked: ContextVar[AskedQuery] = ContextVar("rewriter_ubi_query", default=NOTHING)
+_requested: ContextVar[AskedQuery] = ContextVar("rewriter_ubi_query", default=NOTHING)
 
 
 @contextmanager
@@ -67,14 +67,14 @@ def ubi_query(
     Context-local, threads and tasks apart. What the body's `ext.ubi` says counts before this.
     """
     chosen = query_id or str(uuid4())
-    token = _asked.set(AskedQuery(chosen, user_query, client_id, application, object_id_field, query_attributes))
+    token = _requested.set(AskedQuery(chosen, user_query, client_id, application, object_id_field, query_attributes))
     try:
         yield chosen
     finally:
         try:
-            _asked.reset(token)
+            _requested.reset(token)
         except ValueError:  # left in another context, where it was never set
-            _asked.set(NOTHING)
+            _requested.set(NOTHING)
 
 
 class Sink(Protocol):
@@ -176,7 +176,7 @@ class UbiRecords:
         """Copy what the caller may change. Everything else, ids included, is made on the hook's own thread."""
         arguments, report, subject = search.arguments, search.report, search.subject
         body = arguments.get("body")
-        given, around = asked_in(body), _asked.get()
+        given, around = requested_in(body), _requested.get()
         named = given.user_query is not None or around.user_query is not None
         policy = self._policies.get(report.policy or "")
         fields = (
@@ -202,16 +202,17 @@ class UbiRecords:
         )
 
     def _page(self, one: _Copied) -> ShownPage:
-        asked = _over(_over(one.given, one.around), self._default)
-        if asked.user_query is None:
-            asked = replace(asked, user_query=one.words)
+        requested = _over(_over(one.given, one.around), self._default)
+        if requested.user_query is None:
+            requested = replace(requested, user_query=one.words)
         somebody = (one.subject.user_id or one.subject.session_id) if one.subject else None
         may_name = one.subject is None or one.subject.consent
-        client_id = (asked.client_id or somebody) if may_name else None
-        named_id = asked.query_id if asked.query_id and len(asked.query_id) <= MAX_ID_CHARS else None
+        client_id = (requested.client_id or somebody) if may_name else None
+        named_id = requested.query_id if requested.query_id and len(requested.query_id) <= MAX_ID_CHARS else None
         hits = tuple(_shown(hit, one.at_s) for hit in one.hits)
         return ShownPage(
-            asked, named_id or str(uuid4()), str(uuid4()), client_id, one.indices, one.from_, hits, one.total, one.at_s, one.report
+            requested, named_id or str(uuid4()), str(uuid4()), client_id, one.indices, one.from_, hits, one.total, one.at_s,
+            one.report,
         )  # fmt: skip
 
     def _take(self, one: _Copied) -> None:

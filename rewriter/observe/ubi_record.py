@@ -57,7 +57,7 @@ class ShownPage:
     from_: the page's first position in the list. total: matches, None where unknown. client_id: None where nobody may be named.
     """
 
-    asked: AskedQuery
+    requested: AskedQuery
     query_id: str
     response_id: str
     client_id: str | None
@@ -69,7 +69,7 @@ class ShownPage:
     report: Report
 
 
-def asked_in(body: Any) -> AskedQuery:
+def requested_in(body: Any) -> AskedQuery:
     """Return what a body's `ext.ubi` says, as far as it is text."""
     part = body.get("ext") if isinstance(body, Mapping) else None
     ubi = part.get("ubi") if isinstance(part, Mapping) else None
@@ -107,18 +107,18 @@ def words_of(query: Any, depth: int = 0) -> str:
 
 def record_of(page: ShownPage, timestamp: str) -> dict[str, Any]:
     """Return the record; `timestamp` is `page.at_s` as `strict_date_time`. Identifiers that are too long are left out."""
-    asked = page.asked
+    requested = page.requested
     found: dict[str, Any] = {
-        "application": _short(asked.application),
+        "application": _short(requested.application),
         "query_id": page.query_id,
         "client_id": _short(page.client_id),
-        "user_query": (asked.user_query or "")[:MAX_QUERY_CHARS],
-        "object_id_field": _short(asked.object_id_field),
+        "user_query": (requested.user_query or "")[:MAX_QUERY_CHARS],
+        "object_id_field": _short(requested.object_id_field),
         "timestamp": timestamp,
         "query_response_id": page.response_id,
         "query_response_hit_ids": [hit.object_id for hit in page.hits],
         "indexes": list(page.indices),
-        "query_attributes": {**(asked.query_attributes or {}), "rewriter": _attributes(page)},
+        "query_attributes": {**(requested.query_attributes or {}), "rewriter": _attributes(page)},
     }
     return {name: value for name, value in found.items() if value is not None}
 

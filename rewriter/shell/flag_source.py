@@ -1,7 +1,7 @@
 """Switches from an OpenFeature provider, evaluated by a thread of their own: a slow or dead provider costs no search anything.
 
 OpenFeature's evaluations have no deadline, and a provider may ask a server. So no search and no round of the background waits
-for one: a daemon thread asks for each flag every `PERIOD_S` seconds and keeps what it was told. A flag that the provider does
+for one: a daemon thread asks for each flag every `PERIOD_S` seconds and keeps what it got. A flag that the provider does
 not know says nothing; while it fails in another way, or hangs, the last value holds. Flags are named `rewriter.SWITCH` and
 `rewriter.POLICY.SWITCH`.
 """
@@ -51,16 +51,16 @@ class FlagSource:
         self._reads += 1
         if self._reads == 2:
             try:
-                _thread.start_new_thread(_ask_again, (weakref.ref(self), self._period_s))
+                _thread.start_new_thread(_fetch_again, (weakref.ref(self), self._period_s))
             except RuntimeError:  # at the limit of threads: the next round tries again
                 self._reads = 1
         lines = [f"{name} {_spelled(value)}" for name, value in sorted(self._told.items())]
         found = parse("\n".join(lines), f"OpenFeature domain {self._domain!r}", self._policies)
         return found if self._fault is None else replace(found, faults=[*found.faults, self._fault])
 
-    def ask(self) -> None:
+    def fetch(self) -> None:
         """Evaluate each flag once; may take as long as the provider takes."""
-        told = dict(self._told)
+        received = dict(self._told)
         fault: Fault | None = None
         try:
             client = self._client(self._domain)
@@ -73,19 +73,19 @@ class FlagSource:
                 )
                 code = str(getattr(details.error_code, "value", details.error_code) or "")
                 if code in UNKNOWN:
-                    told.pop(name, None)
+                    received.pop(name, None)
                 elif code:
                     fault = Fault(
                         f"OpenFeature flag {PREFIX}.{name}", f"cannot be evaluated: {code}", "its last value holds"
                     )
                 else:
-                    told[name] = details.value
+                    received[name] = details.value
         except ImportError:
             remedy = "pip install 'rewriter[openfeature]'"
             fault = Fault("switches.openfeature", "needs the OpenFeature SDK", remedy)
         except Exception as error:  # noqa: BLE001  a provider is somebody else's code
             fault = Fault("switches.openfeature", f"the provider raised {type(error).__name__}", "the last values hold")
-        self._told, self._fault = told, fault
+        self._told, self._fault = received, fault
 
 
 def _client(domain: str) -> Any:
@@ -98,9 +98,9 @@ def _spelled(value: bool | float) -> str:
     return ("off", "on")[value] if isinstance(value, bool) else f"{value:.12g}"
 
 
-def _ask_again(held: weakref.ref[FlagSource], period_s: float) -> None:
+def _fetch_again(held: weakref.ref[FlagSource], period_s: float) -> None:
     """Ask until nobody holds the source any more."""
     while (source := held()) is not None:
-        source.ask()
+        source.fetch()
         del source
         time.sleep(period_s)

@@ -50,11 +50,11 @@ def clone_of(shell: Shell, given: Any, client: SearchClient, connections: int) -
     try:
         return client.cloned(connections)
     except Exception as error:
-        said = f"{type(error).__name__}: {error}"[:200] if isinstance(error, TypeError) else type(error).__name__
+        signature_ = f"{type(error).__name__}: {error}"[:200] if isinstance(error, TypeError) else type(error).__name__
         own = library_of(given) or library(DEFAULT)
         wanted = own.SYNC if KINDS[shell] == "sync" else own.ASYNC
         remedy = f"give leg_client={wanted}(…), by which the rewriter sends its own searches"
-        what = f"no client with connections of its own can be made from it ({said})"
+        what = f"no client with connections of its own can be made from it ({signature_})"
         raise ConfigurationError([Fault("client", what, remedy)]) from error
 
 

@@ -267,7 +267,7 @@ class ThreadRuntime:
         return future
 
     def _submitted(self, work: Callable[[], T], bulkhead: Bulkhead, workers: Workers) -> Future[T] | None:
-        """Hand work over whose place in flight is taken, and given back once it is done, or where it cannot be done."""
+        """Hand work over. It holds an in-flight permit already, which is released when it ends or cannot be done."""
         held = [bulkhead.release]
 
         def release(_: object = None) -> None:

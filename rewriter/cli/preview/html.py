@@ -181,7 +181,7 @@ def _ages(page: PreviewPage) -> str:
 
 
 def _is_image(address: str) -> bool:
-    """Whether an image may be shown: from the web alone, never a script nor a file of whoever opens the page."""
+    """Whether an image may be shown: from the web alone, never a script nor a file on the computer that opens the page."""
     try:
         return urlsplit(address).scheme in ("http", "https")
     except ValueError:
