@@ -81,10 +81,10 @@ def reason(desk: Harness) -> Reason:
 @pytest.mark.parametrize("kind", HARNESSES)
 def test_a_flag_switches_off_and_on_again(kind: type[Harness], domain: str, provider: Provider) -> None:
     with kind(settings(domain), FakeStore()) as desk:
-        desk.until(lambda status: status.switches.get("personalization", {}).get("by") == "openfeature")
+        desk.until(lambda status: status.switches.get("personalization", {}).get("source") == "openfeature")
         assert reason(desk) is Reason.NO_SIGNALS
         provider.says(shop__personalization=False, rollout=0.25)
-        desk.until(lambda status: status.switches.get("shop.personalization", {}).get("is") is False)
+        desk.until(lambda status: status.switches.get("shop.personalization", {}).get("value") is False)
         assert reason(desk) is Reason.SWITCHED_OFF
         assert desk.status().experiment["rollout"] == 0.25
         provider.says()
@@ -130,7 +130,7 @@ def test_the_kill_switch_file_overrides_a_flag(
     with kind(settings(domain, file=str(file)), FakeStore()) as desk:
         assert waited(lambda: provider.asked > 0)
         assert reason(desk) is Reason.SWITCHED_OFF
-        assert desk.status().switches["personalization"]["by"] == "file"
+        assert desk.status().switches["personalization"]["source"] == "file"
 
 
 def test_a_value_that_is_none_keeps_the_last_one(domain: str, provider: Provider) -> None:
