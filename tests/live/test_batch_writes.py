@@ -80,7 +80,7 @@ def test_members_that_did_not_get_there_leave_the_old_ones(redis_url: str, prefi
             return super().run([one for at, one in enumerate(wanted) if at != first], atomic=atomic)  # type: ignore[no-any-return]
 
     losing = Losing(shop.url)
-    with pytest.raises(redis.ResponseError, match="write it again"):
+    with pytest.raises(redis.ResponseError, match="write them again"):
         losing.write(base, Counters({("brand", f"b{number}"): 1.0 for number in range(900)}, {}, 6.0), None)
     losing.close()
     assert shop.store.read_many([base], ("brand",), 10) == [old]
