@@ -7,7 +7,7 @@
 #   make soak     ten kills of a worker over 100,000 events; two of workers and backfill over 1.5 M purchases and 2 M events
 #   make lint     formatting, lint, types
 #   make bench    the figures of docs/measured.md
-#   make bench-quick  counted work and ratios of both modes, against committed bounds (2 minutes)
+#   make bench-quick   counted work and ratios of both modes, against committed bounds (2 minutes)
 #   make faults   everything that can go wrong, made to, under load; writes the tables of docs/safety.md (about 40 minutes)
 #   make site     the documentation as a site in .site/, to be read and searched offline
 #   make docs     the tables in docs/ that are made from the code

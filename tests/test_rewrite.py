@@ -322,7 +322,7 @@ def test_a_fault_of_ours_costs_no_search(opens: Open, monkeypatch: pytest.Monkey
         raise ZeroDivisionError
 
     harness = opens()
-    for name in ("_in_time", "_settle", "_served"):
+    for name in ("_in_time", "_finish", "_served"):
         with monkeypatch.context() as patched:
             patched.setattr(f"rewriter.flow.rewrite.{name}", broken)
             before = sent(harness)[0]
