@@ -136,9 +136,11 @@ def held_to(scene: Scene, count: Any) -> None:
 
 
 def as_of(found: Any, at_s: float) -> dict[tuple[str, ...], float]:
+    """Return the weights at a time. Uses of items (`$uses`, `$again`) are held to their own recount in test_repeats."""
     return {
         value: weight * 2.0 ** ((found.landmark_s - at_s) / HALF_LIFE_S[value[0]])
         for value, weight in found.weights.items()
+        if not value[0].startswith("$")
     }
 
 

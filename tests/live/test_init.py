@@ -40,7 +40,7 @@ def init(opensearch_url: str, tmp_path: Path) -> Callable[..., PolicySettings]:
         assert made.exit_code == 0, made.output
         checked = run("check", str(tmp_path / "rewriter.toml"))
         assert checked.exit_code == 0, checked.output + (tmp_path / "rewriter.toml").read_text()
-        assert "was not checked" not in checked.stderr
+        assert "index was not checked" not in checked.stderr
         text = (tmp_path / "rewriter.toml").read_text()
         schema = json.loads((tmp_path / text.partition("#:schema ./")[2].partition("\n")[0]).read_text())
         jsonschema.validate(tomllib.loads(text), schema, jsonschema.Draft202012Validator)
