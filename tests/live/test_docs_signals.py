@@ -17,7 +17,6 @@ import redis
 
 from rewriter.demo.engines import Valkey
 from rewriter.signals.commands import META
-from rewriter.signals.counters import Counters
 from rewriter.signals.events import Event, parse
 from rewriter.signals.ingest.contract import partition_of
 from rewriter.signals.redis_store import RedisStore

@@ -59,7 +59,9 @@ def settings(shelf: str) -> Settings:
         {
             "experiment": {"holdout": 0},
             "budget": {"signals_ms": 5_000, "cutoff_ms": 10_000},
-            "policies": {"shelf": {"index": shelf, "browse": True, "max_boost": 10, "item_scale": 20, "item_repeat_share": 1.0}},
+            "policies": {
+                "shelf": {"index": shelf, "browse": True, "max_boost": 10, "item_scale": 20, "item_repeat_share": 1.0}
+            },
         }
     )
 

@@ -60,6 +60,7 @@ def test_what_a_server_keeps(
     notes, faults = notes_and_faults(toml, f"[store]\nurl = '{server.url}'")
     assert [one.startswith(f"[store] url: {note}") for one in notes] == ([True] if note else [])
     assert faults == ([f"rewriter.toml:2: {fault}"] if fault else [])
+    server.kill()  # with such settings an orderly end takes ten seconds
 
 
 def test_each_node_of_a_cluster_is_asked(toml: Path, redis_cluster_urls: list[str]) -> None:
