@@ -23,7 +23,11 @@ ANN = Subject("ann", "s1")
 LIKED = Counters(
     {("item", f"{n}"): 9.0 for n in (61, 72, 83, 44)}, {"item": 36.0}, time.time(), time.time(), events=3.0
 )
-SLOW = "for (int i = 0; i < params.loops; i++) { Math.sqrt(i * 1.0); } return _score"
+SLOW = (
+    "double spin(int n) { double sum = 0; for (int i = 0; i < n; i++) { sum += Math.sqrt(i); } return sum; } "
+    "for (int i = 0; i < params.loops / 500000; i++) { spin(500000); } return _score"
+)
+"""The server allows a function a million statements in loops, so the loop is in one of its own."""
 MAX_BOOST = 2.0
 
 Search = Callable[[dict[str, Any]], tuple[Any, Report]]
