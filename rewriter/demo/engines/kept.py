@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -119,7 +120,10 @@ def start(folder: Path, order: Order, on_wait: Callable[[float], None]) -> tuple
             stderr=log,
             start_new_session=True,
         )
-    _keepers[:] = [keeper, *(one for one in _keepers if one.poll() is None)]
+    _keepers.append(keeper)  # several threads may do so at once: nothing here loses what another one added
+    for ended in [one for one in _keepers if one.poll() is not None]:
+        with suppress(ValueError):
+            _keepers.remove(ended)
     assert keeper.stdin is not None
     with keeper.stdin as order_pipe:
         order_pipe.write(json.dumps(asdict(order)).encode())
