@@ -135,6 +135,7 @@ def test_no_hit_of_the_list_is_lost_and_none_shows_twice(
     shown: list[str] = []
     modes, tops = [], set()
     for from_ in range(0, 50 - size, size):
+        time.sleep(0.15)  # a page is turned a moment later: its plan is saved beside the answer
         answer, report = searches({"query": MATCH, "size": size, "from": from_})
         assert report.reason is Reason.PERSONALIZED
         modes.append(report.mode)
