@@ -16,6 +16,8 @@ SERVICES: dict[str, Any] = yaml.safe_load(FILE.read_text())["services"]
 
 def test_images_are_those_that_the_project_is_tested_with() -> None:
     images = {name: service["image"] for name, service in SERVICES.items()}
+    observing = {name: images.pop(name).partition(":")[0] for name in ("grafana", "prometheus")}  # profile `observe`
+    assert observing == {"grafana": "grafana/grafana", "prometheus": "prom/prometheus"}
     assert images == {"opensearch": f"opensearchproject/opensearch:{VERSION}", "valkey": "valkey/valkey:9"}
 
 
