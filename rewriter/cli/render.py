@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,7 +48,7 @@ def render(
             raise ConfigurationError(
                 [Fault("render", "needs one subject", "give --sample FILE, or --user or --session")]
             )
-        settings, chosen = _alone(Settings.from_toml(toml), toml, policy)
+        settings, chosen = alone(Settings.from_toml(toml), toml, policy)
         templates = load_templates(settings)[policy]
         given_body = _json(body) if body else NO_QUERY
         request = parse_search(SearchArguments(index or chosen.index[0], given_body), settings, {})
@@ -66,13 +67,13 @@ def render(
     if body is None:
         print_json(_as_json(part))
     elif part.reason is Reason.PERSONALIZED:
-        print_json(whole_body(part, chosen, request))
+        print_json(whole_body(part, chosen, request)[1])
     else:
         say(f"{part.reason}: {part.detail or 'no boost was rendered'}; the search would be the caller's own")
         raise typer.Exit(UNHEALTHY)
 
 
-def _alone(settings: Settings, path: Path, name: str) -> tuple[Settings, PolicySettings]:
+def alone(settings: Settings, path: Path, name: str) -> tuple[Settings, PolicySettings]:
     """Return the settings with one policy alone, so that no earlier policy matches instead."""
     chosen = settings.policies.get(name)
     if chosen is None:
@@ -99,12 +100,13 @@ def sample_part(path: Path, templates: TemplateSet, policy: PolicySettings, requ
     )
 
 
-def whole_body(part: Personal, policy: PolicySettings, request: ParsedSearch) -> dict[str, Any]:
-    """Return the body of the personalized leg, as it would be sent for the first page."""
+def whole_body(part: Personal, policy: PolicySettings, request: ParsedSearch) -> tuple[Personal, dict[str, Any]]:
+    """Return the part, with whether it is gated, and the body of the personalized leg, as it would be sent for the first page."""
     window = request.rescore_window(policy.window_size)
     leg = optional_leg(request.body, 0, request.from_ + request.size)
     gate = all_words(request.body["query"], IndexFacts()).clause if policy.all_words else None
-    return bounded_body(leg, part.boosts, part.max_boost, part.strategy or "rescore", window, gate)
+    body = bounded_body(leg, part.boosts, part.max_boost, part.strategy or "rescore", window, gate)
+    return replace(part, gated=gate is not None), body
 
 
 def _as_json(part: Personal) -> dict[str, Any]:

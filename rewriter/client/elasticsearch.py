@@ -30,7 +30,7 @@ from elasticsearch.exceptions import HTTP_EXCEPTIONS, ApiError
 
 from rewriter.client.batch import lines_of, read_batch
 from rewriter.client.limits import LIMITS, check_size, check_time, follow_no_redirect, watch
-from rewriter.client.pieces import FROM_CHARS, read_in_pieces
+from rewriter.client.pieces import FROM_CHARS, Parsed, read_in_pieces
 from rewriter.client.seam import ClientFault, Connection, Search, SearchArguments, SearchClient
 
 SYNC, ASYNC = "elasticsearch.Elasticsearch", "elasticsearch.AsyncElasticsearch"
@@ -377,24 +377,15 @@ def _limited(node_class: Any, serializers: SerializerCollection) -> Any:
     return type(node_class.__name__, (kind, node_class), {"serializers": serializers})
 
 
-class _Read:
-    """An answer that is deserialized already."""
-
-    __slots__ = ("answer",)
-
-    def __init__(self, answer: Any) -> None:
-        self.answer = answer
-
-
 class _Reads(SerializerCollection):
-    """Serializers that pass `_Read` through and give everything else to the client's own."""
+    """Serializers that pass `Parsed` through and give everything else to the client's own."""
 
     def __init__(self, like: SerializerCollection) -> None:
         self.serializers, self.default_serializer = like.serializers, like.default_serializer
 
     def loads(self, data: Any, mimetype: str | None = None) -> Any:
         """See elastic_transport.SerializerCollection.loads."""
-        return data.answer if isinstance(data, _Read) else super().loads(data, mimetype)
+        return data.answer if isinstance(data, Parsed) else super().loads(data, mimetype)
 
 
 class _AsyncLimited:
@@ -418,7 +409,7 @@ class _AsyncLimited:
         if LIMITS.get() is not None and len(text) >= FROM_CHARS and (loads := _json(self.serializers, answer.meta)):
             read = await read_in_pieces(text.decode("utf-8", "surrogatepass"), loads)
             if read is not None:
-                return answer._replace(body=_Read(read))
+                return answer._replace(body=Parsed(read))
         return answer
 
 

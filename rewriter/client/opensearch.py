@@ -20,7 +20,7 @@ from opensearchpy.serializer import Deserializer, JSONSerializer
 
 from rewriter.client.batch import lines_of, read_batch
 from rewriter.client.limits import LIMITS, check_size, check_time, follow_no_redirect, watch
-from rewriter.client.pieces import FROM_CHARS, read_in_pieces
+from rewriter.client.pieces import FROM_CHARS, Parsed, read_in_pieces
 from rewriter.client.seam import ClientFault, Connection, Search, SearchArguments, SearchClient
 
 SYNC, ASYNC = "opensearchpy.OpenSearch", "opensearchpy.AsyncOpenSearch"
@@ -252,17 +252,8 @@ def _limited(connection_class: Any, reads: Deserializer) -> Any:
     return type(connection_class.__name__, (kind, connection_class), {"reads": reads})
 
 
-class _Read:
-    """An answer that is deserialized already."""
-
-    __slots__ = ("answer",)
-
-    def __init__(self, answer: Any) -> None:
-        self.answer = answer
-
-
 class _Reads(Deserializer):
-    """A deserializer that passes `_Read` through and gives everything else to the client's own."""
+    """A deserializer that passes `Parsed` through and gives everything else to the client's own."""
 
     def __init__(self, like: Deserializer) -> None:
         self.default, self.serializers = like.default, like.serializers
@@ -270,7 +261,7 @@ class _Reads(Deserializer):
 
     def loads(self, s: Any, mimetype: str | None = None) -> Any:
         """See opensearchpy.serializer.Deserializer.loads."""
-        return s.answer if isinstance(s, _Read) else self._like.loads(s, mimetype)
+        return s.answer if isinstance(s, Parsed) else self._like.loads(s, mimetype)
 
 
 class _AsyncLimited:
@@ -294,7 +285,7 @@ class _AsyncLimited:
         if LIMITS.get() is not None and type(json) is JSONSerializer and len(text) >= FROM_CHARS:
             mimetype = (headers.get("content-type") or "").partition(";")[0]
             if mimetype == "application/json" and (answer := await read_in_pieces(text, json.loads)) is not None:
-                return status, headers, _Read(answer)
+                return status, headers, Parsed(answer)
         return status, headers, text
 
 

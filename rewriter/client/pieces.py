@@ -20,6 +20,15 @@ _MARK = "rewriter"
 _END = "]}}"
 
 
+class Parsed:
+    """An answer that was parsed in pieces, on its way through the client's own deserializer, which must not parse it again."""
+
+    __slots__ = ("answer",)
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+
 _RESPONSE = re.compile(r'\{"(?:took|error)":')
 _RESPONSES = '"responses":['
 

@@ -51,7 +51,7 @@ from rewriter.shell.status import CLOSED, Status, status_of
 from rewriter.shell.switch_sources import SwitchSources
 from rewriter.shell.tasks import Job, TaskRuntime, Underway, collected, drive, ended_part, ended_pool
 from rewriter.shell.template_files import load_templates
-from rewriter.shell.wrap import CURRENT_SUBJECT, Client, Unset, WrappedAsync, searching, unset
+from rewriter.shell.wrap import Client, Unset, WrappedAsync, given_or_current, searching, unset
 from rewriter.signals.redis_store import open_async_store, open_async_stores
 from rewriter.signals.store import StoreName
 from rewriter.subject import Subject
@@ -362,9 +362,7 @@ class AsyncRewriter(Generic[Client]):
             if self._closed:
                 job.refused = "the rewriter is closed"
                 return
-            if isinstance(subject, Unset):
-                subject = CURRENT_SUBJECT.get()
-            job.subject = subject
+            job.subject = subject = given_or_current(subject)
             core = self._of_this_process()[0]
             given = client.read(arguments)
             job.flow = answer(core, given, subject, seed=randbits(53), now_s=time.time(), clock_s=time.monotonic)
@@ -416,9 +414,7 @@ class AsyncRewriter(Generic[Client]):
             if self._closed:
                 batch.refused = "the rewriter is closed"
                 return
-            if isinstance(subject, Unset):
-                subject = CURRENT_SUBJECT.get()
-            batch.subject = subject
+            batch.subject = subject = given_or_current(subject)
             given = client.read_batch(arguments)
             if isinstance(given, str):
                 batch.unread = given

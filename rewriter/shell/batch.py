@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
 from rewriter.alike import alike
 from rewriter.client.batch import error_of
 from rewriter.client.seam import SearchArguments
-from rewriter.flow.batch import BEYOND
+from rewriter.flow.batch import BEYOND, together
+from rewriter.flow.steps import Baseline
 from rewriter.report import Reason, Report
 from rewriter.subject import Subject
 
@@ -52,6 +53,38 @@ class Batch(Generic[J]):
         if self.refused or number >= len(self.given):
             return Report(Reason.SWITCHED_OFF, self.refused)
         return Report(Reason.UNSUPPORTED, BEYOND)
+
+
+class _Job(Protocol):
+    """One search of a batch, in either shell: the part of the whole batch, its number in it, and why nothing runs beside it."""
+
+    batch: Any
+    number: int
+    refused: str
+
+
+class _Runtime(Protocol):
+    """What begins a part, in either shell, and says why one could not be begun."""
+
+    @property
+    def refusal(self) -> str: ...
+
+    def begin(self, part: Generator[Any, Any, Any], job: Any) -> Any: ...
+
+
+def start_beside(runtime: _Runtime, steps: Sequence[Baseline], jobs: Sequence[_Job]) -> None:
+    """Start the parts beside a batch of searches as one part. If that is impossible, each job's `refused` says why."""
+    own = [job for step, job in zip(steps, jobs, strict=True) if step.beside is not None]
+    if not own:
+        return
+    batch = runtime.begin(together([step.beside for step in steps]), own[0])
+    for number, (step, job) in enumerate(zip(steps, jobs, strict=True)):
+        if step.beside is None:
+            continue
+        job.batch, job.number = batch, number
+        if batch is None:
+            step.beside.close()
+            job.refused = runtime.refusal
 
 
 def failed(item: Any) -> Report | None:

@@ -49,7 +49,7 @@ from rewriter.shell.ready import POLL_S, ever, missing, wanted
 from rewriter.shell.status import CLOSED, Status, status_of
 from rewriter.shell.template_files import load_templates
 from rewriter.shell.threads import Job, ThreadRuntime, collected, drive, ended_part, ended_pool
-from rewriter.shell.wrap import CURRENT_SUBJECT, Client, Unset, WrappedSync, searching, unset
+from rewriter.shell.wrap import Client, Unset, WrappedSync, given_or_current, searching, unset
 from rewriter.signals.redis_store import open_stores
 from rewriter.subject import Subject
 
@@ -310,9 +310,7 @@ class Rewriter(Generic[Client]):
             if job.process is None:
                 job.refused = "the rewriter is closed" if self._closed else "it could not be made in this process"
                 return job
-            if isinstance(subject, Unset):
-                subject = CURRENT_SUBJECT.get()
-            job.subject = subject
+            job.subject = subject = given_or_current(subject)
             given = client.read(arguments)
             job.flow = answer(
                 job.process.core, given, subject, seed=randbits(53), now_s=time.time(), clock_s=time.monotonic
@@ -340,9 +338,7 @@ class Rewriter(Generic[Client]):
             if process is None:
                 batch.refused = "the rewriter is closed" if self._closed else "it could not be made in this process"
                 return batch
-            if isinstance(subject, Unset):
-                subject = CURRENT_SUBJECT.get()
-            batch.subject = subject
+            batch.subject = subject = given_or_current(subject)
             given = client.read_batch(arguments)
             if isinstance(given, str):
                 batch.unread = given

@@ -28,7 +28,6 @@ from rewriter.client.limits import LIMITS, LegLimits
 from rewriter.client.seam import LegFault, SearchClient, answer_of, leg_fault
 from rewriter.core import Core
 from rewriter.errors import StoreError
-from rewriter.flow.batch import together
 from rewriter.flow.steps import (
     Baseline,
     Collected,
@@ -47,6 +46,7 @@ from rewriter.flow.steps import (
 )
 from rewriter.observe.tally import Tally
 from rewriter.report import Reason
+from rewriter.shell.batch import start_beside
 from rewriter.shell.fleet import fleet_key
 from rewriter.shell.index_reader import INDICES_PERIOD_S
 from rewriter.shell.legs import PLANS_SHARE, Bulkhead, failing_as, note_size
@@ -229,21 +229,16 @@ class ThreadRuntime:
             return
         job.personal = self.begin(step.beside, job)
         if job.personal is None:
-            job.refused = self._refused or f"{self.in_flight.cap} legs and reads in flight"
+            job.refused = self.refusal
+
+    @property
+    def refusal(self) -> str:
+        """The reason why a part could not be begun."""
+        return self._refused or f"{self.in_flight.cap} legs and reads in flight"
 
     def beside_batch(self, steps: Sequence[Baseline], jobs: Sequence[Job]) -> None:
         """Start what is to run beside a batch of searches, as one part; where it cannot, the jobs say why."""
-        mine = [job for step, job in zip(steps, jobs, strict=True) if step.beside is not None]
-        if not mine:
-            return
-        batch = self.begin(together([step.beside for step in steps]), mine[0])
-        for number, (step, job) in enumerate(zip(steps, jobs, strict=True)):
-            if step.beside is None:
-                continue
-            job.batch, job.number = batch, number
-            if batch is None:
-                step.beside.close()
-                job.refused = self._refused or f"{self.in_flight.cap} legs and reads in flight"
+        start_beside(self, steps, jobs)
 
     def send_once(self, step: SendOnce, job: Job) -> str:
         """Start the part of a search that is sent once; return why it cannot be, or ""."""

@@ -29,6 +29,11 @@ unset = Unset()
 CURRENT_SUBJECT: ContextVar[Subject | None] = ContextVar("rewriter_subject", default=None)
 
 
+def given_or_current(subject: Subject | Unset | None) -> Subject | None:
+    """Return the subject of a search: the given one, or that of the enclosing `with subject` if none was given."""
+    return CURRENT_SUBJECT.get() if isinstance(subject, Unset) else subject
+
+
 def searching(subject: Subject | None) -> AbstractContextManager[None]:
     """Return a context manager that sets the subject of the searches within its block; each thread and task has its own.
 

@@ -119,6 +119,16 @@ def test_samples_segments_and_strangers(shop: str) -> None:
     assert any(row["boosts"] and row["factor"] is not None for row in sample["shown"])
 
 
+def test_a_boost_that_the_gate_held_back_is_not_shown(shop: str, tmp_path: Path) -> None:
+    """The server names a boost on every hit that its filter matches; the gate lets it act only on hits that hold all words."""
+    (tmp_path / "words.json").write_text('{"query": {"match": {"title": "shoe 7"}}, "size": 40}')
+    (page,) = pages("--body", "words.json", "--sample", "sample.json")
+    acted = [row for row in page["shown"] if row["boosts"]]
+    assert [row["id"] for row in acted] == ["p7"]
+    assert all(row["factor"] > 1.0 for row in acted)
+    assert all(abs(row["factor"] - 1.0) < 1e-6 for row in page["shown"] if not row["boosts"])
+
+
 def test_nothing_is_written(shop: str, redis_url: str, prefix: str) -> None:
     store = RedisStore(redis_url)
 

@@ -18,8 +18,9 @@ from rewriter.cli.causes import cause_of, quiet
 from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, say, store_needed
 from rewriter.cli.preview.html import html_page
 from rewriter.cli.preview.page import Fields, PreviewPage
-from rewriter.cli.preview.searches import Wanted, newcomer, now_s, previewed
+from rewriter.cli.preview.searches import Wanted, newcomer, previewed
 from rewriter.cli.preview.terminal import print_page
+from rewriter.cli.render import alone
 from rewriter.client.seam import SearchClient
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.expression import parsed_indices
@@ -66,10 +67,7 @@ def preview(
     logging.getLogger("rewriter").addHandler(logging.NullHandler())  # its switches are overridden on purpose
     fields = Fields(title, category, date, image)
     with faults_refused():
-        settings = Settings.from_toml(toml)
-        if policy not in settings.policies:
-            known = ", ".join(settings.policies) or "none"
-            raise ConfigurationError([Fault(str(toml), f"no policy is named {policy!r}", f"there are: {known}")])
+        settings, _ = alone(Settings.from_toml(toml), toml, policy)
         wanted = _wanted(user or [], session, segment or [], sample or [])
         names = _index(settings, policy, index)
         seen: object = None
@@ -141,7 +139,7 @@ def _pages(
         try:
             arguments = {"index": index, "body": _body(client, words, body)}
             store, profiles = stores.get("store"), stores.get("profile_store")
-            return list(previewed(client, store, profiles, settings, policy, arguments, wanted, fields, now_s()))
+            return list(previewed(client, store, profiles, settings, policy, arguments, wanted, fields, time.time()))
         except client.errors as error:
             cause = cause_of(error, client.fault_of(error))
             raise ConfigurationError([Fault(hosts, f"the search failed: {cause}", "try it without rewriter")]) from None

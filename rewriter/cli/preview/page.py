@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from math import isfinite
 from statistics import median
 from typing import Any
 
+from rewriter.explore.scores import Hit, identity, number_of, score_of
 from rewriter.report import Report
 
 TITLES = ("title", "name", "label", "headline", "product_name")
@@ -16,8 +16,6 @@ DAY_S = 86_400.0
 MAX_CHARS = 200
 MILLISECONDS_FROM = 1e11
 """A larger number is a date in milliseconds since the epoch, a smaller one in seconds."""
-
-Hit = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +87,16 @@ def page_of(
     subject: str, plain: Mapping[str, Any], shown: Mapping[str, Any], report: Report, fields: Fields, now_s: float
 ) -> PreviewPage:
     """Return the page that a search served, beside the plain one. `now_s`: seconds since the epoch, for ages."""
-    before = {_key(hit): at for at, hit in enumerate(_hits(plain))}
-    scores = {_key(hit): _number(hit.get("_score")) for hit in _hits(plain)}
+    before = {identity(hit): at for at, hit in enumerate(_hits(plain))}
+    scores = {identity(hit): score_of(hit) for hit in _hits(plain)}
     slots = {slot.position: slot.propensity for slot in report.slots}
     reasons = {(move.id, move.now): move for move in report.moves}
     rows = []
     for at, hit in enumerate(_hits(shown)):
         move = reasons.get((str(hit.get("_id")), at))
-        factor = None if at in slots else _factor(_number(hit.get("_score")), scores.get(_key(hit)))
+        factor = None if at in slots else _factor(score_of(hit), scores.get(identity(hit)))
         rows.append(
-            _row(hit, at, before.get(_key(hit)), fields, now_s, factor, move.boosts if move else (), slots.get(at))
+            _row(hit, at, before.get(identity(hit)), fields, now_s, factor, move.boosts if move else (), slots.get(at))
         )
     return PreviewPage(
         subject,
@@ -163,10 +161,6 @@ def _hits(response: Mapping[str, Any]) -> Sequence[Hit]:
     return response["hits"]["hits"]  # type: ignore[no-any-return]
 
 
-def _key(hit: Hit) -> tuple[Any, ...]:
-    return hit.get("_index"), hit.get("_id"), hit.get("_routing")
-
-
 def _value(hit: Hit, field: str) -> Any:
     """Return what `_source` holds at a path, the first of a list; None where there is nothing."""
     if not field:
@@ -185,18 +179,13 @@ def _text(hit: Hit, field: str) -> str:
     return "" if value is None or isinstance(value, (Mapping, list)) else str(value)[:MAX_CHARS]
 
 
-def _number(value: Any) -> float | None:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(value) if is_number and isfinite(value) else None
-
-
 def _factor(score: float | None, base: float | None) -> float | None:
     return score / base if score is not None and base else None
 
 
 def _seconds(value: Any) -> float | None:
     """Return a date in seconds since the epoch: ISO 8601, or a number of seconds or milliseconds."""
-    number = _number(value)
+    number = number_of(value)
     if number is None and isinstance(value, str):
         if value.isdigit() and len(value) > len("20261231"):
             number = float(value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rewriter.boost.body import own_names, without_own_names
+from rewriter.boost.templates import TemplateSet
 from rewriter.cli.preview.page import Fields, PreviewPage, page_of, titled
 from rewriter.cli.preview.read_only import ReadOnlyStore
 from rewriter.cli.render import sample_part, whole_body
@@ -19,7 +19,7 @@ from rewriter.client.seam import SearchClient
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.parsed_search import parse_search
 from rewriter.report import BoostUsed, Move, Reason, Report
-from rewriter.settings import PolicySettings, Settings
+from rewriter.settings import Settings
 from rewriter.shell.sync import Rewriter
 from rewriter.shell.template_files import load_templates
 from rewriter.signals.store import Store
@@ -53,13 +53,11 @@ def newcomer(segment: str) -> Wanted:
 
 def at_leisure(settings: Settings, policy: str) -> Settings:
     """Return the settings of a preview: one policy, no experiment, no kill-switch file, budgets of seconds."""
-    chosen = settings.policies[policy]
-    if "mode" in type(chosen).model_fields:
-        chosen = chosen.model_copy(update={"mode": "parallel"})  # both rankings are shown
+    chosen = settings.policies[policy].model_copy(update={"mode": "parallel"})  # both rankings are shown
     return settings.model_copy(
         update={
             "policies": {policy: chosen},
-            "experiment": settings.experiment.model_copy(update={"holdout": 0.0, "rollout": 1.0}),
+            "experiment": settings.experiment.model_copy(update={"holdout": 0.0, "rollout": 1.0, "interleaved": 0.0}),
             "budget": settings.budget.model_copy(update=AT_LEISURE),
             "switches": settings.switches.model_copy(update={"file": None, "personalization": True, "shadow": False}),
         }
@@ -75,19 +73,21 @@ def previewed(
     arguments: Mapping[str, Any],
     wanted: Sequence[Wanted],
     fields: Fields,
-    seed_time_s: float,
+    now_s: float,
 ) -> Iterator[PreviewPage]:
     """Yield the page of each subject that is wanted. Raises what the client raises for the plain search."""
+    settings = at_leisure(settings, policy)
     plain = _plain(client, arguments)
     chosen = settings.policies[policy]
     fields = titled(
         plain["hits"]["hits"],
         Fields(fields.title, fields.category or chosen.category_field or "", fields.date or chosen.date_field or "", fields.image),
     )  # fmt: skip
-    for one in wanted:
-        if one.sample is not None:
-            shown, report = _of_sample(client, settings, policy, arguments, one.sample)
-            yield page_of(one.label, plain, shown, report, fields, seed_time_s)
+    if samples := [(one.label, one.sample) for one in wanted if one.sample is not None]:
+        templates = load_templates(settings)[policy]
+        for label, sample in samples:
+            shown, report = _of_sample(client, settings, policy, templates, arguments, sample)
+            yield page_of(label, plain, shown, report, fields, now_s)
     subjects = [one for one in wanted if one.subject is not None]
     if not subjects:
         return
@@ -98,33 +98,41 @@ def previewed(
         Rewriter(
             client.raw,
             ReadOnlyStore(store),
-            at_leisure(settings, policy),
+            settings,
             profile_store=profiles and ReadOnlyStore(profiles),
         ) as rewriter,
     ):
         rewriter.wait_ready(READY_S, index=arguments.get("index"))
         for one in subjects:
             shown, report = rewriter.search_details(subject=one.subject, **arguments)
-            yield page_of(one.label, plain, client.body_of(shown), report, fields, seed_time_s)
+            yield page_of(one.label, plain, client.body_of(shown), report, fields, now_s)
 
 
 def _of_sample(
-    client: SearchClient, settings: Settings, policy: str, arguments: Mapping[str, Any], sample: Path
+    client: SearchClient,
+    settings: Settings,
+    policy: str,
+    templates: TemplateSet,
+    arguments: Mapping[str, Any],
+    sample: Path,
 ) -> tuple[Mapping[str, Any], Report]:
     """Search with a sample's boosts. A sample has no exploration: it describes affinities, and no list."""
-    alone = at_leisure(settings, policy)
-    chosen: PolicySettings = alone.policies[policy]
-    search = parse_search(client.read(arguments), alone, {})
+    chosen = settings.policies[policy]
+    search = parse_search(client.read(arguments), settings, {})
     if search.passed:
         return _plain(client, arguments), Report(search.passed, search.detail, policy=policy)
-    part = sample_part(sample, load_templates(alone)[policy], chosen, search)
+    part = sample_part(sample, templates, chosen, search)
     if part.reason is not Reason.PERSONALIZED:
         return _plain(client, arguments), Report(part.reason, part.detail, policy=policy)
-    response = _plain(client, {**arguments, "body": whole_body(part, chosen, search)})
+    part, body = whole_body(part, chosen, search)
+    response = _plain(client, {**arguments, "body": body})
     hits = response["hits"]["hits"]
+    acted = [own_names(hit, gated=part.gated and part.strategy != "wrap") for hit in hits]
     moves = tuple(
-        Move(str(hit.get("_id")), None, at, None, own_names(hit), "names") for at, hit in enumerate(hits) if own_names(hit)
-    )  # fmt: skip
+        Move(str(hit.get("_id")), None, at, None, boosts, "names")
+        for at, (hit, boosts) in enumerate(zip(hits, acted, strict=True))
+        if boosts
+    )
     report = Report(
         part.reason, part.detail, "personalized", policy, template_version=part.version, strategy=part.strategy, source=None,
         boosts=tuple(BoostUsed(one.field, one.value, one.weight, one.source) for one in part.boosts),
@@ -151,8 +159,3 @@ def _switched_on() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-def now_s() -> float:
-    """Return the time, in seconds since the epoch."""
-    return time.time()

@@ -10,12 +10,11 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Self
 
 from rewriter.demo.engines.elasticsearch_layout import lay_out_elasticsearch
 from rewriter.demo.engines.errors import EngineError
 from rewriter.demo.engines.java import Java, find_java, server_user
-from rewriter.demo.engines.opensearch import CONFIG, START_DEADLINE_S, answering_url, cache_directory, configure
+from rewriter.demo.engines.opensearch import CONFIG, JavaServer, cache_directory, configure
 from rewriter.demo.engines.process import ServerProcess
 
 ARGUMENTS_DEADLINE_S = 60.0
@@ -25,7 +24,7 @@ READS_ARGUMENTS = ["sh", "-c", 'exec "$@" <start-arguments', "sh"]
 """The server reads its start arguments from standard input, which its guard leaves empty."""
 
 
-class ElasticsearchServer:
+class ElasticsearchServer(JavaServer):
     """One Elasticsearch on 127.0.0.1, without security, with an empty data directory that is removed at its end.
 
     heap: the JVM's heap, in its own notation.
@@ -53,27 +52,7 @@ class ElasticsearchServer:
         except BaseException:
             shutil.rmtree(run, ignore_errors=True)
             raise
-        self._ports = run / "logs" / "http.ports"
-        self._process.wait_until(self._answers, START_DEADLINE_S)
-
-    @property
-    def pid(self) -> int:
-        """The server's process id."""
-        return self._process.pid
-
-    def close(self) -> None:
-        """End the server; its guard removes its data. Safe to call twice."""
-        self._process.end()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _answers(self) -> bool:
-        self.url = answering_url(self._ports) or ""
-        return bool(self.url)
+        self._wait_for(run / "logs" / "http.ports")
 
 
 def _write_arguments(java: Java, home: Path, config: Path) -> None:

@@ -15,13 +15,12 @@ import tempfile
 import urllib.request
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
 
 from rewriter.demo.engines import layout
 from rewriter.demo.engines.errors import EngineError
 from rewriter.demo.engines.java import Java, find_java, server_user, usable
 from rewriter.demo.engines.layout import OPENSEARCH_3, Release, lay_out, make_once
-from rewriter.demo.engines.process import ServerProcess
+from rewriter.demo.engines.process import OwnedServer, ServerProcess
 
 # 8 s on two idle cores; ten times that on a busy machine.
 START_DEADLINE_S = 90.0
@@ -49,7 +48,22 @@ rootLogger.appenderRef.console.ref = console
 """
 
 
-class OpenSearchServer:
+class JavaServer(OwnedServer):
+    """A server that writes its ports to a file: OpenSearch, and Elasticsearch."""
+
+    url: str
+
+    def _wait_for(self, ports: Path) -> None:
+        """Wait until the server answers at the URL in its file of ports. Raises EngineError if it does not."""
+
+        def answers() -> bool:
+            self.url = answering_url(ports) or ""
+            return bool(self.url)
+
+        self._process.wait_until(answers, START_DEADLINE_S)
+
+
+class OpenSearchServer(JavaServer):
     """One OpenSearch on 127.0.0.1, without security, with an empty data directory that is removed at its end.
 
     heap: the size of the JVM's heap, in the JVM's notation.
@@ -80,27 +94,7 @@ class OpenSearchServer:
         except BaseException:
             shutil.rmtree(run, ignore_errors=True)
             raise
-        self._ports = run / "logs" / "http.ports"
-        self._process.wait_until(self._answers, START_DEADLINE_S)
-
-    @property
-    def pid(self) -> int:
-        """The server's process id."""
-        return self._process.pid
-
-    def close(self) -> None:
-        """End the server; its guard removes its data. Safe to call twice."""
-        self._process.end()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _answers(self) -> bool:
-        self.url = answering_url(self._ports) or ""
-        return bool(self.url)
+        self._wait_for(run / "logs" / "http.ports")
 
 
 def answering_url(ports: Path) -> str | None:

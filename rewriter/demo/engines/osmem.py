@@ -9,15 +9,14 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Self
 
 from rewriter.demo.engines.errors import EngineUnavailable
-from rewriter.demo.engines.process import ServerProcess
+from rewriter.demo.engines.process import OwnedServer, ServerProcess
 
 START_DEADLINE_S = 20.0
 
 
-class Osmem:
+class Osmem(OwnedServer):
     """One osmem-server on 127.0.0.1, on `port`; by default it picks one.
 
     Raises EngineUnavailable without osmem-server, EngineError if it does not start.
@@ -35,21 +34,6 @@ class Osmem:
             shutil.rmtree(run, ignore_errors=True)
             raise
         self._process.wait_until(self._answers, START_DEADLINE_S)
-
-    @property
-    def pid(self) -> int:
-        """The server's process id."""
-        return self._process.pid
-
-    def close(self) -> None:
-        """End the server. Safe to call twice."""
-        self._process.end()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _answers(self) -> bool:
         # Once it listens, the server logs its URL in one line of JSON.

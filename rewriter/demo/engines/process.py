@@ -28,6 +28,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Self
 
 from rewriter.demo.engines.errors import EngineError
 
@@ -125,6 +126,27 @@ class ServerProcess:
         with self.log.open("rb") as log:
             log.seek(max(self._log_start, size - LOG_TAIL_BYTES))
             return log.read().decode(errors="replace")
+
+
+class OwnedServer:
+    """A server that belongs to its creator: it ends at `close`, at the end of a `with` block, or with this process."""
+
+    _process: ServerProcess
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        return self._process.pid
+
+    def close(self) -> None:
+        """End the server; its guard removes its data. Safe to call twice."""
+        self._process.end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def free_port() -> int:
