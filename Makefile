@@ -10,7 +10,7 @@
 #   make bench-quick   counted work and ratios of both modes, against committed bounds (2 minutes)
 #   make faults   everything that can go wrong, made to, under load; writes the tables of docs/safety.md (about 40 minutes)
 #   make site     the documentation as a site in .site/, to be read and searched offline
-#   make docs     the tables in docs/ that are made from the code
+#   make docs     the tables in docs/ and the JSON Schemas, made from the code
 #   make clean    back to a fresh clone
 #   make help     these lines
 
@@ -55,6 +55,7 @@ faults: $(READY)-bench
 
 docs: $(READY)-test
 	$(BIN)/python -m tests.reasons_page
+	$(BIN)/python -m tests.schema_files
 
 site: $(READY)-test
 	$(BIN)/python -m sphinx -q -W --keep-going -b html -d .site/.doctrees docs .site

@@ -8,13 +8,14 @@ import re
 import tomllib
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import EnvSettingsSource
 
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.secret import without_credentials
+from rewriter.similar import did_you_mean
 
 PREFIX = "REWRITER_"
 BETWEEN = "__"
@@ -37,7 +38,7 @@ def read_settings(model: type[Model], path: Path | None) -> Model:
     try:
         found = model.model_validate(_merged(data, variables))
     except ValidationError as error:
-        faults += [_fault(path, text, variables, one) for one in error.errors()]
+        faults += [_fault(model, path, text, variables, one) for one in error.errors()]
         raise ConfigurationError(faults) from None
     if faults:
         raise ConfigurationError(faults)
@@ -115,16 +116,41 @@ def _with_absolute_paths(data: dict[str, Any], base: Path) -> dict[str, Any]:
     return data
 
 
-def _fault(path: Path | None, text: str, variables: dict[str, Any], error: Any) -> Fault:
+def _fault(model: type[BaseModel], path: Path | None, text: str, variables: dict[str, Any], error: Any) -> Fault:
     keys = tuple(str(part) for part in error["loc"])
     what = without_credentials(error["msg"].removeprefix("Value error, "))
     where = (
         f"environment {_variable(keys)}" if _sets(variables, keys) or path is None else f"{path}:{line_of(text, keys)}"
     )
     if error["type"] == "extra_forbidden":
-        return Fault(where, f"unknown key {'.'.join(keys)}", "`rewriter settings` lists all keys")
+        remedies = filter(None, (_meant(model, keys), "`rewriter settings` lists all keys"))
+        return Fault(where, f"unknown key {'.'.join(keys)}", " ".join(remedies))
     wrong = "" if error["type"] == "missing" else f", not {_shown(keys, error['input'])}"
     return Fault(where, f"{'.'.join(keys)}: {what}{wrong}")
+
+
+def _meant(model: type[BaseModel], keys: tuple[str, ...]) -> str:
+    """Return what an unknown key was probably meant to be: a similar name of its table, or the same name in another table."""
+    *table, key = keys
+    if close := did_you_mean(key, _keys_at(model, tuple(table))):
+        return close
+    others = [name for name in model.model_fields if key in _keys_at(model, (name,))]
+    return f"did you mean {key} of [{others[0]}]?" if others else ""
+
+
+def _keys_at(model: type[BaseModel], table: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the keys of a table of the settings, () where there is no such table."""
+    found: Any = model
+    for key in table:
+        if get_origin(found) is dict:
+            found = get_args(found)[1]
+        elif key in (fields := getattr(found, "model_fields", {})):
+            found = fields[key].annotation
+        else:
+            return ()
+        if get_origin(found) is not dict:  # of a table that may be left out, its model
+            found = next((one for one in get_args(found) if hasattr(one, "model_fields")), found)
+    return tuple(getattr(found, "model_fields", ()))
 
 
 def _shown(keys: tuple[str, ...], given: Any) -> str:

@@ -461,7 +461,10 @@ def test_status_refuses_faulty_settings(folder: Path) -> None:
     (folder / "rewriter.toml").write_text("[store]\nurll = 1\n")
     result = run("status")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr == "rewriter.toml:2: unknown key store.urll (`rewriter settings` lists all keys)\n"
+    assert (
+        result.stderr
+        == "rewriter.toml:2: unknown key store.urll (did you mean url? `rewriter settings` lists all keys)\n"
+    )
 
 
 # --- demo -------------------------------------------------------------------------------------------------------------

@@ -92,8 +92,11 @@ def test_a_policy_must_match_every_index_that_a_search_names(
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("\n[stor]\nurl = 1", "FILE:2: unknown key stor (`rewriter settings` lists all keys)"),
-        ("[store]\n\nurll = 'x'", "FILE:3: unknown key store.urll (`rewriter settings` lists all keys)"),
+        ("\n[stor]\nurl = 1", "FILE:2: unknown key stor (did you mean store? `rewriter settings` lists all keys)"),
+        (
+            "[store]\n\nurll = 'x'",
+            "FILE:3: unknown key store.urll (did you mean url? `rewriter settings` lists all keys)",
+        ),
         ("[store]\nurl = 5", "FILE:2: store.url: Input should be a valid string, not of type int"),
         ("[store]\nprefix = 'a b'", "FILE:2: store.prefix: String should match pattern"),
         (

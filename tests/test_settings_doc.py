@@ -4,10 +4,12 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
 from pydantic import BaseModel
 
 from rewriter import Settings
 from rewriter.settings import FieldSettings, PolicySettings
+from tests.schema_files import FOLDER, made, text
 
 PAGE = (Path(__file__).parents[1] / "docs" / "settings.md").read_text("utf-8")
 SHOWN = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)[0]
@@ -24,3 +26,8 @@ def test_every_key_is_shown() -> None:
     sections += [type(value) for value in dict(Settings()).values() if isinstance(value, BaseModel)]
     keys = {key for section in sections for key in section.model_fields} - {"fields"}
     assert {key for key in keys if not re.search(rf"^(# )?{key} = ", SHOWN, re.MULTILINE)} == set()
+
+
+@pytest.mark.parametrize("name", made())
+def test_the_wheel_holds_the_schema_that_is_made(name: str) -> None:
+    assert (FOLDER / name).read_text("utf-8") == text(made()[name]), "run `make docs`, or python -m tests.schema_files"

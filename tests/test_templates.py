@@ -222,7 +222,7 @@ def test_bombs_are_refused_before_they_go_off(template: str) -> None:
     [
         (
             "[\n{{ affinitys }}\n]",
-            "t/boosts.json.j2:2: undeclared name `affinitys` (this template can use affinities, ",
+            "t/boosts.json.j2:2: undeclared name `affinitys` (did you mean affinities? this template can use affinities, ",
         ),
         (
             "[\n{% for a in affinities %}\n{{ a.wieght }}{% endfor %}]",

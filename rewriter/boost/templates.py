@@ -52,7 +52,22 @@ def render_boosts(
     request:    facts of the search: indices, from, size, body.
     Raises Refused for an invalid output, or an exception of Jinja2.
     """
-    output = made.boosts.render(affinities=affinities, session=session, request=request, policy=policy)
+    return boosts_in(boosts_output(made, affinities, session, request, policy), affinities, policy)
+
+
+def boosts_output(
+    made: TemplateSet,
+    affinities: Sequence[Affinity],
+    session: Mapping[str, float],
+    request: Mapping[str, Any],
+    policy: PolicySettings,
+) -> str:
+    """Return the text that a boosts template renders, in which tokens stand for clauses. Raises an exception of Jinja2."""
+    return made.boosts.render(affinities=affinities, session=session, request=request, policy=policy)
+
+
+def boosts_in(output: str, affinities: Sequence[Affinity], policy: PolicySettings) -> tuple[Boost, ...]:
+    """Return the bounded boosts in a boosts template's output. Raises Refused for an invalid one."""
     return read_functions(_parsed(output), policy.max_boost, affinities)
 
 

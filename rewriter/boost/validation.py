@@ -17,9 +17,11 @@ from rewriter.boost.functions import Refused
 from rewriter.boost.render_budget import charged
 from rewriter.boost.samples import Sample, hostile
 from rewriter.boost.sandbox import environment, unbounded
+from rewriter.boost.suggestions import suggested
 from rewriter.boost.templates import TemplateSet, render_boosts, render_exploration
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import PolicySettings
+from rewriter.similar import did_you_mean
 
 BOOSTS_FILE = "boosts.json.j2"
 EXPLORATION_FILE = "exploration.json.j2"
@@ -45,6 +47,20 @@ def compile_set(
     Raises ConfigurationError with every fault: syntax, undeclared names, bad samples, invalid or slow renders.
     """
     where = where or f"templates/{name}"
+    made, samples = compiled_set(name, files, where)
+    faults: list[Fault] = []
+    for label, sample in {**samples, **hostile(policy)}.items():
+        _tried(made, where, label, sample, policy, clock_s, faults)
+    if faults:
+        raise ConfigurationError(faults)
+    return made
+
+
+def compiled_set(name: str, files: Mapping[str, str], where: str) -> tuple[TemplateSet, dict[str, Sample]]:
+    """Compile the templates in `files`; return them and the set's own samples by path. Nothing is rendered.
+
+    Raises ConfigurationError with every fault: syntax, undeclared names, bad samples.
+    """
     faults: list[Fault] = []
     if BOOSTS_FILE not in files:
         faults.append(
@@ -65,12 +81,7 @@ def compile_set(
     boosts = compiled[BOOSTS_FILE]
     assert boosts is not None  # a template that did not compile is a fault, raised above
     made = TemplateSet(name, version_of(files), boosts, compiled.get(EXPLORATION_FILE))
-    for label, sample in {**samples, **hostile(policy)}.items():
-        if sample:
-            _tried(made, where, label, sample, policy, clock_s, faults)
-    if faults:
-        raise ConfigurationError(faults)
-    return made
+    return made, {label: sample for label, sample in samples.items() if sample is not None}
 
 
 def version_of(files: Mapping[str, str]) -> str:
@@ -90,15 +101,20 @@ def _compiled(where: str, file: str, text: str, faults: list[Fault]) -> Template
                 name: next((n for n, line in enumerate(text.splitlines(), 1) if name in line), 1)
                 for name in sorted(unknown)
             }
-            known = ", ".join(sorted(GIVEN[file]))
+            can_use = f"this template can use {', '.join(sorted(GIVEN[file]))}"
             faults += [
-                Fault(f"{where}:{line}", f"undeclared name `{name}`", f"this template can use {known}")
+                Fault(
+                    f"{where}:{line}",
+                    f"undeclared name `{name}`",
+                    " ".join(filter(None, (did_you_mean(name, GIVEN[file]), can_use))),
+                )
                 for name, line in lines.items()
             ]
             return None
         return _JINJA.from_string(charged(tree))
     except TemplateSyntaxError as error:
-        faults.append(Fault(f"{where}:{error.lineno}", error.message or "syntax error"))
+        what = error.message or "syntax error"
+        faults.append(Fault(f"{where}:{error.lineno}", what, suggested(what, _JINJA)))
     except (TemplateError, SyntaxError, RecursionError, ValueError) as error:
         faults.append(Fault(where, f"cannot be compiled: {error}"))
     return None
@@ -141,11 +157,12 @@ def _tried(
                     break
         except Refused as refused:
             first, more = refused.faults[:3], len(refused.faults) - 3
-            faults += [Fault(f"{where}/{file}", f"on {label}: {what}") for what in first]
+            faults += [Fault(f"{where}/{file}", f"on {label}: {what}", suggested(what, _JINJA)) for what in first]
             if more > 0:
                 faults.append(Fault(f"{where}/{file}", f"on {label}: and {more} more faults like these"))
         except Exception as error:  # noqa: BLE001  whatever a template raises is a fault of the template
-            faults.append(Fault(f"{where}/{file}:{_line_of(error)}", f"on {label}: {type(error).__name__}: {error}"))
+            what = f"on {label}: {type(error).__name__}: {error}"
+            faults.append(Fault(f"{where}/{file}:{_line_of(error)}", what, suggested(what, _JINJA)))
         else:
             if took_s > MAX_RENDER_S:
                 faults.append(

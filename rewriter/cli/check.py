@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
 from rewriter.boost.templates import TemplateSet
+from rewriter.cli.findings import RULES, Finding, github, sarif
 from rewriter.cli.index_check import IndexCheck, check_indices
-from rewriter.cli.output import FAULTY, UNHEALTHY, print_json, print_table, say
+from rewriter.cli.output import FAULTY, UNHEALTHY, print_json, print_table, refused, say
+from rewriter.cli.rendered_samples import print_rendered, rendered_samples
 from rewriter.cli.repeat_check import check_repeats
-from rewriter.cli.store_check import StoreCheck, check_stores
+from rewriter.cli.store_check import check_stores
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings
 from rewriter.shell.switch_sources import refuse_wrong_switches
@@ -23,6 +25,7 @@ from rewriter.shell.template_files import load_templates
 from rewriter.signals.affinities import signal_fields
 
 T = TypeVar("T")
+Form = Literal["text", "json", "github", "sarif"]
 
 
 def check(
@@ -31,41 +34,79 @@ def check(
         list[str] | None, typer.Option(help="Check these indices instead of the policies' patterns.")
     ] = None,
     opensearch: Annotated[str | None, typer.Option(help="URL of the cluster; by default the settings' hosts.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    output: Annotated[
+        Form, typer.Option("--format", help="text, json, github (annotations of a workflow) or sarif (2.1.0).")
+    ] = "text",
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Print what the templates render on all samples.")] = False,
 ) -> None:
     """Check settings, templates and samples, and the indices of a cluster that answers.
 
     It starts and writes nothing. Every fault is printed with file and line; the exit code is then 2.
     """
-    faults: list[Fault] = []
-    templates: Mapping[str, TemplateSet] = {}
-    indices, stores = IndexCheck(), StoreCheck()
-    repeats: Mapping[str, Mapping[str, Any]] = {}
-    repeat_notes: list[str] = []
-    found = _unless_faulty(faults, partial(Settings.from_toml, settings))
-    if found is not None:
-        stores = check_stores(found, settings, settings.read_text("utf-8-sig"))
-        faults += stores.faults
-        _unless_faulty(faults, partial(refuse_wrong_switches, found, os.environ))
-        templates = _unless_faulty(faults, partial(load_templates, found)) or {}
-        faults += _missing(found, settings)
-        indices = check_indices(found, settings, templates, tuple(index or ()), opensearch)
-        faults += indices.faults
-        repeats, repeat_notes = check_repeats(found)
-    notes = [*stores.notes, *indices.notes, *repeat_notes]
-    for note in notes:
-        say(f"note: {note}")
-    for fault in faults:
-        say(fault)
-    policies = _policies(found, templates, indices, repeats) if found is not None else {}
-    if as_json:
-        print_json({"settings": settings, "policies": policies, "faults": list(map(asdict, faults)), "notes": notes})
-    elif not faults:
-        _print_policies(policies)
-    if faults:
+    output = "json" if as_json else output
+    if show and output not in ("text", "json"):
+        raise refused([Fault("--show", f"what is rendered is no finding, and --format {output} holds findings alone")])
+    found, indices, checked = _checked(settings, tuple(index or ()), opensearch)
+    if output != "github":
+        for one in checked.findings:
+            say(f"note: {one}" if one.level == "note" else one)
+    rendered = rendered_samples(found) if show and found is not None else iter(())
+    if output == "github":
+        for line in github(checked.findings, settings):
+            typer.echo(line)
+    elif output == "sarif":
+        print_json(sarif(checked.findings, settings))
+    elif output == "json":
+        shown = {"rendered": [one.as_dict() for one in rendered]} if show else {}
+        notes = [str(one) for one in checked.findings if one.level == "note"]
+        faults = [asdict(one.fault) for one in checked.findings if one.level == "error"]
+        print_json({"settings": settings, "policies": checked.policies, "faults": faults, "notes": notes, **shown})
+    else:
+        if not checked.faulty:
+            _print_policies(checked.policies)
+        print_rendered(rendered)
+    if checked.faulty:
         raise typer.Exit(FAULTY)
     if opensearch and not indices.reached:
         raise typer.Exit(UNHEALTHY)
+
+
+@dataclass(slots=True)
+class _Checked:
+    """The findings, notes before faults, and what is known of each policy."""
+
+    findings: list[Finding]
+    policies: dict[str, Any]
+
+    @property
+    def faulty(self) -> bool:
+        return any(one.level == "error" for one in self.findings)
+
+
+def _checked(
+    path: Path, names: tuple[str, ...], opensearch: str | None
+) -> tuple[Settings | None, IndexCheck, _Checked]:
+    faults: dict[str, list[Fault]] = {rule: [] for rule in RULES}
+    notes: dict[str, list[str]] = {}
+    found = _unless_faulty(faults["settings"], partial(Settings.from_toml, path))
+    if found is None:
+        return None, IndexCheck(), _Checked(_findings(faults, notes), {})
+    stores = check_stores(found, path, path.read_text("utf-8-sig"))
+    faults["store"] += stores.faults
+    _unless_faulty(faults["switches"], partial(refuse_wrong_switches, found, os.environ))
+    templates = _unless_faulty(faults["templates"], partial(load_templates, found)) or {}
+    faults["settings"] += _missing(found, path)
+    indices = check_indices(found, path, templates, names, opensearch)
+    faults["index"] += indices.faults
+    repeats, notes["repeats"] = check_repeats(found)
+    notes |= {"store": stores.notes, "index": indices.notes}
+    return found, indices, _Checked(_findings(faults, notes), _policies(found, templates, indices, repeats))
+
+
+def _findings(faults: Mapping[str, list[Fault]], notes: Mapping[str, list[str]]) -> list[Finding]:
+    noted = [Finding.of_note(rule, text) for rule in ("store", "index", "repeats") for text in notes.get(rule, ())]
+    return noted + [Finding(rule, "error", fault) for rule in RULES for fault in faults[rule]]
 
 
 def _unless_faulty(faults: list[Fault], make: Callable[[], T]) -> T | None:

@@ -17,6 +17,7 @@ from rewriter.parsed_search import parse_search
 from rewriter.secret import SecretUrl
 from rewriter.settings import PolicySettings, Settings
 from rewriter.settings_file import line_of
+from rewriter.similar import did_you_mean
 
 TIMEOUT_S = 5
 PLAIN_SEARCH = {"query": {"match": {"title": "any text"}}}
@@ -126,7 +127,9 @@ def _judge(checked: IndexCheck, settings: Settings, path: Path, name: str, facts
     for (expression, index), known in facts.items():
         for fault in dead_fields(policy, known):
             keys = ("policies", name, *_setting_of(policy, fault.where))
-            wrong.setdefault((keys, f"{fault.where} {fault.what}", fault.remedy), []).append(index)
+            close = "" if fault.where in known.fields else did_you_mean(fault.where, known.fields)
+            remedy = " ".join(filter(None, (close, fault.remedy)))
+            wrong.setdefault((keys, f"{fault.where} {fault.what}", remedy), []).append(index)
         # A search names an expression, not the index behind it; the policies' patterns are matched with the expression.
         search = parse_search(SearchArguments(expression, PLAIN_SEARCH), settings, {expression: known})
         if search.policy != name:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from pydantic import ValidationError
@@ -14,6 +14,7 @@ from rewriter.boost.all_words import all_words
 from rewriter.boost.body import bounded_body, optional_leg
 from rewriter.boost.functions import Boost, Refused
 from rewriter.boost.samples import Sample
+from rewriter.boost.schema import boosts_schema, exploration_schema
 from rewriter.boost.templates import TemplateSet, render_boosts
 from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, say, store_needed
 from rewriter.cli.personal_preview import preview_personal
@@ -25,10 +26,17 @@ from rewriter.parsed_search import ParsedSearch, parse_search
 from rewriter.report import Reason
 from rewriter.settings import PolicySettings, Settings
 from rewriter.shell.template_files import load_templates
+from rewriter.similar import did_you_mean
 from rewriter.subject import Subject
 
 NO_QUERY = {"query": {"match": {"title": "any text"}}}
 """A stand-in for the caller's search if only the boosts are printed; it is not part of the output."""
+
+
+def _print_schema(wanted: str | None) -> None:
+    if wanted is not None:
+        print_json({"boosts": boosts_schema, "exploration": exploration_schema}[wanted]())
+        raise typer.Exit
 
 
 def render(
@@ -41,6 +49,10 @@ def render(
         str | None, typer.Option(help="The index that is searched; by default the policy's first.")
     ] = None,
     toml: Annotated[Path, typer.Option(help="The settings file.")] = Path("rewriter.toml"),
+    schema: Annotated[  # noqa: ARG001  its callback ends the command
+        Literal["boosts", "exploration"] | None,
+        typer.Option(callback=_print_schema, is_eager=True, help="Print the JSON Schema of what a template renders."),
+    ] = None,
 ) -> None:
     """Print the boosts that a policy renders for a subject, as JSON; with a search body, the body as it would be sent."""
     with faults_refused():
@@ -77,8 +89,8 @@ def alone(settings: Settings, path: Path, name: str) -> tuple[Settings, PolicySe
     """Return the settings with one policy alone, so that no earlier policy matches instead."""
     chosen = settings.policies.get(name)
     if chosen is None:
-        known = ", ".join(settings.policies)
-        raise ConfigurationError([Fault(str(path), f"no policy is named {name!r}", f"there are {known}")])
+        remedy = did_you_mean(name, settings.policies) or f"there are {', '.join(settings.policies)}"
+        raise ConfigurationError([Fault(str(path), f"no policy is named {name!r}", remedy)])
     return settings.model_copy(update={"policies": {name: chosen}}), chosen
 
 

@@ -18,6 +18,7 @@ from math import isfinite
 
 from rewriter.decide.switches import BOOLEANS, KILL, NAMES, SHARES, SwitchValue
 from rewriter.errors import Fault
+from rewriter.similar import did_you_mean
 
 ENVIRONMENT_PREFIX = "REWRITER_SWITCH_"
 ON = frozenset({"on", "true", "yes", "1", "enable", "enabled"})
@@ -195,8 +196,7 @@ def _checked(pairs: Iterable[tuple[str, object, str]], policies: frozenset[str])
 
 
 def _known(switch: str) -> str:
-    close = get_close_matches(switch, NAMES, 1, 0.8)
-    return f"did you mean {close[0]}?" if close else f"there are {', '.join(NAMES)}"
+    return did_you_mean(switch, NAMES) or f"there are {', '.join(NAMES)}"
 
 
 def _value(switch: str, given: object) -> SwitchValue | str:

@@ -10,6 +10,7 @@ from rewriter.boost.validation import compile_set
 from rewriter.encodings import decoded
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings
+from rewriter.similar import did_you_mean
 
 
 def packaged_templates() -> Path:
@@ -21,7 +22,9 @@ def packaged_templates() -> Path:
 def template_files(folder: Path) -> dict[str, str]:
     """Return the texts of one template set by path within its folder. Raises ConfigurationError with every file's fault."""
     if not folder.is_dir():
-        raise ConfigurationError([Fault(str(folder), "is not a folder", "a template set is templates_dir/NAME")])
+        others = [one.name for one in folder.parent.glob("*/")] if folder.parent.is_dir() else []
+        remedies = filter(None, (did_you_mean(folder.name, others), "a template set is templates_dir/NAME"))
+        raise ConfigurationError([Fault(str(folder), "is not a folder", " ".join(remedies))])
     files: dict[str, str] = {}
     faults: list[Fault] = []
     for path in sorted([*folder.glob("*.j2"), *folder.glob("samples/*.json")]):

@@ -43,7 +43,8 @@ def test_the_wheel_holds_the_package_its_types_its_templates_and_its_licence(whe
         for path in (ROOT / "rewriter").rglob(f"*.{kind}")
     }
     assert templates
-    assert names >= templates | modules | {"rewriter/py.typed"}
+    schemas = {f"rewriter/schemas/{one}.schema.json" for one in ("rewriter", "boosts", "exploration")}
+    assert names >= templates | modules | schemas | {"rewriter/py.typed"}
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     assert not [name for name in names if not name.startswith("rewriter")]
 
