@@ -14,10 +14,12 @@ from itertools import chain
 from random import Random
 
 from rewriter.demo.corpus import Corpus, Purchase, classes_of, values_of
-from rewriter.signals.affinities import ITEM, Population, SignalField, united
+from rewriter.signals.affinities import Population, united
 from rewriter.signals.class_affinities import class_totals
 from rewriter.signals.class_counters import ClassCounters, counted_by_class
 from rewriter.signals.counters import SEPARATOR, Counters, HalfLives, Observation, counted
+from rewriter.signals.kinds.item import ITEM
+from rewriter.signals.kinds.kind import SignalField
 from rewriter.signals.repeats import Use, observed_uses
 
 

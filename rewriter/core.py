@@ -29,15 +29,9 @@ from rewriter.expression import Searched
 from rewriter.index_facts import IndexFacts
 from rewriter.journal import Journal
 from rewriter.settings import Settings
-from rewriter.signals.affinities import (
-    NOBODY,
-    Population,
-    SignalField,
-    class_combinations,
-    profile_half_lives,
-    signal_fields,
-)
+from rewriter.signals.affinities import NOBODY, Population, class_combinations, profile_half_lives, signal_fields
 from rewriter.signals.counters import Counters, HalfLives
+from rewriter.signals.kinds.kind import SignalField
 from rewriter.signals.query_classes import QueryClasses
 from rewriter.signals.stale import LastKnown
 from rewriter.signals.store import Keys, StoreName

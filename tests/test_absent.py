@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from rewriter.errors import Fault
 from rewriter.settings import PolicySettings, Settings
-from rewriter.signals.affinities import SignalField
 from rewriter.signals.events import MAX_EVENT_BYTES, Event, kept_fields, parse, values
 from rewriter.signals.ingest.batch import CountingRules, entry_of
+from rewriter.signals.kinds.kind import SignalField
+from rewriter.signals.kinds.registry import every_kind
 
 NAN = float("nan")
 ABSENT: list[Any] = [None, "", " ", "\t\n", NAN, float("inf"), -float("inf"), []]
@@ -141,8 +142,8 @@ def test_names_below_attributes_are_the_senders_and_are_not_repeated() -> None:
 # --- what a document says ---------------------------------------------------------------------------------------------
 
 FIELDS = {
-    "brand": SignalField("attribute", ("brand",), 0.3, 100.0),
-    "type_brand": SignalField("combination", ("type.name", "brand"), 0.3, 5.0),
+    "brand": SignalField(every_kind()["attribute"], ("brand",), 0.3, 100.0),
+    "type_brand": SignalField(every_kind()["combination"], ("type.name", "brand"), 0.3, 5.0),
 }
 
 

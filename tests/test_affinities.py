@@ -12,13 +12,10 @@ from hypothesis import strategies as st
 from rewriter.index_facts import TermRule
 from rewriter.settings import FieldSettings, PolicySettings, SignalSettings
 from rewriter.signals.affinities import (
-    LEVELS,
     NOBODY,
     Population,
-    SignalField,
     blended,
     clause,
-    levels,
     preferences,
     profile_half_lives,
     session_part,
@@ -27,12 +24,14 @@ from rewriter.signals.affinities import (
     united,
 )
 from rewriter.signals.counters import Counters, HalfLives, Value
+from rewriter.signals.kinds.kind import LEVELS, SignalField, levels
+from rewriter.signals.kinds.registry import every_kind
 from rewriter.signals.repeats import AGAIN, USES, RepeatGuard
 
 DAY_S = 86_400.0
-BRAND = SignalField("attribute", ("brand",), scale=0.3, pseudo_count=10.0)
-TYPE_BRAND = SignalField("combination", ("type", "brand"), scale=0.5, pseudo_count=5.0)
-ITEM = SignalField("item", ("_id",), scale=1.2, pseudo_count=2.0)
+BRAND = SignalField(every_kind()["attribute"], ("brand",), scale=0.3, pseudo_count=10.0)
+TYPE_BRAND = SignalField(every_kind()["combination"], ("type", "brand"), scale=0.5, pseudo_count=5.0)
+ITEM = SignalField(every_kind()["item"], ("_id",), scale=1.2, pseudo_count=2.0)
 FIELDS = {"brand": BRAND, "type_brand": TYPE_BRAND, "item": ITEM}
 AGAIN_AND_AGAIN = RepeatGuard({}, {}, stated=1.0)
 EVERYBODY = Population({("brand", "nike"): 100.0, ("brand", "puma"): 900.0}, {"brand": 1000.0, "type_brand": 1000.0})
@@ -227,7 +226,10 @@ def test_the_limit_keeps_the_strongest() -> None:
 
 
 def test_a_field_without_scale_boosts_nothing() -> None:
-    assert strongest({NIKE: (1.0, "profile")}, {"brand": SignalField("attribute", ("brand",), 0.0, 1.0)}, 32) == ()
+    assert (
+        strongest({NIKE: (1.0, "profile")}, {"brand": SignalField(every_kind()["attribute"], ("brand",), 0.0, 1.0)}, 32)
+        == ()
+    )
 
 
 def test_a_level_of_several_sources_is_a_blend() -> None:
@@ -301,7 +303,7 @@ def test_a_field_of_which_a_document_field_is_dead_is_left_out(dead: set[str], l
 
 def test_a_field_s_own_constants_and_those_of_its_kind() -> None:
     found = signal_fields(POLICY)
-    assert {name: (field.kind, field.pseudo_count) for name, field in found.items()} == {
+    assert {name: (field.kind.name, field.pseudo_count) for name, field in found.items()} == {
         "brand": ("attribute", 100.0),
         "type_brand": ("combination", 7.0),
         "item": ("item", 2.0),

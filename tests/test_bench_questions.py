@@ -6,12 +6,13 @@ import pytest
 
 from bench.questions import PastPurchases, Question, drawn
 from rewriter.demo.corpus import Corpus, Product, Purchase
-from rewriter.signals.affinities import SignalField
 from rewriter.signals.counters import HalfLives
+from rewriter.signals.kinds.kind import SignalField
+from rewriter.signals.kinds.registry import every_kind
 from rewriter.signals.repeats import AGAIN, USES
 
 WEEK_S = 7 * 24 * 3600
-ITEM = {"item": SignalField("item", ("_id",), 1.0, 2.0)}
+ITEM = {"item": SignalField(every_kind()["item"], ("_id",), 1.0, 2.0)}
 HALF_LIVES = HalfLives(1e12)  # so long that counts stay whole
 
 

@@ -7,18 +7,20 @@ from typing import Any
 
 import pytest
 
-from rewriter.signals.affinities import Population, SignalField, strongest
+from rewriter.signals.affinities import Population, strongest
 from rewriter.signals.class_affinities import class_preferences, class_totals, of_classes
 from rewriter.signals.class_counters import MAX_READ, ClassCounters
 from rewriter.signals.counters import HalfLives, Value
+from rewriter.signals.kinds.kind import SignalField
+from rewriter.signals.kinds.registry import every_kind
 from rewriter.signals.query_classes import FIRST_HITS, QueryClasses, classes_in
 from rewriter.signals.repeats import AGAIN, USES, RepeatGuard
 
 DAY_S = 86_400.0
 FIELDS = {
-    "item": SignalField("item", ("_id",), 1.2, 2.0, class_field="type"),
-    "type_size": SignalField("combination", ("type", "size"), 0.5, 5.0),
-    "brand": SignalField("attribute", ("brand",), 0.3, 100.0),
+    "item": SignalField(every_kind()["item"], ("_id",), 1.2, 2.0, class_field="type"),
+    "type_size": SignalField(every_kind()["combination"], ("type", "size"), 0.5, 5.0),
+    "brand": SignalField(every_kind()["attribute"], ("brand",), 0.3, 100.0),
 }
 EVERYBODY = Population(
     {("type_size", "milk", "1 l"): 100.0, ("type_size", "milk", "2 l"): 300.0, ("type_size", "eggs", "6"): 600.0},

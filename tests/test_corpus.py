@@ -8,7 +8,8 @@ from datetime import UTC, date, datetime
 import pytest
 
 from rewriter.demo.corpus import MAPPINGS, Corpus, Product, load, values_of
-from rewriter.signals.affinities import SignalField
+from rewriter.signals.kinds.kind import SignalField
+from rewriter.signals.kinds.registry import every_kind
 
 SOUP = "CONDENSED SOUP"
 MILK = "CHOCOLATE MILK"
@@ -70,10 +71,10 @@ def test_a_product_is_listed_on_the_day_of_its_first_sale(corpus: Corpus) -> Non
 
 def test_a_purchase_says_one_value_of_each_field_that_is_known() -> None:
     fields = {
-        "item": SignalField("item", ("_id",), 1.0, 2.0),
-        "manufacturer": SignalField("attribute", ("manufacturer",), 0.3, 100.0),
-        "product_category": SignalField("attribute", ("product_category",), 0.3, 100.0),
-        "size": SignalField("combination", ("product_type", "package_size"), 0.3, 5.0),
+        "item": SignalField(every_kind()["item"], ("_id",), 1.0, 2.0),
+        "manufacturer": SignalField(every_kind()["attribute"], ("manufacturer",), 0.3, 100.0),
+        "product_category": SignalField(every_kind()["attribute"], ("product_category",), 0.3, 100.0),
+        "size": SignalField(every_kind()["combination"], ("product_type", "package_size"), 0.3, 5.0),
     }
     plain = (("item", "7"), ("manufacturer", "69"))
     assert values_of(product("SOUP", None), fields) == plain

@@ -7,8 +7,9 @@ import pytest
 
 from rewriter.errors import Fault
 from rewriter.settings import SignalSettings
-from rewriter.signals.affinities import SignalField
 from rewriter.signals.events import Event, EventPosition, parse, refused, values
+from rewriter.signals.kinds.kind import SignalField
+from rewriter.signals.kinds.registry import every_kind
 
 NOW_S = 1_767_268_800.0  # 2026-01-01T12:00:00Z
 
@@ -102,9 +103,9 @@ def test_what_is_not_counted_has_a_reason(changes: dict[str, Any], received_s: f
 
 
 FIELDS = {
-    "brand": SignalField("attribute", ("brand",), 0.3, 100.0),
-    "type_brand": SignalField("combination", ("type.name", "brand"), 0.3, 5.0),
-    "item": SignalField("item", ("_id",), 1.2, 2.0),
+    "brand": SignalField(every_kind()["attribute"], ("brand",), 0.3, 100.0),
+    "type_brand": SignalField(every_kind()["combination"], ("type.name", "brand"), 0.3, 5.0),
+    "item": SignalField(every_kind()["item"], ("_id",), 1.2, 2.0),
 }
 
 

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rewriter.boost.functions import MAX_FUNCTIONS, Boost, Refused, describe, read_functions
-from rewriter.signals.affinities import TOKEN, Affinity, Kind, clause
+from rewriter.signals.affinities import TOKEN, Affinity, clause
 
 NIKE = {"term": {"brand": "nike"}}
 GAUSS = {"listed": {"origin": "now", "scale": "30d"}}
 
 
-def affinity(number: int, *values: str, kind: Kind = "attribute", fields: tuple[str, ...] = ("brand",)) -> Affinity:
+def affinity(number: int, *values: str, kind: str = "attribute", fields: tuple[str, ...] = ("brand",)) -> Affinity:
     return Affinity(kind, "brand", fields, values, 0.5, 0.3, "profile", number, clause(kind, fields, values, number))
 
 

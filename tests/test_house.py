@@ -11,7 +11,17 @@ from pathlib import Path
 import pytest
 
 from rewriter import Settings, client
+from rewriter.boost.functions import describe
+from rewriter.boost.samples import hostile
 from rewriter.client import registry
+from rewriter.report import Source
+from rewriter.settings import FieldSettings, PolicySettings
+from rewriter.signals import kinds
+from rewriter.signals.affinities import Population, preferences, signal_fields, strongest
+from rewriter.signals.counters import Counters, HalfLives, Value
+from rewriter.signals.events import values
+from rewriter.signals.kinds.registry import every_kind
+from rewriter.signals.repeats import RepeatGuard
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(path for path in (ROOT / "rewriter").rglob("*.py") if path.name not in ("__init__.py", "__main__.py"))
@@ -142,6 +152,52 @@ def test_adding_a_client_adds_a_file_and_changes_none(tmp_path: Path, monkeypatc
     finally:
         registry.names.cache_clear()
         sys.modules.pop("rewriter.client.solr", None)
+
+
+KIND_FILE = """
+from rewriter.signals.kinds.kind import SignalField, SignalKind
+
+class Shelf(SignalKind):
+    name = "shelf"
+    def fields_of(self, policy):
+        return {"shelf": SignalField(self, ("shelf",), 0.2, 50.0)}
+    def describe(self, values):
+        return "shelf " + "/".join(values)
+
+KIND = Shelf()
+"""
+
+
+def test_adding_a_kind_of_signal_adds_a_file_and_changes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events, affinities, clauses, samples and reports know a new kind by its file."""
+    (tmp_path / "shelf.py").write_text(KIND_FILE)
+    monkeypatch.setattr(kinds, "__path__", [*kinds.__path__, str(tmp_path)])
+    every_kind.cache_clear()
+    try:
+        policy = PolicySettings(index=("*",), fields={"brand": FieldSettings()}, item_field=None)
+        fields = signal_fields(policy)
+        counted = values({"brand": "nike", "shelf": ["top", "new"]}, fields)
+        assert counted == (("brand", "nike"), ("shelf", "top"), ("shelf", "new"))
+        population = Population({}, {"brand": 900.0, "shelf": 900.0})
+        own = Counters(dict.fromkeys(counted, 9.0), {"brand": 9.0, "shelf": 18.0}, 0.0, 0.0, 3.0)
+        liked = preferences(own, HalfLives(60.0), fields, population, RepeatGuard({}, {}), 4.0, 0.0)
+        weights: dict[Value, tuple[float, Source]] = {value: (weight, "profile") for value, weight in liked.items()}
+        found = {one.values[0]: one for one in strongest(weights, fields, 8) if one.kind == "shelf"}
+        assert {name: dict(one.filter) for name, one in found.items()} == {
+            "top": {"term": {"shelf": "top"}},
+            "new": {"term": {"shelf": "new"}},
+        }
+        assert describe(found["top"]) == "shelf top"
+        assert "a hostile sample of field shelf" in hostile(policy)
+    finally:
+        every_kind.cache_clear()
+        sys.modules.pop("rewriter.signals.kinds.shelf", None)
+
+
+def test_no_other_file_asks_what_kind_a_signal_is() -> None:
+    """What differs between kinds is in their files: elsewhere none is named but in samples, which give examples of each."""
+    asking = re.compile(r"""kind\.?(name)? *(==|!=|in) *[("'\[{]+(attribute|combination|item)""")
+    assert {name(path) for path in MODULES if asking.search(path.read_text("utf-8"))} == set()
 
 
 def test_what_may_know_the_world_is_there() -> None:

@@ -16,6 +16,7 @@ from math import inf, isfinite
 from typing import Any, NamedTuple
 
 from rewriter.signals.affinities import TOKEN, Affinity
+from rewriter.signals.kinds.registry import every_kind
 
 DECAYS = frozenset({"gauss", "exp", "linear"})
 LEAF_QUERIES = frozenset(
@@ -26,7 +27,6 @@ LEAF_QUERIES = frozenset(
 )  # fmt: skip
 MAX_FUNCTIONS = 128
 MAX_CLAUSE_DEPTH = 8
-MAX_DESCRIBED = 3
 
 
 class Boost(NamedTuple):
@@ -103,11 +103,8 @@ def _boost(function: Mapping[str, Any], weight: float, affinities: Sequence[Affi
 
 
 def describe(affinity: Affinity) -> str:
-    """Return an affinity's values as text: all values of a combination, the first MAX_DESCRIBED of a level."""
-    if affinity.kind == "combination":
-        return " · ".join(affinity.values)
-    more = len(affinity.values) - MAX_DESCRIBED
-    return ", ".join(affinity.values[:MAX_DESCRIBED]) + (f" and {more} more" if more > 0 else "")
+    """Return an affinity's values as text, as its kind does."""
+    return every_kind()[affinity.kind].describe(affinity.values)
 
 
 def _resolved(part: Any, affinities: Sequence[Affinity]) -> Any:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from rewriter.index_facts import NUMBERS
 from rewriter.report import Source
 from rewriter.settings import PolicySettings
-from rewriter.signals.affinities import Affinity, Kind, SignalField, clause, signal_fields
+from rewriter.signals.affinities import Affinity, clause, signal_fields
+from rewriter.signals.kinds.kind import SignalField
+from rewriter.signals.kinds.registry import every_kind, known_kind
 
 
 class _SampleAffinity(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    kind: Kind
+    kind: Annotated[str, AfterValidator(known_kind)]
     field: str = ""
     fields: tuple[str, ...] = Field(min_length=1)
     values: tuple[str, ...] = Field(min_length=1)
@@ -24,9 +26,9 @@ class _SampleAffinity(BaseModel):
     source: Source = "profile"
 
     @model_validator(mode="after")
-    def _one_value_for_each_field(self) -> Self:
-        if self.kind == "combination" and len(self.values) != len(self.fields):
-            raise ValueError("a combination has one value for each field")
+    def _values_of_the_kind(self) -> Self:
+        if wrong := every_kind()[self.kind].wrong_values(self.fields, self.values):
+            raise ValueError(wrong)
         return self
 
 
@@ -119,7 +121,7 @@ def fitting(policy: PolicySettings, types: Mapping[str, str]) -> dict[str, Sampl
         if not all(one in types or one.startswith("_") for one in field.fields):
             continue
         values = tuple(FITTING.get(types.get(one, ""), "a") for one in field.fields)
-        affinity = _SampleAffinity(kind=field.kind, field=name, fields=field.fields, values=values, weight=0.5)
+        affinity = _SampleAffinity(kind=field.kind.name, field=name, fields=field.fields, values=values, weight=0.5)
         found[f"a sample of field {name}"] = Sample(affinities=[affinity])
     return found
 
@@ -127,4 +129,4 @@ def fitting(policy: PolicySettings, types: Mapping[str, str]) -> dict[str, Sampl
 def _affinity(name: str, field: SignalField, value: str, number: int) -> _SampleAffinity:
     weight = number / len(HOSTILE_VALUES)
     values = (value,) * len(field.fields)
-    return _SampleAffinity(kind=field.kind, field=name, fields=field.fields, values=values, weight=weight)
+    return _SampleAffinity(kind=field.kind.name, field=name, fields=field.fields, values=values, weight=weight)

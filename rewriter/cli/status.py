@@ -25,7 +25,7 @@ from rewriter.settings import OpenSearchSettings, Settings
 from rewriter.shell.fleet import process_of
 from rewriter.shell.status import Status
 from rewriter.shell.sync import Rewriter
-from rewriter.signals.affinities import ITEM
+from rewriter.signals.kinds.item import ITEM
 from rewriter.signals.repeats import in_words
 
 FIRST_ROUND_S = 15.0

@@ -17,8 +17,10 @@ from opensearchpy import OpenSearch
 from opensearchpy.helpers import streaming_bulk
 
 from rewriter.errors import RewriterError
-from rewriter.signals.affinities import ITEM, SignalField
 from rewriter.signals.counters import Value
+from rewriter.signals.events import values
+from rewriter.signals.kinds.item import ITEM
+from rewriter.signals.kinds.kind import SignalField
 from rewriter.signals.repeats import NO_CLASS
 
 LAST_TUNING_WEEK = 46
@@ -172,15 +174,7 @@ def _purchases(sales: Any) -> list[Purchase]:
 
 def values_of(product: Product, fields: Mapping[str, SignalField]) -> tuple[Value, ...]:
     """Return the values that a purchase of `product` counts: one for each field whose document fields are all known."""
-    document = product.document()
-    found: list[Value] = []
-    for name, field in fields.items():
-        if field.kind == "item":
-            own = document.get(field.class_field) if field.class_field else None
-            found.append((name, product.product_id) if own is None else (name, product.product_id, str(own)))
-        elif all(part in document for part in field.fields):
-            found.append((name, *(str(document[part]) for part in field.fields)))
-    return tuple(found)
+    return values({"_id": product.product_id, **product.document()}, fields)
 
 
 def classes_of(corpus: Corpus, fields: Mapping[str, SignalField]) -> dict[str, str]:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from rewriter.demo.corpus import LAST_TUNING_WEEK, Corpus, classes_of, values_of
-from rewriter.signals.affinities import SignalField
 from rewriter.signals.counters import Counters, HalfLives, Observation, counted
+from rewriter.signals.kinds.kind import SignalField
 from rewriter.signals.repeats import Use, observed_uses
 
 

@@ -16,7 +16,7 @@ from rewriter.index_facts import IndexFacts
 from rewriter.parsed_search import ParsedSearch
 from rewriter.report import Exposure, Reason, Source, Strategy
 from rewriter.settings import PolicySettings
-from rewriter.signals.affinities import SignalField
+from rewriter.signals.kinds.kind import SignalField
 from rewriter.signals.store import Signals, SignalsQuery, StoreName
 from rewriter.subject import Subject
 

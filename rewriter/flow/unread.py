@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rewriter.flow.steps import SearchContext
-from rewriter.signals.affinities import ITEM, SignalField
+from rewriter.signals.kinds.item import ITEM
+from rewriter.signals.kinds.kind import SignalField
 from rewriter.signals.repeats import RepeatGuard
 
 NO_STORE = "no store is configured"
@@ -17,7 +18,7 @@ TOO_FEW_USES = "too few uses of items were counted to boost items"
 
 def needs_population(fields: Mapping[str, SignalField]) -> bool:
     """Whether any field's affinity is a lift over the population. Affinities of items are not."""
-    return any(field.kind != "item" for field in fields.values())
+    return any(field.kind.is_lift for field in fields.values())
 
 
 def guarded(context: SearchContext, guard: RepeatGuard) -> str:

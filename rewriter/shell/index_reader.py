@@ -26,7 +26,8 @@ from rewriter.index_facts import IndexFacts, alias_paths, dead_fields, facts_of,
 from rewriter.journal import redacted
 from rewriter.settings import PolicySettings
 from rewriter.shell.sources import BackgroundStep, GetMapping, GetSettings
-from rewriter.signals.affinities import SignalField, signal_fields
+from rewriter.signals.affinities import signal_fields
+from rewriter.signals.kinds.kind import SignalField
 
 INDICES_PERIOD_S = 0.1
 PERIOD_S = 30.0

@@ -1,7 +1,8 @@
 """Affinities: how much more than the population a subject prefers a value, in [0, 1], computed from counters.
 
-An attribute's or combination's affinity is *lift*, not share: with c the subject's decayed count of the value, C the subject's
-total in that field, p the value's share in the population and κ the pseudo-count,
+`kinds` has one file for each kind of signal field. An attribute's or combination's affinity is *lift*, not share: with c the
+subject's decayed count of the value, C the subject's total in that field, p the value's share in the population and κ the
+pseudo-count,
 
     lift = (c / p + κ) / (C + κ)        affinity = ln(lift) / saturation, clipped to [0, 1]
 
@@ -12,29 +13,20 @@ the repeat guard leaves of it (`repeats`): where people buy things again, having
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
-from math import log
-from typing import Any, Literal, NamedTuple, TypeVar
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 from rewriter.index_facts import TermRule
 from rewriter.report import Source
 from rewriter.settings import PolicySettings, SignalSettings
 from rewriter.signals.counters import Counters, HalfLives, Value, aged, growth
+from rewriter.signals.kinds.item import ITEM
+from rewriter.signals.kinds.kind import Compared, Liked, Rules, SignalField
+from rewriter.signals.kinds.registry import every_kind
 from rewriter.signals.repeats import RepeatGuard
 
-_T = TypeVar("_T")
-Kind = Literal["attribute", "combination", "item"]
-ITEM = "item"
-
-
 TOKEN = "$affinity"  # noqa: S105  no secret, but a placeholder
-WITH_CLASS = 3
-"""Parts of an item's Value with its class: ("item", "B0017", "milk")."""
-LEVELS = 4
-"""Number of functions into which the values of one document field are grouped. Four levels cost under 0.3 % of nDCG against one
-function per value; 8 functions take 1.3 times a plain search, 128 take 2.3 times."""
 
 
 class Clause(dict[str, Any]):
@@ -49,14 +41,14 @@ class Clause(dict[str, Any]):
 
 
 class Affinity(NamedTuple):
-    """A subject's preference in one signal field.
+    """A subject's preference in one signal field. `kind` is the name of the field's kind.
 
     values: of an attribute or item, the values liked about equally much, any of which will do; of a combination, one for each of
             `fields`, all of which must match; of a combination with the class field, the class and the values liked within it.
     number: its place among the affinities of this search, which its clause's token carries.
     """
 
-    kind: Kind
+    kind: str
     field: str
     fields: tuple[str, ...]
     values: tuple[str, ...]
@@ -65,22 +57,6 @@ class Affinity(NamedTuple):
     source: Source
     number: int
     filter: Clause
-
-
-@dataclass(frozen=True, slots=True)
-class SignalField:
-    """A signal field with the constants of its affinities.
-
-    rules: those of document fields that not every index takes any value of, by position in a Value.
-    class_field: of items, the document field with the class that ends a Value, where the document has one.
-    """
-
-    kind: Kind
-    fields: tuple[str, ...]
-    scale: float
-    pseudo_count: float
-    rules: tuple[tuple[int, TermRule], ...] = ()
-    class_field: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +78,6 @@ class Population:
 
 NOBODY = Population({}, {})
 NO_RULES: Mapping[str, TermRule] = {}
-DEFAULT_PSEUDO_COUNT: Mapping[Kind, float] = {"attribute": 100.0, "combination": 5.0}
 
 
 def signal_fields(
@@ -113,31 +88,19 @@ def signal_fields(
     dead:  document fields that are unmapped or text.
     rules: term rules by document field, from `index_facts.term_rules`.
     """
-
-    def ruled(of: tuple[str, ...]) -> tuple[tuple[int, TermRule], ...]:
-        return tuple((at, rules[name]) for at, name in enumerate(of, 1) if name in rules)
-
     found: dict[str, SignalField] = {}
-    for name, setting in policy.fields.items():
-        if not dead.intersection(setting.of):
-            kind: Kind = "attribute" if len(setting.of) == 1 else "combination"
-            pseudo_count = DEFAULT_PSEUDO_COUNT[kind] if setting.pseudo_count is None else setting.pseudo_count
-            found[name] = SignalField(kind, setting.of, setting.scale, pseudo_count, ruled(setting.of))
-    if policy.item_field and policy.item_field not in dead:
-        of = (policy.item_field,)
-        found[ITEM] = SignalField(
-            "item", of, policy.item_scale, policy.item_pseudo_count, ruled(of), policy.class_field
-        )
-    return found
+    for kind in every_kind().values():
+        for name, one in kind.fields_of(policy).items():
+            if not dead.intersection(one.fields):
+                own = tuple((at, rules[of]) for at, of in enumerate(one.fields, 1) if of in rules)
+                found[name] = replace(one, rules=own) if own else one
+    order = {name: at for at, name in enumerate(policy.fields)}
+    return dict(sorted(found.items(), key=lambda pair: order.get(pair[0], len(order))))
 
 
 def class_combinations(fields: Mapping[str, SignalField], class_field: str | None) -> frozenset[str]:
     """Return the names of the combinations of the class field with one other: their lift is that within the class."""
-    return frozenset(
-        name
-        for name, field in fields.items()
-        if field.kind == "combination" and len(field.fields) == 2 and field.fields[0] == class_field
-    )
+    return frozenset(name for name, field in fields.items() if field.kind.begins_with_class(field, class_field))
 
 
 def guard_of(population: Population, policy: PolicySettings) -> RepeatGuard:
@@ -166,57 +129,48 @@ def preferences(
 ) -> dict[Value, float]:
     """Return the affinity in (0, 1] of each value that `counters` prefer. An item's is what `guard` leaves of it."""
     found: dict[Value, float] = {}
-    constants = _constants(counters, half_lives, fields, population, now_s)
-    shares, floor = population.weights, max(1.0, population.floor)
+    constants = _constants(counters, half_lives, fields, population, guard, saturation, now_s)
     for value, weight in counters.weights.items():
         known = constants.get(value[0])
         if known is None or len(value) not in known.lengths:
             continue
         if known.rules and any(rule.indices(value[at]) == () for at, rule in known.rules):
             continue  # every index refuses it
-        count = weight * known.decay
-        if known.population_total is None:
-            class_name = value[2] if len(value) == WITH_CLASS else None
-            found[value] = count / (count + known.pseudo_count) * guard.strength(class_name)
-            continue
-        share = min(1.0, max(shares.get(value, floor), 1.0) / known.population_total)
-        lift = (count / share + known.pseudo_count) / (max(known.total, count) + known.pseudo_count)
-        if lift > 1.0:
-            found[value] = min(1.0, log(lift) / saturation)
-    return {value: affinity for value, affinity in found.items() if affinity > 0.0}
+        affinity = known.affinity(value, weight * known.decay, known.compared)
+        if affinity > 0.0:
+            found[value] = affinity
+    return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Constants:
-    """The constants of all values of one field; `population_total` is None for items, whose affinity is not a lift."""
+class _Constants(NamedTuple):
+    """The constants of all values of one field."""
 
+    affinity: Callable[[Value, float, Compared], float]
     lengths: tuple[int, ...]
     decay: float
-    pseudo_count: float
-    total: float
-    population_total: float | None
+    compared: Compared
     rules: tuple[tuple[int, TermRule], ...]
 
 
 def _constants(
-    counters: Counters, half_lives: HalfLives, fields: Mapping[str, SignalField], population: Population, now_s: float
+    counters: Counters,
+    half_lives: HalfLives,
+    fields: Mapping[str, SignalField],
+    population: Population,
+    guard: RepeatGuard,
+    saturation: float,
+    now_s: float,
 ) -> dict[str, _Constants]:
     found = {}
     for name, of in fields.items():
-        item = of.kind == "item"
-        if item or name in population.totals:
-            decay = growth(now_s, counters.landmark_s, half_lives.of(name))
-            population_total = None if item else max(population.totals[name], 1.0)
-            total = counters.totals.get(name, 0.0) * decay
-            length = len(of.fields) + 1
-            found[name] = _Constants(
-                (length, WITH_CLASS) if item else (length,),
-                decay,
-                of.pseudo_count,
-                total,
-                population_total,
-                of.rules,
-            )
+        if of.kind.is_lift and name not in population.totals:
+            continue
+        decay = growth(now_s, counters.landmark_s, half_lives.of(name))
+        compared = Compared(
+            counters.totals.get(name, 0.0) * decay, of.pseudo_count, population.weights,
+            max(population.totals.get(name, 0.0), 1.0), max(1.0, population.floor), saturation, guard,
+        )  # fmt: skip
+        found[name] = _Constants(of.kind.affinity, of.kind.lengths(of), decay, compared, of.rules)
     return found
 
 
@@ -239,6 +193,10 @@ def blended(
     return found
 
 
+_Ranked = tuple[float, str, tuple[str, ...], float, Source]
+"""The boost of one function, its field, the texts of its clause, its weight and its source."""
+
+
 def strongest(
     weights: Mapping[Value, tuple[float, Source]],
     fields: Mapping[str, SignalField],
@@ -247,106 +205,48 @@ def strongest(
 ) -> tuple[Affinity, ...]:
     """Return the `limit` affinities with the largest weight · scale, the strongest first.
 
-    The values of an attribute or of the item are grouped by rank into at most LEVELS groups of equal size, each with its mean
-    weight.
+    A field's kind tells which of its values share a function; its weight is their mean weight.
+    by_class: the fields whose values begin with their class.
     """
-    liked: dict[str, list[tuple[float, Value, Source]]] = {}
+    liked: dict[str, list[Liked]] = {}
     for value, (weight, source) in weights.items():
         liked.setdefault(value[0], []).append((weight, value, source))
-    found: list[tuple[float, str, tuple[str, ...], float, Source]] = []
+    found: list[_Ranked] = []
     for name, values in liked.items():
-        scale = fields[name].scale
+        field = fields[name]
+        if field.scale <= 0.0:
+            continue
         values.sort(reverse=True)
-        if scale <= 0.0:
-            continue
-        if name in by_class and not fields[name].rules:
-            found += _class_levels(name, values, scale)
-            continue
-        if fields[name].kind == "combination":
-            found += [(weight * scale, name, value[1:], weight, source) for weight, value, source in values[:limit]]
-            continue
-        for group in levels(values):
-            mean = sum([weight for weight, _, _ in group]) / len(group)
-            mixed = any(source != group[0][2] for _, _, source in group)
-            found.append(
-                (
-                    mean * scale,
-                    name,
-                    tuple([value[1] for _, value, _ in group]),
-                    mean,
-                    "blend" if mixed else group[0][2],
-                )
-            )
+        for texts, group in field.kind.functions(values, limit, by_class=name in by_class and not field.rules):
+            mean, source = _mean(group)
+            found.append((mean * field.scale, name, texts, mean, source))
     found.sort(key=_boost, reverse=True)
-    return tuple(
-        Affinity(
-            kind, name, of, values, weight, fields[name].scale, source, at,
-            clause(kind, of, values, at, fields[name].rules),
-        )
-        for at, (_, name, values, weight, source) in enumerate(found[:limit])
-        for kind, of in [(fields[name].kind, fields[name].fields)]
-    )  # fmt: skip
+    return tuple([_affinity(fields[one[1]], one, at) for at, one in enumerate(found[:limit])])
 
 
-def _class_levels(
-    name: str, values: Sequence[tuple[float, Value, Source]], scale: float
-) -> Iterator[tuple[float, str, tuple[str, ...], float, Source]]:
-    """Yield a combination's values, the heaviest first, in groups of one class: a function for each group instead of each value."""
-    classes: dict[str, list[tuple[float, Value, Source]]] = {}
-    for one in values:
-        classes.setdefault(one[1][1], []).append(one)
-    for class_name, own in classes.items():
-        for group in levels(own):
-            mean = sum([weight for weight, _, _ in group]) / len(group)
-            mixed = any(source != group[0][2] for _, _, source in group)
-            members = (class_name, *(value[2] for _, value, _ in group))
-            yield mean * scale, name, members, mean, "blend" if mixed else group[0][2]
+def _affinity(field: SignalField, ranked: _Ranked, number: int) -> Affinity:
+    kind, of = field.kind, field.fields
+    _, name, values, weight, source = ranked
+    own = Clause(kind.clause(of, values, field.rules), number)
+    return Affinity(kind.name, name, of, values, weight, field.scale, source, number, own)
 
 
-def _boost(one: tuple[float, str, tuple[str, ...], float, Source]) -> float:
+def clause(kind: str, fields: tuple[str, ...], values: tuple[str, ...], number: int, rules: Rules = ()) -> Clause:
+    """Return the clause of an affinity of a kind, which matches the documents with its values."""
+    return Clause(every_kind()[kind].clause(fields, values, rules), number)
+
+
+def _mean(group: Sequence[Liked]) -> tuple[float, Source]:
+    """Return the mean weight of values, and their source."""
+    weight, _, source = group[0]
+    if len(group) == 1:
+        return weight, source
+    mixed = any(one[2] != source for one in group)
+    return sum([one[0] for one in group]) / len(group), "blend" if mixed else source
+
+
+def _boost(one: _Ranked) -> float:
     return one[0]
-
-
-def levels(ranked: Sequence[_T], count: int = LEVELS) -> list[Sequence[_T]]:
-    """Return `ranked` in at most `count` runs whose lengths differ by at most one."""
-    count = min(count, len(ranked))
-    bounds = [round(at * len(ranked) / count) for at in range(count + 1)] if count else [0]
-    return [ranked[start:end] for start, end in pairwise(bounds)]
-
-
-def clause(
-    kind: Kind,
-    fields: tuple[str, ...],
-    values: tuple[str, ...],
-    number: int,
-    rules: Sequence[tuple[int, TermRule]] = (),
-) -> Clause:
-    """Return the clause that matches documents with all values of a combination, or with any of one field's values.
-
-    A value that only some of the expression's indices accept gets an `_index` filter. A `term` that an index refuses would fail its
-    shards; a `bool` that its `_index` filter excludes for an index is never turned into a query there.
-    """
-    if kind == "combination":
-        filters: list[dict[str, Any]] = []
-        for at, rule in rules:
-            filters += _guard(rule.indices(values[at - 1]))
-        if len(values) > len(fields):  # one class, and values of the other field any of which will do
-            filters += [{"term": {fields[0]: values[0]}}, {"terms": {fields[1]: list(values[1:])}}]
-        else:
-            filters += [{"term": {field: value}} for field, value in zip(fields, values, strict=True)]
-        return Clause({"bool": {"filter": filters}}, number)
-    taken_by: dict[tuple[str, ...] | None, list[str]] = {}
-    for value in values:
-        taken_by.setdefault(rules[0][1].indices(value) if rules else None, []).append(value)
-    parts = []
-    for indices, some in taken_by.items():
-        term = {"term": {fields[0]: some[0]}} if len(some) == 1 else {"terms": {fields[0]: some}}
-        parts.append(term if indices is None else {"bool": {"filter": [*_guard(indices), term]}})
-    return Clause(parts[0] if len(parts) == 1 else {"bool": {"should": parts}}, number)
-
-
-def _guard(indices: tuple[str, ...] | None) -> list[dict[str, Any]]:
-    return [] if indices is None else [{"terms": {"_index": list(indices)}}]
 
 
 def united(partials: Iterable[Counters | None], half_lives: HalfLives, now_s: float) -> Counters | None:

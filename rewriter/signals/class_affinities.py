@@ -12,11 +12,12 @@ which is the lift of `affinities`, within the class: that somebody buys milk oft
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from math import log
 
-from rewriter.signals.affinities import ITEM, Population, SignalField
+from rewriter.signals.affinities import Population
 from rewriter.signals.class_counters import ClassCounters, with_class
 from rewriter.signals.counters import SEPARATOR, HalfLives, Value, growth
+from rewriter.signals.kinds.item import ITEM
+from rewriter.signals.kinds.kind import Compared, SignalField
 from rewriter.signals.repeats import RepeatGuard
 
 ClassTotals = Mapping[tuple[str, str], float]
@@ -51,23 +52,21 @@ def class_preferences(
         total = own.total * decays.get(ITEM, 0.0)
         for value, weight in own.weights.items():
             field = fields.get(value[0])
-            if field is None or len(value) != (2 if field.kind == "item" else len(field.fields)):
-                continue
             whole = with_class(value, ITEM, name)
+            if field is None or len(whole) != field.kind.lengths(field)[-1]:
+                continue
             if field.rules and any(rule.indices(whole[at]) == () for at, rule in field.rules):
                 continue  # no index takes it
-            count = weight * decays[value[0]]
-            if field.kind == "item":
-                found[whole] = count / (count + field.pseudo_count) * guard.strength(name)
-                continue
             everybody = population.class_totals.get((value[0], name), 0.0)
-            if everybody <= 0.0:
+            if field.kind.is_lift and everybody <= 0.0:
                 continue
-            share = min(1.0, max(population.weights.get(whole, floor), 1.0) / max(everybody, 1.0))
-            lift = (count / share + field.pseudo_count) / (max(total, count) + field.pseudo_count)
-            if lift > 1.0:
-                found[whole] = min(1.0, log(lift) / saturation)
-    return {value: affinity for value, affinity in found.items() if affinity > 0.0}
+            compared = Compared(
+                total, field.pseudo_count, population.weights, max(everybody, 1.0), floor, saturation, guard
+            )
+            affinity = field.kind.affinity(whole, weight * decays[value[0]], compared)
+            if affinity > 0.0:
+                found[whole] = affinity
+    return found
 
 
 def of_classes(liked: Mapping[Value, float], classes: Collection[str]) -> dict[Value, float]:

@@ -30,8 +30,8 @@ from pydantic import (
 from rewriter.errors import Fault
 from rewriter.settings import SignalSettings
 from rewriter.signals.absent import consent_of, is_absent, is_absent_id
-from rewriter.signals.affinities import SignalField
 from rewriter.signals.counters import MAX_MEMBER_BYTES, Value, member
+from rewriter.signals.kinds.kind import SignalField
 
 MAX_EVENT_BYTES = 64 * 1024
 MAX_DIGITS = 4_000
@@ -197,14 +197,11 @@ def refused(event: Event, received_s: float, settings: SignalSettings) -> Fault 
 def values(document: Mapping[str, Any], fields: Mapping[str, SignalField]) -> tuple[Value, ...]:
     """Return the values of each signal field whose document fields a document has.
 
-    Of an array each element is a value. The item's `_id` is a field of the document like any other; an item's value ends with its
-    class, the first where it has several.
+    Of an array each element is a value. The item's `_id` is a field of the document like any other.
     """
     found: list[Value] = []
     for name, field in fields.items():
-        parts = [texts(leaf(document, of)) for of in field.fields]
-        if field.class_field is not None and (own := texts(leaf(document, field.class_field))):
-            parts.append(own[:1])
+        parts = field.kind.parts(field, lambda path: texts(leaf(document, path)))
         every = ((name, *combination) for combination in islice(product(*parts), MAX_VALUES))
         found += [value for value in dict.fromkeys(every) if member(value) is not None]
     return tuple(found)

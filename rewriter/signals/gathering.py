@@ -17,9 +17,9 @@ from math import frexp
 from typing import Any, TypeVar
 
 from rewriter.errors import StoreError
-from rewriter.signals.affinities import ITEM
 from rewriter.signals.commands import Command, pairs_of
 from rewriter.signals.counters import SEPARATOR, Counters, HalfLives, Value, growth, sound, value_of
+from rewriter.signals.kinds.item import ITEM
 from rewriter.signals.packed import MAX_BODY_BYTES, PackedPopulation
 from rewriter.signals.store import Keys
 

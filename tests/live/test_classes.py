@@ -14,7 +14,6 @@ from opensearchpy import OpenSearch
 
 from rewriter import Reason, Report, Rewriter, Settings, Subject
 from rewriter.client.registry import around
-from rewriter.signals.affinities import ITEM
 from rewriter.signals.backfill.history import History
 from rewriter.signals.backfill.swap import Swap
 from rewriter.signals.class_counters import MAX_CLASSES, MAX_VALUES, ClassCounters, counted_by_class, packed, unpacked
@@ -22,6 +21,7 @@ from rewriter.signals.counters import Counters, HalfLives, Observation, Value
 from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.ingest.erasure import forget
 from rewriter.signals.ingest.objects import Objects
+from rewriter.signals.kinds.item import ITEM
 from rewriter.signals.memory_store import MemoryStore
 from rewriter.signals.store import Keys
 from tests.live.conftest import loaded

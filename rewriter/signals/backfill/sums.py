@@ -13,11 +13,11 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from rewriter.signals.affinities import ITEM
 from rewriter.signals.backfill.uses import count_uses
 from rewriter.signals.class_counters import MAX_CLASSES, ClassCounters, of_class
 from rewriter.signals.counters import SEPARATOR, Counters
 from rewriter.signals.ingest.batch import POPULATION_KEPT, CountingRules
+from rewriter.signals.kinds.item import ITEM
 from rewriter.signals.repeats import AGAIN, USES
 
 AT_ONCE = 50_000

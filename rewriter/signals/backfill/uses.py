@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rewriter.signals.affinities import ITEM
 from rewriter.signals.ingest.reuse import VISIT_S
+from rewriter.signals.kinds.item import ITEM
 from rewriter.signals.repeats import AGAIN, NO_CLASS, USES
 
 

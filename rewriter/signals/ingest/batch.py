@@ -15,9 +15,11 @@ from typing import Any, Literal, NamedTuple
 
 from rewriter.errors import Fault
 from rewriter.settings import Settings
-from rewriter.signals.affinities import ITEM, SignalField, class_combinations, profile_half_lives, signal_fields
+from rewriter.signals.affinities import class_combinations, profile_half_lives, signal_fields
 from rewriter.signals.counters import SEPARATOR, HalfLives, Value
 from rewriter.signals.events import MAX_EVENT_BYTES, Event, parse, refused, values
+from rewriter.signals.kinds.item import ITEM
+from rewriter.signals.kinds.kind import SignalField
 from rewriter.signals.store import Keys
 
 ITEM_PREFIX = f"{ITEM}{SEPARATOR}".encode()

@@ -1,0 +1,49 @@
+"""Items: what a subject used before. With x its decayed count of an item, the affinity is x / (x + c), times what the repeat guard
+leaves of it: where people use things again, having used one tells enough, and no population is needed.
+"""
+
+from __future__ import annotations
+
+from rewriter.settings import PolicySettings
+from rewriter.signals.counters import Value
+from rewriter.signals.kinds.kind import Compared, SignalField, SignalKind, Texts
+
+ITEM = "item"
+"""The name of the kind, and of its one field."""
+WITH_CLASS = 3
+"""Parts of an item's Value with its class: ("item", "B0017", "milk")."""
+
+
+class Item(SignalKind):
+    """The kind of the field with an item's id. A value ends with the item's class where the document has one."""
+
+    name = ITEM
+    is_lift = False
+
+    def fields_of(self, policy: PolicySettings) -> dict[str, SignalField]:
+        """Return the policy's `item_field`, if it has one."""
+        if not policy.item_field:
+            return {}
+        field = SignalField(
+            self, (policy.item_field,), policy.item_scale, policy.item_pseudo_count, class_field=policy.class_field
+        )
+        return {ITEM: field}
+
+    def parts(self, field: SignalField, texts: Texts) -> list[list[str]]:
+        """Return the ids, and the class: the first where the document has several."""
+        found = [texts(field.fields[0])]
+        if field.class_field is not None and (own := texts(field.class_field)):
+            found.append(own[:1])
+        return found
+
+    def lengths(self, field: SignalField) -> tuple[int, ...]:
+        """Return the lengths of an item's value without and with its class."""
+        return (len(field.fields) + 1, WITH_CLASS)
+
+    def affinity(self, value: Value, count: float, compared: Compared) -> float:
+        """Return x / (x + c), times what the repeat guard leaves of the item's class."""
+        class_name = value[2] if len(value) == WITH_CLASS else None
+        return count / (count + compared.pseudo_count) * compared.guard.strength(class_name)
+
+
+KIND = Item()
