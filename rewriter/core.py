@@ -16,6 +16,7 @@ from typing import Any
 from rewriter.boost.templates import TemplateSet
 from rewriter.decide.breaker import Breaker, State
 from rewriter.decide.exposure import Arms
+from rewriter.decide.guards import Guards
 from rewriter.decide.hedging import Hedging
 from rewriter.decide.lag import Lag
 from rewriter.decide.late_legs import LateLegs
@@ -106,6 +107,7 @@ class Core:
             for name, policy in settings.policies.items()
             if policy.mode == "rewrite"
         }
+        self.guards = Guards(self.breaker, self.arms, self.late_legs, self.hedging)
         self.unrewritten = Unrewritten()
         oldest_s = max((policy.exploration_stale_s for policy in settings.policies.values()), default=0.0)
         self.pools = PoolCache(oldest_s, settings.budget.pool_bytes)

@@ -19,7 +19,7 @@ from rewriter.index_facts import IndexFacts
 from rewriter.one_search import difference
 from rewriter.report import Reason, Strategy
 from rewriter.settings import Settings
-from rewriter.shapes import CHANGES_RESULTS, SearchFacts, own_windows, shape_of
+from rewriter.shapes import CHANGES_RESULTS, SearchFacts, own_windows, rescore_window, shape_of
 from rewriter.snapshot import TooLargeError, Write, snapshot
 
 SAME_IN_BODY = ("explain", "terminate_after", "search_pipeline")
@@ -76,8 +76,8 @@ class ParsedSearch:
     difference: str = ""
 
     def rescore_window(self, window_size: int) -> int:
-        """Return the window of our rescore, in hits a shard: at most the smallest of the caller's own rescores."""
-        return min(window_size, self.own_rescore_window or window_size)
+        """Return the window of our rescore, in hits a shard, where a policy's is `window_size`."""
+        return rescore_window(window_size, self.own_rescore_window)
 
 
 class _UnreadableError(Exception):

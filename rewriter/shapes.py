@@ -94,6 +94,11 @@ def own_windows(body: Mapping[str, Any]) -> list[int]:
     return [int(one.get("window_size", 10)) for one in (own if isinstance(own, list) else [own])]
 
 
+def rescore_window(window_size: int, own: int | None) -> int:
+    """Return the window of our rescore, in hits a shard: at most the smallest of the caller's own rescores, if there are any."""
+    return min(window_size, own or window_size)
+
+
 def _by_score(sort: Any) -> bool:
     if isinstance(sort, list):
         return not sort or (len(sort) == 1 and _by_score(sort[0]))
@@ -126,7 +131,7 @@ def _wraps(search: SearchFacts) -> bool:
 
 def _window_too_large(search: SearchFacts) -> bool:
     assert search.policy is not None
-    window = min([search.policy.window_size, *own_windows(search.body)])
+    window = rescore_window(search.policy.window_size, min(own_windows(search.body), default=None))
     return not _wraps(search) and any(window > facts.max_rescore_window for facts in search.facts)
 
 

@@ -10,7 +10,7 @@ from math import isfinite
 from typing import Any
 
 from rewriter.alike import alike
-from rewriter.boost.functions import Boost
+from rewriter.boost.functions import Boost, clamped
 from rewriter.query_form import depends_on_collection
 from rewriter.report import Strategy
 
@@ -47,8 +47,8 @@ def envelope(boosts: Sequence[Boost], max_boost: float, gate: Mapping[str, Any] 
 
 def capped(boosts: Sequence[Boost], max_boost: float) -> tuple[Boost, ...]:
     """Return boosts with weights of at most max_boost − 1: a switch may have lowered the limit since they were made."""
-    limit = max_boost - 1.0
-    return tuple(boost if boost.weight <= limit else boost._replace(weight=limit) for boost in boosts)
+    weighed = ((boost, clamped(boost.weight, max_boost)) for boost in boosts)
+    return tuple(boost if weight == boost.weight else boost._replace(weight=weight) for boost, weight in weighed)
 
 
 def bounded_body(

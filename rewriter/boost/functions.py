@@ -65,11 +65,10 @@ def read_functions(
     if len(listed) > MAX_FUNCTIONS:
         raise Refused((f"{len(listed)} functions; {MAX_FUNCTIONS} at most",))
     faults: list[str] = []
-    ceiling = max_boost - 1.0
     boosts = []
     for number, function in enumerate(listed):
         if (one := _as_given(function, affinities)) is not None:
-            weight = min(function["weight"], ceiling)
+            weight = clamped(function["weight"], max_boost)
             if weight > 0.0:
                 boosts.append(Boost(one.filter, weight, None, one.field, describe(one), one.source))
             continue
@@ -77,12 +76,17 @@ def read_functions(
         if wrong:
             faults += [f"function {number}: {what}" for what in wrong]
             continue
-        weight = min(float(function["weight"]), ceiling)
+        weight = clamped(float(function["weight"]), max_boost)
         if weight > 0.0:
             boosts.append(_boost(function, weight, affinities))
     if faults:
         raise Refused(tuple(faults))
     return tuple(boosts)
+
+
+def clamped(weight: float, max_boost: float) -> float:
+    """Return a weight ≥ 0, at most max_boost − 1."""
+    return min(weight, max_boost - 1.0)
 
 
 def _as_given(function: Any, affinities: Sequence[Affinity]) -> Affinity | None:

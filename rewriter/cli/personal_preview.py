@@ -44,8 +44,8 @@ def preview_personal(
     if refresh.errors:
         raise StoreError(", ".join(sorted(set(refresh.errors.values()))))
     context = SearchContext(
-        core, core.snapshot, search, subject, settings.policies[policy], templates, settings.policies[policy].max_boost, block=0,
-        seed=0, now_s=time.time(), clock_s=time.monotonic, exposure=None,
+        core, core.snapshot, search, subject, 0, time.time(), time.monotonic, settings.policies[policy], templates,
+        settings.policies[policy].max_boost, block=0, exposure=None,
     )  # fmt: skip
     part = drive(personal(context, Progress()), lambda step: _perform(step, stores))
     return replace(part, reason=Reason.PERSONALIZED) if part.reason is Reason.SEARCH_FAILED else part

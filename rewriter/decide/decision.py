@@ -11,14 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rewriter.decide.assignment import arm
-from rewriter.decide.breaker import Breaker, Outcome, Permit
-from rewriter.decide.exposure import Arms
-from rewriter.decide.hedging import Hedging
-from rewriter.decide.late_legs import LateLegs
-from rewriter.decide.switches import Switches
+from rewriter.decide.breaker import Outcome, Permit
+from rewriter.decide.guards import Guards
+from rewriter.decide.switches import Switches, SwitchValue
 from rewriter.parsed_search import ParsedSearch
 from rewriter.report import Exposure, Reason
-from rewriter.settings import ExperimentSettings, PolicySettings, SwitchSettings
+from rewriter.settings import Settings
 from rewriter.subject import Subject, pseudonym
 
 
@@ -51,28 +49,33 @@ store's breaker.
 """
 
 
-def decide(
-    search: ParsedSearch,
-    subject: Subject | None,
-    policy: PolicySettings | None,
-    switches: Switches,
-    defaults: SwitchSettings,
-    experiment: ExperimentSettings,
-    late_legs: LateLegs | None,
-    breaker: Breaker,
-    arms: Arms,
-    now_s: float,
-    hedging: Hedging | None = None,
-) -> Decision:
-    """Return the decision for one search.
+@dataclass(frozen=True, slots=True)
+class DecisionContext:
+    """All that the decision for one search depends on.
 
-    search, policy, late_legs: the parsed search, its policy and that policy's late legs; None without a policy.
-    switches, defaults: the overrides, and the settings' values of switches that are not overridden.
-    arms:     counts the search by its arm.
+    settings: those of the rewriter; `switches` override them.
     now_s:    monotonic seconds.
-    hedging:  the hedges of the policy, if its mode is "rewrite".
+    """
+
+    search: ParsedSearch
+    subject: Subject | None
+    settings: Settings
+    switches: Switches
+    guards: Guards
+    now_s: float
+
+    def switch(self, name: str, default: SwitchValue) -> SwitchValue:
+        """Return the value of a switch for this search, `default` if nothing overrides it."""
+        return self.switches.of(name, self.search.policy, default)
+
+
+def decide(context: DecisionContext) -> Decision:
+    """Return the decision for one search, and count it by its arm.
+
     From the holdout check on, the decision has an exposure, in both arms.
     """
+    search, subject, guards = context.search, context.subject, context.guards
+    defaults, experiment = context.settings.switches, context.settings.experiment
     if subject is not None and not isinstance(subject, Subject):
         found = type(subject).__qualname__  # type: ignore[unreachable]  # callers need not check types
         return Decision(Reason.NO_SUBJECT, f"`subject` is of type {found}, not a Subject or None")
@@ -80,16 +83,16 @@ def decide(
         return Decision(Reason.NO_SUBJECT, "the subject has no id and no segment")
     if not subject.consent:
         return Decision(Reason.NO_CONSENT)
-    if not switches.of("personalization", search.policy, defaults.personalization):
-        return Decision(Reason.SWITCHED_OFF, f"by {switches.source_of('personalization', search.policy)}")
-    if search.passed is not None or policy is None or late_legs is None:
+    if not context.switch("personalization", defaults.personalization):
+        return Decision(Reason.SWITCHED_OFF, f"by {context.switches.source_of('personalization', search.policy)}")
+    if search.passed is not None or search.policy is None:
         return Decision(search.passed or Reason.NO_POLICY, search.detail)
-    rollout = float(switches.of("rollout", search.policy, experiment.rollout))
-    holdout = float(switches.of("holdout", search.policy, experiment.holdout))
+    rollout = float(context.switch("rollout", experiment.rollout))
+    holdout = float(context.switch("holdout", experiment.holdout))
     assigned = arm(
         subject.unit, rollout=rollout, holdout=holdout, salt=experiment.salt, interleaved=experiment.interleaved
     )
-    arms.note(subject, assigned)
+    guards.arms.note(subject, assigned)
     if assigned == "not_rolled_out":
         return Decision(Reason.NOT_ROLLED_OUT, f"rollout {rollout:g}")
     exposure = (
@@ -101,14 +104,15 @@ def decide(
     )
     if assigned == "holdout":
         return Decision(Reason.HOLDOUT, f"holdout {holdout:g}", exposure=exposure)
-    shadow = bool(switches.of("shadow", search.policy, defaults.shadow))
-    if late_legs.paused(now_s):
+    shadow = bool(context.switch("shadow", defaults.shadow))
+    if guards.late_legs[search.policy].paused(context.now_s):
         late = "too many of this policy's legs were late; none is sent for a minute"
         return Decision(Reason.SEARCH_LATE, late, shadow=shadow, exposure=exposure)
-    if hedging is not None and hedging.paused(now_s):
+    hedging = guards.hedging.get(search.policy)
+    if hedging is not None and hedging.paused(context.now_s):
         late = "too many of this policy's rewritten searches were late or failed; it sends none for a while"
         return Decision(Reason.SEARCH_LATE, late, shadow=shadow, exposure=exposure)
-    permit = breaker.permit(now_s)
+    permit = guards.breaker.permit(context.now_s)
     if permit is None:
-        return Decision(Reason.BREAKER_OPEN, breaker.why, shadow=shadow, exposure=exposure)
+        return Decision(Reason.BREAKER_OPEN, guards.breaker.why, shadow=shadow, exposure=exposure)
     return Decision(None, "", permit, shadow, exposure)

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from rewriter.boost.functions import DECAYS, Boost, wrong_clause
+from rewriter.boost.functions import DECAYS, Boost, clamped, wrong_clause
 from rewriter.report import Source, Strategy
 
 MAX_JSON_BYTES = 64 * 2**10
@@ -108,7 +108,7 @@ def as_text(shown: bytes) -> str:
 def _sound(boost: Boost, max_boost: float) -> bool:
     """Whether a boost passes the checks of a template's output: the clamp (a NaN fails it) and the allowed clauses."""
     return (
-        0.0 <= boost.weight <= max_boost - 1.0
+        0.0 <= boost.weight == clamped(boost.weight, max_boost)
         and (boost.filter is None or wrong_clause(boost.filter, ()) is None)
         and DECAYS.issuperset(boost.decay or ())
     )

@@ -9,7 +9,7 @@ from typing import Any
 from rewriter.boost.body import without_own_names
 from rewriter.client.seam import SearchArguments
 from rewriter.core import Core, Snapshot
-from rewriter.decide.decision import BREAKER_TABLE, Decision, decide
+from rewriter.decide.decision import BREAKER_TABLE, Decision, DecisionContext, decide
 from rewriter.explore.merge import Page, with_hits
 from rewriter.explore.slots import block_size
 from rewriter.flow.evidence import held_by, judge
@@ -21,6 +21,7 @@ from rewriter.flow.report_details import shadowed, with_details, would_show
 from rewriter.flow.rewrite import goes_parallel, goes_plain, rewritten
 from rewriter.flow.steps import (
     Baseline,
+    CallContext,
     CallerStep,
     Clock,
     Collect,
@@ -31,7 +32,7 @@ from rewriter.flow.steps import (
     Sent,
 )
 from rewriter.flow.unread import READING_FACTS
-from rewriter.parsed_search import ParsedSearch, parse_search, search_key
+from rewriter.parsed_search import ParsedSearch, parse_search
 from rewriter.report import Reason, Report, Variant
 from rewriter.subject import Subject
 
@@ -61,22 +62,15 @@ def answer(
     """
     held = Held(core.breaker)
     try:
-        decision, context, search = _decided(core, arguments, subject, held, seed, now_s, clock_s)
-        if batched and context is not None:
-            context = replace(context, batched=True)
-        if decision.reason is not None or context is None:
-            held.give_back(clock_s())
-            response, report = yield from _plain(decision, search.policy if search else None, clock_s)
-            if search is not None and search.passed is None and (hedging := core.hedging.get(search.policy or "")):
-                hedging.took(report.timings_ms["baseline"] / 1000.0, clock_s())
-            if search is not None and subject is not None:
-                response, report = yield from _beyond_decision(
-                    core, search, subject, decision, report, response, clock_s()
-                )
-        else:
+        decision, context = _decided(core, arguments, subject, held, seed, now_s, clock_s)
+        if isinstance(context, SearchContext):
+            context = replace(context, batched=batched)
             response, report = yield from _in_its_mode(decision, context, held)
-        if search is not None and search.policy is not None:  # the server has answered, so the indices exist
-            core.searched.note(search.expression, clock_s())
+        else:
+            held.give_back(clock_s())
+            response, report = yield from _plain(decision, context, clock_s)
+        if context is not None and context.search.policy is not None:  # the server has answered, so the indices exist
+            core.searched.note(context.search.expression, clock_s())
         return response, shadowed(report) if decision.shadow else report
     finally:
         held.give_back(clock_s())
@@ -101,21 +95,28 @@ def _in_its_mode(
     return response, replace(report, mode="parallel")
 
 
-def _beyond_decision(
-    core: Core, search: ParsedSearch, subject: Subject, decision: Decision, report: Report, response: Any, now_s: float
+def _plain(
+    decision: Decision, context: CallContext | None, clock_s: Clock
 ) -> Generator[CallerStep, Any, tuple[Any, Report]]:
-    try:
-        return (yield from baseline_page(core, search, subject, decision, report, Progress(), response, now_s))
-    except Exception:  # noqa: BLE001  the caller's answer has arrived and must be served, whatever its form
-        return response, report
-
-
-def _plain(decision: Decision, policy: str | None, clock_s: Clock) -> Generator[CallerStep, Any, tuple[Any, Report]]:
+    """Send the caller's own search alone."""
     sent: Sent = yield Baseline()
-    timings_ms = {"baseline": (clock_s() - sent.started_s) * 1000.0}
+    took_s = clock_s() - sent.started_s
     reason = decision.reason or Reason.UNSUPPORTED
     variant: Variant = "holdout" if reason is Reason.HOLDOUT else "baseline"
-    return sent.response, Report(reason, decision.detail, variant, policy, decision.exposure, timings_ms=timings_ms)
+    policy = context.search.policy if context is not None else None
+    timings_ms = {"baseline": took_s * 1000.0}
+    report = Report(reason, decision.detail, variant, policy, decision.exposure, timings_ms=timings_ms)
+    if context is None:
+        return sent.response, report
+    hedging = context.core.hedging.get(policy or "")
+    if hedging is not None and context.search.passed is None:
+        hedging.took(took_s, clock_s())
+    if context.subject is None:
+        return sent.response, report
+    try:
+        return (yield from baseline_page(context, decision, report, Progress(), sent.response))
+    except Exception:  # noqa: BLE001  the caller's answer has arrived and must be served, whatever its form
+        return sent.response, report
 
 
 def _personalized(
@@ -136,7 +137,7 @@ def _personalized(
 def _page(
     decision: Decision, context: SearchContext, held: Held, progress: Progress, sent: Sent, arrived_s: float
 ) -> Generator[CallerStep, Any, tuple[Any, Report]]:
-    core, search, response = context.core, context.search, sent.response
+    search, response = context.search, sent.response
     part: Personal | None = None
     page: Page | None = None
     if sent.refused:
@@ -149,16 +150,11 @@ def _page(
         wrong = part.reason, part.detail
     report = with_details(context, progress, *wrong, part, page, response)
     if page is None or part is None:
-        return (
-            yield from baseline_page(
-                core, search, context.subject, decision, report, progress, response, context.clock_s()
-            )
-        )
+        return (yield from baseline_page(context, decision, report, progress, response))
     if decision.shadow:
         return response, replace(report, shadow=would_show(context, page, response), teams="")
     if search.from_ or more_pages(response, search.size):
-        key = core.plans.key(core.keys, context.subject, search_key(search))
-        yield saving(core, key, plan_after(context, part, page))
+        yield saving(context.core, context.plan_key, plan_after(context, part, page))
     hits = [without_own_names(hit) for hit in page.hits]
     return with_hits(response, hits, part.response["hits"].get("max_score")), report
 
@@ -193,56 +189,50 @@ def _beside(
 
 
 def _decided(
-    core: Core,
-    arguments: SearchArguments,
-    subject: Subject | None,
-    held: Held,
-    seed: int,
-    now_s: float,
-    clock_s: Clock,
-) -> tuple[Decision, SearchContext | None, ParsedSearch | None]:
-    """Return the decision, the context (None if the search is not personalized) and the parsed search (None if that failed).
+    core: Core, arguments: SearchArguments, subject: Subject | None, held: Held, seed: int, now_s: float, clock_s: Clock
+) -> tuple[Decision, CallContext | None]:
+    """Return the decision, and the context: a SearchContext to personalize, None if a fault of ours prevented the decision.
 
-    Never raises, whatever the arguments are: the caller's own search is sent in any case.
+    Does not raise for any arguments: the caller's own search is sent in any case.
     """
     snapshot, settings = core.snapshot, core.settings
     try:
         search = _with_facts(parse_search(arguments, settings, snapshot.facts, core.write), snapshot)
-        name = search.policy
-        policy = settings.policies.get(name) if name else None
-        decision = decide(
-            search, subject, policy, snapshot.switches, settings.switches, settings.experiment,
-            core.late_legs.get(name) if name else None, core.breaker, core.arms, clock_s(),
-            core.hedging.get(name) if name else None,
-        )  # fmt: skip
+        call = CallContext(core, snapshot, search, subject, seed, now_s, clock_s)
+        decision = decide(DecisionContext(search, subject, settings, snapshot.switches, core.guards, clock_s()))
     except Exception as error:  # noqa: BLE001  a fault of ours must not cost the caller a search
-        return Decision(Reason.UNSUPPORTED, f"internal: {type(error).__name__}"), None, None
+        return Decision(Reason.UNSUPPORTED, f"internal: {type(error).__name__}"), None
     held.take(decision.permit)
-    if decision.reason is not None or policy is None or subject is None or name is None:
-        return decision, None, search
+    if decision.reason is not None or subject is None or search.policy is None:
+        return decision, call
+    found = _prepared(call, subject, search.policy, decision)
+    if isinstance(found, SearchContext):
+        return decision, found
+    reason, detail = found
+    return replace(decision, reason=reason, detail=detail), call
+
+
+def _prepared(call: CallContext, subject: Subject, name: str, decision: Decision) -> SearchContext | tuple[Reason, str]:
+    """Return the context of a search that is to be personalized, or the reason why it cannot be, and the detail."""
+    snapshot, settings = call.snapshot, call.core.settings
+    policy, switches = settings.policies[name], snapshot.switches
     templates = snapshot.templates.get(name)
-    wrong: tuple[Reason, str] | None = None
     if templates is None:
-        wrong = Reason.TEMPLATE_FAILED, "no version of this policy's templates ever loaded"
-    elif settings.signals.on_lag == "disable" and (lag := snapshot.lag.of(subject.unit))[1]:
-        wrong = Reason.LAGGING, f"the pipeline lags {lag[0]:.0f} s"
-    if wrong is not None or templates is None:
-        reason, detail = wrong or (Reason.TEMPLATE_FAILED, "")
-        return replace(decision, reason=reason, detail=detail), None, search
-    switches = snapshot.switches
+        return Reason.TEMPLATE_FAILED, "no version of this policy's templates ever loaded"
+    if settings.signals.on_lag == "disable" and (lag := snapshot.lag.of(subject.unit))[1]:
+        return Reason.LAGGING, f"the pipeline lags {lag[0]:.0f} s"
     limit = min(policy.max_boost, float(switches.of("max_boost", name, policy.max_boost)))
     share = float(switches.of("exploration_share", name, policy.exploration_share))
     explores = bool(switches.of("exploration", name, settings.switches.exploration))
-    block = block_size(share if explores else 0.0)
     context = SearchContext(
-        core, snapshot, search, subject, policy, templates, limit, block, seed, now_s, clock_s, decision.exposure
-    )
+        call.core, snapshot, call.search, subject, call.seed, call.now_s, call.clock_s, policy, templates, limit,
+        block_size(share if explores else 0.0), decision.exposure,
+    )  # fmt: skip
     if rejected_before := held_by(context, "personalized", templates.version):
-        reason, detail = rejected_before
-        return replace(decision, reason=reason, detail=detail), None, search
+        return rejected_before
     if policy.mode == "rewrite" and (plain := goes_plain(context)):
-        return replace(decision, reason=plain[0], detail=plain[1]), None, search
-    return decision, context, search
+        return plain
+    return context
 
 
 def _with_facts(search: ParsedSearch, snapshot: Snapshot) -> ParsedSearch:

@@ -17,10 +17,8 @@ from rewriter.explore.merge import hit_key
 from rewriter.explore.plan import PagePlan, as_text, decode, encode, shown_by
 from rewriter.explore.plan_memory import PlanKey
 from rewriter.explore.shown import elsewhere, hit_hash, with_page
-from rewriter.flow.steps import CallerStep, Hits, Progress, SavePlan
-from rewriter.parsed_search import ParsedSearch, search_key
+from rewriter.flow.steps import CallContext, CallerStep, Hits, Progress, SavePlan
 from rewriter.report import Reason, Report
-from rewriter.subject import Subject
 
 UNWANTED = frozenset(
     {
@@ -34,28 +32,21 @@ for legs whose answers are too large; a body of an unsupported form is another l
 
 
 def fallen_back(
-    core: Core,
-    search: ParsedSearch,
-    subject: Subject,
-    reason: Reason,
-    plan: PagePlan | None,
-    pool: Hits,
-    response: Any,
-    now_s: float,
+    context: CallContext, reason: Reason, plan: PagePlan | None, pool: Hits, response: Any
 ) -> tuple[Any, SavePlan | None, str]:
     """Return the page to serve, the step that saves the list's plan (or None), and a detail on the hits left out (or "").
 
-    plan:  the plan that the search has read; if None, the one that this process kept. Without either, the baseline's answer is
-           returned unchanged.
-    pool:  the exploration hits that may fill the page up.
-    now_s: monotonic.
+    plan: the plan that the search has read; if None, the one that this process kept. Without either, the baseline's answer is
+          returned unchanged.
+    pool: the exploration hits that may fill the page up.
     `response` is not modified.
     """
+    core, search = context.core, context.search
     if reason not in UNWANTED or not _has_hits(response):
         return response, None, ""
-    key = core.plans.key(core.keys, subject, search_key(search))
+    key = context.plan_key
     if plan is None and key is not None:
-        plan = decode(core.plans.get(key, now_s))
+        plan = decode(core.plans.get(key, context.clock_s()))
     if plan is None or key is None:
         return response, None, ""
     found = response["hits"]["hits"]
@@ -76,15 +67,12 @@ def fallen_back(
 
 
 def baseline_page(
-    core: Core, search: ParsedSearch, subject: Subject, decision: Decision, report: Report, progress: Progress, response: Any,
-    now_s: float,
-) -> Generator[CallerStep, Any, tuple[Any, Report]]:  # fmt: skip
+    context: CallContext, decision: Decision, report: Report, progress: Progress, response: Any
+) -> Generator[CallerStep, Any, tuple[Any, Report]]:
     """Return the baseline's page; in the middle of a list, without what the list has shown already."""
     if decision.shadow:
         return response, report
-    shown, save, left_out = fallen_back(
-        core, search, subject, report.reason, progress.plan, progress.pool, response, now_s
-    )
+    shown, save, left_out = fallen_back(context, report.reason, progress.plan, progress.pool, response)
     if save is not None:
         yield save
     detail = "; ".join(filter(None, (report.detail, left_out)))

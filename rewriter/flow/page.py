@@ -82,22 +82,36 @@ def merged(
         return replace(part, reason=Reason.ANSWERS_DIFFER, detail=differs), None
     plan = part.plan
     draft = _drafted(context, part, hits)
-    page = merged_page(
-        personalized=draft.hits if draft else part.hits,
-        pool=pool,
-        decided=plan.slots if plan else (),
-        from_=context.search.from_,
-        size=context.search.size,
-        block=plan.block if plan else context.block,
-        seed=plan.seed if plan else context.seed,
-        collapse_field=context.search.collapse_field,
-        category_field=context.policy.category_field,
-        shown_elsewhere=shown_elsewhere(context, plan) if plan else None,
+    page = cut(
+        context, plan, draft.hits if draft else part.hits, pool, shown_elsewhere(context, plan) if plan else None
     )
     if len(page.hits) < len(hits):
         detail = "the personalized page was shorter than the baseline's"
         return replace(part, reason=Reason.ANSWERS_DIFFER, detail=detail), None
     return part, _with_teams(context, page, draft) if draft else page
+
+
+def cut(
+    context: SearchContext, plan: PagePlan | None, personalized: Hits, pool: Hits, others: frozenset[bytes] | None
+) -> Page:
+    """Return the search's page, cut from its list.
+
+    personalized: the personalized hits in order.
+    others:       as `shown_elsewhere` of `merged_page`.
+    """
+    search = context.search
+    return merged_page(
+        personalized=personalized,
+        pool=pool,
+        decided=plan.slots if plan else (),
+        from_=search.from_,
+        size=search.size,
+        block=plan.block if plan else context.block,
+        seed=plan.seed if plan else context.seed,
+        collapse_field=search.collapse_field,
+        category_field=context.policy.category_field,
+        shown_elsewhere=others,
+    )
 
 
 def _interleaves(context: SearchContext) -> bool:

@@ -21,7 +21,6 @@ from rewriter.flow.page import shown_elsewhere
 from rewriter.flow.signals import SignalsRead, read_signals
 from rewriter.flow.steps import Launch, PartStep, Personal, Progress, ReadSignals, SearchContext
 from rewriter.flow.unread import guarded, unread
-from rewriter.parsed_search import search_key
 from rewriter.report import Reason, Source
 from rewriter.signals.affinities import Affinity, blended, guard_of, preferences, session_part, strongest
 from rewriter.signals.class_affinities import class_preferences, of_classes
@@ -74,7 +73,7 @@ def personal(context: SearchContext, progress: Progress) -> Generator[PartStep, 
 def prepared(context: SearchContext, progress: Progress) -> Generator[PartStep, Any, Personal]:
     """Read signals and turn them into boosts, or go on with the list that a plan is of: PERSONALIZED, or what is missing."""
     core, search, subject = context.core, context.search, context.subject
-    plan_key = core.plans.key(core.keys, subject, search_key(search))
+    plan_key = context.plan_key
     query = SignalsQuery(
         core.keys.session(subject.session_id) if subject.session_id else None,
         core.keys.profile(subject.user_id) if subject.user_id else None,

@@ -21,7 +21,7 @@ from rewriter.boost.body import without_own_names, without_own_names_in_suggesti
 from rewriter.client.seam import LegFault, Search
 from rewriter.decide.breaker import Outcome
 from rewriter.decide.decision import BREAKER_TABLE, Decision
-from rewriter.explore.merge import Page, hit_key, merged_page, with_hits
+from rewriter.explore.merge import Page, hit_key, with_hits
 from rewriter.explore.plan import shown_by
 from rewriter.explore.scores import score_of
 from rewriter.explore.shown import elsewhere, whole_before
@@ -31,7 +31,7 @@ from rewriter.flow.evidence import judge
 from rewriter.flow.exploration import exploration, pool_of
 from rewriter.flow.fallback import baseline_page, more_pages, saving
 from rewriter.flow.held import Held
-from rewriter.flow.page import lost_part, partial, plan_after, pool, repeated
+from rewriter.flow.page import cut, lost_part, partial, plan_after, pool, repeated
 from rewriter.flow.personal import NOT_SENT, REASONS, boosted_body, prepared
 from rewriter.flow.report_details import with_details
 from rewriter.flow.steps import (
@@ -338,18 +338,7 @@ def _made(
 def _page(context: SearchContext, part: Personal, pool: Hits) -> Page:
     plan, search = part.plan, context.search
     marks = elsewhere(shown_by(plan), search.from_, search.size) if plan else frozenset()
-    return merged_page(
-        personalized=part.hits,
-        pool=pool,
-        decided=plan.slots if plan else (),
-        from_=search.from_,
-        size=search.size,
-        block=plan.block if plan else context.block,
-        seed=plan.seed if plan else context.seed,
-        collapse_field=search.collapse_field,
-        category_field=context.policy.category_field,
-        shown_elsewhere=marks,
-    )
+    return cut(context, plan, part.hits, pool, marks)
 
 
 def _own(context: SearchContext, progress: Progress, course: _Course, held: Held) -> Generator[CallerStep, Any, None]:
@@ -436,11 +425,7 @@ def _served(
         assert course.sent is not None
         reason, detail = (part.reason, part.detail) if part is not None else _late(context, progress)
         report = _reported(context, progress, reason, detail)
-        return (
-            yield from baseline_page(
-                context.core, context.search, context.subject, decision, report, progress, course.sent.response, context.clock_s()
-            )
-        )  # fmt: skip
+        return (yield from baseline_page(context, decision, report, progress, course.sent.response))
     assert part is not None
     response = part.response
     if page is None:
@@ -455,9 +440,7 @@ def _served(
 
 
 def _saved(context: SearchContext, part: Personal, page: Page, rank: int) -> SavePlan:
-    core = context.core
-    key = core.plans.key(core.keys, context.subject, search_key(context.search))
-    return saving(core, key, plan_after(context, part, page, rank))
+    return saving(context.core, context.plan_key, plan_after(context, part, page, rank))
 
 
 def _late(context: SearchContext, progress: Progress) -> tuple[Reason, str]:

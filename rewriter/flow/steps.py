@@ -13,7 +13,7 @@ from rewriter.core import Core, Snapshot
 from rewriter.explore.plan import PagePlan
 from rewriter.explore.plan_memory import PlanKey
 from rewriter.index_facts import IndexFacts
-from rewriter.parsed_search import ParsedSearch
+from rewriter.parsed_search import ParsedSearch, search_key
 from rewriter.report import Exposure, Reason, Source, Strategy
 from rewriter.settings import PolicySettings
 from rewriter.signals.kinds.kind import SignalField
@@ -278,26 +278,43 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class SearchContext:
-    """One search that is to be personalized, and all that is fixed for it: subject, policy, templates, seed, time.
+class CallContext:
+    """One search, personalized or not: its subject, the rewriter's state when it began, seed and time.
 
-    max_boost: the limit of this search, the smaller one of the policy's and the switch's.
-    block:     every how many positions one slot comes; 0 without exploration.
-    batched:   whether it is one of several that go out together.
-    now_s:     wall time. `clock_s` returns monotonic time.
+    now_s: wall time (for decay). `clock_s` returns monotonic time (for deadlines).
+    seed:  draws exploration hits.
     """
 
     core: Core
     snapshot: Snapshot
     search: ParsedSearch
+    subject: Subject | None
+    seed: int
+    now_s: float
+    clock_s: Clock
+
+    @property
+    def plan_key(self) -> PlanKey | None:
+        """The key of the plan of the search's list, None if its subject has none."""
+        if self.subject is None:
+            return None
+        return self.core.plans.key(self.core.keys, self.subject, search_key(self.search))
+
+
+@dataclass(frozen=True, slots=True)
+class SearchContext(CallContext):
+    """One search that is to be personalized, and all that is fixed for it: policy, templates, limits.
+
+    max_boost: the limit of this search, the smaller one of the policy's and the switch's.
+    block:     every how many positions one slot comes; 0 without exploration.
+    batched:   whether it is one of several that go out together.
+    """
+
     subject: Subject
     policy: PolicySettings
     templates: TemplateSet
     max_boost: float
     block: int
-    seed: int
-    now_s: float
-    clock_s: Clock
     exposure: Exposure | None
     batched: bool = False
 

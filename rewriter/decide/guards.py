@@ -1,0 +1,25 @@
+"""The guards of one process that a decision asks: breaker of the optional legs, late legs and hedges by policy, counts by arm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rewriter.decide.breaker import Breaker
+from rewriter.decide.exposure import Arms
+from rewriter.decide.hedging import Hedging
+from rewriter.decide.late_legs import LateLegs
+
+
+@dataclass(frozen=True, slots=True)
+class Guards:
+    """What the searches of one process have in common.
+
+    arms:      counts searches by their arm.
+    late_legs: by policy; `hedging` by policy whose mode is "rewrite".
+    """
+
+    breaker: Breaker
+    arms: Arms
+    late_legs: Mapping[str, LateLegs]
+    hedging: Mapping[str, Hedging]
