@@ -27,6 +27,7 @@ from rewriter.signals.redis_clients import EVENT_LOOP, THREADS, TIMEOUT_S, opene
 from rewriter.signals.store import AsyncStore, Store, StoreName
 
 CONNECTIONS = 32
+SCRIPTS = ("EVAL", "EVALSHA")  # with one key or more, the first of which is the fourth part of the command
 
 
 class RedisStore(CommandStore):
@@ -52,10 +53,11 @@ class RedisStore(CommandStore):
 
     def run(self, wanted: Sequence[Command], *, atomic: bool = False) -> list[Any]:
         """See CommandStore.run."""
-        pipeline = self._connected().pipeline(transaction=atomic)
-        for command in wanted:
-            pipeline.execute_command(*command)
+        client = self._connected()
+        pipeline = client.pipeline(transaction=atomic)
         try:
+            for command in wanted:
+                pipeline.execute_command(*command, **({} if atomic else _target_of(client, command)))
             return _replies(pipeline.execute(raise_on_error=atomic))
         except RedisError as error:
             raise _translated(error) from error
@@ -173,6 +175,17 @@ def open_async_stores(store: Any, profile_store: Any, **options: Any) -> dict[St
     given: dict[StoreName, Any] = {"store": store, "profile_store": profile_store}
     found = {name: open_async_store(one, **options) for name, one in given.items()}
     return {name: one for name, one in found.items() if one is not None}
+
+
+def _target_of(client: Any, command: Command) -> dict[str, Any]:
+    """Name the node of a script's key to a cluster's pipeline, which would ask the cluster's default node for it.
+
+    redis-py 8.1 sends COMMAND GETKEYS for each EVAL of a pipeline to one node of its choice: while that node is away, no script
+    reaches any other node.
+    """
+    if command[0] not in SCRIPTS or not hasattr(client, "get_node_from_key"):
+        return {}
+    return {"target_nodes": client.get_node_from_key(command[3])}
 
 
 def open_store(given: str | Redis | RedisCluster | Store | None, **options: Any) -> Store | None:
