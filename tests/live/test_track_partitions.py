@@ -114,7 +114,9 @@ def test_a_node_of_a_cluster_that_is_away_holds_up_its_own_partitions_alone(
             assert process is not None
             assert process.tracker is not None
             tracker_client: Any = process.tracker._store._connected()
-            tracker_client.set_default_node(tracker_client.get_node(host="127.0.0.1", port=gone))  # scripts must not need it
+            tracker_client.set_default_node(
+                tracker_client.get_node(host="127.0.0.1", port=gone)
+            )  # scripts must not need it
             with away(node):
                 for batch in range(1, 4):
                     burst, of_partition = events(500, batch)
