@@ -49,6 +49,7 @@ class Snapshot:
 
     facts:      index facts by index expression key.
     unreadable: for expressions whose facts could not be read, the cause in words, by index expression key.
+    trials:     the template set on trial by policy, where there is one that could be loaded.
     fields:     each policy's signal fields, without those that are dead on every index that was read.
     fields_on:  the live signal fields on one index expression, by its key.
     """
@@ -60,6 +61,7 @@ class Snapshot:
     facts: Mapping[str, IndexFacts] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
     templates: Mapping[str, TemplateSet] = field(default_factory=dict)
+    trials: Mapping[str, TemplateSet] = field(default_factory=dict)
     fields: Mapping[str, Mapping[str, SignalField]] = field(default_factory=dict)
     fields_on: Mapping[str, Mapping[str, SignalField]] = field(default_factory=dict)
 

@@ -155,6 +155,7 @@ class Report:
                 a rewritten search has `rewritten` instead.
     errors:     short texts without identifiers.
     teams:      of an interleaved page, the ranking that chose each hit: P the personalized one, B the caller's own, - neither.
+    trial:      whether the template set is the policy's draft on trial.
     hedged:     whether the rewritten search was late and the caller's own was sent too; the reason tells which was served.
     """
 
@@ -164,6 +165,7 @@ class Report:
     policy: str | None = None
     exposure: Exposure | None = None
     template_version: str | None = None
+    trial: bool = False
     strategy: Strategy | None = None
     source: Source | None = None
     boosts: tuple[BoostUsed, ...] = ()
@@ -212,6 +214,7 @@ class Report:
             for name in ("variant", "mode", "policy", "template_version", "strategy", "source")
             if (value := getattr(self, name)) is not None
         ]
+        rows += [("trial", "a draft, served to named subjects")] if self.trial else []
         rows += [("boost", f"{one.field} = {one.value}: + {one.weight:.2f} ({one.source})") for one in self.boosts]
         rows += [
             ("exploration", f"position {one.position}: {one.id}, propensity {one.propensity:.3f}") for one in self.slots

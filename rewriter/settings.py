@@ -33,6 +33,7 @@ Seconds = Annotated[float, Field(gt=0, le=400 * WEEK_S, allow_inf_nan=False)]
 Millis = Annotated[float, Field(gt=0, le=60_000, allow_inf_nan=False)]
 PseudoCount = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+TemplatesName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 ActionWeight = Annotated[float, Field(ge=-1_000, le=1_000, allow_inf_nan=False)]
 
 
@@ -282,6 +283,7 @@ class SwitchSettings(_Section):
     personalization: bool = True
     exploration: bool = True
     shadow: bool = False
+    trial: bool = True
 
 
 class ExperimentSettings(_Section):
@@ -314,6 +316,25 @@ class FieldSettings(_Section):
     pseudo_count: PseudoCount | None = None
 
 
+class TrialSettings(_Section):
+    """A draft on trial: a second template set of a policy, served to named subjects alone, beside the live one.
+
+    version:  the template set on trial: a folder beside the live one's.
+    subjects: the user_id or session_id of each subject that is served the draft. They are never shown or logged.
+    header:   on one's own machine: a search that carries this request header is served the draft, whoever searches.
+    """
+
+    version: TemplatesName
+    subjects: Annotated[tuple[SecretStr, ...], BeforeValidator(_listed)] = ()
+    header: Annotated[str, AfterValidator(str.lower), Field(pattern=r"^[A-Za-z0-9-]{1,64}$")] | None = None
+
+    @model_validator(mode="after")
+    def _serves_somebody(self) -> Self:
+        if not self.subjects and self.header is None:
+            raise ValueError("serves nobody: name subjects, or a header")
+        return self
+
+
 class PolicySettings(_Section):
     """The personalization of the searches on some indices. A policy must match every index that a search names.
 
@@ -339,7 +360,7 @@ class PolicySettings(_Section):
     hedge_share: Annotated[float, Field(ge=0, le=0.5, allow_inf_nan=False)] = 0.05
     parallel_share: Share = 0.01
     rewritten_by: Literal["rewriter", "caller"] = "rewriter"
-    templates: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = "default"
+    templates: TemplatesName = "default"
     max_boost: Annotated[float, Field(gt=1, le=10, allow_inf_nan=False)] = 1.5
     strategy: Literal["auto", "rescore", "wrap"] = "auto"
     flat: Literal["personalize", "baseline"] = "personalize"
@@ -364,6 +385,7 @@ class PolicySettings(_Section):
     item_pseudo_count: Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)] = 2.0
     saturation: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 4.0
     fields: dict[str, FieldSettings] = {}
+    trial: TrialSettings | None = None
 
     @field_validator("exploration_share")
     @classmethod
@@ -394,6 +416,12 @@ class PolicySettings(_Section):
     def _depth_within_window(self) -> Self:
         if self.max_depth > self.window_size:
             raise ValueError(f"max_depth {self.max_depth} must not exceed window_size {self.window_size}")
+        return self
+
+    @model_validator(mode="after")
+    def _trial_of_another_set(self) -> Self:
+        if self.trial is not None and self.trial.version == self.templates:
+            raise ValueError(f"trial.version {self.trial.version!r} is the live template set; name the draft's")
         return self
 
     def matches(self, indices: tuple[str, ...]) -> bool:

@@ -19,7 +19,7 @@ from rewriter.similar import did_you_mean
 
 PREFIX = "REWRITER_"
 BETWEEN = "__"
-SECRET = frozenset({"hosts", "username", "password", "url", "profile_url", "key_salt"})
+SECRET = frozenset({"hosts", "username", "password", "url", "profile_url", "key_salt", "subjects"})
 """Keys whose values never appear in a fault."""
 SECRET_TABLES = {("opensearch",), ("store",)}
 

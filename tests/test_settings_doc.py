@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from rewriter import Settings
-from rewriter.settings import FieldSettings, PolicySettings
+from rewriter.settings import FieldSettings, PolicySettings, TrialSettings
 from tests.schema_files import FOLDER, made, text
 
 PAGE = (Path(__file__).parents[1] / "docs" / "settings.md").read_text("utf-8")
@@ -22,7 +22,7 @@ def test_the_file_shown_is_the_defaults() -> None:
 
 
 def test_every_key_is_shown() -> None:
-    sections: list[type[BaseModel]] = [PolicySettings, FieldSettings]
+    sections: list[type[BaseModel]] = [PolicySettings, FieldSettings, TrialSettings]
     sections += [type(value) for value in dict(Settings()).values() if isinstance(value, BaseModel)]
     keys = {key for section in sections for key in section.model_fields} - {"fields"}
     assert {key for key in keys if not re.search(rf"^(# )?{key} = ", SHOWN, re.MULTILINE)} == set()

@@ -15,11 +15,16 @@ from pydantic import BaseModel, SecretStr
 
 from rewriter.cli.output import print_json, refused
 from rewriter.errors import Fault
-from rewriter.settings import FieldSettings, PolicySettings, Settings
+from rewriter.settings import FieldSettings, PolicySettings, Settings, TrialSettings
 from rewriter.settings_file import BETWEEN, PREFIX
 
 TOP = "top"
-TABLES = {TOP: "", "policies": "policies.NAME", "fields": "policies.NAME.fields.FIELD"}
+TABLES = {
+    TOP: "",
+    "policies": "policies.NAME",
+    "fields": "policies.NAME.fields.FIELD",
+    "trials": "policies.NAME.trial",
+}
 """The tables of rewriter.toml whose name is not that of their section."""
 BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
 
@@ -46,12 +51,12 @@ def meanings() -> dict[str, dict[str, str]]:
 def sections() -> dict[str, type[BaseModel]]:
     """Return the model of each section, in the order of the reference."""
     own = {name: type(value) for name, value in dict(Settings()).items() if isinstance(value, BaseModel)}
-    return {TOP: Settings, **own, "policies": PolicySettings, "fields": FieldSettings}
+    return {TOP: Settings, **own, "policies": PolicySettings, "fields": FieldSettings, "trials": TrialSettings}
 
 
 def keys(section: str) -> Iterator[str]:
     """Yield the names of a section's keys. A nested table is a section of its own, not a key."""
-    nested = {*sections(), "fields"}
+    nested = {TOP: {*sections()}, "policies": {"fields", "trial"}}.get(section, set())
     yield from (name for name in sections()[section].model_fields if name not in nested)
 
 

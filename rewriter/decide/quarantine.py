@@ -21,6 +21,9 @@ expressions. With the limits below, a template that fails for every subject is h
     half_open ──▶ open      a search of the cell was rejected
     any ──▶ (gone)          the policy has another version of its templates
 
+A draft on trial has a version of its own, so that nothing about it is evidence on the live one. It may have a single subject, so
+one subject is enough for it: while it is held, the live version serves its subjects.
+
 In half_open one search per PROBE_S is let through, whatever its outcome: one without signals sends no leg and gives no evidence.
 Only evidence of this process counts. Cells are bounded in number; the least recently changed are dropped first.
 
@@ -30,7 +33,7 @@ Methods are called from many threads and hold the lock for a few steps. Time is 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Literal, NamedTuple
@@ -64,12 +67,15 @@ class Evidence(NamedTuple):
     """One rejection. `subject` and `form` are hashes, never identifiers.
 
     of_form: whether the form or one hit may be at fault, so that it counts only for this form on this expression.
+    trial:   whether the template is a draft on trial. Then one subject is enough: it is served to few, and the live one serves
+             them instead.
     """
 
     expression: str
     form: int
     subject: int
     of_form: bool
+    trial: bool = False
 
 
 class Cell(NamedTuple):
@@ -152,15 +158,19 @@ class Quarantine:
                 if standing is not None and standing.openings:
                     self._released(cell, "a search was accepted", now_s)
 
-    def release(self, policy: str, version: str, now_s: float) -> None:
-        """Remove the cells of all versions of a policy's templates other than `version`."""
+    def release(self, policy: str, loaded: str, now_s: float, kept: Collection[str] = ()) -> None:
+        """Remove the cells of all versions of a policy's templates other than the one that was `loaded`, and those `kept`."""
         if not self._cells:
             return
         with self._lock:
-            gone = [cell for cell in self._cells if cell.version.policy == policy and cell.version.version != version]
+            gone = [
+                cell
+                for cell in self._cells
+                if cell.version.policy == policy and cell.version.version not in (loaded, *kept)
+            ]
             for cell in gone:
                 if self._cells.pop(cell).openings:
-                    self._released(cell, f"version {version} was loaded", now_s)
+                    self._released(cell, f"version {loaded} was loaded", now_s)
 
     def status(self, now_s: float) -> list[Held]:
         """Return all open and half-open cells."""
@@ -193,7 +203,7 @@ class Quarantine:
             standing.expressions.add(evidence.expression)
         if standing.state == "half_open" or (
             standing.failures >= FAILURES
-            and len(standing.subjects) >= SUBJECTS
+            and len(standing.subjects) >= (1 if evidence.trial else SUBJECTS)
             and (cell.form is not None or len(standing.forms) >= FORMS)
             and (cell.expression is not None or len(standing.expressions) >= EXPRESSIONS)
         ):

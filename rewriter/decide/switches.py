@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-BOOLEANS = ("personalization", "exploration", "shadow")
+BOOLEANS = ("personalization", "exploration", "shadow", "trial")
 SHARES = ("rollout", "holdout")
 OTHERS = ("exploration_share", "max_boost")
 NAMES = BOOLEANS + SHARES + OTHERS

@@ -185,6 +185,7 @@ def _outcome(report: Report) -> dict[str, Any]:
         "rewriter.mode": getattr(report, "mode", None),
         "rewriter.source": report.source,
         "rewriter.template_version": report.template_version,
+        "rewriter.trial": report.trial or None,
         "rewriter.boosts": len(report.boosts),
         "rewriter.slots": len(report.slots),
     }

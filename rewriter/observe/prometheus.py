@@ -106,6 +106,12 @@ class PrometheusMetrics:
             buckets=range(1, 11),
             **made,
         )
+        self._trials = Counter(
+            "rewriter_trial_searches",
+            "Searches with a draft on trial, by reason and policy",
+            ["reason", "policy"],
+            **made,
+        )
         self._hedges = Counter("rewriter_hedges", "Hedged searches by who was served", ["served"], **made)
         self._units = Counter(
             "rewriter_exposed_units",
@@ -162,6 +168,8 @@ class PrometheusMetrics:
                 self._legs.labels(part, mode).observe(timings[part] / 1000.0)
         for error in report.errors:
             self._errors.labels(error.partition(":")[0] if error.partition(":")[0] in LEGS else "other").inc()
+        if getattr(report, "trial", False):
+            self._trials.labels(str(report.reason), policy).inc()
         if getattr(report, "hedged", False):
             self._hedges.labels("rewritten" if report.reason is Reason.PERSONALIZED else "baseline").inc()
         if report.source is not None:

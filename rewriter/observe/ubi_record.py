@@ -139,6 +139,7 @@ def _attributes(page: ShownPage) -> dict[str, Any]:
         "mode": getattr(report, "mode", None),
         "source": report.source,
         "template_version": report.template_version,
+        "trial": report.trial or None,
         "positions": list(range(page.from_, page.from_ + len(page.hits))),
         "total": page.total,
         "boosts": len(report.boosts) or None,

@@ -123,9 +123,14 @@ def switches_by(switches: Switches) -> dict[str, dict[str, Any]]:
     return {name: {"value": value, "source": switches.sources.get(name)} for name, value in switches.values.items()}
 
 
-def quarantined(core: Core, now_s: float) -> list[str]:
-    """Return a text for each quarantined template, with the indices where it is held back."""
-    return list(in_words(core.quarantine.status(now_s)))
+def quarantined(core: Core, now_s: float, *, trials: bool = False) -> list[str]:
+    """Return a text for each quarantined template, with the indices where it is held back; with `trials` of drafts on trial alone.
+
+    A draft that is held back is no problem of the service: the live version serves its subjects.
+    """
+    drafts = {(name, made.version) for name, made in core.snapshot.trials.items()}
+    held = core.quarantine.status(now_s)
+    return list(in_words([one for one in held if (one.cell.version[:2] in drafts) is trials]))
 
 
 def paused_policies(core: Core, now_s: float) -> dict[str, str]:

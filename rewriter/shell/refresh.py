@@ -18,6 +18,7 @@ from logging import INFO, WARNING, getLogger
 from math import isfinite
 from typing import Any
 
+from rewriter.boost.templates import TemplateSet
 from rewriter.boost.validation import compile_set, version_of
 from rewriter.core import Core
 from rewriter.decide.lag import Heartbeat, LastHeartbeat, in_partitions, judge_lag, note_heartbeat
@@ -38,6 +39,8 @@ ANNOUNCE_PERIOD_S = 2.0
 DROP_FOR_S = 5.0
 """How long memory is dropped after an erasure: longer than a search or a read of signals may be under way."""
 _UNREAD = object()
+TRIAL = "trial of "
+"""Begins the keys of drafts on trial, among those of template sets."""
 
 _log = getLogger("rewriter")
 
@@ -100,8 +103,12 @@ class Refresh:
 
     def templates(self) -> None:
         """Load the templates that changed, and write the journal."""
-        for name, policy in self._core.settings.policies.items():
+        policies = self._core.settings.policies
+        for name, policy in policies.items():
             self._reload(name, policy.templates)
+        for name, policy in policies.items():
+            if policy.trial is not None:
+                self._reload(name, policy.trial.version, trial=True)
         self.write_journal()
 
     def write_journal(self) -> None:
@@ -178,14 +185,19 @@ class Refresh:
     @property
     def faults(self) -> list[str]:
         """Texts on the present faults of switches, templates and segments, for `status()`."""
-        templates = [fault for faults in list(self._faults.values()) for fault in faults]
+        templates = self._template_faults(trials=False)
         segments = self.population.faults if self.population else []
         return [*(str(fault) for fault in (*self.switches.faults, *templates)), *segments]
 
     @property
     def notes(self) -> list[str]:
-        """Texts on switches that are ignored and are no fault, for `status()`."""
-        return [f"ignored: {fault}" for fault in self.switches.notes]
+        """Texts on switches that are ignored, and on drafts that cannot be loaded: no fault of the service, for `status()`."""
+        trials = [f"on trial, not loaded: {fault}" for fault in self._template_faults(trials=True)]
+        return [*(f"ignored: {fault}" for fault in self.switches.notes), *trials]
+
+    def _template_faults(self, *, trials: bool) -> list[Fault]:
+        loaded = list(self._faults.items())
+        return [fault for key, faults in loaded if key.startswith(TRIAL) is trials for fault in faults]
 
     def _swap_switches(self) -> None:
         before = self._core.snapshot.switches
@@ -193,17 +205,20 @@ class Refresh:
         if found != before:
             self._core.swap(switches=found)
 
-    def _reload(self, policy_name: str, templates: str) -> None:
+    def _reload(self, policy_name: str, templates: str, *, trial: bool = False) -> None:
+        """Load a policy's live template set, or the one on trial, if its files have changed. One with faults is not loaded."""
         core = self._core
         folder = template_folder(core.settings, templates)
-        key = f"templates of {policy_name}"
+        key = f"{TRIAL if trial else 'templates of '}{policy_name}"
+        used: dict[bool, Mapping[str, TemplateSet]] = {False: core.snapshot.templates, True: core.snapshot.trials}
+        now = used[trial].get(policy_name)
         # Contents are compared: files that are replaced (a ConfigMap, `cp -p`, an archive) may keep their times and sizes.
         tried = self._tried.pop(key, None)
         try:
             self._tried[key] = files = template_files(folder)
             if tried == files:
                 return
-            if tried is None and core.snapshot.templates[policy_name].version == version_of(files):
+            if tried is None and now is not None and now.version == version_of(files):
                 self._faults.pop(key, None)  # this version is in use already
                 return
             made = compile_set(templates, files, core.settings.policies[policy_name], time.perf_counter, str(folder))
@@ -211,11 +226,20 @@ class Refresh:
             faults = list(error.faults)
             if self._faults.get(key) != faults:
                 self._faults[key] = faults
-                _log.error("templates of policy %s refused, the last good ones keep serving: %s", policy_name, error)
+                serving = (
+                    "the live version serves its subjects"
+                    if trial and now is None
+                    else "the last good ones keep serving"
+                )
+                _log.error(
+                    "%s (policy %s) refused, %s: %s", "trial" if trial else "templates", policy_name, serving, error
+                )
             return
         self._faults.pop(key, None)
-        core.swap(templates={**core.snapshot.templates, policy_name: made})
-        core.quarantine.release(policy_name, made.version, self._clock_s())
+        core.swap(**{"trials" if trial else "templates": {**used[trial], policy_name: made}})
+        other = used[not trial].get(policy_name)
+        kept = () if other is None else (other.version,)
+        core.quarantine.release(policy_name, made.version, self._clock_s(), kept)
 
     def _answered(self, error: Exception | None) -> None:
         """Note in the journal when the store stops answering the background's reads, and when it answers again."""

@@ -26,7 +26,8 @@ class Status:
     """The state of one rewriter in one process; everything in it is plain data.
 
     healthy:  whether there are no `problems`; for scripts.
-    notes:    texts on what is ignored and no problem: switches of other services' policies.
+    notes:    texts on what is ignored and no problem: switches of other services' policies, drafts on trial that do not serve.
+    trials:   the version of the draft on trial by policy.
     breaker:  the breaker of the optional legs; the stores' breakers are in `store_breakers`.
     reasons:  the number of searches of the last minute by reason.
     experiment: the shares of `rollout` and `holdout` in effect, with overrides by switches.
@@ -58,6 +59,7 @@ class Status:
     lag_changes: int = 0
     store: str | None = None
     templates: Mapping[str, str] = field(default_factory=dict)
+    trials: Mapping[str, str] = field(default_factory=dict)
     quarantined: tuple[str, ...] = ()
     policies: Mapping[str, Any] = field(default_factory=dict)
     indices: Mapping[str, Any] = field(default_factory=dict)
@@ -131,7 +133,10 @@ def status_of(
     return Status(
         healthy=not problems,
         problems=tuple(problems),
-        notes=tuple(refresh.notes),
+        notes=(
+            *refresh.notes,
+            *(f"on trial: template {one} is quarantined" for one in quarantined(core, now_s, trials=True)),
+        ),
         switches=switches_by(snapshot.switches),
         breaker=asdict(breaker),
         store_breakers={name: asdict(one) for name, one in store_breakers.items()},
@@ -146,6 +151,7 @@ def status_of(
         lag_changes=refresh.lag_changes,
         store=store,
         templates={name: made.version for name, made in snapshot.templates.items()},
+        trials={name: made.version for name, made in snapshot.trials.items()},
         quarantined=tuple(condemned),
         policies={
             name: {
