@@ -23,6 +23,7 @@ from rewriter.decide.late_legs import LateLegs
 from rewriter.decide.leg_sizes import LegSizes
 from rewriter.decide.quarantine import Quarantine
 from rewriter.decide.switches import Switches
+from rewriter.decide.trial import trials_of
 from rewriter.decide.unrewritten import Unrewritten
 from rewriter.explore.plan_memory import PlanMemory
 from rewriter.explore.pool_cache import PoolCache
@@ -91,6 +92,7 @@ class Core:
         self.journal = Journal()
         self.searched = Searched()
         self.index_reader: object | None = None  # belongs to the shell; all event loops of a process share it
+        self.trials = trials_of(settings.policies)
         self.quarantine = Quarantine(self.journal)
         self.breaker = Breaker(settings.breaker, on_change=self._noting("the optional legs"))
         late_reads = settings.breaker.late_reads_in_a_row

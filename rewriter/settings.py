@@ -321,7 +321,7 @@ class TrialSettings(_Section):
 
     version:  the template set on trial: a folder beside the live one's.
     subjects: the user_id or session_id of each subject that is served the draft. They are never shown or logged.
-    header:   on one's own machine: a search that carries this request header is served the draft, whoever searches.
+    header:   on one's own machine: a search that carries this request header is served the draft.
     """
 
     version: TemplatesName

@@ -187,6 +187,17 @@ def test_a_finding_on_no_file_stands_at_the_top_of_the_settings(
     ]
 
 
+def test_a_draft_on_trial_is_checked_too(folder: Path) -> None:
+    (folder / "templates" / "draft").mkdir()
+    (folder / "templates" / "draft" / "boosts.json.j2").write_text("[\n{{ affinites }}]")
+    write(folder, plain("1"), "[policies.shop.trial]\nversion = 'draft'\nsubjects = 'ann'\nheader = 'x-trial'\n")
+    result = run("check")
+    assert result.exit_code == 2
+    assert "templates/draft/boosts.json.j2:2: undeclared name `affinites`" in result.stderr
+    assert "note: policy shop: every search with the header x-trial is served the draft draft, which" in result.stderr
+    assert "ann" not in result.output
+
+
 def test_no_secret_is_in_any_format(folder: Path) -> None:
     text = (folder / "rewriter.toml").read_text()
     (folder / "rewriter.toml").write_text(f"{text}[store]\nurl = 'redis://:hunter2@127.0.0.1:1'\nurll = 'hunter2'\n")

@@ -39,11 +39,14 @@ def test_a_section_is_printed_key_by_key(section: str) -> None:
 def test_all_sections_are_printed_without_a_name() -> None:
     shown = CliRunner().invoke(app, ["settings"])
     assert shown.exit_code == 0
-    assert re.findall(r"^\[(.*)\]$", shown.stdout, re.MULTILINE)[-2:] == ["policies.NAME", "policies.NAME.fields.FIELD"]
+    assert re.findall(r"^\[(.*)\]$", shown.stdout, re.MULTILINE)[-2:] == [
+        "policies.NAME.fields.FIELD",
+        "policies.NAME.trial",
+    ]
 
 
 def test_defaults_that_are_printed_are_the_defaults() -> None:
-    tables = [name for name in sections() if name not in ("top", "policies", "fields")]
+    tables = [name for name in sections() if name not in ("top", "policies", "fields", "trials")]
     shown = "\n".join(
         f"[{name}]\n" + "\n".join(f"{key.name} = {key.default}" for key in reference(name) if key.default != "none")
         for name in tables

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from rewriter.cli.store_check import check_stores
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings
 from rewriter.shell.switch_sources import refuse_wrong_switches
-from rewriter.shell.template_files import load_templates
+from rewriter.shell.template_files import load_templates, load_trials
 from rewriter.signals.affinities import signal_fields
 
 T = TypeVar("T")
@@ -96,16 +96,21 @@ def _checked(
     faults["store"] += stores.faults
     _unless_faulty(faults["switches"], partial(refuse_wrong_switches, found, os.environ))
     templates = _unless_faulty(faults["templates"], partial(load_templates, found)) or {}
+    _unless_faulty(faults["templates"], partial(load_trials, found))
     faults["settings"] += _missing(found, path)
     indices = check_indices(found, path, templates, names, opensearch)
     faults["index"] += indices.faults
     repeats, notes["repeats"] = check_repeats(found)
-    notes |= {"store": stores.notes, "index": indices.notes}
+    notes |= {"settings": list(_open_trials(found)), "store": stores.notes, "index": indices.notes}
     return found, indices, _Checked(_findings(faults, notes), _policies(found, templates, indices, repeats))
 
 
 def _findings(faults: Mapping[str, list[Fault]], notes: Mapping[str, list[str]]) -> list[Finding]:
-    noted = [Finding.of_note(rule, text) for rule in ("store", "index", "repeats") for text in notes.get(rule, ())]
+    noted = [
+        Finding.of_note(rule, text)
+        for rule in ("settings", "store", "index", "repeats")
+        for text in notes.get(rule, ())
+    ]
     return noted + [Finding(rule, "error", fault) for rule in RULES for fault in faults[rule]]
 
 
@@ -122,6 +127,13 @@ def _missing(settings: Settings, path: Path) -> list[Fault]:
     if settings.policies:
         return []
     return [Fault(str(path), "there is no policy: nothing will be personalized", "add [policies.NAME] with index = …")]
+
+
+def _open_trials(settings: Settings) -> Iterator[str]:
+    for name, policy in settings.policies.items():
+        if policy.trial is not None and policy.trial.header is not None:
+            served = f"every search with the header {policy.trial.header} is served the draft {policy.trial.version}"
+            yield f"policy {name}: {served}, which is for one's own machine"
 
 
 def _policies(

@@ -55,6 +55,7 @@ class DecisionContext:
 
     settings: those of the rewriter; `switches` override them.
     now_s:    monotonic seconds.
+    trial:    whether the search is served a draft on trial. It is then outside the experiment.
     """
 
     search: ParsedSearch
@@ -63,6 +64,7 @@ class DecisionContext:
     switches: Switches
     guards: Guards
     now_s: float
+    trial: bool = False
 
     def switch(self, name: str, default: SwitchValue) -> SwitchValue:
         """Return the value of a switch for this search, `default` if nothing overrides it."""
@@ -75,7 +77,7 @@ def decide(context: DecisionContext) -> Decision:
     From the holdout check on, the decision has an exposure, in both arms.
     """
     search, subject, guards = context.search, context.subject, context.guards
-    defaults, experiment = context.settings.switches, context.settings.experiment
+    defaults = context.settings.switches
     if subject is not None and not isinstance(subject, Subject):
         found = type(subject).__qualname__  # type: ignore[unreachable]  # callers need not check types
         return Decision(Reason.NO_SUBJECT, f"`subject` is of type {found}, not a Subject or None")
@@ -87,6 +89,29 @@ def decide(context: DecisionContext) -> Decision:
         return Decision(Reason.SWITCHED_OFF, f"by {context.switches.source_of('personalization', search.policy)}")
     if search.passed is not None or search.policy is None:
         return Decision(search.passed or Reason.NO_POLICY, search.detail)
+    exposure: Exposure | None = None
+    if not context.trial:
+        assigned = _assigned(context, subject)
+        if assigned.reason is not None:
+            return assigned
+        exposure = assigned.exposure
+    shadow = bool(context.switch("shadow", defaults.shadow))
+    if guards.late_legs[search.policy].paused(context.now_s):
+        late = "too many of this policy's legs were late; none is sent for a minute"
+        return Decision(Reason.SEARCH_LATE, late, shadow=shadow, exposure=exposure)
+    hedging = guards.hedging.get(search.policy)
+    if hedging is not None and hedging.paused(context.now_s):
+        late = "too many of this policy's rewritten searches were late or failed; it sends none for a while"
+        return Decision(Reason.SEARCH_LATE, late, shadow=shadow, exposure=exposure)
+    permit = guards.breaker.permit(context.now_s)
+    if permit is None:
+        return Decision(Reason.BREAKER_OPEN, guards.breaker.why, shadow=shadow, exposure=exposure)
+    return Decision(None, "", permit, shadow, exposure)
+
+
+def _assigned(context: DecisionContext, subject: Subject) -> Decision:
+    """Assign the subject to an arm of the experiment, and count the search by it."""
+    experiment, guards = context.settings.experiment, context.guards
     rollout = float(context.switch("rollout", experiment.rollout))
     holdout = float(context.switch("holdout", experiment.holdout))
     assigned = arm(
@@ -104,15 +129,4 @@ def decide(context: DecisionContext) -> Decision:
     )
     if assigned == "holdout":
         return Decision(Reason.HOLDOUT, f"holdout {holdout:g}", exposure=exposure)
-    shadow = bool(context.switch("shadow", defaults.shadow))
-    if guards.late_legs[search.policy].paused(context.now_s):
-        late = "too many of this policy's legs were late; none is sent for a minute"
-        return Decision(Reason.SEARCH_LATE, late, shadow=shadow, exposure=exposure)
-    hedging = guards.hedging.get(search.policy)
-    if hedging is not None and hedging.paused(context.now_s):
-        late = "too many of this policy's rewritten searches were late or failed; it sends none for a while"
-        return Decision(Reason.SEARCH_LATE, late, shadow=shadow, exposure=exposure)
-    permit = guards.breaker.permit(context.now_s)
-    if permit is None:
-        return Decision(Reason.BREAKER_OPEN, guards.breaker.why, shadow=shadow, exposure=exposure)
-    return Decision(None, "", permit, shadow, exposure)
+    return Decision(None, exposure=exposure)

@@ -7,11 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from rewriter.boost.body import without_own_names
+from rewriter.boost.templates import TemplateSet
 from rewriter.client.seam import SearchArguments
 from rewriter.core import Core, Snapshot
 from rewriter.decide.decision import BREAKER_TABLE, Decision, DecisionContext, decide
 from rewriter.explore.merge import Page, with_hits
 from rewriter.explore.slots import block_size
+from rewriter.flow.drafts import draft_for
 from rewriter.flow.evidence import held_by, judge
 from rewriter.flow.fallback import baseline_page, more_pages, saving
 from rewriter.flow.held import Held
@@ -130,7 +132,7 @@ def _personalized(
     try:
         return (yield from _page(decision, context, held, progress, sent, arrived_s))
     except Exception as error:  # noqa: BLE001  the caller's answer has arrived: a fault of ours must not lose it
-        held.outcome = "failure"
+        held.outcome = "unused" if context.trial else "failure"
         return response, with_details(context, progress, Reason.SEARCH_FAILED, f"internal: {type(error).__name__}")
 
 
@@ -146,7 +148,7 @@ def _page(
         wrong = unfit(response, context.policy)
     if wrong is None:
         part, page = yield from _beside(context, progress, response, arrived_s)
-        held.outcome = BREAKER_TABLE.get(part.reason, "unused")
+        held.outcome = "unused" if context.trial else BREAKER_TABLE.get(part.reason, "unused")
         wrong = part.reason, part.detail
     report = with_details(context, progress, *wrong, part, page, response)
     if page is None or part is None:
@@ -169,12 +171,13 @@ def _beside(
     # `over` is written before `at` is read; the part writes `at` before it reads `over`. So no leg is sent that is not counted.
     progress.over = collected.personal is None
     part = collected.personal or _late(progress, core)
-    if progress.at == "search":
+    if progress.at == "search" and not context.trial:
         baseline_s = progress.timings_ms["baseline"] / 1000.0
         core.late_legs[context.name].record(
             late=part.reason is Reason.SEARCH_LATE, baseline_s=baseline_s, now_s=arrived_s
         )
-    if hedging := core.hedging.get(context.name):
+    hedging = core.hedging.get(context.name)
+    if hedging is not None and not context.trial:
         baseline_ms = progress.timings_ms["baseline"]
         took_ms = progress.timings_ms.get("personalized", baseline_ms)  # of the search that it would be
         hedging.took(max(took_ms, baseline_ms) / 1000.0, arrived_s)
@@ -199,24 +202,28 @@ def _decided(
     try:
         search = _with_facts(parse_search(arguments, settings, snapshot.facts, core.write), snapshot)
         call = CallContext(core, snapshot, search, subject, seed, now_s, clock_s)
-        decision = decide(DecisionContext(search, subject, settings, snapshot.switches, core.guards, clock_s()))
+        draft = draft_for(call)
+        trial = draft is not None
+        decision = decide(DecisionContext(search, subject, settings, snapshot.switches, core.guards, clock_s(), trial))
     except Exception as error:  # noqa: BLE001  a fault of ours must not cost the caller a search
         return Decision(Reason.UNSUPPORTED, f"internal: {type(error).__name__}"), None
     held.take(decision.permit)
     if decision.reason is not None or subject is None or search.policy is None:
         return decision, call
-    found = _prepared(call, subject, search.policy, decision)
+    found = _prepared(call, subject, search.policy, decision, draft)
     if isinstance(found, SearchContext):
         return decision, found
     reason, detail = found
     return replace(decision, reason=reason, detail=detail), call
 
 
-def _prepared(call: CallContext, subject: Subject, name: str, decision: Decision) -> SearchContext | tuple[Reason, str]:
+def _prepared(
+    call: CallContext, subject: Subject, name: str, decision: Decision, draft: TemplateSet | None
+) -> SearchContext | tuple[Reason, str]:
     """Return the context of a search that is to be personalized, or the reason why it cannot be, and the detail."""
     snapshot, settings = call.snapshot, call.core.settings
     policy, switches = settings.policies[name], snapshot.switches
-    templates = snapshot.templates.get(name)
+    templates = draft or snapshot.templates.get(name)
     if templates is None:
         return Reason.TEMPLATE_FAILED, "no version of this policy's templates ever loaded"
     if settings.signals.on_lag == "disable" and (lag := snapshot.lag.of(subject.unit))[1]:
@@ -228,7 +235,7 @@ def _prepared(call: CallContext, subject: Subject, name: str, decision: Decision
         call.core, snapshot, call.search, subject, call.seed, call.now_s, call.clock_s, policy, templates, limit,
         block_size(share if explores else 0.0), decision.exposure,
     )  # fmt: skip
-    if rejected_before := held_by(context, "personalized", templates.version):
+    if draft is None and (rejected_before := held_by(context, "personalized", templates.version)):
         return rejected_before
     if policy.mode == "rewrite" and (plain := goes_plain(context)):
         return plain

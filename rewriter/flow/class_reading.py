@@ -50,6 +50,8 @@ def learned(context: SearchContext, hits: Sequence[Mapping[str, Any]], *, gated:
     holding = [hit for hit in hits if WORDS_NAME in (hit.get("matched_queries") or ())] if gated else []
     counted = holding or hits
     scores = [score_of(hit) or 0.0 for hit in counted]
+    if context.trial:  # its boosts may have changed which hits come first
+        return [_without(hit, name) for hit in hits]
     context.core.query_classes.put(classes_key(context), classes_in(counted, name, scores), context.clock_s())
     return [_without(hit, name) for hit in hits]
 

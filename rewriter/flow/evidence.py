@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from rewriter.decide.quarantine import Evidence, Leg, Version
 from rewriter.flow.body_form import form_of, works_out_per_hit
-from rewriter.flow.steps import Explored, Personal, SearchContext
+from rewriter.flow.steps import CallContext, Explored, Personal, SearchContext
 from rewriter.index_facts import term_fields
 from rewriter.journal import redacted
 from rewriter.report import Reason
 
 
-def held_by(context: SearchContext, leg: Leg, version: str) -> tuple[Reason, str] | None:
+def held_by(context: CallContext, leg: Leg, version: str) -> tuple[Reason, str] | None:
     """Return the reason and detail for which a leg of this search is held back, or None."""
     search = context.search
     held = context.core.quarantine.held(
@@ -60,7 +60,9 @@ def judge(context: SearchContext, part: Personal, explored: Explored | None) -> 
 
 def _failed(context: SearchContext, leg: Leg, version: str, cause: str, *, of_form: bool) -> None:
     subject = hash(context.subject.unit or tuple(context.subject.segments))
-    evidence = Evidence(context.search.expression.key, form_of(context.search.body), subject, of_form)
+    evidence = Evidence(
+        context.search.expression.key, form_of(context.search.body), subject, of_form, context.is_draft(version)
+    )
     names = term_fields(context.policy) | {context.policy.date_field or "", "dict object", *context.search.indices}
     context.core.quarantine.failed(
         Version(context.name, version, leg), evidence, redacted(cause, names), context.clock_s()

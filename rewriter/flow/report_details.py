@@ -34,6 +34,7 @@ def with_details(
         context.name,
         context.exposure,
         context.templates.version,
+        context.trial,
         timings_ms=progress.timings_ms.copy(),  # a late leg still writes into the original
         errors=tuple(progress.errors),
     )
@@ -46,6 +47,7 @@ def with_details(
         detail="; ".join(filter(None, (detail, "all scores of the caller's own search are equal" if flat else ""))),
         variant="personalized",
         template_version=part.version,
+        trial=context.is_draft(part.version),
         strategy=part.strategy,
         source=part.source,
         boosts=tuple(BoostUsed(boost.field, boost.value, boost.weight, boost.source) for boost in part.boosts),

@@ -97,6 +97,8 @@ def goes_parallel(context: SearchContext, *, shadow: bool) -> str:
         return "shadow mode compares both rankings"
     if context.batched:
         return "one of a batch, whose searches go out together"
+    if context.trial:
+        return "a draft on trial stands in nobody's way"
     if context.exposure is not None and context.exposure.arm == "interleaved":
         return "an interleaved page is made of both rankings"
     if search.difference:

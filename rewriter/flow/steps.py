@@ -300,6 +300,16 @@ class CallContext:
             return None
         return self.core.plans.key(self.core.keys, self.subject, search_key(self.search))
 
+    @property
+    def name(self) -> str:
+        """The policy's name."""
+        return self.search.policy or ""
+
+    def is_draft(self, version: str | None) -> bool:
+        """Whether a version of the policy's templates is the draft on trial, and another than the live one."""
+        draft, live = self.snapshot.trials.get(self.name), self.snapshot.templates.get(self.name)
+        return draft is not None and draft.version == version and (live is None or live.version != version)
+
 
 @dataclass(frozen=True, slots=True)
 class SearchContext(CallContext):
@@ -319,9 +329,9 @@ class SearchContext(CallContext):
     batched: bool = False
 
     @property
-    def name(self) -> str:
-        """The policy's name."""
-        return self.search.policy or ""
+    def trial(self) -> bool:
+        """Whether this search is served the policy's draft."""
+        return self.is_draft(self.templates.version)
 
     @property
     def facts(self) -> IndexFacts:

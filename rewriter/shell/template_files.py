@@ -55,6 +55,19 @@ def load_templates(settings: Settings) -> dict[str, TemplateSet]:
     return loaded
 
 
+def load_trials(settings: Settings) -> dict[str, TemplateSet]:
+    """Return each policy's draft on trial, compiled and validated. Raises ConfigurationError with the faults of all of them.
+
+    For checks. A process loads drafts in the background, and serves without one that has faults.
+    """
+    drafts = {
+        name: policy.model_copy(update={"templates": policy.trial.version})
+        for name, policy in settings.policies.items()
+        if policy.trial is not None
+    }
+    return load_templates(settings.model_copy(update={"policies": drafts}))
+
+
 def template_folder(settings: Settings, name: str) -> Path:
     """Return the folder of a template set: in `templates_dir` if it is there, otherwise among the packaged ones."""
     own = settings.templates_dir / name if settings.templates_dir else None

@@ -52,8 +52,8 @@ def newcomer(segment: str) -> Wanted:
 
 
 def at_leisure(settings: Settings, policy: str) -> Settings:
-    """Return the settings of a preview: one policy, no experiment, no kill-switch file, budgets of seconds."""
-    chosen = settings.policies[policy].model_copy(update={"mode": "parallel"})  # both rankings are shown
+    """Return the settings of a preview: one policy, no experiment, no kill-switch file, budgets of seconds, no draft on trial."""
+    chosen = settings.policies[policy].model_copy(update={"mode": "parallel", "trial": None})  # both rankings are shown
     return settings.model_copy(
         update={
             "policies": {policy: chosen},
