@@ -28,6 +28,7 @@ from opensearchpy import OpenSearch
 from rich.console import Console
 from rich.progress import Progress
 
+from bench.facts import read_facts
 from bench.ndcg_table import Measured, interval, ndcg, printed
 from bench.questions import PastPurchases, Question, drawn
 from bench.straight import Straight
@@ -35,7 +36,6 @@ from rewriter.boost.validation import compile_set
 from rewriter.core import Core
 from rewriter.demo.corpus import LAST_TUNING_WEEK, Corpus, baseline_query, create_index, load
 from rewriter.demo.engines import OpenSearchServer
-from rewriter.index_facts import IndexFacts, facts_of
 from rewriter.report import Reason, Report
 from rewriter.settings import Settings
 from rewriter.signals.query_classes import QueryClasses
@@ -196,16 +196,14 @@ class Shop:
         files = {str(path.relative_to(TEMPLATES)): path.read_text("utf-8") for path in TEMPLATES.rglob("*.j*")}
         templates = compile_set("default", files, settings.policies[POLICY], time.perf_counter)
         core = Core(settings, {POLICY: templates}, ("store",))
-        core.swap(facts={self.index: self._facts})
+        read_facts(core, *self._index_answers)
         return core
 
     @cached_property
-    def _facts(self) -> IndexFacts:
+    def _index_answers(self) -> tuple[Any, Any]:
         indices = self.client.indices
-        return facts_of(
-            indices.get_mapping(index=self.index),
-            indices.get_settings(index=self.index, params={"flat_settings": "true"}),
-        )
+        settings = indices.get_settings(index=self.index, params={"flat_settings": "true"})
+        return indices.get_mapping(index=self.index), settings
 
     def _known(self, core: Core) -> PastPurchases:
         fields = core.snapshot.fields[POLICY]

@@ -1,8 +1,9 @@
-"""Cost of the library's own computation in a search, without any I/O.
+"""Cost of the library's own computation in a search, in both modes, without any I/O.
 
     python -m bench.pure
 
-The flow runs with prepared answers: 64 counters of a profile, 10 hits of each leg, exploration from the cache.
+The flow runs with prepared answers: 64 counters of a profile, 10 hits of each leg, exploration from the cache. Its index facts are
+those that a live process has read. Stages are timed alone; `decide` is the flow until the first step, `whole search` all of it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from bench.facts import read_facts
 from rewriter.boost.body import bounded_body, optional_leg
 from rewriter.boost.templates import render_boosts
 from rewriter.boost.validation import compile_set
@@ -23,7 +25,20 @@ from rewriter.client.seam import SearchArguments
 from rewriter.core import Core
 from rewriter.explore.merge import merged_page
 from rewriter.flow.answer import answer
-from rewriter.flow.steps import Baseline, Collect, Collected, FetchSignals, Launch, SearchLeg, Sent
+from rewriter.flow.steps import (
+    AwaitPart,
+    AwaitPool,
+    Baseline,
+    Collect,
+    Collected,
+    FetchSignals,
+    Launch,
+    SearchLeg,
+    SendOnce,
+    SendRewritten,
+    Sent,
+    first_step,
+)
 from rewriter.parsed_search import parse_search
 from rewriter.settings import Settings
 from rewriter.signals.affinities import Population, blended, guard_of, preferences, strongest
@@ -36,6 +51,13 @@ ROUNDS = 2_000
 NOW_S = 1.8e9
 TEMPLATES = Path(__file__).parents[1] / "templates" / "default"
 SUBJECT = Subject(user_id="u", session_id="s")
+MAPPING = {
+    "title": {"type": "text"},
+    "brand": {"type": "keyword"},
+    "type": {"type": "keyword"},
+    "in_stock": {"type": "boolean"},
+}
+MODES = ("parallel", "rewrite")
 BODY = {
     "query": {"bool": {"must": [{"match": {"title": "trail shoe"}}], "filter": [{"term": {"in_stock": True}}]}},
     "size": 10,
@@ -65,11 +87,15 @@ def response(start: int, count: int) -> dict[str, Any]:
 class Scene:
     """A core with a population, and one subject's signals: 64 counters in the profile, 5 in the session."""
 
-    def __init__(self) -> None:
+    def __init__(self, mode: str = "parallel") -> None:
+        self.mode = mode
         policy = {
             "index": "products",
             "fields": {"brand": {}, "type_brand": {"of": ["type", "brand"]}},
             "category_field": "brand",
+            "mode": mode,
+            "parallel_share": 0.0,
+            "hedge_ms": 50.0,
         }
         self.settings = Settings.model_validate({"policies": {"shop": policy}, "experiment": {"holdout": 0.0}})
         self.policy = self.settings.policies["shop"]
@@ -86,13 +112,22 @@ class Scene:
         everybody = dict.fromkeys(weights, 1000.0)
         uses = {USES: 1e6, AGAIN: 4e5}
         self.core.swap(population=Population(everybody, dict.fromkeys(totals, 1e6) | uses))
+        read_facts(self.core, {"products": {"mappings": {"properties": MAPPING}}}, {"products": {"settings": {}}})
         self.leg_1, self.leg_2, self.leg_3 = response(0, 10), response(2, 10), response(10, 20)
+
+    def flow(self) -> Generator[Any, Any, Any]:
+        """Return the flow of one search."""
+        given = SearchArguments("products", BODY)
+        return answer(self.core, given, SUBJECT, seed=7, now_s=NOW_S, clock_s=time.monotonic)
+
+    def decide(self) -> None:
+        """Run one search until its first step."""
+        flow = self.flow()
+        first_step(flow)
+        flow.close()
 
     def search(self) -> None:
         """Run one search through the whole flow, the parts one after the other."""
-        flow = answer(
-            self.core, SearchArguments("products", BODY), SUBJECT, seed=7, now_s=NOW_S, clock_s=time.monotonic
-        )
         parts: dict[str, Any] = {}
 
         def perform(step: Any) -> Any:
@@ -100,18 +135,28 @@ class Scene:
                 case Baseline(beside):
                     parts["personal"] = run(beside, perform) if beside else None
                     return Sent(self.leg_1, time.monotonic())
+                case SendOnce(part):
+                    parts["personal"] = run(part, perform)
+                    return ""
                 case Launch(part):
                     parts["explored"] = run(part, perform)
                 case FetchSignals():
                     return [self.signals]
                 case SearchLeg(search):
                     return self.leg_2 if search.body["from"] == 0 else self.leg_3
+                case SendRewritten():
+                    return self.leg_2
+                case AwaitPart():
+                    return parts["personal"]
+                case AwaitPool():
+                    return parts["explored"]
                 case Collect():
                     return Collected(parts["personal"], parts.get("explored"))
             return None
 
-        _, report = run(flow, perform)
+        _, report = run(self.flow(), perform)
         assert report.reason == "personalized", report
+        assert report.mode == self.mode, report
 
 
 def run(flow: Generator[Any, Any, Any], perform: Callable[[Any], Any]) -> Any:
@@ -148,6 +193,7 @@ def stages(scene: Scene) -> dict[str, Callable[[], Any]]:
     facts = {"indices": ["products"], "from": 0, "size": 10, "body": BODY}
     boosts = render_boosts(templates, found, {"events": 5.0}, facts, policy)
     return {
+        "decide": scene.decide,
         "shape": lambda: parse_search(SearchArguments("products", BODY), scene.settings, {}),
         "affinities": affinities,
         "template": lambda: render_boosts(templates, found, {"events": 5.0}, facts, policy),
@@ -171,13 +217,18 @@ def timed_us(work: Callable[[], Any], rounds: int = ROUNDS) -> tuple[float, floa
 
 def main() -> None:
     """Print the time of each part."""
-    scene = Scene()
+    scenes = {mode: Scene(mode) for mode in MODES}
     table = Table(title="pure work per search, µs (64 + 5 counters, 10 hits)")
-    for column in ("stage", "p50", "p99"):
-        table.add_column(column, justify="left" if column == "stage" else "right")
-    for name, work in {**stages(scene), "whole search": scene.search}.items():
-        p50, p99 = timed_us(work)
-        table.add_row(name, f"{p50:.0f}", f"{p99:.0f}", end_section=name == "merge")
+    table.add_column("stage")
+    for mode in MODES:
+        for column in ("p50", "p99"):
+            table.add_column(f"{mode}, {column}", justify="right")
+    of_stages = {mode: stages(scene) for mode, scene in scenes.items()}
+    for name in of_stages["parallel"]:
+        found = [timed_us(of_stages[mode][name]) for mode in MODES]
+        table.add_row(name, *(f"{one:.0f}" for pair in found for one in pair), end_section=name == "merge")
+    found = [timed_us(scene.search) for scene in scenes.values()]
+    table.add_row("whole search", *(f"{one:.0f}" for pair in found for one in pair))
     Console().print(table)
 
 
