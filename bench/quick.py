@@ -40,7 +40,7 @@ from rewriter.signals.store import Keys
 
 BOUNDS = Path(__file__).with_name("quick.json")
 PRODUCTS = 60_000
-TURNS = 400
+TURNS = 150
 MODES = ("parallel", "rewrite")
 WORDS = [f"w{n}" for n in range(400)]
 ANN = Subject(user_id="ann")

@@ -55,6 +55,7 @@ class ParsedSearch:
     own_rescore_window: the smallest window of the caller's own rescores, or None.
     expression: the indices with the URL parameters that change which indices are searched.
     own_params: URL parameters that apply to the caller's own search alone.
+    keys:     of this search, once they are computed: see `search_key` and `whole_key`.
     difference: what the answer to one search with boosts would lack of the caller's own (`mode = "rewrite"`), or "".
     """
 
@@ -74,6 +75,7 @@ class ParsedSearch:
     expression: Expression = Expression(())  # noqa: RUF009  immutable
     own_params: Mapping[str, Any] = field(default_factory=dict)
     difference: str = ""
+    keys: dict[str, str] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def rescore_window(self, window_size: int) -> int:
         """Return the window of our rescore, in hits a shard, where a policy's is `window_size`."""
@@ -267,10 +269,22 @@ def search_key(search: ParsedSearch) -> str:
 
     All pages of one list have the same key.
     """
-    body = {key: value for key, value in search.body.items() if key not in LIST_KEYS}
-    params = {name: value for name, value in search.params.items() if name in CHANGES_RESULTS}
-    varies = {name: value for name, value in search.varies.items() if name not in CREDENTIALS}
-    return key_of(search.indices, search.policy, body, params, varies)
+    found = search.keys.get("search")
+    if found is None:
+        body = {key: value for key, value in search.body.items() if key not in LIST_KEYS}
+        params = {name: value for name, value in search.params.items() if name in CHANGES_RESULTS}
+        varies = {name: value for name, value in search.varies.items() if name not in CREDENTIALS}
+        found = search.keys["search"] = key_of(search.indices, search.policy, body, params, varies)
+    return found
+
+
+def whole_key(search: ParsedSearch) -> str:
+    """Return a hash (32 hex digits) of a search with all that changes its answer, credentials among the varying headers too."""
+    found = search.keys.get("whole")
+    if found is None:
+        page = {key: value for key, value in search.body.items() if key in LIST_KEYS}
+        found = search.keys["whole"] = key_of(search_key(search), page, search.params, search.varies)
+    return found
 
 
 def key_of(*parts: Any) -> str:

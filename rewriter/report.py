@@ -114,18 +114,20 @@ class PageFacts:
 
     shown:    hits on the page.
     kept:     those that the baseline's page shows too; None where there was no baseline (`rewrite`).
-    boosted:  those that a boost raised. at_limit: those of them that were raised as far as `max_boost` allows.
+    boosted:  those that a boost raised. at_limit: those of them that were raised as far as `max_boost` allows. Both are None
+              where the server was not asked to name boosts (`named_share`).
     explored: those in exploration slots.
-    boosts_matched: how many of the boosts match a hit of the page. Boosts that match nothing in search after search are dead.
+    boosts_matched: how many of the boosts match a hit of the page; None as above. Boosts that match nothing in search after
+              search are dead.
     categories: how many categories its first ten hits show; None where the policy names no category field.
     """
 
     shown: int
     kept: int | None
-    boosted: int
-    at_limit: int
+    boosted: int | None
+    at_limit: int | None
     explored: int
-    boosts_matched: int
+    boosts_matched: int | None
     categories: int | None = None
 
 

@@ -346,6 +346,7 @@ class PolicySettings(_Section):
     searches.
     hedge_share: the share of rewritten searches that may be hedged.
     parallel_share: the share of searches that go parallel in `rewrite`, so that both rankings are known and time added is measured.
+    named_share: the share of searches whose boosts the server names, so that it is known which of them act on which hit.
     rewritten_by: the client that sends rewritten searches: the rewriter's own, without retries, or the caller's.
     exploration_fresh_s: for how long a pool of exploration hits serves everyone who sends the same search.
     exploration_stale_s: for how long it serves while the search that finds it stale fetches another; only in `rewrite`.
@@ -359,6 +360,7 @@ class PolicySettings(_Section):
     hedge_ms: Millis | None = None
     hedge_share: Annotated[float, Field(ge=0, le=0.5, allow_inf_nan=False)] = 0.05
     parallel_share: Share = 0.01
+    named_share: Share = 0.1
     rewritten_by: Literal["rewriter", "caller"] = "rewriter"
     templates: TemplatesName = "default"
     max_boost: Annotated[float, Field(gt=1, le=10, allow_inf_nan=False)] = 1.5

@@ -84,13 +84,16 @@ def ranked(body: Mapping[str, Any]) -> dict[str, Any]:
     ]
     for rescore in body.get("rescore", []):
         function_score = rescore["query"]["rescore_query"]["function_score"]
-        # Every product holds every word: a gate is matched by all of them, and named, as a server names it.
-        words = ["rewriter:words"] if "constant_score" in function_score["query"] else []
+        # Every product holds every word: a gate is matched by all of them. As on a server, only what has a name is named.
+        gate = function_score["query"].get("constant_score", {}).get("filter", {}).get("bool", {})
+        words = [gate["_name"]] if "_name" in gate else []
+        functions = function_score["functions"][1:]
         for hit in products:
-            names = {n: one["weight"] for n, one in enumerate(function_score["functions"][1:]) if _matches(hit, one)}
-            hit["_score"] *= min(function_score["max_boost"], 1.0 + sum(names.values()))
+            acting = [one for one in functions if _matches(hit, one)]
+            hit["_score"] *= min(function_score["max_boost"], 1.0 + sum(one["weight"] for one in acting))
+            names = [one["filter"]["bool"]["_name"] for one in acting if "_name" in one["filter"].get("bool", {})]
             if names or words:
-                hit["matched_queries"] = [f"rewriter:{n}" for n in names] + words
+                hit["matched_queries"] = names + words
     products.sort(key=lambda hit: -hit["_score"])
     start = int(body.get("from", 0))
     page = products[start : start + int(body.get("size", 10))]
@@ -104,7 +107,8 @@ def ranked(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _matches(hit: Mapping[str, Any], function: Mapping[str, Any]) -> bool:
-    ((kind, clause),) = function["filter"]["bool"]["filter"][0].items()
+    found = function["filter"]
+    ((kind, clause),) = (found["bool"]["filter"][0] if "bool" in found else found).items()
     ((field, wanted),) = clause.items()
     value = hit["_id"] if field == "_id" else hit["_source"].get(field)
     return value in (wanted if kind == "terms" else [wanted])

@@ -36,7 +36,7 @@ def opened(kind: type[Harness], mode: str = "parallel", **more: Any) -> Harness:
     store.write(Keys().profile("ann"), LIKED, None)
     given = {"experiment": {"holdout": 0}, "budget": {"signals_ms": 2_000, "cutoff_ms": 5_000}, **more}
     policy = {"index": "products*", "item_repeat_share": 1.0, "item_scale": 3.0, "max_boost": 2.0}
-    given["policies"] = {"shop": {**policy, "mode": mode, "hedge_ms": 4_000, "parallel_share": 0}}
+    given["policies"] = {"shop": {**policy, "mode": mode, "hedge_ms": 4_000, "parallel_share": 0, "named_share": 1}}
     return kind(Settings.model_validate(given), store)
 
 

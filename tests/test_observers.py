@@ -31,6 +31,7 @@ from rewriter.observe.hooks import BaselineFailure, Hooks, SearchDetails
 from rewriter.observe.otel import OpenTelemetryHook
 from rewriter.observe.prometheus import PrometheusMetrics, WorkerMetrics
 from rewriter.report import Exposure, PageFacts, Report
+from rewriter.settings import Settings
 from rewriter.signals.counters import Counters
 from rewriter.signals.store import Keys
 from tests.fakes import HARNESSES, FakeStore, Harness, SyncDesk, waited
@@ -88,11 +89,36 @@ def metrics(registry: CollectorRegistry) -> Iterator[PrometheusMetrics]:
     made.close()
 
 
+def naming(share: float) -> Settings:
+    policies = {name: policy.model_copy(update={"named_share": share}) for name, policy in SETTINGS.policies.items()}
+    return SETTINGS.model_copy(update={"policies": policies})
+
+
+@pytest.mark.parametrize("kind", HARNESSES)
+def test_boosts_that_the_server_does_not_name_count_in_no_rate(
+    kind: type[Harness], registry: CollectorRegistry, metrics: PrometheusMetrics
+) -> None:
+    with kind(naming(0.0), liking(), hooks=[metrics]) as desk:
+        response, report = desk.search(ANN, ARGUMENTS)
+        (leg,) = desk.engine.asked["personal"]
+        assert metrics.flush()
+    assert report.reason is Reason.PERSONALIZED
+    assert "_name" not in str(leg["body"])
+    facts = report.page_facts
+    assert facts is not None
+    assert (facts.boosts_matched, facts.boosted, facts.at_limit) == (None, None, None)
+    assert value(registry, "rewriter_hits_total", kind="shown") == len(response["hits"]["hits"])
+    assert value(registry, "rewriter_hits_total", kind="explored") == len(report.slots) > 0
+    for name in ("rewriter_boosts_total", "rewriter_boosts_matched_total"):
+        assert not value(registry, name)
+    assert not value(registry, "rewriter_hits_total", kind="named")
+
+
 @pytest.mark.parametrize("kind", HARNESSES)
 def test_searches_are_counted_and_nobody_shows(
     kind: type[Harness], registry: CollectorRegistry, metrics: PrometheusMetrics
 ) -> None:
-    with kind(SETTINGS, liking(), hooks=[metrics]) as desk:
+    with kind(naming(1.0), liking(), hooks=[metrics]) as desk:
         metrics.watch(desk.rewriter)
         _, report = desk.search(ANN, ARGUMENTS)
         desk.search(None, ARGUMENTS)
@@ -104,8 +130,10 @@ def test_searches_are_counted_and_nobody_shows(
         assert value(registry, "rewriter_searches_total", reason="no_subject") == 1
         assert value(registry, "rewriter_added_seconds_count") == 1
         assert value(registry, "rewriter_part_seconds_count", part="baseline") == 2
+        assert facts.boosts_matched
         assert value(registry, "rewriter_boosts_total") == len(report.boosts) > 0
-        assert value(registry, "rewriter_boosts_matched_total") == facts.boosts_matched > 0
+        assert value(registry, "rewriter_boosts_matched_total") == facts.boosts_matched
+        assert value(registry, "rewriter_hits_total", kind="named") == 10
         assert value(registry, "rewriter_hits_total", kind="shown") == 10
         assert value(registry, "rewriter_hits_total", kind="explored") == len(report.slots) > 0
         assert value(registry, "rewriter_hits_total", kind="kept") == facts.kept

@@ -78,7 +78,7 @@ def one_seed_and_one_time(monkeypatch: pytest.MonkeyPatch) -> None:
 def settings_of(case: Case, folder: Path) -> Settings:
     given: dict[str, Any] = {"experiment": {"holdout": 0}, "budget": {"signals_ms": 2000, "cutoff_ms": 5000}}
     given |= case.settings
-    given["policies"] = {"shop": {"index": "products*", "item_repeat_share": 1.0, **case.policy}}
+    given["policies"] = {"shop": {"index": "products*", "item_repeat_share": 1.0, "named_share": 1, **case.policy}}
     if case.template:
         (folder / "default").mkdir(exist_ok=True)
         (folder / "default/boosts.json.j2").write_text(case.template)

@@ -24,8 +24,12 @@ NOT_FOR_OPTIONAL_LEGS = ("aggs", "aggregations", "suggest", "ext")
 """Keys of a body that only the baseline answers. `track_total_hits` is not among them: it changes scores."""
 
 
-def envelope(boosts: Sequence[Boost], max_boost: float, gate: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def envelope(
+    boosts: Sequence[Boost], max_boost: float, gate: Mapping[str, Any] | None = None, *, named: bool = True
+) -> dict[str, Any]:
     """Return the `function_score` (without its query) of `boosts`, each named by its index and acting where `gate` matches.
+
+    named: whether the server is to name the boosts that act on a hit, which costs it about as much as the boosts themselves.
 
     Raises ValueError if a weight is not finite or < 0, or `max_boost` is not finite or < 1: the last check before sending.
     """
@@ -35,11 +39,12 @@ def envelope(boosts: Sequence[Boost], max_boost: float, gate: Mapping[str, Any] 
     for number, boost in enumerate(boosts):
         if not (isfinite(boost.weight) and boost.weight >= 0.0):
             raise ValueError(f"weight of boost {number} must be finite and at least 0")
-        function: dict[str, Any] = dict(boost.decay or {})
-        name = f"{NAME_PREFIX}{number}"
+        function: dict[str, Any] = dict(boost.decay) if boost.decay else {}
         filters = [one for one in (boost.filter, gate) if one is not None]
-        if filters:
-            function["filter"] = {"bool": {"filter": filters, "_name": name}}
+        if filters and named:
+            function["filter"] = {"bool": {"filter": filters, "_name": f"{NAME_PREFIX}{number}"}}
+        elif filters:
+            function["filter"] = filters[0] if len(filters) == 1 else {"bool": {"filter": filters}}
         function["weight"] = boost.weight
         functions.append(function)
     return {"functions": functions, "score_mode": "sum", "boost_mode": "multiply", "max_boost": max_boost}
@@ -58,22 +63,26 @@ def bounded_body(
     strategy: Strategy,
     window_size: int,
     gate: Mapping[str, Any] | None = None,
+    *,
+    named: bool = True,
+    names_gate: bool = True,
 ) -> dict[str, Any]:
     """Return a new body: `body` with its scores multiplied by a factor in [1, max_boost]; `body` is not modified.
 
     rescore: the factor is applied to the first `window_size` hits of each shard, after the caller's own rescores.
     wrap:    the query stands inside the `function_score`; every match is scored.
     gate:    the factor is 1 for hits that this clause does not match (`all_words`). Which hits there are does not change.
+    named:   whether the server is to name the boosts that act on a hit; names_gate: whether it names the gate of a rescore.
     """
     bounded = dict(body)
-    function_score = envelope(boosts, max_boost, gate if strategy == "wrap" else None)
+    function_score = envelope(boosts, max_boost, gate if strategy == "wrap" else None, named=named)
     if strategy == "wrap":
         bounded["query"] = {"function_score": {"query": body["query"], **function_score}}
         return highlighted_by(bounded, body["query"])
     rescore = {
         "window_size": window_size,
         "query": {
-            "rescore_query": {"function_score": {"query": _gated(gate), **function_score}},
+            "rescore_query": {"function_score": {"query": _gated(gate, named=names_gate), **function_score}},
             "score_mode": "multiply",
         },
     }
@@ -82,11 +91,11 @@ def bounded_body(
     return bounded
 
 
-def _gated(gate: Mapping[str, Any] | None) -> dict[str, Any]:
+def _gated(gate: Mapping[str, Any] | None, *, named: bool) -> dict[str, Any]:
     """Return the query whose hits are rescored, each with a score of 1; the others keep theirs."""
     if gate is None:
         return {"match_all": {}}
-    return {"constant_score": {"filter": {"bool": {"filter": [gate], "_name": WORDS_NAME}}}}
+    return {"constant_score": {"filter": {"bool": {"filter": [gate], "_name": WORDS_NAME}} if named else gate}}
 
 
 def optional_leg(body: Mapping[str, Any], from_: int, size: int) -> dict[str, Any]:

@@ -53,6 +53,9 @@ def category(hit: Hit, field: str | None) -> str | None:
     if field is None:
         return None
     part: Any = hit.get("_source")
+    if type(part) is dict and "." not in field:
+        value = part.get(field)
+        return None if value is None else str(value)
     for name in field.split("."):
         part = part.get(name) if isinstance(part, dict) else None
     return None if part is None else str(part)

@@ -26,6 +26,8 @@ SMALLEST = 2.0**-148
 
 def number_of(value: Any) -> float | None:
     """Return a finite number as a float; None for NaN, infinity, null, texts, booleans and numbers beyond a double."""
+    if type(value) is float:
+        return value if isfinite(value) else None
     if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
         return None
     try:

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import NamedTuple
 
 
 def block_size(share: float) -> int:
@@ -29,8 +30,7 @@ def slot_positions(from_: int, to: int, block: int) -> range:
     return range(first, to, block)
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A hit that may be drawn: its key, its base score (only those > 0 are drawn), its category or None."""
 
     key: Hashable

@@ -13,17 +13,14 @@ from rewriter.explore.pool_cache import Pool
 from rewriter.explore.scores import number_of
 from rewriter.flow.evidence import accepted, held_by, template_failed
 from rewriter.flow.steps import Explored, PartStep, Progress, SearchContext, SearchLeg
-from rewriter.parsed_search import ParsedSearch, key_of
+from rewriter.parsed_search import ParsedSearch, key_of, whole_key
 
 
 def pool_of(context: SearchContext, *, stale_too: bool = False) -> tuple[str, Pool | None]:
     """Return the key of the exploration leg, and the pool that another search with the same key has filled, if any."""
     search, policy = context.search, context.policy
     end = search.from_ + search.size
-    key = key_of(
-        context.name, context.templates.version, context.max_boost, search.indices, search.body, end, search.params, search.varies,
-        sharers(context),
-    )  # fmt: skip
+    key = key_of(context.name, context.templates.version, context.max_boost, whole_key(search), end, sharers(context))
     stale_s = policy.exploration_stale_s if stale_too else policy.exploration_fresh_s
     return key, context.core.pools.look(key, context.clock_s(), policy.exploration_fresh_s, stale_s)
 

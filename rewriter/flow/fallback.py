@@ -6,7 +6,7 @@ page is the plain search. Hits of the exploration pool fill the page up if the p
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -63,7 +63,7 @@ def fallen_back(
     page = with_page(kept, search.from_, search.size, map(one, hits))
     after = replace(plan, shown=as_text(page), detour=True)
     detail = f"{left_out} hits that the list has shown already are left out" if left_out else ""
-    return response, saving(core, key, after), detail
+    return response, saving(core, key, lambda: after), detail
 
 
 def baseline_page(
@@ -84,10 +84,10 @@ def _has_hits(response: Any) -> bool:
     return isinstance(hits, Mapping) and bool(hits.get("hits"))
 
 
-def saving(core: Core, key: PlanKey | None, plan: PagePlan) -> SavePlan:
-    """Return the step that saves a plan. The plan is encoded when the step is performed, off the caller's path."""
+def saving(core: Core, key: PlanKey | None, plan: Callable[[], PagePlan]) -> SavePlan:
+    """Return the step that saves a plan. It is made and encoded when the step is performed, off the caller's path."""
     in_store = "store" in core.store_breakers and core.store_breakers["store"].closed
-    return SavePlan(lambda: (key, encode(plan)), in_store, core.settings.store.plan_ttl_s)
+    return SavePlan(lambda: (key, encode(plan())), in_store, core.settings.store.plan_ttl_s)
 
 
 def more_pages(response: Mapping[str, Any], end: int) -> bool:

@@ -6,12 +6,12 @@ no failure of the leg: another copy of the index, a refresh in between or random
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from rewriter.client.faults import of_a_shard
-from rewriter.explore.merge import Page, hit_key, merged_page
+from rewriter.explore.merge import Key, Page, hit_key, merged_page
 from rewriter.explore.plan import PagePlan, as_text, shown_by
 from rewriter.explore.scores import disagreement, score_of
 from rewriter.explore.shown import elsewhere, whole_before, with_page
@@ -168,14 +168,23 @@ def _exact(total: Any) -> bool:
     return isinstance(total, Mapping) and total.get("relation") == "eq"
 
 
-def plan_after(context: SearchContext, part: Personal, page: Page, rank: int = 0) -> PagePlan:
-    """Return the plan for the next page: the slots that this page decided and the hits that it showed, added to earlier ones.
+def plan_after(context: SearchContext, part: Personal, page: Page, rank: int = 0) -> Callable[[], PagePlan]:
+    """Return what makes the plan for the next page: the slots that this page decided and the hits that it showed, added to
+    earlier ones. The caller may change the hits meanwhile, so that their keys are taken now.
 
     rank: the personalized rank of the part's first hit.
     """
+    one = hit_key(context.search.collapse_field)
+    keys, ranked = [one(hit) for hit in page.hits], [one(hit) for hit in part.hits]
+    return lambda: _plan_after(context, part, page, rank, keys, ranked)
+
+
+def _plan_after(
+    context: SearchContext, part: Personal, page: Page, rank: int, keys: Sequence[Key], ranked: Sequence[Key]
+) -> PagePlan:
+    """keys: of the page's hits. ranked: of the part's."""
     search = context.search
-    keys = map(hit_key(search.collapse_field), page.hits)
-    ranks = _ranks_after(context, part, page, rank)
+    ranks = _ranks_after(context, part, page, rank, keys, ranked)
     before = shown_by(part.plan) if part.plan else b""
     shown = as_text(with_page(before, search.from_, search.size, keys))
     if part.plan is not None:
@@ -187,16 +196,18 @@ def plan_after(context: SearchContext, part: Personal, page: Page, rank: int = 0
     )  # fmt: skip
 
 
-def _ranks_after(context: SearchContext, part: Personal, page: Page, rank: int) -> tuple[tuple[int, int], ...]:
+def _ranks_after(
+    context: SearchContext, part: Personal, page: Page, rank: int, keys: Sequence[Key], ranked: Sequence[Key]
+) -> tuple[tuple[int, int], ...]:
     """Return the ranks at which pages begin, with that of the page after this one.
 
     Everything before it was shown, in order or in a slot: the page shows its hits in the order of the list, and leaves out
     what stands elsewhere in it.
     """
-    one, search = hit_key(context.search.collapse_field), context.search
+    search = context.search
     drawn = {at for at, _ in page.shown}
-    used = {one(hit) for at, hit in enumerate(page.hits) if at not in drawn}
-    last = max((at for at, hit in enumerate(part.hits) if one(hit) in used), default=-1)
+    used = {key for at, key in enumerate(keys) if at not in drawn}
+    last = max((at for at, key in enumerate(ranked) if key in used), default=-1)
     known = dict(part.plan.ranks) if part.plan else {}
     known[search.from_ + search.size] = rank + last + 1
     return tuple(sorted(known.items()))

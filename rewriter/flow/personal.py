@@ -14,6 +14,7 @@ from rewriter.decide.leg_sizes import hit_shape
 from rewriter.explore.plan import PagePlan, decode, shown_by
 from rewriter.explore.plan_memory import PlanKey
 from rewriter.explore.shown import goes_beyond
+from rewriter.explore.slots import uniform
 from rewriter.flow.class_reading import known_classes, learned, with_classes
 from rewriter.flow.evidence import held_by
 from rewriter.flow.exploration import borne, exploration, leg, pool_of, request_facts
@@ -35,6 +36,9 @@ REASONS = {
     "too_large": Reason.UNSUPPORTED,
 }
 """The reason of a search for each kind of its leg's fault."""
+
+NAMED = -2
+"""Stands for a position in the draw of the searches whose boosts the server names."""
 
 NOT_SENT = "the cut-off had passed before the leg was sent"
 
@@ -100,8 +104,10 @@ def boosted_body(context: SearchContext, part: Personal, body: Mapping[str, Any]
     """Return the part, which then knows whether it is gated, and `body` with its boosts."""
     gate = _gate(context, part)
     window = context.search.rescore_window(context.policy.window_size)
-    return replace(part, gated=gate is not None), bounded_body(
-        body, part.boosts, part.max_boost, part.strategy or "rescore", window, gate
+    named = uniform(context.seed, NAMED) < context.policy.named_share
+    return replace(part, gated=gate is not None, named=named), bounded_body(
+        body, part.boosts, part.max_boost, part.strategy or "rescore", window, gate,
+        named=named, names_gate=named or context.policy.class_field is not None,
     )  # fmt: skip
 
 

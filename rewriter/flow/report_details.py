@@ -87,9 +87,9 @@ def _moves(context: SearchContext, part: Personal, page: Page, baseline: Mapping
         was, base_score = before.get(key_of(hit), (None, None))
         if was == at or at in explored:
             continue
-        boosts, how = _matched(hit, part)
         score = score_of(hit)
         factor = score / base_score if score is not None and base_score else None
+        boosts, how = _matched(hit, part, factor)
         moves.append(Move(str(hit.get("_id")), was, at, factor, boosts, how))
     return tuple(moves)
 
@@ -109,7 +109,7 @@ def _page_facts(context: SearchContext, part: Personal, page: Page, baseline: Ma
     for at, hit in enumerate(page.hits):
         key = key_of(hit)
         kept += key in before
-        if at in explored:
+        if at in explored or not part.named:
             continue
         boosts, _ = _matched(hit, part)
         matched.update(boosts)
@@ -123,6 +123,8 @@ def _page_facts(context: SearchContext, part: Personal, page: Page, baseline: Ma
         coverage_at([category(hit, named) for hit in page.hits[:COVERAGE_HITS]], COVERAGE_HITS) if named else None
     )
     kept_hits = kept if baseline is not None else None
+    if not part.named:
+        return PageFacts(len(page.hits), kept_hits, None, None, len(explored), None, categories)
     return PageFacts(len(page.hits), kept_hits, boosted, at_limit, len(explored), len(matched), categories)
 
 
@@ -141,12 +143,19 @@ def _boosted_hits(part: Personal, page: Page) -> tuple[Move, ...]:
     return tuple(moves)
 
 
-def _matched(hit: Hit, part: Personal) -> tuple[tuple[int, ...], Literal["names", "source", "unknown"]]:
-    """Return the positions of the boosts that acted on a hit, and their origin: the server's names, its `_source`, or unknown."""
+def _matched(
+    hit: Hit, part: Personal, factor: float | None = None
+) -> tuple[tuple[int, ...], Literal["names", "source", "unknown"]]:
+    """Return the positions of the boosts that acted on a hit, and their origin: the server's names, its `_source`, or unknown.
+
+    factor: of the hit's score, where it is known: it shows whether a gate kept all boosts from the hit.
+    """
     if own_names(hit):
         return own_names(hit, gated=part.gated and part.strategy != "wrap"), "names"
-    if not hit.get("_source"):
+    if not hit.get("_source") or (part.gated and not part.named and factor is None):
         return (), "unknown"
+    if part.gated and not part.named and factor is not None and factor <= 2.0 - AT_LIMIT:
+        return (), "source"
     return tuple(at for at, boost in enumerate(part.boosts) if _shows(hit, boost.filter)), "source"
 
 

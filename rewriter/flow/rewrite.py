@@ -53,7 +53,7 @@ from rewriter.flow.steps import (
     Sent,
 )
 from rewriter.one_search import suggests_documents
-from rewriter.parsed_search import key_of, search_key
+from rewriter.parsed_search import search_key, whole_key
 from rewriter.report import Reason, Report
 from rewriter.settings import Settings
 
@@ -82,7 +82,7 @@ def goes_plain(context: SearchContext) -> tuple[Reason, str] | None:
     """Return why a search is the caller's own without a look at signals, or None: what the last one of its kind has shown."""
     core, now_s = context.core, context.clock_s()
     if core.unrewritten.any_search:
-        for key in (search_key(context.search), _whole_key(context)):
+        for key in (search_key(context.search), whole_key(context.search)):
             if known := core.unrewritten.search(key, now_s):
                 return known
     if context.policy.flat == "baseline" and _is_flat(context):
@@ -122,11 +122,6 @@ def _is_flat(context: SearchContext) -> bool | None:
 
 def _flat(hits: Hits, top_score: float | None) -> bool | None:
     return None if top_score is None or not hits else all(score_of(hit) == top_score for hit in hits)
-
-
-def _whole_key(context: SearchContext) -> str:
-    search = context.search
-    return key_of(search.indices, search.body, search.params)
 
 
 # --- the part that sends the search -----------------------------------------------------------------------------------
@@ -404,7 +399,7 @@ def _finish(context: SearchContext, progress: Progress, course: _Course, held: H
             why = f"a rewritten search of these indices {lost}"
             core.unrewritten.put_expression(search.expression.key, facts, why, now_s)
     elif part.reason is Reason.SEARCH_REJECTED:
-        core.unrewritten.put_search(_whole_key(context), *AGAIN, now_s)
+        core.unrewritten.put_search(whole_key(search), *AGAIN, now_s)
 
 
 def _outcome(progress: Progress, part: Personal | None, *, own_sound: bool) -> Outcome:

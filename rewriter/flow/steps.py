@@ -217,8 +217,8 @@ class Personal:
     """The personal part's result: PERSONALIZED with the leg's hits and the boosts behind them, or another reason without hits.
 
     `cause` is the server's or the template's own error text, which may quote values. `gated`: boosts acted only on hits that hold
-    every word of the query. `parallel`: why the search
-    cannot be sent once after all, which only its plan shows.
+    every word of the query. `named`: the server was asked which boosts act on each hit. `parallel`: why the search cannot be sent
+    once after all, which only its plan shows.
     """
 
     reason: Reason
@@ -235,6 +235,7 @@ class Personal:
     forgotten_s: float = 0.0
     cause: str = ""
     gated: bool = False
+    named: bool = True
     parallel: str = ""
 
 

@@ -94,7 +94,7 @@ class PrometheusMetrics:
         self._hits = Counter(
             "rewriter_hits", "Hits shown on personalized pages, by what they are", ["kind", "policy"], **made
         )
-        self._boosts = Counter("rewriter_boosts", "Boosts sent", ["policy"], **made)
+        self._boosts = Counter("rewriter_boosts", "Boosts sent and named", ["policy"], **made)
         self._matched = Counter(
             "rewriter_boosts_matched", "Boosts sent that matched a hit of the page", ["policy"], **made
         )
@@ -178,10 +178,12 @@ class PrometheusMetrics:
             self._count_page(report, facts, policy)
 
     def _count_page(self, report: Report, facts: PageFacts, policy: str) -> None:
-        self._boosts.labels(policy).inc(len(report.boosts))
-        self._matched.labels(policy).inc(facts.boosts_matched)
         if facts.categories is not None:
             self._categories.labels(policy).observe(facts.categories)
+        if facts.boosts_matched is not None:
+            self._boosts.labels(policy).inc(len(report.boosts))
+            self._matched.labels(policy).inc(facts.boosts_matched)
+            self._hits.labels("named", policy).inc(facts.shown)
         for kind in ("shown", "kept", "boosted", "at_limit", "explored"):
             if (count := getattr(facts, kind)) is not None:
                 self._hits.labels(kind, policy).inc(count)

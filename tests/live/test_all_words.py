@@ -239,6 +239,7 @@ def test_a_search_boosts_hits_with_every_word_alone(opensearch: OpenSearch, inde
         "max_boost": 2.0,
         "exploration_share": 0,
         "all_words": all_words_only,
+        "named_share": 1,
     }
     settings = Settings.model_validate(
         {

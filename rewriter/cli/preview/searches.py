@@ -53,7 +53,9 @@ def newcomer(segment: str) -> Wanted:
 
 def at_leisure(settings: Settings, policy: str) -> Settings:
     """Return the settings of a preview: one policy, no experiment, no kill-switch file, budgets of seconds, no draft on trial."""
-    chosen = settings.policies[policy].model_copy(update={"mode": "parallel", "trial": None})  # both rankings are shown
+    # Both rankings are shown, and why each hit moved.
+    shown = {"mode": "parallel", "named_share": 1.0, "trial": None}
+    chosen = settings.policies[policy].model_copy(update=shown)
     return settings.model_copy(
         update={
             "policies": {policy: chosen},
