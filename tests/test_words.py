@@ -52,7 +52,6 @@ REPLACED_NAMES: Mapping[str, str] = {
     "Query": "SignalsQuery",
     "Request": "ParsedSearch",
     "heard": "parse_report, note_heartbeat",
-    "judged": "judge_lag",
     "personalised": "personalized",
     "read_request": "parse_search",
     "try_enter": "try_acquire",

@@ -22,6 +22,7 @@ from rewriter.cli import (
     status,
 )
 from rewriter.cli.about import PROJECT_URL
+from rewriter.cli.evaluate import command as evaluate_command
 from rewriter.cli.init import command as init_command
 from rewriter.cli.preview import command as preview_command
 from rewriter.cli.switch import command as switch_command
@@ -40,6 +41,7 @@ for command in (
     check.check,
     render.render,
     preview_command.preview,
+    evaluate_command.evaluate,
     ingest.ingest,
     backfill.backfill,
     forget.forget,

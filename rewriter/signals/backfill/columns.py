@@ -1,6 +1,7 @@
 """Table `history`, into which every history file is read, and the SQL that a reader provides to fill it.
 
-history   file (number), person, at_s, object_id, action, agreed, event_id, named (segments), document (JSON, or null)
+history   file (number), person, at_s, object_id, action, agreed, event_id, named (segments), document (JSON, or null),
+          session, query (null unless they are wanted)
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from rewriter.errors import ConfigurationError, Fault
 COMPRESSED = {b"\x1f\x8b": "gzip", b"PK": "zip", b"BZh": "bzip2", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz"}
 """Compression formats by the first bytes of a file."""
 IDENTIFIERS = ("user_id", "client_id", "object_id", "event_id")
+SEARCH = ("session_id", "query")
+"""Columns of the search behind an event, which `rewriter evaluate` reads and a backfill does not."""
 SHOWN_LINES = 20
 """Reported lines of one file that are no rows."""
 
 MAKE = (
     "CREATE TABLE history (file INT, person VARCHAR, at_s DOUBLE, object_id VARCHAR, action VARCHAR, agreed BOOLEAN,"
-    " event_id VARCHAR, named VARCHAR[], document VARCHAR)"
+    " event_id VARCHAR, named VARCHAR[], document VARCHAR, session VARCHAR, query VARCHAR)"
 )
 
 
@@ -31,6 +34,7 @@ class Columns:
     """SQL of one file: the source of its rows, and an expression for each column of `history`.
 
     text:     expressions of identifiers and action, by name, if the file has them.
+    more:     the columns of SEARCH that are wanted.
     document: the counted columns as JSON; "NULL" if the file lacks one of them.
     """
 
@@ -40,6 +44,7 @@ class Columns:
     agreed: str
     named: str
     document: str
+    more: Collection[str] = ()
 
 
 @dataclass(slots=True)
@@ -54,12 +59,13 @@ def fill(db: Any, number: int, columns: Columns) -> None:
     """Append a file's rows to `history`, in their order."""
     people = [f"there({columns.text[name]})" for name in ("user_id", "client_id") if name in columns.text]
     action = columns.text.get("action_name", "'purchase'")
+    session, query = (columns.text.get(one, "NULL") if one in columns.more else "NULL" for one in SEARCH)
     db.execute(
         f"""
         INSERT INTO history
         SELECT {number}, coalesce({", ".join(people)}), {columns.moment}, there({columns.text["object_id"]}),
                coalesce({action}, ''), {columns.agreed}, there({columns.text.get("event_id", "NULL")}), names_of({columns.named}),
-               {columns.document}
+               {columns.document}, there({session}), {query}
         FROM {columns.source}
         """
     )

@@ -52,7 +52,9 @@ class _Header:
     skipped: int
 
 
-def read_csv(db: Any, name: str, alias: str, attributes: Collection[str], number: int, lines: Lines) -> None:
+def read_csv(
+    db: Any, name: str, alias: str, attributes: Collection[str], more: Collection[str], number: int, lines: Lines
+) -> None:
     """Read a file into `history`. Raises ConfigurationError."""
     import duckdb  # noqa: PLC0415  an extra
 
@@ -80,6 +82,7 @@ def read_csv(db: Any, name: str, alias: str, attributes: Collection[str], number
         f"agreed({text['consent']})" if "consent" in text else "true",
         split(text["segments"]) if "segments" in text else "NULL",
         document([(one, text[one]) for one in sorted(attributes)]) if has_all else "NULL",
+        more,
     )
     db.execute("DROP TABLE IF EXISTS reject_errors")
     db.execute("DROP TABLE IF EXISTS reject_scans")

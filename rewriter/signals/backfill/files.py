@@ -48,11 +48,14 @@ class Files:
         raise IndexError(rowid)
 
 
-def read_files(db: Any, names: Sequence[str], attributes: Collection[str], folder: Path) -> Files:
+def read_files(
+    db: Any, names: Sequence[str], attributes: Collection[str], folder: Path, more: Collection[str] = ()
+) -> Files:
     """Read all files into the table `history`.
 
     attributes: the counted document fields. If a file lacks one of them, its objects are looked up.
     folder:     an empty temporary folder for the links.
+    more:       the columns of `columns.SEARCH` that are wanted.
     Raises ConfigurationError with all columns that are missing or cannot be read; lines that are no rows are left out.
     """
     import duckdb  # noqa: PLC0415  an extra: pip install 'rewriter[backfill]'
@@ -68,7 +71,7 @@ def read_files(db: Any, names: Sequence[str], attributes: Collection[str], folde
         alias.symlink_to(Path(name).resolve())
         lines = Lines()
         try:
-            READERS[suffix](db, name, str(alias), attributes, number, lines)
+            READERS[suffix](db, name, str(alias), attributes, more, number, lines)
         except ConfigurationError as error:
             faults += error.faults
         except duckdb.Error as error:  # only the first line, since others may quote the file

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
@@ -29,6 +29,7 @@ from rewriter.signals.ingest.contract import MAX_SEGMENTS
 from rewriter.signals.ingest.objects import Objects
 from rewriter.subject import pseudonym
 
+Documents = Callable[[int, Mapping[str, Any]], None]
 OBJECTS_AT_ONCE = 5_000
 SHOWN_ACTIONS = 5
 MEMORY = "2GB"
@@ -43,6 +44,7 @@ class History:
                 default the time of the latest event.
     forgotten:  the time of erasure by pseudonym of erased users.
     now_s:      the present time, beyond which an event is in the future; by default the clock's.
+    more:       the columns of the search behind an event that are read too (`columns.SEARCH`).
     sums:       the counters, to which `live` adds the streams' later events.
     account:    the row counts, set by `add_up`.
     Raises ConfigurationError for files that cannot be read, and for segment names that events could not have.
@@ -57,6 +59,7 @@ class History:
         forgotten: Mapping[str, float],
         *,
         now_s: float | None = None,
+        more: Collection[str] = (),
     ) -> None:
         import duckdb  # noqa: PLC0415  an extra: pip install 'rewriter[backfill]'
 
@@ -71,7 +74,7 @@ class History:
             self._db.execute(f"SET {name} = '{value}'")
         self._db.execute("SET enable_progress_bar = false")  # it would go to standard output
         with tempfile.TemporaryDirectory(prefix="rewriter-") as folder:
-            self.files: Files = read_files(self._db, files, plan.attributes - {"_id"}, Path(folder))
+            self.files: Files = read_files(self._db, files, plan.attributes - {"_id"}, Path(folder), more)
         self._refuse_unreadable(", ".join(files))
         self._is_limited = until_s is not None
         latest_s = self._one(
@@ -87,19 +90,7 @@ class History:
 
         on_progress: called with the number of objects looked up and of all objects.
         """
-        wanted, found = self._describe(objects, on_progress)
-        self._db.execute(
-            """
-            CREATE TABLE chosen AS SELECT person, part, at_s, weight, doc, named
-            FROM sound JOIN docs USING (object_id, document) LEFT JOIN undescribed USING (doc) WHERE reason IS NULL
-            """
-        )
-        self._leave_out(
-            "SELECT reason, count(*), min(row) FROM sound JOIN docs USING (object_id, document) JOIN undescribed USING (doc)"
-            " GROUP BY reason"
-        )
-        self._db.execute("DROP TABLE sound")
-        self.account = self._row_counts()
+        wanted, found = self.describe(objects, on_progress)
         self.sums.add_history()
         return {
             **self.account.counts(),
@@ -109,6 +100,38 @@ class History:
             "values": self._one("SELECT count(*) FROM weights"),
             "segments": len(self.sums.segment_names),
         }
+
+    def describe(
+        self, objects: Objects, on_progress: Callable[[int, int], None], keep: Documents | None = None
+    ) -> tuple[int, int]:
+        """Look up the objects and choose the events that count; return the number of objects, and of those with a document.
+
+        keep: receives each object's number and its document.
+        """
+        counts = self._describe(objects, on_progress, keep)
+        self._db.execute(
+            """
+            CREATE TABLE chosen AS SELECT person, part, at_s, weight, doc, named, row
+            FROM sound JOIN docs USING (object_id, document) LEFT JOIN undescribed USING (doc) WHERE reason IS NULL
+            """
+        )
+        self._leave_out(
+            "SELECT reason, count(*), min(row) FROM sound JOIN docs USING (object_id, document) JOIN undescribed USING (doc)"
+            " GROUP BY reason"
+        )
+        self._db.execute("DROP TABLE sound")
+        self.account = self._row_counts()
+        return counts
+
+    def table(self, query: str) -> Mapping[str, Any]:
+        """Return the columns of a query as arrays, by name."""
+        found: Mapping[str, Any] = self._db.execute(query).fetchnumpy()
+        return found
+
+    def rows(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """Return the rows of a query."""
+        found: list[tuple[Any, ...]] = self._db.execute(query, parameters).fetchall()
+        return found
 
     def _row_counts(self) -> RowCounts:
         left_out = {reason: self._left_out.get(reason, (0, 0))[0] for reason in REASONS}
@@ -198,7 +221,9 @@ class History:
             before, first = self._left_out.get(reason, (0, row))
             self._left_out[reason] = (before + count, min(first, row))
 
-    def _describe(self, objects: Objects, on_progress: Callable[[int, int], None]) -> tuple[int, int]:
+    def _describe(
+        self, objects: Objects, on_progress: Callable[[int, int], None], keep: Documents | None
+    ) -> tuple[int, int]:
         """Create the table of each object's values; return the number of objects, and of those with a document."""
         docs = self._db.execute("SELECT doc, object_id, document FROM docs").fetchall()
         needs_index = bool(self._plan.attributes - {"_id"})
@@ -216,6 +241,8 @@ class History:
                 values = self._plan.values(document) if document is not None else ()
                 found += document is not None
                 rows += [(doc, value[0], SEPARATOR.join(value)) for value in values]
+                if keep is not None and document is not None:
+                    keep(doc, document)
                 if not values:
                     undescribed.append((doc, "no_object" if document is None else "no_value"))
             on_progress(min(start + OBJECTS_AT_ONCE, len(docs)), len(docs))

@@ -25,7 +25,9 @@ MAX_OBJECT_BYTES = 64 * 2**20
 NO_OBJECT = "json IS NULL OR json_type(json) <> 'OBJECT'"
 
 
-def read_json(db: Any, name: str, alias: str, attributes: Collection[str], number: int, lines: Lines) -> None:
+def read_json(
+    db: Any, name: str, alias: str, attributes: Collection[str], more: Collection[str], number: int, lines: Lines
+) -> None:
     """Read a file into `history`. Raises ConfigurationError."""
     refuse_other_bytes(name)
     kind = _form(name)
@@ -43,7 +45,7 @@ def read_json(db: Any, name: str, alias: str, attributes: Collection[str], numbe
         if records == lines.malformed:  # of its columns there is nothing to say
             raise ConfigurationError(lines.faults)
         db.execute(f"DELETE FROM records WHERE {NO_OBJECT}")
-    wanted = [*IDENTIFIERS, "timestamp", "action_name", "consent", "segments"]
+    wanted = [*IDENTIFIERS, *more, "timestamp", "action_name", "consent", "segments"]
     there = _there(db, [*wanted, *attributes])
     if faults := missing(name, there):
         raise ConfigurationError(faults)
@@ -60,6 +62,7 @@ def read_json(db: Any, name: str, alias: str, attributes: Collection[str], numbe
         agreed if "consent" in there else "true",
         _segments() if "segments" in there else "NULL",
         f"json_object({parts})::VARCHAR" if attributes and set(attributes) <= there else "NULL",
+        more,
     )
     fill(db, number, columns)
     db.execute("DROP TABLE records")

@@ -20,7 +20,9 @@ from rewriter.signals.backfill.columns import (
 from rewriter.signals.backfill.spelling import moment_of, spelled, unsound
 
 
-def read_parquet(db: Any, name: str, alias: str, attributes: Collection[str], number: int, _: Lines) -> None:
+def read_parquet(
+    db: Any, name: str, alias: str, attributes: Collection[str], more: Collection[str], number: int, _: Lines
+) -> None:
     """Read a file into `history`. Raises ConfigurationError."""
     source = f"read_parquet({literal(alias)}, hive_partitioning = false)"
     kinds = {row[0]: row[1] for row in db.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
@@ -28,7 +30,9 @@ def read_parquet(db: Any, name: str, alias: str, attributes: Collection[str], nu
         raise ConfigurationError(faults)
     has_all = bool(attributes) and set(attributes) <= kinds.keys()
     texts = {
-        one: spelled(identifier(one), kinds[one]) for one in (*IDENTIFIERS, "action_name", "consent") if one in kinds
+        one: spelled(identifier(one), kinds[one])
+        for one in (*IDENTIFIERS, *more, "action_name", "consent")
+        if one in kinds
     }
     attributes_ = {one: _value(one, kinds[one]) for one in sorted(attributes)} if has_all else {}
     moment = moment_of(identifier("timestamp"), kinds["timestamp"])
@@ -50,6 +54,7 @@ def read_parquet(db: Any, name: str, alias: str, attributes: Collection[str], nu
         f"agreed({text['consent']})" if "consent" in text else "true",
         named or "NULL",
         document([(one, value or "NULL") for one, value in attributes_.items()]) if has_all else "NULL",
+        more,
     )
     fill(db, number, columns)
 

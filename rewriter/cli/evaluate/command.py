@@ -1,0 +1,374 @@
+"""The command `rewriter evaluate`: its options, what it reads, and what it prints and writes."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from rewriter.cli.causes import cause_of, quiet
+from rewriter.cli.evaluate.terminal import print_comparison, print_figures
+from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, say
+from rewriter.client.seam import SearchClient
+from rewriter.errors import ConfigurationError, Fault
+from rewriter.evaluate.bodies import SENTINEL, bodies_of
+from rewriter.evaluate.judged import JudgedSearch
+from rewriter.evaluate.variants import Variant, wanted
+from rewriter.settings import Settings
+from rewriter.shell.legs import connect
+from rewriter.signals.ingest.objects import Objects
+
+if TYPE_CHECKING:
+    from rewriter.evaluate.past import Past
+
+TIMEOUT_S = 120
+CONNECTIONS = 4
+UNITS_S = {"h": 3_600.0, "d": 86_400.0, "w": 7 * 86_400.0}
+ACTIONS = ("purchase", "add_to_cart", "click")
+TITLES = ("title", "name", "product_name", "product_title")
+IDS_AT_ONCE = 1_000
+Given = Annotated[Path | None, typer.Option(exists=True, dir_okay=False)]
+
+
+def evaluate(
+    history: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--from", help="The events before the searches: Parquet, NDJSON or CSV.", exists=True, dir_okay=False
+        ),
+    ] = None,
+    hold_out: Annotated[
+        str | None, typer.Option(help="Judge by what people did in the history's last weeks or days: 4w, 10d.")
+    ] = None,
+    judged: Annotated[Path | None, typer.Option(help="Judged searches as NDJSON.", exists=True, dir_okay=False)] = None,
+    qrels: Annotated[
+        Path | None, typer.Option(help="Judgments as TREC qrels, with --queries.", exists=True, dir_okay=False)
+    ] = None,
+    queries: Annotated[
+        Path | None, typer.Option(help="The queries of --qrels as NDJSON.", exists=True, dir_okay=False)
+    ] = None,
+    body: Annotated[
+        Path | None, typer.Option(help="The search template in Mustache, with {{query}}.", exists=True, dir_okay=False)
+    ] = None,
+    policy: Annotated[list[str] | None, typer.Option(help="A policy's name; by default all of them.")] = None,
+    index: Annotated[
+        str | None, typer.Option(help="The index that is searched; by default the first policy's.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", "--depth", help="Hits of a page that count.", min=1, max=100)] = 10,
+    searches: Annotated[int, typer.Option(help="At most so many searches, drawn at random.", min=1)] = 2_000,
+    action: Annotated[
+        list[str] | None, typer.Option(help="Actions that make an item relevant, the first that occurs.")
+    ] = None,
+    title_field: Annotated[str, typer.Option(help="The document field that stands for a missing query.")] = "",
+    variations: Annotated[
+        bool | None,
+        typer.Option(help="Also without item boosts, without attributes, with max_boost 2; with --hold-out."),
+    ] = None,
+    placebo: Annotated[
+        bool, typer.Option("--placebo", help="Also with another person's signals: what then helps is not personal.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Draws searches, exploration hits and intervals.", min=0)] = 1,
+    runs: Annotated[Path, typer.Option(help="Where runs are written, a folder each.", file_okay=False)] = Path("runs"),
+    compare: Annotated[
+        list[Path] | None, typer.Option(help="Print what differs between two runs; give it twice.", file_okay=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    toml: Annotated[Path, typer.Option(help="The settings file.")] = Path("rewriter.toml"),
+) -> None:
+    """Evaluate policies on judged searches: is the page better than the plain one, for whom, and at which price?
+
+    Each search is answered on the real index by the code that serves, with the signals that the person had before it. Nothing is
+    written to the cluster or to a store. The exit code is 1 where a policy harms, or the run was interrupted.
+    """
+    with faults_refused(), _of_extra():
+        if compare:
+            _compare(compare, as_json=as_json)
+            return
+        settings = Settings.from_toml(toml)
+        held = _window_s(hold_out)
+        _refuse_unclear(history, held, judged, qrels, queries)
+        names = policy or []
+        variants = wanted(
+            settings, names, variations=held is not None if variations is None else variations, placebo=placebo
+        )
+        options = {
+            "hold_out": hold_out, "k": k, "searches": searches, "seed": seed, "index": index or "",
+            "actions": action or list(ACTIONS), "title_field": title_field,
+        }  # fmt: skip
+        with _client(settings) as client:
+            found = _Run(client, settings, variants, options, history or [], judged, qrels, queries, body)
+            figures, folder = found.run(held, runs)
+    if as_json:
+        print_json(figures)
+    else:
+        print_figures(Console(highlight=False), figures)
+    say(f"written: {folder}")
+    mains = [one for one in figures["policies"] if not (one["explores"] or one["placebo"] or one["variation_of"])]
+    if not figures["complete"] or any(one["verdict"].startswith("Do not") for one in mains):
+        raise typer.Exit(UNHEALTHY)
+
+
+class _Run:
+    """One run of the command: what it reads, evaluates and writes."""
+
+    def __init__(
+        self, client: SearchClient, settings: Settings, variants: Sequence[Variant], options: Mapping[str, Any],
+        history: Sequence[Path], judged: Path | None, qrels: Path | None, queries: Path | None, body: Path | None,
+    ) -> None:  # fmt: skip
+        self._client = client
+        self._settings = settings
+        self._variants = variants
+        self._options = options
+        self._history = history
+        self._judged, self._qrels, self._queries, self._body = judged, qrels, queries, body
+        self._index = str(options["index"]) or ",".join(variants[0].policy.index)
+
+    def run(self, held_s: float | None, runs: Path) -> tuple[dict[str, Any], Path]:
+        """Evaluate, write the run, and return its figures and its folder."""
+        from rewriter.evaluate.answers import sender  # noqa: PLC0415  with the extra
+        from rewriter.evaluate.records import write_run  # noqa: PLC0415  with the extra
+        from rewriter.evaluate.run import Evaluation  # noqa: PLC0415  with the extra
+        from rewriter.evaluate.summary import figures  # noqa: PLC0415  with the extra
+
+        k, seed = int(self._options["k"]), int(self._options["seed"])
+        began_s = time.time()
+        with _progress() as show:
+            title = self._title_field() if held_s is not None else ""
+            past = self._past(title, show("objects"))
+            searches, notes, left_out = self._searches(past, held_s, title)
+            bodies = bodies_of(searches, self._rendered(), str(self._body))
+            notes += self._unknown_ids(searches)
+            evaluation = Evaluation(
+                self._client,
+                sender(self._client),
+                self._variants,
+                past,
+                searches,
+                bodies,
+                index=self._index,
+                k=k,
+                seed=seed,
+            )
+            outcome = evaluation.run(show("searches"))
+        outcome.left_out.update(left_out)
+        for fault in outcome.faults:
+            say(fault)
+        if not outcome.done:
+            raise ConfigurationError(
+                [Fault("evaluate", "no search was answered", "interrupted before the first ones were")]
+            )
+        found, records = figures(outcome, self._variants, k, seed)
+        found["warnings"] = notes + found["warnings"]
+        found["history"] = dict(past.account)
+        for line in past.lines:
+            say(line)
+        spent_s = outcome.spent_s
+        times = {
+            "began_s": began_s,
+            "ended_s": time.time(),
+            "searches_s": spent_s,
+            "searches_per_s": len(outcome.done) / spent_s,
+        }
+        return found, write_run(runs, self._inputs(evaluation), found, records, times)
+
+    def _past(self, title: str, on_progress: Callable[[int, int], None]) -> Past:
+        from rewriter.evaluate.past import read_past  # noqa: PLC0415  with the extra
+
+        every = self._settings.model_copy(
+            update={"policies": {f"p{at}": one.policy for at, one in enumerate(self._variants)}}
+        )
+        return read_past(
+            [str(one) for one in self._history], every, [title] if title else [], self._objects, on_progress
+        )
+
+    def _objects(self, attributes: Collection[str]) -> Objects:
+        ingest = self._settings.ingest
+        indices = ingest.objects_index or self._index.split(",")
+        return Objects(
+            self._client, indices, attributes, max_objects=1, max_bytes=2**20, age_s=1.0, clock_s=time.monotonic
+        )
+
+    def _searches(
+        self, past: Past, held_s: float | None, title: str
+    ) -> tuple[list[JudgedSearch], list[str], Mapping[str, int]]:
+        """Return the judged searches, what people should know of them, and those left out by reason."""
+        from rewriter.evaluate.hold_out import TITLES_MISLEAD, held_out  # noqa: PLC0415  with the extra
+        from rewriter.evaluate.readers import read_judged, read_qrels  # noqa: PLC0415  with the extra
+
+        count, seed = int(self._options["searches"]), int(self._options["seed"])
+        if held_s is not None:
+            held = held_out(past, held_s, self._options["actions"], title=title, count=count, seed=seed)
+            notes = [TITLES_MISLEAD] if held.by_title else []
+            return held.searches, notes, held.left_out
+        if self._qrels is not None and self._queries is not None:
+            file = read_qrels(self._qrels, self._queries)
+        else:
+            assert self._judged is not None
+            file = read_judged(self._judged)
+        return _drawn(file.searches, count, seed), [], file.left_out
+
+    def _title_field(self) -> str:
+        if self._options["title_field"]:
+            return str(self._options["title_field"])
+        mappings = self._client.get_mapping(self._index, {}, TIMEOUT_S)
+        there = {name for one in mappings.values() for name in one["mappings"].get("properties", {})}
+        return next((name for name in TITLES if name in there), "")
+
+    def _rendered(self) -> Mapping[str, Any] | None:
+        if self._body is None:
+            return None
+        try:
+            text = self._body.read_text("utf-8-sig")
+            found = self._client.render_template(text, {"query": SENTINEL}, TIMEOUT_S)["template_output"]
+        except UnicodeDecodeError:
+            raise ConfigurationError([Fault(str(self._body), "is not UTF-8")]) from None
+        except self._client.errors as error:
+            fault = self._client.fault_of(error)
+            raise ConfigurationError(
+                [
+                    Fault(
+                        str(self._body),
+                        f"the server renders no body of it: {cause_of(error, fault)}",
+                        'write "{{query}}"',
+                    )
+                ]
+            ) from None
+        if not isinstance(found, dict):
+            raise ConfigurationError([Fault(str(self._body), "is no search body")])
+        return found
+
+    def _unknown_ids(self, searches: Sequence[JudgedSearch]) -> list[str]:
+        """Return a warning for judged documents that the index lacks. Raises ConfigurationError if it has none of them."""
+        ids = sorted({one for search in searches for one in search.relevant})
+        there = 0
+        for start in range(0, len(ids), IDS_AT_ONCE):
+            body = {"query": {"ids": {"values": ids[start : start + IDS_AT_ONCE]}}, "size": 0, "track_total_hits": True}
+            found = self._client.body_of(self._client.raw.search(index=self._index, body=body))
+            there += found["hits"]["total"]["value"]
+        if ids and not there:
+            what = f"none of the {len(ids):,} judged documents is in {self._index}"
+            raise ConfigurationError([Fault("judgments", what, "are they `_id`s of this index?")])
+        missing = len(ids) - there
+        return [f"{missing:,} of {len(ids):,} judged documents are not in the index"] if missing > 0 else []
+
+    def _inputs(self, evaluation: Any) -> dict[str, Any]:
+        from rewriter.evaluate.records import file_hash, hashed, library_versions  # noqa: PLC0415  with the extra
+
+        files = {"judged": self._judged, "qrels": self._qrels, "queries": self._queries, "body": self._body}
+        facts = {
+            name: (sorted(one.fields.items()), sorted(one.analyzers.items())) for name, one in evaluation.facts.items()
+        }
+        return {
+            "options": dict(self._options),
+            "seed": self._options["seed"],
+            "history": [file_hash(one) for one in self._history],
+            "files": {name: file_hash(path) for name, path in files.items() if path is not None},
+            "policies": {one.name: hashed(one.policy.model_dump(mode="json")) for one in self._variants},
+            "templates": dict(evaluation.template_versions),
+            "signals": hashed(self._settings.signals.model_dump(mode="json")),
+            "index": {"name": self._index, "facts": hashed(facts)},
+            "versions": library_versions() | {"server": self._server()},
+        }
+
+    def _server(self) -> str:
+        found = self._client.info(TIMEOUT_S).get("version", {})
+        return f"{found.get('distribution', 'elasticsearch')} {found.get('number', '')}"
+
+
+def _drawn(searches: list[JudgedSearch], count: int, seed: int) -> list[JudgedSearch]:
+    from random import Random  # noqa: PLC0415  beside its only use
+
+    if len(searches) <= count:
+        return searches
+    say(f"{count:,} of {len(searches):,} searches are drawn at random (--searches)")
+    return [searches[at] for at in sorted(Random(seed).sample(range(len(searches)), count))]
+
+
+def _refuse_unclear(
+    history: list[Path] | None, held_s: float | None, judged: Path | None, qrels: Path | None, queries: Path | None
+) -> None:
+    """Raise ConfigurationError unless there are a history and exactly one source of judgments."""
+    faults = []
+    if not history:
+        faults.append(
+            Fault(
+                "--from",
+                "is missing: signals as of each search come from a history",
+                "give Parquet, NDJSON or CSV of events",
+            )
+        )
+    if sum(one is not None for one in (held_s, judged, qrels)) != 1:
+        faults.append(Fault("judgments", "come from one of --hold-out, --judged and --qrels"))
+    if (qrels is None) != (queries is None):
+        faults.append(Fault("--qrels and --queries", "belong together"))
+    if faults:
+        raise ConfigurationError(faults)
+
+
+def _window_s(text: str | None) -> float | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d{1,4})([hdw])", text)
+    if found is None or int(found[1]) < 1:
+        raise ConfigurationError([Fault(f"--hold-out {text}", "is no window", "write 4w, 10d or 12h")])
+    return int(found[1]) * UNITS_S[found[2]]
+
+
+def _compare(folders: Sequence[Path], *, as_json: bool) -> None:
+    from rewriter.evaluate.records import compared, read_run  # noqa: PLC0415  with the extra
+
+    if len(folders) != 2:
+        raise ConfigurationError([Fault("--compare", f"needs two runs, and {len(folders)} are given")])
+    one, other = map(read_run, folders)
+    found = compared(one, other)
+    if as_json:
+        print_json(found)
+    else:
+        print_comparison(Console(highlight=False), found)
+
+
+@contextmanager
+def _of_extra() -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise ConfigurationError(
+            [Fault("rewriter evaluate", f"needs {error.name}", "pip install 'rewriter[evaluate]'")]
+        ) from None
+
+
+@contextmanager
+def _client(settings: Settings) -> Iterator[SearchClient]:
+    """Yield a client without retries; its errors end the command with exit code 2."""
+    reach = settings.opensearch.model_copy(update={"timeout_s": float(TIMEOUT_S)})
+    hosts = ", ".join(map(str, settings.opensearch.hosts))
+    client = connect(reach, CONNECTIONS).cloned(CONNECTIONS)
+    quiet(reach)
+    with closing(client):
+        try:
+            yield client
+        except client.errors as error:
+            raise ConfigurationError(
+                [Fault(hosts, f"the server failed: {cause_of(error, client.fault_of(error))}")]
+            ) from None
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
+    """Yield a function that makes a line of progress, each updated with what is done and the total."""
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+
+        def line(name: str) -> Callable[[int, int], None]:
+            task = progress.add_task(name, total=None)
+            return lambda done, total: progress.update(task, completed=done, total=total)
+
+        yield line

@@ -1,0 +1,126 @@
+"""The figures of an evaluation in a terminal: a table of policies, their pages, the classes of queries, the verdict in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+SLICES = ("all", "new", "cold", "first search")
+SHOWN_CLASSES = 12
+
+
+def print_figures(console: Console, figures: Mapping[str, Any]) -> None:
+    """Print the figures of a run."""
+    measure, policies = figures["measure"], figures["policies"]
+    title = f"{measure} · {figures['searches']:,} judged searches of {figures['people']:,} people"
+    table = _table(title, ("", *SLICES, "Judged", "personalized", "functions"))
+    base = figures["baseline"]
+    judged = measure.replace("nDCG", "Judged")
+    table.add_row("baseline", *(_plain(base[part][measure]) for part in SLICES), _share(base["all"][judged]), "", "")
+    for one in policies:
+        cells = [_cell(one["measures"][part][measure], explores=one["explores"]) for part in SLICES]
+        table.add_row(
+            one["name"], *cells, _share(one["measures"]["all"][judged]["mean"]), _share(one["personalized"]),
+            str(one["median_functions"]),
+        )  # fmt: skip
+    console.print(table)
+    console.print(
+        "Ratios are to the baseline (with exploration: to the same policy without), with 95 % intervals over people."
+    )
+    _print_rest(console, figures, measure)
+    for one in policies:
+        _print_classes(console, one)
+    console.print()
+    for one in policies:
+        console.print(f"[bold]{one['name']}[/]: {one['verdict']}", soft_wrap=True)
+        for detail, count in one["details"].items():
+            console.print(f"  {count:,} × {detail}", soft_wrap=True)
+    for line in figures["warnings"]:
+        console.print(f"[yellow]![/] {line}", soft_wrap=True)
+    for reason, count in figures["left_out"].items():
+        console.print(f"{count:,} searches left out: {reason}", soft_wrap=True)
+
+
+def print_comparison(console: Console, found: Mapping[str, Any]) -> None:
+    """Print what differs between two runs."""
+    for one in found["inputs"]:
+        console.print(f"{one['what']}: {one['before']} → {one['after']}", soft_wrap=True)
+    if not found["inputs"]:
+        console.print("The inputs are the same.")
+    table = _table(
+        f"{found['measure']} on {found['searches']:,} searches of both runs",
+        ("", "before", "after", "difference", "pages changed"),
+    )
+    for one in found["policies"]:
+        change = f"{one['after'] - one['before']:+.4f} [{one['low']:+.4f}, {one['high']:+.4f}]"
+        table.add_row(one["name"], _plain(one["before"]), _plain(one["after"]), change, f"{one['pages_changed']:,}")
+    console.print(table)
+    if found["left_out"]:
+        console.print(f"{found['left_out']:,} searches are in one run alone.")
+
+
+def _print_rest(console: Console, figures: Mapping[str, Any], measure: str) -> None:
+    k = figures["k"]
+    names = [one.replace("nDCG", name) for name in ("RR", "R", "P") for one in (measure,)]
+    table = _table("", ("", *names, "pages changed", f"overlap@{k}", f"categories@{k}", "entropy"))
+    base = figures["baseline"]["all"]
+    first = figures["policies"][0]["page"] if figures["policies"] else {}
+    table.add_row(
+        "baseline", *(_plain(base[name]) for name in names), "", "", _plain(first.get(f"baseline_categories@{k}")),
+        _plain(first.get(f"baseline_normalized_entropy@{k}")),
+    )  # fmt: skip
+    for one in figures["policies"]:
+        page = one["page"]
+        table.add_row(
+            one["name"], *(_plain(one["measures"]["all"][name]["mean"]) for name in names), _share(page["changed"]),
+            _share(page[f"overlap@{k}"]), _plain(page[f"categories@{k}"]), _plain(page[f"normalized_entropy@{k}"]),
+        )  # fmt: skip
+    console.print(table)
+
+
+def _print_classes(console: Console, one: Mapping[str, Any]) -> None:
+    if one["explores"] or one["placebo"] or one["variation_of"] or not (classes := one.get("classes")):
+        return
+    counts = {effect: sum(row["effect"] == effect for row in classes) for effect in ("helps", "neutral", "harms")}
+    summary = ", ".join(f"{effect} {count}" for effect, count in counts.items())
+    table = _table(
+        f"{one['name']} by class of query: {summary}", ("class", "searches", "people", "difference", "effect")
+    )
+    for row in [row for row in classes if row["name"]][:SHOWN_CLASSES]:
+        change = f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+        table.add_row(row["name"], f"{row['searches']:,}", f"{row['people']:,}", change, row["effect"])
+    console.print(table)
+    few = sum(row["searches"] for row in classes if not row["name"])
+    if few:
+        console.print(f"{few:,} searches are of classes with too few people to tell.")
+
+
+def _table(title: str, names: Sequence[str]) -> Table:
+    table = Table(title=title or None, title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column(names[0])
+    for name in names[1:]:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _cell(one: Mapping[str, Any], *, explores: bool) -> str:
+    if one["mean"] is None:
+        return "–"
+    text = f"{one['mean']:.3f}"
+    if one["ratio"] is None:
+        return text
+    if one["ratio_low"] is None:
+        return f"{text} ×{one['ratio']:.3f}"
+    sign = "~" if explores else "×"
+    return f"{text} {sign}{one['ratio']:.3f} [{one['ratio_low']:.3f}, {one['ratio_high']:.3f}]"
+
+
+def _plain(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0%}"

@@ -1,0 +1,169 @@
+"""A shell without deadlines that runs many searches in step: what they send goes out together, in one `_msearch`.
+
+The flow is the one that serves (`flow.answer`): same shapes, templates, clamp, gate, exploration and merge. Nothing is ever late,
+no guard is open, and signals come from a replay instead of a store. It measures no speed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from rewriter.client.batch import answers_of
+from rewriter.client.seam import LegFault, Search, SearchArguments, SearchClient, leg_fault
+from rewriter.core import Core
+from rewriter.flow.answer import answer
+from rewriter.flow.steps import (
+    Baseline,
+    Collect,
+    Collected,
+    Explored,
+    FetchSignals,
+    Launch,
+    Personal,
+    SavePlan,
+    SearchLeg,
+    Sent,
+)
+from rewriter.report import Report
+from rewriter.signals.affinities import Population
+from rewriter.signals.store import Signals, SignalsQuery
+from rewriter.subject import Subject
+
+AT_ONCE = 64
+"""Searches in step, and at most as many in one `_msearch`."""
+TIMEOUT_S = 120.0
+REJECTED = 400
+Answered = Mapping[str, Any] | LegFault
+Send = Callable[[Sequence[Search]], Sequence[Answered]]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One search that is to be answered.
+
+    baseline: the answer to the caller's own search, from an earlier round.
+    signals:  answers the read of its signals. population: as of its time.
+    """
+
+    arguments: SearchArguments
+    subject: Subject
+    baseline: Mapping[str, Any]
+    signals: Callable[[SignalsQuery], Signals]
+    population: Population
+    seed: int
+    now_s: float
+
+
+def answered(core: Core, jobs: Sequence[Job], send: Send) -> list[tuple[Any, Report]]:
+    """Return the response and the report of each job, in their order. Raises what `send` raises."""
+    found: list[tuple[Any, Report] | None] = [None] * len(jobs)
+    left: Iterator[int] = iter(range(len(jobs)))
+    while numbers := list(islice(left, AT_ONCE)):
+        running: dict[int, Generator[SearchLeg, Answered, tuple[Any, Report]]] = {}
+        wanted: dict[int, SearchLeg] = {}
+        for number in numbers:
+            running[number] = _run(core, jobs[number])
+            core.swap(population=jobs[number].population)  # the flow reads the snapshot at its start
+            _advance(running, wanted, found, number, None)
+        while wanted:
+            legs, wanted = wanted, {}
+            answers = send([leg.search for leg in legs.values()])
+            for number, one in zip(legs, answers, strict=True):
+                _advance(running, wanted, found, number, one)
+    return [one for one in found if one is not None]
+
+
+def _advance(
+    running: Mapping[int, Generator[SearchLeg, Answered, tuple[Any, Report]]],
+    wanted: dict[int, SearchLeg],
+    found: list[tuple[Any, Report] | None],
+    number: int,
+    answer_: Answered | None,
+) -> None:
+    try:
+        wanted[number] = running[number].send(answer_)  # type: ignore[arg-type]
+    except StopIteration as end:
+        found[number] = end.value
+
+
+def _run(core: Core, job: Job) -> Generator[SearchLeg, Answered, tuple[Any, Report]]:
+    """Run the whole flow of one search; yield the legs that it sends."""
+    flow = answer(core, job.arguments, job.subject, seed=job.seed, now_s=job.now_s, clock_s=lambda: 0.0)
+    parts = _Parts()
+    result: Any = None
+    while True:
+        try:
+            step = flow.send(result)
+        except StopIteration as end:
+            answered_: tuple[Any, Report] = end.value
+            return answered_
+        match step:
+            case Baseline(beside):
+                parts.personal = (yield from _part(beside, job, parts)) if beside else None
+                result = Sent(job.baseline, 0.0)
+            case Collect():
+                result = Collected(parts.personal, parts.explored)
+            case SavePlan():  # nobody turns the page here
+                result = None
+            case _:
+                raise AssertionError(f"a step that this shell does not know: {type(step).__name__}")
+
+
+@dataclass(slots=True)
+class _Parts:
+    personal: Personal | None = None
+    explored: Explored | None = None
+
+
+def _part(steps: Generator[Any, Any, Any], job: Job, parts: _Parts) -> Generator[SearchLeg, Answered, Any]:
+    result: Any = None
+    while True:
+        try:
+            step = steps.throw(result) if isinstance(result, LegFault) else steps.send(result)
+        except StopIteration as end:
+            return end.value
+        match step:
+            case FetchSignals(reads):
+                result = [job.signals(read.query) for read in reads]
+            case Launch(part):
+                parts.explored = yield from _part(part, job, parts)
+                result = True
+            case SearchLeg():
+                result = yield step
+            case _:
+                raise AssertionError(f"a step that this shell does not know: {type(step).__name__}")
+
+
+def sender(client: SearchClient) -> Send:
+    """Return the function that sends searches by `_msearch`, each different one once. A failed one is a LegFault."""
+
+    def send(searches: Sequence[Search]) -> list[Answered]:
+        numbers: dict[Any, int] = {}
+        which = [numbers.setdefault(_same(client, one), len(numbers)) for one in searches]
+        firsts = [searches[which.index(number)] for number in range(len(numbers))]
+        found: list[Answered] = []
+        for start in range(0, len(firsts), AT_ONCE):
+            found += _sent(client, firsts[start : start + AT_ONCE])
+        return [found[number] for number in which]
+
+    return send
+
+
+def _same(client: SearchClient, search: Search) -> tuple[str, str, str | bytes]:
+    return search.index, repr(sorted(search.params.items())), client.write(search.body)
+
+
+def _sent(client: SearchClient, searches: Sequence[Search]) -> Sequence[Answered]:
+    """Send searches in one request; where the server parses one of them not, and so answers none, each in a request of its own."""
+    try:
+        return answers_of(client.multi_search(searches, TIMEOUT_S), len(searches))
+    except client.errors as error:
+        fault = client.fault_of(error)
+        if fault.status != REJECTED:
+            raise
+        if len(searches) > 1:
+            return [answer_ for one in searches for answer_ in _sent(client, [one])]
+        return [leg_fault(fault)]

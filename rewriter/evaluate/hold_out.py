@@ -1,0 +1,119 @@
+"""Judged searches made of a history: the last weeks' purchases or clicks are what the searches before them should have found.
+
+A search is one person's words in one visit; what the person did with in that visit after these words is relevant. Where no row has
+a query, the title of what was bought stands for it, which may mislead: people who search with other words are not heard.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from rewriter.errors import ConfigurationError, Fault
+from rewriter.evaluate.judged import JudgedSearch
+from rewriter.evaluate.past import Past
+from rewriter.signals.events import leaf
+from rewriter.signals.ingest.reuse import VISIT_S
+from rewriter.subject import Subject
+
+TITLES_MISLEAD = (
+    "no event has a query: titles stand for queries. Who searches by title knows what is wanted; real queries are shorter and"
+    " vaguer, so gains may differ. Log `query` with clicks, and evaluate again"
+)
+
+
+@dataclass(slots=True)
+class HeldOut:
+    """The judged searches of a held-back window, and how they came to be.
+
+    from_s: the window's beginning (seconds since the epoch); by_title: whether titles stand for queries.
+    found:  the number of searches before they were sampled. left_out: rows of the window by reason.
+    """
+
+    searches: list[JudgedSearch]
+    from_s: float
+    by_title: bool
+    found: int
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+def held_out(
+    past: Past,
+    window_s: float,
+    actions: Collection[str],
+    *,
+    title: str,
+    count: int,
+    seed: int,
+    until_s: float | None = None,
+) -> HeldOut:
+    """Return at most `count` searches of the last `window_s` seconds of a history, drawn at random.
+
+    actions: that make an item relevant; the strongest one that occurs is used where several are given.
+    title:   the document field whose text stands for a query where no event has one, or "".
+    until_s: the window's end, by default the history's.
+    Raises ConfigurationError for a window without such events.
+    """
+    end_s = past.until_s if until_s is None else until_s
+    from_s = end_s - window_s
+    rows = past.history.rows(
+        """
+        SELECT h.person, c.at_s, c.doc, h.query, h.session, coalesce(nullif(h.action, ''), 'purchase') AS action
+        FROM chosen c JOIN history h ON h.rowid = c.row
+        WHERE c.at_s > ? AND c.at_s <= ? AND c.weight > 0 ORDER BY c.at_s, c.row
+        """,
+        from_s,
+        end_s,
+    )
+    if not rows:
+        raise ConfigurationError([Fault("--hold-out", "the window holds no event", "hold back a longer one")])
+    there = {row[5] for row in rows}
+    action = next((one for one in actions if one in there), None)
+    if action is None:
+        remedy = f"--action with one of {', '.join(sorted(there))}"
+        raise ConfigurationError([Fault("--action", f"no event of the window is {' or '.join(actions)}", remedy)])
+    chosen = [row for row in rows if row[5] == action]
+    by_title = not any((row[3] or "").strip() for row in chosen)
+    found = HeldOut([], from_s, by_title, 0)
+    if by_title and not title:
+        remedy = "name a field of the documents with --title-field, or give a column `query`"
+        raise ConfigurationError([Fault("--hold-out", "no event has a query, and no field stands for it", remedy)])
+    groups = _grouped(past, chosen, title if by_title else "", found.left_out)
+    if not groups:
+        raise ConfigurationError(
+            [Fault("--hold-out", f"{count:,} rows, {why}") for why, count in found.left_out.most_common()]
+        )
+    found.found = len(groups)
+    numbers = sorted(Random(seed).sample(range(len(groups)), min(count, len(groups))))
+    found.searches = [
+        JudgedSearch(f"h{at}", Subject(person, session), words, relevant, at_s)
+        for at in numbers
+        for person, session, words, at_s, relevant in [groups[at]]
+    ]
+    return found
+
+
+def _grouped(
+    past: Past, rows: list[tuple[Any, ...]], title: str, left_out: Counter[str]
+) -> list[tuple[str, str | None, str, float, dict[str, float]]]:
+    """Return person, session, words, time and grades of each search: the words of one person in one visit."""
+    found: dict[tuple[str, str, int], tuple[str, str | None, str, float, dict[str, float]]] = {}
+    last_s: dict[str, float] = {}
+    visits: dict[str, int] = {}
+    for person, at_s, doc, query, session, _ in rows:
+        document: Mapping[str, Any] = past.documents[doc] or {}
+        own = leaf(document, title) if title else query
+        words = " ".join(str(own[0] if isinstance(own, list) and own else own or "").split())
+        if at_s - last_s.get(person, float("-inf")) > VISIT_S:
+            visits[person] = visits.get(person, 0) + 1
+        last_s[person] = at_s
+        if not words:
+            left_out["without a title" if title else "without a query"] += 1
+            continue
+        key = (person, words.casefold(), visits[person])
+        group = found.setdefault(key, (person, session, words, at_s, {}))
+        group[4][str(document["_id"])] = 1.0
+    return list(found.values())

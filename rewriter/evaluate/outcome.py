@@ -1,0 +1,79 @@
+"""The outcome of an evaluation: what the baseline and each variant showed for each judged search. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rewriter.client.seam import SearchArguments
+from rewriter.errors import Fault
+from rewriter.evaluate.judged import JudgedSearch
+from rewriter.report import Reason
+
+COLD_EVENTS = 5
+"""Somebody with fewer earlier events is cold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A judged search with all that is fixed before it is answered.
+
+    person: the number of its subject in this run; known: in the history, or None. at_s: its time.
+    seed:   draws its exploration hits.
+    """
+
+    judged: JudgedSearch
+    arguments: SearchArguments
+    person: int
+    known: int | None
+    at_s: float
+    population_s: float
+    seed: int
+    key: str
+    is_first: bool
+
+
+@dataclass(slots=True)
+class Result:
+    """What one variant, or the baseline, showed.
+
+    pages:   by search, the ids in displayed order. categories, ages: of those hits.
+    reasons: by search; functions: the number of boosts. firsts: the pages of searches whose classes were not known yet.
+    """
+
+    pages: dict[int, list[str]] = field(default_factory=dict)
+    categories: dict[int, list[str | None]] = field(default_factory=dict)
+    reasons: dict[int, Reason] = field(default_factory=dict)
+    functions: dict[int, int] = field(default_factory=dict)
+    slots: dict[int, int] = field(default_factory=dict)
+    firsts: dict[int, list[str]] = field(default_factory=dict)
+    details: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """The pages of all searches that were answered, and what is known of each search.
+
+    new:       by search, the relevant ids that the person had not used before. cold: their earlier events.
+    classes:   by search, the class of its query, "" if unknown.
+    left_out:  searches that were not evaluated, by reason. interrupted: whether the run ended early.
+    spent_s:   seconds of the searches themselves.
+    """
+
+    prepared: Sequence[Prepared]
+    baseline: Result
+    variants: Mapping[str, Result]
+    new: dict[int, frozenset[str]] = field(default_factory=dict)
+    events: dict[int, int] = field(default_factory=dict)
+    classes: dict[int, str] = field(default_factory=dict)
+    left_out: Counter[str] = field(default_factory=Counter)
+    faults: list[Fault] = field(default_factory=list)
+    interrupted: bool = False
+    spent_s: float = 0.0
+
+    @property
+    def done(self) -> list[int]:
+        """The numbers of the searches that the baseline and every variant have answered, in order."""
+        every = [self.baseline.pages, *(one.pages for one in self.variants.values())]
+        return sorted(set(every[0]).intersection(*every[1:]))

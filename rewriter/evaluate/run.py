@@ -1,0 +1,363 @@
+"""One evaluation: every judged search answered by the baseline and by each variant, with signals as of the search.
+
+Searches are taken by person, the people in the order of their pseudonyms: a run that is interrupted has seen a random part of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+from math import inf
+from typing import Any
+
+from rewriter.boost.all_words import all_words
+from rewriter.client.seam import LegFault, Search, SearchArguments, SearchClient
+from rewriter.core import Core
+from rewriter.errors import ConfigurationError, Fault
+from rewriter.evaluate.answers import AT_ONCE, Job, Send, answered
+from rewriter.evaluate.judged import JudgedSearch
+from rewriter.evaluate.outcome import Outcome, Prepared, Result
+from rewriter.evaluate.past import CountedPast, Past
+from rewriter.evaluate.subject_replay import SubjectReplay
+from rewriter.evaluate.variants import POLICY, Variant
+from rewriter.expression import expression_of, parsed_indices
+from rewriter.index_facts import IndexFacts
+from rewriter.report import Reason, Report
+from rewriter.shell.index_reader import IndexReader
+from rewriter.shell.legs import failing_as
+from rewriter.shell.sources import GetMapping, GetSettings
+from rewriter.shell.template_files import load_templates
+from rewriter.signals.query_classes import QueryClasses, class_name
+from rewriter.signals.store import Signals, SignalsQuery
+from rewriter.subject import Subject, pseudonym
+
+CHECKPOINTS = 12
+"""Times as of which the population is computed: a search reads the latest that is not after it."""
+UNDATED_S = 1.0
+"""A search without a time comes this long after the end of the history."""
+MAX_FAULTS = 20
+
+
+class _Ranker:
+    """One variant at work: its core, and its replay of the present person."""
+
+    def __init__(
+        self, variant: Variant, past: CountedPast, client: SearchClient, bodies: Sequence[SearchArguments]
+    ) -> None:
+        self.variant = variant
+        self.past = past
+        self.core = Core(variant.settings, load_templates(variant.settings), ("store",))
+        self.result = Result()
+        _read_facts(self.core, client, bodies)
+
+    def warm(self, prepared: Sequence[tuple[int, Prepared, Mapping[str, Any]]], send: Send) -> None:
+        """Answer the first search for each words, whose classes nobody knows yet; afterwards they are known."""
+        if not self.variant.policy.class_field:
+            return
+        known, self.core.query_classes = self.core.query_classes, _Unknowing(self.core.query_classes)
+        for number, ids, _, _ in self.ranked([one for one in prepared if one[1].is_first], send):
+            self.result.firsts[number] = ids
+        self.core.query_classes = known
+
+    def ranked(
+        self, searches: Sequence[tuple[int, Prepared, Mapping[str, Any]]], send: Send
+    ) -> Iterator[tuple[int, list[str], Sequence[Mapping[str, Any]], Report]]:
+        """Yield number, ids, hits and report of searches that are in the order of person and time."""
+        jobs: list[Job] = []
+        replays: dict[int, SubjectReplay] = {}
+        for _, one, baseline in searches:
+            if one.person not in replays:
+                replays[one.person] = self.past.replay(self._signals_of(one))
+            read = self._reading(replays[one.person], one)
+            everybody = self.past.population(one.population_s)
+            jobs.append(Job(one.arguments, one.judged.subject, baseline, read, everybody, one.seed, one.at_s))
+        for (number, _, _), (response, report) in zip(searches, answered(self.core, jobs, send), strict=True):
+            hits = response["hits"]["hits"]
+            yield number, [hit["_id"] for hit in hits], hits, report
+
+    def _signals_of(self, one: Prepared) -> int | None:
+        """Return whose signals a person has: for the placebo, those of the next one who has any."""
+        if not self.variant.placebo or one.known is None:
+            return one.known
+        return (one.known + max(1, len(self.past.past.people) // 2)) % len(self.past.past.people)
+
+    def _reading(self, replay: SubjectReplay, one: Prepared) -> Callable[[SignalsQuery], Signals]:
+        session = self.past.past.sessions.get(one.judged.subject.session_id or "", -1)
+
+        def read(query: SignalsQuery) -> Signals:
+            replay.advance(one.at_s)
+            return replay.signals(query.limit, query.classes, session)
+
+        return read
+
+
+class _Unknowing(QueryClasses):
+    """The classes of queries that are learned, and not returned."""
+
+    def __init__(self, learned: QueryClasses) -> None:
+        super().__init__()
+        self._learned = learned
+
+    def get(self, key: str, now_s: float) -> tuple[str, ...]:  # noqa: ARG002  none is known yet
+        """Return nothing."""
+        return ()
+
+    def put(self, key: str, classes: tuple[str, ...], now_s: float) -> None:
+        """Keep the classes for later."""
+        self._learned.put(key, classes, now_s)
+
+
+class Evaluation:
+    """The evaluation of variants on judged searches.
+
+    bodies: by search, the body that is sent. index: of searches that name none.
+    k:      depth of the measures; a body that asks for fewer hits is asked for k.
+    """
+
+    def __init__(
+        self,
+        client: SearchClient,
+        send: Send,
+        variants: Sequence[Variant],
+        past: Past,
+        judged: Sequence[JudgedSearch],
+        bodies: Sequence[Mapping[str, Any]],
+        *,
+        index: str,
+        k: int,
+        seed: int,
+    ) -> None:
+        self._send = send
+        self._past = past
+        self._shown = _shown_fields(variants)
+        self.prepared = _prepared(judged, bodies, past, index, k, seed, self._shown)
+        arguments = [one.arguments for one in self.prepared]
+        counted: dict[str, CountedPast] = {}
+        self._rankers = []
+        for one in variants:
+            key = counting_key(one)
+            if key not in counted:
+                counted[key] = CountedPast(past, one.settings)
+            self._rankers.append(_Ranker(one, counted[key], client, arguments))
+        for at_s in sorted({one.population_s for one in self.prepared}):
+            for own in counted.values():
+                own.population(at_s)
+        self.facts: Mapping[str, IndexFacts] = self._rankers[0].core.snapshot.facts
+        self.template_versions = {
+            one.variant.name: one.core.snapshot.templates[POLICY].version for one in self._rankers
+        }
+
+    def run(self, on_progress: Callable[[int, int], None]) -> Outcome:
+        """Answer all searches. After KeyboardInterrupt the outcome holds what was done, and says so.
+
+        Raises ConfigurationError if the server rejects every search, and the client's errors.
+        """
+        found = Outcome(self.prepared, Result(), {one.variant.name: one.result for one in self._rankers})
+        began_s = time.perf_counter()
+        try:
+            baselines = self._baselines(found)
+            self._run(found, baselines, on_progress)
+        except KeyboardInterrupt:
+            found.interrupted = True
+        found.spent_s = time.perf_counter() - began_s
+        return found
+
+    def _run(
+        self, found: Outcome, baselines: Mapping[int, Mapping[str, Any]], on_progress: Callable[[int, int], None]
+    ) -> None:
+        searches = [(at, one, baselines[at]) for at, one in enumerate(self.prepared) if at in baselines]
+        for ranker in self._rankers:
+            ranker.warm(searches, self._send)
+        done = 0
+        for batch in _batches(searches):
+            for number, one, baseline in batch:
+                self._describe(found, number, one, baseline)
+            for ranker in self._rankers:
+                for number, ids, hits, report in ranker.ranked(batch, self._send):
+                    _note(ranker.result, number, ids, hits, report, self._shown)
+            for number, _, baseline in batch:
+                found.baseline.pages[number] = [hit["_id"] for hit in baseline["hits"]["hits"]]
+                found.baseline.categories[number] = _categories(baseline["hits"]["hits"], self._shown)
+            done += len(batch)
+            on_progress(done, len(searches))
+
+    def _baselines(self, found: Outcome) -> dict[int, Mapping[str, Any]]:
+        """Return the caller's own answer to each search that the server takes."""
+        answers: dict[int, Mapping[str, Any]] = {}
+        kept: dict[str, Any] = {}
+        for start in range(0, len(self.prepared), AT_ONCE):
+            chunk = self.prepared[start : start + AT_ONCE]
+            missing = {one.key: one for one in chunk if one.key not in kept}
+            sent = [Search(one.arguments.index, one.arguments.body) for one in missing.values()]
+            kept |= dict(zip(missing, self._send(sent) if sent else [], strict=True))
+            for number, one in enumerate(chunk, start):
+                answer = kept[one.key]
+                if isinstance(answer, LegFault):
+                    found.left_out["rejected by the server"] += 1
+                    if len(found.faults) < MAX_FAULTS:
+                        found.faults.append(Fault(f"search {one.judged.search_id}", answer.cause or answer.detail))
+                else:
+                    answers[number] = answer
+        if self.prepared and not answers:
+            raise ConfigurationError(found.faults)
+        return answers
+
+    def _describe(self, found: Outcome, number: int, one: Prepared, baseline: Mapping[str, Any]) -> None:
+        """Note what is known of a search before it: earlier events, relevant items that are new, the class of its query."""
+        used: set[str] = set()
+        events = 0
+        if one.known is not None:
+            past, own = self._past, self._past.events_of(one.known)
+            own = own[: int(past.at_s[own].searchsorted(one.at_s))]
+            events = len(own)
+            docs = set(past.doc[own[past.weight[own] > 0.0]].tolist())
+            used = {str(document["_id"]) for doc in docs if (document := past.documents[doc]) is not None}
+        found.events[number] = events
+        found.new[number] = one.judged.positive - used
+        hits = baseline["hits"]["hits"]
+        names = _categories(hits, self._shown)
+        counted: dict[str, float] = {}
+        for hit, name in list(zip(hits, names, strict=True))[:20]:
+            if name is not None:
+                counted[name] = counted.get(name, 0.0) + (hit.get("_score") or 0.0)
+        found.classes[number] = min(counted, key=lambda name: (-counted[name], name)) if counted else ""
+
+
+def counting_key(variant: Variant) -> str:
+    """Return what two variants that count alike have in common."""
+    policy = variant.policy
+    fields = {name: (one.of, one.half_life_s) for name, one in policy.fields.items()}
+    return repr((fields, policy.item_field, policy.item_half_life_s, policy.class_field, variant.settings.signals))
+
+
+def _batches(
+    searches: Sequence[tuple[int, Prepared, Mapping[str, Any]]],
+) -> Iterator[list[tuple[int, Prepared, Mapping[str, Any]]]]:
+    """Yield searches by person, some people at a time, each person's in the order of time."""
+    batch: list[tuple[int, Prepared, Mapping[str, Any]]] = []
+    for _, own in groupby(searches, key=lambda one: one[1].person):
+        batch += own
+        if len(batch) >= AT_ONCE:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _prepared(
+    judged: Sequence[JudgedSearch],
+    bodies: Sequence[Mapping[str, Any]],
+    past: Past,
+    index: str,
+    k: int,
+    seed: int,
+    shown: Sequence[str],
+) -> list[Prepared]:
+    """Return the searches by person and time, each with the time as of which it reads the population."""
+    times = [one.at_s if one.at_s is not None else past.until_s + UNDATED_S for one in judged]
+    earliest, latest = (min(times), max(times)) if times else (0.0, 0.0)
+    step_s = (latest - earliest) / CHECKPOINTS
+    order = sorted(range(len(judged)), key=lambda at: (_who(judged[at].subject), times[at], at))
+    people: dict[str, int] = {}
+    first_s: dict[str, tuple[float, int]] = {}
+    rows = []
+    for at in order:
+        one = judged[at]
+        body = {
+            **bodies[at],
+            "from": 0,
+            "size": max(k, int(bodies[at].get("size", 10))),
+            "_source": list(shown) or False,
+        }
+        arguments = SearchArguments(one.index or index, body)
+        key = repr((arguments.index, sorted(body.items(), key=lambda pair: pair[0])))
+        first_s[key] = min(first_s.get(key, (inf, 0)), (times[at], at))
+        person = people.setdefault(_who(one.subject), len(people))
+        block = int((times[at] - earliest) / step_s) if step_s else 0
+        population_s = earliest + min(block, CHECKPOINTS - 1) * step_s
+        known = past.number_of(one.subject.user_id)
+        rows.append(
+            (at, Prepared(one, arguments, person, known, times[at], population_s, seed * 1_000_003 + at, key, False))
+        )
+    return [replace(one, is_first=first_s[one.key][1] == at) for at, one in rows]
+
+
+def _who(subject: Subject) -> str:
+    return pseudonym("e", f"{subject.user_id or ''}\x1f{'' if subject.user_id else subject.session_id or ''}", "")
+
+
+def _shown_fields(variants: Sequence[Variant]) -> list[str]:
+    """Return the document fields whose values of each hit are wanted: the first is the category."""
+    named = [
+        one
+        for item in variants
+        for one in (item.policy.category_field, item.policy.class_field, item.policy.date_field)
+    ]
+    return list(dict.fromkeys(one for one in named if one))
+
+
+def _categories(hits: Sequence[Mapping[str, Any]], shown: Sequence[str]) -> list[str | None]:
+    return [_leaf(hit.get("_source"), shown[0]) if shown else None for hit in hits]
+
+
+def _leaf(source: Any, path: str) -> str | None:
+    part = source
+    for name in path.split("."):
+        part = part.get(name) if isinstance(part, Mapping) else None
+    first = part[0] if isinstance(part, list) and part else part
+    return class_name(first)
+
+
+def _note(
+    result: Result, number: int, ids: list[str], hits: Sequence[Mapping[str, Any]], report: Report, shown: Sequence[str]
+) -> None:
+    result.pages[number] = ids
+    result.categories[number] = _categories(hits, shown)
+    result.reasons[number] = report.reason
+    result.functions[number] = len(report.boosts)
+    result.slots[number] = len(report.slots)
+    if report.reason is not Reason.PERSONALIZED and report.detail:
+        result.details[f"{report.reason}: {report.detail}"] += 1
+
+
+def _read_facts(core: Core, client: SearchClient, searches: Sequence[SearchArguments]) -> None:
+    """Read the facts of all indices that are searched, as the background of a service does. Raises the client's errors."""
+    _facts_round(core, client, searches)
+    before = {name: set(wanted) for name, wanted in core.wanted_fields.items()}
+    facts = core.snapshot.facts
+    for query in {repr(one.body.get("query")): one for one in searches}.values():
+        key = expression_of(parsed_indices(query.index), {}).key
+        if core.settings.policies[POLICY].all_words and key in facts:
+            core.want_fields(POLICY, all_words(query.body.get("query"), facts[key]).unknown)
+    if core.wanted_fields != before:
+        _facts_round(core, client, searches)
+
+
+def _facts_round(core: Core, client: SearchClient, searches: Sequence[SearchArguments]) -> None:
+    reader = IndexReader(core, lambda: 0.0)
+    for index in dict.fromkeys(one.index for one in searches):
+        core.searched.note(expression_of(parsed_indices(index), {}), 0.0)
+    steps = reader.round()
+    result: Any = None
+    while True:
+        try:
+            step = steps.throw(result) if isinstance(result, Exception) else steps.send(result)
+        except StopIteration:
+            break
+        try:
+            with failing_as(client):
+                match step:
+                    case GetMapping(index, params, timeout_s):
+                        result = client.get_mapping(index, params, timeout_s)
+                    case GetSettings(index, names, params, timeout_s):
+                        result = client.get_settings(index, names, params, timeout_s)
+                    case _:
+                        result = None
+        except Exception as error:  # noqa: BLE001  the reader judges it, and reports it
+            result = error
+    if reader.problems:
+        raise ConfigurationError(
+            [Fault("index facts", one, "searches pass through without them") for one in reader.problems]
+        )

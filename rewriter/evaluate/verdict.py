@@ -1,0 +1,72 @@
+"""Whether to switch a policy on, in words, and whether a class of queries gains by it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isnan
+from typing import Any, Literal
+
+Effect = Literal["helps", "neutral", "harms"]
+FEW_PERSONALIZED = 0.1
+SMALL_PLACEBO = 0.5
+"""A placebo that gains more than this share of what the policy gains: what helps is not the person."""
+
+
+def class_effect(low: float, high: float) -> Effect:
+    """Return what an interval of a difference says."""
+    if isnan(low) or isnan(high):
+        return "neutral"
+    return "helps" if low > 0.0 else "harms" if high < 0.0 else "neutral"
+
+
+def verdict(figures: Mapping[str, Any], measure: str) -> str:
+    """Return a sentence or two on a variant, from its figures (`summary.figures`)."""
+    every, new = figures["measures"]["all"][measure], figures["measures"]["new"][measure]
+    if not every["searches"]:
+        return "No search was judged."
+    if figures["explores"]:
+        return _price(every, measure)
+    change = _change(every, measure)
+    if every["low"] is None:
+        return f"{change}; of one person, so nothing follows for others."
+    if figures["placebo"]:
+        gains = every["low"] > 0.0
+        return f"{change}: " + ("signals of somebody else help too, so not all of the gain is personal." if gains else
+                                "signals of somebody else do not help, as it should be.")  # fmt: skip
+    if figures["personalized"] is not None and figures["personalized"] == 0.0:
+        return "It personalized no search: see the reasons."
+    if every["high"] < 0.0:
+        return f"Do not switch it on: {change}."
+    if every["low"] <= 0.0:
+        return f"Not decided: {change}. The interval holds both; judge more searches, or a longer window."
+    text = f"Switch it on: {change}"
+    if new["high"] is not None and new["high"] < 0.0:
+        text += f"; but {_change(new, measure)} for what a person had not used before: lower the scales if that matters"
+    elif new["low"] is not None and new["low"] > 0.0:
+        text += f", and {_change(new, measure)} for what a person had not used before"
+    share = figures["personalized"]
+    if share is not None and share < FEW_PERSONALIZED:
+        text += f". It personalized {share:.0%} of the searches only"
+    harmed = [one["name"] for one in figures.get("classes", ()) if one["effect"] == "harms"]
+    if harmed:
+        text += (
+            f". It harms {len(harmed)} classes of queries ({', '.join(harmed[:3])}{', …' if len(harmed) > 3 else ''})"
+        )
+    return text + "."
+
+
+def _price(every: Mapping[str, Any], measure: str) -> str:
+    if every["ratio"] is None or every["ratio_low"] is None:
+        return f"The price of exploration in {measure} is not known."
+    price, low, high = (1.0 - every[name] for name in ("ratio", "ratio_high", "ratio_low"))
+    return f"Exploration costs {price:.1%} of {measure} [{low:.1%}, {high:.1%}]."
+
+
+def _change(one: Mapping[str, Any], measure: str) -> str:
+    if one["ratio"] is None:
+        return f"{measure} changes by {one['difference']:+.4f} from 0"
+    how = "rises" if one["difference"] > 0 else "falls" if one["difference"] < 0 else "stays the same"
+    by = f" by {abs(one['ratio'] - 1.0):.1%}" if one["difference"] else ""
+    if one["ratio_low"] is None:
+        return f"{measure} {how}{by}"
+    return f"{measure} {how}{by} [{one['ratio_low'] - 1.0:+.1%}, {one['ratio_high'] - 1.0:+.1%}]"

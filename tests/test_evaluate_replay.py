@@ -1,0 +1,133 @@
+"""Signals as of a search: what the library counts of the events before it, and nothing of those after."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from rewriter.evaluate.past import CountedPast
+from rewriter.signals.affinities import ITEM
+from rewriter.signals.class_counters import counted_by_class
+from rewriter.signals.counters import Observation, counted
+from rewriter.signals.repeats import AGAIN, USES, Use, observed_uses
+from tests.pasts import EventRow, counted_past, weights_now
+
+DOCUMENTS = [
+    {"_id": f"p{n}", "brand": f"b{n % 5}", "kind": ["milk", "tea", "pan"][n % 3], "size": f"s{n % 4}"}
+    for n in range(30)
+]
+START_S = 1_780_000_000.0
+DAY_S = 86_400.0
+
+
+def rows_of(seed: int, count: int, weights: tuple[float, ...] = (1.0, 8.0)) -> list[EventRow]:
+    chance = random.Random(seed)
+    return [
+        (
+            START_S + chance.randrange(40) * DAY_S / 4 + chance.randrange(7_200), f"u{chance.randrange(6)}",
+            chance.randrange(len(DOCUMENTS)), chance.choice(weights), chance.choice(["s1", "s2", None]),
+        )
+        for _ in range(count)
+    ]  # fmt: skip
+
+
+def lives(past: CountedPast) -> dict[str, float]:
+    return {"": past.half_lives.default_s, **past.half_lives.by_field_s}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_replay_holds_what_the_library_counts_of_the_events_before(seed: int) -> None:
+    rows = rows_of(seed, 300)
+    past = counted_past(rows, DOCUMENTS)
+    replay = past.replay(past.past.number_of("u1"))
+    for at_s in (START_S + 2 * DAY_S, START_S + 5.3 * DAY_S, START_S + 30 * DAY_S):
+        replay.advance(at_s)
+        found = replay.signals(1_000, ("milk", "tea", "none"), past.past.sessions["s1"])
+        mine = [row for row in rows if row[1] == "u1" and row[0] < at_s]
+        seen = [Observation(past.values(row[2]), row[3], row[0]) for row in mine]
+        shared = [
+            Observation(tuple(v for v in one.values if v[0] != "kind_size"), one.weight, one.at_s) for one in seen
+        ]
+        expected = counted(shared, past.half_lives, at_s)
+        assert found.profile is not None
+        assert weights_now(found.profile, lives(past), at_s) == weights_now(expected, lives(past), at_s)
+        assert found.profile.totals == pytest.approx(expected.totals)
+        assert (found.profile.events, found.profile.last_event_s) == (expected.events, expected.last_event_s)
+        classes = counted_by_class(seen, past.half_lives, at_s, ITEM, {"kind_size"})
+        assert found.classes.keys() == {"milk", "tea"} & classes.keys()
+        for name, own in found.classes.items():
+            assert weights_now(own, lives(past), at_s) == weights_now(classes[name], lives(past), at_s)
+            assert own.total == pytest.approx(classes[name].total)
+        in_session = [row for row in mine if row[4] == "s1"]
+        assert (found.session.events if found.session else 0) == len(in_session)
+
+
+def test_an_event_at_the_second_of_the_search_is_its_outcome_and_no_signal() -> None:
+    past = counted_past([(START_S, "u1", 3, 1.0, None), (START_S + 60.0, "u1", 4, 1.0, None)], DOCUMENTS)
+    replay = past.replay(past.past.number_of("u1"))
+    replay.advance(START_S)
+    assert replay.signals(10).profile is None
+    replay.advance(START_S + 60.0)
+    profile = replay.signals(10).profile
+    assert profile is not None
+    assert profile.events == 1
+    with pytest.raises(ValueError, match="cannot go back"):
+        replay.advance(START_S)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_negative_actions_take_away_never_falls_below_zero(seed: int) -> None:
+    """The order decides: a dislike before the purchase takes nothing from it."""
+    past = counted_past(rows_of(seed, 200, (1.0, 8.0, -4.0)), DOCUMENTS)
+    replay = past.replay(past.past.number_of("u2"))
+    replay.advance(START_S + 99 * DAY_S)
+    profile = replay.signals(1_000).profile
+    assert profile is not None
+    assert min(profile.weights.values()) >= 0.0
+    rows = [(START_S, "u1", 0, -8.0, None), (START_S + 1.0, "u1", 0, 8.0, None)]
+    counted_one = counted_past(rows, DOCUMENTS).replay(0)
+    counted_one.advance(START_S + 2.0)
+    own = counted_one.signals(10).profile
+    assert own is not None
+    assert own.weights["item", "p0", "milk"] == pytest.approx(8.0, rel=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_population_is_everybody_s_before_a_time(seed: int) -> None:
+    rows = rows_of(seed, 400)
+    past = counted_past(rows, DOCUMENTS)
+    at_s = START_S + 6.1 * DAY_S
+    found = past.population(at_s)
+    before = [row for row in sorted(rows, key=lambda row: row[0]) if row[0] < at_s]
+    seen = [Observation(tuple(v for v in past.values(row[2]) if v[0] != ITEM), row[3], row[0]) for row in before]
+    expected = counted(seen, past.half_lives, at_s)
+    uses = observed_uses(
+        Use(row[1], f"{row[1]} {visit}", str(DOCUMENTS[row[2]]["_id"]), str(DOCUMENTS[row[2]]["kind"]), row[0])
+        for row, visit in zip(before, visits(before), strict=True)
+    )
+    used = counted(uses, past.half_lives, at_s)
+    assert found.weights == pytest.approx(dict(expected.weights) | dict(used.weights))
+    assert found.totals == pytest.approx(dict(expected.totals) | dict(used.totals))
+    assert found.totals[USES] > found.totals.get(AGAIN, 0.0)
+    assert found.class_totals["kind_size", "milk"] == pytest.approx(
+        sum(weight for value, weight in expected.weights.items() if value[:2] == ("kind_size", "milk"))
+    )
+
+
+def visits(rows: list[EventRow]) -> list[int]:
+    last: dict[str, float] = {}
+    number: dict[str, int] = {}
+    found = []
+    for row in rows:
+        if row[0] - last.get(row[1], float("-inf")) > 1_800.0:
+            number[row[1]] = number.get(row[1], 0) + 1
+        last[row[1]] = row[0]
+        found.append(number[row[1]])
+    return found
+
+
+def test_nobody_s_past_is_empty() -> None:
+    past = counted_past([], [])
+    assert past.replay(None).signals(10).profile is None
+    assert past.population(START_S).totals == {}
