@@ -7,9 +7,9 @@ import random
 import pytest
 
 from rewriter.evaluate.past import CountedPast
-from rewriter.signals.affinities import ITEM
 from rewriter.signals.class_counters import counted_by_class
 from rewriter.signals.counters import Observation, counted
+from rewriter.signals.kinds.item import ITEM
 from rewriter.signals.repeats import AGAIN, USES, Use, observed_uses
 from tests.pasts import EventRow, counted_past, weights_now
 

@@ -10,9 +10,9 @@ from collections.abc import Collection, Sequence
 from heapq import nlargest
 from typing import NamedTuple, TypeVar
 
-from rewriter.signals.affinities import ITEM
 from rewriter.signals.class_counters import MAX_CLASSES, MAX_VALUES, ClassCounters, of_class
 from rewriter.signals.counters import Counters, HalfLives, Value, growth
+from rewriter.signals.kinds.item import ITEM
 
 _K = TypeVar("_K")
 

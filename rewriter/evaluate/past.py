@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rewriter.evaluate.subject_replay import SubjectEvents, SubjectReplay, ValueTable
 from rewriter.settings import Settings
-from rewriter.signals.affinities import ITEM, Population
+from rewriter.signals.affinities import Population
 from rewriter.signals.backfill.columns import SEARCH
 from rewriter.signals.backfill.history import History
 from rewriter.signals.class_affinities import class_totals
@@ -24,6 +24,7 @@ from rewriter.signals.events import values
 from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.ingest.objects import Objects
 from rewriter.signals.ingest.reuse import VISIT_S
+from rewriter.signals.kinds.item import ITEM
 from rewriter.signals.packed import MAX_POPULATION
 from rewriter.signals.repeats import AGAIN, NO_CLASS, USES
 from rewriter.subject import pseudonym

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rewriter.evaluate.event_by_event import PastEvent, RunningCounters
-from rewriter.signals.affinities import ITEM
 from rewriter.signals.class_counters import MAX_CLASSES, MAX_VALUES, ClassCounters, of_class
 from rewriter.signals.counters import Counters, HalfLives, Value
+from rewriter.signals.kinds.item import ITEM
 from rewriter.signals.store import Signals
 
 Numbers = NDArray[np.float64]
