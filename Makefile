@@ -84,12 +84,17 @@ $(READY)-pip: | $(BIN)/python
 	@$(BIN)/python -m pip install --upgrade 'pip>=25.1'
 	@touch $@
 
-$(READY)-demo: pyproject.toml | $(READY)-pip
+# The second package of this repository comes first: nothing is published, so pip must find it installed when the first asks for it.
+$(READY)-engines: engines/pyproject.toml | $(READY)-pip
+	@$(BIN)/python -m pip install --editable ./engines
+	@touch $@
+
+$(READY)-demo: pyproject.toml $(READY)-engines | $(READY)-pip
 	@echo "make: installing what demo needs into $(VENV)"
 	@$(BIN)/python -m pip install --editable '.[demo]'
 	@touch $@
 
-$(READY)-test $(READY)-lint $(READY)-bench: $(READY)-%: pyproject.toml | $(READY)-pip
+$(READY)-test $(READY)-lint $(READY)-bench: $(READY)-%: pyproject.toml $(READY)-engines | $(READY)-pip
 	@echo "make: installing what $* needs into $(VENV)"
 	@$(BIN)/python -m pip install --editable . --group $*
 	@touch $@

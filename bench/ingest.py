@@ -23,7 +23,6 @@ from typing import Any
 
 from rewriter.client.registry import around
 from rewriter.demo.corpus import load
-from rewriter.demo.engines import Valkey
 from rewriter.settings import PolicySettings, Settings, StoreSettings
 from rewriter.signals.backfill.history import History
 from rewriter.signals.backfill.swap import Swap
@@ -34,6 +33,7 @@ from rewriter.signals.ingest.objects import Objects
 from rewriter.signals.ingest.worker import Worker
 from rewriter.signals.redis_store import RedisStore
 from rewriter.signals.store import SignalsQuery
+from rewriter_engines import Valkey
 
 RATE = 500
 RATE_FOR_S = 20.0

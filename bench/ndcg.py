@@ -35,10 +35,10 @@ from bench.straight import Straight
 from rewriter.boost.validation import compile_set
 from rewriter.core import Core
 from rewriter.demo.corpus import LAST_TUNING_WEEK, Corpus, baseline_query, create_index, load
-from rewriter.demo.engines import OpenSearchServer
 from rewriter.report import Reason, Report
 from rewriter.settings import Settings
 from rewriter.signals.query_classes import QueryClasses
+from rewriter_engines import OpenSearchServer
 
 TEMPLATES = Path(__file__).parents[1] / "templates" / "default"
 POLICY = "shop"

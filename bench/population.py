@@ -25,13 +25,13 @@ from typing import Any
 import redis
 
 from rewriter import AsyncRewriter, Settings, Subject
-from rewriter.demo.engines import Valkey
 from rewriter.settings import PolicySettings
 from rewriter.shell import population as shell
 from rewriter.signals.counters import Counters, HalfLives, Value
 from rewriter.signals.maker import Maker
 from rewriter.signals.redis_store import RedisStore
 from rewriter.signals.store import Keys
+from rewriter_engines import Valkey
 
 ROUNDS = 10
 ROUND_S = 6.0

@@ -32,11 +32,11 @@ from opensearchpy import OpenSearch, helpers
 from opensearchpy.connection import Urllib3HttpConnection
 
 from rewriter import Rewriter, Settings, Subject
-from rewriter.demo.engines import OpenSearchServer
 from rewriter.report import Report
 from rewriter.signals.counters import Counters, Value
 from rewriter.signals.memory_store import MemoryStore
 from rewriter.signals.store import Keys
+from rewriter_engines import OpenSearchServer
 
 BOUNDS = Path(__file__).with_name("quick.json")
 PRODUCTS = 60_000

@@ -17,11 +17,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from rewriter.demo.engines import Valkey, ValkeyCluster
 from rewriter.signals.commands import MEMBERS_AT_ONCE, commands, signals
 from rewriter.signals.counters import Counters, Value
 from rewriter.signals.redis_store import AsyncRedisStore, RedisStore
 from rewriter.signals.store import Keys, SignalsQuery
+from rewriter_engines import Valkey, ValkeyCluster
 
 ROUNDS = 3_000
 FIELDS = ("brand", "type", "item")

@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rewriter.client.registry import around
-from rewriter.demo.engines import Valkey
 from rewriter.settings import IngestSettings, PolicySettings, Settings, SignalSettings, StoreSettings
 from rewriter.signals.counters import Counters, Value
 from rewriter.signals.events import MAX_VALUES, Event, parse
@@ -27,6 +26,7 @@ from rewriter.signals.ingest.objects import Objects
 from rewriter.signals.ingest.scripts import NAMES, digest_of, text_of
 from rewriter.signals.ingest.worker import Worker
 from rewriter.signals.redis_store import RedisStore
+from rewriter_engines import Valkey
 
 BATCH = 1_000
 LARGE = 60_000

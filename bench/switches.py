@@ -27,7 +27,7 @@ from typer.testing import CliRunner
 
 from rewriter import Reason, Rewriter, Subject
 from rewriter.cli import app
-from rewriter.demo.engines import Osmem, Valkey
+from rewriter_engines import Osmem, Valkey
 
 FLIPS = 40
 INDEX = "products"

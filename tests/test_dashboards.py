@@ -22,10 +22,10 @@ import yaml
 from prometheus_client import CollectorRegistry, start_http_server
 
 from rewriter import Reason, Rewriter, Status
-from rewriter.demo.engines import EngineUnavailable
 from rewriter.observe.hooks import BaselineFailure, SearchDetails
 from rewriter.observe.prometheus import PrometheusMetrics, WorkerMetrics
 from rewriter.report import BoostUsed, Exposure, PageFacts, Report
+from rewriter_engines import EngineUnavailable
 from tests.fakes import SyncDesk
 from tests.needed import needed
 from tests.test_shells import SETTINGS, store

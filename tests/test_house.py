@@ -205,6 +205,11 @@ def test_no_other_file_asks_what_kind_a_signal_is() -> None:
     assert {name(path) for path in MODULES if asking.search(path.read_text("utf-8"))} == set()
 
 
+def test_only_the_demo_and_the_command_of_engines_use_their_launchers() -> None:
+    using = {name(path) for path in MODULES if any(one.startswith("rewriter_engines") for one in imports(path))}
+    assert using == {"cli/engines.py", "demo/launching.py", "demo/shop.py"}
+
+
 def test_what_may_know_the_world_is_there() -> None:
     assert all((ROOT / "rewriter" / one).exists() for one in WITH_THE_WORLD)
 

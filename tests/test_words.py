@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-CODE = sorted(path for part in ("rewriter", "tests", "bench") for path in (ROOT / part).rglob("*.py"))
+CODE = sorted(path for part in ("rewriter", "engines", "tests", "bench") for path in (ROOT / part).rglob("*.py"))
 PROSE = sorted(
     path
     for pattern in (

@@ -19,7 +19,7 @@ from bench.faults import mixups, table
 from bench.faults.catalogue import FAULTS, Fault
 from bench.faults.processes import proofs
 from bench.faults.suite import rows
-from rewriter.demo.engines import EngineUnavailable, OpenSearchServer
+from rewriter_engines import EngineUnavailable, OpenSearchServer
 
 
 def main() -> int:

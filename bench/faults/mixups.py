@@ -20,7 +20,7 @@ from bench.faults.rig import rewritten
 from bench.faults.scene import PREFIX, SUBJECTS, likes, subject
 from bench.faults.toxiproxy import Toxiproxy
 from rewriter import AsyncRewriter, Rewriter, Settings
-from rewriter.demo.engines import Valkey
+from rewriter_engines import Valkey
 
 BUDGETS_MS = (0.5, 2.0, 4.0, 6.0)
 AT_ONCE = 24

@@ -11,8 +11,8 @@ from typing import Any
 from bench.faults.bad_store import answering
 from bench.faults.rig import Rig, cluster_url, meanwhile, rewritten, wait_for_cluster
 from bench.faults.scene import PREFIX, SUBJECTS
-from rewriter.demo.engines import Valkey
 from rewriter.signals.store import Keys
+from rewriter_engines import Valkey
 
 HEARTBEAT = f"{PREFIX}:heartbeat"
 

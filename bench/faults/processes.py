@@ -24,10 +24,10 @@ from bench.faults.mixups import AsyncEngine, Engine
 from bench.faults.rig import rewritten
 from bench.faults.scene import BODIES, PREFIX, SUBJECTS, Judge, settings, shop, subject, write_signals
 from rewriter import AsyncRewriter, Rewriter, Settings
-from rewriter.demo.engines import Valkey
-from rewriter.demo.engines.process import free_port
 from rewriter.settings import BudgetSettings
 from rewriter.signals.memory_store import MemoryStore
+from rewriter_engines import Valkey
+from rewriter_engines.process import free_port
 
 CALLERS = 1_000
 PERMITS = 10

@@ -14,8 +14,8 @@ from bench.faults.load import Load
 from bench.faults.resolver import Resolver
 from bench.faults.scene import write_signals
 from bench.faults.toxiproxy import Toxiproxy
-from rewriter.demo.engines import Valkey, ValkeyCluster
 from rewriter.signals.redis_store import RedisStore
+from rewriter_engines import Valkey, ValkeyCluster
 
 
 @dataclass(slots=True)

@@ -18,8 +18,8 @@ from bench.faults.rig import Rig, cluster_url, rewritten
 from bench.faults.scene import Judge, settings, shop
 from bench.faults.toxiproxy import Toxiproxy
 from bench.faults.trial import WINDOW, Row, trial
-from rewriter.demo.engines import Valkey, ValkeyCluster
 from rewriter.settings import BudgetSettings
+from rewriter_engines import Valkey, ValkeyCluster
 
 SHELLS = {"sync": SyncLoad, "async": AsyncLoad}
 WARM_UP = 4_000

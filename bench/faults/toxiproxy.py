@@ -13,8 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
 
-from rewriter.demo.engines import EngineUnavailable
-from rewriter.demo.engines.process import ServerProcess, free_port
+from rewriter_engines import EngineUnavailable
+from rewriter_engines.process import ServerProcess, free_port
 
 VERSION = "v2.5.0"
 MODULE = f"github.com/Shopify/toxiproxy/v2/cmd/server@{VERSION}"

@@ -14,10 +14,11 @@ import typer
 from rich.console import Console
 
 from rewriter.cli.output import UNHEALTHY, print_json, print_table, say
+from rewriter.demo.launching import launching
 from rewriter.errors import RewriterError
 
 if TYPE_CHECKING:
-    from rewriter.demo.engines.kept import Kept, Order
+    from rewriter_engines.kept import Kept, Order
 
 
 class Action(StrEnum):
@@ -61,24 +62,25 @@ def engines(
     if not name.replace("-", "").replace("_", "").isalnum():
         raise typer.BadParameter("a name is of letters, digits, - and _", param_hint="--name")
     try:
-        from rewriter.demo.engines import kept  # noqa: PLC0415  an extra
+        with launching():
+            from rewriter_engines import kept  # noqa: PLC0415  an extra
 
-        folder = kept.folder_of(name)
-        if action is Action.UP:
-            order = kept.Order(engine.value, hours, search_port, store_port)
-            _print_up(*_started(folder, order), as_json=as_json)
-        elif action is Action.STATUS:
-            _print_status(kept.kept_in(folder), is_starting=kept.keeper_of(folder) is not None, as_json=as_json)
-        else:
-            ended = kept.end(folder)
-            say("no engines run" if ended is None else f"ended process {ended} and both engines")
+            folder = kept.folder_of(name)
+            if action is Action.UP:
+                order = kept.Order(engine.value, hours, search_port, store_port)
+                _print_up(*_started(folder, order), as_json=as_json)
+            elif action is Action.STATUS:
+                _print_status(kept.kept_in(folder), is_starting=kept.keeper_of(folder) is not None, as_json=as_json)
+            else:
+                ended = kept.end(folder)
+                say("no engines run" if ended is None else f"ended process {ended} and both engines")
     except RewriterError as error:
         say(f"engines: {error}")
         raise typer.Exit(UNHEALTHY) from None
 
 
 def _started(folder: Path, order: Order) -> tuple[Kept, bool]:
-    from rewriter.demo.engines import kept  # noqa: PLC0415
+    from rewriter_engines import kept  # noqa: PLC0415
 
     console = Console(stderr=True)
     say("starting; the first time, Maven brings about 60 MB of jars")

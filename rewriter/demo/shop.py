@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import OpenSearchException
 from rich.progress import Progress
 
 from rewriter.demo.corpus import DEMO_PRODUCT_TYPES, Corpus, baseline_query, create_index, load
-from rewriter.demo.engines import OpenSearchServer, Osmem, Valkey
 from rewriter.demo.households import Households
+from rewriter.demo.launching import launching
 from rewriter.demo.names import product_names
 from rewriter.errors import RewriterError
 from rewriter.report import Reason, Report
@@ -29,6 +29,9 @@ from rewriter.signals.affinities import profile_half_lives, signal_fields
 from rewriter.signals.redis_store import RedisStore
 from rewriter.signals.store import Keys
 from rewriter.subject import Subject
+
+if TYPE_CHECKING:
+    from rewriter_engines import Valkey
 
 POLICY = "shop"
 Explain = Callable[[Reason], str]
@@ -135,9 +138,11 @@ class Shop:
 def opened(engine: Engine, progress: Progress) -> Iterator[Shop]:
     """Start the engines and load the shop; close and remove everything at the end.
 
-    Raises EngineError and CorpusError if something is missing or does not start.
+    Raises LaunchError and CorpusError if something is missing or does not start.
     """
-    with ExitStack() as stack:
+    with launching(), ExitStack() as stack:
+        from rewriter_engines import Valkey
+
         started = progress.add_task("engines", total=2)
         valkey = stack.enter_context(Valkey())
         progress.advance(started)
@@ -172,6 +177,8 @@ def opened(engine: Engine, progress: Progress) -> Iterator[Shop]:
 
 
 def _url_of(engine: Engine, stack: ExitStack) -> str:
+    from rewriter_engines import OpenSearchServer, Osmem
+
     if engine is Engine.OSMEM:
         return stack.enter_context(Osmem()).url
     return os.environ.get("OPENSEARCH_URL") or stack.enter_context(OpenSearchServer()).url

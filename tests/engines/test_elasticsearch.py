@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from rewriter.demo.engines import elasticsearch_layout
-from rewriter.demo.engines.elasticsearch_layout import ELASTICSEARCH_9, MISSING_MODULES, lay_out_elasticsearch
-from rewriter.demo.engines.errors import EngineError, EngineUnavailable
-from rewriter.demo.engines.java import Java, find_java
+from rewriter_engines import elasticsearch_layout
+from rewriter_engines.elasticsearch_layout import ELASTICSEARCH_9, MISSING_MODULES, lay_out_elasticsearch
+from rewriter_engines.errors import EngineError, EngineUnavailable
+from rewriter_engines.java import Java, find_java
 
 JARS = ("elasticsearch-1.jar", "transport-netty4-1.jar", "netty-common-1.jar", "elasticsearch-ssl-config-1.jar")
 BRIDGE = "elasticsearch-entitlement-bridge-1.jar"
@@ -90,8 +90,8 @@ def test_a_runtime_without_a_compiler_is_no_jdk(monkeypatch: pytest.MonkeyPatch,
     java.parent.mkdir()
     java.write_text("#!/bin/sh\necho 'openjdk version \"25\"' >&2\n")
     java.chmod(0o755)
-    monkeypatch.setattr("rewriter.demo.engines.java._installed", lambda: iter([java]))
-    monkeypatch.setattr("rewriter.demo.engines.java.usable", lambda _: True)
+    monkeypatch.setattr("rewriter_engines.java._installed", lambda: iter([java]))
+    monkeypatch.setattr("rewriter_engines.java.usable", lambda _: True)
     assert find_java().path == java
     with pytest.raises(EngineUnavailable, match=r"java has no javac\); install one, or set JAVA_HOME"):
         find_java(compiler=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from rewriter.demo.engines import java
-from rewriter.demo.engines.errors import EngineUnavailable
-from rewriter.demo.engines.java import Java, find_java, major_of, usable
+from rewriter_engines import java
+from rewriter_engines.errors import EngineUnavailable
+from rewriter_engines.java import Java, find_java, major_of, usable
 
 
 @pytest.fixture

@@ -25,8 +25,8 @@ import redis
 from typer.testing import CliRunner, Result
 
 from rewriter.cli import app, engines
-from rewriter.demo.engines import EngineError, EngineUnavailable, Osmem, Valkey, keeper, kept
-from rewriter.demo.engines.kept import Kept
+from rewriter_engines import EngineError, EngineUnavailable, Osmem, Valkey, keeper, kept
+from rewriter_engines.kept import Kept
 from tests.needed import needed
 
 OSMEM = ("--engine", "osmem", "--search-port", "0", "--store-port", "0")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rewriter.demo.engines.errors import EngineError, EngineUnavailable
-from rewriter.demo.engines.layout import MODULES, OPENSEARCH_2, OPENSEARCH_3, VERSION, lay_out
+from rewriter_engines.errors import EngineError, EngineUnavailable
+from rewriter_engines.layout import MODULES, OPENSEARCH_2, OPENSEARCH_3, VERSION, lay_out
 
 # What Maven would bring, as far as the recipe asks for it: one jar for every pattern, and some that must not stay.
 JARS = [

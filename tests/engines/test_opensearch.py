@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from rewriter.demo.engines import layout, opensearch
-from rewriter.demo.engines.errors import EngineError
-from rewriter.demo.engines.opensearch import cache_directory
+from rewriter_engines import layout, opensearch
+from rewriter_engines.errors import EngineError
+from rewriter_engines.opensearch import cache_directory
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     made = tmp_path / "checkout"
     made.mkdir()
     (made / "pyproject.toml").touch()
-    monkeypatch.setattr(layout, "__file__", str(made / "rewriter/demo/engines/layout.py"))
+    monkeypatch.setattr(layout, "__file__", str(made / "engines/rewriter_engines/layout.py"))
     monkeypatch.setattr(opensearch, "usable", lambda _: True)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return made

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from rewriter.demo.engines.errors import EngineError
-from rewriter.demo.engines.process import ServerProcess, free_port
+from rewriter_engines.errors import EngineError
+from rewriter_engines.process import ServerProcess, free_port
 
 ROOT = Path(__file__).parents[2]
 # Ignores SIGTERM once it has said so: only SIGKILL ends it.
@@ -80,7 +80,7 @@ def test_it_ends_with_its_parent(tmp_path: Path, ending: str) -> None:
     run.mkdir()
     parent = f"""
         import os, pathlib, signal, sys
-        from rewriter.demo.engines.process import ServerProcess
+        from rewriter_engines.process import ServerProcess
         run = pathlib.Path({str(run)!r})
         server = ServerProcess(["sleep", "300"], log=run / "log", cwd=run, remove=run)
         print(server.pid, flush=True)

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import redis
 
-from rewriter.demo.engines import Valkey
 from rewriter.errors import AnswerTooLargeError
 from rewriter.signals.counters import Counters
 from rewriter.signals.redis_store import AsyncRedisStore, RedisStore
 from rewriter.signals.store import Keys, SignalsQuery
+from rewriter_engines import Valkey
 
 MOST = 2**20
 FIELDS = ("brand",)

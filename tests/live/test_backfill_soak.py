@@ -16,10 +16,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from rewriter.demo.engines import Valkey
 from rewriter.signals.backfill.row_counts import REASONS
 from rewriter.signals.ingest.contract import StreamKeys
 from rewriter.signals.redis_store import RedisStore
+from rewriter_engines import Valkey
 from tests.live.year import HALF_LIFE_S, PARTITIONS, Year, recount, stream_commands, write_file
 
 ROOT = Path(__file__).parents[2]

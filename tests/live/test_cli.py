@@ -13,11 +13,11 @@ from opensearchpy import OpenSearch
 from typer.testing import CliRunner, Result
 
 from rewriter.cli import app
-from rewriter.demo.engines import Valkey
 from rewriter.shell.fleet import fleet_key
 from rewriter.signals.counters import HalfLives, Observation, counted
 from rewriter.signals.redis_store import RedisStore
 from rewriter.signals.store import Keys
+from rewriter_engines import Valkey
 from tests.conftest import MakeIndex
 
 WEEK_S = 7 * 24 * 3600

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from rewriter.demo.engines.osmem import Osmem
+from rewriter_engines.osmem import Osmem
 from tests.needed import needed
 
 SCENES = [

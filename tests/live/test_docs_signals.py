@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 import redis
 
-from rewriter.demo.engines import Valkey
 from rewriter.signals.commands import META
 from rewriter.signals.events import Event, parse
 from rewriter.signals.ingest.contract import partition_of
 from rewriter.signals.redis_store import RedisStore
 from rewriter.signals.store import Keys
+from rewriter_engines import Valkey
 
 DOCS = (Path(__file__).parents[2] / "docs" / "signals.md").read_text("utf-8")
 FIELDS = ("brand", "type_and_brand", "item")

@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from rewriter.demo.engines.elasticsearch_layout import MISSING_MODULES
+from rewriter_engines.elasticsearch_layout import MISSING_MODULES
 from tests.live.engine import DIFFERENT, SKIPPED, SUITES, TYPES, left_out
 
 ROOT = Path(__file__).parents[2]

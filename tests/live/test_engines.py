@@ -13,11 +13,11 @@ import redis
 from opensearchpy import OpenSearch
 from redis.cluster import RedisCluster
 
-from rewriter.demo.engines import EngineError, OpenSearchServer, Osmem, Valkey
-from rewriter.demo.engines.elasticsearch_layout import lay_out_elasticsearch
-from rewriter.demo.engines.java import Java, find_java
-from rewriter.demo.engines.layout import VERSION, lay_out
-from rewriter.demo.engines.opensearch import cache_directory
+from rewriter_engines import EngineError, OpenSearchServer, Osmem, Valkey
+from rewriter_engines.elasticsearch_layout import lay_out_elasticsearch
+from rewriter_engines.java import Java, find_java
+from rewriter_engines.layout import VERSION, lay_out
+from rewriter_engines.opensearch import cache_directory
 from tests.engines.test_process import eventually, gone
 from tests.needed import needed
 
@@ -41,7 +41,7 @@ def test_an_engine_ends_with_its_parent(engine: str) -> None:
             lay_out_elasticsearch(cache_directory(), find_java(compiler=True))
     parent = f"""
         import os, signal
-        from rewriter.demo.engines import {engine}
+        from rewriter_engines import {engine}
         print({engine}().pid, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
     """

@@ -8,7 +8,7 @@ import pytest
 import redis
 from opensearchpy import OpenSearch
 
-from rewriter.demo.engines import Valkey
+from rewriter_engines import Valkey
 from tests.conftest import MakeIndex
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from rewriter.client.registry import around
-from rewriter.demo.engines import Valkey
 from rewriter.signals.counters import Counters, Value
 from rewriter.signals.events import parse
 from rewriter.signals.ingest import erasure
@@ -21,6 +20,7 @@ from rewriter.signals.ingest.worker import Worker
 from rewriter.signals.redis_store import RedisStore
 from rewriter.signals.store import SignalsQuery
 from rewriter.subject import Subject
+from rewriter_engines import Valkey
 from tests.live.shop import Shop, an_event
 
 USER = "somebody"

@@ -21,7 +21,7 @@ from zlib import crc32
 import pytest
 import redis
 
-from rewriter.demo.engines import Valkey
+from rewriter_engines import Valkey
 from tests.live.shop import Shop, an_event, many_events
 
 ROOT = Path(__file__).parents[2]

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from rewriter.demo.engines import OpenSearchServer
-from rewriter.demo.engines.layout import OPENSEARCH_2
+from rewriter_engines import OpenSearchServer
+from rewriter_engines.layout import OPENSEARCH_2
 from tests.needed import needed
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,6 @@ import redis
 from opensearchpy import AsyncOpenSearch, OpenSearch
 
 from rewriter import AsyncRewriter, Rewriter, Settings, Subject
-from rewriter.demo.engines import Valkey
 from rewriter.shell import population as shell
 from rewriter.signals.affinities import united
 from rewriter.signals.counters import SEPARATOR, Counters, HalfLives, Value
@@ -25,6 +24,7 @@ from rewriter.signals.ingest.population import population_made
 from rewriter.signals.maker import Maker
 from rewriter.signals.redis_store import AsyncRedisStore, RedisStore
 from rewriter.signals.store import Keys
+from rewriter_engines import Valkey
 from tests.fakes import waited
 
 HALF_LIVES = HalfLives(9_676_800.0)

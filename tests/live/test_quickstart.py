@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 import pytest
 
-from rewriter.demo.engines import Osmem, Valkey, kept
+from rewriter_engines import Osmem, Valkey, kept
 from tests.needed import needed
 from tests.pages import ROOT
 

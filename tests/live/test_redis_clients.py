@@ -14,13 +14,13 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisClusterException
 from redis.retry import Retry
 
-from rewriter.demo.engines import Valkey
-from rewriter.demo.engines.process import ServerProcess, free_port
-from rewriter.demo.engines.valkey import _binary
 from rewriter.errors import ConfigurationError
 from rewriter.signals.counters import Counters
 from rewriter.signals.redis_store import AsyncRedisStore, RedisStore, open_async_store, open_store
 from rewriter.signals.store import Keys, Signals, SignalsQuery
+from rewriter_engines import Valkey
+from rewriter_engines.process import ServerProcess, free_port
+from rewriter_engines.valkey import _binary
 from tests.live.scene import HOST, SlowNames
 
 T0_S = 1_767_225_600.0

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from bench.scripts import CASES, Scene, durations_ms
-from rewriter.demo.engines import Valkey
 from rewriter.signals.counters import Counters, HalfLives, Value, aged
 from rewriter.signals.ingest.apply import AGED_AT_ONCE, PER_CALL, PER_PART
 from rewriter.signals.ingest.commit import RUN_BYTES, RUN_ENTRIES
 from rewriter.signals.ingest.scripts import AGE, APPLY, COMMIT
+from rewriter_engines import Valkey
 from tests.live.shop import Shop, an_event
 
 MAX_MS, TRIES = 5.0, 5

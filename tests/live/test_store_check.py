@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rewriter.cli.store_check import losses, risks
-from rewriter.demo.engines import Valkey
+from rewriter_engines import Valkey
 from tests.live.test_cli import run
 
 

@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 
 from rewriter import Reason, Settings
-from rewriter.demo.engines import Valkey
 from rewriter.signals.counters import Counters
 from rewriter.signals.redis_store import RedisStore
 from rewriter.signals.store import Keys
+from rewriter_engines import Valkey
 from tests.fakes import waited
 from tests.live.scene import HOST, QUICK, AsyncSide, Relay, Side, SlowNames, SyncSide
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from rewriter import Reason, Rewriter, Settings, Subject
-from rewriter.demo.engines import Valkey
 from rewriter.shell.fleet import fleet_key
 from rewriter.signals.redis_store import RedisStore
+from rewriter_engines import Valkey
 from tests.fakes import Client, Engine, waited
 from tests.live.test_cli import run
 

@@ -11,8 +11,8 @@ import pytest
 from opensearchpy import AsyncOpenSearch, OpenSearch
 
 from rewriter import AsyncRewriter, Rewriter
-from rewriter.demo.engines import Valkey
 from rewriter.shell.outbox import Outbox
+from rewriter_engines import Valkey
 from tests.live.shop import Shop, an_event
 
 NOWHERE = ["http://127.0.0.1:1"]

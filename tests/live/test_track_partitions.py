@@ -14,11 +14,11 @@ import pytest
 from opensearchpy import AsyncOpenSearch, OpenSearch
 
 from rewriter import AsyncRewriter, Rewriter
-from rewriter.demo.engines.valkey import Valkey
-from rewriter.demo.engines.valkey_cluster import ValkeyCluster
 from rewriter.errors import StoreError
 from rewriter.signals.events import Event, parse
 from rewriter.signals.ingest.contract import partition_of
+from rewriter_engines.valkey import Valkey
+from rewriter_engines.valkey_cluster import ValkeyCluster
 from tests.fakes import waited
 from tests.live.shop import Shop, an_event
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from rewriter.demo.engines.layout import VERSION
+from rewriter_engines.layout import VERSION
 
 FILE = Path(__file__).parents[2] / "docker-compose.yml"
 SERVICES: dict[str, Any] = yaml.safe_load(FILE.read_text())["services"]

@@ -11,8 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 NO_ENGINE = """
-from rewriter.demo.engines import opensearch
-from rewriter.demo.engines.errors import EngineUnavailable
+from rewriter_engines import opensearch
+from rewriter_engines.errors import EngineUnavailable
 
 def none(*_):
     raise EngineUnavailable("no JDK 21 or newer")

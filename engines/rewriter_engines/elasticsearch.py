@@ -11,11 +11,11 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from rewriter.demo.engines.elasticsearch_layout import lay_out_elasticsearch
-from rewriter.demo.engines.errors import EngineError
-from rewriter.demo.engines.java import Java, find_java, server_user
-from rewriter.demo.engines.opensearch import CONFIG, JavaServer, cache_directory, configure
-from rewriter.demo.engines.process import ServerProcess
+from rewriter_engines.elasticsearch_layout import lay_out_elasticsearch
+from rewriter_engines.errors import EngineError
+from rewriter_engines.java import Java, find_java, server_user
+from rewriter_engines.opensearch import CONFIG, JavaServer, cache_directory, configure
+from rewriter_engines.process import ServerProcess
 
 ARGUMENTS_DEADLINE_S = 60.0
 EXPORTS = "org.elasticsearch.entitlement,org.elasticsearch.server,java.logging,java.net.http,java.naming,jdk.net"

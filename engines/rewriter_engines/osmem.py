@@ -10,8 +10,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from rewriter.demo.engines.errors import EngineUnavailable
-from rewriter.demo.engines.process import OwnedServer, ServerProcess
+from rewriter_engines.errors import EngineUnavailable
+from rewriter_engines.process import OwnedServer, ServerProcess
 
 START_DEADLINE_S = 20.0
 
@@ -48,7 +48,7 @@ def _binary() -> str:
     try:
         from osmem_server import OsmemError, resolve_binary
     except ImportError:
-        raise EngineUnavailable("osmem-server is not installed: pip install 'rewriter[engines]'") from None
+        raise EngineUnavailable("osmem-server is not installed: pip install rewriter-engines") from None
     try:
         return str(resolve_binary())
     except OsmemError as error:

@@ -1,6 +1,6 @@
 """The process that keeps a search engine and a Valkey running for `rewriter engines`, until it is ended or its time is over.
 
-Usage: python -m rewriter.demo.engines.keeper FOLDER    (started by `kept.start`, with its order as JSON on standard input)
+Usage: python -m rewriter_engines.keeper FOLDER    (started by `kept.start`, with its order as JSON on standard input)
 
 It holds a lock on FOLDER/lock as long as it lives, so that a later process with the same id is not mistaken for it. It holds the
 pipes of both engines' guards, so its end, SIGKILL included, ends the engines.
@@ -22,13 +22,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from rewriter.demo.engines.elasticsearch import ElasticsearchServer
-from rewriter.demo.engines.errors import EngineError, EngineUnavailable
-from rewriter.demo.engines.kept import LOCK, STATE, Kept, Order, Server
-from rewriter.demo.engines.opensearch import OpenSearchServer
-from rewriter.demo.engines.osmem import Osmem
-from rewriter.demo.engines.process import usual_port
-from rewriter.demo.engines.valkey import Valkey
+from rewriter_engines.elasticsearch import ElasticsearchServer
+from rewriter_engines.errors import EngineError, EngineUnavailable
+from rewriter_engines.kept import LOCK, STATE, Kept, Order, Server
+from rewriter_engines.opensearch import OpenSearchServer
+from rewriter_engines.osmem import Osmem
+from rewriter_engines.process import usual_port
+from rewriter_engines.valkey import Valkey
 
 FAILED, TAKEN = 1, 3
 """Exit codes: an engine did not come up; another keeper holds the folder."""

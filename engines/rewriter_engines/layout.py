@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rewriter.demo.engines.errors import EngineError, EngineUnavailable
+from rewriter_engines.errors import EngineError, EngineUnavailable
 
 MAVEN_DEADLINE_S = 900
 

@@ -30,7 +30,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
-from rewriter.demo.engines.errors import EngineError
+from rewriter_engines.errors import EngineError
 
 GUARD = Path(__file__).with_name("guard.py")
 POLL_S = 0.02

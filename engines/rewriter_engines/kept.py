@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rewriter.demo.engines.errors import EngineError
+from rewriter_engines.errors import EngineError
 
 LOCK, STATE, LOG = "lock", "state", "log"
 POLL_S = 0.05
@@ -114,7 +114,7 @@ def start(folder: Path, order: Order, on_wait: Callable[[float], None]) -> tuple
         return kept, False
     with (folder / LOG).open("wb") as log:
         keeper = subprocess.Popen(
-            [sys.executable, "-m", "rewriter.demo.engines.keeper", str(folder)],
+            [sys.executable, "-m", "rewriter_engines.keeper", str(folder)],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rewriter.demo.engines.errors import EngineUnavailable
+from rewriter_engines.errors import EngineUnavailable
 
 INSTALLED = Path("/usr/lib/jvm")
 

@@ -16,11 +16,11 @@ import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
-from rewriter.demo.engines import layout
-from rewriter.demo.engines.errors import EngineError
-from rewriter.demo.engines.java import Java, find_java, server_user, usable
-from rewriter.demo.engines.layout import OPENSEARCH_3, Release, lay_out, make_once
-from rewriter.demo.engines.process import OwnedServer, ServerProcess
+from rewriter_engines import layout
+from rewriter_engines.errors import EngineError
+from rewriter_engines.java import Java, find_java, server_user, usable
+from rewriter_engines.layout import OPENSEARCH_3, Release, lay_out, make_once
+from rewriter_engines.process import OwnedServer, ServerProcess
 
 # 8 s on two idle cores; ten times that on a busy machine.
 START_DEADLINE_S = 90.0
@@ -114,7 +114,7 @@ def cache_directory() -> Path:
     The checkout is used if this module is in one that this user can write and the server's user can read.
     Raises EngineError if the other directory does not belong to this user.
     """
-    checkout = Path(layout.__file__).parents[3]
+    checkout = Path(layout.__file__).parents[2]
     if (checkout / "pyproject.toml").is_file() and os.access(checkout, os.W_OK) and usable(checkout):
         cache = checkout / ".opensearch"
         cache.mkdir(exist_ok=True)

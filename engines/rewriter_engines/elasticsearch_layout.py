@@ -22,9 +22,9 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from rewriter.demo.engines.errors import EngineError, EngineUnavailable
-from rewriter.demo.engines.java import Java
-from rewriter.demo.engines.layout import copy_jars, download, make_once
+from rewriter_engines.errors import EngineError, EngineUnavailable
+from rewriter_engines.java import Java
+from rewriter_engines.layout import copy_jars, download, make_once
 
 ELASTICSEARCH_9 = "9.5.3"
 
