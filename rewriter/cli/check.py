@@ -21,7 +21,7 @@ from rewriter.cli.store_check import check_stores
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings
 from rewriter.shell.switch_sources import refuse_wrong_switches
-from rewriter.shell.template_files import load_templates, load_trials
+from rewriter.shell.template_files import drafts_of, load_templates
 from rewriter.signals.affinities import signal_fields
 
 T = TypeVar("T")
@@ -96,9 +96,10 @@ def _checked(
     faults["store"] += stores.faults
     _unless_faulty(faults["switches"], partial(refuse_wrong_switches, found, os.environ))
     templates = _unless_faulty(faults["templates"], partial(load_templates, found)) or {}
-    _unless_faulty(faults["templates"], partial(load_trials, found))
+    drafts = drafts_of(found)
+    trials = _unless_faulty(faults["templates"], partial(load_templates, drafts)) if drafts.policies else {}
     faults["settings"] += _missing(found, path)
-    indices = check_indices(found, path, templates, names, opensearch)
+    indices = check_indices(found, path, templates, names, opensearch, trials or {})
     faults["index"] += indices.faults
     repeats, notes["repeats"] = check_repeats(found)
     notes |= {"settings": list(_open_trials(found)), "store": stores.notes, "index": indices.notes}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from rewriter.boost.templates import TemplateSet
 from rewriter.cli.causes import cause_of, own_client, rights_for
@@ -17,6 +18,7 @@ from rewriter.parsed_search import parse_search
 from rewriter.secret import SecretUrl
 from rewriter.settings import PolicySettings, Settings
 from rewriter.settings_file import line_of
+from rewriter.shell.template_files import drafts_of
 from rewriter.similar import did_you_mean
 
 TIMEOUT_S = 5
@@ -37,10 +39,16 @@ class IndexCheck:
 
 
 def check_indices(
-    settings: Settings, path: Path, templates: Mapping[str, TemplateSet], names: tuple[str, ...], url: str | None
+    settings: Settings,
+    path: Path,
+    templates: Mapping[str, TemplateSet],
+    names: tuple[str, ...],
+    url: str | None,
+    trials: Mapping[str, TemplateSet] = MappingProxyType({}),
 ) -> IndexCheck:
     """Check the indices behind `names`, by default behind the policies' expressions, on the cluster at `url` or in the settings.
 
+    trials: the drafts on trial, by policy.
     path: the settings file, for the positions of faults. An expression is an index, an alias, a data stream or a pattern.
     """
     checked = IndexCheck()
@@ -67,9 +75,11 @@ def check_indices(
             )
             checked.found[name] = sorted({index for _, index in facts})
             _judge(checked, settings, path, name, facts)
-            if name in templates:
-                known = {index: one for (_, index), one in facts.items()}
-                faults, notes = try_samples(client, settings, name, templates[name], known)
+            known = {index: one for (_, index), one in facts.items()}
+            for given, made in ((settings, templates.get(name)), (drafts_of(settings), trials.get(name))):
+                if made is None:
+                    continue
+                faults, notes = try_samples(client, given, name, made, known)
                 checked.faults += faults
                 checked.notes += notes
     return checked

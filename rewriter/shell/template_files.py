@@ -55,8 +55,8 @@ def load_templates(settings: Settings) -> dict[str, TemplateSet]:
     return loaded
 
 
-def load_trials(settings: Settings) -> dict[str, TemplateSet]:
-    """Return each policy's draft on trial, compiled and validated. Raises ConfigurationError with the faults of all of them.
+def drafts_of(settings: Settings) -> Settings:
+    """Return the settings of the policies with a draft on trial, each with the draft in place of its live templates.
 
     For checks. A process loads drafts in the background, and serves without one that has faults.
     """
@@ -65,7 +65,7 @@ def load_trials(settings: Settings) -> dict[str, TemplateSet]:
         for name, policy in settings.policies.items()
         if policy.trial is not None
     }
-    return load_templates(settings.model_copy(update={"policies": drafts}))
+    return settings.model_copy(update={"policies": drafts})
 
 
 def template_folder(settings: Settings, name: str) -> Path:
