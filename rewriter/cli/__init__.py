@@ -22,6 +22,7 @@ from rewriter.cli import (
     status,
 )
 from rewriter.cli.about import PROJECT_URL
+from rewriter.cli.diff import command as diff_command
 from rewriter.cli.evaluate import command as evaluate_command
 from rewriter.cli.init import command as init_command
 from rewriter.cli.preview import command as preview_command
@@ -42,6 +43,7 @@ for command in (
     render.render,
     preview_command.preview,
     evaluate_command.evaluate,
+    diff_command.diff,
     ingest.ingest,
     backfill.backfill,
     forget.forget,

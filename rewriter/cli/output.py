@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -49,6 +51,31 @@ def store_needed() -> Iterator[None]:
     except RedisError as error:
         say(f"store: {type(error).__name__}: {error}")
         raise typer.Exit(UNHEALTHY) from None
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file in one step: a reader, or a command that was interrupted, leaves the former file or the new one, never a part.
+
+    Raises ConfigurationError where it cannot be written.
+    """
+    try:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    except OSError as error:
+        raise ConfigurationError([Fault(str(path), error.strerror or "cannot be written")]) from None
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as new:
+            new.write(text)
+        Path(name).chmod(0o666 & ~_umask())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def print_json(data: Any) -> None:

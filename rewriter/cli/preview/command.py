@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from rewriter.cli.causes import cause_of, quiet
-from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, say, store_needed
+from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, say, store_needed, write_whole
 from rewriter.cli.preview.html import html_page
 from rewriter.cli.preview.page import Fields, PreviewPage
 from rewriter.cli.preview.searches import Wanted, newcomer, previewed
@@ -137,7 +137,7 @@ def _pages(
     quiet(reach)
     with closing(client), store_needed():
         try:
-            arguments = {"index": index, "body": _body(client, words, body)}
+            arguments = {"index": index, "body": body_of(client, words, body)}
             store, profiles = stores.get("store"), stores.get("profile_store")
             return list(previewed(client, store, profiles, settings, policy, arguments, wanted, fields, time.time()))
         except client.errors as error:
@@ -145,7 +145,7 @@ def _pages(
             raise ConfigurationError([Fault(hosts, f"the search failed: {cause}", "try it without rewriter")]) from None
 
 
-def _body(client: SearchClient, words: str, path: Path | None) -> dict[str, Any]:
+def body_of(client: SearchClient, words: str, path: Path | None) -> dict[str, Any]:
     """Return the search's body: as a file holds it, or as the server renders a search template with `query` = WORDS."""
     if path is None:
         raise ConfigurationError(
@@ -191,7 +191,7 @@ def _show(
         what = words or (body.stem if body else "")
         made = f"Policy {policy}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
         note = f"{made} Left: the search as it is. Right: as this person would see it."
-        html.write_text(html_page(pages, f"“{what}”: plain and personalized", note), "utf-8")
+        write_whole(html, html_page(pages, f"“{what}”: plain and personalized", note))
         say(f"written: {html}")
     if as_json:
         print_json([page.as_dict() for page in pages])

@@ -56,7 +56,7 @@ def _section(page: PreviewPage) -> str:
     plain = "".join(_item(one, page, colors) for one in page.plain)
     lists = (
         f'<div class="lists"><div class="plain"><h3>Plain</h3><ol>{plain}</ol></div>'
-        f"{_slopes(page)}"
+        f"{slopes([(row.was, row.now) for row in page.shown], max(len(page.plain), len(page.shown)))}"
         f"<div><h3>{'Personalized' if page.boosts else 'Served'}</h3><ol>"
         f"{''.join(_item(one, page, colors, served=True) for one in page.shown)}</ol></div></div>"
     )
@@ -102,19 +102,21 @@ def _mark(row: Row, page: PreviewPage) -> str:
     return f'<span class="m {kind}">{arrow} {abs(steps)} {factor}</span>'
 
 
-def _slopes(page: PreviewPage) -> str:
-    """Return the lines from where a hit was to where it is now; hits that come from beyond the page begin below it."""
-    rows = max(len(page.plain), len(page.shown))
+def slopes(moves: Sequence[tuple[int | None, int]], rows: int) -> str:
+    """Return the lines from where a hit was to where it is now, in lists of `rows`; one that was nowhere begins half-way.
+
+    moves: (position before, or None; position now) of each hit.
+    """
     head = 24
     height = head + rows * ROW_PX
     lines = []
-    for row in page.shown:
-        to_y = head + (row.now + 0.5) * ROW_PX
-        if row.was is None:
+    for was, now in moves:
+        to_y = head + (now + 0.5) * ROW_PX
+        if was is None:
             color, x, y = "var(--new)", GAP_PX * 0.62, to_y
         else:
-            x, y = 4.0, head + (row.was + 0.5) * ROW_PX
-            color = "var(--line)" if row.was == row.now else "var(--up)" if row.was > row.now else "var(--down)"
+            x, y = 4.0, head + (was + 0.5) * ROW_PX
+            color = "var(--line)" if was == now else "var(--up)" if was > now else "var(--down)"
         end = GAP_PX - 4
         middle = (x + end) / 2
         lines.append(

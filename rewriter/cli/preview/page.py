@@ -114,7 +114,7 @@ def titled(hits: Sequence[Hit], fields: Fields) -> Fields:
     """Return the fields with a title's field where none was given: the first usual name that the hits have."""
     if fields.title:
         return fields
-    found = next((name for name in TITLES if any(_text(hit, name) for hit in hits)), "")
+    found = next((name for name in TITLES if any(text_at(hit, name) for hit in hits)), "")
     return Fields(found, fields.category, fields.date, fields.image)
 
 
@@ -145,10 +145,10 @@ def _row(
     at_s = _seconds(_value(hit, fields.date))
     return Row(
         str(hit.get("_id")),
-        _text(hit, fields.title) or str(hit.get("_id")),
-        _text(hit, fields.category),
+        text_at(hit, fields.title) or str(hit.get("_id")),
+        text_at(hit, fields.category),
         None if at_s is None else (now_s - at_s) / DAY_S,
-        _text(hit, fields.image),
+        text_at(hit, fields.image),
         now,
         was,
         factor,
@@ -174,7 +174,8 @@ def _value(hit: Hit, field: str) -> Any:
     return found[0] if isinstance(found, list) and found else found
 
 
-def _text(hit: Hit, field: str) -> str:
+def text_at(hit: Hit, field: str) -> str:
+    """Return what `_source` holds at a path as a text, "" where there is nothing that is one."""
     value = _value(hit, field)
     return "" if value is None or isinstance(value, (Mapping, list)) else str(value)[:MAX_CHARS]
 

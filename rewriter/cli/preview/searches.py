@@ -51,14 +51,13 @@ def newcomer(segment: str) -> Wanted:
     return Wanted(f"newcomer, segment {segment}", Subject(f"preview-{uuid.uuid4()}", segments=(segment,)))
 
 
-def at_leisure(settings: Settings, policy: str) -> Settings:
-    """Return the settings of a preview: one policy, no experiment, no kill-switch file, budgets of seconds, no draft on trial."""
+def at_leisure(settings: Settings) -> Settings:
+    """Return the settings of a preview: no experiment, no kill-switch file, budgets of seconds, no draft on trial."""
     # Both rankings are shown, and why each hit moved.
     shown = {"mode": "parallel", "named_share": 1.0, "trial": None}
-    chosen = settings.policies[policy].model_copy(update=shown)
     return settings.model_copy(
         update={
-            "policies": {policy: chosen},
+            "policies": {name: policy.model_copy(update=shown) for name, policy in settings.policies.items()},
             "experiment": settings.experiment.model_copy(update={"holdout": 0.0, "rollout": 1.0, "interleaved": 0.0}),
             "budget": settings.budget.model_copy(update=AT_LEISURE),
             "switches": settings.switches.model_copy(update={"file": None, "personalization": True, "shadow": False}),
@@ -78,7 +77,7 @@ def previewed(
     now_s: float,
 ) -> Iterator[PreviewPage]:
     """Yield the page of each subject that is wanted. Raises what the client raises for the plain search."""
-    settings = at_leisure(settings, policy)
+    settings = at_leisure(settings.model_copy(update={"policies": {policy: settings.policies[policy]}}))
     plain = _plain(client, arguments)
     chosen = settings.policies[policy]
     fields = titled(
@@ -96,7 +95,7 @@ def previewed(
     if store is None:
         raise ConfigurationError([Fault("store.url", "is not set, so that no subject is known", "give --sample FILE")])
     with (
-        _switched_on(),
+        overridden(SWITCHED_ON),
         Rewriter(
             client.raw,
             ReadOnlyStore(store),
@@ -149,10 +148,10 @@ def _plain(client: SearchClient, arguments: Mapping[str, Any]) -> Mapping[str, A
 
 
 @contextmanager
-def _switched_on() -> Iterator[None]:
+def overridden(variables: Mapping[str, str]) -> Iterator[None]:
     """Override switches for this process, by the environment, and put it back afterwards."""
-    before = {name: os.environ.get(name) for name in SWITCHED_ON}
-    os.environ.update(SWITCHED_ON)
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:

@@ -1,0 +1,1 @@
+"""`rewriter diff`: two versions of settings and templates, over a file of logged searches."""
