@@ -115,8 +115,8 @@ def _served(ids: tuple[str, ...], report: Report, settings: Settings) -> Served:
         ids,
         str(report.reason),
         len(report.boosts),
-        facts.boosted if facts else 0,
-        facts.at_limit if facts else 0,
+        (facts.boosted or 0) if facts else 0,
+        (facts.at_limit or 0) if facts else 0,
         2 if personalized and parallel else 1,
         report.timings_ms.get("personalized"),
     )
