@@ -161,7 +161,7 @@ class Shop:
         whose = replace(question, household_id=household_id)
         shell = Straight(
             self._arguments(variant.query(question.words)),
-            known.profile(whose, core.settings.signals.max_counters),
+            partial(known.profile, whose),
             partial(known.classes, whose),
             self._baseline,
             self._search,

@@ -7,19 +7,25 @@ basket are relevant. The purchases of the weeks before, of the household and of 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from random import Random
 
+import duckdb
+
 from rewriter.demo.corpus import Corpus, Purchase, classes_of, values_of
 from rewriter.signals.affinities import Population, united
+from rewriter.signals.backfill.neighbours import find_neighbours, listed_neighbours
+from rewriter.signals.backfill.sums import insert
 from rewriter.signals.class_affinities import class_totals
 from rewriter.signals.class_counters import ClassCounters, counted_by_class
 from rewriter.signals.counters import SEPARATOR, Counters, HalfLives, Observation, counted
 from rewriter.signals.kinds.item import ITEM
 from rewriter.signals.kinds.kind import SignalField
+from rewriter.signals.kinds.neighbour import NEIGHBOUR
+from rewriter.signals.neighbours import Near, class_of_near, counted_near
 from rewriter.signals.repeats import Use, observed_uses
 
 
@@ -77,6 +83,7 @@ class PastPurchases:
         for one in corpus.purchases:
             if one.household_id in self._histories:
                 self._histories[one.household_id].append(one)
+        self._near: dict[str, Near] = neighbours_of(corpus, fields, weeks.start) if NEIGHBOUR in fields else {}
         self.populations = dict(self._weekly(corpus, classes_of(corpus, fields), weeks))
 
     def profile(self, question: Question, keep: int) -> Counters:
@@ -88,7 +95,10 @@ class PastPurchases:
         """Return the household's counters in some classes, as of the question."""
         history = (one for one in self._histories[question.household_id] if one.week < question.week)
         every = counted_by_class(self._observed(history), self._half_lives, question.at_s, ITEM, self._combinations)
-        return {name: one for name in names if (one := every.get(name)) is not None}
+        wanted = {name: one for name in names if (one := every.get(name)) is not None}
+        if any(map(class_of_near, names)):
+            wanted |= counted_near(wanted, self._near, ITEM)
+        return wanted
 
     def _shared(self, purchases: Iterable[Purchase]) -> Iterator[Observation]:
         """What is counted for all classes together."""
@@ -119,3 +129,14 @@ class PastPurchases:
                 members = {SEPARATOR.join(value): weight for value, weight in known.weights.items()}
                 totals = class_totals(members, self._combinations)
                 yield week, Population(known.weights, known.totals, class_totals=totals)
+
+
+def neighbours_of(corpus: Corpus, fields: Mapping[str, SignalField], until_week: int) -> dict[str, Near]:
+    """Return each item's neighbours, as `rewriter backfill` finds them in the purchases before a week."""
+    classes = classes_of(corpus, fields)
+    counts = Counter((one.household_id, one.product_id) for one in corpus.purchases if one.week < until_week)
+    rows = [(person, classes[item], item, float(count)) for (person, item), count in counts.items()]
+    db = duckdb.connect()
+    insert(db, "used", {"person": "VARCHAR", "class": "VARCHAR", "item": "VARCHAR", "worth": "DOUBLE"}, rows)
+    find_neighbours(db, "used")
+    return dict(listed_neighbours(db))

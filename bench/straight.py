@@ -35,15 +35,19 @@ Search = Callable[[Mapping[str, Any]], Any]
 
 @dataclass(slots=True)
 class Straight:
-    """One search; `baseline` sends the baseline and `search` the other legs. An error of either ends the benchmark."""
+    """One search; `profile` returns so many of the heaviest counters, `baseline` sends the baseline, and `search` the other legs.
+
+    An error of any ends the benchmark.
+    """
 
     arguments: Mapping[str, Any]
-    profile: Counters
+    profile: Callable[[int], Counters]
     classes: Callable[[tuple[str, ...]], Mapping[str, ClassCounters]]
     baseline: Search
     search: Search
     personal: Personal | None = None
     explored: Explored | None = None
+    counters: Counters | None = None
     read: Mapping[str, ClassCounters] = field(default_factory=dict)
 
     def run(self, core: Core, user_id: str, *, seed: int, now_s: float) -> tuple[Any, Report]:
@@ -71,8 +75,10 @@ class Straight:
                 self.explored = self._drive(part)
                 result = True
             case FetchSignals(reads):
-                self.read = self.classes(reads[0].query.classes)
-                result = [Signals(profile=self.profile, classes=self.read)]
+                query = reads[0].query
+                self.read = self.classes(query.classes)
+                self.counters = self.profile(query.limit)
+                result = [Signals(profile=self.counters, classes=self.read)]
             case SearchLeg(sent):
                 result = self.search({"index": sent.index, "body": sent.body, "params": sent.params})
             case Collect():

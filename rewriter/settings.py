@@ -43,6 +43,8 @@ def _listed(value: Any) -> Any:
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
+RESERVED = frozenset({"item", "neighbour"})
+"""Names of signal fields that no policy may give to one of its own."""
 
 DEFAULT_ACTION_WEIGHTS: dict[str, float] = {
     "view": 1.0,
@@ -166,6 +168,11 @@ class SignalSettings(_Section):
     horizon_s: Seconds = 52 * WEEK_S
     session_ttl_s: Seconds = 24 * HOUR_S
     profile_ttl_s: Seconds = 52 * WEEK_S
+
+    @property
+    def kept_counters(self) -> int:
+        """How many counters of a subject and scope are kept: twice those that are read, so that a rank can change."""
+        return 2 * self.max_counters
 
 
 class IngestSettings(_Section):
@@ -341,6 +348,8 @@ class PolicySettings(_Section):
     all_words: boosts act only on hits that hold every word of the query, where that is certain (`rewriter.boost.all_words`).
     class_field: the document's field that names an item's class (category, product type, genre); the same in all policies.
     item_repeat_share: how often people use an item again, in [0, 1]; by default it is counted, by class (`signals.repeats`).
+    discovery: from 0, the best ranking of all items, to 1, which spares those that are new to a subject: the share of
+        `neighbour_scale` that boosts neighbours of items used before (`signals.neighbours`); `rewriter backfill` finds them.
     mode: "parallel" sends the caller's own search at once, and legs beside it; "rewrite" sends one search with boosts in it.
     hedge_ms: in `rewrite`, after how many ms the caller's own search is sent too; by default the 95th percentile of recent
     searches.
@@ -385,6 +394,9 @@ class PolicySettings(_Section):
     item_scale: Weight = 1.2
     item_half_life_s: Seconds | None = None
     item_pseudo_count: Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)] = 2.0
+    discovery: Share = 0.0
+    neighbour_scale: Weight = 0.45
+    neighbour_pseudo_count: Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)] = 0.03
     saturation: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 4.0
     fields: dict[str, FieldSettings] = {}
     trial: TrialSettings | None = None
@@ -399,11 +411,20 @@ class PolicySettings(_Section):
     @field_validator("fields")
     @classmethod
     def _field_names(cls, fields: dict[str, FieldSettings]) -> dict[str, FieldSettings]:
-        if wrong := [name for name in fields if name == "item" or not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name)]:
+        if wrong := [name for name in fields if name in RESERVED or not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name)]:
             raise ValueError(
-                f"{', '.join(map(repr, wrong))}: a field's name is 1–64 of A–Z a–z 0–9 _ . -, and not 'item'"
+                f"{', '.join(map(repr, wrong))}: a field's name is 1–64 of A–Z a–z 0–9 _ . -, and not 'item' or 'neighbour'"
             )
         return {name: field if field.of else field.model_copy(update={"of": (name,)}) for name, field in fields.items()}
+
+    @model_validator(mode="after")
+    def _neighbours_of_items_of_a_class(self) -> Self:
+        if self.discovery and not (self.class_field and self.item_field):
+            missing = "class_field" if not self.class_field else "item_field"
+            raise ValueError(
+                f"discovery {self.discovery:g} boosts neighbours, items of one class: set {missing}, or discovery = 0"
+            )
+        return self
 
     @model_validator(mode="after")
     def _stale_after_fresh(self) -> Self:
@@ -425,6 +446,11 @@ class PolicySettings(_Section):
         if self.trial is not None and self.trial.version == self.templates:
             raise ValueError(f"trial.version {self.trial.version!r} is the live template set; name the draft's")
         return self
+
+    @property
+    def has_neighbours(self) -> bool:
+        """Whether searches boost neighbours of the items that a subject used."""
+        return self.discovery > 0.0
 
     def matches(self, indices: tuple[str, ...]) -> bool:
         """Whether one of this policy's patterns matches each of `indices`."""

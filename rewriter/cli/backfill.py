@@ -71,10 +71,12 @@ def backfill(
                 swap.refuse_gap(history.until_s)
                 read = progress.add_task("entries of the streams", total=None)
                 swap.read_ahead(history, objects, lambda done: progress.update(read, completed=done))
+                fingerprint = _fingerprint(files, history.until_s)
+                swap.stage_neighbours(history, fingerprint)
                 wrote = progress.add_task("profiles", total=figures["users"])
                 with swap:
                     figures |= swap.write(
-                        history, objects, _fingerprint(files, history.until_s),
+                        history, objects, fingerprint,
                         lambda done: progress.update(wrote, completed=done),
                     )  # fmt: skip
     print_json(figures)

@@ -166,7 +166,7 @@ def opened(engine: Engine, progress: Progress) -> Iterator[Shop]:
         keys = Keys(settings.store.prefix, settings.store.key_salt.get_secret_value())
         signals = RedisStore(valkey.url)
         stack.callback(signals.close)
-        _write(households, signals, keys, 2 * settings.signals.max_counters, progress)
+        _write(households, signals, keys, settings.signals.kept_counters, progress)
         _warm(client, settings, households, index, progress)
         rewriter = stack.enter_context(Rewriter.from_settings(toml))
         _wait_until_ready(rewriter)

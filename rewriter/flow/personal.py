@@ -15,7 +15,16 @@ from rewriter.explore.plan import PagePlan, decode, shown_by
 from rewriter.explore.plan_memory import PlanKey
 from rewriter.explore.shown import goes_beyond
 from rewriter.explore.slots import uniform
-from rewriter.flow.class_reading import known_classes, learned, with_classes
+from rewriter.flow.class_reading import (
+    class_to_ask_for,
+    claims_classes,
+    class_search,
+    known_classes,
+    learned,
+    most_counters,
+    read_classes,
+    with_classes,
+)
 from rewriter.flow.evidence import held_by
 from rewriter.flow.exploration import borne, exploration, leg, pool_of, request_facts
 from rewriter.flow.page import shown_elsewhere
@@ -26,6 +35,7 @@ from rewriter.report import Reason, Source
 from rewriter.signals.affinities import Affinity, blended, guard_of, preferences, session_part, strongest
 from rewriter.signals.class_affinities import class_preferences, of_classes
 from rewriter.signals.counters import Counters, Value
+from rewriter.signals.query_classes import FIRST_HITS
 from rewriter.signals.repeats import RepeatGuard
 from rewriter.signals.store import Signals, SignalsQuery
 
@@ -64,14 +74,17 @@ def personal(context: SearchContext, progress: Progress) -> Generator[PartStep, 
             yield Launch(exploration(context, key, progress))
         else:
             progress.pool = pool.hits
-    part, body = boosted_body(context, part, optional_leg(search.body, 0, _depth(context, part, end)))
+    name, depth = class_to_ask_for(context), _depth(context, part, end)
+    size = depth if name is None else max(depth, min(FIRST_HITS, context.facts.max_result_window))
+    part, body = boosted_body(context, part, optional_leg(search.body, 0, size))
     started_s = context.clock_s()
     try:
-        response = yield leg(context, with_classes(context, body), part.preference, progress.shape)
+        response = yield leg(context, with_classes(body, name), part.preference, progress.shape)
     except LegFault as fault:
         return replace(part, reason=REASONS[fault.kind], detail=fault.detail, cause=fault.cause)
     progress.timings_ms["personalized"] = (context.clock_s() - started_s) * 1000.0
-    return replace(part, hits=learned(context, response["hits"]["hits"], gated=part.gated), response=response)
+    hits = learned(context, response["hits"]["hits"], name, gated=part.gated)
+    return replace(part, hits=hits[:depth], response=response)
 
 
 def prepared(context: SearchContext, progress: Progress) -> Generator[PartStep, Any, Personal]:
@@ -83,8 +96,8 @@ def prepared(context: SearchContext, progress: Progress) -> Generator[PartStep, 
         core.keys.profile(subject.user_id) if subject.user_id else None,
         plan_key.store if plan_key else None,
         core.field_names,
-        core.settings.signals.max_counters,
-        classes=(classes := known_classes(context)),
+        most_counters(context, classes := known_classes(context)),
+        classes=read_classes(context, classes),
     )
     if context.batched:
         found: SignalsRead = yield ReadSignals(context, query, progress)
@@ -97,6 +110,8 @@ def prepared(context: SearchContext, progress: Progress) -> Generator[PartStep, 
         started_s = context.clock_s()
         part = replace(_boosted(context, found, classes), forgotten_s=found.signals.forgotten_s)
         progress.timings_ms["render"] = (context.clock_s() - started_s) * 1000.0
+        if part.reason is Reason.NO_SIGNALS and found.signals.profile is not None and claims_classes(context):
+            yield Launch(class_search(context))
     return part
 
 

@@ -27,6 +27,7 @@ from rewriter.explore.scores import score_of
 from rewriter.explore.shown import elsewhere, whole_before
 from rewriter.explore.slots import slot_positions, uniform
 from rewriter.expression import parsed_indices
+from rewriter.flow.class_reading import class_to_ask_for, learned, with_classes
 from rewriter.flow.evidence import judge
 from rewriter.flow.exploration import exploration, pool_of
 from rewriter.flow.fallback import baseline_page, more_pages, saving
@@ -144,7 +145,12 @@ def one_search(context: SearchContext, progress: Progress) -> Generator[PartStep
     if search.from_ - rank > (len(slots) if progress.pool or progress.launched else 0):
         return replace(part, parallel="hits of earlier slots may leave the page short")
     part, body = boosted_body(context, part, {**search.body, "from": rank, "size": search.size})
-    step = SendRewritten(_search(context, part, body), _timeout_s(context), context.policy.rewritten_by == "caller")
+    name = class_to_ask_for(context)
+    step = SendRewritten(
+        _search(context, part, with_classes(body, name)),
+        _timeout_s(context),
+        context.policy.rewritten_by == "caller",
+    )
     progress.sent_s = context.clock_s()
     progress.at = "search"
     if progress.over:
@@ -156,7 +162,8 @@ def one_search(context: SearchContext, progress: Progress) -> Generator[PartStep
         return replace(part, reason=REASONS[fault.kind], detail=fault.detail, cause=fault.cause)
     progress.took_s = context.clock_s() - progress.sent_s
     progress.timings_ms["rewritten"] = progress.took_s * 1000.0
-    return replace(part, hits=response["hits"]["hits"], response=response)
+    hits = learned(context, response["hits"]["hits"], name, gated=part.gated, first=rank == 0)
+    return replace(part, hits=hits, response=response)
 
 
 def _rank(context: SearchContext, part: Personal) -> int | None:

@@ -23,6 +23,7 @@ from rewriter.settings import PolicySettings, SignalSettings
 from rewriter.signals.counters import Counters, HalfLives, Value, aged, growth
 from rewriter.signals.kinds.item import ITEM
 from rewriter.signals.kinds.kind import Compared, Liked, Rules, SignalField
+from rewriter.signals.kinds.neighbour import NEIGHBOUR
 from rewriter.signals.kinds.registry import every_kind
 from rewriter.signals.repeats import RepeatGuard
 
@@ -114,7 +115,7 @@ def profile_half_lives(policies: Iterable[PolicySettings], signals: SignalSettin
     for policy in policies:
         own |= {name: setting.half_life_s for name, setting in policy.fields.items() if setting.half_life_s}
         if policy.item_half_life_s:
-            own[ITEM] = policy.item_half_life_s
+            own[ITEM] = own[NEIGHBOUR] = policy.item_half_life_s
     return HalfLives(signals.profile_half_life_s, own)
 
 

@@ -3,6 +3,7 @@
 With x the subject's decayed count of a value and n its total in the class t, both of the class's own counters:
 
     item                    x / (x + c), times what the repeat guard leaves in t
+    neighbour               z / (z + c), z of the counters of neighbours (`neighbours`), of items that the subject did not use
     attribute given t       ln((x / p + κ) / (max(n, x) + κ)) / saturation, clipped to [0, 1], with p the value's share of the
                             population's weight in t
 
@@ -18,6 +19,8 @@ from rewriter.signals.class_counters import ClassCounters, with_class
 from rewriter.signals.counters import SEPARATOR, HalfLives, Value, growth
 from rewriter.signals.kinds.item import ITEM
 from rewriter.signals.kinds.kind import Compared, SignalField
+from rewriter.signals.kinds.neighbour import NEIGHBOUR
+from rewriter.signals.neighbours import class_of_near
 from rewriter.signals.repeats import RepeatGuard
 
 ClassTotals = Mapping[tuple[str, str], float]
@@ -48,6 +51,10 @@ def class_preferences(
     found: dict[Value, float] = {}
     floor = max(1.0, population.floor)
     for name, own in classes.items():
+        if (class_name := class_of_near(name)) is not None:
+            if (near := fields.get(NEIGHBOUR)) is not None:
+                found |= _near(own, classes.get(class_name), near, half_lives, now_s)
+            continue
         decays = {of: growth(now_s, own.landmark_s, half_lives.of(of)) for of in fields}
         total = own.total * decays.get(ITEM, 0.0)
         for value, weight in own.weights.items():
@@ -66,6 +73,22 @@ def class_preferences(
             affinity = field.kind.affinity(whole, weight * decays[value[0]], compared)
             if affinity > 0.0:
                 found[whole] = affinity
+    return found
+
+
+def _near(
+    near: ClassCounters, used: ClassCounters | None, field: SignalField, half_lives: HalfLives, now_s: float
+) -> dict[Value, float]:
+    """Return the affinities of a class's neighbours that the subject did not use."""
+    found: dict[Value, float] = {}
+    decay = growth(now_s, near.landmark_s, half_lives.of(NEIGHBOUR))
+    own = used.weights if used is not None else {}
+    for value, weight in near.weights.items():
+        if len(value) != 2 or value[0] != NEIGHBOUR or (ITEM, value[1]) in own:
+            continue
+        if not any(rule.indices(value[1]) == () for _, rule in field.rules):
+            count = weight * decay
+            found[value] = count / (count + field.pseudo_count)
     return found
 
 

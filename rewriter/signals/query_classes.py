@@ -13,7 +13,7 @@ from rewriter.bounded import Bounded
 from rewriter.signals.class_counters import MAX_READ
 
 FIRST_HITS = 20
-TTL_S = 600.0
+TTL_S, CLAIM_S = 600.0, 10.0
 MAX_BYTES = 8 * 2**20
 BYTES_OF_AN_ENTRY = 500
 MAX_NAME = 512
@@ -24,10 +24,18 @@ class QueryClasses:
 
     def __init__(self, ttl_s: float = TTL_S, max_bytes: int = MAX_BYTES) -> None:
         self._kept: Bounded[str, tuple[str, ...]] = Bounded(max_bytes=max_bytes, max_age_s=ttl_s)
+        self._claimed: Bounded[str, bool] = Bounded(max_bytes=max_bytes // 8, max_age_s=CLAIM_S)
 
     def get(self, key: str, now_s: float) -> tuple[str, ...]:
         """Return the classes of a query, the heaviest first; () where they are unknown."""
         return self._kept.get(key, now_s) or ()
+
+    def claim(self, key: str, now_s: float) -> bool:
+        """Return whether nobody has asked for the classes of a query in the last `CLAIM_S`."""
+        if self._claimed.get(key, now_s):
+            return False
+        self._claimed.put(key, True, BYTES_OF_AN_ENTRY, now_s)
+        return True
 
     def put(self, key: str, classes: tuple[str, ...], now_s: float) -> None:
         """Keep the classes of a query."""

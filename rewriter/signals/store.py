@@ -70,6 +70,15 @@ class Keys:
         """Return the key of the lease of the process that builds these two values."""
         return f"{self.prefix}:{{population}}:maker"
 
+    @property
+    def near(self) -> str:
+        """Return the key that names the table of neighbours (`neighbours`)."""
+        return f"{self.prefix}:near"
+
+    def near_slot(self, slot: int, generation: str) -> str:
+        """Return the key of some items' neighbours."""
+        return f"{self.prefix}:{{near:{slot}}}:{generation}"
+
     def plan(self, subject: Subject, slot: str) -> str | None:
         """Return a key of a subject's plans, with the session's hash tag, else the user's; None for a subject with neither."""
         base = (

@@ -99,6 +99,7 @@ class History:
             "objects_missing": wanted - found,
             "values": self._one("SELECT count(*) FROM weights"),
             "segments": len(self.sums.segment_names),
+            **({"with_neighbours": self.sums.near_items} if self._plan.has_neighbours else {}),
         }
 
     def describe(

@@ -13,11 +13,14 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
+from rewriter.signals.backfill.neighbours import find_neighbours, listed_neighbours
 from rewriter.signals.backfill.uses import count_uses
-from rewriter.signals.class_counters import MAX_CLASSES, ClassCounters, of_class
+from rewriter.signals.class_counters import MAX_CLASSES, MAX_VALUES, ClassCounters, of_class
 from rewriter.signals.counters import SEPARATOR, Counters
 from rewriter.signals.ingest.batch import POPULATION_KEPT, CountingRules
-from rewriter.signals.kinds.item import ITEM
+from rewriter.signals.kinds.item import ITEM, WITH_CLASS
+from rewriter.signals.kinds.neighbour import NEIGHBOUR
+from rewriter.signals.neighbours import Near, near_class
 from rewriter.signals.repeats import AGAIN, USES
 
 AT_ONCE = 50_000
@@ -45,6 +48,7 @@ class Sums:
         self._partitions = partitions
         self.landmark_s = until_s
         self.segment_names: list[str] = []
+        self.near_items = 0
         lives = plan.scopes["profile"].half_lives
         ages = [(name, lives.of(name)) for name in (*plan.fields, USES, AGAIN)]
         insert(db, "ages", {"field": "VARCHAR", "half_life_s": "DOUBLE"}, ages)
@@ -68,6 +72,15 @@ class Sums:
                 f" FROM {events} JOIN described USING (doc) JOIN ages USING (field) GROUP BY ALL"
             )
         count_uses(self._db, self.landmark_s, self._plan.scopes["everybody"].half_lives.of(USES))
+        if self._plan.has_neighbours:
+            self._db.execute(
+                f"""
+                CREATE VIEW used_items AS
+                SELECT person, string_split(member, chr(31))[3] AS class, string_split(member, chr(31))[2] AS item, worth
+                FROM weights WHERE field = '{ITEM}' AND len(string_split(member, chr(31))) = {WITH_CLASS}
+                """
+            )
+            self.near_items = find_neighbours(self._db, "used_items")
         names = "SELECT DISTINCT unnest(named) FROM chosen ORDER BY 1"
         self.segment_names = [name for (name,) in self._db.execute(names).fetchall()]
 
@@ -207,6 +220,8 @@ class Sums:
             """,
             [after],
         )
+        near_rows = groupby(_rows(self._near(after)) if self.near_items else iter(()), key=itemgetter(0))
+        near = next(near_rows, None)
         for person, rows in groupby(_rows(cursor), key=itemgetter(0)):
             weights: dict[str, dict[tuple[str, ...], float]] = {}
             totals: dict[str, float] = {}
@@ -218,7 +233,36 @@ class Sums:
             heaviest = sorted(totals, key=lambda name: (-totals[name], name))[:MAX_CLASSES]
             if heaviest:
                 at_s = self.landmark_s
-                yield person, {name: ClassCounters(weights[name], totals[name], at_s, at_s) for name in heaviest}
+                found_classes = {name: ClassCounters(weights[name], totals[name], at_s, at_s) for name in heaviest}
+                if near is not None and near[0] == person:
+                    others: dict[str, dict[tuple[str, ...], float]] = {}
+                    for _, name, other, worth in near[1]:
+                        others.setdefault(name, {})[NEIGHBOUR, other] = worth
+                    kept = {near_class(name): others[name] for name in heaviest if name in others}
+                    found_classes |= {name: ClassCounters(own, 0.0, at_s, at_s) for name, own in kept.items()}
+                    near = next(near_rows, None)
+                yield person, found_classes
+
+    def near(self) -> Iterator[tuple[str, Near]]:
+        """Yield each item that has neighbours, with them."""
+        return listed_neighbours(self._db) if self.near_items else iter(())
+
+    def _near(self, after: str) -> Any:
+        """Return the rows of person, class, neighbour and its weight, the heaviest of each class, in the order of persons."""
+        return self._db.cursor().execute(
+            f"""
+            WITH used AS (
+              SELECT person, string_split(member, chr(31))[3] AS class, string_split(member, chr(31))[2] AS item, worth
+              FROM profile_weights
+              WHERE worth > 1e-9 AND person > ? AND field = '{ITEM}' AND len(string_split(member, chr(31))) = {WITH_CLASS}
+            )
+            SELECT person, class, other, sum(worth * strength) AS worth FROM used JOIN neighbours USING (class, item)
+            GROUP BY person, class, other
+            QUALIFY row_number() OVER (PARTITION BY person, class ORDER BY sum(worth * strength) DESC, other) <= {MAX_VALUES}
+            ORDER BY person, class, worth DESC, other
+            """,
+            [after],
+        )
 
     def populations(self) -> Iterator[tuple[int, Counters]]:
         """Yield the part of the population of every partition, since all parts are replaced.

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from hashlib import sha256
 from typing import Any, NamedTuple, Self
 
 from redis.exceptions import ResponseError
@@ -28,6 +29,8 @@ from rewriter.signals.ingest.contract import MAX_SEGMENTS, STREAM_START, StreamK
 from rewriter.signals.ingest.health import added_and_removed
 from rewriter.signals.ingest.objects import Objects
 from rewriter.signals.ingest.scripts import REPLACE, SEGMENTS, ran, script_command, sound_replies
+from rewriter.signals.near_table import name_table, write_slots
+from rewriter.signals.neighbours import Table, slots_for
 from rewriter.signals.redis_store import RedisStore
 
 PAUSE_S = 20.0
@@ -62,6 +65,7 @@ class Swap:
         self._keys = StreamKeys(plan.settings.store.prefix)
         self._hold = Hold(store, self._keys, partitions, PAUSE_S)
         self._live: Live | None = None
+        self._table: Table | None = None
         self._forgotten: Mapping[str, float] = {}
 
     def __enter__(self) -> Self:
@@ -96,6 +100,21 @@ class Swap:
             found = [one.decode() if one else STREAM_START for one in sound_replies(self._store, wanted)]
             self._live.read_to(dict(enumerate(found)))
 
+    def stage_neighbours(self, history: History, fingerprint: str) -> None:
+        """Write the table of neighbours beside the one that workers read, before they pause. Equal histories write the same one."""
+        if not history.sums.near_items:
+            return
+        items = history.sums.near_items
+        of = repr((fingerprint, items, self._plan.settings.class_field))
+        self._table = Table(sha256(of.encode()).hexdigest()[:16], slots_for(items), items, history.until_s)
+        write_slots(
+            lambda commands: sound_replies(self._profiles, commands), self._plan.keys, self._table, history.sums.near()
+        )
+
+    def _name_neighbours(self) -> None:
+        """Have workers read the staged table from now on, or none where no policy boosts neighbours."""
+        name_table(lambda commands: sound_replies(self._profiles, commands), self._plan.keys, self._table)
+
     def live(self, history: History, objects: Objects) -> None:
         """Add the events that were counted after the history, up to the positions at which the workers paused."""
         live = self._live or Live(self._store, self._plan, objects, history.sums, history.until_s)
@@ -117,6 +136,8 @@ class Swap:
         noted, last = sound_replies(self._store, [("HMGET", self._keys.backfill, "history", "last")])[0]
         last = last.decode() if last and last.isalnum() and noted == fingerprint.encode() else ""
         sums, keys = history.sums, self._plan.keys
+        self._hold.check()
+        self._name_neighbours()
         shared_keys = [
             (Replacement(keys.population(number), number, counters) for number, counters in sums.populations()),
             (Replacement(keys.segment(name, number), number, counters) for name, number, counters in sums.segments()),

@@ -4,6 +4,7 @@
 -- ARGV  default half-life, shortest half-life, n, (field, half-life) × n   (read by decay.lua)
 --       partition, ttl_s, keep, the position that the call before reached or '', n, session × n, session_ttl_s,
 --       n, field × n: combinations that begin with the class, which are kept by class alone,
+--       n, (item's member, n, (neighbour, strength) × n) × n: neighbours that count with an item, kept by class alone,
 --       then for each entry, in the order of the stream: its id, time (s), weight, part, n, member × n
 -- Returns { number of new entries, the time up to which the subject was erased or '' };
 --         { -1, '' } if the previous call was not applied: send that first;
@@ -25,6 +26,13 @@ for i = 1, tonumber(take()) do named[i] = take() end
 local session_ttl_s = take()
 local combined = {}
 for _ = 1, tonumber(take()) do combined[take()] = true end
+local near = {}
+for _ = 1, tonumber(take()) do
+  local others = {}
+  near[take()] = others
+  for i = 1, tonumber(take()) do others[i] = { take(), tonumber(take()) } end
+  fields_of_a_class = 2
+end
 local watermark, part_of = 'watermark:' .. partition, 'part:' .. partition
 
 local function position(text)
@@ -78,7 +86,12 @@ local function add_by_class(time, weight, members)
     else
       rest[#rest + 1] = member
       local item, class = string.match(member, '^(item\31[^\31]*)\31([^\31]*)$')
-      if item then add_to_class(class, item, field, time, weight, true) end
+      if item then
+        add_to_class(class, item, field, time, weight, true)
+        for _, other in ipairs(near[member] or {}) do
+          add_to_class(class .. '\31near', 'neighbour\31' .. other[1], 'neighbour', time, weight * other[2], false)
+        end
+      end
     end
   end
   return rest

@@ -13,13 +13,16 @@ of the entry is never sent.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from redis.exceptions import ResponseError
 
 from rewriter.errors import Fault, StoreError
 from rewriter.signals.commands import Command
-from rewriter.signals.ingest.batch import PARTLY_COUNTED, Change, Changes, CountingRules, Target
+from rewriter.signals.counters import SEPARATOR
+from rewriter.signals.ingest.batch import ITEM_PREFIX, PARTLY_COUNTED, Change, Changes, CountingRules, Target
 from rewriter.signals.ingest.scripts import AGE, APPLY, Engine, ran, script_command, sound_replies
+from rewriter.signals.neighbours import Near
 
 PER_CALL = 256
 """Members that one call may change, plus `PER_ENTRY` for each entry: about a millisecond of the server's time."""
@@ -30,6 +33,7 @@ AGED_AT_ONCE = 300
 MAX_REFUSED = 5
 
 _OUT_OF_TURN, _TOO_OLD = -1, -2
+NO_NEIGHBOURS: Mapping[str, Near] = {}
 Calls = dict[Target, list[Command]]
 
 
@@ -43,7 +47,7 @@ def apply_changes(engine: Engine, profiles: Engine, changes: Changes, plan: Coun
     """
     _sent(profiles, {target: of for target, of in changes.by_target.items() if target.scope == "everybody"}, plan)
     shared = {target: of for target, of in changes.by_target.items() if target.scope == "profile"}
-    forgotten = _sent(profiles, shared, plan)
+    forgotten = _sent(profiles, shared, plan, changes.near)
     until_s = {target.base: time_s for target, time_s in forgotten.items()}
     sessions: dict[Target, list[Change]] = {}
     for target, of in changes.by_target.items():
@@ -63,9 +67,14 @@ def _is_forgotten(change: Change, until_s: Mapping[str, float]) -> bool:
     return change.profile is not None and change.at_s <= until_s.get(change.profile, float("-inf"))
 
 
-def _sent(engine: Engine, wanted: Mapping[Target, Sequence[Change]], plan: CountingRules) -> dict[Target, float]:
+def _sent(
+    engine: Engine,
+    wanted: Mapping[Target, Sequence[Change]],
+    plan: CountingRules,
+    near: Mapping[str, Near] = NO_NEIGHBOURS,
+) -> dict[Target, float]:
     """Apply changes; return, for targets of erased subjects, the time of the erasure (seconds since the epoch)."""
-    calls: Calls = {target: list(calls_of(target, of, plan)) for target, of in wanted.items()}
+    calls: Calls = {target: list(calls_of(target, of, plan, near)) for target, of in wanted.items()}
     forgotten: dict[Target, float] = {}
     refused = 0
     while calls:
@@ -97,8 +106,13 @@ def _sent(engine: Engine, wanted: Mapping[Target, Sequence[Change]], plan: Count
     return forgotten
 
 
-def calls_of(target: Target, changes: Sequence[Change], plan: CountingRules) -> Iterator[Command]:
-    """Yield the calls of apply.lua for one key, in the order of the stream, each bounded in its members."""
+def calls_of(
+    target: Target, changes: Sequence[Change], plan: CountingRules, near: Mapping[str, Near] = NO_NEIGHBOURS
+) -> Iterator[Command]:
+    """Yield the calls of apply.lua for one key, in the order of the stream, each bounded in its members.
+
+    near: neighbours by item id, which count with the item.
+    """
     scope, before = plan.scopes[target.scope], ""
     by_class = target.scope == "profile" and plan.settings.class_field is not None
     parts_of_key = ("z", "m", "sessions", "c") if by_class else ("z", "m", "sessions")
@@ -106,12 +120,13 @@ def calls_of(target: Target, changes: Sequence[Change], plan: CountingRules) -> 
     combined = sorted(plan.class_combinations) if by_class else []
     head = [*scope.decay_arguments, target.partition, int(scope.ttl_s), scope.kept]
     session_ttl_s = int(plan.settings.signals.session_ttl_s)
-    for parts in _filled(changes):
+    for parts in _filled(changes, near if by_class else NO_NEIGHBOURS):
         sessions: Sequence[str] = ()
         if target.scope == "profile":
             named = (change.session for change, *_ in parts)
             sessions = tuple(dict.fromkeys(plan.keys.digest(base) for base in named if base is not None))
         arguments = [*head, before, len(sessions), *sessions, session_ttl_s, len(combined), *combined]
+        arguments += _near_arguments(parts, near) if by_class else (0,)
         for change, weight, part, members in parts:
             arguments += (*change.head[:2], weight, part, len(members), *members)
         last, _, part, _ = parts[-1]
@@ -122,13 +137,30 @@ def calls_of(target: Target, changes: Sequence[Change], plan: CountingRules) -> 
 _Part = tuple[Change, str, int, tuple[bytes, ...]]
 
 
-def _filled(changes: Sequence[Change]) -> Iterator[list[_Part]]:
+def _near_arguments(parts: Sequence[_Part], near: Mapping[str, Near]) -> list[Any]:
+    """Return the number of items in `parts` that have neighbours; of each its member, their number, each one and its strength."""
+    found: list[Any] = [0]
+    for member in dict.fromkeys(one for part in parts for one in part[3]):
+        if others := _near(member, near):
+            found += (member, len(others), *(one for other, strength in others for one in (other, repr(strength))))
+            found[0] += 1
+    return found
+
+
+def _near(member: bytes, near: Mapping[str, Near]) -> Near:
+    if not near or not member.startswith(ITEM_PREFIX):
+        return ()
+    _, item, *class_name = member.decode().split(SEPARATOR)
+    return near.get(item, ()) if class_name else ()
+
+
+def _filled(changes: Sequence[Change], near: Mapping[str, Near]) -> Iterator[list[_Part]]:
     """Yield parts of entries by the call: parts are cut within an entry alone, so that they are the same however it is batched."""
     call: list[_Part] = []
     room = PER_CALL
     for change in changes:
         for part in _parts(change):
-            cost = len(part[3]) + PER_ENTRY
+            cost = len(part[3]) + PER_ENTRY + sum(len(_near(one, near)) for one in part[3] if near)
             if call and cost > room:
                 yield call
                 call, room = [], PER_CALL

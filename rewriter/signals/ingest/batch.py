@@ -18,8 +18,9 @@ from rewriter.settings import Settings
 from rewriter.signals.affinities import class_combinations, profile_half_lives, signal_fields
 from rewriter.signals.counters import SEPARATOR, HalfLives, Value
 from rewriter.signals.events import MAX_EVENT_BYTES, Event, parse, refused, values
-from rewriter.signals.kinds.item import ITEM
+from rewriter.signals.kinds.item import ITEM, WITH_CLASS
 from rewriter.signals.kinds.kind import SignalField
+from rewriter.signals.neighbours import Near
 from rewriter.signals.store import Keys
 
 ITEM_PREFIX = f"{ITEM}{SEPARATOR}".encode()
@@ -74,8 +75,8 @@ class CountingRules:
             fields[ITEM] = replace(fields[ITEM], class_field=settings.class_field)
         profile = profile_half_lives(settings.policies.values(), signals)
         scopes: dict[ScopeName, Scope] = {
-            "session": Scope(HalfLives(signals.session_half_life_s), signals.session_ttl_s, 2 * signals.max_counters),
-            "profile": Scope(profile, signals.profile_ttl_s, 2 * signals.max_counters),
+            "session": Scope(HalfLives(signals.session_half_life_s), signals.session_ttl_s, signals.kept_counters),
+            "profile": Scope(profile, signals.profile_ttl_s, signals.kept_counters),
             "everybody": Scope(profile, signals.profile_ttl_s, POPULATION_KEPT),
         }
         attributes = frozenset(of for one in fields.values() for of in (*one.fields, one.class_field) if of is not None)
@@ -91,6 +92,11 @@ class CountingRules:
     def class_combinations(self) -> frozenset[str]:
         """The names of the combinations that begin with the class field: profiles keep them by class."""
         return class_combinations(self.fields, self.settings.class_field)
+
+    @property
+    def has_neighbours(self) -> bool:
+        """Whether profiles count the neighbours of their items too."""
+        return any(policy.has_neighbours for policy in self.settings.policies.values())
 
     def values(self, document: Mapping[str, Any]) -> tuple[Value, ...]:
         """Return the signal values of a document."""
@@ -281,18 +287,27 @@ class Changes:
     """The changes of entries by target, in the order of the stream.
 
     segments: names of segments that may have keys; others are left out.
+    near:     neighbours of the items that profiles count, by item id.
     """
 
     def __init__(self, plan: CountingRules, segments: Collection[str]) -> None:
         self._plan = plan
         self._segments = segments
         self.by_target: dict[Target, list[Change]] = {}
+        self.near: Mapping[str, Near] = {}
         self._used: list[tuple[Change, list[Change], int]] = []
 
     @property
     def used(self) -> list[Change]:
         """The changes of users by items, whose uses are to be noted, in the order of the stream."""
         return [change for change, _, _ in self._used]
+
+    @property
+    def used_items(self) -> set[str]:
+        """The ids of items with a class that profiles count."""
+        members = {one for change, _, _ in self._used for one in change.items}
+        parts = (one.decode().split(SEPARATOR) for one in members)
+        return {part[1] for part in parts if len(part) == WITH_CLASS}
 
     def note_uses(self, uses: Sequence[tuple[bytes, ...]]) -> None:
         """Note what each of `used` adds to the population besides."""

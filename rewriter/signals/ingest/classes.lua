@@ -4,6 +4,7 @@
 -- call leaves and another one finds as they were, and a class beyond its bound loses its lightest value at once.
 local VALUES, CLASSES, EVICTED = 64, 256, 16
 local opened, changed, class_count = {}, {}, nil
+local fields_of_a_class = 1 -- 2 where neighbours are kept as well, under the class's name, U+001F and near
 
 local function open_class(name)
   local one = opened[name]
@@ -42,7 +43,7 @@ end
 
 -- The classes used longest ago go, some at once, since all have to be looked at.
 local function evict_classes()
-  if not class_count or class_count <= CLASSES + EVICTED then return end
+  if not class_count or class_count <= CLASSES * fields_of_a_class + EVICTED then return end
   write_classes()
   local all, ages = call('HGETALL', KEYS[4]), {}
   for i = 1, #all, 2 do
@@ -50,11 +51,11 @@ local function evict_classes()
     ages[#ages + 1] = { last, all[i] }
   end
   table.sort(ages, function(a, b) return a[1] < b[1] or a[1] == b[1] and a[2] < b[2] end)
-  for i = 1, #ages - CLASSES do
+  for i = 1, #ages - CLASSES * fields_of_a_class do
     call('HDEL', KEYS[4], ages[i][2])
     opened[ages[i][2]] = nil
   end
-  class_count = CLASSES
+  class_count = CLASSES * fields_of_a_class
 end
 
 -- Adds to one value of a class; `totals` says whether it counts in the class's total.

@@ -48,6 +48,7 @@ from rewriter.signals.ingest.scripts import (
     sound_replies,
 )
 from rewriter.signals.ingest.segment_names import SegmentNames
+from rewriter.signals.near_table import read_near
 
 IDLE_S = 0.005
 BACKOFF_S = 0.5
@@ -187,6 +188,8 @@ class Worker:
         batches = [batch for batch in batches if batch.partition not in failed]
         changes = self._changes(fresh)
         note_uses(self._engine, self._profiles, changes)
+        if self._plan.has_neighbours:
+            changes.near = read_near(self._profiles, self._plan.keys, changes.used_items)
         apply_changes(self._engine, self._profiles, changes, self._plan)
         self._commit(batches)
         return sum(len(batch.entries) for batch in batches)

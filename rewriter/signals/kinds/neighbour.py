@@ -1,0 +1,39 @@
+"""Neighbours: items that people use who also use a subject's own items (`rewriter.signals.neighbours`).
+
+With z the subject's decayed count of a neighbour, the affinity is z / (z + c). No document says them: they are counted with the
+items that they are neighbours of, in profiles' counters by class alone.
+"""
+
+from __future__ import annotations
+
+from rewriter.settings import PolicySettings
+from rewriter.signals.counters import Value
+from rewriter.signals.kinds.kind import Compared, SignalField, SignalKind, Texts
+
+NEIGHBOUR = "neighbour"
+"""The name of the kind, and of its one field; no policy may give it to one of its own."""
+
+
+class Neighbour(SignalKind):
+    """The kind of the field with the id of an item's neighbour."""
+
+    name = NEIGHBOUR
+    is_lift = False
+
+    def fields_of(self, policy: PolicySettings) -> dict[str, SignalField]:
+        """Return the policy's `item_field` with what `discovery` leaves of `neighbour_scale`, where it leaves anything."""
+        if not (policy.has_neighbours and policy.item_field):
+            return {}
+        scale = policy.neighbour_scale * policy.discovery
+        return {NEIGHBOUR: SignalField(self, (policy.item_field,), scale, policy.neighbour_pseudo_count)}
+
+    def parts(self, field: SignalField, texts: Texts) -> list[list[str]]:  # noqa: ARG002  as of every kind
+        """Return an empty list: a document has no neighbours."""
+        return [[]]
+
+    def affinity(self, value: Value, count: float, compared: Compared) -> float:  # noqa: ARG002  as of every kind
+        """Return z / (z + c)."""
+        return count / (count + compared.pseudo_count)
+
+
+KIND = Neighbour()

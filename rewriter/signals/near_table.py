@@ -1,0 +1,89 @@
+"""Table of neighbours in the store: written by `rewriter backfill` as a new generation, read by ingest workers item by item."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+from rewriter.signals.commands import Command
+from rewriter.signals.neighbours import Near, Table, packed_near, table_of, unpacked_near
+from rewriter.signals.store import Keys
+
+WRITTEN_AT_ONCE = 2_000
+"""Items that one pipeline writes."""
+ORPHAN_S = 24 * 3_600
+"""For how long the slots of a generation stay whose backfill ended before its table was named."""
+
+
+class Engine(Protocol):
+    """Runs commands on a thread: a CommandStore."""
+
+    def run(self, wanted: list[Command], *, atomic: bool = False) -> list[Any]:
+        """See CommandStore.run."""
+
+
+def read_near(engine: Engine, keys: Keys, items: Collection[str]) -> dict[str, Near]:
+    """Return the neighbours of those of `items` that have any: two round trips, one where there is no table.
+
+    Neighbours are optional: a key that holds something else has none. Raises what the client raises.
+    """
+    if not items:
+        return {}
+    (named,) = engine.run([("GET", keys.near)])
+    table = table_of(named) if isinstance(named, bytes) else None
+    if table is None:
+        return {}
+    listed = list(items)
+    replies = engine.run([("HGET", keys.near_slot(table.slot(one), table.generation), one) for one in listed])
+    found = {one: unpacked_near(raw) for one, raw in zip(listed, replies, strict=True) if isinstance(raw, bytes)}
+    return {one: near for one, near in found.items() if near}
+
+
+def write_slots(
+    run: Callable[[list[Command]], Sequence[Any]], keys: Keys, table: Table, near: Iterable[tuple[str, Near]]
+) -> None:
+    """Write the slots of a table that no key names yet. They expire unless `keep_slots` follows.
+
+    run: sends commands and raises for a failed one.
+    """
+    written: set[int] = set()
+    for chunk in _chunks(near):
+        commands: list[Command] = []
+        for item, others in chunk:
+            slot = table.slot(item)
+            key = keys.near_slot(slot, table.generation)
+            commands.append(("HSET", key, item, packed_near(others)))
+            if slot not in written:
+                written.add(slot)
+                commands.append(("EXPIRE", key, ORPHAN_S))
+        run(commands)
+
+
+def name_table(run: Callable[[list[Command]], Sequence[Any]], keys: Keys, table: Table | None) -> None:
+    """Name the table that workers read, whose slots then stay, or none; and delete the table before it."""
+    (named,) = run([("GET", keys.near)])
+    before = table_of(named)
+    if table is None:
+        run([("DEL", keys.near)])
+    else:
+        _each_slot(run, keys, table, "PERSIST")
+        run([("SET", keys.near, table.text())])
+    if before is not None and (table is None or before.generation != table.generation):
+        _each_slot(run, keys, before, "UNLINK")
+
+
+def _each_slot(run: Callable[[list[Command]], Sequence[Any]], keys: Keys, table: Table, command: str) -> None:
+    for start in range(0, table.slots, WRITTEN_AT_ONCE):
+        slots = range(start, min(start + WRITTEN_AT_ONCE, table.slots))
+        run([(command, keys.near_slot(slot, table.generation)) for slot in slots])
+
+
+def _chunks(near: Iterable[tuple[str, Near]]) -> Iterator[list[tuple[str, Near]]]:
+    chunk: list[tuple[str, Near]] = []
+    for one in near:
+        chunk.append(one)
+        if len(chunk) == WRITTEN_AT_ONCE:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
