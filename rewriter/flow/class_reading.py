@@ -52,7 +52,7 @@ def most_counters(context: SearchContext, classes: tuple[str, ...]) -> int:
     return signals.max_counters if classes or not context.policy.class_field else signals.kept_counters
 
 
-def class_to_ask_for(context: SearchContext) -> str | None:
+def class_to_request(context: SearchContext) -> str | None:
     """Return the field of which a leg asks for each hit's value: the class, where the query's classes are unknown.
 
     None too where the caller's own search shows the field, or where it has no such values.
@@ -94,7 +94,7 @@ def learned(
 
 def claims_classes(context: SearchContext) -> bool:
     """Whether it is this search that asks for its query's classes, which are unknown: one in some seconds does."""
-    if context.batched or class_to_ask_for(context) is None:
+    if context.batched or class_to_request(context) is None:
         return False
     return context.core.query_classes.claim(classes_key(context), context.clock_s())
 

@@ -16,9 +16,9 @@ from rewriter.explore.plan_memory import PlanKey
 from rewriter.explore.shown import goes_beyond
 from rewriter.explore.slots import uniform
 from rewriter.flow.class_reading import (
-    class_to_ask_for,
     claims_classes,
     class_search,
+    class_to_request,
     known_classes,
     learned,
     most_counters,
@@ -74,7 +74,7 @@ def personal(context: SearchContext, progress: Progress) -> Generator[PartStep, 
             yield Launch(exploration(context, key, progress))
         else:
             progress.pool = pool.hits
-    name, depth = class_to_ask_for(context), _depth(context, part, end)
+    name, depth = class_to_request(context), _depth(context, part, end)
     size = depth if name is None else max(depth, min(FIRST_HITS, context.facts.max_result_window))
     part, body = boosted_body(context, part, optional_leg(search.body, 0, size))
     started_s = context.clock_s()

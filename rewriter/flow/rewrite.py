@@ -27,7 +27,7 @@ from rewriter.explore.scores import score_of
 from rewriter.explore.shown import elsewhere, whole_before
 from rewriter.explore.slots import slot_positions, uniform
 from rewriter.expression import parsed_indices
-from rewriter.flow.class_reading import class_to_ask_for, learned, with_classes
+from rewriter.flow.class_reading import class_to_request, learned, with_classes
 from rewriter.flow.evidence import judge
 from rewriter.flow.exploration import exploration, pool_of
 from rewriter.flow.fallback import baseline_page, more_pages, saving
@@ -145,7 +145,7 @@ def one_search(context: SearchContext, progress: Progress) -> Generator[PartStep
     if search.from_ - rank > (len(slots) if progress.pool or progress.launched else 0):
         return replace(part, parallel="hits of earlier slots may leave the page short")
     part, body = boosted_body(context, part, {**search.body, "from": rank, "size": search.size})
-    name = class_to_ask_for(context)
+    name = class_to_request(context)
     step = SendRewritten(
         _search(context, part, with_classes(body, name)),
         _timeout_s(context),
