@@ -37,7 +37,7 @@ Search = Callable[[Mapping[str, Any]], Any]
 class Straight:
     """One search; `profile` returns so many of the heaviest counters, `baseline` sends the baseline, and `search` the other legs.
 
-    An error of any ends the benchmark.
+    An error of any ends the benchmark. session: the counters of the visit so far, if it is one with a session.
     """
 
     arguments: Mapping[str, Any]
@@ -45,6 +45,7 @@ class Straight:
     classes: Callable[[tuple[str, ...]], Mapping[str, ClassCounters]]
     baseline: Search
     search: Search
+    session: Counters | None = None
     personal: Personal | None = None
     explored: Explored | None = None
     counters: Counters | None = None
@@ -53,7 +54,8 @@ class Straight:
     def run(self, core: Core, user_id: str, *, seed: int, now_s: float) -> tuple[Any, Report]:
         """Return the response and the report of `user_id`'s search at `now_s`."""
         given = SearchArguments(self.arguments["index"], self.arguments["body"])
-        flow = answer(core, given, Subject(user_id=user_id), seed=seed, now_s=now_s, clock_s=lambda: 0.0)
+        subject = Subject(user_id, None if self.session is None else "visit")
+        flow = answer(core, given, subject, seed=seed, now_s=now_s, clock_s=lambda: 0.0)
         answered: tuple[Any, Report] = self._drive(flow)
         return answered
 
@@ -78,7 +80,7 @@ class Straight:
                 query = reads[0].query
                 self.read = self.classes(query.classes)
                 self.counters = self.profile(query.limit)
-                result = [Signals(profile=self.counters, classes=self.read)]
+                result = [Signals(session=self.session, profile=self.counters, classes=self.read)]
             case SearchLeg(sent):
                 result = self.search({"index": sent.index, "body": sent.body, "params": sent.params})
             case Collect():

@@ -25,6 +25,21 @@ class Click:
     ordered: bool
 
 
+def attraction(product_id: str, need: Need, parameters: ClickParameters) -> float:
+    """Return the chance of a click on a product once it is looked at."""
+    if product_id in need.wanted:
+        return parameters.wanted
+    return parameters.alike if product_id in need.alike else parameters.other
+
+
+def expected_clicks(page: Sequence[str], need: Need, parameters: ClickParameters) -> float:
+    """Return the mean number of clicks on a page: what a season with a planted ranking really changes."""
+    return sum(
+        float(position**-parameters.examination) * attraction(product_id, need, parameters)
+        for position, product_id in enumerate(page, 1)
+    )
+
+
 def clicks_on(page: Sequence[str], need: Need, parameters: ClickParameters, mood: str) -> list[Click]:
     """Return the clicks on a page of product ids. mood: names the search, and is the seed of its draws."""
     found = []

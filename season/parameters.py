@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -53,10 +54,10 @@ class ClickParameters:
 
 @dataclass(frozen=True, slots=True)
 class SeasonParameters:
-    """The size of a season, and what its report is asked."""
+    """The size of each variant of the season, and what its report is asked."""
 
     seed: int
-    visits: int
+    visits: Mapping[str, int]
     holdout: float
     interleaved: float
     primary: str

@@ -15,6 +15,7 @@ class Basket:
     """What one household bought at one time, by product type."""
 
     household_id: str
+    week: int
     at_s: int
     bought: Mapping[str, frozenset[str]]
 
@@ -83,7 +84,12 @@ def shelf_of(corpus: Corpus, parameters: CatalogueParameters) -> Shelf:
             kind = products[sale.product_id].product_type or ""
             bought.setdefault(sale.basket_id, {}).setdefault(kind, set()).add(sale.product_id)
     baskets = [
-        Basket(first.household_id, first.at_s, {kind: frozenset(ids) for kind, ids in sorted(bought[name].items())})
+        Basket(
+            first.household_id,
+            first.week,
+            first.at_s,
+            {kind: frozenset(ids) for kind, ids in sorted(bought[name].items())},
+        )
         for name, first in firsts.items()
     ]
     history = [sale for sale in purchases if sale.week <= parameters.history_weeks]

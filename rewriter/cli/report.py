@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -20,6 +21,17 @@ from rewriter.settings import Settings
 AT_ONCE = 5_000
 KEEP_ALIVE = "2m"
 Files = Annotated[list[Path] | None, typer.Option(help="UBI queries: NDJSON or Parquet.", exists=True, dir_okay=False)]
+
+
+class Primary(StrEnum):
+    """What can be the primary measure; the names are those of `rewriter.experiment.people.MEASURES`."""
+
+    CONVERSION = "conversion"
+    CLICKS_PER_SEARCH = "clicks_per_search"
+    SEARCHES_CLICKED = "searches_clicked"
+    CARTS_PER_PERSON = "carts_per_person"
+    ORDERS_PER_PERSON = "orders_per_person"
+    SEARCHES_PER_PERSON = "searches_per_person"
 
 
 def report(
@@ -41,6 +53,15 @@ def report(
     planned_people: Annotated[
         int, typer.Option(help="At how many people intervals are tightest; set it before you look.", min=200)
     ] = 10_000,
+    primary: Annotated[
+        Primary | None,
+        typer.Option(
+            help="The measure that the verdict is about; set it before you look. By default people who bought."
+        ),
+    ] = None,
+    max_added_ms: Annotated[
+        float, typer.Option(help="The limit of the guardrail of added latency (99th percentile).", min=0.0)
+    ] = 30.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole report as JSON.")] = False,
     html: Annotated[Path | None, typer.Option(help="Write the report as one HTML page.", dir_okay=False)] = None,
 ) -> None:
@@ -58,6 +79,8 @@ def report(
             expected_share=None if holdout is None else 1.0 - holdout,
             effect=effect,
             planned_people=float(planned_people),
+            primary=None if primary is None else primary.value,
+            max_added_ms=max_added_ms,
         )
         if html is not None:
             _write(html, summary)

@@ -37,16 +37,16 @@ class Segment:
     high: float | None
 
 
-def guardrails_of(records: Records, people: People, planned_people: float) -> list[Guardrail]:
+def guardrails_of(
+    records: Records, people: People, planned_people: float, max_added_ms: float = MAX_ADDED_P99_MS
+) -> list[Guardrail]:
     """Return the guardrails: added latency, failures, searches that find nothing."""
     found = []
     added = records.rows("SELECT quantile_cont(added_ms, [0.5, 0.99]) FROM searches WHERE added_ms IS NOT NULL")[0][0]
     if added:
-        ok = added[1] <= MAX_ADDED_P99_MS
+        ok = added[1] <= max_added_ms
         found.append(
-            Guardrail(
-                "added latency", ok, f"p50 {added[0]:.1f} ms, p99 {added[1]:.1f} ms (limit {MAX_ADDED_P99_MS:g} ms)"
-            )
+            Guardrail("added latency", ok, f"p50 {added[0]:.1f} ms, p99 {added[1]:.1f} ms (limit {max_added_ms:g} ms)")
         )
     treated, failed = records.rows(
         f"SELECT count(*), count(*) FILTER (reason IN {FAILED}) FROM searches WHERE arm = 'treatment'"

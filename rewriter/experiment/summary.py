@@ -15,10 +15,19 @@ import numpy as np
 
 from rewriter.experiment.estimates import Effect, adjusted_p, cuped, mean, ratio, winsorized
 from rewriter.experiment.interleaving import Preference
+from rewriter.experiment.narrowing import Narrowing, narrowing_of
 from rewriter.experiment.people import MEASURES, Measure, People, effect_of, measure_of
 from rewriter.experiment.records import Records
 from rewriter.experiment.sample_ratio import SampleRatio, sample_ratio
-from rewriter.experiment.sections import Guardrail, Segment, guardrails_of, interleaving_of, segments_of, slots_of
+from rewriter.experiment.sections import (
+    MAX_ADDED_P99_MS,
+    Guardrail,
+    Segment,
+    guardrails_of,
+    interleaving_of,
+    segments_of,
+    slots_of,
+)
 from rewriter.experiment.sequences import PLANNED_PEOPLE, people_needed
 from rewriter.experiment.slot_value import SlotValue
 from rewriter.experiment.window import Diversity, diversity_of
@@ -64,6 +73,7 @@ class Summary:
     findings: list[str] = field(default_factory=list)
     slots: SlotValue | None = None
     diversity: dict[str, Diversity] = field(default_factory=dict)
+    narrowing: Narrowing | None = None
     segments: list[Segment] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
@@ -88,8 +98,15 @@ def summarize(
     expected_share: float | None = None,
     effect: float = EFFECT,
     planned_people: float = PLANNED_PEOPLE,
+    primary: str | None = None,
+    max_added_ms: float = MAX_ADDED_P99_MS,
 ) -> Summary:
-    """Return the report. expected_share: of the treated arm, by default as the records say of their holdout."""
+    """Return the report.
+
+    expected_share: of the treated arm, by default as the records say of their holdout.
+    primary: one of MEASURES, to be chosen before the data are looked at; by default the first of PRIMARY that enough people carry.
+    max_added_ms: what the 99th percentile of the added latency may be.
+    """
     found = Summary(effect=effect, filters=[asdict(one) for one in records.filters], findings=list(records.findings))
     found.searches = records.value("SELECT count(*) FROM searches") or 0
     first, last = records.rows("SELECT min(moment), max(moment) FROM searches")[0]
@@ -107,12 +124,13 @@ def summarize(
                 f"the sample ratio is off: {found.ratio.share:.2%} of the people are treated where {share:.2%} were assigned "
                 f"(p {found.ratio.p_value:.1g}), so the arms cannot be compared; look for lost records, crashes of one arm, bots"
             )
-    found.guardrails = guardrails_of(records, people, planned_people)
+    found.guardrails = guardrails_of(records, people, planned_people, max_added_ms)
     found.slots = slots_of(records)
     found.clicks, found.orders = interleaving_of(records, planned_people)
     found.diversity = diversity_of(records)
+    found.narrowing = narrowing_of(records, max((one.sampled for one in found.diversity.values()), default=1.0))
     if not found.reasons:
-        _lifts(found, records, people, planned_people)
+        _lifts(found, records, people, planned_people, primary)
     _judge(found)
     return found
 
@@ -126,9 +144,9 @@ def _expected_share(records: Records) -> float | None:
     return None if held is None else 1.0 - held
 
 
-def _lifts(found: Summary, records: Records, people: People, planned_people: float) -> None:
+def _lifts(found: Summary, records: Records, people: People, planned_people: float, chosen_primary: str | None) -> None:
     effects = {name: effect_of(people, name) for name in MEASURES}
-    primary = next((name for name in PRIMARY if effects[name].enough), PRIMARY[0])
+    primary = chosen_primary or next((name for name in PRIMARY if effects[name].enough), PRIMARY[0])
     chosen, explained, note = effects[primary], 0.0, ""
     before = people.arms("purchases_before" if primary == "conversion" else "clicks_before")
     if primary == "conversion" and any(np.isfinite(one).any() for one in before):

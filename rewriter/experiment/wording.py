@@ -182,6 +182,8 @@ def _diversity(found: Summary) -> Part:
         sentences.append(
             f"Pages, ages and slopes are of {max(one.sampled for one in arms.values()):.0%} of the people, chosen by hash."
         )
+    if found.narrowing is not None:
+        sentences.append(found.narrowing.sentence)
     compared = {name: one for name, one in arms.items() if name != "interleaved"}
     if len(compared) == 2 and all(one.slope is not None and one.slope_error is not None for one in compared.values()):
         treated, held = arms["treatment"], arms["holdout"]
