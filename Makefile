@@ -8,6 +8,7 @@
 #   make lint     formatting, lint, types
 #   make bench    the figures of docs/measured.md
 #   make bench-quick   counted work and ratios of both modes, against committed bounds (2 minutes)
+#   make season   a simulated season through the real pipeline; writes docs/season.md (under 20 minutes on two free cores)
 #   make faults   everything that can go wrong, made to, under load; writes the tables of docs/safety.md (about 40 minutes)
 #   make site     the documentation as a site in .site/, to be read and searched offline
 #   make docs     the tables in docs/ and the JSON Schemas, made from the code
@@ -24,7 +25,7 @@ ENGINE ?= osmem
 ARGS ?=
 
 .DEFAULT_GOAL := test
-.PHONY: demo test full soak lint bench bench-quick faults docs site clean help
+.PHONY: demo test full soak lint bench bench-quick season faults docs site clean help
 
 demo: $(READY)-demo
 	ENGINE=$(ENGINE) $(BIN)/rewriter demo $(ARGS)
@@ -49,6 +50,9 @@ bench: $(READY)-bench
 
 bench-quick: $(READY)-bench
 	$(BIN)/python -m bench.quick $(ARGS)
+
+season: $(READY)-bench
+	$(BIN)/python -m season $(ARGS)
 
 faults: $(READY)-bench
 	$(BIN)/python -m bench.faults $(ARGS)

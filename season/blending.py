@@ -41,20 +41,11 @@ from rewriter.signals.counters import Counters, HalfLives, Observation, counted
 from season import parameters
 from season.clicks import Click, clicks_on
 from season.shelf import Shelf, shelf_of
+from season.shop import SHOP
 from season.visits import OWN_INTENT, Step, Visit, accounts_of, shuffled, visits_of
 
 TEMPLATES = Path(__file__).parents[1] / "templates" / "default"
 POLICY = "shop"
-CLASS = "product_type"
-SHOP: Mapping[str, Any] = {
-    "class_field": CLASS, "category_field": "manufacturer", "max_boost": 2,
-    "fields": {
-        "manufacturer": {"scale": 0.3},
-        **{name: {"of": [CLASS, of], "scale": 0.6, "pseudo_count": 2}
-           for name, of in (("type_size", "package_size"), ("type_maker", "manufacturer"), ("type_brand", "brand"))},
-    },
-}  # fmt: skip
-"""The policy of the simulated shop: that of `bench.ndcg` for things bought again, and manufacturers across product types."""
 CLICK, ORDER = 2.0, 8.0
 """The default weights of the two actions."""
 PAGE = 10

@@ -19,12 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from opensearchpy import OpenSearch
 
-from rewriter.demo.corpus import create_index, load
+from rewriter.demo.corpus import Corpus, create_index, load
 from rewriter.settings import HOUR_S, WEEK_S, Settings
 from rewriter.shell.template_files import packaged_templates
-from season.blending import SHOP
 from season.parameters import Parameters, read
 from season.shelf import Shelf, shelf_of
+from season.shop import SHOP
 from season.twins import Pair, pairs_of
 from season.visits import Visit, accounts_of, visits_of
 
@@ -58,9 +58,9 @@ class Variant:
 
 VARIANTS = (
     Variant("lift", "the shop's policy, with exploration", frozenset({"helps"}), {}),
-    Variant("unexplored", "the same without exploration", frozenset({"helps"}), {"exploration_share": 0}),
     Variant("harmful", "a planted template raises what people do not like", frozenset({"harms"}),
             {"templates": "harmful", "max_boost": 5}),
+    Variant("unexplored", "the same without exploration", frozenset({"helps"}), {"exploration_share": 0}),
     Variant("aa", "shadow: both arms see the caller's own pages", frozenset({"cannot tell yet"}), {}, shadow=True),
 )  # fmt: skip
 
@@ -96,9 +96,10 @@ class Stage:
 
 
 @contextmanager
-def opened(given: Parameters, url: str, store_url: str, folder: Path) -> Iterator[Stage]:
-    """Make index and history, and note them in `folder`; remove the index at the end."""
-    shelf = shelf_of(load(popularity_until_week=given.catalogue.history_weeks), given.catalogue)
+def opened(given: Parameters, url: str, store_url: str, folder: Path, corpus: Corpus | None = None) -> Iterator[Stage]:
+    """Make index and history, and note them in `folder`; remove the index at the end. corpus: by default Complete Journey."""
+    whole = corpus or load(popularity_until_week=given.catalogue.history_weeks)
+    shelf = shelf_of(whole, given.catalogue)
     index = f"season-{uuid.uuid4().hex[:8]}"
     stage = _stage(given, url, store_url, index, folder, moved_by(shelf, time.time()), shelf)
     days = timedelta(seconds=stage.moved_s)

@@ -23,7 +23,7 @@ def made_corpus() -> Corpus:
     """Six product types of five manufacturers, 40 households that buy four types twice a week; each prefers a manufacturer."""
     draw = Random(1)
     products = {
-        f"p{kind}{maker}{n}": Product(f"p{kind}{maker}{n}", "GROCERY", None, f"TYPE {kind}", f"m{maker}", "National", None,
+        f"p{kind}{maker}{n}": Product(f"p{kind}{maker}{n}", "GROCERY", None, f"TYPE{kind}", f"m{maker}", "National", None,
                                       date(2017, 1, 2), 100 - n)
         for kind in range(6) for maker in range(5) for n in range(4)
     }  # fmt: skip

@@ -326,11 +326,11 @@ def _leave_out_bots(found: Records) -> None:
         f"""
         CREATE TABLE bots AS
         SELECT unit FROM (SELECT unit, count(*) AS n, sum(count(*)) OVER () AS every FROM searches GROUP BY unit)
-        WHERE n > {BOT_SHARE} * every AND every >= {MIN_SEARCHES_FOR_BOTS}
+        WHERE n >= {BOT_SHARE} * every AND every >= {MIN_SEARCHES_FOR_BOTS}
         UNION
         SELECT unit FROM (SELECT unit, count(*) AS n, sum(count(*)) OVER () AS every FROM outcomes WHERE action = 'click'
           GROUP BY unit)
-        WHERE n > {BOT_SHARE} * every AND every >= {MIN_SEARCHES_FOR_BOTS}
+        WHERE n >= {BOT_SHARE} * every AND every >= {MIN_SEARCHES_FOR_BOTS}
         """
     )
     _left_out(
@@ -338,7 +338,7 @@ def _leave_out_bots(found: Records) -> None:
         "bots",
         found.value("SELECT count(*) FROM bots"),
         "people",
-        f"made more than {BOT_SHARE:.0%} of all searches or clicks alone",
+        f"made {BOT_SHARE:.0%} or more of all searches or clicks alone",
     )
     for table in ("searches", "outcomes"):
         found.connection.execute(f"DELETE FROM {table} WHERE unit IN (SELECT unit FROM bots)")

@@ -1,0 +1,98 @@
+"""A small season on the real engines: virtual time, every search recorded, every event counted, seeded, and a report of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+import redis
+
+from season import parameters
+from season.run import Outcome, Season
+from season.stage import VARIANTS, Stage, opened
+from tests.test_season import made_corpus
+
+GIVEN = parameters.read()
+SMALL = replace(GIVEN, season=replace(GIVEN.season, twins=2), catalogue=replace(GIVEN.catalogue, product_types=6))
+VISITS = 50
+
+
+@pytest.fixture(scope="module")
+def stage(opensearch_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with opened(SMALL, opensearch_url, redis_url, tmp_path_factory.mktemp("season"), made_corpus()) as found:
+        yield found
+        with redis.Redis.from_url(redis_url) as raw:
+            for key in raw.scan_iter(match=f"{found.index}*", count=1000):
+                raw.delete(key)
+
+
+def played(stage: Stage, name: str, again: str = "") -> tuple[Outcome, list[dict[str, Any]]]:
+    variant = next(one for one in VARIANTS if one.name == name)
+    season = Season(stage, replace(variant, name=name + again), VISITS)
+    outcome = season.run()
+    lines = (stage.folder / f"{name}{again}" / "queries.ndjson").read_text("utf-8").splitlines()
+    return outcome, [json.loads(line) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def lift(stage: Stage) -> tuple[Outcome, list[dict[str, Any]]]:
+    return played(stage, "lift")
+
+
+def test_every_search_is_recorded_at_the_season_s_time(
+    lift: tuple[Outcome, list[dict[str, Any]]], stage: Stage
+) -> None:
+    outcome, records = lift
+    visits = {one.session_id: one for one in stage.visits(VISITS)}
+    assert outcome.searches == len(records) == sum(len(one.steps) for one in visits.values())
+    for record in records:
+        session_id, _, step = record["query_id"].rpartition("-")
+        visit = visits[session_id]
+        at_s = visit.at_s + visit.steps[int(step)].after_s
+        assert datetime.fromisoformat(record["timestamp"]).timestamp() == pytest.approx(at_s, abs=0.01)
+    days = {record["timestamp"][:10] for record in records}
+    assert max(map(datetime.fromisoformat, days)) - min(map(datetime.fromisoformat, days)) > timedelta(weeks=4)
+
+
+def test_the_real_pipeline_is_at_work(lift: tuple[Outcome, list[dict[str, Any]]]) -> None:
+    """Profiles come from the backfill, sessions from the visit's own clicks, and every arm has its searches."""
+    outcome, records = lift
+    ours = [one["query_attributes"]["rewriter"] for one in records]
+    assert {one["arm"] for one in ours} == {"treatment", "holdout", "interleaved"}
+    assert {"profile", "blend"} <= {one.get("source") for one in ours}
+    assert any(one.get("slots") for one in ours)
+    assert any(one.get("teams") for one in ours)
+    assert set(outcome.reasons) <= {"personalized", "holdout"}
+    assert outcome.events > VISITS / 2
+    assert outcome.true_lift != 0.0
+    assert len(outcome.distances) == GIVEN.catalogue.season_weeks
+    assert all(0.0 < one.items <= 1.0 for one in outcome.distances)
+
+
+def test_its_report_is_the_command_s(lift: tuple[Outcome, list[dict[str, Any]]], stage: Stage) -> None:
+    report = lift[0].report
+    assert report["searches"] == lift[0].searches
+    assert report["verdict"] == "cannot tell yet"
+    assert [one["name"] for one in report["filters"]] == []
+    assert "Did personalization help?" in (stage.folder / "lift" / "report.html").read_text("utf-8")
+
+
+@pytest.mark.full
+def test_a_seed_makes_the_same_season(lift: tuple[Outcome, list[dict[str, Any]]], stage: Stage) -> None:
+    outcome, records = played(stage, "lift", "-again")
+    assert [one["query_response_hit_ids"] for one in records] == [one["query_response_hit_ids"] for one in lift[1]]
+    assert (outcome.events, outcome.true_lift) == (lift[0].events, lift[0].true_lift)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["harmful", "aa", "unexplored"])
+def test_the_other_variants_differ_as_they_are_meant_to(name: str, stage: Stage) -> None:
+    outcome, records = played(stage, name)
+    ours = [one["query_attributes"]["rewriter"] for one in records]
+    assert (outcome.true_lift < 0.0) == (name == "harmful")
+    assert (outcome.true_lift == 0.0) == (name == "aa")
+    assert any(one.get("slots") for one in ours) == (name == "harmful")
