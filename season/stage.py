@@ -57,7 +57,8 @@ class Variant:
 
 
 VARIANTS = (
-    Variant("lift", "the shop's policy, with exploration", frozenset({"helps"}), {}),
+    # Exploration costs clicks: what is left of the lift may be too small to be told in a season of this size.
+    Variant("lift", "the shop's policy, with exploration", frozenset({"helps", "cannot tell yet"}), {}),
     Variant("harmful", "a planted template raises what people do not like", frozenset({"harms"}),
             {"templates": "harmful", "max_boost": 5}),
     Variant("unexplored", "the same without exploration", frozenset({"helps"}), {"exploration_share": 0}),

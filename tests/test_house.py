@@ -42,6 +42,7 @@ WITH_THE_WORLD = (
     "experiment/sections.py",
     "experiment/summary.py",
     "experiment/people.py",
+    "experiment/narrowing.py",
     "experiment/window.py",
     "experiment/wording.py",
     "experiment/page.py",
