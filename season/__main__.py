@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rewriter.demo.engines import OpenSearchServer, Valkey
+from rewriter_engines import OpenSearchServer, Valkey
 from season import parameters
 from season.page import DOCS, terminal, write
 from season.run import Outcome, Season

@@ -34,10 +34,10 @@ from bench.straight import Straight
 from rewriter.boost.validation import compile_set
 from rewriter.core import Core
 from rewriter.demo.corpus import Corpus, baseline_query, create_index, load, values_of
-from rewriter.demo.engines import OpenSearchServer
 from rewriter.index_facts import facts_of
 from rewriter.settings import Settings
 from rewriter.signals.counters import Counters, HalfLives, Observation, counted
+from rewriter_engines import OpenSearchServer
 from season import parameters
 from season.clicks import Click, clicks_on
 from season.shelf import Shelf, shelf_of
