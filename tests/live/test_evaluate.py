@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opensearchpy import OpenSearch
 from typer.testing import CliRunner, Result
 
 from rewriter.cli import app
@@ -276,3 +277,25 @@ class _Lines:
 
     def __exit__(self, *_: object) -> None:
         pass
+
+
+def test_judgments_of_other_tools_are_evaluated_and_the_exported_configuration_is_the_search(
+    shop: str, tmp_path: Path, opensearch: OpenSearch
+) -> None:
+    history(tmp_path / "h.ndjson", faithful=True)
+    (tmp_path / "ratings.csv").write_text("query,docid,rating\nshoe trail,p3,3\nshoe road,p4,1\nshoe track,p5,0\n")
+    shared = ("--from", "h.ndjson", "--body", "search.mustache", "--import", "quepid", "--judged", "ratings.csv")
+    found = figures(*shared, code=None)
+    assert found["searches"] == 2
+    assert found["left_out"] == {"queries without a relevant document": 1}
+    assert found["policies"][0]["personalized"] == 0.0  # nobody is known
+    run(*shared, "--export", "srw", "--to", "srw")
+    configuration = json.loads((tmp_path / "srw" / "search_configuration.json").read_text())
+    words = 'say "shoe" \\ {{x}}'
+    for source, name in ((TEMPLATE, "query"), (configuration["query"], "queryText")):
+        rendered = opensearch.render_search_template(body={"source": source, "params": {name: words}})
+        assert rendered["template_output"] == {"query": {"match": {"title": words}}, "size": 10}
+    answer = opensearch.search_template(
+        index=configuration["index"], body={"source": configuration["query"], "params": {"queryText": "shoe"}}
+    )
+    assert answer["hits"]["total"]["value"] == 90

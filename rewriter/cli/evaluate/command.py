@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rewriter.cli.causes import cause_of, quiet
+from rewriter.cli.evaluate.exchange import Exported, Imported, read_ratings, write_export
 from rewriter.cli.evaluate.terminal import print_comparison, print_figures
 from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, say
 from rewriter.client.seam import SearchClient
@@ -54,6 +55,14 @@ def evaluate(
     queries: Annotated[
         Path | None, typer.Option(help="The queries of --qrels as NDJSON.", exists=True, dir_okay=False)
     ] = None,
+    imported: Annotated[
+        Imported | None,
+        typer.Option("--import", help="What --judged holds: trec or srw (both with --queries), or quepid."),
+    ] = None,
+    export: Annotated[
+        Exported | None, typer.Option(help="Write the judged searches for another tool, and evaluate nothing.")
+    ] = None,
+    to: Annotated[Path, typer.Option(help="The folder of --export.", file_okay=False)] = Path("export"),
     body: Annotated[
         Path | None, typer.Option(help="The search template in Mustache, with {{query}}.", exists=True, dir_okay=False)
     ] = None,
@@ -93,7 +102,9 @@ def evaluate(
             return
         settings = Settings.from_toml(toml)
         held = _window_s(hold_out)
-        _refuse_unclear(history, held, judged, qrels, queries)
+        if imported == "trec":
+            qrels, judged, imported = judged, None, None
+        _refuse_unclear(history, held, judged, qrels, queries, imported, exports=export is not None)
         names = policy or []
         variants = wanted(
             settings, names, variations=held is not None if variations is None else variations, placebo=placebo
@@ -103,7 +114,10 @@ def evaluate(
             "actions": action or list(ACTIONS), "title_field": title_field,
         }  # fmt: skip
         with _client(settings) as client:
-            found = _Run(client, settings, variants, options, history or [], judged, qrels, queries, body)
+            found = _Run(client, settings, variants, options, history or [], judged, qrels, queries, body, imported)
+            if export is not None:
+                found.export(export, held, to)
+                return
             figures, folder = found.run(held, runs)
     if as_json:
         print_json(figures)
@@ -121,6 +135,7 @@ class _Run:
     def __init__(
         self, client: SearchClient, settings: Settings, variants: Sequence[Variant], options: Mapping[str, Any],
         history: Sequence[Path], judged: Path | None, qrels: Path | None, queries: Path | None, body: Path | None,
+        imported: Imported | None = None,
     ) -> None:  # fmt: skip
         self._client = client
         self._settings = settings
@@ -128,6 +143,7 @@ class _Run:
         self._options = options
         self._history = history
         self._judged, self._qrels, self._queries, self._body = judged, qrels, queries, body
+        self._imported = imported
         self._index = str(options["index"]) or ",".join(variants[0].policy.index)
 
     def run(self, held_s: float | None, runs: Path) -> tuple[dict[str, Any], Path]:
@@ -178,6 +194,17 @@ class _Run:
         }
         return found, write_run(runs, self._inputs(evaluation), found, records, times)
 
+    def export(self, form: Exported, held_s: float | None, folder: Path) -> None:
+        """Write the judged searches for another tool."""
+        past, title = None, self._title_field() if held_s is not None else ""
+        if held_s is not None:
+            with _progress() as show:
+                past = self._past(title, show("objects"))
+        searches, notes, left_out = self._searches(past, held_s, title)
+        for note in [*notes, *(f"left out: {why} ({count:,})" for why, count in left_out.items())]:
+            say(f"note: {note}")
+        write_export(form, searches, self._body, self._index, self._settings.experiment.salt, folder)
+
     def _past(self, title: str, on_progress: Callable[[int, int], None]) -> Past:
         from rewriter.evaluate.past import read_past  # noqa: PLC0415  with the extra
 
@@ -196,19 +223,22 @@ class _Run:
         )
 
     def _searches(
-        self, past: Past, held_s: float | None, title: str
+        self, past: Past | None, held_s: float | None, title: str
     ) -> tuple[list[JudgedSearch], list[str], Mapping[str, int]]:
         """Return the judged searches, what people should know of them, and those left out by reason."""
         from rewriter.evaluate.hold_out import TITLES_MISLEAD, held_out  # noqa: PLC0415  with the extra
         from rewriter.evaluate.readers import read_judged, read_qrels  # noqa: PLC0415  with the extra
 
         count, seed = int(self._options["searches"]), int(self._options["seed"])
-        if held_s is not None:
+        if held_s is not None and past is not None:
             held = held_out(past, held_s, self._options["actions"], title=title, count=count, seed=seed)
             notes = [TITLES_MISLEAD] if held.by_title else []
             return held.searches, notes, held.left_out
         if self._qrels is not None and self._queries is not None:
             file = read_qrels(self._qrels, self._queries)
+        elif self._imported is not None and self._judged is not None:
+            found, left_out = read_ratings(self._imported, self._judged, self._queries)
+            return _drawn(found, count, seed), [], left_out
         else:
             assert self._judged is not None
             file = read_judged(self._judged)
@@ -292,11 +322,18 @@ def _drawn(searches: list[JudgedSearch], count: int, seed: int) -> list[JudgedSe
 
 
 def _refuse_unclear(
-    history: list[Path] | None, held_s: float | None, judged: Path | None, qrels: Path | None, queries: Path | None
+    history: list[Path] | None,
+    held_s: float | None,
+    judged: Path | None,
+    qrels: Path | None,
+    queries: Path | None,
+    imported: Imported | None,
+    *,
+    exports: bool,
 ) -> None:
-    """Raise ConfigurationError unless there are a history and exactly one source of judgments."""
+    """Raise ConfigurationError unless there are a history, where one is needed, and exactly one source of judgments."""
     faults = []
-    if not history:
+    if not history and not (exports and held_s is None):
         faults.append(
             Fault(
                 "--from",
@@ -306,8 +343,10 @@ def _refuse_unclear(
         )
     if sum(one is not None for one in (held_s, judged, qrels)) != 1:
         faults.append(Fault("judgments", "come from one of --hold-out, --judged and --qrels"))
-    if (qrels is None) != (queries is None):
-        faults.append(Fault("--qrels and --queries", "belong together"))
+    if (qrels is None) != (queries is None) and not (imported == "srw" and queries is not None):
+        faults.append(Fault("--qrels and --queries", "belong together; so do --import trec and --queries"))
+    if imported is not None and judged is None:
+        faults.append(Fault(f"--import {imported}", "says what --judged holds, which is not given"))
     if faults:
         raise ConfigurationError(faults)
 

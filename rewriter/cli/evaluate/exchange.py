@@ -1,0 +1,75 @@
+"""The exchange of judged searches with other tools: files that `rewriter evaluate` reads with --import and writes with --export."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from rewriter.cli.init.output_files import put, staged
+from rewriter.cli.output import say
+from rewriter.encodings import decoded
+from rewriter.errors import ConfigurationError, Fault
+from rewriter.evaluate import quepid, workbench
+from rewriter.evaluate.judged import JudgedSearch
+from rewriter.evaluate.ratings import Ratings, read_csv, searches_of
+
+Imported = Literal["trec", "srw", "quepid"]
+Exported = Literal["srw", "quepid"]
+
+
+def read_ratings(form: Imported, path: Path, queries: Path | None) -> tuple[list[JudgedSearch], Mapping[str, int]]:
+    """Return the judged searches of a workbench's judgments, and what was left out by reason.
+
+    queries: a query set of the Search Relevance Workbench, whose custom fields `person` and `segment` tell whose search it was.
+    Raises ConfigurationError with every fault, or where no search is left.
+    """
+    text = _text(path)
+    people: Mapping[str, Sequence[tuple[str, str]]] = {}
+    if form == "quepid":
+        ratings = quepid.read(text, str(path))
+    else:
+        is_json = text.lstrip().startswith(("{", "["))
+        ratings = workbench.read_judgments(text, str(path)) if is_json else read_csv(text, str(path))
+        if queries is not None:
+            people = workbench.read_query_set(_text(queries), str(queries))
+            ratings.left_out.update(workbench.unjudged(ratings, people))
+    found, left_out = searches_of(ratings, people)
+    if not found:
+        why = "; ".join(f"{name} ({count:,})" for name, count in left_out.items()) or "it is empty"
+        raise ConfigurationError([Fault(str(path), f"holds no judged search: {why}")])
+    return found, left_out
+
+
+def write_export(
+    form: Exported, searches: Sequence[JudgedSearch], template: Path | None, index: str, salt: str, folder: Path
+) -> None:
+    """Write the files of an export into a folder, all of them or none, and print what they hold and what is left out."""
+    if form == "srw":
+        files, ratings = workbench.exported(searches, _text(template) if template else None, index, salt)
+        if template is None:
+            say("note: no search configuration is written: give --body, the search template in Mustache")
+    else:
+        files, ratings = quepid.exported(searches)
+    _say(ratings)
+    if not ratings.grades:
+        raise ConfigurationError([Fault("--export", "there is nothing to export: no search has words")])
+    with staged(folder, files) as stage:
+        for path in put(stage, folder, files, force=True):
+            say(f"written: {path}")
+
+
+def _say(ratings: Ratings) -> None:
+    if ratings.merged:
+        what = "their ratings are means, since the tool knows queries and no people"
+        say(f"note: {ratings.merged:,} of {len(ratings.grades):,} queries are several searches': {what}")
+    for why, count in Counter(ratings.left_out).items():
+        say(f"note: left out: {why} ({count:,})")
+
+
+def _text(path: Path) -> str:
+    try:
+        return decoded(path.read_bytes())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError([Fault(str(path), f"cannot be read: {error}")]) from None
