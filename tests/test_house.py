@@ -215,6 +215,14 @@ def test_what_may_know_the_world_is_there() -> None:
     assert all((ROOT / "rewriter" / one).exists() for one in WITH_THE_WORLD)
 
 
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_the_first_sentence_of_a_file_s_docstring_says_what_it_is(path: Path) -> None:
+    """docs/files.md shows it as the line of the file."""
+    text = " ".join((ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").split())
+    sentence = re.match(r".*?[.?](?=\s|$)", text)
+    assert 10 < len(sentence[0] if sentence else text) <= 160
+
+
 def test_nothing_is_named_after_nothing() -> None:
     assert not {path.stem for path in MODULES} & {
         "utils",

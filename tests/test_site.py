@@ -29,6 +29,14 @@ def test_every_page_is_there(site: Path) -> None:
     assert [page for page in PAGES if not (site / f"{page}.html").is_file()] == []
 
 
+def test_a_page_has_a_line_for_each_file(site: Path) -> None:
+    page = (site / "files.html").read_text("utf-8")
+    folders = (ROOT / "rewriter", ROOT / "engines" / "rewriter_engines")
+    files = [path.relative_to(folder).as_posix() for folder in folders for path in folder.rglob("*.py")]
+    listed = set(re.findall(r">([\w/.]+\.py)<", page))
+    assert [name for name in files if name not in listed and not name.endswith("__init__.py")] == []
+
+
 def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
     """Scripts, styles and fonts come with the site, so that it can be read without a network."""
     fetched = re.compile(r"<(?:script|img|link rel=\"stylesheet\")[^>]+(?:src|href)=\"(?:https?:)?//")
