@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from rewriter.boost.templates import TemplateSet
-from rewriter.client.seam import LegFault
 from rewriter.core import Core
 from rewriter.errors import ConfigurationError, Fault, StoreError
-from rewriter.flow.personal import personal
+from rewriter.flow.personal import prepared
 from rewriter.flow.steps import FetchSignals, Personal, Progress, SearchContext
 from rewriter.parsed_search import ParsedSearch
-from rewriter.report import Reason
 from rewriter.settings import Settings
 from rewriter.shell.population import PopulationReader
 from rewriter.shell.refresh import Refresh
@@ -28,7 +25,7 @@ from rewriter.subject import Subject
 def preview_personal(
     subject: Subject, settings: Settings, policy: str, templates: TemplateSet, search: ParsedSearch
 ) -> Personal:
-    """Run the flow's personal part up to the personalized leg, with the store's present signals and population.
+    """Prepare the personalized leg as a search does, with the store's present signals and population, and send nothing.
 
     Raises ConfigurationError without a store, and the store's errors.
     """
@@ -47,8 +44,7 @@ def preview_personal(
         core, core.snapshot, search, subject, 0, time.time(), time.monotonic, settings.policies[policy], templates,
         settings.policies[policy].max_boost, block=0, exposure=None,
     )  # fmt: skip
-    part = drive(personal(context, Progress()), lambda step: _perform(step, stores))
-    return replace(part, reason=Reason.PERSONALIZED) if part.reason is Reason.SEARCH_FAILED else part
+    return drive(prepared(context, Progress()), lambda step: _perform(step, stores))
 
 
 def _background(step: BackgroundStep, store: Store) -> Any:
@@ -60,6 +56,7 @@ def _background(step: BackgroundStep, store: Store) -> Any:
 
 
 def _perform(step: Any, stores: Mapping[StoreName, Store]) -> Any:
-    if not isinstance(step, FetchSignals):
-        raise LegFault("failed", "not sent")  # the personalized leg, whose boosts are rendered already
+    assert isinstance(step, FetchSignals), (
+        "preparing a search that is not of a batch reads signals, and does nothing else"
+    )
     return [stores[read.store].read(read.query) for read in step.reads]

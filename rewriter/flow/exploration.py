@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from typing import Any
 
 from rewriter.boost.body import bounded_body, capped, highlighted_by, optional_leg, without_own_names
-from rewriter.boost.functions import Boost
 from rewriter.boost.templates import Exploration, render_exploration
-from rewriter.client.seam import LegFault, Search
+from rewriter.client.seam import LegFault
 from rewriter.explore.pool_cache import Pool
 from rewriter.explore.scores import number_of
 from rewriter.flow.evidence import accepted, held_by, template_failed
-from rewriter.flow.steps import Explored, PartStep, Progress, SearchContext, SearchLeg
-from rewriter.parsed_search import ParsedSearch, key_of, whole_key
+from rewriter.flow.legs import borne, leg, request_facts
+from rewriter.flow.steps import Explored, PartStep, Progress, SearchContext
+from rewriter.parsed_search import key_of, whole_key
 
 
 def pool_of(context: SearchContext, *, stale_too: bool = False) -> tuple[str, Pool | None]:
@@ -93,36 +93,3 @@ def _shaped(context: SearchContext, shaped: Exploration, end: int, size: int) ->
         functions = capped(functions, context.max_boost)  # the switch may have lowered the policy's
         body = bounded_body(body, functions, context.max_boost, search.strategy, window)
     return body
-
-
-def borne(context: SearchContext, boosts: tuple[Boost, ...]) -> tuple[Boost, ...]:
-    """Return the boosts, without decay functions on the policy's date field if an index lacks it: they would fail its shards."""
-    date = context.policy.date_field
-    if date is None or date in context.facts.fields:
-        return boosts
-    return tuple(boost for boost in boosts if not _decays_on(boost, date))
-
-
-def _decays_on(boost: Boost, field: str) -> bool:
-    return boost.decay is not None and any(field in spec for spec in boost.decay.values())
-
-
-def leg(context: SearchContext, body: Mapping[str, Any], preference: str | None, shape: str) -> SearchLeg:
-    """Return the step that sends an optional leg with the caller's parameters.
-
-    shape: the shape of its hits (`decide/leg_sizes.hit_shape`), under which the size of the answer is noted.
-    """
-    cutoff_s = context.core.settings.budget.cutoff_ms / 1000.0
-    timeout_s = context.core.late_legs[context.name].leg_timeout_s(cutoff_s)
-    if hedging := context.core.hedging.get(context.name):  # this policy has seen few baselines, or none
-        timeout_s = max(timeout_s, hedging.delay_s() + cutoff_s)
-    search = context.search
-    params = {**search.params, "preference": preference} if preference else search.params
-    sent = Search(",".join(search.indices), body, params, search.headers)
-    sizes = context.core.leg_sizes[context.name]
-    return SearchLeg(sent, timeout_s, lambda size, hits: sizes.note(shape, hits or body["size"], size))
-
-
-def request_facts(search: ParsedSearch) -> dict[str, Any]:
-    """Return the facts of a search that a template may read."""
-    return {"indices": list(search.indices), "from": search.from_, "size": search.size, "body": search.body}

@@ -26,7 +26,8 @@ from rewriter.flow.class_reading import (
     with_classes,
 )
 from rewriter.flow.evidence import held_by
-from rewriter.flow.exploration import borne, exploration, leg, pool_of, request_facts
+from rewriter.flow.exploration import exploration, pool_of
+from rewriter.flow.legs import borne, leg, request_facts
 from rewriter.flow.page import shown_elsewhere
 from rewriter.flow.signals import SignalsRead, read_signals
 from rewriter.flow.steps import Launch, PartStep, Personal, Progress, ReadSignals, SearchContext

@@ -26,6 +26,7 @@ from threading import Lock
 from typing import Any, NamedTuple, Protocol
 from uuid import uuid4
 
+from rewriter.expression import parsed_indices
 from rewriter.observe.background import Background
 from rewriter.observe.hooks import Answered, SearchDetails
 from rewriter.observe.ubi_record import (
@@ -191,7 +192,7 @@ class UbiRecords:
             around,
             "" if named or not isinstance(body, Mapping) else words_of(body.get("query")),
             subject,
-            _indices(arguments.get("index")),
+            parsed_indices(arguments.get("index")),
             _from(arguments, body),
             [_values(hit, fields) for hit in found[:MAX_HITS] if isinstance(hit, Mapping)]
             if isinstance(found, list)
@@ -254,10 +255,6 @@ def _over(one: AskedQuery, other: AskedQuery) -> AskedQuery:
     return replace(
         one, **{part.name: getattr(other, part.name) for part in fields(one) if getattr(one, part.name) is None}
     )
-
-
-def _indices(index: Any) -> tuple[str, ...]:
-    return tuple(index.split(",")) if isinstance(index, str) else tuple(map(str, index or ()))
 
 
 def _from(arguments: Mapping[str, Any], body: Any) -> int:
