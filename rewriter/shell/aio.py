@@ -49,8 +49,10 @@ from rewriter.shell.own_search import OwnSearch
 from rewriter.shell.ready import POLL_S, ever, missing, wanted
 from rewriter.shell.status import CLOSED, Status, status_of
 from rewriter.shell.switch_sources import SwitchSources
-from rewriter.shell.tasks import Job, TaskRuntime, Underway, collected, drive, ended_part, ended_pool
+from rewriter.shell.task_jobs import Job, collected, ended_part, ended_pool
+from rewriter.shell.tasks import TaskRuntime, drive
 from rewriter.shell.template_files import load_templates
+from rewriter.shell.underway import Underway
 from rewriter.shell.wrap import Client, Unset, WrappedAsync, given_or_current, searching, unset
 from rewriter.signals.redis_store import open_async_store, open_async_stores
 from rewriter.signals.store import StoreName

@@ -10,7 +10,8 @@ from typing import Any
 from rewriter.client.seam import SearchClient
 from rewriter.flow.steps import Sent
 from rewriter.shell.own_response import OwnResponse
-from rewriter.shell.tasks import Job, Underway
+from rewriter.shell.task_jobs import Job
+from rewriter.shell.underway import Underway
 
 
 class OwnSearch(OwnResponse):

@@ -48,7 +48,8 @@ from rewriter.shell.own_response import OwnResponse
 from rewriter.shell.ready import POLL_S, ever, missing, wanted
 from rewriter.shell.status import CLOSED, Status, status_of
 from rewriter.shell.template_files import load_templates
-from rewriter.shell.threads import Job, ThreadRuntime, collected, drive, ended_part, ended_pool
+from rewriter.shell.thread_jobs import Job, collected, ended_part, ended_pool
+from rewriter.shell.threads import ThreadRuntime, drive
 from rewriter.shell.wrap import Client, Unset, WrappedSync, given_or_current, searching, unset
 from rewriter.signals.redis_store import open_stores
 from rewriter.subject import Subject

@@ -18,15 +18,11 @@ from rewriter.client.batch import answers_of
 from rewriter.client.limits import LIMITS, LegLimits
 from rewriter.client.seam import LegFault, SearchClient, answer_of, leg_fault
 from rewriter.core import Core
-from rewriter.decide.switches import Switches
 from rewriter.flow.steps import (
     Baseline,
-    Collected,
-    Explored,
     FetchSignals,
     Launch,
     PartStep,
-    Personal,
     Read,
     ReadSignals,
     SavePlan,
@@ -36,7 +32,6 @@ from rewriter.flow.steps import (
     SendRewritten,
 )
 from rewriter.observe.tally import Tally
-from rewriter.report import Reason
 from rewriter.shell.batch import start_beside
 from rewriter.shell.fleet import fleet_key
 from rewriter.shell.index_reader import INDICES_PERIOD_S
@@ -46,11 +41,12 @@ from rewriter.shell.refresh import LOCAL_PERIOD_S, SWITCHES_PERIOD_S, Refresh
 from rewriter.shell.sources import Announce, BackgroundStep, GetMapping, GetSettings, ReadText
 from rewriter.shell.status import STATUS_S, store_state
 from rewriter.shell.switch_sources import SwitchSources
+from rewriter.shell.task_jobs import Job, in_time
 from rewriter.shell.track import AsyncTracker
+from rewriter.shell.underway import awaiting
 from rewriter.shell.workers import CLOSE_S, RETRY_S, Workers
 from rewriter.signals.redis_store import AsyncRedisStore
 from rewriter.signals.store import AsyncStore, Signals, StoreName
-from rewriter.subject import Subject
 
 T = TypeVar("T")
 
@@ -72,91 +68,6 @@ async def drive(flow: Generator[Any, Any, T], perform: Callable[[Any], Awaitable
         return stop.value  # type: ignore[no-any-return]
     finally:
         flow.close()
-
-
-class Underway:
-    """An awaitable around a search that calls `beside` once the search is under way: when it first waits.
-
-    So the rewriter does nothing before the caller's own search, whatever the event loop's task factory does with tasks.
-    """
-
-    def __init__(self, search: Awaitable[Any], beside: Callable[[], None]) -> None:
-        self._search = search
-        self._beside = beside
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        """Return what the search returns. The search runs in the task that awaits it, and receives all that is sent to it."""
-        search = _awaiting(self._search)
-        try:
-            waits_for = search.send(None)
-            self._beside()
-            while True:
-                try:
-                    sent = yield waits_for
-                except BaseException as error:  # noqa: BLE001  mostly a cancellation, which the search handles itself
-                    waits_for = search.throw(error)
-                else:
-                    waits_for = search.send(sent)
-        except StopIteration as stop:
-            return stop.value
-        finally:
-            search.close()
-
-
-async def _awaiting(search: Awaitable[Any]) -> Any:
-    return await search
-
-
-class Job:
-    """One search: its flow, where it has one, its parts, and why nothing runs beside it, where nothing does.
-
-    batch, number: of a search among several, the part of all of them and its place. arrived_s: when the batch was answered.
-    once: the step of a search that is sent once; own: the caller's own search, where it runs beside that one.
-    rewritten: the response to the former, as its client gave it.
-    """
-
-    __slots__ = (
-        "arrived_s",
-        "batch",
-        "begun",
-        "explored",
-        "first",
-        "flow",
-        "here",
-        "number",
-        "once",
-        "own",
-        "personal",
-        "refused",
-        "rewritten",
-        "subject",
-    )
-
-    def __init__(self) -> None:
-        self.begun = False
-        self.here: TaskRuntime | None = None
-        self.first: tuple[Baseline, Switches] | None = None
-        self.flow: Generator[Any, Any, Any] | None = None
-        self.personal: asyncio.Task[Personal] | None = None
-        self.explored: asyncio.Task[Explored] | None = None
-        self.batch: asyncio.Task[list[Collected]] | None = None
-        self.number = 0
-        self.arrived_s: float | None = None
-        self.once: SendOnce | None = None
-        self.own: asyncio.Task[Any] | None = None
-        self.rewritten: Any = None
-        self.refused = ""
-        self.subject: Subject | None = None
-
-    def abandon(self) -> None:
-        """Close the flow, which gives the search's permit back. Its parts end by themselves; the loser of a race is cancelled."""
-        self.first = None
-        for loser in (self.own, self.personal if self.once is not None else None):
-            if loser is not None and not loser.done():
-                loser.cancel()  # which closes its connection
-        if self.flow is not None:
-            self.flow.close()
-            self.flow = None
 
 
 class NoThreadError(Exception):
@@ -244,7 +155,7 @@ class TaskRuntime:
 
     def send_own(self, search: Awaitable[Any]) -> asyncio.Task[Any]:
         """Send the caller's own search beside a rewritten one."""
-        return self._kept(_awaiting(search))
+        return self._kept(awaiting(search))
 
     def begin(self, part: Generator[Any, Any, T], job: Job) -> asyncio.Task[T] | None:
         """Start a part beside the caller's own search on a task. Returns None if no permit is left."""
@@ -486,41 +397,3 @@ class TaskRuntime:
                 with failing_as(legs):
                     return await legs.get_settings(index, names, params, timeout_s)
         assert_never(step)
-
-
-async def ended_part(job: Job, until_s: float) -> Personal | None:
-    """Wait for the part of a search that is sent once."""
-    part = await in_time(job.personal, until_s)
-    return (
-        Personal(Reason.SEARCH_FAILED, f"internal: {type(part).__name__}") if isinstance(part, BaseException) else part
-    )
-
-
-async def ended_pool(job: Job, until_s: float) -> Explored | None:
-    """Wait for the exploration leg of a search."""
-    explored = await in_time(job.explored, until_s)
-    return Explored(error=f"internal: {type(explored).__name__}") if isinstance(explored, BaseException) else explored
-
-
-async def collected(job: Job, until_s: float) -> Collected:
-    """Wait for the parts of a search until the cut-off."""
-    if job.batch is not None:
-        together = await in_time(job.batch, until_s)
-        if isinstance(together, BaseException):
-            return Collected(Personal(Reason.SEARCH_FAILED, f"internal: {type(together).__name__}"), None)
-        return Collected(None, None) if together is None else together[job.number]
-    part = await ended_part(job, until_s)
-    if part is None or part.reason is not Reason.PERSONALIZED:
-        return Collected(part, None)
-    return Collected(part, await ended_pool(job, until_s))
-
-
-async def in_time(task: asyncio.Task[T] | None, until_s: float) -> T | BaseException | None:
-    """Return a task's result or error, or None if it has not ended at `until_s` (monotonic). It is not cancelled."""
-    if task is None:
-        return None
-    if not task.done():
-        await asyncio.wait({task}, timeout=max(0.0, until_s - time.monotonic()))
-    if not task.done():
-        return None
-    return asyncio.CancelledError() if task.cancelled() else task.exception() or task.result()

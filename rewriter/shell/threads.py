@@ -18,7 +18,6 @@ import time
 import weakref
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NotYet
 from contextlib import suppress
 from threading import Event, Lock, Thread
 from typing import Any, TypeVar, assert_never
@@ -30,12 +29,9 @@ from rewriter.core import Core
 from rewriter.errors import StoreError
 from rewriter.flow.steps import (
     Baseline,
-    Collected,
-    Explored,
     FetchSignals,
     Launch,
     PartStep,
-    Personal,
     Read,
     ReadSignals,
     SavePlan,
@@ -45,7 +41,6 @@ from rewriter.flow.steps import (
     SendRewritten,
 )
 from rewriter.observe.tally import Tally
-from rewriter.report import Reason
 from rewriter.shell.batch import start_beside
 from rewriter.shell.fleet import fleet_key
 from rewriter.shell.index_reader import INDICES_PERIOD_S
@@ -54,11 +49,11 @@ from rewriter.shell.population import PopulationReader
 from rewriter.shell.refresh import LOCAL_PERIOD_S, SWITCHES_PERIOD_S, Refresh
 from rewriter.shell.sources import Announce, BackgroundStep, GetMapping, GetSettings, ReadText
 from rewriter.shell.status import STATUS_S, store_state
+from rewriter.shell.thread_jobs import Job, in_time
 from rewriter.shell.track import Tracker
 from rewriter.shell.workers import CLOSE_S, RETRY_S, Workers
 from rewriter.signals.redis_store import RedisStore
 from rewriter.signals.store import Signals, Store, StoreName
-from rewriter.subject import Subject
 
 T = TypeVar("T")
 
@@ -81,44 +76,6 @@ def drive(flow: Generator[Any, Any, T], perform: Callable[[Any], Any], first: An
         return stop.value  # type: ignore[no-any-return]
     finally:
         flow.close()
-
-
-class Job:
-    """One search: its flow, where it has one, its parts, and why nothing runs beside it, where nothing does.
-
-    batch, number: of a search among several, the part of all of them and its place. arrived_s: when the batch was answered.
-    once:      the step of a search that is sent once; limits: of that search, once it is sent; over: nobody waits for it any more.
-    rewritten: the response to that search, as its client gave it.
-    """
-
-    __slots__ = (
-        "arrived_s", "batch", "explored", "flow", "limits", "number", "once", "over", "personal", "process", "refused", "rewritten",
-        "subject",
-    )  # fmt: skip
-
-    def __init__(self) -> None:
-        self.process: ThreadRuntime | None = None
-        self.flow: Generator[Any, Any, Any] | None = None
-        self.personal: Future[Personal] | None = None
-        self.explored: Future[Explored] | None = None
-        self.batch: Future[list[Collected]] | None = None
-        self.number = 0
-        self.arrived_s: float | None = None
-        self.once: SendOnce | None = None
-        self.limits: LegLimits | None = None
-        self.over = False
-        self.rewritten: Any = None
-        self.refused = ""
-        self.subject: Subject | None = None
-
-    def abandon(self) -> None:
-        """Close the flow, which gives the search's permit back. Its parts end by themselves; a rewritten search is ended."""
-        self.over = True  # before `limits` is read: the worker writes it, and then reads this
-        if self.once is not None and self.limits is not None and self.personal is not None and not self.personal.done():
-            self.limits.end()
-        if self.flow is not None:
-            self.flow.close()
-            self.flow = None
 
 
 class ThreadRuntime:
@@ -439,40 +396,3 @@ class ThreadRuntime:
                 with failing_as(legs):
                     return legs.get_settings(index, names, params, timeout_s)
         assert_never(step)
-
-
-def ended_part(job: Job, until_s: float) -> Personal | None:
-    """Wait for the part of a search that is sent once."""
-    part = in_time(job.personal, until_s)
-    return Personal(Reason.SEARCH_FAILED, f"internal: {type(part).__name__}") if isinstance(part, Exception) else part
-
-
-def ended_pool(job: Job, until_s: float) -> Explored | None:
-    """Wait for the exploration leg of a search."""
-    explored = in_time(job.explored, until_s)
-    return Explored(error=f"internal: {type(explored).__name__}") if isinstance(explored, Exception) else explored
-
-
-def collected(job: Job, until_s: float) -> Collected:
-    """Wait for the parts of a search until the cut-off."""
-    if job.batch is not None:
-        together = in_time(job.batch, until_s)
-        if isinstance(together, Exception):
-            return Collected(Personal(Reason.SEARCH_FAILED, f"internal: {type(together).__name__}"), None)
-        return Collected(None, None) if together is None else together[job.number]
-    part = ended_part(job, until_s)
-    if part is None or part.reason is not Reason.PERSONALIZED:
-        return Collected(part, None)
-    return Collected(part, ended_pool(job, until_s))
-
-
-def in_time(future: Future[T] | None, until_s: float) -> T | Exception | None:
-    """Return a future's result or error, or None if it has not ended at `until_s` (monotonic)."""
-    if future is None:
-        return None
-    try:
-        return future.result(max(0.0, until_s - time.monotonic()))
-    except NotYet:
-        return None
-    except Exception as error:  # noqa: BLE001  the caller reports it; a search must not raise it
-        return error
