@@ -18,7 +18,8 @@ from rewriter.boost.body import WORDS_NAME, optional_leg
 from rewriter.client.seam import LegFault
 from rewriter.decide.leg_sizes import hit_shape
 from rewriter.explore.scores import score_of
-from rewriter.flow.exploration import leg, sharers
+from rewriter.flow.exploration import sharers
+from rewriter.flow.legs import leg
 from rewriter.flow.steps import Explored, PartStep, SearchContext
 from rewriter.index_facts import NUMBERS, WHOLE_VALUES
 from rewriter.parsed_search import key_of, search_key
