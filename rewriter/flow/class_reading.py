@@ -1,5 +1,4 @@
-"""Learning the classes of a query: where they are unknown, a search's personalized leg, or the rewritten search, asks for each
-hit's class, and the next such search knows them.
+"""Learning a query's classes: where they are unknown, a search asks for the class of each hit, and the next such search knows them.
 
 The caller's own search is not touched, so that a first search for some words does not know its classes; it goes by the counters of
 all classes together. A subject of whom these have nothing to boost gets no personalized leg; then a small search of its own asks
