@@ -7,6 +7,7 @@
 #   make soak     ten kills of a worker over 100,000 events; two of workers and backfill over 1.5 M purchases and 2 M events
 #   make lint     formatting, lint, types
 #   make bench    the figures of docs/measured.md
+#   make cost     what a search costs beside other ways to make one, for docs/cost.md (about an hour; resumes; ARGS="--part ways-1")
 #   make bench-quick   counted work and ratios of both modes, against committed bounds (2 minutes)
 #   make season   a simulated season through the real pipeline; writes docs/season.md (under 20 minutes on two free cores)
 #   make faults   everything that can go wrong, made to, under load; writes the tables of docs/safety.md (about 40 minutes)
@@ -25,7 +26,7 @@ ENGINE ?= osmem
 ARGS ?=
 
 .DEFAULT_GOAL := test
-.PHONY: demo test full soak lint bench bench-quick season faults docs site clean help
+.PHONY: demo test full soak lint bench cost bench-quick season faults docs site clean help
 
 demo: $(READY)-demo
 	ENGINE=$(ENGINE) $(BIN)/rewriter demo $(ARGS)
@@ -47,6 +48,9 @@ lint: $(READY)-lint
 
 bench: $(READY)-bench
 	$(BIN)/python -m bench $(ARGS)
+
+cost: $(READY)-bench
+	$(BIN)/python -m bench.cost $(ARGS)
 
 bench-quick: $(READY)-bench
 	$(BIN)/python -m bench.quick $(ARGS)

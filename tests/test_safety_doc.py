@@ -14,6 +14,7 @@ from rewriter.decide.switches import BOOLEANS, OTHERS, SHARES
 from rewriter.report import Reason
 
 PAGE = Path(__file__).parents[1] / "docs" / "safety.md"
+BEGIN, END = table.MARKERS["parallel"]
 
 
 def rows(heading: str, page: Path = PAGE) -> list[list[str]]:
@@ -36,9 +37,21 @@ def test_every_switch_is_named() -> None:
 
 def test_the_table_is_of_all_faults_in_their_order_and_nothing_failed() -> None:
     made = rows(" | ".join(table.HEAD))
-    everything = [(fault.name, shell) for fault in FAULTS for shell in fault.shells]
-    assert [(row[0], row[1]) for row in made] == everything
+    assert [(row[0], row[1]) for row in made] == every_trial("parallel")
     assert {row[table.HEAD.index("failed")] for row in made} == {"0"}
+
+
+def every_trial(mode: str) -> list[tuple[str, str]]:
+    return [(fault.name, shell) for fault in FAULTS if mode in fault.modes for shell in fault.shells]
+
+
+def test_the_table_of_rewrite_is_whole_once_it_was_made() -> None:
+    made = rows(" | ".join(table.HEAD_OF_REWRITE))
+    begin, end = table.MARKERS["rewrite"]
+    between = PAGE.read_text("utf-8").partition(begin)[2].partition(end)[0]
+    assert bool(made) is ("Run on" in between)
+    assert [(row[0], row[1]) for row in made] == (every_trial("rewrite") if made else [])
+    assert {row[table.HEAD_OF_REWRITE.index("failed")] for row in made} <= {"0"}
 
 
 def test_the_proofs_are_there_and_nobody_was_mixed_up() -> None:
@@ -51,7 +64,7 @@ def test_the_proofs_are_there_and_nobody_was_mixed_up() -> None:
 @pytest.fixture
 def page(tmp_path: Path) -> Path:
     there = tmp_path / "page.md"
-    there.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
+    there.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     return there
 
 
@@ -59,10 +72,10 @@ def test_a_run_replaces_the_former(page: Path) -> None:
     row = Row(
         "drips", "sync", 1000, 0, 2, 30.04, 41.0, 2.0, (0.5, -0.25), 0.25, (("signals_late", 750), ("personalized", 250)), None, (),
     )  # fmt: skip
-    table.write(table.markdown([row], [], []), page)
+    table.write(table.markdown([row], [], []), page=page)
     text = page.read_text()
-    assert text.startswith(f"before\n{table.BEGIN}\nRun on ")
-    assert text.endswith(f"{table.END}\nafter\n")
+    assert text.startswith(f"before\n{BEGIN}\nRun on ")
+    assert text.endswith(f"{END}\nafter\n")
     expected = [
         "drips",
         "sync",
@@ -82,4 +95,14 @@ def test_a_run_replaces_the_former(page: Path) -> None:
 def test_a_page_without_markers_is_refused(page: Path) -> None:
     page.write_text("nothing here")
     with pytest.raises(ValueError, match="has no <!-- faults: begin -->"):
-        table.write("text", page)
+        table.write("text", page=page)
+
+
+def test_rows_of_rewrite_count_what_was_sent() -> None:
+    row = Row(
+        "503", "async", 1000, 0, 0, 21.0, 60.0, 2.0, (0.0, 0.0), 0.1, (("search_failed", 90),), 3.0, (), "rewrite",
+        1.9, 0.09, 0.04, 3, 2,
+    )  # fmt: skip
+    text = table.markdown([row], [], [], "rewrite")
+    assert "added more than 65 ms plus the jitter" in text
+    assert "| 1.90 | 9.0% | 4.0% | 3 | 2 | 10.0% | 3.0 | `search_failed` |" in text

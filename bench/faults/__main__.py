@@ -1,6 +1,7 @@
 """The command behind `make faults`: all faults, all proofs and the mix-ups, with tables for docs/safety.md.
 
     python -m bench.faults                                  2,000 searches a fault, 100,000 for the mix-ups
+    python -m bench.faults --mode rewrite                   one mode; proofs of processes and mix-ups belong to parallel
     python -m bench.faults --searches 200 --only "400" ...  some faults, printed only
 
 The exit code is 0 if every promise held, 1 if one did not, 2 if an engine is missing in CI. OPENSEARCH_URL names the search engine;
@@ -29,27 +30,30 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=100.0, help="arrivals a second")
     parser.add_argument("--mixups", type=int, default=100_000, help="searches of the hunt for mix-ups")
     parser.add_argument("--only", nargs="*", default=[], metavar="TEXT", help="faults whose name holds one of these")
+    parser.add_argument("--mode", choices=("parallel", "rewrite", "both"), default="both")
     asked = parser.parse_args()
     getLogger("rewriter").addHandler(NullHandler())  # its log lines on each fault would disturb the table
     chosen = [fault for fault in FAULTS if not asked.only or any(text in fault.name for text in asked.only)]
     try:
         with ExitStack() as stack:
             url = os.environ.get("OPENSEARCH_URL") or stack.enter_context(OpenSearchServer()).url
-            return _run(url, asked, chosen)
+            modes = ("parallel", "rewrite") if asked.mode == "both" else (asked.mode,)
+            return max(_run(url, asked, chosen, mode) for mode in modes)
     except EngineUnavailable as missing:
         print(f"FAULTS NOT RUN: {missing}", file=sys.stderr)
         return 2 if os.environ.get("CI") else 0
 
 
-def _run(url: str, asked: argparse.Namespace, chosen: list[Fault]) -> int:
+def _run(url: str, asked: argparse.Namespace, chosen: list[Fault], mode: str) -> int:
+    print("  ".join(table.HEAD_OF_REWRITE if mode == "rewrite" else table.HEAD), flush=True)
     broken: list[str] = []
     found_rows, found_proofs = [], []
-    for row in rows(url, searches=asked.searches // 2, rate=asked.rate, faults=chosen):
+    for row in rows(url, searches=asked.searches // 2, rate=asked.rate, faults=chosen, mode=mode):
         found_rows.append(row)
-        broken += [f"{row.fault}, {row.shell}: {text}" for text in row.broken]
+        broken += [f"{mode}: {row.fault}, {row.shell}: {text}" for text in row.broken]
         print("  ".join(table.cells(row)), "" if not row.broken else f"BROKEN: {'; '.join(row.broken)}", flush=True)
     mixed_up: list[str] = []
-    if not asked.only:
+    if not asked.only and mode == "parallel":
         for proof in proofs(url):
             found_proofs.append(proof)
             broken += [f"{proof.name}, {proof.shell}: {text}" for text in proof.broken]
@@ -58,7 +62,8 @@ def _run(url: str, asked: argparse.Namespace, chosen: list[Fault]) -> int:
             mixed_up.append(outcome.said)
             broken += outcome.strangers[:10]
             print(outcome.said, flush=True)
-        table.write(table.markdown(found_rows, found_proofs, mixed_up))
+    if not asked.only:
+        table.write(table.markdown(found_rows, found_proofs, mixed_up, mode), mode)
     for text in broken:
         print(f"BROKEN: {text}", file=sys.stderr)
     return 1 if broken else 0

@@ -26,6 +26,7 @@ from bench.faults.of_store import (
 from bench.faults.rig import Rig
 
 BOTH = ("sync", "async")
+MODES = ("parallel", "rewrite")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,8 @@ class Fault:
     shells:   the shells that it can affect.
     settings: settings of `[signals]` for this row.
     profiles_apart: whether profiles have a store of their own.
+    whole:    whether what befalls the optional legs befalls the caller's own searches too.
+    modes:    the modes in which it is tried.
     """
 
     on: str
@@ -45,10 +48,13 @@ class Fault:
     settings: tuple[tuple[str, Any], ...] = ()
     in_cluster: bool = False
     profiles_apart: bool = False
+    whole: bool = False
+    modes: tuple[str, ...] = MODES
 
 
 STORE = "the store"
 LEGS = "the optional legs"
+SERVER = "the search engine"
 PROCESS = "the process"
 STALE: tuple[tuple[str, Any], ...] = (("on_late", "stale"),)
 LAG_DISABLES: tuple[tuple[str, Any], ...] = (("on_lag", "disable"), ("max_lag_s", 1.0))
@@ -95,6 +101,8 @@ FAULTS = (
     Fault(LEGS, "200 ms late", spoiled("slow")),
     Fault(LEGS, "the same hit again and again", spoiled("duplicate ids")),
     Fault(LEGS, "JSON without hits", spoiled("no hits")),
+    Fault(SERVER, "40 ms late, for the caller's own searches too", spoiled("later"), whole=True, modes=("rewrite",)),
+    Fault(SERVER, "200 ms late, for the caller's own searches too", spoiled("slow"), whole=True, modes=("rewrite",)),
     Fault(PROCESS, "switches flipped", lambda rig: switched(rig, ("personalization off", "exploration off", ""), 0.6)),
     Fault(
         PROCESS, "switch file missing, corrupt, half-written",

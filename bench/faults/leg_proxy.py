@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Self
 
-SLOW_S = 0.2
+LATE_S = {"slow": 0.2, "later": 0.04}
 ERRORS = {"400": "Bad Request", "429": "Too Many Requests", "502": "Bad Gateway", "503": "Service Unavailable"}
 
 
@@ -110,13 +110,13 @@ class _Proxy:
         lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(b"accept-encoding:")]
         server_writer.write(b"\r\n".join(lines) + body)
         head, body = await message(server_reader)
-        if mode == "slow":
-            await asyncio.sleep(SLOW_S)
+        if mode in LATE_S:
+            await asyncio.sleep(LATE_S[mode])
         if mode == "truncated":
             writer.write(head + body[: len(body) // 2])
             await writer.drain()
             return False
-        if mode != "plain":
+        if mode not in ("plain", *LATE_S) and b" 200 " in head.partition(b"\r\n")[0]:
             body = json.dumps(spoiled(mode, json.loads(body))).encode()
             head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
         writer.write(head + body)

@@ -31,7 +31,16 @@ SAMPLE_S = 0.002
 EVERYBODY = 2 * SUBJECTS
 """The number of first searches in which each subject searches once."""
 
-_arrived_s: ContextVar[float] = ContextVar("arrived_s")
+
+@dataclass(slots=True)
+class Own:
+    """The caller's own search of one search, if it was sent: begin and end. Tasks share it with the search that began them."""
+
+    started_s: float | None = None
+    arrived_s: float | None = None
+
+
+_own: ContextVar[Own | None] = ContextVar("own", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +59,11 @@ def stall_since(before_s: float) -> Stall:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One search: its start, the time of the caller's own search, the time added to it, and the outcome."""
+    """One search: its start, the time of the caller's own search, the time added to it, and the outcome.
+
+    In `rewrite`, the caller's own search may not be sent, or late: its time is its own then, 0 without one, and all else is added.
+    own_sent: whether it was. hedged: whether it was sent beside a rewritten search that was late.
+    """
 
     at_s: float
     alone: bool
@@ -58,6 +71,8 @@ class Seen:
     added_ms: float = 0.0
     reason: str = ""
     fault: str = ""
+    own_sent: bool = True
+    hedged: bool = False
 
 
 @dataclass(slots=True)
@@ -81,18 +96,40 @@ class _Timed:
         self.transport = client.transport
 
     def search(self, **arguments: Any) -> Any:
+        own = _own.get() or Own()
+        own.started_s = time.monotonic()
         try:
             return self._client.search(**arguments)
         finally:
-            _arrived_s.set(time.monotonic())
+            own.arrived_s = time.monotonic()
+
+
+class Sends:
+    """Searches that the legs' client sends."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def counted(self, client: Any) -> Any:
+        """Have a client's searches counted; several threads do."""
+        search = client.search
+
+        def counting(*arguments: Any, **named: Any) -> Any:
+            self.count += 1
+            return search(*arguments, **named)
+
+        client.search = counting
+        return client
 
 
 class _AsyncTimed(_Timed):
     async def search(self, **arguments: Any) -> Any:
+        own = _own.get() or Own()
+        own.started_s = time.monotonic()
         try:
             return await self._client.search(**arguments)
         finally:
-            _arrived_s.set(time.monotonic())
+            own.arrived_s = time.monotonic()
 
 
 class Load(ABC):
@@ -115,11 +152,17 @@ class Load(ABC):
         self.judge = judge
         self.rate = rate
         self.told = Told()
+        self.sends = Sends()
         self.cancelled_share = 0.0
         self.cancelled = 0
         self.jitter: list[Stall] = []
         self._numbers = 0
         self._random = random.Random(7)
+
+    @property
+    def mode(self) -> str:
+        """The mode of the policy."""
+        return self.settings.policies["shop"].mode
 
     @abstractmethod
     def __enter__(self) -> Self:
@@ -157,10 +200,16 @@ class Load(ABC):
         who = (number + number // SUBJECTS) % SUBJECTS if number <= EVERYBODY else self._random.randrange(SUBJECTS)
         return self._random.randrange(len(BODIES)), who, number % ALONE_EVERY == 0
 
-    def _seen(self, at_s: float, body: int, who: int, answer: Any, report: Report) -> Seen:
-        now_s, arrived_s = time.monotonic(), _arrived_s.get()
+    def _seen(self, at_s: float, own: Own, body: int, who: int, answer: Any, report: Report) -> Seen:
+        now_s = time.monotonic()
         fault = self.judge.fault(body, who, answer, report)
-        return Seen(at_s, False, (arrived_s - at_s) * 1e3, (now_s - arrived_s) * 1e3, str(report.reason), fault)
+        sent_s, arrived_s = own.started_s, own.arrived_s
+        if self.mode == "parallel" and arrived_s is not None:
+            return Seen(at_s, False, (arrived_s - at_s) * 1e3, (now_s - arrived_s) * 1e3, str(report.reason), fault)
+        own_s = 0.0 if sent_s is None else (now_s if arrived_s is None else arrived_s) - sent_s
+        added_ms = (now_s - at_s - own_s) * 1e3
+        sent, reason = sent_s is not None, str(report.reason)
+        return Seen(at_s, False, own_s * 1e3, added_ms, reason, fault, sent, report.hedged)
 
 
 class SyncLoad(Load):
@@ -168,7 +217,7 @@ class SyncLoad(Load):
 
     def __enter__(self) -> Self:
         self.client = OpenSearch(self.urls[0], pool_maxsize=CALLERS, timeout=10)
-        self.legs = OpenSearch(self.urls[1], pool_maxsize=16, max_retries=0)
+        self.legs = self.sends.counted(OpenSearch(self.urls[1], pool_maxsize=16, max_retries=0))
         self.rewriter = Rewriter(
             _Timed(self.client),
             self.store_url,
@@ -209,7 +258,8 @@ class SyncLoad(Load):
     def _one(self, at_s: float, body: int, who: int, alone: bool) -> Seen:
         time.sleep(max(0.0, at_s - time.monotonic()))
         arguments = {"index": self.index, "body": BODIES[body]}
-        at_s = time.monotonic()
+        own, at_s = Own(), time.monotonic()
+        _own.set(own)
         try:
             if alone:
                 self.client.search(**arguments)
@@ -217,7 +267,7 @@ class SyncLoad(Load):
             answer, report = self.rewriter.search_details(**arguments, subject=subject(who))
         except Exception as error:  # noqa: BLE001  that is what is looked for
             return Seen(at_s, alone, 0.0, fault=f"raised {type(error).__name__}: {error}")
-        return self._seen(at_s, body, who, answer, report)
+        return self._seen(at_s, own, body, who, answer, report)
 
     @contextmanager
     def _sampled(self) -> Iterator[None]:
@@ -249,7 +299,7 @@ class AsyncLoad(Load):
 
     async def _open(self) -> None:
         self.client = AsyncOpenSearch(self.urls[0], pool_maxsize=64, timeout=10)
-        self.legs = AsyncOpenSearch(self.urls[1], pool_maxsize=16, max_retries=0)
+        self.legs = self.sends.counted(AsyncOpenSearch(self.urls[1], pool_maxsize=16, max_retries=0))
         self.rewriter = AsyncRewriter(
             _AsyncTimed(self.client),
             self.store_url,
@@ -303,7 +353,8 @@ class AsyncLoad(Load):
 
     async def _one(self, body: int, who: int, alone: bool) -> Seen:
         arguments = {"index": self.index, "body": BODIES[body]}
-        at_s = time.monotonic()
+        own, at_s = Own(), time.monotonic()
+        _own.set(own)
         try:
             if alone:
                 await self.client.search(**arguments)
@@ -311,7 +362,7 @@ class AsyncLoad(Load):
             answer, report = await self.rewriter.search_details(**arguments, subject=subject(who))
         except Exception as error:  # noqa: BLE001  that is what is looked for
             return Seen(at_s, alone, 0.0, fault=f"raised {type(error).__name__}: {error}")
-        return self._seen(at_s, body, who, answer, report)
+        return self._seen(at_s, own, body, who, answer, report)
 
     async def _sample(self) -> None:
         while True:

@@ -25,8 +25,13 @@ BODIES: tuple[dict[str, Any], ...] = tuple(
 )
 
 
-def settings(folder: Path, index: str, *, open_s: float, **signals: Any) -> Settings:
+HEDGE_MS = 50.0
+"""In `rewrite`: fixed, so that it is known of each search when it was late."""
+
+
+def settings(folder: Path, index: str, *, open_s: float, mode: str = "parallel", **signals: Any) -> Settings:
     """Return the settings of every trial, with a kill-switch file and templates of their own in `folder`."""
+    rewrites = {"mode": "rewrite", "hedge_ms": HEDGE_MS, "parallel_share": 0.0} if mode == "rewrite" else {}
     templates = folder / "templates" / "own"
     if not templates.exists():
         shutil.copytree(Path(__file__).parents[2] / "templates" / "default", templates)
@@ -45,6 +50,7 @@ def settings(folder: Path, index: str, *, open_s: float, **signals: Any) -> Sett
                     "max_boost": MAX_BOOST,
                     "item_repeat_share": 1.0,
                     "category_field": "brand",
+                    **rewrites,
                 }
             },
         }

@@ -37,8 +37,9 @@ def rows(
     open_s: float = 5.0,
     faults: Sequence[Fault] = FAULTS,
     shells: Sequence[str] = tuple(SHELLS),
+    mode: str = "parallel",
 ) -> Iterator[Row]:
-    """Yield the result of each trial. `open_s` is the time that a breaker first stays open. Raises EngineUnavailable."""
+    """Yield the result of each trial in a mode. `open_s` is the time that a breaker first stays open. Raises EngineUnavailable."""
     with ExitStack() as stack:
         client = stack.enter_context(OpenSearch(opensearch_url, timeout=10))
         index = f"faults-{uuid4().hex[:8]}"
@@ -62,19 +63,23 @@ def rows(
         # A server compiles what searches run through while they run: its first five thousand went from 10 ms to 3, ours and the
         # caller's alike, and would pause a policy for their own sake.
         with TemporaryDirectory(prefix="faults-") as folder:
-            own = settings(Path(folder), index, open_s=open_s).model_copy(update={"budget": PATIENT})
+            own = settings(Path(folder), index, open_s=open_s, mode=mode).model_copy(update={"budget": PATIENT})
             with SyncLoad(by_name, legs.url, (valkey.url, None), own, index, judge, AT_ONCE) as warming:
                 warming.batch(warm_up)
         for fault in faults:
             for shell in fault.shells:
-                if shell not in shells:
+                if shell not in shells or mode not in fault.modes:
                     continue
                 with TemporaryDirectory(prefix="faults-") as folder, ExitStack() as after:
                     store_url = (
                         cluster_url(cluster) if cluster and fault.in_cluster else f"redis://{STORE}:{proxy.port}"
                     )
-                    own = settings(Path(folder), index, open_s=open_s, **dict(fault.settings))
+                    own = settings(Path(folder), index, open_s=open_s, mode=mode, **dict(fault.settings))
                     store_urls = store_url, profiles.url if profiles and fault.profiles_apart else None
-                    load = SHELLS[shell](by_name, legs.url, store_urls, own, index, judge, rate)
+                    load = SHELLS[shell](
+                        legs.url if fault.whole else by_name, legs.url, store_urls, own, index, judge, rate
+                    )
                     rig = Rig(valkey, proxy, legs, resolver, Path(folder), cluster, profiles, load, after)
-                    yield trial(fault.name, shell, load, fault.how(rig), after, searches, window=window)
+                    yield trial(
+                        fault.name, shell, load, fault.how(rig), after, searches, window=window, is_well=not fault.whole
+                    )

@@ -12,10 +12,14 @@ from dataclasses import dataclass
 from math import ceil
 
 from bench.faults.load import EVERYBODY, Load, Seen, Stall
+from bench.faults.scene import HEDGE_MS
 from rewriter.decide.late_legs import PAUSE_S
 from rewriter.shell.status import Status
 
 CUTOFF_MS = 30.0
+SIGNALS_MS, PREPARING_MS = 10.0, 5.0
+BOUNDS_MS = {"parallel": CUTOFF_MS, "rewrite": SIGNALS_MS + PREPARING_MS + HEDGE_MS}
+"""What may be added to the time of the caller's own search; in `rewrite`, within the budget of hedges."""
 WARM_UP = EVERYBODY
 BATCH = 20
 SETTLE_DEADLINE_S = 15.0
@@ -26,6 +30,7 @@ RECOVERY_S = 5.0
 WINDOW = 200
 RECOVERED_SHARE = 0.99
 STALL_MS = 5.0
+AFTER_A_FAILURE = frozenset({"search_failed", "search_rejected", "no_relevance", "answers_differ"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,11 @@ class Row:
               sampler's delay during this search: a stall of the machine makes several searches late, but is one sample of many.
     delay_ms: the baseline's delay against a search that is sent alone, at p50 and p95.
     reasons:  the numbers of reports by reason.
+
+    In `rewrite`:
+    sends:    searches sent for one, the caller's own, rewritten ones and exploration together.
+    second_round_trips: the share whose own search was sent after a rewritten one had failed. hedged: beside one that was late.
+    refused:  late searches that the budget of hedges left waiting; pauses: how often the policy went plain.
     """
 
     fault: str
@@ -52,6 +62,12 @@ class Row:
     reasons: tuple[tuple[str, int], ...]
     recovered_s: float | None
     broken: tuple[str, ...]
+    mode: str = "parallel"
+    sends: float = 0.0
+    second_round_trips: float = 0.0
+    hedged: float = 0.0
+    refused: int = 0
+    pauses: int = 0
 
 
 def trial(
@@ -63,10 +79,12 @@ def trial(
     searches: int,
     *,
     window: int,
+    is_well: bool = True,
 ) -> Row:
     """Run `searches` under the fault, remove it, and continue until more than 99 % of `window` searches are personalized.
 
-    after: the clean-up of the fault after the load.
+    after:   the clean-up of the fault after the load.
+    is_well: whether the caller's own searches are as fast as ever.
     """
     before = resources()
     broken: list[str] = []
@@ -77,9 +95,10 @@ def trial(
         tasks_before = load.tasks()
         load.jitter.clear()
         with fault:
-            told_before = load.told.count
+            told_before, sends_before, hedging_before = load.told.count, load.sends.count, _hedging(load)
             seen = load.batch(searches * 5 // 4)
-            told = load.told.count - told_before
+            told, sends = load.told.count - told_before, load.sends.count - sends_before
+            hedging = {name: value - hedging_before[name] for name, value in _hedging(load).items()}
         own = [one for one in seen if not one.alone]
         stalls = list(load.jitter)
         recovered_s = _recovered(load, window)
@@ -94,22 +113,31 @@ def trial(
     added = [one.added_ms for one in own if not one.fault]
     alone = [one.baseline_ms for one in seen if one.alone]
     delay_ms, delay_p95_ms = (rank([one.baseline_ms for one in own], at) - rank(alone, at) for at in (0.5, 0.95))
-    late = [one for one in own if one.added_ms > CUTOFF_MS + max(jitter_ms, _beside(one, stalls))]
+    late = [one for one in own if one.added_ms > BOUNDS_MS[load.mode] + max(jitter_ms, _beside(one, stalls))]
     failed = [one.fault for one in own if one.fault]
     broken += sorted(set(failed))
-    if len(late) > LATE_SHARE * len(own):
+    if len(late) > LATE_SHARE * len(own) + hedging["refused"]:
         broken.append(f"added {rank(added, 0.999):.1f} ms at p99.9")
-    if delay_ms > DELAY_BOUND_MS + rank([one.ms for one in stalls], 0.5):
+    if load.mode == "parallel" and delay_ms > DELAY_BOUND_MS + rank([one.ms for one in stalls], 0.5):
         broken.append(f"the baseline came {delay_ms:.1f} ms later than alone")
-    if (worst_ms := max(one.baseline_ms for one in seen)) > BASELINE_BOUND_MS:
+    if (worst_ms := max(one.baseline_ms for one in seen)) > BASELINE_BOUND_MS and is_well:
         broken.append(f"a baseline took {worst_ms:.0f} ms, and the search engine was well")
     if not len(own) <= told <= len(own) + load.cancelled:
         broken.append(f"{len(own)} searches, {told} reports")
     return Row(
         name, shell, len(own), len(failed), len(late), rank(added, 0.999), max(added, default=0.0), jitter_ms,
         (delay_ms, delay_p95_ms), sum(one.reason == "personalized" for one in own) / len(own),
-        tuple(Counter(one.reason for one in own if one.reason).most_common()), recovered_s, tuple(broken),
+        tuple(Counter(one.reason for one in own if one.reason).most_common()), recovered_s, tuple(broken), load.mode,
+        (sends + sum(one.own_sent for one in own)) / len(own),
+        sum(one.own_sent and not one.hedged and one.reason in AFTER_A_FAILURE for one in own) / len(own),
+        sum(one.hedged for one in own) / len(own), hedging["refused"], hedging["pauses"],
     )  # fmt: skip
+
+
+def _hedging(load: Load) -> dict[str, int]:
+    """Return the late searches that were not hedged, and the pauses, of the policy so far; none in `parallel`."""
+    found = load.status().policies["shop"]["hedging"] or {}
+    return {name: int(found.get(name, 0)) for name in ("refused", "pauses")}
 
 
 def _beside(one: Seen, stalls: list[Stall]) -> float:
@@ -156,7 +184,11 @@ def _recovered(load: Load, window: int) -> float | None:
 def _off_for_s(status: Status) -> float:
     paused = any(policy["paused"] for policy in status.policies.values())
     breakers = [status.breaker, *status.store_breakers.values()]
-    return max(PAUSE_S if paused else 0.0, *(float(breaker["reopens_in_s"]) for breaker in breakers))
+    hedging = [policy["hedging"] for policy in status.policies.values() if policy["hedging"]]
+    pauses_s = [float(one["paused_for_s"]) for one in hedging]
+    return max(
+        PAUSE_S if paused and not hedging else 0.0, *pauses_s, *(float(breaker["reopens_in_s"]) for breaker in breakers)
+    )
 
 
 def _held(load: Load) -> list[str]:
@@ -169,7 +201,7 @@ def _held(load: Load) -> list[str]:
 
 def _holds(status: Status) -> list[str]:
     permits = sum(one["permits"] for one in (status.breaker, *status.store_breakers.values()))
-    held = {"permits taken": status.in_flight, "permits of a breaker": permits}
+    held = {"permits taken": status.in_flight + status.rewritten_in_flight, "permits of a breaker": permits}
     return [f"{count} {what} are held" for what, count in held.items() if count]
 
 

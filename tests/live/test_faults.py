@@ -30,7 +30,12 @@ def trials(opensearch_url: str) -> Iterator[Row]:
 
 @pytest.mark.parametrize(
     ("fault", "shell"),
-    [pytest.param(fault, shell, id=f"{fault.name}, {shell}") for fault in FAULTS for shell in fault.shells],
+    [
+        pytest.param(fault, shell, id=f"{fault.name}, {shell}")
+        for fault in FAULTS
+        if "parallel" in fault.modes
+        for shell in fault.shells
+    ],
 )
 def test_fault(fault: Fault, shell: str, trials: Iterator[Row]) -> None:
     with needed():
@@ -38,6 +43,33 @@ def test_fault(fault: Fault, shell: str, trials: Iterator[Row]) -> None:
         while (row.fault, row.shell) != (fault.name, shell):  # some tests were chosen by name
             row = next(trials)
     assert [text for text in row.broken if not text.startswith(OF_TIME)] == [], row
+
+
+@pytest.fixture(scope="module")
+def rewritten(opensearch_url: str) -> Iterator[Row]:
+    """All trials of `rewrite`, as above."""
+    return rows(opensearch_url, searches=SEARCHES, rate=RATE, window=SEARCHES, warm_up=0, open_s=OPEN_S, mode="rewrite")
+
+
+QUICK = ("no fault", "503", "200 ms late, for the caller's own searches too")
+"""Of the trials in `rewrite`, those that every run makes."""
+
+
+@pytest.mark.parametrize(
+    ("fault", "shell"),
+    [
+        pytest.param(fault, shell, id=f"{fault.name}, {shell}", marks=() if fault.name in QUICK else pytest.mark.full)
+        for fault in FAULTS
+        for shell in fault.shells
+    ],
+)
+def test_fault_in_rewrite(fault: Fault, shell: str, rewritten: Iterator[Row]) -> None:
+    with needed():
+        row = next(rewritten)
+        while (row.fault, row.shell) != (fault.name, shell):
+            row = next(rewritten)
+    assert [text for text in row.broken if not text.startswith(OF_TIME)] == [], row
+    assert row.sends <= 3.5, row  # the search, its hedge or the one after a failure, and exploration
 
 
 def test_processes(opensearch_url: str) -> None:

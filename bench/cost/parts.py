@@ -1,0 +1,123 @@
+"""The parts of a run. Each measures by itself and gives figures as JSON takes them; `growth` holds the parts about growth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from bench.cost import growth
+from bench.cost.blocks import Block, Way, measured
+from bench.cost.delay import Delayed
+from bench.cost.intervals import figures, p50
+from bench.cost.scene import MODES, Scene
+from bench.cost.ways import PLAIN, PLAIN_ASYNC, Ways, first_answer_ms
+
+OURS = frozenset({PLAIN, PLAIN_ASYNC, *(f"{mode}, {shell}" for mode in MODES for shell in ("sync", "async"))})
+FAR_MS = 17.0
+"""Put before the server, so that a plain search takes about 20 ms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is measured: rounds of blocks, and searches in a block."""
+
+    rounds: int
+    searches: int
+
+
+Part = Callable[[Scene, Size], Mapping[str, Any]]
+
+
+def _ways(wanted: frozenset[str] | None, callers: int, *, unique: bool = False, aggregated: bool = False) -> Part:
+    def part(scene: Scene, size: Size) -> Mapping[str, Any]:
+        some = replace(scene, patient=callers > 1)
+        with Ways(some, unique=unique, aggregated=aggregated).opened(wanted) as ways:
+            searches = max(size.searches, 4 * callers)
+            return {"callers": callers, "ways": compared(scene, ways, size.rounds, searches, callers)}
+
+    return part
+
+
+def compared(scene: Scene, ways: Sequence[Way], rounds: int, searches: int, callers: int) -> dict[str, Any]:
+    """Measure ways in turns, and return the figures of each beside its base's."""
+    blocks = measured(ways, scene.clock, scene.loop, callers=callers, rounds=rounds, searches=searches)
+    return {way.name: figures(blocks[way.name], blocks[way.base]) for way in ways}
+
+
+def far(scene: Scene, size: Size) -> Mapping[str, Any]:
+    """The same with a server further away: what the library adds in ms, end to end."""
+    with Delayed(scene.url, FAR_MS / 1e3) as proxy, ExitStack() as stack:
+        away = Scene(
+            proxy.url, scene.store_url, stack.enter_context(scene.client_of(proxy.url)), scene.store, scene.clock, scene.loop,
+            scene.corpus, scene.index, scene.documents, scene.subjects, scene.liked,
+        )  # fmt: skip
+        ways = stack.enter_context(Ways(away).opened(OURS))
+        blocks = measured(ways, scene.clock, scene.loop, callers=1, rounds=size.rounds, searches=size.searches)
+        found = {way.name: figures(blocks[way.name], blocks[way.base]) for way in ways}
+        for way in ways:
+            found[way.name]["added_p50_ms"] = _added_ms(blocks[way.name], blocks[way.base])
+        return {"delay_ms": FAR_MS, "ways": found}
+
+
+def _added_ms(own: Sequence[Block], base: Sequence[Block]) -> list[float]:
+    chance = np.random.default_rng(1)
+    again = []
+    for _ in range(500):
+        at = chance.integers(0, len(own), len(own))
+        again.append(p50([own[one] for one in at]) - p50([base[one] for one in at]))
+    low, high = np.percentile(again, [2.5, 97.5])
+    return [round(p50(own) - p50(base), 3), round(float(low), 3), round(float(high), 3)]
+
+
+def beside(scene: Scene, size: Size) -> Mapping[str, Any]:
+    """The caller's own search beside the library's legs ÷ one alone, at 1, 8 and 32 callers."""
+    found = {}
+    for callers in (1, 8, 32):
+        own_ms: list[float] = []
+        some = replace(scene, patient=callers > 1)
+        with Ways(some).opened(frozenset({PLAIN, "parallel, sync"}), own_ms=own_ms) as ways:
+            blocks = measured(
+                ways,
+                scene.clock,
+                scene.loop,
+                callers=callers,
+                rounds=size.rounds,
+                searches=max(size.searches, 4 * callers),
+            )
+        alone = [one for block in blocks[PLAIN] for one in block.times_ms]
+        found[str(callers)] = {
+            "ratio p50": round(median(own_ms) / median(alone), 4), "beside p50_ms": median(own_ms), "alone p50_ms": median(alone),
+            "personalized": sum(sum(block.flags) for block in blocks["parallel, sync"]) / len(own_ms),
+        }  # fmt: skip
+    return {"callers": found}
+
+
+def first_answer(scene: Scene, size: Size) -> Mapping[str, Any]:
+    """The time from the constructor of a rewriter to its first answer."""
+    return {mode: [round(first_answer_ms(scene, mode), 1) for _ in range(max(3, size.rounds // 2))] for mode in MODES}
+
+
+PARTS: dict[str, Part] = {
+    "ways-1": _ways(None, 1),
+    "uncached": _ways(OURS, 1, unique=True),
+    "aggregated": _ways(OURS | {"function_score, rescore", "one _msearch"}, 1, aggregated=True),
+    "ways-16": _ways(None, 16),
+    "beside": beside,
+    "far": far,
+    "ways-4": _ways(None, 4),
+    "ways-64": _ways(None, 64),
+    "first-answer": first_answer,
+    "growth-boosts": growth.boosts,
+    "growth-counters": growth.counters,
+    "growth-matches": growth.matches,
+    "growth-depth": growth.depth,
+    "growth-size": growth.document_size,
+    "growth-documents": growth.documents,
+    "growth-users": growth.users,
+}
+"""By name, in order of value."""
