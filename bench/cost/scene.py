@@ -22,11 +22,11 @@ from opensearchpy import OpenSearch
 from bench.cost.blocks import ServerClock
 from rewriter import Settings, Subject
 from rewriter.demo.corpus import Corpus, Product, baseline_query, create_index, load, values_of
-from rewriter.demo.engines import OpenSearchServer, Valkey
 from rewriter.signals.affinities import signal_fields
 from rewriter.signals.counters import HalfLives, Observation, counted
 from rewriter.signals.redis_store import open_store
 from rewriter.signals.store import Keys
+from rewriter_engines import OpenSearchServer, Valkey
 
 WORDS = ("soft drinks", "yogurt", "cheese", "cookies", "shampoo", "bread", "frozen pizza", "coffee", "cereal", "soup")
 HOUSEHOLDS = 50
