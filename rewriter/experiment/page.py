@@ -5,33 +5,9 @@ from __future__ import annotations
 from html import escape
 
 from rewriter.experiment.charts import Bar, beside, over_days
+from rewriter.experiment.style import STYLE
 from rewriter.experiment.summary import Summary
 from rewriter.experiment.wording import NAMES, Part, parts_of
-
-STYLE = """
-:root{--paper:#fbfaf7;--ink:#1d1d1b;--quiet:#6f6d66;--rule:#dedbd2;--open:#7d7a70;--good:#1c7a4d;--bad:#b23a2a;--band:#1d1d1b1a}
-@media(prefers-color-scheme:dark){:root{--paper:#191917;--ink:#eceae4;--quiet:#9b988f;--rule:#3a3935;--open:#a3a096;--good:#5cc08f;--bad:#ec8272;--band:#eceae424}}
-*{box-sizing:border-box}
-body{margin:0 auto;max-width:860px;padding:40px 24px 80px;background:var(--paper);color:var(--ink)}
-body{font:16px/1.55 ui-sans-serif,system-ui,sans-serif}
-h1{font-size:15px;font-weight:600;color:var(--quiet);margin:0 0 6px}
-.verdict{font-size:30px;line-height:1.25;margin:0 0 8px;text-wrap:balance}
-.verdict.helps{color:var(--good)}.verdict.harms{color:var(--bad)}
-.about{color:var(--quiet);margin:0 0 32px}
-h2{font-size:18px;margin:40px 0 8px;padding-top:16px;border-top:1px solid var(--rule)}
-p{margin:0 0 10px;max-width:70ch}
-.wide{overflow-x:auto}
-table{border-collapse:collapse;width:100%;font-size:14px;font-variant-numeric:tabular-nums;margin:8px 0}
-th,td{text-align:left;padding:6px 12px 6px 0;border-bottom:1px solid var(--rule);vertical-align:top}
-th{color:var(--quiet);font-weight:500}
-td:not(:first-child){white-space:nowrap}td.text{white-space:normal}
-.broken{color:var(--bad);font-weight:600}
-svg{width:100%;height:auto;margin:12px 0;font:12px ui-sans-serif,system-ui,sans-serif;fill:var(--ink)}
-.quiet{fill:var(--quiet)}.grid{stroke:var(--rule)}.zero{stroke:var(--ink);stroke-dasharray:3 3}
-.band{fill:var(--band)}.line{fill:none;stroke:var(--ink);stroke-width:2}
-.bar{stroke-width:3;stroke-linecap:round}.bar.open{stroke:var(--open)}.bar.good{stroke:var(--good)}.bar.bad{stroke:var(--bad)}
-.dot.open{fill:var(--open)}.dot.good{fill:var(--good)}.dot.bad{fill:var(--bad)}
-"""
 
 
 def html_of(found: Summary, title: str = "Did personalization help?") -> str:

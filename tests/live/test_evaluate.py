@@ -161,7 +161,11 @@ def test_exploration_has_a_price_and_classes_of_queries_a_table(shop: str, tmp_p
     write_settings(tmp_path, shop, opensearch_url, "class_field = 'kind'\n")
     text = (tmp_path / "rewriter.toml").read_text().replace("exploration_share = 0\n", "exploration_share = 0.15\n")
     (tmp_path / "rewriter.toml").write_text(text)
-    found = figures(*HELD)
+    found = figures(*HELD, "--html", "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("<svg") >= 4
+    assert "http" not in page.replace("http://www.w3.org", "")
+    assert len(page) < 200_000
     ranking, explored = found["policies"]
     assert explored["explores"]
     assert explored["compared_with"] == "shop"

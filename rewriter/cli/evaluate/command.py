@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from rewriter.cli.causes import cause_of, quiet
 from rewriter.cli.evaluate.exchange import Exported, Imported, read_ratings, write_export
+from rewriter.cli.evaluate.html import html_of
 from rewriter.cli.evaluate.terminal import print_comparison, print_figures
 from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, say
 from rewriter.client.seam import SearchClient
@@ -89,6 +90,7 @@ def evaluate(
         list[Path] | None, typer.Option(help="Print what differs between two runs; give it twice.", file_okay=False)
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write the figures as one HTML page.", dir_okay=False)] = None,
     toml: Annotated[Path, typer.Option(help="The settings file.")] = Path("rewriter.toml"),
 ) -> None:
     """Evaluate policies on judged searches: is the page better than the plain one, for whom, and at which price?
@@ -119,6 +121,8 @@ def evaluate(
                 found.export(export, held, to)
                 return
             figures, folder = found.run(held, runs)
+            if html is not None:
+                _write_html(html, figures)
     if as_json:
         print_json(figures)
     else:
@@ -310,6 +314,14 @@ class _Run:
     def _server(self) -> str:
         found = self._client.info(TIMEOUT_S).get("version", {})
         return f"{found.get('distribution', 'elasticsearch')} {found.get('number', '')}"
+
+
+def _write_html(path: Path, figures: Mapping[str, Any]) -> None:
+    try:
+        path.write_text(html_of(figures), "utf-8")
+    except OSError as error:
+        raise ConfigurationError([Fault(str(path), f"cannot be written: {error.strerror}")]) from None
+    say(f"written: {path}")
 
 
 def _drawn(searches: list[JudgedSearch], count: int, seed: int) -> list[JudgedSearch]:

@@ -1,0 +1,134 @@
+"""The figures of an evaluation as one self-contained HTML page: no script, nothing fetched, light and dark."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from rewriter.experiment.charts import Bar, beside
+from rewriter.experiment.style import STYLE
+
+SLICES = (
+    ("all", "every search"),
+    ("new", "what the person had not used before"),
+    ("cold", "people with few events"),
+    ("first search", "the first search for its words"),
+)
+MAX_CLASSES = 20
+LABEL_CHARS = 32
+
+
+def html_of(figures: Mapping[str, Any], title: str = "Would personalization help?") -> str:
+    """Return the page of a run's figures."""
+    measure = figures["measure"]
+    policies = figures["policies"]
+    head = policies[0]["verdict"] if policies else ""
+    kind = "helps" if head.startswith("Switch it on") else "harms" if head.startswith("Do not") else "open"
+    about = f"{figures['searches']:,} judged searches of {figures['people']:,} people, baseline {measure} "
+    about += _number(figures["baseline"]["all"][measure])
+    body = [
+        f"<h1>{escape(title)}</h1>",
+        f'<p class="verdict {kind}">{escape(head)}</p>',
+        f'<p class="about">{escape(about)}.</p>',
+        *(f"<p>⚠ {escape(line)}.</p>" for line in figures["warnings"]),
+        _section("Policies", _verdicts(policies)),
+        *(_section(f"{measure}: {what}", _slice(policies, part, measure)) for part, what in SLICES),
+        _section("Pages", _pages(figures)),
+        *(_section(f"Classes of queries: {one['name']}", _classes(one)) for one in policies if _has_classes(one)),
+    ]
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style><body>{''.join(body)}</body></html>\n"
+    )
+
+
+def _section(title: str, content: str) -> str:
+    return f"<section><h2>{escape(title)}</h2>{content}</section>" if content else ""
+
+
+def _verdicts(policies: Sequence[Mapping[str, Any]]) -> str:
+    return "".join(f"<p><b>{escape(one['name'])}</b>: {escape(one['verdict'])}</p>" for one in policies)
+
+
+def _slice(policies: Sequence[Mapping[str, Any]], part: str, measure: str) -> str:
+    known = [(one, one["measures"][part][measure]) for one in policies if one["measures"][part][measure]["searches"]]
+    bars = [
+        Bar(_short(one["name"]), _less_one(row["ratio"]), _less_one(row["ratio_low"]), _less_one(row["ratio_high"]))
+        for one, row in known
+    ]
+    if not bars:
+        return ""
+    rows = [
+        (
+            one["name"],
+            _number(row["compared"]),
+            _number(row["mean"]),
+            _interval(row),
+            f"{row['searches']:,}",
+            f"{row['people']:,}",
+        )
+        for one, row in known
+    ]
+    chart = beside(
+        bars, "change against the baseline (with exploration: against the same policy without), 95 % intervals"
+    )
+    return chart + _table(("", "compared with", "policy", "difference", "searches", "people"), rows)
+
+
+def _pages(figures: Mapping[str, Any]) -> str:
+    k = figures["k"]
+    rows = [
+        (
+            one["name"], _share(one["personalized"]), _share(one["page"]["changed"]), _share(one["page"][f"overlap@{k}"]),
+            _number(one["page"][f"baseline_categories@{k}"]), _number(one["page"][f"categories@{k}"]),
+        )
+        for one in figures["policies"]
+    ]  # fmt: skip
+    names = ("", "personalized", "pages changed", f"overlap@{k}", f"categories@{k} before", "after")
+    return _table(names, rows)
+
+
+def _has_classes(one: Mapping[str, Any]) -> bool:
+    return not (one["explores"] or one["placebo"] or one["variation_of"]) and any(
+        row["name"] for row in one.get("classes", ())
+    )
+
+
+def _classes(one: Mapping[str, Any]) -> str:
+    named = [row for row in one["classes"] if row["name"]][:MAX_CLASSES]
+    bars = [Bar(_short(row["name"]), row["difference"], row["low"], row["high"]) for row in named]
+    rows = [(row["name"], f"{row['searches']:,}", f"{row['people']:,}", _interval(row), row["effect"]) for row in named]
+    few = sum(row["searches"] for row in one["classes"] if not row["name"])
+    note = f"<p>{few:,} searches are of classes with too few people to tell.</p>" if few else ""
+    return beside(bars, "difference in the measure, with intervals for all classes together") + _table(
+        ("class", "searches", "people", "difference", "effect"), rows
+    ) + note  # fmt: skip
+
+
+def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{escape(one)}</th>" for one in names)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LABEL_CHARS else text[: LABEL_CHARS - 1] + "…"
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    if row["difference"] is None or row["low"] is None:
+        return _number(row["difference"])
+    return f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+
+
+def _less_one(value: float | None) -> float | None:
+    return None if value is None else value - 1.0
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0%}"
