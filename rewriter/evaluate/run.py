@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from math import inf
 from typing import Any
@@ -38,18 +38,54 @@ CHECKPOINTS = 12
 UNDATED_S = 1.0
 """A search without a time comes this long after the end of the history."""
 MAX_FAULTS = 20
+KEPT_COUNTS = 4
+
+
+@dataclass(slots=True)
+class Shared:
+    """What several evaluations of the same searches and history need not compute again.
+
+    signals: by way of counting, search and classes; those of the KEPT_COUNTS ways that were used last. classes: of queries.
+    """
+
+    counted: dict[str, CountedPast] = field(default_factory=dict)
+    signals: dict[str, dict[tuple[Any, ...], Signals]] = field(default_factory=dict)
+    classes: QueryClasses = field(default_factory=QueryClasses)
+    described: dict[int, tuple[int, frozenset[str], str]] = field(default_factory=dict)
+    prepared: Sequence[Prepared] = ()
+
+    def of(self, variant: Variant, past: Past) -> tuple[CountedPast, dict[tuple[Any, ...], Signals]]:
+        """Return the past as a variant counts it, and the signals that were computed of it."""
+        key = counting_key(variant)
+        found = self.counted.pop(key, None) or CountedPast(past, variant.settings)
+        self.counted[key] = found  # the last one
+        memory = self.signals.setdefault(key, {})
+        for old in list(self.counted)[:-KEPT_COUNTS]:
+            del self.counted[old]
+            self.signals.pop(old, None)
+        return found, memory
 
 
 class _Ranker:
     """One variant at work: its core, and its replay of the present person."""
 
     def __init__(
-        self, variant: Variant, past: CountedPast, client: SearchClient, bodies: Sequence[SearchArguments]
+        self,
+        variant: Variant,
+        past: Past,
+        client: SearchClient,
+        bodies: Sequence[SearchArguments],
+        shared: Shared,
+        *,
+        remembers: bool,
     ) -> None:
         self.variant = variant
-        self.past = past
+        self.past, self._memory = shared.of(variant, past)
+        self._remembers = remembers
         self.core = Core(variant.settings, load_templates(variant.settings), ("store",))
         self.result = Result()
+        if remembers:
+            self.core.query_classes = shared.classes
         _read_facts(self.core, client, bodies)
 
     def warm(self, prepared: Sequence[tuple[int, Prepared, Mapping[str, Any]]], send: Send) -> None:
@@ -69,7 +105,7 @@ class _Ranker:
         replays: dict[int, SubjectReplay] = {}
         for _, one, baseline in searches:
             if one.person not in replays:
-                replays[one.person] = self.past.replay(self._signals_of(one))
+                replays[one.person] = self.past.replay(self._signals_of(one))  # cheap: it counts when it is read
             read = self._reading(replays[one.person], one)
             everybody = self.past.population(one.population_s)
             jobs.append(Job(one.arguments, one.judged.subject, baseline, read, everybody, one.seed, one.at_s))
@@ -87,8 +123,14 @@ class _Ranker:
         session = self.past.past.sessions.get(one.judged.subject.session_id or "", -1)
 
         def read(query: SignalsQuery) -> Signals:
-            replay.advance(one.at_s)
-            return replay.signals(query.limit, query.classes, session)
+            key = (one.seed, query.limit, query.classes, self.variant.placebo)
+            found = self._memory.get(key) if self._remembers else None
+            if found is None:
+                replay.advance(one.at_s)
+                found = replay.signals(query.limit, query.classes, session)
+                if self._remembers:
+                    self._memory[key] = found
+            return found
 
         return read
 
@@ -128,22 +170,21 @@ class Evaluation:
         index: str,
         k: int,
         seed: int,
+        shared: Shared | None = None,
     ) -> None:
         self._send = send
+        self._shared = shared or Shared()
         self._past = past
         self._shown = _shown_fields(variants)
-        self.prepared = _prepared(judged, bodies, past, index, k, seed, self._shown)
+        self.prepared = self._shared.prepared or _prepared(judged, bodies, past, index, k, seed, self._shown)
+        self._shared.prepared = self.prepared
         arguments = [one.arguments for one in self.prepared]
-        counted: dict[str, CountedPast] = {}
-        self._rankers = []
-        for one in variants:
-            key = counting_key(one)
-            if key not in counted:
-                counted[key] = CountedPast(past, one.settings)
-            self._rankers.append(_Ranker(one, counted[key], client, arguments))
+        self._rankers = [
+            _Ranker(one, past, client, arguments, self._shared, remembers=shared is not None) for one in variants
+        ]
         for at_s in sorted({one.population_s for one in self.prepared}):
-            for own in counted.values():
-                own.population(at_s)
+            for one in self._rankers:
+                one.past.population(at_s)
         self.facts: Mapping[str, IndexFacts] = self._rankers[0].core.snapshot.facts
         self.template_versions = {
             one.variant.name: one.core.snapshot.templates[POLICY].version for one in self._rankers
@@ -206,6 +247,11 @@ class Evaluation:
 
     def _describe(self, found: Outcome, number: int, one: Prepared, baseline: Mapping[str, Any]) -> None:
         """Note what is known of a search before it: earlier events, relevant items that are new, the class of its query."""
+        if number not in self._shared.described:
+            self._shared.described[number] = self._description(one, baseline)
+        found.events[number], found.new[number], found.classes[number] = self._shared.described[number]
+
+    def _description(self, one: Prepared, baseline: Mapping[str, Any]) -> tuple[int, frozenset[str], str]:
         used: set[str] = set()
         events = 0
         if one.known is not None:
@@ -214,15 +260,14 @@ class Evaluation:
             events = len(own)
             docs = set(past.doc[own[past.weight[own] > 0.0]].tolist())
             used = {str(document["_id"]) for doc in docs if (document := past.documents[doc]) is not None}
-        found.events[number] = events
-        found.new[number] = one.judged.positive - used
         hits = baseline["hits"]["hits"]
         names = _categories(hits, self._shown)
         counted: dict[str, float] = {}
         for hit, name in list(zip(hits, names, strict=True))[:20]:
             if name is not None:
                 counted[name] = counted.get(name, 0.0) + (hit.get("_score") or 0.0)
-        found.classes[number] = min(counted, key=lambda name: (-counted[name], name)) if counted else ""
+        name = min(counted, key=lambda name: (-counted[name], name)) if counted else ""
+        return events, one.judged.positive - used, name
 
 
 def counting_key(variant: Variant) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,8 +97,20 @@ class SubjectReplay:
         self._by_class = by_class
         self._end = 0
         self._at_s = float("-inf")
-        self._codes, self._local = np.unique(events.code, return_inverse=True)
         self._lowers = bool((events.weight < 0.0).any())
+
+    @cached_property
+    def _codes(self) -> Codes:
+        return self._coded[0]
+
+    @cached_property
+    def _local(self) -> Codes:
+        return self._coded[1]
+
+    @cached_property
+    def _coded(self) -> tuple[Codes, Codes]:
+        codes, local = np.unique(self._events.code, return_inverse=True)
+        return codes, local
 
     def advance(self, until_s: float) -> None:
         """Take the events before `until_s`. Raises ValueError where that lies before an earlier call's: it holds later events."""

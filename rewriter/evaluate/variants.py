@@ -47,7 +47,7 @@ def exploring(settings: Settings, policy: PolicySettings, name: str) -> Variant:
 
 def alone(settings: Settings, policy: PolicySettings) -> Settings:
     """Return settings with one policy: no experiment, no switches, no lag, no late answers."""
-    evaluated = policy.model_copy(update={"mode": "parallel"})  # both rankings are wanted
+    evaluated = policy.model_copy(update={"mode": "parallel", "trial": None})  # both rankings are wanted
     return settings.model_copy(
         update={
             "policies": {POLICY: evaluated},
