@@ -56,6 +56,7 @@ WITH_THE_WORLD = (
     "evaluate/readers.py",
     "evaluate/records.py",
     "evaluate/run.py",
+    "evaluate/tuning.py",
     "shell/",
     "cli/",
     "demo/",

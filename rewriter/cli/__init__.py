@@ -20,6 +20,7 @@ from rewriter.cli import (
     report,
     settings,
     status,
+    tune,
 )
 from rewriter.cli.about import PROJECT_URL
 from rewriter.cli.diff import command as diff_command
@@ -44,6 +45,7 @@ for command in (
     preview_command.preview,
     evaluate_command.evaluate,
     diff_command.diff,
+    tune.tune,
     ingest.ingest,
     backfill.backfill,
     forget.forget,

@@ -83,6 +83,11 @@ class Rescoring:
             for one, answer in zip(searches, found, strict=True)
         ]
 
+    def first_scores(self, count: int) -> list[list[float]]:
+        """Return the first `count` base scores of each search whose candidates are known and are so many."""
+        known = [one.scores[:count].tolist() for one in self._kept.values() if one is not None]
+        return [scores for scores in known if len(scores) == count]
+
     def _fetch(self, legs: Sequence[tuple[Search, _Leg]]) -> None:
         """Fetch the candidates that are not known yet."""
         missing = {leg.key: (one, leg) for one, leg in legs if leg.key not in self._kept}

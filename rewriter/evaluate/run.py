@@ -41,6 +41,15 @@ MAX_FAULTS = 20
 KEPT_COUNTS = 4
 
 
+class _FirstLearned(QueryClasses):
+    """The classes of queries as they were first learned, so that no evaluation depends on those before it."""
+
+    def put(self, key: str, classes: tuple[str, ...], now_s: float) -> None:
+        """Keep the classes of a query, unless they are known."""
+        if not self.get(key, now_s):
+            super().put(key, classes, now_s)
+
+
 @dataclass(slots=True)
 class Shared:
     """What several evaluations of the same searches and history need not compute again.
@@ -50,7 +59,8 @@ class Shared:
 
     counted: dict[str, CountedPast] = field(default_factory=dict)
     signals: dict[str, dict[tuple[Any, ...], Signals]] = field(default_factory=dict)
-    classes: QueryClasses = field(default_factory=QueryClasses)
+    classes: QueryClasses = field(default_factory=_FirstLearned)
+    knows_classes: bool = False
     described: dict[int, tuple[int, frozenset[str], str]] = field(default_factory=dict)
     prepared: Sequence[Prepared] = ()
 
@@ -174,13 +184,14 @@ class Evaluation:
     ) -> None:
         self._send = send
         self._shared = shared or Shared()
+        self._remembers = shared is not None
         self._past = past
         self._shown = _shown_fields(variants)
         self.prepared = self._shared.prepared or _prepared(judged, bodies, past, index, k, seed, self._shown)
         self._shared.prepared = self.prepared
         arguments = [one.arguments for one in self.prepared]
         self._rankers = [
-            _Ranker(one, past, client, arguments, self._shared, remembers=shared is not None) for one in variants
+            _Ranker(one, past, client, arguments, self._shared, remembers=self._remembers) for one in variants
         ]
         for at_s in sorted({one.population_s for one in self.prepared}):
             for one in self._rankers:
@@ -209,8 +220,10 @@ class Evaluation:
         self, found: Outcome, baselines: Mapping[int, Mapping[str, Any]], on_progress: Callable[[int, int], None]
     ) -> None:
         searches = [(at, one, baselines[at]) for at, one in enumerate(self.prepared) if at in baselines]
-        for ranker in self._rankers:
-            ranker.warm(searches, self._send)
+        if not self._shared.knows_classes:
+            for ranker in self._rankers:
+                ranker.warm(searches, self._send)
+            self._shared.knows_classes = self._remembers
         done = 0
         for batch in _batches(searches):
             for number, one, baseline in batch:

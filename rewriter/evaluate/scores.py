@@ -6,7 +6,7 @@ changes no nDCG, since gains are linear in the grade.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,15 +21,20 @@ def measure_names(k: int) -> tuple[str, ...]:
 
 
 def scored(
-    pages: Sequence[Sequence[str]], relevant: Sequence[Mapping[str, float]], k: int
+    pages: Sequence[Sequence[str]],
+    relevant: Sequence[Mapping[str, float]],
+    k: int,
+    only: Collection[str] = (),
 ) -> dict[str, NDArray[np.float64]]:
     """Return each measure of each page, nan for searches without a relevant document.
 
-    pages: ids in displayed order; only the first `k` count. relevant: grades by id.
+    pages: ids in displayed order; only the first `k` count. relevant: grades by id. only: the names of
+    the measures that are wanted, by default all.
     """
     from ir_measures import RR, Judged, P, R, iter_calc, nDCG  # noqa: PLC0415  an extra
 
     wanted = dict(zip(measure_names(k), (nDCG @ k, RR @ k, R @ k, P @ k, Judged @ k), strict=True))
+    wanted = {name: measure for name, measure in wanted.items() if not only or name in only}
     names = {str(measure): name for name, measure in wanted.items()}
     judged = [at for at, grades in enumerate(relevant) if any(grade > 0 for grade in grades.values())]
     qrels = {str(at): _whole(relevant[at]) for at in judged}

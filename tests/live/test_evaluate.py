@@ -261,7 +261,7 @@ def test_an_interrupted_run_is_a_partial_one_that_says_so(
         if len(calls) > 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("rewriter.cli.evaluate.command._progress", lambda: _Lines(progress))
+    monkeypatch.setattr("rewriter.cli.evaluate.command.progress", lambda: _Lines(progress))
     found = figures(*HELD, code=1)
     assert not found["complete"]
     assert found["searches"] == calls[-1] < 150

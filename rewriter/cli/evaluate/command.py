@@ -2,40 +2,30 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from rewriter.cli.causes import cause_of, quiet
 from rewriter.cli.evaluate.exchange import Exported, Imported, read_ratings, write_export
 from rewriter.cli.evaluate.html import html_of
+from rewriter.cli.evaluate.inputs import TIMEOUT_S, Inputs, client_of, of_extra, progress, window_s
 from rewriter.cli.evaluate.terminal import print_comparison, print_figures
 from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, say
 from rewriter.client.seam import SearchClient
 from rewriter.errors import ConfigurationError, Fault
-from rewriter.evaluate.bodies import SENTINEL, bodies_of
+from rewriter.evaluate.bodies import bodies_of
 from rewriter.evaluate.judged import JudgedSearch
 from rewriter.evaluate.variants import Variant, wanted
 from rewriter.settings import Settings
-from rewriter.shell.legs import connect
-from rewriter.signals.ingest.objects import Objects
 
 if TYPE_CHECKING:
     from rewriter.evaluate.past import Past
 
-TIMEOUT_S = 120
-CONNECTIONS = 4
-UNITS_S = {"h": 3_600.0, "d": 86_400.0, "w": 7 * 86_400.0}
 ACTIONS = ("purchase", "add_to_cart", "click")
-TITLES = ("title", "name", "product_name", "product_title")
-IDS_AT_ONCE = 1_000
 Given = Annotated[Path | None, typer.Option(exists=True, dir_okay=False)]
 
 
@@ -98,12 +88,12 @@ def evaluate(
     Each search is answered on the real index by the code that serves, with the signals that the person had before it. Nothing is
     written to the cluster or to a store. The exit code is 1 where a policy harms, or the run was interrupted.
     """
-    with faults_refused(), _of_extra():
+    with faults_refused(), of_extra("evaluate", "evaluate"):
         if compare:
             _compare(compare, as_json=as_json)
             return
         settings = Settings.from_toml(toml)
-        held = _window_s(hold_out)
+        held = window_s(hold_out, "--hold-out")
         if imported == "trec":
             qrels, judged, imported = judged, None, None
         _refuse_unclear(history, held, judged, qrels, queries, imported, exports=export is not None)
@@ -115,7 +105,7 @@ def evaluate(
             "hold_out": hold_out, "k": k, "searches": searches, "seed": seed, "index": index or "",
             "actions": action or list(ACTIONS), "title_field": title_field,
         }  # fmt: skip
-        with _client(settings) as client:
+        with client_of(settings) as client:
             found = _Run(client, settings, variants, options, history or [], judged, qrels, queries, body, imported)
             if export is not None:
                 found.export(export, held, to)
@@ -148,7 +138,7 @@ class _Run:
         self._history = history
         self._judged, self._qrels, self._queries, self._body = judged, qrels, queries, body
         self._imported = imported
-        self._index = str(options["index"]) or ",".join(variants[0].policy.index)
+        self._given = Inputs(client, settings, variants, history, body, str(options["index"]))
 
     def run(self, held_s: float | None, runs: Path) -> tuple[dict[str, Any], Path]:
         """Evaluate, write the run, and return its figures and its folder."""
@@ -159,12 +149,12 @@ class _Run:
 
         k, seed = int(self._options["k"]), int(self._options["seed"])
         began_s = time.time()
-        with _progress() as show:
-            title = self._title_field() if held_s is not None else ""
-            past = self._past(title, show("objects"))
+        with progress() as show:
+            title = self._given.title_field(str(self._options["title_field"])) if held_s is not None else ""
+            past = self._given.past(title, show("objects"))
             searches, notes, left_out = self._searches(past, held_s, title)
-            bodies = bodies_of(searches, self._rendered(), str(self._body))
-            notes += self._unknown_ids(searches)
+            bodies = bodies_of(searches, self._given.rendered(), str(self._body))
+            notes += self._given.unknown_ids(searches)
             evaluation = Evaluation(
                 self._client,
                 sender(self._client),
@@ -172,7 +162,7 @@ class _Run:
                 past,
                 searches,
                 bodies,
-                index=self._index,
+                index=self._given.index,
                 k=k,
                 seed=seed,
             )
@@ -200,31 +190,14 @@ class _Run:
 
     def export(self, form: Exported, held_s: float | None, folder: Path) -> None:
         """Write the judged searches for another tool."""
-        past, title = None, self._title_field() if held_s is not None else ""
+        past, title = None, self._given.title_field(str(self._options["title_field"])) if held_s is not None else ""
         if held_s is not None:
-            with _progress() as show:
-                past = self._past(title, show("objects"))
+            with progress() as show:
+                past = self._given.past(title, show("objects"))
         searches, notes, left_out = self._searches(past, held_s, title)
         for note in [*notes, *(f"left out: {why} ({count:,})" for why, count in left_out.items())]:
             say(f"note: {note}")
-        write_export(form, searches, self._body, self._index, self._settings.experiment.salt, folder)
-
-    def _past(self, title: str, on_progress: Callable[[int, int], None]) -> Past:
-        from rewriter.evaluate.past import read_past  # noqa: PLC0415  with the extra
-
-        every = self._settings.model_copy(
-            update={"policies": {f"p{at}": one.policy for at, one in enumerate(self._variants)}}
-        )
-        return read_past(
-            [str(one) for one in self._history], every, [title] if title else [], self._objects, on_progress
-        )
-
-    def _objects(self, attributes: Collection[str]) -> Objects:
-        ingest = self._settings.ingest
-        indices = ingest.objects_index or self._index.split(",")
-        return Objects(
-            self._client, indices, attributes, max_objects=1, max_bytes=2**20, age_s=1.0, clock_s=time.monotonic
-        )
+        write_export(form, searches, self._body, self._given.index, self._settings.experiment.salt, folder)
 
     def _searches(
         self, past: Past | None, held_s: float | None, title: str
@@ -248,50 +221,6 @@ class _Run:
             file = read_judged(self._judged)
         return _drawn(file.searches, count, seed), [], file.left_out
 
-    def _title_field(self) -> str:
-        if self._options["title_field"]:
-            return str(self._options["title_field"])
-        mappings = self._client.get_mapping(self._index, {}, TIMEOUT_S)
-        there = {name for one in mappings.values() for name in one["mappings"].get("properties", {})}
-        return next((name for name in TITLES if name in there), "")
-
-    def _rendered(self) -> Mapping[str, Any] | None:
-        if self._body is None:
-            return None
-        try:
-            text = self._body.read_text("utf-8-sig")
-            found = self._client.render_template(text, {"query": SENTINEL}, TIMEOUT_S)["template_output"]
-        except UnicodeDecodeError:
-            raise ConfigurationError([Fault(str(self._body), "is not UTF-8")]) from None
-        except self._client.errors as error:
-            fault = self._client.fault_of(error)
-            raise ConfigurationError(
-                [
-                    Fault(
-                        str(self._body),
-                        f"the server renders no body of it: {cause_of(error, fault)}",
-                        'write "{{query}}"',
-                    )
-                ]
-            ) from None
-        if not isinstance(found, dict):
-            raise ConfigurationError([Fault(str(self._body), "is no search body")])
-        return found
-
-    def _unknown_ids(self, searches: Sequence[JudgedSearch]) -> list[str]:
-        """Return a warning for judged documents that the index lacks. Raises ConfigurationError if it has none of them."""
-        ids = sorted({one for search in searches for one in search.relevant})
-        there = 0
-        for start in range(0, len(ids), IDS_AT_ONCE):
-            body = {"query": {"ids": {"values": ids[start : start + IDS_AT_ONCE]}}, "size": 0, "track_total_hits": True}
-            found = self._client.body_of(self._client.raw.search(index=self._index, body=body))
-            there += found["hits"]["total"]["value"]
-        if ids and not there:
-            what = f"none of the {len(ids):,} judged documents is in {self._index}"
-            raise ConfigurationError([Fault("judgments", what, "are they `_id`s of this index?")])
-        missing = len(ids) - there
-        return [f"{missing:,} of {len(ids):,} judged documents are not in the index"] if missing > 0 else []
-
     def _inputs(self, evaluation: Any) -> dict[str, Any]:
         from rewriter.evaluate.records import file_hash, hashed, library_versions  # noqa: PLC0415  with the extra
 
@@ -307,7 +236,7 @@ class _Run:
             "policies": {one.name: hashed(one.policy.model_dump(mode="json")) for one in self._variants},
             "templates": dict(evaluation.template_versions),
             "signals": hashed(self._settings.signals.model_dump(mode="json")),
-            "index": {"name": self._index, "facts": hashed(facts)},
+            "index": {"name": self._given.index, "facts": hashed(facts)},
             "versions": library_versions() | {"server": self._server()},
         }
 
@@ -363,15 +292,6 @@ def _refuse_unclear(
         raise ConfigurationError(faults)
 
 
-def _window_s(text: str | None) -> float | None:
-    if text is None:
-        return None
-    found = re.fullmatch(r"(\d{1,4})([hdw])", text)
-    if found is None or int(found[1]) < 1:
-        raise ConfigurationError([Fault(f"--hold-out {text}", "is no window", "write 4w, 10d or 12h")])
-    return int(found[1]) * UNITS_S[found[2]]
-
-
 def _compare(folders: Sequence[Path], *, as_json: bool) -> None:
     from rewriter.evaluate.records import compared, read_run  # noqa: PLC0415  with the extra
 
@@ -383,43 +303,3 @@ def _compare(folders: Sequence[Path], *, as_json: bool) -> None:
         print_json(found)
     else:
         print_comparison(Console(highlight=False), found)
-
-
-@contextmanager
-def _of_extra() -> Iterator[None]:
-    try:
-        yield
-    except ImportError as error:
-        raise ConfigurationError(
-            [Fault("rewriter evaluate", f"needs {error.name}", "pip install 'rewriter[evaluate]'")]
-        ) from None
-
-
-@contextmanager
-def _client(settings: Settings) -> Iterator[SearchClient]:
-    """Yield a client without retries; its errors end the command with exit code 2."""
-    reach = settings.opensearch.model_copy(update={"timeout_s": float(TIMEOUT_S)})
-    hosts = ", ".join(map(str, settings.opensearch.hosts))
-    client = connect(reach, CONNECTIONS).cloned(CONNECTIONS)
-    quiet(reach)
-    with closing(client):
-        try:
-            yield client
-        except client.errors as error:
-            raise ConfigurationError(
-                [Fault(hosts, f"the server failed: {cause_of(error, client.fault_of(error))}")]
-            ) from None
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
-    """Yield a function that makes a line of progress, each updated with what is done and the total."""
-    console = Console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-
-        def line(name: str) -> Callable[[int, int], None]:
-            task = progress.add_task(name, total=None)
-            return lambda done, total: progress.update(task, completed=done, total=total)
-
-        yield line

@@ -1,0 +1,167 @@
+"""What `rewriter evaluate` and `rewriter tune` read: the history, the search template, facts of the judged documents."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from rewriter.cli.causes import cause_of, quiet
+from rewriter.client.seam import SearchClient
+from rewriter.errors import ConfigurationError, Fault
+from rewriter.evaluate.bodies import SENTINEL
+from rewriter.evaluate.judged import JudgedSearch
+from rewriter.evaluate.variants import Variant
+from rewriter.settings import Settings
+from rewriter.shell.legs import connect
+from rewriter.signals.ingest.objects import Objects
+
+if TYPE_CHECKING:
+    from rewriter.evaluate.past import Past
+
+TIMEOUT_S = 120
+CONNECTIONS = 4
+UNITS_S = {"h": 3_600.0, "d": 86_400.0, "w": 7 * 86_400.0}
+TITLES = ("title", "name", "product_name", "product_title")
+IDS_AT_ONCE = 1_000
+
+
+class Inputs:
+    """The inputs of an evaluation. index: of searches that name none."""
+
+    def __init__(
+        self,
+        client: SearchClient,
+        settings: Settings,
+        variants: Sequence[Variant],
+        history: Sequence[Path],
+        body: Path | None,
+        index: str,
+    ) -> None:
+        self._client = client
+        self._settings = settings
+        self._variants = variants
+        self._history = history
+        self._body = body
+        self.index = self._index = index or ",".join(variants[0].policy.index)
+
+    def past(self, title: str, on_progress: Callable[[int, int], None]) -> Past:
+        """Return the history. title: a document field that is wanted besides those of signals, or ""."""
+        from rewriter.evaluate.past import read_past  # noqa: PLC0415  with the extra
+
+        every = self._settings.model_copy(
+            update={"policies": {f"p{at}": one.policy for at, one in enumerate(self._variants)}}
+        )
+        return read_past(
+            [str(one) for one in self._history], every, [title] if title else [], self._objects, on_progress
+        )
+
+    def _objects(self, attributes: Collection[str]) -> Objects:
+        ingest = self._settings.ingest
+        indices = ingest.objects_index or self._index.split(",")
+        return Objects(
+            self._client, indices, attributes, max_objects=1, max_bytes=2**20, age_s=1.0, clock_s=time.monotonic
+        )
+
+    def title_field(self, given: str) -> str:
+        """Return the field that stands for a missing query: the one given, else a likely one that the index has, else ""."""
+        if given:
+            return given
+        mappings = self._client.get_mapping(self._index, {}, TIMEOUT_S)
+        there = {name for one in mappings.values() for name in one["mappings"].get("properties", {})}
+        return next((name for name in TITLES if name in there), "")
+
+    def rendered(self) -> Mapping[str, Any] | None:
+        """Return the search template's body for SENTINEL, None without a template. Raises ConfigurationError."""
+        if self._body is None:
+            return None
+        try:
+            text = self._body.read_text("utf-8-sig")
+            found = self._client.render_template(text, {"query": SENTINEL}, TIMEOUT_S)["template_output"]
+        except UnicodeDecodeError:
+            raise ConfigurationError([Fault(str(self._body), "is not UTF-8")]) from None
+        except self._client.errors as error:
+            fault = self._client.fault_of(error)
+            raise ConfigurationError(
+                [
+                    Fault(
+                        str(self._body),
+                        f"the server renders no body of it: {cause_of(error, fault)}",
+                        'write "{{query}}"',
+                    )
+                ]
+            ) from None
+        if not isinstance(found, dict):
+            raise ConfigurationError([Fault(str(self._body), "is no search body")])
+        return found
+
+    def unknown_ids(self, searches: Sequence[JudgedSearch]) -> list[str]:
+        """Return a warning for judged documents that the index lacks. Raises ConfigurationError if it has none of them."""
+        ids = sorted({one for search in searches for one in search.relevant})
+        there = 0
+        for start in range(0, len(ids), IDS_AT_ONCE):
+            body = {"query": {"ids": {"values": ids[start : start + IDS_AT_ONCE]}}, "size": 0, "track_total_hits": True}
+            found = self._client.body_of(self._client.raw.search(index=self._index, body=body))
+            there += found["hits"]["total"]["value"]
+        if ids and not there:
+            what = f"none of the {len(ids):,} judged documents is in {self._index}"
+            raise ConfigurationError([Fault("judgments", what, "are they `_id`s of this index?")])
+        missing = len(ids) - there
+        return [f"{missing:,} of {len(ids):,} judged documents are not in the index"] if missing > 0 else []
+
+
+def window_s(text: str | None, option: str) -> float | None:
+    """Return a window such as 4w, 10d or 12h in seconds, None for None. Raises ConfigurationError."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d{1,4})([hdw])", text)
+    if found is None or int(found[1]) < 1:
+        raise ConfigurationError([Fault(f"{option} {text}", "is no window", "write 4w, 10d or 12h")])
+    return int(found[1]) * UNITS_S[found[2]]
+
+
+@contextmanager
+def of_extra(command: str, extra: str) -> Iterator[None]:
+    """End with a fault that names the extra where a package of it is missing."""
+    try:
+        yield
+    except ImportError as error:
+        raise ConfigurationError(
+            [Fault(f"rewriter {command}", f"needs {error.name}", f"pip install 'rewriter[{extra}]'")]
+        ) from None
+
+
+@contextmanager
+def client_of(settings: Settings) -> Iterator[SearchClient]:
+    """Yield a client without retries; its errors end the command with exit code 2."""
+    reach = settings.opensearch.model_copy(update={"timeout_s": float(TIMEOUT_S)})
+    hosts = ", ".join(map(str, settings.opensearch.hosts))
+    client = connect(reach, CONNECTIONS).cloned(CONNECTIONS)
+    quiet(reach)
+    with closing(client):
+        try:
+            yield client
+        except client.errors as error:
+            raise ConfigurationError(
+                [Fault(hosts, f"the server failed: {cause_of(error, client.fault_of(error))}")]
+            ) from None
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
+    """Yield a function that makes a line of progress, each updated with what is done and the total."""
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
+
+        def line(name: str) -> Callable[[int, int], None]:
+            task = shown.add_task(name, total=None)
+            return lambda done, total: shown.update(task, completed=done, total=total)
+
+        yield line

@@ -1,0 +1,281 @@
+"""`rewriter tune`: better settings of a policy, found on one window of a history and confirmed on a later one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from rewriter.cli.evaluate.command import ACTIONS
+from rewriter.cli.evaluate.inputs import Inputs, client_of, of_extra, progress, window_s
+from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_table, say
+from rewriter.client.seam import SearchClient
+from rewriter.errors import ConfigurationError, Fault
+from rewriter.evaluate.bodies import bodies_of
+from rewriter.evaluate.proposal import as_table, proposed
+from rewriter.evaluate.variants import variant
+from rewriter.settings import Settings
+
+SIZE = 460
+MARGIN = 54
+SHOWN_FRONT = 8
+
+
+def tune(
+    policy: Annotated[str, typer.Argument(help="The policy's name.")],
+    history: Annotated[
+        list[Path],
+        typer.Option("--from", help="The history: Parquet, NDJSON or CSV.", exists=True, dir_okay=False),
+    ],
+    body: Annotated[
+        Path, typer.Option(help="The search template in Mustache, with {{query}}.", exists=True, dir_okay=False)
+    ],
+    train: Annotated[str, typer.Option(help="The window that settings are chosen on: 4w, 10d.")] = "4w",
+    confirm: Annotated[str, typer.Option(help="The last window, which is read once.")] = "2w",
+    trials: Annotated[int, typer.Option(help="How many settings are tried.", min=1, max=100_000)] = 100,
+    searches: Annotated[int, typer.Option(help="At most so many searches of each window.", min=2)] = 1_000,
+    max_boost: Annotated[float, typer.Option(help="The largest limit that may be proposed.", min=1.1, max=10.0)] = 2.0,
+    spare_new: Annotated[
+        float, typer.Option(help="The least share of the baseline's nDCG that new items keep.", min=0.0, max=2.0)
+    ] = 0.9,
+    index: Annotated[str, typer.Option(help="The index that is searched; by default the policy's.")] = "",
+    action: Annotated[list[str] | None, typer.Option(help="Actions that make an item relevant.")] = None,
+    title_field: Annotated[str, typer.Option(help="The document field that stands for a missing query.")] = "",
+    k: Annotated[int, typer.Option("-k", "--depth", help="Hits of a page that count.", min=1, max=100)] = 10,
+    seed: Annotated[int, typer.Option(help="Draws searches, settings and intervals.", min=0)] = 1,
+    study: Annotated[
+        Path, typer.Option(help="The journal of trials; a run that was interrupted goes on from it.", dir_okay=False)
+    ] = Path("tune.journal"),
+    out: Annotated[Path, typer.Option(help="Where the proposed change is written, as a diff.", dir_okay=False)] = Path(
+        "tune.diff"
+    ),
+    html: Annotated[Path | None, typer.Option(help="Write the trials as one HTML page.", dir_okay=False)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print trials and confirmation as JSON.")] = False,
+    toml: Annotated[Path, typer.Option(help="The settings file.")] = Path("rewriter.toml"),
+) -> None:
+    """Find settings of a policy that rank better. Nothing is edited: the proposal is a diff.
+
+    Settings are chosen on a training window, and read once on a later one. What that does not confirm is not proposed, and the exit
+    code is 1.
+    """
+    with faults_refused(), of_extra("tune", "tune"):
+        settings = Settings.from_toml(toml)
+        if policy not in settings.policies:
+            raise ConfigurationError(
+                [Fault(policy, "is no policy of the settings", ", ".join(sorted(settings.policies)))]
+            )
+        options = {
+            "policy": policy, "train": train, "confirm": confirm, "searches": searches, "max_boost": max_boost, "index": index,
+            "actions": action or list(ACTIONS), "title_field": title_field, "k": k, "seed": seed,
+        }  # fmt: skip
+        with client_of(settings) as client:
+            found = _Tuning(client, settings, policy, history, body, options).run(trials, spare_new, study)
+        text = _proposal(found, toml, policy)
+        if text:
+            _write(out, text)
+    if html is not None:
+        with faults_refused():
+            _write(html, html_of(found))
+    if as_json:
+        print_json(found)
+    else:
+        _print(found)
+    if text:
+        say(f"written: {out}; `patch {toml} {out}` applies it")
+    else:
+        raise typer.Exit(UNHEALTHY)
+
+
+class _Tuning:
+    """One run of the command."""
+
+    def __init__(
+        self, client: SearchClient, settings: Settings, policy: str, history: Sequence[Path], body: Path,
+        options: Mapping[str, Any],
+    ) -> None:  # fmt: skip
+        self._client, self._settings, self._options = client, settings, options
+        self._policy, self._history, self._body = settings.policies[policy], history, body
+        self._given = Inputs(
+            client, settings, [variant(settings, self._policy, policy)], history, body, options["index"]
+        )
+
+    def run(self, trials: int, spare_new: float, study: Path) -> dict[str, Any]:
+        """Tune, confirm, and return what was found as JSON takes it."""
+        from rewriter.evaluate.answers import sender  # noqa: PLC0415  with the extra
+        from rewriter.evaluate.hold_out import TITLES_MISLEAD, held_out  # noqa: PLC0415  with the extra
+        from rewriter.evaluate.tuning import Window, confirmed, tuned  # noqa: PLC0415  with the extra
+
+        options = self._options
+        train_s, confirm_s = (window_s(options[name], f"--{name}") or 0.0 for name in ("train", "confirm"))
+        with progress() as show:
+            title = self._given.title_field(options["title_field"])
+            past = self._given.past(title, show("objects"))
+            rendered = self._given.rendered()
+            windows, held = [], []
+            for length_s, until_s in ((train_s, past.until_s - confirm_s), (confirm_s, past.until_s)):
+                one = held_out(
+                    past, length_s, options["actions"], title=title, count=options["searches"], seed=options["seed"],
+                    until_s=until_s,
+                )  # fmt: skip
+                held.append(one)
+                bodies = bodies_of(one.searches, rendered, str(self._body))
+                window = Window(
+                    self._client, sender(self._client), self._settings, self._policy, past, one.searches, bodies,
+                    index=self._given.index, k=options["k"], seed=options["seed"],
+                )  # fmt: skip
+                windows.append(window)
+            found = tuned(
+                windows[0], self._policy, trials=trials, seed=options["seed"], max_boost=options["max_boost"],
+                spare_new=spare_new, journal=study, fingerprint=self._fingerprint(), on_progress=show("trials"),
+            )  # fmt: skip
+            confirmation = (
+                confirmed(windows[1], self._policy, found.chosen.settings, options["seed"]) if found.chosen else None
+            )
+        refusal = (
+            "no trial ranks better than the policy as it is"
+            if confirmation is None
+            else confirmation.refusal(spare_new)
+        )
+        computed, sent = windows[0].rescoring.computed, windows[0].rescoring.sent
+        return {
+            "measure": f"nDCG@{options['k']}",
+            "searches": [len(one.searches) for one in held],
+            "baseline": {"all": found.baseline[0], "new": found.baseline[1]},
+            "current": _trial(found.current),
+            "chosen": _trial(found.chosen) if found.chosen else None,
+            "confirmation": _confirmation(confirmation) if confirmation else None,
+            "refusal": refusal,
+            "notes": [*found.notes, *([TITLES_MISLEAD] if held[0].by_title else [])],
+            "legs": {"computed": computed, "sent": sent},
+            "trials": [_trial(one) for one in found.trials],
+        }
+
+    def _fingerprint(self) -> str:
+        from rewriter.evaluate.records import file_hash, hashed, library_versions  # noqa: PLC0415  with the extra
+
+        files = [file_hash(one) for one in (*self._history, self._body)]
+        policy = self._policy.model_dump(mode="json")
+        signals = self._settings.signals.model_dump(mode="json")
+        return hashed([files, policy, signals, dict(self._options), library_versions()])
+
+
+def _trial(one: Any) -> dict[str, Any]:
+    return {
+        "number": one.number, "all": round(one.every, 6), "new": round(one.new, 6), "coverage": round(one.coverage, 4),
+        "front": one.is_front, "settings": dict(one.settings),
+    }  # fmt: skip
+
+
+def _confirmation(found: Any) -> dict[str, Any]:
+    named = {"all": found.every, "new": found.new, "all_to_baseline": found.plain, "new_to_baseline": found.plain_new}
+    return {
+        name: {
+            "before": one.base, "after": one.value, "low": one.low, "high": one.high, "ratio": one.ratio,
+            "searches": one.searches, "people": one.people,
+        }
+        for name, one in named.items()
+    }  # fmt: skip
+
+
+def _proposal(found: Mapping[str, Any], toml: Path, policy: str) -> str:
+    """Return the diff with what it gains in comments before it, "" where nothing is proposed."""
+    if found["refusal"]:
+        return ""
+    settings = found["chosen"]["settings"]
+    diff = proposed(toml.read_text("utf-8-sig"), policy, settings, str(toml))
+    head = "".join(f"# {line}\n" for line in _gains(found))
+    if diff is None:
+        say(f"{toml} has a form in which the values cannot be placed: they are given as a table")
+        return head + as_table(policy, settings)
+    return head + diff
+
+
+def _gains(found: Mapping[str, Any]) -> list[str]:
+    lines = []
+    confirmation = found["confirmation"]
+    for name, what in (("all", "every search"), ("new", "what a person had not used before")):
+        one, plain = confirmation[name], confirmation[f"{name}_to_baseline"]
+        read = f"on the later window ({one['searches']:,} searches of {one['people']:,} people)"
+        gain = f"{one['before']:.3f} → {one['after']:.3f} [{one['low']:+.3f}, {one['high']:+.3f}]"
+        lines.append(f"{found['measure']}, {what}, {read}: {gain}, ×{plain['ratio']:.3f} to the baseline")
+    if any("half_life" in name for name in found["chosen"]["settings"]):
+        lines.append(
+            "half-lives changed: run `rewriter backfill` after it, since counters in the store have the old ones"
+        )
+    return lines
+
+
+def _print(found: Mapping[str, Any]) -> None:
+    console = Console(highlight=False)
+    trials = found["trials"]
+    front = sorted((one for one in trials if one["front"]), key=lambda one: -one["all"])[:SHOWN_FRONT]
+    rows = [["", found["measure"], "new", "coverage"], ["baseline", *_figures(found["baseline"]), ""]]
+    rows += [["as it is", *_figures(found["current"]), f"{found['current']['coverage']:.2f}"]]
+    rows += [[f"trial {one['number']}", *_figures(one), f"{one['coverage']:.2f}"] for one in front]
+    print_table(rows)
+    for note in found["notes"]:
+        console.print(note, soft_wrap=True)
+    if found["confirmation"] is not None:
+        console.print(
+            f"chosen: trial {found['chosen']['number']}: {json.dumps(found['chosen']['settings'])}", soft_wrap=True
+        )
+        for line in _gains(found):
+            console.print(line, soft_wrap=True)
+    verdict = f"Not proposed: {found['refusal']}." if found["refusal"] else "Proposed."
+    console.print(verdict, soft_wrap=True)
+
+
+def _figures(one: Mapping[str, Any]) -> list[str]:
+    return [f"{one['all']:.3f}", f"{one['new']:.3f}"]
+
+
+def html_of(found: Mapping[str, Any]) -> str:
+    """Return the trials as one page: the front of relevance against new items, and what was chosen."""
+    from rewriter.experiment.style import STYLE  # noqa: PLC0415  beside its only use
+
+    points = [*found["trials"], found["current"], {**found["baseline"], "number": "baseline"}]
+    across, up = ([one[name] for one in points] for name in ("all", "new"))
+
+    def place(value: float, values: Sequence[float]) -> float:
+        low, high = min(values), max(values)
+        return MARGIN + (SIZE - 2 * MARGIN) * ((value - low) / (high - low) if high > low else 0.5)
+
+    def dot(one: Mapping[str, Any], kind: str, radius: float, label: str = "") -> str:
+        x, y = place(one["all"], across), SIZE - place(one["new"], up)
+        text = f'<text x="{x + 8:.1f}" y="{y + 4:.1f}">{escape(label)}</text>' if label else ""
+        title = escape(json.dumps(one.get("settings", {})))
+        return (
+            f'<circle class="dot {kind}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}"><title>{title}</title></circle>{text}'
+        )
+
+    dots = [dot(one, "good" if one["front"] else "open", 4 if one["front"] else 2.5) for one in found["trials"]]
+    dots += [dot(found["baseline"], "bad", 5, "baseline"), dot(found["current"], "bad", 5, "as it is")]
+    if found["chosen"]:
+        dots.append(dot(found["chosen"], "good", 7, "chosen"))
+    axes = (
+        f'<text class="quiet" x="{MARGIN}" y="{SIZE - 12}">{escape(found["measure"])}, every search'
+        f" ({min(across):.3f} to {max(across):.3f}) →</text>"
+        f'<text class="quiet" x="{MARGIN}" y="20">↑ new items ({min(up):.3f} to {max(up):.3f})</text>'
+    )
+    verdict = f"Not proposed: {found['refusal']}." if found["refusal"] else "Proposed."
+    lines = "".join(
+        f"<p>{escape(line)}</p>" for line in (*found["notes"], *(_gains(found) if found["confirmation"] else ()))
+    )
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>Tuning</title><style>{STYLE}</style><body><h1>Tuning, {len(found['trials']):,} trials</h1>"
+        f'<p class="verdict">{escape(verdict)}</p>{lines}<svg viewBox="0 0 {SIZE} {SIZE}" role="img">{"".join(dots)}{axes}</svg>'
+        "</body></html>\n"
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        raise ConfigurationError([Fault(str(path), f"cannot be written: {error.strerror}")]) from None

@@ -1,0 +1,71 @@
+"""A proposed change of a settings file as a unified diff. Pure: nothing is edited.
+
+Values are replaced in their lines, or added behind their table's header, so that comments stay. The result is parsed again:
+unless it holds exactly what was meant, there is no diff, and the values are given as a table.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from difflib import unified_diff
+
+
+def proposed(text: str, policy: str, settings: Mapping[str, float], path: str) -> str | None:
+    """Return the diff that gives a policy these settings, or None where the file's form does not let them be placed."""
+    lines = text.splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        lines[-1] += "\n"
+    for name, value in settings.items():
+        table, _, key = f"policies.{policy}.{name}".rpartition(".")
+        if not _placed(lines, table, key, value):
+            return None
+    after = "".join(lines)
+    return (
+        "".join(unified_diff(text.splitlines(keepends=True), lines, path, path))
+        if _holds(after, policy, settings)
+        else None
+    )
+
+
+def as_table(policy: str, settings: Mapping[str, float]) -> str:
+    """Return the settings as TOML with whole names."""
+    return "".join(f"policies.{policy}.{name} = {_number(value)}\n" for name, value in settings.items())
+
+
+def _placed(lines: list[str], table: str, key: str, value: float) -> bool:
+    start = next((at for at, line in enumerate(lines) if _header(line) == table), None)
+    if start is None:
+        return False
+    end = next((at for at in range(start + 1, len(lines)) if _header(lines[at]) is not None), len(lines))
+    for at in range(start + 1, end):
+        if found := re.match(rf"(\s*{re.escape(key)}\s*=\s*)[^#\n]*?(\s*(?:#.*)?)$", lines[at].rstrip("\n")):
+            lines[at] = f"{found[1]}{_number(value)}{found[2]}\n"
+            return True
+    lines.insert(start + 1, f"{key} = {_number(value)}\n")
+    return True
+
+
+def _header(line: str) -> str | None:
+    found = re.match(r"\s*\[\s*([^\[\]]+?)\s*\]\s*(?:#.*)?$", line.rstrip("\n"))
+    return re.sub(r"[\s\"']", "", found[1]) if found else None
+
+
+def _holds(text: str, policy: str, settings: Mapping[str, float]) -> bool:
+    try:
+        table = tomllib.loads(text)["policies"][policy]
+        for name, value in settings.items():
+            *path, key = name.split(".")
+            part = table
+            for one in path:
+                part = part[one]
+            if part[key] != value and float(f"{part[key]:g}") != float(f"{_number(value)}"):
+                return False
+    except (tomllib.TOMLDecodeError, KeyError, TypeError):
+        return False
+    return True
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() else f"{value:.6g}"

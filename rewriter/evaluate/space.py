@@ -1,0 +1,97 @@
+"""The settings of a policy that tuning may change, with their ranges, and a policy with other values of them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rewriter.settings import WEEK_S, PolicySettings
+
+HALF_LIVES_WEEKS = (2, 4, 8, 16, 32)
+HALF_LIFE = "half_life"
+Value = float | int
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One setting: its name as in `rewriter.toml`, its range, and whether it is searched by its logarithm.
+
+    half_life is the number of one of HALF_LIVES_WEEKS: with few of them, counters are computed once for each.
+    """
+
+    name: str
+    low: float
+    high: float
+    is_log: bool = False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its values are whole numbers."""
+        return self.name == HALF_LIFE
+
+
+def space(policy: PolicySettings, max_boost: float) -> list[Parameter]:
+    """Return what of a policy is tuned. max_boost: the largest limit that a search may get."""
+    found = [
+        Parameter("max_boost", 1.1, max_boost),
+        Parameter("saturation", 1.5, 6.0),
+        Parameter(HALF_LIFE, 0, len(HALF_LIVES_WEEKS) - 1),
+    ]
+    if policy.item_field:
+        found += [
+            Parameter("item_scale", 0.05, 4.0, is_log=True),
+            Parameter("item_pseudo_count", 0.5, 20.0, is_log=True),
+        ]
+    for name, field in policy.fields.items():
+        least, most = (20.0, 500.0) if len(field.of) == 1 else (1.0, 50.0)
+        found += [
+            Parameter(f"fields.{name}.scale", 0.0, 1.5),
+            Parameter(f"fields.{name}.pseudo_count", least, most, is_log=True),
+        ]
+    return found
+
+
+def settings_of(policy: PolicySettings, chosen: Mapping[str, Value]) -> dict[str, float]:
+    """Return the settings of chosen values, rounded to what a person would write, by their names in a policy's table."""
+    found: dict[str, float] = {}
+    for name, value in chosen.items():
+        if name != HALF_LIFE:
+            found[name] = float(f"{value:.3g}")
+            continue
+        seconds = HALF_LIVES_WEEKS[int(value)] * WEEK_S
+        if policy.item_field:
+            found["item_half_life_s"] = seconds
+        found |= {f"fields.{field}.half_life_s": seconds for field in policy.fields}
+    return found
+
+
+def with_settings(policy: PolicySettings, settings: Mapping[str, float]) -> PolicySettings:
+    """Return a policy with other values of its settings."""
+    fields = {name: field.model_copy() for name, field in policy.fields.items()}
+    own: dict[str, Any] = {}
+    for name, value in settings.items():
+        if name.startswith("fields."):
+            field, _, setting = name.removeprefix("fields.").rpartition(".")
+            fields[field] = fields[field].model_copy(update={setting: value})
+        else:
+            own[name] = value
+    return policy.model_copy(update={**own, "fields": fields})
+
+
+def current(policy: PolicySettings, parameters: list[Parameter]) -> dict[str, Value]:
+    """Return the values that a policy has, those outside of a range at its end; the half-life nearest to its own."""
+    found: dict[str, Value] = {}
+    for one in parameters:
+        if one.name == HALF_LIFE:
+            lives = [policy.item_half_life_s, *(field.half_life_s for field in policy.fields.values())]
+            weeks = next((life / WEEK_S for life in lives if life), 16.0)
+            found[one.name] = min(range(len(HALF_LIVES_WEEKS)), key=lambda at: abs(HALF_LIVES_WEEKS[at] - weeks))
+        elif one.name.startswith("fields."):
+            field, _, setting = one.name.removeprefix("fields.").rpartition(".")
+            value = getattr(policy.fields[field], setting)
+            default = 100.0 if len(policy.fields[field].of) == 1 else 5.0
+            found[one.name] = min(one.high, max(one.low, default if value is None else value))
+        else:
+            found[one.name] = min(one.high, max(one.low, getattr(policy, one.name)))
+    return found

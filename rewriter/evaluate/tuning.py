@@ -1,0 +1,271 @@
+"""Tuning of a policy on one window of judged searches, and one look at a later window. By Optuna.
+
+The first trials are Sobol points (Owen-scrambled), the others multivariate TPE; both are seeded. Two measures are maximized:
+nDCG of everything, and nDCG of what a person had not used before. Candidates are fetched once, and
+re-scored in process (`rescoring`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from rewriter.client.seam import SearchClient
+from rewriter.errors import ConfigurationError, Fault
+from rewriter.evaluate.answers import Send
+from rewriter.evaluate.intervals import Paired, paired
+from rewriter.evaluate.judged import JudgedSearch, only
+from rewriter.evaluate.outcome import Outcome, Result
+from rewriter.evaluate.past import Past
+from rewriter.evaluate.rescoring import Rescoring
+from rewriter.evaluate.run import Evaluation, Shared
+from rewriter.evaluate.scores import measure_names, scored
+from rewriter.evaluate.space import Parameter, current, settings_of, space, with_settings
+from rewriter.evaluate.variants import Variant, variant
+from rewriter.settings import PolicySettings, Settings
+
+SOBOL = 16
+STEEP = 2.0
+"""A page whose first score is this multiple of its tenth, in the median, leaves little to a small limit."""
+FLAT = 1.05
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One set of values with its measures on the training window. coverage: different items shown, as a share of the baseline's.
+
+    is_front: whether no other trial is better in both measures.
+    """
+
+    number: int
+    settings: Mapping[str, float]
+    every: float
+    new: float
+    coverage: float
+    is_front: bool = False
+
+
+@dataclass(slots=True)
+class Tuned:
+    """What tuning found. current: the policy's own values. chosen: what is proposed, None where nothing is better."""
+
+    trials: list[Trial]
+    current: Trial
+    baseline: tuple[float, float]
+    chosen: Trial | None
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """The chosen values on the later window, which is read once.
+
+    every, new: against the policy as it is. plain, plain_new: against the baseline.
+    """
+
+    every: Paired
+    new: Paired
+    plain: Paired
+    plain_new: Paired
+
+    def refusal(self, spare_new: float) -> str:
+        """Return why the change is not proposed, or "". spare_new: the least ratio of new items to the baseline's."""
+        if not self.every.low > 0.0:
+            return "the later window does not confirm it: the interval of the gain holds 0"
+        if self.plain_new.searches and self.plain_new.ratio < spare_new:
+            return f"on the later window new items fall to {self.plain_new.ratio:.1%} of the baseline's, below {spare_new:.0%}"
+        return ""
+
+
+class Window:
+    """One window of judged searches: any policy's measures on it."""
+
+    def __init__(
+        self, client: SearchClient, send: Send, settings: Settings, policy: PolicySettings, past: Past,
+        judged: Sequence[JudgedSearch], bodies: Sequence[Mapping[str, Any]], *, index: str, k: int, seed: int,
+    ) -> None:  # fmt: skip
+        named = {name for one in policy.fields.values() for name in one.of} | {policy.class_field, policy.item_field}
+        self.rescoring = Rescoring(send, {name for name in named if name})
+        self._client, self._settings, self._past = client, settings, past
+        self._judged, self._bodies = judged, bodies
+        self._index, self._k, self._seed = index, k, seed
+        self._shared = Shared()
+
+    def outcome(self, policy: PolicySettings) -> Outcome:
+        """Return the pages of a policy without exploration."""
+        one = variant(self._settings, policy, "tuned")
+        return self._evaluation(one).run(lambda *_: None)
+
+    def measures(self, outcome: Outcome, result: Result) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Return nDCG of everything and of what is new, by search."""
+        done, name = outcome.done, measure_names(self._k)[0]
+        pages = [result.pages[at] for at in done]
+        graded = [outcome.prepared[at].judged for at in done]
+        every = scored(pages, [one.relevant for one in graded], self._k, (name,))[name]
+        fresh = [only(one, outcome.new[at]) for at, one in zip(done, graded, strict=True)]
+        return every, scored(pages, fresh, self._k, (name,))[name]
+
+    def people(self, outcome: Outcome) -> list[int]:
+        """Return each search's person."""
+        return [outcome.prepared[at].person for at in outcome.done]
+
+    def _evaluation(self, one: Variant) -> Evaluation:
+        return Evaluation(
+            self._client, self.rescoring, [one], self._past, self._judged, self._bodies,
+            index=self._index, k=self._k, seed=self._seed, shared=self._shared,
+        )  # fmt: skip
+
+
+def tuned(
+    window: Window,
+    policy: PolicySettings,
+    *,
+    trials: int,
+    seed: int,
+    max_boost: float,
+    spare_new: float,
+    journal: Path,
+    fingerprint: str,
+    on_progress: Progress,
+) -> Tuned:
+    """Tune a policy. Trials that `journal` holds are not run again. Raises ConfigurationError for a journal of other inputs.
+
+    spare_new: the least nDCG of new items, as a share of the baseline's, that a proposal may have.
+    """
+    parameters = space(policy, max_boost)
+    study = _study(journal, fingerprint)
+    outcome = window.outcome(policy)
+    base = tuple(_mean(column) for column in window.measures(outcome, outcome.baseline))
+    now = _trial(window, policy, {}, -1, outcome)
+    notes = _limits(window, outcome, policy)
+    if not study.get_trials(deepcopy=False):
+        study.enqueue_trial(current(policy, parameters))
+    while (done := len(_complete(study))) < trials:
+        study.sampler = _sampler(done, seed)
+        on_progress(done, trials)
+        study.optimize(lambda trial: _objective(trial, window, policy, parameters), n_trials=1)
+    found = _with_front(
+        [
+            Trial(one.number, settings_of(policy, one.params), one.values[0], one.values[1], one.user_attrs["coverage"])
+            for one in _complete(study)[:trials]
+        ]
+    )
+    allowed = [one for one in found if one.new >= spare_new * base[1]]
+    best = max(allowed, key=lambda one: (one.every, one.new, -one.number), default=None)
+    if best is not None and best.every <= now.every:
+        best = None
+    return Tuned(found, now, (base[0], base[1]), best, notes)
+
+
+def confirmed(window: Window, policy: PolicySettings, settings: Mapping[str, float], seed: int) -> Confirmation:
+    """Read the later window once: a policy with other settings against itself, and against the baseline."""
+    before = window.outcome(policy)
+    after = window.outcome(with_settings(policy, settings))
+    own, own_new = window.measures(after, after.variants["tuned"])
+    was, was_new = window.measures(before, before.variants["tuned"])
+    plain, plain_new = window.measures(after, after.baseline)
+    people = window.people(after)
+    pairs = ((own, was), (own_new, was_new), (own, plain), (own_new, plain_new))
+    return Confirmation(*(paired(one, other, people, seed=seed) for one, other in pairs))
+
+
+def _objective(
+    trial: Any, window: Window, policy: PolicySettings, parameters: Sequence[Parameter]
+) -> tuple[float, float]:
+    chosen = {
+        one.name: trial.suggest_int(one.name, int(one.low), int(one.high))
+        if one.is_whole
+        else trial.suggest_float(one.name, one.low, one.high, log=one.is_log)
+        for one in parameters
+    }
+    settings = settings_of(policy, chosen)
+    found = _trial(window, policy, settings, trial.number)
+    trial.set_user_attr("coverage", found.coverage)
+    return found.every, found.new
+
+
+def _trial(
+    window: Window, policy: PolicySettings, settings: Mapping[str, float], number: int, outcome: Outcome | None = None
+) -> Trial:
+    outcome = outcome or window.outcome(with_settings(policy, settings))
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+    result = outcome.variants["tuned"]
+    every, new = window.measures(outcome, result)
+    shown = {one for at in outcome.done for one in result.pages[at]}
+    plain = {one for at in outcome.done for one in outcome.baseline.pages[at]}
+    return Trial(number, settings, _mean(every), _mean(new), len(shown) / max(1, len(plain)))
+
+
+def _mean(column: np.ndarray[Any, Any]) -> float:
+    known = column[~np.isnan(column)]
+    return float(known.mean()) if len(known) else 0.0
+
+
+def _with_front(trials: Sequence[Trial]) -> list[Trial]:
+    def is_front(one: Trial) -> bool:
+        return not any(
+            other.every >= one.every and other.new >= one.new and (other.every, other.new) != (one.every, one.new)
+            for other in trials
+        )
+
+    return [Trial(one.number, one.settings, one.every, one.new, one.coverage, is_front(one)) for one in trials]
+
+
+def _limits(window: Window, outcome: Outcome, policy: PolicySettings) -> list[str]:
+    """Return whether the team's own query leaves boosts nothing to work with, or everything."""
+    ratios = [scores[0] / scores[-1] for scores in window.rescoring.first_scores(10) if scores[-1] > 0.0]
+    if not ratios:
+        return []
+    typical = median(ratios)
+    first = f"the first hit scores {typical:.2f} times the tenth in the median"
+    if typical > max(STEEP, policy.max_boost):
+        weight = "a bare weight beside the query's own functions makes them flatter (docs/boosts.md)"
+        return [f"the query's scores are steep: {first}, and boosts multiply by at most {policy.max_boost:g}; {weight}"]
+    if typical < FLAT:
+        return [f"the query's scores are flat: {first}, so that any boost decides the order"]
+    return [f"{len(outcome.done):,} training searches; {first}"]
+
+
+def _study(journal: Path, fingerprint: str) -> Any:
+    import optuna  # noqa: PLC0415  an extra
+    from optuna.storages import JournalStorage  # noqa: PLC0415  an extra
+    from optuna.storages.journal import JournalFileBackend  # noqa: PLC0415  an extra
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        storage = JournalStorage(JournalFileBackend(str(journal)))
+        study = optuna.create_study(
+            study_name="rewriter", storage=storage, directions=["maximize", "maximize"], load_if_exists=True
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigurationError([Fault(str(journal), f"is no journal of tuning: {type(error).__name__}")]) from None
+    known = study.user_attrs.get("inputs")
+    if known is not None and known != fingerprint:
+        what = "holds trials of other inputs: history, settings, searches, seed or versions differ"
+        raise ConfigurationError([Fault(str(journal), what, "name another file with --study")])
+    study.set_user_attr("inputs", fingerprint)
+    return study
+
+
+def _complete(study: Any) -> list[Any]:
+    return [one for one in study.get_trials(deepcopy=False) if one.state.name == "COMPLETE"]
+
+
+def _sampler(done: int, seed: int) -> Any:
+    import warnings  # noqa: PLC0415  beside its only use
+
+    from optuna.exceptions import ExperimentalWarning  # noqa: PLC0415  an extra
+    from optuna.samplers import QMCSampler, TPESampler  # noqa: PLC0415  an extra
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        if done < SOBOL:
+            return QMCSampler(qmc_type="sobol", scramble=True, seed=seed, warn_independent_sampling=False)
+        return TPESampler(seed=seed + done, multivariate=True, n_startup_trials=1)  # the same, wherever it was resumed

@@ -1,0 +1,123 @@
+"""`rewriter tune` on a real index: chosen on one window, confirmed on a later one, and never more than a proposal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from rewriter import Settings
+from rewriter.cli import app
+from rewriter.evaluate import tuning
+from rewriter.evaluate.rescoring import Rescoring
+from tests.live.test_evaluate import history, shop
+
+__all__ = ["shop"]
+
+TUNE = (
+    "tune", "shop", "--from", "h.ndjson", "--body", "search.mustache", "--train", "2w", "--confirm", "2w", "--spare-new", "0",
+    "--searches", "150", "--max-boost", "3",
+)  # fmt: skip
+
+
+def run(*arguments: str, code: int = 0) -> Result:
+    result = CliRunner().invoke(app, [*TUNE, *arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert result.exit_code == code, result.stderr + result.stdout
+    return result
+
+
+def _nothing(_: object, leg: object) -> None:
+    """Compute no leg, so that all go to the server."""
+
+
+def weak(folder: Path) -> None:
+    """Let the policy be one that can be bettered."""
+    text = (folder / "rewriter.toml").read_text()
+    weaker = text.replace("max_boost = 2", "max_boost = 1.1  # careful").replace("scale = 0.5", "scale = 0.02")
+    (folder / "rewriter.toml").write_text(weaker)
+    popular = {"field_value_factor": {"field": "sold", "modifier": "ln2p"}, "query": {"match": {"title": "{{query}}"}}}
+    (folder / "search.mustache").write_text(json.dumps({"query": {"function_score": popular}}))
+
+
+def test_what_the_later_window_confirms_is_proposed_as_a_diff(shop: str, tmp_path: Path) -> None:
+    history(tmp_path / "h.ndjson", faithful=True)
+    weak(tmp_path)
+    before = (tmp_path / "rewriter.toml").read_text()
+    result = run("--trials", "5", "--html", "tune.html")
+    assert "Proposed." in result.stdout
+    chosen: dict[str, Any] = json.loads(run("--trials", "5", "--json").stdout)["chosen"]["settings"]
+    assert (tmp_path / "rewriter.toml").read_text() == before
+    diff = (tmp_path / "tune.diff").read_text()
+    assert diff.startswith("# nDCG@10, every search, on the later window (")
+    assert "-max_boost = 1.1  # careful" in diff
+    assert "# careful" in diff.split("+max_boost")[1]
+    assert "<circle" in (tmp_path / "tune.html").read_text()
+    assert "person-" not in result.stdout + diff
+    applied = Settings.from_toml(patched(tmp_path, diff)).policies["shop"]
+    assert applied.max_boost == pytest.approx(chosen["max_boost"])
+    assert applied.fields["brand"].scale == pytest.approx(chosen["fields.brand.scale"])
+
+
+def patched(folder: Path, diff: str) -> Path:
+    """Apply the diff as `patch` does, line by line."""
+    path = folder / "rewriter.toml"
+    lines = [line for line in diff.splitlines() if not line.startswith(("#", "---", "+++", "@@", "-"))]
+    path.write_text("\n".join(line[1:] for line in lines) + "\n")
+    return path
+
+
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
+    shop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit for bit: trials of the journal are not run again, and the others are drawn as they would have been."""
+    history(tmp_path / "h.ndjson", faithful=True)
+    weak(tmp_path)
+    monkeypatch.setattr(tuning, "SOBOL", 2)
+    whole = json.loads(run("--trials", "4", "--study", "whole.journal", "--json").stdout)
+    run("--trials", "2", "--study", "parts.journal", "--json", code=0)
+    resumed = json.loads(run("--trials", "4", "--study", "parts.journal", "--json").stdout)
+    assert resumed["trials"] == whole["trials"]
+    assert resumed["confirmation"] == whole["confirmation"]
+    assert resumed["legs"]["computed"] < whole["legs"]["computed"]
+    assert whole["legs"]["sent"] == 0
+    result = run("--trials", "4", "--study", "parts.journal", "--seed", "2", code=2)
+    assert "holds trials of other inputs" in result.stderr
+
+
+def test_trials_in_process_measure_what_the_server_does(
+    shop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history(tmp_path / "h.ndjson", faithful=True)
+    weak(tmp_path)
+    computed = json.loads(run("--trials", "3", "--study", "one.journal", "--json").stdout)
+    monkeypatch.setattr(Rescoring, "_computed", _nothing)
+    served = json.loads(run("--trials", "3", "--study", "other.journal", "--json").stdout)
+    assert served["legs"]["computed"] == 0 < served["legs"]["sent"]
+    assert served["trials"] == computed["trials"]
+    assert served["confirmation"] == computed["confirmation"]
+
+
+def test_what_the_later_window_does_not_confirm_is_refused(shop: str, tmp_path: Path) -> None:
+    history(tmp_path / "h.ndjson", faithful=False)
+    result = run("--trials", "4", code=1)
+    assert "Not proposed: " in result.stdout
+    assert not (tmp_path / "tune.diff").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (("--train", "9x"), "--train 9x: is no window"),
+        (("--confirm", "9999w"), "holds no event"),
+        (("--action", "dislike"), "no event of the window"),
+        (("--study", "h.ndjson"), "is no journal of tuning"),
+    ],
+)
+def test_what_cannot_be_tuned_is_named(shop: str, tmp_path: Path, arguments: tuple[str, ...], fault: str) -> None:
+    history(tmp_path / "h.ndjson", faithful=True, people=5)
+    assert fault in run("--trials", "2", *arguments, code=2).stderr
+    assert not (tmp_path / "tune.diff").exists()

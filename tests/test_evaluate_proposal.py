@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import pytest
+
+from rewriter.evaluate.proposal import as_table, proposed
+from rewriter.evaluate.space import current, settings_of, space, with_settings
+from rewriter.settings import WEEK_S, PolicySettings
+
+TOML = """\
+[policies.shop]  # the shop
+index = "products"
+max_boost = 1.5  # agreed in May
+
+[policies.shop.fields.brand]
+scale = 0.3
+[policies.other]
+max_boost = 1.2
+"""
+
+
+def test_values_are_replaced_in_their_lines_and_added_behind_their_header() -> None:
+    settings = {"max_boost": 1.8, "item_scale": 0.7, "fields.brand.scale": 0.55, "fields.brand.half_life_s": 4 * WEEK_S}
+    diff = proposed(TOML, "shop", settings, "rewriter.toml")
+    assert diff is not None
+    changed = [line for line in diff.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+    assert changed == [
+        "+item_scale = 0.7",
+        "-max_boost = 1.5  # agreed in May",
+        "+max_boost = 1.8  # agreed in May",
+        "-scale = 0.3",
+        "+half_life_s = 2419200",
+        "+scale = 0.55",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ['[policies]\nshop = {index = "p"}\n', "", "[policies.shop]\nindex='p'\nfields.brand = {scale = 0.1}\n"]
+)
+def test_a_form_that_cannot_be_edited_line_by_line_has_no_diff(text: str) -> None:
+    assert proposed(text, "shop", {"fields.brand.scale": 0.5}, "rewriter.toml") is None
+    assert as_table("shop", {"fields.brand.scale": 0.5}) == "policies.shop.fields.brand.scale = 0.5\n"
+
+
+def test_the_current_values_are_a_point_of_the_space() -> None:
+    policy = PolicySettings.model_validate(
+        {"index": "p", "max_boost": 1.7, "fields": {"brand": {"scale": 0.4, "half_life_s": 9 * WEEK_S}}}
+    )
+    parameters = space(policy, 2.0)
+    chosen = current(policy, parameters)
+    assert set(chosen) == {one.name for one in parameters}
+    settings = settings_of(policy, chosen)
+    assert settings["fields.brand.half_life_s"] == settings["item_half_life_s"] == 8 * WEEK_S
+    again = with_settings(policy, settings)
+    assert (again.max_boost, again.fields["brand"].scale, again.fields["brand"].pseudo_count) == (1.7, 0.4, 100.0)
+    assert with_settings(policy, {}).model_dump() == policy.model_dump()
