@@ -31,7 +31,13 @@ from rewriter.expression import Searched
 from rewriter.index_facts import IndexFacts
 from rewriter.journal import Journal
 from rewriter.settings import Settings
-from rewriter.signals.affinities import NOBODY, Population, class_combinations, profile_half_lives, signal_fields
+from rewriter.signals.affinities import (
+    EMPTY_POPULATION,
+    Population,
+    class_combinations,
+    profile_half_lives,
+    signal_fields,
+)
 from rewriter.signals.counters import Counters, HalfLives
 from rewriter.signals.kinds.kind import SignalField
 from rewriter.signals.query_classes import QueryClasses
@@ -57,7 +63,7 @@ class Snapshot:
 
     switches: Switches = field(default_factory=Switches)
     lag: Lag = field(default_factory=Lag)
-    population: Population = NOBODY
+    population: Population = EMPTY_POPULATION
     segments: Mapping[str, Counters] = field(default_factory=dict)
     facts: Mapping[str, IndexFacts] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)

@@ -1,7 +1,7 @@
-"""A search engine and a store that are played, and one desk to search at for both shells.
+"""A fake search engine and a fake store, and one harness that searches through either shell.
 
-What cannot be forced on real servers is forced here: a leg that never comes, an answer of an odd form, a store that hangs. The
-real ones have their turn in tests/live.
+They do what real servers cannot be made to do: a leg that never answers, an answer of an odd form, a store that hangs. Everything
+else is tested on the real ones in tests/live.
 """
 
 from __future__ import annotations

@@ -163,76 +163,76 @@ def body(**changes: Any) -> Mapping[str, Any]:
     return {"index": "products", "body": {"query": MATCH, "size": 10, **changes}}
 
 
-def ten_failures(desk: Harness) -> None:
-    desk.engine.on["personal"] = raises(TransportError(503, "busy", {}))
+def ten_failures(harness: Harness) -> None:
+    harness.engine.on["personal"] = raises(TransportError(503, "busy", {}))
     for _ in range(10):
-        assert desk.search(ANN, SEARCH)[1].reason is Reason.SEARCH_FAILED
+        assert harness.search(ANN, SEARCH)[1].reason is Reason.SEARCH_FAILED
 
 
-def ten_failures_unseen(desk: Harness) -> None:
-    desk.engine.on["personal"] = raises(TransportError(503, "busy", {}))
+def ten_failures_unseen(harness: Harness) -> None:
+    harness.engine.on["personal"] = raises(TransportError(503, "busy", {}))
     for _ in range(10):
-        assert desk.search(ANN, SEARCH)[1].reason is Reason.SHADOW
+        assert harness.search(ANN, SEARCH)[1].reason is Reason.SHADOW
 
 
-def ten_dead_reads(desk: Harness) -> None:
-    assert desk.store is not None
-    desk.store.state = "gone"
+def ten_dead_reads(harness: Harness) -> None:
+    assert harness.store is not None
+    harness.store.state = "gone"
     for _ in range(10):
-        desk.search(ANN, SEARCH)
-    assert desk.status().store_breakers["store"]["state"] == "open"
+        harness.search(ANN, SEARCH)
+    assert harness.status().store_breakers["store"]["state"] == "open"
 
 
-def opened_after_a_page(desk: Harness) -> None:
-    a_first_page(desk)
-    ten_dead_reads(desk)
+def opened_after_a_page(harness: Harness) -> None:
+    a_first_page(harness)
+    ten_dead_reads(harness)
 
 
-def ten_reads_of_the_profile_alone(desk: Harness) -> None:
-    ten_dead_reads(desk)
-    assert desk.status().store_breakers["profile_store"]["state"] == "closed"
+def ten_reads_of_the_profile_alone(harness: Harness) -> None:
+    ten_dead_reads(harness)
+    assert harness.status().store_breakers["profile_store"]["state"] == "closed"
 
 
-def rejections(desk: Harness, arguments: Mapping[str, Any] = SEARCH) -> None:
+def rejections(harness: Harness, arguments: Mapping[str, Any] = SEARCH) -> None:
     """As many rejections in a row, of as many subjects, as a template is quarantined for."""
-    assert desk.store is not None
-    desk.engine.on["personal"] = raises(REJECTED)
+    assert harness.store is not None
+    harness.engine.on["personal"] = raises(REJECTED)
     for number in range(FAILURES):
-        desk.store.write(KEYS.profile(f"u{number % SUBJECTS}"), LIKED, None)
-        assert desk.search(Subject(f"u{number % SUBJECTS}"), arguments)[1].reason is Reason.SEARCH_REJECTED
-    del desk.engine.on["personal"]
-    desk.until(lambda status: status.in_flight == 0)
+        harness.store.write(KEYS.profile(f"u{number % SUBJECTS}"), LIKED, None)
+        assert harness.search(Subject(f"u{number % SUBJECTS}"), arguments)[1].reason is Reason.SEARCH_REJECTED
+    del harness.engine.on["personal"]
+    harness.until(lambda status: status.in_flight == 0)
 
 
-def highlighted_rejections(desk: Harness) -> None:
-    rejections(desk, HIGHLIGHTED)
+def highlighted_rejections(harness: Harness) -> None:
+    rejections(harness, HIGHLIGHTED)
 
 
-def one_stuck_leg(desk: Harness) -> None:
-    desk.engine.blocked.add("personal")
-    assert not desk.search(ANN, SEARCH)[1].boosts
+def one_stuck_leg(harness: Harness) -> None:
+    harness.engine.blocked.add("personal")
+    assert not harness.search(ANN, SEARCH)[1].boosts
 
 
-def a_first_page(desk: Harness) -> None:
-    assert waited(lambda: bool(desk.search(ANN, SEARCH)[1].slots))  # within 10 ms, where a case says so
-    desk.until(lambda status: status.in_flight == 0)
+def a_first_page(harness: Harness) -> None:
+    assert waited(lambda: bool(harness.search(ANN, SEARCH)[1].slots))  # within 10 ms, where a case says so
+    harness.until(lambda status: status.in_flight == 0)
 
 
 def store_then(state: Any, *, after: Callable[[Harness], Any] = nothing) -> Callable[[Harness], Any]:
-    def before(desk: Harness) -> None:
-        after(desk)
-        assert desk.store is not None
-        desk.store.state = state
+    def before(harness: Harness) -> None:
+        after(harness)
+        assert harness.store is not None
+        harness.store.state = state
 
     return before
 
 
-def lagging(desk: Harness) -> None:
-    desk.until(lambda status: bool(status.lag["lagging"]))
+def lagging(harness: Harness) -> None:
+    harness.until(lambda status: bool(status.lag["lagging"]))
 
 
-def has_segments(desk: Harness) -> None:
-    desk.until(lambda status: status.segments == ("vip",))
+def has_segments(harness: Harness) -> None:
+    harness.until(lambda status: status.segments == ("vip",))
 
 
 BEHIND = {"rw:heartbeat": json.dumps({"at": NOW_S, "lag": 99.0})}

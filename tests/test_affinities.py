@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rewriter.index_facts import TermRule
 from rewriter.settings import FieldSettings, PolicySettings, SignalSettings
 from rewriter.signals.affinities import (
-    NOBODY,
+    EMPTY_POPULATION,
     Population,
     blended,
     clause,
@@ -80,7 +80,7 @@ def test_an_affinity_saturates_at_one() -> None:
 
 
 def test_an_item_needs_nobody_to_be_compared_with() -> None:
-    assert liked({("item", "b1"): 2.0, ("brand", "nike"): 9.0}, NOBODY) == {("item", "b1"): 0.5}
+    assert liked({("item", "b1"): 2.0, ("brand", "nike"): 9.0}, EMPTY_POPULATION) == {("item", "b1"): 0.5}
 
 
 def test_counts_decay_before_they_are_compared() -> None:

@@ -90,8 +90,8 @@ def odd(kind: type, found: Any) -> Any:
 
 
 @pytest.mark.parametrize("kind", [Dotted, Recipe, OrderedDict])
-@pytest.mark.parametrize("desk", HARNESSES)
-def test_a_page_is_of_the_classes_of_the_caller_s_deserializer(desk: type[Harness], kind: type) -> None:
+@pytest.mark.parametrize("harness", HARNESSES)
+def test_a_page_is_of_the_classes_of_the_caller_s_deserializer(harness: type[Harness], kind: type) -> None:
     store = FakeStore()
     store.write(Keys().profile("ann"), LIKED, None)
     settings = Settings.model_validate(
@@ -101,7 +101,7 @@ def test_a_page_is_of_the_classes_of_the_caller_s_deserializer(desk: type[Harnes
             "policies": {"shop": {"index": "products*", "item_repeat_share": 1.0}},
         }
     )
-    with desk(settings, store) as one:
+    with harness(settings, store) as one:
         one.engine.on = dict.fromkeys(("baseline", "personal", "explored"), lambda found: odd(kind, found))
         for _ in range(2):  # the second takes its slot's hit from the shared pool
             answer, report = one.search(ANN, SEARCH)

@@ -70,18 +70,18 @@ def test_whatever_of_ours_raises_the_caller_has_its_answer(
     def fails(*_: Any, **__: Any) -> Any:
         raise error
 
-    with kind(SETTINGS, FakeStore()) as desk:
-        desk.search(ANN, SEARCH)
+    with kind(SETTINGS, FakeStore()) as harness:
+        harness.search(ANN, SEARCH)
         shell, process = SHELLS["sync" if kind is SyncDesk else "async"]
         where = {"shell": shell, "process": process}.get(module, module)
-        before = len(desk.engine.asked["baseline"])
+        before = len(harness.engine.asked["baseline"])
         with monkeypatch.context() as patched:
             patched.setattr(f"{where}.{name}", fails)
-            response, _ = desk.search(ANN, SEARCH)
+            response, _ = harness.search(ANN, SEARCH)
         assert len(response["hits"]["hits"]) == 10
-        assert len(desk.engine.asked["baseline"]) == before + 1
-        desk.until(lambda status: status.in_flight == 0)
-        assert desk.status().breaker["permits"] == 0
+        assert len(harness.engine.asked["baseline"]) == before + 1
+        harness.until(lambda status: status.in_flight == 0)
+        assert harness.status().breaker["permits"] == 0
 
 
 @pytest.mark.parametrize("kind", HARNESSES, ids=["sync", "async"])
@@ -92,15 +92,15 @@ def test_what_stops_the_caller_itself_goes_to_the_caller_and_nothing_stays(
     def interrupted(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
 
-    with kind(SETTINGS, FakeStore()) as desk:
-        desk.search(ANN, SEARCH)
+    with kind(SETTINGS, FakeStore()) as harness:
+        harness.search(ANN, SEARCH)
         with monkeypatch.context() as patched:
             patched.setattr(module, interrupted)
             with pytest.raises(KeyboardInterrupt):
-                desk.search(ANN, SEARCH)
-        desk.until(lambda status: status.in_flight == 0)
-        assert desk.status().breaker["permits"] == 0
-        assert desk.search(ANN, SEARCH)[0]["hits"]["hits"]
+                harness.search(ANN, SEARCH)
+        harness.until(lambda status: status.in_flight == 0)
+        assert harness.status().breaker["permits"] == 0
+        assert harness.search(ANN, SEARCH)[0]["hits"]["hits"]
 
 
 @pytest.mark.parametrize("kind", HARNESSES, ids=["sync", "async"])
@@ -112,17 +112,17 @@ def test_an_interrupt_during_the_caller_s_own_search_leaves_nothing_behind(
     def interrupted(_: Any) -> Any:
         raise stop
 
-    with kind(SETTINGS, FakeStore()) as desk:
+    with kind(SETTINGS, FakeStore()) as harness:
         if leg == "baseline":
-            desk.engine.on[leg] = interrupted
+            harness.engine.on[leg] = interrupted
             with pytest.raises(stop):
-                desk.search(ANN, SEARCH)
+                harness.search(ANN, SEARCH)
         elif kind is SyncDesk:  # on a thread of ours it is a part's own end; on a loop it is the loop's
-            desk.engine.on[leg] = interrupted
-            assert len(desk.search(ANN, SEARCH)[0]["hits"]["hits"]) == 10
-        desk.engine.on.clear()
-        desk.until(lambda status: status.in_flight == 0)
-        assert desk.status().breaker["permits"] == 0
+            harness.engine.on[leg] = interrupted
+            assert len(harness.search(ANN, SEARCH)[0]["hits"]["hits"]) == 10
+        harness.engine.on.clear()
+        harness.until(lambda status: status.in_flight == 0)
+        assert harness.status().breaker["permits"] == 0
 
 
 # --- what comes first -------------------------------------------------------------------------------------------------
@@ -260,20 +260,20 @@ def test_the_first_search_of_a_child_waits_for_no_client(monkeypatch: pytest.Mon
         assert release.wait(10)
         return Client(engine)
 
-    with SyncDesk(SETTINGS, FakeStore()) as desk:
-        desk.rewriter._leg_client = None
+    with SyncDesk(SETTINGS, FakeStore()) as harness:
+        harness.rewriter._leg_client = None
         monkeypatch.setattr("rewriter.client.opensearch.cloned", slowly)
-        desk.rewriter.after_fork()
+        harness.rewriter.after_fork()
         short = SETTINGS.model_copy(update={"budget": SETTINGS.budget.model_copy(update={"cutoff_ms": 20.0})})
-        desk.core.settings = short
+        harness.core.settings = short
         began_s = time.monotonic()
-        searches = [Thread(target=desk.search, args=(ANN, SEARCH)) for _ in range(8)]
+        searches = [Thread(target=harness.search, args=(ANN, SEARCH)) for _ in range(8)]
         for search in searches:
             search.start()
         for search in searches:
             search.join(5)
         assert time.monotonic() - began_s < 5
-        assert len(desk.engine.asked["baseline"]) == 8
+        assert len(harness.engine.asked["baseline"]) == 8
         release.set()
 
 
@@ -281,7 +281,7 @@ def test_the_first_search_of_a_child_waits_for_no_client(monkeypatch: pytest.Mon
 def test_at_the_limit_of_threads_a_search_costs_nothing_more_and_leaks_nothing(
     monkeypatch: pytest.MonkeyPatch, allowed: int
 ) -> None:
-    with SyncDesk(SETTINGS, FakeStore()) as desk:
+    with SyncDesk(SETTINGS, FakeStore()) as harness:
         start, made = Thread.start, [0]
 
         def limited(self: Thread) -> None:
@@ -294,23 +294,23 @@ def test_at_the_limit_of_threads_a_search_costs_nothing_more_and_leaks_nothing(
         before = threading.active_count()
         with monkeypatch.context() as patched:
             patched.setattr(Thread, "start", limited)
-            desk.rewriter.after_fork()
+            harness.rewriter.after_fork()
             for _ in range(30):
-                response, _ = desk.search(ANN, SEARCH)
+                response, _ = harness.search(ANN, SEARCH)
                 assert len(response["hits"]["hits"]) == 10
-            assert waited(lambda: desk.status().in_flight == 0)
+            assert waited(lambda: harness.status().in_flight == 0)
             assert threading.active_count() <= before + allowed
             if allowed < 6:  # four rounds of the background and the first of either pool
-                _, report = desk.search(ANN, SEARCH)
+                _, report = harness.search(ANN, SEARCH)
                 assert report.reason is Reason.BUSY
                 assert "threads could not be started" in report.detail
-                assert any("threads" in one for one in desk.status().problems)
-                assert not desk.rewriter.track({"action_name": "view"})
-        process = desk.rewriter._process
+                assert any("threads" in one for one in harness.status().problems)
+                assert not harness.rewriter.track({"action_name": "view"})
+        process = harness.rewriter._process
         assert process is not None
         process._starts_from_s = float("-inf")  # five seconds later
-        assert waited(lambda: desk.search(ANN, SEARCH)[1].reason is not Reason.BUSY)
-        assert not any("threads" in one for one in desk.status().problems)
+        assert waited(lambda: harness.search(ANN, SEARCH)[1].reason is not Reason.BUSY)
+        assert not any("threads" in one for one in harness.status().problems)
 
 
 @pytest.mark.parametrize("kind", [Rewriter, AsyncRewriter], ids=["sync", "async"])

@@ -159,8 +159,8 @@ def prometheus(tmp_path: Path) -> Iterator[str]:
         binary, f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data",
         f"--web.listen-address=127.0.0.1:{ports[1]}", "--log.level=error",
     ]  # fmt: skip
-    with SyncDesk(SETTINGS, store("ann"), hooks=[metrics]) as desk:
-        lagging = Lagging(desk.rewriter)
+    with SyncDesk(SETTINGS, store("ann"), hooks=[metrics]) as harness:
+        lagging = Lagging(harness.rewriter)
         metrics.watch(lagging)
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:

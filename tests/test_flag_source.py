@@ -74,22 +74,22 @@ def settings(domain: str, **switches: Any) -> Settings:
     )
 
 
-def reason(desk: Harness) -> Reason:
-    return desk.search(Subject("ann", "s1"), ARGUMENTS)[1].reason
+def reason(harness: Harness) -> Reason:
+    return harness.search(Subject("ann", "s1"), ARGUMENTS)[1].reason
 
 
 @pytest.mark.parametrize("kind", HARNESSES)
 def test_a_flag_switches_off_and_on_again(kind: type[Harness], domain: str, provider: Provider) -> None:
-    with kind(settings(domain), FakeStore()) as desk:
-        desk.until(lambda status: status.switches.get("personalization", {}).get("source") == "openfeature")
-        assert reason(desk) is Reason.NO_SIGNALS
+    with kind(settings(domain), FakeStore()) as harness:
+        harness.until(lambda status: status.switches.get("personalization", {}).get("source") == "openfeature")
+        assert reason(harness) is Reason.NO_SIGNALS
         provider.says(shop__personalization=False, rollout=0.25)
-        desk.until(lambda status: status.switches.get("shop.personalization", {}).get("value") is False)
-        assert reason(desk) is Reason.SWITCHED_OFF
-        assert desk.status().experiment["rollout"] == 0.25
+        harness.until(lambda status: status.switches.get("shop.personalization", {}).get("value") is False)
+        assert reason(harness) is Reason.SWITCHED_OFF
+        assert harness.status().experiment["rollout"] == 0.25
         provider.says()
-        desk.until(lambda status: "rollout" not in status.switches)
-        assert reason(desk) is Reason.NO_SIGNALS
+        harness.until(lambda status: "rollout" not in status.switches)
+        assert reason(harness) is Reason.NO_SIGNALS
 
 
 @pytest.mark.parametrize("kind", HARNESSES)
@@ -97,13 +97,13 @@ def test_while_a_provider_hangs_the_last_value_holds_and_no_search_waits(
     kind: type[Harness], domain: str, provider: Provider
 ) -> None:
     provider.says(personalization=False)
-    with kind(settings(domain), FakeStore()) as desk:
-        desk.until(lambda status: "personalization" in status.switches)
+    with kind(settings(domain), FakeStore()) as harness:
+        harness.until(lambda status: "personalization" in status.switches)
         provider.hung.set()
         asked = provider.asked
         assert waited(lambda: provider.asked > asked)
         began_s = time.perf_counter()
-        assert [reason(desk) for _ in range(5)] == [Reason.SWITCHED_OFF] * 5
+        assert [reason(harness) for _ in range(5)] == [Reason.SWITCHED_OFF] * 5
         assert time.perf_counter() - began_s < 2.0
 
 
@@ -112,13 +112,13 @@ def test_what_a_provider_raises_is_a_problem_of_the_status_alone(
     kind: type[Harness], domain: str, provider: Provider
 ) -> None:
     provider.says(rollout=0.0)
-    with kind(settings(domain), FakeStore()) as desk:
-        desk.until(lambda status: "rollout" in status.switches)
+    with kind(settings(domain), FakeStore()) as harness:
+        harness.until(lambda status: "rollout" in status.switches)
         provider.raises = True
-        desk.until(
+        harness.until(
             lambda status: any("cannot be evaluated" in one or "raised" in one for one in map(str, status.problems))
         )
-        assert reason(desk) is Reason.NOT_ROLLED_OUT
+        assert reason(harness) is Reason.NOT_ROLLED_OUT
 
 
 @pytest.mark.parametrize("kind", HARNESSES)
@@ -127,10 +127,10 @@ def test_the_kill_switch_file_overrides_a_flag(
 ) -> None:
     file = tmp_path / "switches"
     file.write_text("personalization off")
-    with kind(settings(domain, file=str(file)), FakeStore()) as desk:
+    with kind(settings(domain, file=str(file)), FakeStore()) as harness:
         assert waited(lambda: provider.asked > 0)
-        assert reason(desk) is Reason.SWITCHED_OFF
-        assert desk.status().switches["personalization"]["source"] == "file"
+        assert reason(harness) is Reason.SWITCHED_OFF
+        assert harness.status().switches["personalization"]["source"] == "file"
 
 
 def test_a_value_that_is_none_keeps_the_last_one(domain: str, provider: Provider) -> None:

@@ -46,7 +46,7 @@ def kind(request: pytest.FixtureRequest) -> type[Harness]:
 
 
 @pytest.fixture
-def desk(kind: type[Harness]) -> Iterator[Harness]:
+def harness(kind: type[Harness]) -> Iterator[Harness]:
     with kind(settings(), likes("p15", PROFILE)) as opened:
         yield opened
 
@@ -58,36 +58,36 @@ def ids(response: Any) -> list[str]:
 # --- plans ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_list_goes_on_while_the_store_is_away(desk: Harness) -> None:
-    assert desk.store is not None
-    first, _ = desk.search(ANN, SEARCH)
-    desk.until(lambda status: status.in_flight == 0)
-    desk.store.state = "gone"
-    second, report = desk.search(ANN, NEXT)
+def test_the_list_goes_on_while_the_store_is_away(harness: Harness) -> None:
+    assert harness.store is not None
+    first, _ = harness.search(ANN, SEARCH)
+    harness.until(lambda status: status.in_flight == 0)
+    harness.store.state = "gone"
+    second, report = harness.search(ANN, NEXT)
     assert report.reason is Reason.PERSONALIZED
     assert not set(ids(first)) & set(ids(second))
 
 
-def test_no_plan_of_this_process_and_none_of_the_store(desk: Harness) -> None:
-    assert desk.search(ANN, NEXT)[1].reason is Reason.NO_PLAN
+def test_no_plan_of_this_process_and_none_of_the_store(harness: Harness) -> None:
+    assert harness.search(ANN, NEXT)[1].reason is Reason.NO_PLAN
 
 
-def test_exploration_switched_off_counts_on_the_next_page(desk: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert desk.search(ANN, SEARCH)[1].slots
-    desk.until(lambda status: status.in_flight == 0)
+def test_exploration_switched_off_counts_on_the_next_page(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert harness.search(ANN, SEARCH)[1].slots
+    harness.until(lambda status: status.in_flight == 0)
     monkeypatch.setenv("REWRITER_SWITCH_EXPLORATION", "off")
-    desk.until(lambda status: "exploration" in status.switches)
-    _, report = desk.search(ANN, NEXT)
+    harness.until(lambda status: "exploration" in status.switches)
+    _, report = harness.search(ANN, NEXT)
     assert report.reason is Reason.PERSONALIZED
     assert not report.slots
 
 
-def test_a_lower_cap_counts_on_the_next_page(desk: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    desk.search(ANN, SEARCH)
-    desk.until(lambda status: status.in_flight == 0)
+def test_a_lower_cap_counts_on_the_next_page(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    harness.search(ANN, SEARCH)
+    harness.until(lambda status: status.in_flight == 0)
     monkeypatch.setenv("REWRITER_SWITCH_SHOP__MAX_BOOST", "1.1")
-    desk.until(lambda status: "shop.max_boost" in status.switches)
-    _, report = desk.search(ANN, NEXT)
+    harness.until(lambda status: "shop.max_boost" in status.switches)
+    _, report = harness.search(ANN, NEXT)
     assert report.factor_limit_used == 1.1
     assert all(boost.weight <= 0.1 + 1e-9 for boost in report.boosts)
 
@@ -96,29 +96,29 @@ def test_a_lower_cap_counts_on_the_next_page(desk: Harness, monkeypatch: pytest.
 
 
 def test_a_dead_session_store_leaves_the_profile(kind: type[Harness]) -> None:
-    with kind(settings(), likes("p12", SESSION), likes("p15", PROFILE)) as desk:
-        assert desk.store is not None
-        assert desk.search(ANN, SEARCH)[1].source == "blend"
-        desk.store.state = "gone"
-        assert desk.search(ANN, SEARCH)[1].source == "profile"
+    with kind(settings(), likes("p12", SESSION), likes("p15", PROFILE)) as harness:
+        assert harness.store is not None
+        assert harness.search(ANN, SEARCH)[1].source == "blend"
+        harness.store.state = "gone"
+        assert harness.search(ANN, SEARCH)[1].source == "profile"
 
 
 def test_late_answers_of_both_stores_are_what_the_next_search_has(kind: type[Harness]) -> None:
     stale = settings(signals={"on_late": "stale"}, budget=ROOMY | {"signals_ms": 20})
-    with kind(stale, likes("p12", SESSION), likes("p15", PROFILE)) as desk:
-        stores = (desk.store, desk._profile_store)
+    with kind(stale, likes("p12", SESSION), likes("p15", PROFILE)) as harness:
+        stores = (harness.store, harness._profile_store)
         for store in stores:
             assert store is not None
             store.state = "hung"
-        assert desk.search(ANN, SEARCH)[1].reason is Reason.SIGNALS_LATE
+        assert harness.search(ANN, SEARCH)[1].reason is Reason.SIGNALS_LATE
         for store in stores:
             assert store is not None
             store.released.set()
-        desk.until(lambda status: status.in_flight == 0)
+        harness.until(lambda status: status.in_flight == 0)
         for store in stores:
             assert store is not None
             store.released.clear()
-        _, report = desk.search(ANN, SEARCH)
+        _, report = harness.search(ANN, SEARCH)
         assert (report.reason, report.source) == (Reason.PERSONALIZED, "stale")
         assert {boost.value for boost in report.boosts} == {"p12", "p15"}
 
@@ -126,18 +126,18 @@ def test_late_answers_of_both_stores_are_what_the_next_search_has(kind: type[Har
 @pytest.mark.parametrize("shell", ["threads", "tasks"])
 def test_a_store_that_hangs_does_not_hang_the_health_page(shell: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"rewriter.shell.{shell}.STATUS_S", 0.05)
-    with HARNESSES[shell == "tasks"](settings(), likes("p15", PROFILE)) as desk:
-        assert desk.status().store == "ok"
-        assert desk.store is not None
-        desk.store.state = "hung"
-        assert desk.status().store == "no answer in 1 s"
-        assert "store: no answer in 1 s" in desk.status().problems
+    with HARNESSES[shell == "tasks"](settings(), likes("p15", PROFILE)) as harness:
+        assert harness.status().store == "ok"
+        assert harness.store is not None
+        harness.store.state = "hung"
+        assert harness.status().store == "no answer in 1 s"
+        assert "store: no answer in 1 s" in harness.status().problems
 
 
 def test_who_switched_off_is_named(kind: type[Harness], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REWRITER_SWITCH_SHOP__PERSONALIZATION", "off")
-    with kind(settings(), likes("p15", PROFILE)) as desk:
-        _, report = desk.search(ANN, SEARCH)
+    with kind(settings(), likes("p15", PROFILE)) as harness:
+        _, report = harness.search(ANN, SEARCH)
         assert (report.reason, report.detail) == (Reason.SWITCHED_OFF, "by environment")
 
 
@@ -146,12 +146,12 @@ def test_who_switched_off_is_named(kind: type[Harness], monkeypatch: pytest.Monk
 
 def test_exposure_is_recorded_alike_in_both_arms(kind: type[Harness]) -> None:
     halves = settings(experiment={"holdout": 0.5, "salt": "spring"})
-    with kind(halves, likes("p15", PROFILE)) as desk:
-        assert desk.store is not None
-        desk.store.state = "gone"  # whatever comes of a search, it was in its arm
+    with kind(halves, likes("p15", PROFILE)) as harness:
+        assert harness.store is not None
+        harness.store.state = "gone"  # whatever comes of a search, it was in its arm
         units = {}
         for number in range(40):
-            _, report = desk.search(Subject(f"user-{number}", "s"), SEARCH)
+            _, report = harness.search(Subject(f"user-{number}", "s"), SEARCH)
             expected = arm(f"user-{number}", rollout=1.0, holdout=0.5, salt="spring")
             assert report.exposure is not None
             assert report.exposure.arm == expected
@@ -159,55 +159,55 @@ def test_exposure_is_recorded_alike_in_both_arms(kind: type[Harness]) -> None:
             units[report.exposure.unit] = number
         assert len(units) == 40
         assert not any("user" in unit for unit in units)
-        counted = desk.status().arms
+        counted = harness.status().arms
         assert sum(counted["searches"].values()) == 40
         assert counted["units_changed"] == 39
 
 
 @pytest.mark.parametrize("subject", [None, Subject(consent=False), Subject(segments=("runners",))])
-def test_nobody_is_in_no_arm(desk: Harness, subject: Subject | None) -> None:
-    assert desk.search(subject, SEARCH)[1].exposure is None
+def test_nobody_is_in_no_arm(harness: Harness, subject: Subject | None) -> None:
+    assert harness.search(subject, SEARCH)[1].exposure is None
 
 
 def test_what_is_not_rolled_out_yet_is_not_in_the_experiment(kind: type[Harness]) -> None:
-    with kind(settings(experiment={"rollout": 0.0}), likes("p15", PROFILE)) as desk:
-        assert desk.search(ANN, SEARCH)[1].exposure is None
-        assert desk.status().arms["searches"] == {"not_rolled_out": 1}
+    with kind(settings(experiment={"rollout": 0.0}), likes("p15", PROFILE)) as harness:
+        assert harness.search(ANN, SEARCH)[1].exposure is None
+        assert harness.status().arms["searches"] == {"not_rolled_out": 1}
 
 
 # --- the background ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("key", ["rw:segments", "rw:partitions", "rw:switches", "rw:heartbeat"])
-def test_whatever_the_store_says_the_background_goes_on(desk: Harness, key: str) -> None:
-    assert desk.store is not None
+def test_whatever_the_store_says_the_background_goes_on(harness: Harness, key: str) -> None:
+    assert harness.store is not None
     for text in ("[[[", "not a number", '{"at": NaN}', "{" * 5_000):
-        desk.store.write_text(key, text)
-        rounds = desk.status().rounds
-        desk.until(lambda status, before=rounds: status.rounds > before + 1 or bool(status.problems))  # type: ignore[misc]
-    desk.store.write_text(key, "")
-    desk.store.write_text("rw:switches", "personalization off")
-    desk.until(lambda status: "personalization" in status.switches)
-    assert desk.search(ANN, SEARCH)[1].reason is Reason.SWITCHED_OFF
+        harness.store.write_text(key, text)
+        rounds = harness.status().rounds
+        harness.until(lambda status, before=rounds: status.rounds > before + 1 or bool(status.problems))  # type: ignore[misc]
+    harness.store.write_text(key, "")
+    harness.store.write_text("rw:switches", "personalization off")
+    harness.until(lambda status: "personalization" in status.switches)
+    assert harness.search(ANN, SEARCH)[1].reason is Reason.SWITCHED_OFF
 
 
-def test_what_the_store_loses_is_not_switched_on(desk: Harness) -> None:
-    assert desk.store is not None
-    desk.store.write_text("rw:switches", "personalization off")
-    desk.until(lambda status: "personalization" in status.switches)
-    desk.store.run([("UNLINK", "rw:switches")])
-    rounds = desk.status().rounds
-    desk.until(lambda status: status.rounds > rounds + 1)
-    assert desk.search(ANN, SEARCH)[1].reason is Reason.SWITCHED_OFF
+def test_what_the_store_loses_is_not_switched_on(harness: Harness) -> None:
+    assert harness.store is not None
+    harness.store.write_text("rw:switches", "personalization off")
+    harness.until(lambda status: "personalization" in status.switches)
+    harness.store.run([("UNLINK", "rw:switches")])
+    rounds = harness.status().rounds
+    harness.until(lambda status: status.rounds > rounds + 1)
+    assert harness.search(ANN, SEARCH)[1].reason is Reason.SWITCHED_OFF
 
 
-def test_each_process_that_searches_says_how_it_stands(desk: Harness) -> None:
-    assert not desk.status().fleet
-    desk.search(ANN, SEARCH)
-    desk.until(lambda status: bool(status.fleet))
-    ((_, said),) = desk.status().fleet.items()
+def test_each_process_that_searches_says_how_it_stands(harness: Harness) -> None:
+    assert not harness.status().fleet
+    harness.search(ANN, SEARCH)
+    harness.until(lambda status: bool(status.fleet))
+    ((_, said),) = harness.status().fleet.items()
     assert said["breaker"]["state"] == "closed"
     assert said["arms"] == {"treatment": 1}
     assert said["reasons"] == {"personalized": 1}
-    assert desk.status().reasons == {"personalized": 1}
+    assert harness.status().reasons == {"personalized": 1}
     assert said["store_breakers"]["store"]["state"] == "closed"

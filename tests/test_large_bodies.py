@@ -26,18 +26,18 @@ LARGE = {
 @pytest.mark.parametrize("kind", HARNESSES, ids=["sync", "async"])
 @pytest.mark.parametrize("name", LARGE)
 def test_a_search_with_a_large_body_goes_alone(kind: type[Harness], name: str) -> None:
-    with kind(SETTINGS, FakeStore()) as desk:
-        _, report = desk.search(Subject("ann", "s1"), {"index": "products", "body": LARGE[name]})
+    with kind(SETTINGS, FakeStore()) as harness:
+        _, report = harness.search(Subject("ann", "s1"), {"index": "products", "body": LARGE[name]})
         assert (report.reason, report.variant) == (Reason.UNSUPPORTED, "baseline")
         assert "max_body_bytes" in report.detail
-        assert [len(desk.engine.asked[leg]) for leg in ("baseline", "personal", "explored")] == [1, 0, 0]
+        assert [len(harness.engine.asked[leg]) for leg in ("baseline", "personal", "explored")] == [1, 0, 0]
 
 
 @pytest.mark.parametrize("kind", HARNESSES, ids=["sync", "async"])
 @pytest.mark.parametrize(("max_bytes", "goes_alone"), [(200, True), (100_000, False)])
 def test_the_bound_is_a_setting(kind: type[Harness], max_bytes: int, goes_alone: bool) -> None:
     budget = SETTINGS.budget.model_copy(update={"max_body_bytes": max_bytes})
-    with kind(SETTINGS.model_copy(update={"budget": budget}), FakeStore()) as desk:
+    with kind(SETTINGS.model_copy(update={"budget": budget}), FakeStore()) as harness:
         body = {"query": {"match": {"title": "shoe " * 100}}}
-        _, report = desk.search(Subject("ann", "s1"), {"index": "products", "body": body})
+        _, report = harness.search(Subject("ann", "s1"), {"index": "products", "body": body})
         assert (report.reason is Reason.UNSUPPORTED) is goes_alone

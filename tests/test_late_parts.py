@@ -23,13 +23,13 @@ def test_signals_that_come_after_the_cut_off_send_no_leg(kind: type[Harness]) ->
         "budget": {"signals_ms": 10_000, "cutoff_ms": 100},
         "policies": {"shop": {"index": "products*", "item_repeat_share": 1.0, "exploration_share": 0}},
     }
-    with kind(Settings.model_validate(given), store) as desk:
+    with kind(Settings.model_validate(given), store) as harness:
         store.state = "hung"
-        _, report = desk.search(ANN, SEARCH)
+        _, report = harness.search(ANN, SEARCH)
         assert report.reason is Reason.SIGNALS_LATE
         store.state = "there"
         store.released.set()
-        desk.until(lambda status: status.in_flight == 0)
-        assert desk.engine.asked["personal"] == []
-        _, report = desk.search(ANN, SEARCH)
-        assert len(desk.engine.asked["personal"]) == 1, report
+        harness.until(lambda status: status.in_flight == 0)
+        assert harness.engine.asked["personal"] == []
+        _, report = harness.search(ANN, SEARCH)
+        assert len(harness.engine.asked["personal"]) == 1, report

@@ -126,55 +126,57 @@ def heavy(kilobytes: int) -> Any:
 @pytest.mark.parametrize("kind", HARNESSES, ids=["sync", "async"])
 @pytest.mark.parametrize("kilobytes", [1, 20, 45, 60, 150, 2_000])
 def test_a_search_steps_aside_by_itself_and_says_so(kind: type[Harness], kilobytes: int) -> None:
-    with kind(SETTINGS, store()) as desk:
-        desk.engine.on = {leg: heavy(kilobytes) for leg in ("baseline", "personal", "explored")}
+    with kind(SETTINGS, store()) as harness:
+        harness.engine.on = {leg: heavy(kilobytes) for leg in ("baseline", "personal", "explored")}
         reports = []
         for n in range(2 * ENOUGH):
             body = {"query": {"match": {"title": f"shoe {n}"}}, "size": 10}
-            response, report = desk.search(ANN, {"index": "products", "body": body})
+            response, report = harness.search(ANN, {"index": "products", "body": body})
             assert len(response["hits"]["hits"]) == 10
             reports.append(report)
-            desk.until(lambda status: status.in_flight == 0)
+            harness.until(lambda status: status.in_flight == 0)
         assert reports[0].reason is Reason.PERSONALIZED
-        asked = [one["body"]["size"] for one in desk.engine.asked["explored"]]
+        asked = [one["body"]["size"] for one in harness.engine.asked["explored"]]
         if kilobytes > 52:
             searches = ENOUGH // 2  # each notes a personalized leg and one of exploration
             assert {report.reason for report in reports[searches:]} == {Reason.UNSUPPORTED}
             assert all("max_leg_bytes" in report.detail for report in reports[searches:])
-            assert [len(desk.engine.asked[leg]) for leg in ("personal", "explored")] == [searches, searches]
-            assert any("max_leg_bytes" in one for one in desk.status().problems)
-            assert not desk.store or desk.status().breaker["failures"] == 0
+            assert [len(harness.engine.asked[leg]) for leg in ("personal", "explored")] == [searches, searches]
+            assert any("max_leg_bytes" in one for one in harness.status().problems)
+            assert not harness.store or harness.status().breaker["failures"] == 0
         else:
             assert {report.reason for report in reports} == {Reason.PERSONALIZED}
             assert asked[0] in (20, asked[-1])  # the first, before the personalized leg has shown how large hits are
             assert asked[-1] == {1: 20, 20: 5, 45: 5}[kilobytes]
             assert all(report.slots for report in reports)
-            assert desk.status().healthy
+            assert harness.status().healthy
 
 
 @pytest.mark.parametrize("kind", HARNESSES, ids=["sync", "async"])
 def test_a_search_for_less_of_the_same_hits_is_personalized_all_the_same(kind: type[Harness]) -> None:
-    with kind(SETTINGS, store()) as desk:
-        desk.engine.on = {leg: heavy(500) for leg in ("personal", "explored")}
+    with kind(SETTINGS, store()) as harness:
+        harness.engine.on = {leg: heavy(500) for leg in ("personal", "explored")}
         body: dict[str, Any] = {"query": {"match": {"title": "shoe"}}, "size": 10}
         for n in range(ENOUGH // 2):
-            desk.search(ANN, {"index": "products", "body": {**body, "query": {"match": {"title": f"shoe {n}"}}}})
-            desk.until(lambda status: status.in_flight == 0)
-        _, report = desk.search(ANN, {"index": "products", "body": body})
+            harness.search(ANN, {"index": "products", "body": {**body, "query": {"match": {"title": f"shoe {n}"}}}})
+            harness.until(lambda status: status.in_flight == 0)
+        _, report = harness.search(ANN, {"index": "products", "body": body})
         assert report.reason is Reason.UNSUPPORTED
-        desk.engine.on.clear()
-        _, report = desk.search(ANN, {"index": "products", "body": body | {"_source": ["brand"]}})
+        harness.engine.on.clear()
+        _, report = harness.search(ANN, {"index": "products", "body": body | {"_source": ["brand"]}})
         assert report.reason is Reason.PERSONALIZED
-        _, report = desk.search(ANN, {"index": "products", "body": body | {"size": 1}})
+        _, report = harness.search(ANN, {"index": "products", "body": body | {"size": 1}})
         assert report.reason is Reason.PERSONALIZED
 
 
 def test_the_store_is_not_read_for_a_search_that_steps_aside() -> None:
     played = FakeStore()
-    with HARNESSES[0](SETTINGS, played) as desk:
+    with HARNESSES[0](SETTINGS, played) as harness:
         for _ in range(ENOUGH):
-            desk.core.leg_sizes["shop"].note(hit_shape(("products",), {"query": {}}), 10, 20 * MIB)
+            harness.core.leg_sizes["shop"].note(hit_shape(("products",), {"query": {}}), 10, 20 * MIB)
         reads = played.reads
-        _, report = desk.search(ANN, {"index": "products", "body": {"query": {"match": {"title": "shoe"}}, "size": 10}})
+        _, report = harness.search(
+            ANN, {"index": "products", "body": {"query": {"match": {"title": "shoe"}}, "size": 10}}
+        )
         assert report.reason is Reason.UNSUPPORTED
         assert played.reads == reads

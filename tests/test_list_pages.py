@@ -22,13 +22,13 @@ PAGES = 4
 
 
 @pytest.fixture(params=[(kind, mode) for mode in ("parallel", "rewrite") for kind in HARNESSES])
-def desk(request: pytest.FixtureRequest) -> Iterator[Harness]:
+def harness(request: pytest.FixtureRequest) -> Iterator[Harness]:
     with opened(request.param[0], request.param[1]) as made:
         yield made
 
 
-def mode_of(desk: Harness) -> str:
-    return desk.core.settings.policies["shop"].mode
+def mode_of(harness: Harness) -> str:
+    return harness.core.settings.policies["shop"].mode
 
 
 def opened(kind: type[Harness], mode: str = "parallel", **more: Any) -> Harness:
@@ -40,42 +40,42 @@ def opened(kind: type[Harness], mode: str = "parallel", **more: Any) -> Harness:
     return kind(Settings.model_validate(given), store)
 
 
-def page(desk: Harness, number: int, size: int = 10) -> tuple[list[str], Report]:
+def page(harness: Harness, number: int, size: int = 10) -> tuple[list[str], Report]:
     arguments = {"index": "products", "body": {"query": MATCH, "size": size, "from": number * size}}
-    answer, report = desk.search(ANN, arguments)
-    desk.until(lambda status: status.in_flight == status.rewritten_in_flight == 0)
+    answer, report = harness.search(ANN, arguments)
+    harness.until(lambda status: status.in_flight == status.rewritten_in_flight == 0)
     return [hit["_id"] for hit in answer["hits"]["hits"]], report
 
 
-def forget_the_rest(desk: Harness) -> None:
+def forget_the_rest(harness: Harness) -> None:
     """Another process: what this one remembers is gone, the store's plans are there."""
-    desk.core.plans._kept._kept.clear()
-    desk.core.pools._kept._kept.clear()
+    harness.core.plans._kept._kept.clear()
+    harness.core.pools._kept._kept.clear()
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
-def test_going_back_shows_the_same_pages(desk: Harness, elsewhere: bool) -> None:
-    first = {number: page(desk, number)[0] for number in (0, 1, 2)}
+def test_going_back_shows_the_same_pages(harness: Harness, elsewhere: bool) -> None:
+    first = {number: page(harness, number)[0] for number in (0, 1, 2)}
     for number in (1, 0, 2, 0, 1):
         if elsewhere:
-            forget_the_rest(desk)
-        ids, report = page(desk, number)
+            forget_the_rest(harness)
+        ids, report = page(harness, number)
         assert report.reason is Reason.PERSONALIZED
         assert ids == first[number]
     assert len({one for ids in first.values() for one in ids}) == 30
 
 
-def test_a_first_page_asked_for_again_is_weighed_anew(desk: Harness) -> None:
-    assert desk.store is not None
-    before, _ = page(desk, 0)
-    desk.store.write(
+def test_a_first_page_asked_for_again_is_weighed_anew(harness: Harness) -> None:
+    assert harness.store is not None
+    before, _ = page(harness, 0)
+    harness.store.write(
         Keys().profile("ann"), Counters({("item", "p39"): 9.0}, {"item": 9.0}, NOW_S, NOW_S, events=3.0), None
     )
-    after, report = page(desk, 0)
+    after, report = page(harness, 0)
     assert report.reason is Reason.PERSONALIZED
     assert [boost.value for boost in report.boosts] == ["p39"]
     assert before != after
-    second, _ = page(desk, 1)
+    second, _ = page(harness, 1)
     assert not set(after) & set(second)
 
 
@@ -99,17 +99,17 @@ FAULTS: dict[str, tuple[Act, Reason]] = {
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("broken", [(1,), (2,), (1, 2), (2, 3), (1, 3), (1, 2, 3)], ids=str)
 def test_a_list_that_falls_back_in_its_middle_repeats_no_hit(
-    desk: Harness, fault: str, broken: tuple[int, ...]
+    harness: Harness, fault: str, broken: tuple[int, ...]
 ) -> None:
     act, expected = FAULTS[fault]
-    if fault == "differs" and mode_of(desk) == "rewrite":
+    if fault == "differs" and mode_of(harness) == "rewrite":
         broken = ()  # where no baseline was sent, there is nothing to differ from
     shown: dict[int, list[str]] = {}
     for number in range(PAGES):
         if number in broken:
-            desk.engine.on["personal"] = act
-        shown[number], report = page(desk, number)
-        desk.engine.on.pop("personal", None)
+            harness.engine.on["personal"] = act
+        shown[number], report = page(harness, number)
+        harness.engine.on.pop("personal", None)
         assert report.reason is (expected if number in broken else Reason.PERSONALIZED) or (
             report.reason is Reason.QUARANTINED and fault == "rejected"
         )
@@ -120,33 +120,33 @@ def test_a_list_that_falls_back_in_its_middle_repeats_no_hit(
     assert len(ids) >= 30
     # Going back, each page shows nothing that stands on another one.
     for number in (0, 1):
-        again, _ = page(desk, number)
+        again, _ = page(harness, number)
         others = [one for other, page_ids in shown.items() if other != number for one in page_ids]
         assert not set(again) & set(others)
         shown[number] = again
 
 
-def test_a_first_page_that_falls_back_after_an_earlier_list(desk: Harness) -> None:
+def test_a_first_page_that_falls_back_after_an_earlier_list(harness: Harness) -> None:
     """The plan of the earlier list is still there when the second page comes."""
-    page(desk, 0)
-    page(desk, 1)
-    desk.engine.on["personal"] = late
-    first, report = page(desk, 0)
+    page(harness, 0)
+    page(harness, 1)
+    harness.engine.on["personal"] = late
+    first, report = page(harness, 0)
     assert report.reason is Reason.SEARCH_LATE
     assert first == [f"p{n}" for n in range(10)]
-    del desk.engine.on["personal"]
-    second, report = page(desk, 1)
+    del harness.engine.on["personal"]
+    second, report = page(harness, 1)
     assert report.reason is Reason.PERSONALIZED
     assert not set(first) & set(second)
 
 
-def test_a_page_behind_an_open_breaker_repeats_no_hit(desk: Harness) -> None:
-    first, _ = page(desk, 0)
-    desk.engine.on["personal"] = raises(TransportError(503, "busy", {}))
+def test_a_page_behind_an_open_breaker_repeats_no_hit(harness: Harness) -> None:
+    first, _ = page(harness, 0)
+    harness.engine.on["personal"] = raises(TransportError(503, "busy", {}))
     for number in range(10):
         other = {"index": "products", "body": {"query": {"match": {"title": f"other {number}"}}, "size": 10}}
-        desk.search(ANN, other)
-    second, report = page(desk, 1)
+        harness.search(ANN, other)
+    second, report = page(harness, 1)
     assert report.reason is Reason.BREAKER_OPEN
     assert not set(first) & set(second)
     assert "left out" in report.detail
@@ -155,42 +155,42 @@ def test_a_page_behind_an_open_breaker_repeats_no_hit(desk: Harness) -> None:
 
 @pytest.mark.parametrize("kind", HARNESSES)
 def test_a_page_whose_hits_are_too_large_repeats_no_hit(kind: type[Harness]) -> None:
-    with opened(kind) as desk:
-        first, _ = page(desk, 0)
-        (shape,) = desk.core.leg_sizes["shop"]._per_hit
+    with opened(kind) as harness:
+        first, _ = page(harness, 0)
+        (shape,) = harness.core.leg_sizes["shop"]._per_hit
         for _ in range(ENOUGH):
-            desk.core.leg_sizes["shop"].note(shape, 1, 2**20)
-        second, report = page(desk, 1)
+            harness.core.leg_sizes["shop"].note(shape, 1, 2**20)
+        second, report = page(harness, 1)
         assert report.reason is Reason.UNSUPPORTED
         assert not set(first) & set(second)
         assert "left out" in report.detail
 
 
-def test_what_was_wished_for_is_the_plain_page(desk: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, _ = page(desk, 0)
+def test_what_was_wished_for_is_the_plain_page(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, _ = page(harness, 0)
     body = {"query": MATCH, "size": 10, "from": 10}
-    answer, report = desk.search(Subject("ann", "s1", consent=False), {"index": "products", "body": body})
+    answer, report = harness.search(Subject("ann", "s1", consent=False), {"index": "products", "body": body})
     assert report.reason is Reason.NO_CONSENT
-    assert answer is desk.engine.sent[-1]
+    assert answer is harness.engine.sent[-1]
     assert set(first) & {hit["_id"] for hit in answer["hits"]["hits"]}
 
 
-def test_a_list_without_a_next_page_leaves_no_plan(desk: Harness) -> None:
-    assert desk.store is not None
-    page(desk, 0, size=40)
-    assert not [key for key in desk.store._kept if ":plan:" in key]
-    page(desk, 0, size=39)
-    assert len([key for key in desk.store._kept if ":plan:" in key]) == 1
+def test_a_list_without_a_next_page_leaves_no_plan(harness: Harness) -> None:
+    assert harness.store is not None
+    page(harness, 0, size=40)
+    assert not [key for key in harness.store._kept if ":plan:" in key]
+    page(harness, 0, size=39)
+    assert len([key for key in harness.store._kept if ":plan:" in key]) == 1
 
 
 @pytest.mark.parametrize("kind", HARNESSES)
 def test_plans_beyond_the_bound_are_kept_in_the_process_and_counted(kind: type[Harness]) -> None:
-    with opened(kind, store={"plans_max_bytes": 0}) as desk:
-        assert desk.store is not None
-        first, _ = page(desk, 0)
-        assert not [key for key in desk.store._kept if ":plan:" in key]
-        assert desk.status().plans_dropped == 1
-        second, report = page(desk, 1)
+    with opened(kind, store={"plans_max_bytes": 0}) as harness:
+        assert harness.store is not None
+        first, _ = page(harness, 0)
+        assert not [key for key in harness.store._kept if ":plan:" in key]
+        assert harness.status().plans_dropped == 1
+        second, report = page(harness, 1)
         assert report.reason is Reason.PERSONALIZED
         assert not set(first) & set(second)
 
@@ -200,28 +200,28 @@ def decimals(answer: dict[str, Any]) -> Any:
     return {**answer, "hits": {**answer["hits"], "max_score": hits[0]["_score"], "hits": hits}}
 
 
-def test_a_client_that_reads_numbers_as_decimals(desk: Harness) -> None:
+def test_a_client_that_reads_numbers_as_decimals(harness: Harness) -> None:
     """Such as one whose serializer is simplejson's."""
-    desk.engine.on |= {"baseline": decimals, "personal": decimals, "explored": decimals}
-    answer, report = desk.search(ANN, {"index": "products", "body": {"query": MATCH, "size": 10}})
+    harness.engine.on |= {"baseline": decimals, "personal": decimals, "explored": decimals}
+    answer, report = harness.search(ANN, {"index": "products", "body": {"query": MATCH, "size": 10}})
     assert report.reason is Reason.PERSONALIZED
     assert len(report.slots) == 1
     assert isinstance(answer["hits"]["max_score"], Decimal)
     assert answer["hits"]["max_score"] == max(hit["_score"] for hit in answer["hits"]["hits"])
-    assert {move.factor for move in report.moves} == ({None, 1.0} if mode_of(desk) == "parallel" else {2.0})
+    assert {move.factor for move in report.moves} == ({None, 1.0} if mode_of(harness) == "parallel" else {2.0})
 
 
 @pytest.mark.parametrize("sizes", [(12, 7, 7), (5, 10, 10), (7, 7, 7), (9, 4, 13)])
-def test_pages_of_several_sizes_after_the_pool_is_gone(desk: Harness, sizes: tuple[int, ...]) -> None:
+def test_pages_of_several_sizes_after_the_pool_is_gone(harness: Harness, sizes: tuple[int, ...]) -> None:
     """A list is one whatever the size of its pages; its drawn hits are in a pool of an earlier page's, which is gone by now."""
     for size in sizes:
-        page(desk, 0, size)
-        page(desk, 1, size)
-    desk.core.pools._kept._kept.clear()
-    desk.engine.on["explored"] = raises(TransportError(503, "busy", {}))
+        page(harness, 0, size)
+        page(harness, 1, size)
+    harness.core.pools._kept._kept.clear()
+    harness.engine.on["explored"] = raises(TransportError(503, "busy", {}))
     shown: list[str] = []
     for number in range(2):
-        ids, report = page(desk, number, 7)
+        ids, report = page(harness, number, 7)
         assert report.reason is Reason.PERSONALIZED
         assert len(ids) == 7
         shown += ids

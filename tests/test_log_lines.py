@@ -28,7 +28,7 @@ CAUSE = {
 
 
 @pytest.fixture(params=HARNESSES, ids=["sync", "async"])
-def desk(request: pytest.FixtureRequest) -> Iterator[Harness]:
+def harness(request: pytest.FixtureRequest) -> Iterator[Harness]:
     store = FakeStore()
     for number in range(FAILURES):
         store.write(Keys().profile(f"somebody-{number}"), Counters({("item", "p7"): 6.0}, {"item": 6.0}, 1.8e9), None)
@@ -36,45 +36,45 @@ def desk(request: pytest.FixtureRequest) -> Iterator[Harness]:
         yield opened
 
 
-def until_said(desk: Harness, caplog: pytest.LogCaptureFixture, text: str) -> list[str]:
-    desk.until(lambda _: any(text in message for message in caplog.messages))
+def until_said(harness: Harness, caplog: pytest.LogCaptureFixture, text: str) -> list[str]:
+    harness.until(lambda _: any(text in message for message in caplog.messages))
     return [message for message in caplog.messages if text in message]
 
 
-def test_a_store_that_ceases_and_begins_to_answer(desk: Harness, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_store_that_ceases_and_begins_to_answer(harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "rewriter")
-    assert desk.store is not None
-    desk.search(Subject("somebody-1"), SEARCH)
-    desk.store.state = "gone"
-    assert until_said(desk, caplog, "the store does not answer") == ["the store does not answer: ConnectionError"]
-    desk.store.state = "there"
-    assert until_said(desk, caplog, "answers again") == ["the store answers again"]
+    assert harness.store is not None
+    harness.search(Subject("somebody-1"), SEARCH)
+    harness.store.state = "gone"
+    assert until_said(harness, caplog, "the store does not answer") == ["the store does not answer: ConnectionError"]
+    harness.store.state = "there"
+    assert until_said(harness, caplog, "answers again") == ["the store answers again"]
 
 
-def test_a_template_that_is_rejected_and_quarantined(desk: Harness, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_template_that_is_rejected_and_quarantined(harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "rewriter")
 
     def rejects(_: Any) -> Any:
         raise RequestError(400, "parsing_exception", CAUSE)
 
-    desk.engine.on["personal"] = rejects
+    harness.engine.on["personal"] = rejects
     for number in range(FAILURES):
-        assert desk.search(Subject(f"somebody-{number}"), SEARCH)[1].reason is Reason.SEARCH_REJECTED
-    (quarantined,) = until_said(desk, caplog, "quarantined for 5 s")
+        assert harness.search(Subject(f"somebody-{number}"), SEARCH)[1].reason is Reason.SEARCH_REJECTED
+    (quarantined,) = until_said(harness, caplog, "quarantined for 5 s")
     assert "parsing_exception: For input string: … in [products]" in quarantined
     assert 1 <= len([one for one in caplog.messages if "was rejected on products" in one]) <= 3
-    assert desk.search(Subject("somebody-1"), SEARCH)[1].reason is Reason.QUARANTINED
+    assert harness.search(Subject("somebody-1"), SEARCH)[1].reason is Reason.QUARANTINED
     assert not any("somebody" in one or "secret words" in one for one in caplog.messages)
 
 
-def test_breakers_that_open(desk: Harness, caplog: pytest.LogCaptureFixture) -> None:
+def test_breakers_that_open(harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "rewriter")
 
     def fails(_: Any) -> Any:
         raise ZeroDivisionError
 
-    desk.engine.on["personal"] = fails
+    harness.engine.on["personal"] = fails
     for number in range(10):
-        desk.search(Subject(f"somebody-{number % FAILURES}"), SEARCH)
+        harness.search(Subject(f"somebody-{number % FAILURES}"), SEARCH)
     expected = ["breaker of the optional legs opened: 10 failures in a row"]
-    assert until_said(desk, caplog, "breaker of the optional legs") == expected
+    assert until_said(harness, caplog, "breaker of the optional legs") == expected

@@ -339,7 +339,7 @@ def test_a_list_of_segments_of_no_sense_costs_the_segments_alone() -> None:
 def test_a_value_of_no_sense_is_made_anew() -> None:
     rig = Rig()
     rig.write(0)
-    rig.store.run([("SET", KEYS.everybody, b"garbage"), ("SET", KEYS.all_segments, b"\xff" * 100)])
+    rig.store.run([("SET", KEYS.whole_population, b"garbage"), ("SET", KEYS.all_segments, b"\xff" * 100)])
     rig.look(rig.maker())
     assert rig.population() is not None
 

@@ -42,7 +42,7 @@ def store() -> FakeStore:
 
 
 @pytest.fixture(params=HARNESSES, ids=["sync", "async"])
-def desk(request: pytest.FixtureRequest) -> Iterator[Harness]:
+def harness(request: pytest.FixtureRequest) -> Iterator[Harness]:
     with request.param(settings(), store()) as opened:
         yield opened
 
@@ -59,17 +59,17 @@ def reasons(reports: Any) -> list[Reason]:
     return [report.reason for report in reports]
 
 
-def idle(desk: Harness) -> None:
-    desk.until(lambda status: status.in_flight == 0)
-    assert desk.status().breaker["permits"] == 0
+def idle(harness: Harness) -> None:
+    harness.until(lambda status: status.in_flight == 0)
+    assert harness.status().breaker["permits"] == 0
 
 
-def test_each_search_has_its_own_answer_and_report_in_its_place(desk: Harness) -> None:
+def test_each_search_has_its_own_answer_and_report_in_its_place(harness: Harness) -> None:
     arguments = batch(
         SHOE, {**SHOE, "sort": ["price"]}, {**SHOE, "size": 5}, {**SHOE, "query": {"match": {"t": "nothing"}}}, "text"
     )
     before = copy.deepcopy(arguments)
-    answer, reports = desk.msearch(ANN, arguments)
+    answer, reports = harness.msearch(ANN, arguments)
     assert arguments == before
     assert reasons(reports) == [
         Reason.PERSONALIZED,
@@ -82,58 +82,58 @@ def test_each_search_has_its_own_answer_and_report_in_its_place(desk: Harness) -
     assert [len(one["hits"]["hits"]) for one in answer["responses"]][:3] == [10, 10, 5]
     assert [one["status"] for one in answer["responses"]] == [200] * 5
     assert all(report.slots for report in reports if report.reason is Reason.PERSONALIZED and report is reports[0])
-    idle(desk)
+    idle(harness)
 
 
-def test_signals_are_read_once_and_all_legs_are_one_request(desk: Harness) -> None:
-    assert desk.store is not None
-    desk.msearch(ANN, batch(*[SHOE] * 5))
-    assert desk.store.signal_reads == 1
-    assert desk.engine.batches == {"baseline": 1, "legs": 1}
-    assert len(desk.engine.asked["baseline"]) == 5
+def test_signals_are_read_once_and_all_legs_are_one_request(harness: Harness) -> None:
+    assert harness.store is not None
+    harness.msearch(ANN, batch(*[SHOE] * 5))
+    assert harness.store.signal_reads == 1
+    assert harness.engine.batches == {"baseline": 1, "legs": 1}
+    assert len(harness.engine.asked["baseline"]) == 5
 
 
-def test_a_leg_that_does_not_parse_costs_no_neighbor_its_page(desk: Harness) -> None:
+def test_a_leg_that_does_not_parse_costs_no_neighbor_its_page(harness: Harness) -> None:
     def unparsable(found: Any) -> Any:
-        if desk.engine.asked["personal"][-1]["body"]["query"] == {"match": {"title": "odd"}}:
+        if harness.engine.asked["personal"][-1]["body"]["query"] == {"match": {"title": "odd"}}:
             raise RequestError(
                 400, "parsing_exception", {"error": {"type": "parsing_exception", "reason": "x"}, "status": 400}
             )
         return found
 
-    desk.engine.on["personal"] = unparsable
-    answer, reports = desk.msearch(
+    harness.engine.on["personal"] = unparsable
+    answer, reports = harness.msearch(
         ANN, batch(SHOE, {**SHOE, "query": {"match": {"title": "odd"}}}, {**SHOE, "size": 4})
     )
     assert reasons(reports) == [Reason.PERSONALIZED, Reason.SEARCH_REJECTED, Reason.PERSONALIZED]
     assert first_of(answer) == ["p7", "p0", "p7"]
-    idle(desk)
+    idle(harness)
 
 
-def test_a_leg_that_fails_alone_costs_no_neighbor_its_page(desk: Harness) -> None:
+def test_a_leg_that_fails_alone_costs_no_neighbor_its_page(harness: Harness) -> None:
     def failing(found: Any) -> Any:
         return {"error": {"type": "i_o_exception"}, "status": 503} if len(found["hits"]["hits"]) == 4 else found
 
-    desk.engine.on["personal"] = failing
-    answer, reports = desk.msearch(ANN, batch(SHOE, {**SHOE, "size": 4}))
+    harness.engine.on["personal"] = failing
+    answer, reports = harness.msearch(ANN, batch(SHOE, {**SHOE, "size": 4}))
     assert reasons(reports) == [Reason.PERSONALIZED, Reason.SEARCH_FAILED]
     assert first_of(answer) == ["p7", "p0"]
 
 
-def test_the_caller_s_failure_is_the_caller_s(desk: Harness) -> None:
+def test_the_caller_s_failure_is_the_caller_s(harness: Harness) -> None:
     error = NotFoundError(404, "no", {})
 
     def gone(_: Any) -> Any:
         raise error
 
-    desk.engine.on["baseline"] = gone
+    harness.engine.on["baseline"] = gone
     with pytest.raises(NotFoundError) as raised:
-        desk.msearch(ANN, batch(SHOE, SHOE))
+        harness.msearch(ANN, batch(SHOE, SHOE))
     assert raised.value is error
-    idle(desk)
+    idle(harness)
 
 
-def test_one_search_of_the_caller_s_that_fails_stays_as_it_is(desk: Harness) -> None:
+def test_one_search_of_the_caller_s_that_fails_stays_as_it_is(harness: Harness) -> None:
     def one_fails(found: Any) -> Any:
         return (
             {"error": {"type": "index_not_found_exception"}, "status": 404}
@@ -141,12 +141,12 @@ def test_one_search_of_the_caller_s_that_fails_stays_as_it_is(desk: Harness) -> 
             else found
         )
 
-    desk.engine.on["baseline"] = one_fails
-    answer, reports = desk.msearch(ANN, batch({**SHOE, "size": 4}, SHOE))
+    harness.engine.on["baseline"] = one_fails
+    answer, reports = harness.msearch(ANN, batch({**SHOE, "size": 4}, SHOE))
     assert answer["responses"][0] == {"error": {"type": "index_not_found_exception"}, "status": 404}
     assert reasons(reports) == [Reason.BASELINE_PARTIAL, Reason.PERSONALIZED]
     assert reports[0].detail == "the caller's own search failed: index_not_found_exception"
-    idle(desk)
+    idle(harness)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_one_search_of_the_caller_s_that_fails_stays_as_it_is(desk: Harness) -> 
     ],
 )
 def test_what_cannot_be_read_is_passed_through_with_a_reason(
-    desk: Harness, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], detail: str
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], detail: str
 ) -> None:
     own = {"took": 1, "responses": [{"hits": {"hits": []}, "status": 200}]}
 
@@ -168,15 +168,15 @@ def test_what_cannot_be_read_is_passed_through_with_a_reason(
     async def awaits(*_: Any, **__: Any) -> Any:
         return own
 
-    raw = desk.rewriter._client.raw
-    monkeypatch.setattr(type(raw), "msearch", answers if isinstance(desk.rewriter, Rewriter) else awaits)
-    answer, reports = desk.msearch(ANN, arguments)
+    raw = harness.rewriter._client.raw
+    monkeypatch.setattr(type(raw), "msearch", answers if isinstance(harness.rewriter, Rewriter) else awaits)
+    answer, reports = harness.msearch(ANN, arguments)
     assert answer is own
     assert [(report.reason, report.detail) for report in reports] == [(Reason.UNSUPPORTED, detail)]
 
 
 def test_an_answer_without_responses_is_served_with_a_reason_for_each_search(
-    desk: Harness, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def answers(*_: Any, **__: Any) -> Any:
         return {"took": 1}
@@ -184,16 +184,16 @@ def test_an_answer_without_responses_is_served_with_a_reason_for_each_search(
     async def awaits(*_: Any, **__: Any) -> Any:
         return {"took": 1}
 
-    raw = desk.rewriter._client.raw
-    monkeypatch.setattr(type(raw), "msearch", answers if isinstance(desk.rewriter, Rewriter) else awaits)
-    answer, reports = desk.msearch(ANN, {**batch(SHOE, SHOE), "filter_path": "took"})
+    raw = harness.rewriter._client.raw
+    monkeypatch.setattr(type(raw), "msearch", answers if isinstance(harness.rewriter, Rewriter) else awaits)
+    answer, reports = harness.msearch(ANN, {**batch(SHOE, SHOE), "filter_path": "took"})
     assert answer == {"took": 1}
     assert [report.detail for report in reports] == ["the answer to the batch has no `responses`"] * 2
-    idle(desk)
+    idle(harness)
 
 
-def test_searches_beyond_the_bound_are_passed_through_with_a_reason(desk: Harness) -> None:
-    answer, reports = desk.msearch(ANN, batch(*[SHOE] * (MAX_SEARCHES + 2)))
+def test_searches_beyond_the_bound_are_passed_through_with_a_reason(harness: Harness) -> None:
+    answer, reports = harness.msearch(ANN, batch(*[SHOE] * (MAX_SEARCHES + 2)))
     assert reasons(reports) == [Reason.PERSONALIZED] * MAX_SEARCHES + [Reason.UNSUPPORTED] * 2
     assert reports[-1].detail == f"beyond the first {MAX_SEARCHES} searches of a batch"
     assert first_of(answer)[-3:] == ["p7", "p0", "p0"]
@@ -201,64 +201,64 @@ def test_searches_beyond_the_bound_are_passed_through_with_a_reason(desk: Harnes
 
 @pytest.mark.parametrize("kind", HARNESSES, ids=["sync", "async"])
 def test_the_cut_off_counts_once_from_the_batch_s_own_answer(kind: type[Harness]) -> None:
-    with kind(settings(cutoff_ms=200), store()) as desk:
-        desk.engine.blocked.add("personal")
+    with kind(settings(cutoff_ms=200), store()) as harness:
+        harness.engine.blocked.add("personal")
         began_s = time.monotonic()
-        answer, reports = desk.msearch(ANN, batch(*[SHOE] * 8))
+        answer, reports = harness.msearch(ANN, batch(*[SHOE] * 8))
         took_s = time.monotonic() - began_s
         assert reasons(reports) == [Reason.SEARCH_LATE] * 8
         assert first_of(answer) == ["p0"] * 8
         assert took_s < 8 * 0.2
-        assert desk.status().in_flight == 1, "one permit for the batch"
+        assert harness.status().in_flight == 1, "one permit for the batch"
 
 
 @pytest.mark.parametrize("kind", HARNESSES, ids=["sync", "async"])
 def test_at_the_cap_a_batch_is_the_baseline_and_says_so(kind: type[Harness]) -> None:
-    with kind(settings(cutoff_ms=50, max_in_flight=1), store()) as desk:
-        desk.engine.blocked.add("personal")
-        desk.msearch(ANN, batch(SHOE))
-        _, reports = desk.msearch(ANN, batch(SHOE, {**SHOE, "sort": ["price"]}))
+    with kind(settings(cutoff_ms=50, max_in_flight=1), store()) as harness:
+        harness.engine.blocked.add("personal")
+        harness.msearch(ANN, batch(SHOE))
+        _, reports = harness.msearch(ANN, batch(SHOE, {**SHOE, "sort": ["price"]}))
         assert reasons(reports) == [Reason.BUSY, Reason.SORTED]
 
 
-def test_pages_of_a_list_go_on_in_a_batch(desk: Harness) -> None:
-    first, _ = desk.search(ANN, {"index": "products", "body": SHOE})
-    desk.until(lambda status: status.in_flight == 0)
+def test_pages_of_a_list_go_on_in_a_batch(harness: Harness) -> None:
+    first, _ = harness.search(ANN, {"index": "products", "body": SHOE})
+    harness.until(lambda status: status.in_flight == 0)
     other = {**SHOE, "query": {"match": {"title": "boot"}}}
-    answer, reports = desk.msearch(ANN, batch({**SHOE, "from": 10}, other, {**other, "from": 10}))
+    answer, reports = harness.msearch(ANN, batch({**SHOE, "from": 10}, other, {**other, "from": 10}))
     assert reasons(reports) == [Reason.PERSONALIZED, Reason.PERSONALIZED, Reason.NO_PLAN]
     shown = [hit["_id"] for page in (first, answer["responses"][0]) for hit in page["hits"]["hits"]]
     assert len(set(shown)) == 20
 
 
-def test_nobody_known_and_a_closed_rewriter_are_the_caller_s_own(desk: Harness) -> None:
-    answer, reports = desk.msearch(None, batch(SHOE, SHOE))
+def test_nobody_known_and_a_closed_rewriter_are_the_caller_s_own(harness: Harness) -> None:
+    answer, reports = harness.msearch(None, batch(SHOE, SHOE))
     assert reasons(reports) == [Reason.NO_SUBJECT] * 2
     assert [one["hits"]["hits"][0]["_id"] for one in answer["responses"]] == ["p0", "p0"]
-    closing = desk.rewriter.close()
+    closing = harness.rewriter.close()
     if asyncio.iscoroutine(closing):
-        desk.runner.run(closing)  # type: ignore[union-attr]
-    answer, reports = desk.msearch(ANN, batch(SHOE))
+        harness.runner.run(closing)  # type: ignore[union-attr]
+    answer, reports = harness.msearch(ANN, batch(SHOE))
     assert reasons(reports) == [Reason.SWITCHED_OFF]
     assert first_of(answer) == ["p0"]
 
 
-def test_a_fault_of_ours_takes_no_answer_away(desk: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_ours_takes_no_answer_away(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: Any, **__: Any) -> Any:
         raise RuntimeError("ours")
 
     for where in ("rewriter.flow.batch._read", "rewriter.flow.answer.merged", "rewriter.client.opensearch.read_batch"):
         with monkeypatch.context() as patched:
             patched.setattr(where, fails)
-            answer, reports = desk.msearch(ANN, batch(SHOE, SHOE))
+            answer, reports = harness.msearch(ANN, batch(SHOE, SHOE))
             assert first_of(answer) == ["p0", "p0"]
             assert len(reports) == 2
-        idle(desk)
+        idle(harness)
 
 
-def test_a_wrapped_client_s_batches_are_personalized(desk: Harness) -> None:
-    found = desk.rewriter.wrap().msearch(**batch(SHOE), subject=ANN)
-    answer = desk.runner.run(found) if asyncio.iscoroutine(found) else found  # type: ignore[union-attr]
+def test_a_wrapped_client_s_batches_are_personalized(harness: Harness) -> None:
+    found = harness.rewriter.wrap().msearch(**batch(SHOE), subject=ANN)
+    answer = harness.runner.run(found) if asyncio.iscoroutine(found) else found  # type: ignore[union-attr]
     assert first_of(answer) == ["p7"]
 
 

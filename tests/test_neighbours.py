@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rewriter.errors import ConfigurationError
 from rewriter.settings import PolicySettings, Settings
-from rewriter.signals.affinities import NOBODY, signal_fields, strongest
+from rewriter.signals.affinities import EMPTY_POPULATION, signal_fields, strongest
 from rewriter.signals.backfill.neighbours import find_neighbours, listed_neighbours
 from rewriter.signals.backfill.sums import insert
 from rewriter.signals.class_affinities import class_preferences
@@ -117,10 +117,12 @@ COUNTED = {
 @pytest.mark.parametrize("share", [1.0, 0.0])
 def test_an_item_used_before_is_no_neighbour(share: float) -> None:
     """It has a boost of its own where people use items again; where nobody does (films), it must not come back by another way."""
-    found = class_preferences(COUNTED, HalfLives(DAY_S), FIELDS, NOBODY, RepeatGuard({}, {}, share), 4.0, 0.0)
+    found = class_preferences(COUNTED, HalfLives(DAY_S), FIELDS, EMPTY_POPULATION, RepeatGuard({}, {}, share), 4.0, 0.0)
     assert found[NEIGHBOUR, "x"] == 0.5
     assert (NEIGHBOUR, "a") not in found
-    aged = class_preferences(COUNTED, HalfLives(DAY_S), FIELDS, NOBODY, RepeatGuard({}, {}, share), 4.0, DAY_S)
+    aged = class_preferences(
+        COUNTED, HalfLives(DAY_S), FIELDS, EMPTY_POPULATION, RepeatGuard({}, {}, share), 4.0, DAY_S
+    )
     assert aged[NEIGHBOUR, "x"] == pytest.approx(0.25 / 0.75)
 
 

@@ -48,17 +48,17 @@ def liking() -> FakeStore:
     return found
 
 
-def searched_within(desk: Harness, tracer: trace.Tracer) -> tuple[trace.Span, Report]:
+def searched_within(harness: Harness, tracer: trace.Tracer) -> tuple[trace.Span, Report]:
     """Search with a span of the caller's own open."""
-    if isinstance(desk, SyncDesk):
+    if isinstance(harness, SyncDesk):
         with tracer.start_as_current_span("GET /search") as span:
-            return span, desk.search(ANN, ARGUMENTS)[1]
+            return span, harness.search(ANN, ARGUMENTS)[1]
 
     async def search() -> tuple[trace.Span, Report]:
         with tracer.start_as_current_span("GET /search") as span:
-            return span, (await desk.rewriter.search_details(subject=ANN, **ARGUMENTS))[1]
+            return span, (await harness.rewriter.search_details(subject=ANN, **ARGUMENTS))[1]
 
-    return desk.runner.run(search())
+    return harness.runner.run(search())
 
 
 def shown(registry: CollectorRegistry) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -98,9 +98,9 @@ def naming(share: float) -> Settings:
 def test_boosts_that_the_server_does_not_name_count_in_no_rate(
     kind: type[Harness], registry: CollectorRegistry, metrics: PrometheusMetrics
 ) -> None:
-    with kind(naming(0.0), liking(), hooks=[metrics]) as desk:
-        response, report = desk.search(ANN, ARGUMENTS)
-        (leg,) = desk.engine.asked["personal"]
+    with kind(naming(0.0), liking(), hooks=[metrics]) as harness:
+        response, report = harness.search(ANN, ARGUMENTS)
+        (leg,) = harness.engine.asked["personal"]
         assert metrics.flush()
     assert report.reason is Reason.PERSONALIZED
     assert "_name" not in str(leg["body"])
@@ -118,10 +118,10 @@ def test_boosts_that_the_server_does_not_name_count_in_no_rate(
 def test_searches_are_counted_and_nobody_shows(
     kind: type[Harness], registry: CollectorRegistry, metrics: PrometheusMetrics
 ) -> None:
-    with kind(naming(1.0), liking(), hooks=[metrics]) as desk:
-        metrics.watch(desk.rewriter)
-        _, report = desk.search(ANN, ARGUMENTS)
-        desk.search(None, ARGUMENTS)
+    with kind(naming(1.0), liking(), hooks=[metrics]) as harness:
+        metrics.watch(harness.rewriter)
+        _, report = harness.search(ANN, ARGUMENTS)
+        harness.search(None, ARGUMENTS)
         assert metrics.flush()
         assert report.reason is Reason.PERSONALIZED
         facts = report.page_facts
@@ -179,10 +179,10 @@ def test_a_baseline_that_raises_is_counted_by_its_kind(
     def fail(_: Any) -> Any:
         raise ConnectionRefusedError("secret host")
 
-    with kind(SETTINGS, store("ann"), hooks=[metrics]) as desk:
-        desk.engine.on["baseline"] = fail
+    with kind(SETTINGS, store("ann"), hooks=[metrics]) as harness:
+        harness.engine.on["baseline"] = fail
         with pytest.raises(ConnectionRefusedError):
-            desk.search(ANN, ARGUMENTS)
+            harness.search(ANN, ARGUMENTS)
     assert metrics.flush()
     assert value(registry, "rewriter_baseline_failures_total", error="ConnectionRefusedError") == 1
     assert "secret host" not in generate_latest(registry).decode()
@@ -200,8 +200,8 @@ def test_labels_stay_few_whatever_a_client_raises(registry: CollectorRegistry, m
 def test_a_scrape_asks_nobody(registry: CollectorRegistry, metrics: PrometheusMetrics) -> None:
     """Neither store nor cluster, even where both hang."""
     played = store("ann")
-    with SyncDesk(SETTINGS, played, hooks=[metrics]) as desk:
-        metrics.watch(desk.rewriter)
+    with SyncDesk(SETTINGS, played, hooks=[metrics]) as harness:
+        metrics.watch(harness.rewriter)
         played.state = "hung"
         asked = played.reads
         began_s = time.perf_counter()
@@ -232,8 +232,8 @@ def test_the_page_lists_every_metric(registry: CollectorRegistry, metrics: Prome
         held = ()
 
     WorkerMetrics(Worker(), registry)
-    with SyncDesk(SETTINGS, store("ann"), hooks=[metrics]) as desk:
-        metrics.watch(desk.rewriter)
+    with SyncDesk(SETTINGS, store("ann"), hooks=[metrics]) as harness:
+        metrics.watch(harness.rewriter)
         made = {family.name for family in registry.collect()}
     page = (Path(__file__).parents[1] / "docs/metrics.md").read_text("utf-8")
     listed = {name.removesuffix("_total") for name in re.findall(r"^\| `(rewriter_\w+)`", page, re.MULTILINE)}
@@ -286,8 +286,8 @@ def telemetry() -> Iterator[Telemetry]:
 
 @pytest.mark.parametrize("kind", HARNESSES)
 def test_each_leg_is_a_span_under_the_caller_s(kind: type[Harness], telemetry: Telemetry) -> None:
-    with kind(SETTINGS, liking(), hooks=[telemetry.hook]) as desk:
-        caller, report = searched_within(desk, telemetry.tracers.get_tracer("shop"))
+    with kind(SETTINGS, liking(), hooks=[telemetry.hook]) as harness:
+        caller, report = searched_within(harness, telemetry.tracers.get_tracer("shop"))
         assert telemetry.hook.flush()
     spans = {
         (one.name, (one.attributes or {}).get("rewriter.leg")): one for one in telemetry.spans.get_finished_spans()
@@ -355,11 +355,11 @@ def test_a_hung_backend_costs_no_search_anything() -> None:
     tracers = TracerProvider()
     tracers.add_span_processor(SimpleSpanProcessor(hung))
     hook = OpenTelemetryHook(tracers)
-    with SyncDesk(SETTINGS, liking(), hooks=[hook]) as desk:
+    with SyncDesk(SETTINGS, liking(), hooks=[hook]) as harness:
         for _ in range(5):
-            _, report = desk.search(ANN, ARGUMENTS)
+            _, report = harness.search(ANN, ARGUMENTS)
             assert report.reason is Reason.PERSONALIZED
-        assert desk.status().hook_errors == 0
+        assert harness.status().hook_errors == 0
     hung.released.set()
     hook.close()
 

@@ -26,7 +26,7 @@ SETTINGS: dict[str, Any] = {
     "policies": {"shop": {"index": "products", "item_repeat_share": 1.0, "fields": {"brand": {}}, "item_field": "_id"}},
 }
 NOW_S = time.time()
-desks = pytest.mark.parametrize("desk_type", HARNESSES, ids=["sync", "async"])
+harnesses = pytest.mark.parametrize("harness_type", HARNESSES, ids=["sync", "async"])
 
 
 def settings(**fields: Any) -> Settings:
@@ -41,120 +41,122 @@ def liking(store: FakeStore, population: bool) -> None:
         store.write(Keys().population(0), everybody, None)
 
 
-def wait_ready(desk: Harness, timeout_s: float, index: str | list[str] | None = None) -> bool:
-    if isinstance(desk, SyncDesk):
-        return desk.rewriter.wait_ready(timeout_s, index=index)
-    assert isinstance(desk, AsyncDesk)
-    return desk.runner.run(desk.rewriter.wait_ready(timeout_s, index=index))
+def wait_ready(harness: Harness, timeout_s: float, index: str | list[str] | None = None) -> bool:
+    if isinstance(harness, SyncDesk):
+        return harness.rewriter.wait_ready(timeout_s, index=index)
+    assert isinstance(harness, AsyncDesk)
+    return harness.runner.run(harness.rewriter.wait_ready(timeout_s, index=index))
 
 
-@desks
+@harnesses
 @pytest.mark.parametrize("index", [5, b"products", {"products"}, ["products", 5], [None], object()])
-def test_an_index_that_is_no_name_is_refused_in_a_sentence(desk_type: type[Harness], index: Any) -> None:
+def test_an_index_that_is_no_name_is_refused_in_a_sentence(harness_type: type[Harness], index: Any) -> None:
     with (
-        desk_type(settings(), FakeStore()) as desk,
+        harness_type(settings(), FakeStore()) as harness,
         pytest.raises(ValueError, match=r"index is .*, not a name, nor a list"),
     ):
-        wait_ready(desk, 1.0, index)
+        wait_ready(harness, 1.0, index)
 
 
-@desks
-def test_the_first_search_after_waiting_is_personalized(desk_type: type[Harness]) -> None:
+@harnesses
+def test_the_first_search_after_waiting_is_personalized(harness_type: type[Harness]) -> None:
     store = FakeStore()
     liking(store, population=True)
-    with desk_type(settings(), store) as desk:
-        assert wait_ready(desk, 20.0)
-        assert desk.status().missing == ()
-        _, report = desk.search(ANN, SEARCH)
+    with harness_type(settings(), store) as harness:
+        assert wait_ready(harness, 20.0)
+        assert harness.status().missing == ()
+        _, report = harness.search(ANN, SEARCH)
         assert (report.reason, report.detail) == (Reason.PERSONALIZED, "")
 
 
-@desks
-def test_no_store_is_configured(desk_type: type[Harness]) -> None:
-    with desk_type(settings(), None) as desk:
+@harnesses
+def test_no_store_is_configured(harness_type: type[Harness]) -> None:
+    with harness_type(settings(), None) as harness:
         began_s = time.monotonic()
-        assert not wait_ready(desk, 20.0)
+        assert not wait_ready(harness, 20.0)
         assert time.monotonic() - began_s < 10.0
-        assert desk.status().missing == ("no store is configured",)
-        _, report = desk.search(ANN, SEARCH)
+        assert harness.status().missing == ("no store is configured",)
+        _, report = harness.search(ANN, SEARCH)
         assert (report.reason, report.detail) == (Reason.NO_SIGNALS, "no store is configured")
 
 
-@desks
-def test_no_population_yet(desk_type: type[Harness]) -> None:
+@harnesses
+def test_no_population_yet(harness_type: type[Harness]) -> None:
     store = FakeStore()
     liking(store, population=False)
-    with desk_type(settings(), store) as desk:
-        assert not wait_ready(desk, 1.5)
-        assert desk.status().missing == ("no population yet",)
-        _, report = desk.search(ANN, SEARCH)
+    with harness_type(settings(), store) as harness:
+        assert not wait_ready(harness, 1.5)
+        assert harness.status().missing == ("no population yet",)
+        _, report = harness.search(ANN, SEARCH)
         assert (report.reason, report.detail) == (Reason.NO_SIGNALS, "no population yet")
         liking(store, population=True)
-        assert wait_ready(desk, 20.0)
+        assert wait_ready(harness, 20.0)
 
 
-@desks
-def test_items_alone_need_no_population(desk_type: type[Harness]) -> None:
+@harnesses
+def test_items_alone_need_no_population(harness_type: type[Harness]) -> None:
     store = FakeStore()
     store.write(Keys().profile("ann"), Counters({("item", "p7"): 9.0}, {"item": 9.0}, NOW_S, NOW_S, 3.0), None)
-    with desk_type(settings(fields={}), store) as desk:
-        assert wait_ready(desk, 20.0)
-        _, report = desk.search(ANN, SEARCH)
+    with harness_type(settings(fields={}), store) as harness:
+        assert wait_ready(harness, 20.0)
+        _, report = harness.search(ANN, SEARCH)
         assert (report.reason, report.detail) == (Reason.PERSONALIZED, "")
 
 
-@desks
-def test_somebody_unknown_has_no_signals_and_no_other_reason(desk_type: type[Harness]) -> None:
+@harnesses
+def test_somebody_unknown_has_no_signals_and_no_other_reason(harness_type: type[Harness]) -> None:
     store = FakeStore()
     liking(store, population=True)
-    with desk_type(settings(), store) as desk:
-        assert wait_ready(desk, 20.0)
-        _, report = desk.search(Subject("bob"), SEARCH)
+    with harness_type(settings(), store) as harness:
+        assert wait_ready(harness, 20.0)
+        _, report = harness.search(Subject("bob"), SEARCH)
         assert (report.reason, report.detail) == (Reason.NO_SIGNALS, "")
 
 
-@desks
-def test_a_store_that_is_gone_is_not_waited_for_longer_than_said(desk_type: type[Harness]) -> None:
+@harnesses
+def test_a_store_that_is_gone_is_not_waited_for_longer_than_said(harness_type: type[Harness]) -> None:
     store = FakeStore()
     store.state = "gone"
-    with desk_type(settings(), store) as desk:
-        assert not wait_ready(desk, 0.5)
-        assert "no population yet" in desk.status().missing
+    with harness_type(settings(), store) as harness:
+        assert not wait_ready(harness, 0.5)
+        assert "no population yet" in harness.status().missing
         store.state = "there"
         liking(store, population=True)
-        assert wait_ready(desk, 20.0)  # what failed is tried again soon
+        assert wait_ready(harness, 20.0)  # what failed is tried again soon
 
 
-@desks
+@harnesses
 @pytest.mark.parametrize("named", ["products", ["products", "products-old"]])
 def test_the_facts_of_what_is_going_to_be_searched_are_waited_for(
-    desk_type: type[Harness], named: str | list[str]
+    harness_type: type[Harness], named: str | list[str]
 ) -> None:
     store = FakeStore()
     liking(store, population=True)
-    with desk_type(settings(index="*"), store) as desk:  # a policy for everything names no index that could be read
-        assert wait_ready(desk, 20.0, named)
-        _, report = desk.search(ANN, SEARCH | {"index": named})
+    with harness_type(
+        settings(index="*"), store
+    ) as harness:  # a policy for everything names no index that could be read
+        assert wait_ready(harness, 20.0, named)
+        _, report = harness.search(ANN, SEARCH | {"index": named})
         assert (report.reason, report.detail) == (Reason.PERSONALIZED, "")
 
 
-@desks
+@harnesses
 @pytest.mark.parametrize(("named", "why"), [("orders", "no policy matches"), ("products:eu", "another cluster")])
-def test_what_is_never_personalized_is_not_waited_for(desk_type: type[Harness], named: str, why: str) -> None:
-    with desk_type(settings(index="products*"), FakeStore()) as desk, pytest.raises(ValueError, match=why):
-        wait_ready(desk, 20.0, named)
+def test_what_is_never_personalized_is_not_waited_for(harness_type: type[Harness], named: str, why: str) -> None:
+    with harness_type(settings(index="products*"), FakeStore()) as harness, pytest.raises(ValueError, match=why):
+        wait_ready(harness, 20.0, named)
 
 
-@desks
-def test_facts_that_cannot_be_read_are_missing_until_they_can(desk_type: type[Harness]) -> None:
+@harnesses
+def test_facts_that_cannot_be_read_are_missing_until_they_can(harness_type: type[Harness]) -> None:
     store = FakeStore()
     liking(store, population=True)
-    with desk_type(settings(index=["products", "shoes"]), store) as desk:
-        assert wait_ready(desk, 20.0)
-        desk.core.swap(facts={"products": desk.core.snapshot.facts["products"]})  # as where `shoes` was refused
-        assert not wait_ready(desk, 0.1)
-        assert desk.status().missing == ("still reading index facts",)
-        _, report = desk.search(ANN, SEARCH | {"index": "shoes"})
+    with harness_type(settings(index=["products", "shoes"]), store) as harness:
+        assert wait_ready(harness, 20.0)
+        harness.core.swap(facts={"products": harness.core.snapshot.facts["products"]})  # as where `shoes` was refused
+        assert not wait_ready(harness, 0.1)
+        assert harness.status().missing == ("still reading index facts",)
+        _, report = harness.search(ANN, SEARCH | {"index": "shoes"})
         assert (report.reason, report.detail) == (Reason.NO_FACTS, "still reading index facts")
 
 

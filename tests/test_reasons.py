@@ -97,44 +97,44 @@ def written(case: Case) -> FakeStore:
     return store
 
 
-def opened(case: Case, desk: type[Harness], folder: Path) -> Harness:
+def opened(case: Case, harness: type[Harness], folder: Path) -> Harness:
     store = None if case.stores == "none" else written(case)
     profiles = written(case) if case.stores in ("two", "both gone") else None
     if profiles and case.stores == "both gone":
         profiles.state = "gone"
-    return desk(settings_of(case, folder), store, profiles)
+    return harness(settings_of(case, folder), store, profiles)
 
 
 def searched(case: Case, kind: type[Harness], folder: Path, permits: Permits) -> tuple[Any, Report]:
     """Search once as the case says, and check all that holds whatever comes of it."""
-    with opened(case, kind, folder) as desk:
-        desk.engine.on |= case.on
-        desk.engine.blocked |= set(case.blocked)
-        case.before(desk)
-        sent_before = {leg: len(asked) for leg, asked in desk.engine.asked.items()}
+    with opened(case, kind, folder) as harness:
+        harness.engine.on |= case.on
+        harness.engine.blocked |= set(case.blocked)
+        case.before(harness)
+        sent_before = {leg: len(asked) for leg, asked in harness.engine.asked.items()}
         del permits.given[:], permits.back[:]
-        reads = desk.store.reads if desk.store else 0
+        reads = harness.store.reads if harness.store else 0
 
         arguments = copy.deepcopy(dict(case.arguments))
-        response, report = desk.search(case.subject, arguments)
+        response, report = harness.search(case.subject, arguments)
 
-        baseline, personal, explored = (asked[sent_before[leg] :] for leg, asked in desk.engine.asked.items())
+        baseline, personal, explored = (asked[sent_before[leg] :] for leg, asked in harness.engine.asked.items())
         assert baseline == [arguments] == [case.arguments]
         assert baseline[0]["body"] is arguments["body"]
         assert len(personal) <= 1
         assert len(explored) <= 1
         assert case.legs is None or (len(personal), len(explored)) == case.legs
         if report.variant != "personalized":
-            assert response is desk.engine.sent[-1]
+            assert response is harness.engine.sent[-1]
         if report.reason in (Reason.HOLDOUT, Reason.NO_CONSENT, Reason.NO_SUBJECT):
-            assert desk.store is not None
-            assert desk.store.reads == reads
+            assert harness.store is not None
+            assert harness.store.reads == reads
 
-        desk.engine.released.set()
-        for store in filter(None, (desk.store,)):
+        harness.engine.released.set()
+        for store in filter(None, (harness.store,)):
             store.released.set()
-        desk.until(lambda status: status.in_flight == 0)
-        core = desk.core
+        harness.until(lambda status: status.in_flight == 0)
+        core = harness.core
         assert permits.outcomes(core.breaker) == (() if case.outcome is None else (case.outcome,))
         assert permits.outcomes(*core.store_breakers.values()) == case.came_of_reads
         assert {(id(one), permit) for one, permit, _ in permits.back} == {

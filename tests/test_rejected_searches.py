@@ -25,21 +25,23 @@ def visited() -> FakeStore:
 @pytest.mark.parametrize("kind", HARNESSES)
 @pytest.mark.parametrize("sound", [False, True])
 def test_exploration_goes_on_where_the_searches_themselves_are_refused(kind: type[Harness], sound: bool) -> None:
-    with kind(SETTINGS, visited()) as desk:
-        desk.engine.on = dict.fromkeys(("baseline", "personal", "explored"), REFUSED)
+    with kind(SETTINGS, visited()) as harness:
+        harness.engine.on = dict.fromkeys(("baseline", "personal", "explored"), REFUSED)
         if sound:  # only exploration is refused: that is its template's fault
-            desk.engine.on = {"explored": REFUSED}
+            harness.engine.on = {"explored": REFUSED}
         for n in range(40):
             body = {"query": {KINDS[n % 5]: {"title": f"shoe {n} (("}}, "size": 10 + n % 7}
             who = Subject(f"u{n}", f"s{n}")
             if sound:
-                desk.search(who, {"index": "products", "body": body})
+                harness.search(who, {"index": "products", "body": body})
             else:
                 with pytest.raises(RequestError):
-                    desk.search(who, {"index": "products", "body": body})
-            desk.until(lambda status: status.in_flight == 0)
-        desk.engine.on.clear()
-        _, report = desk.search(ANN, {"index": "products", "body": {"query": {"match": {"title": "good"}}, "size": 10}})
+                    harness.search(who, {"index": "products", "body": body})
+            harness.until(lambda status: status.in_flight == 0)
+        harness.engine.on.clear()
+        _, report = harness.search(
+            ANN, {"index": "products", "body": {"query": {"match": {"title": "good"}}, "size": 10}}
+        )
     assert report.reason is Reason.PERSONALIZED
     assert bool(report.slots) is not sound
     assert any("rejected" in error for error in report.errors) is sound

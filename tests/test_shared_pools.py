@@ -18,7 +18,7 @@ HEADERS = [{"headers": {"Authorization": who}} for who in ("ann", "bob")]
 BYTES = [{"headers": {b"Authorization": who}} for who in (b"ann", b"bob")]
 
 
-def desk(kind: type[Harness], shared_by: str, **more: Any) -> Harness:
+def harness(kind: type[Harness], shared_by: str, **more: Any) -> Harness:
     store = FakeStore()
     for user in ("ann", "bob"):
         store.write(Keys().profile(user), LIKED, None)
@@ -47,7 +47,7 @@ def desk(kind: type[Harness], shared_by: str, **more: Any) -> Harness:
     ],
 )
 def test_who_shares_a_pool(kind: type[Harness], shared_by: str, first: Any, second: Any, searches: int) -> None:
-    with desk(kind, shared_by) as one:
+    with harness(kind, shared_by) as one:
         for subject, arguments in (first, second):
             _, report = one.search(subject, {**SEARCH, **arguments})
             assert report.reason is Reason.PERSONALIZED
@@ -60,7 +60,7 @@ def test_who_shares_a_pool(kind: type[Harness], shared_by: str, first: Any, seco
 def test_searches_that_differ_in_what_str_leaves_out_share_nothing(kind: type[Harness]) -> None:
     numpy = pytest.importorskip("numpy")
     edge = [*range(3)], [*range(2_997, 3_000)]
-    with desk(kind, "everyone") as one:
+    with harness(kind, "everyone") as one:
         for start in (100, 1_200, 100):
             allowed = numpy.array([*edge[0], *range(start, start + 1_000), *edge[1]])
             query = {"bool": {"must": [MATCH], "filter": [{"terms": {"sku": allowed}}]}}
@@ -74,7 +74,7 @@ def test_searches_that_differ_in_what_str_leaves_out_share_nothing(kind: type[Ha
 @pytest.mark.parametrize("kind", HARNESSES)
 @pytest.mark.parametrize("renewed", [{"headers": {"Authorization": "renewed"}}, {"headers": {"sentry-trace": "2"}}])
 def test_a_list_goes_on_with_renewed_credentials_and_another_trace(kind: type[Harness], renewed: Any) -> None:
-    with desk(kind, "everyone") as one:
+    with harness(kind, "everyone") as one:
         first, _ = one.search(ANN, {**SEARCH, "headers": {"Authorization": "first", "sentry-trace": "1"}})
         one.until(lambda status: status.in_flight == 0)
         body = {**SEARCH["body"], "from": 10}
@@ -86,7 +86,7 @@ def test_a_list_goes_on_with_renewed_credentials_and_another_trace(kind: type[Ha
 
 @pytest.mark.parametrize("kind", HARNESSES)
 def test_a_body_changed_after_the_call_keeps_its_list(kind: type[Harness]) -> None:
-    with desk(kind, "everyone") as one:
+    with harness(kind, "everyone") as one:
         body: dict[str, Any] = {"query": {"match": {"title": "shoe"}}, "size": 10}
         assert one.search(ANN, {"index": "products", "body": body})[1].slots
         body["query"]["match"]["title"] = "boot"  # the caller's next search
@@ -101,7 +101,7 @@ def test_a_body_changed_after_the_call_keeps_its_list(kind: type[Harness]) -> No
 
 def test_a_late_leg_is_sent_as_the_search_was_at_the_time_of_the_call() -> None:
     """Its store answers only after another thread of the caller's has changed the body."""
-    with desk(HARNESSES[0], "everyone", budget={"signals_ms": 10_000, "cutoff_ms": 10_000}) as one:
+    with harness(HARNESSES[0], "everyone", budget={"signals_ms": 10_000, "cutoff_ms": 10_000}) as one:
         store = one.store
         assert store is not None
         store.state = "hung"

@@ -61,7 +61,7 @@ def store(*users: str) -> FakeStore:
 
 
 @pytest.fixture(params=HARNESSES, ids=["sync", "async"])
-def desk(request: pytest.FixtureRequest) -> Iterator[Harness]:
+def harness(request: pytest.FixtureRequest) -> Iterator[Harness]:
     with request.param(SETTINGS, store()) as opened:
         yield opened
 
@@ -80,22 +80,22 @@ def of_ours() -> set[str]:
 )
 @pytest.mark.parametrize("subject", [ANN, None], ids=["ann", "nobody"])
 def test_the_caller_s_own_error_reaches_the_caller_as_it_is(
-    desk: Harness, leg: str | None, subject: Subject | None
+    harness: Harness, leg: str | None, subject: Subject | None
 ) -> None:
     error = NotFoundError(404, "index_not_found_exception", {"error": "no such index"})
 
     def fails(_: Any) -> Any:
         raise error
 
-    desk.engine.on["baseline"] = fails
-    desk.engine.blocked |= {leg} if leg else set()
+    harness.engine.on["baseline"] = fails
+    harness.engine.blocked |= {leg} if leg else set()
     with pytest.raises(NotFoundError) as raised:
-        desk.search(subject, SEARCH)
+        harness.search(subject, SEARCH)
     assert raised.value is error
-    assert len(desk.engine.asked["baseline"]) == 1
-    desk.engine.released.set()
-    desk.until(lambda status: status.in_flight == 0)
-    assert desk.status().breaker["calls"] == 0
+    assert len(harness.engine.asked["baseline"]) == 1
+    harness.engine.released.set()
+    harness.until(lambda status: status.in_flight == 0)
+    assert harness.status().breaker["calls"] == 0
 
 
 @pytest.mark.parametrize("kind", HARNESSES, ids=["sync", "async"])
@@ -105,15 +105,15 @@ def test_a_hook_sees_every_search_and_what_it_raises_is_counted(kind: type[Harne
     def broken(_: SearchDetails) -> None:
         raise RuntimeError("a hook's own")
 
-    with kind(SETTINGS, store(), hooks=[broken, seen.append]) as desk:
-        response, report = desk.search(ANN, SEARCH)
-        desk.search(None, {**SEARCH, "index": "products,orders"})
+    with kind(SETTINGS, store(), hooks=[broken, seen.append]) as harness:
+        response, report = harness.search(ANN, SEARCH)
+        harness.search(None, {**SEARCH, "index": "products,orders"})
         assert report.reason is Reason.PERSONALIZED
         assert len(response["hits"]["hits"]) == 10
         assert [one.report.reason for one in seen] == ["personalized", "no_subject"]
         assert [one.indices for one in seen] == [("products",), ("products", "orders")]
         assert seen[0].report is report
-        assert desk.status().hook_errors == 2
+        assert harness.status().hook_errors == 2
 
 
 @pytest.mark.parametrize("kind", HARNESSES, ids=["sync", "async"])
@@ -121,9 +121,9 @@ def test_a_hook_sees_every_search_and_what_it_raises_is_counted(kind: type[Harne
     "odd", [None, "hello", {"hits": None}, {"hits": {}}, {"hits": {"hits": [None] * 10}}, {"hits": {"hits": [{}]}}]
 )
 def test_an_answer_of_an_odd_form_is_the_caller_s_all_the_same(kind: type[Harness], odd: Any) -> None:
-    with kind(SETTINGS, store()) as desk:
-        desk.engine.on["baseline"] = lambda _: odd
-        response, report = desk.search(ANN, SEARCH)
+    with kind(SETTINGS, store()) as harness:
+        harness.engine.on["baseline"] = lambda _: odd
+        response, report = harness.search(ANN, SEARCH)
         assert response is odd
         assert report.variant == "baseline"
 
@@ -140,8 +140,8 @@ def test_what_cannot_be_a_store_is_refused_before_the_first_search(kind: Any, gi
 
 def test_close_leaves_no_thread() -> None:
     before = of_ours()
-    with SyncDesk(SETTINGS, store()) as desk:
-        desk.search(ANN, SEARCH)
+    with SyncDesk(SETTINGS, store()) as harness:
+        harness.search(ANN, SEARCH)
         assert of_ours() - before
     assert waited(lambda: of_ours() <= before)
 
@@ -173,15 +173,15 @@ def test_a_rewriter_that_nobody_holds_ends_by_itself() -> None:
     assert waited(lambda: of_ours() <= before)
 
 
-def test_what_was_closed_searches_on_as_the_caller_s_own(desk: Harness) -> None:
-    if isinstance(desk, AsyncDesk):
-        desk.runner.run(desk.rewriter.close())
+def test_what_was_closed_searches_on_as_the_caller_s_own(harness: Harness) -> None:
+    if isinstance(harness, AsyncDesk):
+        harness.runner.run(harness.rewriter.close())
     else:
-        desk.rewriter.close()
-    response, report = desk.search(ANN, SEARCH)
-    assert response is desk.engine.sent[-1]
+        harness.rewriter.close()
+    response, report = harness.search(ANN, SEARCH)
+    assert response is harness.engine.sent[-1]
     assert (report.reason, report.detail) == (Reason.SWITCHED_OFF, "the rewriter is closed")
-    assert desk.status().problems == ("the rewriter is closed",)
+    assert harness.status().problems == ("the rewriter is closed",)
 
 
 def test_what_was_given_is_not_closed() -> None:
@@ -256,15 +256,15 @@ FORKED = """
     from tests.test_shells import ANN, SEARCH, SETTINGS, store
     from tests.fakes import SyncDesk
 
-    with SyncDesk(SETTINGS, store()) as desk:
-        first = desk.search(ANN, SEARCH)[1].reason
+    with SyncDesk(SETTINGS, store()) as harness:
+        first = harness.search(ANN, SEARCH)[1].reason
         reading, writing = os.pipe()
         if not (child := os.fork()):
-            report = desk.search(ANN, SEARCH)[1]
-            os.write(writing, json.dumps([report.reason, desk.status().breaker["calls"]]).encode())
+            report = harness.search(ANN, SEARCH)[1]
+            os.write(writing, json.dumps([report.reason, harness.status().breaker["calls"]]).encode())
             os._exit(0)
         os.waitpid(child, 0)
-        print(json.dumps([first, *json.loads(os.read(reading, 1000)), desk.search(ANN, SEARCH)[1].reason]))
+        print(json.dumps([first, *json.loads(os.read(reading, 1000)), harness.search(ANN, SEARCH)[1].reason]))
 """
 
 
@@ -276,11 +276,11 @@ def test_a_child_of_a_fork_starts_afresh_and_its_parent_goes_on() -> None:
 
 
 def test_the_first_search_after_a_fork_waits_for_no_template(monkeypatch: pytest.MonkeyPatch) -> None:
-    with SyncDesk(SETTINGS, store()) as desk:
+    with SyncDesk(SETTINGS, store()) as harness:
         monkeypatch.setattr("rewriter.shell.refresh.compile_set", None)
-        desk.rewriter.after_fork()
-        assert desk.search(ANN, SEARCH)[1].reason is Reason.PERSONALIZED
-        assert not [one for one in desk.status().problems if one.startswith("round local")]
+        harness.rewriter.after_fork()
+        assert harness.search(ANN, SEARCH)[1].reason is Reason.PERSONALIZED
+        assert not [one for one in harness.status().problems if one.startswith("round local")]
 
 
 # --- whose search it is -----------------------------------------------------------------------------------------------
@@ -293,26 +293,26 @@ def boosted(report: Report) -> list[str]:
 def test_a_part_runs_in_its_caller_s_context() -> None:
     tenant: contextvars.ContextVar[str] = contextvars.ContextVar("tenant", default="nobody's")
     seen: list[str] = []
-    with SyncDesk(SETTINGS, store()) as desk:
+    with SyncDesk(SETTINGS, store()) as harness:
 
         def sees(answer: dict[str, Any]) -> dict[str, Any]:
             seen.append(tenant.get())
             return answer
 
-        desk.engine.on["personal"] = sees
+        harness.engine.on["personal"] = sees
         tenant.set("ours")
-        desk.search(ANN, SEARCH)
+        harness.search(ANN, SEARCH)
     assert seen == ["ours"]
 
 
 def test_threads_have_their_own_subjects() -> None:
     users = [f"ann{number}" for number in range(1, 17)]
     told: list[SearchDetails] = []
-    with SyncDesk(SETTINGS, store(*users), hooks=[told.append]) as desk:
-        client = desk.rewriter.wrap()
+    with SyncDesk(SETTINGS, store(*users), hooks=[told.append]) as harness:
+        client = harness.rewriter.wrap()
 
         def searches(user: str) -> None:
-            with desk.rewriter.subject(Subject(user)):
+            with harness.rewriter.subject(Subject(user)):
                 for _ in range(5):
                     client.search(**SEARCH)
 
@@ -343,11 +343,11 @@ async def test_tasks_have_their_own_subjects() -> None:
     assert {user: boosted(report) for user, report in told.items()} == {user: [f"p{user[3:]}"] for user in users}
 
 
-def test_a_subject_that_is_given_wins_and_none_is_nobody(desk: Harness) -> None:
-    rewriter = desk.rewriter
+def test_a_subject_that_is_given_wins_and_none_is_nobody(harness: Harness) -> None:
+    rewriter = harness.rewriter
     with rewriter.subject(Subject("somebody else")):
-        assert desk.search(ANN, SEARCH)[1].reason is Reason.PERSONALIZED
-        assert desk.search(None, SEARCH)[1].reason is Reason.NO_SUBJECT
+        assert harness.search(ANN, SEARCH)[1].reason is Reason.PERSONALIZED
+        assert harness.search(None, SEARCH)[1].reason is Reason.NO_SUBJECT
 
 
 def test_a_wrapped_client_is_the_client_but_for_its_search() -> None:
@@ -372,29 +372,29 @@ def test_a_wrapped_client_is_the_client_but_for_its_search() -> None:
         assert "Everything" in repr(client)
 
 
-def test_what_a_caller_does_to_a_drawn_hit_is_nobody_else_s(desk: Harness) -> None:
-    first, report = desk.search(ANN, SEARCH)
+def test_what_a_caller_does_to_a_drawn_hit_is_nobody_else_s(harness: Harness) -> None:
+    first, report = harness.search(ANN, SEARCH)
     (slot,) = report.slots
     shown = first["hits"]["hits"][slot.position]
     kept = dict(shown["_source"])
     shown["_source"]["brand"] = "changed"
-    desk.until(lambda status: status.in_flight == 0)
+    harness.until(lambda status: status.in_flight == 0)
     for _ in range(20):
-        again, report = desk.search(ANN, SEARCH)
+        again, report = harness.search(ANN, SEARCH)
         hits = [again["hits"]["hits"][one.position] for one in report.slots if one.id == slot.id]
         assert all(hit["_source"] == kept for hit in hits)
-    assert len(desk.engine.asked["explored"]) == 1
+    assert len(harness.engine.asked["explored"]) == 1
 
 
 @pytest.mark.parametrize("kind", HARNESSES, ids=["sync", "async"])
 def test_a_report_does_not_change_after_it_was_handed_out(kind: type[Harness]) -> None:
     short = SETTINGS.model_copy(update={"budget": BudgetSettings(signals_ms=2000, cutoff_ms=150)})
-    with kind(short, store()) as desk:
-        desk.engine.blocked.add("personal")
-        _, report = desk.search(ANN, SEARCH)
+    with kind(short, store()) as harness:
+        harness.engine.blocked.add("personal")
+        _, report = harness.search(ANN, SEARCH)
         before = dict(report.timings_ms)
-        desk.engine.released.set()
-        desk.until(lambda status: status.in_flight == 0)
+        harness.engine.released.set()
+        harness.until(lambda status: status.in_flight == 0)
         assert report.timings_ms == before
 
 
@@ -410,18 +410,18 @@ def test_a_keyboard_interrupt_of_the_caller_leaks_no_place(monkeypatch: pytest.M
             raise KeyboardInterrupt
         return method(*arguments)
 
-    with SyncDesk(SETTINGS, store()) as desk:
-        desk.search(ANN, SEARCH)
-        desk.until(lambda status: status.in_flight == 0)
+    with SyncDesk(SETTINGS, store()) as harness:
+        harness.search(ANN, SEARCH)
+        harness.until(lambda status: status.in_flight == 0)
         with monkeypatch.context() as patched:
             patched.setattr(struck, strikes, interrupted)
             with pytest.raises(KeyboardInterrupt):
-                desk.rewriter.search(**SEARCH, subject=ANN)
+                harness.rewriter.search(**SEARCH, subject=ANN)
             for _ in range(SETTINGS.budget.max_in_flight):
                 with suppress(
                     KeyboardInterrupt
                 ):  # the parts of the others still run: where all are busy, none is begun
-                    desk.rewriter.search(**SEARCH, subject=ANN)
-        desk.until(lambda status: status.in_flight == 0)
+                    harness.rewriter.search(**SEARCH, subject=ANN)
+        harness.until(lambda status: status.in_flight == 0)
         # Places are free; the workers of the parts that nobody counts any more may need a moment.
-        assert waited(lambda: desk.search(ANN, SEARCH)[1].reason is Reason.PERSONALIZED)
+        assert waited(lambda: harness.search(ANN, SEARCH)[1].reason is Reason.PERSONALIZED)

@@ -30,12 +30,12 @@ ENCODINGS = (
     "latin-1",
     "cp1252",
 )
-MakeDesk = Callable[..., Harness]
+MakeHarness = Callable[..., Harness]
 
 
 @pytest.fixture(params=HARNESSES, ids=["sync", "async"])
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> MakeDesk:
-    def desk(file: Path, **more: Any) -> Harness:
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> MakeHarness:
+    def harness(file: Path, **more: Any) -> Harness:
         given = {
             "experiment": {"holdout": 0},
             "budget": {"signals_ms": 2000, "cutoff_ms": 5000},
@@ -47,11 +47,11 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> MakeDesk:
         made: Harness = request.param(Settings.model_validate(given | more), store)
         return made
 
-    return desk
+    return harness
 
 
-def reason(desk: Harness) -> Reason:
-    return desk.search(Subject("ann"), SEARCH)[1].reason
+def reason(harness: Harness) -> Reason:
+    return harness.search(Subject("ann"), SEARCH)[1].reason
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
@@ -65,17 +65,17 @@ def reason(desk: Harness) -> Reason:
     ],
 )
 def test_a_running_process_is_switched_off_in_any_encoding(
-    make: MakeDesk, tmp_path: Path, encoding: str, text: str
+    make: MakeHarness, tmp_path: Path, encoding: str, text: str
 ) -> None:
-    with make(tmp_path / "switches") as desk:
-        assert reason(desk) is Reason.PERSONALIZED
+    with make(tmp_path / "switches") as harness:
+        assert reason(harness) is Reason.PERSONALIZED
         (tmp_path / "switches").write_bytes(text.encode(encoding))
-        desk.until(lambda status: "personalization" in status.switches)
-        assert reason(desk) is Reason.SWITCHED_OFF
-        assert not [problem for problem in desk.status().problems if "switches" in problem]
+        harness.until(lambda status: "personalization" in status.switches)
+        assert reason(harness) is Reason.SWITCHED_OFF
+        assert not [problem for problem in harness.status().problems if "switches" in problem]
         (tmp_path / "switches").unlink()
-        desk.until(lambda status: not status.switches)
-        assert reason(desk) is Reason.PERSONALIZED
+        harness.until(lambda status: not status.switches)
+        assert reason(harness) is Reason.PERSONALIZED
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_running_process_is_switched_off_in_any_encoding(
     ],
 )
 def test_a_process_that_starts_with_an_unreadable_file_serves_and_shouts(
-    make: MakeDesk, tmp_path: Path, caplog: pytest.LogCaptureFixture, raw: bytes | str | None, fault: str
+    make: MakeHarness, tmp_path: Path, caplog: pytest.LogCaptureFixture, raw: bytes | str | None, fault: str
 ) -> None:
     file = tmp_path / "mount" / "switches"
     if raw is not None:
@@ -104,12 +104,12 @@ def test_a_process_that_starts_with_an_unreadable_file_serves_and_shouts(
         file.mkdir()
     elif raw is not None:
         file.write_bytes(raw)
-    with make(file) as desk:
-        page, report = desk.search(Subject("ann"), SEARCH)
+    with make(file) as harness:
+        page, report = harness.search(Subject("ann"), SEARCH)
         assert report.reason is Reason.SWITCHED_OFF
         assert page["hits"]["hits"]
-        assert any(fault in problem and str(file) in problem for problem in desk.status().problems)
-        assert not desk.status().healthy
+        assert any(fault in problem and str(file) in problem for problem in harness.status().problems)
+        assert not harness.status().healthy
         assert [record for record in caplog.records if record.levelname == "ERROR" and fault in record.message]
         assert "not personalized: the switches of the file cannot be understood" in caplog.text
         if raw == "pipe":
@@ -118,16 +118,16 @@ def test_a_process_that_starts_with_an_unreadable_file_serves_and_shouts(
             file.rmdir()
         file.parent.mkdir(exist_ok=True)
         file.write_text("# put right")
-        desk.until(lambda status: not status.switches)
-        assert reason(desk) is Reason.PERSONALIZED
+        harness.until(lambda status: not status.switches)
+        assert reason(harness) is Reason.PERSONALIZED
 
 
-def test_the_environment_too(make: MakeDesk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_too(make: MakeHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REWRITER_SWITCH_PERSONALISATION", "maybe")
     monkeypatch.setenv("REWRITER_SWITCH_SHOES__PERSONALIZATION", "off")
-    with make(tmp_path / "switches") as desk:
-        assert reason(desk) is Reason.SWITCHED_OFF
-        assert desk.status().notes == (
+    with make(tmp_path / "switches") as harness:
+        assert reason(harness) is Reason.SWITCHED_OFF
+        assert harness.status().notes == (
             "ignored: REWRITER_SWITCH_SHOES__PERSONALIZATION: no policy is named 'shoes' (there are shop)",
         )
 
@@ -143,47 +143,47 @@ def test_the_environment_too(make: MakeDesk, tmp_path: Path, monkeypatch: pytest
     ],
 )
 def test_what_is_unknown_is_named_and_ignored(
-    make: MakeDesk, tmp_path: Path, text: str, off: bool, problem: str, note: str
+    make: MakeHarness, tmp_path: Path, text: str, off: bool, problem: str, note: str
 ) -> None:
     (tmp_path / "switches").write_text(text)
-    with make(tmp_path / "switches") as desk:
-        assert (reason(desk) is Reason.SWITCHED_OFF) is off
-        status = desk.status()
+    with make(tmp_path / "switches") as harness:
+        assert (reason(harness) is Reason.SWITCHED_OFF) is off
+        status = harness.status()
         assert [one for one in status.problems if problem and problem in one] or not problem
         assert [f"no policy is named '{note}'" in one for one in status.notes] == ([True] if note else [])
         # It keeps nothing in force either.
         (tmp_path / "switches").write_text("shoes.max_boost 1.1\nturbo on\n")
-        desk.until(lambda status: not status.switches)
-        assert reason(desk) is Reason.PERSONALIZED
+        harness.until(lambda status: not status.switches)
+        assert reason(harness) is Reason.PERSONALIZED
 
 
-def test_templates_swapped_under_equal_times_and_sizes_are_seen(make: MakeDesk, tmp_path: Path) -> None:
+def test_templates_swapped_under_equal_times_and_sizes_are_seen(make: MakeHarness, tmp_path: Path) -> None:
     shutil.copytree(SHIPPED, tmp_path / "own")
     template = tmp_path / "own" / "boosts.json.j2"
     template.write_text(template.read_text() + "{# 1 #}")
     policies = {"shop": {"index": "products", "item_repeat_share": 1.0, "templates": "own"}}
-    with make(tmp_path / "switches", templates_dir=tmp_path, policies=policies) as desk:
-        before, seen = desk.status().templates["shop"], template.stat()
+    with make(tmp_path / "switches", templates_dir=tmp_path, policies=policies) as harness:
+        before, seen = harness.status().templates["shop"], template.stat()
         new = template.with_name("new")
         new.write_text(template.read_text().replace("{# 1 #}", "{# 2 #}"))
         os.utime(new, ns=(seen.st_atime_ns, seen.st_mtime_ns))
         new.replace(template)
-        desk.until(lambda status: status.templates["shop"] != before)
+        harness.until(lambda status: status.templates["shop"] != before)
         moved = (tmp_path / "own").rename(tmp_path / "away")
-        desk.until(lambda status: any("is not a folder" in problem for problem in status.problems))
+        harness.until(lambda status: any("is not a folder" in problem for problem in status.problems))
         moved.rename(tmp_path / "own")
-        desk.until(lambda status: not any("is not a folder" in problem for problem in status.problems))
-        assert reason(desk) is Reason.PERSONALIZED
+        harness.until(lambda status: not any("is not a folder" in problem for problem in status.problems))
+        assert reason(harness) is Reason.PERSONALIZED
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
-def test_templates_and_samples_may_have_a_byte_order_mark(make: MakeDesk, tmp_path: Path, encoding: str) -> None:
+def test_templates_and_samples_may_have_a_byte_order_mark(make: MakeHarness, tmp_path: Path, encoding: str) -> None:
     shutil.copytree(SHIPPED, tmp_path / "own")
     for path in (tmp_path / "own").rglob("*.j*"):
         path.write_bytes(path.read_text("utf-8").encode(encoding))
     policies = {"shop": {"index": "products", "item_repeat_share": 1.0, "templates": "own"}}
-    with make(tmp_path / "switches", templates_dir=tmp_path, policies=policies) as desk:
-        assert reason(desk) is Reason.PERSONALIZED
+    with make(tmp_path / "switches", templates_dir=tmp_path, policies=policies) as harness:
+        assert reason(harness) is Reason.PERSONALIZED
 
 
 @pytest.mark.parametrize("text", ["", "a", "personalization off", "ünïcödé", "{}", "日本"])
@@ -196,12 +196,12 @@ def test_utf_8_with_a_zero_is_no_utf_16() -> None:
     assert encoding_of(b"\x00\x00ab\x00") == "utf-8"
 
 
-def test_a_pipe_in_the_switch_file_s_place_does_not_end_the_kill_switch(make: MakeDesk, tmp_path: Path) -> None:
-    with make(tmp_path / "switches") as desk:
-        assert reason(desk) is Reason.PERSONALIZED
+def test_a_pipe_in_the_switch_file_s_place_does_not_end_the_kill_switch(make: MakeHarness, tmp_path: Path) -> None:
+    with make(tmp_path / "switches") as harness:
+        assert reason(harness) is Reason.PERSONALIZED
         os.mkfifo(tmp_path / "switches")
-        desk.until(lambda status: any("is a pipe" in problem for problem in status.problems))
+        harness.until(lambda status: any("is a pipe" in problem for problem in status.problems))
         (tmp_path / "switches").unlink()
         (tmp_path / "switches").write_text("personalization off")
-        desk.until(lambda status: "personalization" in status.switches)
-        assert reason(desk) is Reason.SWITCHED_OFF
+        harness.until(lambda status: "personalization" in status.switches)
+        assert reason(harness) is Reason.SWITCHED_OFF

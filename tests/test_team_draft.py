@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rewriter import Reason, Settings, Subject
 from rewriter.decide.assignment import arm
-from rewriter.explore.team_draft import BASELINE, NOBODY, PERSONALIZED, team_draft
+from rewriter.explore.team_draft import BASELINE, NO_TEAM, PERSONALIZED, team_draft
 from rewriter.signals.counters import Counters
 from rewriter.signals.store import Keys
 from tests.fakes import HARNESSES, FakeStore, Harness
@@ -38,12 +38,12 @@ def test_a_draft_is_of_both_rankings_and_repeats_nothing(
     for team, ranking in ((PERSONALIZED, mine), (BASELINE, theirs)):
         of_team = [ranking.index(one) for one in ids if draft.teams.get((str(one),)) == team]
         assert of_team == sorted(of_team), "each team chooses its best first"
-    chosen = [draft.teams.get((str(one),), NOBODY) for one in ids[:size]]
+    chosen = [draft.teams.get((str(one),), NO_TEAM) for one in ids[:size]]
     assert abs(chosen.count(PERSONALIZED) - chosen.count(BASELINE)) <= 1
     alike = 0
     while alike < min(len(mine), len(theirs), size) and mine[alike] == theirs[alike]:
         alike += 1
-    assert chosen[:alike] == [NOBODY] * alike
+    assert chosen[:alike] == [NO_TEAM] * alike
     assert draft == team_draft(hits(mine), hits(theirs), key_of, size, seed)
 
 
@@ -58,7 +58,7 @@ def test_both_teams_are_first_equally_often() -> None:
 
 def test_rankings_that_are_alike_have_no_teams() -> None:
     draft = team_draft(hits([1, 2, 3]), hits([1, 2, 3]), key_of, 3, 7)
-    assert set(draft.teams.values()) == {NOBODY}
+    assert set(draft.teams.values()) == {NO_TEAM}
 
 
 def test_who_is_interleaved_leaves_the_arms_in_their_ratio() -> None:
@@ -87,16 +87,16 @@ def liking() -> FakeStore:
     return found
 
 
-def search(desk: Harness, from_: int = 0, size: int = 10) -> tuple[list[str], Any]:
+def search(harness: Harness, from_: int = 0, size: int = 10) -> tuple[list[str], Any]:
     body = {"query": {"match": {"title": "shoe"}}, "size": size, "from": from_}
-    response, report = desk.search(ANN, {"index": "products", "body": body})
+    response, report = harness.search(ANN, {"index": "products", "body": body})
     return [hit["_id"] for hit in response["hits"]["hits"]], report
 
 
 @pytest.mark.parametrize("kind", HARNESSES)
 def test_a_list_is_drafted_and_goes_on_without_repeating_a_hit(kind: type[Harness]) -> None:
-    with kind(SETTINGS, liking()) as desk:
-        first, report = search(desk)
+    with kind(SETTINGS, liking()) as harness:
+        first, report = search(harness)
         assert (report.reason, report.exposure.arm) == (Reason.PERSONALIZED, "interleaved")
         teams = report.teams
         assert len(teams) == 10
@@ -108,9 +108,9 @@ def test_a_list_is_drafted_and_goes_on_without_repeating_a_hit(kind: type[Harnes
         liked = {f"p{n}" for n in range(15, 20)}
         chosen = {first[at] for at in range(10) if teams[at] == "P"}
         assert chosen & liked, "the personalized ranking's own"
-        desk.until(lambda status: status.in_flight == 0)
-        second, later = search(desk, 10)
-        third, _ = search(desk, 20)
+        harness.until(lambda status: status.in_flight == 0)
+        second, later = search(harness, 10)
+        third, _ = search(harness, 20)
         assert later.reason is Reason.PERSONALIZED, later
         assert later.teams == ""
         shown = first + second + third
@@ -119,7 +119,7 @@ def test_a_list_is_drafted_and_goes_on_without_repeating_a_hit(kind: type[Harnes
 
 @pytest.mark.parametrize("kind", HARNESSES)
 def test_without_signals_the_list_is_the_caller_s_own_and_has_no_teams(kind: type[Harness]) -> None:
-    with kind(SETTINGS, FakeStore()) as desk:
-        found, report = search(desk)
+    with kind(SETTINGS, FakeStore()) as harness:
+        found, report = search(harness)
         assert (report.reason, report.teams) == (Reason.NO_SIGNALS, "")
         assert found == [f"p{n}" for n in range(10)]

@@ -30,7 +30,7 @@ def template(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(params=HARNESSES, ids=["sync", "async"])
-def desk(request: pytest.FixtureRequest, template: Path) -> Iterator[Harness]:
+def harness(request: pytest.FixtureRequest, template: Path) -> Iterator[Harness]:
     settings = Settings.model_validate(
         {
             "experiment": {"holdout": 0},
@@ -52,37 +52,37 @@ def rewrite(template: Path, text: str) -> None:
     os.utime(template, ns=(seen_ns + 10**9, seen_ns + 10**9))
 
 
-def test_another_version_is_taken_up(desk: Harness, template: Path) -> None:
-    before = desk.search(ANN, SEARCH)[1].template_version
+def test_another_version_is_taken_up(harness: Harness, template: Path) -> None:
+    before = harness.search(ANN, SEARCH)[1].template_version
     rewrite(template, template.read_text() + "{# another #}")
-    desk.until(lambda status: status.templates["shop"] != before)
-    _, report = desk.search(ANN, SEARCH)
-    assert (report.reason, report.template_version) == (Reason.PERSONALIZED, desk.status().templates["shop"])
+    harness.until(lambda status: status.templates["shop"] != before)
+    _, report = harness.search(ANN, SEARCH)
+    assert (report.reason, report.template_version) == (Reason.PERSONALIZED, harness.status().templates["shop"])
 
 
 @pytest.mark.parametrize("text", ["{{", "[{{ affinitys }}]", '[{"weight": -1}]', ""])
-def test_the_last_good_one_serves_while_the_file_is_wrong(desk: Harness, template: Path, text: str) -> None:
-    before = desk.search(ANN, SEARCH)[1].template_version
+def test_the_last_good_one_serves_while_the_file_is_wrong(harness: Harness, template: Path, text: str) -> None:
+    before = harness.search(ANN, SEARCH)[1].template_version
     good = template.read_text()
     rewrite(template, text)
-    desk.until(lambda status: any(str(template) in problem for problem in status.problems))
-    _, report = desk.search(ANN, SEARCH)
+    harness.until(lambda status: any(str(template) in problem for problem in status.problems))
+    _, report = harness.search(ANN, SEARCH)
     assert (report.reason, report.template_version) == (Reason.PERSONALIZED, before)
     rewrite(template, good)
-    desk.until(lambda status: status.healthy)
+    harness.until(lambda status: status.healthy)
 
 
-def test_another_version_is_free_of_the_quarantine(desk: Harness, template: Path) -> None:
-    rejections(desk, SEARCH)
-    assert desk.search(ANN, SEARCH)[1].reason is Reason.QUARANTINED
-    assert len(desk.status().quarantined) == 1
+def test_another_version_is_free_of_the_quarantine(harness: Harness, template: Path) -> None:
+    rejections(harness, SEARCH)
+    assert harness.search(ANN, SEARCH)[1].reason is Reason.QUARANTINED
+    assert len(harness.status().quarantined) == 1
     rewrite(template, template.read_text() + "{# another #}")
-    desk.until(lambda status: not status.quarantined)
-    assert desk.search(ANN, SEARCH)[1].reason is Reason.PERSONALIZED
+    harness.until(lambda status: not status.quarantined)
+    assert harness.search(ANN, SEARCH)[1].reason is Reason.PERSONALIZED
 
 
 def test_the_kill_switch_waits_for_no_template_on_trial(
-    desk: Harness, template: Path, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, template: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trying, tried = Event(), Event()
 
@@ -91,13 +91,13 @@ def test_the_kill_switch_waits_for_no_template_on_trial(
         assert tried.wait(PATIENCE_S)
         raise ConfigurationError([Fault("boosts.json.j2", "took too long")])
 
-    desk.search(ANN, SEARCH)
+    harness.search(ANN, SEARCH)
     monkeypatch.setattr("rewriter.shell.refresh.compile_set", endless)
     rewrite(template, template.read_text() + "{# another #}")
-    desk.until(lambda _: trying.is_set())
+    harness.until(lambda _: trying.is_set())
     monkeypatch.setenv("REWRITER_SWITCH_PERSONALIZATION", "off")
-    desk.until(lambda status: "personalization" in status.switches)
-    assert desk.search(ANN, SEARCH)[1].reason is Reason.SWITCHED_OFF
+    harness.until(lambda status: "personalization" in status.switches)
+    assert harness.search(ANN, SEARCH)[1].reason is Reason.SWITCHED_OFF
     assert not tried.is_set()
     tried.set()
-    desk.until(lambda status: any("took too long" in problem for problem in status.problems))
+    harness.until(lambda status: any("took too long" in problem for problem in status.problems))

@@ -58,42 +58,42 @@ def opened(kind: Any, settings: Settings, **options: Any) -> Any:
 
 
 @pytest.fixture(params=HARNESSES, ids=["sync", "async"])
-def desk(request: pytest.FixtureRequest, folder: Path) -> Iterator[Harness]:
+def harness(request: pytest.FixtureRequest, folder: Path) -> Iterator[Harness]:
     with opened(request.param, settings_of(folder)) as made:
         yield made
 
 
-def ready(desk: Harness) -> tuple[str, str]:
+def ready(harness: Harness) -> tuple[str, str]:
     """Wait until both versions are loaded, and return the live one and the draft's."""
-    desk.search(BOB, SEARCH)
-    desk.until(lambda status: "shop" in status.trials)
-    status = desk.status()
+    harness.search(BOB, SEARCH)
+    harness.until(lambda status: "shop" in status.trials)
+    status = harness.status()
     return status.templates["shop"], status.trials["shop"]
 
 
 # --- who is served ----------------------------------------------------------------------------------------------------
 
 
-def test_named_subjects_are_served_the_draft_and_nobody_else(desk: Harness) -> None:
-    live, draft = ready(desk)
+def test_named_subjects_are_served_the_draft_and_nobody_else(harness: Harness) -> None:
+    live, draft = ready(harness)
     assert live != draft
     for subject, version in ((ANN, draft), (BOB, live), (Subject(None, "ann-of-the-team"), None)):
-        _, report = desk.search(subject, SEARCH)
+        _, report = harness.search(subject, SEARCH)
         assert report.template_version in (version, draft)
         assert report.trial is (subject is not BOB)
-    _, report = desk.search(ANN, SEARCH)
+    _, report = harness.search(ANN, SEARCH)
     assert report.reason is Reason.PERSONALIZED
     assert [boost.weight for boost in report.boosts] == [0.05]
-    assert desk.search(BOB, SEARCH)[1].boosts[0].weight > 0.05
+    assert harness.search(BOB, SEARCH)[1].boosts[0].weight > 0.05
 
 
 @pytest.mark.parametrize(
     ("headers", "served"),
     [({"x-trial": "1"}, True), ({"X-TRIAL": "on"}, True), ({"X-Trial": "off"}, False), ({}, False)],
 )
-def test_a_header_asks_for_the_draft(desk: Harness, headers: dict[str, str], served: bool) -> None:
-    ready(desk)
-    assert desk.search(BOB, {**SEARCH, "headers": headers})[1].trial is served
+def test_a_header_asks_for_the_draft(harness: Harness, headers: dict[str, str], served: bool) -> None:
+    ready(harness)
+    assert harness.search(BOB, {**SEARCH, "headers": headers})[1].trial is served
 
 
 def test_without_a_header_in_the_settings_no_header_asks_for_it() -> None:
@@ -103,32 +103,32 @@ def test_without_a_header_in_the_settings_no_header_asks_for_it() -> None:
 
 
 def test_a_named_subject_is_outside_the_experiment(folder: Path) -> None:
-    with opened(HARNESSES[0], settings_of(folder, holdout=1.0)) as desk:
-        ready(desk)
-        searched = sum(desk.status().arms["searches"].values())
-        _, report = desk.search(ANN, SEARCH)
+    with opened(HARNESSES[0], settings_of(folder, holdout=1.0)) as harness:
+        ready(harness)
+        searched = sum(harness.status().arms["searches"].values())
+        _, report = harness.search(ANN, SEARCH)
         assert (report.reason, report.exposure, report.trial) == (Reason.PERSONALIZED, None, True)
-        assert sum(desk.status().arms["searches"].values()) == searched
-        assert desk.search(BOB, SEARCH)[1].reason is Reason.HOLDOUT
+        assert sum(harness.status().arms["searches"].values()) == searched
+        assert harness.search(BOB, SEARCH)[1].reason is Reason.HOLDOUT
 
 
-def test_pages_of_a_draft_s_list_continue_it(desk: Harness) -> None:
-    _, draft = ready(desk)
-    desk.search(ANN, SEARCH)
-    desk.until(lambda status: status.in_flight == 0)
+def test_pages_of_a_draft_s_list_continue_it(harness: Harness) -> None:
+    _, draft = ready(harness)
+    harness.search(ANN, SEARCH)
+    harness.until(lambda status: status.in_flight == 0)
     body = {**SEARCH["body"], "from": 10}
-    _, report = desk.search(ANN, {**SEARCH, "body": body})
+    _, report = harness.search(ANN, {**SEARCH, "body": body})
     assert (report.reason, report.template_version, report.trial) == (Reason.PERSONALIZED, draft, True)
 
 
 def test_a_search_that_would_be_sent_once_goes_parallel(folder: Path) -> None:
-    with opened(HARNESSES[0], settings_of(folder, mode="rewrite")) as desk:
-        ready(desk)
+    with opened(HARNESSES[0], settings_of(folder, mode="rewrite")) as harness:
+        ready(harness)
         for _ in range(300):  # until enough searches are known
-            if desk.search(BOB, SEARCH)[1].mode == "rewrite":
+            if harness.search(BOB, SEARCH)[1].mode == "rewrite":
                 break
-        assert desk.search(BOB, SEARCH)[1].mode == "rewrite"
-        _, report = desk.search(ANN, SEARCH)
+        assert harness.search(BOB, SEARCH)[1].mode == "rewrite"
+        _, report = harness.search(ANN, SEARCH)
         assert (report.mode, report.trial, report.reason) == ("parallel", True, Reason.PERSONALIZED)
         assert report.detail.endswith("sent in parallel: a draft on trial stands in nobody's way")
 
@@ -136,22 +136,22 @@ def test_a_search_that_would_be_sent_once_goes_parallel(folder: Path) -> None:
 # --- off --------------------------------------------------------------------------------------------------------------
 
 
-def test_switched_off_everybody_is_served_the_live_version(desk: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    live, _ = ready(desk)
+def test_switched_off_everybody_is_served_the_live_version(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    live, _ = ready(harness)
     monkeypatch.setenv("REWRITER_SWITCH_TRIAL", "off")
-    desk.until(lambda status: "trial" in status.switches)
-    _, report = desk.search(ANN, SEARCH)
+    harness.until(lambda status: "trial" in status.switches)
+    _, report = harness.search(ANN, SEARCH)
     assert (report.reason, report.template_version, report.trial) == (Reason.PERSONALIZED, live, False)
     monkeypatch.setenv("REWRITER_SWITCH_TRIAL", "on")
-    desk.until(lambda status: status.switches["trial"]["value"] is True)
-    assert desk.search(ANN, SEARCH)[1].trial
+    harness.until(lambda status: status.switches["trial"]["value"] is True)
+    assert harness.search(ANN, SEARCH)[1].trial
 
 
-def test_the_kill_switch_is_stronger(desk: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    ready(desk)
+def test_the_kill_switch_is_stronger(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    ready(harness)
     monkeypatch.setenv("REWRITER_SWITCH_PERSONALIZATION", "off")
-    desk.until(lambda status: "personalization" in status.switches)
-    assert desk.search(ANN, SEARCH)[1].reason is Reason.SWITCHED_OFF
+    harness.until(lambda status: "personalization" in status.switches)
+    assert harness.search(ANN, SEARCH)[1].reason is Reason.SWITCHED_OFF
 
 
 # --- broken -----------------------------------------------------------------------------------------------------------
@@ -163,72 +163,72 @@ def test_a_draft_that_cannot_be_loaded_is_not_served(folder: Path, text: str | N
         shutil.rmtree(folder / "draft")
     else:
         (folder / "draft" / "boosts.json.j2").write_text(text)
-    with opened(HARNESSES[0], settings_of(folder)) as desk:
-        desk.search(BOB, SEARCH)
-        desk.until(lambda status: any(note.startswith("on trial, not loaded: ") for note in status.notes))
-        status = desk.status()
+    with opened(HARNESSES[0], settings_of(folder)) as harness:
+        harness.search(BOB, SEARCH)
+        harness.until(lambda status: any(note.startswith("on trial, not loaded: ") for note in status.notes))
+        status = harness.status()
         assert status.healthy, status.problems  # no orchestrator restarts a process because of a draft
         for subject in (ANN, BOB):
-            _, report = desk.search(subject, SEARCH)
+            _, report = harness.search(subject, SEARCH)
             expected = (Reason.PERSONALIZED, status.templates["shop"], False)
             assert (report.reason, report.template_version, report.trial) == expected
 
 
-def test_the_last_good_draft_is_served_while_its_file_is_wrong(desk: Harness, folder: Path) -> None:
-    _, draft = ready(desk)
+def test_the_last_good_draft_is_served_while_its_file_is_wrong(harness: Harness, folder: Path) -> None:
+    _, draft = ready(harness)
     (folder / "draft" / "boosts.json.j2").write_text("{{")
-    desk.until(lambda status: any("on trial, not loaded" in note for note in status.notes))
-    assert desk.search(ANN, SEARCH)[1].template_version == draft
+    harness.until(lambda status: any("on trial, not loaded" in note for note in status.notes))
+    assert harness.search(ANN, SEARCH)[1].template_version == draft
     (folder / "draft" / "boosts.json.j2").write_text(HALF + " ")
-    desk.until(lambda status: status.trials["shop"] != draft and not status.notes)
-    assert desk.search(ANN, SEARCH)[1].template_version == desk.status().trials["shop"]
+    harness.until(lambda status: status.trials["shop"] != draft and not status.notes)
+    assert harness.search(ANN, SEARCH)[1].template_version == harness.status().trials["shop"]
 
 
-def rejected_drafts(desk: Harness, count: int) -> list[tuple[Reason, bool]]:
+def rejected_drafts(harness: Harness, count: int) -> list[tuple[Reason, bool]]:
     """Have the server reject the draft's bodies alone, and return the outcomes of searches of the one subject on trial."""
     reject = raises(REJECTED)
 
     def act(found: Any) -> Any:
-        sent = desk.engine.asked["personal"][-1]["body"]["rescore"][-1]["query"]["rescore_query"]["function_score"]
+        sent = harness.engine.asked["personal"][-1]["body"]["rescore"][-1]["query"]["rescore_query"]["function_score"]
         return reject(found) if sent["functions"][1]["weight"] == 0.05 else found
 
-    desk.engine.on["personal"] = act
+    harness.engine.on["personal"] = act
     outcomes = []
     for _ in range(count):
-        _, report = desk.search(ANN, SEARCH)
+        _, report = harness.search(ANN, SEARCH)
         outcomes.append((report.reason, report.trial))
     return outcomes
 
 
-def test_a_draft_that_the_server_rejects_is_held_and_the_live_version_serves_its_only_subject(desk: Harness) -> None:
-    live, draft = ready(desk)
-    outcomes = rejected_drafts(desk, FAILURES)
+def test_a_draft_that_the_server_rejects_is_held_and_the_live_version_serves_its_only_subject(harness: Harness) -> None:
+    live, draft = ready(harness)
+    outcomes = rejected_drafts(harness, FAILURES)
     assert outcomes == [(Reason.SEARCH_REJECTED, True)] * FAILURES  # the baseline
-    _, report = desk.search(ANN, SEARCH)
+    _, report = harness.search(ANN, SEARCH)
     assert (report.reason, report.template_version, report.trial) == (Reason.PERSONALIZED, live, False)
-    assert desk.search(BOB, SEARCH)[1].reason is Reason.PERSONALIZED
-    status = desk.status()
+    assert harness.search(BOB, SEARCH)[1].reason is Reason.PERSONALIZED
+    status = harness.status()
     assert status.healthy, status.problems
     assert status.quarantined == ()
     assert [note for note in status.notes if draft in note and "is quarantined" in note]
 
 
-def test_another_draft_is_free_of_what_the_former_did(desk: Harness, folder: Path) -> None:
-    _, draft = ready(desk)
-    rejected_drafts(desk, FAILURES)
-    del desk.engine.on["personal"]
+def test_another_draft_is_free_of_what_the_former_did(harness: Harness, folder: Path) -> None:
+    _, draft = ready(harness)
+    rejected_drafts(harness, FAILURES)
+    del harness.engine.on["personal"]
     (folder / "draft" / "boosts.json.j2").write_text(HALF.replace("0.05", "0.1"))
-    desk.until(lambda status: status.trials["shop"] != draft and not status.notes)
-    assert desk.search(ANN, SEARCH)[1].trial
+    harness.until(lambda status: status.trials["shop"] != draft and not status.notes)
+    assert harness.search(ANN, SEARCH)[1].trial
 
 
-def test_a_new_live_version_does_not_free_the_draft(desk: Harness, folder: Path) -> None:
-    live, _ = ready(desk)
-    rejected_drafts(desk, FAILURES)
+def test_a_new_live_version_does_not_free_the_draft(harness: Harness, folder: Path) -> None:
+    live, _ = ready(harness)
+    rejected_drafts(harness, FAILURES)
     path = folder / "live" / "boosts.json.j2"
     path.write_text(path.read_text() + "{# another #}")
-    desk.until(lambda status: status.templates["shop"] != live)
-    assert any("is quarantined" in note for note in desk.status().notes)
+    harness.until(lambda status: status.templates["shop"] != live)
+    assert any("is quarantined" in note for note in harness.status().notes)
 
 
 def test_a_draft_that_fails_while_it_renders_costs_its_subject_alone_the_boosts(folder: Path) -> None:
@@ -239,48 +239,48 @@ def test_a_draft_that_fails_while_it_renders_costs_its_subject_alone_the_boosts(
         "request.body.query.match.title", "request.body.get('query', {}).get('match', {}).get('title', 'shoe')"
     )
     (folder / "draft" / "boosts.json.j2").write_text(fails)
-    with opened(HARNESSES[0], settings_of(folder)) as desk:
-        ready(desk)
+    with opened(HARNESSES[0], settings_of(folder)) as harness:
+        ready(harness)
         other = {**SEARCH, "body": {"query": {"match": {"title": "boot"}}, "size": 10}}
-        assert desk.search(ANN, SEARCH)[1].trial
-        _, report = desk.search(ANN, other)
+        assert harness.search(ANN, SEARCH)[1].trial
+        _, report = harness.search(ANN, other)
         assert (report.reason, report.trial) == (Reason.TEMPLATE_FAILED, True)
-        assert desk.search(BOB, other)[1].reason is Reason.PERSONALIZED
+        assert harness.search(BOB, other)[1].reason is Reason.PERSONALIZED
 
 
-def test_failures_of_a_draft_s_legs_open_no_breaker_and_pause_no_policy(desk: Harness) -> None:
-    ready(desk)
+def test_failures_of_a_draft_s_legs_open_no_breaker_and_pause_no_policy(harness: Harness) -> None:
+    ready(harness)
 
     def fails(_: Any) -> Any:
         raise OSError("down")
 
-    desk.engine.on["personal"] = fails
+    harness.engine.on["personal"] = fails
     for _ in range(40):
-        _, report = desk.search(ANN, SEARCH)
+        _, report = harness.search(ANN, SEARCH)
         assert (report.reason, report.trial) == (Reason.SEARCH_FAILED, True)
-    del desk.engine.on["personal"]
-    assert desk.status().breaker["state"] == "closed"
-    assert desk.search(BOB, SEARCH)[1].reason is Reason.PERSONALIZED
+    del harness.engine.on["personal"]
+    assert harness.status().breaker["state"] == "closed"
+    assert harness.search(BOB, SEARCH)[1].reason is Reason.PERSONALIZED
 
 
 def test_late_legs_of_a_draft_do_not_count(folder: Path) -> None:
     settings = settings_of(folder)
     settings = settings.model_copy(update={"budget": settings.budget.model_copy(update={"cutoff_ms": 15.0})})
-    with opened(HARNESSES[0], settings) as desk:
-        ready(desk)
-        before = desk.core.late_legs["shop"].late_share()
-        desk.engine.blocked.add("personal")
-        _, report = desk.search(ANN, SEARCH)
+    with opened(HARNESSES[0], settings) as harness:
+        ready(harness)
+        before = harness.core.late_legs["shop"].late_share()
+        harness.engine.blocked.add("personal")
+        _, report = harness.search(ANN, SEARCH)
         assert (report.reason, report.trial) == (Reason.SEARCH_LATE, True)
-        assert desk.core.late_legs["shop"].late_share() == before
+        assert harness.core.late_legs["shop"].late_share() == before
 
 
-def test_a_draft_equal_to_the_live_version_is_no_trial(desk: Harness, folder: Path) -> None:
-    ready(desk)
+def test_a_draft_equal_to_the_live_version_is_no_trial(harness: Harness, folder: Path) -> None:
+    ready(harness)
     shutil.copy(folder / "live" / "boosts.json.j2", folder / "draft" / "boosts.json.j2")
     shutil.copy(folder / "live" / "exploration.json.j2", folder / "draft" / "exploration.json.j2")
-    desk.until(lambda status: status.trials == status.templates)
-    assert not desk.search(ANN, SEARCH)[1].trial
+    harness.until(lambda status: status.trials == status.templates)
+    assert not harness.search(ANN, SEARCH)[1].trial
 
 
 # --- reports, and what is not in them ---------------------------------------------------------------------------------
@@ -289,10 +289,10 @@ def test_a_draft_equal_to_the_live_version_is_no_trial(desk: Harness, folder: Pa
 def test_searches_with_a_draft_are_counted(folder: Path) -> None:
     registry = CollectorRegistry()
     metrics = PrometheusMetrics(registry)
-    with opened(HARNESSES[0], settings_of(folder), hooks=[metrics]) as desk:
-        ready(desk)
+    with opened(HARNESSES[0], settings_of(folder), hooks=[metrics]) as harness:
+        ready(harness)
         for subject in (ANN, ANN, BOB):
-            desk.search(subject, SEARCH)
+            harness.search(subject, SEARCH)
         assert metrics.flush(10.0)
     metrics.close()
     text = generate_latest(registry).decode()
@@ -300,18 +300,18 @@ def test_searches_with_a_draft_are_counted(folder: Path) -> None:
     assert "ann-of" not in text
 
 
-def test_no_subject_is_in_any_output(desk: Harness, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_subject_is_in_any_output(harness: Harness, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    ready(desk)
-    rejected_drafts(desk, FAILURES + 1)
+    ready(harness)
+    rejected_drafts(harness, FAILURES + 1)
     (folder / "draft" / "boosts.json.j2").write_text("{{")
-    desk.until(lambda status: any("not loaded" in note for note in status.notes))
+    harness.until(lambda status: any("not loaded" in note for note in status.notes))
     settings = settings_of(folder)
     shown = [
         caplog.text,
-        repr(desk.status().as_dict()),
+        repr(harness.status().as_dict()),
         repr(settings),
-        repr(desk.core.trials),
+        repr(harness.core.trials),
         settings.model_dump_json(),
     ]
     assert [one for one in shown if "ann-of" in one] == []

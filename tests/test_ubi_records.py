@@ -75,9 +75,9 @@ def liking() -> FakeStore:
 
 @pytest.mark.parametrize("kind", HARNESSES)
 def test_a_record_holds_the_list_that_was_shown(kind: type[Harness], records: UbiRecords, sink: Kept) -> None:
-    with kind(SETTINGS, liking(), hooks=[records]) as desk:
-        response, report = desk.search(ANN, ARGUMENTS)
-        desk.search(None, ARGUMENTS)
+    with kind(SETTINGS, liking(), hooks=[records]) as harness:
+        response, report = harness.search(ANN, ARGUMENTS)
+        harness.search(None, ARGUMENTS)
         assert records.flush()
     assert report.reason is Reason.PERSONALIZED
     first, second = sink.records
@@ -244,10 +244,10 @@ def test_a_search_is_answered_while_a_sink_hangs() -> None:
             raise OSError
 
     records = UbiRecords(Hung())
-    with SyncDesk(SETTINGS, liking(), hooks=[records]) as desk:
+    with SyncDesk(SETTINGS, liking(), hooks=[records]) as harness:
         for _ in range(3):
-            assert desk.search(ANN, ARGUMENTS)[1].reason is Reason.PERSONALIZED
-        assert desk.status().hook_errors == 0
+            assert harness.search(ANN, ARGUMENTS)[1].reason is Reason.PERSONALIZED
+        assert harness.status().hook_errors == 0
     records.close(0.1)
 
 

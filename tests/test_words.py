@@ -156,6 +156,11 @@ def test_identifiers_use_the_fields_words() -> None:
     assert found == []
 
 
+def test_a_test_searches_through_a_harness() -> None:
+    found = [f"{shown(path)}:{line}: {name}" for path in CODE for line, name in definitions(path) if "desk" in name]
+    assert found == []
+
+
 @pytest.mark.parametrize("path", PROSE, ids=shown)
 def test_prose_has_no_house_idiom(path: Path) -> None:
     allowed = EXCEPTIONS.get(shown(path), frozenset())

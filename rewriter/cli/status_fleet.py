@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from rewriter.cli.switch.fleet import NOBODY, value_by
+from rewriter.cli.switch.fleet import NO_PROCESS, value_by
 from rewriter.decide.switches import Switches
 from rewriter.shell.fleet import ProcessReport
 
@@ -29,7 +29,7 @@ def sums(fleet: Sequence[ProcessReport], store: str | None) -> list[tuple[str, s
     """Return the rows on the sums of all processes."""
     if not fleet:
         unknown = "the store does not answer" if store else "without a store, none can announce itself"
-        return [("processes", NOBODY if store == "ok" else f"unknown: {unknown}")]
+        return [("processes", NO_PROCESS if store == "ok" else f"unknown: {unknown}")]
     arms: Counter[str] = Counter()
     for process in fleet:
         arms.update(process.arms)

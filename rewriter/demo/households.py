@@ -65,9 +65,9 @@ class Households:
         """Return everybody's counters, and how often they bought a product again."""
         bought = (one for known in self._known.values() for one in known)
         uses = counted(observed_uses(self._uses), self._half_lives, self._now_s)
-        everybody = self._counted(bought, None)
+        population = self._counted(bought, None)
         return replace(
-            everybody, weights={**everybody.weights, **uses.weights}, totals={**everybody.totals, **uses.totals}
+            population, weights={**population.weights, **uses.weights}, totals={**population.totals, **uses.totals}
         )
 
     def most_loyal(self, count: int) -> list[Visit]:

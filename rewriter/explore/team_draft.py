@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from rewriter.explore.scores import Hit
 from rewriter.explore.slots import uniform
 
-PERSONALIZED, BASELINE, NOBODY = "P", "B", "-"
+PERSONALIZED, BASELINE, NO_TEAM = "P", "B", "-"
 COINS = 1_000_000
 """Coins are positions from here on of the generator that draws slots: no slot lies as deep."""
 
@@ -42,7 +42,7 @@ def team_draft(
         if key_of(mine) != key_of(theirs):
             break
         if key_of(mine) not in teams:
-            teams[key_of(mine)] = NOBODY
+            teams[key_of(mine)] = NO_TEAM
             hits.append(mine)
     rankings = {PERSONALIZED: iter(personalized), BASELINE: iter(baseline)}
     chosen = {PERSONALIZED: 0, BASELINE: 0}
@@ -52,7 +52,7 @@ def team_draft(
         if hit is None:
             del rankings[team]  # it has no more hits; the other one goes on alone
             continue
-        teams[key_of(hit)] = team if len(rankings) > 1 else NOBODY
+        teams[key_of(hit)] = team if len(rankings) > 1 else NO_TEAM
         chosen[team] += 1
         hits.append(hit)
     hits += [hit for hit in personalized if key_of(hit) not in teams]

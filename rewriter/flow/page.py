@@ -15,7 +15,7 @@ from rewriter.explore.merge import Key, Page, hit_key, merged_page
 from rewriter.explore.plan import PagePlan, as_text, shown_by
 from rewriter.explore.scores import disagreement, score_of
 from rewriter.explore.shown import elsewhere, whole_before, with_page
-from rewriter.explore.team_draft import NOBODY, Draft, team_draft
+from rewriter.explore.team_draft import NO_TEAM, Draft, team_draft
 from rewriter.flow.steps import Explored, Hits, Personal, Progress, SearchContext
 from rewriter.parsed_search import search_key
 from rewriter.report import Reason
@@ -129,7 +129,7 @@ def _drafted(context: SearchContext, part: Personal, baseline: Hits) -> Draft | 
 def _with_teams(context: SearchContext, page: Page, draft: Draft) -> Page:
     """Return the page with the team of each hit; a hit in a slot is of none."""
     key_of, slots = hit_key(context.search.collapse_field), {at for at, _ in page.shown}
-    teams = (NOBODY if at in slots else draft.teams.get(key_of(hit), NOBODY) for at, hit in enumerate(page.hits))
+    teams = (NO_TEAM if at in slots else draft.teams.get(key_of(hit), NO_TEAM) for at, hit in enumerate(page.hits))
     return replace(page, teams="".join(teams))
 
 

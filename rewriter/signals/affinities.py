@@ -77,7 +77,7 @@ class Population:
     class_totals: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
 
-NOBODY = Population({}, {})
+EMPTY_POPULATION = Population({}, {})
 NO_RULES: Mapping[str, TermRule] = {}
 
 

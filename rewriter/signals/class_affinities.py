@@ -64,11 +64,11 @@ def class_preferences(
                 continue
             if field.rules and any(rule.indices(whole[at]) == () for at, rule in field.rules):
                 continue  # no index takes it
-            everybody = population.class_totals.get((value[0], name), 0.0)
-            if field.kind.is_lift and everybody <= 0.0:
+            class_total = population.class_totals.get((value[0], name), 0.0)
+            if field.kind.is_lift and class_total <= 0.0:
                 continue
             compared = Compared(
-                total, field.pseudo_count, population.weights, max(everybody, 1.0), floor, saturation, guard
+                total, field.pseudo_count, population.weights, max(class_total, 1.0), floor, saturation, guard
             )
             affinity = field.kind.affinity(whole, weight * decays[value[0]], compared)
             if affinity > 0.0:

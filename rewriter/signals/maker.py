@@ -91,7 +91,7 @@ class Reader:
         keys = self._keys
         population, segments, maker = self.run(
             [
-                ("GETRANGE", keys.everybody, 0, HEADER_BYTES - 1),
+                ("GETRANGE", keys.whole_population, 0, HEADER_BYTES - 1),
                 ("GETRANGE", keys.all_segments, 0, HEADER_BYTES - 1),
                 ("GET", keys.maker),
             ]
@@ -100,7 +100,7 @@ class Reader:
 
     def population(self, header: Header) -> PackedPopulation:
         """Return the population of a header. Raises ValueError for invalid bytes."""
-        return read_population(self._body(self._keys.everybody, header), self.pause)
+        return read_population(self._body(self._keys.whole_population, header), self.pause)
 
     def segments(self, header: Header) -> PackedSegments:
         """Return the segments of a header; see `population`."""
@@ -197,7 +197,7 @@ class Maker:
             steps = gather_population(self._keys, partitions, sources.landmark_s, self._half_lives, MAX_POPULATION)
             whole = self._driven(steps)
             if whole.totals:
-                self._put(self._keys.everybody, sources.version, sources.events, population_body(whole))
+                self._put(self._keys.whole_population, sources.version, sources.events, population_body(whole))
         self._make_segments(look.segments, _names(listed), partitions)
 
     def _is_due(self, header: Header | None, sources: Sources) -> bool:

@@ -56,7 +56,7 @@ class Keys:
         return f"{self.prefix}:{{p:{partition}}}"
 
     @property
-    def everybody(self) -> str:
+    def whole_population(self) -> str:
         """Return the key of the whole population, packed into one value."""
         return f"{self.prefix}:{{population}}"
 

@@ -203,7 +203,7 @@ def test_a_segment_keeps_what_is_later_than_the_history(shop: Shop, tmp_path: Pa
 def segment(shop: Shop, name: str) -> Counters:
     """The sum of a segment's parts, as a search reads it."""
     parts = shop.store.read_many([shop.plan.keys.segment(name, n) for n in range(4)], tuple(shop.plan.fields), 500)
-    found = united(parts, shop.plan.scopes["everybody"].half_lives, NOW_S)
+    found = united(parts, shop.plan.scopes["population"].half_lives, NOW_S)
     assert found is not None
     return found
 

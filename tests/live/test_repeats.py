@@ -104,7 +104,7 @@ def test_ingest_counts_uses_and_uses_again_by_class(shop: Shop) -> None:
 def guard_made(shop: Shop) -> RepeatGuard:
     """The guard that a search has: of the population as one value."""
     maker = Maker(
-        shop.store, shop.plan.keys, shop.plan.scopes["everybody"].half_lives, role="worker", token="t", max_counters=16,
+        shop.store, shop.plan.keys, shop.plan.scopes["population"].half_lives, role="worker", token="t", max_counters=16,
         ttl_s=1_000, now_s=time.time, wait=lambda _: False,
     )  # fmt: skip
     maker.leads(maker.reader.look())

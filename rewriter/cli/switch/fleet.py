@@ -22,7 +22,7 @@ from rewriter.signals.store import Store
 
 POLL_S = 0.1
 NAMED = 20
-NOBODY = f"no process has announced itself in the last {ANNOUNCED_S} s"
+NO_PROCESS = f"no process has announced itself in the last {ANNOUNCED_S} s"
 SILENT = "it has ended, or does not reach the store"
 REMEDIES = {
     "file": "its kill-switch file overrides the change: change that file, and correct its faults",
@@ -130,7 +130,7 @@ def _print_followers(here: FleetReports, elsewhere: FleetReports, machine: str, 
     """
     others = f"; elsewhere in {elsewhere.follow} of {len(elsewhere.why)}" if elsewhere.why else ""
     if not here.why:
-        say(f"not confirmed: {NOBODY}{f' on {machine}' if machine else ''}{others}")
+        say(f"not confirmed: {NO_PROCESS}{f' on {machine}' if machine else ''}{others}")
         return True
     latest = f" that announced themselves last, of {MAX_ANNOUNCED} at most" if len(here.texts) >= MAX_ANNOUNCED else ""
     where = f" on {machine}" if machine else ""

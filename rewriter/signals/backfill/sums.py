@@ -71,7 +71,7 @@ class Sums:
                 f"CREATE TABLE {weights} AS SELECT {by}, field, member, {self._worth()} AS worth"
                 f" FROM {events} JOIN described USING (doc) JOIN ages USING (field) GROUP BY ALL"
             )
-        count_uses(self._db, self.landmark_s, self._plan.scopes["everybody"].half_lives.of(USES))
+        count_uses(self._db, self.landmark_s, self._plan.scopes["population"].half_lives.of(USES))
         if self._plan.has_neighbours:
             self._db.execute(
                 f"""

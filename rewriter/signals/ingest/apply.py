@@ -45,7 +45,7 @@ def apply_changes(engine: Engine, profiles: Engine, changes: Changes, plan: Coun
     An entry whose user was erased meanwhile gets the fate `forgotten`. Raises StoreError, or the client's exception; changes
     applied before stay, and their watermarks prevent that they are applied again.
     """
-    _sent(profiles, {target: of for target, of in changes.by_target.items() if target.scope == "everybody"}, plan)
+    _sent(profiles, {target: of for target, of in changes.by_target.items() if target.scope == "population"}, plan)
     shared = {target: of for target, of in changes.by_target.items() if target.scope == "profile"}
     forgotten = _sent(profiles, shared, plan, changes.near)
     until_s = {target.base: time_s for target, time_s in forgotten.items()}

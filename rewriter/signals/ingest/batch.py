@@ -30,7 +30,7 @@ ENTRY_ID = re.compile(rb"[0-9]{1,20}-[0-9]{1,20}")
 REPLAY = re.compile(rb"[0-9a-f]{16}")
 PARTLY_COUNTED = "holds something else than counters"
 """Fault of a key of a wrong type: the entry was counted in its other keys, so its dead letter cannot be replayed."""
-ScopeName = Literal["session", "profile", "everybody"]
+ScopeName = Literal["session", "profile", "population"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class CountingRules:
         scopes: dict[ScopeName, Scope] = {
             "session": Scope(HalfLives(signals.session_half_life_s), signals.session_ttl_s, signals.kept_counters),
             "profile": Scope(profile, signals.profile_ttl_s, signals.kept_counters),
-            "everybody": Scope(profile, signals.profile_ttl_s, POPULATION_KEPT),
+            "population": Scope(profile, signals.profile_ttl_s, POPULATION_KEPT),
         }
         attributes = frozenset(of for one in fields.values() for of in (*one.fields, one.class_field) if of is not None)
         return cls(
@@ -342,7 +342,7 @@ class Changes:
             yield "session", change.session
         if change.profile is not None:
             yield "profile", change.profile
-        yield "everybody", keys.population(partition)
+        yield "population", keys.population(partition)
         for name in dict.fromkeys(event.event_attributes.segments):
             if name in self._segments:
-                yield "everybody", keys.segment(name, partition)
+                yield "population", keys.segment(name, partition)

@@ -28,7 +28,7 @@ def population_made(profiles: Engine, plan: CountingRules) -> Iterator[None]:
     maker = Maker(
         profiles,
         plan.keys,
-        plan.scopes["everybody"].half_lives,
+        plan.scopes["population"].half_lives,
         role="worker",
         token=token_hex(8),
         max_counters=signals.max_counters,
