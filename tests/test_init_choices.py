@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,21 +10,28 @@ from typing import Any
 
 import pytest
 
-from rewriter.cli.init.choices import Choices
+from rewriter.boost.validation import compile_set
+from rewriter.cli.init.choices import Choices, Chosen
 from rewriter.cli.init.chooser import choose
 from rewriter.cli.init.facets import MAX_FACETS, setting_name
 from rewriter.cli.init.figures import plain, quoted, share_of
 from rewriter.cli.init.index_profile import FieldDates, FieldValues, IndexProfile
+from rewriter.cli.init.set_choice import ItemUses, SetChoice, class_field_of, set_of
 from rewriter.cli.init.settings_text import Surroundings, settings_text
+from rewriter.cli.init.template_sets import SETS, set_settings, set_templates
 from rewriter.cli.init.template_text import fresh_days, template_files
 from rewriter.index_facts import IndexFacts
 from rewriter.settings import Settings
+from rewriter.signals.repeats import RepeatGuard
 
 NOW_S = 1_800_000_000.0
 DAY_S = 86_400.0
 AROUND = Surroundings(
     "http://127.0.0.1:9200", "redis://127.0.0.1:6379", "OpenSearch 3.8.0", "shop", ("shop",), "2027-01-15"
 )
+
+
+UNKNOWN = ItemUses(None, "the store has no counters yet")
 
 
 def values(name: str, distinct: int, documents: int = 1_000, kind: str = "keyword", **more: Any) -> FieldValues:
@@ -58,6 +66,15 @@ def profile(
 
 def chosen(*found: FieldValues | FieldDates, **more: Any) -> Choices:
     return choose(profile(*found, **more), NOW_S)
+
+
+def text_of(found: IndexProfile, choices: Choices, name: str = "default", uses: ItemUses = UNKNOWN) -> str:
+    chosen = SetChoice(*set_of(found, choices, uses, name), class_field_of(found, choices, wanted=True, set_name=name))
+    return settings_text(found, choices, AROUND, chosen, set_settings(name))
+
+
+def files_of(found: IndexProfile, choices: Choices, name: str = "default") -> dict[str, str]:
+    return template_files(found, choices, set_templates(name), set_settings(name).attribute, None)
 
 
 def fields(choices: Choices) -> list[str]:
@@ -96,7 +113,7 @@ def test_no_value_that_may_identify_somebody_is_shown() -> None:
     one = values("who", 2, top=(("anna@shop.example", 500), ("otto@shop.example", 500)))
     found = profile(one, values("brand", 40))
     choices = choose(found, NOW_S)
-    written = settings_text(found, choices, AROUND) + "".join(template_files(found, choices).values())
+    written = text_of(found, choices) + "".join(files_of(found, choices).values())
     assert "@shop.example" not in written
 
 
@@ -174,7 +191,7 @@ def test_freshness_follows_the_newest_quarter(first_days: float, days: int) -> N
     found = profile(dates("listed", first_days))
     choices = choose(found, NOW_S)
     assert fresh_days(choices) == days
-    assert f'"scale": "{days}d"' in template_files(found, choices)["exploration.json.j2"]
+    assert f'half_at = "{days}d"' in files_of(found, choices)["exploration.json.j2"]
 
 
 def test_the_item_is_the_id_unless_the_server_made_it_up() -> None:
@@ -210,7 +227,7 @@ def test_hostile_names_and_values_stay_what_they_are() -> None:
         three = found[batch : batch + 3]
         whole = profile(*three, dates(f"{three[0].name} date", 400))
         choices = choose(whole, NOW_S)
-        text = settings_text(whole, choices, AROUND)
+        text = text_of(whole, choices)
         settings = Settings.model_validate(tomllib.loads(text) | {"templates_dir": None})
         policy = settings.policies["shop"]
         assert {one for field in policy.fields.values() for one in field.of} == set(fields(choices))
@@ -239,3 +256,93 @@ def test_shares_are_not_rounded_to_none_or_all() -> None:
     assert [share_of(*pair) for pair in ((0, 9), (1, 900), (899, 900), (9, 9), (1, 3))] == [
         "0%", "under 1%", "over 99%", "100%", "33%",
     ]  # fmt: skip
+
+
+# --- the template set -------------------------------------------------------------------------------------------------
+
+
+def uses(share: float, count: float = 5_000.0, **more: Any) -> ItemUses:
+    weights: dict[tuple[str, ...], float] = {("$uses", "milk"): count, ("$again", "milk"): share * count}
+    return ItemUses(RepeatGuard(weights, {"$uses": count, "$again": share * count}), "counted in h.ndjson", **more)
+
+
+def picked(known: ItemUses, *found: FieldValues | FieldDates, given: str | None = None, **more: Any) -> tuple[str, str]:
+    whole = profile(*found, **{"types": {"title": "text"}} | more)
+    name, why = set_of(whole, choose(whole, NOW_S), known, given)
+    return name, "; ".join(why)
+
+
+OLD, YOUNG = dates("listed", 700), replace(dates("listed", 28), recent=1_000)
+
+
+@pytest.mark.parametrize(
+    ("known", "listed", "name"),
+    [
+        (uses(0.4), OLD, "shop"),
+        (uses(0.1), OLD, "shop"),
+        (uses(0.09), OLD, "catalogue"),
+        (uses(0.0), OLD, "catalogue"),
+        (uses(0.0), YOUNG, "news"),
+        (uses(0.4), YOUNG, "shop"),
+        (uses(0.0, median_age_s=1.5 * DAY_S), OLD, "news"),
+        (uses(0.0, median_age_s=20 * DAY_S), YOUNG, "catalogue"),
+        (uses(0.4, count=499.0), OLD, "default"),
+        (uses(0.4, count=499.0), YOUNG, "news"),
+        (UNKNOWN, OLD, "default"),
+        (UNKNOWN, YOUNG, "news"),
+        (UNKNOWN, replace(YOUNG, recent=500), "default"),
+    ],
+)
+def test_the_set_is_picked_by_repeats_and_by_age(known: ItemUses, listed: FieldDates, name: str) -> None:
+    found, why = picked(known, listed, values("brand", 40))
+    assert found == name
+    assert "%" in why or "nothing tells" in why
+
+
+def test_a_set_that_nothing_speaks_for_is_the_safe_one_and_it_is_said() -> None:
+    assert "the store has no counters yet), so the safe set was chosen" in picked(UNKNOWN, OLD)[1]
+    assert "499 of 500 uses" in picked(uses(0.4, count=499.0), OLD)[1]
+
+
+def test_an_index_without_texts_is_browsed_and_a_named_set_is_taken() -> None:
+    assert picked(uses(0.4), OLD, values("brand", 40), types={})[0] == "browse"
+    assert picked(uses(0.4), OLD, given="news") == (
+        "news", "--set news; people use items again in 40.0% of 5,000 uses: item boosts (counted in h.ndjson)",
+    )  # fmt: skip
+
+
+def test_items_are_counted_by_class_where_documents_have_one() -> None:
+    def classed(one: FieldValues, *, wanted: bool = True) -> Chosen:
+        whole = profile(one, values("brand", 40))
+        return class_field_of(whole, choose(whole, NOW_S), wanted=wanted, set_name="news")
+
+    assert classed(values("category", 12)).field == "category"
+    assert classed(values("category", 12), wanted=False) == Chosen(
+        "", "the set news boosts no items, so that counters by class would only cost"
+    )
+    several = classed(values("category", 12, occurrences=3_000))
+    assert (several.field, several.why) == ("", "a document has 3.0 of category, and an item counts in one")
+    assert classed(values("other", 40)).why == "there is no class"
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_settings_and_samples_of_each_set_are_sound(name: str) -> None:
+    found = profile(values("category", 12), values("brand", 40), OLD, types={"title": "text"})
+    choices = choose(found, NOW_S)
+    own = set_settings(name)
+    settings = Settings.model_validate(tomllib.loads(text_of(found, choices, name)) | {"templates_dir": None})
+    policy = settings.policies["shop"]
+    assert own.policy.items() <= policy.model_dump().items()
+    assert own.signals.items() <= settings.signals.model_dump().items()
+    assert {one.scale for one in policy.fields.values()} == {own.attribute["scale"]}
+    files = files_of(found, choices, name)
+    compile_set(name, files, policy, time.perf_counter)
+    assert f"A copy of the shipped template set `{name}`" in text_of(found, choices, name)
+
+
+def test_freshness_of_news_follows_the_age_at_which_they_are_read() -> None:
+    found = profile(YOUNG, values("section", 12))
+    shipped = set_templates("news")
+    for age_s, written in ((0.5 * DAY_S, "24h"), (60.0, "1h"), (1.5 * DAY_S, "3d"), (None, "7d")):
+        files = template_files(found, choose(found, NOW_S), shipped, {"scale": 0.3}, age_s)
+        assert all(f'half_at = "{written}"' in files[name] for name in shipped)

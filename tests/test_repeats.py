@@ -131,3 +131,11 @@ def test_an_item_counts_once_a_visit_and_the_first_visit_for_nothing() -> None:
 )
 def test_what_follows_is_told_in_words(found: RepeatGuard, text: str) -> None:
     assert in_words(described(found, ("milk", "books"))) == text
+
+
+@pytest.mark.parametrize(("share", "text"), [(0.02, "2.0%"), (0.4, "40.0%")])
+def test_a_policy_that_boosts_no_item_is_described_so(share: float, text: str) -> None:
+    """A catalogue of things wanted once has `item_scale = 0`; where people use items again, another set would suit."""
+    shown = in_words(described(RepeatGuard({}, {USES: 1_000.0, AGAIN: share * 1_000.0})), 0.0)
+    assert shown.startswith(f"people use items again in {text} of 1,000 uses; item_scale is 0: no item boosts")
+    assert ("though the template set `shop` would suit" in shown) == (share > 0.1)

@@ -24,40 +24,41 @@ def check_repeats(settings: Settings) -> tuple[dict[str, dict[str, Any]], list[s
 
     A store that does not answer was noted before; then, as without a population, nothing is known.
     """
-    population, classes = _population(settings)
+    population, classes, _ = stored_population(settings)
     found = {
         name: described(guard_of(population, policy), classes)
         for name, policy in settings.policies.items()
         if policy.item_field
     }
-    return found, [f"policy {name}: {in_words(known)}{_remedy(known)}" for name, known in found.items()]
+    scales = {name: policy.item_scale for name, policy in settings.policies.items()}
+    return found, [f"policy {name}: {in_words(known, scales[name])}{_remedy(known)}" for name, known in found.items()]
 
 
 def _remedy(known: Mapping[str, Any]) -> str:
     return "; run `rewriter backfill`, or wait for events" if known["share"] is None else ""
 
 
-def _population(settings: Settings) -> tuple[Population, tuple[str, ...]]:
+def stored_population(settings: Settings) -> tuple[Population, tuple[str, ...], str]:
+    """Return the store's population, its largest classes, and why there is none, or ""."""
     url, profile_url = settings.store.plain_urls
-    nobody: tuple[Population, tuple[str, ...]] = Population({}, {}), ()
+    nobody, none = Population({}, {}), tuple[str, ...]()
     try:
         store = open_store(profile_url or url)
     except ConfigurationError:
-        return nobody
+        return nobody, none, "the store cannot be opened"
     if not isinstance(store, RedisStore):
-        return nobody
+        return nobody, none, "no store is configured"
     try:
         keys = Keys(settings.store.prefix, settings.store.key_salt.get_secret_value())
         reader = Reader(store, keys, lambda _: False)
         header = reader.look().population
         if header is None:
-            return nobody
+            return nobody, none, "the store has no counters yet"
         packed = reader.population(header)
         weights = PackedWeights(packed.weights)
-        return Population(weights, packed.totals, packed.floor, packed.left_out), largest_classes(
-            packed.weights, CLASSES
-        )
+        population = Population(weights, packed.totals, packed.floor, packed.left_out)
+        return population, largest_classes(packed.weights, CLASSES), ""
     except (RedisError, StoreError, OSError, ValueError):
-        return nobody
+        return nobody, none, "the store does not answer"
     finally:
         store.close()

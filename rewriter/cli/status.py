@@ -126,7 +126,7 @@ def _rows(
             )
         )
         if ITEM in seen.policies[name]["fields"]:
-            rows.append(("", in_words(seen.policies[name]["repeats"])))
+            rows.append(("", in_words(seen.policies[name]["repeats"], policy.item_scale)))
     indices = sorted(seen.indices.items())
     rows += [(f"index {name}", _facts(facts)) for name, facts in indices[:MAX_INDICES]]
     if len(indices) > MAX_INDICES:

@@ -35,6 +35,8 @@ MIN_USES = 500.0
 SHRUNK_BY = 100.0
 NONE_AT, FULL_AT = 0.05, 0.15
 """Judgement, around 0.1: of three catalogues two had 0.4 and 0.7 and gained, one had 0 and lost."""
+AGAIN_AT = (NONE_AT + FULL_AT) / 2
+"""From here on a catalogue is one of items that people use again: half of an item boost acts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,11 @@ class RepeatGuard:
         """Whether the policy states the share."""
         return self._stated is not None
 
+    @property
+    def classes(self) -> dict[str, float]:
+        """The decayed uses of each class. It looks at everything that was counted: not for a search."""
+        return {value[1]: weight for value, weight in self._weights.items() if value[0] == USES}
+
     def of(self, class_name: str | None) -> RepeatShare | None:
         """Return the repeat share of a class, shrunk to the catalogue's, which stands for no class; None where nobody can tell."""
         whole = self.catalogue
@@ -117,8 +124,13 @@ def described(guard: RepeatGuard, classes: Iterable[str] = ()) -> dict[str, Any]
     }
 
 
-def in_words(known: Mapping[str, Any]) -> str:
-    """Return what `described` gave in a sentence: for people at a terminal."""
+def in_words(known: Mapping[str, Any], item_scale: float = 1.0) -> str:
+    """Return what `described` gave in a sentence: for people at a terminal. item_scale: the policy's; 0 boosts no item."""
+    if item_scale <= 0.0 and known["share"] is not None:
+        again = (
+            f"people use items again in {known['share']:.1%} of {known['uses']:,} uses; item_scale is 0: no item boosts"
+        )
+        return f"{again}, though the template set `shop` would suit" if known["share"] >= AGAIN_AT else again
     if known["share"] is None:
         return (
             f"items are not boosted: {known['uses']:,} of {MIN_USES:,.0f} uses that tell whether people use items again"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 import tomllib
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 from opensearchpy import OpenSearch, helpers
 from typer.testing import CliRunner, Result
 
+from rewriter import Rewriter
 from rewriter.cli import app
 from rewriter.cli.init import index_profile
 from rewriter.settings import PolicySettings, Settings
@@ -134,6 +137,104 @@ def test_a_large_index_is_sampled_and_the_file_says_so(
     assert 200 < sampled < 400
     init(policy.index[0], "--force")
     assert (tmp_path / "rewriter.toml").read_text() == first, "the sample is the same in each run"
+
+
+# --- the template set -------------------------------------------------------------------------------------------------
+
+
+def history_of(ids: list[str], again: float, folder: Path) -> str:
+    """Visits of 40 people, of which a share uses what the same person used before. Times lie within the last 80 days."""
+    draw, rows = random.Random(7), []
+    for person in range(40):
+        used: list[str] = []
+        for visit in range(30):
+            item = draw.choice(used) if used and draw.random() < again else draw.choice(ids)
+            used.append(item)
+            at = datetime.fromtimestamp(time.time() - (80 - 2 * visit) * 86_400, UTC).isoformat()
+            rows.append({"timestamp": at, "user_id": f"u{person}", "object_id": item, "action_name": "view"})
+    (folder / "history.ndjson").write_text("\n".join(map(json.dumps, rows)))
+    return str(folder / "history.ndjson")
+
+
+def test_a_history_tells_which_set_fits(opensearch_url: str, index: MakeIndex, tmp_path: Path) -> None:
+    shop = catalogues.shop(time.time(), 2_000)
+    name = loaded(index, shop)
+    arguments = ["init", opensearch_url, name, "--to", str(tmp_path), "--force", "--history"]
+    often = run(*arguments, history_of(list(shop.documents), 0.6, tmp_path))
+    assert "template set shop: people use items again in " in often.stderr
+    policy = Settings.from_toml(tmp_path / "rewriter.toml").policies[name]
+    assert (policy.max_boost, policy.class_field) == (2.0, "product.category")
+    once = run(*arguments, history_of(list(shop.documents), 0.0, tmp_path))
+    assert "template set catalogue: people use items again in " in once.stderr
+    policy = Settings.from_toml(tmp_path / "rewriter.toml").policies[name]
+    assert (policy.max_boost, policy.class_field, policy.item_scale) == (1.5, None, 0.0)
+    text = " ".join((tmp_path / "rewriter.toml").read_text().replace("\n#", "").split())
+    assert "(counted in history.ndjson)" in text
+
+
+def test_old_items_that_people_read_new_are_a_stream(opensearch_url: str, index: MakeIndex, tmp_path: Path) -> None:
+    """The index is an archive of years; what people use is what was published the day before."""
+    now_s = time.time()
+    documents = {
+        f"a{n}": {"headline": f"no {n}", "section": f"s{n % 5}", "published": catalogues.day(now_s - n * 86_400)}
+        for n in range(1_000)
+    }
+    rows = [
+        {"timestamp": catalogues.day(now_s - n % 60 * 86_400), "user_id": f"u{n % 25}", "object_id": f"a{n % 60 + 1}"}
+        for n in range(1_500)
+    ]
+    (tmp_path / "h.ndjson").write_text("\n".join(map(json.dumps, rows)))
+    name = index(
+        {"headline": {"type": "text"}, "section": {"type": "keyword"}, "published": {"type": "date"}},
+        documents=documents,
+    )
+    made = run("init", opensearch_url, name, "--to", str(tmp_path), "--history", str(tmp_path / "h.ndjson"))
+    assert "template set news: " in made.stderr
+    assert "half of the uses were of items at most 1.0 days old" in made.stderr
+    exploration = (tmp_path / "templates" / name / "exploration.json.j2").read_text()
+    assert 'half_at = "2d"' in exploration
+
+
+def test_the_counters_of_a_store_tell_it_too(
+    opensearch_url: str, index: MakeIndex, redis_url: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REWRITER_STORE__PREFIX", prefix)
+    films = catalogues.films(time.time(), 2_000)
+    arguments = ["init", opensearch_url, loaded(index, films), "--to", str(tmp_path), "--store", redis_url, "--force"]
+    empty = run(*arguments)
+    assert (
+        "template set default: nothing tells whether people use items again (the store has no counters yet)"
+        in empty.stderr
+    )
+    toml = str(tmp_path / "rewriter.toml")
+    assert run("backfill", history_of(list(films.documents), 0.0, tmp_path), "--toml", toml).exit_code == 0
+    with Rewriter.from_settings(toml) as rewriter:
+        assert rewriter.wait_ready(30.0), rewriter.status().missing
+    counted = run(*arguments)
+    assert "template set catalogue: people use items again in " in counted.stderr
+    assert "(counted in the store)" in counted.stderr
+
+
+def test_a_set_may_be_named_and_a_wrong_name_is_refused(opensearch_url: str, index: MakeIndex, tmp_path: Path) -> None:
+    name = loaded(index, catalogues.shop(time.time(), 200))
+    made = run("init", opensearch_url, name, "--to", str(tmp_path), "--set", "browse")
+    assert made.exit_code == 0, made.output
+    assert Settings.from_toml(tmp_path / "rewriter.toml").policies[name].browse
+    refused = run("init", opensearch_url, name, "--set", "brows")
+    assert refused.exit_code == 2
+    assert "--set brows: is no template set (did you mean browse?)" in refused.stderr
+
+
+def test_a_history_that_holds_no_event_is_named(opensearch_url: str, index: MakeIndex, tmp_path: Path) -> None:
+    name = loaded(index, catalogues.shop(time.time(), 200))
+    (tmp_path / "h.csv").write_text("timestamp,user_id,object_id\n2026-01-01,u,nothing\n")
+    made = run("init", opensearch_url, name, "--to", str(tmp_path), "--history", str(tmp_path / "h.csv"))
+    assert made.exit_code == 0, made.output
+    assert "no row of h.csv became an event" in made.stderr
+    (tmp_path / "h.csv").write_text("when,who\n1,2\n")
+    refused = run("init", opensearch_url, name, "--to", str(tmp_path), "--force", "--history", str(tmp_path / "h.csv"))
+    assert refused.exit_code == 2
+    assert "h.csv" in refused.stderr
 
 
 # --- what an index may be ---------------------------------------------------------------------------------------------

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import unquote, urlsplit
@@ -24,8 +25,11 @@ from rewriter.cli.init.chooser import choose
 from rewriter.cli.init.figures import plain
 from rewriter.cli.init.found_index import found_index, named_indices
 from rewriter.cli.init.index_profile import IndexProfile, measure
+from rewriter.cli.init.item_uses import uses_in_history, uses_in_store
 from rewriter.cli.init.output_files import put, refuse_existing, staged
+from rewriter.cli.init.set_choice import ItemUses, SetChoice, class_field_of, set_of
 from rewriter.cli.init.settings_text import SCHEMA_FILE, Surroundings, behind, settings_text
+from rewriter.cli.init.template_sets import SETS, SetSettings, set_settings, set_templates
 from rewriter.cli.init.template_text import template_files
 from rewriter.cli.output import UNHEALTHY, faults_refused, say
 from rewriter.cli.settings import schema
@@ -55,6 +59,17 @@ def init(
     client: Annotated[
         str | None, typer.Option(help="The client library: opensearch (by default) or elasticsearch.")
     ] = None,
+    history: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Events in Parquet, NDJSON or CSV, as for `backfill`: they tell how people use items.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    template_set: Annotated[
+        str | None, typer.Option("--set", help=f"The template set; by default the one that fits: {', '.join(SETS)}.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print rewriter.toml, and write nothing.")] = False,
 ) -> None:
@@ -67,16 +82,21 @@ def init(
     """
     with faults_refused():
         reach, names = _reach(url, client), named_indices(index)
-        _refuse_wrong_store(store)
+        _refuse_wrong_set(template_set)
+        kept_in = _store(store)
         with closing(own_client(reach)) as cluster, _cluster_needed(cluster, reach, index):
             server = cluster.info(TIMEOUT_S)["version"]
             profile = _measured(cluster, names)
-        choices = choose(profile, time.time())
+            choices = choose(profile, time.time())
+            uses = _uses(history, profile, choices, reach, names) if history else uses_in_store(kept_in)
+        chosen, own = _chosen_set(profile, choices, uses, template_set)
         around = _surroundings(url, store, server, names, reach.client)
+        age_s = uses.median_age_s if chosen.name == "news" else None
+        rendered = template_files(profile, choices, set_templates(chosen.name), own.attribute, age_s)
         files = {
-            **{f"templates/{around.policy}/{name}": text for name, text in template_files(profile, choices).items()},
+            **{f"templates/{around.policy}/{name}": text for name, text in rendered.items()},
             SCHEMA_FILE: json.dumps(schema(), indent=2, ensure_ascii=False) + "\n",
-            TOML: settings_text(profile, choices, around),  # last: where it is there, the rest is
+            TOML: settings_text(profile, choices, around, chosen, own),  # last: where it is there, the rest is
         }
         if dry_run:
             typer.echo(files[TOML], nl=False)
@@ -86,7 +106,7 @@ def init(
         with staged(to, files) as stage:
             faults = _checked(stage, to, url)
             written = put(stage, to, files, force=force)
-    _summarize(profile, choices)
+    _summarize(profile, choices, chosen)
     for path in written:
         typer.echo(path)
     for fault in faults:
@@ -97,9 +117,10 @@ def init(
 
 
 class _Reach(BaseModel):
-    """The only section that the environment can set before there is a file."""
+    """The only sections that the environment can set before there is a file."""
 
     opensearch: OpenSearchSettings = OpenSearchSettings()
+    store: StoreSettings = StoreSettings()
 
 
 def _reach(url: str, client: str | None) -> OpenSearchSettings:
@@ -117,14 +138,42 @@ def _reach(url: str, client: str | None) -> OpenSearchSettings:
         ) from None
 
 
-def _refuse_wrong_store(url: str) -> None:
+def _store(url: str) -> StoreSettings:
+    """Return the store at `url`, with the prefix and salt of the environment. Raises ConfigurationError for a wrong URL."""
     from rewriter.signals.redis_store import open_store  # noqa: PLC0415
 
     try:
-        StoreSettings.model_validate({"url": url})
+        found = StoreSettings.model_validate(
+            {**dict(read_settings(_Reach, None).store), "url": url, "profile_url": None}
+        )
         open_store(url)  # connects to nothing
     except ConfigurationError as error:
         raise ConfigurationError([Fault("--store", one.what, one.remedy) for one in error.faults]) from None
+    return found
+
+
+def _refuse_wrong_set(name: str | None) -> None:
+    if name is not None and name not in SETS:
+        near = get_close_matches(name, SETS, 1)
+        remedy = f"did you mean {near[0]}?" if near else f"there are {', '.join(SETS)}"
+        raise ConfigurationError([Fault(f"--set {plain(name)}", "is no template set", remedy)])
+
+
+def _uses(
+    history: Sequence[Path], profile: IndexProfile, choices: Choices, reach: OpenSearchSettings, names: Sequence[str]
+) -> ItemUses:
+    indices = [name for name in names if not name.startswith("-")]
+    with _progress("items") as show:
+        return uses_in_history(history, profile, choices, reach, indices, show)
+
+
+def _chosen_set(
+    profile: IndexProfile, choices: Choices, uses: ItemUses, given: str | None
+) -> tuple[SetChoice, SetSettings]:
+    name, why = set_of(profile, choices, uses, given)
+    own = set_settings(name)
+    class_field = class_field_of(profile, choices, wanted=own.class_field and choices.item.is_boosted, set_name=name)
+    return SetChoice(name, why, class_field), own
 
 
 @contextmanager
@@ -161,17 +210,19 @@ def _fault_of(client: SearchClient, error: Exception, hosts: str, index: str) ->
     )
 
 
-def _measured(client: SearchClient, names: tuple[str, ...]) -> IndexProfile:
+@contextmanager
+def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal; called with what is done and of how much."""
     console = Console(stderr=True)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("fields", total=None)
-        return measure(
-            client,
-            found_index(client, names),
-            int(time.time() * 1_000),
-            lambda done, total: progress.update(task, completed=done, total=total),
-        )
+        task = progress.add_task(name, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _measured(client: SearchClient, names: tuple[str, ...]) -> IndexProfile:
+    with _progress("fields") as show:
+        return measure(client, found_index(client, names), int(time.time() * 1_000), show)
 
 
 def _surroundings(url: str, store: str, server: Mapping[str, Any], names: tuple[str, ...], client: str) -> Surroundings:
@@ -211,8 +262,15 @@ def _checked(stage: Path, folder: Path, url: str) -> list[Fault]:
     ]
 
 
-def _summarize(profile: IndexProfile, choices: Choices) -> None:
+def _summarize(profile: IndexProfile, choices: Choices, chosen: SetChoice) -> None:
     facets = ", ".join(plain(one.field) for one in choices.facets) or "none"
     say(f"{plain(profile.expression)}: {profile.documents:,} documents in {behind(profile)}")
     say(f"facets {facets} · class {plain(choices.category.field) if choices.category.field else 'none'}"
         f" · date {plain(choices.date.field) if choices.date.field else 'none'} · item {plain(choices.item.field)}")  # fmt: skip
+    say(f"template set {chosen.name}: {'; '.join(chosen.why)}")
+    counted = plain(chosen.class_field.field) if chosen.class_field.field else "all together"
+    say(
+        f"items counted by {counted}: {chosen.class_field.why}"
+        if chosen.class_field.field
+        else f"items counted {counted}: {chosen.class_field.why}"
+    )

@@ -24,6 +24,8 @@ MAX_FIELDS = 400
 AT_ONCE = 20
 TIMEOUT_S = 60.0
 TOP = 200
+RECENT_D = 30
+"""Days within which a document is recent."""
 PRECISION = 10_000
 """Up to this many distinct values a count is nearly exact; beyond, within a few percent."""
 MAX_CLASSES, MAX_NARROWED, BUCKETS = 8, 8, 50
@@ -67,7 +69,7 @@ class FieldValues:
 @dataclass(frozen=True, slots=True)
 class FieldDates:
     """The figures of a date: documents that have one, the first, the last, the times after which half and a quarter of them lie
-    (seconds since the epoch), and how many lie more than a day ahead.
+    (seconds since the epoch), how many lie more than a day ahead, and how many in the last RECENT_D days.
     """
 
     name: str
@@ -77,6 +79,7 @@ class FieldDates:
     half_s: float
     quarter_s: float
     ahead: int
+    recent: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,9 +231,11 @@ class _Measurement:
 
     def _date_aggregations(self, name: str, key: str) -> dict[str, Any]:
         ahead = {"range": {name: {"gt": self._now_ms + 86_400_000, "format": "epoch_millis"}}}
+        recent = {"range": {name: {"gte": self._now_ms - RECENT_D * 86_400_000, "format": "epoch_millis"}}}
         return {
             f"{key}e": {"filter": {"exists": {"field": name}}},
             f"{key}a": {"filter": ahead},
+            f"{key}r": {"filter": recent},
             f"{key}f": {"min": {"field": name}},
             f"{key}l": {"max": {"field": name}},
             f"{key}p": {"percentiles": {"field": name, "percents": [50, 75]}},
@@ -301,6 +306,7 @@ def _dates(name: str, key: str, answer: Mapping[str, Any]) -> FieldDates | None:
         half / 1_000,
         quarter / 1_000,
         int(answer[f"{key}a"]["doc_count"]),
+        int(answer[f"{key}r"]["doc_count"]),
     )
 
 

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
+from typing import Any
 
 from rewriter.cli.init.choices import Choices, LeftOut
 from rewriter.cli.init.facets import setting_name
 from rewriter.cli.init.fields import texts_without_keyword
 from rewriter.cli.init.figures import plain, quoted
 from rewriter.cli.init.index_profile import IndexProfile
+from rewriter.cli.init.set_choice import SetChoice
+from rewriter.cli.init.template_sets import SetSettings
 from rewriter.client.registry import DEFAULT
 from rewriter.settings import PolicySettings
 
 WIDTH = 110
 MAX_LISTED = 12
 SCHEMA_FILE = "rewriter.schema.json"
+COMBINED = (
+    "A combination boosts only where a visitor showed the taste: a maker of shoes for shoes, not for shirts. Each pair of values"
+    " takes one of the counters that a visitor has (`[signals] max_counters`), so compare before you turn it on."
+)
+WITHIN = (
+    "An attribute within its class boosts only where a visitor showed the taste: a maker of shoes for shoes, not for shirts. On one"
+    " shop it gained a little, on another and on films it lost, so compare on your own history before you turn it on."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +48,18 @@ class Surroundings:
     client: str = DEFAULT
 
 
-def settings_text(profile: IndexProfile, choices: Choices, around: Surroundings) -> str:
-    """Return the file's text, which ends with a line break."""
+def settings_text(
+    profile: IndexProfile, choices: Choices, around: Surroundings, chosen: SetChoice, own: SetSettings
+) -> str:
+    """Return the file's text, which ends with a line break. own: the settings of the template set that was chosen."""
     parts = [
         _head(profile, around),
         _connections(around),
         _trial(),
-        _policy(profile, choices, around),
-        _facets(choices, around),
-        _possible(choices, around),
+        _signals(own),
+        _policy(profile, choices, around, chosen, own),
+        _facets(choices, around, chosen, own),
+        _possible(choices, around, own),
         _left_out(profile, choices),
     ]
     blocks = ["\n".join(part) for part in parts]
@@ -117,17 +131,38 @@ def _trial() -> Iterator[str]:
     yield "holdout = 0.05"
 
 
-def _policy(profile: IndexProfile, choices: Choices, around: Surroundings) -> Iterator[str]:
+def _signals(own: SetSettings) -> Iterator[str]:
+    if own.signals:
+        yield "[signals]"
+        yield from _comment("These belong to the template set.")
+        yield from (f"{key} = {toml_value(value)}" for key, value in own.signals.items())
+
+
+def toml_value(value: Any) -> str:
+    """Return a setting of a template set as TOML writes it. Sets have texts, numbers and truth values alone."""
+    return quoted(value) if isinstance(value, str) else str(value).lower()
+
+
+def _policy(
+    profile: IndexProfile, choices: Choices, around: Surroundings, chosen: SetChoice, own: SetSettings
+) -> Iterator[str]:
+    settings = {"max_boost": 1.5, "exploration_share": 0.15, **own.policy}
     yield f"[policies.{around.policy}]"
     yield from _comment("The names by which searches ask for it: an index, an alias, a data stream or a pattern.")
     yield f"index = [{', '.join(map(quoted, around.indices))}]"
+    yield from _comment(f"A copy of the shipped template set `{chosen.name}`, {own.about}. It was chosen by this:")
+    for why in chosen.why:
+        yield from _comment(f"- {why}")
     yield f"templates = {quoted(around.policy)}"
     yield from _comment("No score is ever multiplied by more than this.")
-    yield "max_boost = 1.5"
+    yield f"max_boost = {toml_value(settings['max_boost'])}"
     yield from _comment(
         "About one hit in seven is drawn from hits of the same search that are not personalized. 0 turns that off."
     )
-    yield "exploration_share = 0.15"
+    yield f"exploration_share = {toml_value(settings['exploration_share'])}"
+    if settings.get("browse"):
+        yield from _comment("Searches without words, such as category pages, are personalized too.")
+        yield "browse = true"
     yield from _windows(profile)
     yield ""
     yield from _field("category_field", "The class of a document: exploration first draws hits whose class the page lacks.",
@@ -136,17 +171,26 @@ def _policy(profile: IndexProfile, choices: Choices, around: Surroundings) -> It
     yield from _field("date_field", "The date of a listing: the exploration template prefers what is new.",
                       choices.date.field, choices.date.why)  # fmt: skip
     yield ""
+    yield from _field(
+        "class_field", "The class by which items are counted.", chosen.class_field.field, chosen.class_field.why
+    )
+    yield ""
     item = choices.item
     yield from _comment(f"The id of an item. {plain(item.field)}: {item.why}.")
     yield f"item_field = {quoted(item.field)}"
-    if item.is_boosted:
-        yield from _comment(
-            "Items that a visitor used before are boosted. Where people use an item once (films, books, jobs), that shows them"
-            " what they know: set item_scale = 0."
-        )
-        yield "# item_scale = 0"
-    else:
+    if not item.is_boosted:
         yield "item_scale = 0"
+    elif own.policy.get("item_scale") == 0:
+        yield from _comment(
+            "Items that a visitor used before are not boosted: the set is one for things that people want once."
+        )
+        yield "item_scale = 0"
+    else:
+        yield from _comment(
+            "Items that a visitor used before are boosted where people use items again, which ingest and backfill count; `rewriter"
+            " status` shows it. 0 never boosts them."
+        )
+        yield f"item_scale = {toml_value(settings.get('item_scale', PolicySettings(index=('x',)).item_scale))}"
 
 
 def _windows(profile: IndexProfile) -> Iterator[str]:
@@ -172,7 +216,7 @@ def _field(key: str, meaning: str, field: str, why: str) -> Iterator[str]:
         yield f'# {key} = "…"'
 
 
-def _facets(choices: Choices, around: Surroundings) -> Iterator[str]:
+def _facets(choices: Choices, around: Surroundings, chosen: SetChoice, own: SetSettings) -> Iterator[str]:
     yield from _comment(
         "Signal fields: what of a document is counted when a visitor views or buys it. `scale` is the boost of a full affinity:"
         " 0.3 multiplies a score by 1.3."
@@ -184,30 +228,28 @@ def _facets(choices: Choices, around: Surroundings) -> Iterator[str]:
     for facet in choices.facets:
         yield ""
         yield from _comment(f"{plain(facet.field)}: {facet.why}")
-        yield from _table(facet.name, (facet.field,), around)
+        yield from _table(facet.name, (facet.field,), around, own.attribute)
     if choices.combination:
         yield ""
-        yield from _comment(
-            "A combination boosts only where a visitor showed the taste: a maker of shoes for shoes, not for shirts. Each pair of"
-            " values takes one of the counters that a visitor has (`[signals] max_counters`), so compare before you turn it on."
-        )
+        by_class = chosen.class_field.field == choices.combination[0].field
+        yield from _comment(WITHIN if by_class else COMBINED)
         one, other = choices.combination
         taken = {"item", *(facet.name for facet in choices.facets)}
         name = setting_name(f"{one.name}_{other.name}", taken)
-        yield from _disabled(_table(name, (one.field, other.field), around))
+        yield from _disabled(_table(name, (one.field, other.field), around, own.within))
 
 
-def _table(name: str, of: Sequence[str], around: Surroundings) -> Iterator[str]:
+def _table(name: str, of: Sequence[str], around: Surroundings, settings: Mapping[str, Any]) -> Iterator[str]:
     yield f"[policies.{around.policy}.fields.{name}]"
     yield f"of = [{', '.join(map(quoted, of))}]"
-    yield "scale = 0.3"
+    yield from (f"{key} = {toml_value(value)}" for key, value in settings.items())
 
 
 def _disabled(lines: Iterator[str]) -> Iterator[str]:
     yield from (f"# {line}" for line in lines)
 
 
-def _possible(choices: Choices, around: Surroundings) -> Iterator[str]:
+def _possible(choices: Choices, around: Surroundings, own: SetSettings) -> Iterator[str]:
     possible = [one for one in choices.left_out if one.is_possible]
     if not possible:
         return
@@ -220,7 +262,7 @@ def _possible(choices: Choices, around: Surroundings) -> Iterator[str]:
         taken.add(name)
         yield "#"
         yield from _comment(f"{plain(one.field)}: {one.why}")
-        yield from _disabled(_table(name, (one.field,), around))
+        yield from _disabled(_table(name, (one.field,), around, own.attribute))
     yield from _more(possible)
 
 

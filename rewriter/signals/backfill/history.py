@@ -22,11 +22,13 @@ from rewriter.errors import ConfigurationError, Fault
 from rewriter.signals.backfill.files import Files, read_files
 from rewriter.signals.backfill.row_counts import REASONS, RowCounts
 from rewriter.signals.backfill.sums import Sums, insert
+from rewriter.signals.backfill.uses import guard_of_uses, listed_at_uses
 from rewriter.signals.counters import SEPARATOR
 from rewriter.signals.events import MAX_SEGMENTS_EACH, SEGMENT_NAME
 from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.ingest.contract import MAX_SEGMENTS
 from rewriter.signals.ingest.objects import Objects
+from rewriter.signals.repeats import RepeatGuard
 from rewriter.subject import pseudonym
 
 Documents = Callable[[int, Mapping[str, Any]], None]
@@ -140,6 +142,14 @@ class History:
         first = {reason: self.files.row(row) for reason, (_, row) in self._left_out.items()}
         rows = sum(self.files.rows) + self.files.malformed
         return RowCounts(rows, self._one("SELECT count(*) FROM chosen"), left_out, first, self._actions)
+
+    def repeats(self) -> RepeatGuard:
+        """Return how often people used items again, after `add_up`."""
+        return guard_of_uses(self._db)
+
+    def listed_at_uses(self, field: str) -> list[tuple[str, float]]:
+        """Return the date of each item used, as its document has it in a signal field, and the time of the use, after `add_up`."""
+        return listed_at_uses(self._db, field)
 
     def _refuse_unreadable(self, where: str) -> None:
         """Raise ConfigurationError with all faults of the columns consent and segments, without their values."""

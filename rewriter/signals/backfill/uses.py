@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from rewriter.signals.counters import SEPARATOR
 from rewriter.signals.ingest.reuse import VISIT_S
 from rewriter.signals.kinds.item import ITEM
-from rewriter.signals.repeats import AGAIN, NO_CLASS, USES
+from rewriter.signals.repeats import AGAIN, NO_CLASS, USES, RepeatGuard
 
 
 def count_uses(db: Any, landmark_s: float, half_life_s: float) -> None:
@@ -43,3 +44,23 @@ def count_uses(db: Any, landmark_s: float, half_life_s: float) -> None:
         GROUP BY person, part, field, class
         """
     )
+
+
+def guard_of_uses(db: Any) -> RepeatGuard:
+    """Return what `use_weights` tells of the catalogue and of each class."""
+    rows = db.execute("SELECT member, sum(worth) FROM use_weights GROUP BY member").fetchall()
+    weights = {tuple(member.split(SEPARATOR)): worth for member, worth in rows}
+    totals: dict[str, float] = {}
+    for (field, *_), worth in weights.items():
+        totals[field] = totals.get(field, 0.0) + worth
+    return RepeatGuard(weights, totals)
+
+
+def listed_at_uses(db: Any, field: str) -> list[tuple[str, float]]:
+    """Return the date of each item used, as `field` has it, and the time of the use in seconds since the epoch."""
+    found: list[tuple[str, float]] = db.execute(
+        "SELECT string_split(member, chr(31))[2], at_s FROM chosen JOIN described USING (doc)"
+        " WHERE field = ? AND weight > 0",
+        [field],
+    ).fetchall()
+    return found

@@ -1,0 +1,84 @@
+"""How people use items: from history files, which `rewriter init` may be given, or from the counters of a store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+
+from rewriter.cli.ingest import objects_of
+from rewriter.cli.init.choices import Choices
+from rewriter.cli.init.figures import plain
+from rewriter.cli.init.index_profile import IndexProfile
+from rewriter.cli.init.set_choice import ItemUses, class_field_of
+from rewriter.cli.output import say
+from rewriter.cli.repeat_check import CLASSES, stored_population
+from rewriter.errors import ConfigurationError, Fault
+from rewriter.settings import FieldSettings, OpenSearchSettings, PolicySettings, Settings, StoreSettings
+from rewriter.signals.backfill.history import History
+from rewriter.signals.ingest.batch import CountingRules
+from rewriter.signals.repeats import RepeatGuard
+
+LISTED = "listed"
+"""The signal field by which dates are looked up with the items."""
+MIN_DATED = 0.5
+"""Of the uses: with fewer of items that have a date, their ages tell nothing of the others."""
+
+
+def uses_in_store(store: StoreSettings) -> ItemUses:
+    """Return what a store's counters tell; a store that does not answer tells nothing."""
+    population, classes, why_none = stored_population(Settings(store=store))
+    if why_none:
+        return ItemUses(None, why_none)
+    return ItemUses(RepeatGuard(population.weights, population.totals), "counted in the store", None, classes)
+
+
+def uses_in_history(
+    files: Sequence[Path],
+    profile: IndexProfile,
+    choices: Choices,
+    reach: OpenSearchSettings,
+    indices: Sequence[str],
+    on_progress: Callable[[int, int], None],
+) -> ItemUses:
+    """Return what history files tell. The classes and dates of items are looked up in the index, where the files lack them.
+
+    Raises ConfigurationError for files that cannot be read, and where DuckDB is missing.
+    """
+    class_field = class_field_of(profile, choices, wanted=True, set_name="").field or None
+    fields = {LISTED: FieldSettings(of=(choices.date.field,))} if choices.date.field else {}
+    policy = PolicySettings(index=tuple(indices), item_field=choices.item.field, class_field=class_field, fields=fields)
+    settings = Settings(opensearch=reach, policies={"all": policy})
+    try:
+        history = History([str(file) for file in files], CountingRules.of(settings), 1, None, {})
+    except ImportError:
+        raise ConfigurationError(
+            [Fault("--history", "needs DuckDB, which is not installed", "pip install 'rewriter[backfill]'")]
+        ) from None
+    history.add_up(objects_of(settings), on_progress)
+    for line in history.account.lines():
+        say(line)
+    names = ", ".join(plain(file.name) for file in files)
+    if not history.account.events:
+        return ItemUses(None, f"no row of {names} became an event")
+    guard = history.repeats()
+    classes = tuple(sorted(guard.classes, key=lambda name: -guard.classes[name])[:CLASSES])
+    ages_s = [
+        at_s - listed_s
+        for text, at_s in (history.listed_at_uses(LISTED) if fields else ())
+        if (listed_s := _seconds(text)) is not None
+    ]
+    enough = len(ages_s) >= MIN_DATED * history.account.events
+    return ItemUses(guard, f"counted in {names}", median(ages_s) if ages_s and enough else None, classes)
+
+
+def _seconds(text: str) -> float | None:
+    """Return the time of a document's date: ISO 8601, or milliseconds since the epoch; None for other formats."""
+    if text.lstrip("-").isdigit() and len(text) > 8:
+        return float(text) / 1000
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,106 @@
+"""The choice of a template set: by how often people use items again, by the age of items, and by whether there are words. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rewriter.cli.init.choices import Choices, Chosen
+from rewriter.cli.init.classes import SEVERAL
+from rewriter.cli.init.figures import plain, share_of
+from rewriter.cli.init.index_profile import RECENT_D, IndexProfile
+from rewriter.signals.repeats import AGAIN_AT, MIN_USES, RepeatGuard, described, in_words
+
+STREAM_SHARE = 0.6
+"""Of the documents with a listing date: from here on they are a stream of new things if they are younger than RECENT_D days."""
+STREAM_AGE_D = 3.0
+"""The median age of items when people use them: up to here they are a stream of new things, whatever the index archives."""
+DAY_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class ItemUses:
+    """How people use items, as far as a history file or the store's counters tell.
+
+    guard:      what was counted, or None.
+    source:     where it was counted, in words; where nothing was, why not.
+    median_age_s: the median age of an item when it was used, in seconds, or None where that is not known.
+    classes:    the names of the classes with the most uses.
+    """
+
+    guard: RepeatGuard | None
+    source: str
+    median_age_s: float | None = None
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SetChoice:
+    """A template set with the reasons for it, each a sentence; class_field: "" where items are not counted by class."""
+
+    name: str
+    why: tuple[str, ...]
+    class_field: Chosen
+
+
+def set_of(profile: IndexProfile, choices: Choices, uses: ItemUses, given: str | None) -> tuple[str, tuple[str, ...]]:
+    """Return the name of the set that fits, and why. given: the name that was asked for."""
+    known = _uses_in_words(uses)
+    if given is not None:
+        return given, (f"--set {given}", known)
+    if profile.facts.fields and not _has_texts(profile):
+        return "browse", ("no field is a text, so that searches have no words and their hits score alike", known)
+    is_stream, age = _age(profile, choices, uses)
+    whole = uses.guard.catalogue if uses.guard else None
+    if whole is not None and whole.share >= AGAIN_AT:
+        return "shop", (known, *((age,) if age else ()))
+    if is_stream:
+        return "news", (known, age)
+    if whole is not None:
+        return "catalogue", (known, *((age,) if age else ()))
+    unknown = (
+        "so the safe set was chosen: items are boosted only after enough uses have shown that people use them again;"
+        " `rewriter init --history FILE --force` chooses by a history"
+    )
+    return "default", (f"{known}, {unknown}", *((age,) if age else ()))
+
+
+def class_field_of(profile: IndexProfile, choices: Choices, *, wanted: bool, set_name: str) -> Chosen:
+    """Return the field by which items are counted, where the set wants one and documents have one class each."""
+    facet = next((one for one in choices.facets if profile.source_field(one.field) == choices.category.field), None)
+    if not choices.category.field or facet is None:
+        return Chosen("", "there is no class")
+    if not wanted:
+        return Chosen("", f"the set {set_name} boosts no items, so that counters by class would only cost")
+    measured = profile.values.get(facet.field)
+    if measured is None:
+        return Chosen("", "the index holds no document yet that shows whether each has one class")
+    if measured.per_document > SEVERAL:
+        return Chosen(
+            "", f"a document has {measured.per_document:.1f} of {plain(facet.field)}, and an item counts in one"
+        )
+    return Chosen(facet.field, "a search reads the counters of its query's classes, and items are judged by class")
+
+
+def _has_texts(profile: IndexProfile) -> bool:
+    kinds = {kind for name in (*profile.facts.fields, *profile.facts.differing) for kind in profile.facts.kinds(name)}
+    return bool(kinds & {"text", "match_only_text", "search_as_you_type"})
+
+
+def _uses_in_words(uses: ItemUses) -> str:
+    if uses.guard is None:
+        return f"nothing tells whether people use items again ({uses.source})"
+    if uses.guard.catalogue is None:
+        return f"{uses.guard.uses:,} of {MIN_USES:,.0f} uses that tell whether people use items again ({uses.source})"
+    return f"{in_words(described(uses.guard, uses.classes))} ({uses.source})"
+
+
+def _age(profile: IndexProfile, choices: Choices, uses: ItemUses) -> tuple[bool, str]:
+    """Return whether items are a stream of new things, and the figure that tells; ages of uses tell more than the index's."""
+    if uses.median_age_s is not None:
+        age_d = uses.median_age_s / DAY_S
+        return age_d <= STREAM_AGE_D, f"half of the uses were of items at most {age_d:,.1f} days old"
+    dates = profile.dates.get(choices.date.field)
+    if dates is None:
+        return False, ""
+    figure = f"{share_of(dates.recent, dates.documents)} of the documents are younger than {RECENT_D} days"
+    return dates.recent >= STREAM_SHARE * dates.documents, f"{figure} by {plain(dates.name)}"
