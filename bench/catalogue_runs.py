@@ -84,11 +84,15 @@ def run(*arguments: str) -> str:
     return done.output
 
 
-def untuned(folder: Path, url: str, store_url: str) -> Path:
-    """Write settings that name the servers and nothing else: the default policy serves. Return the file."""
+def untuned(folder: Path, url: str, store_url: str, *lines: str) -> Path:
+    """Write settings that name the servers and nothing else: the default policy serves. Return the file.
+
+    lines: settings in which the default policy differs.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     toml = folder / "rewriter.toml"
-    toml.write_text(f'[opensearch]\nhosts = ["{url}"]\n[store]\nurl = "{store_url}"\n', "utf-8")
+    own = ["[policies.default]", 'index = "*"', *lines] if lines else []
+    toml.write_text("\n".join(["[opensearch]", f'hosts = ["{url}"]', "[store]", f'url = "{store_url}"', *own]), "utf-8")
     return toml
 
 

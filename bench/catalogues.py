@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,8 +41,7 @@ from bench.made_catalogues import GROCERIES, KINDS, Kind, Made, make
 from rewriter.cli.init.template_sets import SETS
 from rewriter.demo.engines import OpenSearchServer, Valkey
 
-UNGUARDED = {"REWRITER_POLICIES__DEFAULT__ITEM_REPEAT_SHARE": "1"}
-UNEXPLORED = {"REWRITER_POLICIES__DEFAULT__EXPLORATION_SHARE": "0"}
+UNGUARDED, UNEXPLORED = "item_repeat_share = 1", "exploration_share = 0"
 AGAIN = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.45)
 
 
@@ -71,10 +71,9 @@ class Catalogue:
         self.history = write_history(self.made, self.servers.folder / f"{self.index}.ndjson")
         self.base = plain(self.servers.client, self.index, self.made, self.asked, is_flat=self.is_flat)
 
-    def default(self, variables: Mapping[str, str]) -> Difference:
-        """Rank by the default policy, with environment variables of its own."""
-        folder = self._folder()
-        return self._ranked(untuned(folder, self.servers.url, self.servers.store_url), variables)
+    def default(self, *lines: str) -> Difference:
+        """Rank by the default policy, with settings of its own."""
+        return self._ranked(untuned(self._folder(), self.servers.url, self.servers.store_url, *lines))
 
     def of_init(self, *options: str) -> tuple[str, Difference]:
         """Rank as `rewriter init` says; return the name of its set too."""
@@ -87,13 +86,13 @@ class Catalogue:
             str(self.history),
             *options,
         )
-        return name, self._ranked(toml, {})
+        return name, self._ranked(toml)
 
     def _folder(self) -> Path:
         return self.servers.folder / uuid.uuid4().hex[:8]
 
-    def _ranked(self, toml: Path, variables: Mapping[str, str]) -> Difference:
-        with patch.dict(os.environ, {"REWRITER_STORE__PREFIX": toml.parent.name, **variables}):
+    def _ranked(self, toml: Path) -> Difference:
+        with patch.dict(os.environ, {"REWRITER_STORE__PREFIX": toml.parent.name}):
             run("backfill", str(self.history), "--toml", str(toml))
             ranked = personalized(toml, self.index, self.made, self.asked, self.seed, is_flat=self.is_flat)
         return compared(self.asked, self.base, ranked, self.seed)
@@ -104,9 +103,9 @@ def rows_of(catalogue: Catalogue) -> Iterator[tuple[str, Difference]]:
     if catalogue.is_flat:
         yield "browse", catalogue.of_init("--set", "browse")[1]
         return
-    yield "the default policy", catalogue.default({})
+    yield "the default policy", catalogue.default()
     yield "  … without exploration", catalogue.default(UNEXPLORED)
-    yield "  … item boosts without the guard", catalogue.default(UNEXPLORED | UNGUARDED)
+    yield "  … item boosts without the guard", catalogue.default(UNEXPLORED, UNGUARDED)
     name, found = catalogue.of_init()
     yield f"what init picks: {name}", found
     for one in SETS:
@@ -120,7 +119,7 @@ def swept(servers: Servers, kind: Kind, count: int, seed: int) -> Iterator[tuple
         with _catalogue(servers, replace(kind, again=again), count, seed) as catalogue:
             share = guard_share(catalogue.made)
             yield f"again {share:.2f}, guarded", catalogue.default(UNEXPLORED)
-            yield f"again {share:.2f}, not guarded", catalogue.default(UNEXPLORED | UNGUARDED)
+            yield f"again {share:.2f}, not guarded", catalogue.default(UNEXPLORED, UNGUARDED)
 
 
 def guard_share(made: Made) -> float:
@@ -156,6 +155,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--people", type=int, default=500)
     parser.add_argument("--questions", type=int, default=1_500)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", default="", metavar="REGEX", help="the kinds whose name matches")
     parser.add_argument("--again", action="store_true", help="vary how often people use items again")
     given = parser.parse_args(argv)
     console = Console(width=140)
@@ -174,8 +174,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             _print(console, "how often people use items again", sweep)
             return 0
         for kind, is_flat in [*((one, False) for one in kinds), *((one, True) for one in kinds)]:
+            name = f"{kind.name}, category pages" if is_flat else kind.name
+            if not re.search(given.only, name):
+                continue
             with _catalogue(servers, kind, given.questions, given.seed, is_flat=is_flat) as catalogue:
-                name = f"{kind.name}, category pages" if is_flat else kind.name
                 title = f"{name}: {len(catalogue.made.history):,} uses, {len(catalogue.asked):,} questions"
                 _print(console, title, rows_of(catalogue))
     console.print("All of it is simulated: bench/made_catalogues.py.")

@@ -90,16 +90,19 @@ def test_an_affinity_s_clause_may_stand_inside_another() -> None:
 
 
 @pytest.mark.parametrize(
-    ("function", "decay"),
+    ("function", "decay", "named"),
     [
-        ({"gauss": GAUSS, "weight": 0.1}, {"gauss": GAUSS}),
-        ({"exp": GAUSS, "filter": NIKE, "weight": 0.1}, {"exp": GAUSS}),
-        ({"linear": GAUSS, "filter": {TOKEN: 0}, "weight": 0.1}, {"linear": GAUSS}),
+        ({"gauss": GAUSS, "weight": 0.1}, {"gauss": GAUSS}, ("", "", "template")),
+        ({"exp": GAUSS, "filter": NIKE, "weight": 0.1}, {"exp": GAUSS}, ("", "", "template")),
+        ({"linear": GAUSS, "filter": {TOKEN: 0}, "weight": 0.1}, {"linear": GAUSS}, ("brand", "nike", "profile")),
     ],
 )
-def test_decay_functions_may_be_listed(function: dict[str, Any], decay: dict[str, Any]) -> None:
+def test_decay_functions_may_be_listed(
+    function: dict[str, Any], decay: dict[str, Any], named: tuple[str, str, str]
+) -> None:
+    """With an affinity's own clause as the filter, the boost is reported as the affinity's."""
     (boost,) = boosts(function)
-    assert (boost.decay, boost.source) == (decay, "template")
+    assert (boost.decay, (boost.field, boost.value, boost.source)) == (decay, named)
     assert boost.filter == (NIKE if "filter" in function else None)
 
 

@@ -107,6 +107,9 @@ def test_a_liking_of_news_fades_with_the_age_of_the_document() -> None:
     assert [one.decay for one in boosts] == [{"exp": {"published": {"origin": "now", "scale": "3d", "decay": 0.5}}}] * 2
     assert [one.weight for one in boosts] == pytest.approx([0.15, 0.21])
     assert all(one.filter for one in boosts)
+    assert [(one.field, one.value, one.source) for one in boosts] == [
+        ("section", "science", "profile"), ("topic", "mars, vaccines", "blend"),
+    ]  # fmt: skip
 
 
 def test_without_a_date_a_liking_of_news_is_as_any_other() -> None:

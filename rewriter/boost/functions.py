@@ -102,8 +102,11 @@ def _as_given(function: Any, affinities: Sequence[Affinity]) -> Affinity | None:
 
 def _boost(function: Mapping[str, Any], weight: float, affinities: Sequence[Affinity]) -> Boost:
     clause = function.get("filter")
-    decay = {name: spec for name, spec in function.items() if name not in ("filter", "weight")}
-    return Boost(None if clause is None else _resolved(clause, affinities), weight, decay or None)
+    decay = {name: spec for name, spec in function.items() if name not in ("filter", "weight")} or None
+    if clause is not None and clause.keys() == {TOKEN}:  # an affinity's own clause, beside a decay function
+        one = affinities[clause[TOKEN]]
+        return Boost(one.filter, weight, decay, one.field, describe(one), one.source)
+    return Boost(None if clause is None else _resolved(clause, affinities), weight, decay)
 
 
 def describe(affinity: Affinity) -> str:

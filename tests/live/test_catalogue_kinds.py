@@ -56,13 +56,14 @@ class Catalogue:
     base: Ranked
     folder: Path
 
-    def ranked(self, toml: Path, *, counted: bool = True, **variables: str) -> Difference:
-        prefix = f"{RUN}-{self.made.kind.name[0]}{toml.parent.name}"  # 32 characters at most
-        with patch.dict(os.environ, {"REWRITER_STORE__PREFIX": prefix, **variables}):
+    def ranked(self, toml: Path, name: str, *, counted: bool = True, count: int = QUESTIONS) -> Difference:
+        """Rank the first questions. name: of the counters, at most 8 characters; counted: whether to count the history first."""
+        with patch.dict(os.environ, {"REWRITER_STORE__PREFIX": f"{RUN}-{name}"}):
             if counted:
                 run("backfill", str(self.history), "--toml", str(toml))
-            asked = self.made.questions[:QUESTIONS]
-            return compared(asked, self.base, personalized(toml, self.index, self.made, asked, SEED), SEED)
+            asked = self.made.questions[:count]
+            base = replace(self.base, pages=self.base.pages[:count])
+            return compared(asked, base, personalized(toml, self.index, self.made, asked, SEED), SEED)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,6 @@ def catalogue(
 
 
 def assert_not_harmed(found: Difference) -> None:
-    assert found.people >= 80
     assert found.gain >= 0.0, found
     assert found.low >= -MARGIN * found.base, found
 
@@ -100,15 +100,16 @@ def test_no_kind_is_harmed_by_the_default_policy(catalogue: tuple[str, Catalogue
     """Where people use things again it gains; where they do not it has nothing to boost, and the page is the baseline."""
     kind, shelf = catalogue
     toml = untuned(shelf.folder / "default", shelf.url, shelf.store_url)
-    found = shelf.ranked(toml)
+    found = shelf.ranked(toml, f"d{kind[:4]}", count=100)
     assert_not_harmed(found)
     if kind == "shop":
         assert found.low > 0.1 * found.base
         return
     assert found.personalized == 0.0
     if kind == "catalogue":
-        unguarded = shelf.ranked(toml, counted=False, REWRITER_POLICIES__DEFAULT__ITEM_REPEAT_SHARE="1")
-        assert unguarded.low < unguarded.gain < -0.1 * unguarded.base, "without the guard this catalogue shows the harm"
+        toml = untuned(shelf.folder / "unguarded", shelf.url, shelf.store_url, "item_repeat_share = 1")
+        unguarded = shelf.ranked(toml, f"d{kind[:4]}", counted=False, count=100)
+        assert unguarded.high < -0.1 * unguarded.base, "without the guard this catalogue shows the harm"
 
 
 def test_no_kind_is_harmed_by_the_set_that_init_picks(catalogue: tuple[str, Catalogue]) -> None:
@@ -117,7 +118,7 @@ def test_no_kind_is_harmed_by_the_set_that_init_picks(catalogue: tuple[str, Cata
         shelf.folder / "init", shelf.url, shelf.store_url, shelf.index, "--history", str(shelf.history)
     )
     assert name == kind
-    found = shelf.ranked(toml)
+    found = shelf.ranked(toml, f"i{kind[:4]}")
     assert found.personalized > 0.9
     assert_not_harmed(found)
 
