@@ -72,14 +72,14 @@ def test_check_prints_the_same_as_json(folder: Path) -> None:
     assert found["policies"]["shop"]["fields"] == ["brand", "item"]
     assert len(found["policies"]["shop"]["template_version"]) == 12
     assert found["policies"]["shop"]["repeats"] == {
-        "share": None, "uses": 0, "item_boosts": 0.0, "stated": False, "classes": {},
+        "share": None, "uses": 0, "item_boosts": 0.0, "unused_boosts": 0.0, "stated": False, "classes": {},
     }  # fmt: skip
 
 
 def test_check_tells_what_a_stated_repeat_share_means(folder: Path) -> None:
     toml = folder / "rewriter.toml"
-    toml.write_text(toml.read_text().replace("[policies.shop]", "[policies.shop]\nitem_repeat_share = 0.1"))
-    assert "note: policy shop: people use items again in 10.0% as stated: 50% of item boosts\n" in run("check").stderr
+    toml.write_text(toml.read_text().replace("[policies.shop]", "[policies.shop]\nitem_repeat_share = 0.15"))
+    assert "note: policy shop: people use items again in 15.0% as stated: 50% of item boosts\n" in run("check").stderr
 
 
 @pytest.mark.parametrize(

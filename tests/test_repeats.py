@@ -39,9 +39,9 @@ def guard(classes: dict[str, tuple[float, float]], stated: float | None = None) 
 
 @pytest.mark.parametrize(
     ("share", "strength"),
-    [(0.0, 0.0), (NONE_AT, 0.0), (0.075, 0.25), (0.1, 0.5), (FULL_AT, 1.0), (0.4, 1.0), (1.0, 1.0)],
+    [(0.0, 0.0), (NONE_AT, 0.0), (0.125, 0.25), (0.15, 0.5), (FULL_AT, 1.0), (0.4, 1.0), (1.0, 1.0)],
 )
-def test_item_boosts_act_smoothly_around_a_tenth(share: float, strength: float) -> None:
+def test_item_boosts_act_smoothly_above_a_tenth(share: float, strength: float) -> None:
     assert strength_at(share) == pytest.approx(strength)
 
 
@@ -122,7 +122,7 @@ def test_an_item_counts_once_a_visit_and_the_first_visit_for_nothing() -> None:
     [
         (guard({}), "items are not boosted: 0 of 500 uses that tell whether people use items again"),
         (guard({"milk": (10_000, 0.0)}), "people use items again in 0.0% of 10,000 uses: no item boosts"),
-        (guard({}, stated=0.1), "people use items again in 10.0% as stated: 50% of item boosts"),
+        (guard({}, stated=0.15), "people use items again in 15.0% as stated: 50% of item boosts"),
         (
             guard({"milk": (10_000, 0.8), "books": (10_000, 0.0)}),
             "people use items again in 40.0% of 20,000 uses: item boosts; but books 0.4%: no item boosts",
@@ -133,9 +133,16 @@ def test_what_follows_is_told_in_words(found: RepeatGuard, text: str) -> None:
     assert in_words(described(found, ("milk", "books"))) == text
 
 
-@pytest.mark.parametrize(("share", "text"), [(0.02, "2.0%"), (0.4, "40.0%")])
-def test_a_policy_that_boosts_no_item_is_described_so(share: float, text: str) -> None:
-    """A catalogue of things wanted once has `item_scale = 0`; where people use items again, another set would suit."""
-    shown = in_words(described(RepeatGuard({}, {USES: 1_000.0, AGAIN: share * 1_000.0})), 0.0)
-    assert shown.startswith(f"people use items again in {text} of 1,000 uses; item_scale is 0: no item boosts")
-    assert ("though the template set `shop` would suit" in shown) == (share > 0.1)
+@pytest.mark.parametrize(
+    ("share", "scale", "use", "text"),
+    [
+        (0.02, 0.0, "again", "2.0% of 1,000 uses: no item boosts, since item_scale is 0"),
+        (0.4, 0.0, "again", "40.0% of 1,000 uses: no item boosts, since item_scale is 0; the template set `shop` would suit"),
+        (0.02, 0.5, "once", "2.0% of 1,000 uses: what is unused is boosted"),
+        (0.08, 0.5, "once", "8.0% of 1,000 uses: 40% of boosts of what is unused"),
+        (0.4, 0.5, "once", "40.0% of 1,000 uses: no boosts of what is unused; the template set `shop` would suit"),
+    ],
+)  # fmt: skip
+def test_what_follows_is_that_of_the_policy(share: float, scale: float, use: str, text: str) -> None:
+    found = described(RepeatGuard({}, {USES: 1_000.0, AGAIN: share * 1_000.0}))
+    assert in_words(found, scale, use) == f"people use items again in {text}"

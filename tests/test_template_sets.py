@@ -72,7 +72,11 @@ def test_a_set_has_a_section_of_the_page_with_its_settings(name: str) -> None:
     section = PAGE.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
     for key, value in {**set_settings(name).policy, **set_settings(name).signals}.items():
         shown = (
-            str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+            str(value).lower()
+            if isinstance(value, bool)
+            else f"{value:g}"
+            if isinstance(value, float)
+            else f'"{value}"'
         )
         assert f"{key} = {shown}" in section
 
@@ -97,9 +101,13 @@ def test_a_shop_boosts_items_and_what_is_liked_about_them() -> None:
     assert not any(one.decay for one in boosts)
 
 
-def test_a_catalogue_boosts_no_item_whatever_the_guard_lets_through() -> None:
-    assert {one.field for one in rendered("catalogue", "viewer.json", item_scale=1.2)} == {"director", "genre"}
-    assert rendered("catalogue", "items_alone.json", item_scale=1.2) == ()
+def test_a_catalogue_boosts_what_is_unused_and_no_item_that_was_used() -> None:
+    """Of a policy that boosts used items, the template leaves those out."""
+    assert {one.field for one in rendered("catalogue", "viewer.json")} == {"director", "genre", "item"}
+    assert rendered("catalogue", "used_items.json") == ()
+    (unused,) = (one for one in rendered("catalogue", "viewer.json") if one.field == "item")
+    assert (unused.value, unused.weight) == ("all but tt0001, tt0002", 0.5)
+    assert unused.filter == {"bool": {"must_not": [{"terms": {"_id": ["tt0001", "tt0002"]}}]}}
 
 
 def test_a_liking_of_news_fades_with_the_age_of_the_document() -> None:

@@ -30,8 +30,11 @@ def check_repeats(settings: Settings) -> tuple[dict[str, dict[str, Any]], list[s
         for name, policy in settings.policies.items()
         if policy.item_field
     }
-    scales = {name: policy.item_scale for name, policy in settings.policies.items()}
-    return found, [f"policy {name}: {in_words(known, scales[name])}{_remedy(known)}" for name, known in found.items()]
+    notes = []
+    for name, known in found.items():
+        policy = settings.policies[name]
+        notes.append(f"policy {name}: {in_words(known, policy.item_scale, policy.item_use)}{_remedy(known)}")
+    return found, notes
 
 
 def _remedy(known: Mapping[str, Any]) -> str:

@@ -126,7 +126,7 @@ def _rows(
             )
         )
         if ITEM in seen.policies[name]["fields"]:
-            rows.append(("", in_words(seen.policies[name]["repeats"], policy.item_scale)))
+            rows.append(("", in_words(seen.policies[name]["repeats"], policy.item_scale, policy.item_use)))
     indices = sorted(seen.indices.items())
     rows += [(f"index {name}", _facts(facts)) for name, facts in indices[:MAX_INDICES]]
     if len(indices) > MAX_INDICES:

@@ -210,7 +210,7 @@ def _affinities(
 
 def _segment(context: SearchContext, guard: RepeatGuard) -> tuple[tuple[Affinity, ...], Source | None]:
     """Return the affinities of the subject's first segment that has any."""
-    fields = context.fields
+    fields = {name: field for name, field in context.fields.items() if field.kind.is_of_segments}
     for name in context.subject.segments:
         counters = context.snapshot.segments.get(name)
         if counters is not None:

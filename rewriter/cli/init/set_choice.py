@@ -8,7 +8,7 @@ from rewriter.cli.init.choices import Choices, Chosen
 from rewriter.cli.init.classes import SEVERAL
 from rewriter.cli.init.figures import plain, share_of
 from rewriter.cli.init.index_profile import RECENT_D, IndexProfile
-from rewriter.signals.repeats import AGAIN_AT, MIN_USES, RepeatGuard, described, in_words
+from rewriter.signals.repeats import MIN_USES, NONE_AT, RepeatGuard, described, in_words
 
 STREAM_SHARE = 0.6
 """Of the documents with a listing date: from here on they are a stream of new things if they are younger than RECENT_D days."""
@@ -51,7 +51,7 @@ def set_of(profile: IndexProfile, choices: Choices, uses: ItemUses, given: str |
         return "browse", ("no field is a text, so that searches have no words and their hits score alike", known)
     is_stream, age = _age(profile, choices, uses)
     whole = uses.guard.catalogue if uses.guard else None
-    if whole is not None and whole.share >= AGAIN_AT:
+    if whole is not None and whole.share >= NONE_AT:
         return "shop", (known, *((age,) if age else ()))
     if is_stream:
         return "news", (known, age)

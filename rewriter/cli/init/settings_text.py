@@ -24,6 +24,14 @@ COMBINED = (
     "A combination boosts only where a visitor showed the taste: a maker of shoes for shoes, not for shirts. Each pair of values"
     " takes one of the counters that a visitor has (`[signals] max_counters`), so compare before you turn it on."
 )
+AGAIN = (
+    "Items that a visitor used before are boosted where people use items again, which ingest and backfill count; `rewriter status`"
+    " shows it. item_scale = 0 never boosts them."
+)
+ONCE = (
+    "What a visitor has not used yet is boosted, since people use items once; ingest and backfill count it, and `rewriter status`"
+    " shows it. item_scale = 0 boosts no item."
+)
 WITHIN = (
     "An attribute within its class boosts only where a visitor showed the taste: a maker of shoes for shoes, not for shirts. On one"
     " shop it gained a little, on another and on films it lost, so compare on your own history before you turn it on."
@@ -180,17 +188,12 @@ def _policy(
     yield f"item_field = {quoted(item.field)}"
     if not item.is_boosted:
         yield "item_scale = 0"
-    elif own.policy.get("item_scale") == 0:
-        yield from _comment(
-            "Items that a visitor used before are not boosted: the set is one for things that people want once."
-        )
-        yield "item_scale = 0"
-    else:
-        yield from _comment(
-            "Items that a visitor used before are boosted where people use items again, which ingest and backfill count; `rewriter"
-            " status` shows it. 0 never boosts them."
-        )
-        yield f"item_scale = {toml_value(settings.get('item_scale', PolicySettings(index=('x',)).item_scale))}"
+        return
+    once = settings.get("item_use") == "once"
+    yield from _comment(ONCE if once else AGAIN)
+    if once:
+        yield 'item_use = "once"'
+    yield f"item_scale = {toml_value(settings.get('item_scale', PolicySettings(index=('x',)).item_scale))}"
 
 
 def _windows(profile: IndexProfile) -> Iterator[str]:

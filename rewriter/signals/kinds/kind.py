@@ -75,10 +75,12 @@ class SignalKind:
 
     name:    the name of the kind in templates and samples.
     is_lift: whether its affinities are lifts over the population, so that they need one.
+    is_of_segments: whether what a segment did tells something of one of its members.
     """
 
     name: str
     is_lift = True
+    is_of_segments = True
 
     def fields_of(self, policy: PolicySettings) -> dict[str, SignalField]:
         """Return the signal fields of this kind that a policy names, without rules."""

@@ -1,0 +1,50 @@
+"""Unused items, with `item_use = "once"`: where people use an item once, what they have not used is boosted, all of it alike.
+
+It lifts no item for a reason of its own; it takes what somebody has used from the top of their page, within the bounds of a boost:
+a factor of 1 for what they used, more for everything else. The weight is what the repeat guard leaves of it: of a class whose items
+people use again, those used before are boosted with the unused ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rewriter.settings import PolicySettings
+from rewriter.signals.counters import Value
+from rewriter.signals.kinds.item import WITH_CLASS, Item
+from rewriter.signals.kinds.kind import Compared, Function, Liked, Rules, SignalField
+
+MAX_LISTED = 256
+"""Items that one clause lists, those used last or most."""
+
+
+class Unused(Item):
+    """The kind of the field with an item's id, under a policy whose items are used once. It counts what the kind `item` counts."""
+
+    name = "unused"
+    is_of_segments = False
+
+    def fields_of(self, policy: PolicySettings) -> dict[str, SignalField]:
+        """Return the policy's `item_field`, if it has one and its items are used once."""
+        return self.item_field_of(policy) if policy.item_use == "once" else {}
+
+    def affinity(self, value: Value, count: float, compared: Compared) -> float:  # noqa: ARG002  used is used
+        """Return what the repeat guard leaves of it in the item's class."""
+        return compared.guard.strength_once(value[2] if len(value) == WITH_CLASS else None)
+
+    def functions(self, ranked: Sequence[Liked], limit: int, *, by_class: bool) -> Iterator[Function]:  # noqa: ARG002
+        """Yield one function for all items together: one list of what was used serves all."""
+        group = ranked[:MAX_LISTED]
+        yield tuple([value[1] for _, value, _ in group]), group
+
+    def clause(self, fields: tuple[str, ...], values: tuple[str, ...], rules: Rules) -> dict[str, Any]:
+        """Return the clause that matches every document but those of the items."""
+        return {"bool": {"must_not": [super().clause(fields, values, rules)]}}
+
+    def describe(self, values: tuple[str, ...]) -> str:
+        """Return the values of the function as text."""
+        return f"all but {super().describe(values)}"
+
+
+KIND = Unused()
