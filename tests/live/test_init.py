@@ -167,7 +167,7 @@ def test_a_history_tells_which_set_fits(opensearch_url: str, index: MakeIndex, t
     once = run(*arguments, history_of(list(shop.documents), 0.0, tmp_path))
     assert "template set catalogue: people use items again in " in once.stderr
     policy = Settings.from_toml(tmp_path / "rewriter.toml").policies[name]
-    assert (policy.max_boost, policy.class_field, policy.item_scale) == (1.5, None, 0.0)
+    assert (policy.max_boost, policy.class_field, policy.item_use) == (2.0, "product.category", "once")
     text = " ".join((tmp_path / "rewriter.toml").read_text().replace("\n#", "").split())
     assert "(counted in history.ndjson)" in text
 
