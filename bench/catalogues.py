@@ -39,7 +39,7 @@ from bench.catalogue_runs import (
 )
 from bench.made_catalogues import GROCERIES, KINDS, Kind, Made, make
 from rewriter.cli.init.template_sets import SETS
-from rewriter.demo.engines import OpenSearchServer, Valkey
+from rewriter_engines import OpenSearchServer, Valkey
 
 UNGUARDED, UNEXPLORED = "item_repeat_share = 1", "exploration_share = 0"
 AGAIN = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.45)
