@@ -131,7 +131,7 @@ def test_an_export_has_the_form_of_the_documents_and_no_identifier() -> None:
     rows = list(csv.reader(io.StringIO(files["judgments.csv"])))
     assert rows[0] == ["query", "docid", "rating"]
     assert rows[-1] == ['say "a, b"', "p4", "1"]
-    configuration = json.loads(files["search_configuration.json"])
+    configuration = json.loads(files["search_configuration_baseline.json"])
     assert json.loads(configuration.pop("query")) == {"query": {"match": {"title": "{{queryText}}"}}}
     assert configuration == {"name": "rewriter baseline", "index": "products"}
     assert (ratings.merged, ratings.left_out) == (1, {"searches without words": 1})
@@ -152,6 +152,23 @@ def test_an_export_has_the_form_of_the_documents_and_no_identifier() -> None:
 )
 def test_the_variable_of_a_search_template_becomes_the_workbench_s(template: str, expected: str) -> None:
     assert workbench.of_workbench(template) == expected
+
+
+def test_entries_carry_their_clauses_and_each_policy_has_a_configuration() -> None:
+    searches = [search("1", "ann", "shoe", {"p1": 1.0}), search("2", "bob", "shoe", {"p2": 1.0})]
+    clause = '{"window_size": 200}'
+    template = '{"query": {"match": {"title": "{{query}}"}}}\n'
+    files, _ = workbench.exported(searches, template, "products", "salt", {"my.shop": {"1": clause}})
+    ann, bob = map(json.loads, files["query_set.ndjson"].splitlines())
+    assert ann["rescore_my_shop"] == clause
+    assert "rescore_my_shop" not in bob
+    configuration = json.loads(files["search_configuration_my_shop.json"])
+    assert configuration["name"] == "rewriter my.shop"
+    end = '{{#rescore_my_shop}}, "rescore": {{{rescore_my_shop}}}{{/rescore_my_shop}}}'
+    expected = '{"query": {"match": {"title": "{{queryText}}"}}' + end
+    assert configuration["query"] == expected
+    assert workbench.with_clause('{"query": {}, "rescore": {}}', "shop") is None
+    assert workbench.with_clause("{{> partial", "shop") is None
 
 
 # --- Quepid -----------------------------------------------------------------------------------------------------------
@@ -200,7 +217,7 @@ def test_what_is_written_is_read_again(given_searches: list[tuple[str, dict[str,
     searches = [search(str(at), f"u{at}", words, grades) for at, (words, grades) in enumerate(given_searches)]
     expected = dict(given_searches)
     files, _ = workbench.exported(searches, None, "products", "salt")
-    assert "search_configuration.json" not in files
+    assert not [name for name in files if name.startswith("search_configuration")]
     assert workbench.read_judgments(files["judgments.json"], "j").grades == expected
     assert read_csv(files["judgments.csv"], "j").grades == expected
     assert set(workbench.read_query_set(files["query_set.ndjson"], "q")) == set(expected)
@@ -285,7 +302,13 @@ def test_the_command_exports_without_a_cluster_and_imports_what_it_wrote(folder:
         app, ["evaluate", "--judged", "judged.ndjson", "--export", "srw", "--to", "srw", "--body", "search.mustache"]
     )
     assert exported.exit_code == 0, exported.output
-    names = ["judgments.csv", "judgments.json", "query_set.json", "query_set.ndjson", "search_configuration.json"]
+    names = [
+        "judgments.csv",
+        "judgments.json",
+        "query_set.json",
+        "query_set.ndjson",
+        "search_configuration_baseline.json",
+    ]
     assert sorted(path.name for path in (folder / "srw").iterdir()) == names
     for judged in ("srw/judgments.csv", "srw/judgments.json"):
         again = runner.invoke(

@@ -29,16 +29,26 @@ VARIABLE = re.compile(
 """The variable `query` of a search template: as a value, as a section, in `toJson` and in `url`."""
 
 
+Clauses = Mapping[str, Mapping[str, str]]
+"""By policy and search_id, the `rescore` clause as JSON that personalizes the search. A search without one has no boosts."""
+
+
 def exported(
-    searches: Sequence[JudgedSearch], template: str | None, index: str, salt: str, name: str = "rewriter"
+    searches: Sequence[JudgedSearch],
+    template: str | None,
+    index: str,
+    salt: str,
+    clauses: Clauses | None = None,
+    name: str = "rewriter",
 ) -> tuple[dict[str, str], Ratings]:
     """Return the files of an export by name, and the ratings in them.
 
     template: the team's search template in Mustache, with `{{query}}`; without one there is no search configuration.
     salt:     of the people's pseudonyms.
+    clauses:  for a configuration of each policy, whose entries carry their person's boosts as a custom field.
     """
     ratings = merged(searches)
-    entries = list(_entries(searches, salt))
+    entries = list(_entries(searches, salt, clauses or {}))
     query_set = {
         "name": name[:MAX_NAME],
         "description": f"{len(entries)} searches, with the pseudonym of the person and the segment as custom fields",
@@ -61,9 +71,25 @@ def exported(
         "judgments.csv": csv_of(ratings.grades),
     }
     if template is not None:
-        configuration = {"name": f"{name[: MAX_NAME - 9]} baseline", "query": of_workbench(template), "index": index}
-        files["search_configuration.json"] = _written(configuration)
+        queries = {"baseline": of_workbench(template)}
+        queries |= {policy: made for policy in clauses or {} if (made := with_clause(template, policy)) is not None}
+        for which, query in queries.items():
+            configuration = {"name": f"{name} {which}"[:MAX_NAME], "query": query, "index": index}
+            files[f"search_configuration_{field_of(which)}.json"] = _written(configuration)
     return files, ratings
+
+
+def with_clause(template: str, policy: str) -> str | None:
+    """Return a search template with the `rescore` clause of an entry, where it has one; None for one that rescores by itself."""
+    plain, field = of_workbench(template).rstrip(), f"rescore_{field_of(policy)}"
+    if not plain.endswith("}") or '"rescore"' in plain:
+        return None
+    return plain[:-1] + "{{#" + field + '}}, "rescore": {{{' + field + "}}}{{/" + field + "}}}"
+
+
+def field_of(name: str) -> str:
+    """Return a policy's name as a part of a custom field's and a file's name: Mustache takes a dot for a path."""
+    return re.sub(r"\W", "_", name)
 
 
 def of_workbench(template: str) -> str:
@@ -71,13 +97,14 @@ def of_workbench(template: str) -> str:
     return VARIABLE.sub(lambda found: f"{found[1] or found[3]}queryText{found[2] or found[4]}", template)
 
 
-def _entries(searches: Iterable[JudgedSearch], salt: str) -> Iterator[dict[str, str]]:
-    """Yield the entries of a query set, each once: the words, and the person and the segment of a search for them."""
+def _entries(searches: Iterable[JudgedSearch], salt: str, clauses: Clauses) -> Iterator[dict[str, str]]:
+    """Yield the entries of a query set, each once: words, person and segment of a search, and each policy's clause for it."""
     seen: set[tuple[str, ...]] = set()
     for one in searches:
         person = pseudonym("x", one.subject.unit, salt) if one.subject.unit else ""
         segment = one.segment or next(iter(one.subject.segments), "")
-        entry = {"queryText": one.query, PERSON: person, SEGMENT: segment}
+        own = {f"rescore_{field_of(policy)}": of.get(one.search_id, "") for policy, of in clauses.items()}
+        entry = {"queryText": one.query, PERSON: person, SEGMENT: segment, **own}
         if one.query and (key := tuple(entry.values())) not in seen:
             seen.add(key)
             yield {name: value for name, value in entry.items() if value}

@@ -294,12 +294,37 @@ def test_judgments_of_other_tools_are_evaluated_and_the_exported_configuration_i
     assert found["left_out"] == {"queries without a relevant document": 1}
     assert found["policies"][0]["personalized"] == 0.0  # nobody is known
     run(*shared, "--export", "srw", "--to", "srw")
-    configuration = json.loads((tmp_path / "srw" / "search_configuration.json").read_text())
+    configuration = json.loads((tmp_path / "srw" / "search_configuration_baseline.json").read_text())
     words = 'say "shoe" \\ {{x}}'
     for source, name in ((TEMPLATE, "query"), (configuration["query"], "queryText")):
         rendered = opensearch.render_search_template(body={"source": source, "params": {name: words}})
         assert rendered["template_output"] == {"query": {"match": {"title": words}}, "size": 10}
-    answer = opensearch.search_template(
-        index=configuration["index"], body={"source": configuration["query"], "params": {"queryText": "shoe"}}
-    )
-    assert answer["hits"]["total"]["value"] == 90
+
+
+def test_an_exported_configuration_gives_each_person_the_page_that_the_policy_gives(
+    shop: str, tmp_path: Path, opensearch: OpenSearch
+) -> None:
+    """Rendered by the server's Mustache with an entry's fields, as the workbench renders it."""
+    history(tmp_path / "h.ndjson", faithful=True)
+    run(*HELD, "--export", "srw", "--to", "srw")
+    entries = [json.loads(line) for line in (tmp_path / "srw" / "query_set.ndjson").read_text().splitlines()]
+    assert "person-" not in "".join(path.read_text() for path in (tmp_path / "srw").iterdir())
+    assert sum("rescore_shop" in one for one in entries) > 0.9 * len(entries)
+    run(*HELD)
+    (folder,) = (tmp_path / "runs").iterdir()
+    pages = [json.loads(line) for line in (folder / "searches.ndjson").read_text().splitlines()]
+    shown = {tuple(one["pages"]["shop"]) for one in pages}
+    configurations = {
+        name: json.loads((tmp_path / "srw" / f"search_configuration_{name}.json").read_text())
+        for name in ("baseline", "shop")
+    }
+    differ = 0
+    for one in entries[:40]:
+        answers = {
+            name: opensearch.search_template(index=shop, body={"source": made["query"], "params": one})
+            for name, made in configurations.items()
+        }
+        ids = {name: tuple(hit["_id"] for hit in answer["hits"]["hits"]) for name, answer in answers.items()}
+        differ += ids["baseline"] != ids["shop"]
+        assert ids["shop"] in shown
+    assert differ > 10

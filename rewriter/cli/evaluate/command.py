@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from rewriter.cli.evaluate.exchange import Exported, Imported, read_ratings, write_export
+from rewriter.cli.evaluate.exchange import TAG, Capturing, Exported, Imported, read_ratings, write_export
 from rewriter.cli.evaluate.html import html_of
 from rewriter.cli.evaluate.inputs import TIMEOUT_S, Inputs, client_of, of_extra, progress, window_s
 from rewriter.cli.evaluate.terminal import print_comparison, print_figures
@@ -191,13 +192,46 @@ class _Run:
     def export(self, form: Exported, held_s: float | None, folder: Path) -> None:
         """Write the judged searches for another tool."""
         past, title = None, self._given.title_field(str(self._options["title_field"])) if held_s is not None else ""
-        if held_s is not None:
+        if self._history:
             with progress() as show:
                 past = self._given.past(title, show("objects"))
         searches, notes, left_out = self._searches(past, held_s, title)
         for note in [*notes, *(f"left out: {why} ({count:,})" for why, count in left_out.items())]:
             say(f"note: {note}")
-        write_export(form, searches, self._body, self._given.index, self._settings.experiment.salt, folder)
+        clauses = self._clauses(past, searches) if past is not None and form == "srw" and self._body is not None else {}
+        write_export(form, searches, self._body, self._given.index, self._settings.experiment.salt, folder, clauses)
+
+    def _clauses(self, past: Past, searches: Sequence[JudgedSearch]) -> dict[str, dict[str, str]]:
+        """Return the clause that personalizes each search, by policy and search_id."""
+        from rewriter.evaluate.answers import sender  # noqa: PLC0415  with the extra
+        from rewriter.evaluate.run import Evaluation  # noqa: PLC0415  with the extra
+
+        bodies = bodies_of(searches, self._given.rendered(), str(self._body))
+        clauses: dict[str, dict[str, str]] = {}
+        for one in self._variants:
+            if one.of or one.placebo:
+                continue
+            sending = Capturing(sender(self._client))
+            evaluation = Evaluation(
+                self._client,
+                sending,
+                [one],
+                past,
+                searches,
+                bodies,
+                index=self._given.index,
+                k=int(self._options["k"]),
+                seed=int(self._options["seed"]),
+            )
+            evaluation.prepared = [
+                replace(every, arguments=replace(every.arguments, headers={TAG: every.judged.search_id}))
+                for every in evaluation.prepared
+            ]
+            with progress() as show:
+                if evaluation.run(show("searches")).interrupted:
+                    raise KeyboardInterrupt
+            clauses[one.name] = sending.clauses
+        return clauses
 
     def _searches(
         self, past: Past | None, held_s: float | None, title: str

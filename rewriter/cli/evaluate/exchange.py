@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from rewriter.boost.body import NAME_PREFIX
 from rewriter.cli.init.output_files import put, staged
 from rewriter.cli.output import say
+from rewriter.client.seam import Search
 from rewriter.encodings import decoded
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.evaluate import quepid, workbench
 from rewriter.evaluate.judged import JudgedSearch
 from rewriter.evaluate.ratings import Ratings, read_csv, searches_of
+
+if TYPE_CHECKING:
+    from rewriter.evaluate.answers import Answered, Send
 
 Imported = Literal["trec", "srw", "quepid"]
 Exported = Literal["srw", "quepid"]
@@ -43,13 +50,26 @@ def read_ratings(form: Imported, path: Path, queries: Path | None) -> tuple[list
 
 
 def write_export(
-    form: Exported, searches: Sequence[JudgedSearch], template: Path | None, index: str, salt: str, folder: Path
+    form: Exported,
+    searches: Sequence[JudgedSearch],
+    template: Path | None,
+    index: str,
+    salt: str,
+    folder: Path,
+    clauses: Mapping[str, Mapping[str, str]],
 ) -> None:
-    """Write the files of an export into a folder, all of them or none, and print what they hold and what is left out."""
+    """Write the files of an export into a folder, all of them or none, and print what they hold and what is left out.
+
+    clauses: by policy and search_id, the clause that personalizes a search.
+    """
     if form == "srw":
-        files, ratings = workbench.exported(searches, _text(template) if template else None, index, salt)
+        files, ratings = workbench.exported(searches, _text(template) if template else None, index, salt, clauses)
         if template is None:
             say("note: no search configuration is written: give --body, the search template in Mustache")
+        elif not clauses:
+            say("note: the plain search is the only configuration: with --from, each policy has one too")
+        elif len([name for name in files if name.startswith("search_conf")]) <= len(clauses):
+            say("note: a template that rescores by itself has no configuration with boosts")
     else:
         files, ratings = quepid.exported(searches)
     _say(ratings)
@@ -58,6 +78,36 @@ def write_export(
     with staged(folder, files) as stage:
         for path in put(stage, folder, files, force=True):
             say(f"written: {path}")
+
+
+class Capturing:
+    """A sender that keeps the clause of each personalized search, by the search_id in its header TAG."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.clauses: dict[str, str] = {}
+
+    def __call__(self, searches: Sequence[Search]) -> Sequence[Answered]:
+        """Send searches without their tags."""
+        for one in searches:
+            tag, rescores = one.headers.get(TAG), one.body.get("rescore")
+            if tag is not None and isinstance(rescores, list) and one.body.get("from") == 0:
+                self.clauses[tag] = json.dumps(_unnamed(rescores[-1]), ensure_ascii=False)
+        return self._send([replace(one, headers={}) for one in searches])
+
+
+TAG = "x-opaque-id"
+
+
+def _unnamed(part: Any) -> Any:
+    """Return a clause without the names by which the rewriter finds its own boosts in hits."""
+    if isinstance(part, Mapping):
+        return {
+            name: _unnamed(one)
+            for name, one in part.items()
+            if not (name == "_name" and str(one).startswith(NAME_PREFIX))
+        }
+    return [_unnamed(one) for one in part] if isinstance(part, list) else part
 
 
 def _say(ratings: Ratings) -> None:
