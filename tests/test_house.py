@@ -57,6 +57,7 @@ WITH_THE_WORLD = (
     "evaluate/records.py",
     "evaluate/run.py",
     "evaluate/tuning.py",
+    "evaluate/ubi_files.py",
     "shell/",
     "cli/",
     "demo/",

@@ -61,6 +61,7 @@ def figures(
         "measure": names[0],
         "searches": len(done),
         "people": len(set(people.tolist())),
+        "judgments": sum(len(outcome.prepared[at].judged.relevant) for at in done),
         "complete": not outcome.interrupted,
         "left_out": dict(sorted(outcome.left_out.items())),
         "baseline": {

@@ -156,6 +156,25 @@ def test_judged_searches_of_a_file_and_qrels_give_the_same(shop: str, tmp_path: 
     assert any("1 of" in line and "not in the index" in line for line in one["warnings"])
 
 
+def test_clicks_of_ubi_judge(shop: str, tmp_path: Path) -> None:
+    history(tmp_path / "h.ndjson", faithful=True)
+    chance = random.Random(4)
+    queries, events = [], []
+    for number in range(60):
+        shown = [f"p{n}" for n in chance.sample(range(90), 10)]
+        at = datetime.fromtimestamp(START_S + 40 * DAY_S + number, UTC).isoformat(timespec="milliseconds")
+        asked = {"query_id": f"q{number}", "client_id": f"person-{number}", "user_query": "shoe", "timestamp": at}
+        queries.append(asked | {"query_response_hit_ids": shown})
+        clicked = {"object": {"object_id": shown[number % 10]}}
+        events.append({"query_id": f"q{number}", "action_name": "click", "event_attributes": clicked})
+    (tmp_path / "q.ndjson").write_text("\n".join(map(json.dumps, queries)))
+    (tmp_path / "e.ndjson").write_text("\n".join(map(json.dumps, events)))
+    ubi = ("--ubi-queries", "q.ndjson", "--ubi-events", "e.ndjson")
+    found = figures("--from", "h.ndjson", *ubi, "--body", "search.mustache", code=None)
+    assert (found["searches"], found["judgments"]) == (60, 600)
+    assert "60 clicks, weighed against their position" in found["warnings"][0]
+
+
 def test_exploration_has_a_price_and_classes_of_queries_a_table(shop: str, tmp_path: Path, opensearch_url: str) -> None:
     history(tmp_path / "h.ndjson", faithful=True)
     write_settings(tmp_path, shop, opensearch_url, "class_field = 'kind'\n")

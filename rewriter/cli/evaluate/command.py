@@ -19,6 +19,7 @@ from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, say
 from rewriter.client.seam import SearchClient
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.evaluate.bodies import bodies_of
+from rewriter.evaluate.clicks import judged_by_clicks
 from rewriter.evaluate.judged import JudgedSearch
 from rewriter.evaluate.variants import Variant, wanted
 from rewriter.settings import Settings
@@ -46,6 +47,14 @@ def evaluate(
     ] = None,
     queries: Annotated[
         Path | None, typer.Option(help="The queries of --qrels as NDJSON.", exists=True, dir_okay=False)
+    ] = None,
+    ubi_queries: Annotated[
+        list[Path] | None,
+        typer.Option(help="UBI queries; with --ubi-events, clicks judge.", exists=True, dir_okay=False),
+    ] = None,
+    ubi_events: Annotated[
+        list[Path] | None,
+        typer.Option(help="UBI events, whose clicks are weighed by position.", exists=True, dir_okay=False),
     ] = None,
     imported: Annotated[
         Imported | None,
@@ -97,7 +106,9 @@ def evaluate(
         held = window_s(hold_out, "--hold-out")
         if imported == "trec":
             qrels, judged, imported = judged, None, None
-        _refuse_unclear(history, held, judged, qrels, queries, imported, exports=export is not None)
+        _refuse_unclear(
+            history, held, judged, qrels, queries, imported, (ubi_queries, ubi_events), exports=export is not None
+        )
         names = policy or []
         variants = wanted(
             settings, names, variations=held is not None if variations is None else variations, placebo=placebo
@@ -108,6 +119,7 @@ def evaluate(
         }  # fmt: skip
         with client_of(settings) as client:
             found = _Run(client, settings, variants, options, history or [], judged, qrels, queries, body, imported)
+            found.ubi = (ubi_queries or [], ubi_events or [])
             if export is not None:
                 found.export(export, held, to)
                 return
@@ -139,6 +151,7 @@ class _Run:
         self._history = history
         self._judged, self._qrels, self._queries, self._body = judged, qrels, queries, body
         self._imported = imported
+        self.ubi: tuple[Sequence[Path], Sequence[Path]] = ((), ())
         self._given = Inputs(client, settings, variants, history, body, str(options["index"]))
 
     def run(self, held_s: float | None, runs: Path) -> tuple[dict[str, Any], Path]:
@@ -239,8 +252,17 @@ class _Run:
         """Return the judged searches, what people should know of them, and those left out by reason."""
         from rewriter.evaluate.hold_out import TITLES_MISLEAD, held_out  # noqa: PLC0415  with the extra
         from rewriter.evaluate.readers import read_judged, read_qrels  # noqa: PLC0415  with the extra
+        from rewriter.evaluate.ubi_files import read_lists  # noqa: PLC0415  with the extra
 
         count, seed = int(self._options["searches"]), int(self._options["seed"])
+        if self.ubi[0]:
+            judgments = judged_by_clicks(
+                read_lists(*self.ubi, [one for one in self._options["actions"] if one != "purchase"])
+            )
+            if not judgments.searches:
+                whys = [Fault("--ubi-queries", f"{count:,} {why}") for why, count in judgments.left_out.items()]
+                raise ConfigurationError(whys)
+            return _drawn(judgments.searches, count, seed), [judgments.note], judgments.left_out
         if held_s is not None and past is not None:
             held = held_out(past, held_s, self._options["actions"], title=title, count=count, seed=seed)
             notes = [TITLES_MISLEAD] if held.by_title else []
@@ -266,6 +288,7 @@ class _Run:
             "options": dict(self._options),
             "seed": self._options["seed"],
             "history": [file_hash(one) for one in self._history],
+            "ubi": [[file_hash(one) for one in files] for files in self.ubi],
             "files": {name: file_hash(path) for name, path in files.items() if path is not None},
             "policies": {one.name: hashed(one.policy.model_dump(mode="json")) for one in self._variants},
             "templates": dict(evaluation.template_versions),
@@ -303,6 +326,7 @@ def _refuse_unclear(
     qrels: Path | None,
     queries: Path | None,
     imported: Imported | None,
+    ubi: tuple[Sequence[Path] | None, Sequence[Path] | None],
     *,
     exports: bool,
 ) -> None:
@@ -316,8 +340,10 @@ def _refuse_unclear(
                 "give Parquet, NDJSON or CSV of events",
             )
         )
-    if sum(one is not None for one in (held_s, judged, qrels)) != 1:
-        faults.append(Fault("judgments", "come from one of --hold-out, --judged and --qrels"))
+    if sum(one is not None for one in (held_s, judged, qrels, ubi[0])) != 1:
+        faults.append(Fault("judgments", "come from one of --hold-out, --judged, --qrels and --ubi-queries"))
+    if (ubi[0] is None) != (ubi[1] is None):
+        faults.append(Fault("--ubi-queries and --ubi-events", "belong together"))
     if (qrels is None) != (queries is None) and not (imported == "srw" and queries is not None):
         faults.append(Fault("--qrels and --queries", "belong together; so do --import trec and --queries"))
     if imported is not None and judged is None:

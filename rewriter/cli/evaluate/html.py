@@ -25,7 +25,10 @@ def html_of(figures: Mapping[str, Any], title: str = "Would personalization help
     policies = figures["policies"]
     head = policies[0]["verdict"] if policies else ""
     kind = "helps" if head.startswith("Switch it on") else "harms" if head.startswith("Do not") else "open"
-    about = f"{figures['searches']:,} judged searches of {figures['people']:,} people, baseline {measure} "
+    about = (
+        f"{figures['searches']:,} judged searches of {figures['people']:,} people, {figures['judgments']:,} judgments"
+    )
+    about += f", baseline {measure} "
     about += _number(figures["baseline"]["all"][measure])
     body = [
         f"<h1>{escape(title)}</h1>",

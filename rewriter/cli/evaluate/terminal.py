@@ -16,6 +16,7 @@ def print_figures(console: Console, figures: Mapping[str, Any]) -> None:
     """Print the figures of a run."""
     measure, policies = figures["measure"], figures["policies"]
     title = f"{measure} · {figures['searches']:,} judged searches of {figures['people']:,} people"
+    title += f", {figures['judgments']:,} judgments"
     table = _table(title, ("", *SLICES, "Judged", "personalized", "functions"))
     base = figures["baseline"]
     judged = measure.replace("nDCG", "Judged")

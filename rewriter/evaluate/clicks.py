@@ -1,0 +1,118 @@
+"""Judgments from clicks, with the position's part taken out. Pure.
+
+A hit far down is clicked less because it is seen less. How much less is harvested from the log itself (after Agarwal et al.,
+WSDM 2019): of what was shown at both of two neighboring positions for the same words, the ratio of its click rates there. A
+click weighs the inverse of its position's propensity, at most `MAX_WEIGHT`. Where a position has too few such clicks, its
+propensity is taken to fall as 1 / position (Joachims et al., WSDM 2017), and the output tells.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rewriter.evaluate.judged import JudgedSearch
+from rewriter.subject import Subject
+
+MAX_WEIGHT = 10.0
+MIN_CLICKS = 30
+MAX_POSITION = 50
+
+
+@dataclass(frozen=True, slots=True)
+class ShownList:
+    """One search of a log: who, the words, the time (seconds since the epoch), what was shown in order, and what was clicked."""
+
+    query_id: str
+    person: str
+    words: str
+    at_s: float
+    shown: Sequence[str]
+    clicked: Collection[str]
+
+
+@dataclass(slots=True)
+class ClickJudgments:
+    """The judged searches. propensities: by position from 0, of being seen; harvested: how many of them the log gave.
+
+    left_out: searches without judgments, by reason. clicks: that became judgments.
+    """
+
+    searches: list[JudgedSearch]
+    propensities: list[float]
+    harvested: int
+    clicks: int
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def note(self) -> str:
+        """A sentence on where the judgments come from."""
+        known = max(0, len(self.propensities) - 1)
+        return (
+            f"judgments are {self.clicks:,} clicks, weighed against their position: {self.harvested} of {known} positions are known"
+            " from the log, the others are assumed to be seen as 1 / position"
+        )
+
+
+def judged_by_clicks(lists: Sequence[ShownList]) -> ClickJudgments:
+    """Return judged searches: a clicked hit's grade is 1 / propensity of its position, a shown one's without a click 0."""
+    propensities, harvested = position_propensities(lists)
+    found = ClickJudgments([], propensities, harvested, 0)
+    for number, one in enumerate(lists, 1):
+        places = {item: at for at, item in enumerate(one.shown[:MAX_POSITION])}
+        clicked = [item for item in dict.fromkeys(one.clicked) if item in places]
+        if len(clicked) < len(set(one.clicked)):
+            found.left_out["clicks on what the record does not show"] += len(set(one.clicked)) - len(clicked)
+        if not one.words.strip():
+            found.left_out["searches without words"] += 1
+        elif not one.person:
+            found.left_out["searches of nobody"] += 1
+        elif not clicked:
+            found.left_out["searches without a click"] += 1
+        else:
+            found.clicks += len(clicked)
+            grades = dict.fromkeys(places, 0.0)
+            grades |= {item: min(MAX_WEIGHT, 1.0 / propensities[places[item]]) for item in clicked}
+            words = " ".join(one.words.split())
+            found.searches.append(JudgedSearch(f"u{number}", Subject(one.person), words, grades, one.at_s))
+    return found
+
+
+def position_propensities(lists: Sequence[ShownList]) -> tuple[list[float], int]:
+    """Return the propensity of each position to be seen, that of the first being 1, and how many of them the log gave."""
+    depth = max((min(len(one.shown), MAX_POSITION) for one in lists), default=0)
+    shown: dict[tuple[str, str], Counter[int]] = defaultdict(Counter)
+    clicks: dict[tuple[str, str], Counter[int]] = defaultdict(Counter)
+    for one in lists:
+        words, clicked = one.words.casefold(), set(one.clicked)
+        for at, item in enumerate(one.shown[:MAX_POSITION]):
+            shown[words, item][at] += 1
+            clicks[words, item][at] += item in clicked
+    found, harvested = [1.0] if depth else [], 0
+    for at in range(1, depth):
+        ratio = _ratio(shown, clicks, at)
+        harvested += ratio is not None
+        found.append(found[-1] * (at / (at + 1) if ratio is None else ratio))
+    return found, harvested
+
+
+def _ratio(
+    shown: Mapping[tuple[str, str], Counter[int]], clicks: Mapping[tuple[str, str], Counter[int]], at: int
+) -> float | None:
+    """Return how much less position `at` is clicked than the one above it, by what was shown at both; None for few clicks.
+
+    Each pair of words and item is weighed by the smaller number of times that it was shown at the two.
+    """
+    below = above = 0.0
+    counted = [0, 0]
+    for key, places in shown.items():
+        if places[at] and places[at - 1]:
+            weight = min(places[at], places[at - 1])
+            below += weight * clicks[key][at] / places[at]
+            above += weight * clicks[key][at - 1] / places[at - 1]
+            counted[0] += clicks[key][at]
+            counted[1] += clicks[key][at - 1]
+    if min(counted) < MIN_CLICKS or above <= 0.0:
+        return None
+    return min(1.0, below / above)

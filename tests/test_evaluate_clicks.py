@@ -1,0 +1,86 @@
+"""Judgments from clicks: what a position costs is found in the log, and taken out."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from rewriter import ConfigurationError
+from rewriter.evaluate.clicks import ShownList, judged_by_clicks, position_propensities
+from rewriter.evaluate.ubi_files import read_lists
+
+SEEN = (1.0, 0.7, 0.5, 0.4, 0.3)
+LIKED = {"a": 0.9, "b": 0.7, "c": 0.5, "d": 0.3, "e": 0.2}
+
+
+def log(count: int, seed: int = 3) -> list[ShownList]:
+    """A log of lists in varying order: a hit is clicked where it is seen and liked."""
+    chance = random.Random(seed)
+    lists = []
+    for number in range(count):
+        shown = sorted(LIKED, key=lambda item: -LIKED[item] + chance.random())
+        clicked = [item for at, item in enumerate(shown) if chance.random() < SEEN[at] * LIKED[item]]
+        lists.append(ShownList(f"q{number}", f"u{number % 50}", "shoe", 1.0 + number, shown, clicked))
+    return lists
+
+
+def test_propensities_are_harvested_from_the_log() -> None:
+    found, harvested = position_propensities(log(20_000))
+    assert harvested == 4
+    assert found == pytest.approx(SEEN, abs=0.04)
+
+
+def test_weighed_clicks_rank_items_as_they_are_liked() -> None:
+    """Plain click counts of one order would rank by position."""
+    judgments = judged_by_clicks(log(20_000))
+    sums = dict.fromkeys(LIKED, 0.0)
+    for one in judgments.searches:
+        for item, grade in one.relevant.items():
+            sums[item] += grade
+    shares = {item: total / 20_000 for item, total in sums.items()}
+    assert shares == pytest.approx(LIKED, abs=0.05)
+    assert "4 of 4 positions" in judgments.note
+
+
+def test_few_clicks_leave_positions_to_an_assumption() -> None:
+    found, harvested = position_propensities(log(20))
+    assert harvested == 0
+    assert found == pytest.approx([1.0, 1 / 2, 1 / 3, 1 / 4, 1 / 5])
+
+
+def test_what_gives_no_judgment_is_counted() -> None:
+    judgments = judged_by_clicks(
+        [
+            ShownList("1", "u", "shoe", 1.0, ["a", "b"], ["b", "gone"]),
+            ShownList("2", "u", "shoe", 1.0, ["a"], []),
+            ShownList("3", "u", " ", 1.0, ["a"], ["a"]),
+            ShownList("4", "", "shoe", 1.0, ["a"], ["a"]),
+        ]
+    )
+    (search,) = judgments.searches
+    assert search.relevant == {"a": 0.0, "b": 2.0}
+    assert judgments.left_out == {
+        "clicks on what the record does not show": 1, "searches without a click": 1, "searches without words": 1,
+        "searches of nobody": 1,
+    }  # fmt: skip
+
+
+def test_ubi_files_are_read_with_their_clicks(tmp_path: Path) -> None:
+    queries, events = tmp_path / "queries.ndjson", tmp_path / "events.ndjson"
+    query = {"query_id": "1", "client_id": "ann", "user_query": "shoe", "timestamp": "2026-05-01T10:00:00.000Z"}
+    lines = [query | {"query_response_hit_ids": ["a", "b"]}, query | {"query_id": "2", "query_response_hit_ids": []}]
+    queries.write_text("\n".join(map(json.dumps, lines)) + "\nbroken")
+    clicks = [
+        {"query_id": "1", "action_name": "click", "event_attributes": {"object": {"object_id": "b"}}},
+        {"query_id": "1", "action_name": "click", "event_attributes": json.dumps({"object": {"object_id": "a"}})},
+        {"query_id": "1", "action_name": "impression", "event_attributes": {"object": {"object_id": "a"}}},
+        {"query_id": "1", "action_name": "click", "event_attributes": None},
+    ]
+    events.write_text("\n".join(map(json.dumps, clicks)))
+    (one,) = read_lists([queries], [events], ["click"])
+    assert (one.person, one.words, list(one.shown), list(one.clicked)) == ("ann", "shoe", ["a", "b"], ["b", "a"])
+    with pytest.raises(ConfigurationError, match="no search with what it showed"):
+        read_lists([events], [events], ["click"])
