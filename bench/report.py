@@ -6,6 +6,7 @@ Made by DuckDB: 100,000 people over 28 days, ten hits a page, a click on a third
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 import tempfile
@@ -53,7 +54,7 @@ COPY (
 
 
 def main() -> None:
-    """Print one line of JSON: seconds, and the peak of resident memory in GiB."""
+    """Print one line of JSON: seconds, seconds of CPU on all cores, and the peak of resident memory in GiB."""
     with tempfile.TemporaryDirectory(prefix="rewriter-bench-") as folder:
         paths = Path(folder) / "queries.parquet", Path(folder) / "events.parquet"
         for sql, path in zip((QUERIES, EVENTS), paths, strict=True):
@@ -71,12 +72,14 @@ def main() -> None:
         began_s = time.perf_counter()
         ended = subprocess.run(command, check=False, capture_output=True, text=True)
         took_s = time.perf_counter() - began_s
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
         peak_gib = int(ended.stderr.split()[-1]) / 2**20
     print(
         json.dumps(
             {
                 "searches": SEARCHES,
                 "took_s": round(took_s, 1),
+                "cpu_s": round(used.ru_utime + used.ru_stime, 1),
                 "peak_gib": round(peak_gib, 2),
                 "says": (ended.stdout or ended.stderr).splitlines()[:1],
             }

@@ -16,12 +16,13 @@ TICKS = 5
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One interval with its label; `low` and `high` are None where there is none yet."""
+    """One interval with its label; `low` and `high` are None where there is none yet. neutral: more is neither good nor bad."""
 
     label: str
     value: float | None
     low: float | None
     high: float | None
+    neutral: bool = False
 
 
 def over_days(days: Sequence[Bar], title: str) -> str:
@@ -82,7 +83,7 @@ def beside(bars: Sequence[Bar], title: str) -> str:
         if one.low is None or one.high is None:
             parts.append(f'<text class="quiet" x="{LABEL}" y="{y + 4:.1f}">no interval yet</text>')
             continue
-        kind = "good" if one.low > 0 else "bad" if one.high < 0 else "open"
+        kind = "open" if one.neutral else "good" if one.low > 0 else "bad" if one.high < 0 else "open"
         parts.append(
             f'<line class="bar {kind}" x1="{x(one.low):.1f}" x2="{x(one.high):.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
         )

@@ -1,4 +1,4 @@
-"""The report as one self-contained HTML page: no script, no font, no request to anywhere."""
+"""The report as one self-contained HTML page: no script, no font, no request to anywhere. It is read on a phone as well."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from rewriter.experiment.charts import Bar, beside, over_days
 from rewriter.experiment.style import STYLE
 from rewriter.experiment.summary import Summary
 from rewriter.experiment.wording import NAMES, Part, parts_of
+
+NEUTRAL = frozenset({"searches_per_person"})
+"""Measures of which more may be better or worse: people search again where they find something, and where they do not."""
 
 
 def html_of(found: Summary, title: str = "Did personalization help?") -> str:
@@ -40,17 +43,20 @@ def _sentences(part: Part) -> str:
 def _chart(found: Summary, title: str) -> str:
     if title == "The primary measure" and found.primary is not None:
         days = [Bar(one.day, one.lift, one.low, one.high) for one in found.looks]
-        return over_days(days, f"Lift of {NAMES[found.primary.name]} by day, with the interval that holds at all looks")
+        return _wide(
+            over_days(days, f"Lift of {NAMES[found.primary.name]} by day, with the interval that holds at all looks")
+        )
     if title == "Secondary measures":
-        return beside(
-            [Bar(NAMES[one.name], one.lift, one.low, one.high) for one in found.secondary],
-            "Lifts of the secondary measures",
-        )
+        bars = [Bar(NAMES[one.name], one.lift, one.low, one.high, one.name in NEUTRAL) for one in found.secondary]
+        return _wide(beside(bars, "Lifts of the secondary measures"))
     if title == "Parts":
-        return beside(
-            [Bar(f"{one.of}: {one.name}", one.lift, one.low, one.high) for one in found.segments], "Lifts by part"
-        )
+        parts = [Bar(f"{one.of}: {one.name}", one.lift, one.low, one.high) for one in found.segments]
+        return _wide(beside(parts, "Lifts by part"))
     return ""
+
+
+def _wide(svg: str) -> str:
+    return f'<div class="wide">{svg}</div>' if svg else ""
 
 
 def _table(part: Part) -> str:

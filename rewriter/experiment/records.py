@@ -119,21 +119,43 @@ def _load(found: Records, name: str, paths: Sequence[Path], form: Mapping[str, A
     )
     found.connection.execute(f"CREATE TABLE {name} AS SELECT {chosen} FROM (SELECT NULL::JSON AS doc) WHERE false")
     for path in paths:
-        parquet = path.suffix == ".parquet"
-        source = (
-            "SELECT to_json(file) AS doc FROM read_parquet(?) AS file"
-            if parquet
-            else "SELECT json AS doc FROM read_ndjson_objects(?, ignore_errors=true, maximum_object_size=16777216)"
-        )
         try:
-            if not parquet:
+            if path.suffix == ".parquet":
+                columns = found.rows("DESCRIBE SELECT * FROM read_parquet(?)", [_literal(path)])
+                kinds = {str(column): str(kind) for column, kind, *_ in columns}
+                source = f"SELECT {_of_columns(form, nested, kinds)} FROM read_parquet(?)"
+            else:
                 _count_lines(found, path)
-            found.connection.execute(
-                f"INSERT INTO {name} SELECT {chosen} FROM ({source}) WHERE doc IS NOT NULL", [_literal(path)]
-            )
+                documents = "read_ndjson_objects(?, ignore_errors=true, maximum_object_size=16777216)"
+                source = f"SELECT {chosen} FROM (SELECT json AS doc FROM {documents}) WHERE doc IS NOT NULL"
+            found.connection.execute(f"INSERT INTO {name} {source}", [_literal(path)])
         except duckdb.Error as error:
             cause = str(error).splitlines()[0][:200]
             faults.append(Fault(str(path), f"cannot be read: {cause}", "give NDJSON or Parquet"))
+
+
+def _of_columns(form: Mapping[str, Any], nested: str, kinds: Mapping[str, str]) -> str:
+    """Return the expressions of `one` and `texts` for a file with columns of these types, as a document of them would have.
+
+    A column that has the wanted type already is taken as it is: a document made of the whole row costs twice the time.
+    """
+    parts, texts = [], "NULL"
+    for name, wanted in form.items():
+        kind, quoted, shape = kinds.get(name), f'"{name}"', json.dumps(wanted)
+        if kind is None:
+            parts.append(f"\"{name}\" := json_transform(NULL::JSON, '{shape}')")
+        elif name == nested and kind in ("VARCHAR", "JSON"):
+            parsed = f"TRY_CAST({quoted} AS JSON)"
+            parts.append(f"\"{name}\" := json_transform({parsed}, '{shape}')")
+            texts = (
+                f"CASE WHEN json_type({parsed}) = 'VARCHAR' "
+                f"THEN json_transform(TRY_CAST({parsed}->>'$' AS JSON), '{shape}') END"
+            )
+        elif (wanted, kind) in (("VARCHAR", "VARCHAR"), (["VARCHAR"], "VARCHAR[]")):
+            parts.append(f'"{name}" := {quoted}')
+        else:
+            parts.append(f"\"{name}\" := json_transform(to_json({quoted}), '{shape}')")
+    return f"struct_pack({', '.join(parts)}) AS one, {texts} AS texts"
 
 
 def _count_lines(found: Records, path: Path) -> None:

@@ -10,7 +10,7 @@ from rewriter.experiment.estimates import Effect, ratio
 from rewriter.experiment.interleaving import ListCredit, Preference, preference
 from rewriter.experiment.people import Mask, People, effect_of, measure_of
 from rewriter.experiment.records import FAILED, Records
-from rewriter.experiment.slot_value import DrawnSlot, SlotValue, slot_value
+from rewriter.experiment.slot_value import SlotValue, slot_value_of
 
 MAX_ADDED_P99_MS = 30.0
 MAX_FAILED = 0.05
@@ -102,20 +102,18 @@ def interleaving_of(records: Records, planned_people: float) -> tuple[Preference
 
 def slots_of(records: Records) -> SlotValue | None:
     """Return what displayed slots earned in clicks; None where there were none."""
-    rows = records.rows(
+    columns = records.columns(
         """
-        WITH drawn AS (SELECT query_id, unit, unnest(slots) AS slot
-                       FROM searches WHERE slots IS NOT NULL)
-        SELECT d.unit, coalesce(d.slot.propensity, 0), count(e.query_id) > 0
-        FROM drawn d LEFT JOIN outcomes e ON e.query_id = d.query_id AND e.object_id = d.slot.object_id AND e.action = 'click'
-        GROUP BY d.query_id, d.unit, d.slot
+        WITH drawn AS (SELECT query_id, unit, unnest(slots) AS slot FROM searches WHERE slots IS NOT NULL),
+             clicked AS (SELECT DISTINCT query_id, object_id FROM outcomes WHERE action = 'click' AND object_id IS NOT NULL),
+             people AS (SELECT unit, row_number() OVER () - 1 AS person FROM (SELECT DISTINCT unit FROM searches))
+        SELECT p.person, coalesce(d.slot.propensity, 0)::DOUBLE AS propensity, (c.object_id IS NOT NULL)::DOUBLE AS reward
+        FROM drawn d JOIN people p USING (unit)
+          LEFT JOIN clicked c ON c.query_id = d.query_id AND c.object_id = d.slot.object_id
         """
     )
-    return (
-        slot_value([DrawnSlot(unit, float(propensity), float(clicked)) for unit, propensity, clicked in rows])
-        if rows
-        else None
-    )
+    people, propensities, rewards = (np.asarray(columns[name]) for name in ("person", "propensity", "reward"))
+    return slot_value_of(people, propensities, rewards) if len(people) else None
 
 
 def segments_of(records: Records, people: People, primary: str, planned_people: float) -> list[Segment]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from math import nan, sqrt
 
 import numpy as np
+from numpy.typing import NDArray
 
 MAX_WEIGHT = 20.0
 """Of a slot, in multiples of the median weight."""
@@ -48,19 +49,31 @@ class SlotValue:
 
 def slot_value(slots: Sequence[DrawnSlot], max_weight: float = MAX_WEIGHT) -> SlotValue:
     """Return the value of slots. max_weight: where a weight is clipped, in multiples of the median weight."""
-    sound = [one for one in slots if 0.0 < one.propensity <= 1.0]
-    invalid = len(slots) - len(sound)
-    if not sound:
+    people = np.unique([one.person for one in slots], return_inverse=True)[1]
+    rewards, propensities = (
+        np.array([getattr(one, name) for one in slots], dtype=np.float64) for name in ("reward", "propensity")
+    )
+    return slot_value_of(people, propensities, rewards, max_weight)
+
+
+def slot_value_of(
+    people: NDArray[np.int64],
+    propensities: NDArray[np.float64],
+    rewards: NDArray[np.float64],
+    max_weight: float = MAX_WEIGHT,
+) -> SlotValue:
+    """Return the value of slots as columns, one element each. people: a number for each person, from 0."""
+    sound = (propensities > 0.0) & (propensities <= 1.0)
+    invalid = int((~sound).sum())
+    if not sound.any():
         return SlotValue(0, nan, nan, nan, nan, 0.0, 0, invalid)
-    rewards = np.array([one.reward for one in sound])
-    raw = 1.0 / np.array([one.propensity for one in sound])
+    people, rewards, raw = np.unique(people[sound], return_inverse=True)[1], rewards[sound], 1.0 / propensities[sound]
     cap = max_weight * float(np.median(raw))
     weights = np.minimum(raw, cap)
-    people = np.unique([one.person for one in sound], return_inverse=True)[1]
-    drawn, drawn_error = _weighted(np.ones(len(sound)), rewards, people)
+    drawn, drawn_error = _weighted(np.ones(len(raw)), rewards, people)
     uniform, uniform_error = _weighted(weights, rewards, people)
     effective = float(weights.sum() ** 2 / (weights**2).sum())
-    return SlotValue(len(sound), drawn, drawn_error, uniform, uniform_error, effective, int((raw > cap).sum()), invalid)
+    return SlotValue(len(raw), drawn, drawn_error, uniform, uniform_error, effective, int((raw > cap).sum()), invalid)
 
 
 def _weighted(weights: np.ndarray, rewards: np.ndarray, people: np.ndarray) -> tuple[float, float]:

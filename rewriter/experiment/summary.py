@@ -153,7 +153,12 @@ def _lifts(found: Summary, records: Records, people: People, planned_people: flo
         adjusted = cuped(*people.arms("bought"), *before)
         chosen, explained, note = adjusted.effect, adjusted.explained, "CUPED: purchases before the experiment"
     found.primary = measure_of(primary, chosen, planned_people, explained, note)
-    others = [measure_of(name, effect, planned_people) for name, effect in effects.items() if name != primary]
+    # What nobody did, such as filling carts where there are none, is no measure, and costs the others none of their level.
+    others = [
+        measure_of(name, effect, planned_people)
+        for name, effect in effects.items()
+        if name != primary and (effect.treated.value > 0.0 or effect.control.value > 0.0)
+    ]
     capped, cap, cut = winsorized(people.arms("revenue"))
     if cap:
         note = f"winsorized at the 95th percentile of those who paid, {cap:.2f}: {cut:,} people cut"
