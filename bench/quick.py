@@ -41,6 +41,8 @@ from rewriter_engines import OpenSearchServer
 BOUNDS = Path(__file__).with_name("quick.json")
 PRODUCTS = 60_000
 TURNS = 150
+COUNTED = ("personalized", "searches", "received bytes ÷ plain", "sent bytes")
+"""The figures that a busy machine does not change."""
 MODES = ("parallel", "rewrite")
 WORDS = [f"w{n}" for n in range(400)]
 ANN = Subject(user_id="ann")
@@ -103,8 +105,8 @@ def body(number: int, *, aggregated: bool) -> dict[str, Any]:
 
 
 @contextmanager
-def loaded(client: OpenSearch) -> Iterator[str]:
-    """Load the products; remove them at the end."""
+def loaded(client: OpenSearch, count: int = PRODUCTS) -> Iterator[str]:
+    """Load so many products; remove them at the end."""
     name, chance = f"bench-quick-{uuid.uuid4().hex[:8]}", random.Random(1)
     shards = {"number_of_shards": 1, "number_of_replicas": 0}
     client.indices.create(index=name, body={"settings": shards, "mappings": {"properties": MAPPING}})
@@ -117,7 +119,7 @@ def loaded(client: OpenSearch) -> Iterator[str]:
                 "brand": f"b{n % 50}",
                 "price": n % 1000,
             }
-            for n in range(PRODUCTS)
+            for n in range(count)
         )
         helpers.bulk(client, products, chunk_size=5_000, refresh=True)
         yield name
@@ -138,7 +140,7 @@ def turn(client: OpenSearch, index: str, rewriter: Rewriter[Any] | None, asked: 
     return Turn(took_s * 1000.0, cpu_s * 1000.0, Counting.counted - before, report)
 
 
-def measured(client: OpenSearch, index: str) -> dict[str, dict[str, float]]:
+def measured(client: OpenSearch, index: str, turns_each: int = TURNS) -> dict[str, dict[str, float]]:
     """Return the figures of each mode, as ratios to the plain search of the same run."""
     found: dict[str, dict[str, float]] = {}
     with ExitStack() as stack:
@@ -150,7 +152,7 @@ def measured(client: OpenSearch, index: str) -> dict[str, dict[str, float]]:
             rewriters[mode] = made
         for aggregated in (False, True):
             turns: dict[str, list[Turn]] = {way: [] for way in rewriters}
-            for number in range(-40, TURNS):
+            for number in range(-40, turns_each):
                 for way, rewriter in rewriters.items():
                     one = turn(client, index, rewriter, body(number, aggregated=aggregated))
                     if number >= 0:
@@ -214,7 +216,8 @@ def main(arguments: list[str] | None = None) -> int:
         given.out.write_text(
             json.dumps({**about, **versions, "cores": os.cpu_count(), "figures": found}, indent=1) + "\n", "utf-8"
         )
-    wrong = broken(found, json.loads(BOUNDS.read_text("utf-8")))
+    bounds = json.loads(BOUNDS.read_text("utf-8"))
+    wrong = broken(found, {way: limits for way, limits in bounds.items() if way != "pure"})
     for text in wrong:
         print(f"OUT OF BOUNDS: {text}", file=sys.stderr)
     return 1 if wrong else 0

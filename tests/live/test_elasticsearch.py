@@ -119,6 +119,54 @@ async def test_the_same_awaited(elasticsearch_url: str, shelf: str, settings: Se
             assert answer.body["hits"]["hits"][0]["_id"] == "7"
 
 
+ONCE = {"mode": "rewrite", "parallel_share": 0, "hedge_ms": 20_000}
+
+
+def sent_once(settings: Settings) -> Settings:
+    policies = {name: policy.model_copy(update=ONCE) for name, policy in settings.policies.items()}
+    return settings.model_copy(update={"policies": policies})
+
+
+def is_the_plain_page_in_another_order(answer: Any, plain: Any) -> None:
+    assert type(answer) is ObjectApiResponse
+    assert without_time(answer.body) == without_time(plain.body)
+    assert answer["hits"].get("total") == plain["hits"].get("total")
+    hits = answer["hits"]["hits"]
+    assert (hits[0]["_id"], len(hits)) == ("7", len(plain["hits"]["hits"]))
+    assert "rewriter:" not in json.dumps(answer.body)
+
+
+@pytest.mark.filterwarnings("ignore:Received:DeprecationWarning")
+def test_a_search_is_sent_once(
+    elasticsearch: Elasticsearch, shelf: str, settings: Settings, store: MemoryStore
+) -> None:
+    with Rewriter(elasticsearch, store, sent_once(settings)) as rewriter:
+        known(rewriter, shelf)
+        for form in FORMS:
+            plain = elasticsearch.search(index=shelf, **copy.deepcopy(form))
+            answer, report = rewriter.search_details(index=shelf, **copy.deepcopy(form), subject=ANN)
+            assert report.reason is Reason.PERSONALIZED, report
+            assert report.mode == "rewrite", (form, report)
+            is_the_plain_page_in_another_order(answer, plain)
+        first, _ = rewriter.search_details(index=shelf, query=MATCH, size=10, from_=0, subject=ANN)
+        second, report = rewriter.search_details(index=shelf, query=MATCH, size=10, from_=10, subject=ANN)
+    assert report.reason is Reason.PERSONALIZED, report
+    pages = [hit["_id"] for page in (first, second) for hit in page["hits"]["hits"]]
+    assert len(set(pages)) == len(pages) == 20
+
+
+async def test_a_search_is_sent_once_and_awaited(
+    elasticsearch_url: str, shelf: str, settings: Settings, store: MemoryStore
+) -> None:
+    given = sent_once(settings)
+    async with AsyncElasticsearch(elasticsearch_url) as client, AsyncRewriter(client, store, given) as rewriter:
+        await knowing(rewriter, shelf)
+        plain = await client.search(index=shelf, query=MATCH, size=10)
+        answer, report = await rewriter.search_details(index=shelf, query=MATCH, size=10, subject=ANN)
+    assert (report.reason, report.mode) == (Reason.PERSONALIZED, "rewrite")
+    is_the_plain_page_in_another_order(answer, plain)
+
+
 @pytest.mark.parametrize(
     ("call", "error"),
     [
