@@ -15,8 +15,9 @@ import os
 import re
 import time
 import uuid
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -27,24 +28,24 @@ from typing import Any
 from opensearchpy import OpenSearch
 from rich.console import Console
 from rich.progress import Progress
+from rich.table import Table
 
 from bench.facts import read_facts
-from bench.ndcg_table import Measured, interval, ndcg, printed
+from bench.ndcg_table import Group, Measured, interval, printed
 from bench.questions import PastPurchases, Question, drawn
 from bench.straight import Straight
 from rewriter.boost.validation import compile_set
 from rewriter.core import Core
-from rewriter.demo.corpus import LAST_TUNING_WEEK, Corpus, baseline_query, create_index, load
+from rewriter.demo.corpus import LAST_TUNING_WEEK, Corpus, Product, Purchase, baseline_query, create_index, load
 from rewriter.report import Reason, Report
 from rewriter.settings import Settings
+from rewriter.signals.kinds.neighbour import NEIGHBOUR
 from rewriter.signals.query_classes import QueryClasses
 from rewriter_engines import OpenSearchServer
 
 TEMPLATES = Path(__file__).parents[1] / "templates" / "default"
 POLICY = "shop"
 MANUFACTURER = {"manufacturer": {"scale": 0.3}}
-STRONG = {"manufacturer": {"scale": 1.0}}
-COMBINATION = {"type_manufacturer": {"of": ["product_type", "manufacturer"], "scale": 0.3}}
 CLASS = "product_type"
 WITHIN = {
     name: {"of": [CLASS, of], "scale": 0.6, "pseudo_count": 2}
@@ -52,19 +53,64 @@ WITHIN = {
 }
 """Attributes within their class."""
 BOUGHT_AGAIN = {"class_field": CLASS, "max_boost": 2, "fields": WITHIN}
+BASELINE = "BM25 × log1p(popularity): the baseline"
+FLATTER = "BM25 × (1.5 + log1p(popularity))"
+RECENT = "BM25 × (2.5 + log1p(popularity of 8 weeks))"
 AGAIN = "by class: item, and size, maker, brand within it, max_boost 2"
+SPARING, ON_FLATTER, ON_RECENT = (
+    "  … discovery 1: spare new items",
+    "  … on a bare weight, discovery 0.67",
+    "  … on recent, discovery 0.5",
+)
+PLACEBO = "  … with another household's history (placebo)"
+LAST_FOUR = "  … of each household, its last 4 purchases alone"
 UNEXPLORED, EXPLORED = "item + manufacturer, max_boost 1.5", "  … with exploration_share 0.15"
+GOALS = (
+    (AGAIN, "all", 0.535, 1.30, "own base, max_boost 2, default"),
+    (AGAIN, "new", None, 0.95, ""),
+    (SPARING, "all", 0.51, 1.24, "the same, discovery at 'spare new items'"),
+    (SPARING, "new", None, 1.00, ""),
+    (ON_FLATTER, "all", 0.535, None, "own base with one bare weight"),
+    (ON_FLATTER, "new", None, 1.00, ""),
+    (ON_RECENT, "all", 0.56, 1.36, "base with decayed popularity"),
+    (ON_RECENT, "new", None, 1.00, ""),
+    (AGAIN, "first", 0.51, None, "first search of a query"),
+    (AGAIN, "first new", None, 0.95, ""),
+)
+"""Ranking, group, nDCG@10 and ratio to the baseline that issue 11 sets, and its name there."""
+LAMBDAMART = 0.589
+"""nDCG@10 of LambdaMART with 66 features on the same questions: what a model server would give."""
+LEG_SAMPLE, COLD = 100, 5
+HALF_LIFE_WEEKS = 8
 # Any other reason is a fault of the benchmark, and no figure is printed.
 EXPECTED = frozenset({Reason.PERSONALIZED, Reason.NO_SIGNALS, Reason.NO_RELEVANCE, Reason.NO_HITS})
 
 Ranking = list[list[str]]
 
 
-def weighted_query(words: str) -> dict[str, Any]:
-    """Return the shop's query with a flatter base: BM25 × (1.5 + log(1 + popularity))."""
+def own_query(words: str, _: int) -> dict[str, Any]:
+    """Return the shop's query, in any week."""
+    return baseline_query(words)
+
+
+def flatter_query(words: str, _: int) -> dict[str, Any]:
+    """Return the shop's query with a bare weight: BM25 × (1.5 + log(1 + popularity))."""
+    return _weighted(words, 1.5, "popularity")
+
+
+def recent_query(words: str, week: int) -> dict[str, Any]:
+    """Return a query by a popularity of half-life 8 weeks, as a weekly `rewriter backfill --popularity` would have it."""
+    return _weighted(words, 2.5, recent_field(week))
+
+
+def recent_field(week: int) -> str:
+    """Return the field with the popularity before a week."""
+    return f"recent_{week}"
+
+
+def _weighted(words: str, weight: float, field_name: str) -> dict[str, Any]:
     query = baseline_query(words)["function_score"]
-    popularity = {"field_value_factor": query["field_value_factor"]}
-    functions = [{"weight": 1.5}, popularity]
+    functions = [{"weight": weight}, {"field_value_factor": {**query["field_value_factor"], "field": field_name}}]
     return {
         "function_score": {
             "query": query["query"],
@@ -75,42 +121,57 @@ def weighted_query(words: str) -> dict[str, Any]:
     }
 
 
+Query = Callable[[str, int], dict[str, Any]]
+
+
 @dataclass(frozen=True, slots=True)
 class Variant:
     """One line of the table: the settings in which it differs from the defaults.
 
-    query:   the shop's own. first: each search is the first one for its words, so that its classes are unknown.
-    placebo: each household has the history of another one.
+    query:   the shop's own, of words and week. base: the name of its ranking.
+    first:   also measured where each search is the first one for its words, so that its classes are unknown.
+    placebo: each household has the history of another one. last: of each history, so many purchases alone.
     """
 
     name: str
     policy: Mapping[str, Any]
-    signals: Mapping[str, Any] = field(default_factory=dict)
-    query: Callable[[str], dict[str, Any]] = baseline_query
+    query: Query = own_query
+    base: str = BASELINE
     first: bool = False
     placebo: bool = False
+    last: int | None = None
 
 
+BASES: tuple[tuple[str, Query], ...] = (
+    (BASELINE, own_query),
+    ("BM25 alone", lambda words, _: {"match": {"title": words}}),
+    (FLATTER, flatter_query),
+    (RECENT, recent_query),
+)
 VARIANTS = (
     Variant("item, max_boost 1.5: the default policy", {}),
     Variant("item, max_boost 2", {"max_boost": 2}),
-    Variant("manufacturer, max_boost 1.5", {"item_field": None, "fields": MANUFACTURER}),
-    Variant("manufacturer at scale 1, max_boost 2", {"item_field": None, "fields": STRONG, "max_boost": 2}),
-    Variant("type × manufacturer, max_boost 1.5", {"item_field": None, "fields": COMBINATION}),
-    Variant("item + manufacturer, max_boost 1.25", {"fields": MANUFACTURER, "max_boost": 1.25}),
     Variant(UNEXPLORED, {"fields": MANUFACTURER}),
     Variant(EXPLORED, {"fields": MANUFACTURER, "exploration_share": 0.15}),
-    Variant("item + manufacturer, max_boost 2", {"fields": MANUFACTURER, "max_boost": 2}),
-    Variant("  … with max_counters 64", {"fields": MANUFACTURER, "max_boost": 2}, {"max_counters": 64}),
-    Variant("  … with max_counters 256", {"fields": MANUFACTURER, "max_boost": 2}, {"max_counters": 256}),
-    Variant("  … and type × manufacturer", {"fields": MANUFACTURER | COMBINATION, "max_boost": 2}),
-    Variant("by class: item, max_boost 2", {"class_field": CLASS, "max_boost": 2}),
-    Variant(AGAIN, BOUGHT_AGAIN),
-    Variant("  … the first search for its words", BOUGHT_AGAIN, first=True),
-    Variant("  … with another household's history (placebo)", BOUGHT_AGAIN, placebo=True),
-    Variant("  … item_scale 0.4: spare new items", BOUGHT_AGAIN | {"item_scale": 0.4}),
-    Variant("  … on the base with a bare weight of 1.5", BOUGHT_AGAIN, query=weighted_query),
+    Variant(AGAIN, BOUGHT_AGAIN, first=True),
+    Variant("  … discovery 0.5", BOUGHT_AGAIN | {"discovery": 0.5}),
+    Variant(SPARING, BOUGHT_AGAIN | {"discovery": 1}),
+    Variant(ON_FLATTER, BOUGHT_AGAIN | {"discovery": 0.67}, flatter_query, FLATTER),
+    Variant(ON_RECENT, BOUGHT_AGAIN | {"discovery": 0.5}, recent_query, RECENT),
+    Variant(LAST_FOUR, BOUGHT_AGAIN | {"discovery": 1}, last=4),
+    Variant(PLACEBO, BOUGHT_AGAIN, placebo=True),
 )  # fmt: skip
+
+
+@dataclass(slots=True)
+class Passed:
+    """One pass over the questions: pages, reasons, functions sent, bytes read, and the personalized legs that were sent."""
+
+    pages: Ranking = field(default_factory=list)
+    reasons: Counter[Reason] = field(default_factory=Counter)
+    functions: list[int] = field(default_factory=list)
+    bytes_read: list[int] = field(default_factory=list)
+    legs: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = field(default_factory=list)
 
 
 @dataclass
@@ -126,27 +187,40 @@ class Shop:
     baselines: dict[str, Any] = field(default_factory=dict)
     known: dict[tuple[Any, ...], PastPurchases] = field(default_factory=dict)
 
-    def plain(self, query: Callable[[str], dict[str, Any]], progress: Progress, name: str) -> Ranking:
+    def plain(self, query: Query, progress: Progress, name: str) -> Ranking:
         """Return the ids on the page of every question, without the library."""
         asked = progress.track(self.asked, description=name)
-        return [_ids(self._search(self._arguments(query(one.words)))) for one in asked]
+        return [_ids(self._baseline(self._arguments(query(one.words, one.week)))) for one in asked]
 
-    def personalized(self, variant: Variant, progress: Progress) -> tuple[Ranking, float, float]:
-        """Return the page of every question, the share of them that were personalized, and the median of functions sent."""
+    def personalized(self, variant: Variant, progress: Progress, *, first: bool = False) -> Passed:
+        """Ask every question; with `first`, as the first search for its words."""
         core = self._core(variant)
         known = self._known(core)
-        if core.settings.class_field and not variant.first:
+        if core.settings.class_field and not first:
             self._warm(variant, core, known)
-        pages, reasons, functions = [], Counter[Reason](), []
+        found = Passed()
         for number, question in enumerate(progress.track(self.asked, description=variant.name.strip())):
-            if variant.first:
+            if first:
                 core.query_classes = QueryClasses()
             subject = self.asked[(number + len(self.asked) // 2) % len(self.asked)] if variant.placebo else question
-            response, report = self._search_as(variant, core, known, question, subject.household_id, number)
-            reasons[report.reason] += 1
-            functions.append(len(report.boosts))
-            pages.append(_ids(response))
-        return pages, reasons[Reason.PERSONALIZED] / reasons.total(), float(median(functions))
+            response, report, shell = self._search_as(variant, core, known, question, subject.household_id, number)
+            found.reasons[report.reason] += 1
+            found.functions.append(len(report.boosts))
+            found.bytes_read.append(shell.bytes_read)
+            found.pages.append(_ids(response))
+            if shell.sent and len(found.legs) < LEG_SAMPLE:
+                found.legs.append((shell.arguments, shell.sent[0]))
+        return found
+
+    def slower(self, legs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> float | None:
+        """Return the median of a personalized leg's time over that of its plain search, both sent thrice in turn."""
+        taken: dict[bool, list[float]] = {False: [], True: []}
+        for plain, personal in legs:
+            for arguments in (plain, personal) * 3:
+                started_s = time.perf_counter()
+                self._search(arguments)
+                taken[arguments is personal].append(time.perf_counter() - started_s)
+        return median(taken[True]) / median(taken[False]) if legs else None
 
     def _warm(self, variant: Variant, core: Core, known: PastPurchases) -> None:
         """Have the classes of all queries known, as they are but for the first search for some words."""
@@ -156,13 +230,13 @@ class Shop:
 
     def _search_as(
         self, variant: Variant, core: Core, known: PastPurchases, question: Question, household_id: str, number: int
-    ) -> tuple[Any, Report]:
+    ) -> tuple[Any, Report, Straight]:
         core.snapshot = replace(core.snapshot, population=known.populations[question.week])
         whose = replace(question, household_id=household_id)
         shell = Straight(
-            self._arguments(variant.query(question.words)),
-            partial(known.profile, whose),
-            partial(known.classes, whose),
+            self._arguments(variant.query(question.words, question.week)),
+            partial(known.profile, whose, last=variant.last),
+            partial(known.classes, whose, last=variant.last),
             self._baseline,
             self._search,
         )
@@ -170,7 +244,7 @@ class Shop:
         response, report = shell.run(core, household_id, seed=seed, now_s=question.at_s)
         if report.reason not in EXPECTED or report.errors:
             raise RuntimeError(f"{variant.name}: {report.reason} {report.detail} {', '.join(report.errors)}")
-        return response, report
+        return response, report, shell
 
     def _arguments(self, query: Mapping[str, Any]) -> dict[str, Any]:
         return {"index": self.index, "body": {"query": query, "_source": False}}
@@ -188,7 +262,6 @@ class Shop:
         settings = Settings.model_validate(
             {
                 "policies": {POLICY: {"index": [self.index], "exploration_share": 0, **variant.policy}},
-                "signals": dict(variant.signals),
                 "experiment": {"holdout": 0},
                 "budget": {"cutoff_ms": 60_000},  # the server, too, is to cancel nothing
             }
@@ -207,7 +280,7 @@ class Shop:
 
     def _known(self, core: Core) -> PastPurchases:
         fields = core.snapshot.fields[POLICY]
-        names = (*sorted(fields), core.settings.class_field)
+        names = (*sorted(fields.keys() - {NEIGHBOUR}), core.settings.class_field)
         if names not in self.known:
             households = {one.household_id for one in self.asked}
             self.known[names] = PastPurchases(
@@ -220,23 +293,91 @@ def _ids(response: Mapping[str, Any]) -> list[str]:
     return [hit["_id"] for hit in response["hits"]["hits"]]
 
 
-def measured(shop: Shop, progress: Progress, only: str = "") -> list[Measured]:
+def groups_of(shop: Shop, events: Mapping[str, int]) -> dict[str, Group]:
+    """Return the groups of questions: all, those with products new to the household, those of households of few events.
+
+    events: of each household, before the first week.
+    """
+
+    def group(name: str, wanted: Sequence[AbstractSet[str]], *, cold: bool = False) -> Group:
+        numbers = tuple(
+            at for at, one in enumerate(shop.asked) if wanted[at] and not (cold and events[one.household_id] >= COLD)
+        )
+        return Group(
+            name, numbers, tuple(wanted[at] for at in numbers), tuple(shop.asked[at].household_id for at in numbers)
+        )
+
+    every = [one.relevant for one in shop.asked]
+    return {
+        "all": group("all", every),
+        "new": group("new", [one.new for one in shop.asked]),
+        "cold": group("cold", every, cold=True),
+    }
+
+
+def measured(shop: Shop, groups: Mapping[str, Group], progress: Progress, only: str = "") -> list[Measured]:
     """Rank every question in every way. The first line is the baseline."""
-    every, new = [one.relevant for one in shop.asked], [one.new for one in shop.asked]
-    found = []
-    for name, query in (
-        ("BM25 × log1p(popularity): the baseline", baseline_query),
-        ("BM25 alone", lambda words: {"match": {"title": words}}),
-        ("BM25 × (1.5 + log1p(popularity))", weighted_query),
-    ):
-        pages = shop.plain(query, progress, name)
-        found.append(Measured(name, ndcg(pages, every), ndcg(pages, new)))
+
+    def values(pages: Ranking) -> dict[str, Any]:
+        return {name: group.measured(pages) for name, group in groups.items() if group.numbers}
+
+    bases = {name: shop.plain(query, progress, name) for name, query in BASES}
+    found = [Measured(name, values(pages), coverage=covered(pages)) for name, pages in bases.items()]
     for variant in VARIANTS:
         if not re.search(only, variant.name):
             continue
-        pages, share, functions = shop.personalized(variant, progress)
-        found.append(Measured(variant.name, ndcg(pages, every), ndcg(pages, new), share, functions))
+        known = shop.personalized(variant, progress)
+        first = shop.personalized(variant, progress, first=True).pages if variant.first else None
+        found.append(
+            Measured(
+                variant.name,
+                values(known.pages),
+                variant.base,
+                known.reasons[Reason.PERSONALIZED] / known.reasons.total(),
+                float(median(known.functions)),
+                float(median(known.bytes_read)),
+                covered(known.pages),
+                displaced(known.pages, bases[variant.base]),
+                None if variant.placebo else shop.slower(known.legs),
+                values(first) if first is not None else {},
+            )
+        )
     return found
+
+
+def covered(pages: Ranking) -> int:
+    """Return how many distinct products are on some page."""
+    return len({name for page in pages for name in page})
+
+
+def displaced(pages: Ranking, before: Ranking) -> float:
+    """Return how many products of a page of `before` are not on the page that replaces it, on average."""
+    return sum(len(set(old) - set(new)) for new, old in zip(pages, before, strict=True)) / max(1, len(before))
+
+
+def goals(lines: Mapping[str, Measured], groups: Mapping[str, Group], seed: int) -> Table:
+    """Return the table of issue 11's goals, with what was measured."""
+    table = Table(title="Goals of nDCG@10: reached, with the 95 % interval", title_justify="left")
+    for name in ("ranking", "group", "goal", "measured", "÷ baseline", "reached"):
+        table.add_column(name)
+    base = lines[BASELINE]
+    for name, group, least, ratio_least, title in GOALS:
+        if name not in lines:
+            continue
+        of = "new" if group.endswith("new") else "all"
+        named = lines[name].first if group.startswith("first") else lines[name].values
+        if of not in named:
+            continue
+        values, before, people = named[of]["nDCG@10"], base.values[of]["nDCG@10"], groups[of].households
+        mean, low, high = interval(values, people, seed=seed)
+        ratio, ratio_low, ratio_high = interval(values, people, before, seed=seed)
+        reached = (least is None or round(mean, 3) >= least) and (ratio_least is None or round(ratio, 2) >= ratio_least)
+        goal = " ".join([f"≥ {least}"] * (least is not None) + [f"× ≥ {ratio_least}"] * (ratio_least is not None))
+        table.add_row(
+            title, group, goal, f"{mean:.3f} [{low:.3f}, {high:.3f}]", f"{ratio:.3f} [{ratio_low:.3f}, {ratio_high:.3f}]",
+            "yes" if reached else "NO",
+        )  # fmt: skip
+    return table
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -262,22 +403,74 @@ def main(argv: Sequence[str] | None = None) -> int:
         stack.callback(client.indices.delete, index=index, ignore_unavailable=True)
         task = progress.add_task("products", total=len(corpus.products))
         create_index(
-            client, index, corpus.products.values(), on_progress=lambda at: progress.update(task, completed=at)
-        )
+            client, index, with_recent(corpus, weeks), on_progress=lambda at: progress.update(task, completed=at),
+            more={recent_field(week): {"type": "float"} for week in weeks},
+        )  # fmt: skip
         asked = drawn(corpus, weeks, given.questions, given.seed)
-        lines = measured(Shop(client, index, corpus, weeks, asked, given.seed), progress, given.only)
-    console = Console(width=160)
-    title = (
-        f"nDCG@10 with 95 % intervals · Complete Journey, weeks {weeks.start} to {weeks.stop - 1},"
-        f" {len(lines[0].every):,} questions ({len(lines[0].new):,} with new products), seed {given.seed}"
-    )
-    printed(title, lines, given.seed, console)
-    named = {line.name: line for line in lines}
+        shop = Shop(client, index, corpus, weeks, asked, given.seed)
+        events = Counter(one.household_id for one in corpus.purchases if one.week < weeks.start)
+        groups = groups_of(shop, events)
+        lines = measured(shop, groups, progress, given.only)
+    console = Console(width=200)
+    title = f"Complete Journey, weeks {weeks.start} to {weeks.stop - 1}, {len(asked):,} questions, seed {given.seed}"
+    printed(title, lines, groups, given.seed, console)
+    named, people = {line.name: line for line in lines}, groups["all"].households
+
+    def of(name: str) -> Any:
+        return named[name].values["all"]["nDCG@10"]
+
+    console.print(goals(named, groups, given.seed))
     if EXPLORED in named and UNEXPLORED in named:
-        kept, low, high = interval(named[EXPLORED].every, named[UNEXPLORED].every, seed=given.seed)
+        kept, low, high = interval(of(EXPLORED), people, of(UNEXPLORED), seed=given.seed)
         console.print(f"Exploration costs {1 - kept:.1%} of nDCG@10 [{1 - high:.1%}, {1 - low:.1%}].")
-    console.print("The package's README calls these purchases simulated on real shopping patterns.")
+    if PLACEBO in named:
+        ratio, low, high = interval(of(PLACEBO), people, of(BASELINE), seed=given.seed)
+        verdict = "below its base, as it must be" if high < 1 else "NOT BELOW ITS BASE: the gain is not personal"
+        console.print(f"Placebo: {ratio:.3f} [{low:.3f}, {high:.3f}] of its base: {verdict}.")
+    best = max((one for one in lines if one.functions is not None), key=lambda one: one.values["all"]["nDCG@10"].mean())
+    way = (best.values["all"]["nDCG@10"].mean() - of(BASELINE).mean()) / (LAMBDAMART - of(BASELINE).mean())
+    console.print(f"Best: {best.name.strip()}, {way:.0%} of the way from the baseline to LambdaMART's {LAMBDAMART}.")
+    console.print(
+        f"cold: households with fewer than {COLD} purchases before. first: no class of the query is known."
+        " The package's README calls these purchases simulated on real shopping patterns."
+    )
     return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A product with the popularity that it had before each week."""
+
+    product: Product
+    recent: Mapping[str, float]
+
+    @property
+    def product_id(self) -> str:
+        """The product's id."""
+        return self.product.product_id
+
+    def document(self) -> dict[str, Any]:
+        """Return the product's document, with its popularities."""
+        return {**self.product.document(), **self.recent}
+
+
+def with_recent(corpus: Corpus, weeks: range) -> Iterator[Described]:
+    """Yield each product with its purchases before each week, decayed with a half-life of 8 weeks to the week's first purchase."""
+    starts_s: dict[int, int] = {}
+    for one in corpus.purchases:
+        starts_s.setdefault(one.week, one.at_s)
+    bought: dict[str, list[Purchase]] = defaultdict(list)
+    for one in corpus.purchases:
+        bought[one.product_id].append(one)
+    half_life_s = HALF_LIFE_WEEKS * 7 * 86_400
+    for name, product in corpus.products.items():
+        recent = {
+            recent_field(week): sum(
+                2.0 ** ((one.at_s - starts_s[week]) / half_life_s) for one in bought.get(name, ()) if one.week < week
+            )
+            for week in weeks
+        }
+        yield Described(product, recent)
 
 
 if __name__ == "__main__":

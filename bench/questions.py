@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from random import Random
 
@@ -24,7 +25,6 @@ from rewriter.signals.class_counters import ClassCounters, counted_by_class
 from rewriter.signals.counters import SEPARATOR, Counters, HalfLives, Observation, counted
 from rewriter.signals.kinds.item import ITEM
 from rewriter.signals.kinds.kind import SignalField
-from rewriter.signals.kinds.neighbour import NEIGHBOUR
 from rewriter.signals.neighbours import Near, class_of_near, counted_near
 from rewriter.signals.repeats import Use, observed_uses
 
@@ -83,20 +83,27 @@ class PastPurchases:
         for one in corpus.purchases:
             if one.household_id in self._histories:
                 self._histories[one.household_id].append(one)
-        self._near: dict[str, Near] = neighbours_of(corpus, fields, weeks.start) if NEIGHBOUR in fields else {}
+        self._neighbours = partial(neighbours_of, corpus, fields, weeks.start)
+        self._near: dict[str, Near] | None = None
         self.populations = dict(self._weekly(corpus, classes_of(corpus, fields), weeks))
 
-    def profile(self, question: Question, keep: int) -> Counters:
-        """Return the household's `keep` heaviest counters, as of the question."""
-        history = (one for one in self._histories[question.household_id] if one.week < question.week)
+    def profile(self, question: Question, keep: int, last: int | None = None) -> Counters:
+        """Return the household's `keep` heaviest counters, as of the question; of its `last` purchases alone, where given."""
+        history = self._history(question, last)
         return counted(self._shared(history), self._half_lives, question.at_s, keep)
 
-    def classes(self, question: Question, names: Collection[str]) -> dict[str, ClassCounters]:
+    def _history(self, question: Question, last: int | None) -> list[Purchase]:
+        found = [one for one in self._histories[question.household_id] if one.week < question.week]
+        return found if last is None else found[-last:]
+
+    def classes(self, question: Question, names: Collection[str], last: int | None = None) -> dict[str, ClassCounters]:
         """Return the household's counters in some classes, as of the question."""
-        history = (one for one in self._histories[question.household_id] if one.week < question.week)
+        history = self._history(question, last)
         every = counted_by_class(self._observed(history), self._half_lives, question.at_s, ITEM, self._combinations)
         wanted = {name: one for name in names if (one := every.get(name)) is not None}
         if any(map(class_of_near, names)):
+            if self._near is None:
+                self._near = self._neighbours()
             wanted |= counted_near(wanted, self._near, ITEM)
         return wanted
 

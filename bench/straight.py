@@ -25,7 +25,8 @@ from rewriter.flow.steps import (
     Sent,
 )
 from rewriter.report import Report
-from rewriter.signals.class_counters import ClassCounters
+from rewriter.signals.class_counters import ClassCounters, packed
+from rewriter.signals.commands import members_of
 from rewriter.signals.counters import Counters
 from rewriter.signals.store import Signals
 from rewriter.subject import Subject
@@ -49,6 +50,8 @@ class Straight:
     personal: Personal | None = None
     explored: Explored | None = None
     counters: Counters | None = None
+    sent: list[Mapping[str, Any]] = field(default_factory=list)
+    bytes_read: int = 0
     read: Mapping[str, ClassCounters] = field(default_factory=dict)
 
     def run(self, core: Core, user_id: str, *, seed: int, now_s: float) -> tuple[Any, Report]:
@@ -80,9 +83,11 @@ class Straight:
                 query = reads[0].query
                 self.read = self.classes(query.classes)
                 self.counters = self.profile(query.limit)
+                self.bytes_read = bytes_of(self.counters, self.read)
                 result = [Signals(session=self.session, profile=self.counters, classes=self.read)]
             case SearchLeg(sent):
-                result = self.search({"index": sent.index, "body": sent.body, "params": sent.params})
+                self.sent.append({"index": sent.index, "body": sent.body, "params": sent.params})
+                result = self.search(self.sent[-1])
             case Collect():
                 result = Collected(self.personal, self.explored)
             case SavePlan():  # nobody turns the page here
@@ -90,3 +95,10 @@ class Straight:
             case _:
                 raise AssertionError(f"a step that this shell does not know: {type(step).__name__}")
         return result
+
+
+def bytes_of(counters: Counters, classes: Mapping[str, ClassCounters]) -> int:
+    """Return the bytes of members, scores and packed values that a store's replies hold."""
+    members = members_of(counters)
+    listed = sum(len(one) for one in members)
+    return listed + sum(len(name) + len(packed(one)) for name, one in classes.items())

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from opensearchpy import OpenSearch
 from opensearchpy.helpers import streaming_bulk
@@ -59,6 +59,9 @@ MAPPINGS: dict[str, Any] = {
 }
 
 
+NO_FIELDS: Mapping[str, Any] = {}
+
+
 class CorpusError(RewriterError):
     """The corpus is not installed; the message holds the command that installs it."""
 
@@ -101,6 +104,17 @@ class Product:
             "listed": self.listed.isoformat() if self.listed else None,
         }
         return {name: value for name, value in fields.items() if value is not None}
+
+
+class Described(Protocol):
+    """A product, or what describes one."""
+
+    @property
+    def product_id(self) -> str:
+        """Its id."""
+
+    def document(self) -> dict[str, Any]:
+        """Return its document."""
 
 
 class Purchase(NamedTuple):
@@ -204,18 +218,21 @@ def baseline_query(words: str) -> dict[str, Any]:
 def create_index(
     client: OpenSearch,
     index: str,
-    products: Iterable[Product],
+    products: Iterable[Described],
     *,
     shards: int = 1,
+    more: Mapping[str, Any] = NO_FIELDS,
     on_progress: Callable[[int], None] | None = None,
 ) -> None:
     """Make `index` of `products` on a server that has no such index.
 
+    more:        mappings of further fields of the documents.
     on_progress: called with the number of products indexed so far.
     Raises the client's errors.
     """
     settings = {"number_of_shards": shards, "number_of_replicas": 0}
-    client.indices.create(index=index, body={"settings": settings, "mappings": MAPPINGS})
+    mappings = {**MAPPINGS, "properties": {**MAPPINGS["properties"], **more}}
+    client.indices.create(index=index, body={"settings": settings, "mappings": mappings})
     actions = ({"_index": index, "_id": one.product_id, **one.document()} for one in products)
     for done, _ in enumerate(streaming_bulk(client, actions, chunk_size=1_000), 1):
         if on_progress:
