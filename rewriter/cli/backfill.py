@@ -14,6 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from rewriter.cli.ingest import objects_of, stores_of
 from rewriter.cli.output import FAULTY, UNHEALTHY, faults_refused, print_json, say, store_needed
+from rewriter.cli.popularity import half_life as seconds_in
+from rewriter.cli.popularity import index_for, write_popularity
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings, SignalSettings
 from rewriter.signals.backfill.files import Files
@@ -39,6 +41,18 @@ def backfill(
         list[str] | None,
         typer.Option(help="Accept that more than 1 % of the rows are left out for this reason.", metavar="REASON"),
     ] = None,
+    popularity: Annotated[
+        str | None,
+        typer.Option(metavar="FIELD", help="Write each item's decayed popularity into this field of its document."),
+    ] = None,
+    half_life: Annotated[str, typer.Option(help="Of the popularity: 12h, 20d, 8w.")] = "8w",
+    popularity_index: Annotated[
+        str | None, typer.Option(help="The index whose documents are updated; by default the settings'.")
+    ] = None,
+    popularity_file: Annotated[
+        Path | None,
+        typer.Option(help="Write the updates as NDJSON for `_bulk` into this file instead.", dir_okay=False),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Compute all sums, and write nothing.")] = False,
 ) -> None:
     """Replace the profiles of the users in the files, the population and the segments by the sums of their history.
@@ -51,6 +65,8 @@ def backfill(
     with faults_refused(), store_needed():
         _refuse_unknown(allowed)
         settings = Settings.from_toml(toml)
+        half_life_s = seconds_in(half_life)
+        index = index_for(settings, popularity_index, popularity_file) if popularity else None
         store, profiles = stores_of(settings)
         plan, objects = CountingRules.of(settings), objects_of(settings)
         keys = StreamKeys(settings.store.prefix)
@@ -79,8 +95,15 @@ def backfill(
                         history, objects, fingerprint,
                         lambda done: progress.update(wrote, completed=done),
                     )  # fmt: skip
+            is_well = True
+            if popularity and not dry_run and figures["events"]:
+                updated = progress.add_task("popularity", total=None)
+                figures["popularity"], is_well = write_popularity(
+                    settings, history, popularity, half_life_s, index, popularity_file,
+                    lambda done: progress.update(updated, completed=done),
+                )  # fmt: skip
     print_json(figures)
-    if not _print_account(history, allowed, plan.settings.signals):
+    if not _print_account(history, allowed, plan.settings.signals) or not is_well:
         raise typer.Exit(UNHEALTHY)
 
 

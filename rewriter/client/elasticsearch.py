@@ -210,6 +210,10 @@ class ElasticsearchClient:
         lines = lines_of(searches, {"request_cache": "false"} if is_leg else {})
         return self._sent("POST", "/_msearch", {}, lines, searches[0].headers, timeout_s)
 
+    def bulk(self, index: str, lines: Sequence[Mapping[str, Any]], timeout_s: float) -> Any:
+        """See seam.SearchClient.bulk."""
+        return self._sent("POST", f"/{_quoted(index)}/_bulk", {}, list(lines), {}, timeout_s)
+
     def get_mapping(self, index: str, params: Mapping[str, Any], timeout_s: float) -> Any:
         """See seam.SearchClient.get_mapping."""
         return self._sent("GET", f"/{_quoted(index)}/_mapping", params, None, {}, timeout_s)

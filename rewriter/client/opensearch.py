@@ -148,6 +148,10 @@ class OpenSearchClient:
         named: dict[str, Any] = {"headers": dict(searches[0].headers)} if searches[0].headers else {}
         return self.raw.msearch(body=lines_of(searches, more), request_timeout=timeout_s, **named)
 
+    def bulk(self, index: str, lines: Sequence[Mapping[str, Any]], timeout_s: float) -> Any:
+        """See seam.SearchClient.bulk."""
+        return self.raw.bulk(body=list(lines), index=index, request_timeout=timeout_s)
+
     def get_mapping(self, index: str, params: Mapping[str, Any], timeout_s: float) -> Any:
         """See seam.SearchClient.get_mapping."""
         return self.raw.indices.get_mapping(index=index, request_timeout=timeout_s, **params)

@@ -182,6 +182,10 @@ class SearchClient(Protocol):
         """Send several searches in one request, with the headers of the first. The answer holds `responses` in their order."""
         ...
 
+    def bulk(self, index: str, lines: Sequence[Mapping[str, Any]], timeout_s: float) -> Any:
+        """Send the actions of one bulk request, each with its document where it has one, for an index."""
+        ...
+
     def get_mapping(self, index: str, params: Mapping[str, Any], timeout_s: float) -> Any:
         """Return the mappings of an index expression. params: of the URL."""
         ...

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
@@ -20,6 +20,7 @@ from zlib import crc32
 
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.signals.backfill.files import Files, read_files
+from rewriter.signals.backfill.popularity import popularities
 from rewriter.signals.backfill.row_counts import REASONS, RowCounts
 from rewriter.signals.backfill.sums import Sums, insert
 from rewriter.signals.backfill.uses import guard_of_uses, listed_at_uses
@@ -135,6 +136,11 @@ class History:
         """Return the rows of a query."""
         found: list[tuple[Any, ...]] = self._db.execute(query, parameters).fetchall()
         return found
+
+    def popularities(self, half_life_s: float) -> Iterator[tuple[str, float]]:
+        """Yield each item's id and decayed popularity as of the end of the history. Call `add_up` first."""
+        heaviest = max((*self._plan.settings.signals.action_weights.values(), 0.0)) or 1.0
+        return popularities(self._db, self.until_s, half_life_s, heaviest)
 
     def _row_counts(self) -> RowCounts:
         left_out = {reason: self._left_out.get(reason, (0, 0))[0] for reason in REASONS}
