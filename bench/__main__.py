@@ -1,10 +1,11 @@
 """All benchmarks of docs/measured.md: `make bench`. Parts run alone: `python -m bench.pure`, `.reads`, `.ingest`, `.switches`"""
 
-from bench import ingest, legs, ndcg, observe, population, pure, reads, report, scripts, switches
+from bench import classes, ingest, legs, ndcg, observe, population, pure, reads, report, scripts, switches
 
 if __name__ == "__main__":
     pure.main()
     reads.main()
+    classes.main()
     ingest.main()
     switches.main()
     scripts.main()

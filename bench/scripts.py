@@ -25,6 +25,8 @@ from rewriter.signals.ingest.erasure import forget_all
 from rewriter.signals.ingest.objects import Objects
 from rewriter.signals.ingest.scripts import NAMES, digest_of, text_of
 from rewriter.signals.ingest.worker import Worker
+from rewriter.signals.near_table import name_table, write_slots
+from rewriter.signals.neighbours import Table
 from rewriter.signals.redis_store import RedisStore
 from rewriter_engines import Valkey
 
@@ -50,6 +52,7 @@ class NoIndex:
 class Scene:
     """One worker, one partition, one store."""
 
+    url: str
     store: RedisStore
     settings: Settings
     plan: CountingRules
@@ -57,13 +60,15 @@ class Scene:
     worker: Worker
 
     @classmethod
-    def of(cls, url: str, prefix: str) -> Scene:
-        """Return a scene with a prefix of its own."""
+    def of(cls, url: str, prefix: str, **policy: Any) -> Scene:
+        """Return a scene with a prefix of its own. policy: further settings of its policy."""
         settings = Settings(
             store=StoreSettings(prefix=prefix),
             signals=SignalSettings(max_counters=1024, action_weights={"view": 1.0}),
             ingest=IngestSettings(partitions=1, batch=BATCH, retry_s=0.001),
-            policies={"bench": PolicySettings.model_validate({"index": "x", "fields": {name: {} for name in FIELDS}})},
+            policies={
+                "bench": PolicySettings.model_validate({"index": "x", "fields": {name: {} for name in FIELDS}} | policy)
+            },
         )
         store, plan = RedisStore(url), CountingRules.of(settings)
         objects = Objects(
@@ -75,7 +80,7 @@ class Scene:
             clock_s=time.monotonic,
         )
         worker = Worker(store, store, objects, plan, clock_s=time.monotonic, now_s=time.time)
-        return cls(store, settings, plan, StreamKeys(prefix), worker)
+        return cls(url, store, settings, plan, StreamKeys(prefix), worker)
 
     def append(self, events: Sequence[Mapping[str, Any]]) -> None:
         """Append events as producers do."""
@@ -184,7 +189,26 @@ def jobs(scene: Scene) -> None:
     forget_all(scene.store, scene.store, scene.plan, users)
 
 
+def by_class(scene: Scene) -> None:
+    """A bot in one class: 64 items, 64 attributes and 64 neighbours of it are packed anew with each of its events."""
+    within = {"class_and_size": {"of": ["kind", "size"]}}
+    scene = Scene.of(scene.url, scene.keys.prefix, fields=within, class_field="kind", discovery=1)
+    items = [f"p{number}" for number in range(BATCH)]
+    near = {one: tuple((items[(at + step) % BATCH], 0.5) for step in range(1, 6)) for at, one in enumerate(items)}
+    table = Table("bench", 16, BATCH)
+    write_slots(scene.store.run, scene.plan.keys, table, near.items())
+    name_table(scene.store.run, scene.plan.keys, table)
+    for start in (0, 1):
+        events = []
+        for number, one in enumerate(items[start::2]):
+            acted_on = {"object_id": one, "attributes": {"kind": "k" * 40, "size": f"s{number}"}}
+            events.append(view("bot", number, event_attributes={"object": acted_on}))
+        scene.append(events)
+        scene.drain()
+
+
 CASES = (
+    by_class,
     many_values,
     one_bot,
     one_value_each,
