@@ -38,6 +38,12 @@ class Group:
         return {name: np.array([of[at] for at in relevant]) for name, of in found.items()}
 
 
+def ndcg(pages: Pages, wanted: Sequence[AbstractSet[str]]) -> Values:
+    """Return nDCG@10 of each page whose question has relevant products."""
+    numbers = tuple(at for at, ids in enumerate(wanted) if ids)
+    return Group("all", numbers, tuple(wanted[at] for at in numbers), ()).measured(pages)["nDCG@10"]
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
     """One ranking: by group and measure, the values of its questions. A plain search has no more than these.
