@@ -121,7 +121,7 @@ def _weighted(words: str, weight: float, field_name: str) -> dict[str, Any]:
     }
 
 
-Query = Callable[[str, int], dict[str, Any]]
+ShopQuery = Callable[[str, int], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,14 +135,14 @@ class Variant:
 
     name: str
     policy: Mapping[str, Any]
-    query: Query = own_query
+    query: ShopQuery = own_query
     base: str = BASELINE
     first: bool = False
     placebo: bool = False
     last: int | None = None
 
 
-BASES: tuple[tuple[str, Query], ...] = (
+BASES: tuple[tuple[str, ShopQuery], ...] = (
     (BASELINE, own_query),
     ("BM25 alone", lambda words, _: {"match": {"title": words}}),
     (FLATTER, flatter_query),
@@ -187,7 +187,7 @@ class Shop:
     baselines: dict[str, Any] = field(default_factory=dict)
     known: dict[tuple[Any, ...], PastPurchases] = field(default_factory=dict)
 
-    def plain(self, query: Query, progress: Progress, name: str) -> Ranking:
+    def plain(self, query: ShopQuery, progress: Progress, name: str) -> Ranking:
         """Return the ids on the page of every question, without the library."""
         asked = progress.track(self.asked, description=name)
         return [_ids(self._baseline(self._arguments(query(one.words, one.week)))) for one in asked]
