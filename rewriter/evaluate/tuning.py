@@ -226,7 +226,7 @@ def _limits(window: Window, outcome: Outcome, policy: PolicySettings) -> list[st
     typical = median(ratios)
     first = f"the first hit scores {typical:.2f} times the tenth in the median"
     if typical > max(STEEP, policy.max_boost):
-        weight = "a bare weight beside the query's own functions makes them flatter (docs/boosts.md)"
+        weight = "a bare weight beside the query's own functions makes them flatter"
         return [f"the query's scores are steep: {first}, and boosts multiply by at most {policy.max_boost:g}; {weight}"]
     if typical < FLAT:
         return [f"the query's scores are flat: {first}, so that any boost decides the order"]
