@@ -74,6 +74,21 @@ def liking() -> FakeStore:
 
 
 @pytest.mark.parametrize("kind", HARNESSES)
+def test_a_shadow_s_record_holds_no_slot_that_nobody_saw(kind: type[Harness], records: UbiRecords, sink: Kept) -> None:
+    """The report has the slots of the page that would have been; what people saw is the caller's own."""
+    shadow = SETTINGS.model_copy(update={"switches": SETTINGS.switches.model_copy(update={"shadow": True})})
+    with kind(shadow, liking(), hooks=[records]) as harness:
+        response, report = harness.search(ANN, ARGUMENTS)
+        assert records.flush()
+    assert (report.reason, bool(report.slots)) == (Reason.SHADOW, True)
+    (record,) = sink.records
+    assert record["query_response_hit_ids"] == [hit["_id"] for hit in response["hits"]["hits"]]
+    ours = record["query_attributes"]["rewriter"]
+    assert (ours["reason"], ours["arm"]) == ("shadow", "treatment")
+    assert {"slots", "teams"} & set(ours) == set()
+
+
+@pytest.mark.parametrize("kind", HARNESSES)
 def test_a_record_holds_the_list_that_was_shown(kind: type[Harness], records: UbiRecords, sink: Kept) -> None:
     with kind(SETTINGS, liking(), hooks=[records]) as harness:
         response, report = harness.search(ANN, ARGUMENTS)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rewriter.report import Report
+from rewriter.report import Reason, Report
 
 MAX_HITS = 200
 MAX_ID_CHARS = 100
@@ -127,6 +127,8 @@ def _attributes(page: ShownPage) -> dict[str, Any]:
     report, exposure = page.report, page.report.exposure
     timings = report.timings_ms
     facts = report.page_facts
+    # In shadow mode the report says what the page would have been; the record says what people saw.
+    displayed = report.reason is Reason.PERSONALIZED
     found: dict[str, Any] = {
         "form": FORM,
         "arm": exposure.arm if exposure else None,
@@ -151,10 +153,10 @@ def _attributes(page: ShownPage) -> dict[str, Any]:
                 "propensity": slot.propensity,
             }
             for slot in report.slots
-            if 0 <= (at := slot.position - page.from_) < len(page.hits)
+            if displayed and 0 <= (at := slot.position - page.from_) < len(page.hits)
         ]
         or None,
-        "teams": report.teams or None,
+        "teams": (report.teams or None) if displayed else None,
         "categories": _known(tuple(hit.category for hit in page.hits)),
         "ages_days": _known(tuple(None if hit.age_days is None else round(hit.age_days, 1) for hit in page.hits)),
         "baseline_ms": _rounded(timings.get("baseline")),
