@@ -1,6 +1,6 @@
 """All benchmarks of docs/measured.md: `make bench`. Parts run alone: `python -m bench.pure`, `.reads`, `.ingest`, `.switches`"""
 
-from bench import classes, ingest, legs, ndcg, observe, population, pure, reads, report, scripts, switches
+from bench import catalogues, classes, ingest, legs, ndcg, observe, population, pure, reads, report, scripts, switches
 
 if __name__ == "__main__":
     pure.main()
@@ -14,3 +14,4 @@ if __name__ == "__main__":
     report.main()
     legs.main([])
     ndcg.main([])
+    catalogues.main([])
