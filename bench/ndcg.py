@@ -77,7 +77,7 @@ GOALS = (
     (AGAIN, "first", 0.51, None, "first search of a query"),
     (AGAIN, "first new", None, 0.95, ""),
 )
-"""Ranking, group, nDCG@10 and ratio to the baseline that issue 11 sets, and its name there."""
+"""Ranking, group, nDCG@10 and ratio to the baseline that are the goals, and the name of each."""
 LAMBDAMART = 0.589
 """nDCG@10 of LambdaMART with 66 features on the same questions: what a model server would give."""
 LEG_SAMPLE, COLD = 100, 5
@@ -356,7 +356,7 @@ def displaced(pages: Ranking, before: Ranking) -> float:
 
 
 def goals(lines: Mapping[str, Measured], groups: Mapping[str, Group], seed: int) -> Table:
-    """Return the table of issue 11's goals, with what was measured."""
+    """Return the table of the goals, with what was measured."""
     table = Table(title="Goals of nDCG@10: reached, with the 95 % interval", title_justify="left")
     for name in ("ranking", "group", "goal", "measured", "÷ baseline", "reached"):
         table.add_column(name)

@@ -61,8 +61,8 @@ def over_days(days: Sequence[Bar], title: str) -> str:
     return _svg(height, title, parts)
 
 
-def beside(bars: Sequence[Bar], title: str) -> str:
-    """Return one row for each interval. What has none is said in its row."""
+def beside(bars: Sequence[Bar], title: str, ticks: str = "+.0%") -> str:
+    """Return one row for each interval. What has none is said in its row. ticks: the format of the values on the axis."""
     if not bars:
         return ""
     known = [one for one in bars if one.low is not None and one.high is not None]
@@ -90,7 +90,7 @@ def beside(bars: Sequence[Bar], title: str) -> str:
         if one.value is not None:
             parts.append(f'<circle class="dot {kind}" cx="{x(one.value):.1f}" cy="{y:.1f}" r="4"/>')
     parts += [
-        f'<text class="quiet" x="{x(value):.1f}" y="{height - 6}" text-anchor="middle">{value:+.0%}</text>'
+        f'<text class="quiet" x="{x(value):.1f}" y="{height - 6}" text-anchor="middle">{value:{ticks}}</text>'
         for value in _ticks(low, high)
     ]
     return _svg(height, title, parts)

@@ -104,7 +104,7 @@ def _classes(one: Mapping[str, Any]) -> str:
     rows = [(row["name"], f"{row['searches']:,}", f"{row['people']:,}", _interval(row), row["effect"]) for row in named]
     few = sum(row["searches"] for row in one["classes"] if not row["name"])
     note = f"<p>{few:,} searches are of classes with too few people to tell.</p>" if few else ""
-    return beside(bars, "difference in the measure, with intervals for all classes together") + _table(
+    return beside(bars, "difference in the measure, with intervals for all classes together", "+.2f") + _table(
         ("class", "searches", "people", "difference", "effect"), rows
     ) + note  # fmt: skip
 
