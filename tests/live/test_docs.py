@@ -56,7 +56,7 @@ def test_commands_print_what_is_shown(
             text = text.replace(shown, is_mine)
         return text
 
-    (toml,), (likes,) = blocks(CLI, "toml"), blocks(CLI, "json")
+    toml, likes = blocks(CLI, "toml")[0], blocks(CLI, "json")[0]
     (folder / "rewriter.toml").write_text(f'{mine(toml)}\n[opensearch]\nhosts = "{opensearch_url}"\n')
     (folder / "likes.json").write_text(likes)
     own["http://127.0.0.1:9200"] = opensearch_url
