@@ -14,9 +14,11 @@ import typer
 from rewriter.boost.templates import TemplateSet
 from rewriter.cli.findings import RULES, Finding, github, sarif
 from rewriter.cli.index_check import IndexCheck, check_indices
+from rewriter.cli.neighbour_check import check_neighbours
 from rewriter.cli.output import FAULTY, UNHEALTHY, print_json, print_table, refused, say
 from rewriter.cli.rendered_samples import print_rendered, rendered_samples
 from rewriter.cli.repeat_check import check_repeats
+from rewriter.cli.spread_check import GivenSearches, check_spread
 from rewriter.cli.store_check import check_stores
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings
@@ -39,6 +41,18 @@ def check(
     ] = "text",
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     show: Annotated[bool, typer.Option("--show", help="Print what the templates render on all samples.")] = False,
+    searches: Annotated[
+        Path | None,
+        typer.Option(help="Logged searches as NDJSON: are their scores steep or flat?", exists=True, dir_okay=False),
+    ] = None,
+    judged: Annotated[
+        Path | None,
+        typer.Option(help="Judged searches as NDJSON: the same, with nDCG.", exists=True, dir_okay=False),
+    ] = None,
+    body: Annotated[
+        Path | None,
+        typer.Option(help="The search template in Mustache, with {{query}}.", exists=True, dir_okay=False),
+    ] = None,
 ) -> None:
     """Check settings, templates and samples, and the indices of a cluster that answers.
 
@@ -47,7 +61,8 @@ def check(
     output = "json" if as_json else output
     if show and output not in ("text", "json"):
         raise refused([Fault("--show", f"what is rendered is no finding, and --format {output} holds findings alone")])
-    found, indices, checked = _checked(settings, tuple(index or ()), opensearch)
+    given = GivenSearches(searches, judged, body)
+    found, indices, checked = _checked(settings, tuple(index or ()), opensearch, given)
     if output != "github":
         for one in checked.findings:
             say(f"note: {one}" if one.level == "note" else one)
@@ -85,7 +100,7 @@ class _Checked:
 
 
 def _checked(
-    path: Path, names: tuple[str, ...], opensearch: str | None
+    path: Path, names: tuple[str, ...], opensearch: str | None, given: GivenSearches
 ) -> tuple[Settings | None, IndexCheck, _Checked]:
     faults: dict[str, list[Fault]] = {rule: [] for rule in RULES}
     notes: dict[str, list[str]] = {}
@@ -103,13 +118,20 @@ def _checked(
     faults["index"] += indices.faults
     repeats, notes["repeats"] = check_repeats(found)
     notes |= {"settings": list(_open_trials(found)), "store": stores.notes, "index": indices.notes}
-    return found, indices, _Checked(_findings(faults, notes), _policies(found, templates, indices, repeats))
+    notes["neighbours"] = check_neighbours(found)
+    spread: dict[str, dict[str, Any]] = {}
+    if given and found.policies and indices.reached:
+        measured = _unless_faulty(faults["spread"], partial(check_spread, found, given, ",".join(names), opensearch))
+        spread, notes["spread"] = measured or ({}, [])
+    elif given:
+        notes["spread"] = ["the spread of scores was not measured: no policy, or no answer of the cluster"]
+    return found, indices, _Checked(_findings(faults, notes), _policies(found, templates, indices, repeats, spread))
 
 
 def _findings(faults: Mapping[str, list[Fault]], notes: Mapping[str, list[str]]) -> list[Finding]:
     noted = [
         Finding.of_note(rule, text)
-        for rule in ("settings", "store", "index", "repeats")
+        for rule in ("settings", "store", "index", "repeats", "neighbours", "spread")
         for text in notes.get(rule, ())
     ]
     return noted + [Finding(rule, "error", fault) for rule in RULES for fault in faults[rule]]
@@ -142,6 +164,7 @@ def _policies(
     templates: Mapping[str, TemplateSet],
     indices: IndexCheck,
     repeats: Mapping[str, Mapping[str, Any]],
+    spread: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     return {
         name: {
@@ -151,6 +174,7 @@ def _policies(
             "fields": sorted(signal_fields(policy)),
             "max_boost": policy.max_boost,
             "repeats": repeats.get(name),
+            "spread": spread.get(name),
             "indices": indices.found.get(name, []),
         }
         for name, policy in settings.policies.items()

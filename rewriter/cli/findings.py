@@ -26,6 +26,8 @@ RULES = {
     "templates": "A template or a sample is wrong, or what it renders is.",
     "index": "A policy cannot act on an index, or the index refuses what its template renders.",
     "repeats": "Items are boosted less, or not at all.",
+    "neighbours": "A policy's `discovery` boosts nothing: the store has no table of neighbours.",
+    "spread": "The scores of given searches are so steep that boosts do little, or so flat that any boost decides.",
 }
 """What is checked, and the meaning of a finding of it."""
 LINE = re.compile(r"(.+?):(\d+)")

@@ -7,12 +7,12 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from rewriter.errors import ConfigurationError, StoreError
+from rewriter.cli.store_check import profile_store
+from rewriter.errors import StoreError
 from rewriter.settings import Settings
 from rewriter.signals.affinities import Population, guard_of
 from rewriter.signals.maker import Reader
 from rewriter.signals.packed import PackedWeights
-from rewriter.signals.redis_store import RedisStore, open_store
 from rewriter.signals.repeats import described, in_words, largest_classes
 from rewriter.signals.store import Keys
 
@@ -43,14 +43,10 @@ def _remedy(known: Mapping[str, Any]) -> str:
 
 def stored_population(settings: Settings) -> tuple[Population, tuple[str, ...], str]:
     """Return the store's population, its largest classes, and why there is none, or ""."""
-    url, profile_url = settings.store.plain_urls
     nobody, none = Population({}, {}), tuple[str, ...]()
-    try:
-        store = open_store(profile_url or url)
-    except ConfigurationError:
-        return nobody, none, "the store cannot be opened"
-    if not isinstance(store, RedisStore):
-        return nobody, none, "no store is configured"
+    store = profile_store(settings)
+    if isinstance(store, str):
+        return nobody, none, store
     try:
         keys = Keys(settings.store.prefix, settings.store.key_salt.get_secret_value())
         reader = Reader(store, keys, lambda _: False)

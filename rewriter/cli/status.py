@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,7 @@ import typer
 
 from rewriter.cli.causes import cause_of, own_client, quiet
 from rewriter.cli.dead_letters import dead_letter_rows
+from rewriter.cli.neighbour_check import check_neighbours
 from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_table
 from rewriter.cli.status_fleet import problems_of, sums, table, unwell
 from rewriter.cli.switch.target import written_as
@@ -49,6 +51,7 @@ def status(
     quiet(rewriter.settings.opensearch)
     with rewriter:
         seen = _first_round(rewriter)
+    seen = replace(seen, notes=(*seen.notes, *check_neighbours(rewriter.settings)))
     engine, answers = _engine(rewriter.settings.opensearch)
     hosts = ", ".join(map(str, rewriter.settings.opensearch.hosts))
     problems = [

@@ -44,6 +44,16 @@ def check_stores(settings: Settings, path: Path, text: str) -> StoreCheck:
     return found
 
 
+def profile_store(settings: Settings) -> RedisStore | str:
+    """Return the store of profiles, which the caller closes; or why there is none."""
+    url, profile_url = settings.store.plain_urls
+    try:
+        store = open_store(profile_url or url)
+    except ConfigurationError:
+        return "the store cannot be opened"
+    return store if isinstance(store, RedisStore) else "no store is configured"
+
+
 def _check(store: RedisStore, where: str, name: str, found: StoreCheck) -> None:
     try:
         servers = list(store.configuration(CHECKED))

@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
+from random import Random
 from typing import Any
 
 import numpy as np
 
-from rewriter.client.seam import SearchClient
+from rewriter.client.seam import Search, SearchClient
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.evaluate.answers import Send
+from rewriter.evaluate.bare_weight import NONE_HELPS, Suggestion, suggested, with_bare_weight
 from rewriter.evaluate.intervals import Paired, paired
 from rewriter.evaluate.judged import JudgedSearch, only
 from rewriter.evaluate.outcome import Outcome, Result
@@ -26,13 +27,13 @@ from rewriter.evaluate.rescoring import Rescoring
 from rewriter.evaluate.run import Evaluation, Shared
 from rewriter.evaluate.scores import measure_names, scored
 from rewriter.evaluate.space import Parameter, current, settings_of, space, with_settings
+from rewriter.evaluate.spread import PAGE, in_words, spread_of
 from rewriter.evaluate.variants import Variant, variant
 from rewriter.settings import PolicySettings, Settings
 
 SOBOL = 16
-STEEP = 2.0
-"""A page whose first score is this multiple of its tenth, in the median, leaves little to a small limit."""
-FLAT = 1.05
+WEIGHED = 300
+"""Searches on which a bare weight is chosen."""
 Progress = Callable[[int, int], None]
 
 
@@ -92,7 +93,7 @@ class Window:
     ) -> None:  # fmt: skip
         named = {name for one in policy.fields.values() for name in one.of} | {policy.class_field, policy.item_field}
         self.rescoring = Rescoring(send, {name for name in named if name})
-        self._client, self._settings, self._past = client, settings, past
+        self._client, self._send, self._settings, self._past = client, send, settings, past
         self._judged, self._bodies = judged, bodies
         self._index, self._k, self._seed = index, k, seed
         self._shared = Shared()
@@ -114,6 +115,21 @@ class Window:
     def people(self, outcome: Outcome) -> list[int]:
         """Return each search's person."""
         return [outcome.prepared[at].person for at in outcome.done]
+
+    def flatter(self, policy: PolicySettings) -> tuple[Suggestion, Window] | None:
+        """Return the bare weight for a steep query, and this window with it in each body; None where none helps."""
+        given = [Search(one.index or self._index, body) for one, body in zip(self._judged, self._bodies, strict=True)]
+        drawn = Random(self._seed).sample(given, min(WEIGHED, len(given)))
+        found = suggested(self._send, drawn, policy.max_boost)
+        bodies = [with_bare_weight(one, found.weight) for one in self._bodies] if found else []
+        changed = [one for one in bodies if one is not None]
+        if found is None or len(changed) < len(self._bodies):
+            return None
+        window = Window(
+            self._client, self._send, self._settings, policy, self._past, self._judged, changed,
+            index=self._index, k=self._k, seed=self._seed,
+        )  # fmt: skip
+        return found, window
 
     def _evaluation(self, one: Variant) -> Evaluation:
         return Evaluation(
@@ -143,7 +159,7 @@ def tuned(
     outcome = window.outcome(policy)
     base = tuple(_mean(column) for column in window.measures(outcome, outcome.baseline))
     now = _trial(window, policy, {}, -1, outcome)
-    notes = _limits(window, outcome, policy)
+    notes = _limits(window, policy, (base[0], base[1]), now)
     if not study.get_trials(deepcopy=False):
         study.enqueue_trial(current(policy, parameters))
     while (done := len(_complete(study))) < trials:
@@ -218,19 +234,30 @@ def _with_front(trials: Sequence[Trial]) -> list[Trial]:
     return [Trial(one.number, one.settings, one.every, one.new, one.coverage, is_front(one)) for one in trials]
 
 
-def _limits(window: Window, outcome: Outcome, policy: PolicySettings) -> list[str]:
-    """Return whether the team's own query leaves boosts nothing to work with, or everything."""
-    ratios = [scores[0] / scores[-1] for scores in window.rescoring.first_scores(10) if scores[-1] > 0.0]
-    if not ratios:
+def _limits(window: Window, policy: PolicySettings, base: tuple[float, float], now: Trial) -> list[str]:
+    """Return whether the team's own query leaves boosts too little or too much, and what a bare weight gives if it is steep."""
+    found = spread_of(window.rescoring.first_scores(PAGE))
+    if found is None:
         return []
-    typical = median(ratios)
-    first = f"the first hit scores {typical:.2f} times the tenth in the median"
-    if typical > max(STEEP, policy.max_boost):
-        weight = "a bare weight beside the query's own functions makes them flatter"
-        return [f"the query's scores are steep: {first}, and boosts multiply by at most {policy.max_boost:g}; {weight}"]
-    if typical < FLAT:
-        return [f"the query's scores are flat: {first}, so that any boost decides the order"]
-    return [f"{len(outcome.done):,} training searches; {first}"]
+    spread = f"{in_words(found, policy.max_boost)}, over {found.searches:,} training searches"
+    return [spread, _bare_weight(window, policy, base, now)] if found.kind(policy.max_boost) == "steep" else [spread]
+
+
+def _bare_weight(window: Window, policy: PolicySettings, base: tuple[float, float], now: Trial) -> str:
+    found = window.flatter(policy)
+    if found is None:
+        return NONE_HELPS
+    suggestion, flatter = found
+    outcome = flatter.outcome(policy)
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+    plain = [_mean(column) for column in flatter.measures(outcome, outcome.baseline)]
+    own = [_mean(column) for column in flatter.measures(outcome, outcome.variants["tuned"])]
+    return (
+        f"{suggestion.in_words}; on the training window the baseline goes from {base[0]:.3f} to {plain[0]:.3f} "
+        f"(new items {base[1]:.3f} to {plain[1]:.3f}), the policy as it is from {now.every:.3f} to {own[0]:.3f} "
+        f"(new items {now.new:.3f} to {own[1]:.3f})"
+    )
 
 
 def _study(journal: Path, fingerprint: str) -> Any:

@@ -22,6 +22,12 @@ class Engine(Protocol):
         """See CommandStore.run."""
 
 
+def read_table(engine: Engine, keys: Keys) -> Table | None:
+    """Return the table that workers read, None for none, and for a key that holds something else. Raises what the client raises."""
+    (named,) = engine.run([("GET", keys.near)])
+    return table_of(named) if isinstance(named, bytes) else None
+
+
 def read_near(engine: Engine, keys: Keys, items: Collection[str]) -> dict[str, Near]:
     """Return the neighbours of those of `items` that have any: two round trips, one where there is no table.
 
@@ -29,8 +35,7 @@ def read_near(engine: Engine, keys: Keys, items: Collection[str]) -> dict[str, N
     """
     if not items:
         return {}
-    (named,) = engine.run([("GET", keys.near)])
-    table = table_of(named) if isinstance(named, bytes) else None
+    table = read_table(engine, keys)
     if table is None:
         return {}
     listed = list(items)

@@ -28,6 +28,7 @@ from rewriter.signals.store import Keys
 from tests.live.conftest import loaded
 from tests.live.shop import Shop, an_event, many_events
 from tests.live.test_classes import MAPPING, held, products
+from tests.live.test_cli import run
 from tests.live.test_repeats import Losing
 
 TABLE: dict[str, Near] = {f"p{n}": ((f"p{(n + 5) % 200}", 0.5), (f"p{(n + 10) % 200}", 0.25)) for n in range(200)}
@@ -84,6 +85,29 @@ def test_without_a_table_there_are_none(shop: Shop) -> None:
     shop.append([an_event("u1", "p1")])
     shop.drain(shop.worker())
     assert set(held(shop, "u1")) == {"t1"}
+
+
+def test_check_and_status_tell_that_the_dial_is_set_and_there_is_no_table(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redis_url: str, opensearch_url: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def notes(discovery: float) -> list[str]:
+        (tmp_path / "rewriter.toml").write_text(
+            f"[opensearch]\nhosts = '{opensearch_url}'\n[store]\nurl = '{redis_url}'\nprefix = '{shop.plan.keys.prefix}'\n"
+            f"[policies.shop]\nindex = 'nowhere*'\nclass_field = 'type'\ndiscovery = {discovery}\n"
+        )
+        found = [json.loads(run(command, "--json").stdout)["notes"] for command in ("check", "status")]
+        told = [[one for one in each if "neighbours" in one] for each in found]
+        assert told[0] == told[1]
+        return told[0]
+
+    (note,) = notes(0.7)
+    assert note.startswith("policy shop: discovery is 0.7, but the store has no table of neighbours yet")
+    assert "rewriter backfill" in note
+    assert notes(0.0) == []
+    named(shop, TABLE)
+    assert notes(0.7) == []
 
 
 @pytest.mark.parametrize("raw", [b"junk", b"\xff\x00", b""])

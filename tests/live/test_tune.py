@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,24 @@ def test_what_the_later_window_does_not_confirm_is_refused(shop: str, tmp_path: 
     result = run("--trials", "4", code=1)
     assert "Not proposed: " in result.stdout
     assert not (tmp_path / "tune.diff").exists()
+
+
+def test_where_the_query_is_the_limit_a_bare_weight_is_measured(shop: str, tmp_path: Path) -> None:
+    """Squared sales are steep: what each brand's friends like lies below the first hits, out of reach of any boost."""
+    history(tmp_path / "h.ndjson", faithful=True)
+    steep = {"field_value_factor": {"field": "sold", "modifier": "square"}, "query": {"match": {"title": "{{query}}"}}}
+    (tmp_path / "search.mustache").write_text(json.dumps({"query": {"function_score": steep}}))
+    steepness, weight = json.loads(run("--trials", "1", "--json", code=1).stdout)["notes"][:2]
+    assert "the query's scores are steep: the first hit scores 2.0" in steepness
+    found = re.search(
+        r'"weight": (\d+)}.* baseline goes from ([\d.]+) to ([\d.]+) .* the policy as it is from ([\d.]+) to ([\d.]+)',
+        weight,
+    )
+    assert found is not None, weight
+    number, base, plain, before, after = map(float, found.groups())
+    assert 200.0 <= number <= 500.0
+    assert plain == base > 0.0
+    assert after > before
 
 
 @pytest.mark.parametrize(
