@@ -101,14 +101,14 @@ def test_the_least_weight_is_suggested_with_which_scores_are_not_steep() -> None
 
     body = {"query": {"function_score": {"query": MATCH, **POPULAR}}, "from": 30, "aggs": {"a": {}}}
     searches = [Search("products", body), Search("products", body)]
-    found = suggested(send, searches, 1.5)
+    found = suggested(send, searches, 2.0)
     assert found is not None
     assert found.weight == 10.0 == min(one for one in WEIGHTS if one >= 8.0)
     assert found.spread == Spread(20 / 11, 2)
     assert [one.ids[0] for one in found.pages if one is not None] == ["d10", "d10"]
     assert all(one.body["from"] == 0 and "aggs" not in one.body for one in sent)
     assert len(sent) <= 2 * 8
-    assert suggested(send, [*searches, Search("products", {"query": MATCH})], 1.5) is None
+    assert suggested(send, [*searches, Search("products", {"query": MATCH})], 2.0) is None
 
 
 def test_words_that_are_steep_themselves_have_no_weight() -> None:

@@ -62,6 +62,8 @@ def check(
     if show and output not in ("text", "json"):
         raise refused([Fault("--show", f"what is rendered is no finding, and --format {output} holds findings alone")])
     given = GivenSearches(searches, judged, body)
+    if body is not None and not given:
+        raise refused([Fault("--body", "belongs to searches", "give --judged or --searches too")])
     found, indices, checked = _checked(settings, tuple(index or ()), opensearch, given)
     if output != "github":
         for one in checked.findings:

@@ -1,7 +1,8 @@
 """The part of `rewriter check` that sends given searches, to tell how much boosts can do with the scores of the team's own query.
 
-Scores that are steep leave boosts little: one bare weight in the query's own `function_score` is then suggested, and on judged
-searches its nDCG is measured beside that of the query as it is. Nothing is applied, and nothing is written.
+Scores that are steep leave boosts little: the least bare weight in the query's own `function_score` is then suggested with which
+they are not. Others leave more to boosts with a weight that takes a quarter of their spread, which is tried on judged searches.
+There, nDCG is measured with and without the weight. Nothing is applied, and nothing is written.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from rewriter.client.seam import Search
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.evaluate.bare_weight import NONE_HELPS, PlainPage, Suggestion, plain_pages, suggested
 from rewriter.evaluate.bodies import bodies_of, holds_words, with_words
-from rewriter.evaluate.spread import Spread, in_words, spread_of
+from rewriter.evaluate.spread import Spread, in_words, spread_of, steep_from
 from rewriter.secret import SecretUrl
 from rewriter.settings import Settings
 
 MOST, SEED, K = 500, 1, 10
+TAKEN = 0.25
+"""The part of the spread that a weight takes from scores that are not steep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +122,14 @@ def _measured(send: Any, searched: Sequence[_GradedSearch], max_boost: float) ->
     kind = spread.kind(max_boost)
     figures["spread"] = {"kind": kind, "ratio": round(spread.ratio, 4), "searches": spread.searches}
     text = f"{in_words(spread, max_boost)}, over {_counted(spread)}{failures}"
-    if kind != "steep":
+    is_judged = any(one.relevant for one in searched)
+    if kind == "flat" or (kind == "even" and not is_judged):
         return figures, text
-    found = suggested(send, searches, max_boost)
+    lessened = steep_from(max_boost) if kind == "steep" else 1.0 + (1.0 - TAKEN) * (spread.ratio - 1.0)
+    found = suggested(send, searches, lessened)
     if found is None:
         return figures, f"{text}; {NONE_HELPS}"
-    ndcg = _ndcg(searched, pages, found)
+    ndcg = _ndcg(searched, pages, found) if is_judged else None
     figures["bare_weight"] = {"weight": found.weight, "ratio": round(found.spread.ratio, 4), f"nDCG@{K}": ndcg}
     return figures, f"{text}; {found.in_words}; {_in_words(ndcg)}"
 
@@ -133,12 +138,8 @@ def _counted(spread: Spread) -> str:
     return f"{spread.searches:,} search{'' if spread.searches == 1 else 'es'} with {K} hits"
 
 
-def _ndcg(
-    searched: Sequence[_GradedSearch], pages: Sequence[PlainPage | None], found: Suggestion
-) -> dict[str, Any] | None:
-    """Return the nDCG of the query as it is and with the weight, on the searches that are judged; None without any."""
-    if not any(one.relevant for one in searched):
-        return None
+def _ndcg(searched: Sequence[_GradedSearch], pages: Sequence[PlainPage | None], found: Suggestion) -> dict[str, Any]:
+    """Return the nDCG of the query as it is and with the weight."""
     from rewriter.evaluate.intervals import paired  # noqa: PLC0415  with the extra
     from rewriter.evaluate.scores import measure_names, scored  # noqa: PLC0415  with the extra
 

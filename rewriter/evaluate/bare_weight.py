@@ -1,4 +1,4 @@
-"""A bare weight in a team's own `function_score`: the body that has one, and the least weight that makes scores no longer steep.
+"""A bare weight in a team's own `function_score`: the body that has one, and the least weight that lessens the spread so far.
 
 With scores q · f, of words q and functions f, one function more without filter gives q · (w + f): the larger w, the less the
 functions spread the scores. It is only suggested, and measured: by `rewriter check` and `rewriter tune`.
@@ -12,7 +12,7 @@ from typing import Any
 
 from rewriter.client.seam import LegFault, Search
 from rewriter.evaluate.answers import Send
-from rewriter.evaluate.spread import PAGE, Spread, spread_of, steep_from
+from rewriter.evaluate.spread import PAGE, Spread, spread_of
 
 WEIGHTS = tuple(step * 10.0**power for power in range(-1, 6) for step in (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
 """What is suggested, since functions range from a logarithm to a count of sales."""
@@ -23,7 +23,7 @@ DROPPED = frozenset(
 
 
 NONE_HELPS = (
-    "no bare weight is suggested: the words' own scores are as steep, or not every search has a function_score that "
+    "no bare weight is suggested: the words' own scores spread as far, or not every search has a function_score that "
     "multiplies by one function or by a sum"
 )
 
@@ -38,7 +38,7 @@ class PlainPage:
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """The least of WEIGHTS with which scores are not steep, and the spread and the pages with it."""
+    """The least of WEIGHTS with which the spread is small enough, and the spread and the pages with it."""
 
     weight: float
     spread: Spread
@@ -106,10 +106,10 @@ def _plain_page(answer: Mapping[str, Any]) -> PlainPage:
     return PlainPage([str(hit["_id"]) for hit in hits], [float(hit.get("_score") or 0.0) for hit in hits])
 
 
-def suggested(send: Send, searches: Sequence[Search], max_boost: float) -> Suggestion | None:
-    """Return the bare weight for searches whose scores are steep; None where no weight helps, or a query takes none.
+def suggested(send: Send, searches: Sequence[Search], ratio: float) -> Suggestion | None:
+    """Return the bare weight with which scores spread by at most `ratio`; None where no weight does that, or a query takes none.
 
-    The largest weight leaves the words' own scores: if these are steep, no weight helps. The others are found by bisection.
+    The largest weight leaves the words' own scores: if these spread further, no weight helps. The others are found by bisection.
     """
 
     def tried(weight: float) -> Suggestion | None:
@@ -123,7 +123,7 @@ def suggested(send: Send, searches: Sequence[Search], max_boost: float) -> Sugge
             return None
         pages = plain_pages(send, given)
         found = spread_of(one.scores for one in pages if one is not None)
-        return Suggestion(weight, found, pages) if found and found.ratio <= steep_from(max_boost) else None
+        return Suggestion(weight, found, pages) if found and found.ratio <= ratio else None
 
     return least(WEIGHTS, tried)
 

@@ -27,7 +27,7 @@ from rewriter.evaluate.rescoring import Rescoring
 from rewriter.evaluate.run import Evaluation, Shared
 from rewriter.evaluate.scores import measure_names, scored
 from rewriter.evaluate.space import Parameter, current, settings_of, space, with_settings
-from rewriter.evaluate.spread import PAGE, in_words, spread_of
+from rewriter.evaluate.spread import PAGE, in_words, spread_of, steep_from
 from rewriter.evaluate.variants import Variant, variant
 from rewriter.settings import PolicySettings, Settings
 
@@ -120,7 +120,7 @@ class Window:
         """Return the bare weight for a steep query, and this window with it in each body; None where none helps."""
         given = [Search(one.index or self._index, body) for one, body in zip(self._judged, self._bodies, strict=True)]
         drawn = Random(self._seed).sample(given, min(WEIGHED, len(given)))
-        found = suggested(self._send, drawn, policy.max_boost)
+        found = suggested(self._send, drawn, steep_from(policy.max_boost))
         bodies = [with_bare_weight(one, found.weight) for one in self._bodies] if found else []
         changed = [one for one in bodies if one is not None]
         if found is None or len(changed) < len(self._bodies):

@@ -57,6 +57,22 @@ def test_a_steep_query_is_suggested_a_weight_with_its_ndcg(shop: str, tmp_path: 
     assert "is not measured" in note
 
 
+def test_scores_that_are_not_steep_are_tried_with_a_weight_where_searches_are_judged(shop: str, tmp_path: Path) -> None:
+    """By sales alone the first scores 1.4 to 1.5 times the tenth: a quarter less from a weight of some 25 on."""
+    searches(tmp_path / "judged.ndjson")
+    linear = {**STEEP, "field_value_factor": {"field": "sold"}}
+    (tmp_path / "search.mustache").write_text(json.dumps({"query": {"function_score": linear}}))
+    found, (note,) = spread(*JUDGED)
+    kind, before = found["spread"]["kind"], found["spread"]["ratio"]
+    assert (kind, before) == ("even", pytest.approx(1.443, abs=0.01))
+    assert found["bare_weight"]["weight"] in (20.0, 30.0)
+    assert found["bare_weight"]["ratio"] - 1.0 <= 0.75 * (before - 1.0)
+    assert found["bare_weight"]["nDCG@10"]["searches"] == 12
+    assert "neither steep nor flat" in note
+    found, _ = spread("check", "--searches", "judged.ndjson", "--body", "search.mustache")
+    assert found["bare_weight"] is None
+
+
 def test_flat_scores_other_searches_and_none(shop: str, tmp_path: Path) -> None:
     more = [
         {"user_id": "person-a", "body": {"query": {"match_all": {}}, "sort": ["sold"]}, "relevant": ["p1"]},
@@ -90,5 +106,6 @@ def test_files_that_cannot_be_used_are_faults(shop: str, tmp_path: Path) -> None
     result = run("check", "--judged", "judged.ndjson")
     assert result.exit_code == 2
     assert "have no `body`" in result.stderr
+    assert "--body: belongs to searches" in run("check", "--body", "search.mustache").stderr
     result = run(*JUDGED, "--opensearch", "http://127.0.0.1:1")
     assert "the spread of scores was not measured: no policy, or no answer of the cluster" in result.stderr
