@@ -77,7 +77,7 @@ def test_flat_scores_other_searches_and_none(shop: str, tmp_path: Path) -> None:
     more = [
         {"user_id": "person-a", "body": {"query": {"match_all": {}}, "sort": ["sold"]}, "relevant": ["p1"]},
         {"user_id": "person-b", "body": {"query": {"match_all": {}}}, "index": "elsewhere", "relevant": ["p1"]},
-        {"user_id": "person-c", "body": {"query": {"range": {"title": {"format": 1}}}}, "relevant": ["p1"]},
+        {"user_id": "person-c", "body": {"query": {"nosuch": {}}}, "relevant": ["p1"]},
     ]
     searches(tmp_path / "judged.ndjson", more="".join(json.dumps(one) + "\n" for one in more))
     found, notes = spread(*JUDGED)
