@@ -6,6 +6,7 @@ Times, of recovery too, are not judged here, on 30 searches and a busy machine; 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -22,17 +23,29 @@ OPEN_S = 0.5
 OF_TIME = ("added ", "the baseline came", "a baseline took", "not recovered")
 
 
+IN_TURN = [replace(fault, shells=(fault.shells[at % len(fault.shells)],)) for at, fault in enumerate(FAULTS)]
+"""Every fault in one of its shells, alternately. The other shell of each is tried by `make full`."""
+OTHERWISE = [
+    replace(fault, shells=tuple(shell for shell in fault.shells if shell not in chosen.shells))
+    for fault, chosen in zip(FAULTS, IN_TURN, strict=True)
+]
+
+
 @pytest.fixture(scope="module")
 def trials(opensearch_url: str) -> Iterator[Row]:
     """All trials, in the order of the catalogue, on the same servers; each runs when its test asks for it."""
-    return rows(opensearch_url, searches=SEARCHES, rate=RATE, window=SEARCHES, warm_up=0, open_s=OPEN_S)
+    return parallel(opensearch_url, IN_TURN)
+
+
+def parallel(opensearch_url: str, faults: list[Fault]) -> Iterator[Row]:
+    return rows(opensearch_url, searches=SEARCHES, rate=RATE, window=SEARCHES, warm_up=0, open_s=OPEN_S, faults=faults)
 
 
 @pytest.mark.parametrize(
     ("fault", "shell"),
     [
         pytest.param(fault, shell, id=f"{fault.name}, {shell}")
-        for fault in FAULTS
+        for fault in IN_TURN
         if "parallel" in fault.modes
         for shell in fault.shells
     ],
@@ -43,6 +56,13 @@ def test_fault(fault: Fault, shell: str, trials: Iterator[Row]) -> None:
         while (row.fault, row.shell) != (fault.name, shell):  # some tests were chosen by name
             row = next(trials)
     assert [text for text in row.broken if not text.startswith(OF_TIME)] == [], row
+
+
+@pytest.mark.full
+def test_every_fault_in_its_other_shell(opensearch_url: str) -> None:
+    with needed():
+        for row in parallel(opensearch_url, OTHERWISE):
+            assert [text for text in row.broken if not text.startswith(OF_TIME)] == [], row
 
 
 QUICK = [fault for fault in FAULTS if fault.name == "503"]

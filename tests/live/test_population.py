@@ -126,7 +126,7 @@ def test_a_worker_makes_it_where_one_runs_and_takes_it_from_a_search(redis_url: 
     store.close()
 
 
-@pytest.mark.parametrize("way", ["url", "client", "cluster"])
+@pytest.mark.parametrize("way", [pytest.param("url", marks=pytest.mark.full), "client", "cluster"])
 def test_an_event_loop_has_no_part_in_it(
     way: str,
     redis_url: str,
