@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rewriter.cli.ingest import objects_of, stores_of
-from rewriter.cli.output import FAULTY, UNHEALTHY, faults_refused, print_json, say, store_needed
+from rewriter.cli.output import FAULTY, UNHEALTHY, faults_refused, print_json, print_line, store_needed
 from rewriter.cli.popularity import half_life as seconds_in
 from rewriter.cli.popularity import index_for, write_popularity
 from rewriter.errors import ConfigurationError, Fault
@@ -121,27 +121,27 @@ def _refuse_malformed(files: Files, allowed: frozenset[str]) -> None:
         rest = [Fault("and", f"{more:,} more lines", "--allow malformed leaves them out")] if more > 0 else []
         raise ConfigurationError([*files.faults, *rest])
     for fault in files.faults:
-        say(fault)
+        print_line(fault)
 
 
 def _print_account(history: History, allowed: frozenset[str], signals: SignalSettings) -> bool:
     """Print the rows left out and the age of an old history. Return whether there are events and no reason exceeds the limit."""
     account = history.account
     for line in account.lines():
-        say(line)
+        print_line(line)
     age_s = time.time() - history.until_s
     if account.events and age_s > signals.horizon_s:
         ended = datetime.fromtimestamp(history.until_s, UTC).date()
-        say(
+        print_line(
             f"the history ended on {ended}, {age_s / DAY_S:,.0f} days ago: such events would be too old for ingest"
             f" (horizon_s), and with profile_half_life_s = {signals.profile_half_life_s:g} their weights have faded to"
             f" {growth(history.until_s + age_s, history.until_s, signals.profile_half_life_s):.2%}"
         )
     if not account.events:
-        say("no row became an event: nothing was written")
+        print_line("no row became an event: nothing was written")
         return False
     if reasons := account.too_many(allowed):
-        say(
+        print_line(
             f"more than {LIMIT:.0%} of the rows were left out for {', '.join(reasons)}:"
             f" correct the files and run it again, or allow it ({' '.join(f'--allow {one}' for one in reasons)})"
         )
@@ -172,7 +172,7 @@ def _history(
     try:
         return History(files, plan, partitions, until_s, forgotten)
     except ImportError:
-        say("duckdb is not installed: pip install 'rewriter[backfill]'")
+        print_line("duckdb is not installed: pip install 'rewriter[backfill]'")
         raise typer.Exit(FAULTY) from None
 
 

@@ -15,7 +15,7 @@ from rewriter.boost.templates import TemplateSet
 from rewriter.cli.findings import RULES, Finding, github, sarif
 from rewriter.cli.index_check import IndexCheck, check_indices
 from rewriter.cli.neighbour_check import check_neighbours
-from rewriter.cli.output import FAULTY, UNHEALTHY, print_json, print_table, refused, say
+from rewriter.cli.output import FAULTY, UNHEALTHY, print_json, print_line, print_table, refused
 from rewriter.cli.rendered_samples import print_rendered, rendered_samples
 from rewriter.cli.repeat_check import check_repeats
 from rewriter.cli.spread_check import GivenSearches, check_spread
@@ -67,7 +67,7 @@ def check(
     found, indices, checked = _checked(settings, tuple(index or ()), opensearch, given)
     if output != "github":
         for one in checked.findings:
-            say(f"note: {one}" if one.level == "note" else one)
+            print_line(f"note: {one}" if one.level == "note" else one)
     rendered = rendered_samples(found) if show and found is not None else iter(())
     if output == "github":
         for line in github(checked.findings, settings):

@@ -11,7 +11,7 @@ import typer
 from redis.exceptions import RedisError
 
 from rewriter.cli.ingest import stores_of
-from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_table, say, store_needed
+from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_line, print_table, store_needed
 from rewriter.errors import StoreError
 from rewriter.settings import Settings
 from rewriter.shell.fleet import printable
@@ -82,9 +82,9 @@ def _replay(store: Any, keys: StreamKeys, found: Iterator[DeadLetter]) -> None:
     moved = requeue(store, keys, sound())
     print_json({"replayed": moved, "kept": kept.total()})
     for kind, count in kept.most_common():
-        say(f"kept {count:,}: {printable(kind)}")
+        print_line(f"kept {count:,}: {printable(kind)}")
     if kept:
-        say("dead letters without an event, and events that were counted in part, are not replayed")
+        print_line("dead letters without an event, and events that were counted in part, are not replayed")
         raise typer.Exit(UNHEALTHY)
 
 
@@ -100,7 +100,7 @@ def _print_reasons(found: Iterator[DeadLetter], *, as_json: bool) -> None:
     elif rows:
         print_table([("count", "latest", "reason"), *((f"{count:,}", at, printable(kind)) for kind, count, at in rows)])
     else:
-        say("no dead letters")
+        print_line("no dead letters")
 
 
 def _print(found: Iterator[DeadLetter], last: int, *, events: bool, as_json: bool) -> None:
@@ -116,7 +116,7 @@ def _print(found: Iterator[DeadLetter], last: int, *, events: bool, as_json: boo
         head = ("at", "partition", "entry", "reason", *(["event"] if events else []))
         print_table([head, *(_row(one, events=events) for one in letters)])
     else:
-        say("no dead letters")
+        print_line("no dead letters")
 
 
 def _as_dict(letter: DeadLetter, *, events: bool) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rewriter.cli.explain import explanations
-from rewriter.cli.output import UNHEALTHY, say
+from rewriter.cli.output import UNHEALTHY, print_line
 from rewriter.demo.shop import ERRORS, Engine
 from rewriter.demo.show import show
 from rewriter.errors import RewriterError
@@ -26,5 +26,5 @@ def demo(
     try:
         show(engine, lambda reason: explanations()[reason].means)
     except (RewriterError, *ERRORS) as error:
-        say(f"demo: {error}")
+        print_line(f"demo: {error}")
         raise typer.Exit(UNHEALTHY) from None

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import typer
 from rich.console import Console
 
-from rewriter.cli.output import UNHEALTHY, print_json, print_table, say
+from rewriter.cli.output import UNHEALTHY, print_json, print_line, print_table
 from rewriter.demo.launching import launching
 from rewriter.errors import RewriterError
 
@@ -73,9 +73,9 @@ def engines(
                 _print_status(kept.kept_in(folder), is_starting=kept.keeper_of(folder) is not None, as_json=as_json)
             else:
                 ended = kept.end(folder)
-                say("no engines run" if ended is None else f"ended process {ended} and both engines")
+                print_line("no engines run" if ended is None else f"ended process {ended} and both engines")
     except RewriterError as error:
-        say(f"engines: {error}")
+        print_line(f"engines: {error}")
         raise typer.Exit(UNHEALTHY) from None
 
 
@@ -83,7 +83,7 @@ def _started(folder: Path, order: Order) -> tuple[Kept, bool]:
     from rewriter_engines import kept  # noqa: PLC0415
 
     console = Console(stderr=True)
-    say("starting; the first time, Maven brings about 60 MB of jars")
+    print_line("starting; the first time, Maven brings about 60 MB of jars")
     with console.status("") as status:
         return kept.start(folder, order, lambda waited_s: status.update(f"starting, {waited_s:.0f} s"))
 
@@ -93,19 +93,21 @@ def _print_up(found: Kept, is_new: bool, *, as_json: bool) -> None:
         print_json(asdict(found))
     else:
         typer.echo(f"export OPENSEARCH_URL={found.search.url}\nexport REDIS_URL={found.store.url}")
-    say("started:" if is_new else "these run already:")
+    print_line("started:" if is_new else "these run already:")
     for server in (found.search, found.store):
-        say(f"  {server.name} {server.version} at {server.url}, process {server.process}")
+        print_line(f"  {server.name} {server.version} at {server.url}, process {server.process}")
     if found.why_no_opensearch:
-        say(
+        print_line(
             f"  no real OpenSearch: {found.why_no_opensearch}. osmem-server stands in: pages are real, timings mean nothing"
         )
-    say(f"they end by themselves at {_clock(found.until_s)}, or with `rewriter engines down`")
+    print_line(f"they end by themselves at {_clock(found.until_s)}, or with `rewriter engines down`")
 
 
 def _print_status(found: Kept | None, *, is_starting: bool, as_json: bool) -> None:
     if found is None:
-        say("the engines are still starting" if is_starting else "no engines run; `rewriter engines up` starts them")
+        print_line(
+            "the engines are still starting" if is_starting else "no engines run; `rewriter engines up` starts them"
+        )
         raise typer.Exit(UNHEALTHY)
     servers = {"search": found.search, "store": found.store}
     answers = {role: _listens(server.url) for role, server in servers.items()}
@@ -118,7 +120,7 @@ def _print_status(found: Kept | None, *, is_starting: bool, as_json: bool) -> No
             for role, server in servers.items()
         ]
         print_table(rows)
-        say(f"kept by process {found.process} until {_clock(found.until_s)}")
+        print_line(f"kept by process {found.process} until {_clock(found.until_s)}")
     if not all(answers.values()):
         raise typer.Exit(UNHEALTHY)
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from rewriter.cli.ingest import stores_of
-from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, say, store_needed
+from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_line, store_needed
 from rewriter.encodings import decoded, encoding_of
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings
@@ -46,8 +46,10 @@ def forget(
     print_json(dict(sorted(done.items())))
     if unknown:
         numbers = ", ".join(str(at + 1) for at in unknown[:SHOWN]) + (", …" if len(unknown) > SHOWN else "")
-        say(f"{len(unknown)} of {len(named)} users had no data (number {numbers}): is the identifier as in the events?")
-        say("their earlier events in the streams will not be counted")
+        print_line(
+            f"{len(unknown)} of {len(named)} users had no data (number {numbers}): is the identifier as in the events?"
+        )
+        print_line("their earlier events in the streams will not be counted")
         raise typer.Exit(UNHEALTHY)
 
 

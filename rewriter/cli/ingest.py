@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.live import Live
 
 from rewriter.cli.causes import own_client
-from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, say, store_needed
+from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_line, store_needed
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings
 from rewriter.shell.fleet import printable
@@ -79,7 +79,7 @@ def ingest(
         followed = {"followed": dict(sorted(follower.counts.items()))} if follower else {}
         print_json(dict(sorted(worker.counts.items())) | followed)
         for fault in follower.faults if follower else ():
-            say(fault)
+            print_line(fault)
     elif not _all_well(replay):
         raise typer.Exit(UNHEALTHY)
 
@@ -107,17 +107,19 @@ def _all_well(replay: Replay) -> bool:
         replay.close()
     print_json(dict(sorted(fates.items())) | {"appended": replay.appended})
     for fault in replay.faults:
-        say(fault)
+        print_line(fault)
     if replay.faulty:
-        say(f"{replay.faulty:,} lines are no events")
+        print_line(f"{replay.faulty:,} lines are no events")
     for reason, count in reasons.most_common():
-        say(f"{count:,} refused: {printable(reason)}")
+        print_line(f"{count:,} refused: {printable(reason)}")
     if not replay.done:
-        say(f"stopped after {replay.read_bytes:,} of {replay.size_bytes:,} bytes: run it again")
+        print_line(f"stopped after {replay.read_bytes:,} of {replay.size_bytes:,} bytes: run it again")
     if fates["waiting"]:
-        say(f"{fates['waiting']:,} wait for their object to be in the index")
+        print_line(f"{fates['waiting']:,} wait for their object to be in the index")
     if fates["unknown"]:
-        say(f"{fates['unknown']:,} have no known outcome: no worker counted them, or one that does not report outcomes")
+        print_line(
+            f"{fates['unknown']:,} have no known outcome: no worker counted them, or one that does not report outcomes"
+        )
     return replay.done and not replay.faulty and not reasons and not fates["waiting"] and not fates["unknown"]
 
 
@@ -180,7 +182,7 @@ def _followed(follower: IndexFollower, partitions: int) -> int:
     before = follower.trouble
     fed = follower.feed(partitions)
     if follower.trouble and follower.trouble != before:
-        say(follower.trouble)
+        print_line(follower.trouble)
     return fed
 
 
@@ -213,7 +215,7 @@ class _Progress:
         if self._live:
             self._live.update(line)
         else:
-            say(line)
+            print_line(line)
 
 
 @contextmanager

@@ -19,15 +19,15 @@ UNHEALTHY = 1
 FAULTY = 2
 
 
-def say(text: object) -> None:
-    """Print a message on standard error."""
+def print_line(text: object) -> None:
+    """Print a line on standard error."""
     typer.echo(text, err=True)
 
 
 def refused(faults: Iterable[Fault]) -> typer.Exit:
     """Print every fault, and return the exception that ends the command with exit code 2."""
     for fault in faults:
-        say(fault)
+        print_line(fault)
     return typer.Exit(FAULTY)
 
 
@@ -46,10 +46,10 @@ def store_needed() -> Iterator[None]:
     try:
         yield
     except StoreError as error:
-        say(f"store: {error}")
+        print_line(f"store: {error}")
         raise typer.Exit(UNHEALTHY) from None
     except RedisError as error:
-        say(f"store: {type(error).__name__}: {error}")
+        print_line(f"store: {type(error).__name__}: {error}")
         raise typer.Exit(UNHEALTHY) from None
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rewriter.cli.causes import cause_of, own_client
-from rewriter.cli.output import say
+from rewriter.cli.output import print_line
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings
 from rewriter.signals.backfill.history import History
@@ -68,12 +68,14 @@ def write_popularity(
         try:
             done = update(lambda some: client.bulk(index or "", some, TIMEOUT_S), found, field, on_progress)
         except client.errors as error:
-            say(f"{index}: {cause_of(error, client.fault_of(error))}; popularity was written in part: run it again")
+            print_line(
+                f"{index}: {cause_of(error, client.fault_of(error))}; popularity was written in part: run it again"
+            )
             return {"field": field}, False
     for one in done.named:
-        say(f"rejected: {one}")
+        print_line(f"rejected: {one}")
     if done.rejected > len(done.named):
-        say(f"rejected: {done.rejected - len(done.named):,} more")
+        print_line(f"rejected: {done.rejected - len(done.named):,} more")
     items = done.updated + done.missing + done.rejected
     counts = {
         "field": field, "items": items, "updated": done.updated, "missing": done.missing, "rejected": done.rejected,

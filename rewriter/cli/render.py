@@ -16,7 +16,7 @@ from rewriter.boost.functions import Boost, Refused
 from rewriter.boost.samples import Sample
 from rewriter.boost.schema import boosts_schema, exploration_schema
 from rewriter.boost.templates import TemplateSet, render_boosts
-from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, say, store_needed
+from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_line, store_needed
 from rewriter.cli.personal_preview import preview_personal
 from rewriter.client.seam import SearchArguments
 from rewriter.errors import ConfigurationError, Fault
@@ -69,7 +69,7 @@ def render(
                 [Fault(f"--index {index or chosen.index[0]}", f"policy {policy!r} does not match it")]
             )
         if request.passed:
-            say(f"{request.passed}: {request.detail}")
+            print_line(f"{request.passed}: {request.detail}")
             raise typer.Exit(UNHEALTHY)
         if sample:
             part = sample_part(sample, templates, chosen, request)
@@ -81,7 +81,7 @@ def render(
     elif part.reason is Reason.PERSONALIZED:
         print_json(whole_body(part, chosen, request)[1])
     else:
-        say(f"{part.reason}: {part.detail or 'no boost was rendered'}; the search would be the caller's own")
+        print_line(f"{part.reason}: {part.detail or 'no boost was rendered'}; the search would be the caller's own")
         raise typer.Exit(UNHEALTHY)
 
 

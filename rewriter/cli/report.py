@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from rewriter.cli.causes import own_client
-from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_table, say
+from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_line, print_table
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings
 
@@ -154,7 +154,7 @@ def _dumped(client: Any, index: str, path: Path) -> Path:
     except Exception as error:  # noqa: BLE001  whatever the client raises, the command ends with one line
         cause = f"cannot be read: {type(error).__name__} {getattr(error, 'status_code', '')}".rstrip()
         raise ConfigurationError([Fault(index, cause, "is it there, and may it be read?")]) from None
-    say(f"{total:,} documents of {index}")
+    print_line(f"{total:,} documents of {index}")
     return path
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from rewriter.cli.evaluate.command import ACTIONS
 from rewriter.cli.evaluate.inputs import Inputs, client_of, of_extra, progress, window_s
-from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_table, say
+from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_line, print_table
 from rewriter.client.seam import SearchClient
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.evaluate.bodies import bodies_of
@@ -86,7 +86,7 @@ def tune(
     else:
         _print(found)
     if text:
-        say(f"written: {out}; `patch {toml} {out}` applies it")
+        print_line(f"written: {out}; `patch {toml} {out}` applies it")
     else:
         raise typer.Exit(UNHEALTHY)
 
@@ -190,7 +190,7 @@ def _proposal(found: Mapping[str, Any], toml: Path, policy: str) -> str:
     diff = proposed(toml.read_text("utf-8-sig"), policy, settings, str(toml))
     head = "".join(f"# {line}\n" for line in _gains(found))
     if diff is None:
-        say(f"{toml} has a form in which the values cannot be placed: they are given as a table")
+        print_line(f"{toml} has a form in which the values cannot be placed: they are given as a table")
         return head + as_table(policy, settings)
     return head + diff
 

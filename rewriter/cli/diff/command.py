@@ -23,7 +23,7 @@ from rewriter.cli.diff.logged import read_logged
 from rewriter.cli.diff.pages import Failed, paired
 from rewriter.cli.diff.terminal import print_diff
 from rewriter.cli.diff.versions import Version, opened
-from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, say, store_needed, write_whole
+from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_line, store_needed, write_whole
 from rewriter.cli.preview.command import body_of
 from rewriter.client.seam import SearchClient
 from rewriter.errors import ConfigurationError, Fault
@@ -72,19 +72,19 @@ def diff(
         if html is not None:
             made = f"With the signals that people have now, without exploration hits. Made {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
             write_whole(html, html_page(found, made))
-            say(f"written: {html}")
+            print_line(f"written: {html}")
     for one in found["failed"][:FAILED_SHOWN]:
-        say(Fault(f"{searches}:{one['line']}", f"not compared: {one['cause']}"))
+        print_line(Fault(f"{searches}:{one['line']}", f"not compared: {one['cause']}"))
     if len(found["failed"]) > FAILED_SHOWN:
-        say(f"and {len(found['failed']) - FAILED_SHOWN:,} more searches that failed")
+        print_line(f"and {len(found['failed']) - FAILED_SHOWN:,} more searches that failed")
     for why, count in found["left_out"].items():
-        say(f"note: {count:,} not compared: {why}")
+        print_line(f"note: {count:,} not compared: {why}")
     if as_json:
         print_json(found)
     elif html is None:
         print_diff(Console(highlight=False), found)
     if limit is not None and found["changed_share"] > limit:
-        say(f"{found['changed_share']:.1%} of the pages change, more than {limit:.1%}")
+        print_line(f"{found['changed_share']:.1%} of the pages change, more than {limit:.1%}")
         raise typer.Exit(UNHEALTHY)
     if found["failed"]:
         raise typer.Exit(UNHEALTHY)

@@ -15,7 +15,7 @@ from rewriter.cli.evaluate.exchange import TAG, Capturing, Exported, Imported, r
 from rewriter.cli.evaluate.html import html_of
 from rewriter.cli.evaluate.inputs import TIMEOUT_S, Inputs, client_of, of_extra, progress, window_s
 from rewriter.cli.evaluate.terminal import print_comparison, print_figures
-from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, say
+from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_line
 from rewriter.client.seam import SearchClient
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.evaluate.bodies import bodies_of
@@ -130,7 +130,7 @@ def evaluate(
         print_json(figures)
     else:
         print_figures(Console(highlight=False), figures)
-    say(f"written: {folder}")
+    print_line(f"written: {folder}")
     mains = [one for one in figures["policies"] if not (one["explores"] or one["placebo"] or one["variation_of"])]
     if not figures["complete"] or any(one["verdict"].startswith("Do not") for one in mains):
         raise typer.Exit(UNHEALTHY)
@@ -183,7 +183,7 @@ class _Run:
             outcome = evaluation.run(show("searches"))
         outcome.left_out.update(left_out)
         for fault in outcome.faults:
-            say(fault)
+            print_line(fault)
         if not outcome.done:
             raise ConfigurationError(
                 [Fault("evaluate", "no search was answered", "interrupted before the first ones were")]
@@ -192,7 +192,7 @@ class _Run:
         found["warnings"] = notes + found["warnings"]
         found["history"] = dict(past.account)
         for line in past.lines:
-            say(line)
+            print_line(line)
         spent_s = outcome.spent_s
         times = {
             "began_s": began_s,
@@ -210,7 +210,7 @@ class _Run:
                 past = self._given.past(title, show("objects"))
         searches, notes, left_out = self._searches(past, held_s, title)
         for note in [*notes, *(f"left out: {why} ({count:,})" for why, count in left_out.items())]:
-            say(f"note: {note}")
+            print_line(f"note: {note}")
         clauses = self._clauses(past, searches) if past is not None and form == "srw" and self._body is not None else {}
         write_export(form, searches, self._body, self._given.index, self._settings.experiment.salt, folder, clauses)
 
@@ -307,7 +307,7 @@ def _write_html(path: Path, figures: Mapping[str, Any]) -> None:
         path.write_text(html_of(figures), "utf-8")
     except OSError as error:
         raise ConfigurationError([Fault(str(path), f"cannot be written: {error.strerror}")]) from None
-    say(f"written: {path}")
+    print_line(f"written: {path}")
 
 
 def _drawn(searches: list[JudgedSearch], count: int, seed: int) -> list[JudgedSearch]:
@@ -315,7 +315,7 @@ def _drawn(searches: list[JudgedSearch], count: int, seed: int) -> list[JudgedSe
 
     if len(searches) <= count:
         return searches
-    say(f"{count:,} of {len(searches):,} searches are drawn at random (--searches)")
+    print_line(f"{count:,} of {len(searches):,} searches are drawn at random (--searches)")
     return [searches[at] for at in sorted(Random(seed).sample(range(len(searches)), count))]
 
 

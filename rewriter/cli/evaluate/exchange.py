@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rewriter.boost.body import NAME_PREFIX
 from rewriter.cli.init.output_files import put, staged
-from rewriter.cli.output import say
+from rewriter.cli.output import print_line
 from rewriter.client.seam import Search
 from rewriter.encodings import decoded
 from rewriter.errors import ConfigurationError, Fault
@@ -65,11 +65,11 @@ def write_export(
     if form == "srw":
         files, ratings = workbench.exported(searches, _text(template) if template else None, index, salt, clauses)
         if template is None:
-            say("note: no search configuration is written: give --body, the search template in Mustache")
+            print_line("note: no search configuration is written: give --body, the search template in Mustache")
         elif not clauses:
-            say("note: the plain search is the only configuration: with --from, each policy has one too")
+            print_line("note: the plain search is the only configuration: with --from, each policy has one too")
         elif len([name for name in files if name.startswith("search_conf")]) <= len(clauses):
-            say("note: a template that rescores by itself has no configuration with boosts")
+            print_line("note: a template that rescores by itself has no configuration with boosts")
     else:
         files, ratings = quepid.exported(searches)
     _say(ratings)
@@ -77,7 +77,7 @@ def write_export(
         raise ConfigurationError([Fault("--export", "there is nothing to export: no search has words")])
     with staged(folder, files) as stage:
         for path in put(stage, folder, files, force=True):
-            say(f"written: {path}")
+            print_line(f"written: {path}")
 
 
 class Capturing:
@@ -113,9 +113,9 @@ def _unnamed(part: Any) -> Any:
 def _say(ratings: Ratings) -> None:
     if ratings.merged:
         what = "their ratings are means, since the tool knows queries and no people"
-        say(f"note: {ratings.merged:,} of {len(ratings.grades):,} queries are several searches': {what}")
+        print_line(f"note: {ratings.merged:,} of {len(ratings.grades):,} queries are several searches': {what}")
     for why, count in Counter(ratings.left_out).items():
-        say(f"note: left out: {why} ({count:,})")
+        print_line(f"note: left out: {why} ({count:,})")
 
 
 def _text(path: Path) -> str:

@@ -31,7 +31,7 @@ from rewriter.cli.init.set_choice import ItemUses, SetChoice, class_field_of, se
 from rewriter.cli.init.settings_text import SCHEMA_FILE, Surroundings, behind, settings_text
 from rewriter.cli.init.template_sets import SETS, SetSettings, set_settings, set_templates
 from rewriter.cli.init.template_text import template_files
-from rewriter.cli.output import UNHEALTHY, faults_refused, say
+from rewriter.cli.output import UNHEALTHY, faults_refused, print_line
 from rewriter.cli.settings import schema
 from rewriter.client.seam import SearchClient
 from rewriter.errors import ConfigurationError, Fault
@@ -110,10 +110,10 @@ def init(
     for path in written:
         typer.echo(path)
     for fault in faults:
-        say(fault)
+        print_line(fault)
     if faults:
         raise typer.Exit(UNHEALTHY)
-    say(f"next: rewriter check {to / TOML}")
+    print_line(f"next: rewriter check {to / TOML}")
 
 
 class _Reach(BaseModel):
@@ -264,12 +264,12 @@ def _checked(stage: Path, folder: Path, url: str) -> list[Fault]:
 
 def _summarize(profile: IndexProfile, choices: Choices, chosen: SetChoice) -> None:
     facets = ", ".join(plain(one.field) for one in choices.facets) or "none"
-    say(f"{plain(profile.expression)}: {profile.documents:,} documents in {behind(profile)}")
-    say(f"facets {facets} · class {plain(choices.category.field) if choices.category.field else 'none'}"
+    print_line(f"{plain(profile.expression)}: {profile.documents:,} documents in {behind(profile)}")
+    print_line(f"facets {facets} · class {plain(choices.category.field) if choices.category.field else 'none'}"
         f" · date {plain(choices.date.field) if choices.date.field else 'none'} · item {plain(choices.item.field)}")  # fmt: skip
-    say(f"template set {chosen.name}: {'; '.join(chosen.why)}")
+    print_line(f"template set {chosen.name}: {'; '.join(chosen.why)}")
     counted = plain(chosen.class_field.field) if chosen.class_field.field else "all together"
-    say(
+    print_line(
         f"items counted by {counted}: {chosen.class_field.why}"
         if chosen.class_field.field
         else f"items counted {counted}: {chosen.class_field.why}"

@@ -12,7 +12,7 @@ from rewriter.cli.init.choices import Choices
 from rewriter.cli.init.figures import plain
 from rewriter.cli.init.index_profile import IndexProfile
 from rewriter.cli.init.set_choice import ItemUses, class_field_of
-from rewriter.cli.output import say
+from rewriter.cli.output import print_line
 from rewriter.cli.repeat_check import CLASSES, stored_population
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import FieldSettings, OpenSearchSettings, PolicySettings, Settings, StoreSettings
@@ -58,7 +58,7 @@ def uses_in_history(
         ) from None
     history.add_up(objects_of(settings), on_progress)
     for line in history.account.lines():
-        say(line)
+        print_line(line)
     names = ", ".join(plain(file.name) for file in files)
     if not history.account.events:
         return ItemUses(None, f"no row of {names} became an event")

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from rewriter.cli.causes import cause_of, quiet
-from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, say, store_needed, write_whole
+from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_line, store_needed, write_whole
 from rewriter.cli.preview.html import html_page
 from rewriter.cli.preview.page import Fields, PreviewPage
 from rewriter.cli.preview.searches import Wanted, newcomer, previewed
@@ -82,7 +82,7 @@ def preview(
                     if not watch:
                         raise
                     for fault in error.faults:
-                        say(fault)
+                        print_line(fault)
                 else:
                     _show(pages, policy, words, body, html, as_json=as_json)
             if not watch:
@@ -192,7 +192,7 @@ def _show(
         made = f"Policy {policy}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
         note = f"{made} Left: the search as it is. Right: as this person would see it."
         write_whole(html, html_page(pages, f"“{what}”: plain and personalized", note))
-        say(f"written: {html}")
+        print_line(f"written: {html}")
     if as_json:
         print_json([page.as_dict() for page in pages])
     elif html is None:

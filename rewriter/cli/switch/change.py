@@ -8,7 +8,7 @@ from functools import partial
 
 from redis import RedisError
 
-from rewriter.cli.output import say
+from rewriter.cli.output import print_line
 from rewriter.cli.switch.target import LOST, SwitchSource, Target, edited, written_as
 from rewriter.decide.switch_text import SwitchesRead, parse
 from rewriter.decide.switches import KILL, SwitchValue
@@ -79,7 +79,7 @@ def change(
     if not made.written and not made.failed:
         raise ConfigurationError(silent)
     if not made.written:
-        say("nothing was changed")
+        print_line("nothing was changed")
     return made
 
 
@@ -88,7 +88,7 @@ def _look(target: Target, targets: Sequence[Target], edit: _Editing) -> None:
     try:
         edit.look(target.read())
     except FAILURES as error:
-        say(_failure(target, targets, error, edit.name, is_written=False))
+        print_line(_failure(target, targets, error, edit.name, is_written=False))
 
 
 def _change(target: Target, targets: Sequence[Target], edit: _Editing, made: Change) -> bool:
@@ -98,7 +98,7 @@ def _change(target: Target, targets: Sequence[Target], edit: _Editing, made: Cha
     except FAILURES as error:
         made.failed.append(target.source)
         edit.give_up()
-        say(_failure(target, targets, error, edit.name, is_written=True))
+        print_line(_failure(target, targets, error, edit.name, is_written=True))
         return False
     finally:
         edit.say_notes()
@@ -145,18 +145,18 @@ class _Editing:
         """Print notes on the text before the change."""
         if self._text.startswith(LOST):
             values = ", ".join(f"{other} {written_as(its)}" for other, its in self.before.items())
-            say(f"note: {self._target.where} was lost; the values that processes still use are kept: {values}")
+            print_line(f"note: {self._target.where} was lost; the values that processes still use are kept: {values}")
         if self.read is not None:
             keeps = self._value is None and self.read.unclear
             for fault in self.read.foreign:
-                say(f"note: ignored: {fault}")
+                print_line(f"note: ignored: {fault}")
             for fault in self.read.faults:
-                say(f"note: {fault}" + ("; until it is corrected, processes keep the override" if keeps else ""))
+                print_line(f"note: {fault}" + ("; until it is corrected, processes keep the override" if keeps else ""))
 
     def say_changes(self, who: str) -> None:
         """Print an audit line for each switch that changed."""
         for one in self.changed:
-            say(
+            print_line(
                 f"{who} {self._target.where}: {one} {written_as(self.before.get(one))} -> {written_as(self.after.get(one))}"
             )
 

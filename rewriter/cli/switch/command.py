@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from rewriter.cli.output import UNHEALTHY, faults_refused, say, store_needed
+from rewriter.cli.output import UNHEALTHY, faults_refused, print_line, store_needed
 from rewriter.cli.switch.change import STORE_FAILURES, change, notes
 from rewriter.cli.switch.fleet import confirm
 from rewriter.cli.switch.listing import list_switches
@@ -77,16 +77,16 @@ def _switch(
     at, by = now(), who()
     made = change(targets, only, name, changed, policies, f"{at} {by}")
     for note in notes(made, targets):
-        say(f"note: {note}")
+        print_line(f"note: {note}")
     followed = True
     if made.written:
         if store is not None and "store" not in made.failed:
             try:
                 logged(store, log_key(settings), at, by, name, changed, made.written)
             except STORE_FAILURES as error:
-                say(f"note: {log_key(settings)}: {type(error).__name__}: {error}; this change is not in the log")
+                print_line(f"note: {log_key(settings)}: {type(error).__name__}: {error}; this change is not in the log")
         if "store" in made.failed:
-            say("not confirmed: the store, where processes announce themselves, could not be written")
+            print_line("not confirmed: the store, where processes announce themselves, could not be written")
         elif wait_s:
             followed = confirm(store, settings.store.prefix, made, only, wait_s)
     if made.failed or not followed:

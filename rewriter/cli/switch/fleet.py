@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rewriter.cli.output import say
+from rewriter.cli.output import print_line
 from rewriter.cli.switch.change import STORE_FAILURES, Change
 from rewriter.cli.switch.target import SwitchSource, written_as
 from rewriter.decide.switches import Switches
@@ -55,7 +55,7 @@ def confirm(store: Store | None, prefix: str, made: Change, only: SwitchSource |
     Returns False if one does not. After a change of the file alone, only processes on this machine are waited for.
     """
     if store is None:
-        say("not confirmed: there is no store where processes announce themselves")
+        print_line("not confirmed: there is no store where processes announce themselves")
         return True
     machine = socket.gethostname() if only == "file" else ""
     began_s = time.monotonic()
@@ -73,7 +73,7 @@ def confirm(store: Store | None, prefix: str, made: Change, only: SwitchSource |
             break
         time.sleep(POLL_S)
     if failure:
-        say(f"not confirmed: the store does not answer: {failure}")
+        print_line(f"not confirmed: the store does not answer: {failure}")
         return True
     return _print_followers(
         here, elsewhere, machine, first if waited_s >= ANNOUNCE_PERIOD_S + SWITCHES_PERIOD_S else None
@@ -130,15 +130,15 @@ def _print_followers(here: FleetReports, elsewhere: FleetReports, machine: str, 
     """
     others = f"; elsewhere in {elsewhere.follow} of {len(elsewhere.why)}" if elsewhere.why else ""
     if not here.why:
-        say(f"not confirmed: {NO_PROCESS}{f' on {machine}' if machine else ''}{others}")
+        print_line(f"not confirmed: {NO_PROCESS}{f' on {machine}' if machine else ''}{others}")
         return True
     latest = f" that announced themselves last, of {MAX_ANNOUNCED} at most" if len(here.texts) >= MAX_ANNOUNCED else ""
     where = f" on {machine}" if machine else ""
-    say(f"in effect in {here.follow} of {len(here.why)} processes{where}{latest}{others}")
+    print_line(f"in effect in {here.follow} of {len(here.why)} processes{where}{latest}{others}")
     behind = [(one, why) for one, why in sorted(here.why.items()) if why is not None]
     for one, why in behind[:NAMED]:
         is_silent = first is not None and first.texts.get(one) == here.texts[one]
-        say(Fault(why.where, f"{why.what}, and has not reported since", SILENT) if is_silent else why)
+        print_line(Fault(why.where, f"{why.what}, and has not reported since", SILENT) if is_silent else why)
     if len(behind) > NAMED:
-        say(f"and {len(behind) - NAMED} more: `rewriter status` shows all")
+        print_line(f"and {len(behind) - NAMED} more: `rewriter status` shows all")
     return not behind

@@ -6,7 +6,7 @@ import os
 
 import typer
 
-from rewriter.cli.output import UNHEALTHY, print_json, print_table, say
+from rewriter.cli.output import UNHEALTHY, print_json, print_line, print_table
 from rewriter.cli.switch.change import FAILURES
 from rewriter.cli.switch.target import Target, written_as
 from rewriter.decide.switch_text import from_environment, parse
@@ -23,7 +23,7 @@ def list_switches(settings: Settings, targets: list[Target], *, as_json: bool) -
         try:
             texts[target.source] = target.read()
         except FAILURES as error:
-            say(f"{target.where}: {type(error).__name__}: {error}")
+            print_line(f"{target.where}: {type(error).__name__}: {error}")
             failed = True
     where = {target.source: target.where for target in targets}
     reads = {
@@ -34,7 +34,7 @@ def list_switches(settings: Settings, targets: list[Target], *, as_json: bool) -
     switches = combined((source, read.values) for source, read in reads.items())
     for read in reads.values():
         for fault in (*read.faults, *read.foreign):
-            say(f"note: {fault}")
+            print_line(f"note: {fault}")
     rows = _rows(settings, switches)
     if as_json:
         print_json({name: {"value": value, "source": source} for name, value, source in rows})

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from rewriter.cli.output import print_json, print_table, say
+from rewriter.cli.output import print_json, print_line, print_table
 from rewriter.cli.switch.target import written_as
 from rewriter.decide.switches import SwitchValue
 from rewriter.settings import Settings
@@ -78,7 +78,7 @@ def print_log(store: Store, key: str, *, as_json: bool) -> None:
     elif entries:
         print_table([("at", "who", "switch", "value", "written to"), *map(_row, entries)])
     else:
-        say(f"{key}: no change is logged")
+        print_line(f"{key}: no change is logged")
 
 
 def _entries(text: str | None, key: str) -> list[Any]:
@@ -91,7 +91,7 @@ def _entries(text: str | None, key: str) -> list[Any]:
         found = None
     if isinstance(found, list):
         return found
-    say(f"note: {key}: is not a list of changes; its first {MAX_ODD:,} characters are kept as an entry")
+    print_line(f"note: {key}: is not a list of changes; its first {MAX_ODD:,} characters are kept as an entry")
     return [text[:MAX_ODD]]
 
 
