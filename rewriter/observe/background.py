@@ -1,4 +1,4 @@
-"""A bounded queue with a thread of its own, for observers whose work must not be done on a search's thread.
+"""A bounded queue with a thread of its own, for observers whose work must not run on a search's thread.
 
 `put` appends to a deque: it takes no lock, wakes no thread and never waits, so a slow or hung backend costs a search nothing. The
 thread polls four times a second. Items beyond the bound are dropped and counted; errors of `take` are counted. After each item the
@@ -56,7 +56,7 @@ class Background(Generic[T]):
         _all.add(self)
 
     def __len__(self) -> int:
-        """Return how many items wait."""
+        """Return the number of waiting items."""
         return len(self._waiting)
 
     def put(self, item: T) -> bool:

@@ -10,7 +10,7 @@ OpenSearch's Python client writes no traces. This hook adds spans below the span
       search products             the personalized leg, and the exploration leg
 
 and records `db.client.operation.duration` for each leg, and a `feature_flag.evaluation` event for the arm of the experiment. A
-thread of the hook writes the spans when the search has ended, with the measured times. Only legs that ended before the answer have
+thread of the hook writes the spans after the search has ended, with the measured times. Only legs that ended before the answer have
 a span. No attribute holds a query, a body, an id or the content of a document.
 """
 
@@ -160,7 +160,7 @@ class OpenTelemetryHook:
 
 
 def _legs(timings: Mapping[str, float], began_ns: int, arrived_ns: int) -> list[tuple[str, int, int]]:
-    """Return each leg that was measured, with its start and end. The optional ones begin once signals and template are there."""
+    """Return each measured leg with its start and end. The optional legs start after signals and template."""
     found: list[tuple[str, int, int]] = []
     if "baseline" in timings:
         found.append(("baseline", arrived_ns - _ns(timings["baseline"]), arrived_ns))

@@ -5,7 +5,7 @@
     metrics.watch(rewriter)
 
 Searches are counted by a thread of the hook's own, at most a quarter of a second later. The state (breakers, lag, quarantine,
-…) is read from memory when it is scraped: a scrape asks neither store nor cluster, and changes nothing. Labels are of few
+…) is read from memory when it is scraped: a scrape sends no request to a store or the cluster, and changes nothing. Labels have few
 values: reasons, variants, arms, modes, the settings' policies, template names, partitions. No label, name or value holds an
 identifier or a query. docs/metrics.md lists every metric.
 """
@@ -32,7 +32,7 @@ LEGS = ("baseline", "personalized", "exploration", "signals", "render", "merge")
 MAX_ERRORS = 30
 """The number of error classes with a label of their own; further classes count as `other`."""
 MAX_UNITS = 200_000
-"""The number of the experiment's units that are remembered by a hash, to count each once: about 20 MB at most."""
+"""The number of the experiment's units whose hash is kept, so that each is counted once: about 20 MB at most."""
 
 
 class Watched(Protocol):
@@ -86,14 +86,12 @@ class PrometheusMetrics:
             **made,
         )
         self._legs = Histogram(
-            "rewriter_part_seconds", "Time of each part that took place", ["part", "mode"], buckets=SECONDS, **made
+            "rewriter_part_seconds", "Time of each part of a search that ran", ["part", "mode"], buckets=SECONDS, **made
         )
         self._sources = Counter(
             "rewriter_signals", "Personalized searches by where their signals came from", ["source", "policy"], **made
         )
-        self._hits = Counter(
-            "rewriter_hits", "Hits shown on personalized pages, by what they are", ["kind", "policy"], **made
-        )
+        self._hits = Counter("rewriter_hits", "Hits shown on personalized pages, by kind", ["kind", "policy"], **made)
         self._boosts = Counter("rewriter_boosts", "Boosts sent and named", ["policy"], **made)
         self._matched = Counter(
             "rewriter_boosts_matched", "Boosts sent that matched a hit of the page", ["policy"], **made
@@ -112,7 +110,7 @@ class PrometheusMetrics:
             ["reason", "policy"],
             **made,
         )
-        self._hedges = Counter("rewriter_hedges", "Hedged searches by who was served", ["served"], **made)
+        self._hedges = Counter("rewriter_hedges", "Hedged searches by the served answer", ["served"], **made)
         self._units = Counter(
             "rewriter_exposed_units",
             "People of the experiment that this process saw for the first time, by arm",
@@ -225,7 +223,7 @@ class _States(Collector):
                 states.append(rewriter.local_status())
             except Exception:  # noqa: BLE001  a scrape shows what can be shown
                 self._failed += 1
-        yield _counter("observer_dropped", "Searches that the metrics found no room for", [((), self._queue.dropped)])
+        yield _counter("observer_dropped", "Searches that the metrics' full queue dropped", [((), self._queue.dropped)])
         errors = self._queue.errors + self._failed
         yield _counter("observer_errors", "Searches and states that could not be counted", [((), errors)])
         if states:
@@ -240,7 +238,7 @@ def _merged(states: Sequence[Any]) -> Iterable[Metric]:
             if one:
                 breakers.setdefault(name, []).append(one)
     yield _gauge(
-        "breaker_open", "1 where a breaker is open, 0.5 half-open, 0 closed",
+        "breaker_open", "State of a breaker: 1 open, 0.5 half-open, 0 closed",
         [((name,), max(OPEN.get(one["state"], 1.0) for one in found)) for name, found in breakers.items()], ["breaker"],
     )  # fmt: skip
     yield _counter(
@@ -250,12 +248,12 @@ def _merged(states: Sequence[Any]) -> Iterable[Metric]:
     lags = [state.lag for state in states if state.lag.get("seconds") is not None]
     yield _gauge(
         "signals_lagging",
-        "1 where signals lag for some people",
+        "1 if signals lag for some people",
         [((), max(bool(one["lagging"]) for one in lags))] if lags else [],
     )
     yield _gauge(
         "signals_age_seconds",
-        "How old the newest signals are: the largest lag of a partition",
+        "Age of the newest signals: the largest lag of a partition",
         [((), max(one["seconds"] for one in lags))] if lags else [],
     )
     partitions: dict[str, float] = {}
@@ -278,22 +276,22 @@ def _merged(states: Sequence[Any]) -> Iterable[Metric]:
     )
     paused = {(name,): float(one["paused"]) for state in states for name, one in state.policies.items()}
     yield _gauge(
-        "policy_paused", "1 where a policy sends no legs, since they come too late", list(paused.items()), ["policy"]
+        "policy_paused", "1 if a policy sends no legs because they come too late", list(paused.items()), ["policy"]
     )
     yield _gauge("in_flight", "Optional legs and reads under way", [((), sum(one.in_flight for one in states))])
     yield _gauge("max_in_flight", "The cap of in_flight", [((), sum(one.max_in_flight for one in states))])
     yield _gauge(
         "healthy",
-        "1 if local_status() has no problem; store and fleet are not read",
+        "1 if local_status() reports no problem; store and fleet are not read",
         [((), min(one.healthy for one in states))],
     )
     yield _gauge(
         "switches_version",
-        "A number that differs where switches do",
+        "Hash of the switches: processes with other switches have another number",
         [((), max(one.switches_version for one in states))],
     )
     yield _gauge(
-        "experiment_share", "The shares of the experiment that hold now",
+        "experiment_share", "Present shares of the experiment's arms",
         [((name,), share) for name, share in states[-1].experiment.items()], ["of"],
     )  # fmt: skip
     arms: Counted[str] = Counted()
@@ -306,7 +304,7 @@ def _merged(states: Sequence[Any]) -> Iterable[Metric]:
     yield _counter("arms_changed", "Sessions whose arm changed at a log-in", [((), changed)])
     yield _counter(
         "tracked_events",
-        "Events given to track, by what became of them",
+        "Events given to track, by outcome",
         [((what,), count) for what, count in tracked.items()],
         ["outcome"],
     )
@@ -335,7 +333,7 @@ class WorkerMetrics(Collector):
         counts = {what: count for what, count in dict(worker.counts).items() if what.isidentifier()}
         yield _counter(
             "ingested_entries",
-            "Entries of the streams by what became of them",
+            "Entries of the streams by outcome",
             [((what,), n) for what, n in counts.items()],
             ["outcome"],
         )
@@ -344,7 +342,7 @@ class WorkerMetrics(Collector):
             "Entries that wait in the partitions of this worker",
             [((), worker.backlog.entries)],
         )
-        yield _gauge("ingest_lag_seconds", "How far the partitions of this worker lag", [((), worker.backlog.lag_s)])
+        yield _gauge("ingest_lag_seconds", "Lag of each partition that this worker holds", [((), worker.backlog.lag_s)])
         yield _gauge("ingest_partitions_held", "Partitions that this worker holds", [((), len(worker.held))])
 
 

@@ -6,10 +6,10 @@
     with ubi_query(query_id="…", user_query="red shoes", client_id="…"):
         rewriter.search(…)
 
-What a search's thread does is copy ids; building, writing and trying again happen elsewhere. What waits is bounded in
-searches, and what finds no room is dropped and counted. `query_id` is what events name: give it in the body's `ext.ubi`, as
-UBI's clients do, or, where the plugin is not installed and refuses it, with `ubi_query`. Without one the record has an id of
-its own, to which no event can refer.
+The search's thread only copies ids; another thread builds, writes and retries the records. The queue holds a bounded number of
+searches; further ones are dropped and counted. Events refer to a search by its `query_id`: give it in the body's `ext.ubi`, as
+UBI's clients do, or with `ubi_query` where the plugin is not installed and the server refuses `ext.ubi`. Without a `query_id`
+the record gets an id of its own, to which no event can refer.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from rewriter.observe.ubi_record import (
     MAX_ID_CHARS,
     MAX_OBJECT_ID_CHARS,
     NOTHING,
-    AskedQuery,
     ShownHit,
     ShownPage,
+    UbiFields,
     record_of,
     requested_in,
     words_of,
@@ -50,7 +50,7 @@ RETRY_S = 0.5
 MAX_RETRY_S = 30.0
 DAY_S = 86_400.0
 
-_requested: ContextVar[AskedQuery] = ContextVar("rewriter_ubi_query", default=NOTHING)
+_requested: ContextVar[UbiFields] = ContextVar("rewriter_ubi_query", default=NOTHING)
 
 
 @contextmanager
@@ -63,12 +63,12 @@ def ubi_query(
     object_id_field: str | None = None,
     query_attributes: Mapping[str, Any] | None = None,
 ) -> Iterator[str]:
-    """Say, in UBI's words, what is searched for within the block, and yield the query's id: the one that events then name.
+    """Set UBI's fields for the searches within the block, and yield the query's id, to which events then refer.
 
-    Context-local, threads and tasks apart. What the body's `ext.ubi` says counts before this.
+    Context-local: other threads and tasks keep their own values. Fields of the body's `ext.ubi` override these.
     """
     chosen = query_id or str(uuid4())
-    token = _requested.set(AskedQuery(chosen, user_query, client_id, application, object_id_field, query_attributes))
+    token = _requested.set(UbiFields(chosen, user_query, client_id, application, object_id_field, query_attributes))
     try:
         yield chosen
     finally:
@@ -79,23 +79,23 @@ def ubi_query(
 
 
 class Sink(Protocol):
-    """Where records go. Called by one thread."""
+    """The destination of records. Called by one thread."""
 
     def write(self, records: Sequence[tuple[str, str]]) -> int:
-        """Write (id, JSON) pairs; return how many the sink refused for good. Raises where all are to be tried again.
+        """Write (id, JSON) pairs; return how many the sink refused for good. Raises if all of them are to be tried again.
 
         Records that were written before may come again, under their id.
         """
 
     def close(self) -> None:
-        """Give back what the sink holds."""
+        """Release the sink's resources."""
 
 
 class _Copied(NamedTuple):
-    """What a search's thread copies of one search."""
+    """The parts of one search that its thread copies."""
 
-    given: AskedQuery
-    around: AskedQuery
+    given: UbiFields
+    around: UbiFields
     words: str
     subject: Subject | None
     indices: tuple[str, ...]
@@ -107,10 +107,11 @@ class _Copied(NamedTuple):
 
 
 class UbiRecords:
-    """The hook. Thread-safe and fork-safe; close it to write what waits.
+    """The hook. Thread-safe and fork-safe; close it to write the waiting records.
 
-    settings: whose policies name category and date fields, so that diversity can be measured; None for none.
-    application: UBI's, where neither body nor `ubi_query` says one. object_id_field: what identifies objects, by default `_id`.
+    settings: its policies name category and date fields, so that diversity can be measured; None for no such fields.
+    application: UBI's, if neither the body nor `ubi_query` names one. object_id_field: the field that identifies objects, by
+                 default `_id`.
     """
 
     def __init__(
@@ -124,7 +125,7 @@ class UbiRecords:
     ) -> None:
         self._sink = sink
         self._policies: Mapping[str, PolicySettings] = settings.policies if settings else {}
-        self._default = AskedQuery(application=application, object_id_field=object_id_field)
+        self._default = UbiFields(application=application, object_id_field=object_id_field)
         self._counts: Counter[str] = Counter()
         self._lock = Lock()
         self._batch: list[tuple[str, str]] = []
@@ -135,16 +136,16 @@ class UbiRecords:
         )
 
     def __call__(self, details: SearchDetails) -> None:
-        """Take nothing in: `answered` does."""
+        """Do nothing: `answered` records the search."""
 
     def answered(self, search: Answered) -> None:
-        """Copy what the record needs of one search."""
+        """Copy the parts of one search that its record needs."""
         self._queue.put(self._copied(search, time.time()))
 
     @property
     def counts(self) -> dict[str, int]:
-        """Records by what became of them: written, refused, failed (those that could not be built), dropped, waiting; and
-        attempts of the sink that failed.
+        """Records by outcome: written, refused, failed (those that could not be built), dropped, waiting; and the sink's failed
+        attempts.
         """
         with self._lock:
             found = dict(self._counts)
@@ -154,7 +155,7 @@ class UbiRecords:
         return found
 
     def flush(self, timeout_s: float = 5.0) -> bool:
-        """Wait until what waits is written; False where that takes longer. Never on a search's path."""
+        """Wait until all waiting records are written; return False after `timeout_s` seconds. Never on a search's path."""
         until_s = time.monotonic() + timeout_s
         while len(self._queue) or self._batch:
             if not self._queue.flush(max(0.0, until_s - time.monotonic())) or time.monotonic() >= until_s:
@@ -164,7 +165,7 @@ class UbiRecords:
         return True
 
     def close(self, timeout_s: float = 5.0) -> None:
-        """Write what waits, for `timeout_s` seconds at most; what is left is dropped and counted. Close the sink."""
+        """Write the waiting records for at most `timeout_s` seconds, drop and count the rest, and close the sink."""
         self._due_s = float("-inf")
         self.flush(timeout_s)
         self._queue.close(0.0)
@@ -174,7 +175,7 @@ class UbiRecords:
         self._sink.close()
 
     def _copied(self, search: Answered, now_s: float) -> _Copied:
-        """Copy what the caller may change. Everything else, ids included, is made on the hook's own thread."""
+        """Copy the objects that the caller may change. The hook's own thread makes everything else, ids included."""
         arguments, report, subject = search.arguments, search.report, search.subject
         body = arguments.get("body")
         given, around = requested_in(body), _requested.get()
@@ -248,8 +249,8 @@ def timestamp(at_s: float) -> str:
     return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _over(one: AskedQuery, other: AskedQuery) -> AskedQuery:
-    """Return `one`, with what it lacks from `other`."""
+def _over(one: UbiFields, other: UbiFields) -> UbiFields:
+    """Return `one`, with its missing fields taken from `other`."""
     if one is NOTHING:
         return other
     return replace(
@@ -278,7 +279,7 @@ def _total(total: Any) -> int | None:
 
 
 def _values(hit: Mapping[str, Any], fields: tuple[str | None, ...]) -> tuple[Any, ...]:
-    """Return a hit's id, and what its `_source` shows in the fields of object id, category and date."""
+    """Return a hit's id, and the values that its `_source` has in the fields of object id, category and date."""
     source = hit.get("_source")
     id_field, category, date = fields
     return (
@@ -305,7 +306,7 @@ def _value(source: Any, field: str) -> Any:
 
 
 def _age_days(listed: Any, now_s: float) -> float | None:
-    """Return how long ago an item was listed: a date in ISO 8601, or milliseconds since 1970."""
+    """Return the age of an item in days, from its listing date: ISO 8601, or milliseconds since 1970."""
     try:
         if isinstance(listed, (int, float)) and not isinstance(listed, bool):
             return (now_s - listed / 1000.0) / DAY_S

@@ -1,8 +1,8 @@
-"""One `ubi_queries` record of a search, after User Behavior Insights 1.3.0: what was asked, and the list that people saw.
+"""One `ubi_queries` record of a search, after User Behavior Insights 1.3.0: the query, and the list that the visitor saw.
 
-The plugin records what the caller's own search found, which is not what was shown. This record has the merged list in
-`query_response_hit_ids` and, in `query_attributes.rewriter`, where each hit stood, who chose it and under which arm. It holds
-identifiers (UBI's `client_id`) and what people typed: it is for the index that the team's events go to, and for nobody else.
+The plugin records the hits of the caller's own search, not the merged page. This record has the merged list in
+`query_response_hit_ids`. Its `query_attributes.rewriter` holds each hit's position, the ranking that chose it, and the arm.
+The record holds identifiers (UBI's `client_id`) and typed queries: write it only to the index that holds the team's events.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from rewriter.report import Reason, Report
 
 MAX_HITS = 200
 MAX_ID_CHARS = 100
-"""What the schema, and the plugin's mapping, take of an identifier; a longer one is left out."""
+"""Longest identifier that the schema and the plugin's mapping accept, in characters; a longer one is left out."""
 MAX_OBJECT_ID_CHARS = 256
 MAX_QUERY_CHARS = 1_000
 MAX_DEPTH = 8
 FORM = 1
-"""Of `query_attributes.rewriter`; another number is another form."""
+"""Version of the format of `query_attributes.rewriter`."""
 
 WORDS = ("match", "match_phrase", "match_phrase_prefix", "match_bool_prefix")
 TEXTS = ("multi_match", "simple_query_string", "query_string", "combined_fields")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class AskedQuery:
-    """What a team says of a search in UBI's words; in the body's `ext.ubi`, or around the search (see `ubi.ubi_query`)."""
+class UbiFields:
+    """UBI's fields of a search, given by the application in the body's `ext.ubi`, or around the search (see `ubi.ubi_query`)."""
 
     query_id: str | None = None
     user_query: str | None = None
@@ -38,12 +38,12 @@ class AskedQuery:
     query_attributes: Mapping[str, Any] | None = None
 
 
-NOTHING = AskedQuery()
+NOTHING = UbiFields()
 
 
 @dataclass(frozen=True, slots=True)
 class ShownHit:
-    """One hit as it was shown: its object id, and its category and age in days where they are known."""
+    """One shown hit: its object id, and its category and age in days if they are known."""
 
     object_id: str
     category: str | None = None
@@ -52,12 +52,12 @@ class ShownHit:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ShownPage:
-    """All that a record needs of one search, copied while the search was there.
+    """The parts of one search that its record needs, copied before the search returned.
 
-    from_: the page's first position in the list. total: matches, None where unknown. client_id: None where nobody may be named.
+    from_: the page's first position in the list. total: matches, None where unknown. client_id: None if no person may be named.
     """
 
-    requested: AskedQuery
+    requested: UbiFields
     query_id: str
     response_id: str
     client_id: str | None
@@ -69,8 +69,8 @@ class ShownPage:
     report: Report
 
 
-def requested_in(body: Any) -> AskedQuery:
-    """Return what a body's `ext.ubi` says, as far as it is text."""
+def requested_in(body: Any) -> UbiFields:
+    """Return the fields of a body's `ext.ubi` that are text."""
     part = body.get("ext") if isinstance(body, Mapping) else None
     ubi = part.get("ubi") if isinstance(part, Mapping) else None
     if not isinstance(ubi, Mapping):
@@ -81,11 +81,11 @@ def requested_in(body: Any) -> AskedQuery:
         if isinstance(value := ubi.get(name), str) and value
     }
     attributes = ubi.get("query_attributes")
-    return AskedQuery(**texts, query_attributes=dict(attributes) if isinstance(attributes, Mapping) else None)
+    return UbiFields(**texts, query_attributes=dict(attributes) if isinstance(attributes, Mapping) else None)
 
 
 def words_of(query: Any, depth: int = 0) -> str:
-    """Return the first text that a query looks for, or "": what somebody typed, where nobody says it."""
+    """Return the first text that a query looks for, or "": the typed query, if the application does not give it."""
     if depth > MAX_DEPTH:
         return ""
     if isinstance(query, list):
@@ -127,7 +127,7 @@ def _attributes(page: ShownPage) -> dict[str, Any]:
     report, exposure = page.report, page.report.exposure
     timings = report.timings_ms
     facts = report.page_facts
-    # In shadow mode the report says what the page would have been; the record says what people saw.
+    # In shadow mode the report describes the page that would have been shown; the record describes the shown page.
     displayed = report.reason is Reason.PERSONALIZED
     found: dict[str, Any] = {
         "form": FORM,

@@ -1,8 +1,8 @@
 """Sinks of UBI records: an index of OpenSearch or Elasticsearch, files of NDJSON, a stream of Redis or Valkey.
 
-Each is called by one thread, away from searches. What it raises is tried again with all records of the batch, so that each
-sink makes a record that comes twice one: the index by the record's id, the file by one write for a batch. A stream may have
-some twice after a lost acknowledgement; readers tell them apart by `query_response_id`.
+One thread, which is not a search's, calls each sink. If a sink raises, the whole batch is tried again, so a record may come twice.
+The index stores it once, by the record's id; the file writes a batch in one write. A stream may hold duplicates after a lost
+acknowledgement; readers recognize them by `query_response_id`.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ MAPPING: dict[str, Any] = {
         "indexes": {"type": "keyword"},
     },
 }
-"""For an index that does not exist yet; it answers what the plugin's own mapping answers. Elasticsearch says `flattened`."""
+"""The mapping of an index that does not exist yet, equivalent to the plugin's. Elasticsearch's type is `flattened`."""
 
 
 class IndexSink:
-    """An index, by `_bulk`. client: an opensearch-py client with time-outs of its own; it stays the caller's to close.
+    """An index, written by `_bulk`. client: an opensearch-py client with time-outs of its own; the caller closes it.
 
-    The index is made as the plugin would make it where it does not exist; an existing one is used as it is.
+    A missing index is created as the plugin would create it; an existing one is used unchanged.
     """
 
     def __init__(self, client: Any, index: str = "ubi_queries") -> None:
@@ -43,7 +43,7 @@ class IndexSink:
         self._exists = False
 
     def write(self, records: Sequence[tuple[str, str]]) -> int:
-        """See Sink. A record that the index refuses is refused for good; one that finds it busy is tried again with its batch."""
+        """See Sink. A record that the index refuses is refused for good; if the index is busy, the batch is tried again."""
         if not self._exists:
             self._make()
         lines = [line for at, text in records for line in (f'{{"create":{{"_id":"{at}"}}}}', text)]
@@ -52,11 +52,11 @@ class IndexSink:
         )
         found = [next(iter(item.values())).get("status", 500) for item in answer.get("items", ())]
         if len(found) != len(records) or RETRIED.intersection(found):
-            raise OSError("the index did not take all records")
+            raise OSError("the index did not accept all records")
         return sum(status >= 400 and status != 409 for status in found)  # 409: it was written before
 
     def close(self) -> None:
-        """Nothing: the client is the caller's."""
+        """Do nothing: the caller closes the client."""
 
     def _make(self) -> None:
         if not self._client.indices.exists(index=self._index):
@@ -69,10 +69,10 @@ class IndexSink:
 
 
 class NdjsonSink:
-    """Files of NDJSON: `path`, and once it has `max_file_bytes`, `path` with a number. None is ever removed.
+    """Files of NDJSON: `path`, and `path` with a number once a file has `max_file_bytes`. No file is ever removed.
 
-    A batch is one write to the file's end, so that several processes may write to the same file. A disk that is full may leave
-    part of a line; the next batch begins a line of its own, and its records come again with those that were lost.
+    A batch is appended in one write, so several processes may write to the same file. A full disk may leave part of a line; the
+    failed batch is tried again, and begins a line of its own.
     """
 
     def __init__(self, path: str | Path, max_file_bytes: int = 2**30) -> None:
@@ -91,11 +91,11 @@ class NdjsonSink:
             os.close(file)
         self._torn = written != len(raw)
         if self._torn:
-            raise OSError("the file takes no more")
+            raise OSError("the file could not be written whole")
         return 0
 
     def close(self) -> None:
-        """Nothing: a file is open for as long as a batch takes."""
+        """Do nothing: a file is open only while a batch is written."""
 
     def _current(self) -> Path:
         while True:
@@ -106,9 +106,9 @@ class NdjsonSink:
 
 
 class RedisSink:
-    """A stream, in the field `record`. client: a redis-py client, which stays the caller's to close.
+    """A stream, whose entries hold the record in the field `record`. client: a redis-py client; the caller closes it.
 
-    max_entries: about how many the stream keeps; the oldest are trimmed.
+    max_entries: about the number of entries that the stream keeps; the oldest are trimmed.
     """
 
     def __init__(self, client: Any, stream: str = "ubi_queries", max_entries: int = 1_000_000) -> None:
@@ -125,4 +125,4 @@ class RedisSink:
         return 0
 
     def close(self) -> None:
-        """Nothing: the client is the caller's."""
+        """Do nothing: the caller closes the client."""
