@@ -318,7 +318,7 @@ def test_what_people_typed_cannot_break_the_page(helpful: tuple[Rows, Rows], tmp
     ("arguments", "said"),
     [
         ([], "queries: are missing (give --queries FILE, or --queries-index NAME)"),
-        (["--since", "soon"], "--since: 'soon' is no time in ISO 8601"),
+        (["--since", "soon"], "--since: 'soon' is not a time in ISO 8601"),
     ],
 )
 def test_what_is_wrong_with_what_was_given_is_said(arguments: list[str], said: str) -> None:

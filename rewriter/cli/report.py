@@ -1,4 +1,4 @@
-"""`rewriter report`: did personalization help? From UBI queries and events to a verdict in words."""
+"""`rewriter report`: the effect of personalization, from UBI queries and events to a verdict in plain sentences."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Files = Annotated[list[Path] | None, typer.Option(help="UBI queries: NDJSON or P
 
 
 class Primary(StrEnum):
-    """What can be the primary measure; the names are those of `rewriter.experiment.people.MEASURES`."""
+    """The measures that may be primary; the names are those of `rewriter.experiment.people.MEASURES`."""
 
     CONVERSION = "conversion"
     CLICKS_PER_SEARCH = "clicks_per_search"
@@ -43,11 +43,11 @@ def report(
     events_index: Annotated[str | None, typer.Option(help="Read the events from this index.")] = None,
     toml: Annotated[Path, typer.Option(help="The settings file, for indices.")] = Path("rewriter.toml"),
     since: Annotated[
-        str | None, typer.Option(help="When the experiment began (ISO 8601). What lies before is history.")
+        str | None, typer.Option(help="When the experiment began (ISO 8601). Earlier records are history.")
     ] = None,
     holdout: Annotated[
         float | None,
-        typer.Option(help="The share that was held out, where the records do not say it.", min=0.0, max=1.0),
+        typer.Option(help="The share that was held out, if the records do not contain it.", min=0.0, max=1.0),
     ] = None,
     effect: Annotated[float, typer.Option(help="The smallest lift worth knowing.", min=0.0001, max=1.0)] = 0.02,
     planned_people: Annotated[
@@ -65,10 +65,10 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole report as JSON.")] = False,
     html: Annotated[Path | None, typer.Option(help="Write the report as one HTML page.", dir_okay=False)] = None,
 ) -> None:
-    """Say whether personalization helps, harms, or how much longer it takes to tell. It may be looked at every day.
+    """Report whether personalization helps or harms, or how much longer the experiment must run. You may run it every day.
 
-    The exit code is 1 where it harms, a guardrail is broken, or the arms cannot be compared; 0 where it helps or cannot be
-    told yet.
+    The exit code is 1 if it harms, a guardrail is broken, or the arms cannot be compared; 0 if it helps or the effect is not
+    known yet.
     """
     with faults_refused(), ExitStack() as stack:
         _began(since)
@@ -106,7 +106,7 @@ def _began(since: str | None) -> None:
         if since is not None:
             datetime.fromisoformat(since)
     except ValueError:
-        raise ConfigurationError([Fault("--since", f"{since!r} is no time in ISO 8601")]) from None
+        raise ConfigurationError([Fault("--since", f"{since!r} is not a time in ISO 8601")]) from None
 
 
 def _read(
@@ -138,7 +138,7 @@ def _client(toml: Path) -> Iterator[Any]:
 
 
 def _dumped(client: Any, index: str, path: Path) -> Path:
-    """Write an index's documents as NDJSON, as it is now: what is written meanwhile is not of this report."""
+    """Write an index's present documents as NDJSON: documents indexed meanwhile are left out."""
     try:
         total, scroll_id = 0, None
         try:
@@ -153,7 +153,7 @@ def _dumped(client: Any, index: str, path: Path) -> Path:
                 client.clear_scroll(scroll_id=scroll_id)
     except Exception as error:  # noqa: BLE001  whatever the client raises, the command ends with one line
         cause = f"cannot be read: {type(error).__name__} {getattr(error, 'status_code', '')}".rstrip()
-        raise ConfigurationError([Fault(index, cause, "is it there, and may it be read?")]) from None
+        raise ConfigurationError([Fault(index, cause, "does the index exist, and may this user read it?")]) from None
     print_line(f"{total:,} documents of {index}")
     return path
 

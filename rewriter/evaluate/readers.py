@@ -134,7 +134,7 @@ def _search(one: Mapping[str, Any], where: str, faults: list[Fault], relevant: A
     if not isinstance(query, str) or (not query.strip() and body is None):
         wrong.append("has neither `query` nor `body`")
     if body is not None and (not isinstance(body, Mapping) or "query" not in body):
-        wrong.append("`body` is no search body with a query")
+        wrong.append("`body` is not a search body with a query")
     at_s: float | None = None
     if (stamp := one.get("timestamp")) is not None:
         try:

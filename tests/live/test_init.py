@@ -203,7 +203,7 @@ def test_the_counters_of_a_store_tell_it_too(
     arguments = ["init", opensearch_url, loaded(index, films), "--to", str(tmp_path), "--store", redis_url, "--force"]
     empty = run(*arguments)
     assert (
-        "template set default: nothing tells whether people use items again (the store has no counters yet)"
+        "template set default: it is unknown whether people use items again (the store has no counters yet)"
         in empty.stderr
     )
     toml = str(tmp_path / "rewriter.toml")
@@ -222,7 +222,7 @@ def test_a_set_may_be_named_and_a_wrong_name_is_refused(opensearch_url: str, ind
     assert Settings.from_toml(tmp_path / "rewriter.toml").policies[name].browse
     refused = run("init", opensearch_url, name, "--set", "brows")
     assert refused.exit_code == 2
-    assert "--set brows: is no template set (did you mean browse?)" in refused.stderr
+    assert "--set brows: is not a template set (did you mean browse?)" in refused.stderr
 
 
 def test_a_history_that_holds_no_event_is_named(opensearch_url: str, index: MakeIndex, tmp_path: Path) -> None:

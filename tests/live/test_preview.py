@@ -186,7 +186,7 @@ def test_as_one_html_page(shop: str, tmp_path: Path) -> None:
         (("shop", "--body", "search.json", "--user", "u-1", "--index", "other"), "does not match it"),
         (("shop", "--body", "bad.json", "--user", "u-1"), "the search failed"),
         (("shop", "shoe", "--body", "broken.mustache", "--user", "u-1"), "is not rendered to JSON"),
-        (("shop", "--body", "list.json", "--user", "u-1"), "is no search body"),
+        (("shop", "--body", "list.json", "--user", "u-1"), "is not a search body"),
         (("shop", "--body", "search.json", "--sample", "search.json"), "search.json"),
     ],
 )

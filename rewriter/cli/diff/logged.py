@@ -91,7 +91,7 @@ def _search(
             ("has no `body`", "with `query` alone, give --body: a search template in Mustache" if words else "")
         )
     if body is not None and not (isinstance(body, Mapping) and isinstance(body.get("from", 0), int)):
-        wrong.append(("`body` is no search body", ""))
+        wrong.append(("`body` is not a search body", ""))
     if wrong or subject is None or body is None:
         return None
     return LoggedSearch(number, subject, words, body, index)

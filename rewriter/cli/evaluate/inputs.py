@@ -98,7 +98,7 @@ class Inputs:
                 ]
             ) from None
         if not isinstance(found, dict):
-            raise ConfigurationError([Fault(str(self._body), "is no search body")])
+            raise ConfigurationError([Fault(str(self._body), "is not a search body")])
         return found
 
     def unknown_ids(self, searches: Sequence[JudgedSearch]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The choices of `rewriter init`, each with its reason in words."""
+"""The choices of `rewriter init`, each with its reason as a sentence."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Facet:
     """A document field whose values people may prefer.
 
-    name: in the settings; values: some frequent ones, for samples; why: the figures it was chosen by.
+    name: its name in the settings; values: some frequent ones, for samples; why: the figures that led to the choice.
     """
 
     name: str
@@ -20,7 +20,7 @@ class Facet:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A field that was considered and not chosen; `is_possible` where a boost could act on it all the same."""
+    """A field that was considered and not chosen; `is_possible`: a boost could act on it nevertheless."""
 
     field: str
     why: str
@@ -29,7 +29,7 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """One document field with the reason for it; "" where there is none, with the reason for that."""
+    """One document field with the reason for its choice; "" with the reason if no field was chosen."""
 
     field: str
     why: str
@@ -37,7 +37,7 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True)
 class ItemChoice:
-    """The field that names an item; `scale` 0 where items are not boosted; `kind` is its mapping type."""
+    """The field that identifies an item; `scale` is 0 if items are not boosted; `kind` is its mapping type."""
 
     field: str
     why: str
@@ -46,7 +46,7 @@ class ItemChoice:
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """All choices, and what was left out; fresh_s: the age below which the newest quarter of the documents lies, in seconds."""
+    """All choices, and the fields left out; fresh_s: the age in seconds below which the newest quarter of the documents lies."""
 
     facets: tuple[Facet, ...]
     combination: tuple[Facet, Facet] | None

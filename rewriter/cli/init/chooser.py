@@ -1,4 +1,4 @@
-"""All choices of `rewriter init` for one index: by its figures, or by names alone where it is empty. Pure."""
+"""All choices of `rewriter init` for one index: by its figures, or by names alone if it is empty. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rewriter.index_facts import WHOLE_VALUES
 
 
 def choose(profile: IndexProfile, now_s: float) -> Choices:
-    """Return the choices for an index. They are the same for the same figures."""
+    """Return the choices for an index. The same figures give the same choices."""
     if not profile.documents:
         return _by_names(profile)
     facets, left_out = found_facets(profile)
@@ -49,7 +49,7 @@ def choose(profile: IndexProfile, now_s: float) -> Choices:
 
 
 def _by_names(profile: IndexProfile) -> Choices:
-    """Return the choices for an index without documents: names and types are all there is."""
+    """Return the choices for an index without documents, which has only field names and types."""
     why = "the index holds no document yet: chosen by its name and type alone"
     fields: dict[str, str] = {}
     dates: list[str] = []
@@ -60,7 +60,7 @@ def _by_names(profile: IndexProfile) -> Choices:
                 fields.setdefault(profile.source_field(name), name)
             else:
                 left_out.append(
-                    LeftOut(name, "its name does not suggest a property by which people choose", is_possible=True)
+                    LeftOut(name, "its name does not suggest a property that people choose by", is_possible=True)
                 )
         elif kind in ("date", "date_nanos") and not why_dead_date(name, profile) and suggests_listing_date(name) > 0:
             dates.append(name)

@@ -1,4 +1,4 @@
-"""The choice of the field that classes the catalogue: within one of its values, finer fields have few of theirs. Pure."""
+"""The choice of the class field: documents of one class have few of the values of finer fields. Pure."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ MIN_COVERAGE = 0.5
 MIN_VALUES, MAX_VALUES = 3, 1_000
 MIN_IN_CLASS = 10.0
 SEVERAL = 1.2
-"""Classes of a document on average, from which on it is said to have several."""
+"""Mean number of classes per document from which on documents count as having several."""
 NARROWS = 0.8
-"""A field that is not named like a class is one where, within one of its values, finer fields have at most this part of the values
-that chance would give."""
+"""A field without a name of a class is chosen only if documents of one of its values have at most this share of the values of
+finer fields that chance would give."""
 
 
 def category_of(profile: IndexProfile, facets: Sequence[Facet]) -> Chosen:
-    """Return the field that classes the catalogue: the one within whose values finer facets have the fewest values."""
+    """Return the class field: the one within whose values finer facets have the fewest values."""
     ranked: list[tuple[float, int, str, float | None]] = []
     for one in (profile.values[facet.field] for facet in facets):
         is_named = suggests_class(one.name)
@@ -62,7 +62,7 @@ def _why(one: FieldValues, documents: int, narrowing: float | None) -> str:
     if suggests_class(one.name):
         why += "; its name suggests it"
     if one.per_document > SEVERAL:
-        why += f"; a document has {one.per_document:.1f} of them, and exploration compares the whole list"
+        why += f"; a document has {one.per_document:.1f} of them on average, and exploration compares the whole list"
     return why
 
 

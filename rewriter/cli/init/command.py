@@ -96,7 +96,9 @@ def init(
         files = {
             **{f"templates/{around.policy}/{name}": text for name, text in rendered.items()},
             SCHEMA_FILE: json.dumps(schema(), indent=2, ensure_ascii=False) + "\n",
-            TOML: settings_text(profile, choices, around, chosen, own),  # last: where it is there, the rest is
+            TOML: settings_text(
+                profile, choices, around, chosen, own
+            ),  # last: where this file exists, the others do too
         }
         if dry_run:
             typer.echo(files[TOML], nl=False)
@@ -117,14 +119,14 @@ def init(
 
 
 class _Reach(BaseModel):
-    """The only sections that the environment can set before there is a file."""
+    """The only sections that the environment can set before the file exists."""
 
     opensearch: OpenSearchSettings = OpenSearchSettings()
     store: StoreSettings = StoreSettings()
 
 
 def _reach(url: str, client: str | None) -> OpenSearchSettings:
-    """Return how to reach the cluster: at `url`, with what the environment says of users and certificates."""
+    """Return the connection settings of the cluster: `url`, with the user and certificates of the environment."""
     own = read_settings(_Reach, None).opensearch
     try:
         return OpenSearchSettings.model_validate({**dict(own), "hosts": [url], "client": client or own.client})
@@ -156,7 +158,7 @@ def _refuse_wrong_set(name: str | None) -> None:
     if name is not None and name not in SETS:
         near = get_close_matches(name, SETS, 1)
         remedy = f"did you mean {near[0]}?" if near else f"there are {', '.join(SETS)}"
-        raise ConfigurationError([Fault(f"--set {plain(name)}", "is no template set", remedy)])
+        raise ConfigurationError([Fault(f"--set {plain(name)}", "is not a template set", remedy)])
 
 
 def _uses(
@@ -178,7 +180,7 @@ def _chosen_set(
 
 @contextmanager
 def _cluster_needed(client: SearchClient, reach: OpenSearchSettings, index: str) -> Iterator[None]:
-    """Turn what the cluster answers instead of figures into a fault that names the remedy."""
+    """Turn an error of the cluster into a fault that names the remedy."""
     try:
         yield
     except client.errors as error:
@@ -201,7 +203,7 @@ def _fault_of(client: SearchClient, error: Exception, hosts: str, index: str) ->
         return Fault(
             f"{hosts} {plain(index)}",
             f"the server refused the request: {fault.status} {plain(fault.error)}",
-            "open the index if it is closed, or name the URL of OpenSearch itself and not of a proxy that limits it",
+            "open the index if it is closed, or give the URL of OpenSearch itself and not of a proxy in front of it",
         )
     return Fault(
         hosts,
@@ -212,7 +214,7 @@ def _fault_of(client: SearchClient, error: Exception, hosts: str, index: str) ->
 
 @contextmanager
 def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal; called with what is done and of how much."""
+    """A progress bar on a terminal; called with the amount done and the total."""
     console = Console(stderr=True)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -242,12 +244,12 @@ def _surroundings(url: str, store: str, server: Mapping[str, Any], names: tuple[
 
 
 def _policy_name(names: tuple[str, ...]) -> str:
-    """Return a name for the policy, and for its template set: the first index's, without what a name cannot hold."""
+    """Return a name for the policy and its template set: the first index's name, without characters that no name may hold."""
     return re.sub(r"[^A-Za-z0-9_-]+", "_", names[0]).strip("_-")[:64] or "all"
 
 
 def _checked(stage: Path, folder: Path, url: str) -> list[Fault]:
-    """Return what `rewriter check` finds wrong with the files; each fault names the place where the file will be."""
+    """Return the faults that `rewriter check` finds in the files; each names the file's later path."""
     path = stage / TOML
     try:
         settings = Settings.from_toml(path)

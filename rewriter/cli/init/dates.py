@@ -1,4 +1,4 @@
-"""The choice of the listing date: in most documents, spread over more than a day, and behind us. Pure."""
+"""The choice of the listing date: in most documents, spread over more than a day, and in the past. Pure."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def _why_no_listing_date(one: FieldDates, profile: IndexProfile) -> str:
     if dead := why_dead_date(one.name, profile):
         return dead
     if one.ahead > MAX_AHEAD * one.documents:
-        return f"{_span(one, profile)}; {share_of(one.ahead, one.documents)} lie ahead, so it is no listing date"
+        return f"{_span(one, profile)}; {share_of(one.ahead, one.documents)} lie ahead, so it is not a listing date"
     if one.documents < MIN_DATED * profile.measured:
         return f"only {share_of(one.documents, profile.measured)} of the documents have it"
     if one.last_s - one.first_s < DAY_S and one.documents > 1:
-        return f"{_span(one, profile)}: all within a day, as the time of an import is"
+        return f"{_span(one, profile)}: all within a day, like the time of an import"
     if suggests_listing_date(one.name) < 0:
-        return f"{_span(one, profile)}; by its name it is no listing date"
+        return f"{_span(one, profile)}; by its name it is not a listing date"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""The choice of facets: fields whose values several documents share and people may prefer. Pure."""
+"""The choice of facets: fields with values that several documents share and that people may prefer. Pure."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from rewriter.cli.init.names import suggests_facet, suggests_person, suggests_re
 from rewriter.index_facts import NUMBERS
 
 MAX_FACETS = 4
-"""Each field adds functions to every search, and shares the subject's counters with the others."""
+"""Most facets chosen. Each one adds functions to every search, and all of them share the subject's counters."""
 MIN_SHARED = 3.0
-"""Documents a value has on average: with fewer, to like a value tells nothing about other documents."""
+"""Fewest documents per value on average: with fewer, a liked value says little about other documents."""
 MAX_TOP_SHARE = 0.95
-"""Of the documents with a value: beyond it the field tells hardly any two documents apart."""
+"""Largest share of the documents with one value: above it, the field distinguishes hardly any two documents."""
 MIN_COVERAGE = 0.05
 MAX_CHARS = 80
-"""Of a value on average: longer ones are texts, not properties."""
+"""Longest values on average, in characters: longer ones are texts, not properties."""
 LIKE_IDENTIFIERS = re.compile(
     r"\S+@\S+\.\w+|[a-z][a-z0-9+.-]*://.*|/\S*|\d{1,3}(\.\d{1,3}){3}|[0-9a-fA-F]{8}-?([0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}|[0-9a-f]{24,}"
 )
@@ -54,7 +54,7 @@ def found_facets(profile: IndexProfile) -> tuple[list[Facet], list[LeftOut]]:
 
 
 def _why_no_facet(one: FieldValues, profile: IndexProfile) -> tuple[str, bool]:
-    """Return why a field is no facet, or "", and whether it could be counted all the same."""
+    """Return why a field is not a facet, or "", and whether it could be counted nevertheless."""
     figures = f"{one.distinct:,} values in {one.documents:,} documents"
     if not one.documents:
         return "no document has a value", False
@@ -65,7 +65,7 @@ def _why_no_facet(one: FieldValues, profile: IndexProfile) -> tuple[str, bool]:
     if one.distinct == 1:
         return "all documents that have a value have the same one", False
     if one.shared_by < MIN_SHARED:
-        return f"{figures}, {one.shared_by:.1f} documents a value: it names documents and groups hardly any", False
+        return f"{figures}, {one.shared_by:.1f} documents a value: it identifies documents and groups hardly any", False
     if one.documents < MIN_COVERAGE * profile.measured:
         return f"only {share_of(one.documents, profile.measured)} of the documents have a value", True
     if (top := one.top[0][1] / one.documents if one.top else 0.0) > MAX_TOP_SHARE:
@@ -88,7 +88,7 @@ def _why_facet(one: FieldValues, profile: IndexProfile) -> str:
 
 
 def _worth(one: FieldValues, profile: IndexProfile) -> float:
-    """Return how much a facet can tell: its coverage times the chance that two documents differ in it."""
+    """Return how well a facet distinguishes documents: its coverage times the chance that two documents differ in it."""
     alike = sum((count / one.occurrences) ** 2 for _, count in one.top)
     worth = min(one.documents / max(profile.measured, 1), 1.0) * (1.0 - min(alike, 1.0))
     return worth * (1.5 if suggests_facet(one.name) else 1.0)
@@ -101,7 +101,7 @@ def kept_facets(facets: Sequence[Facet], category: Chosen, profile: IndexProfile
 
 
 def with_names(facets: Sequence[Facet]) -> list[Facet]:
-    """Give each facet a name of its own that the settings take."""
+    """Give each facet a unique name that the settings accept."""
     taken, named = {"item"}, []
     for facet in facets:
         name = setting_name(facet.field, taken)
@@ -111,7 +111,7 @@ def with_names(facets: Sequence[Facet]) -> list[Facet]:
 
 
 def setting_name(field: str, taken: Iterable[str]) -> str:
-    """Return a name for a field that the settings take and that is not taken: `brand` for `brand.keyword`."""
+    """Return an unused name for a field that the settings accept: `brand` for `brand.keyword`."""
     own = re.sub(r"\.(keyword|raw|exact)$", "", field).rpartition(".")[2]
     base = re.sub(r"[^A-Za-z0-9_-]+", "_", own).strip("_")[:56] or "field"
     names = [base, *(f"{base}_{number}" for number in range(2, len(set(taken)) + 3))]

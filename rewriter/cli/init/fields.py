@@ -51,7 +51,7 @@ def unusable(profile: IndexProfile) -> Iterator[LeftOut]:
 
 
 def texts_without_keyword(facts_fields: Mapping[str, str]) -> list[str]:
-    """Return the texts beside which there is no keyword, so that no boost can act on them."""
+    """Return the text fields without a keyword sub-field, on which no boost can act."""
     return [
         name
         for name, kind in sorted(facts_fields.items())

@@ -24,7 +24,7 @@ def _escaped(letter: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Return a text as a comment shows it: as it is where it is short and printable, else quoted and cut."""
+    """Return a text as a comment shows it: unchanged if it is short and printable, else quoted and cut."""
     short = text if len(text) <= MAX_CHARS else f"{text[: MAX_CHARS - 1]}…"
     return short if short.isprintable() and short.strip() == short and short else quoted(short)
 
@@ -35,7 +35,7 @@ def shown_values(values: FieldValues) -> str:
 
 
 def share_of(part: int, whole: int) -> str:
-    """Return a share in percent; what is not 0% or 100% is not rounded to either."""
+    """Return a share in percent; no other share is rounded to 0% or 100%."""
     share = part / whole if whole else 0.0
     if 0.0 < share < 0.01:
         return "under 1%"

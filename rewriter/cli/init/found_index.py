@@ -1,4 +1,4 @@
-"""The indices behind the index argument of `rewriter init`, and remedies if there are none."""
+"""The indices that the index argument of `rewriter init` stands for, and remedies if there are none."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rewriter.index_facts import alias_paths, facts_of
 TIMEOUT_S = 10
 SUGGESTED = 10
 BACKING = ".ds-"
-"""What the names of the indices behind a data stream begin with."""
+"""The prefix of the names of a data stream's backing indices."""
 
 
 def named_indices(argument: str) -> tuple[str, ...]:
@@ -36,7 +36,7 @@ def named_indices(argument: str) -> tuple[str, ...]:
         if ":" in name and not name.startswith("<")
     ]
     faults += [
-        Fault(f"INDEX {plain(name)}", "is date math, which a policy does not hold", "use a pattern, such as logs-*")
+        Fault(f"INDEX {plain(name)}", "is date math, which a policy does not accept", "use a pattern, such as logs-*")
         for name in names
         if name.startswith(("<", "-<"))
     ]
@@ -46,9 +46,9 @@ def named_indices(argument: str) -> tuple[str, ...]:
 
 
 def found_index(client: SearchClient, names: Sequence[str]) -> IndexProfile:
-    """Return the indices behind names and what their mappings say.
+    """Return the indices that names stand for, with their mappings.
 
-    Raises ConfigurationError where there is none, with names that are there; one of `client.errors` where the cluster refuses.
+    Raises ConfigurationError, which lists existing names, if there is none; one of `client.errors` if the cluster refuses.
     """
     expression = ",".join(names)
     try:
@@ -108,7 +108,7 @@ def _missing(client: SearchClient, expression: str) -> Fault:
 
 
 def _there(client: SearchClient) -> list[str]:
-    """Return the names of all indices, aliases and data streams, or none where they cannot be listed."""
+    """Return the names of all indices, aliases and data streams, or none if they cannot be listed."""
     try:
         found = client.resolve_index("*", TIMEOUT_S)
     except client.errors:

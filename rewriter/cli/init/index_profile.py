@@ -18,9 +18,9 @@ from rewriter.errors import Fault
 from rewriter.index_facts import NUMBERS, WHOLE_VALUES, IndexFacts
 
 SAMPLE = 100_000
-"""Documents that figures are taken from, about, where there are more."""
+"""About the number of documents from which the figures of a larger index are computed."""
 MAX_FIELDS = 400
-"""Fields that are measured; a mapping holds 1,000 by default, and most of those of a large one are never searched."""
+"""Most fields measured; a mapping holds up to 1,000 by default, and most fields of a large mapping are never searched."""
 AT_ONCE = 20
 TIMEOUT_S = 60.0
 TOP = 200
@@ -84,14 +84,14 @@ class FieldDates:
 
 @dataclass(frozen=True, slots=True)
 class IndexProfile:
-    """All that is known of what an index expression stands for.
+    """The figures of the indices that an index expression stands for.
 
     expression: as it was given.
     indices:    the concrete indices behind it.
     facts:      merged over them.
-    documents:  how many there are; measured: how many of them the figures are from.
+    documents:  their number; measured: the number of documents that the figures are computed from.
     narrowing:  (class, other field) → the mean number of the other's values within one value of the class, divided by the number
-                that as many documents drawn at random would have: 1 where the two have nothing to do with each other.
+                that as many documents drawn at random would have: 1 if the two fields are independent.
     has_generated_ids: whether the ids that were looked at are of the form that the server makes up.
     is_data_stream: whether the expression names one.
     alias_fields: fields of the type `alias`, which stand for others.
@@ -112,7 +112,7 @@ class IndexProfile:
     unmeasured: tuple[Fault, ...] = ()
 
     def source_field(self, name: str) -> str:
-        """Return the field of the documents that a field is filled from: `brand` for the sub-field `brand.keyword`."""
+        """Return the field of the documents that fills a field: `brand` for the sub-field `brand.keyword`."""
         parent = name.rpartition(".")[0]
         kinds = self.facts.kinds(parent)
         return parent if kinds and not {"nested", "object", "flat_object"} & set(kinds) else name
@@ -122,9 +122,9 @@ def measure(client: SearchClient, profile: IndexProfile, now_ms: int, on_progres
     """Return the profile with its figures.
 
     profile: `expression`, `indices` and `facts` known, the rest not.
-    now_ms:  the time from which on a date lies ahead, by a day at least.
+    now_ms:  a date lies ahead if it is more than a day after this time (milliseconds since the epoch).
 
-    Raises one of `client.errors` where the index cannot be searched at all. A field that cannot be aggregated is left out with its
+    Raises one of `client.errors` if the index cannot be searched at all. A field that cannot be aggregated is left out with its
     reason.
     """
     counted = _searched(client, profile, {"size": 0, "track_total_hits": True})
@@ -133,7 +133,7 @@ def measure(client: SearchClient, profile: IndexProfile, now_ms: int, on_progres
 
 
 def _searched(client: SearchClient, profile: IndexProfile, body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Search the index itself: a default search pipeline may change answers, and may not even be there."""
+    """Search the index without its default search pipeline, which may change answers, and may not even exist."""
     params = {"search_pipeline": "_none"} if profile.facts.default_pipeline else {}
     answer: Mapping[str, Any] = client.search(Search(profile.expression, body, params), TIMEOUT_S)
     return answer
@@ -170,7 +170,7 @@ class _Measurement:
         )
 
     def _aggregatable(self) -> list[str]:
-        """Return the fields that have values to aggregate in some index, of those that the facts know."""
+        """Return the known fields that have values to aggregate in some index."""
         facts = self._profile.facts
         caps = self._client.field_caps(self._profile.expression, TIMEOUT_S)["fields"]
         names = [name for name in (*facts.fields, *facts.differing) if name in caps]
@@ -187,7 +187,7 @@ class _Measurement:
         write: Callable[[str, str], dict[str, Any]],
         read: Callable[[str, str, Mapping[str, Any]], Any],
     ) -> Iterator[tuple[str, Any]]:
-        """Yield what `read` finds for each field; a field for which the server fails is noted, and left out."""
+        """Yield the result of `read` for each field; a field for which the server fails is noted, and left out."""
         rest = iter(names)
         while batch := list(islice(rest, AT_ONCE)):
             for group in self._answered(batch, write):
@@ -311,7 +311,7 @@ def _dates(name: str, key: str, answer: Mapping[str, Any]) -> FieldDates | None:
 
 
 def _drawn(share: float) -> dict[str, Any]:
-    """Return the query that finds a share of all documents, drawn at random and the same in each run."""
+    """Return the query that finds a random share of all documents, the same in each run."""
     draw = {"random_score": {"seed": 17, "field": "_seq_no"}}
     return {
         "function_score": {
@@ -346,7 +346,7 @@ def _kind(facts: IndexFacts, name: str) -> str:
 
 
 def _odd(text: str) -> bool:
-    """Whether a name or value cannot be written down in UTF-8."""
+    """Whether a name or value cannot be encoded in UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""How people use items: from history files, which `rewriter init` may be given, or from the counters of a store."""
+"""Statistics of how people use items, for `rewriter init`: from history files, or from the counters of a store."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.repeats import RepeatGuard
 
 LISTED = "listed"
-"""The signal field by which dates are looked up with the items."""
+"""The signal field that looks up the items' dates."""
 MIN_DATED = 0.5
-"""Of the uses: with fewer of items that have a date, their ages tell nothing of the others."""
+"""Smallest share of the uses that must be of items with a date, for their ages to stand for all uses."""
 
 
 def uses_in_store(store: StoreSettings) -> ItemUses:
-    """Return what a store's counters tell; a store that does not answer tells nothing."""
+    """Return the statistics in a store's counters; none if the store does not answer."""
     population, classes, why_none = stored_population(Settings(store=store))
     if why_none:
         return ItemUses(None, why_none)
@@ -42,9 +42,9 @@ def uses_in_history(
     indices: Sequence[str],
     on_progress: Callable[[int, int], None],
 ) -> ItemUses:
-    """Return what history files tell. The classes and dates of items are looked up in the index, where the files lack them.
+    """Return the statistics of history files. Classes and dates that the files lack are looked up in the index.
 
-    Raises ConfigurationError for files that cannot be read, and where DuckDB is missing.
+    Raises ConfigurationError for files that cannot be read, and if DuckDB is missing.
     """
     class_field = class_field_of(profile, choices, wanted=True, set_name="").field or None
     fields = {LISTED: FieldSettings(of=(choices.date.field,))} if choices.date.field else {}

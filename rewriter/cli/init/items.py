@@ -1,4 +1,4 @@
-"""The choice of the field that names an item. Pure."""
+"""The choice of the field that identifies an item. Pure."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from rewriter.cli.init.index_profile import IndexProfile
 from rewriter.cli.init.names import suggests_person, suggests_reference
 
 UNIQUE = 0.97
-"""Distinct values for each document: the server's count is exact within a few percent."""
+"""Distinct values per document from which on a field counts as unique: the server's count is exact within a few percent."""
 
 
 def item_of(profile: IndexProfile) -> tuple[ItemChoice, list[LeftOut]]:
-    """Return what names an item, and advice on fields that name variants of one."""
+    """Return the field that identifies an item, and advice on fields that identify variants of one."""
     advice = [
         LeftOut(
             one.name,
@@ -38,7 +38,7 @@ def item_of(profile: IndexProfile) -> tuple[ItemChoice, list[LeftOut]]:
         and not why_dead(one.name, profile)
     ]
     if profile.has_generated_ids and profile.is_data_stream:
-        why = "documents of a data stream with ids that the server made up: nobody comes back to one, so items are not boosted"
+        why = "documents of a data stream with ids that the server made up: nobody returns to one, so items are not boosted"
         return ItemChoice("_id", why, is_boosted=False), advice
     if profile.has_generated_ids and unique:
         best = min(unique, key=lambda one: (profile.source_field(one.name) != one.name, len(one.name), one.name))

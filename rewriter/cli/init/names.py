@@ -1,4 +1,4 @@
-"""Hints from a field's name about its use. They only break ties between figures, and decide alone if the index is empty."""
+"""Hints from a field's name about its use. They break ties between figures, and decide alone only if the index is empty."""
 
 from __future__ import annotations
 

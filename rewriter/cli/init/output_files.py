@@ -1,4 +1,4 @@
-"""The transaction that writes several new files or none: staged beside their targets, and removed again if one cannot be placed."""
+"""The transaction that writes several new files or none: it stages them beside their targets, and removes all if one fails."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rewriter.errors import ConfigurationError, Fault
 
 
 def refuse_existing(folder: Path, names: Mapping[str, str]) -> None:
-    """Raise ConfigurationError with every file that is there already."""
+    """Raise ConfigurationError with every file that exists already."""
     there = [folder / name for name in names if os.path.lexists(folder / name)]
     if there:
         raise ConfigurationError(
@@ -23,9 +23,9 @@ def refuse_existing(folder: Path, names: Mapping[str, str]) -> None:
 
 @contextmanager
 def staged(folder: Path, files: Mapping[str, str]) -> Iterator[Path]:
-    """Write files into a new folder within `folder`, for a block that looks at them; it is removed afterwards.
+    """Write files into a new folder within `folder`, for a block that reads them; the new folder is removed afterwards.
 
-    files: texts by relative path. Raises ConfigurationError where the folder cannot be written.
+    files: texts by relative path. Raises ConfigurationError if the folder cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -45,9 +45,9 @@ def staged(folder: Path, files: Mapping[str, str]) -> Iterator[Path]:
 
 
 def put(stage: Path, folder: Path, names: Mapping[str, str], *, force: bool) -> list[Path]:
-    """Move staged files to their places in `folder`, in the order of `names`; return the paths. A file is replaced in one step.
+    """Move staged files to their targets in `folder`, in the order of `names`; return the paths. A file is replaced atomically.
 
-    Raises ConfigurationError where one cannot be put there; every file is then as it was before.
+    Raises ConfigurationError if one cannot be moved; every file is then as it was before.
     """
     put_there: list[Path] = []
     before: dict[Path, Path] = {}
@@ -72,7 +72,7 @@ def put(stage: Path, folder: Path, names: Mapping[str, str], *, force: bool) -> 
 
 
 def _link(source: Path, target: Path) -> None:
-    """Put a file at a place where there is none. Raises FileExistsError where there is one by now."""
+    """Move a file to a path that is free. Raises FileExistsError if the path exists by now."""
     try:
         os.link(source, target)
     except FileExistsError:
@@ -88,7 +88,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _make_parents(target: Path) -> list[Path]:
-    """Make the folders above a file; return those that were not there, the outermost first."""
+    """Make the folders above a file; return the new ones, the outermost first."""
     missing = [parent for parent in target.parents if not parent.exists()][::-1]
     for parent in missing:
         parent.mkdir()

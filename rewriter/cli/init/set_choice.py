@@ -1,4 +1,4 @@
-"""The choice of a template set: by how often people use items again, by the age of items, and by whether there are words. Pure."""
+"""The choice of a template set by repeat use of items, by the age of items, and by whether searches have words. Pure."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from rewriter.cli.init.index_profile import RECENT_D, IndexProfile
 from rewriter.signals.repeats import MIN_USES, NONE_AT, RepeatGuard, described, in_words
 
 STREAM_SHARE = 0.6
-"""Of the documents with a listing date: from here on they are a stream of new things if they are younger than RECENT_D days."""
+"""Share of the documents with a listing date younger than RECENT_D days, from which on the index is a stream of new items."""
 STREAM_AGE_D = 3.0
-"""The median age of items when people use them: up to here they are a stream of new things, whatever the index archives."""
+"""Largest median age of items in use that makes them a stream of new items, whatever the index archives."""
 DAY_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
 class ItemUses:
-    """How people use items, as far as a history file or the store's counters tell.
+    """Statistics of how people use items, from a history file or the store's counters.
 
-    guard:      what was counted, or None.
-    source:     where it was counted, in words; where nothing was, why not.
-    median_age_s: the median age of an item when it was used, in seconds, or None where that is not known.
+    guard:      the counts of the repeat guard, or None.
+    source:     the source of the counts as a phrase; without counts, why there are none.
+    median_age_s: the median age of an item when it was used, in seconds, or None if unknown.
     classes:    the names of the classes with the most uses.
     """
 
@@ -43,7 +43,7 @@ class SetChoice:
 
 
 def set_of(profile: IndexProfile, choices: Choices, uses: ItemUses, given: str | None) -> tuple[str, tuple[str, ...]]:
-    """Return the name of the set that fits, and why. given: the name that was asked for."""
+    """Return the name of the set that fits, and why. given: the name in `--set`."""
     known = _uses_in_words(uses)
     if given is not None:
         return given, (f"--set {given}", known)
@@ -73,7 +73,7 @@ def class_field_of(profile: IndexProfile, choices: Choices, *, wanted: bool, set
         return Chosen("", f"the set {set_name} boosts no items, so that counters by class would only cost")
     measured = profile.values.get(facet.field)
     if measured is None:
-        return Chosen("", "the index holds no document yet that shows whether each has one class")
+        return Chosen("", "the index holds no document yet, so it is unknown whether each has one class")
     if measured.per_document > SEVERAL:
         return Chosen(
             "", f"a document has {measured.per_document:.1f} of {plain(facet.field)}, and an item counts in one"
@@ -88,14 +88,14 @@ def _has_texts(profile: IndexProfile) -> bool:
 
 def _uses_in_words(uses: ItemUses) -> str:
     if uses.guard is None:
-        return f"nothing tells whether people use items again ({uses.source})"
+        return f"it is unknown whether people use items again ({uses.source})"
     if uses.guard.catalogue is None:
         return f"{uses.guard.uses:,} of {MIN_USES:,.0f} uses that tell whether people use items again ({uses.source})"
     return f"{in_words(described(uses.guard, uses.classes))} ({uses.source})"
 
 
 def _age(profile: IndexProfile, choices: Choices, uses: ItemUses) -> tuple[bool, str]:
-    """Return whether items are a stream of new things, and the figure that tells; ages of uses tell more than the index's."""
+    """Return whether items are a stream of new items, and the figure that shows it; ages of used items count before the index's."""
     if uses.median_age_s is not None:
         age_d = uses.median_age_s / DAY_S
         return age_d <= STREAM_AGE_D, f"half of the uses were of items at most {age_d:,.1f} days old"

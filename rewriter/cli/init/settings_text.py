@@ -40,9 +40,9 @@ WITHIN = (
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the settings name beside the index: where the cluster and the store are, without credentials, and who logs in.
+    """The parts of the settings beside the index: the addresses of the cluster and the store without credentials, and the user.
 
-    day: on which the file was written, in ISO 8601. client: the client library.
+    day: the day of writing, in ISO 8601. client: the client library.
     """
 
     cluster: str
@@ -97,7 +97,7 @@ def _head(profile: IndexProfile, around: Surroundings) -> Iterator[str]:
 
 
 def behind(profile: IndexProfile) -> str:
-    """Return in words what an index expression stands for."""
+    """Return as a phrase what an index expression stands for."""
     if profile.indices == (profile.expression,):
         return "one index"
     kind = "a data stream of" if profile.is_data_stream else "a name for"
@@ -156,9 +156,11 @@ def _policy(
 ) -> Iterator[str]:
     settings = {"max_boost": 1.5, "exploration_share": 0.15, **own.policy}
     yield f"[policies.{around.policy}]"
-    yield from _comment("The names by which searches ask for it: an index, an alias, a data stream or a pattern.")
+    yield from _comment("The names that searches use: an index, an alias, a data stream or a pattern.")
     yield f"index = [{', '.join(map(quoted, around.indices))}]"
-    yield from _comment(f"A copy of the shipped template set `{chosen.name}`, {own.about}. It was chosen by this:")
+    yield from _comment(
+        f"A copy of the shipped template set `{chosen.name}`, {own.about}. The reasons for this choice:"
+    )
     for why in chosen.why:
         yield from _comment(f"- {why}")
     yield f"templates = {quoted(around.policy)}"
@@ -197,7 +199,7 @@ def _policy(
 
 
 def _windows(profile: IndexProfile) -> Iterator[str]:
-    """Yield the window where the index allows less than the default."""
+    """Yield the window's settings if the index allows less than the default."""
     default = PolicySettings(index=("x",))
     allowed = profile.facts.max_rescore_window
     if allowed >= default.window_size:
@@ -273,7 +275,7 @@ def _left_out(profile: IndexProfile, choices: Choices) -> Iterator[str]:
     rest: list[LeftOut] = [one for one in choices.left_out if not one.is_possible]
     texts = texts_without_keyword(profile.facts.fields)
     if rest:
-        yield from _comment("Fields that do not serve:")
+        yield from _comment("Fields that cannot be used:")
     for one in rest[:MAX_LISTED]:
         yield from _comment(f"- {plain(one.field)}: {one.why}")
     yield from _more(rest)

@@ -15,7 +15,7 @@ DAY_S, HOUR_S = 86_400, 3_600
 FRESH_DAYS = (1, 365)
 DEFAULT_FRESH_DAYS = 30
 HALF_AT = re.compile(r'(?<=\{% set half_at = ")[^"]*(?=" %\})')
-"""The age at which a shipped template's preference for what is new falls to half: an index may set it, and nothing else."""
+"""The age at which a shipped template's preference for new items falls to half, the only value that an index may set."""
 
 
 def template_files(
@@ -39,7 +39,7 @@ def template_files(
 
 
 def half_at(choices: Choices, median_age_s: float | None) -> str:
-    """Return the age at which the preference for what is new falls to half, or "" where nothing tells: the set's own serves then.
+    """Return the age at which the preference for new items falls to half, or "" if it is unknown: then the set's own age holds.
 
     It is twice the median age of items when they are used; else the age of the newest quarter of the documents.
     """
@@ -50,7 +50,7 @@ def half_at(choices: Choices, median_age_s: float | None) -> str:
 
 
 def fresh_days(choices: Choices) -> int:
-    """Return the age in days at which the preference for what is new falls to half."""
+    """Return the age in days at which the preference for new items falls to half."""
     if not choices.fresh_s:
         return DEFAULT_FRESH_DAYS
     return _days(choices.fresh_s)
@@ -61,7 +61,7 @@ def _days(age_s: float) -> int:
 
 
 def _samples(profile: IndexProfile, choices: Choices, attribute: Mapping[str, Any]) -> Mapping[str, object]:
-    """Return a visitor who comes back, one in a first session, and one of whom nothing is known."""
+    """Return a returning visitor, one in a first session, and an unknown one."""
     item_kind = profile.facts.fields.get(choices.item.field, "keyword")
     item = {
         "kind": "item", "field": "item", "fields": [choices.item.field], "values": [FITTING.get(item_kind, "example")],

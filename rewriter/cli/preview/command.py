@@ -38,7 +38,7 @@ CONNECTIONS = 8
 def preview(
     policy: Annotated[str, typer.Argument(help="The policy's name.")],
     words: Annotated[
-        str, typer.Argument(help="What is searched for; fills `query` of the search template.", show_default=False)
+        str, typer.Argument(help="The search text; it fills `query` of the search template.", show_default=False)
     ] = "",
     body: Annotated[
         Path | None, typer.Option(help="The search: a body as JSON or, with WORDS, a search template in Mustache.")
@@ -49,7 +49,7 @@ def preview(
     ] = None,
     session: Annotated[str | None, typer.Option(help="The session_id of the subject, with --user or alone.")] = None,
     segment: Annotated[list[str] | None, typer.Option(help="A newcomer in this segment. Several are allowed.")] = None,
-    sample: Annotated[list[Path] | None, typer.Option(help="A subject as samples/*.json describes it.")] = None,
+    sample: Annotated[list[Path] | None, typer.Option(help="A subject described by a file of samples/*.json.")] = None,
     title: Annotated[str, typer.Option(help="The field of `_source` that names a hit; by default title or name.")] = "",
     category: Annotated[str, typer.Option(help="The field of a hit's category; by default the policy's.")] = "",
     date: Annotated[str, typer.Option(help="The field of a hit's date; by default the policy's.")] = "",
@@ -64,7 +64,7 @@ def preview(
     Nothing is written: no plan, no event, no report of a process. The experiment, the switches and the service's budgets do not
     apply, so that a policy can be looked at before it serves anybody.
     """
-    logging.getLogger("rewriter").addHandler(logging.NullHandler())  # its switches are overridden on purpose
+    logging.getLogger("rewriter").addHandler(logging.NullHandler())  # the preview overrides its switches on purpose
     fields = Fields(title, category, date, image)
     with faults_refused():
         settings, _ = alone(Settings.from_toml(toml), toml, policy)
@@ -121,7 +121,7 @@ def _index(settings: Settings, policy: str, index: str | None) -> str:
 def _versions(
     settings: Settings, policy: str, body: Path | None, samples: Sequence[Path]
 ) -> tuple[tuple[str, int], ...]:
-    """Return the files that a preview is made of, with their times."""
+    """Return the files that a preview depends on, with their modification times."""
     folder = template_folder(settings, settings.policies[policy].templates)
     files = [*folder.rglob("*"), *([body] if body else []), *samples]
     return tuple((str(one), one.stat().st_mtime_ns) for one in sorted(files) if one.is_file())
@@ -146,7 +146,7 @@ def _pages(
 
 
 def body_of(client: SearchClient, words: str, path: Path | None) -> dict[str, Any]:
-    """Return the search's body: as a file holds it, or as the server renders a search template with `query` = WORDS."""
+    """Return the search's body: a file's content, or a search template that the server renders with `query` = WORDS."""
     if path is None:
         raise ConfigurationError(
             [Fault("preview", "what is searched?", "give --body FILE: a search body, or with WORDS a search template")]
@@ -179,7 +179,7 @@ def body_of(client: SearchClient, words: str, path: Path | None) -> dict[str, An
             raise ConfigurationError([Fault(f"{path}:{error.lineno}", f"is not JSON: {error.msg}", remedy)]) from None
     if not isinstance(found, dict):
         raise ConfigurationError(
-            [Fault(str(path), "is no search body", 'a body is a JSON object, such as {"query": …}')]
+            [Fault(str(path), "is not a search body", 'a body is a JSON object, such as {"query": …}')]
         )
     return found
 
@@ -190,7 +190,7 @@ def _show(
     if html is not None:
         what = words or (body.stem if body else "")
         made = f"Policy {policy}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
-        note = f"{made} Left: the search as it is. Right: as this person would see it."
+        note = f"{made} Left: the plain page. Right: the page that this person would see."
         write_whole(html, html_page(pages, f"“{what}”: plain and personalized", note))
         print_line(f"written: {html}")
     if as_json:

@@ -1,4 +1,4 @@
-"""Previewed pages as one self-contained HTML page: no script, nothing fetched but the images that hits name, light and dark."""
+"""Previewed pages as one self-contained HTML page without scripts, light and dark. It fetches only the images of hits."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ svg text.soft{fill:var(--soft)}.track{fill:var(--line)}.bar{fill:var(--new)}
 
 
 def html_page(pages: Sequence[PreviewPage], title: str, note: str) -> str:
-    """Return the whole page: a title, a note on how it was made, and a section for each subject."""
+    """Return the whole page: a title, a note on its origin, and a section for each subject."""
     body = "".join(_section(page) for page in pages)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -72,7 +72,7 @@ def _outcome(page: PreviewPage) -> str:
     detail = f": {page.detail}" if page.detail else ""
     return (
         f"<p>This page is the plain one: <b>{escape(page.reason)}</b>{escape(detail)}. "
-        f"<code>rewriter explain {escape(page.reason)}</code> tells what to do.</p>"
+        f"<code>rewriter explain {escape(page.reason)}</code> explains what to do.</p>"
     )
 
 
@@ -103,7 +103,7 @@ def _mark(row: Row, page: PreviewPage) -> str:
 
 
 def slopes(moves: Sequence[tuple[int | None, int]], rows: int) -> str:
-    """Return the lines from where a hit was to where it is now, in lists of `rows`; one that was nowhere begins half-way.
+    """Return the lines from each hit's former position to its present one, in lists of `rows`; a new hit's line begins half-way.
 
     moves: (position before, or None; position now) of each hit.
     """
@@ -144,7 +144,7 @@ def _boosts(page: PreviewPage) -> str:
         )
     height = step * len(page.boosts)
     return (
-        "<h3>Boosts: what is added to a factor of 1</h3>"
+        "<h3>Boosts: weights added to a factor of 1</h3>"
         f'<svg viewBox="0 0 {width} {height}" width="{width}" role="img" aria-label="boosts and their weights">'
         f"{''.join(bars)}</svg>"
     )
@@ -183,7 +183,7 @@ def _ages(page: PreviewPage) -> str:
 
 
 def _is_image(address: str) -> bool:
-    """Whether an image may be shown: from the web alone, never a script nor a file on the computer that opens the page."""
+    """Whether an image may be shown: only one from the web, never a script nor a file of the computer that opens the page."""
     try:
         return urlsplit(address).scheme in ("http", "https")
     except ValueError:

@@ -1,4 +1,4 @@
-"""One previewed page as data: the plain page beside the personalized one, what moved, by how much and why."""
+"""One previewed page as data: the plain page beside the personalized one, and each hit's move with its size and cause."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MILLISECONDS_FROM = 1e11
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """Where a hit's `_source` holds what is shown of it; "" for nowhere."""
+    """The fields of a hit's `_source` that a preview shows; "" for none."""
 
     title: str = ""
     category: str = ""
@@ -32,10 +32,10 @@ class Fields:
 class Row:
     """One hit of a page.
 
-    was:        its position on the plain page (from 0), None where it is not there.
-    factor:     its score ÷ its base score, None where that is not known.
+    was:        its position on the plain page (from 0), None if the plain page lacks it.
+    factor:     its score ÷ its base score, None if unknown.
     boosts:     positions in the page's list of boosts, of those that it matches.
-    propensity: the probability of its draw where it is in an exploration slot.
+    propensity: the probability of its draw, if it is in an exploration slot.
     """
 
     id: str
@@ -52,7 +52,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class UsedBoost:
-    """One boost: the document field, its values in words, its weight (added to a factor of 1) and where it came from."""
+    """One boost: the document field, its values as text, its weight (added to a factor of 1) and its source."""
 
     field: str
     value: str
@@ -74,19 +74,19 @@ class PreviewPage:
     boosts: tuple[UsedBoost, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON takes it."""
+        """Return it as plain values for JSON."""
         return asdict(self)
 
     @property
     def stayed(self) -> int:
-        """How many hits of the page the plain page shows too."""
+        """The number of the page's hits that the plain page shows too."""
         return sum(row.was is not None for row in self.shown)
 
 
 def page_of(
     subject: str, plain: Mapping[str, Any], shown: Mapping[str, Any], report: Report, fields: Fields, now_s: float
 ) -> PreviewPage:
-    """Return the page that a search served, beside the plain one. `now_s`: seconds since the epoch, for ages."""
+    """Return the served page beside the plain one. `now_s`: seconds since the epoch, for ages."""
     before = {identity(hit): at for at, hit in enumerate(_hits(plain))}
     scores = {identity(hit): score_of(hit) for hit in _hits(plain)}
     slots = {slot.position: slot.propensity for slot in report.slots}
@@ -111,7 +111,7 @@ def page_of(
 
 
 def titled(hits: Sequence[Hit], fields: Fields) -> Fields:
-    """Return the fields with a title's field where none was given: the first usual name that the hits have."""
+    """Return the fields; without a given title field, the first usual name that the hits have."""
     if fields.title:
         return fields
     found = next((name for name in TITLES if any(text_at(hit, name) for hit in hits)), "")
@@ -127,7 +127,7 @@ def shares(rows: Sequence[Row]) -> list[tuple[str, int]]:
 
 
 def median_age_days(rows: Sequence[Row]) -> float | None:
-    """Return the median age of a page's hits in days, None where no date is known."""
+    """Return the median age of a page's hits in days, None if no date is known."""
     ages = [row.age_days for row in rows if row.age_days is not None]
     return median(ages) if ages else None
 
@@ -162,7 +162,7 @@ def _hits(response: Mapping[str, Any]) -> Sequence[Hit]:
 
 
 def _value(hit: Hit, field: str) -> Any:
-    """Return what `_source` holds at a path, the first of a list; None where there is nothing."""
+    """Return the value of `_source` at a path, the first of a list; None if there is none."""
     if not field:
         return None
     source = hit.get("_source")
@@ -175,7 +175,7 @@ def _value(hit: Hit, field: str) -> Any:
 
 
 def text_at(hit: Hit, field: str) -> str:
-    """Return what `_source` holds at a path as a text, "" where there is nothing that is one."""
+    """Return the value of `_source` at a path as text, "" if there is no text."""
     value = _value(hit, field)
     return "" if value is None or isinstance(value, (Mapping, list)) else str(value)[:MAX_CHARS]
 

@@ -1,4 +1,4 @@
-"""A store that is only read: a preview of a real subject must not change what that subject, or the fleet, sees afterwards."""
+"""A read-only view of a store: a preview of a real subject must not change later pages of the subject or the fleet's report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class ReadOnlyStore:
         self._store = store
 
     def run(self, wanted: Sequence[tuple[Any, ...]], *, atomic: bool = False) -> list[Any]:
-        """See Store.run. Only the population is read with it, and made where no process of the service has made it yet."""
+        """See Store.run. Only the population is read with it, and computed if no process of the service has done so yet."""
         return self._store.run(wanted, atomic=atomic)
 
     def read(self, query: SignalsQuery) -> Signals:
@@ -46,7 +46,7 @@ class ReadOnlyStore:
         """Change nothing."""
 
     def announce(self, key: str, name: str, text: str, now_s: float) -> None:
-        """Announce nothing: a preview is no process of the service."""
+        """Announce nothing: a preview is not a process of the service."""
 
     def announced(self, key: str) -> dict[str, str]:
         """See Store.announced."""

@@ -1,4 +1,4 @@
-"""The searches of a preview: a subject's real page, with everything but the guards of a service, and a sample's."""
+"""The searches of a preview: the real page of a subject, without the guards of a service, and the page of a sample."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from rewriter.subject import Subject
 
 READY_S = 15.0
 AT_LEISURE = {"signals_ms": 5_000.0, "cutoff_ms": 15_000.0, "max_leg_bytes": 2**28, "max_body_bytes": 2**24}
-"""Budgets of a preview: nobody waits for its page, so it shows what would be shown in time."""
+"""Time budget of a preview: no visitor waits for its page, so every part may arrive in time."""
 SWITCHED_ON = {
     "REWRITER_SWITCH_PERSONALIZATION": "on",
     "REWRITER_SWITCH_SHADOW": "off",
     "REWRITER_SWITCH_ROLLOUT": "1",
     "REWRITER_SWITCH_HOLDOUT": "0",
 }
-"""A preview is for templates that serve nobody yet, whatever the service's switches are set to."""
+"""Switches of a preview: it shows templates that do not serve yet, whatever the values of the service's switches."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One page that is wanted: a subject of the store, a segment's newcomer, or a sample file."""
+    """The subject of one page: a subject of the store, a segment's newcomer, or a sample file."""
 
     label: str
     subject: Subject | None = None
@@ -47,13 +47,13 @@ class Wanted:
 
 
 def newcomer(segment: str) -> Wanted:
-    """Return somebody whom the store does not know, in a segment."""
+    """Return a subject in a segment that the store does not know."""
     return Wanted(f"newcomer, segment {segment}", Subject(f"preview-{uuid.uuid4()}", segments=(segment,)))
 
 
 def at_leisure(settings: Settings) -> Settings:
     """Return the settings of a preview: no experiment, no kill-switch file, budgets of seconds, no draft on trial."""
-    # Both rankings are shown, and why each hit moved.
+    # The preview shows both rankings, and why each hit moved.
     shown = {"mode": "parallel", "named_share": 1.0, "trial": None}
     return settings.model_copy(
         update={
@@ -76,7 +76,7 @@ def previewed(
     fields: Fields,
     now_s: float,
 ) -> Iterator[PreviewPage]:
-    """Yield the page of each subject that is wanted. Raises what the client raises for the plain search."""
+    """Yield the page of each requested subject. Raises the client's error if the plain search fails."""
     settings = at_leisure(settings.model_copy(update={"policies": {policy: settings.policies[policy]}}))
     plain = _plain(client, arguments)
     chosen = settings.policies[policy]
@@ -149,7 +149,7 @@ def _plain(client: SearchClient, arguments: Mapping[str, Any]) -> Mapping[str, A
 
 @contextmanager
 def overridden(variables: Mapping[str, str]) -> Iterator[None]:
-    """Override switches for this process, by the environment, and put it back afterwards."""
+    """Override switches for this process by the environment, and restore the environment afterwards."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:

@@ -1,4 +1,4 @@
-"""Previewed pages in a terminal: the plain page on the left, the personalized one on the right, as wide as the terminal is."""
+"""Previewed pages in a terminal, as wide as the terminal: the plain page on the left, the personalized one on the right."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from rich.text import Text
 from rewriter.cli.preview.page import PreviewPage, Row, median_age_days, shares
 
 NARROW = 100
-"""Columns below which the plain page is left out: what was where still stands beside each hit."""
+"""Terminal width below which the plain page is left out: each hit's former position is shown beside it."""
 
 
 def print_page(console: Console, page: PreviewPage) -> None:
-    """Print one page: what was done, both lists, the boosts, categories and ages."""
+    """Print one page: the outcome, both lists, the boosts, categories and ages."""
     console.print(Text.assemble(("subject ", "dim"), (page.subject, "bold"), "  ", _outcome(page)))
     wide = console.width >= NARROW
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim", expand=True)
@@ -38,7 +38,7 @@ def print_page(console: Console, page: PreviewPage) -> None:
 
 
 def moved(row: Row) -> Text:
-    """Return how a hit moved."""
+    """Return a hit's move as text."""
     if row.propensity is not None:
         return Text("explored", "cyan")
     if row.was is None:
@@ -49,14 +49,14 @@ def moved(row: Row) -> Text:
 
 
 def why(row: Row, page: PreviewPage) -> str:
-    """Return why a hit stands where it does, in words."""
+    """Return the cause of a hit's position as text."""
     if row.propensity is not None:
         return f"exploration, drawn with probability {row.propensity:.2f}"
     found = [f"{page.boosts[one].field} = {page.boosts[one].value}" for one in row.boosts if one < len(page.boosts)]
     if found:
         return "; ".join(found)
     if row.was is not None and row.now > row.was:
-        return "others passed it"
+        return "other hits passed it"
     return ""
 
 
@@ -81,7 +81,7 @@ def boosts_in(page: PreviewPage) -> str:
 
 
 def ages(days: float) -> str:
-    """Return an age in days, or in years where it is more than two."""
+    """Return an age in days, or in years if it is more than two."""
     return f"{days:,.0f} days" if days < 2 * 365 else f"{days / 365.25:.1f} years"
 
 
