@@ -123,8 +123,8 @@ def test_a_file_is_read_whatever_its_encoding(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "fault"),
     [
-        ("[1]", "is no JSON object"),
-        ("[" * 100_000, "is no JSON object"),
+        ("[1]", "is not a JSON object"),
+        ("[" * 100_000, "is not a JSON object"),
         ('{"user_id": "a"}', "has no `body`"),
         ('{"user_id": "a", "query": "x"}', "has no `body` (with `query` alone, give --body"),
         ('{"user_id": "a", "body": []}', "`body` is not a search body"),

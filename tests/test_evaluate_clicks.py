@@ -63,8 +63,8 @@ def test_what_gives_no_judgment_is_counted() -> None:
     (search,) = judgments.searches
     assert search.relevant == {"a": 0.0, "b": 2.0}
     assert judgments.left_out == {
-        "clicks on what the record does not show": 1, "searches without a click": 1, "searches without words": 1,
-        "searches of nobody": 1,
+        "clicks on items that the record does not list": 1, "searches without a click": 1, "searches without words": 1,
+        "searches without a person": 1,
     }  # fmt: skip
 
 
@@ -82,5 +82,5 @@ def test_ubi_files_are_read_with_their_clicks(tmp_path: Path) -> None:
     events.write_text("\n".join(map(json.dumps, clicks)))
     (one,) = read_lists([queries], [events], ["click"])
     assert (one.person, one.words, list(one.shown), list(one.clicked)) == ("ann", "shoe", ["a", "b"], ["b", "a"])
-    with pytest.raises(ConfigurationError, match="no search with what it showed"):
+    with pytest.raises(ConfigurationError, match="no search with its shown items"):
         read_lists([events], [events], ["click"])

@@ -45,7 +45,7 @@ def tune(
     ] = 0.9,
     index: Annotated[str, typer.Option(help="The index that is searched; by default the policy's.")] = "",
     action: Annotated[list[str] | None, typer.Option(help="Actions that make an item relevant.")] = None,
-    title_field: Annotated[str, typer.Option(help="The document field that stands for a missing query.")] = "",
+    title_field: Annotated[str, typer.Option(help="The document field that replaces a missing query.")] = "",
     k: Annotated[int, typer.Option("-k", "--depth", help="Hits of a page that count.", min=1, max=100)] = 10,
     seed: Annotated[int, typer.Option(help="Draws searches, settings and intervals.", min=0)] = 1,
     study: Annotated[
@@ -67,7 +67,7 @@ def tune(
         settings = Settings.from_toml(toml)
         if policy not in settings.policies:
             raise ConfigurationError(
-                [Fault(policy, "is no policy of the settings", ", ".join(sorted(settings.policies)))]
+                [Fault(policy, "is not a policy of the settings", ", ".join(sorted(settings.policies)))]
             )
         options = {
             "policy": policy, "train": train, "confirm": confirm, "searches": searches, "max_boost": max_boost, "index": index,

@@ -1,6 +1,6 @@
-"""A shell without deadlines that runs many searches in step: what they send goes out together, in one `_msearch`.
+"""A shell without deadlines that runs many searches in step: their legs are sent together, in one `_msearch`.
 
-The flow is the one that serves (`flow.answer`): same shapes, templates, clamp, gate, exploration and merge. Nothing is ever late,
+It runs the flow that serves (`flow.answer`): same shapes, templates, clamp, gate, exploration and merge. Nothing is ever late,
 no guard is open, and signals come from a replay instead of a store. It measures no speed.
 """
 
@@ -33,7 +33,7 @@ from rewriter.signals.store import Signals, SignalsQuery
 from rewriter.subject import Subject
 
 AT_ONCE = 64
-"""Searches in step, and at most as many in one `_msearch`."""
+"""Number of searches that run in step, and the most that one `_msearch` holds."""
 TIMEOUT_S = 120.0
 REJECTED = 400
 Answered = Mapping[str, Any] | LegFault
@@ -42,10 +42,10 @@ Send = Callable[[Sequence[Search]], Sequence[Answered]]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One search that is to be answered.
+    """One search to answer.
 
     baseline: the answer to the caller's own search, from an earlier round.
-    signals:  answers the read of its signals. population: as of its time.
+    signals:  the function that answers the read of its signals. population: the population as of its time.
     """
 
     arguments: SearchArguments
@@ -106,7 +106,7 @@ def _run(core: Core, job: Job) -> Generator[SearchLeg, Answered, tuple[Any, Repo
                 result = Sent(job.baseline, 0.0)
             case Collect():
                 result = Collected(parts.personal, parts.explored)
-            case SavePlan():  # nobody turns the page here
+            case SavePlan():  # no search here is for a later page
                 result = None
             case _:
                 raise AssertionError(f"a step that this shell does not know: {type(step).__name__}")
@@ -138,7 +138,7 @@ def _part(steps: Generator[Any, Any, Any], job: Job, parts: _Parts) -> Generator
 
 
 def sender(client: SearchClient) -> Send:
-    """Return the function that sends searches by `_msearch`, each different one once. A failed one is a LegFault."""
+    """Return the function that sends searches by `_msearch`, each different search once. A failed search gives a LegFault."""
 
     def send(searches: Sequence[Search]) -> list[Answered]:
         numbers: dict[Any, int] = {}
@@ -157,7 +157,7 @@ def _same(client: SearchClient, search: Search) -> tuple[str, str, str | bytes]:
 
 
 def _sent(client: SearchClient, searches: Sequence[Search]) -> Sequence[Answered]:
-    """Send searches in one request; where the server parses one of them not, and so answers none, each in a request of its own."""
+    """Send searches in one request; if the server cannot parse one of them, and so answers none, send each in its own request."""
     try:
         return answers_of(client.multi_search(searches, TIMEOUT_S), len(searches))
     except client.errors as error:

@@ -1,7 +1,7 @@
 """Search bodies of judged searches: their own, or made from a search template in Mustache. Pure.
 
-The server renders the template once, for a word that occurs nowhere else; in the rendered body, that word is then replaced by each
-search's words. So the body is what the server would make of them, without a request for each search.
+The server renders the template once, for a sentinel that occurs nowhere else. Each search's words then replace the sentinel in the
+rendered body. The body equals the one that the server would render, without a request for each search.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ SHOWN = 5
 def bodies_of(
     judged: Sequence[JudgedSearch], rendered: Mapping[str, Any] | None, where: str
 ) -> list[Mapping[str, Any]]:
-    """Return the body of each search. Raises ConfigurationError where a search has none.
+    """Return the body of each search. Raises ConfigurationError if a search has none.
 
-    rendered: the template's body for SENTINEL, or None without a template. where: the template's name, for faults.
+    rendered: the template's body for SENTINEL, or None without a template. where: the template's name in faults.
     """
     if rendered is not None and not holds_words(rendered):
         what = "renders a body that does not hold the words"

@@ -1,9 +1,9 @@
-"""Judgments from clicks, with the position's part taken out. Pure.
+"""Judgments from clicks, corrected for position bias. Pure.
 
-A hit far down is clicked less because it is seen less. How much less is harvested from the log itself (after Agarwal et al.,
-WSDM 2019): of what was shown at both of two neighboring positions for the same words, the ratio of its click rates there. A
-click weighs the inverse of its position's propensity, at most `MAX_WEIGHT`. Where a position has too few such clicks, its
-propensity is taken to fall as 1 / position (Joachims et al., WSDM 2017), and the output tells.
+A hit far down is clicked less because it is seen less. The log itself shows how much less (after Agarwal et al., WSDM 2019): items
+that were shown at both of two neighboring positions for the same words have a ratio of click rates. A click weighs the inverse of
+its position's propensity, at most `MAX_WEIGHT`. If a position has too few such clicks, its propensity is assumed to fall as
+1 / position (Joachims et al., WSDM 2017), and the output reports it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_POSITION = 50
 
 @dataclass(frozen=True, slots=True)
 class ShownList:
-    """One search of a log: who, the words, the time (seconds since the epoch), what was shown in order, and what was clicked."""
+    """One search of a log: person, words, time (seconds since the epoch), the shown items in order, and the clicked items."""
 
     query_id: str
     person: str
@@ -34,9 +34,10 @@ class ShownList:
 
 @dataclass(slots=True)
 class ClickJudgments:
-    """The judged searches. propensities: by position from 0, of being seen; harvested: how many of them the log gave.
+    """The judged searches.
 
-    left_out: searches without judgments, by reason. clicks: that became judgments.
+    propensities: probability of being seen, by position from 0; harvested: the number of them estimated from the log.
+    left_out:     searches without judgments, by reason. clicks: the number of clicks that became judgments.
     """
 
     searches: list[JudgedSearch]
@@ -47,7 +48,7 @@ class ClickJudgments:
 
     @property
     def note(self) -> str:
-        """A sentence on where the judgments come from."""
+        """A sentence on the source of the judgments."""
         known = max(0, len(self.propensities) - 1)
         return (
             f"judgments are {self.clicks:,} clicks, weighed against their position: {self.harvested} of {known} positions are known"
@@ -63,11 +64,11 @@ def judged_by_clicks(lists: Sequence[ShownList]) -> ClickJudgments:
         places = {item: at for at, item in enumerate(one.shown[:MAX_POSITION])}
         clicked = [item for item in dict.fromkeys(one.clicked) if item in places]
         if len(clicked) < len(set(one.clicked)):
-            found.left_out["clicks on what the record does not show"] += len(set(one.clicked)) - len(clicked)
+            found.left_out["clicks on items that the record does not list"] += len(set(one.clicked)) - len(clicked)
         if not one.words.strip():
             found.left_out["searches without words"] += 1
         elif not one.person:
-            found.left_out["searches of nobody"] += 1
+            found.left_out["searches without a person"] += 1
         elif not clicked:
             found.left_out["searches without a click"] += 1
         else:
@@ -80,7 +81,7 @@ def judged_by_clicks(lists: Sequence[ShownList]) -> ClickJudgments:
 
 
 def position_propensities(lists: Sequence[ShownList]) -> tuple[list[float], int]:
-    """Return the propensity of each position to be seen, that of the first being 1, and how many of them the log gave."""
+    """Return each position's propensity to be seen (1 for the first), and the number of propensities estimated from the log."""
     depth = max((min(len(one.shown), MAX_POSITION) for one in lists), default=0)
     shown: dict[tuple[str, str], Counter[int]] = defaultdict(Counter)
     clicks: dict[tuple[str, str], Counter[int]] = defaultdict(Counter)
@@ -100,9 +101,9 @@ def position_propensities(lists: Sequence[ShownList]) -> tuple[list[float], int]
 def _ratio(
     shown: Mapping[tuple[str, str], Counter[int]], clicks: Mapping[tuple[str, str], Counter[int]], at: int
 ) -> float | None:
-    """Return how much less position `at` is clicked than the one above it, by what was shown at both; None for few clicks.
+    """Return the ratio of the click rates of position `at` and the one above it, from items shown at both; None for few clicks.
 
-    Each pair of words and item is weighed by the smaller number of times that it was shown at the two.
+    The weight of a pair of words and item is the smaller of the two numbers of times that it was shown.
     """
     below = above = 0.0
     counted = [0, 0]

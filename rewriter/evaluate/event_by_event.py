@@ -1,7 +1,7 @@
-"""Counters of one subject to which events are added one by one, as `rewriter ingest` keeps them. Pure.
+"""Counters of one subject, updated event by event as `rewriter ingest` updates them. Pure.
 
-`subject_replay` computes the same in one pass where no action has a negative weight; a counter that may fall to zero on its way
-depends on the order of events, and is counted here.
+`subject_replay` computes the same in one pass if no action has a negative weight. A counter that may fall to zero depends on the
+order of the events, and this module counts it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class PastEvent(NamedTuple):
 
 
 class RunningCounters:
-    """One subject's counters in one scope, to which events are added in the order of time.
+    """One subject's counters in one scope, updated in the order of time.
 
-    by_class: combinations with the class, which are kept by class alone; None where nothing is kept by class.
+    by_class: combinations with the class, which are kept only by class; None if nothing is kept by class.
     """
 
     def __init__(self, half_lives: HalfLives, by_class: Collection[str] | None = None) -> None:
@@ -73,14 +73,14 @@ class RunningCounters:
                 self._class_last_s[name] = event.at_s
 
     def counters(self, limit: int) -> Counters | None:
-        """Return the `limit` heaviest counters as of the landmark, or None if there was no event."""
+        """Return the `limit` heaviest counters as of the landmark, or None without events."""
         if not self._events:
             return None
         heaviest = nlargest(limit, self._weights.items(), key=_rank) if self._weights else []
         return Counters(dict(heaviest), dict(self._totals), self._landmark_s, self._last_s, float(self._events))
 
     def classes(self, names: Sequence[str]) -> dict[str, ClassCounters]:
-        """Return the counters of those classes among `names` that are kept, each of its heaviest values."""
+        """Return the counters of the kept classes among `names`: the heaviest values of each."""
         if len(self._class_last_s) > MAX_CLASSES:
             latest = nlargest(MAX_CLASSES, self._class_last_s.items(), key=lambda pair: (pair[1], pair[0]))
             kept: Collection[str] = {name for name, _ in latest}

@@ -1,7 +1,7 @@
-"""Judged searches made of a history: the last weeks' purchases or clicks are what the searches before them should have found.
+"""Judged searches made from a history: purchases or clicks of its last weeks are the relevant items of the searches before them.
 
-A search is one person's words in one visit; what the person did with in that visit after these words is relevant. Where no row has
-a query, the title of what was bought stands for it, which may mislead: people who search with other words are not heard.
+A search is one person's words in one visit; the items that the person used in that visit after these words are relevant. If no row
+has a query, the title of the bought item replaces it. This may mislead: people may search with other words.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from rewriter.signals.ingest.reuse import VISIT_S
 from rewriter.subject import Subject
 
 TITLES_MISLEAD = (
-    "no event has a query: titles stand for queries. Who searches by title knows what is wanted; real queries are shorter and"
+    "no event has a query: titles replace queries. A search by title is precise; real queries are shorter and"
     " vaguer, so gains may differ. Log `query` with clicks, and evaluate again"
 )
 
 
 @dataclass(slots=True)
 class HeldOut:
-    """The judged searches of a held-back window, and how they came to be.
+    """The judged searches of a held-out window, and their origin.
 
-    from_s: the window's beginning (seconds since the epoch); by_title: whether titles stand for queries.
-    found:  the number of searches before they were sampled. left_out: rows of the window by reason.
+    from_s: the window's beginning (seconds since the epoch); by_title: whether titles replace queries.
+    found:  the number of searches before sampling. left_out: rows of the window by reason.
     """
 
     searches: list[JudgedSearch]
@@ -52,8 +52,8 @@ def held_out(
 ) -> HeldOut:
     """Return at most `count` searches of the last `window_s` seconds of a history, drawn at random.
 
-    actions: that make an item relevant; the strongest one that occurs is used where several are given.
-    title:   the document field whose text stands for a query where no event has one, or "".
+    actions: the actions that make an item relevant; of several, the strongest one that occurs is used.
+    title:   the document field whose text replaces the query if no event has one, or "".
     until_s: the window's end, by default the history's.
     Raises ConfigurationError for a window without such events.
     """
@@ -69,7 +69,7 @@ def held_out(
         end_s,
     )
     if not rows:
-        raise ConfigurationError([Fault("--hold-out", "the window holds no event", "hold back a longer one")])
+        raise ConfigurationError([Fault("--hold-out", "the window holds no event", "hold out a longer one")])
     there = {row[5] for row in rows}
     action = next((one for one in actions if one in there), None)
     if action is None:
@@ -80,7 +80,7 @@ def held_out(
     found = HeldOut([], from_s, by_title, 0)
     if by_title and not title:
         remedy = "name a field of the documents with --title-field, or give a column `query`"
-        raise ConfigurationError([Fault("--hold-out", "no event has a query, and no field stands for it", remedy)])
+        raise ConfigurationError([Fault("--hold-out", "no event has a query, and no field replaces it", remedy)])
     groups = _grouped(past, chosen, title if by_title else "", found.left_out)
     if not groups:
         raise ConfigurationError(

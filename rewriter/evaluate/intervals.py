@@ -1,4 +1,4 @@
-"""Paired intervals over people: by how much one ranking's measure differs from another's on the same searches. Pure.
+"""Paired intervals over people for the difference of two rankings' measures on the same searches. Pure.
 
 The bootstrap draws people with replacement, not searches: one person's searches resemble each other, and with searches as the
 unit, intervals would be too narrow (Sakai, SIGIR 2006; cluster bootstrap: Cameron, Gelbach and Miller 2008).
@@ -48,7 +48,7 @@ def paired(
 ) -> Paired:
     """Return the comparison of `values` with `base`: one number for each search, and the number of its person.
 
-    level: of the percentile intervals. With fewer than two people there are none. Searches whose values are nan are left out.
+    level: coverage of the percentile intervals. With fewer than two people there are none. Searches with nan values are left out.
     """
     known = ~(np.isnan(values) | np.isnan(base))
     values, base = values[known], base[known]
@@ -76,7 +76,7 @@ def _kept(count: int, seed: int) -> tuple[Numbers, ...]:
 
 
 def _drawn(count: int, seed: int) -> Iterator[Numbers]:
-    """Yield how often each of `count` people is in a sample with replacement, some samples at a time."""
+    """Yield the number of times that each of `count` people is in a sample with replacement, some samples at a time."""
     rng = np.random.default_rng(seed)
     step = max(1, DRAWN_AT_ONCE // count)
     for start in range(0, RESAMPLES, step):

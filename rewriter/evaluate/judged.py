@@ -18,10 +18,10 @@ class JudgedSearch:
 
     search_id: unique within a run: a TREC query's id, or file and line. It holds no identifier of a person.
     subject:   the person who searched, under the ids of the history's events.
-    query:     the words that were searched for, "" where only `body` is known.
-    relevant:  grade by document `_id`, in [0, MAX_GRADE]; 0 is judged and not relevant. What is missing is not judged.
+    query:     the search's words, "" if only `body` is known.
+    relevant:  grade by document `_id`, in [0, MAX_GRADE]; 0 is judged and not relevant. A missing document is not judged.
     at_s:      the time of the search (seconds since the epoch), None if unknown: signals then hold all of the history.
-    body:      the search body, or None where a template makes it of `query`.
+    body:      the search body, or None if a template makes it from `query`.
     index:     the index that was searched, or None for the policy's.
     segment:   a name by which results are grouped besides the slices of the report, or "".
     """
@@ -44,7 +44,7 @@ class JudgedSearch:
 def wrong_grades(relevant: Mapping[str, Any]) -> list[str]:
     """Return the faults of a search's grades, without their ids."""
     unsound = sum(not _is_grade(grade) for grade in relevant.values())
-    faults = [f"{unsound} grades are no numbers in [0, {MAX_GRADE:g}]"] if unsound else []
+    faults = [f"{unsound} grades are not numbers in [0, {MAX_GRADE:g}]"] if unsound else []
     if not unsound and not any(grade > 0 for grade in relevant.values()):
         faults.append("no document is relevant")
     if "" in relevant:
@@ -53,7 +53,7 @@ def wrong_grades(relevant: Mapping[str, Any]) -> list[str]:
 
 
 def only(search: JudgedSearch, ids: Collection[str]) -> dict[str, float]:
-    """Return the grades of those relevant documents that are among `ids`."""
+    """Return the grades of the relevant documents among `ids`."""
     return {one: grade for one, grade in search.relevant.items() if one in ids}
 
 

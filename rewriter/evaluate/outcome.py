@@ -1,4 +1,4 @@
-"""The outcome of an evaluation: what the baseline and each variant showed for each judged search. Pure."""
+"""The outcome of an evaluation: the pages of the baseline and of each variant for each judged search. Pure."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from rewriter.evaluate.judged import JudgedSearch
 from rewriter.report import Reason
 
 COLD_EVENTS = 5
-"""Somebody with fewer earlier events is cold."""
+"""Number of earlier events below which a person is cold."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A judged search with all that is fixed before it is answered.
+    """A judged search with everything that is fixed before it is answered.
 
-    person: the number of its subject in this run; known: in the history, or None. at_s: its time.
-    seed:   draws its exploration hits.
+    person: the number of its subject in this run; known: its number in the history, or None. at_s: its time.
+    seed:   the seed of its exploration hits.
     """
 
     judged: JudgedSearch
@@ -36,7 +36,7 @@ class Prepared:
 
 @dataclass(slots=True)
 class Result:
-    """What one variant, or the baseline, showed.
+    """The pages of one variant, or of the baseline.
 
     pages:   by search, the ids in displayed order. categories, ages: of those hits.
     reasons: by search; functions: the number of boosts. firsts: the pages of searches whose classes were not known yet.
@@ -53,7 +53,7 @@ class Result:
 
 @dataclass(slots=True)
 class Outcome:
-    """The pages of all searches that were answered, and what is known of each search.
+    """The pages of all answered searches, and facts of each search.
 
     new:       by search, the relevant ids that the person had not used before. cold: their earlier events.
     classes:   by search, the class of its query, "" if unknown.

@@ -1,4 +1,4 @@
-"""A history read for evaluation: everybody's events in the order of time, and the population as of any time.
+"""A history read for evaluation: all people's events in the order of time, and the population as of any time.
 
 The files are read by the reader of `rewriter backfill`, with the same rules on consent, duplicates, actions and times.
 """
@@ -42,7 +42,7 @@ class Past:
     people:    number by pseudonym. sessions: number by session_id.
     documents: by number, each with `_id`; objects without a document have no events.
     until_s:   the end of the history.
-    account:   what the rows became, as `rewriter backfill` counts them; lines: of rows left out, for people.
+    account:   the outcomes of the rows, as `rewriter backfill` counts them; lines: the lines of rows left out, for people.
     history:   the database, for queries on the rows behind the events.
     """
 
@@ -61,7 +61,7 @@ class Past:
     salt: str = field(default="", repr=False)
 
     def number_of(self, user_id: str | None) -> int | None:
-        """Return a person's number, or None if the history does not know them."""
+        """Return a person's number, or None if the person is not in the history."""
         return self.people.get(pseudonym("u", user_id, self.salt)) if user_id else None
 
     def events_of(self, number: int) -> Codes:
@@ -86,8 +86,8 @@ def read_past(
 ) -> Past:
     """Read history files. Raises ConfigurationError for files that cannot be read, ImportError without the extra.
 
-    settings:   with every policy that is evaluated. attributes: document fields that are wanted besides those of signals.
-    objects:    makes the look-up of documents for some attributes; called only where the files lack them.
+    settings:   settings with every evaluated policy. attributes: document fields to read besides those of signals.
+    objects:    makes the look-up of documents for some attributes; called only if the files lack them.
     """
     rules = CountingRules.of(settings)
     rules = replace(rules, attributes=rules.attributes | frozenset(attributes))
@@ -124,7 +124,7 @@ def read_past(
 class CountedPast:
     """A past counted by one policy's rules: the values of each document, and populations as of any time.
 
-    settings: with that policy alone. half_lives: by default those of the settings.
+    settings: settings with only that policy. half_lives: by default those of the settings.
     """
 
     def __init__(self, past: Past, settings: Settings, half_lives: HalfLives | None = None) -> None:
@@ -147,7 +147,7 @@ class CountedPast:
         return found
 
     def replay(self, number: int | None) -> SubjectReplay:
-        """Return the replay of a person's events; of nobody's for None."""
+        """Return the replay of a person's events; of no events for None."""
         past, (table, bounds, codes) = self.past, self._table
         at = past.events_of(number) if number is not None else np.empty(0, np.int64)
         docs = past.doc[at]
@@ -160,7 +160,7 @@ class CountedPast:
 
     @cached_property
     def _table(self) -> tuple[ValueTable, Codes, Codes]:
-        """The values, and of each document where its values' numbers begin among all of them."""
+        """The values, and each document's offset into the numbers of all values."""
         numbers: dict[Value, int] = {}
         bounds, codes = [0], list[int]()
         for doc in range(len(self.past.documents)):
@@ -170,7 +170,7 @@ class CountedPast:
         return table, np.array(bounds, np.int64), np.array(codes, np.int64)
 
     def population(self, at_s: float) -> Population:
-        """Return everybody's counters of the events before `at_s`, as of that time; the heaviest values, as a store keeps them."""
+        """Return the population's counters of the events before `at_s`, as of that time: the heaviest values, as in a store."""
         if at_s not in self._populations:
             self._populations[at_s] = self._counted(at_s)
         return self._populations[at_s]
@@ -207,7 +207,7 @@ class CountedPast:
 
     @cached_property
     def _coded(self) -> dict[str, tuple[Codes, Codes, list[Value]]]:
-        """By field: documents, the number of a value of each, and the values. Items are none of it: they need no population."""
+        """By field: documents, the number of a value of each, and the values. Items are left out: they need no population."""
         table, bounds, codes = self._table
         docs = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
         found: dict[str, tuple[Codes, Codes, list[Value]]] = {}
@@ -219,7 +219,7 @@ class CountedPast:
         return found
 
     def _used(self, at_s: float) -> tuple[Sequence[Value], Numbers]:
-        """Return what uses of items, and uses again, before `at_s` add to the population."""
+        """Return the population's counts of uses and repeated uses of items before `at_s`."""
         times, uses, codes, named = self._uses
         end = int(np.searchsorted(times, at_s, side="left"))
         worth = _decayed(times[:end], at_s, self.half_lives.of(USES))
@@ -230,7 +230,7 @@ class CountedPast:
     def _uses(self) -> tuple[Numbers, Codes, Codes, list[Value]]:
         """The times of uses; then for each value of a use: the number of the use, and of the value; and the values.
 
-        As `repeats.observed_uses` counts them: an item counts once a visit, and a first visit for nothing.
+        Counted as in `repeats.observed_uses`: an item counts once per visit, and a person's first visit does not count.
         """
         past, (table, bounds, codes) = self.past, self._table
         (events,) = np.nonzero(past.weight > 0.0)
@@ -262,7 +262,7 @@ class CountedPast:
 
 
 def _visits(person: Codes, at_s: Numbers) -> Codes:
-    """Return the number of each event's visit within its person, from 0: half an hour of silence ends one."""
+    """Return the number of each event's visit of its person, from 0: a visit ends after half an hour without events."""
     order = np.argsort(person, kind="stable")
     same = np.concatenate([[False], np.diff(person[order]) == 0]) if len(order) else np.empty(0, bool)
     silent = np.concatenate([[0.0], np.diff(at_s[order])]) > VISIT_S if len(order) else np.empty(0, bool)
@@ -274,7 +274,7 @@ def _visits(person: Codes, at_s: Numbers) -> Codes:
 
 
 def _decayed(times_s: Numbers, at_s: float, half_life_s: float) -> Numbers:
-    """Return what an event of weight 1 at each time is worth at `at_s`."""
+    """Return the decayed weight at `at_s` of an event of weight 1 at each time."""
     return np.exp2(np.maximum(-1000.0, (times_s - at_s) / half_life_s))
 
 

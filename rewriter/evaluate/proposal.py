@@ -1,7 +1,7 @@
 """A proposed change of a settings file as a unified diff. Pure: nothing is edited.
 
-Values are replaced in their lines, or added behind their table's header, so that comments stay. The result is parsed again:
-unless it holds exactly what was meant, there is no diff, and the values are given as a table.
+Values are replaced in their lines, or added after their table's header, so that comments stay. The result is parsed again: unless
+it holds exactly the proposed values, there is no diff, and the values are printed as a table.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from difflib import unified_diff
 
 
 def proposed(text: str, policy: str, settings: Mapping[str, float], path: str) -> str | None:
-    """Return the diff that gives a policy these settings, or None where the file's form does not let them be placed."""
+    """Return the diff that gives a policy these settings, or None if the file's form does not allow it."""
     lines = text.splitlines(keepends=True)
     if lines and not lines[-1].endswith("\n"):
         lines[-1] += "\n"

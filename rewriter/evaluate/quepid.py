@@ -1,6 +1,6 @@
 """Exchange with Quepid (https://github.com/o19s/quepid): ratings as CSV, and the JSON export of a case. Pure.
 
-The import of Quepid's interface cuts a line at its commas, without a look at quotation marks
+The import of Quepid's interface cuts a line at its commas, even within quotation marks
 (`import_ratings_modal_instance_controller.js`), so commas in queries are written as blanks. A case is exported by
 `app/views/api/v1/export/cases`: `queries`, each with `query_text` and `ratings` by document.
 """
@@ -39,7 +39,7 @@ def read(text: str, where: str) -> Ratings:
     try:
         case = json.loads(text.removeprefix("\ufeff"))
     except (ValueError, RecursionError):
-        raise ConfigurationError([Fault(where, "is no JSON")]) from None
+        raise ConfigurationError([Fault(where, "is not JSON")]) from None
     queries = case.get("queries")
     if not isinstance(queries, list):
         raise ConfigurationError([Fault(where, "holds no `queries`", "export a case, or its ratings as CSV")])
@@ -53,9 +53,9 @@ def read(text: str, where: str) -> Ratings:
         grades = found.grades.setdefault(words, {})
         for document, rating in ratings.items():
             if rating is None:
-                continue  # a document that somebody looked at and did not rate
+                continue  # a document that a person viewed and did not rate
             if (grade := grade_of(rating)) is None or not document:
-                faults.append(Fault(where, f"queries[{at}] has a rating that is no number"))
+                faults.append(Fault(where, f"queries[{at}] has a rating that is not a number"))
             else:
                 grades[document] = grade
     raise_faults(faults)

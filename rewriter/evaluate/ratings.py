@@ -1,7 +1,7 @@
-"""Ratings by query: the form of judgments that search workbenches share, which know queries and no people. Pure.
+"""Ratings by query: the form of judgments of search workbenches, which judge queries and not people. Pure.
 
 CSV with the columns query, docid and rating is what Quepid exports and imports (`show.basic.csv.erb` and the ratings import of
-https://github.com/o19s/quepid), and what OpenSearch Dashboards imports as a judgment list
+https://github.com/o19s/quepid), and OpenSearch Dashboards imports it as a judgment list
 (https://github.com/opensearch-project/dashboards-search-relevance/pull/715). A line with a query alone is an unrated query.
 """
 
@@ -28,9 +28,9 @@ Grades = dict[str, dict[str, float]]
 
 @dataclass(slots=True)
 class Ratings:
-    """Grades by query, in the order of the file, and what was left out by reason.
+    """Grades by query, in the order of the file, and the number left out by reason.
 
-    merged: queries that several searches were merged into.
+    merged: the number of queries that stand for several searches.
     """
 
     grades: Grades = field(default_factory=dict)
@@ -39,9 +39,9 @@ class Ratings:
 
 
 def merged(searches: Iterable[JudgedSearch]) -> Ratings:
-    """Return ratings of queries: a document's is its mean grade over all searches for the same words, 0 where it is not relevant.
+    """Return ratings of queries: a document's mean grade over all searches for the same words, 0 where it is not relevant.
 
-    Searches without words, which have a body alone, are left out and counted.
+    Searches without words, which only have a body, are left out and counted.
     """
     found, counts = Ratings(), Counter[str]()
     for one in searches:
@@ -93,7 +93,8 @@ def read_csv(text: str, where: str) -> Ratings:
         elif (grade := grade_of(rating)) is None or not document:
             faults.append(
                 Fault(
-                    f"{where}:{rows.line_num}", f"its rating is no number in [0, {MAX_GRADE:g}], or its docid is empty"
+                    f"{where}:{rows.line_num}",
+                    f"its rating is not a number in [0, {MAX_GRADE:g}], or its docid is empty",
                 )
             )
         else:
@@ -104,7 +105,7 @@ def read_csv(text: str, where: str) -> Ratings:
 
 
 def grade_of(rating: object) -> float | None:
-    """Return a rating as a grade, None for what is none. Workbenches write numbers as texts."""
+    """Return a rating as a grade, None if it is not a number. Workbenches write numbers as texts."""
     if isinstance(rating, bool) or not isinstance(rating, (int, float, str)):
         return None
     try:
@@ -117,10 +118,9 @@ def grade_of(rating: object) -> float | None:
 def searches_of(
     ratings: Ratings, people: Mapping[str, Sequence[tuple[str, str]]] | None = None
 ) -> tuple[list[JudgedSearch], Counter[str]]:
-    """Return judged searches of ratings, and what was left out by reason.
+    """Return judged searches of ratings, and the number left out by reason.
 
-    people: by query, the (person, segment) of each search for it, "" for none. A query that is not in it is one search of somebody
-            of whom nothing is known.
+    people: by query, the (person, segment) of each search for it, "" for none. Any other query is one search of an unknown person.
     """
     left_out = Counter(ratings.left_out)
     found: list[JudgedSearch] = []

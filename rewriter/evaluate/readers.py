@@ -1,8 +1,8 @@
 """Readers of judged searches: NDJSON, and TREC qrels with a file of queries. All faults of a file are reported at once.
 
-NDJSON, one search a line:
+NDJSON, one search per line:
     {"user_id": "u1", "query": "milk", "timestamp": "2026-05-01T10:00:00Z", "relevant": ["p1", "p2"]}
-`relevant` is a list of ids, or an object of grades by id. `client_id` may stand for `user_id`; `session_id`, `segments`, `body` (a
+`relevant` is a list of ids, or an object of grades by id. `client_id` may replace `user_id`; `session_id`, `segments`, `body` (a
 search body), `index` and `id` are optional. A search without `timestamp` has the signals of the whole history.
 
 TREC qrels: `QUERY 0 DOCUMENT GRADE`; the queries are NDJSON as above, with `id` and without `relevant`.
@@ -42,7 +42,7 @@ KEYS = frozenset(
 
 @dataclass(slots=True)
 class JudgedFile:
-    """The searches of a file, and what was left out by reason."""
+    """The searches of a file, and the number left out by reason."""
 
     searches: list[JudgedSearch]
     left_out: Counter[str] = field(default_factory=Counter)
@@ -109,10 +109,10 @@ def _parsed(line: str, where: str, faults: list[Fault]) -> Mapping[str, Any] | N
     try:
         found = json.loads(line)
     except ValueError:
-        faults.append(Fault(where, "is no JSON"))
+        faults.append(Fault(where, "is not JSON"))
         return None
     if not isinstance(found, dict):
-        faults.append(Fault(where, "is JSON, but no object"))
+        faults.append(Fault(where, "is JSON, but not an object"))
         return None
     if unknown := sorted(set(found) - KEYS):
         faults.append(
@@ -142,7 +142,7 @@ def _search(one: Mapping[str, Any], where: str, faults: list[Fault], relevant: A
                 float(stamp) if isinstance(stamp, (int, float)) and not isinstance(stamp, bool) else seconds_of(stamp)
             )
         except (ValueError, TypeError):
-            wrong.append("`timestamp` is no time: ISO 8601, or seconds since the epoch")
+            wrong.append("`timestamp` is not a time: ISO 8601, or seconds since the epoch")
     subject = None
     try:
         segments = one.get("segments", ())

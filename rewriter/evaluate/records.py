@@ -1,10 +1,10 @@
-"""Runs as records: a folder with the hashes of everything that went in, the figures, and each search's result.
+"""Records of runs: a folder with the hashes of all inputs, the figures, and each search's result.
 
     run.json         inputs, options, figures: the same inputs give the same bytes
-    searches.ndjson  one line a search: pages and scores by variant, without words and people
-    times.json       when it ran and how long it took, which no run repeats
+    searches.ndjson  one line per search: pages and scores by variant, without words and people
+    times.json       start and duration, which differ between runs
 
-The folder's name is the hash of the inputs. It is written beside its place and moved there whole.
+The folder's name is the hash of the inputs. It is written under a temporary name and renamed when it is whole.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def read_run(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         run = json.loads((folder / "run.json").read_text("utf-8"))
         searches = [json.loads(line) for line in (folder / "searches.ndjson").read_text("utf-8").splitlines()]
     except OSError as error:
-        what = f"is no run: {error.strerror}"
+        what = f"is not a run: {error.strerror}"
         raise ConfigurationError([Fault(where, what, "a run is a folder that `rewriter evaluate` wrote")]) from None
     except ValueError:
         raise ConfigurationError([Fault(where, "is damaged: not JSON", "run the evaluation again")]) from None
@@ -118,9 +118,9 @@ def compared(
     one: tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]],
     other: tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]],
 ) -> dict[str, Any]:
-    """Return what differs between two runs: inputs, and each variant's measure on the searches that both hold.
+    """Return the differences of two runs: inputs, and each variant's measure on the searches of both.
 
-    Raises ConfigurationError where they have no judged search in common, or measure at other depths.
+    Raises ConfigurationError if they have no judged search in common, or measure at different depths.
     """
     from rewriter.evaluate.intervals import paired  # noqa: PLC0415  an extra
     import numpy as np  # noqa: PLC0415  an extra  # isort: skip

@@ -2,7 +2,7 @@
 
 Exact for our rescore on an index of one shard, with boosts whose filters are terms of whole values (`term`, `terms`, `bool`): a
 candidate's factor is computed as the server computes it, in floats, and a rescore can only move the first `window_size`
-candidates. Any other leg goes to the server. Candidates know whether they hold all words (the gate), since the server names it.
+candidates. Any other leg goes to the server. The server's `_name` of the gate marks the candidates that hold all words.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class _NotExactError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Candidates:
-    """The first hits of a search, with their scores, whether each holds all words, and which hits have a value of a field."""
+    """The first hits of a search with their scores, whether each holds all words, and the hits of each value of a field."""
 
     hits: Sequence[Mapping[str, Any]]
     scores: NDArray[np.float32]
@@ -38,7 +38,7 @@ class _Candidates:
 
 @dataclass(frozen=True, slots=True)
 class _Leg:
-    """A personalized leg in parts. base: the body without what differs between boosts."""
+    """A personalized leg in parts. base: the body without the parts that differ between boosts."""
 
     base: Mapping[str, Any]
     key: str
@@ -51,9 +51,9 @@ class _Leg:
 
 
 class Rescoring:
-    """Answers searches: legs in process where that is exact, everything else by `send`, each different search once.
+    """Answers searches: legs in process if that is exact, everything else by `send`, each different search once.
 
-    fields: keyword fields that boosts may filter on. computed, sent: how many legs were answered by which.
+    fields: keyword fields that boosts may filter on. computed, sent: the numbers of legs answered in process and by `send`.
     """
 
     def __init__(self, send: Send, fields: Collection[str]) -> None:
@@ -74,7 +74,7 @@ class Rescoring:
         answers = dict(zip(unknown, self._send(list(unknown.values())) if unknown else [], strict=True))
         for one, leg in zip(searches, legs, strict=True):
             key = _text(one)
-            if leg is None and key in answers:  # legs differ from trial to trial
+            if leg is None and key in answers:  # legs differ between trials
                 self._answers[key] = answers[key]
         self.computed += sum(answer is not None for answer in found)
         self.sent += sum(leg is not None and answer is None for leg, answer in zip(legs, found, strict=True))
@@ -84,7 +84,7 @@ class Rescoring:
         ]
 
     def first_scores(self, count: int) -> list[list[float]]:
-        """Return the first `count` base scores of each search whose candidates are known and are so many."""
+        """Return the first `count` base scores of each search with at least so many known candidates."""
         known = [one.scores[:count].tolist() for one in self._kept.values() if one is not None]
         return [scores for scores in known if len(scores) == count]
 
@@ -136,7 +136,7 @@ class Rescoring:
 
 
 def _leg(search: Search) -> _Leg | None:
-    """Return the parts of a personalized leg that our rescore alone changes; None for any other search."""
+    """Return the parts of a personalized leg that only our rescore changes; None for any other search."""
     body = search.body
     rescores = body.get("rescore")
     if not isinstance(rescores, list) or len(rescores) != 1 or "collapse" in body:

@@ -34,27 +34,27 @@ from rewriter.signals.store import Signals, SignalsQuery
 from rewriter.subject import Subject, pseudonym
 
 CHECKPOINTS = 12
-"""Times as of which the population is computed: a search reads the latest that is not after it."""
+"""Number of times at which the population is computed: a search reads the latest one that is not after it."""
 UNDATED_S = 1.0
-"""A search without a time comes this long after the end of the history."""
+"""Seconds after the end of the history at which a search without a time runs."""
 MAX_FAULTS = 20
 KEPT_COUNTS = 4
 
 
 class _FirstLearned(QueryClasses):
-    """The classes of queries as they were first learned, so that no evaluation depends on those before it."""
+    """The classes of queries as first learned, so that no evaluation depends on earlier ones."""
 
     def put(self, key: str, classes: tuple[str, ...], now_s: float) -> None:
-        """Keep the classes of a query, unless they are known."""
+        """Keep the classes of a query, unless they are known already."""
         if not self.get(key, now_s):
             super().put(key, classes, now_s)
 
 
 @dataclass(slots=True)
 class Shared:
-    """What several evaluations of the same searches and history need not compute again.
+    """Cache of results that several evaluations of the same searches and history share.
 
-    signals: by way of counting, search and classes; those of the KEPT_COUNTS ways that were used last. classes: of queries.
+    signals: by counting rules, search and classes, for the KEPT_COUNTS rules used last. classes: the classes of queries.
     """
 
     counted: dict[str, CountedPast] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class Shared:
     prepared: Sequence[Prepared] = ()
 
     def of(self, variant: Variant, past: Past) -> tuple[CountedPast, dict[tuple[Any, ...], Signals]]:
-        """Return the past as a variant counts it, and the signals that were computed of it."""
+        """Return the past as a variant counts it, and the signals computed from it."""
         key = counting_key(variant)
         found = self.counted.pop(key, None) or CountedPast(past, variant.settings)
         self.counted[key] = found  # the last one
@@ -77,7 +77,7 @@ class Shared:
 
 
 class _Ranker:
-    """One variant at work: its core, and its replay of the present person."""
+    """One running variant: its core, and its replay of the present person."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class _Ranker:
         _read_facts(self.core, client, bodies)
 
     def warm(self, prepared: Sequence[tuple[int, Prepared, Mapping[str, Any]]], send: Send) -> None:
-        """Answer the first search for each words, whose classes nobody knows yet; afterwards they are known."""
+        """Answer the first search for each text of words, whose classes are not known yet; afterwards they are known."""
         if not self.variant.policy.class_field:
             return
         known, self.core.query_classes = self.core.query_classes, _Unknowing(self.core.query_classes)
@@ -124,7 +124,7 @@ class _Ranker:
             yield number, [hit["_id"] for hit in hits], hits, report
 
     def _signals_of(self, one: Prepared) -> int | None:
-        """Return whose signals a person has: for the placebo, those of the next one who has any."""
+        """Return the person whose signals a search reads: for the placebo, the next person who has any."""
         if not self.variant.placebo or one.known is None:
             return one.known
         return (one.known + max(1, len(self.past.past.people) // 2)) % len(self.past.past.people)
@@ -146,7 +146,7 @@ class _Ranker:
 
 
 class _Unknowing(QueryClasses):
-    """The classes of queries that are learned, and not returned."""
+    """Classes of queries that are learned, but never returned."""
 
     def __init__(self, learned: QueryClasses) -> None:
         super().__init__()
@@ -164,8 +164,8 @@ class _Unknowing(QueryClasses):
 class Evaluation:
     """The evaluation of variants on judged searches.
 
-    bodies: by search, the body that is sent. index: of searches that name none.
-    k:      depth of the measures; a body that asks for fewer hits is asked for k.
+    bodies: by search, the body to send. index: the index of searches that name none.
+    k:      depth of the measures; a body with a smaller `size` is sent with k.
     """
 
     def __init__(
@@ -202,7 +202,7 @@ class Evaluation:
         }
 
     def run(self, on_progress: Callable[[int, int], None]) -> Outcome:
-        """Answer all searches. After KeyboardInterrupt the outcome holds what was done, and says so.
+        """Answer all searches. After KeyboardInterrupt the outcome holds the finished ones, and `interrupted` is set.
 
         Raises ConfigurationError if the server rejects every search, and the client's errors.
         """
@@ -238,7 +238,7 @@ class Evaluation:
             on_progress(done, len(searches))
 
     def _baselines(self, found: Outcome) -> dict[int, Mapping[str, Any]]:
-        """Return the caller's own answer to each search that the server takes."""
+        """Return the answer to the caller's own search, for each search that the server accepts."""
         answers: dict[int, Mapping[str, Any]] = {}
         kept: dict[str, Any] = {}
         for start in range(0, len(self.prepared), AT_ONCE):
@@ -259,7 +259,7 @@ class Evaluation:
         return answers
 
     def _describe(self, found: Outcome, number: int, one: Prepared, baseline: Mapping[str, Any]) -> None:
-        """Note what is known of a search before it: earlier events, relevant items that are new, the class of its query."""
+        """Note facts of a search before it runs: earlier events, relevant items that are new, the class of its query."""
         if number not in self._shared.described:
             self._shared.described[number] = self._description(one, baseline)
         found.events[number], found.new[number], found.classes[number] = self._shared.described[number]
@@ -284,7 +284,7 @@ class Evaluation:
 
 
 def counting_key(variant: Variant) -> str:
-    """Return what two variants that count alike have in common."""
+    """Return a variant's counting rules as a key: variants that count alike have equal keys."""
     policy = variant.policy
     fields = {name: (one.of, one.half_life_s) for name, one in policy.fields.items()}
     return repr((fields, policy.item_field, policy.item_half_life_s, policy.class_field, variant.settings.signals))
@@ -293,7 +293,7 @@ def counting_key(variant: Variant) -> str:
 def _batches(
     searches: Sequence[tuple[int, Prepared, Mapping[str, Any]]],
 ) -> Iterator[list[tuple[int, Prepared, Mapping[str, Any]]]]:
-    """Yield searches by person, some people at a time, each person's in the order of time."""
+    """Yield searches by person, some people at a time, and each person's searches in the order of time."""
     batch: list[tuple[int, Prepared, Mapping[str, Any]]] = []
     for _, own in groupby(searches, key=lambda one: one[1].person):
         batch += own
@@ -313,7 +313,7 @@ def _prepared(
     seed: int,
     shown: Sequence[str],
 ) -> list[Prepared]:
-    """Return the searches by person and time, each with the time as of which it reads the population."""
+    """Return the searches by person and time, each with the time of the population that it reads."""
     times = [one.at_s if one.at_s is not None else past.until_s + UNDATED_S for one in judged]
     earliest, latest = (min(times), max(times)) if times else (0.0, 0.0)
     step_s = (latest - earliest) / CHECKPOINTS
@@ -347,7 +347,7 @@ def _who(subject: Subject) -> str:
 
 
 def _shown_fields(variants: Sequence[Variant]) -> list[str]:
-    """Return the document fields whose values of each hit are wanted: the first is the category."""
+    """Return the document fields that are read of each hit: the first is the category."""
     named = [
         one
         for item in variants
@@ -381,7 +381,7 @@ def _note(
 
 
 def _read_facts(core: Core, client: SearchClient, searches: Sequence[SearchArguments]) -> None:
-    """Read the facts of all indices that are searched, as the background of a service does. Raises the client's errors."""
+    """Read the facts of all searched indices, as the background of a service does. Raises the client's errors."""
     _facts_round(core, client, searches)
     before = {name: set(wanted) for name, wanted in core.wanted_fields.items()}
     facts = core.snapshot.facts

@@ -16,7 +16,7 @@ MEASURES = ("nDCG", "RR", "R", "P", "Judged")
 
 
 def measure_names(k: int) -> tuple[str, ...]:
-    """Return the names of the measures at depth `k`: the first is the one that verdicts are about."""
+    """Return the names of the measures at depth `k`: verdicts are about the first one."""
     return tuple(f"{name}@{k}" for name in MEASURES)
 
 
@@ -28,8 +28,7 @@ def scored(
 ) -> dict[str, NDArray[np.float64]]:
     """Return each measure of each page, nan for searches without a relevant document.
 
-    pages: ids in displayed order; only the first `k` count. relevant: grades by id. only: the names of
-    the measures that are wanted, by default all.
+    pages: ids in displayed order; only the first `k` count. relevant: grades by id. only: names of measures, by default all.
     """
     from ir_measures import RR, Judged, P, R, iter_calc, nDCG  # noqa: PLC0415  an extra
 

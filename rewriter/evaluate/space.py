@@ -15,9 +15,9 @@ Value = float | int
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One setting: its name as in `rewriter.toml`, its range, and whether it is searched by its logarithm.
+    """One setting: its name as in `rewriter.toml`, its range, and whether its logarithm is searched.
 
-    half_life is the number of one of HALF_LIVES_WEEKS: with few of them, counters are computed once for each.
+    The value of half_life is a position in HALF_LIVES_WEEKS: with few half-lives, counters are computed once for each.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Parameter:
 
 
 def space(policy: PolicySettings, max_boost: float) -> list[Parameter]:
-    """Return what of a policy is tuned. max_boost: the largest limit that a search may get."""
+    """Return the tuned settings of a policy. max_boost: the largest limit that a trial may use."""
     found = [
         Parameter("max_boost", 1.1, max_boost),
         Parameter("saturation", 1.5, 6.0),
@@ -53,7 +53,7 @@ def space(policy: PolicySettings, max_boost: float) -> list[Parameter]:
 
 
 def settings_of(policy: PolicySettings, chosen: Mapping[str, Value]) -> dict[str, float]:
-    """Return the settings of chosen values, rounded to what a person would write, by their names in a policy's table."""
+    """Return the settings of chosen values by their names in a policy's table, rounded as a person would write them."""
     found: dict[str, float] = {}
     for name, value in chosen.items():
         if name != HALF_LIFE:
@@ -80,7 +80,7 @@ def with_settings(policy: PolicySettings, settings: Mapping[str, float]) -> Poli
 
 
 def current(policy: PolicySettings, parameters: list[Parameter]) -> dict[str, Value]:
-    """Return the values that a policy has, those outside of a range at its end; the half-life nearest to its own."""
+    """Return a policy's values, clamped to their ranges, and the half-life nearest to its own."""
     found: dict[str, Value] = {}
     for one in parameters:
         if one.name == HALF_LIFE:

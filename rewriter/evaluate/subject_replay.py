@@ -1,7 +1,7 @@
 """Replay of a subject's events: the signals that a store would have held at the time of each judged search. Pure.
 
-Only events *before* a search count: an event at the very second of the search is its outcome, and not a signal of it. Counters are
-decayed as `signals.counters` says, computed over arrays: a subject of 2,000 events takes some tenths of a millisecond a search.
+Only events *before* a search count: an event in the same second is an outcome of the search, and not a signal. Counters decay as in
+`signals.counters`, computed over arrays: a subject of 2,000 events takes some tenths of a millisecond per search.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Codes = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ValueTable:
-    """All signal values of a history by number, with what counting needs to know of each.
+    """All signal values of a history by number, with the facts of each that counting needs.
 
     field:      number of the field. half_life_s: in the profile; session_half_life_s: in a session.
     shared:     whether it is counted for all classes together. class_of: number of its class, -1 for none.
@@ -48,7 +48,7 @@ class ValueTable:
     def of(
         cls, values: Sequence[Value], profile: HalfLives, session: HalfLives, by_class: Collection[str] | None
     ) -> ValueTable:
-        """Return the table of values. by_class: combinations kept by class alone; None where nothing is kept by class."""
+        """Return the table of values. by_class: combinations kept only by class; None if nothing is kept by class."""
         fields: dict[str, int] = {}
         classes: dict[str, int] = {}
         field, class_of, inner = [], [], []
@@ -81,7 +81,7 @@ class SubjectEvents:
 
 
 class SubjectReplay:
-    """One subject's signals as time goes by."""
+    """One subject's signals at advancing times."""
 
     def __init__(
         self,
@@ -113,14 +113,14 @@ class SubjectReplay:
         return codes, local
 
     def advance(self, until_s: float) -> None:
-        """Take the events before `until_s`. Raises ValueError where that lies before an earlier call's: it holds later events."""
+        """Add the events before `until_s`. Raises ValueError if an earlier call had a later time: its events are counted."""
         if until_s < self._at_s:
             raise ValueError("a replay cannot go back: its counters hold later events")
         self._at_s = until_s
         self._end = int(np.searchsorted(self._events.at_s, until_s, side="left"))
 
     def signals(self, limit: int, classes: Sequence[str] = (), session: int = -1) -> Signals:
-        """Return what a store would have answered: at most `limit` counters a scope, and those of some classes."""
+        """Return the answer that a store would have given: at most `limit` counters per scope, and those of some classes."""
         if self._lowers:
             return self._one_by_one(limit, classes, session)
         entries = int(np.searchsorted(self._events.event, self._end, side="left"))
@@ -203,7 +203,7 @@ class SubjectReplay:
         return found
 
     def _kept_classes(self, of_entry: Codes, entries: int) -> set[int] | None:
-        """Return the classes that a store keeps, those used last; None for all."""
+        """Return the classes that a store keeps: those used last; None for all."""
         if len(self._table.classes) <= MAX_CLASSES:
             return None
         last = np.full(len(self._table.classes), -1, np.int64)
@@ -214,7 +214,7 @@ class SubjectReplay:
         return set(np.argsort(-last, kind="stable")[:MAX_CLASSES].tolist())
 
     def _one_by_one(self, limit: int, classes: Sequence[str], session: int) -> Signals:
-        """Count event by event, since a counter never falls below zero on its way."""
+        """Count event by event, since no counter may fall below zero at any event."""
         profile = RunningCounters(self._lives[0], self._by_class)
         own = RunningCounters(self._lives[1])
         bounds = np.searchsorted(self._events.event, np.arange(self._end + 1)).tolist()

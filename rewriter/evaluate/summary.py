@@ -1,4 +1,4 @@
-"""The figures of an evaluation as JSON takes them: measures by slice with intervals, diversity, displacement, query classes. Pure.
+"""The figures of an evaluation for JSON: measures by slice with intervals, diversity, displacement, query classes. Pure.
 
 Slices:
     all           every search
@@ -32,7 +32,7 @@ DIGITS = 6
 MIN_CLASS_PEOPLE = 10
 MAX_CLASSES = 40
 MUCH = 0.5
-"""A share of the searches by one person that is worth a warning."""
+"""Share of the searches by one person from which on a warning is given."""
 
 Numbers = NDArray[np.float64]
 Scores = Mapping[str, Mapping[str, Numbers]]
@@ -42,7 +42,7 @@ Scores = Mapping[str, Mapping[str, Numbers]]
 def figures(
     outcome: Outcome, variants: Sequence[Variant], k: int, seed: int
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return the figures of a run, and one record for each search. Neither holds an identifier of a person, nor a time spent."""
+    """Return the figures of a run, and one record for each search. Neither holds an identifier of a person, nor a duration."""
     done = outcome.done
     people = np.array([outcome.prepared[at].person for at in done], np.int64)
     base = _scores(outcome, outcome.baseline, done, k)
@@ -77,21 +77,21 @@ def figures(
 
 
 def warnings(outcome: Outcome, done: Sequence[int]) -> list[str]:
-    """Return what keeps the figures from being trusted."""
+    """Return the reasons not to trust the figures."""
     found = []
     if outcome.interrupted:
         found.append(
-            f"interrupted: {len(done):,} of {len(outcome.prepared):,} searches were answered; these figures are theirs"
+            f"interrupted: {len(done):,} of {len(outcome.prepared):,} searches were answered, and the figures are of these alone"
         )
     per_person = Counter(outcome.prepared[at].person for at in done)
     if len(per_person) == 1:
-        found.append("one person has all the searches: there are no intervals, and nothing is known of other people")
+        found.append("one person made all searches: there are no intervals, and nothing is known of other people")
     elif per_person and (most := per_person.most_common(1)[0][1]) > MUCH * len(done):
-        found.append(f"one person has {most / len(done):.0%} of the searches: the figures are mostly theirs")
+        found.append(f"one person made {most / len(done):.0%} of the searches: the figures are mostly of that person")
     if undated := sum(outcome.prepared[at].judged.at_s is None for at in done):
         found.append(
-            f"{undated:,} searches have no time: their signals hold all of the history, and if the judgments were made of it,"
-            " they know the outcome"
+            f"{undated:,} searches have no time: their signals hold all of the history, and if the judgments come from it,"
+            " the signals hold the outcome too"
         )
     unknown = sum(outcome.prepared[at].known is None for at in done)
     if done and unknown > MUCH * len(done):
@@ -165,7 +165,7 @@ def _at(where: NDArray[np.bool_], values: Numbers) -> Numbers:
 
 
 def _pages(result: Result, base: Result, done: Sequence[int], k: int) -> dict[str, Any]:
-    """Return how far the pages are from those compared with, and how diverse both are."""
+    """Return the displacement of the pages against those compared with, and the diversity of both."""
     pairs = [(result.pages[at][:k], base.pages[at][:k]) for at in done]
     kept = [len(set(one) & set(other)) / max(1, len(other)) for one, other in pairs]
     overlaps = [rank_biased_overlap(one, other) for one, other in pairs]
@@ -212,7 +212,7 @@ def _records(
     known: Mapping[str, Scores],
     name: str,
 ) -> list[dict[str, Any]]:
-    """Return what each search gave: without words, people and times."""
+    """Return each search's result, without words, people and times."""
     found = []
     for at, number in enumerate(done):
         one = outcome.prepared[number]

@@ -1,8 +1,8 @@
-"""Tuning of a policy on one window of judged searches, and one look at a later window. By Optuna.
+"""Tuning of a policy by Optuna on one window of judged searches, with one look at a later window.
 
 The first trials are Sobol points (Owen-scrambled), the others multivariate TPE; both are seeded. Two measures are maximized:
-nDCG of everything, and nDCG of what a person had not used before. Candidates are fetched once, and
-re-scored in process (`rescoring`).
+nDCG of all items, and nDCG of the items that a person had not used before. Candidates are fetched once, and re-scored in process
+(`rescoring`).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Trial:
 
 @dataclass(slots=True)
 class Tuned:
-    """What tuning found. current: the policy's own values. chosen: what is proposed, None where nothing is better."""
+    """The result of tuning. current: the policy's own values. chosen: the proposed values, None if none are better."""
 
     trials: list[Trial]
     current: Trial
@@ -76,7 +76,7 @@ class Confirmation:
     plain_new: Paired
 
     def refusal(self, spare_new: float) -> str:
-        """Return why the change is not proposed, or "". spare_new: the least ratio of new items to the baseline's."""
+        """Return why the change is not proposed, or "". spare_new: the least ratio of the nDCG of new items to the baseline's."""
         if not self.every.low > 0.0:
             return "the later window does not confirm it: the interval of the gain holds 0"
         if self.plain_new.searches and self.plain_new.ratio < spare_new:
@@ -85,7 +85,7 @@ class Confirmation:
 
 
 class Window:
-    """One window of judged searches: any policy's measures on it."""
+    """One window of judged searches, on which any policy can be measured."""
 
     def __init__(
         self, client: SearchClient, send: Send, settings: Settings, policy: PolicySettings, past: Past,
@@ -104,7 +104,7 @@ class Window:
         return self._evaluation(one).run(lambda *_: None)
 
     def measures(self, outcome: Outcome, result: Result) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """Return nDCG of everything and of what is new, by search."""
+        """Return nDCG of all items and of new items, by search."""
         done, name = outcome.done, measure_names(self._k)[0]
         pages = [result.pages[at] for at in done]
         graded = [outcome.prepared[at].judged for at in done]
@@ -150,7 +150,7 @@ def tuned(
     fingerprint: str,
     on_progress: Progress,
 ) -> Tuned:
-    """Tune a policy. Trials that `journal` holds are not run again. Raises ConfigurationError for a journal of other inputs.
+    """Tune a policy. Trials in `journal` are not run again. Raises ConfigurationError for a journal of other inputs.
 
     spare_new: the least nDCG of new items, as a share of the baseline's, that a proposal may have.
     """
@@ -235,7 +235,7 @@ def _with_front(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def _limits(window: Window, policy: PolicySettings, base: tuple[float, float], now: Trial) -> list[str]:
-    """Return whether the team's own query leaves boosts too little or too much, and what a bare weight gives if it is steep."""
+    """Return notes on the score range of the team's own query, and on a bare weight if its scores are steep."""
     found = spread_of(window.rescoring.first_scores(PAGE))
     if found is None:
         return []
@@ -272,7 +272,7 @@ def _study(journal: Path, fingerprint: str) -> Any:
             study_name="rewriter", storage=storage, directions=["maximize", "maximize"], load_if_exists=True
         )
     except (OSError, ValueError, KeyError) as error:
-        raise ConfigurationError([Fault(str(journal), f"is no journal of tuning: {type(error).__name__}")]) from None
+        raise ConfigurationError([Fault(str(journal), f"is not a journal of tuning: {type(error).__name__}")]) from None
     known = study.user_attrs.get("inputs")
     if known is not None and known != fingerprint:
         what = "holds trials of other inputs: history, settings, searches, seed or versions differ"
@@ -295,4 +295,6 @@ def _sampler(done: int, seed: int) -> Any:
         warnings.simplefilter("ignore", ExperimentalWarning)
         if done < SOBOL:
             return QMCSampler(qmc_type="sobol", scramble=True, seed=seed, warn_independent_sampling=False)
-        return TPESampler(seed=seed + done, multivariate=True, n_startup_trials=1)  # the same, wherever it was resumed
+        return TPESampler(
+            seed=seed + done, multivariate=True, n_startup_trials=1
+        )  # the same seed, wherever tuning was resumed

@@ -1,4 +1,4 @@
-"""Reader of User Behavior Insights: queries with what they showed, and the clicks of events, as NDJSON or Parquet."""
+"""Reader of User Behavior Insights: queries with their shown items, and the clicks of events, as NDJSON or Parquet."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rewriter.signals.backfill.history import seconds_of
 def read_lists(queries: Sequence[Path], events: Sequence[Path], actions: Collection[str]) -> list[ShownList]:
     """Return the searches of UBI queries with their clicks, in the order of time. Raises ConfigurationError.
 
-    actions: the action names that count as a click. Documents without a query_id, a time or hits are no searches.
+    actions: the action names that count as a click. Documents without a query_id, a time or hits are skipped.
     """
     clicked: dict[str, list[str]] = defaultdict(list)
     for one in _documents(events):
@@ -38,7 +38,7 @@ def read_lists(queries: Sequence[Path], events: Sequence[Path], actions: Collect
             name, ShownList(name, person, str(one.get("user_query") or ""), at_s, ids, clicked.get(name, ()))
         )
     if not found:
-        raise ConfigurationError([Fault(", ".join(map(str, queries)), "holds no search with what it showed")])
+        raise ConfigurationError([Fault(", ".join(map(str, queries)), "holds no search with its shown items")])
     return sorted(found.values(), key=lambda one: (one.at_s, one.query_id))
 
 

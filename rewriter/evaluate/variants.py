@@ -1,4 +1,4 @@
-"""The policies that an evaluation compares, each alone in settings of its own, with everything of a service that guards it off."""
+"""The policies that an evaluation compares, each in settings of its own, with the guards of a service switched off."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ AT_LEISURE = {"signals_ms": 60_000.0, "cutoff_ms": 60_000.0, "max_leg_bytes": 2*
 class Variant:
     """One policy that is evaluated, or a variation of it.
 
-    settings: with this policy alone, under the name POLICY.
-    of:       for a copy of another variant with one thing changed: its name. explores: with exploration slots.
-    placebo:  each person has the signals of another one: what is gained nevertheless has nothing to do with the person.
+    settings: settings with only this policy, under the name POLICY.
+    of:       the name of the variant that this one copies with one change. explores: with exploration slots.
+    placebo:  each person has the signals of another person, so any gain is not personal.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Variant:
 
 
 def variant(settings: Settings, policy: PolicySettings, name: str, *, of: str = "", placebo: bool = False) -> Variant:
-    """Return the variant of a policy without exploration, whose price is measured apart."""
+    """Return the variant of a policy without exploration, whose price is measured separately."""
     return Variant(name, alone(settings, policy.model_copy(update={"exploration_share": 0.0})), of, placebo=placebo)
 
 
@@ -47,7 +47,7 @@ def exploring(settings: Settings, policy: PolicySettings, name: str) -> Variant:
 
 def alone(settings: Settings, policy: PolicySettings) -> Settings:
     """Return settings with one policy: no experiment, no switches, no lag, no late answers."""
-    evaluated = policy.model_copy(update={"mode": "parallel", "trial": None})  # both rankings are wanted
+    evaluated = policy.model_copy(update={"mode": "parallel", "trial": None})  # the evaluation needs both rankings
     return settings.model_copy(
         update={
             "policies": {POLICY: evaluated},
@@ -67,14 +67,16 @@ def alone(settings: Settings, policy: PolicySettings) -> Settings:
 
 
 def wanted(settings: Settings, names: Sequence[str], *, variations: bool, placebo: bool) -> list[Variant]:
-    """Return the variants of policies, of all for no name. Raises ConfigurationError for an unknown name.
+    """Return the variants of the named policies, or of all without names. Raises ConfigurationError for an unknown name.
 
     variations: each policy is also evaluated without item boosts, without attributes, and with a cap of 2.
     """
     policies = settings.policies
     if unknown := [name for name in names if name not in policies]:
         known = ", ".join(sorted(policies))
-        raise ConfigurationError([Fault(f"--policy {name}", "is no policy of the settings", known) for name in unknown])
+        raise ConfigurationError(
+            [Fault(f"--policy {name}", "is not a policy of the settings", known) for name in unknown]
+        )
     found: list[Variant] = []
     for name in names or policies:
         policy = policies[name]

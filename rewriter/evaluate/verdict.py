@@ -1,4 +1,4 @@
-"""Whether to switch a policy on, in words, and whether a class of queries gains by it. Pure."""
+"""The verdict of an evaluation as sentences: whether to switch a policy on, and which classes of queries gain by it. Pure."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any, Literal
 Effect = Literal["helps", "neutral", "harms"]
 FEW_PERSONALIZED = 0.1
 SMALL_PLACEBO = 0.5
-"""A placebo that gains more than this share of what the policy gains: what helps is not the person."""
+"""Share of the policy's gain above which a placebo's gain shows that the gain is not personal."""
 
 
 def class_effect(low: float, high: float) -> Effect:
-    """Return what an interval of a difference says."""
+    """Return the conclusion from the interval of a difference."""
     if isnan(low) or isnan(high):
         return "neutral"
     return "helps" if low > 0.0 else "harms" if high < 0.0 else "neutral"
@@ -28,22 +28,22 @@ def verdict(figures: Mapping[str, Any], measure: str) -> str:
         return _price(every, measure)
     change = _change(every, measure)
     if every["low"] is None:
-        return f"{change}; of one person, so nothing follows for others."
+        return f"{change}; for one person, so nothing follows for others."
     if figures["placebo"]:
         gains = every["low"] > 0.0
-        return f"{change}: " + ("signals of somebody else help too, so not all of the gain is personal." if gains else
-                                "signals of somebody else do not help, as it should be.")  # fmt: skip
+        return f"{change}: " + ("another person's signals help too, so not all of the gain is personal." if gains else
+                                "another person's signals do not help, as it should be.")  # fmt: skip
     if figures["personalized"] is not None and figures["personalized"] == 0.0:
         return "It personalized no search: see the reasons."
     if every["high"] < 0.0:
         return f"Do not switch it on: {change}."
     if every["low"] <= 0.0:
-        return f"Not decided: {change}. The interval holds both; judge more searches, or a longer window."
+        return f"Not decided: {change}. The interval holds gain and loss; judge more searches, or a longer window."
     text = f"Switch it on: {change}"
     if new["high"] is not None and new["high"] < 0.0:
-        text += f"; but {_change(new, measure)} for what a person had not used before: lower the scales if that matters"
+        text += f"; but {_change(new, measure)} for items that a person had not used before: lower the scales if that matters"
     elif new["low"] is not None and new["low"] > 0.0:
-        text += f", and {_change(new, measure)} for what a person had not used before"
+        text += f", and {_change(new, measure)} for items that a person had not used before"
     share = figures["personalized"]
     if share is not None and share < FEW_PERSONALIZED:
         text += f". It personalized {share:.0%} of the searches only"

@@ -4,8 +4,8 @@ https://docs.opensearch.org/3.8/search-plugins/search-relevance/query-sets/     
 https://docs.opensearch.org/3.8/search-plugins/search-relevance/search-configurations/  `query` in Mustache, `{{queryText}}`
 https://docs.opensearch.org/latest/search-plugins/search-relevance/judgments/           IMPORT_JUDGMENT
 
-The workbench judges a query, not a person's search for it. So judgments are merged by query, and custom fields tell whose search an
-entry was: `person`, a pseudonym, and `segment`.
+The workbench judges a query, not a person's search for it. So judgments are merged by query, and custom fields name the subject of
+an entry's search: `person`, a pseudonym, and `segment`.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def exported(
     """Return the files of an export by name, and the ratings in them.
 
     template: the team's search template in Mustache, with `{{query}}`; without one there is no search configuration.
-    salt:     of the people's pseudonyms.
-    clauses:  for a configuration of each policy, whose entries carry their person's boosts as a custom field.
+    salt:     the salt of the people's pseudonyms.
+    clauses:  for a configuration of each policy, whose entries hold their person's boosts in a custom field.
     """
     ratings = merged(searches)
     entries = list(_entries(searches, salt, clauses or {}))
@@ -80,7 +80,7 @@ def exported(
 
 
 def with_clause(template: str, policy: str) -> str | None:
-    """Return a search template with the `rescore` clause of an entry, where it has one; None for one that rescores by itself."""
+    """Return a search template with the `rescore` clause of an entry, if it has one; None for a template with its own rescore."""
     plain, field = of_workbench(template).rstrip(), f"rescore_{field_of(policy)}"
     if not plain.endswith("}") or '"rescore"' in plain:
         return None
@@ -88,7 +88,7 @@ def with_clause(template: str, policy: str) -> str | None:
 
 
 def field_of(name: str) -> str:
-    """Return a policy's name as a part of a custom field's and a file's name: Mustache takes a dot for a path."""
+    """Return a policy's name as a part of a custom field's and a file's name: Mustache reads a dot as a path."""
     return re.sub(r"\W", "_", name)
 
 
@@ -111,12 +111,12 @@ def _entries(searches: Iterable[JudgedSearch], salt: str, clauses: Clauses) -> I
 
 
 def read_judgments(text: str, where: str) -> Ratings:
-    """Return the ratings in a judgment list as JSON: the body that creates one, or what the workbench answers.
+    """Return the ratings in a judgment list as JSON: the body that creates one, or the workbench's answer.
 
     Raises ConfigurationError with every fault.
     """
     listed = _found(_parsed(text, where), "judgmentRatings")
-    if isinstance(listed, Mapping):  # as the first versions wrote it: ratings by query
+    if isinstance(listed, Mapping):  # the format of the first versions: ratings by query
         listed = [{"query": words, "ratings": ratings} for words, ratings in listed.items()]
     if not isinstance(listed, list):
         raise ConfigurationError([Fault(where, "holds no `judgmentRatings`")])
@@ -131,7 +131,7 @@ def read_judgments(text: str, where: str) -> Ratings:
             document = rating.get("docId") if isinstance(rating, Mapping) else None
             grade = grade_of(rating.get("rating")) if isinstance(rating, Mapping) else None
             if not isinstance(document, str) or not document or grade is None:
-                faults.append(Fault(where, f"judgmentRatings[{at}].ratings[{number}] is no docId with a rating"))
+                faults.append(Fault(where, f"judgmentRatings[{at}].ratings[{number}] is not a docId with a rating"))
             else:
                 grades[document] = grade
     raise_faults(faults)
@@ -139,9 +139,9 @@ def read_judgments(text: str, where: str) -> Ratings:
 
 
 def read_query_set(text: str, where: str) -> dict[str, list[tuple[str, str]]]:
-    """Return the (person, segment) of each entry of a query set, by its words; "" for what an entry does not have.
+    """Return the (person, segment) of each entry of a query set, by its words; "" for a missing one.
 
-    A query set is NDJSON, the body that creates one, or what the workbench answers. Raises ConfigurationError with every fault.
+    A query set is NDJSON, the body that creates one, or the workbench's answer. Raises ConfigurationError with every fault.
     """
     try:
         entries = _found(json.loads(text), "querySetQueries")
@@ -168,7 +168,7 @@ def unjudged(ratings: Ratings, people: Mapping[str, Sequence[Any]]) -> Counter[s
 
 
 def _found(data: Any, name: str) -> Any:
-    """Return what a key holds at the top, or in the `_source` of the first hit of an answer; None where it is not there."""
+    """Return the value of a key at the top, or in the `_source` of the first hit of an answer; None if it is missing."""
     if not isinstance(data, Mapping):
         return None
     if name in data:
@@ -185,7 +185,7 @@ def _parsed(text: str, where: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        raise ConfigurationError([Fault(where, "is no JSON")]) from None
+        raise ConfigurationError([Fault(where, "is not JSON")]) from None
 
 
 def _written(data: Any) -> str:

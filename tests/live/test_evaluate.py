@@ -218,7 +218,7 @@ def test_titles_stand_for_missing_queries_with_a_warning(shop: str, tmp_path: Pa
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     path.write_text("\n".join(json.dumps({k: v for k, v in row.items() if k != "query"}) for row in rows))
     found = figures(*HELD, "--title-field", "kind", code=None)
-    assert any("titles stand for queries" in line for line in found["warnings"])
+    assert any("titles replace queries" in line for line in found["warnings"])
     assert found["searches"] > 100
 
 
@@ -239,8 +239,8 @@ def test_a_body_that_does_not_parse_costs_its_own_search_alone(shop: str, tmp_pa
     [
         (("--hold-out", "4w"), "--from: is missing"),
         (("--from", "h.ndjson"), "come from one of"),
-        (("--from", "h.ndjson", "--hold-out", "soon"), "is no window"),
-        (("--from", "h.ndjson", "--hold-out", "2w", "--policy", "hats"), "is no policy"),
+        (("--from", "h.ndjson", "--hold-out", "soon"), "is not a window"),
+        (("--from", "h.ndjson", "--hold-out", "2w", "--policy", "hats"), "is not a policy"),
         (("--from", "h.ndjson", "--hold-out", "2w"), "have no `body`"),
         (("--from", "h.ndjson", "--hold-out", "2w", "--action", "click"), "no event of the window is click"),
         (("--from", "h.ndjson", "--judged", "bad.ndjson"), "bad.ndjson:2: no document is relevant"),
@@ -248,7 +248,7 @@ def test_a_body_that_does_not_parse_costs_its_own_search_alone(shop: str, tmp_pa
         (("--from", "h.ndjson", "--judged", "broken.ndjson"), "parsing_exception"),
         (("--from", "h.ndjson", "--hold-out", "2w", "--body", "plain.json"), "does not hold the words"),
         (("--compare", "."), "needs two runs"),
-        (("--compare", ".", "--compare", "."), "is no run"),
+        (("--compare", ".", "--compare", "."), "is not a run"),
     ],
 )
 def test_what_cannot_be_evaluated_is_named_and_nothing_is_written(

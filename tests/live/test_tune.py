@@ -130,10 +130,10 @@ def test_where_the_query_is_the_limit_a_bare_weight_is_measured(shop: str, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
-        (("--train", "9x"), "--train 9x: is no window"),
+        (("--train", "9x"), "--train 9x: is not a window"),
         (("--confirm", "9999w"), "holds no event"),
         (("--action", "dislike"), "no event of the window"),
-        (("--study", "h.ndjson"), "is no journal of tuning"),
+        (("--study", "h.ndjson"), "is not a journal of tuning"),
     ],
 )
 def test_what_cannot_be_tuned_is_named(shop: str, tmp_path: Path, arguments: tuple[str, ...], fault: str) -> None:

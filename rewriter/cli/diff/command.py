@@ -1,4 +1,4 @@
-"""`rewriter diff`: which pages change between two versions of settings and templates, how much, for whom, and at what cost."""
+"""`rewriter diff`: the pages that change between two versions of settings and templates, by how much, for whom, at what cost."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def diff(
         Path, typer.Option(help="Logged searches and their subjects, as NDJSON.", exists=True, dir_okay=False)
     ],
     body: Annotated[
-        Path | None, typer.Option(help="A search template in Mustache, for searches that have words alone.")
+        Path | None, typer.Option(help="A search template in Mustache, for searches that only have words.")
     ] = None,
-    policy: Annotated[str | None, typer.Option(help="Compare this policy alone.")] = None,
+    policy: Annotated[str | None, typer.Option(help="Compare only this policy.")] = None,
     k: Annotated[int, typer.Option("-k", "--depth", help="Hits of a page that are compared.", min=1, max=200)] = 10,
     max_changed: Annotated[
         str | None, typer.Option(help="Exit with 1 if more pages change: 10%, or a share like 0.1.")
@@ -62,7 +62,7 @@ def diff(
     Both versions see the signals that the subjects have now. Nothing is written to a store or an index. Exploration hits are drawn,
     so pages are compared without them. The exit code is 1 if more pages change than --max-changed allows, or a search failed.
     """
-    logging.getLogger("rewriter").addHandler(logging.NullHandler())  # its switches are overridden on purpose
+    logging.getLogger("rewriter").addHandler(logging.NullHandler())  # the diff overrides its switches on purpose
     with faults_refused():
         limit = _share(max_changed)
         with TemporaryDirectory(prefix="rewriter-diff-") as scratch:
@@ -98,7 +98,7 @@ def _share(given: str | None) -> float | None:
     except ValueError:
         share = -1.0
     if not 0.0 <= share <= 1.0:
-        raise ConfigurationError([Fault(f"--max-changed {given}", "is no share", "write 10%, or 0.1")])
+        raise ConfigurationError([Fault(f"--max-changed {given}", "is not a share", "write 10%, or 0.1")])
     return share
 
 
@@ -154,7 +154,7 @@ def _compared(
 
 
 def _template(client: SearchClient, path: Path | None) -> Callable[[str], Mapping[str, Any]] | None:
-    """Return the function that makes a body of words, each different text rendered once; None without a template."""
+    """Return the function that makes a body of words and renders each different text once; None without a template."""
     if path is None:
         return None
     known: dict[str, str] = {}
@@ -169,6 +169,6 @@ def _template(client: SearchClient, path: Path | None) -> Callable[[str], Mappin
 
 
 def _shown(pairs: Iterator[Pair | Failed], total: int) -> Iterator[Pair | Failed]:
-    """Show on standard error how far the run is, where that is a terminal."""
+    """Show the run's progress on standard error, if that is a terminal."""
     console = Console(stderr=True)
     return iter(track(pairs, "compare", total, console=console, transient=True, disable=not console.is_terminal))

@@ -1,4 +1,4 @@
-"""Figures of a diff, made of pairs of pages. Pure: the pages of a search in both versions are given."""
+"""Figures of a diff, computed from pairs of pages: each search's page in both versions. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rewriter.measures.bubble import rank_biased_overlap
 P = 0.9
 """Persistence of the rank-biased overlap: at 0.9, the first ten ranks carry 86 % of its weight (Webber et al., TOIS 2010)."""
 MOST = 10
-"""People and products that are listed."""
+"""The number of people and products that are listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +21,10 @@ class Served:
     """The page of one search in one version.
 
     ids:      its hits in order, at most k.
-    reason:   of its report; `boosts`: how many functions were sent.
+    reason:   the report's reason; `boosts`: the number of functions sent.
     boosted:  hits of the page that a boost raised; `at_limit`: those that reached `max_boost`.
     searches: searches sent for it in the policy's own mode, without exploration.
-    leg_ms:   time of the search with boosts, None where none was sent.
+    leg_ms:   time of the search with boosts, None if none was sent.
     """
 
     ids: tuple[str, ...]
@@ -64,7 +64,7 @@ class Pair:
 
 
 def figures(pairs: Sequence[Pair], k: int) -> dict[str, Any]:
-    """Return the figures of all pairs, of which there is at least one, as JSON takes them."""
+    """Return the figures of all pairs (at least one) as plain values for JSON."""
     overlaps, rbos = [one.overlap(k) for one in pairs], [one.rbo for one in pairs]
     changed = [one for one in pairs if one.changed]
     return {
@@ -82,7 +82,7 @@ def figures(pairs: Sequence[Pair], k: int) -> dict[str, Any]:
 
 
 def products(pairs: Iterable[Pair], k: int) -> dict[str, list[dict[str, Any]]]:
-    """Return the products that gain and lose most, by the ranks they moved in sum over all pages.
+    """Return the products that gain and lose most, by the sum of the ranks that they moved over all pages.
 
     A product that a page does not show counts as if it stood just below it, at rank k + 1.
     """
@@ -118,7 +118,7 @@ def products(pairs: Iterable[Pair], k: int) -> dict[str, list[dict[str, Any]]]:
 
 
 def people(pairs: Iterable[Pair]) -> list[dict[str, Any]]:
-    """Return the people whose pages change most, by the mean rank-biased overlap of their pages. They are named by a line."""
+    """Return the people whose pages change most, by the mean rank-biased overlap of their pages. A line identifies each person."""
     of: dict[int, list[Pair]] = {}
     for pair in pairs:
         of.setdefault(pair.person, []).append(pair)

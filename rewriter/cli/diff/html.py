@@ -1,4 +1,4 @@
-"""A diff as one self-contained HTML page: no script, nothing fetched, light and dark, phone and desktop."""
+"""A diff as one self-contained HTML page without scripts or requests, light and dark, for phone and desktop."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ svg .b{fill:var(--new)}
 
 
 def html_page(found: Mapping[str, Any], note: str) -> str:
-    """Return the whole page. `note` tells how it was made."""
+    """Return the whole page. `note` describes how it was made."""
     title = f"{found['a']} → {found['b']}"
     pages = "".join(map(_page, found["pages"][:SHOWN]))
     more = len(found["pages"]) - SHOWN
@@ -70,7 +70,7 @@ def _overview(found: Mapping[str, Any]) -> str:
 
 
 def _histogram(found: Mapping[str, Any]) -> str:
-    """Return the number of pages by their rank-biased overlap. Pages that do not change stand apart, at the right."""
+    """Return the number of pages by their rank-biased overlap. Unchanged pages are a bar of their own, at the right."""
     counts = [0] * BINS
     for page in found["pages"]:
         counts[min(BINS - 1, int(page["rbo"] * BINS))] += 1
@@ -104,7 +104,7 @@ def _movers(found: Mapping[str, Any]) -> str:
     )
     return (
         f'<section class="two">{tables}</section><section><h2>People whose pages change most</h2>'
-        "<p class='soft'>Named by a line of the file of searches.</p>"
+        "<p class='soft'>Each person is identified by a line of the file of searches.</p>"
         f'<table><tr><th>person</th><th class="r">pages</th><th class="r">rank-biased overlap</th></tr>{rows}</table></section>'
     )
 

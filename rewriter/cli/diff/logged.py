@@ -1,10 +1,10 @@
-"""Logged searches, the input of a diff: NDJSON, one search and its subject a line.
+"""Logged searches, the input of a diff: NDJSON with one search and its subject per line.
 
     {"user_id": "u1", "session_id": "s1", "segments": ["vip"], "index": "products", "body": {"query": {…}}}
     {"client_id": "u1", "query": "milk"}
 
-`client_id` may stand for `user_id`, and `query` for `body` where a search template is given. Files of judged searches have this
-form too; their other keys are not read.
+`client_id` may replace `user_id`, and with a search template `query` may replace `body`. Files of judged searches have this form
+too; their other keys are not read.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ KEYS = frozenset({"user_id", "client_id", "session_id", "segments", "query", "bo
 
 @dataclass(frozen=True, slots=True)
 class LoggedSearch:
-    """One search: the line that it stands on, its subject, words (or "") and body, and its index or None."""
+    """One search: its line in the file, its subject, words (or "") and body, and its index or None."""
 
     line: int
     subject: Subject = field(repr=False)
@@ -36,12 +36,12 @@ class LoggedSearch:
 
     @property
     def first_page(self) -> bool:
-        """Whether it asks for a first page: a later one continues a list, which a diff does not have."""
+        """Whether it requests a first page: a later page continues a list, which a diff does not keep."""
         return not self.body.get("from")
 
 
 def read_logged(path: Path, template: Callable[[str], Mapping[str, Any]] | None) -> list[LoggedSearch]:
-    """Return the searches of a file. `template` returns the body for words, None where no template is given.
+    """Return the searches of a file. `template` returns the body for words; None without a search template.
 
     Raises ConfigurationError with the faults of all lines, none of which quotes an identifier.
     """
@@ -77,7 +77,7 @@ def _search(
     except (ValueError, RecursionError):
         one = None
     if not isinstance(one, dict):
-        wrong.append(("is no JSON object", ""))
+        wrong.append(("is not a JSON object", ""))
         return None
     wrong += _odd_keys(one)
     subject = _subject(one, wrong)

@@ -1,4 +1,4 @@
-"""The pages of a diff: each logged search in both versions, on the real index, with the subject's present signals. Reads only."""
+"""The pages of a diff: each logged search in both versions, on the real index, with the subject's present signals. Read-only."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from rewriter.shell.sync import Rewriter
 from rewriter.signals.store import Store
 
 WITHOUT_SLOTS = {**SWITCHED_ON, "REWRITER_SWITCH_EXPLORATION": "off"}
-"""Exploration hits are drawn: with them, two runs of one version would differ."""
+"""Switches of a diff: without exploration, whose random hits would let two runs of one version differ."""
 DEFAULT_SIZE = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A search that the server did not answer: its line, and why."""
+    """A search that the server did not answer: its line, and the cause."""
 
     line: int
     cause: str
@@ -41,7 +41,7 @@ def paired(
     searches: Sequence[LoggedSearch],
     k: int,
 ) -> Iterator[Pair | Failed]:
-    """Yield the pages of each search in both versions, or why there are none."""
+    """Yield each search's pages in both versions, or its failure."""
     people: dict[object, int] = {}
     with ExitStack() as stack:
         stack.enter_context(overridden(WITHOUT_SLOTS))
@@ -66,7 +66,7 @@ def paired(
 
 
 def _wait(rewriters: Sequence[Rewriter[Any]], versions: Sequence[Settings], searches: Sequence[LoggedSearch]) -> None:
-    """Wait until both rewriters know the indices that are searched. What no policy matches needs no wait."""
+    """Wait until both rewriters know the searched indices. Indices that no policy matches need no wait."""
     for rewriter, settings in zip(rewriters, versions, strict=True):
         for index in dict.fromkeys(_index(one, settings) for one in searches):
             try:
@@ -102,7 +102,7 @@ def _pair(
 
 
 def _name(hit: Mapping[str, Any]) -> str:
-    """Return INDEX/ID, with the routing where there is one: two indices, or two routings of one, may hold the same id."""
+    """Return INDEX/ID, with the routing if there is one: two indices, or two routings of one, may hold the same id."""
     return "/".join(filter(None, identity(hit)))
 
 

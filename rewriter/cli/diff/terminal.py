@@ -1,4 +1,4 @@
-"""A diff in the terminal: how much changes, why, for whom, and at what cost."""
+"""A diff in the terminal: the size of the change, its causes, the people and products that it affects, and its cost."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def summary(found: Mapping[str, Any]) -> str:
 
 
 def rows_of_versions(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Return the rows that compare both versions: what is compared, and its text for each."""
+    """Return the rows that compare both versions: a label, and each version's text."""
     a, b = found["versions"]["a"], found["versions"]["b"]
 
     def row(what: str, text: Callable[[Mapping[str, Any]], str]) -> tuple[str, str, str]:

@@ -1,4 +1,4 @@
-"""The two versions of a diff: folders, template sets or git revisions, as settings that can be searched with."""
+"""The two versions of a diff: folders, template sets or git revisions, loaded as settings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GIT_S = 60.0
 class Version:
     """One version.
 
-    label:     as it was named: a folder, or a revision with its commit.
+    label:     the given name: a folder, or a revision with its commit.
     templates: the version of each policy's template set.
     """
 
@@ -35,10 +35,10 @@ class Version:
 def opened(given: str, toml: Path, policy: str | None, scratch: Path) -> Version:
     """Return the version that a folder or a git revision holds.
 
-    toml:    the present settings file. Another version's has the same name, and in a revision the same path.
-    policy:  compare this policy alone. A folder that is a template set needs it, unless there is one policy.
+    toml:    the present settings file. Another version's file has the same name, and in a revision the same path.
+    policy:  compare only this policy. A folder that is a template set needs it, unless there is one policy.
     scratch: an empty folder, into which a revision is extracted.
-    Raises ConfigurationError with the faults of settings and templates, or for what is neither folder nor revision.
+    Raises ConfigurationError with the faults of settings and templates, or for a name that is neither folder nor revision.
     """
     folder = Path(given)
     if (folder / toml.name).is_file():
@@ -67,7 +67,7 @@ def _of_template_set(given: str, folder: Path, toml: Path, policy: str | None) -
     settings = Settings.from_toml(toml)
     if policy is None and len(settings.policies) != 1:
         there = ", ".join(settings.policies)
-        raise ConfigurationError([Fault(given, "is a template set; which policy has it?", f"give --policy: {there}")])
+        raise ConfigurationError([Fault(given, "is a template set; which policy uses it?", f"give --policy: {there}")])
     name = policy or next(iter(settings.policies))
     settings, chosen = alone(settings, toml, name)
     whole = folder.resolve()
@@ -103,7 +103,7 @@ def _extracted(given: str, revision: str, toml: Path, scratch: Path) -> Path:
 
 
 def _git(folder: Path, *arguments: str) -> bytes | None:
-    """Return what a git command prints, or None where it fails or git is not there."""
+    """Return the output of a git command, or None if it fails or git is not installed."""
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), *arguments],

@@ -1,4 +1,4 @@
-"""The command `rewriter evaluate`: its options, what it reads, and what it prints and writes."""
+"""The command `rewriter evaluate`: its options, its inputs, and its output."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ def evaluate(
     ] = None,
     ubi_queries: Annotated[
         list[Path] | None,
-        typer.Option(help="UBI queries; with --ubi-events, clicks judge.", exists=True, dir_okay=False),
+        typer.Option(
+            help="UBI queries; with --ubi-events, their clicks are the judgments.", exists=True, dir_okay=False
+        ),
     ] = None,
     ubi_events: Annotated[
         list[Path] | None,
@@ -58,7 +60,7 @@ def evaluate(
     ] = None,
     imported: Annotated[
         Imported | None,
-        typer.Option("--import", help="What --judged holds: trec or srw (both with --queries), or quepid."),
+        typer.Option("--import", help="The format of --judged: trec or srw (both with --queries), or quepid."),
     ] = None,
     export: Annotated[
         Exported | None, typer.Option(help="Write the judged searches for another tool, and evaluate nothing.")
@@ -74,29 +76,29 @@ def evaluate(
     k: Annotated[int, typer.Option("-k", "--depth", help="Hits of a page that count.", min=1, max=100)] = 10,
     searches: Annotated[int, typer.Option(help="At most so many searches, drawn at random.", min=1)] = 2_000,
     action: Annotated[
-        list[str] | None, typer.Option(help="Actions that make an item relevant, the first that occurs.")
+        list[str] | None, typer.Option(help="Actions that make an item relevant; the first that occurs counts.")
     ] = None,
-    title_field: Annotated[str, typer.Option(help="The document field that stands for a missing query.")] = "",
+    title_field: Annotated[str, typer.Option(help="The document field that replaces a missing query.")] = "",
     variations: Annotated[
         bool | None,
         typer.Option(help="Also without item boosts, without attributes, with max_boost 2; with --hold-out."),
     ] = None,
     placebo: Annotated[
-        bool, typer.Option("--placebo", help="Also with another person's signals: what then helps is not personal.")
+        bool, typer.Option("--placebo", help="Also with another person's signals: a gain with them is not personal.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Draws searches, exploration hits and intervals.", min=0)] = 1,
+    seed: Annotated[int, typer.Option(help="The seed that draws searches, exploration hits and intervals.", min=0)] = 1,
     runs: Annotated[Path, typer.Option(help="Where runs are written, a folder each.", file_okay=False)] = Path("runs"),
     compare: Annotated[
-        list[Path] | None, typer.Option(help="Print what differs between two runs; give it twice.", file_okay=False)
+        list[Path] | None, typer.Option(help="Print the differences of two runs; give it twice.", file_okay=False)
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
     html: Annotated[Path | None, typer.Option(help="Write the figures as one HTML page.", dir_okay=False)] = None,
     toml: Annotated[Path, typer.Option(help="The settings file.")] = Path("rewriter.toml"),
 ) -> None:
-    """Evaluate policies on judged searches: is the page better than the plain one, for whom, and at which price?
+    """Evaluate policies on judged searches: is the page better than the plain one, for whom, and at what price?
 
-    Each search is answered on the real index by the code that serves, with the signals that the person had before it. Nothing is
-    written to the cluster or to a store. The exit code is 1 where a policy harms, or the run was interrupted.
+    The code that serves answers each search on the real index, with the signals that the person had before it. Nothing is
+    written to the cluster or to a store. The exit code is 1 if a policy harms, or the run was interrupted.
     """
     with faults_refused(), of_extra("evaluate", "evaluate"):
         if compare:
@@ -137,7 +139,7 @@ def evaluate(
 
 
 class _Run:
-    """One run of the command: what it reads, evaluates and writes."""
+    """One run of the command: its inputs, its evaluation and its output."""
 
     def __init__(
         self, client: SearchClient, settings: Settings, variants: Sequence[Variant], options: Mapping[str, Any],
@@ -186,7 +188,7 @@ class _Run:
             print_line(fault)
         if not outcome.done:
             raise ConfigurationError(
-                [Fault("evaluate", "no search was answered", "interrupted before the first ones were")]
+                [Fault("evaluate", "no search was answered", "the run was interrupted before the first answer")]
             )
         found, records = figures(outcome, self._variants, k, seed)
         found["warnings"] = notes + found["warnings"]
@@ -249,7 +251,7 @@ class _Run:
     def _searches(
         self, past: Past | None, held_s: float | None, title: str
     ) -> tuple[list[JudgedSearch], list[str], Mapping[str, int]]:
-        """Return the judged searches, what people should know of them, and those left out by reason."""
+        """Return the judged searches, notes on them for people, and the number left out by reason."""
         from rewriter.evaluate.hold_out import TITLES_MISLEAD, held_out  # noqa: PLC0415  with the extra
         from rewriter.evaluate.readers import read_judged, read_qrels  # noqa: PLC0415  with the extra
         from rewriter.evaluate.ubi_files import read_lists  # noqa: PLC0415  with the extra
@@ -347,7 +349,7 @@ def _refuse_unclear(
     if (qrels is None) != (queries is None) and not (imported == "srw" and queries is not None):
         faults.append(Fault("--qrels and --queries", "belong together; so do --import trec and --queries"))
     if imported is not None and judged is None:
-        faults.append(Fault(f"--import {imported}", "says what --judged holds, which is not given"))
+        faults.append(Fault(f"--import {imported}", "gives the format of --judged, which is missing"))
     if faults:
         raise ConfigurationError(faults)
 
@@ -356,7 +358,7 @@ def _compare(folders: Sequence[Path], *, as_json: bool) -> None:
     from rewriter.evaluate.records import compared, read_run  # noqa: PLC0415  with the extra
 
     if len(folders) != 2:
-        raise ConfigurationError([Fault("--compare", f"needs two runs, and {len(folders)} are given")])
+        raise ConfigurationError([Fault("--compare", f"needs two runs, not {len(folders)}")])
     one, other = map(read_run, folders)
     found = compared(one, other)
     if as_json:

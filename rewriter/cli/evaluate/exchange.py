@@ -27,10 +27,10 @@ Exported = Literal["srw", "quepid"]
 
 
 def read_ratings(form: Imported, path: Path, queries: Path | None) -> tuple[list[JudgedSearch], Mapping[str, int]]:
-    """Return the judged searches of a workbench's judgments, and what was left out by reason.
+    """Return the judged searches of a workbench's judgments, and the number left out by reason.
 
-    queries: a query set of the Search Relevance Workbench, whose custom fields `person` and `segment` tell whose search it was.
-    Raises ConfigurationError with every fault, or where no search is left.
+    queries: a query set of the Search Relevance Workbench, whose custom fields `person` and `segment` name each search's subject.
+    Raises ConfigurationError with every fault, or if no search is left.
     """
     text = _text(path)
     people: Mapping[str, Sequence[tuple[str, str]]] = {}
@@ -58,7 +58,7 @@ def write_export(
     folder: Path,
     clauses: Mapping[str, Mapping[str, str]],
 ) -> None:
-    """Write the files of an export into a folder, all of them or none, and print what they hold and what is left out.
+    """Write the files of an export into a folder, all of them or none, and print their content and the omissions.
 
     clauses: by policy and search_id, the clause that personalizes a search.
     """
@@ -74,7 +74,7 @@ def write_export(
         files, ratings = quepid.exported(searches)
     _say(ratings)
     if not ratings.grades:
-        raise ConfigurationError([Fault("--export", "there is nothing to export: no search has words")])
+        raise ConfigurationError([Fault("--export", "nothing to export: no search has words")])
     with staged(folder, files) as stage:
         for path in put(stage, folder, files, force=True):
             print_line(f"written: {path}")
@@ -100,7 +100,7 @@ TAG = "x-opaque-id"
 
 
 def _unnamed(part: Any) -> Any:
-    """Return a clause without the names by which the rewriter finds its own boosts in hits."""
+    """Return a clause without the `_name`s that mark the rewriter's own boosts in hits."""
     if isinstance(part, Mapping):
         return {
             name: _unnamed(one)

@@ -1,4 +1,4 @@
-"""The figures of an evaluation as one self-contained HTML page: no script, nothing fetched, light and dark."""
+"""The figures of an evaluation as one self-contained HTML page without scripts or requests, light and dark."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rewriter.experiment.style import STYLE
 
 SLICES = (
     ("all", "every search"),
-    ("new", "what the person had not used before"),
+    ("new", "items that the person had not used before"),
     ("cold", "people with few events"),
     ("first search", "the first search for its words"),
 )

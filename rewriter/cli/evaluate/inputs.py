@@ -1,4 +1,4 @@
-"""What `rewriter evaluate` and `rewriter tune` read: the history, the search template, facts of the judged documents."""
+"""Inputs of `rewriter evaluate` and `rewriter tune`: the history, the search template, facts of the judged documents."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ IDS_AT_ONCE = 1_000
 
 
 class Inputs:
-    """The inputs of an evaluation. index: of searches that name none."""
+    """The inputs of an evaluation. index: the index of searches that name none."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Inputs:
         self.index = self._index = index or ",".join(variants[0].policy.index)
 
     def past(self, title: str, on_progress: Callable[[int, int], None]) -> Past:
-        """Return the history. title: a document field that is wanted besides those of signals, or ""."""
+        """Return the history. title: a document field to read besides those of signals, or ""."""
         from rewriter.evaluate.past import read_past  # noqa: PLC0415  with the extra
 
         every = self._settings.model_copy(
@@ -70,7 +70,7 @@ class Inputs:
         )
 
     def title_field(self, given: str) -> str:
-        """Return the field that stands for a missing query: the one given, else a likely one that the index has, else ""."""
+        """Return the field that replaces a missing query: the given one, else a likely one of the index, else ""."""
         if given:
             return given
         mappings = self._client.get_mapping(self._index, {}, TIMEOUT_S)
@@ -122,13 +122,13 @@ def window_s(text: str | None, option: str) -> float | None:
         return None
     found = re.fullmatch(r"(\d{1,4})([hdw])", text)
     if found is None or int(found[1]) < 1:
-        raise ConfigurationError([Fault(f"{option} {text}", "is no window", "write 4w, 10d or 12h")])
+        raise ConfigurationError([Fault(f"{option} {text}", "is not a window", "write 4w, 10d or 12h")])
     return int(found[1]) * UNITS_S[found[2]]
 
 
 @contextmanager
 def of_extra(command: str, extra: str) -> Iterator[None]:
-    """End with a fault that names the extra where a package of it is missing."""
+    """End the command with a fault that names the extra, if one of its packages is missing."""
     try:
         yield
     except ImportError as error:
@@ -155,7 +155,7 @@ def client_of(settings: Settings) -> Iterator[SearchClient]:
 
 @contextmanager
 def progress() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
-    """Yield a function that makes a line of progress, each updated with what is done and the total."""
+    """Yield a function that adds a progress bar; the bar is updated with the amount done and the total."""
     console = Console(stderr=True)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:

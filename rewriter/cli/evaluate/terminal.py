@@ -1,4 +1,4 @@
-"""The figures of an evaluation in a terminal: a table of policies, their pages, the classes of queries, the verdict in words."""
+"""The figures of an evaluation in a terminal: a table of policies, their pages, the classes of queries, and the verdict."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def print_figures(console: Console, figures: Mapping[str, Any]) -> None:
 
 
 def print_comparison(console: Console, found: Mapping[str, Any]) -> None:
-    """Print what differs between two runs."""
+    """Print the differences of two runs."""
     for one in found["inputs"]:
         console.print(f"{one['what']}: {one['before']} → {one['after']}", soft_wrap=True)
     if not found["inputs"]:
@@ -60,7 +60,7 @@ def print_comparison(console: Console, found: Mapping[str, Any]) -> None:
         table.add_row(one["name"], _plain(one["before"]), _plain(one["after"]), change, f"{one['pages_changed']:,}")
     console.print(table)
     if found["left_out"]:
-        console.print(f"{found['left_out']:,} searches are in one run alone.")
+        console.print(f"{found['left_out']:,} searches are in only one of the runs.")
 
 
 def _print_rest(console: Console, figures: Mapping[str, Any], measure: str) -> None:
