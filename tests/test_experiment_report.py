@@ -230,7 +230,7 @@ def test_clocks_that_are_apart_give_no_verdict(helpful: tuple[Rows, Rows], tmp_p
         ),
         (lambda ours: ours.update(arm="treatment"), "the arm `holdout` is missing"),
         (lambda ours: ours.update(arm=None), "no search of the window is in an arm"),
-        (lambda ours: ours.pop("holdout"), "the records do not say which share was held out"),
+        (lambda ours: ours.pop("holdout"), "the records do not contain the share that was held out"),
     ],
     ids=["salts", "one arm", "no arm", "no share"],
 )
@@ -336,7 +336,7 @@ def test_files_that_are_none_are_named(tmp_path: Path) -> None:
     assert f"{broken}: cannot be read" in ended.stderr
     ended = run("--queries", empty, "--events", empty)
     assert ended.exit_code == 1
-    assert "No verdict: there are no queries" in ended.stdout
+    assert "No verdict: the records hold no queries" in ended.stdout
     assert "1 lines" in ended.stdout
 
 

@@ -52,9 +52,9 @@ def season() -> tuple[Rows, Rows]:
 @pytest.mark.parametrize(
     ("personal", "slot", "said"),
     [
-        (2, "another", "they lessen the narrowing and do not cure it"),
-        (1, "same", "they do not cure it"),
-        (5, "another", "nothing that slots would have to cure"),
+        (2, "another", "slots reduce the narrowing and do not undo it"),
+        (1, "same", "slots do not undo it"),
+        (5, "another", "slots have no narrowing to undo"),
     ],
 )
 def test_what_slots_give_back_is_measured_and_said(
@@ -77,7 +77,7 @@ def test_a_page_whose_slots_make_up_for_everything_is_cured(season: tuple[Rows, 
     assert found.narrows
     assert found.cured
     assert found.alone == pytest.approx(0.0)
-    assert found.sentence.endswith("Slots give back 100% of that (± 0%): with them no difference is known.")
+    assert found.sentence.endswith("Slots give back 100% of that (± 0%): with slots no difference is known.")
 
 
 def test_the_entropies_are_those_of_the_measures(season: tuple[Rows, Rows], tmp_path: Path) -> None:

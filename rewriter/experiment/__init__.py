@@ -1,4 +1,4 @@
-"""The experiment: did personalization help? Estimates, intervals that hold however often one looks, and a conclusion in words.
+"""The analysis of the experiment: estimates, intervals that hold at every look, and a conclusion in plain sentences.
 
-Needs the extra `report` (numpy, scipy, DuckDB). Everything but `records` is pure: people's sums in, numbers out.
+Needs the extra `report` (numpy, scipy, DuckDB). All modules but `records` are pure: they compute numbers from people's sums.
 """

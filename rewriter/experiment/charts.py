@@ -1,4 +1,4 @@
-"""Inline SVG of the report: intervals over days, and intervals beside each other. Colours come from the page's style sheet."""
+"""Inline SVG of the report: intervals over days, and intervals beside each other. Colors come from the page's style sheet."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TICKS = 5
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One interval with its label; `low` and `high` are None where there is none yet. neutral: more is neither good nor bad."""
+    """One interval with its label; `low` and `high` are None without an interval. neutral: more is neither good nor bad."""
 
     label: str
     value: float | None
@@ -26,12 +26,12 @@ class Bar:
 
 
 def over_days(days: Sequence[Bar], title: str) -> str:
-    """Return a band of intervals over days, with the line of the values and that of no effect. Lifts are shares of 1."""
+    """Return a band of intervals over days, with a line of the values and a line at no effect. Lifts are shares of 1."""
     known = [one for one in days if one.low is not None and one.high is not None]
     if len(known) < 2:
         return ""
     height, top, bottom = 240, 12, 28
-    # The first intervals are as wide as the page; what is cut off there is drawn to the edge.
+    # The first intervals are wider than the page, and are cut off at its edge.
     low = min(0.0, known[-1].low or 0.0, *(one.low or 0.0 for one in known[len(known) // 3 :]))
     high = max(0.0, known[-1].high or 0.0, *(one.high or 0.0 for one in known[len(known) // 3 :]))
     low, high = low - 0.08 * (high - low), high + 0.08 * (high - low)
@@ -62,7 +62,7 @@ def over_days(days: Sequence[Bar], title: str) -> str:
 
 
 def beside(bars: Sequence[Bar], title: str, ticks: str = "+.0%") -> str:
-    """Return one row for each interval. What has none is said in its row. ticks: the format of the values on the axis."""
+    """Return one row for each interval; a row without one shows so. ticks: the format of the values on the axis."""
     if not bars:
         return ""
     known = [one for one in bars if one.low is not None and one.high is not None]

@@ -1,4 +1,4 @@
-"""Estimates of what the treated arm changes, with people as the unit: means, ratios by the delta method, CUPED, winsorising.
+"""Estimates of the treated arm's effect, with people as the unit: means, ratios by the delta method, CUPED, winsorizing.
 
 Arrays hold one number for each person of an arm. People are independent of each other, and a person's searches are not:
 with searches as the unit, intervals would be too narrow.
@@ -31,8 +31,8 @@ Numbers = NDArray[np.float64]
 class Mean:
     """One arm's mean (or ratio) with its standard error over people.
 
-    carriers: (Σy)² / Σy², how many people carry it: the number of buyers for a share of buyers, 1 where one person has
-    everything.
+    carriers: (Σy)² / Σy², the effective number of people behind it: the number of buyers for a share of buyers, 1 if one person
+              has the whole sum.
     """
 
     value: float
@@ -43,7 +43,7 @@ class Mean:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What the treated arm changes: both arms' means, and the difference with its standard error."""
+    """The effect of the treated arm: both arms' means, and the difference with its standard error."""
 
     treated: Mean
     control: Mean
@@ -55,9 +55,9 @@ class Effect:
 
     @property
     def standard_error(self) -> float:
-        """The difference's: the larger of Welch's and the pooled one.
+        """The difference's standard error: the larger of Welch's and the pooled one.
 
-        A small arm that has not seen its rare large values yet believes its mean to be sure; the large arm knows better.
+        Welch's is too small for a small arm in which no rare large value has occurred yet; the pooled one includes the large arm.
         """
         one, other = self.treated, self.control
         welch = sqrt(one.standard_error**2 + other.standard_error**2)
@@ -68,14 +68,14 @@ class Effect:
 
     @property
     def enough(self) -> bool:
-        """Whether there are enough people, and enough who carry the means, for the approximation that intervals are made by."""
+        """Whether people and carriers are enough for the approximation behind the intervals."""
         smaller = min(self.treated.people, self.control.people)
         carriers = self.treated.carriers + self.control.carriers
         return smaller >= MIN_PEOPLE and carriers * smaller / self.people >= MIN_CARRIERS
 
     @property
     def people(self) -> int:
-        """In both arms."""
+        """The number of people in both arms."""
         return self.treated.people + self.control.people
 
     def interval(self, planned_people: float = PLANNED_PEOPLE) -> Interval:
@@ -92,13 +92,13 @@ class Effect:
 
     @property
     def lift(self) -> float:
-        """The difference as a share of the control's mean; nan where that is 0."""
+        """The difference as a share of the control's mean; nan if that is 0."""
         return self.difference / self.control.value if self.control.value else nan
 
     def log_standard_error(self) -> float:
-        """Return the standard error of ln(treated / control), by the delta method; inf where a mean is not above 0.
+        """Return the standard error of ln(treated / control), by the delta method; inf if a mean is not above 0.
 
-        The pooled part is of the coefficients of variation, which a lift leaves as they are.
+        The pooled part pools the coefficients of variation, which a lift does not change.
         """
         arms = (self.treated, self.control)
         if min(one.value for one in arms) <= 0.0 or min(one.people for one in arms) < 2:
@@ -109,7 +109,7 @@ class Effect:
         return sqrt(max(sum(relative), pooled))
 
     def lift_interval(self, planned_people: float = PLANNED_PEOPLE) -> Interval:
-        """Return the lift's confidence sequence, made on the scale of ln(treated / control): a lift is above −100 %."""
+        """Return the lift's confidence sequence, computed on the scale of ln(treated / control), since a lift is above −100 %."""
         error = self.log_standard_error()
         if not 0.0 < error < inf or not self.enough:
             return UNKNOWN
@@ -131,13 +131,13 @@ def mean(values: Numbers) -> Mean:
 
 
 def carriers(values: Numbers) -> float:
-    """Return (Σy)² / Σy²: how many people carry a mean of values ≥ 0."""
+    """Return (Σy)² / Σy²: the effective number of people behind a mean of values ≥ 0."""
     squares = float((values**2).sum())
     return float(values.sum()) ** 2 / squares if squares else 0.0
 
 
 def ratio(numerator: Numbers, denominator: Numbers) -> Mean:
-    """Return Σ numerator ÷ Σ denominator (clicks per search, say) with the delta method's standard error over people.
+    """Return Σ numerator ÷ Σ denominator (for example clicks per search) with the delta method's standard error over people.
 
     Var(R) = (s²_x − 2·R·s_xy + R²·s²_y) / (n·ȳ²) (Deng, Knoblich and Lu, KDD 2018). People whose denominator is 0 count as
     people.
@@ -158,10 +158,10 @@ def linearized(numerator: Numbers, denominator: Numbers, value: float, mean_deno
 
 
 def winsorized(values: Sequence[Numbers], share: float = 0.95) -> tuple[list[Numbers], float, int]:
-    """Return the arms with what lies above a quantile of all positive values cut down to it, the quantile, and how many were cut.
+    """Return the arms with values above a quantile of all positive values cut to it, the quantile, and the number of cut values.
 
-    The quantile is one for all arms, so that no arm is cut harder than another. It is of those who spent anything: where 3 %
-    buy, the 95th percentile of everybody is 0. What was cut is the price of a narrower interval: the report states it.
+    All arms have the same quantile, so that no arm is cut harder than another. It is the quantile of the people who spent anything:
+    if 3 % buy, the 95th percentile of all people is 0. The cut makes the interval narrower; the report states how many were cut.
     """
     every = np.concatenate([np.asarray(one, dtype=np.float64) for one in values]) if values else np.empty(0)
     positive = every[every > 0.0]
@@ -180,10 +180,10 @@ class Adjusted:
 
 
 def cuped(treated: Numbers, control: Numbers, treated_before: Numbers, control_before: Numbers) -> Adjusted:
-    """Return the effect with what people did *before* the experiment taken out (Deng, Xu, Kohavi and Walker, WSDM 2013).
+    """Return the effect adjusted for people's behavior *before* the experiment (Deng, Xu, Kohavi and Walker, WSDM 2013).
 
-    before: one number for each person, nan for somebody without history. Two covariates, history and its absence, fitted on
-    both arms together and centered on everybody's mean, so that the difference stays unbiased. Where nobody has a history
+    before: one number for each person, nan for a person without history. The two covariates, history and its absence, are fitted on
+    both arms together and centered on the mean of all people, so that the difference stays unbiased. If no person has a history,
     nothing changes.
     """
     values = np.concatenate([treated, control])

@@ -1,8 +1,8 @@
-"""The analysis of interleaved lists: which of the two rankings do people choose from, when both are on one page?
+"""The analysis of interleaved lists: which of two rankings on one page people choose from.
 
-Each list's clicks are compared within the list, so that a person who clicks much, or searches for easy queries, takes no side: this
-is why interleaving needs a small part of the searches of an A/B test (Chapelle, Joachims, Radlinski and Yue, TOIS 2012). It
-says which ranking is chosen, not what choosing is worth.
+Clicks are compared within each list, so that a person who clicks much, or searches for easy queries, favors neither ranking. This
+is why interleaving needs a small part of the searches of an A/B test (Chapelle, Joachims, Radlinski and Yue, TOIS 2012). The
+analysis shows which ranking people choose, not how much that is worth.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rewriter.experiment.sequences import PLANNED_PEOPLE, Interval, always_valid
 
 @dataclass(frozen=True, slots=True)
 class ListCredit:
-    """What one interleaved list earned: clicks (or orders) on each team's hits, and whether the teams competed at all."""
+    """The credit of one interleaved list: clicks (or orders) on each team's hits, and whether the teams competed at all."""
 
     person: str
     personalized: int
@@ -29,10 +29,10 @@ class ListCredit:
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """Who is preferred: `score` in [−1, 1], above 0 for the personalized ranking, with its interval over all looks.
+    """The preferred ranking: `score` in [−1, 1], above 0 for the personalized ranking, with its interval over all looks.
 
-    lists: that decided. ties: with as many for each team. nothing: without any credit. same: whose teams had nothing to
-    compete with.
+    lists: the number of lists that decided. ties: of lists with equal credit. nothing: of lists without any credit. same: of lists
+    whose teams were the same, so that they did not compete.
     """
 
     score: float
@@ -51,9 +51,9 @@ def preference(
 ) -> Preference:
     """Return the preference over people.
 
-    per_person: False (clicks): a list's outcome is the sign of personalized − baseline, ties left out; the score is the mean over
-                lists, with the delta method's standard error over people. True (orders, of which a list has few): a person's
-                score is the sign over all lists together, and the score is the mean over people.
+    per_person: False (for clicks): a list's outcome is the sign of personalized − baseline, without ties; the score is the mean
+                over lists, with the delta method's standard error over people. True (for orders, which are rare): a person's score
+                is the sign over all lists together, and the score is the mean over people.
     """
     lists = ties = nothing = same = 0
     of_person: dict[str, list[int]] = {}
@@ -78,7 +78,7 @@ def preference(
     else:
         won = np.array([float(sum(found)) for found in of_person.values()])
         found = ratio(won, np.array([float(len(found)) for found in of_person.values()]))
-    # One sample of people here, two arms elsewhere: half as many make as good an approximation.
+    # One sample of people here, two arms elsewhere: half as many people give as good an approximation.
     people = 2 * found.people
     return Preference(
         found.value,

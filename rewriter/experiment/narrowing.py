@@ -1,8 +1,9 @@
-"""Do exploration slots give back what personalization takes from a page's variety? Entropy of pages with and without their slots.
+"""The narrowing of pages by personalization, and the part that exploration slots undo: entropy of pages with and without slots.
 
-The treated pages' personalized hits alone are compared with the holdout's pages, then the pages as they were shown. Both are
-normalized entropies of the categories, so that a page without its slots may be shorter. People are the unit. It is what slots do
-to the page; what they do to people over weeks is in the slope of entropy, or takes a season with exploration switched off.
+The holdout's pages are compared first with only the personalized hits of treated pages, then with the whole treated pages. The
+measure is the normalized entropy of the categories, so a page without its slots may be shorter. People are the unit. It measures
+the effect of slots on a page; their effect on people over weeks shows in the slope of entropy, or by switching exploration off for
+a season.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from rewriter.experiment.records import Records
 
 Z = 1.96
 MIN_PEOPLE = 100
-"""In each arm, below which nothing is concluded."""
+"""Number of people in each arm below which nothing is concluded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Narrowing:
     """Normalized entropies with their standard errors over people.
 
-    holdout: of the holdout's pages. alone: of the treated pages without their slots. shown: of those as they were shown.
+    holdout: entropy of the holdout's pages. alone: of the treated pages without their slots. shown: of the whole treated pages.
     given_back: shown − alone, paired within people.
     """
 
@@ -45,7 +46,7 @@ class Narrowing:
 
     @property
     def cured(self) -> bool:
-        """Whether the pages as shown are no longer known to be narrower."""
+        """Whether the whole pages are no longer known to be narrower."""
         return not self._below(self.shown, self.shown_error)
 
     def _below(self, value: float, error: float) -> bool:
@@ -53,28 +54,28 @@ class Narrowing:
 
     @property
     def sentence(self) -> str:
-        """The comparison in words; for one look."""
+        """The comparison as sentences; it holds for one look."""
         gap, back = self.holdout - self.alone, self.given_back
         found = f"{self.alone:.3f} without slots, {self.shown:.3f} as shown, {self.holdout:.3f} in the holdout"
         if not self.narrows:
             return (
                 f"Personalized hits are not known to be narrower than the holdout's pages (normalized entropy {found}), so "
-                "there is nothing that slots would have to cure."
+                "slots have no narrowing to undo."
             )
         share = f"{back / gap:.0%} of that (± {Z * self.given_back_error / gap:.0%})"
         known = back > Z * self.given_back_error
         verdict = (
-            "with them no difference is known"
+            "with slots no difference is known"
             if self.cured
-            else "they lessen the narrowing and do not cure it"
+            else "slots reduce the narrowing and do not undo it"
             if known
-            else "they do not cure it"
+            else "slots do not undo it"
         )
         return f"Personalization narrows pages: normalized entropy is {found}. Slots give back {share}: {verdict}."
 
 
 def narrowing_of(records: Records, sampled: float = 1.0) -> Narrowing | None:
-    """Return the comparison; None without categories, without slots, or with too few people. sampled: the share of people read."""
+    """Return the comparison; None without categories, slots or enough people. sampled: the share of people read."""
     columns = records.columns(
         f"""
         WITH chosen AS (

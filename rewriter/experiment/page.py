@@ -1,4 +1,4 @@
-"""The report as one self-contained HTML page: no script, no font, no request to anywhere. It is read on a phone as well."""
+"""The report as one self-contained HTML page without scripts, fonts or requests, for phone and desktop."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rewriter.experiment.summary import Summary
 from rewriter.experiment.wording import NAMES, Part, parts_of
 
 NEUTRAL = frozenset({"searches_per_person"})
-"""Measures of which more may be better or worse: people search again where they find something, and where they do not."""
+"""Measures that may rise for a better or for a worse page: people search again after finding something, and after not."""
 
 
 def html_of(found: Summary, title: str = "Did personalization help?") -> str:

@@ -1,4 +1,4 @@
-"""The people of an experiment as columns, and each measure's effect: what is compared, of whom."""
+"""The people of an experiment as columns, and the effect on each measure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One measure of both arms. lift and its bounds are relative; None where there is no interval (yet)."""
+    """One measure of both arms. lift and its bounds are relative; None without an interval."""
 
     name: str
     treated: float
@@ -44,11 +44,11 @@ class People:
 
     @property
     def both(self) -> bool:
-        """Whether there is somebody in each arm."""
+        """Whether each arm has at least one person."""
         return bool(self.treated.any() and not self.treated.all())
 
     def arms(self, name: str, mask: Mask | None = None) -> tuple[Numbers, Numbers]:
-        """Return a column of the treated and of those held out, of the people in `mask`."""
+        """Return a column of the treated people and of the people held out, for the people in `mask`."""
         values = np.asarray(self.columns[name], dtype=np.float64)
         chosen = np.ones(self.count, dtype=bool) if mask is None else mask
         return values[chosen & self.treated], values[chosen & ~self.treated]
@@ -62,7 +62,7 @@ MEASURES = {
     "orders_per_person": ("purchases", None),
     "searches_per_person": ("searches", None),
 }
-"""Each by the person's column, and what it is divided by; None for people."""
+"""By measure: the column of its numerator, and that of its denominator; None for the number of people."""
 
 
 def effect_of(people: People, name: str, mask: Mask | None = None) -> Effect:

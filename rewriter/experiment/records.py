@@ -1,9 +1,7 @@
-"""UBI queries and events into people: reads NDJSON and Parquet with DuckDB, leaves out what cannot count, and says how much
-that was.
+"""People from UBI queries and events: reads NDJSON and Parquet with DuckDB, and leaves out and counts unusable rows.
 
-Everything runs in DuckDB, whose memory is bounded, so that a million searches need no million Python objects. What comes out
-  is small:
-one row for each person, and for each person and day.
+Everything runs in DuckDB, whose memory is bounded, so that a million searches need no million Python objects. The result is small:
+one row for each person, and one for each person and day.
 """
 
 from __future__ import annotations
@@ -19,13 +17,13 @@ import duckdb
 from rewriter.errors import ConfigurationError, Fault
 
 BOT_SHARE = 0.1
-"""Of all searches or of all clicks: a person with as much alone is no customer."""
+"""Share of all searches or of all clicks from which on a single person counts as a bot."""
 MIN_SEARCHES_FOR_BOTS = 1_000
-"""Below which a tenth is nothing odd."""
+"""Number of searches or clicks below which a person with a tenth of them is not unusual."""
 MAX_EARLY_S = 60
-"""An event may lie so far before its query; clocks that are further apart are named."""
+"""Seconds by which an event may precede its query; a larger difference of the clocks is reported."""
 MAX_LATE_S = 2 * 86_400
-"""An event counts for its query so long."""
+"""Seconds after its query within which an event counts."""
 MEMORY = "1500MB"
 
 CLICKS = ("click", "click_through", "item_click", "view", "product_view")
@@ -36,7 +34,7 @@ FAILED = ("search_failed", "search_late", "search_rejected", "template_failed", 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What one filter left out: rows or people, and why in words."""
+    """The rows or people that one filter left out: their number and the reason as a phrase."""
 
     name: str
     count: int
@@ -46,7 +44,7 @@ class Filter:
 
 @dataclass(slots=True)
 class Records:
-    """What was read, in a DuckDB connection with the tables `searches`, `outcomes`, `people` and `days`."""
+    """The records in a DuckDB connection with the tables `searches`, `outcomes`, `people` and `days`."""
 
     connection: duckdb.DuckDBPyConnection
     filters: list[Filter] = field(default_factory=list)
@@ -83,11 +81,11 @@ EVENT = {
         "object": {"object_id": "VARCHAR", "price": "DOUBLE"}, "price": "DOUBLE", "quantity": "DOUBLE",
     },
 }  # fmt: skip
-"""What is read of a document, all of it in one pass; a value of another type is none."""
+"""The fields of a document that are read, in one pass; a value of another type is null."""
 
 
 def read_records(queries: Sequence[Path], events: Sequence[Path], since: str | None = None) -> Records:
-    """Return the records of files. since: when the experiment began (ISO 8601); what lies before is history.
+    """Return the records of files. since: when the experiment began (ISO 8601); earlier records are history.
 
     Raises ConfigurationError with every file that cannot be read.
     """
@@ -110,7 +108,7 @@ def read_records(queries: Sequence[Path], events: Sequence[Path], since: str | N
 
 
 def _load(found: Records, name: str, paths: Sequence[Path], form: Mapping[str, Any], faults: list[Fault]) -> None:
-    """Make a table of the documents, one row each, whatever the files' columns are. Attributes may be JSON within a text."""
+    """Make a table of the documents, one row each, for any columns of the files. Attributes may be JSON within a text."""
     nested = "query_attributes" if "query_attributes" in form else "event_attributes"
     wanted, inner = json.dumps(form), json.dumps(form[nested])
     chosen = (
@@ -135,9 +133,9 @@ def _load(found: Records, name: str, paths: Sequence[Path], form: Mapping[str, A
 
 
 def _of_columns(form: Mapping[str, Any], nested: str, kinds: Mapping[str, str]) -> str:
-    """Return the expressions of `one` and `texts` for a file with columns of these types, as a document of them would have.
+    """Return the expressions of `one` and `texts` for a file with columns of these types, as for a document with these fields.
 
-    A column that has the wanted type already is taken as it is: a document made of the whole row costs twice the time.
+    A column that has the right type already is not converted: a document made from the whole row costs twice the time.
     """
     parts, texts = [], "NULL"
     for name, wanted in form.items():
@@ -159,13 +157,13 @@ def _of_columns(form: Mapping[str, Any], nested: str, kinds: Mapping[str, str]) 
 
 
 def _count_lines(found: Records, path: Path) -> None:
-    """Count the lines that are no JSON objects: DuckDB leaves them out without a word."""
+    """Count the lines that are not JSON objects, which DuckDB leaves out silently."""
     sql = "SELECT count(*) FROM read_ndjson_objects(?, ignore_errors=true, maximum_object_size=16777216) WHERE json IS NULL"
-    _left_out(found, "no JSON", found.value(sql, [_literal(path)]), "lines", f"of {path.name} are no JSON")
+    _left_out(found, "no JSON", found.value(sql, [_literal(path)]), "lines", f"of {path.name} are not JSON")
 
 
 def _literal(path: Path) -> str:
-    """Return a path as DuckDB takes it, without its patterns."""
+    """Return a path for DuckDB, with the characters of its patterns escaped."""
     return "".join(f"[{one}]" if one in "*?[" else one for one in str(path))
 
 
@@ -217,18 +215,18 @@ def _queries(found: Records, since: str | None) -> None:
         "no time",
         "moment IS NULL OR query_id IS NULL",
         "queries",
-        "have no query_id, or a timestamp that is none",
+        "have no query_id, or an invalid timestamp",
     )
     again = """rowid IN (SELECT unnest(list(rowid ORDER BY moment, rowid)[2:]) FROM
       (SELECT query_id, first_position, moment, rowid FROM searches WHERE query_id IN
         (SELECT query_id FROM searches GROUP BY query_id HAVING count(*) > 1)) GROUP BY query_id, first_position)"""
     _delete(found, "doubled queries", again, "queries", "were recorded twice, with one query_id and page")
     if not read:
-        found.no_verdict.append("there are no queries in what was read")
+        found.no_verdict.append("the records hold no queries")
     history = "CREATE TABLE history AS SELECT client_id, count(*) AS searches FROM searches WHERE is_history GROUP BY client_id"
     found.connection.execute(history)
     found.connection.execute("DELETE FROM searches WHERE is_history")
-    why = "are in no arm: nobody known, no consent, switched off, or not rolled out"
+    why = "are in no arm: unknown visitor, no consent, switched off, or not rolled out"
     _delete(found, "outside the experiment", "arm IS NULL OR unit IS NULL", "searches", why)
     mixed = found.value("SELECT count(*) FROM (SELECT unit FROM searches GROUP BY unit HAVING count(DISTINCT arm) > 1)")
     _left_out(found, "in both arms", mixed, "people", "were in both arms: a share or the salt was changed meanwhile")
@@ -274,7 +272,7 @@ def _events(found: Records, since: str | None) -> None:
         "events without a time",
         found.value("SELECT count(*) FROM events WHERE moment IS NULL"),
         "events",
-        "have a timestamp that is none",
+        "have an invalid timestamp",
     )
     before = found.value("SELECT count(*) FROM events WHERE moment IS NOT NULL")
     found.connection.execute(
@@ -290,7 +288,7 @@ def _events(found: Records, since: str | None) -> None:
         "doubled events",
         before - found.value("SELECT count(*) FROM distinct_events"),
         "events",
-        "came twice, with one event_id or alike in everything",
+        "came twice, with one event_id or equal in every field",
     )
     if since:
         found.connection.execute(
@@ -334,7 +332,7 @@ def _events(found: Records, since: str | None) -> None:
     total = found.value("SELECT count(*) FROM joined")
     if total and early / total > 0.05:
         found.no_verdict.append(
-            f"{early / total:.0%} of the events lie before their query: the clocks are apart, and what was left out may favor "
+            f"{early / total:.0%} of the events lie before their query: the clocks are apart, and the events left out may favor "
             "an arm"
         )
     found.connection.execute(
@@ -397,13 +395,13 @@ def _people(found: Records) -> None:
 
 
 def _look_at_the_experiment(found: Records) -> None:
-    """Name what makes the window no experiment, or more than one."""
+    """Report the reasons why the window is no experiment, or more than one."""
     arms = dict(found.rows("SELECT treated, count(*) FROM people GROUP BY treated"))
     if not arms:
         found.no_verdict.append("no search of the window is in an arm of the experiment (holdout 0, or not rolled out)")
     elif len(arms) == 1:
         missing = "holdout" if True in arms else "treatment"
-        found.no_verdict.append(f"the arm `{missing}` is missing: nobody is in it")
+        found.no_verdict.append(f"the arm `{missing}` is missing: it has no people")
     salts = found.value("SELECT count(DISTINCT experiment) FROM searches")
     if salts and salts > 1:
         found.no_verdict.append(

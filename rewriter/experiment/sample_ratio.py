@@ -1,9 +1,9 @@
-"""The sample ratio: are there as many people in each arm as the experiment assigned?
+"""The sample ratio test: does each arm have as many people as the experiment assigned?
 
-A mismatch means that something else decides who is counted (a lost log, a crash in one arm, bots), and then a difference
-between the arms is no effect. It is looked at daily, so the test holds at all looks together: a Bayes factor against the
-assigned share with a Beta mixture is a martingale where the share is right (Lindon and Malek, NeurIPS 2022), and exceeds 1/α
-with probability α at most.
+A mismatch means that something else decides which people are counted (a lost log, a crash in one arm, bots). A difference between
+the arms is then not an effect. The test is read daily, so it holds at all looks together: a Bayes factor against the assigned share
+with a Beta mixture is a martingale if the share is right (Lindon and Malek, NeurIPS 2022), and exceeds 1/α with probability α at
+most.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from math import exp, log
 from scipy.special import betaln
 
 ALPHA = 0.001
-"""Strict, since a mismatch hides every lift."""
+"""Significance level; strict, since a mismatch invalidates every lift."""
 CONCENTRATION = 1_000.0
-"""Of the mixture's Beta about the assigned share: departures by one or two percentage points are what it looks for first."""
+"""Concentration of the mixture's Beta around the assigned share: most sensitive to departures of one or two percentage points."""
 
 
 @dataclass(frozen=True, slots=True)
 class SampleRatio:
-    """People in both arms, the share that should be treated, and the always-valid p-value that it is so."""
+    """People in both arms, the assigned share of treated people, and the always-valid p-value of that share."""
 
     treated: int
     control: int
@@ -30,19 +30,19 @@ class SampleRatio:
 
     @property
     def share(self) -> float:
-        """The treated share in [0, 1] that was found."""
+        """The observed treated share, in [0, 1]."""
         return self.treated / max(1, self.treated + self.control)
 
     @property
     def mismatch(self) -> bool:
-        """Whether the arms are not what was assigned."""
+        """Whether the arms' sizes contradict the assigned share."""
         return self.p_value < ALPHA
 
 
 def sample_ratio(treated: int, control: int, expected_share: float) -> SampleRatio:
     """Return the test of `treated` people against `expected_share` in (0, 1). Raises ValueError for another share."""
     if not 0.0 < expected_share < 1.0:
-        raise ValueError(f"an expected share of {expected_share} makes no experiment: it must lie between 0 and 1")
+        raise ValueError(f"an expected share of {expected_share} is invalid: it must lie between 0 and 1")
     a, b = CONCENTRATION * expected_share, CONCENTRATION * (1.0 - expected_share)
     mixed = float(betaln(a + treated, b + control) - betaln(a, b))
     assigned = treated * log(expected_share) + control * log(1.0 - expected_share)

@@ -18,7 +18,7 @@ MAX_FAILED = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Guardrail:
-    """One guardrail: `ok` is None where there was nothing to judge."""
+    """One guardrail: `ok` is None without data to judge."""
 
     name: str
     ok: bool | None
@@ -27,7 +27,7 @@ class Guardrail:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One part of the people or queries, with the primary measure in it. Not corrected for how many parts are looked at."""
+    """One part of the people or queries, with its primary measure. Not corrected for the number of parts."""
 
     of: str
     name: str
@@ -75,7 +75,7 @@ def guardrails_of(
 
 
 def interleaving_of(records: Records, planned_people: float) -> tuple[Preference | None, Preference | None]:
-    """Return who is preferred by clicks and by orders; None where no list was interleaved."""
+    """Return the preference by clicks and by orders; None if no list was interleaved."""
     rows = records.rows(
         """
         WITH lists AS (SELECT query_id, unit, teams, hits, first_position FROM searches WHERE teams IS NOT NULL),
@@ -101,7 +101,7 @@ def interleaving_of(records: Records, planned_people: float) -> tuple[Preference
 
 
 def slots_of(records: Records) -> SlotValue | None:
-    """Return what displayed slots earned in clicks; None where there were none."""
+    """Return the clicks on displayed slots as their value; None without slots."""
     columns = records.columns(
         """
         WITH drawn AS (SELECT query_id, unit, unnest(slots) AS slot FROM searches WHERE slots IS NOT NULL),
@@ -117,7 +117,7 @@ def slots_of(records: Records) -> SlotValue | None:
 
 
 def segments_of(records: Records, people: People, primary: str, planned_people: float) -> list[Segment]:
-    """Return the parts of which it was known *before* the experiment who belongs to them, and the classes of queries."""
+    """Return the parts of the people by facts from *before* the experiment, and the classes of queries."""
     found: list[Segment] = []
 
     def add(of: str, name: str, effect: Effect) -> None:

@@ -1,8 +1,9 @@
-"""Asymptotic confidence sequences: intervals that may be looked at every day.
+"""Asymptotic confidence sequences: intervals that stay valid if they are read every day.
 
-A 95 % interval of a z-test holds for one look. Looked at daily for a month it misses the truth in about 29 % of experiments at
-some look. A confidence sequence covers the truth at *all* looks together with 95 %, for an interval that is wider by a factor
-of 1.4 to 2.
+A 95 % interval of a z-test holds for one look. Read daily for a month, it misses the truth in about 29 % of experiments at some
+look. A confidence sequence covers the truth at *all* looks together with 95 % probability; its intervals are wider by a factor of
+1.4 to 2.
+
 Formula: Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, "Time-uniform central limit theory and asymptotic confidence sequences",
 Annals of Statistics 52 (2024), theorem 2.2, with Robbins' normal mixture. It is asymptotic: below `MIN_PEOPLE` there is no
 interval.
@@ -14,31 +15,30 @@ from dataclasses import dataclass
 from math import exp, inf, log, log1p, sqrt
 
 MIN_PEOPLE = 100
-"""In each arm, before there is an interval at all."""
+"""Fewest people in each arm for an interval."""
 MIN_CARRIERS = 20.0
-"""How many people must carry a mean in each arm: (Σy)² / Σy² of both, by the smaller arm's share. Of 2,000 people in a 90:10
-split of whom few buy, intervals without this and without the pooled variance missed in 17 % of A/A seasons where 5 % were
-promised."""
+"""Fewest carriers of a mean in each arm: (Σy)² / Σy² of both arms, times the smaller arm's share. With 2,000 people in a 90:10
+split of whom few buy, intervals without this limit and without the pooled variance missed the truth in 17 % of A/A seasons instead
+of the promised 5 %."""
 ALPHA = 0.05
 PLANNED_PEOPLE = 10_000
-"""In both arms together, at which the interval is tightest. It must not be chosen by what the data show; it is valid whatever
-it is."""
+"""Number of people in both arms at which the interval is tightest. Any value is valid, if it is chosen before the data are seen."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An interval [low, high]; (−inf, inf) where nothing is known yet."""
+    """An interval [low, high]; (−inf, inf) if nothing is known yet."""
 
     low: float
     high: float
 
     @property
     def known(self) -> bool:
-        """Whether it is bounded."""
+        """Whether the interval is bounded."""
         return self.low > -inf and self.high < inf
 
     def excludes(self, value: float) -> bool:
-        """Whether `value` lies outside."""
+        """Whether `value` lies outside of the interval."""
         return not self.low <= value <= self.high
 
 
@@ -55,7 +55,7 @@ def mixture(people: float, planned_people: float, alpha: float = ALPHA) -> float
 
 
 def widening(people: float, planned_people: float = PLANNED_PEOPLE, alpha: float = ALPHA) -> float:
-    """Return how many standard errors the sequence reaches to each side after `people` people: about 2.9 at the planned number.
+    """Return the sequence's half-width in standard errors after `people` people: about 2.9 at the planned number.
 
     √((1 + 1/a)·ln((a + 1)/α²)) with a = t·ρ²; a single look needs 1.96.
     """
@@ -94,9 +94,9 @@ def always_valid_p(
 def people_needed(
     effect: float, standard_error: float, people: float, *, planned_people: float = PLANNED_PEOPLE, alpha: float = ALPHA
 ) -> float:
-    """Return how many people, those so far included, make the sequence reach no further than `effect` to each side.
+    """Return the number of people, including those so far, at which the sequence's half-width is at most `effect`.
 
-    The standard error is taken to fall with the root of the number of people. Found by bisection; inf where nothing is known.
+    The standard error is assumed to fall with the root of the number of people. Found by bisection; inf if nothing is known.
     """
     if not standard_error > 0.0 or people <= 0 or effect <= 0.0:
         return inf

@@ -1,10 +1,10 @@
-"""What exploration slots found, by inverse propensity: the only part of a page whose choice was random and logged.
+"""The value of exploration slots by inverse propensity: the only part of a page whose choice was random and logged.
 
-A slot's hit was drawn with a known probability. Weighted by its inverse, the clicks on what was drawn estimate what a
-*uniform* draw from the same candidates would have earned; unweighted, what the drawing rule earned. A weight is clipped, since
-one click on a hit drawn with probability 0.001 would otherwise be the whole estimate: the clipped estimate is biased towards
-what was drawn often, and its effective sample size says how much there is behind it (Swaminathan and Joachims, NIPS 2015:
-self-normalized; Kish 1965: ESS).
+A slot's hit was drawn with a known probability. Weighted by the inverse probability, the clicks on drawn hits estimate the clicks
+that a *uniform* draw from the same candidates would have had; unweighted, they are the clicks of the drawing rule. Weights are
+clipped, since one click on a hit drawn with probability 0.001 would otherwise dominate the estimate. The clipped estimate is biased
+towards hits that were drawn often; its effective sample size shows the amount of data behind it (Swaminathan and Joachims, NIPS
+2015: self-normalized; Kish 1965: ESS).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_WEIGHT = 20.0
-"""Of a slot, in multiples of the median weight."""
+"""Largest weight of a slot, in multiples of the median weight."""
 
 
 @dataclass(frozen=True, slots=True)
 class DrawnSlot:
-    """One displayed exploration hit: who saw it, how probable its draw was, and what it earned (clicks, orders, revenue)."""
+    """One displayed exploration hit: the person who saw it, the probability of its draw, and its clicks, orders or revenue."""
 
     person: str
     propensity: float
@@ -31,10 +31,10 @@ class DrawnSlot:
 
 @dataclass(frozen=True, slots=True)
 class SlotValue:
-    """The mean reward of a slot: as it was drawn, and as a uniform draw from the same candidates would have had it.
+    """The mean reward of a slot: as drawn, and as estimated for a uniform draw from the same candidates.
 
-    effective_slots: (Σw)² / Σw² of the clipped weights. clipped: how many weights were. invalid: slots left out, for a propensity
-    that is not in (0, 1]. Standard errors are over people (a person's slots are not independent).
+    effective_slots: (Σw)² / Σw² of the clipped weights. clipped: the number of clipped weights. invalid: slots left out for a
+    propensity that is not in (0, 1]. Standard errors are over people (a person's slots are not independent).
     """
 
     slots: int

@@ -1,4 +1,4 @@
-"""Style sheet of reports as HTML pages: light and dark, phone and desktop. Pure."""
+"""Style sheet of the HTML reports: light and dark, phone and desktop. Pure."""
 
 STYLE = """
 :root{--paper:#fbfaf7;--ink:#1d1d1b;--quiet:#6f6d66;--rule:#dedbd2;--open:#7d7a70;--good:#1c7a4d;--bad:#b23a2a;--band:#1d1d1b1a}

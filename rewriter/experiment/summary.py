@@ -1,7 +1,8 @@
-"""The report of an experiment: from records to a verdict, in the order in which it has to be read.
+"""The report of an experiment: from records to a verdict, in reading order.
 
-Sample ratio first: where the arms are not what was assigned, a difference between them is no effect, and no lift is shown. Then the
-guardrails, then the verdict on the primary measure, and only then everything else. People are the unit throughout.
+The sample ratio comes first: if the arms' sizes contradict the assigned share, a difference between the arms is not an effect, and
+no lift is shown. Then come the guardrails, the verdict on the primary measure, and the other measures. People are the unit
+throughout.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ from rewriter.experiment.slot_value import SlotValue
 from rewriter.experiment.window import Diversity, diversity_of
 
 EFFECT = 0.02
-"""The smallest lift worth knowing: "cannot tell yet" says how long until one as large would show."""
+"""The smallest lift worth knowing: "cannot tell yet" gives the time until a lift of this size would show."""
 PRIMARY = ("conversion", "clicks_per_search")
-"""The first of these that enough people carry."""
+"""Candidates of the primary measure: the first one that enough people carry is used."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The primary measure as it stood at the end of a day."""
+    """The primary measure at the end of a day."""
 
     day: str
     people: int
@@ -77,7 +78,7 @@ class Summary:
     segments: list[Segment] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON takes it: what is not finite is None."""
+        """Return the report for JSON: numbers that are not finite are None."""
         plain: dict[str, Any] = _plain(asdict(self))
         if self.ratio is not None:
             plain["ratio"] |= {"share": self.ratio.share, "mismatch": self.ratio.mismatch}
@@ -103,9 +104,9 @@ def summarize(
 ) -> Summary:
     """Return the report.
 
-    expected_share: of the treated arm, by default as the records say of their holdout.
-    primary: one of MEASURES, to be chosen before the data are looked at; by default the first of PRIMARY that enough people carry.
-    max_added_ms: what the 99th percentile of the added latency may be.
+    expected_share: the treated arm's assigned share, by default from the holdout in the records.
+    primary: one of MEASURES, to be chosen before the data are seen; by default the first of PRIMARY that enough people carry.
+    max_added_ms: the limit of the 99th percentile of the added latency.
     """
     found = Summary(effect=effect, filters=[asdict(one) for one in records.filters], findings=list(records.findings))
     found.searches = records.value("SELECT count(*) FROM searches") or 0
@@ -116,7 +117,7 @@ def summarize(
     found.reasons = list(records.no_verdict)
     share = expected_share if expected_share is not None else _expected_share(records)
     if share is None and people.both:
-        found.reasons.append("the records do not say which share was held out: give --holdout")
+        found.reasons.append("the records do not contain the share that was held out: give --holdout")
     elif share is not None and people.both and 0.0 < share < 1.0:
         found.ratio = sample_ratio(int(people.treated.sum()), int((~people.treated).sum()), share)
         if found.ratio.mismatch:
@@ -136,7 +137,7 @@ def summarize(
 
 
 def _expected_share(records: Records) -> float | None:
-    """Return the treated share that was assigned: over people, as it was when each came first."""
+    """Return the assigned treated share: the mean over people of the share at each person's first search."""
     held: float | None = records.value(
         "SELECT avg(holdout) FROM (SELECT arg_min(holdout, moment) AS holdout FROM searches "
         "WHERE holdout IS NOT NULL GROUP BY unit)"
@@ -153,7 +154,7 @@ def _lifts(found: Summary, records: Records, people: People, planned_people: flo
         adjusted = cuped(*people.arms("bought"), *before)
         chosen, explained, note = adjusted.effect, adjusted.explained, "CUPED: purchases before the experiment"
     found.primary = measure_of(primary, chosen, planned_people, explained, note)
-    # What nobody did, such as filling carts where there are none, is no measure, and costs the others none of their level.
+    # A measure that is 0 for all people, such as carts in a shop without carts, is left out: it must not widen other intervals.
     others = [
         measure_of(name, effect, planned_people)
         for name, effect in effects.items()
@@ -183,7 +184,7 @@ def _lifts(found: Summary, records: Records, people: People, planned_people: flo
 
 
 def _looks(records: Records, primary: str, planned_people: float) -> list[Look]:
-    """Return the primary measure at the end of each day, over all that people had done until then."""
+    """Return the primary measure at the end of each day, over everything that people had done until then."""
     columns = records.columns(
         """
         SELECT dense_rank() OVER (ORDER BY unit) - 1 AS person, arm = 'treatment' AS treated, day::VARCHAR AS day,
@@ -214,12 +215,12 @@ def _looks(records: Records, primary: str, planned_people: float) -> list[Look]:
 
 
 def _judge(found: Summary) -> None:
-    """Put the verdict into words. Harm is said as soon as it is known; help only where no guardrail is broken."""
+    """Write the verdict as a sentence. Harm is reported as soon as it is known; help only if no guardrail is broken."""
     primary = found.primary
     broken = [one for one in found.guardrails if one.ok is False]
     if found.reasons or primary is None:
         found.verdict = "none"
-        found.sentence = "No verdict: " + "; ".join(found.reasons or ["there is nothing to compare"]) + "."
+        found.sentence = "No verdict: " + "; ".join(found.reasons or ["there is no data to compare"]) + "."
         return
     name = primary.name.replace("_", " ")
     if primary.low is None or primary.high is None:
@@ -244,9 +245,9 @@ def _judge(found: Summary) -> None:
 
 def _longer(days: int | None) -> str:
     if not days:
-        return "no longer: one as large would have shown"
+        return "no longer: a lift of this size would have shown"
     return (
         f"about {days:,} more days at this traffic"
         if days <= 365
-        else "more than a year at this traffic: too few people search for that"
+        else "more than a year at this traffic: too few people search"
     )

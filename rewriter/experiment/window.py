@@ -1,4 +1,4 @@
-"""Diversity of what each arm was shown over a window, and the slope of people's entropy over weeks, from the records."""
+"""Diversity of the pages shown to each arm over a window, and the slope of people's entropy over weeks, from the records."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from rewriter.measures.bubble import MIN_WEEK_HITS, MIN_WEEKS
 from rewriter.measures.diversity import gini
 
 MAX_SEARCHES = 250_000
-"""Of which pages and people are measured; of more, a share of the people by the hash of their pseudonym."""
+"""Number of searches up to which all people are measured; with more, a share of the people by the hash of their pseudonym."""
 YOUNG_DAYS = 30
 K = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Diversity:
-    """One arm's. None where records hold no categories or ages, or nobody has enough weeks.
+    """One arm's diversity. None if records hold no categories or ages, or if no person has enough weeks.
 
     coverage: different categories among the first ten hits. entropy: normalized, of the page.
     distinct: different items per 1,000 shown hits. concentration: Gini over the items that either arm showed.
@@ -95,7 +95,7 @@ def _of_arm(records: Records, arm: str, items: int, sampled: float) -> Diversity
 
 
 def _slopes(records: Records, arm: str) -> Any:
-    """Return each person's slope of Miller and Madow's entropy over weeks, as `measures.bubble` has it."""
+    """Return each person's slope of Miller and Madow's entropy over weeks, as in `measures.bubble`."""
     columns = records.columns(
         f"""
         WITH counted AS (SELECT unit, week, category, count(*) AS n FROM shown_categories WHERE arm = ? AND category IS NOT

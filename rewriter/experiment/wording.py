@@ -1,4 +1,4 @@
-"""The report as sentences and tables, for the terminal and for the page: what each part says, in one order."""
+"""The report as sentences and tables, in one order for the terminal and for the page."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Part:
 
 
 def parts_of(found: Summary) -> list[Part]:
-    """Return the report's parts after the verdict, in the order in which they are to be read."""
+    """Return the report's parts after the verdict, in reading order."""
     parts = [_ratio(found), _guardrails(found)]
     if found.primary is not None:
         parts.append(_primary(found.primary))
@@ -91,14 +91,14 @@ def _interleaving(found: Summary) -> Part:
     if len(rows) == 1:
         return Part("Interleaving")
     sentence = [f"By {name}, {_preferred(one)}." for name, one in both if one is not None and one.people]
-    what = "Above 0 the personalized ranking is preferred; it says which ranking is chosen, not what that is worth."
+    what = "Above 0 people prefer the personalized ranking; the score does not show how much that is worth."
     return Part("Interleaving", [" ".join([what, *sentence])], rows)
 
 
 def _preferred(one: Preference) -> str:
     if one.interval.low > 0:
-        return "the personalized ranking is preferred"
-    return "the caller's own ranking is preferred" if one.interval.high < 0 else "neither is known to be preferred yet"
+        return "people prefer the personalized ranking"
+    return "people prefer the caller's own ranking" if one.interval.high < 0 else "no preference is known yet"
 
 
 def _secondary(found: Summary) -> Part:
@@ -114,7 +114,9 @@ def _secondary(found: Summary) -> Part:
         )
         for one in found.secondary
     ]
-    sentences = ["p-values are always-valid, and adjusted for the number of measures after Benjamini and Hochberg."]
+    sentences = [
+        "p-values are always valid, and adjusted for the number of measures by the method of Benjamini and Hochberg."
+    ]
     return Part(
         "Secondary measures",
         sentences + [f"{NAMES[one.name].capitalize()}: {one.note}." for one in found.secondary if one.note],
@@ -142,7 +144,7 @@ def _slots(found: Summary) -> Part:
         "weights were clipped."
     )
     only = (
-        "Slots are the only part of a page whose choice is random and logged, so this is the only part of which that can be said. "
+        "Slots are the only part of a page whose choice is random and logged, so only their value can be estimated this way. "
         "The intervals here hold for one look."
     )
     sentences = [what, only]
@@ -190,14 +192,15 @@ def _diversity(found: Summary) -> Part:
         difference = (treated.slope or 0.0) - (held.slope or 0.0)
         error = ((treated.slope_error or 0.0) ** 2 + (held.slope_error or 0.0) ** 2) ** 0.5
         comparison = (
-            "narrows faster than"
+            "is lower than"
             if difference < -1.96 * error
-            else "widens against"
+            else "is higher than"
             if difference > 1.96 * error
-            else "is not told apart from"
+            else "is not known to differ from"
         )
         sentences.append(
-            f"What a treated person sees {comparison} what one held out sees: {difference:+.4f} ± {1.96 * error:.4f} nats a week."
+            f"The treated people's slope of entropy {comparison} that of the people held out: {difference:+.4f} ± "
+            f"{1.96 * error:.4f} nats a week."
         )
     return Part("Diversity and the bubble", sentences, rows if len(rows) > 1 else ())
 
@@ -205,7 +208,9 @@ def _diversity(found: Summary) -> Part:
 def _segments(found: Summary) -> Part:
     rows = [("of", "part", "people", "lift", "95 % interval")]
     rows += [(one.of, one.name, f"{one.people:,}", percent(one.lift), between(one)) for one in found.segments]
-    return Part("Parts", ["Each by itself, not adjusted for their number: a hint where to look, not a verdict."], rows)
+    return Part(
+        "Parts", ["Each part by itself, not adjusted for their number: a hint where to look, not a verdict."], rows
+    )
 
 
 def percent(value: float | None) -> str:
@@ -214,6 +219,6 @@ def percent(value: float | None) -> str:
 
 
 def between(one: object) -> str:
-    """Return an interval in words."""
+    """Return an interval as text."""
     low, high = getattr(one, "low", None), getattr(one, "high", None)
     return "no interval yet" if low is None or high is None else f"{low:+.2%} … {high:+.2%}"

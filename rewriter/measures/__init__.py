@@ -1,1 +1,1 @@
-"""Measures of what people were shown: how diverse a page, a catalogue's exposure and a person's pages over time are."""
+"""Measures of shown pages: diversity of a page, of a catalogue's exposure, and of a person's pages over time."""

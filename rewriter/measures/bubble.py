@@ -1,8 +1,8 @@
-"""The filter bubble: does a person's choice narrow with the weeks, and how far apart are the pages of opposite tastes?
+"""Two measures of the filter bubble: the slope of a person's entropy over weeks, and the distance between the pages of twins.
 
-Two signs, of two kinds. The slope of a person's entropy over weeks is observed: it falls where people are shown ever less,
-whatever causes it, so it is compared between arms. The distance of twins is caused: two made-up people with opposite histories
-search the same words at the same time, and what differs between their pages is what personalization did.
+The slope is observed: it is negative if a person's pages become less diverse for any cause, so it is compared between arms. The
+distance of twins is causal: two made-up people with opposite histories search the same words at the same time, so personalization
+causes every difference of their pages.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from rewriter.measures.diversity import entropy_of
 
 MIN_WEEKS = 3
-"""Fewer points than this make no slope worth a mean."""
+"""Fewest weeks for a person's slope."""
 MIN_WEEK_HITS = 10
-"""A week's entropy of fewer hits says more of their number than of their kind."""
+"""Fewest hits in a week: the entropy of fewer depends more on their number than on their categories."""
 
 
 def weekly_entropies(shown: Iterable[tuple[int, Hashable]], hits: int = MIN_WEEK_HITS) -> dict[int, float]:
     """Return the entropy (nats) of the categories that one person was shown in each week.
 
     shown: (week number, category) of each hit. The plug-in entropy of few hits is too low, the more so the fewer they are, so
-    that a person who searches less would seem to narrow: each week's is Miller and Madow's estimate, H + (m − 1)/(2n) for n
-    hits of m categories (Miller 1955). Weeks of fewer than `hits` hits are left out.
+    that a person who searches less would seem to narrow. Each week's entropy is Miller and Madow's estimate, H + (m − 1)/(2n) for n
+    hits of m categories (Miller 1955). Weeks with fewer than `hits` hits are left out.
     """
     weeks: dict[int, Counter[Hashable]] = {}
     for week, category in shown:
@@ -49,7 +49,7 @@ def slope(points: Mapping[int, float], least: int = MIN_WEEKS) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class PageDistance:
-    """How far two pages for one search are apart.
+    """The distances of two pages for one search.
 
     items:   1 − |A ∩ B| / |A ∪ B| of the items shown, in [0, 1].
     ranks:   1 − rank-biased overlap at p = 0.9, in [0, 1]: differences at the top weigh more.
@@ -66,7 +66,7 @@ def page_distance(
 ) -> PageDistance:
     """Return the distance of two pages, each a list of item ids without repetition; two empty pages are alike.
 
-    categories: of the items; what has none is a category by itself.
+    categories: category by item; each item without one is a category by itself.
     """
     union = set(one) | set(other)
     items = 1.0 - len(set(one) & set(other)) / len(union) if union else 0.0

@@ -1,8 +1,7 @@
 """Diversity of one page and of all pages of a window; docs/measures.md shows each formula on an example.
 
-A page is the list of its hits' categories (or of their attributes, or ages) in displayed order. None stands for a hit whose
-value is
-unknown: it is left out of a measure, and `known_share` is the share of hits that were measured.
+A page is the list of its hits' categories (or of their attributes, or ages) in displayed order. None stands for a hit whose value
+is unknown: a measure leaves it out, and `known_share` is the share of hits that were measured.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ def known_share(values: Sequence[object | None]) -> float | None:
 
 
 def coverage_at(categories: Sequence[Hashable | None], k: int) -> int:
-    """Return how many different categories the first `k` hits show (category coverage@k)."""
+    """Return the number of different categories among the first `k` hits (category coverage@k)."""
     return len(set(known(categories[:k])))
 
 
@@ -49,7 +48,7 @@ def entropy_of(counts: Iterable[float]) -> float:
 
 
 def normalized_entropy(categories: Sequence[Hashable | None]) -> float | None:
-    """Return the entropy divided by that of hits which all differ: 0 for one category, 1 for a category of its own for each hit.
+    """Return the entropy divided by that of hits which all differ: 0 for one category, 1 if each hit has a category of its own.
 
     The divisor is ln of the number of hits with a known category (Pielou's evenness takes the number of categories instead, and
     calls a page of two categories as even as one of ten). None where fewer than two categories are known.
@@ -88,7 +87,7 @@ class Ages:
 
 
 def item_ages(ages_days: Iterable[float | None], young_days: float = 30.0) -> Ages | None:
-    """Return the ages' summary, None where no age is known. An item that is listed later than it was shown has the age 0.
+    """Return the ages' summary, None if no age is known. An item that is listed later than it was shown has the age 0.
 
     Percentiles are linear between the two nearest ranks (numpy's default).
     """
@@ -109,7 +108,7 @@ def _percentile(ordered: Sequence[float], share: float) -> float:
 def catalogue_coverage(shown: Mapping[Hashable, float], catalogue_size: int) -> float:
     """Return the share in [0, 1] of a catalogue's items that were shown at least once in a window.
 
-    shown: impressions by item. Raises ValueError where the catalogue is smaller than what was shown of it.
+    shown: impressions by item. Raises ValueError if the catalogue has fewer items than were shown.
     """
     different = sum(count > 0 for count in shown.values())
     if catalogue_size < different or catalogue_size <= 0:
@@ -121,7 +120,7 @@ def gini(shown: Iterable[float], catalogue_size: int | None = None) -> float | N
     """Return the Gini coefficient of impressions over items: 0 where all items are shown equally often, near 1 where one has all.
 
     G = Σ_i (2i − n − 1)·x_i / (n·Σx), x sorted ascending, i from 1 (Gini 1912; for recommenders Adomavicius and Kwon, TKDE 2012).
-    catalogue_size: how many items there are; those that were never shown count as 0. By default the items in `shown`.
+    catalogue_size: the number of items; those that were never shown count as 0. By default the items in `shown`.
     None where nothing was shown.
     """
     counts = sorted(shown)
