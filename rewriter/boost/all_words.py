@@ -1,4 +1,4 @@
-"""The all-words gate: a filter that finds the hits of a query that hold every one of its words. Pure.
+"""The all-words gate: a filter that matches the hits of a query that hold all of its words. Pure.
 
 Boosts act only on those hits. A full-text query also matches documents that hold one word of three, and a boost for a brand would
 lift those above documents that hold all three (measured on Complete Journey: nDCG@10 0.512 without the gate, 0.521 with it).
@@ -30,9 +30,9 @@ Clause = dict[str, Any]
 
 MAX_DEPTH = 20
 MAX_CLAUSES = 16
-"""Of a gate. A query with more full-text clauses would double its own cost."""
+"""Most clauses of a gate. More full-text clauses would double the cost of the query."""
 MAX_TEXT = 512
-"""Characters of a text. Beyond it a query is a document, and hardly anything holds all of its words."""
+"""Longest text in characters. A longer query is a document, and hardly any hit holds all of its words."""
 
 WORDLESS = frozenset(
     {
@@ -40,13 +40,13 @@ WORDLESS = frozenset(
         "rank_feature", "distance_feature", "geo_distance", "geo_bounding_box", "geo_polygon", "geo_shape",
     }
 )  # fmt: skip
-"""Queries without words to be analyzed."""
+"""Queries without analyzed words."""
 WRAPPED = {"function_score": "query", "script_score": "query", "constant_score": "filter", "boosting": "positive"}
 PHRASES = frozenset({"match_phrase", "match_phrase_prefix"})
 OF_SCORE = frozenset(
     {"boost", "_name", "operator", "minimum_should_match", "tie_breaker", "cutoff_frequency", "slop_boost"}
 )
-"""Parameters that change a score, or how many words a hit must hold: the gate has its own."""
+"""Parameters that change a score, or the number of words that a hit must hold: the gate sets its own."""
 OF_ANALYSIS = frozenset({"analyzer", "zero_terms_query", "auto_generate_synonyms_phrase_query", "lenient"})
 OF_FUZZINESS = frozenset({"fuzziness", "prefix_length", "max_expansions", "fuzzy_rewrite", "fuzzy_transpositions"})
 OF_STRINGS = OF_SCORE | OF_ANALYSIS | OF_FUZZINESS | {
@@ -54,15 +54,15 @@ OF_STRINGS = OF_SCORE | OF_ANALYSIS | OF_FUZZINESS | {
     "quote_field_suffix", "enable_position_increments", "fuzzy_prefix_length", "fuzzy_max_expansions", "rewrite",
     "max_determinized_states", "escape",
 }  # fmt: skip
-"""Parameters of `query_string` that change nothing of a text without syntax."""
+"""Parameters of `query_string` that have no effect on a text without its syntax."""
 SYNTAX = re.compile(r'[+\-=&|><!(){}\[\]^"~*?:\\/]|\b(AND|OR|NOT)\b')
 
 
 class Gate(NamedTuple):
-    """What `all_words` found.
+    """The result of `all_words`.
 
-    clause:  finds the hits that hold every word, or None where that is not certain.
-    unknown: document fields that the query names and of which nothing is known: with their mappings there may be a gate.
+    clause:  matches the hits that hold every word; None if its meaning is not certain.
+    unknown: document fields of the query whose mapping is not known: with their mappings there may be a gate.
     """
 
     clause: Clause | None
@@ -70,8 +70,8 @@ class Gate(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """The mappings, and which names were looked for in vain."""
+class _FieldFacts:
+    """The mappings, and the names that they lack."""
 
     kinds: Mapping[str, str]
     analyzers: Mapping[str, str]
@@ -79,19 +79,19 @@ class _Known:
 
 
 class _UnsureError(Exception):
-    """The query's words, or where they must lie, cannot be told."""
+    """The query's words, or the fields that must hold them, are not certain."""
 
 
 _Held = dict[str, list[Clause]]
-"""Text → the clauses any of which finds the hits that hold all of its words; {} where a query has no words."""
+"""Text → alternative clauses, each of which matches hits that hold all of its words; {} for a query without words."""
 
 
 def all_words(query: Any, facts: IndexFacts) -> Gate:
-    """Return the gate of `query` on the indices of which `facts` are known.
+    """Return the gate of `query` on the indices that `facts` describe.
 
-    Raises nothing; `query` is not modified, and the clause shares no part of it that is not a text or a number.
+    Raises nothing; `query` is not modified, and the clause shares only texts and numbers with it.
     """
-    known = _Known(facts.fields, facts.analyzers)
+    known = _FieldFacts(facts.fields, facts.analyzers)
     try:
         held = _held(query, known, 0)
     except _UnsureError:
@@ -111,7 +111,7 @@ def _unique(clauses: Iterable[Clause]) -> list[Clause]:
     return found
 
 
-def _held(query: Any, known: _Known, depth: int) -> _Held:
+def _held(query: Any, known: _FieldFacts, depth: int) -> _Held:
     if depth > MAX_DEPTH or not isinstance(query, Mapping) or len(query) != 1:
         raise _UnsureError
     ((name, spec),) = query.items()
@@ -139,8 +139,8 @@ def _listed(part: Any) -> list[Any]:
     return part if isinstance(part, list) else [] if part is None else [part]
 
 
-def _of_bool(spec: Mapping[str, Any], known: _Known, depth: int) -> _Held:
-    """Words of `must` are the query's; a clause of `should` with the same text is another way to hold them, others are optional."""
+def _of_bool(spec: Mapping[str, Any], known: _FieldFacts, depth: int) -> _Held:
+    """Return the clauses of a `bool`: `must` has the query's words; a `should` clause with the same text is an alternative."""
     required: _Held = {}
     for one in _listed(spec.get("must")):
         for text, clauses in _held(one, known, depth + 1).items():
@@ -159,8 +159,8 @@ def _of_bool(spec: Mapping[str, Any], known: _Known, depth: int) -> _Held:
     return required
 
 
-def _of_one_text(queries: list[Any], known: _Known, depth: int) -> _Held:
-    """Return what alternatives hold. With several texts nobody can tell which of them the words are."""
+def _of_one_text(queries: list[Any], known: _FieldFacts, depth: int) -> _Held:
+    """Return the clauses of alternatives, which must have one text: of several, it is unknown which one a hit must hold."""
     found: _Held = {}
     for one in queries:
         for text, clauses in _held(one, known, depth + 1).items():
@@ -177,7 +177,7 @@ def _text(value: Any) -> str:
 
 
 def _kept(spec: Mapping[str, Any], dropped: frozenset[str], kept: frozenset[str]) -> Clause:
-    """Return the parameters of a clause that the gate needs too. One that is not known here may change what is held."""
+    """Return the parameters of a clause that the gate needs too. An unknown parameter may change the matches."""
     if any(name not in dropped and name not in kept for name in spec):
         raise _UnsureError
     return {name: value for name, value in spec.items() if name in kept}
@@ -196,7 +196,7 @@ def _of_match(name: str, spec: Mapping[str, Any]) -> _Held:
     return {text: [{name: {name_of: held if name in PHRASES else held | {"operator": "and"}}}]}
 
 
-def _of_multi_match(spec: Mapping[str, Any], known: _Known) -> _Held:
+def _of_multi_match(spec: Mapping[str, Any], known: _FieldFacts) -> _Held:
     text, kind = _text(spec.get("query")), spec.get("type", "best_fields")
     fields = _fields(spec.get("fields"))
     if kind in ("phrase", "phrase_prefix"):  # each hit holds all words, in one field
@@ -209,7 +209,7 @@ def _of_multi_match(spec: Mapping[str, Any], known: _Known) -> _Held:
     return {text: _in_fields(text, fields, kept, known)}
 
 
-def _of_string(spec: Mapping[str, Any], known: _Known) -> _Held:
+def _of_string(spec: Mapping[str, Any], known: _FieldFacts) -> _Held:
     text = _text(spec.get("query"))
     if SYNTAX.search(text):
         raise _UnsureError
@@ -229,8 +229,8 @@ def _fields(given: Any) -> list[str]:
     return [name.partition("^")[0] for name in fields]
 
 
-def _named(fields: Iterable[str], known: _Known) -> list[str]:
-    """Return the document fields that names and patterns stand for. An outermost object's mapping is known whole, or not at all."""
+def _named(fields: Iterable[str], known: _FieldFacts) -> list[str]:
+    """Return the document fields of names and patterns. An outermost object's mapping is known whole or not at all."""
     found: list[str] = []
     for name in fields:
         outermost = name.partition(".")[0]
@@ -244,8 +244,8 @@ def _named(fields: Iterable[str], known: _Known) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _in_fields(text: str, fields: list[str], kept: Clause, known: _Known) -> list[Clause]:
-    """Return the clauses that find a text's words in several fields: any mixture of text fields, or one whole value."""
+def _in_fields(text: str, fields: list[str], kept: Clause, known: _FieldFacts) -> list[Clause]:
+    """Return the clauses that match a text's words in several fields: any mixture of text fields, or one whole value."""
     if len(fields) == 1 and "*" not in fields[0]:
         return [{"match": {fields[0]: {"query": text, "operator": "and", **kept}}}]
     named = _named(fields, known)
@@ -257,7 +257,7 @@ def _in_fields(text: str, fields: list[str], kept: Clause, known: _Known) -> lis
         if len(roots) == 1:
             kind = "best_fields"
         elif OF_FUZZINESS & kept.keys():
-            raise _UnsureError  # `cross_fields` takes no fuzziness
+            raise _UnsureError  # `cross_fields` accepts no fuzziness
         else:
             kind = "cross_fields"
             if "analyzer" not in kept and not _is_covered(texts, roots, known):
@@ -272,7 +272,7 @@ def _in_fields(text: str, fields: list[str], kept: Clause, known: _Known) -> lis
     return found
 
 
-def _is_covered(texts: Iterable[str], roots: set[str], known: _Known) -> bool:
+def _is_covered(texts: Iterable[str], roots: set[str], known: _FieldFacts) -> bool:
     """Whether one analyzer reads every field: `cross_fields` looks for all words within the fields of each analyzer."""
     read: dict[str, set[str]] = {}
     for name in texts:
@@ -281,7 +281,7 @@ def _is_covered(texts: Iterable[str], roots: set[str], known: _Known) -> bool:
     return roots in read.values()
 
 
-def _root(name: str, known: _Known) -> str:
+def _root(name: str, known: _FieldFacts) -> str:
     """Return the field of which a field is a sub-field, or the field itself: both read the same values."""
     parts = name.split(".")
     for end in range(1, len(parts)):

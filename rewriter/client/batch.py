@@ -1,4 +1,4 @@
-"""Searches that go out in one `_msearch`: the lines of its body read and written, and its answers. Pure.
+"""The body of an `_msearch` and its answers: reading and writing its lines. Pure.
 
 A body is pairs of lines: a head (the indices and a few parameters), then a search.
 """
@@ -17,17 +17,17 @@ HEAD_KEYS = frozenset(
         "ignore_unavailable", "preference", "request_cache", "routing", "search_type",
     }
 )  # fmt: skip
-"""The parameters that a head may hold on both servers. Others of the URL (`typed_keys`, `human`, …) change no hits."""
+"""The parameters that a head may hold on both servers. Other parameters of the URL (`typed_keys`, `human`, …) change no hits."""
 
 OF_THE_BATCH = frozenset({"max_concurrent_searches", "max_concurrent_shard_requests", "pre_filter_shard_size"})
-"""Parameters of the URL that say how a batch is carried out."""
+"""Parameters of the URL that control the execution of a batch."""
 
 
 def read_batch(lines: Any, url: SearchArguments, of_one_request: Collection[str]) -> list[SearchArguments] | str:
     """Read the lines of a batch, or return why they cannot be read. Modifies nothing.
 
-    url: what the arguments beside the lines say; of each search, its head says it anew.
-    of_one_request: parameters that say how one request is sent.
+    url: the arguments beside the lines, which each search's head may override.
+    of_one_request: parameters that control how one request is sent.
     """
     if url.unread:
         return url.unread
@@ -50,7 +50,7 @@ def read_batch(lines: Any, url: SearchArguments, of_one_request: Collection[str]
 
 
 def lines_of(searches: Sequence[Search], more: Mapping[str, Any]) -> list[Any]:
-    """Return the lines of a batch. more: what each head holds beside what its search says."""
+    """Return the lines of a batch. more: keys of each head beside those of its search."""
     return list(_lines(searches, more))
 
 
@@ -62,7 +62,7 @@ def _lines(searches: Sequence[Search], more: Mapping[str, Any]) -> Iterator[Any]
 
 
 def answers_of(answer: Any, count: int) -> list[Mapping[str, Any] | LegFault]:
-    """Return the answer to each leg of a batch, or what is wrong with it. Raises LegFault where there is not one for each."""
+    """Return the answer to each leg of a batch, or its LegFault. Raises LegFault if the number of answers differs from `count`."""
     responses = answer.get("responses") if isinstance(answer, Mapping) else None
     if not isinstance(responses, list) or len(responses) != count:
         raise LegFault("failed", "the answer has not one response for each search")

@@ -1,7 +1,7 @@
 """The personal parts of a batch of searches (`msearch`), run as one: one read of the subject's signals, one request for all legs.
 
-Each part is the generator of its own search and knows of no other. Where the one request is refused, since the body of one leg does
-not parse or the answers are too large together, each leg is sent alone: no leg costs another its answer.
+Each part is the generator of its own search, independent of the others. If the server refuses the one request, because the body of
+one leg does not parse or the answers are too large together, each leg is sent alone, so that no leg costs another its answer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rewriter.flow.steps import Collected, Explored, Launch, PartStep, Personal,
 from rewriter.report import Reason
 
 MAX_SEARCHES = 12
-"""Of a batch, how many are personalized. They are decided on the caller's own thread or loop, 12 of them in 0.8 ms."""
+"""Most personalized searches of a batch. The caller's own thread or loop decides them: 12 take 0.8 ms."""
 
 BEYOND = f"beyond the first {MAX_SEARCHES} searches of a batch"
 
@@ -33,7 +33,7 @@ class _Member:
         self.launched: _Member | None = None
 
     def advance(self, value: Any = None) -> None:
-        """Send the result of its step in, or throw it where it is a LegFault, and run the part to its next step."""
+        """Send its step's result into the part, or throw it if it is a LegFault, and run the part to its next step."""
         if self._part is None:
             return
         try:
@@ -45,7 +45,7 @@ class _Member:
             self.step = step
         except StopIteration as stop:
             self.step, self.result = None, stop.value
-        except Exception as error:  # noqa: BLE001  one search's fault is no other's
+        except Exception as error:  # noqa: BLE001  one search's fault must not fail the others
             self.step, self.result = None, error
 
     def close(self) -> None:
@@ -56,7 +56,7 @@ class _Member:
 
     @property
     def collected(self) -> Collected:
-        """What the part and its exploration leg came to."""
+        """The results of the part and of its exploration leg."""
         if self._part is None:
             return Collected(None, None)
         part = self.result
@@ -69,7 +69,7 @@ class _Member:
 
 
 def together(parts: Sequence[Part | None]) -> Generator[PartStep, Any, list[Collected]]:
-    """Run parts as one, None for a search that has none. Returns what each came to, in their order."""
+    """Run parts as one; None stands for a search without a part. Returns their results in order."""
     members = [_Member(part) for part in parts]
     try:
         for member in members:
@@ -90,7 +90,7 @@ def _with_launched(members: Sequence[_Member]) -> list[_Member]:
 
 
 def _read(members: Sequence[_Member]) -> Generator[PartStep, Any, None]:
-    """Read the subject's signals once, with the plans of all lists, and send each part what it asked for."""
+    """Read the subject's signals once, with the plans of all lists, and send each part its share."""
     steps = [(member, member.step) for member in members if isinstance(member.step, ReadSignals)]
     if not steps:
         return

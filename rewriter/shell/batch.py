@@ -1,4 +1,4 @@
-"""What both shells share about a batch of searches (`msearch`): its jobs, and the reports of searches that have none."""
+"""The batch of searches (`msearch`) in both shells: its jobs, and the reports of searches without a job."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ J = TypeVar("J")
 
 
 class Batch(Generic[J]):
-    """One `msearch`: the searches as they were read, and the jobs of those that may be personalized.
+    """One `msearch`: its parsed searches, and the jobs of those that may be personalized.
 
-    unread: why the searches cannot be told apart. refused: why nothing runs beside them. first: what the event loop's shell
-            starts once the loop has what it needs.
+    unread: why the lines cannot be read as searches. refused: why no optional part runs. first: the steps that the asyncio
+            shell starts at the loop's next turn, with the switches of the batch.
     """
 
     def __init__(self) -> None:
@@ -32,18 +32,18 @@ class Batch(Generic[J]):
         self.first: Any = None
 
     def job(self, number: int) -> J | None:
-        """Return the job of the search with this number, None where it has none."""
+        """Return the job of the search with this number, None if it has none."""
         return self.jobs[number] if number < len(self.jobs) else None
 
     def arguments(self, number: int) -> dict[str, Any]:
-        """Return what a search was asked of which indices, as `search` takes it, for hooks."""
+        """Return the index and body of a search, as arguments of `search`, for hooks."""
         if number >= len(self.given):
             return {}
         return {"index": self.given[number].index, "body": self.given[number].body}
 
     @property
     def reports_without_answers(self) -> list[Report]:
-        """The reports of all searches, where the answer has none for them (`filter_path` can leave them out)."""
+        """The reports of all searches, if the batch's answer has no `responses` (`filter_path` can leave them out)."""
         return [Report(Reason.UNSUPPORTED, "the answer to the batch has no `responses`") for _ in self.given]
 
     def report(self, number: int) -> Report:
@@ -56,7 +56,7 @@ class Batch(Generic[J]):
 
 
 class _Job(Protocol):
-    """One search of a batch, in either shell: the part of the whole batch, its number in it, and why nothing runs beside it."""
+    """One search of a batch, in either shell: the batch's running part, the search's number, and why no part runs for it."""
 
     batch: Any
     number: int
@@ -64,7 +64,7 @@ class _Job(Protocol):
 
 
 class _Runtime(Protocol):
-    """What begins a part, in either shell, and says why one could not be begun."""
+    """The runtime of either shell, which starts a part, or has a reason why it cannot."""
 
     @property
     def refusal(self) -> str: ...
@@ -73,7 +73,7 @@ class _Runtime(Protocol):
 
 
 def start_beside(runtime: _Runtime, steps: Sequence[Baseline], jobs: Sequence[_Job]) -> None:
-    """Start the parts beside a batch of searches as one part. If that is impossible, each job's `refused` says why."""
+    """Start the parts beside a batch of searches as one part. If that is impossible, each job's `refused` holds the reason."""
     own = [job for step, job in zip(steps, jobs, strict=True) if step.beside is not None]
     if not own:
         return
@@ -88,17 +88,17 @@ def start_beside(runtime: _Runtime, steps: Sequence[Baseline], jobs: Sequence[_J
 
 
 def failed(item: Any) -> Report | None:
-    """Return the report of a search that the server answered with an error, None where it answered the search."""
+    """Return the report of a search that the server answered with an error, None for any other search."""
     kind = error_of(item)
     return Report(Reason.BASELINE_PARTIAL, f"the caller's own search failed: {kind}") if kind else None
 
 
 def items_of(body: Any) -> list[Any] | None:
-    """Return the answers of a batch in their order, None where its body has another form."""
+    """Return the answers of a batch in their order, None if its body has another form."""
     items = body.get("responses") if isinstance(body, Mapping) else None
     return items if isinstance(items, list) else None
 
 
 def with_items(body: Mapping[str, Any], items: Sequence[Any]) -> Any:
-    """Return the body of a batch with other answers. `body` is not modified; what is returned is of its class."""
+    """Return the body of a batch with other answers, in the class of `body`, which is not modified."""
     return alike(body, {**body, "responses": list(items)})

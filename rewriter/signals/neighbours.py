@@ -5,13 +5,13 @@ who used both i and j, of one class, each used by at least `MIN_USERS`:
 
     strength(i, j) = k / √(h_i · h_j) · k / (k + SHRUNK_BY)
 
-the cosine of what their users have in common, shrunk where few have it. A use of i that counts w in a profile counts
-w · strength(i, j) for each neighbour j. So neighbours decay, commute and are applied once as all counters are, and a search reads
-those of its classes together with the counters of these classes:
+the cosine of their sets of users, shrunk if few users have both. A use of i that counts w in a profile counts w · strength(i, j)
+for each neighbour j. So neighbours decay, commute and are applied once like all counters, and a search reads those of its classes
+together with the counters of these classes:
 
     affinity(j) = z / (z + neighbour_pseudo_count)
 
-They are kept beside the class's own counters, as those of a class whose name ends in U+001F and `near`, so that they displace none.
+They are kept beside the class's own counters, under a class name that ends in U+001F and `near`, so that they displace none.
 
 The table of all neighbours is in the store, for ingest workers alone: hashes of some dozens of items each,
 `rw:{near:SLOT}:GENERATION`, and `rw:near`, which names the generation. Of an item it holds, for each neighbour: the length of its
@@ -44,7 +44,7 @@ Near = tuple[tuple[str, float], ...]
 
 
 def near_class(class_name: str) -> str:
-    """Return the class under which the neighbours of a class's items are counted. No class of an item has such a name."""
+    """Return the name under which the neighbours of a class's items are counted. No class of an item has such a name."""
     return class_name + SUFFIX
 
 
@@ -55,7 +55,7 @@ def class_of_near(name: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Which table of neighbours is in the store: its generation, its number of slots, of items, and when it was made."""
+    """The identity of the table of neighbours in the store: its generation, its numbers of slots and items, and its time."""
 
     generation: str
     slots: int
@@ -73,12 +73,12 @@ class Table:
 
 
 def slots_for(items: int) -> int:
-    """Return the number of slots of a table: some dozens of items in each, which servers keep in a compact form."""
+    """Return the number of slots of a table: each holds some dozens of items, which servers store compactly."""
     return max(1, min(MAX_SLOTS, ceil(items / ITEMS_IN_SLOT)))
 
 
 def table_of(raw: bytes | None) -> Table | None:
-    """Return the table that a key names, or None for none, and for one of another form."""
+    """Return the table that a key names, or None if the key is missing or has another form."""
     try:
         known = json.loads(raw or b"null")
         if known["form"] != FORM or not 0 < int(known["slots"]) <= MAX_SLOTS or not known["generation"].isalnum():
@@ -99,7 +99,7 @@ def packed_near(near: Iterable[tuple[str, float]]) -> bytes:
 
 
 def unpacked_near(raw: bytes | None) -> Near:
-    """Return the neighbours in the value of an item; () for none, and for a value that is unsound."""
+    """Return the neighbours in the value of an item; () if there are none, or if the value is unsound."""
     found: list[tuple[str, float]] = []
     at = 0
     while raw and at < len(raw) and len(found) < MOST:

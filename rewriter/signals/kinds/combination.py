@@ -1,7 +1,7 @@
 """Combinations: a subject's preference for several document fields' values together, as a lift over the population.
 
-A liking applies only where it was shown: a maker of shoes for shoes, not for shirts. Of a combination of the class field with one
-other field, profiles keep the values by class, and the lift is that within the class.
+A preference applies only where it was shown: a maker of shoes for shoes, not for shirts. Profiles keep the values of a combination
+of the class field and one other field by class, and the lift is the one within the class.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ PSEUDO_COUNT = 5.0
 
 
 class Combination(SignalKind):
-    """The kind of a field that is several document fields, all of which must match."""
+    """The kind of a field that combines several document fields, all of which must match."""
 
     name = "combination"
 
@@ -29,11 +29,11 @@ class Combination(SignalKind):
         }
 
     def begins_with_class(self, field: SignalField, class_field: str | None) -> bool:
-        """Whether it is the class field and one other."""
+        """Whether the field combines the class field and one other field."""
         return len(field.fields) == 2 and field.fields[0] == class_field
 
     def functions(self, ranked: Sequence[Liked], limit: int, *, by_class: bool) -> Iterator[Function]:
-        """Yield each value by itself; of values by class, a class's values in groups of about equal weight."""
+        """Yield each value by itself; values kept by class in groups of about equal weight for each class."""
         if not by_class:
             for one in ranked[:limit]:
                 yield one[1][1:], (one,)
@@ -50,7 +50,7 @@ class Combination(SignalKind):
         filters: list[dict[str, Any]] = []
         for at, rule in rules:
             filters += only_on(rule.indices(values[at - 1]))
-        if len(values) > len(fields):  # one class, and values of the other field any of which will do
+        if len(values) > len(fields):  # one class, and alternative values of the other field
             filters += [{"term": {fields[0]: values[0]}}, {"terms": {fields[1]: list(values[1:])}}]
         else:
             filters += [{"term": {field: value}} for field, value in zip(fields, values, strict=True)]
@@ -61,7 +61,7 @@ class Combination(SignalKind):
         return " · ".join(values)
 
     def wrong_values(self, fields: tuple[str, ...], values: tuple[str, ...]) -> str:
-        """Return the fault where there is not one value for each field."""
+        """Return the fault of a sample without one value for each field."""
         return "" if len(values) == len(fields) else "a combination has one value for each field"
 
 

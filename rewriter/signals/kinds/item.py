@@ -1,5 +1,5 @@
-"""Items: what a subject used before. With x its decayed count of an item, the affinity is x / (x + c), times what the repeat guard
-leaves of it: where people use things again, having used one tells enough, and no population is needed.
+"""Items that a subject used before. With x the subject's decayed count of an item, the affinity is x / (x + c), times the factor of
+the repeat guard. It needs no population: where people use items again, a use is evidence enough.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from rewriter.signals.counters import Value
 from rewriter.signals.kinds.kind import Compared, SignalField, SignalKind, Texts
 
 ITEM = "item"
-"""The name of the kind, and of its one field."""
+"""The name of the kind and of its only field."""
 WITH_CLASS = 3
 """Parts of an item's Value with its class: ("item", "B0017", "milk")."""
 
@@ -34,7 +34,7 @@ class Item(SignalKind):
         return {ITEM: field}
 
     def parts(self, field: SignalField, texts: Texts) -> list[list[str]]:
-        """Return the ids, and the class: the first where the document has several."""
+        """Return the ids and the class: the first class if the document has several."""
         found = [texts(field.fields[0])]
         if field.class_field is not None and (own := texts(field.class_field)):
             found.append(own[:1])
@@ -45,7 +45,7 @@ class Item(SignalKind):
         return (len(field.fields) + 1, WITH_CLASS)
 
     def affinity(self, value: Value, count: float, compared: Compared) -> float:
-        """Return x / (x + c), times what the repeat guard leaves of the item's class."""
+        """Return x / (x + c), times the repeat guard's factor for the item's class."""
         class_name = value[2] if len(value) == WITH_CLASS else None
         return count / (count + compared.pseudo_count) * compared.guard.strength(class_name)
 

@@ -1,4 +1,4 @@
-"""What all signal kinds share: the class of a kind, the signal field that has one, and what its counts are compared with.
+"""Base class of signal kinds, the signal field with its kind, and the population's counts that an affinity compares with.
 
 A module of this package with a `KIND` is a kind; `registry` finds it. Values begin with their field's name.
 """
@@ -19,11 +19,11 @@ from rewriter.signals.repeats import RepeatGuard
 
 _T = TypeVar("_T")
 Rules = Sequence[tuple[int, TermRule]]
-"""Term rules of document fields that not every index takes any value of, by position in a Value."""
+"""Term rules of the document fields for which some index refuses some values, by position in a Value."""
 Liked = tuple[float, Value, Source]
 """The weight of a value, the value, and the source of the weight."""
 Function = tuple[tuple[str, ...], Sequence[Liked]]
-"""What shares one function: the texts that `SignalKind.clause` takes, and the values behind them."""
+"""The values that share one function: the texts for `SignalKind.clause`, and their weighted values."""
 Texts = Callable[[str], list[str]]
 """Returns the texts that a document has at a dotted path."""
 
@@ -37,8 +37,8 @@ MAX_DESCRIBED = 3
 class SignalField:
     """A signal field with the constants of its affinities.
 
-    rules: those of document fields that not every index takes any value of, by position in a Value.
-    class_field: of items, the document field with the class that ends a Value, where the document has one.
+    rules: term rules of the document fields for which some index refuses some values, by position in a Value.
+    class_field: for items, the document field with the class that ends a Value, if the document has one.
     """
 
     kind: SignalKind
@@ -50,15 +50,15 @@ class SignalField:
 
 
 class Compared(NamedTuple):
-    """What a subject's counts of one field, or of one class of it, are compared with.
+    """The counts and constants with which an affinity compares a subject's counts of one field, or of one class of it.
 
     total:            the subject's decayed total in the field; in a class, that of the class.
     pseudo_count:     the field's κ, or an item's c.
-    shares_of:        the population's decayed weight by value, of `population_total` in all.
+    shares_of:        the population's decayed weight by value; all weights sum to `population_total`.
     population_total: of the field or the class; at least 1.
     floor:            the weight of a value that the population does not list; at least 1.
     saturation:       the logarithm of the lift at which an affinity is 1.
-    guard:            what the boosts of items are multiplied by.
+    guard:            the factor of the repeat guard, by which the boosts of items are multiplied.
     """
 
     total: float
@@ -71,11 +71,11 @@ class Compared(NamedTuple):
 
 
 class SignalKind:
-    """One kind of signal field. What a kind does not define is that of values of one document field, any of which will do.
+    """One kind of signal field. The defaults are those of alternative values of one document field.
 
     name:    the name of the kind in templates and samples.
     is_lift: whether its affinities are lifts over the population, so that they need one.
-    is_of_segments: whether what a segment did tells something of one of its members.
+    is_of_segments: whether the signals of a segment are evidence for one of its members.
     """
 
     name: str
@@ -103,9 +103,9 @@ class SignalKind:
         return lift(value, count, compared)
 
     def functions(self, ranked: Sequence[Liked], limit: int, *, by_class: bool) -> Iterator[Function]:  # noqa: ARG002  as above
-        """Yield what shares one function.
+        """Yield the values that share one function.
 
-        ranked:   the values of one field, the heaviest first; no more than `limit` functions are used.
+        ranked:   the values of one field, the heaviest first; at most `limit` functions are used.
         by_class: whether the values begin with their class, and every index takes them.
         """
         for group in levels(ranked):

@@ -1,7 +1,7 @@
-"""Neighbours: items that people use who also use a subject's own items (`rewriter.signals.neighbours`).
+"""Neighbours: items that other users of a subject's items use too (`rewriter.signals.neighbours`).
 
-With z the subject's decayed count of a neighbour, the affinity is z / (z + c). No document says them: they are counted with the
-items that they are neighbours of, in profiles' counters by class alone.
+With z the subject's decayed count of a neighbour, the affinity is z / (z + c). Documents do not hold them: a use of an item counts
+its neighbours, only in profiles' counters by class.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from rewriter.signals.counters import Value
 from rewriter.signals.kinds.kind import Compared, SignalField, SignalKind, Texts
 
 NEIGHBOUR = "neighbour"
-"""The name of the kind, and of its one field; no policy may give it to one of its own."""
+"""The name of the kind and of its only field; no policy may use it for a field of its own."""
 
 
 class Neighbour(SignalKind):
@@ -21,7 +21,7 @@ class Neighbour(SignalKind):
     is_lift = False
 
     def fields_of(self, policy: PolicySettings) -> dict[str, SignalField]:
-        """Return the policy's `item_field` with what `discovery` leaves of `neighbour_scale`, where it leaves anything."""
+        """Return the policy's `item_field` with `neighbour_scale` reduced by `discovery`, unless that is 0."""
         if not (policy.has_neighbours and policy.item_field):
             return {}
         scale = policy.neighbour_scale * policy.discovery

@@ -1,4 +1,4 @@
-"""The signal kinds: the modules of this package that define a `KIND`, found by their files."""
+"""The registry of signal kinds: the modules of this package that define a `KIND`, found by their files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rewriter.signals import kinds
 from rewriter.signals.kinds.kind import SignalKind
 
 OWN = frozenset({"kind", "registry"})
-"""The modules of this package that are no kind."""
+"""The modules of this package that define no kind."""
 
 
 @cache
@@ -23,7 +23,7 @@ def every_kind() -> Mapping[str, SignalKind]:
 
 
 def known_kind(name: str) -> str:
-    """Return `name` if it is a kind's. Raises ValueError, for pydantic's messages."""
+    """Return `name` if a kind has it. Raises ValueError, for pydantic's messages."""
     if name not in every_kind():
-        raise ValueError(f"is no kind of signal; there are {', '.join(every_kind())}")
+        raise ValueError(f"is not a kind of signal; the kinds are {', '.join(every_kind())}")
     return name

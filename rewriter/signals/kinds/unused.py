@@ -1,8 +1,8 @@
-"""Unused items, with `item_use = "once"`: where people use an item once, what they have not used is boosted, all of it alike.
+"""Unused items, with `item_use = "once"`: where people use an item once, all items that they have not used get the same boost.
 
-It lifts no item for a reason of its own; it takes what somebody has used from the top of their page, within the bounds of a boost:
-a factor of 1 for what they used, more for everything else. The weight is what the repeat guard leaves of it: of a class whose items
-people use again, those used before are boosted with the unused ones.
+The kind does not prefer one unused item to another. It moves used items down from the top of a page, within the bounds of a boost:
+the factor is 1 for a used item and larger for all others. The repeat guard scales the weight: in a class whose items people use
+again, the used items are boosted with the unused ones.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rewriter.signals.kinds.item import WITH_CLASS, Item
 from rewriter.signals.kinds.kind import Compared, Function, Liked, Rules, SignalField
 
 MAX_LISTED = 256
-"""Items that one clause lists, those used last or most."""
+"""Most items that one clause lists: those used last or most."""
 
 
 class Unused(Item):
@@ -30,16 +30,16 @@ class Unused(Item):
         return self.item_field_of(policy) if policy.item_use == "once" else {}
 
     def affinity(self, value: Value, count: float, compared: Compared) -> float:  # noqa: ARG002  used is used
-        """Return what the repeat guard leaves of it in the item's class."""
+        """Return the repeat guard's factor for the item's class."""
         return compared.guard.strength_once(value[2] if len(value) == WITH_CLASS else None)
 
     def functions(self, ranked: Sequence[Liked], limit: int, *, by_class: bool) -> Iterator[Function]:  # noqa: ARG002
-        """Yield one function for all items together: one list of what was used serves all."""
+        """Yield one function for all items together, since one list of the used items serves all."""
         group = ranked[:MAX_LISTED]
         yield tuple([value[1] for _, value, _ in group]), group
 
     def clause(self, fields: tuple[str, ...], values: tuple[str, ...], rules: Rules) -> dict[str, Any]:
-        """Return the clause that matches every document but those of the items."""
+        """Return the clause that matches every document except those of the items."""
         return {"bool": {"must_not": [super().clause(fields, values, rules)]}}
 
     def describe(self, values: tuple[str, ...]) -> str:
