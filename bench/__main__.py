@@ -1,4 +1,4 @@
-"""All benchmarks of docs/measured.md: `make bench`. Parts run alone: `python -m bench.pure`, `.reads`, `.ingest`, `.switches`"""
+"""All benchmarks of docs/measured.md: `make bench`. Parts also run alone, as `python -m bench.pure`."""
 
 from bench import catalogues, classes, ingest, legs, ndcg, observe, population, pure, reads, report, scripts, switches
 

@@ -51,7 +51,7 @@ class Difference:
 
 @contextmanager
 def indexed(client: OpenSearch, index: str, made: Made) -> Iterator[str]:
-    """The catalogue as an index, for as long as it is needed."""
+    """The catalogue as an index that the block's end removes."""
     settings = {"number_of_shards": 1, "number_of_replicas": 0}
     client.indices.create(index=index, body={"settings": settings, "mappings": {"properties": made.properties}})
     try:
@@ -63,7 +63,7 @@ def indexed(client: OpenSearch, index: str, made: Made) -> Iterator[str]:
 
 
 def write_history(made: Made, path: Path) -> Path:
-    """Write the history as `rewriter backfill` reads it."""
+    """Write the history in the format of `rewriter backfill`."""
     rows = (
         {"user_id": one.person, "object_id": one.item, "action_name": "purchase", "timestamp": _time(one.at_s)}
         for one in made.history
@@ -77,7 +77,7 @@ def _time(at_s: float) -> str:
 
 
 def run(*arguments: str) -> str:
-    """Run a command of `rewriter`; return what it printed. Raises RuntimeError where it fails."""
+    """Run a command of `rewriter`; return its output. Raises RuntimeError if it fails."""
     done = CliRunner().invoke(app, arguments)
     if done.exit_code:
         raise RuntimeError(f"rewriter {' '.join(arguments)}: {done.exit_code}: {done.output} {done.exception}")
@@ -85,7 +85,7 @@ def run(*arguments: str) -> str:
 
 
 def untuned(folder: Path, url: str, store_url: str, *lines: str) -> Path:
-    """Write settings that name the servers and nothing else: the default policy serves. Return the file.
+    """Write settings that only name the servers, so that the default policy serves. Return the file.
 
     lines: settings in which the default policy differs.
     """
@@ -120,7 +120,7 @@ def plain(client: OpenSearch, index: str, made: Made, asked: Sequence[Question],
 def personalized(
     toml: Path, index: str, made: Made, asked: Sequence[Question], seed: int, *, is_flat: bool = False
 ) -> Ranked:
-    """Return the page of each question. Each query was searched before by somebody else, so that its classes are known."""
+    """Return the page of each question. Another person searched each query before, so that its classes are known."""
     pages, counts, functions = list[list[str]](), 0, list[int]()
     with patch("rewriter.shell.sync.randbits", Random(seed).getrandbits), Rewriter.from_settings(toml) as rewriter:
         if not rewriter.wait_ready(60.0, index=index):
@@ -149,7 +149,7 @@ def _ids(response: Mapping[str, Any]) -> list[str]:
 
 
 def ndcg(page: Sequence[str], relevant: frozenset[str]) -> float:
-    """Return nDCG@10 of a page, where an item is relevant or not."""
+    """Return nDCG@10 of a page with binary relevance."""
     discounts = 1.0 / np.log2(np.arange(2, DEPTH + 2))
     gained = sum(discounts[at] for at, one in enumerate(page[:DEPTH]) if one in relevant)
     return float(gained / discounts[: len(relevant)].sum())

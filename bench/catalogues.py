@@ -1,7 +1,7 @@
-"""What the shipped defaults do on generated catalogues of three kinds: `python -m bench.catalogues`.
+"""Gains of the shipped defaults on generated catalogues of three kinds: `python -m bench.catalogues`.
 
-For each kind: the default policy, the same with item boosts that no guard holds back, the set that `rewriter init` picks, and every
-shipped set by name; for category pages, the set `browse`. Everything is simulated (`bench.made_catalogues`).
+For each kind: the default policy, the same policy without the repeat guard of item boosts, the set that `rewriter init` chooses,
+and every shipped set by name; for category pages, the set `browse`. Everything is simulated (`bench.made_catalogues`).
 
     python -m bench.catalogues                    the table of docs/template-sets.md (about 20 minutes)
     python -m bench.catalogues --people 60        a small one
@@ -76,7 +76,7 @@ class Catalogue:
         return self._ranked(untuned(self._folder(), self.servers.url, self.servers.store_url, *lines))
 
     def of_init(self, *options: str) -> tuple[str, Difference]:
-        """Rank as `rewriter init` says; return the name of its set too."""
+        """Rank by the settings of `rewriter init`; return the name of its set too."""
         toml, name = initialized(
             self._folder(),
             self.servers.url,
@@ -99,7 +99,7 @@ class Catalogue:
 
 
 def rows_of(catalogue: Catalogue) -> Iterator[tuple[str, Difference]]:
-    """Yield each way of ranking a catalogue with what it gave."""
+    """Yield each way of ranking a catalogue with its result."""
     if catalogue.is_flat:
         yield "browse", catalogue.of_init("--set", "browse")[1]
         return
@@ -114,7 +114,7 @@ def rows_of(catalogue: Catalogue) -> Iterator[tuple[str, Difference]]:
 
 
 def swept(servers: Servers, kind: Kind, count: int, seed: int) -> Iterator[tuple[str, Difference]]:
-    """Yield what the default policy gives with and without the guard, by how often people use an item again."""
+    """Yield the default policy's result with and without the guard, by how often people use an item again."""
     for again in AGAIN:
         with _catalogue(servers, replace(kind, again=again), count, seed) as catalogue:
             share = guard_share(catalogue.made)
@@ -133,7 +133,7 @@ def guard_share(made: Made) -> float:
 
 
 class _catalogue:  # noqa: N801  a context manager by its use
-    """One catalogue as an index, for as long as it is needed."""
+    """One catalogue as an index that the block's end removes."""
 
     def __init__(self, servers: Servers, kind: Kind, count: int, seed: int, *, is_flat: bool = False) -> None:
         self._stack = ExitStack()
@@ -151,7 +151,9 @@ class _catalogue:  # noqa: N801  a context manager by its use
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark on OPENSEARCH_URL, else on a server of its own; standard output is the table."""
-    parser = argparse.ArgumentParser(prog="python -m bench.catalogues", description="What the shipped sets are worth.")
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.catalogues", description="Gains of the shipped template sets."
+    )
     parser.add_argument("--people", type=int, default=500)
     parser.add_argument("--questions", type=int, default=1_500)
     parser.add_argument("--seed", type=int, default=1)

@@ -1,4 +1,4 @@
-"""Index facts of a core without threads, read as the background of a live process reads them."""
+"""Index facts for a core without threads, parsed as the background of a live process parses them."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@
 
 Plain and personalized searches alternate in one run, so that changes of the machine's speed affect both; the results are ratios of
 medians. "cached" sends a search whose exploration pool another search has just filled, "uncached" one that was not sent before. The
-same runs give the figures of promise P2: the time from the baseline's arrival to the answer, and the baseline's delay beside legs.
+same runs measure promise P2: the time from the baseline's arrival to the answer, and the baseline's delay beside legs.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ SETTINGS = Settings.model_validate(
                 "item_repeat_share": 1.0,
             }
         },
-        # A busy machine is late now and then. Late searches are counted here, so nothing may switch itself off because of them.
+        # A busy machine is late at times. This benchmark counts late searches, so no guard may open because of them.
         "breaker": {"max_error_rate": 1.0, "burst_error_rate": 1.0, "failures_in_a_row": 10_000},
     }
 )
@@ -63,7 +63,7 @@ def copied(corpus: Corpus, copies: int) -> Iterator[Product]:
 
 
 def write_signals(corpus: Corpus, url: str) -> list[Subject]:
-    """Write profiles of the households that bought most, and the population; return the households."""
+    """Write the population, and profiles of the households with the most purchases; return these households."""
     keys, store = Keys(SETTINGS.store.prefix), open_store(url)
     assert store is not None
     fields = signal_fields(SETTINGS.policies["shop"])
@@ -216,7 +216,7 @@ def main(arguments: list[str] | None = None) -> None:
             "personalized",
         ):
             table.add_column(name, justify="left" if name == "shell" else "right")
-        where = Table(title="where the time goes, median ms (stages run beside each other)")
+        where = Table(title="time of each stage, median ms (stages run in parallel)")
         for name in ("shell", *STAGES):
             where.add_column(name, justify="left" if name == "shell" else "right")
         rows: list[tuple[str, Times]] = []

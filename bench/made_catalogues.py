@@ -1,6 +1,6 @@
 """Generated catalogues of three kinds, with a history and later uses: bought again, wanted once, a stream of new things.
 
-Nothing here was measured on people: it is a model, and what follows from it is said to be simulated. Somebody's choice in a class:
+Nothing here was measured on people: it is a model, and its results are reported as simulated. A person's choice in a class:
 
     with probability `again`, an item of the class that they have used before, in proportion to how often
     else an item that they have never used, in proportion to
@@ -8,7 +8,7 @@ Nothing here was measured on people: it is a model, and what follows from it is 
 
 Tastes are drawn once for each person: for a maker the same in all classes, for a style within each class or in all of them. In a
 stream, tastes for styles (stories) are drawn anew every `drift_d`. People do not see pages here: no choice depends on a ranking.
-Every draw is seeded. Times are seconds since the epoch, the history ends at `now_s`, and what comes later is held out.
+Every draw is seeded. Times are seconds since the epoch; the history ends at `now_s`, and later uses are held out.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ KINDS = (GROCERIES, FILMS, NEWS)
 
 
 class Use(NamedTuple):
-    """Somebody's use of an item."""
+    """One person's use of an item."""
 
     person: str
     item: str
@@ -86,7 +86,7 @@ class Use(NamedTuple):
 
 
 class Question(NamedTuple):
-    """A search of the held-out days: somebody, the words, the items that they used then and that the index held."""
+    """A search of the held-out days: the person, the words, and the indexed items that the person used then."""
 
     person: str
     words: str
@@ -215,7 +215,7 @@ def _person(kind: Kind, shelf: _Shelf, number: int, now_s: float, draw: np.rando
 
 
 def _drawn(weights: Floats, draw: np.random.Generator) -> int:
-    """Return the number of one of the weights, drawn in proportion to them, or -1 where all are 0."""
+    """Return the position of one of the weights, drawn in proportion to them, or -1 if all are 0."""
     summed = np.cumsum(weights)
     if summed[-1] <= 0.0:
         return -1

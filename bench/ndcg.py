@@ -1,7 +1,7 @@
 """Gain of personalization: nDCG@10 on the purchases of Complete Journey, ranked by the library's flow on a real OpenSearch.
 
 "new" counts only products that the household had never bought before. Parameters were chosen on the weeks up to 46; later weeks are
-used for the report alone.
+used only for the report.
 
     python -m bench.ndcg                              the report, on weeks 47 to 53
     python -m bench.ndcg --weeks 41 46 --seed 5       on weeks that were tuned on
@@ -79,7 +79,7 @@ GOALS = (
 )
 """Ranking, group, nDCG@10 and ratio to the baseline that are the goals, and the name of each."""
 LAMBDAMART = 0.589
-"""nDCG@10 of LambdaMART with 66 features on the same questions: what a model server would give."""
+"""nDCG@10 of LambdaMART with 66 features on the same questions: the result of a model server."""
 LEG_SAMPLE, COLD = 100, 5
 HALF_LIFE_WEEKS = 8
 # Any other reason is a fault of the benchmark, and no figure is printed.
@@ -99,7 +99,7 @@ def flatter_query(words: str, _: int) -> dict[str, Any]:
 
 
 def recent_query(words: str, week: int) -> dict[str, Any]:
-    """Return a query by a popularity of half-life 8 weeks, as a weekly `rewriter backfill --popularity` would have it."""
+    """Return a query by a popularity of half-life 8 weeks, as a weekly `rewriter backfill --popularity` would compute it."""
     return _weighted(words, 2.5, recent_field(week))
 
 
@@ -128,9 +128,9 @@ ShopQuery = Callable[[str, int], dict[str, Any]]
 class Variant:
     """One line of the table: the settings in which it differs from the defaults.
 
-    query:   the shop's own, of words and week. base: the name of its ranking.
-    first:   also measured where each search is the first one for its words, so that its classes are unknown.
-    placebo: each household has the history of another one. last: of each history, so many purchases alone.
+    query:   the shop's own query, a function of words and week. base: the name of its ranking.
+    first:   also measured with each search as the first one for its words, so that its classes are unknown.
+    placebo: each household has the history of another one. last: only so many of the last purchases of each history.
     """
 
     name: str
@@ -193,7 +193,7 @@ class Shop:
         return [_ids(self._baseline(self._arguments(query(one.words, one.week)))) for one in asked]
 
     def personalized(self, variant: Variant, progress: Progress, *, first: bool = False) -> Passed:
-        """Ask every question; with `first`, as the first search for its words."""
+        """Search for every question; with `first`, as the first search for its words."""
         core = self._core(variant)
         known = self._known(core)
         if core.settings.class_field and not first:
@@ -223,7 +223,7 @@ class Shop:
         return median(taken[True]) / median(taken[False]) if legs else None
 
     def _warm(self, variant: Variant, core: Core, known: PastPurchases) -> None:
-        """Have the classes of all queries known, as they are but for the first search for some words."""
+        """Store the classes of all queries, as they are known after the first search for the words."""
         for words in dict.fromkeys(one.words for one in self.asked):
             question = next(one for one in self.asked if one.words == words)
             self._search_as(variant, core, known, question, question.household_id, 0)
@@ -263,7 +263,7 @@ class Shop:
             {
                 "policies": {POLICY: {"index": [self.index], "exploration_share": 0, **variant.policy}},
                 "experiment": {"holdout": 0},
-                "budget": {"cutoff_ms": 60_000},  # the server, too, is to cancel nothing
+                "budget": {"cutoff_ms": 60_000},  # the server must not cancel searches either
             }
         )
         files = {str(path.relative_to(TEMPLATES)): path.read_text("utf-8") for path in TEMPLATES.rglob("*.j*")}
@@ -296,7 +296,7 @@ def _ids(response: Mapping[str, Any]) -> list[str]:
 def groups_of(shop: Shop, events: Mapping[str, int]) -> dict[str, Group]:
     """Return the groups of questions: all, those with products new to the household, those of households of few events.
 
-    events: of each household, before the first week.
+    events: each household's number of events before the first week.
     """
 
     def group(name: str, wanted: Sequence[AbstractSet[str]], *, cold: bool = False) -> Group:
@@ -346,17 +346,17 @@ def measured(shop: Shop, groups: Mapping[str, Group], progress: Progress, only: 
 
 
 def covered(pages: Ranking) -> int:
-    """Return how many distinct products are on some page."""
+    """Return the number of distinct products on all pages."""
     return len({name for page in pages for name in page})
 
 
 def displaced(pages: Ranking, before: Ranking) -> float:
-    """Return how many products of a page of `before` are not on the page that replaces it, on average."""
+    """Return the mean number of products of a page of `before` that the page replacing it lacks."""
     return sum(len(set(old) - set(new)) for new, old in zip(pages, before, strict=True)) / max(1, len(before))
 
 
 def goals(lines: Mapping[str, Measured], groups: Mapping[str, Group], seed: int) -> Table:
-    """Return the table of the goals, with what was measured."""
+    """Return the table of the goals with the measured values."""
     table = Table(title="Goals of nDCG@10: reached, with the 95 % interval", title_justify="left")
     for name in ("ranking", "group", "goal", "measured", "÷ baseline", "reached"):
         table.add_column(name)
@@ -382,9 +382,7 @@ def goals(lines: Mapping[str, Measured], groups: Mapping[str, Group], seed: int)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark on OPENSEARCH_URL, else on a server of its own; standard output is the table."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.ndcg", description="What personalization is worth in nDCG@10."
-    )
+    parser = argparse.ArgumentParser(prog="python -m bench.ndcg", description="The gain of personalization in nDCG@10.")
     parser.add_argument("--weeks", nargs=2, type=int, default=(LAST_TUNING_WEEK + 1, 53), metavar=("FIRST", "LAST"))
     parser.add_argument("--questions", type=int, default=1_500)
     parser.add_argument("--seed", type=int, default=1)
@@ -398,7 +396,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         client = stack.enter_context(OpenSearch(hosts=[url], timeout=60))
         progress = stack.enter_context(Progress(console=Console(stderr=True), transient=True))
         index = f"rewriter-bench-{uuid.uuid4().hex[:8]}"
-        # The index holds no facts from the weeks of the questions.
+        # The index holds no data from the weeks of the questions.
         corpus = load(popularity_until_week=weeks.start - 1)
         stack.callback(client.indices.delete, index=index, ignore_unavailable=True)
         task = progress.add_task("products", total=len(corpus.products))

@@ -20,7 +20,7 @@ Pages = Sequence[Sequence[str]]
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Questions with relevant products, by their number among all: the products, and the household that asks."""
+    """Questions with relevant products, by their number among all: the products, and the household that searches."""
 
     name: str
     numbers: tuple[int, ...]
@@ -76,7 +76,7 @@ def interval(
 ) -> tuple[float, float, float]:
     """Return the mean of `values`, or its ratio to the mean of `base`, and the ends of its (paired) 95 % interval.
 
-    Households are drawn with all of their questions, since these are alike.
+    Households are drawn with all of their questions, since these resemble each other.
     """
     _, owner = np.unique(np.array(households), return_inverse=True)
     count = int(owner.max()) + 1
@@ -89,7 +89,7 @@ def interval(
 
 
 def printed(title: str, measured: Sequence[Measured], groups: Mapping[str, Group], seed: int, console: Console) -> None:
-    """Print one table for each measure, and one of what the rankings cost. The first ranking is the baseline of the ratios."""
+    """Print one table for each measure, and one of the rankings' costs. The first ranking is the baseline of the ratios."""
     base = measured[0]
     for measure in MEASURES:
         table = Table(title=f"{measure} with 95 % intervals over households · {title}", title_justify="left")
@@ -104,7 +104,7 @@ def printed(title: str, measured: Sequence[Measured], groups: Mapping[str, Group
                 cells += _cells(values, before, groups["all" if name == "first" else name], seed, is_base=one is base)
             table.add_row(one.name, *cells)
         console.print(table)
-    costs = Table(title="What they show and cost", title_justify="left")
+    costs = Table(title="Coverage and cost of the rankings", title_justify="left")
     costs.add_column("ranking")
     for name in ("personalized", "functions", "bytes read", "leg ÷ plain", "coverage", "displaced of 10"):
         costs.add_column(name, justify="right")

@@ -1,8 +1,8 @@
-"""What observing costs a search, and how many searches interleaving needs beside an A/B test.
+"""Two benchmarks: the cost of hooks for a search, and the number of searches that interleaving needs beside an A/B test.
 
-The first: Prometheus, the UBI buffer and the OpenTelemetry SDK together, on the caller's thread. The second is a simulation: a
-ranking that is a little better, people who click by position and differ in how much they click, 200 resamples for each number of
-searches, and the number at which 80 % of them find the better ranking (two-sided, 95 %, one look).
+The first measures Prometheus, the UBI buffer and the OpenTelemetry SDK together, on the caller's thread. The second is a simulation
+of a slightly better ranking and of people who click by position and differ in how much they click. With 200 resamples for each
+number of searches, it finds the number at which 80 % of them detect the better ranking (two-sided, 95 %, one look).
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def cost() -> dict[str, float]:
 def people(seed: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return, by person and search, clicks under the baseline and the better ranking and the list's sign; and searches by person.
 
-    People search 1 to 30 times; how much somebody clicks is lognormal, 0.7.
+    People search 1 to 30 times; the number of clicks per person is lognormal with σ = 0.7.
     """
     rng = np.random.default_rng(seed)
     examined = 1.0 / (1.0 + 0.35 * np.arange(10))
@@ -106,7 +106,7 @@ def people(seed: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarra
 
 
 def needed() -> dict[str, float]:
-    """Return at how many searches each finds the better ranking in 80 % of the resamples of people, and the ratio."""
+    """Return the number of searches at which each method detects the better ranking in 80 % of the resamples, and the ratio."""
     plain, better, signs, counts = people()
     rng = np.random.default_rng(2)
     of_person = [np.nansum(one, axis=1) for one in (plain, better)]
@@ -142,7 +142,7 @@ def needed() -> dict[str, float]:
 
 
 def main() -> None:
-    """Print one line of JSON for each."""
+    """Print one line of JSON for each benchmark."""
     print(json.dumps({"observers": cost()}))
     print(json.dumps({"interleaving": needed()}))
 

@@ -2,8 +2,8 @@
 
 Rounds with and without the population alternate, so that other load of the machine affects both. In a round with it, the process
 checks every second (ten times as often as usual) and finds a new version each time, which another process publishes. In a round
-without it, the same publisher runs, and the process has no store. The loop's lag is the time by which `asyncio.sleep(0.001)`
-returns too late.
+without it, the same publisher runs, and the process has no store. The loop's lag is the delay of `asyncio.sleep(0.001)` beyond its
+millisecond.
 
 A second table shows the effect of a store's answer that is too large: the times of searches beside those of a subject with 40 MB of
 members.
@@ -41,7 +41,7 @@ SEARCH = {"index": "products", "body": {"query": {"match": {"title": "shoe"}}}}
 
 
 class Client:
-    """A search client that answers after 3 ms, since only the population is measured."""
+    """A fake search client that answers after 3 ms, since only the population is measured."""
 
     def __init__(self) -> None:
         self.indices = self
@@ -85,7 +85,7 @@ def main() -> None:
         print(f"| of a core of the server, 100 such processes, % | | {server_share(raw, valkey.url) * 100 * 100:.3f} |")
         print()
         print("| a store's answer of 40 MB | p50, ms | p99, ms |\n|---|---|---|")
-        for name, user in (("others alone", None), ("others beside it", "large")):
+        for name, user in (("others alone", None), ("other searches beside it", "large")):
             waited_ms = asyncio.run(searches(valkey.url, raw, user))
             print(f"| {name} | {waited_ms[len(waited_ms) // 2]:.1f} | {waited_ms[int(len(waited_ms) * 0.99)]:.1f} |")
 
@@ -155,7 +155,7 @@ def counting(url: str) -> Iterator[None]:
 
 
 def publish(url: str) -> None:
-    """Publish another version of the population every second, by moving its landmark."""
+    """Publish a new version of the population every second, by moving its landmark."""
     store = RedisStore(url)
     while True:
         store.run([("HSET", f"{KEYS.population(0)}:m", "landmark", repr(time.time()))])

@@ -1,9 +1,10 @@
-"""Cost of the library's own computation in a search, in both modes, without any I/O.
+"""CPU time of the library's own computation in a search, in both modes, without any I/O.
 
     python -m bench.pure
 
 The flow runs with prepared answers: 64 counters of a profile, 10 hits of each leg, exploration from the cache. Its index facts are
-those that a live process has read. Stages are timed alone; `decide` is the flow until the first step, `whole search` all of it.
+those that a live process has read. Stages are timed separately: `decide` is the flow until the first step, `whole search` the whole
+flow.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ class Scene:
         flow.close()
 
     def search(self) -> None:
-        """Run one search through the whole flow, the parts one after the other."""
+        """Run one search through the whole flow, one part after the other."""
         parts: dict[str, Any] = {}
 
         def perform(step: Any) -> Any:

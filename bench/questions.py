@@ -1,7 +1,7 @@
 """The questions of the nDCG benchmark, and the purchases before them.
 
 A question is a household, a basket and a product type. The name of the type is the query, and the products of that type in the
-basket are relevant. The purchases of the weeks before, of the household and of everybody, are the signals.
+basket are relevant. The signals are the purchases of the weeks before, by the household and by all households.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class PastPurchases:
         self.populations = dict(self._weekly(corpus, classes_of(corpus, fields), weeks))
 
     def profile(self, question: Question, keep: int, last: int | None = None) -> Counters:
-        """Return the household's `keep` heaviest counters, as of the question; of its `last` purchases alone, where given."""
+        """Return the household's `keep` heaviest counters as of the question; with `last`, only of its last purchases."""
         history = self._history(question, last)
         return counted(self._shared(history), self._half_lives, question.at_s, keep)
 
@@ -108,7 +108,7 @@ class PastPurchases:
         return wanted
 
     def _shared(self, purchases: Iterable[Purchase]) -> Iterator[Observation]:
-        """What is counted for all classes together."""
+        """The counters for all classes together."""
         for one in self._observed(purchases):
             yield Observation(tuple(v for v in one.values if v[0] not in self._combinations), one.weight, one.at_s)
 
@@ -116,7 +116,7 @@ class PastPurchases:
         return (Observation(self._says[one.product_id], 1.0, one.at_s) for one in purchases)
 
     def _weekly(self, corpus: Corpus, classes: Mapping[str, str], weeks: range) -> Iterator[tuple[int, Population]]:
-        """The counters of everybody before each week, aged to the week's first purchase; each week adds to the one before."""
+        """The population's counters before each week, aged to the week's first purchase; each week adds to the one before."""
         by_week: dict[int, list[Purchase]] = defaultdict(list)
         for one in corpus.purchases:
             by_week[max(one.week, weeks.start - 1)].append(one)

@@ -1,11 +1,11 @@
-"""What a search costs in each mode, in counted work and in ratios to the plain search, held against committed bounds: two minutes.
+"""Cost of a search in each mode, as counted work and as ratios to the plain search, compared with committed bounds: two minutes.
 
     python -m bench.quick                    60,000 products, with and without aggregations, one caller, the sync shell
     python -m bench.quick --out found.json   the same, with date and versions as JSON
 
 Plain, parallel and rewritten searches take turns, so that a machine that slows down does so for all. Searches sent and bytes are
 counted at the connection, the caller's and the legs' alike; CPU is the client's, of all its threads. The bounds are those of
-bench/quick.json: counts are tight, times have room for a busy machine. The exit code is 1 where a figure is out of bounds.
+bench/quick.json: counts are tight, times have room for a busy machine. The exit code is 1 if a figure is out of bounds.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Turn:
 
 
 def settings(mode: str, index: str) -> Settings:
-    """Return settings under which nothing is switched off, since a busy machine is late now and then: it is counted."""
+    """Return settings under which no guard opens: a busy machine is late at times, and late searches are counted."""
     policy = {"index": index, "item_repeat_share": 1.0, "mode": mode, "parallel_share": 0, "hedge_ms": 5_000}
     never = {"max_error_rate": 1.0, "max_slow_rate": 1.0, "burst_error_rate": 1.0, "failures_in_a_row": 10_000}
     budget = {"signals_ms": 500, "cutoff_ms": 5_000}
@@ -96,7 +96,7 @@ def store() -> MemoryStore:
 
 
 def body(number: int, *, aggregated: bool) -> dict[str, Any]:
-    """Return the search of a turn: one of ten, so that the exploration pool is there nearly always."""
+    """Return the search of a turn: one of ten, so that the exploration pool is nearly always cached."""
     found: dict[str, Any] = {
         "query": {"match": {"title": f"{WORDS[number % 10]} {WORDS[number * 7 % 10]}"}},
         "size": 10,
@@ -165,7 +165,7 @@ def measured(client: OpenSearch, index: str, turns_each: int = TURNS) -> dict[st
 
 
 def figures(plain: list[Turn], those: list[Turn]) -> dict[str, float]:
-    """Return what the searches of one way cost beside the plain ones."""
+    """Return the cost of one mode's searches beside the plain ones."""
     p50, base_p50 = (quantiles([one.took_ms for one in turns], n=100)[49] for turns in (those, plain))
     cpu, base_cpu = (fmean(one.cpu_ms for one in turns) for turns in (those, plain))
 
@@ -183,7 +183,7 @@ def figures(plain: list[Turn], those: list[Turn]) -> dict[str, float]:
 
 
 def broken(found: Mapping[str, Mapping[str, float]], bounds: Mapping[str, Mapping[str, list[float]]]) -> list[str]:
-    """Return in words the figures that are out of their bounds."""
+    """Return a line for each figure that is out of its bounds."""
     return [
         f"{way}: {name} is {found[way][name]:.3g}, not in [{low:g}, {high:g}]"
         for way, limits in bounds.items()
@@ -193,7 +193,7 @@ def broken(found: Mapping[str, Mapping[str, float]], bounds: Mapping[str, Mappin
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure, print, and hold against the bounds."""
+    """Measure, print, and compare with the bounds."""
     parser = argparse.ArgumentParser(
         prog="bench.quick", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -2,7 +2,7 @@
 
     python -m bench.reads
 
-Client and server share this machine, so the figures hold the cost of the protocol and of Python, without a network. The last rows
+Client and server share this machine, so the figures include the cost of the protocol and of Python, and no network. The last rows
 are the background's reads, and the read of a subject with a million members.
 """
 
@@ -78,7 +78,7 @@ def measured() -> dict[str, list[float]]:
             store.close()
         store = RedisStore(server.url)
         replies = store.run(commands(QUERY))
-        rows["of which to make counters of the replies"] = timed(lambda: signals(QUERY, replies))
+        rows["of which parsing the replies into counters"] = timed(lambda: signals(QUERY, replies))
         with server.client() as client:
             for first in range(0, CROWD, 10_000):
                 members: dict[bytes | str, float] = {f"brand\x1f{n}": float(n) for n in range(first, first + 10_000)}

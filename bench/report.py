@@ -1,6 +1,6 @@
-"""`rewriter report` over a million searches from Parquet: how long it takes, and how much memory.
+"""Time and memory of `rewriter report` over a million searches from Parquet.
 
-Made by DuckDB: 100,000 people over 28 days, ten hits a page, a click on a third of the pages.
+DuckDB generates the records: 100,000 people over 28 days, ten hits per page, a click on a third of the pages.
 """
 
 from __future__ import annotations

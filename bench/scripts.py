@@ -3,7 +3,7 @@
     python -m bench.scripts
 
 It starts a Valkey. One call of a script changes a bounded number of members, so no case can be worse than these: arrays of the
-largest size, a bot that fills a whole batch, a full population that is due for ageing, dead letters and waiting entries of 60 KB.
+largest size, a bot that fills a whole batch, a full population that is due for aging, dead letters and waiting entries of 60 KB.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def one_bot(scene: Scene) -> None:
 
 
 def one_value_each(scene: Scene) -> None:
-    """A batch of entries with one member each: the cost of an entry alone."""
+    """A batch of entries with one member each: the cost of an entry itself."""
     for _ in range(2):
         scene.append([view("bot", number, values=0) for number in range(BATCH)])
         scene.drain()
@@ -224,7 +224,7 @@ CASES = (
 def durations_ms(
     server: Valkey, cases: Sequence[Callable[[Scene], None]] = CASES
 ) -> Iterator[tuple[str, str, list[float]]]:
-    """Yield case, script and the sorted milliseconds of its calls, 100 at least for those that the case is about."""
+    """Yield case, script and the sorted milliseconds of its calls: at least 100 for the scripts that the case measures."""
     names = {digest_of(name): name for name in NAMES}
     with server.client() as client:
         for name in NAMES:

@@ -36,9 +36,9 @@ Search = Callable[[Mapping[str, Any]], Any]
 
 @dataclass(slots=True)
 class Straight:
-    """One search; `profile` returns so many of the heaviest counters, `baseline` sends the baseline, and `search` the other legs.
+    """One search; `profile` returns the heaviest counters, `baseline` sends the baseline, and `search` sends the other legs.
 
-    An error of any ends the benchmark. session: the counters of the visit so far, if it is one with a session.
+    Any error ends the benchmark. session: the counters of the visit so far, if the search has a session.
     """
 
     arguments: Mapping[str, Any]
@@ -90,7 +90,7 @@ class Straight:
                 result = self.search(self.sent[-1])
             case Collect():
                 result = Collected(self.personal, self.explored)
-            case SavePlan():  # nobody turns the page here
+            case SavePlan():  # no search here is for a later page
                 pass
             case _:
                 raise AssertionError(f"a step that this shell does not know: {type(step).__name__}")

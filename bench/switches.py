@@ -3,7 +3,8 @@
     python -m bench.switches
 
 Each change starts at another phase of the polls. Two times are measured from the start of the command, in an interpreter that runs
-already: until the first search that follows, and until the command confirms it, which needs the process's report in the store.
+already: until the first search that follows the switch, and until the command confirms the change by the process's report in the
+store.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def told(process: subprocess.Popen[str], state: str) -> None:
     assert process.stdout is not None
     line = process.stdout.readline().strip()
     if line != state:
-        raise RuntimeError(f"the process said {line!r}, not {state!r}")
+        raise RuntimeError(f"the process printed {line!r}, not {state!r}")
 
 
 def flipped(toml: Path, word: str, *more: str) -> float:
@@ -115,12 +116,12 @@ def measured() -> dict[str, list[float]]:
         by_file, by_store, again = folder / "file.toml", folder / "store.toml", folder / "again.toml"
         by_file.write_text(f"{engine}[switches]\nfile = 'switches'\n")
         by_store.write_text(f"{engine}[store]\nurl = '{valkey.url}'\n")
-        # With a prefix of its own, since the command would report a process that has just ended as not following.
+        # The prefix is new, since the command would report a process that has just ended as not following.
         again.write_text(f"{engine}[store]\nurl = '{valkey.url}'\nprefix = 'again'\n")
         return {
-            "the file alone": following(by_file, chance),
-            "the store's key alone": following(by_store, chance),
-            "the store's key, until the command says so": confirming(again, chance),
+            "only the file": following(by_file, chance),
+            "only the store's key": following(by_store, chance),
+            "the store's key, until the command confirms it": confirming(again, chance),
         }
 
 
