@@ -1,1 +1,1 @@
-"""A simulated season: people of Complete Journey search, click and buy, and `rewriter report` says what it made of it."""
+"""A simulated season: people of Complete Journey search, click and buy, and `rewriter report` reads their records."""

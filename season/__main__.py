@@ -3,7 +3,7 @@
     python -m season                                  all variants, on OPENSEARCH_URL or a server of its own
     python -m season --share 0.1 --only lift          a tenth of one, which writes no page
 
-Each variant is a process of its own, two at a time. The exit code is 1 where a report does not say what its season was.
+Each variant is a process of its own, two at a time. The exit code is 1 if a report's verdict is not one that its season allows.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--share", type=float, default=1.0, help="of the visits in season/parameters.toml")
     parser.add_argument("--seed", type=int, default=given.season.seed)
     parser.add_argument("--only", default="", help="the variants whose name contains this; no page is written then")
-    parser.add_argument("--keep", type=Path, help="keep records and reports in this folder, which is made")
+    parser.add_argument("--keep", type=Path, help="keep records and reports in this folder, which is created")
     parser.add_argument("--at-once", type=int, default=2, help="variants at the same time")
     parser.add_argument("--variant", nargs=2, metavar=("FOLDER", "NAME"), help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _one(folder: Path, name: str, share: float) -> int:
-    """Run one variant on the stage that another process opened, and leave its outcome in its folder."""
+    """Run one variant on the stage that another process opened, and write its outcome to its folder."""
     variant = next(one for one in VARIANTS if one.name == name)
     stage = reopened(folder)
     outcome = Season(stage, variant, max(1, round(share * stage.given.season.visits[name]))).run()

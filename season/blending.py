@@ -1,11 +1,11 @@
-"""What the session's part is worth within a visit: nDCG@10 on simulated visits, ranked by the library's flow on a real OpenSearch.
+"""Gain of session signals within a visit: nDCG@10 on simulated visits, ranked by the library's flow on a real OpenSearch.
 
     python -m season.blending                       2,000 visits of weeks 41 to 46
 
 Each search after the first click of a visit is ranked with the profile alone, with the visit's clicks blended in, and with another
 visit's clicks (the placebo). The clicks are those on the caller's own pages, so that all rankings have the same past. The profile
-holds the account's real purchases of the weeks before. Blending must help where a visit has an intent of its own, and must not harm
-where it has none. Visits and clicks are simulated: see `season/parameters.toml`.
+holds the account's real purchases of the weeks before. Blending must help in visits with an intent of their own, and must not harm
+the others. Visits and clicks are simulated: see `season/parameters.toml`.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Asked:
 
     @property
     def group(self) -> str:
-        """The row of the table that it counts in."""
+        """The row of the table to which the search belongs."""
         return f"{self.visit.kind}{', again' if self.again else ''}"
 
 
@@ -186,7 +186,9 @@ def ratio(values: NDArray[np.float64], base: NDArray[np.float64], accounts: NDAr
 
 def main() -> int:
     """Print the table; on OPENSEARCH_URL, else on a server of its own."""
-    parser = argparse.ArgumentParser(prog="python -m season.blending", description="What the session's part is worth.")
+    parser = argparse.ArgumentParser(
+        prog="python -m season.blending", description="Gain of session signals within a visit."
+    )
     given = parameters.read()
     parser.add_argument("--visits", type=int, default=2_000)
     parser.add_argument("--seed", type=int, default=given.season.seed)
@@ -217,7 +219,7 @@ def main() -> int:
 
 
 def printed(asked: Sequence[Asked], pages: Mapping[str, Sequence[Sequence[str]]]) -> None:
-    """Print nDCG@10 of each ranking for each kind of visit, and each one's ratio to the profile alone."""
+    """Print nDCG@10 of each ranking for each kind of visit, and its ratio to the profile alone."""
     found = {name: ndcg(own, [one.step.need.wanted for one in asked]) for name, own in pages.items()}
     accounts = np.array([one.visit.account for one in asked])
     kinds = np.array([one.visit.kind for one in asked])

@@ -2,8 +2,8 @@
 
     P(click on the hit at position r) = r ^ -examination · attraction(hit)        r = 1, 2, …
 
-Each draw is of the visit, the search and the position or product alone. So two rankings meet the same person in the same mood:
-what differs between their clicks is what they show, and where.
+Each draw depends only on the visit, the search, and the position or product. So two rankings get the same person with the same
+draws, and only the shown hits and their positions cause differences between their clicks.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ class Click:
 
 
 def attraction(product_id: str, need: Need, parameters: ClickParameters) -> float:
-    """Return the chance of a click on a product once it is looked at."""
+    """Return the probability of a click on an examined product."""
     if product_id in need.wanted:
         return parameters.wanted
     return parameters.alike if product_id in need.alike else parameters.other
 
 
 def expected_clicks(page: Sequence[str], need: Need, parameters: ClickParameters) -> float:
-    """Return the mean number of clicks on a page: what a season with a planted ranking really changes."""
+    """Return the expected number of clicks on a page, without the noise of draws."""
     return sum(
         float(position**-parameters.examination) * attraction(product_id, need, parameters)
         for position, product_id in enumerate(page, 1)

@@ -1,7 +1,7 @@
-"""Virtual time: searches of weeks are run in minutes, each at the time that the season gives it.
+"""Virtual time: searches of weeks run in minutes, each at its time in the season.
 
-A rewriter reads two clocks: the wall's (decay of signals, times of records) and a monotonic one (deadlines, breakers, caches).
-Only the first is the season's. Events carry their own time, which may lie weeks back (`signals.horizon_s`).
+A rewriter reads two clocks: the wall clock (decay of signals, times of records) and a monotonic one (deadlines, breakers, caches).
+The season replaces only the wall clock. Events carry their own time, which may lie weeks back (`signals.horizon_s`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rewriter.shell import sync
 
 
 class VirtualTime:
-    """Stands for the module `time` where a search and its record read the wall's clock."""
+    """Replacement of the module `time` where a search and its record read the wall clock."""
 
     def __init__(self, now_s: float) -> None:
         self.now_s = now_s
@@ -31,23 +31,23 @@ class VirtualTime:
 
 
 class Draws:
-    """Stands for the source of the searches' seeds."""
+    """Replacement of the source of the searches' seeds."""
 
     def __init__(self) -> None:
         self._random = Random(0)
 
     def seed(self, text: str) -> None:
-        """Make the next search's draws those of `text`."""
+        """Seed the next search's draws with `text`."""
         self._random = Random(text)
 
     def __call__(self, bits: int) -> int:
-        """Return the next draw, of so many bits."""
+        """Return the next draw with the given number of bits."""
         return self._random.getrandbits(bits)
 
 
 @contextmanager
 def virtual(now_s: float) -> Iterator[tuple[VirtualTime, Draws]]:
-    """Give searches of this process the season's time and seeds, for the duration of the block."""
+    """Run the searches of this process with the season's time and seeds, for the duration of the block."""
     clock, draws = VirtualTime(now_s), Draws()
     before = [(sync, "time", sync.time), (ubi, "time", ubi.time), (sync, "randbits", sync.randbits)]  # type: ignore[attr-defined]
     try:

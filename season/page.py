@@ -1,4 +1,4 @@
-"""docs/season.md, and the reports that it links to: written by `make season`, from what was measured."""
+"""docs/season.md and the reports that it links to, written by `make season` from the measured outcomes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def write(outcomes: Sequence[Outcome], given: Parameters, folder: Path, took_s: 
 
 
 def page_of(outcomes: Sequence[Outcome], given: Parameters, took_s: float) -> str:
-    """Return the page. took_s: how long all variants took together."""
+    """Return the page. took_s: the duration of all variants together."""
     visits, clicks, season = given.visits, given.clicks, given.season
     named = {one.variant.name: one for one in outcomes}
     searches, events = (sum(getattr(one, name) for one in outcomes) for name in ("searches", "events"))
@@ -70,7 +70,7 @@ def _verdicts(outcomes: Sequence[Outcome]) -> str:
             (name, one.variant.what, f"{report['people']:,}", f"{one.searches:,}", there, report["sentence"], preferred)
         )
     return _table(
-        ("season", "what", "people", "searches", "there was", "the report says", "interleaving, by clicks"), rows
+        ("season", "what", "people", "searches", "there was", "verdict of the report", "interleaving, by clicks"), rows
     )
 
 
@@ -115,7 +115,7 @@ def _distances(outcomes: Sequence[Outcome]) -> str:
 
 
 def cure(explored: Outcome, unexplored: Outcome) -> str:
-    """Return in words whether slots cure the bubble: by the distance of twins, and by the variety of pages."""
+    """Return sentences on the effect of slots on the bubble: by the distance of twins, and by the variety of pages."""
     on, off = (one.distances[-1].items for one in (explored, unexplored))
     grown = [one.distances[-1].items - one.distances[0].items for one in (explored, unexplored)]
     less = (off - on) / off if off else 0.0
@@ -129,12 +129,12 @@ def cure(explored: Outcome, unexplored: Outcome) -> str:
         else f"Slots take {less:.0%} of the distance away."
     )  # fmt: skip
     narrowing = explored.report.get("narrowing")
-    pages = f" Of one page the report says: {narrowing_sentence(narrowing)}" if narrowing else ""
+    pages = f" The report on single pages: {narrowing_sentence(narrowing)}" if narrowing else ""
     return f"{twins} {verdict}{pages}"
 
 
 def narrowing_sentence(found: Mapping[str, Any]) -> str:
-    """Return the report's sentence on what slots give back of a page's variety."""
+    """Return the report's sentence on the share of a page's variety that slots give back."""
     from rewriter.experiment.narrowing import Narrowing  # noqa: PLC0415  needs the extra
 
     return Narrowing(**found).sentence

@@ -1,4 +1,4 @@
-"""The parameters of the simulation, read from `parameters.toml`, which is dated and committed before it is used."""
+"""The parameters of the simulation, read from `parameters.toml`, which is dated and committed before the simulation runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class CatalogueParameters:
 
 @dataclass(frozen=True, slots=True)
 class VisitParameters:
-    """How people visit; see the file."""
+    """The model of visits; see the file."""
 
     shared: float
     gift: float
@@ -54,7 +54,7 @@ class ClickParameters:
 
 @dataclass(frozen=True, slots=True)
 class SeasonParameters:
-    """The size of each variant of the season, and what its report is asked."""
+    """The size of each variant of the season, and the options of its report."""
 
     seed: int
     visits: Mapping[str, int]
@@ -77,7 +77,7 @@ class Parameters:
 
 
 def read(path: Path = FILE) -> Parameters:
-    """Return the parameters of a file. Raises TypeError where one is missing or unknown."""
+    """Return the parameters of a file. Raises TypeError if one is missing or unknown."""
     found = tomllib.loads(path.read_text("utf-8"))
     return Parameters(
         found["dated"],

@@ -1,7 +1,7 @@
-"""One season: visits of weeks through the real pipeline, in virtual time, and what `rewriter report` makes of its records.
+"""One season: visits of several weeks through the real pipeline, in virtual time, and the `rewriter report` on their records.
 
-The visits of a day take turns: each makes its next search, then everything that was clicked is counted by a worker before anybody
-searches on. So a visit's next search knows its earlier clicks, as it would half a minute later.
+The visits of a day take turns: each makes its next search, then a worker counts all clicks before the next turn. So a visit's next
+search knows its earlier clicks, as it would half a minute later.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ PAGE = {"size": 10, "_source": ["manufacturer", "listed"]}
 
 @dataclass(slots=True)
 class Outcome:
-    """What a season gave: the report as JSON, the distances of twins by week, and counts.
+    """The outcome of a season: the report as JSON, the distances of twins by week, and counts.
 
-    clicks_shown, clicks_plain: how many clicks the click model expects of the treated arm's searches, on the pages that were shown
-    and on the caller's own.
+    clicks_shown, clicks_plain: the clicks that the click model expects in the treated arm's searches, on the shown pages and on the
+    caller's own pages.
     """
 
     variant: Variant
@@ -59,7 +59,7 @@ class Outcome:
 
     @property
     def true_lift(self) -> float:
-        """The lift of clicks per search that was there: without the noise of clicks, on the very same searches."""
+        """The true lift of clicks per search: on the same searches, without the noise of clicks."""
         return self.clicks_shown / self.clicks_plain - 1.0 if self.clicks_plain else 0.0
 
     @property
@@ -69,7 +69,7 @@ class Outcome:
 
 
 class Season:
-    """One run of one variant. `hooks` hear every search too."""
+    """One run of one variant. `hooks` also receive every search."""
 
     def __init__(self, stage: Stage, variant: Variant, visits: int, hooks: Sequence[Hook] = ()) -> None:
         self._stage = stage
@@ -83,7 +83,7 @@ class Season:
         self.outcome = Outcome(variant)
 
     def run(self, on_progress: Callable[[int, int], None] = lambda _done, _of: None) -> Outcome:
-        """Run it, and return what came of it."""
+        """Run the variant, and return its outcome."""
         began_s, cpu_s = time.monotonic(), time.process_time()
         rewriter_command("backfill", self._stage.history, "--toml", self._toml)
         settings = Settings.from_toml(self._toml)

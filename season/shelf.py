@@ -1,4 +1,4 @@
-"""The shelf: those product types of Complete Journey that the season is about, with the baskets of its weeks. Pure."""
+"""The shelf: the product types of Complete Journey that the season sells, with the baskets of its weeks. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from season.parameters import CatalogueParameters
 
 @dataclass(frozen=True, slots=True)
 class Basket:
-    """What one household bought at one time, by product type."""
+    """The purchases of one household at one time, by product type."""
 
     household_id: str
     week: int
@@ -22,7 +22,7 @@ class Basket:
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """Products, and what is known of them before the season.
+    """Products, and facts of them from before the season.
 
     by_type:  product ids by product type, the best selling first.
     makers:   manufacturers by product type, and the best selling products of each.
@@ -44,7 +44,7 @@ class Shelf:
         return frozenset(found)
 
     def sold_by(self, least_types: int) -> dict[str, list[str]]:
-        """Return the product types of each manufacturer that sells at least so many of them, with a product that sells."""
+        """Return the product types of each manufacturer with at least the given number of them, each with a selling product."""
         types: dict[str, list[str]] = defaultdict(list)
         for product_type, makers in sorted(self.makers.items()):
             for maker, products in sorted(makers.items()):
@@ -54,7 +54,7 @@ class Shelf:
 
 
 SELLS = 20
-"""Purchases until the season, from which on a product is one that sells."""
+"""Number of purchases before the season from which on a product counts as selling."""
 
 
 def most_bought(corpus: Corpus, parameters: CatalogueParameters) -> frozenset[str]:

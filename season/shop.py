@@ -1,4 +1,4 @@
-"""The policy of the simulated shop: that of `bench.ndcg` for things bought again, and manufacturers across product types."""
+"""The policy of the simulated shop: the policy of `bench.ndcg` for repeated purchases, and manufacturers across product types."""
 
 from __future__ import annotations
 

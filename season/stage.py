@@ -32,7 +32,7 @@ POLICY = "shop"
 STAGE = "stage.json"
 COUNTED = ("product_type", "manufacturer", "package_size", "brand")
 PATIENCE_MS = 5_000.0
-"""The season is about rankings, not about speed: on a busy machine nothing may be late."""
+"""Time budgets of the season, which measures rankings and not speed: on a busy machine nothing may be late."""
 HARMFUL = """\
 {# Planted: raises whatever is nothing that the person likes. #}
 [{% if affinities %}{"filter": {"bool": {"must_not": [{% for a in affinities %}{{ a.filter }}{% if not loop.last %}, {% endif %}\
@@ -42,7 +42,7 @@ HARMFUL = """\
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One season: its name, and what differs from the shop's settings. verdicts: those that the report may give."""
+    """One season: its name, and its differences from the shop's settings. verdicts: the verdicts that the report may give."""
 
     name: str
     what: str
@@ -52,12 +52,12 @@ class Variant:
 
     @property
     def is_personalized(self) -> bool:
-        """Whether anybody's page differs from the caller's own."""
+        """Whether any page differs from the caller's own."""
         return not self.shadow
 
 
 VARIANTS = (
-    # Exploration costs clicks: what is left of the lift may be too small to be told in a season of this size.
+    # Exploration costs clicks: the remaining lift may be too small to be detected in a season of this size.
     Variant("lift", "the shop's policy, with exploration", frozenset({"helps", "cannot tell yet"}), {}),
     Variant("harmful", "a planted template raises what people do not like", frozenset({"harms"}),
             {"templates": "harmful", "max_boost": 5}),
@@ -68,7 +68,7 @@ VARIANTS = (
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What all variants share. `moved_s`: times of the corpus are moved by whole weeks, so that its season has just ended."""
+    """The data that all variants share. `moved_s`: shift of the corpus' times by whole weeks, so that its season has just ended."""
 
     url: str
     store_url: str
@@ -82,12 +82,12 @@ class Stage:
 
     @property
     def history(self) -> Path:
-        """The purchases before the season, as `rewriter backfill` reads them."""
+        """The purchases before the season, in the format of `rewriter backfill`."""
         return self.folder / "history.parquet"
 
     @property
     def starts_s(self) -> float:
-        """When the season starts (seconds since the epoch)."""
+        """Start of the season (seconds since the epoch)."""
         return self.shelf.baskets[0].at_s + self.moved_s
 
     def visits(self, count: int) -> list[Visit]:
@@ -98,7 +98,7 @@ class Stage:
 
 @contextmanager
 def opened(given: Parameters, url: str, store_url: str, folder: Path, corpus: Corpus | None = None) -> Iterator[Stage]:
-    """Make index and history, and note them in `folder`; remove the index at the end. corpus: by default Complete Journey."""
+    """Create index and history, and note them in `folder`; remove the index at the end. corpus: by default Complete Journey."""
     whole = corpus or load(popularity_until_week=given.catalogue.history_weeks)
     shelf = shelf_of(whole, given.catalogue)
     index = f"season-{uuid.uuid4().hex[:8]}"
@@ -128,7 +128,7 @@ def reopened(folder: Path) -> Stage:
 
 
 def moved_by(shelf: Shelf, now_s: float) -> float:
-    """Return by how much times are moved: whole weeks, so that the season ended within the last one."""
+    """Return the shift of times: whole weeks, so that the season ended within the last one."""
     return float((now_s - 2 * HOUR_S - max(one.at_s for one in shelf.baskets)) // WEEK_S * WEEK_S)
 
 
@@ -177,7 +177,7 @@ def toml_of(stage: Stage, variant: Variant) -> Path:
         "experiment": {"holdout": season.holdout, "interleaved": season.interleaved, "salt": str(season.seed)},
         "budget": {"signals_ms": PATIENCE_MS, "cutoff_ms": PATIENCE_MS},
         "ingest": {"partitions": 4},
-        # The store's clock is the real one, by which each event comes weeks late.
+        # The store's clock is the real one, for which each event comes weeks late.
         "signals": {"session_ttl_s": weeks_s, "max_lag_s": weeks_s},
         f"policies.{POLICY}": {name: value for name, value in policy.items() if name != "fields"},
         **{f"policies.{POLICY}.fields.{name}": value for name, value in policy["fields"].items()},

@@ -1,8 +1,8 @@
 """Twins: pairs of made-up people who bought one product type of two different manufacturers, and search for it every week.
 
 Both search the same words at the same time, with the same draws of exploration, so that personalization causes every difference of
-their pages. Each then buys the first hit of their own manufacturer, if the page has one: what the loop of showing and buying does
-to the distance of their pages over the weeks is the bubble that it makes.
+their pages. Each then buys the first hit of their own manufacturer, if the page has one. The growth of the distance of their pages
+over the weeks measures the bubble that this loop of showing and buying makes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Twin:
 
     @property
     def bought_ago_s(self) -> Sequence[float]:
-        """How long before the season's start each purchase was."""
+        """Seconds from each purchase to the season's start."""
         return [(number + 0.5) * WEEK_S for number in range(BEFORE)]
 
 
@@ -38,7 +38,7 @@ Pair = tuple[Twin, Twin]
 
 
 def pairs_of(shelf: Shelf, count: int) -> list[Pair]:
-    """Return a pair for each of `count` product types: those with most products that sell by their second manufacturer."""
+    """Return a pair for each of `count` product types: those whose second manufacturer has the most selling products."""
     ranked = []
     for product_type, makers in shelf.makers.items():
         sold = {

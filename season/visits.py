@@ -1,14 +1,14 @@
-"""A seeded generator of visits over Complete Journey's catalogue: who searches for what, in which order, and why. Simulated. Pure.
+"""A seeded generator of visits over Complete Journey's catalogue: accounts, their searches in order, and intents. Simulated. Pure.
 
-Each visit begins with a basket that a household really bought in the season's weeks; its product types are searched for by name.
-What is wanted of a type depends on the visit's intent:
+Each visit begins with a basket that a household really bought in the season's weeks; the visit searches for the names of its
+product types. The wanted products of a type depend on the visit's intent:
 
     habit   the products of the household's own basket
     gift    those of another household's basket
     theme   the best selling products of one manufacturer, whatever the household bought before
 
 An account that two households share has the history of both, and each visit is one household's. An intent may change within a
-visit (drift), and a need may be searched for again. `shuffled` gives each visit the clicks of another one: the placebo.
+visit (drift), and a visit may search for the same type again. `shuffled` gives each visit the clicks of another one: the placebo.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ Intent = Literal["habit", "gift", "theme"]
 Kind = Literal["habit", "member", "gift", "theme", "drifted"]
 T = TypeVar("T")
 OWN_INTENT: frozenset[Kind] = frozenset({"gift", "theme"})
-"""Visits that want something else than their account's history says. A shared account's visit (`member`) lies between, and a
-visit whose intent changes (`drifted`) may be either."""
+"""Kinds of visits whose intent differs from their account's history. A shared account's visit (`member`) may be either, and so may
+a visit whose intent changes (`drifted`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What one search is for: the words, the products wanted, and those of the same type and manufacturer."""
+    """The need behind one search: the words, the wanted products, and those of the same type and manufacturer."""
 
     words: str
     product_type: str
@@ -51,7 +51,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One visit of an account; `number` tells visits apart, and `at_s` is when it began (seconds since the epoch)."""
+    """One visit of an account; `number` identifies it, and `at_s` is its start (seconds since the epoch)."""
 
     number: int
     account: str
@@ -97,7 +97,7 @@ def visits_of(shelf: Shelf, parameters: VisitParameters, count: int, seed: int) 
 
 
 class _Maker:
-    """Makes one visit."""
+    """Generator of one visit."""
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class _Maker:
         self._intents: list[Intent] = []
 
     def kind(self, shared: bool) -> Kind:
-        """Return the kind of the visit that `steps` made."""
+        """Return the kind of the visit that `steps` generated."""
         if len(set(self._intents)) > 1 or self._themes_used > 1:
             return "drifted"
         intent = self._intents[0]
@@ -168,7 +168,7 @@ class _Maker:
 
 
 def shuffled(clicks: Mapping[int, T], seed: int) -> dict[int, T]:
-    """Return each visit's clicks moved to another visit: nobody keeps their own, and nothing is lost."""
+    """Return each visit's clicks moved to another visit: no visit keeps its own clicks, and none are lost."""
     order = sorted(clicks)
     Random(f"{seed} placebo").shuffle(order)
     return {one: clicks[other] for one, other in zip(order, [*order[1:], *order[:1]], strict=True)}
