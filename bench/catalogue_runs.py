@@ -111,22 +111,24 @@ class Ranked:
     functions: float
 
 
-def plain(client: OpenSearch, index: str, made: Made, asked: Sequence[Question], *, is_flat: bool = False) -> Ranked:
+def plain(
+    client: OpenSearch, index: str, made: Made, questions: Sequence[Question], *, is_flat: bool = False
+) -> Ranked:
     """Return the page of each question, without the library. is_flat: category pages, whose hits score alike."""
-    pages = [_ids(client.search(index=index, body=_body(made, one, is_flat=is_flat))) for one in asked]
+    pages = [_ids(client.search(index=index, body=_body(made, one, is_flat=is_flat))) for one in questions]
     return Ranked(pages, 0.0, 0.0)
 
 
 def personalized(
-    toml: Path, index: str, made: Made, asked: Sequence[Question], seed: int, *, is_flat: bool = False
+    toml: Path, index: str, made: Made, questions: Sequence[Question], seed: int, *, is_flat: bool = False
 ) -> Ranked:
     """Return the page of each question. Another person searched each query before, so that its classes are known."""
     pages, counts, functions = list[list[str]](), 0, list[int]()
     with patch("rewriter.shell.sync.randbits", Random(seed).getrandbits), Rewriter.from_settings(toml) as rewriter:
         if not rewriter.wait_ready(60.0, index=index):
             raise RuntimeError(f"not ready: {rewriter.status().missing}")
-        first = {one.words: one for one in asked}
-        for number, question in enumerate([*first.values(), *asked]):
+        first = {one.words: one for one in questions}
+        for number, question in enumerate([*first.values(), *questions]):
             response, report = rewriter.search_details(
                 index=index, body=_body(made, question, is_flat=is_flat), subject=Subject(question.person)
             )
@@ -136,7 +138,7 @@ def personalized(
                 pages.append(_ids(response))
                 functions.append(len(report.boosts))
                 counts += report.reason is Reason.PERSONALIZED
-    return Ranked(pages, counts / len(asked), median(functions))
+    return Ranked(pages, counts / len(questions), median(functions))
 
 
 def _body(made: Made, question: Question, *, is_flat: bool) -> dict[str, Any]:
@@ -155,10 +157,10 @@ def ndcg(page: Sequence[str], relevant: frozenset[str]) -> float:
     return float(gained / discounts[: len(relevant)].sum())
 
 
-def compared(asked: Sequence[Question], base: Ranked, other: Ranked, seed: int) -> Difference:
+def compared(questions: Sequence[Question], base: Ranked, other: Ranked, seed: int) -> Difference:
     """Return the paired difference of two rankings, by bootstrap over people."""
     of_people: dict[str, list[tuple[float, float]]] = {}
-    for question, one, two in zip(asked, base.pages, other.pages, strict=True):
+    for question, one, two in zip(questions, base.pages, other.pages, strict=True):
         of_people.setdefault(question.person, []).append((ndcg(one, question.relevant), ndcg(two, question.relevant)))
     means = np.array([np.mean(values, axis=0) for values in of_people.values()])
     differences = means[:, 1] - means[:, 0]

@@ -67,9 +67,9 @@ class Catalogue:
     is_flat: bool = False
 
     def __post_init__(self) -> None:
-        self.asked = self.made.questions[: self.count]
+        self.questions = self.made.questions[: self.count]
         self.history = write_history(self.made, self.servers.folder / f"{self.index}.ndjson")
-        self.base = plain(self.servers.client, self.index, self.made, self.asked, is_flat=self.is_flat)
+        self.base = plain(self.servers.client, self.index, self.made, self.questions, is_flat=self.is_flat)
 
     def default(self, *lines: str) -> Difference:
         """Rank by the default policy, with settings of its own."""
@@ -94,8 +94,8 @@ class Catalogue:
     def _ranked(self, toml: Path) -> Difference:
         with patch.dict(os.environ, {"REWRITER_STORE__PREFIX": toml.parent.name}):
             run("backfill", str(self.history), "--toml", str(toml))
-            ranked = personalized(toml, self.index, self.made, self.asked, self.seed, is_flat=self.is_flat)
-        return compared(self.asked, self.base, ranked, self.seed)
+            ranked = personalized(toml, self.index, self.made, self.questions, self.seed, is_flat=self.is_flat)
+        return compared(self.questions, self.base, ranked, self.seed)
 
 
 def rows_of(catalogue: Catalogue) -> Iterator[tuple[str, Difference]]:
@@ -180,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if not re.search(given.only, name):
                 continue
             with _catalogue(servers, kind, given.questions, given.seed, is_flat=is_flat) as catalogue:
-                title = f"{name}: {len(catalogue.made.history):,} uses, {len(catalogue.asked):,} questions"
+                title = f"{name}: {len(catalogue.made.history):,} uses, {len(catalogue.questions):,} questions"
                 _print(console, title, rows_of(catalogue))
     console.print("All of it is simulated: bench/made_catalogues.py.")
     return 0

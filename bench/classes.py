@@ -39,8 +39,8 @@ def main() -> None:
     fields = signal_fields(policy)
     half_lives = profile_half_lives([policy], settings.signals)
     combinations = class_combinations(fields, CLASS)
-    asked = list({one.household_id: one for one in drawn(corpus, WEEKS, 4 * HOUSEHOLDS, 1)}.values())[:HOUSEHOLDS]
-    past = PastPurchases(corpus, WEEKS, {one.household_id for one in asked}, fields, half_lives, combinations)
+    questions = list({one.household_id: one for one in drawn(corpus, WEEKS, 4 * HOUSEHOLDS, 1)}.values())[:HOUSEHOLDS]
+    past = PastPurchases(corpus, WEEKS, {one.household_id for one in questions}, fields, half_lives, combinations)
     every = sorted({product.product_type for product in corpus.products.values() if product.product_type})
     with Valkey() as server:
         store = RedisStore(server.url)
@@ -50,7 +50,7 @@ def main() -> None:
             (size,) = store.run([("MEMORY", "USAGE", key, "SAMPLES", 0)])
             used.setdefault(name, []).append(int(size or 0))
 
-        for one in asked:
+        for one in questions:
             base, general = keys.profile(one.household_id), past.profile(one, settings.signals.kept_counters)
             own = past.classes(one, every)
             near = past.classes(one, [*every, *map(near_class, every)])
@@ -64,13 +64,13 @@ def main() -> None:
         write_slots(store.run, keys, table, found.items())
         name_table(store.run, keys, table)
         per_item = (int(store.run([("INFO", "memory")])[0]["used_memory"]) - before) / len(found)
-        bytes_table = Table("KiB a user", "mean", "median", title=f"{len(asked)} households in the store")
+        bytes_table = Table("KiB a user", "mean", "median", title=f"{len(questions)} households in the store")
         for name, sizes in used.items():
             bytes_table.add_row(name, f"{mean(sizes) / 1024:.1f}", f"{median(sizes) / 1024:.1f}")
         reads = Table("µs of a read", "p50", "p99", title="One pipelined read of a profile")
         for name, limit, classes_of in _rows(settings):
             times = []
-            for one in asked:
+            for one in questions:
                 query = SignalsQuery(
                     None, keys.profile(one.household_id), None, tuple(fields), limit, classes=classes_of(one)
                 )

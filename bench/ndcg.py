@@ -182,15 +182,15 @@ class Shop:
     index: str
     corpus: Corpus
     weeks: range
-    asked: Sequence[Question]
+    questions: Sequence[Question]
     seed: int
     baselines: dict[str, Any] = field(default_factory=dict)
     known: dict[tuple[Any, ...], PastPurchases] = field(default_factory=dict)
 
     def plain(self, query: ShopQuery, progress: Progress, name: str) -> Ranking:
         """Return the ids on the page of every question, without the library."""
-        asked = progress.track(self.asked, description=name)
-        return [_ids(self._baseline(self._arguments(query(one.words, one.week)))) for one in asked]
+        questions = progress.track(self.questions, description=name)
+        return [_ids(self._baseline(self._arguments(query(one.words, one.week)))) for one in questions]
 
     def personalized(self, variant: Variant, progress: Progress, *, first: bool = False) -> Passed:
         """Search for every question; with `first`, as the first search for its words."""
@@ -199,10 +199,14 @@ class Shop:
         if core.settings.class_field and not first:
             self._warm(variant, core, known)
         found = Passed()
-        for number, question in enumerate(progress.track(self.asked, description=variant.name.strip())):
+        for number, question in enumerate(progress.track(self.questions, description=variant.name.strip())):
             if first:
                 core.query_classes = QueryClasses()
-            subject = self.asked[(number + len(self.asked) // 2) % len(self.asked)] if variant.placebo else question
+            subject = (
+                self.questions[(number + len(self.questions) // 2) % len(self.questions)]
+                if variant.placebo
+                else question
+            )
             response, report, shell = self._search_as(variant, core, known, question, subject.household_id, number)
             found.reasons[report.reason] += 1
             found.functions.append(len(report.boosts))
@@ -224,8 +228,8 @@ class Shop:
 
     def _warm(self, variant: Variant, core: Core, known: PastPurchases) -> None:
         """Store the classes of all queries, as they are known after the first search for the words."""
-        for words in dict.fromkeys(one.words for one in self.asked):
-            question = next(one for one in self.asked if one.words == words)
+        for words in dict.fromkeys(one.words for one in self.questions):
+            question = next(one for one in self.questions if one.words == words)
             self._search_as(variant, core, known, question, question.household_id, 0)
 
     def _search_as(
@@ -282,7 +286,7 @@ class Shop:
         fields = core.snapshot.fields[POLICY]
         names = (*sorted(fields.keys() - {NEIGHBOUR}), core.settings.class_field)
         if names not in self.known:
-            households = {one.household_id for one in self.asked}
+            households = {one.household_id for one in self.questions}
             self.known[names] = PastPurchases(
                 self.corpus, self.weeks, households, fields, core.profile_half_lives, core.class_combinations
             )
@@ -301,16 +305,18 @@ def groups_of(shop: Shop, events: Mapping[str, int]) -> dict[str, Group]:
 
     def group(name: str, wanted: Sequence[AbstractSet[str]], *, cold: bool = False) -> Group:
         numbers = tuple(
-            at for at, one in enumerate(shop.asked) if wanted[at] and not (cold and events[one.household_id] >= COLD)
+            at
+            for at, one in enumerate(shop.questions)
+            if wanted[at] and not (cold and events[one.household_id] >= COLD)
         )
         return Group(
-            name, numbers, tuple(wanted[at] for at in numbers), tuple(shop.asked[at].household_id for at in numbers)
+            name, numbers, tuple(wanted[at] for at in numbers), tuple(shop.questions[at].household_id for at in numbers)
         )
 
-    every = [one.relevant for one in shop.asked]
+    every = [one.relevant for one in shop.questions]
     return {
         "all": group("all", every),
-        "new": group("new", [one.new for one in shop.asked]),
+        "new": group("new", [one.new for one in shop.questions]),
         "cold": group("cold", every, cold=True),
     }
 
@@ -404,13 +410,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             client, index, with_recent(corpus, weeks), on_progress=lambda at: progress.update(task, completed=at),
             more={recent_field(week): {"type": "float"} for week in weeks},
         )  # fmt: skip
-        asked = drawn(corpus, weeks, given.questions, given.seed)
-        shop = Shop(client, index, corpus, weeks, asked, given.seed)
+        questions = drawn(corpus, weeks, given.questions, given.seed)
+        shop = Shop(client, index, corpus, weeks, questions, given.seed)
         events = Counter(one.household_id for one in corpus.purchases if one.week < weeks.start)
         groups = groups_of(shop, events)
         lines = measured(shop, groups, progress, given.only)
     console = Console(width=200)
-    title = f"Complete Journey, weeks {weeks.start} to {weeks.stop - 1}, {len(asked):,} questions, seed {given.seed}"
+    title = (
+        f"Complete Journey, weeks {weeks.start} to {weeks.stop - 1}, {len(questions):,} questions, seed {given.seed}"
+    )
     printed(title, lines, groups, given.seed, console)
     named, people = {line.name: line for line in lines}, groups["all"].households
 

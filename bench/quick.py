@@ -127,15 +127,15 @@ def loaded(client: OpenSearch, count: int = PRODUCTS) -> Iterator[str]:
         client.indices.delete(index=name)
 
 
-def turn(client: OpenSearch, index: str, rewriter: Rewriter[Any] | None, asked: dict[str, Any]) -> Turn:
+def turn(client: OpenSearch, index: str, rewriter: Rewriter[Any] | None, body: dict[str, Any]) -> Turn:
     """Send one search, plain or through a rewriter."""
     before = Counter(Counting.counted)
     started_s, cpu_s = time.perf_counter(), time.process_time()
     report = None
     if rewriter is None:
-        client.search(index=index, body=asked)
+        client.search(index=index, body=body)
     else:
-        _, report = rewriter.search_details(index=index, body=asked, subject=ANN)
+        _, report = rewriter.search_details(index=index, body=body, subject=ANN)
     took_s, cpu_s = time.perf_counter() - started_s, time.process_time() - cpu_s
     return Turn(took_s * 1000.0, cpu_s * 1000.0, Counting.counted - before, report)
 

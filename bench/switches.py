@@ -57,13 +57,13 @@ def searching(toml: Path) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "bench.switches", str(toml)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
-            told(process, "on")
+            wait_for_line(process, "on")
             yield process
         finally:
             process.terminate()
 
 
-def told(process: subprocess.Popen[str], state: str) -> None:
+def wait_for_line(process: subprocess.Popen[str], state: str) -> None:
     """Wait until a process prints this line."""
     assert process.stdout is not None
     line = process.stdout.readline().strip()
@@ -71,10 +71,10 @@ def told(process: subprocess.Popen[str], state: str) -> None:
         raise RuntimeError(f"the process printed {line!r}, not {state!r}")
 
 
-def flipped(toml: Path, word: str, *more: str) -> float:
+def flipped(toml: Path, value: str, *more: str) -> float:
     """Run the command, and return its start time."""
     began_s = time.monotonic()
-    done = CliRunner().invoke(app, ["switch", "personalization", word, "--toml", str(toml), *more])
+    done = CliRunner().invoke(app, ["switch", "personalization", value, "--toml", str(toml), *more])
     if done.exit_code:
         raise RuntimeError(f"rewriter switch: {done.stderr}")
     return began_s
@@ -84,10 +84,10 @@ def following(toml: Path, chance: Random) -> list[float]:
     """Return the seconds until the process followed each change."""
     found = []
     with searching(toml) as process:
-        for word, _ in zip(cycle(("off", "on")), range(FLIPS), strict=False):
+        for value, _ in zip(cycle(("off", "on")), range(FLIPS), strict=False):
             time.sleep(1.0 + chance.random())
-            began_s = flipped(toml, word, "--wait", "0")
-            told(process, word)
+            began_s = flipped(toml, value, "--wait", "0")
+            wait_for_line(process, value)
             found.append(time.monotonic() - began_s)
     return found
 
@@ -97,11 +97,11 @@ def confirming(toml: Path, chance: Random) -> list[float]:
     found = []
     with searching(toml) as process:
         time.sleep(3.0)  # it has announced itself
-        for word, _ in zip(cycle(("off", "on")), range(FLIPS), strict=False):
+        for value, _ in zip(cycle(("off", "on")), range(FLIPS), strict=False):
             time.sleep(1.0 + chance.random())
-            began_s = flipped(toml, word)
+            began_s = flipped(toml, value)
             found.append(time.monotonic() - began_s)
-            told(process, word)
+            wait_for_line(process, value)
     return found
 
 

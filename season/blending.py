@@ -53,7 +53,7 @@ RESAMPLES = 2_000
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class VisitSearch:
     """One search of a visit, `at_s` being its time, and the clicks of the visit before it."""
 
     visit: Visit
@@ -92,14 +92,14 @@ class Measure:
         return self._plain[words]
 
     def ranked(
-        self, asked: Sequence[Asked], blend_max: float, clicks: Mapping[int, Sequence[tuple[float, Click]]],
+        self, searches: Sequence[VisitSearch], blend_max: float, clicks: Mapping[int, Sequence[tuple[float, Click]]],
         progress: Progress, name: str, weeks: range,
     ) -> list[list[str]]:  # fmt: skip
         """Return the page of each search. clicks: those of the visit so far, by the search's number."""
         core = self._core(blend_max)
         fields = core.snapshot.fields[POLICY]
         if self._past is None:
-            people = {one.visit.account for one in asked}
+            people = {one.visit.account for one in searches}
             self._past = PastPurchases(
                 self._corpus, weeks, people, fields, core.profile_half_lives, core.class_combinations
             )
@@ -107,7 +107,7 @@ class Measure:
         values = {name: values_of(product, fields) for name, product in self._shelf.corpus.products.items()}
         half_lives = HalfLives(core.settings.signals.session_half_life_s)
         pages = []
-        for number, one in enumerate(progress.track(asked, description=name)):
+        for number, one in enumerate(progress.track(searches, description=name)):
             week = self._shelf.baskets[one.visit.number].week
             question = Question(one.visit.account, week, int(one.at_s), one.step.need.words, frozenset(), frozenset())
             core.snapshot = replace(core.snapshot, population=past.populations[week])
@@ -156,7 +156,9 @@ class Measure:
         return core
 
 
-def asked_of(visits: Sequence[Visit], measure: Measure, given: parameters.Parameters) -> Iterator[Asked]:
+def searches_after_clicks(
+    visits: Sequence[Visit], measure: Measure, given: parameters.Parameters
+) -> Iterator[VisitSearch]:
     """Yield each search that has clicks before it, made on the caller's own pages."""
     for visit in visits:
         before: list[tuple[float, Click]] = []
@@ -166,7 +168,7 @@ def asked_of(visits: Sequence[Visit], measure: Measure, given: parameters.Parame
             at_s = visit.at_s + step.after_s
             if before:
                 ago = [(step.after_s - at, click) for at, click in before]
-                yield Asked(visit, step, words in searched, at_s, ago)
+                yield VisitSearch(visit, step, words in searched, at_s, ago)
             searched.add(words)
             mood = f"{visit.session_id} {number}"
             before += [
@@ -205,27 +207,27 @@ def main() -> int:
         visits = visits_of(shelf, given.visits, options.visits, options.seed)
         accounts = accounts_of(sorted({one.household_id for one in shelf.baskets}), given.visits.shared, options.seed)
         measure = Measure(client, index, shelf, accounts)
-        asked = list(asked_of(visits, measure, given))
-        own = {number: one.before for number, one in enumerate(asked)}
+        searches = list(searches_after_clicks(visits, measure, given))
+        own = {number: one.before for number, one in enumerate(searches)}
         weeks = given.catalogue.weeks
-        pages = {"profile alone": measure.ranked(asked, 0.0, own, progress, "profile alone", weeks)}
+        pages = {"profile alone": measure.ranked(searches, 0.0, own, progress, "profile alone", weeks)}
         for blend in options.blend_max:
-            pages[f"blended, {blend:g}"] = measure.ranked(asked, blend, own, progress, f"blended {blend:g}", weeks)
+            pages[f"blended, {blend:g}"] = measure.ranked(searches, blend, own, progress, f"blended {blend:g}", weeks)
         moved = shuffled(own, options.seed)
-        pages["placebo"] = measure.ranked(asked, options.blend_max[0], moved, progress, "placebo", weeks)
-        plain = [measure.plain(one.step.need.words) for one in asked]
-    printed(asked, {"the caller's own": plain, **pages})
+        pages["placebo"] = measure.ranked(searches, options.blend_max[0], moved, progress, "placebo", weeks)
+        plain = [measure.plain(one.step.need.words) for one in searches]
+    printed(searches, {"the caller's own": plain, **pages})
     return 0
 
 
-def printed(asked: Sequence[Asked], pages: Mapping[str, Sequence[Sequence[str]]]) -> None:
+def printed(searches: Sequence[VisitSearch], pages: Mapping[str, Sequence[Sequence[str]]]) -> None:
     """Print nDCG@10 of each ranking for each kind of visit, and its ratio to the profile alone."""
-    found = {name: ndcg(own, [one.step.need.wanted for one in asked]) for name, own in pages.items()}
-    accounts = np.array([one.visit.account for one in asked])
-    kinds = np.array([one.visit.kind for one in asked])
-    groups = np.array([one.group for one in asked])
+    found = {name: ndcg(own, [one.step.need.wanted for one in searches]) for name, own in pages.items()}
+    accounts = np.array([one.visit.account for one in searches])
+    kinds = np.array([one.visit.kind for one in searches])
+    groups = np.array([one.group for one in searches])
     rows = {
-        "all": np.ones(len(asked), dtype=bool),
+        "all": np.ones(len(searches), dtype=bool),
         "an intent of its own": np.isin(kinds, sorted(OWN_INTENT)),
         "none of its own": kinds == "habit",
         **{name: groups == name for name in sorted(set(groups))},

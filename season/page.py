@@ -51,7 +51,7 @@ def page_of(outcomes: Sequence[Outcome], given: Parameters, took_s: float) -> st
         drift=visits.drift, examination=clicks.examination, wanted=clicks.wanted, alike=clicks.alike, other=clicks.other,
         holdout=season.holdout, interleaved=season.interleaved, dated=given.dated, seed=season.seed, verdicts=_verdicts(outcomes),
         pages=_pages(outcomes), twins=season.twins, distances=_distances(outcomes),
-        cure=cure(named["lift"], named["unexplored"]), cost=cost,
+        cure=slots_effect(named["lift"], named["unexplored"]), cost=cost,
     )  # fmt: skip
 
 
@@ -114,7 +114,7 @@ def _distances(outcomes: Sequence[Outcome]) -> str:
     return _table(("season", *(f"week {number + 1}" for number in range(weeks))), rows)
 
 
-def cure(explored: Outcome, unexplored: Outcome) -> str:
+def slots_effect(explored: Outcome, unexplored: Outcome) -> str:
     """Return sentences on the effect of slots on the bubble: by the distance of twins, and by the variety of pages."""
     on, off = (one.distances[-1].items for one in (explored, unexplored))
     grown = [one.distances[-1].items - one.distances[0].items for one in (explored, unexplored)]

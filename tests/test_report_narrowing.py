@@ -75,7 +75,7 @@ def test_a_page_whose_slots_make_up_for_everything_is_cured(season: tuple[Rows, 
     found = summary(tmp_path, queries, events).narrowing
     assert found is not None
     assert found.narrows
-    assert found.cured
+    assert found.is_undone
     assert found.alone == pytest.approx(0.0)
     assert found.sentence.endswith("Slots give back 100% of that (± 0%): with slots no difference is known.")
 

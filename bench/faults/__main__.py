@@ -31,38 +31,38 @@ def main() -> int:
     parser.add_argument("--mixups", type=int, default=100_000, help="searches of the hunt for mix-ups")
     parser.add_argument("--only", nargs="*", default=[], metavar="TEXT", help="faults whose name holds one of these")
     parser.add_argument("--mode", choices=("parallel", "rewrite", "both"), default="both")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     getLogger("rewriter").addHandler(NullHandler())  # its log lines on each fault would disturb the table
-    chosen = [fault for fault in FAULTS if not asked.only or any(text in fault.name for text in asked.only)]
+    chosen = [fault for fault in FAULTS if not options.only or any(text in fault.name for text in options.only)]
     try:
         with ExitStack() as stack:
             url = os.environ.get("OPENSEARCH_URL") or stack.enter_context(OpenSearchServer()).url
-            modes = ("parallel", "rewrite") if asked.mode == "both" else (asked.mode,)
-            return max(_run(url, asked, chosen, mode) for mode in modes)
+            modes = ("parallel", "rewrite") if options.mode == "both" else (options.mode,)
+            return max(_run(url, options, chosen, mode) for mode in modes)
     except EngineUnavailable as missing:
         print(f"FAULTS NOT RUN: {missing}", file=sys.stderr)
         return 2 if os.environ.get("CI") else 0
 
 
-def _run(url: str, asked: argparse.Namespace, chosen: list[Fault], mode: str) -> int:
+def _run(url: str, options: argparse.Namespace, chosen: list[Fault], mode: str) -> int:
     print("  ".join(table.HEAD_OF_REWRITE if mode == "rewrite" else table.HEAD), flush=True)
     broken: list[str] = []
     found_rows, found_proofs = [], []
-    for row in rows(url, searches=asked.searches // 2, rate=asked.rate, faults=chosen, mode=mode):
+    for row in rows(url, searches=options.searches // 2, rate=options.rate, faults=chosen, mode=mode):
         found_rows.append(row)
         broken += [f"{mode}: {row.fault}, {row.shell}: {text}" for text in row.broken]
         print("  ".join(table.cells(row)), "" if not row.broken else f"BROKEN: {'; '.join(row.broken)}", flush=True)
     mixed_up: list[str] = []
-    if not asked.only and mode == "parallel":
+    if not options.only and mode == "parallel":
         for proof in proofs(url):
             found_proofs.append(proof)
             broken += [f"{proof.name}, {proof.shell}: {text}" for text in proof.broken]
             print(f"{proof.name}  {proof.shell}  {proof.found}  {'; '.join(proof.broken)}", flush=True)
-        for outcome in mixups.outcomes(asked.mixups):
+        for outcome in mixups.outcomes(options.mixups):
             mixed_up.append(outcome.said)
             broken += outcome.strangers[:10]
             print(outcome.said, flush=True)
-    if not asked.only:
+    if not options.only:
         table.write(table.markdown(found_rows, found_proofs, mixed_up, mode), mode)
     for text in broken:
         print(f"BROKEN: {text}", file=sys.stderr)

@@ -66,7 +66,7 @@ def alone(settings: Settings, policy: PolicySettings) -> Settings:
     )
 
 
-def wanted(settings: Settings, names: Sequence[str], *, variations: bool, placebo: bool) -> list[Variant]:
+def chosen_variants(settings: Settings, names: Sequence[str], *, variations: bool, placebo: bool) -> list[Variant]:
     """Return the variants of the named policies, or of all without names. Raises ConfigurationError for an unknown name.
 
     variations: each policy is also evaluated without item boosts, without attributes, and with a cap of 2.

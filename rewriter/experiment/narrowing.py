@@ -45,7 +45,7 @@ class Narrowing:
         return self._below(self.alone, self.alone_error)
 
     @property
-    def cured(self) -> bool:
+    def is_undone(self) -> bool:
         """Whether the whole pages are no longer known to be narrower."""
         return not self._below(self.shown, self.shown_error)
 
@@ -66,7 +66,7 @@ class Narrowing:
         known = back > Z * self.given_back_error
         verdict = (
             "with slots no difference is known"
-            if self.cured
+            if self.is_undone
             else "slots reduce the narrowing and do not undo it"
             if known
             else "slots do not undo it"

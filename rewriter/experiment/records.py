@@ -103,7 +103,7 @@ def read_records(queries: Sequence[Path], events: Sequence[Path], since: str | N
     _events(found, since)
     _leave_out_bots(found)
     _people(found)
-    _look_at_the_experiment(found)
+    _check_experiment(found)
     return found
 
 
@@ -394,7 +394,7 @@ def _people(found: Records) -> None:
     )
 
 
-def _look_at_the_experiment(found: Records) -> None:
+def _check_experiment(found: Records) -> None:
     """Report the reasons why the window is no experiment, or more than one."""
     arms = dict(found.rows("SELECT treated, count(*) FROM people GROUP BY treated"))
     if not arms:

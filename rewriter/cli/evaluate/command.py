@@ -21,7 +21,7 @@ from rewriter.errors import ConfigurationError, Fault
 from rewriter.evaluate.bodies import bodies_of
 from rewriter.evaluate.clicks import judged_by_clicks
 from rewriter.evaluate.judged import JudgedSearch
-from rewriter.evaluate.variants import Variant, wanted
+from rewriter.evaluate.variants import Variant, chosen_variants
 from rewriter.settings import Settings
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def evaluate(
             history, held, judged, qrels, queries, imported, (ubi_queries, ubi_events), exports=export is not None
         )
         names = policy or []
-        variants = wanted(
+        variants = chosen_variants(
             settings, names, variations=held is not None if variations is None else variations, placebo=placebo
         )
         options = {
