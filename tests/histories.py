@@ -63,7 +63,7 @@ def of_users(history: History, users: Collection[str]) -> dict[str, dict[str, fl
 
 
 def left_out(history: History) -> dict[str, int]:
-    """The reasons for which rows were left out; the account adds up."""
-    account = history.account
-    assert account.rows == account.events + sum(account.left_out.values())
-    return {reason: count for reason, count in account.left_out.items() if count}
+    """The reasons for which rows were left out; the row counts add up."""
+    counts = history.row_counts
+    assert counts.rows == counts.events + sum(counts.left_out.values())
+    return {reason: count for reason, count in counts.left_out.items() if count}

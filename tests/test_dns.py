@@ -21,7 +21,7 @@ from redis.exceptions import TimeoutError as Late
 
 from rewriter.signals import dns as dns_module
 from rewriter.signals.dns import ResolvingConnection, ResolvingSSLConnection, ThreadResolvingConnection, addresses
-from rewriter.signals.redis_clients import EVENT_LOOP, THREADS, Api, opened, sentinels, target
+from rewriter.signals.redis_clients import EVENT_LOOP, THREADS, Api, opened, sentinels, store_address
 from tests.fakes import awaited, waited
 
 NAME, PORT = "store.invalid", 6379
@@ -185,7 +185,7 @@ async def test_addresses_are_tried_in_their_order_and_all_that_was_wrong_is_said
     dns.answers.set()
     connecting = Opened(monkeypatch)
     with pytest.raises(Unreachable, match=f"refused; .*refused connecting to {NAME}:{PORT}"):
-        await opened(target(f"redis://{NAME}"), 1, EVENT_LOOP).ping()
+        await opened(store_address(f"redis://{NAME}"), 1, EVENT_LOOP).ping()
     assert connecting.asked == [{"host": V6, "port": PORT}, {"host": V4, "port": PORT}]
 
 
@@ -193,7 +193,7 @@ async def test_tls_verifies_the_name_at_whichever_address(dns: Dns, monkeypatch:
     dns.answers.set()
     connecting = Opened(monkeypatch)
     with pytest.raises(Unreachable):
-        await opened(target(f"rediss://{NAME}"), 1, EVENT_LOOP).ping()
+        await opened(store_address(f"rediss://{NAME}"), 1, EVENT_LOOP).ping()
     assert [(asked["host"], asked["server_hostname"]) for asked in connecting.asked] == [(V6, NAME), (V4, NAME)]
     for asked in connecting.asked:
         assert asked["ssl"].check_hostname
@@ -204,7 +204,7 @@ async def test_check_hostname_can_be_turned_off(dns: Dns, monkeypatch: pytest.Mo
     dns.answers.set()
     connecting = Opened(monkeypatch)
     with pytest.raises(Unreachable):
-        await opened(target(f"rediss://{NAME}?ssl_check_hostname=no"), 1, EVENT_LOOP).ping()
+        await opened(store_address(f"rediss://{NAME}?ssl_check_hostname=no"), 1, EVENT_LOOP).ping()
     assert not connecting.asked[0]["ssl"].check_hostname
 
 
@@ -214,7 +214,7 @@ async def test_a_certificate_that_does_not_verify_is_not_tried_elsewhere(
     dns.answers.set()
     connecting = Opened(monkeypatch, ssl.SSLCertVerificationError(1, "another's name"))
     with pytest.raises(Unreachable, match="another's name"):
-        await opened(target(f"rediss://{NAME}"), 1, EVENT_LOOP).ping()
+        await opened(store_address(f"rediss://{NAME}"), 1, EVENT_LOOP).ping()
     assert len(connecting.asked) == 1
 
 
@@ -222,14 +222,14 @@ async def test_a_certificate_that_does_not_verify_is_not_tried_elsewhere(
 async def test_an_address_is_not_looked_up(dns: Dns, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     connecting = Opened(monkeypatch)
     with pytest.raises(Unreachable):
-        await opened(target(f"redis://{host}"), 1, EVENT_LOOP).ping()
+        await opened(store_address(f"redis://{host}"), 1, EVENT_LOOP).ping()
     assert connecting.asked == [{"host": host.strip("[]"), "port": PORT}]
     assert dns.asked == 0
 
 
 async def test_a_slow_look_up_ends_with_the_time_to_connect(dns: Dns) -> None:
     with pytest.raises(Late):
-        await opened(target(f"redis://{NAME}?socket_connect_timeout=0.05"), 1, EVENT_LOOP).ping()
+        await opened(store_address(f"redis://{NAME}?socket_connect_timeout=0.05"), 1, EVENT_LOOP).ping()
     assert dns.asked == 1
 
 
@@ -260,7 +260,7 @@ class Reached:
 def test_threads_try_the_addresses_in_their_order(dns: Dns, monkeypatch: pytest.MonkeyPatch) -> None:
     dns.answers.set()
     reached = Reached(monkeypatch)
-    client = opened(target(f"redis://{NAME}"), 1, THREADS)
+    client = opened(store_address(f"redis://{NAME}"), 1, THREADS)
     with pytest.raises(Unreachable, match=f"{V6} refused; {V4} refused"):
         client.ping()
     assert reached.addresses == [V6, V4]
@@ -271,13 +271,13 @@ def test_threads_verify_the_name_at_whichever_address(url: str, dns: Dns, monkey
     dns.answers.set()
     reached = Reached(monkeypatch, answers=V4)
     with pytest.raises(Unreachable):
-        opened(target(url.format(NAME)), 1, THREADS).ping()
+        opened(store_address(url.format(NAME)), 1, THREADS).ping()
     assert reached.addresses[:2] == [V6, V4]
     assert set(reached.verified) == {NAME}
 
 
 def test_a_thread_waits_for_a_name_no_longer_than_for_a_connection(dns: Dns) -> None:
-    client = opened(target(f"redis://{NAME}?socket_connect_timeout=0.05"), 8, THREADS)
+    client = opened(store_address(f"redis://{NAME}?socket_connect_timeout=0.05"), 8, THREADS)
     with ThreadPoolExecutor(8) as pool:
         asking = [pool.submit(client.ping) for _ in range(8)]
         assert all(isinstance(one.exception(10), Late) for one in asking)
@@ -292,7 +292,7 @@ def test_a_thread_waits_for_a_name_no_longer_than_for_a_connection(dns: Dns) -> 
 @pytest.mark.parametrize("plain", ["redis", "rediss"])
 @pytest.mark.parametrize("url", ["{}://h", "{}+sentinel://h,i/main"])
 def test_clients_of_ours_look_names_up_here(api: Api, kind: type, plain: str, url: str) -> None:
-    client = opened(target(url.format(plain)), 7, api)
+    client = opened(store_address(url.format(plain)), 7, api)
     for one in (client, *sentinels(client)):
         assert issubclass(one.connection_pool.connection_class, kind)
         assert isinstance(one.connection_pool.make_connection(), one.connection_pool.connection_class)
@@ -300,13 +300,13 @@ def test_clients_of_ours_look_names_up_here(api: Api, kind: type, plain: str, ur
 
 @pytest.mark.parametrize(("plain", "kind"), [("redis", ResolvingConnection), ("rediss", ResolvingSSLConnection)])
 def test_so_do_a_cluster_s_nodes_and_those_that_it_will_name(plain: str, kind: type) -> None:
-    cluster = opened(target(f"{plain}+cluster://h,i"), 7, EVENT_LOOP)
+    cluster = opened(store_address(f"{plain}+cluster://h,i"), 7, EVENT_LOOP)
     nodes = cluster.nodes_manager.startup_nodes.values()
     assert [node.connection_class for node in nodes] == [kind] * 2
     assert aio.cluster.ClusterNode("j", 1, **cluster.nodes_manager.connection_kwargs).connection_class is kind
 
 
 def test_others_stay_as_they_are() -> None:
-    assert opened(target("unix:///run/valkey.sock"), 7, EVENT_LOOP).connection_pool.connection_class is (
+    assert opened(store_address("unix:///run/valkey.sock"), 7, EVENT_LOOP).connection_pool.connection_class is (
         aio.UnixDomainSocketConnection
     )

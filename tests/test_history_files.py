@@ -190,9 +190,9 @@ def test_lines_that_an_open_quote_swallows_are_counted(tmp_path: Path, after: in
     assert f"h.csv:{2 + 3 * row.count(chr(10))}: column user_id: a quote is inside a value" in found[0]
     assert "lines are in no row: a quote before them is never closed" in found[1]
     assert "secret" not in str(found)
-    account = added_up(tmp_path / "h.csv").account
-    assert account.left_out["malformed"] + (account.events - 3) == 1 + after
-    assert account.left_out["malformed"] > 1
+    counts = added_up(tmp_path / "h.csv").row_counts
+    assert counts.left_out["malformed"] + (counts.events - 3) == 1 + after
+    assert counts.left_out["malformed"] > 1
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_files_of_several_kinds_are_one_history(tmp_path: Path) -> None:
     (tmp_path / "c.ndjson").write_text(json.dumps({"timestamp": T, "object_id": "p1", "user_id": "19"}))
     history = added_up(*(tmp_path / one for one in ("a.parquet", "b.csv", "c.ndjson")))
     assert left_out(history) == {"no_object": 1}
-    assert history.account.first["no_object"].endswith("c.ndjson, row 1")
+    assert history.row_counts.first["no_object"].endswith("c.ndjson, row 1")
     assert of_users(history, ["17", "18", "017"]) == {"17": LIKED, "18": LIKED, "017": LIKED}
 
 

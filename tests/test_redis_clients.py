@@ -15,7 +15,7 @@ from redis.retry import Retry
 from rewriter.errors import ConfigurationError, StoreError
 from rewriter.signals import redis_store
 from rewriter.signals.memory_store import AsyncMemoryStore, MemoryStore
-from rewriter.signals.redis_clients import EVENT_LOOP, THREADS, Api, Target, opened, sentinels, target
+from rewriter.signals.redis_clients import EVENT_LOOP, THREADS, Api, StoreAddress, opened, sentinels, store_address
 from rewriter.signals.redis_store import AsyncRedisStore, RedisStore, open_async_store, open_store
 
 NEVER = Retry(NoBackoff(), 0)
@@ -27,22 +27,25 @@ sync: Any = redis
 @pytest.mark.parametrize(
     ("url", "meant"),
     [
-        ("redis://h", Target("redis://h", None, (("h", 6379),))),
-        ("rediss://u:p%40@h:1/3?protocol=3", Target("rediss://u:p%40@h:1/3?protocol=3", None, (("h", 1),))),
-        ("redis://[::1]:5/0", Target("redis://[::1]:5/0", None, (("::1", 5),))),
-        ("unix:///run/valkey.sock?db=2", Target("unix:///run/valkey.sock?db=2")),
-        ("unix://u@/run/valkey.sock", Target("unix://u@/run/valkey.sock")),
-        ("redis+cluster://:p@a:1,b,[::1]:7/", Target("redis://:p@a:1", "cluster", (("a", 1), ("b", 6379), ("::1", 7)))),
-        ("rediss+cluster://a/0", Target("rediss://a/0", "cluster", (("a", 6379),))),
-        ("redis+sentinel://a:1,b/main", Target("redis://a:1", "sentinel", (("a", 1), ("b", 26379)), "main")),
+        ("redis://h", StoreAddress("redis://h", None, (("h", 6379),))),
+        ("rediss://u:p%40@h:1/3?protocol=3", StoreAddress("rediss://u:p%40@h:1/3?protocol=3", None, (("h", 1),))),
+        ("redis://[::1]:5/0", StoreAddress("redis://[::1]:5/0", None, (("::1", 5),))),
+        ("unix:///run/valkey.sock?db=2", StoreAddress("unix:///run/valkey.sock?db=2")),
+        ("unix://u@/run/valkey.sock", StoreAddress("unix://u@/run/valkey.sock")),
+        (
+            "redis+cluster://:p@a:1,b,[::1]:7/",
+            StoreAddress("redis://:p@a:1", "cluster", (("a", 1), ("b", 6379), ("::1", 7))),
+        ),
+        ("rediss+cluster://a/0", StoreAddress("rediss://a/0", "cluster", (("a", 6379),))),
+        ("redis+sentinel://a:1,b/main", StoreAddress("redis://a:1", "sentinel", (("a", 1), ("b", 26379)), "main")),
         (
             "rediss+sentinel://u:p@a/main/2?ssl_ca_certs=/ca.pem",
-            Target("rediss://u:p@a/2?ssl_ca_certs=/ca.pem", "sentinel", (("a", 26379),), "main"),
+            StoreAddress("rediss://u:p@a/2?ssl_ca_certs=/ca.pem", "sentinel", (("a", 26379),), "main"),
         ),
     ],
 )
-def test_urls(url: str, meant: Target) -> None:
-    assert target(url) == meant
+def test_urls(url: str, meant: StoreAddress) -> None:
+    assert store_address(url) == meant
 
 
 @pytest.mark.parametrize(
@@ -88,7 +91,7 @@ def test_urls_that_are_refused(url: str, what: str) -> None:
 @pytest.mark.parametrize("api", [THREADS, EVENT_LOOP], ids=["threads", "loop"])
 @pytest.mark.parametrize("url", ["redis://h", "rediss://h", "redis+sentinel://h/main", "rediss+sentinel://h/main"])
 def test_clients_of_ours_ask_once_and_wait_for_nothing_but_the_answer(url: str, api: Api) -> None:
-    client = opened(target(url), 7, api)
+    client = opened(store_address(url), 7, api)
     for one in (client, *sentinels(client)):
         arguments = one.connection_pool.connection_kwargs
         assert arguments["retry"].get_retries() == 0
@@ -100,14 +103,14 @@ def test_clients_of_ours_ask_once_and_wait_for_nothing_but_the_answer(url: str, 
 
 
 def test_what_a_url_says_wins() -> None:
-    client = opened(target("redis://h/3?socket_timeout=0.5&max_connections=9&protocol=3"), 7, THREADS)
+    client = opened(store_address("redis://h/3?socket_timeout=0.5&max_connections=9&protocol=3"), 7, THREADS)
     arguments = client.connection_pool.connection_kwargs
     assert (arguments["db"], arguments["socket_timeout"], int(arguments["protocol"])) == (3, 0.5, 3)
     assert client.connection_pool.max_connections == 9
 
 
 def test_credentials_are_for_the_servers_and_not_for_their_sentinels() -> None:
-    client = opened(target("redis+sentinel://u:p@a/main/2"), 7, THREADS)
+    client = opened(store_address("redis+sentinel://u:p@a/main/2"), 7, THREADS)
     arguments = client.connection_pool.connection_kwargs
     assert (arguments["username"], arguments["password"], arguments["db"]) == ("u", "p", 2)
     assert [one.connection_pool.connection_kwargs["password"] for one in sentinels(client)] == [None]
@@ -197,9 +200,9 @@ def test_while_one_thread_connects_the_others_fail_at_once(monkeypatch: pytest.M
 
 
 def test_after_a_failure_to_connect_the_next_read_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    tried: list[Target] = []
+    tried: list[StoreAddress] = []
 
-    def refused(where: Target, *_: Any) -> Any:
+    def refused(where: StoreAddress, *_: Any) -> Any:
         tried.append(where)
         raise redis.ConnectionError("refused")
 

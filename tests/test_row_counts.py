@@ -53,8 +53,8 @@ def iso(at_s: float) -> str:
 def test_a_row_is_left_out_for_one_reason_that_is_counted(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
     history = added_up(written(tmp_path, [ROW, {**ROW, **changes}, ROW]))
     assert left_out(history) == {reason: 1}
-    assert history.account.first[reason].endswith("h.ndjson, row 2")
-    assert (history.account.events, history.until_s) == (2, T_S)
+    assert history.row_counts.first[reason].endswith("h.ndjson, row 2")
+    assert (history.row_counts.events, history.until_s) == (2, T_S)
 
 
 @pytest.mark.parametrize("given", [True, "true", "TRUE", "yes", "granted", "Granted", 1, "1", "on"])
@@ -111,7 +111,7 @@ def test_a_clock_slightly_ahead_counts_as_now(tmp_path: Path) -> None:
 def test_what_is_later_than_until_is_left_to_the_streams(tmp_path: Path) -> None:
     history = added_up(written(tmp_path, [ROW, {**ROW, "timestamp": iso(T_S + 60)}]), until_s=T_S + 30)
     assert left_out(history) == {"after_until": 1}
-    assert history.account.too_many(()) == []
+    assert history.row_counts.too_many(()) == []
 
 
 def test_a_doubled_event_counts_once_the_earliest(tmp_path: Path) -> None:
@@ -120,13 +120,13 @@ def test_a_doubled_event_counts_once_the_earliest(tmp_path: Path) -> None:
     rows += [{**ROW, "event_id": "e3", "action_name": "yawn", "timestamp": iso(T_S - 600)}, {**ROW, "event_id": "e3"}]
     history = added_up(written(tmp_path, rows))
     assert left_out(history) == {"doubled": 2, "unknown_action": 1}
-    assert history.account.first["doubled"].endswith("row 1")
+    assert history.row_counts.first["doubled"].endswith("row 1")
 
 
 def test_who_was_forgotten_and_what_was_asked_for_fails_nothing(tmp_path: Path) -> None:
     history = added_up(written(tmp_path, [ROW, {**ROW, "user_id": "u2"}]), forgotten={pseudonym("u", "u2", ""): NOW_S})
     assert left_out(history) == {"forgotten": 1}
-    assert history.account.too_many(()) == []
+    assert history.row_counts.too_many(()) == []
     assert set(profiles(history)) == {pseudonym("u", "u1", "")}
 
 
@@ -140,8 +140,8 @@ def test_an_action_weighted_zero_is_known(tmp_path: Path) -> None:
 def test_unknown_actions_are_named_the_most_frequent_first(tmp_path: Path) -> None:
     names = ["Purchase"] * 5 + ["buy"] * 3 + [None] * 2 + [f"x{n}" for n in range(9)] + ["y" * 500] * 4
     history = added_up(written(tmp_path, [ROW, *({**ROW, "action_name": one} for one in names)]))
-    assert history.account.actions == [("Purchase", 5), ("y" * 64, 4), ("buy", 3), ("", 2), ("x0", 1)]
-    (line,) = history.account.lines()
+    assert history.row_counts.actions == [("Purchase", 5), ("y" * 64, 4), ("buy", 3), ("", 2), ("x0", 1)]
+    (line,) = history.row_counts.lines()
     assert "'Purchase' 5, " in line
     assert "(empty) 2" in line
 

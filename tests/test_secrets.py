@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from rewriter import Settings
 from rewriter.errors import ConfigurationError
 from rewriter.secret import SecretUrl, shown_url, without_credentials
-from rewriter.signals.redis_clients import target
+from rewriter.signals.redis_clients import store_address
 from rewriter.signals.store import Keys
 
 SHOWN = [
@@ -257,4 +257,4 @@ def test_a_host_of_which_a_client_can_be_made_is_taken(host: str) -> None:
 
 
 def test_where_a_store_lies_shows_no_password() -> None:
-    assert "hunter2" not in repr(target("redis://u:hunter2@h:6379/0"))
+    assert "hunter2" not in repr(store_address("redis://u:hunter2@h:6379/0"))

@@ -44,7 +44,7 @@ REPLACED_NAMES: Mapping[str, str] = {
     "Loop": "TaskRuntime",
     "Looked": "Look",
     "Pace": "LateLegs",
-    "Place": "Target",
+    "Place": "SwitchTarget, CounterKey",
     "Plan": "PagePlan, CountingRules",
     "Played": "FakeEngine",
     "PlayedStore": "FakeStore",

@@ -103,7 +103,7 @@ def backfill(
                     lambda done: progress.update(updated, completed=done),
                 )  # fmt: skip
     print_json(figures)
-    if not _print_account(history, allowed, plan.settings.signals) or not is_well:
+    if not _print_row_counts(history, allowed, plan.settings.signals) or not is_well:
         raise typer.Exit(UNHEALTHY)
 
 
@@ -124,23 +124,23 @@ def _refuse_malformed(files: Files, allowed: frozenset[str]) -> None:
         print_line(fault)
 
 
-def _print_account(history: History, allowed: frozenset[str], signals: SignalSettings) -> bool:
+def _print_row_counts(history: History, allowed: frozenset[str], signals: SignalSettings) -> bool:
     """Print the rows left out and the age of an old history. Return whether there are events and no reason exceeds the limit."""
-    account = history.account
-    for line in account.lines():
+    counts = history.row_counts
+    for line in counts.lines():
         print_line(line)
     age_s = time.time() - history.until_s
-    if account.events and age_s > signals.horizon_s:
+    if counts.events and age_s > signals.horizon_s:
         ended = datetime.fromtimestamp(history.until_s, UTC).date()
         print_line(
             f"the history ended on {ended}, {age_s / DAY_S:,.0f} days ago: such events would be too old for ingest"
             f" (horizon_s), and with profile_half_life_s = {signals.profile_half_life_s:g} their weights have faded to"
             f" {growth(history.until_s + age_s, history.until_s, signals.profile_half_life_s):.2%}"
         )
-    if not account.events:
+    if not counts.events:
         print_line("no row became an event: nothing was written")
         return False
-    if reasons := account.too_many(allowed):
+    if reasons := counts.too_many(allowed):
         print_line(
             f"more than {LIMIT:.0%} of the rows were left out for {', '.join(reasons)}:"
             f" correct the files and run it again, or allow it ({' '.join(f'--allow {one}' for one in reasons)})"

@@ -42,7 +42,7 @@ class Past:
     people:    number by pseudonym. sessions: number by session_id.
     documents: by number, each with `_id`; objects without a document have no events.
     until_s:   the end of the history.
-    account:   the outcomes of the rows, as `rewriter backfill` counts them; lines: the lines of rows left out, for people.
+    row_counts: the outcomes of the rows, as `rewriter backfill` counts them; lines: the lines of rows left out, for people.
     history:   the database, for queries on the rows behind the events.
     """
 
@@ -55,7 +55,7 @@ class Past:
     sessions: Mapping[str, int]
     documents: Sequence[Mapping[str, Any] | None]
     until_s: float
-    account: Mapping[str, int]
+    row_counts: Mapping[str, int]
     lines: Sequence[str]
     history: History = field(repr=False)
     salt: str = field(default="", repr=False)
@@ -117,7 +117,7 @@ def read_past(
         np.asarray(doc, np.int64), np.asarray(session, np.int64),
         dict(history.rows("SELECT person, number FROM people_of")),
         dict(history.rows("SELECT session, number FROM sessions_of")), documents, history.until_s,
-        history.account.counts(), history.account.lines(), history, settings.store.key_salt.get_secret_value(),
+        history.row_counts.counts(), history.row_counts.lines(), history, settings.store.key_salt.get_secret_value(),
     )  # fmt: skip
 
 

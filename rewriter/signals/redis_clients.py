@@ -72,7 +72,7 @@ EVENT_LOOP = Api(aio.Redis, aio.RedisCluster, AsyncClusterNode, aio.Sentinel, As
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class StoreAddress:
     """A parsed store URL: one server, a cluster, or a service behind Sentinels.
 
     url:     a URL that redis-py can parse, with only the first node.
@@ -87,7 +87,7 @@ class Target:
     service: str = ""
 
 
-def target(url: str) -> Target:
+def store_address(url: str) -> StoreAddress:
     """Parse a store's URL, without connecting.
 
     Raises ConfigurationError for an invalid URL, or for options that can never work. It quotes only names of options.
@@ -99,7 +99,7 @@ def target(url: str) -> Target:
         shown = [name if OPTION_NAME.fullmatch(name) else "an option whose name is none" for name in unknown]
         raise _refused(f"a store's URL may not set {', '.join(shown)}", ALLOWED)
     try:
-        found = Target(url) if re.match("unix://.*/.", url) else _target(url)
+        found = StoreAddress(url) if re.match("unix://.*/.", url) else _address(url)
         arguments = _arguments(found.url)
         wrong = [name for name, (low, high) in RANGES.items() if not low <= float(arguments.get(name, low)) <= high]
     except ValueError:
@@ -126,8 +126,8 @@ def _never(options: Mapping[str, str], *, encrypted: bool) -> Iterator[Fault]:
         )
 
 
-def opened(found: Target, connections: int, api: Api, max_answer_bytes: int | None = None) -> Any:
-    """Return a client for a target, which resolves names as `dns` does.
+def opened(found: StoreAddress, connections: int, api: Api, max_answer_bytes: int | None = None) -> Any:
+    """Return a client for an address, which resolves names as `dns` does.
 
     max_answer_bytes: limit of one answer, see `answer_bound`; None for no limit.
     A cluster client for threads connects at once to read its slots; raises the client's exception if it cannot.
@@ -140,7 +140,7 @@ def opened(found: Target, connections: int, api: Api, max_answer_bytes: int | No
     return client
 
 
-def _client(found: Target, connections: int, api: Api) -> Any:
+def _client(found: StoreAddress, connections: int, api: Api) -> Any:
     own = {
         "socket_connect_timeout": TIMEOUT_S,
         "socket_timeout": TIMEOUT_S,
@@ -195,7 +195,7 @@ def _faults(client: Any) -> list[Fault]:
     return [Fault("store", f"the client {what}", remedy) for wrong, what, remedy in table if wrong]
 
 
-def _target(url: str) -> Target:
+def _address(url: str) -> StoreAddress:
     match = URL.fullmatch(url)
     if not match:
         raise ValueError
@@ -214,7 +214,7 @@ def _target(url: str) -> Target:
         raise ValueError
     hosts = [(node.hostname or "", node.port or DEFAULT_PORT[kind]) for node in nodes]
     first = f"{plain}://{match['user'] or ''}{nodes[0].netloc}{f'/{db}' if db else ''}{query}"
-    return Target(first, kind, tuple(hosts), service)
+    return StoreAddress(first, kind, tuple(hosts), service)
 
 
 def _arguments(url: str) -> dict[str, Any]:

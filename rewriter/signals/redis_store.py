@@ -23,7 +23,15 @@ from rewriter.signals.answer_bound import too_large
 from rewriter.signals.command_store import AsyncCommandStore, CommandStore
 from rewriter.signals.commands import Command
 from rewriter.signals.memory_store import AsyncMemoryStore, MemoryStore
-from rewriter.signals.redis_clients import EVENT_LOOP, THREADS, TIMEOUT_S, opened, refuse_unfit, sentinels, target
+from rewriter.signals.redis_clients import (
+    EVENT_LOOP,
+    THREADS,
+    TIMEOUT_S,
+    opened,
+    refuse_unfit,
+    sentinels,
+    store_address,
+)
 from rewriter.signals.store import AsyncStore, Store, StoreName
 
 CONNECTIONS = 32
@@ -42,7 +50,7 @@ class RedisStore(CommandStore):
     def __init__(
         self, given: str | Redis | RedisCluster, *, connections: int = CONNECTIONS, max_answer_bytes: int | None = None
     ) -> None:
-        self._target = target(given) if isinstance(given, str) else None
+        self._address = store_address(given) if isinstance(given, str) else None
         self._connections = connections
         self._max_answer_bytes = max_answer_bytes
         self._making: dict[int, Future[Any]] = {}
@@ -68,7 +76,7 @@ class RedisStore(CommandStore):
 
     def close(self) -> None:
         """See Store.close."""
-        if self._target is not None and self._client is not None:
+        if self._address is not None and self._client is not None:
             for client in (self._client, *sentinels(self._client)):
                 client.close()
 
@@ -94,7 +102,7 @@ class RedisStore(CommandStore):
         One thread constructs it; others wait for it at most TIMEOUT_S. A Future per process id replaces a lock, which would stay
         held in a child forked meanwhile.
         """
-        if self._client is None and self._target is not None:
+        if self._client is None and self._address is not None:
             ours: Future[Any] = Future()
             making = self._making.setdefault(os.getpid(), ours)
             if making is not ours:
@@ -104,7 +112,7 @@ class RedisStore(CommandStore):
                     raise StoreError("the store's client is still connecting") from None
             try:
                 if self._client is None:  # another thread may have constructed it meanwhile
-                    self._client = opened(self._target, self._connections, THREADS, self._max_answer_bytes)
+                    self._client = opened(self._address, self._connections, THREADS, self._max_answer_bytes)
                 ours.set_result(self._client)
             except Exception as error:
                 ours.set_exception(error)
@@ -127,7 +135,7 @@ class AsyncRedisStore(AsyncCommandStore):
         self._url = given if isinstance(given, str) else None
         self._max_answer_bytes = max_answer_bytes
         if isinstance(given, str):
-            self._client: Any = opened(target(given), connections, EVENT_LOOP, max_answer_bytes)
+            self._client: Any = opened(store_address(given), connections, EVENT_LOOP, max_answer_bytes)
         else:
             refuse_unfit(given)
             self._client = given

@@ -229,7 +229,7 @@ def test_segments_that_an_event_could_not_name_are_refused(
 def test_an_absent_name_of_a_segment_is_left_out_as_in_events(shop: Shop, tmp_path: Path, segments: Any) -> None:
     history = History(written(tmp_path / "h.ndjson", [rows(1)[0] | {"segments": segments}]), shop.plan, 4, None, {})
     history.add_up(objects(shop), lambda *_: None)
-    assert history.account.events == 1
+    assert history.row_counts.events == 1
 
 
 def test_who_was_forgotten_stays_so(shop: Shop, tmp_path: Path) -> None:

@@ -192,7 +192,7 @@ class _Run:
             )
         found, records = figures(outcome, self._variants, k, seed)
         found["warnings"] = notes + found["warnings"]
-        found["history"] = dict(past.account)
+        found["history"] = dict(past.row_counts)
         for line in past.lines:
             print_line(line)
         spent_s = outcome.spent_s

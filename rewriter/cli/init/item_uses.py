@@ -57,10 +57,10 @@ def uses_in_history(
             [Fault("--history", "needs DuckDB, which is not installed", "pip install 'rewriter[backfill]'")]
         ) from None
     history.add_up(objects_of(settings), on_progress)
-    for line in history.account.lines():
+    for line in history.row_counts.lines():
         print_line(line)
     names = ", ".join(plain(file.name) for file in files)
-    if not history.account.events:
+    if not history.row_counts.events:
         return ItemUses(None, f"no row of {names} became an event")
     guard = history.repeats()
     classes = tuple(sorted(guard.classes, key=lambda name: -guard.classes[name])[:CLASSES])
@@ -69,7 +69,7 @@ def uses_in_history(
         for text, at_s in (history.listed_at_uses(LISTED) if fields else ())
         if (listed_s := _seconds(text)) is not None
     ]
-    enough = len(ages_s) >= MIN_DATED * history.account.events
+    enough = len(ages_s) >= MIN_DATED * history.row_counts.events
     return ItemUses(guard, f"counted in {names}", median(ages_s) if ages_s and enough else None, classes)
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from redis import RedisError
 
 from rewriter.cli.output import print_line
-from rewriter.cli.switch.target import LOST, SwitchSource, Target, edited, written_as
+from rewriter.cli.switch.target import LOST, SwitchSource, SwitchTarget, edited, written_as
 from rewriter.decide.switch_text import SwitchesRead, parse
 from rewriter.decide.switches import KILL, SwitchValue
 from rewriter.errors import ConfigurationError, Fault, StoreError
@@ -50,7 +50,7 @@ class Change:
 
 
 def change(
-    targets: Sequence[Target],
+    targets: Sequence[SwitchTarget],
     only: SwitchSource | None,
     name: str,
     value: SwitchValue | None,
@@ -83,7 +83,7 @@ def change(
     return made
 
 
-def _look(target: Target, targets: Sequence[Target], edit: _Editing) -> None:
+def _look(target: SwitchTarget, targets: Sequence[SwitchTarget], edit: _Editing) -> None:
     """Read a target that is not to be changed."""
     try:
         edit.look(target.read())
@@ -91,7 +91,7 @@ def _look(target: Target, targets: Sequence[Target], edit: _Editing) -> None:
         print_line(_failure(target, targets, error, edit.name, is_written=False))
 
 
-def _change(target: Target, targets: Sequence[Target], edit: _Editing, made: Change) -> bool:
+def _change(target: SwitchTarget, targets: Sequence[SwitchTarget], edit: _Editing, made: Change) -> bool:
     """Change a target, and return whether that succeeded."""
     try:
         target.change(edit)
@@ -112,7 +112,7 @@ class _Editing:
     changed:       the switches whose values differ.
     """
 
-    def __init__(self, name: str, value: SwitchValue | None, target: Target, policies: frozenset[str]) -> None:
+    def __init__(self, name: str, value: SwitchValue | None, target: SwitchTarget, policies: frozenset[str]) -> None:
         self.name, self._value, self._target, self._policies = name, value, target, policies
         self._text = ""
         self.read: SwitchesRead | None = None
@@ -161,7 +161,7 @@ class _Editing:
             )
 
 
-def notes(made: Change, targets: Sequence[Target]) -> Iterator[str]:
+def notes(made: Change, targets: Sequence[SwitchTarget]) -> Iterator[str]:
     """Yield notes on values that override a change, and where they do."""
     file = next((target.where for target in targets if target.source == "file"), "")
     if file and file not in made.written:
@@ -180,7 +180,9 @@ def _lifted(name: str, value: SwitchValue | None, before: Mapping[str, SwitchVal
     return [other for other, its in before.items() if off and its is True and other.endswith(f".{KILL}")]
 
 
-def _failure(target: Target, targets: Sequence[Target], error: Exception, name: str, *, is_written: bool) -> Fault:
+def _failure(
+    target: SwitchTarget, targets: Sequence[SwitchTarget], error: Exception, name: str, *, is_written: bool
+) -> Fault:
     why = (error.strerror or str(error)) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
     fault = partial(Fault, target.where)
     if not is_written:

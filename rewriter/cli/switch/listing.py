@@ -8,13 +8,13 @@ import typer
 
 from rewriter.cli.output import UNHEALTHY, print_json, print_line, print_table
 from rewriter.cli.switch.change import FAILURES
-from rewriter.cli.switch.target import Target, written_as
+from rewriter.cli.switch.target import SwitchTarget, written_as
 from rewriter.decide.switch_text import from_environment, parse
 from rewriter.decide.switches import BOOLEANS, OTHERS, SHARES, Switches, SwitchValue, combined
 from rewriter.settings import Settings
 
 
-def list_switches(settings: Settings, targets: list[Target], *, as_json: bool) -> None:
+def list_switches(settings: Settings, targets: list[SwitchTarget], *, as_json: bool) -> None:
     """Print all switches. A target that cannot be read is left out, and the exit code is then 1."""
     policies = frozenset(settings.policies)
     texts: dict[str, str] = {}

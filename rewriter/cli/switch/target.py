@@ -94,19 +94,19 @@ class StoreTarget:
         return "\n".join([LOST, *lines]) if lines else ""
 
 
-Target = FileTarget | StoreTarget
+SwitchTarget = FileTarget | StoreTarget
 
 
-def targets_of(settings: Settings, store: Store | None) -> list[Target]:
+def targets_of(settings: Settings, store: Store | None) -> list[SwitchTarget]:
     """Return the targets in the settings, the strongest first. `store` is the one that other processes read, if any."""
     file = settings.switches.file
-    targets: list[Target] = [] if file is None else [FileTarget(file)]
+    targets: list[SwitchTarget] = [] if file is None else [FileTarget(file)]
     if store is not None:
         targets.append(StoreTarget(store, f"{settings.store.prefix}:switches", fleet_key(settings.store.prefix)))
     return targets
 
 
-def chosen_targets(targets: list[Target], only: SwitchSource | None) -> list[Target]:
+def chosen_targets(targets: list[SwitchTarget], only: SwitchSource | None) -> list[SwitchTarget]:
     """Return the targets that a change concerns: all, or `only` one and those that override it.
 
     Raises ConfigurationError if there is no such target.

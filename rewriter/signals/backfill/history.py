@@ -49,7 +49,7 @@ class History:
     now_s:      the present time, beyond which an event is in the future; by default the clock's.
     more:       the columns of the search behind an event that are read too (`columns.SEARCH`).
     sums:       the counters, to which `live` adds the streams' later events.
-    account:    the row counts, set by `add_up`.
+    row_counts: the outcomes of the rows, set by `add_up`.
     Raises ConfigurationError for files that cannot be read, and for segment names that events could not have.
     """
 
@@ -96,7 +96,7 @@ class History:
         wanted, found = self.describe(objects, on_progress)
         self.sums.add_history()
         return {
-            **self.account.counts(),
+            **self.row_counts.counts(),
             "users": self._one("SELECT count(DISTINCT person) FROM chosen"),
             "objects": wanted,
             "objects_missing": wanted - found,
@@ -124,7 +124,7 @@ class History:
             " GROUP BY reason"
         )
         self._db.execute("DROP TABLE sound")
-        self.account = self._row_counts()
+        self.row_counts = self._row_counts()
         return counts
 
     def table(self, query: str) -> Mapping[str, Any]:

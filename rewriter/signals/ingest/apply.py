@@ -20,7 +20,7 @@ from redis.exceptions import ResponseError
 from rewriter.errors import Fault, StoreError
 from rewriter.signals.commands import Command
 from rewriter.signals.counters import SEPARATOR
-from rewriter.signals.ingest.batch import ITEM_PREFIX, PARTLY_COUNTED, Change, Changes, CountingRules, Target
+from rewriter.signals.ingest.batch import ITEM_PREFIX, PARTLY_COUNTED, Change, Changes, CounterKey, CountingRules
 from rewriter.signals.ingest.scripts import AGE, APPLY, Engine, ran, script_command, sound_replies
 from rewriter.signals.neighbours import Near
 
@@ -34,7 +34,7 @@ MAX_REFUSED = 5
 
 _OUT_OF_TURN, _TOO_OLD = -1, -2
 NO_NEIGHBOURS: Mapping[str, Near] = {}
-Calls = dict[Target, list[Command]]
+Calls = dict[CounterKey, list[Command]]
 
 
 def apply_changes(engine: Engine, profiles: Engine, changes: Changes, plan: CountingRules) -> None:
@@ -49,7 +49,7 @@ def apply_changes(engine: Engine, profiles: Engine, changes: Changes, plan: Coun
     shared = {target: of for target, of in changes.by_target.items() if target.scope == "profile"}
     forgotten = _sent(profiles, shared, plan, changes.near)
     until_s = {target.base: time_s for target, time_s in forgotten.items()}
-    sessions: dict[Target, list[Change]] = {}
+    sessions: dict[CounterKey, list[Change]] = {}
     for target, of in changes.by_target.items():
         if target.scope == "session":
             left = [one for one in of if not _is_forgotten(one, until_s)]
@@ -69,19 +69,19 @@ def _is_forgotten(change: Change, until_s: Mapping[str, float]) -> bool:
 
 def _sent(
     engine: Engine,
-    wanted: Mapping[Target, Sequence[Change]],
+    wanted: Mapping[CounterKey, Sequence[Change]],
     plan: CountingRules,
     near: Mapping[str, Near] = NO_NEIGHBOURS,
-) -> dict[Target, float]:
+) -> dict[CounterKey, float]:
     """Apply changes; return, for targets of erased subjects, the time of the erasure (seconds since the epoch)."""
     calls: Calls = {target: list(calls_of(target, of, plan, near)) for target, of in wanted.items()}
-    forgotten: dict[Target, float] = {}
+    forgotten: dict[CounterKey, float] = {}
     refused = 0
     while calls:
         order = [(target, command) for target, of in calls.items() for command in of]
         again: Calls = {}
-        to_age: dict[Target, str] = {}
-        wrong: set[Target] = set()
+        to_age: dict[CounterKey, str] = {}
+        wrong: set[CounterKey] = set()
         for (target, command), reply in zip(order, ran(engine, [command for _, command in order]), strict=True):
             if target in wrong:
                 continue
@@ -107,7 +107,7 @@ def _sent(
 
 
 def calls_of(
-    target: Target, changes: Sequence[Change], plan: CountingRules, near: Mapping[str, Near] = NO_NEIGHBOURS
+    target: CounterKey, changes: Sequence[Change], plan: CountingRules, near: Mapping[str, Near] = NO_NEIGHBOURS
 ) -> Iterator[Command]:
     """Yield the calls of apply.lua for one key, in the order of the stream, each bounded in its members.
 
@@ -180,7 +180,7 @@ def _parts(change: Change) -> Iterator[_Part]:
         yield change, "1", 0, change.uses
 
 
-def _age(engine: Engine, target: Target, to_s: str, plan: CountingRules) -> None:
+def _age(engine: Engine, target: CounterKey, to_s: str, plan: CountingRules) -> None:
     """Age one key, one step per round trip."""
     scope = plan.scopes[target.scope]
     names = [f"{target.base}:{part}" for part in ("z", "m", "aged")]
@@ -189,7 +189,7 @@ def _age(engine: Engine, target: Target, to_s: str, plan: CountingRules) -> None
         pass
 
 
-def _set_aside(target: Target, changes: Sequence[Change]) -> None:
+def _set_aside(target: CounterKey, changes: Sequence[Change]) -> None:
     fault = Fault(f"the {target.scope}'s key", PARTLY_COUNTED, "delete it")
     for change in changes:
         change.batch.dead.append((change.entry, fault))

@@ -249,8 +249,8 @@ class Batch:
         return found
 
 
-class Target(NamedTuple):
-    """One key and the partition that feeds it. A session that changes partition has a watermark, and so a target, for each."""
+class CounterKey(NamedTuple):
+    """One key and the partition that feeds it. A session that changes partition has a watermark, and so a key, for each."""
 
     scope: ScopeName
     base: str
@@ -258,7 +258,7 @@ class Target(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What one entry adds to each of its targets. `profile` and `session` are bases of keys, `head` is id, time and weight.
+    """What one entry adds to each of its keys. `profile` and `session` are bases of keys, `head` is id, time and weight.
 
     uses: members that count 1 each, whatever the action weighs; None where none may. Which of both depends on the entry alone.
     """
@@ -293,7 +293,7 @@ class Changes:
     def __init__(self, plan: CountingRules, segments: Collection[str]) -> None:
         self._plan = plan
         self._segments = segments
-        self.by_target: dict[Target, list[Change]] = {}
+        self.by_target: dict[CounterKey, list[Change]] = {}
         self.near: Mapping[str, Near] = {}
         self._used: list[tuple[Change, list[Change], int]] = []
 
@@ -330,7 +330,7 @@ class Changes:
         population = keys.population(batch.partition)
         for scope, base in self._bases(batch.partition, event, change):
             one = shared if base == population else change
-            changes = self.by_target.setdefault(Target(scope, base, batch.partition), [])
+            changes = self.by_target.setdefault(CounterKey(scope, base, batch.partition), [])
             if base == population and profile is not None and change.items:
                 one = one._replace(uses=())
                 self._used.append((change, changes, len(changes)))
