@@ -26,10 +26,17 @@ from rewriter.observe.otel import OpenTelemetryHook
 from rewriter.observe.prometheus import PrometheusMetrics
 from rewriter.observe.ubi import UbiRecords
 from rewriter.report import Exposure, PageFacts, Report
+from rewriter.settings import Settings
 
 SEARCHES = 5_000
 RESAMPLES = 200
 PEOPLE = 3_000
+COUNTED: dict[str, Any] = {
+    "category_field": "kind",
+    "date_field": "listed",
+    "fields": {"brand": {}, "colour": {}, "size": {}},
+}
+SOURCE = {"kind": "k", "listed": "2026-11-02", "brand": "b", "colour": ["red", "blue"], "size": "m"}
 
 
 class _Nowhere(SpanExporter):
@@ -50,7 +57,7 @@ def cost() -> dict[str, float]:
     observers = (
         PrometheusMetrics(CollectorRegistry()),
         OpenTelemetryHook(tracers, MeterProvider([InMemoryMetricReader()])),
-        UbiRecords(_Nowhere()),
+        UbiRecords(_Nowhere(), Settings.model_validate({"policies": {"shop": {"index": "products", **COUNTED}}})),
     )
     hooks = Hooks(observers)
     timings = {"baseline": 8.0, "signals": 1.0, "render": 0.4, "personalized": 9.0, "exploration": 7.0, "added": 3.0}
@@ -58,9 +65,7 @@ def cost() -> dict[str, float]:
         Reason.PERSONALIZED, variant="personalized", policy="shop", exposure=Exposure("treatment", "u"), source="blend",
         timings_ms=timings, weigh_page=lambda: PageFacts(10, 6, 4, 1, 1, 3),
     )  # fmt: skip
-    response = {
-        "hits": {"total": {"value": 40}, "hits": [{"_id": f"p{n}", "_source": {"kind": "k"}} for n in range(10)]}
-    }
+    response = {"hits": {"total": {"value": 40}, "hits": [{"_id": f"p{n}", "_source": SOURCE} for n in range(10)]}}
     arguments = {"index": "products", "body": {"query": {"match": {"title": "red shoes"}}, "size": 10}}
     wall, cpu = [], []
     for _ in range(SEARCHES):

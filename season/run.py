@@ -69,15 +69,22 @@ class Outcome:
 
 
 class Season:
-    """One run of one variant. `hooks` also receive every search."""
+    """One run of one variant. `hooks` also receive every search. `on_ready` gets rewriter and worker before the first search."""
 
-    def __init__(self, stage: Stage, variant: Variant, visits: int, hooks: Sequence[Hook] = ()) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        variant: Variant,
+        visits: int,
+        hooks: Sequence[Hook] = (),
+        on_ready: Callable[[Rewriter[OpenSearch], Worker], None] = lambda *_: None,
+    ) -> None:
         self._stage = stage
         self._visits = stage.visits(visits)
         self._plain: dict[str, list[str]] = {}
         self._toml = toml_of(stage, variant)
         self._folder = self._toml.parent
-        self._hooks = hooks
+        self._hooks, self._on_ready = hooks, on_ready
         self._waiting: list[dict[str, Any]] = []
         self._sent = 0
         self.outcome = Outcome(variant)
@@ -103,6 +110,7 @@ class Season:
             for one in (self._rewriter, self._mirror):
                 if not one.wait_ready(READY_S, index=self._stage.index):
                     raise RuntimeError(f"the rewriter is not ready: {one.status().missing}")
+            self._on_ready(self._rewriter, self._worker)
             clock, draws = stack.enter_context(virtual(self._stage.starts_s))
             self._play(clock, draws, on_progress)
             if not records.flush(READY_S) or records.counts["written"] != self.outcome.searches:

@@ -47,6 +47,7 @@ def made(
                     "experiment": "e1", "variant": "personalized" if treated else "holdout",
                     "reason": "personalized" if treated else "holdout", "policy": "shop", "positions": list(range(10)),
                     "total": 90, "categories": categories, "baseline_ms": 8.0,
+                    "intra_list_diversity": round(float(rng.beta(6, 4)), 4),
                     "ages_days": [float(one) for one in rng.integers(0, 200, 10)],
                 }  # fmt: skip
                 clicked = 0

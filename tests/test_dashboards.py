@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
-from urllib.parse import quote
-from urllib.request import urlopen
 
 import pytest
 import yaml
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 
 from rewriter import Reason, Rewriter, Status
 from rewriter.observe.hooks import BaselineFailure, SearchDetails
 from rewriter.observe.prometheus import PrometheusMetrics, WorkerMetrics
 from rewriter.report import BoostUsed, Exposure, PageFacts, Report
-from rewriter_engines import EngineUnavailable
 from tests.fakes import SyncDesk
-from tests.needed import needed
+from tests.scraped import DASHBOARD, EXPRESSIONS, empty_of, prometheus_of, tool
 from tests.test_shells import SETTINGS, store
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "dashboards"
-DASHBOARD = json.loads((FOLDER / "rewriter.json").read_text("utf-8"))
 RULES = yaml.safe_load((FOLDER / "alerts.yml").read_text("utf-8"))["groups"][0]["rules"]
 LISTED = set(re.findall(r"^\| `(rewriter_\w+)`", (ROOT / "docs/metrics.md").read_text("utf-8"), re.MULTILINE))
 NAMED = LISTED | {
@@ -41,16 +32,6 @@ NAMED = LISTED | {
     if name.endswith(("_seconds", "_categories"))
     for part in ("bucket", "sum", "count")
 }
-EXPRESSIONS = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
-
-
-def tool(name: str) -> str:
-    """The path of a tool of Debian's package `prometheus`."""
-    with needed():
-        found = shutil.which(name)
-        if found is None:
-            raise EngineUnavailable(f"{name}: apt-get install prometheus")
-    return found
 
 
 @pytest.mark.parametrize("expression", [*EXPRESSIONS, *(rule["expr"] for rule in RULES)])
@@ -142,56 +123,23 @@ class Lagging:
 @pytest.fixture
 def prometheus(tmp_path: Path) -> Iterator[str]:
     """A real Prometheus that scrapes a process in which everything happens."""
-    binary = tool("prometheus")
     registry = CollectorRegistry()
     metrics = PrometheusMetrics(registry)
     worker = SimpleNamespace(
         counts={"counted": 0, "refused": 0}, backlog=SimpleNamespace(entries=3, lag_s=0.4), held=(1,)
     )
     WorkerMetrics(worker, registry)
-    ports = [_free(), _free()]
-    server, thread = start_http_server(ports[0], addr="127.0.0.1", registry=registry)
-    (tmp_path / "prometheus.yml").write_text(
-        "global: {scrape_interval: 250ms}\n"
-        f"scrape_configs: [{{job_name: rewriter, static_configs: [{{targets: ['127.0.0.1:{ports[0]}']}}]}}]\n"
-    )
-    command = [
-        binary, f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data",
-        f"--web.listen-address=127.0.0.1:{ports[1]}", "--log.level=error",
-    ]  # fmt: skip
-    with SyncDesk(SETTINGS, store("ann"), hooks=[metrics]) as harness:
+    with SyncDesk(SETTINGS, store("ann"), hooks=[metrics]) as harness, prometheus_of(registry, tmp_path) as url:
         lagging = Lagging(harness.rewriter)
         metrics.watch(lagging)
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            for turn in range(12):
-                fed(metrics, turn)
-                worker.counts["counted"] += 5
-                time.sleep(0.5)
-            yield f"http://127.0.0.1:{ports[1]}"
-        finally:
-            process.terminate()
-            process.wait(20)
-            server.shutdown()
-            server.server_close()
-            thread.join(5)
-            metrics.close()
-
-
-def _free() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
+        for turn in range(12):
+            fed(metrics, turn)
+            worker.counts["counted"] += 5
+            time.sleep(0.5)
+        yield url
+    metrics.close()
 
 
 def test_no_panel_is_empty_on_a_real_prometheus(prometheus: str) -> None:
     assert EXPRESSIONS
-    for expression in EXPRESSIONS:
-        query = expression.replace("$__rate_interval", "10s").replace("$policy", ".*")
-        found: list[Any] = []
-        until_s = time.monotonic() + 15
-        while not found and time.monotonic() < until_s:
-            with suppress(OSError), urlopen(f"{prometheus}/api/v1/query?query={quote(query)}", timeout=5) as answer:
-                found = [one for one in json.load(answer)["data"]["result"] if one["value"][1] != "NaN"]
-            if not found:
-                time.sleep(0.25)
-        assert found, expression
+    assert empty_of(prometheus, EXPRESSIONS, "10s") == []

@@ -14,6 +14,7 @@ import duckdb
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 from typer.testing import CliRunner
 
 from rewriter.cli import app
@@ -21,7 +22,7 @@ from rewriter.experiment.page import html_of
 from rewriter.experiment.records import read_records
 from rewriter.experiment.summary import Summary, summarize
 from rewriter.measures.bubble import slope, weekly_entropies
-from rewriter.measures.diversity import coverage_at, gini, item_ages, normalized_entropy
+from rewriter.measures.diversity import coverage_at, gini, item_ages, normalized_entropy, rarefied
 from tests.made_records import made, stamp, written
 
 Rows = list[dict[str, Any]]
@@ -117,7 +118,13 @@ def test_diversity_is_that_of_the_measures(tmp_path: Path) -> None:
         )
         shown = [hit for q in pages for hit in q["query_response_hit_ids"]]
         every = {hit for q in queries for hit in q["query_response_hit_ids"]}
-        assert one.concentration == pytest.approx(gini([shown.count(hit) for hit in set(shown)], len(every)))
+        counts = [shown.count(hit) for hit in set(shown)]
+        assert one.concentration == pytest.approx(gini(counts, len(every)))
+        assert one.unlike == pytest.approx(
+            np.mean([q["query_attributes"]["rewriter"]["intra_list_diversity"] for q in pages])
+        )
+        fewest = min(10 * sum(q["query_attributes"]["rewriter"]["arm"] == its for q in queries) for its in found)
+        assert one.catalogue == pytest.approx(rarefied(counts, fewest) / len(every))
         seen: dict[str, list[tuple[int, str]]] = {}
         for q in pages:
             day = (datetime.fromisoformat(q["timestamp"]).date() - date(2000, 1, 3)).days
@@ -130,6 +137,20 @@ def test_diversity_is_that_of_the_measures(tmp_path: Path) -> None:
     assert treated.slope is not None
     assert held.slope is not None
     assert treated.slope < held.slope - 0.05, "the bubble that was planted"
+
+
+def test_coverage_is_of_the_catalogue_that_was_named(helpful: tuple[Rows, Rows], tmp_path: Path) -> None:
+    queries, events = written(tmp_path, *helpful)
+    found = [
+        json.loads(run("--queries", queries, "--events", events, "--json", *more).stdout)["diversity"]
+        for more in ((), ("--catalogue-size", 800))
+    ]
+    for arm in ("treatment", "holdout"):
+        assert found[1][arm]["catalogue"] == pytest.approx(found[0][arm]["catalogue"] / 2)
+        assert found[1][arm]["concentration"] > found[0][arm]["concentration"]
+    shown = run("--queries", queries, "--events", events).stdout
+    assert "intra-list diversity" in shown
+    assert "catalogue coverage" in shown
 
 
 def test_a_mismatch_hides_the_lifts_and_says_so(helpful: tuple[Rows, Rows], tmp_path: Path) -> None:
@@ -272,6 +293,32 @@ def test_all_dialects_of_ubi_read_alike(helpful: tuple[Rows, Rows], tmp_path: Pa
         )
     found = summarize(read_records([parquet[0]], [parquet[1]]))
     assert alike(found) == alike(plain)
+
+
+def test_secondary_measures_are_adjusted_together_and_revenue_is_cut(
+    helpful: tuple[Rows, Rows], tmp_path: Path
+) -> None:
+    """By statsmodels and by plain Python; and searches without an event are counted."""
+    queries, events = helpful
+    found = summary(tmp_path, queries, events, planned_people=1_000)
+    measures = {one.name: one for one in found.secondary}
+    assert found.primary is not None
+    assert {"clicks_per_search", "orders_per_person", "revenue_per_person"} <= set(measures) | {found.primary.name}
+    expected = multipletests([one.p_value for one in measures.values()], method="fdr_bh")[1]
+    assert [one.adjusted_p for one in measures.values()] == pytest.approx(list(expected))
+    ours = {one["query_id"]: one["query_attributes"]["rewriter"] for one in queries}
+    paid: dict[str, float] = {one["unit"]: 0.0 for one in ours.values()}
+    for one in events:
+        if one["action_name"] == "purchase":
+            paid[ours[one["query_id"]]["unit"]] += one["event_attributes"]["price"]
+    cap = np.quantile([one for one in paid.values() if one], 0.95)
+    arms = {one["unit"]: one["arm"] for one in ours.values()}
+    revenue = measures["revenue_per_person"]
+    for arm, value in (("treatment", revenue.treated), ("holdout", revenue.control)):
+        assert value == pytest.approx(np.mean([min(one, cap) for unit, one in paid.items() if arms[unit] == arm]))
+    assert f"{cap:.2f}: {sum(one > cap for one in paid.values()):,} people cut" in revenue.note
+    without = len(set(ours) - {one["query_id"] for one in events})
+    assert any(f"{without:,} of {len(queries):,} searches have no event" in line for line in found.findings)
 
 
 def test_history_is_what_lies_before_and_makes_parts(tmp_path: Path) -> None:

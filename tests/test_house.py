@@ -51,6 +51,8 @@ WITH_THE_WORLD = (
     "observe/prometheus.py",
     "observe/ubi.py",
     "observe/ubi_sinks.py",
+    "measures/ages.py",
+    "evaluate/hit_facts.py",
     "evaluate/hold_out.py",
     "evaluate/past.py",
     "evaluate/readers.py",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from itertools import product
+from itertools import combinations, product
 from math import log
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from rewriter.measures.ages import age_days
 from rewriter.measures.bubble import page_distance, rank_biased_overlap, slope, weekly_entropies
 from rewriter.measures.diversity import (
     catalogue_coverage,
@@ -23,6 +24,7 @@ from rewriter.measures.diversity import (
     item_ages,
     known_share,
     normalized_entropy,
+    rarefied,
 )
 
 PAGES = st.lists(st.sampled_from("abcdefg"), min_size=2, max_size=30)
@@ -55,6 +57,22 @@ def test_gini_is_half_the_mean_difference_over_the_mean(counts: list[int], never
     assert found == pytest.approx(differences / (2 * sum(every) / len(every)), abs=1e-12)
 
 
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=4), st.data())
+def test_rarefied_by_every_draw(counts: list[int], data: st.DataObject) -> None:
+    impressions = [item for item, count in enumerate(counts) for _ in range(count)]
+    hits = data.draw(st.integers(0, min(4, len(impressions))))
+    draws = [len(set(draw)) for draw in combinations(impressions, hits)]
+    assert rarefied(counts, hits) == pytest.approx(np.mean(draws), abs=1e-9)
+    with pytest.raises(ValueError, match="cannot be drawn"):
+        rarefied(counts, len(impressions) + 1)
+
+
+def test_rarefied_of_many_impressions_is_scipy_s() -> None:
+    counts = [40_000, 900, 7, 1]
+    expected = sum(1.0 - stats.hypergeom.pmf(0, sum(counts), count, 5_000) for count in counts)
+    assert rarefied(counts, 5_000) == pytest.approx(expected, rel=1e-6)
+
+
 def test_a_catalogue_that_is_too_small_is_refused() -> None:
     assert catalogue_coverage({"a": 3, "b": 0}, 4) == 0.25
     with pytest.raises(ValueError, match="a catalogue of 1 items"):
@@ -68,6 +86,19 @@ def test_intra_list_diversity_by_brute_force(hits: list[frozenset[int]]) -> None
     pairs = [(one, other) for at, one in enumerate(hits) for other in hits[:at]]
     distances = [0.0 if not one | other else 1 - len(one & other) / len(one | other) for one, other in pairs]
     assert intra_list_diversity(hits) == pytest.approx(np.mean(distances))
+
+
+@pytest.mark.parametrize(
+    ("listed", "days"),
+    [
+        ("2026-09-01", 10.0), ("2026-09-01T00:00:00", 10.0), ("2026-09-01T12:00:00Z", 9.5),
+        ("2026-09-01T00:00:00+02:00", 10 + 2 / 24), (1_788_220_800_000, 10.0), ("2026-09-12", -1.0),
+        ("soon", None), (True, None), (None, None), ({}, None), (float("inf"), None), ("99999-12-31", None),
+    ],
+)  # fmt: skip
+def test_an_age_is_that_of_the_server_s_date(listed: object, days: float | None) -> None:
+    now_s = 1_788_220_800.0 + 10 * 86_400
+    assert age_days(listed, now_s) == (None if days is None else pytest.approx(days))
 
 
 @given(st.lists(st.floats(0, 4000), min_size=1, max_size=40))

@@ -6,7 +6,7 @@ import os
 import re
 import time
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from statistics import median
 from threading import Event, get_native_id
@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
+from opensearchpy.exceptions import RequestError, TransportError
 from opentelemetry import trace
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
@@ -26,6 +27,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from rewriter import Reason, Subject
+from rewriter.decide.quarantine import FAILURES, SUBJECTS
 from rewriter.observe.background import Background
 from rewriter.observe.hooks import BaselineFailure, Hooks, SearchDetails
 from rewriter.observe.otel import OpenTelemetryHook
@@ -35,6 +37,7 @@ from rewriter.settings import Settings
 from rewriter.signals.counters import Counters
 from rewriter.signals.store import Keys
 from tests.fakes import HARNESSES, FakeStore, Harness, SyncDesk, waited
+from tests.reason_cases import raises
 from tests.test_shells import SETTINGS, store
 
 ARGUMENTS: dict[str, Any] = {"index": "products", "body": {"query": {"match": {"title": "secret words"}}, "size": 10}}
@@ -152,6 +155,31 @@ def test_searches_are_counted_and_nobody_shows(
             assert secret not in text
 
 
+@pytest.mark.parametrize(("share", "mode"), [(1.0, "parallel"), (0.0, "rewrite")])
+def test_the_share_that_goes_parallel_measures_what_rewriting_adds(
+    share: float, mode: str, registry: CollectorRegistry, metrics: PrometheusMetrics, telemetry: Telemetry
+) -> None:
+    """In `mode = "rewrite"`, `parallel_share` sends both searches and is paired; a search that is sent once has no pair."""
+    changes = {"mode": "rewrite", "parallel_share": share, "hedge_ms": 4_000}
+    policies = {name: policy.model_copy(update=changes) for name, policy in SETTINGS.policies.items()}
+    with SyncDesk(
+        SETTINGS.model_copy(update={"policies": policies}), liking(), hooks=[metrics, telemetry.hook]
+    ) as harness:
+        _, report = harness.search(ANN, ARGUMENTS)
+        assert metrics.flush()
+        assert telemetry.hook.flush()
+    assert (report.reason, report.mode) == (Reason.PERSONALIZED, mode)
+    paired = int(mode == "parallel")
+    assert value(registry, "rewriter_searches_total", reason="personalized", mode=mode) == 1
+    assert value(registry, "rewriter_added_seconds_count", mode=mode) == value(registry, "rewriter_added_seconds_count")
+    assert value(registry, "rewriter_added_seconds_count", mode="parallel") == paired
+    for part in ("baseline", "personalized"):
+        assert value(registry, "rewriter_part_seconds_count", part=part, mode="parallel") == paired
+    assert value(registry, "rewriter_part_seconds_count", part="rewritten", mode="rewrite") == 1 - paired
+    added = telemetry.points("rewriter.search.added")
+    assert [dict(one.attributes)["rewriter.mode"] for one in added] == ["parallel"] * paired
+
+
 def test_the_promised_times_are_edges(registry: CollectorRegistry, metrics: PrometheusMetrics) -> None:
     metrics(SearchDetails(("a",), Report(Reason.PERSONALIZED, timings_ms={"added": 9.99})))
     metrics(SearchDetails(("a",), Report(Reason.PERSONALIZED, timings_ms={"added": 30.0})))
@@ -212,6 +240,60 @@ def test_a_scrape_asks_nobody(registry: CollectorRegistry, metrics: PrometheusMe
             assert any(one == name for one, _ in shown(registry)), name
 
 
+def opened(harness: Harness) -> None:
+    harness.engine.on["personal"] = raises(TransportError(503, "busy", {}))
+    for _ in range(10):
+        harness.search(ANN, ARGUMENTS)
+
+
+def quarantined(harness: Harness) -> None:
+    assert harness.store is not None
+    harness.engine.on["personal"] = raises(RequestError(400, "parsing_exception", {"error": "x"}))
+    for number in range(FAILURES):
+        user_id = f"u{number % SUBJECTS}"
+        harness.store.write(Keys().profile(user_id), Counters({("item", "p7"): 6.0}, {"item": 6.0}, 1.8e9), None)
+        harness.search(Subject(user_id), ARGUMENTS)
+
+
+def gone_since(harness: Harness) -> None:
+    assert harness.search(ANN, ARGUMENTS)[1].source == "profile"
+    harness.until(lambda status: status.in_flight == 0)
+    assert harness.store is not None
+    harness.store.state = "gone"
+    assert harness.search(ANN, ARGUMENTS)[1].source == "stale"
+
+
+@pytest.mark.parametrize(
+    ("happens", "counted"),
+    [
+        (
+            opened,
+            {
+                ("rewriter_breaker_open", "breaker", "legs"): 1.0,
+                ("rewriter_breaker_opened_total", "breaker", "legs"): 1.0,
+            },
+        ),
+        (quarantined, {("rewriter_templates_quarantined", "", ""): 1.0}),
+        (gone_since, {("rewriter_signals_total", "source", "stale"): 1.0}),
+    ],
+)
+def test_what_goes_wrong_is_in_the_next_scrape(
+    happens: Callable[[Harness], None],
+    counted: Mapping[tuple[str, str, str], float],
+    registry: CollectorRegistry,
+    metrics: PrometheusMetrics,
+) -> None:
+    signals = SETTINGS.signals.model_copy(update={"on_late": "stale"})
+    with SyncDesk(SETTINGS.model_copy(update={"signals": signals}), liking(), hooks=[metrics]) as harness:
+        metrics.watch(harness.rewriter)
+        for name, label, its in counted:
+            assert value(registry, name, **({label: its} if label else {})) == 0.0
+        happens(harness)
+        assert metrics.flush()
+        for (name, label, its), number in counted.items():
+            assert value(registry, name, **({label: its} if label else {})) == number
+
+
 def test_a_rewriter_that_is_gone_or_fails_does_not_fail_the_scrape(
     registry: CollectorRegistry, metrics: PrometheusMetrics
 ) -> None:
@@ -267,14 +349,19 @@ class Telemetry:
         loggers.add_log_record_processor(SimpleLogRecordProcessor(self.logs))
         self.hook = OpenTelemetryHook(self.tracers, MeterProvider([self.reader]), loggers)
 
-    def durations(self) -> dict[str, int]:
+    def points(self, name: str) -> list[Any]:
         data = self.reader.get_metrics_data()
-        found: dict[str, int] = {}
-        for resource in data.resource_metrics if data else ():
-            for scope in resource.scope_metrics:
-                for metric in scope.metrics:
-                    found[metric.name] = sum(int(getattr(point, "count", 0)) for point in metric.data.data_points)
-        return found
+        scopes = [scope for resource in (data.resource_metrics if data else ()) for scope in resource.scope_metrics]
+        return [
+            one
+            for scope in scopes
+            for metric in scope.metrics
+            if metric.name == name
+            for one in metric.data.data_points
+        ]
+
+    def count(self, name: str) -> int:
+        return sum(int(point.count) for point in self.points(name))
 
 
 @pytest.fixture
@@ -310,7 +397,7 @@ def test_each_leg_is_a_span_under_the_caller_s(kind: type[Harness], telemetry: T
         assert one.start_time is not None
         assert (one.end_time - one.start_time) / 1e6 == pytest.approx(report.timings_ms[leg], abs=0.01)
     assert ("signals", "signals") in spans
-    assert telemetry.durations()["db.client.operation.duration"] == 3
+    assert telemetry.count("db.client.operation.duration") == 3
     (event,) = telemetry.logs.get_finished_logs()
     record = event.log_record
     assert record.event_name == "feature_flag.evaluation"
@@ -327,7 +414,7 @@ def test_a_baseline_that_raises_is_a_span_with_its_kind(telemetry: Telemetry) ->
     (span,) = telemetry.spans.get_finished_spans()
     assert (span.name, (span.attributes or {})["error.type"]) == ("search", "ConnectionTimeout")
     assert span.status.status_code is trace.StatusCode.ERROR
-    assert telemetry.durations()["db.client.operation.duration"] == 1
+    assert telemetry.count("db.client.operation.duration") == 1
 
 
 def test_the_api_alone_is_enough() -> None:

@@ -131,6 +131,22 @@ def test_the_limit_of_added_latency_is_the_team_s(season: tuple[Rows, Rows], tmp
         assert f"limit {limit:g} ms" in guardrails["added latency"].what
 
 
+def test_each_arm_s_latency_stands_beside_what_was_added(season: tuple[Rows, Rows], tmp_path: Path) -> None:
+    """Of searches that were sent once nobody knows the pair: they are left out."""
+    queries, events = json.loads(json.dumps(season))
+    for number, query in enumerate(queries):
+        ours(query)["baseline_ms"] = 5.0 + number % 40
+    took = {arm: [ours(q)["baseline_ms"] + ours(q).get("added_ms", 0.0) for q in queries if ours(q)["arm"] == arm]
+            for arm in ("treatment", "holdout")}  # fmt: skip
+    once = next(query for query in queries if ours(query)["arm"] == "treatment")
+    ours(once).update(mode="rewrite", baseline_ms=1e6, added_ms=None)
+    took["treatment"].pop(0)
+    texts = [f"{name} {np.quantile(took[arm], 0.5):.1f} and {np.quantile(took[arm], 0.99):.1f} ms"
+             for arm, name in (("treatment", "treated"), ("holdout", "held out"))]  # fmt: skip
+    guardrails = {one.name: one for one in summary(tmp_path, queries, events).guardrails}
+    assert guardrails["added latency"].what.endswith(f"; whole searches {', '.join(texts)}")
+
+
 def test_people_who_change_arms_at_a_log_in_are_counted_and_stay_in_both(
     season: tuple[Rows, Rows], tmp_path: Path
 ) -> None:

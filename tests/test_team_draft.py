@@ -87,8 +87,11 @@ def liking() -> FakeStore:
     return found
 
 
-def search(harness: Harness, from_: int = 0, size: int = 10) -> tuple[list[str], Any]:
-    body = {"query": {"match": {"title": "shoe"}}, "size": size, "from": from_}
+def search(harness: Harness, from_: int = 0, size: int = 10, brand: str = "") -> tuple[list[str], Any]:
+    query: dict[str, Any] = {"match": {"title": "shoe"}}
+    if brand:
+        query = {"bool": {"must": [query], "filter": [{"term": {"brand": brand}}]}}
+    body = {"query": query, "size": size, "from": from_}
     response, report = harness.search(ANN, {"index": "products", "body": body})
     return [hit["_id"] for hit in response["hits"]["hits"]], report
 
@@ -115,6 +118,21 @@ def test_a_list_is_drafted_and_goes_on_without_repeating_a_hit(kind: type[Harnes
         assert later.teams == ""
         shown = first + second + third
         assert len(shown) == len(set(shown)) == 30
+
+
+@pytest.mark.parametrize("kind", HARNESSES)
+def test_another_filter_is_another_draft_and_the_same_one_the_same(kind: type[Harness]) -> None:
+    with kind(SETTINGS, liking()) as harness:
+        drafts = {}
+        for brand in ("", *"abcdefg"):
+            drafts[brand] = search(harness, brand=brand)
+            harness.until(lambda status: status.in_flight == 0)
+            search(harness, 10, brand=brand)
+            harness.until(lambda status: status.in_flight == 0)
+            ids, report = search(harness, brand=brand)
+            assert (ids, report.teams) == (drafts[brand][0], drafts[brand][1].teams), "whoever goes back sees it again"
+        assert all({"P", "B"} <= set(report.teams) for _, report in drafts.values())
+        assert len({report.teams for _, report in drafts.values()}) > 1
 
 
 @pytest.mark.parametrize("kind", HARNESSES)

@@ -14,11 +14,13 @@ import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
 from rewriter import Reason, Settings, Subject
+from rewriter.measures.diversity import intra_list_diversity
 from rewriter.observe.hooks import Answered, Hooks
 from rewriter.observe.ubi import UbiRecords, ubi_query
 from rewriter.observe.ubi_record import words_of
 from rewriter.observe.ubi_sinks import NdjsonSink, RedisSink
 from rewriter.report import Report
+from rewriter.settings import PolicySettings
 from rewriter.signals.counters import Counters
 from rewriter.signals.store import Keys
 from tests.fakes import HARNESSES, FakeStore, Harness, SyncDesk, waited
@@ -112,10 +114,60 @@ def test_a_record_holds_the_list_that_was_shown(kind: type[Harness], records: Ub
     ]
     assert ours["slots"][0]["object_id"] == first["query_response_hit_ids"][ours["slots"][0]["position"]]
     assert ours["categories"] == [hit["_source"]["brand"] for hit in response["hits"]["hits"]]
+    brands = [frozenset({hit["_source"]["brand"]}) for hit in response["hits"]["hits"]]
+    assert ours["intra_list_diversity"] == pytest.approx(intra_list_diversity(brands), abs=1e-4)
     assert "client_id" not in second
     assert second["query_attributes"]["rewriter"]["reason"] == "no_subject"
     assert first["timestamp"].endswith("Z")
     assert len(first["timestamp"]) == len("2026-11-26T00:00:00.000Z")
+
+
+@pytest.mark.parametrize("kind", HARNESSES)
+def test_no_leg_carries_ubi_s_part_and_positions_are_the_list_s(
+    kind: type[Harness], records: UbiRecords, sink: Kept
+) -> None:
+    body = {**ARGUMENTS["body"], "ext": {"ubi": {"query_id": "q7"}}}
+    with kind(SETTINGS, liking(), hooks=[records]) as harness:
+        harness.search(ANN, {**ARGUMENTS, "body": body})
+        harness.until(lambda status: status.in_flight == 0)
+        response, report = harness.search(ANN, {**ARGUMENTS, "body": {**body, "from": 10}})
+        assert records.flush()
+        legs = {name: [one["body"] for one in asked] for name, asked in harness.engine.asked.items()}
+    assert report.reason is Reason.PERSONALIZED
+    assert [one.get("ext") for one in legs.pop("baseline")] == [body["ext"]] * 2
+    sent = [one for asked in legs.values() for one in asked]
+    assert len(sent) >= 3
+    assert not [one for one in sent if "ubi" in str(one)]
+    assert [record["query_id"] for record in sink.records] == ["q7", "q7"]
+    ours = sink.records[1]["query_attributes"]["rewriter"]
+    assert ours["positions"] == list(range(10, 10 + len(response["hits"]["hits"])))
+    assert {one["position"] for one in ours["slots"]} <= set(ours["positions"])
+
+
+def test_a_page_s_diversity_is_of_the_fields_that_the_policy_counts(sink: Kept) -> None:
+    """Nested ones, lists and combinations too; hits that show none of them are unknown."""
+    fields: dict[str, Any] = {"colour": {}, "made": {"of": ["maker.name", "colour"]}}
+    policy = {"index": "products*", "category_field": "kind", "fields": fields}
+    records = UbiRecords(sink, Settings.model_validate({"policies": {"shop": policy}}))
+    sources: list[Any] = [
+        {"kind": "shoe", "colour": ["red", "blue"], "maker": {"name": "a"}, "price": 3},
+        {"kind": "shoe", "colour": "red", "maker": {"name": "b"}},
+        {"kind": 7, "colour": ["green"]},
+        {"price": 3},
+        None,
+        {"maker": "odd", "colour": {"odd": 1}},
+    ]
+    hits = [{"_id": f"p{n}", "_source": source} for n, source in enumerate(sources)]
+    records.answered(Answered(ARGUMENTS, ANN, {"hits": {"hits": hits}}, REPORT))
+    sources[0]["colour"].append("changed by the caller")
+    assert records.flush()
+    records.close()
+    known = [
+        {"kind shoe", "colour red", "colour blue", "maker a"}, {"kind shoe", "colour red", "maker b"},
+        {"kind 7", "colour green"},
+    ]  # fmt: skip
+    expected = intra_list_diversity([frozenset(one) for one in known])
+    assert sink.records[0]["query_attributes"]["rewriter"]["intra_list_diversity"] == pytest.approx(expected, abs=1e-4)
 
 
 def test_what_the_body_says_counts_before_what_is_said_around_it(records: UbiRecords, sink: Kept) -> None:
@@ -239,17 +291,21 @@ def test_a_torn_line_costs_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(torn) == 1
 
 
-def test_a_hook_of_records_costs_a_search_less_than_40_microseconds(records: UbiRecords) -> None:
+def test_a_hook_of_records_costs_a_search_less_than_40_microseconds(sink: Kept) -> None:
+    """With a category and eight fields of each hit to be copied."""
+    fields: dict[str, Any] = {f"field{n}": {} for n in range(8)}
+    policy = SETTINGS.policies["shop"].model_copy(update={"fields": PolicySettings(index=("x",), fields=fields).fields})
+    records = UbiRecords(sink, SETTINGS.model_copy(update={"policies": {"shop": policy}}))
     hooks = Hooks([records])
-    response = {
-        "hits": {"total": {"value": 40}, "hits": [{"_id": f"p{n}", "_source": {"brand": "b"}} for n in range(10)]}
-    }
+    source = {"brand": "b", **dict.fromkeys(fields, "value")}
+    response = {"hits": {"total": {"value": 40}, "hits": [{"_id": f"p{n}", "_source": source} for n in range(10)]}}
     spent_us = []
     for _ in range(600):
         began_ns = time.thread_time_ns()
         hooks.finished(("products",), ARGUMENTS, ANN, response, REPORT)
         spent_us.append((time.thread_time_ns() - began_ns) / 1000)
     assert median(spent_us) < 40.0
+    records.close()
 
 
 def test_a_search_is_answered_while_a_sink_hangs() -> None:

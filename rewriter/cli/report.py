@@ -62,6 +62,12 @@ def report(
     max_added_ms: Annotated[
         float, typer.Option(help="The limit of the guardrail of added latency (99th percentile).", min=0.0)
     ] = 30.0,
+    catalogue_size: Annotated[
+        int,
+        typer.Option(
+            help="How many items there are, for coverage and Gini; by default those that any arm showed.", min=0
+        ),
+    ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole report as JSON.")] = False,
     html: Annotated[Path | None, typer.Option(help="Write the report as one HTML page.", dir_okay=False)] = None,
 ) -> None:
@@ -81,6 +87,7 @@ def report(
             planned_people=float(planned_people),
             primary=None if primary is None else primary.value,
             max_added_ms=max_added_ms,
+            catalogue_size=catalogue_size,
         )
         if html is not None:
             _write(html, summary)

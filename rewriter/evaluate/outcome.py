@@ -38,12 +38,15 @@ class Prepared:
 class Result:
     """The pages of one variant, or of the baseline.
 
-    pages:   by search, the ids in displayed order. categories, ages: of those hits.
+    pages:   by search, the ids in displayed order. categories, ages_days: of those hits, None where unknown.
+    unlike:  by search, the intra-list diversity of its page, None where it is unknown.
     reasons: by search; functions: the number of boosts. firsts: the pages of searches whose classes were not known yet.
     """
 
     pages: dict[int, list[str]] = field(default_factory=dict)
     categories: dict[int, list[str | None]] = field(default_factory=dict)
+    unlike: dict[int, float | None] = field(default_factory=dict)
+    ages_days: dict[int, list[float | None]] = field(default_factory=dict)
     reasons: dict[int, Reason] = field(default_factory=dict)
     functions: dict[int, int] = field(default_factory=dict)
     slots: dict[int, int] = field(default_factory=dict)

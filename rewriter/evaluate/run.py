@@ -17,6 +17,7 @@ from rewriter.client.seam import LegFault, Search, SearchArguments, SearchClient
 from rewriter.core import Core
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.evaluate.answers import AT_ONCE, Job, Send, answered
+from rewriter.evaluate.hit_facts import shown_fields
 from rewriter.evaluate.judged import JudgedSearch
 from rewriter.evaluate.outcome import Outcome, Prepared, Result
 from rewriter.evaluate.past import CountedPast, Past
@@ -29,7 +30,7 @@ from rewriter.shell.index_reader import IndexReader
 from rewriter.shell.legs import failing_as
 from rewriter.shell.sources import GetMapping, GetSettings
 from rewriter.shell.template_files import load_templates
-from rewriter.signals.query_classes import QueryClasses, class_name
+from rewriter.signals.query_classes import QueryClasses
 from rewriter.signals.store import Signals, SignalsQuery
 from rewriter.subject import Subject, pseudonym
 
@@ -185,9 +186,9 @@ class Evaluation:
         self._send = send
         self._shared = shared or Shared()
         self._remembers = shared is not None
-        self._past = past
-        self._shown = _shown_fields(variants)
-        self.prepared = self._shared.prepared or _prepared(judged, bodies, past, index, k, seed, self._shown)
+        self._past, self._k = past, k
+        self._shown = shown_fields([one.policy for one in variants])
+        self.prepared = self._shared.prepared or _prepared(judged, bodies, past, index, k, seed, self._shown.source)
         self._shared.prepared = self.prepared
         arguments = [one.arguments for one in self.prepared]
         self._rankers = [
@@ -230,10 +231,11 @@ class Evaluation:
                 self._describe(found, number, one, baseline)
             for ranker in self._rankers:
                 for number, ids, hits, report in ranker.ranked(batch, self._send):
-                    _note(ranker.result, number, ids, hits, report, self._shown)
-            for number, _, baseline in batch:
+                    _note(ranker.result, number, ids, report)
+                    self._shown.note(ranker.result, number, hits, self.prepared[number].at_s, self._k)
+            for number, one, baseline in batch:
                 found.baseline.pages[number] = [hit["_id"] for hit in baseline["hits"]["hits"]]
-                found.baseline.categories[number] = _categories(baseline["hits"]["hits"], self._shown)
+                self._shown.note(found.baseline, number, baseline["hits"]["hits"], one.at_s, self._k)
             done += len(batch)
             on_progress(done, len(searches))
 
@@ -274,7 +276,7 @@ class Evaluation:
             docs = set(past.doc[own[past.weight[own] > 0.0]].tolist())
             used = {str(document["_id"]) for doc in docs if (document := past.documents[doc]) is not None}
         hits = baseline["hits"]["hits"]
-        names = _categories(hits, self._shown)
+        names = self._shown.categories(hits)
         counted: dict[str, float] = {}
         for hit, name in list(zip(hits, names, strict=True))[:20]:
             if name is not None:
@@ -346,33 +348,8 @@ def _who(subject: Subject) -> str:
     return pseudonym("e", f"{subject.user_id or ''}\x1f{'' if subject.user_id else subject.session_id or ''}", "")
 
 
-def _shown_fields(variants: Sequence[Variant]) -> list[str]:
-    """Return the document fields that are read of each hit: the first is the category."""
-    named = [
-        one
-        for item in variants
-        for one in (item.policy.category_field, item.policy.class_field, item.policy.date_field)
-    ]
-    return list(dict.fromkeys(one for one in named if one))
-
-
-def _categories(hits: Sequence[Mapping[str, Any]], shown: Sequence[str]) -> list[str | None]:
-    return [_leaf(hit.get("_source"), shown[0]) if shown else None for hit in hits]
-
-
-def _leaf(source: Any, path: str) -> str | None:
-    part = source
-    for name in path.split("."):
-        part = part.get(name) if isinstance(part, Mapping) else None
-    first = part[0] if isinstance(part, list) and part else part
-    return class_name(first)
-
-
-def _note(
-    result: Result, number: int, ids: list[str], hits: Sequence[Mapping[str, Any]], report: Report, shown: Sequence[str]
-) -> None:
+def _note(result: Result, number: int, ids: list[str], report: Report) -> None:
     result.pages[number] = ids
-    result.categories[number] = _categories(hits, shown)
     result.reasons[number] = report.reason
     result.functions[number] = len(report.boosts)
     result.slots[number] = len(report.slots)

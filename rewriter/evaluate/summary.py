@@ -24,13 +24,14 @@ from rewriter.evaluate.scores import measure_names, scored
 from rewriter.evaluate.variants import Variant
 from rewriter.evaluate.verdict import class_effect, verdict
 from rewriter.measures.bubble import rank_biased_overlap
-from rewriter.measures.diversity import coverage_at, normalized_entropy
+from rewriter.measures.diversity import coverage_at, item_ages, normalized_entropy
 from rewriter.report import Reason
 
 SLICES = ("all", "new", "cold", "first search")
 DIGITS = 6
 MIN_CLASS_PEOPLE = 10
 MAX_CLASSES = 40
+YOUNG_DAYS = 30.0
 MUCH = 0.5
 """Share of the searches by one person from which on a warning is given."""
 
@@ -92,6 +93,14 @@ def warnings(outcome: Outcome, done: Sequence[int]) -> list[str]:
         found.append(
             f"{undated:,} searches have no time: their signals hold all of the history, and if the judgments come from it,"
             " the signals hold the outcome too"
+        )
+    segmented = sum(
+        outcome.prepared[at].known is None and bool(outcome.prepared[at].judged.subject.segments) for at in done
+    )
+    if segmented:
+        found.append(
+            f"{segmented:,} searches are of people whom the history does not know, with a segment: the counters of segments are "
+            "not replayed, so these searches are evaluated as if their segments liked nothing"
         )
     unknown = sum(outcome.prepared[at].known is None for at in done)
     if done and unknown > MUCH * len(done):
@@ -179,6 +188,12 @@ def _pages(result: Result, base: Result, done: Sequence[int], k: int) -> dict[st
         entropies = [one for page in shown if (one := normalized_entropy(page)) is not None]
         found[f"{name}categories@{k}"] = _mean([coverage_at(page, k) for page in shown])
         found[f"{name}normalized_entropy@{k}"] = _mean(entropies)
+        unlike = [one for at in done if (one := own.unlike[at]) is not None]
+        found[f"{name}intra_list_diversity@{k}"] = _mean(unlike)
+        ages = item_ages((age for at in done for age in own.ages_days[at][:k]), YOUNG_DAYS)
+        found[f"{name}item_age_median_days"] = _number(ages.median_days) if ages else None
+        found[f"{name}item_age_p90_days"] = _number(ages.p90_days) if ages else None
+        found[f"{name}young_share"] = _number(ages.young_share) if ages else None
     return found
 
 

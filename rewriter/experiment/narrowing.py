@@ -17,6 +17,8 @@ from rewriter.experiment.estimates import ratio
 from rewriter.experiment.records import Records
 
 Z = 1.96
+ROUNDING = 1e-9
+"""Two means of the same pages differ by less, in which order they were added."""
 MIN_PEOPLE = 100
 """Number of people in each arm below which nothing is concluded."""
 
@@ -50,7 +52,7 @@ class Narrowing:
         return not self._below(self.shown, self.shown_error)
 
     def _below(self, value: float, error: float) -> bool:
-        return value - self.holdout < -Z * sqrt(error**2 + self.holdout_error**2)
+        return value - self.holdout < -Z * sqrt(error**2 + self.holdout_error**2) - ROUNDING
 
     @property
     def sentence(self) -> str:

@@ -67,9 +67,10 @@ class Records:
 
 OURS = {
     "arm": "VARCHAR", "unit": "VARCHAR", "holdout": "DOUBLE", "experiment": "VARCHAR", "reason": "VARCHAR", "policy": "VARCHAR",
+    "mode": "VARCHAR",
     "source": "VARCHAR", "template_version": "VARCHAR", "positions": ["INTEGER"], "total": "BIGINT", "baseline_ms": "DOUBLE",
     "added_ms": "DOUBLE", "slots": [{"object_id": "VARCHAR", "propensity": "DOUBLE"}], "teams": "VARCHAR",
-    "categories": ["VARCHAR"], "ages_days": ["DOUBLE"],
+    "categories": ["VARCHAR"], "ages_days": ["DOUBLE"], "intra_list_diversity": "DOUBLE",
 }  # fmt: skip
 QUERY = {
     "query_id": "VARCHAR", "client_id": "VARCHAR", "user_query": "VARCHAR", "timestamp": "VARCHAR",
@@ -201,7 +202,8 @@ def _queries(found: Records, since: str | None) -> None:
             coalesce(ours.experiment, '') AS experiment, ours.holdout AS holdout, coalesce(ours.positions[1], 0) AS
               first_position,
             ours.total AS total, ours.baseline_ms AS baseline_ms, ours.added_ms AS added_ms,
-            ours.slots AS slots, ours.teams AS teams, ours.categories AS categories, ours.ages_days AS ages, ours IS NULL AS
+            ours.slots AS slots, ours.teams AS teams, ours.categories AS categories, ours.ages_days AS ages,
+            ours.intra_list_diversity AS unlike, ours.mode AS mode, ours IS NULL AS
               foreign_one
           FROM (SELECT one, coalesce(one.query_attributes.rewriter, texts.rewriter) AS ours FROM raw_queries))
         """,

@@ -46,7 +46,11 @@ def guardrails_of(
     if added:
         ok = added[1] <= max_added_ms
         found.append(
-            Guardrail("added latency", ok, f"p50 {added[0]:.1f} ms, p99 {added[1]:.1f} ms (limit {max_added_ms:g} ms)")
+            Guardrail(
+                "added latency",
+                ok,
+                f"p50 {added[0]:.1f} ms, p99 {added[1]:.1f} ms (limit {max_added_ms:g} ms){_latencies(records)}",
+            )
         )
     treated, failed = records.rows(
         f"SELECT count(*), count(*) FILTER (reason IN {FAILED}) FROM searches WHERE arm = 'treatment'"
@@ -72,6 +76,23 @@ def guardrails_of(
             )
         )
     return found
+
+
+def _latencies(records: Records) -> str:
+    """Return p50 and p99 of the arms' whole searches, of those for which the caller's own search was sent."""
+    rows = records.rows(
+        """
+        SELECT arm, quantile_cont(baseline_ms + coalesce(added_ms, 0), [0.5, 0.99]) FROM searches
+        WHERE baseline_ms IS NOT NULL AND coalesce(mode, '') <> 'rewrite' GROUP BY arm
+        """
+    )
+    found = dict(rows)
+    both = [(name, found[arm]) for arm, name in (("treatment", "treated"), ("holdout", "held out")) if arm in found]
+    return (
+        "; whole searches " + ", ".join(f"{name} {p50:.1f} and {p99:.1f} ms" for name, (p50, p99) in both)
+        if both
+        else ""
+    )
 
 
 def interleaving_of(records: Records, planned_people: float) -> tuple[Preference | None, Preference | None]:

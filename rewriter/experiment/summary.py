@@ -101,12 +101,14 @@ def summarize(
     planned_people: float = PLANNED_PEOPLE,
     primary: str | None = None,
     max_added_ms: float = MAX_ADDED_P99_MS,
+    catalogue_size: int = 0,
 ) -> Summary:
     """Return the report.
 
     expected_share: the treated arm's assigned share, by default from the holdout in the records.
     primary: one of MEASURES, to be chosen before the data are seen; by default the first of PRIMARY that enough people carry.
     max_added_ms: the limit of the 99th percentile of the added latency.
+    catalogue_size: the number of items that coverage and Gini refer to; by default, or if more were shown, the shown ones.
     """
     found = Summary(effect=effect, filters=[asdict(one) for one in records.filters], findings=list(records.findings))
     found.searches = records.value("SELECT count(*) FROM searches") or 0
@@ -128,7 +130,7 @@ def summarize(
     found.guardrails = guardrails_of(records, people, planned_people, max_added_ms)
     found.slots = slots_of(records)
     found.clicks, found.orders = interleaving_of(records, planned_people)
-    found.diversity = diversity_of(records)
+    found.diversity = diversity_of(records, catalogue_size)
     found.narrowing = narrowing_of(records, max((one.sampled for one in found.diversity.values()), default=1.0))
     if not found.reasons:
         _lifts(found, records, people, planned_people, primary)

@@ -10,7 +10,7 @@ import numpy as np
 
 from rewriter.experiment.records import Records
 from rewriter.measures.bubble import MIN_WEEK_HITS, MIN_WEEKS
-from rewriter.measures.diversity import gini
+from rewriter.measures.diversity import gini, rarefied
 
 MAX_SEARCHES = 250_000
 """Number of searches up to which all people are measured; with more, a share of the people by the hash of their pseudonym."""
@@ -23,7 +23,9 @@ class Diversity:
     """One arm's diversity. None if records hold no categories or ages, or if no person has enough weeks.
 
     coverage: different categories among the first ten hits. entropy: normalized, of the page.
-    distinct: different items per 1,000 shown hits. concentration: Gini over the items that either arm showed.
+    unlike: intra-list diversity of the first ten hits.
+    distinct: different items per 1,000 shown hits. catalogue: the share of the catalogue that as many hits show as the arm with
+    the fewest has. concentration: Gini over the catalogue, which is by default the items that any arm showed.
     slope: of entropy over weeks, in nats a week, with its standard error over people. sampled: the share of people measured.
     """
 
@@ -31,10 +33,12 @@ class Diversity:
     known: float
     coverage: float | None
     entropy: float | None
+    unlike: float | None
     age_median_days: float | None
     age_p90_days: float | None
     young: float | None
     distinct: float | None
+    catalogue: float | None
     concentration: float | None
     slope: float | None
     slope_error: float | None
@@ -42,13 +46,16 @@ class Diversity:
     sampled: float
 
 
-def diversity_of(records: Records) -> dict[str, Diversity]:
-    """Return each arm's diversity, by "treatment" and "holdout"."""
+def diversity_of(records: Records, catalogue_size: int = 0) -> dict[str, Diversity]:
+    """Return each arm's diversity, by "treatment" and "holdout".
+
+    catalogue_size: how many items there are; by default, or where more were shown, those that any arm showed.
+    """
     searches = records.value("SELECT count(*) FROM searches") or 0
     sampled = min(1.0, MAX_SEARCHES / searches) if searches else 1.0
     records.connection.execute(
         f"""
-        CREATE OR REPLACE TEMP TABLE of_pages AS SELECT query_id, first_position, unit, arm, categories, ages,
+        CREATE OR REPLACE TEMP TABLE of_pages AS SELECT query_id, first_position, unit, arm, categories, ages, unlike,
           CAST(floor(date_diff('day', DATE '2000-01-03', CAST(moment AS DATE)) / 7) AS INTEGER) AS week
         FROM searches WHERE hash(unit) % 1000000 < {int(sampled * 1_000_000)} AND shown > 0;
         CREATE OR REPLACE TEMP TABLE shown_categories AS
@@ -59,12 +66,13 @@ def diversity_of(records: Records) -> dict[str, Diversity]:
         SELECT arm, item, count(*) AS n FROM (SELECT arm, unnest(hits) AS item FROM searches) GROUP BY arm, item;
         """
     )
-    items = records.value("SELECT count(DISTINCT item) FROM shown_items") or 0
+    items = max(records.value("SELECT count(DISTINCT item) FROM shown_items") or 0, catalogue_size)
+    fewest = records.value("SELECT min(hits) FROM (SELECT sum(n) AS hits FROM shown_items GROUP BY arm)") or 0
     arms = [arm for (arm,) in records.rows("SELECT DISTINCT arm FROM searches ORDER BY arm DESC")]
-    return {arm: _of_arm(records, arm, items, sampled) for arm in arms}
+    return {arm: _of_arm(records, arm, items, int(fewest), sampled) for arm in arms}
 
 
-def _of_arm(records: Records, arm: str, items: int, sampled: float) -> Diversity:
+def _of_arm(records: Records, arm: str, items: int, fewest: int, sampled: float) -> Diversity:
     pages = records.value("SELECT count(*) FROM of_pages WHERE arm = ?", [arm])
     known, coverage, entropy = records.rows(
         f"""
@@ -84,11 +92,13 @@ def _of_arm(records: Records, arm: str, items: int, sampled: float) -> Diversity
         """,
         [arm],
     )[0]
+    unlike = records.value("SELECT avg(unlike) FROM of_pages WHERE arm = ?", [arm])
     counts = [int(one) for (one,) in records.rows("SELECT n FROM shown_items WHERE arm = ?", [arm])]
     slopes = _slopes(records, arm)
     return Diversity(
-        pages, known / pages if pages else 0.0, coverage, entropy, ages[0], ages[1], ages[2],
-        1_000.0 * len(counts) / sum(counts) if counts else None, gini(counts, max(items, len(counts))) if counts else None,
+        pages, known / pages if pages else 0.0, coverage, entropy, unlike, ages[0], ages[1], ages[2],
+        1_000.0 * len(counts) / sum(counts) if counts else None, rarefied(counts, fewest) / items if counts else None,
+        gini(counts, items) if counts else None,
         float(slopes.mean()) if len(slopes) else None, float(slopes.std(ddof=1)) / sqrt(len(slopes)) if len(slopes) > 1 else None,
         len(slopes), sampled,
     )  # fmt: skip

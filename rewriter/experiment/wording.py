@@ -157,10 +157,12 @@ def _diversity(found: Summary) -> Part:
     names = {
         "coverage": "categories in the first ten hits",
         "entropy": "normalized entropy of a page",
+        "unlike": "intra-list diversity of the first ten hits",
         "age_median_days": "item age, median (days)",
         "age_p90_days": "item age, p90 (days)",
         "young": "items younger than 30 days",
         "distinct": "different items per 1,000 hits",
+        "catalogue": "catalogue coverage, by as many hits",
         "concentration": "Gini of impressions",
         "slope": "slope of entropy (nats a week)",
         "slope_people": "people with three weeks or more",

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from math import log
+from math import exp, lgamma, log
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -114,6 +114,25 @@ def catalogue_coverage(shown: Mapping[Hashable, float], catalogue_size: int) -> 
     if catalogue_size < different or catalogue_size <= 0:
         raise ValueError(f"a catalogue of {catalogue_size} items cannot have shown {different} different ones")
     return different / catalogue_size
+
+
+def rarefied(shown: Iterable[int], hits: int) -> float:
+    """Return how many different items `hits` impressions show on average, drawn from all of them without replacement.
+
+    E = Σ_i 1 − C(N − x_i, n) / C(N, n), N = Σx, n = hits (Hurlbert 1971). It compares windows of different length, of which the
+    longer one shows more items by its length alone. shown: impressions by item. Raises ValueError for more hits than there are.
+    """
+    counts = [count for count in shown if count > 0]
+    total = sum(counts)
+    if not 0 <= hits <= total:
+        raise ValueError(f"{hits} impressions cannot be drawn from {total}")
+    left = total - hits
+    none_of_all = lgamma(left + 1) - lgamma(total + 1)
+    missed = {
+        count: exp(lgamma(total - count + 1) - lgamma(left - count + 1) + none_of_all) if count <= left else 0.0
+        for count in set(counts)
+    }
+    return sum(1.0 - missed[count] for count in counts)
 
 
 def gini(shown: Iterable[float], catalogue_size: int | None = None) -> float | None:

@@ -141,7 +141,8 @@ class OpenTelemetryHook:
             if leg == "exploration":
                 span.add_event("rewriter.part_failed", {"rewriter.leg": leg})
         if "added" in timings:
-            self._added.record(timings["added"] / 1000.0, {"rewriter.reason": str(report.reason)}, inside)
+            attributes = {"rewriter.reason": str(report.reason), "rewriter.mode": report.mode}
+            self._added.record(timings["added"] / 1000.0, attributes, inside)
         span.end(ended_ns)
 
     def _span(

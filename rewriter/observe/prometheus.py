@@ -28,7 +28,7 @@ from rewriter.report import PageFacts, Reason, Report
 
 SECONDS = (0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """The bucket edges of all histograms, with exact edges at 10 and 30 ms for the promises."""
-LEGS = ("baseline", "personalized", "exploration", "signals", "render", "merge")
+LEGS = ("baseline", "personalized", "rewritten", "exploration", "signals", "render", "merge")
 MAX_ERRORS = 30
 """The number of error classes with a label of their own; further classes count as `other`."""
 MAX_UNITS = 200_000

@@ -27,6 +27,9 @@ from typing import Any, NamedTuple, Protocol
 from uuid import uuid4
 
 from rewriter.expression import parsed_indices
+from rewriter.measures.ages import age_days
+from rewriter.measures.attributes import Paths, attribute_paths, attribute_values, attributes_of
+from rewriter.measures.diversity import intra_list_diversity
 from rewriter.observe.background import Background
 from rewriter.observe.hooks import Answered, SearchDetails
 from rewriter.observe.ubi_record import (
@@ -48,7 +51,8 @@ from rewriter.subject import Subject
 MAX_BATCH = 500
 RETRY_S = 0.5
 MAX_RETRY_S = 30.0
-DAY_S = 86_400.0
+DIVERSE_HITS = 10
+"""A page's intra-list diversity is that of so many first hits."""
 
 _requested: ContextVar[UbiFields] = ContextVar("rewriter_ubi_query", default=NOTHING)
 
@@ -101,6 +105,7 @@ class _Copied(NamedTuple):
     indices: tuple[str, ...]
     from_: int
     hits: list[tuple[Any, ...]]
+    attributes: list[tuple[Any, ...]]
     total: int | None
     at_s: float
     report: Report
@@ -109,7 +114,7 @@ class _Copied(NamedTuple):
 class UbiRecords:
     """The hook. Thread-safe and fork-safe; close it to write the waiting records.
 
-    settings: its policies name category and date fields, so that diversity can be measured; None for no such fields.
+    settings: its policies name category, date and signal fields, so that diversity can be measured; None for no such fields.
     application: UBI's, if neither the body nor `ubi_query` names one. object_id_field: the field that identifies objects, by
                  default `_id`.
     """
@@ -125,6 +130,7 @@ class UbiRecords:
     ) -> None:
         self._sink = sink
         self._policies: Mapping[str, PolicySettings] = settings.policies if settings else {}
+        self._attributes = {name: _paths(policy) for name, policy in self._policies.items()}
         self._default = UbiFields(application=application, object_id_field=object_id_field)
         self._counts: Counter[str] = Counter()
         self._lock = Lock()
@@ -188,6 +194,8 @@ class UbiRecords:
         )
         envelope = search.response.get("hits") if isinstance(search.response, Mapping) else None
         found = envelope.get("hits") if isinstance(envelope, Mapping) else None
+        hits = [hit for hit in found[:MAX_HITS] if isinstance(hit, Mapping)] if isinstance(found, list) else []
+        paths = self._attributes.get(report.policy or "", ())
         return _Copied(
             given,
             around,
@@ -195,9 +203,8 @@ class UbiRecords:
             subject,
             parsed_indices(arguments.get("index")),
             _from(arguments, body),
-            [_values(hit, fields) for hit in found[:MAX_HITS] if isinstance(hit, Mapping)]
-            if isinstance(found, list)
-            else [],
+            [_values(hit, fields) for hit in hits],
+            [attribute_values(hit.get("_source"), paths) for hit in hits[:DIVERSE_HITS]] if paths else [],
             _total(envelope.get("total") if isinstance(envelope, Mapping) else None),
             now_s,
             report,
@@ -214,7 +221,7 @@ class UbiRecords:
         hits = tuple(_shown(hit, one.at_s) for hit in one.hits)
         return ShownPage(
             requested, named_id or str(uuid4()), str(uuid4()), client_id, one.indices, one.from_, hits, one.total, one.at_s,
-            one.report,
+            one.report, intra_list_diversity([attributes_of(values) for values in one.attributes]),
         )  # fmt: skip
 
     def _take(self, one: _Copied) -> None:
@@ -278,6 +285,11 @@ def _total(total: Any) -> int | None:
     return value if isinstance(value, int) else None
 
 
+def _paths(policy: PolicySettings) -> Paths:
+    """Return the fields that describe an item: the category, and those of the signal fields."""
+    return attribute_paths([policy.category_field, *(path for field in policy.fields.values() for path in field.of)])
+
+
 def _values(hit: Mapping[str, Any], fields: tuple[str | None, ...]) -> tuple[Any, ...]:
     """Return a hit's id, and the values that its `_source` has in the fields of object id, category and date."""
     source = hit.get("_source")
@@ -295,7 +307,7 @@ def _shown(values: tuple[Any, ...], now_s: float) -> ShownHit:
     return ShownHit(
         str(own_id if object_id is None else object_id)[:MAX_OBJECT_ID_CHARS],
         None if category is None else str(category)[:MAX_ID_CHARS],
-        _age_days(listed, now_s),
+        age_days(listed, now_s),
     )
 
 
@@ -303,15 +315,3 @@ def _value(source: Any, field: str) -> Any:
     for name in field.split("."):
         source = source.get(name) if isinstance(source, Mapping) else None
     return source[0] if isinstance(source, list) and source else source
-
-
-def _age_days(listed: Any, now_s: float) -> float | None:
-    """Return the age of an item in days, from its listing date: ISO 8601, or milliseconds since 1970."""
-    try:
-        if isinstance(listed, (int, float)) and not isinstance(listed, bool):
-            return (now_s - listed / 1000.0) / DAY_S
-        if isinstance(listed, str):
-            return (now_s - datetime.fromisoformat(listed).astimezone().timestamp()) / DAY_S
-    except (ValueError, OverflowError, OSError):
-        return None
-    return None

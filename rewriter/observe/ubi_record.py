@@ -55,6 +55,7 @@ class ShownPage:
     """The parts of one search that its record needs, copied before the search returned.
 
     from_: the page's first position in the list. total: matches, None where unknown. client_id: None if no person may be named.
+    intra_list_diversity: of the first hits, None if their attributes are unknown.
     """
 
     requested: UbiFields
@@ -67,6 +68,7 @@ class ShownPage:
     total: int | None
     at_s: float
     report: Report
+    intra_list_diversity: float | None = None
 
 
 def requested_in(body: Any) -> UbiFields:
@@ -159,6 +161,7 @@ def _attributes(page: ShownPage) -> dict[str, Any]:
         "teams": (report.teams or None) if displayed else None,
         "categories": _known(tuple(hit.category for hit in page.hits)),
         "ages_days": _known(tuple(None if hit.age_days is None else round(hit.age_days, 1) for hit in page.hits)),
+        "intra_list_diversity": None if page.intra_list_diversity is None else round(page.intra_list_diversity, 4),
         "baseline_ms": _rounded(timings.get("baseline")),
         "added_ms": _rounded(timings.get("added")),
     }

@@ -23,6 +23,7 @@ MAPPING = {
     "brand": {"type": "keyword"},
     "kind": {"type": "keyword"},
     "sold": {"type": "integer"},
+    "listed": {"type": "date"},
 }
 TEMPLATE = '{"query": {"match": {"title": "{{query}}"}}, "size": 10}'
 START_S = 1_780_000_000.0
@@ -69,7 +70,13 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: MakeIndex, open
     name = index(
         MAPPING,
         documents={
-            f"p{n}": {"title": f"shoe {KINDS[n % 3]} {n}", "brand": BRANDS[n % 5], "kind": KINDS[n % 3], "sold": n}
+            f"p{n}": {
+                "title": f"shoe {KINDS[n % 3]} {n}",
+                "brand": BRANDS[n % 5],
+                "kind": KINDS[n % 3],
+                "sold": n,
+                "listed": int(1000 * (START_S - n * DAY_S)),
+            }
             for n in range(90)
         },
     )
@@ -177,7 +184,7 @@ def test_clicks_of_ubi_judge(shop: str, tmp_path: Path) -> None:
 
 def test_exploration_has_a_price_and_classes_of_queries_a_table(shop: str, tmp_path: Path, opensearch_url: str) -> None:
     history(tmp_path / "h.ndjson", faithful=True)
-    write_settings(tmp_path, shop, opensearch_url, "class_field = 'kind'\n")
+    write_settings(tmp_path, shop, opensearch_url, "class_field = 'kind'\ndate_field = 'listed'\n")
     text = (tmp_path / "rewriter.toml").read_text().replace("exploration_share = 0\n", "exploration_share = 0.15\n")
     (tmp_path / "rewriter.toml").write_text(text)
     found = figures(*HELD, "--html", "page.html")
@@ -193,6 +200,8 @@ def test_exploration_has_a_price_and_classes_of_queries_a_table(shop: str, tmp_p
     assert {row["name"] for row in ranking["classes"]} == set(KINDS)
     assert ranking["measures"]["first search"]["nDCG@10"]["searches"] == 3
     assert ranking["page"]["categories@10"] is not None
+    assert 0.0 < ranking["page"]["intra_list_diversity@10"] < ranking["page"]["baseline_intra_list_diversity@10"] <= 1.0
+    assert 30.0 < ranking["page"]["item_age_median_days"] < 150.0
 
 
 def test_two_runs_are_compared_search_by_search(shop: str, tmp_path: Path, opensearch_url: str) -> None:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from prometheus_client import CollectorRegistry
 
+from rewriter import Reason
+from rewriter.observe.hooks import BaselineFailure, SearchDetails
+from rewriter.observe.prometheus import PrometheusMetrics, WorkerMetrics
+from rewriter.report import Report
 from season import parameters
 from season.run import Outcome, Season
 from season.stage import VARIANTS, Stage, opened
+from tests.scraped import EXPRESSIONS, empty_of, prometheus_of
 from tests.test_season import made_corpus
 
 GIVEN = parameters.read()
@@ -96,3 +104,40 @@ def test_the_other_variants_differ_as_they_are_meant_to(name: str, stage: Stage)
     assert (outcome.true_lift < 0.0) == (name == "harmful")
     assert (outcome.true_lift == 0.0) == (name == "aa")
     assert any(one.get("slots") for one in ours) == (name == "harmful")
+
+
+@pytest.mark.full
+def test_a_prometheus_that_scraped_the_season_fills_every_panel(stage: Stage, tmp_path: Path) -> None:
+    """A healthy season has no hedges and no failing baselines: these two are planted, once the others were found."""
+    planted = [
+        one for one in EXPRESSIONS if "rewriter_hedges_total" in one or "rewriter_baseline_failures_total" in one
+    ]
+    healthy = [one for one in EXPRESSIONS if one not in planted]
+    registry = CollectorRegistry()
+    metrics = PrometheusMetrics(registry)
+    variant = replace(next(one for one in VARIANTS if one.name == "lift"), name="lift-scraped")
+    found: list[list[str]] = []
+    with prometheus_of(registry, tmp_path) as url:
+
+        def on_ready(rewriter: Any, worker: Any) -> None:
+            metrics.watch(rewriter)
+            WorkerMetrics(worker, registry)
+            assert empty_of(url, ["up"], "5m", 60.0) == []
+
+        def on_progress(done: int, of: int) -> None:
+            if done < of:
+                return
+            found.extend([empty_of(url, healthy, "5m"), empty_of(url, planted, "5m", 0.0)])
+            for _ in range(4):
+                metrics(SearchDetails((stage.index,), Report(Reason.PERSONALIZED, mode="rewrite", hedged=True)))
+                metrics.baseline_failed(BaselineFailure((stage.index,), "ConnectionTimeout", 1.0))
+                time.sleep(0.6)
+            found.append(empty_of(url, EXPRESSIONS, "5m"))
+
+        outcome = Season(stage, variant, VISITS, [metrics], on_ready).run(on_progress)
+        metrics.close()
+        counted = [
+            one for family in registry.collect() for one in family.samples if one.name == "rewriter_searches_total"
+        ]
+    assert sum(one.value for one in counted) == outcome.searches + 4
+    assert found == [[], planted, []]

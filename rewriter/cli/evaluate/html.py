@@ -80,16 +80,27 @@ def _slice(policies: Sequence[Mapping[str, Any]], part: str, measure: str) -> st
 
 
 def _pages(figures: Mapping[str, Any]) -> str:
+    """Return what changes of the pages, and how diverse those compared with and the policy's own are."""
     k = figures["k"]
-    rows = [
-        (
-            one["name"], _share(one["personalized"]), _share(one["page"]["changed"]), _share(one["page"][f"overlap@{k}"]),
-            _number(one["page"][f"baseline_categories@{k}"]), _number(one["page"][f"categories@{k}"]),
-        )
+    changes = [
+        (one["name"], _share(one["personalized"]), *(_share(one["page"][name]) for name in ("changed", f"overlap@{k}")))
         for one in figures["policies"]
-    ]  # fmt: skip
-    names = ("", "personalized", "pages changed", f"overlap@{k}", f"categories@{k} before", "after")
-    return _table(names, rows)
+    ]
+    measures = (
+        (f"categories@{k}", f"categories@{k}", _number), (f"normalized_entropy@{k}", "normalized entropy", _number),
+        (f"intra_list_diversity@{k}", "intra-list diversity", _number),
+        ("item_age_median_days", "item age, median (days)", _number), ("item_age_p90_days", "item age, p90 (days)", _number),
+        ("young_share", "items younger than 30 days", _share),
+    )  # fmt: skip
+    diversity = [
+        (one["name"], text, shown(one["page"][f"baseline_{name}"]), shown(one["page"][name]))
+        for one in figures["policies"]
+        for name, text, shown in measures
+        if one["page"][name] is not None
+    ]
+    return _table(("", "personalized", "pages changed", f"overlap@{k}"), changes) + (
+        _table(("", "measure", "compared with", "policy"), diversity) if diversity else ""
+    )
 
 
 def _has_classes(one: Mapping[str, Any]) -> bool:

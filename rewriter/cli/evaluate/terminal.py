@@ -66,19 +66,31 @@ def print_comparison(console: Console, found: Mapping[str, Any]) -> None:
 def _print_rest(console: Console, figures: Mapping[str, Any], measure: str) -> None:
     k = figures["k"]
     names = [one.replace("nDCG", name) for name in ("RR", "R", "P") for one in (measure,)]
-    table = _table("", ("", *names, "pages changed", f"overlap@{k}", f"categories@{k}", "entropy"))
+    table = _table("", ("", *names, "pages changed", f"overlap@{k}"))
     base = figures["baseline"]["all"]
-    first = figures["policies"][0]["page"] if figures["policies"] else {}
-    table.add_row(
-        "baseline", *(_plain(base[name]) for name in names), "", "", _plain(first.get(f"baseline_categories@{k}")),
-        _plain(first.get(f"baseline_normalized_entropy@{k}")),
-    )  # fmt: skip
+    table.add_row("baseline", *(_plain(base[name]) for name in names), "", "")
     for one in figures["policies"]:
         page = one["page"]
         table.add_row(
             one["name"], *(_plain(one["measures"]["all"][name]["mean"]) for name in names), _share(page["changed"]),
-            _share(page[f"overlap@{k}"]), _plain(page[f"categories@{k}"]), _plain(page[f"normalized_entropy@{k}"]),
+            _share(page[f"overlap@{k}"]),
         )  # fmt: skip
+    console.print(table)
+    _print_diversity(console, figures)
+
+
+def _print_diversity(console: Console, figures: Mapping[str, Any]) -> None:
+    """Print how diverse the pages are, as far as the policies name the fields that tell it."""
+    k, policies = figures["k"], figures["policies"]
+    rows = [("baseline", policies[0]["page"], "baseline_")] if policies else []
+    rows += [(one["name"], one["page"], "") for one in policies]
+    names = (f"categories@{k}", f"normalized_entropy@{k}", f"intra_list_diversity@{k}", "item_age_median_days")
+    if all(page[f"{which}{name}"] is None for _, page, which in rows for name in names):
+        return
+    table = _table("", ("", f"categories@{k}", "entropy", "intra-list diversity", "item age (days)"))
+    for title, page, which in rows:
+        *values, age = (page[f"{which}{name}"] for name in names)
+        table.add_row(title, *map(_plain, values), "–" if age is None else f"{age:,.0f}")
     console.print(table)
 
 

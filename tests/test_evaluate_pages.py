@@ -1,0 +1,104 @@
+"""The diversity of evaluated pages: read of the hits' documents, measured as `rewriter.measures` does, shown beside the scores."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from rewriter import Reason, Settings, Subject
+from rewriter.cli.evaluate.html import html_of
+from rewriter.cli.evaluate.terminal import print_figures
+from rewriter.client.seam import SearchArguments
+from rewriter.evaluate.hit_facts import shown_fields
+from rewriter.evaluate.judged import JudgedSearch
+from rewriter.evaluate.outcome import Outcome, Prepared, Result
+from rewriter.evaluate.summary import figures
+from rewriter.evaluate.variants import Variant, variant
+from rewriter.measures.diversity import intra_list_diversity, item_ages, normalized_entropy
+
+NOW = datetime(2026, 9, 1, tzinfo=UTC)
+AGES = (5, 40, 10, 400)
+ANN = Subject("ann")
+
+
+def policy_of(**given: Any) -> Variant:
+    settings = Settings.model_validate({"policies": {"shop": {"index": "products", **given}}})
+    return variant(settings, settings.policies["shop"], "shop")
+
+
+SHOP = policy_of(
+    category_field="kind.name", class_field="class", date_field="listed",
+    fields={"brand": {}, "look": {"of": ["colour", "brand"]}},
+)  # fmt: skip
+HITS = [
+    {"_id": f"p{n}", "_source": {"kind": {"name": f"k{n % 2}"}, "brand": f"b{n}", "colour": ["red", f"c{n}"],
+                                 "listed": (NOW - timedelta(days=age)).isoformat()}}
+    for n, age in enumerate(AGES)
+]  # fmt: skip
+
+
+def evaluated(
+    one: Variant, base: list[Any], own: list[Any], k: int = 3, subject: Subject = ANN, known: int | None = 0
+) -> dict[str, Any]:
+    fields = shown_fields([one.policy])
+    at_s = NOW.timestamp()
+    judged = JudgedSearch("1", subject, "shoe", {"p0": 1.0}, at_s)
+    prepared = Prepared(judged, SearchArguments("products", {}), 0, known, at_s, at_s, 1, "", is_first=False)
+    results = Result(), Result()
+    for result, hits in zip(results, (base, own), strict=True):
+        result.pages[0] = [hit["_id"] for hit in hits]
+        fields.note(result, 0, hits, at_s, k)
+    results[1].reasons[0], results[1].functions[0], results[1].slots[0] = Reason.PERSONALIZED, 2, 0
+    outcome = Outcome([prepared], results[0], {one.name: results[1]}, {0: frozenset()}, {0: 9}, {0: ""})
+    return figures(outcome, [one], k, 1)[0]
+
+
+def test_everything_that_a_measure_reads_is_asked_for() -> None:
+    assert shown_fields([SHOP.policy]).source == ("kind.name", "listed", "class", "brand", "colour")
+    assert shown_fields([policy_of(date_field="listed").policy]).category == ""
+    assert shown_fields([policy_of().policy]).source == ()
+
+
+def test_pages_are_as_diverse_as_the_measures_say() -> None:
+    page = evaluated(SHOP, HITS[:3], [HITS[3], *HITS[:2]])["policies"][0]["page"]
+    for name, order in (("baseline_", (0, 1, 2)), ("", (3, 0, 1))):
+        attributes = [frozenset({f"k{n % 2}", f"b{n}", "red", f"c{n}"}) for n in order]
+        assert page[f"{name}intra_list_diversity@3"] == pytest.approx(intra_list_diversity(attributes), abs=1e-6)
+        assert page[f"{name}normalized_entropy@3"] == pytest.approx(
+            normalized_entropy([f"k{n % 2}" for n in order]), abs=1e-6
+        )
+        ages = item_ages(AGES[n] for n in order)
+        assert ages is not None
+        assert page[f"{name}item_age_median_days"] == np.median([AGES[n] for n in order]) == ages.median_days
+        assert page[f"{name}item_age_p90_days"] == pytest.approx(ages.p90_days)
+        assert page[f"{name}young_share"] == pytest.approx(ages.young_share, abs=1e-6)
+    assert page["item_age_median_days"] > page["baseline_item_age_median_days"]
+
+
+def test_they_are_shown_where_they_are_known() -> None:
+    for found, known in (
+        (evaluated(SHOP, HITS[:3], HITS[1:]), True),
+        (evaluated(policy_of(), HITS[:3], HITS[1:]), False),
+    ):
+        out = io.StringIO()
+        print_figures(Console(file=out, width=80), found)
+        page = html_of(found)
+        for text in ("intra-list diversity", "item age"):
+            assert (text in out.getvalue()) is known
+            assert (text in page) is known
+        assert max(map(len, out.getvalue().splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ("segments", "known", "warned"), [(("vip",), None, True), ((), None, False), (("vip",), 0, False)]
+)
+def test_that_segments_are_not_replayed_is_said_where_it_matters(
+    segments: tuple[str, ...], known: int | None, warned: bool
+) -> None:
+    found = evaluated(SHOP, HITS[:3], HITS[1:], subject=Subject("ann", segments=segments), known=known)
+    assert any("segments are not replayed" in line for line in found["warnings"]) is warned
