@@ -103,6 +103,7 @@ def test_the_least_weight_is_suggested_with_which_scores_are_not_steep() -> None
     searches = [Search("products", body), Search("products", body)]
     found = suggested(send, searches, 2.0)
     assert found is not None
+    assert all(f"{one:.2g}" == f"{one:.12g}" or one >= 100.0 for one in WEIGHTS)
     assert found.weight == 10.0 == min(one for one in WEIGHTS if one >= 8.0)
     assert found.spread == Spread(20 / 11, 2)
     assert [one.ids[0] for one in found.pages if one is not None] == ["d10", "d10"]

@@ -1,7 +1,7 @@
 """The part of `rewriter check` that sends given searches, to tell how much boosts can do with the scores of the team's own query.
 
 Scores that are steep leave boosts little: the least bare weight in the query's own `function_score` is then suggested with which
-they are not. Others leave more to boosts with a weight that takes a quarter of their spread, which is tried on judged searches.
+they are not. Others leave more to boosts with a weight that takes two fifths of their spread, which is tried on judged searches.
 There, nDCG is measured with and without the weight. Nothing is applied, and nothing is written.
 """
 
@@ -25,8 +25,8 @@ from rewriter.secret import SecretUrl
 from rewriter.settings import Settings
 
 MOST, SEED, K = 500, 1, 10
-TAKEN = 0.25
-"""The part of the spread that a weight takes from scores that are not steep."""
+TAKEN = 0.4
+"""The part of the spread that a weight takes from scores that are not steep: on Complete Journey, where it was chosen, by 1.5."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from rewriter.client.seam import LegFault, Search
 from rewriter.evaluate.answers import Send
 from rewriter.evaluate.spread import PAGE, Spread, spread_of
 
-WEIGHTS = tuple(step * 10.0**power for power in range(-1, 6) for step in (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
+WEIGHTS = tuple(round(step * 10.0**power, 2) for power in range(-1, 6) for step in (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
 """What is suggested, since functions range from a logarithm to a count of sales."""
 FUNCTIONS = frozenset({"field_value_factor", "script_score", "random_score", "gauss", "linear", "exp"})
 DROPPED = frozenset(
