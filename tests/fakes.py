@@ -45,7 +45,7 @@ async def awaited(condition: Callable[[], bool | Awaitable[bool]]) -> None:
             await asyncio.sleep(0.002)
 
 
-class Engine:
+class FakeEngine:
     """Forty products of four brands, p0 the best with a score of 100. It ranks as a server would, and misbehaves as told.
 
     asked:    the arguments of each search by leg, as they came; sent: what the baseline was answered with.
@@ -137,7 +137,7 @@ class Client:
 
     indices: _Indices = _Indices()
 
-    def __init__(self, engine: Engine, leg: Leg | None = None) -> None:
+    def __init__(self, engine: FakeEngine, leg: Leg | None = None) -> None:
         self._engine = engine
         self._leg = leg
 
@@ -158,7 +158,7 @@ class AsyncClient:
 
     indices = _AsyncIndices()
 
-    def __init__(self, engine: Engine, leg: Leg | None = None) -> None:
+    def __init__(self, engine: FakeEngine, leg: Leg | None = None) -> None:
         self._engine = engine
         self._leg = leg
 
@@ -209,7 +209,7 @@ class FakeStore(MemoryStore):
         return super().run(wanted, atomic=atomic)
 
 
-class AsyncPlayedStore(AsyncMemoryStore):
+class AsyncFakeStore(AsyncMemoryStore):
     """The same store, awaited."""
 
     def __init__(self, store: FakeStore) -> None:
@@ -248,13 +248,13 @@ def ask_for(core: Core, indices: tuple[str, ...]) -> None:
         core.searched.note(Expression(indices), time.monotonic())
 
 
-class SyncDesk:
+class SyncHarness:
     """A Rewriter."""
 
     def __init__(
         self, settings: Settings, store: FakeStore | None, profile_store: FakeStore | None = None, hooks: Any = ()
     ) -> None:
-        self.engine, self.store, self._profile_store = Engine(), store, profile_store
+        self.engine, self.store, self._profile_store = FakeEngine(), store, profile_store
         self.rewriter = Rewriter(
             Client(self.engine, "baseline"),
             store,
@@ -294,19 +294,19 @@ class SyncDesk:
         assert waited(lambda: holds(self.status())), self.status()
 
 
-class AsyncDesk:
+class AsyncHarness:
     """An AsyncRewriter, on a loop that runs while something is asked of it."""
 
     def __init__(
         self, settings: Settings, store: FakeStore | None, profile_store: FakeStore | None = None, hooks: Any = ()
     ) -> None:
-        self.engine, self.store, self._profile_store = Engine(), store, profile_store
+        self.engine, self.store, self._profile_store = FakeEngine(), store, profile_store
         self.runner = asyncio.Runner()
         self.rewriter = AsyncRewriter(
             AsyncClient(self.engine, "baseline"),
-            AsyncPlayedStore(store) if store else None,
+            AsyncFakeStore(store) if store else None,
             settings,
-            profile_store=AsyncPlayedStore(profile_store) if profile_store else None,
+            profile_store=AsyncFakeStore(profile_store) if profile_store else None,
             leg_client=AsyncClient(self.engine),
             hooks=hooks,
         )
@@ -349,7 +349,7 @@ class AsyncDesk:
         assert waited(held), self.status()
 
 
-def release(engine: Engine, *stores: FakeStore | None) -> None:
+def release(engine: FakeEngine, *stores: FakeStore | None) -> None:
     """Let everything come that is waited for."""
     engine.released.set()
     for store in stores:
@@ -357,5 +357,5 @@ def release(engine: Engine, *stores: FakeStore | None) -> None:
             store.released.set()
 
 
-Harness = SyncDesk | AsyncDesk
-HARNESSES: tuple[type[SyncDesk], type[AsyncDesk]] = (SyncDesk, AsyncDesk)
+Harness = SyncHarness | AsyncHarness
+HARNESSES: tuple[type[SyncHarness], type[AsyncHarness]] = (SyncHarness, AsyncHarness)

@@ -20,12 +20,12 @@ from rewriter.index_facts import IndexFacts
 from tests.fakes import (
     HARNESSES,
     AsyncClient,
-    AsyncPlayedStore,
+    AsyncFakeStore,
     Client,
-    Engine,
+    FakeEngine,
     FakeStore,
     Harness,
-    SyncDesk,
+    SyncHarness,
     knowing,
     waited,
 )
@@ -72,7 +72,7 @@ def test_whatever_of_ours_raises_the_caller_has_its_answer(
 
     with kind(SETTINGS, FakeStore()) as harness:
         harness.search(ANN, SEARCH)
-        shell, process = SHELLS["sync" if kind is SyncDesk else "async"]
+        shell, process = SHELLS["sync" if kind is SyncHarness else "async"]
         where = {"shell": shell, "process": process}.get(module, module)
         before = len(harness.engine.asked["baseline"])
         with monkeypatch.context() as patched:
@@ -117,7 +117,7 @@ def test_an_interrupt_during_the_caller_s_own_search_leaves_nothing_behind(
             harness.engine.on[leg] = interrupted
             with pytest.raises(stop):
                 harness.search(ANN, SEARCH)
-        elif kind is SyncDesk:  # on a thread of ours it is a part's own end; on a loop it is the loop's
+        elif kind is SyncHarness:  # on a thread of ours it is a part's own end; on a loop it is the loop's
             harness.engine.on[leg] = interrupted
             assert len(harness.search(ANN, SEARCH)[0]["hits"]["hits"]) == 10
         harness.engine.on.clear()
@@ -131,7 +131,7 @@ def test_an_interrupt_during_the_caller_s_own_search_leaves_nothing_behind(
 class Order(AsyncClient):
     """A caller's client that notes when its search is sent, as aiohttp does: at once, or on a task of its own."""
 
-    def __init__(self, engine: Engine, seen: list[str], waits: int) -> None:
+    def __init__(self, engine: FakeEngine, seen: list[str], waits: int) -> None:
         super().__init__(engine, "baseline")
         self._seen, self._waits = seen, waits
 
@@ -195,12 +195,12 @@ def test_the_baseline_leaves_before_anything_of_ours(monkeypatch: pytest.MonkeyP
             return inner(*arguments, **named)
 
         monkeypatch.setattr(name, noted)
-    engine = Engine()
+    engine = FakeEngine()
 
     async def main() -> None:
         asyncio.get_running_loop().set_task_factory(factory)
         client = Order(engine, seen, waits)
-        store = AsyncPlayedStore(FakeStore())
+        store = AsyncFakeStore(FakeStore())
         async with AsyncRewriter(client, store, SETTINGS, leg_client=AsyncClient(engine)) as rewriter:
             await knowing(rewriter, "products")
             seen.clear()
@@ -236,7 +236,7 @@ def test_the_search_goes_on_in_the_caller_s_own_task_and_context() -> None:
             await rewriter.search(**SEARCH, subject=ANN)
 
     async def main() -> None:
-        engine = Engine()
+        engine = FakeEngine()
         async with AsyncRewriter(Notes(engine, "baseline"), None, SETTINGS, leg_client=AsyncClient(engine)) as rewriter:
             engine.blocked.add("baseline")
             with pytest.raises(TimeoutError):
@@ -254,13 +254,13 @@ def test_the_search_goes_on_in_the_caller_s_own_task_and_context() -> None:
 
 def test_the_first_search_of_a_child_waits_for_no_client(monkeypatch: pytest.MonkeyPatch) -> None:
     release = Event()
-    engine = Engine()
+    engine = FakeEngine()
 
     def slowly(*_: Any) -> Any:
         assert release.wait(10)
         return Client(engine)
 
-    with SyncDesk(SETTINGS, FakeStore()) as harness:
+    with SyncHarness(SETTINGS, FakeStore()) as harness:
         harness.rewriter._leg_client = None
         monkeypatch.setattr("rewriter.client.opensearch.cloned", slowly)
         harness.rewriter.after_fork()
@@ -281,7 +281,7 @@ def test_the_first_search_of_a_child_waits_for_no_client(monkeypatch: pytest.Mon
 def test_at_the_limit_of_threads_a_search_costs_nothing_more_and_leaks_nothing(
     monkeypatch: pytest.MonkeyPatch, allowed: int
 ) -> None:
-    with SyncDesk(SETTINGS, FakeStore()) as harness:
+    with SyncHarness(SETTINGS, FakeStore()) as harness:
         start, made = Thread.start, [0]
 
         def limited(self: Thread) -> None:
@@ -323,7 +323,7 @@ def test_a_client_s_own_error_before_anything_is_sent_is_the_caller_s(kind: Any)
         found = rewriter.search(**SEARCH, subject=ANN, oops=1)
         return asyncio.run(found) if asyncio.iscoroutine(found) else found
 
-    rewriter = kind(Refuses(), None, SETTINGS, leg_client=Client(Engine()))
+    rewriter = kind(Refuses(), None, SETTINGS, leg_client=Client(FakeEngine()))
     with pytest.raises(TypeError, match="unexpected keyword"):
         search(rewriter)
     if isinstance(rewriter, Rewriter):

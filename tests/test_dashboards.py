@@ -18,7 +18,7 @@ from rewriter import Reason, Rewriter, Status
 from rewriter.observe.hooks import BaselineFailure, SearchDetails
 from rewriter.observe.prometheus import PrometheusMetrics, WorkerMetrics
 from rewriter.report import BoostUsed, Exposure, PageFacts, Report
-from tests.fakes import SyncDesk
+from tests.fakes import SyncHarness
 from tests.scraped import DASHBOARD, EXPRESSIONS, empty_of, prometheus_of, tool
 from tests.test_shells import SETTINGS, store
 
@@ -129,7 +129,7 @@ def prometheus(tmp_path: Path) -> Iterator[str]:
         counts={"counted": 0, "refused": 0}, backlog=SimpleNamespace(entries=3, lag_s=0.4), held=(1,)
     )
     WorkerMetrics(worker, registry)
-    with SyncDesk(SETTINGS, store("ann"), hooks=[metrics]) as harness, prometheus_of(registry, tmp_path) as url:
+    with SyncHarness(SETTINGS, store("ann"), hooks=[metrics]) as harness, prometheus_of(registry, tmp_path) as url:
         lagging = Lagging(harness.rewriter)
         metrics.watch(lagging)
         for turn in range(12):

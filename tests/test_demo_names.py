@@ -14,7 +14,7 @@ from rewriter.demo.lateness import Lateness
 from rewriter.demo.names import maker_names, product_names
 from rewriter.demo.pages import print_pages
 from rewriter.demo.scenes import _waits
-from rewriter.demo.shop import Found
+from rewriter.demo.shop import ShownPage
 from rewriter.report import Reason, Report
 
 ONE = Product("1", "GROCERY", None, "MILK", "70", "National", "1 GA", None, 5)
@@ -61,7 +61,7 @@ def test_waits_are_stated_beside_their_bound() -> None:
 @pytest.mark.parametrize("width", [80, 100])
 def test_a_page_that_is_not_personalized_explains_its_reason(width: int) -> None:
     hits = [{"_id": "1", "_source": {}}]
-    found = Found(hits, hits, Report(Reason.SEARCH_LATE), 1.0, 2.0)
+    found = ShownPage(hits, hits, Report(Reason.SEARCH_LATE), 1.0, 2.0)
     console = Console(file=io.StringIO(), width=width)
     print_pages(console, found, {"1": "Barton 1 GA"}, (), {}, lambda reason: f"{reason} is explained")
     assert isinstance(console.file, io.StringIO)

@@ -18,7 +18,7 @@ from rewriter.client.opensearch import cloned
 from rewriter.errors import Fault
 from rewriter.report import Move
 from rewriter.shell.given import Shell, checked_hooks
-from tests.fakes import Client, Engine
+from tests.fakes import Client, FakeEngine
 
 HOST = ["http://127.0.0.1:9"]
 
@@ -185,7 +185,7 @@ def test_a_client_with_a_constructor_of_its_own_gets_a_leg_client_of_the_library
 
 
 def test_a_proxy_serves_where_a_leg_client_is_given() -> None:
-    with Rewriter(Proxy(Client(Engine(), "baseline")), leg_client=Client(Engine())) as rewriter:
+    with Rewriter(Proxy(Client(FakeEngine(), "baseline")), leg_client=Client(FakeEngine())) as rewriter:
         assert rewriter.search(index="i", body={"query": {"match": {"t": "x"}}})["hits"]["hits"]
 
 
@@ -203,14 +203,14 @@ def test_from_settings_takes_a_client(tmp_path: Path) -> None:
 
 @pytest.fixture
 def client() -> Client:
-    return Client(Engine(), "baseline")
+    return Client(FakeEngine(), "baseline")
 
 
 def test_a_wrapped_client_is_entered_left_copied_set_and_listed_as_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     inner = Shop(tenant="t")
     closed: list[bool] = []
     monkeypatch.setattr(inner, "close", lambda: closed.append(True))
-    with Rewriter(inner, leg_client=Client(Engine())) as rewriter:
+    with Rewriter(inner, leg_client=Client(FakeEngine())) as rewriter:
         with rewriter.wrap() as shop:
             assert shop.tenant == "t"
         assert closed == [True]
@@ -229,7 +229,7 @@ def test_a_wrapped_client_is_entered_left_copied_set_and_listed_as_its_own(monke
 
 async def test_an_async_wrapped_client_is_entered_and_left() -> None:
     inner = AsyncShop("t")
-    async with AsyncRewriter(inner, leg_client=Client(Engine())) as rewriter, rewriter.wrap() as shop:
+    async with AsyncRewriter(inner, leg_client=Client(FakeEngine())) as rewriter, rewriter.wrap() as shop:
         assert shop.tenant == "t"
 
 
@@ -265,7 +265,7 @@ def test_the_table_of_a_report_escapes_what_it_shows() -> None:
 
 def test_a_search_after_close_reaches_the_hooks(client: Client) -> None:
     seen: list[Any] = []
-    rewriter = Rewriter(client, leg_client=Client(Engine()), hooks=[seen.append])
+    rewriter = Rewriter(client, leg_client=Client(FakeEngine()), hooks=[seen.append])
     rewriter.close()
     rewriter.search(index="i", body={})
     assert [(one.indices, one.report.reason) for one in seen] == [(("i",), "switched_off")]

@@ -26,7 +26,7 @@ from rewriter.shell.population import PopulationReader
 from rewriter.signals.commands import Command
 from rewriter.signals.counters import Counters, Value
 from rewriter.signals.memory_store import MemoryStore
-from tests.fakes import AsyncClient, AsyncPlayedStore, Engine, waited
+from tests.fakes import AsyncClient, AsyncFakeStore, FakeEngine, waited
 from tests.test_shells import ANN, SEARCH, SETTINGS, of_ours, store
 from tests.wire import Wire
 
@@ -70,9 +70,9 @@ async def tasks() -> int:
 
 def made() -> AsyncRewriter:
     """A rewriter whose first search need not wait for index facts, as if a loop before had read them."""
-    engine = Engine()
+    engine = FakeEngine()
     rewriter = AsyncRewriter(
-        AsyncClient(engine, "baseline"), AsyncPlayedStore(store()), SETTINGS, leg_client=AsyncClient(engine)
+        AsyncClient(engine, "baseline"), AsyncFakeStore(store()), SETTINGS, leg_client=AsyncClient(engine)
     )
     ((core, _),) = rewriter._shared.values()
     core.swap(facts={"products": IndexFacts()}, fields_on={"products": core.snapshot.fields["shop"]})
@@ -169,7 +169,7 @@ async def test_all_that_need_the_legs_client_at_once_share_one(monkeypatch: pyte
 
     def slowly(*_: Any) -> Any:
         time.sleep(0.02)
-        clones.append(OpenSearchClient(AsyncClient(Engine()), is_async=False))
+        clones.append(OpenSearchClient(AsyncClient(FakeEngine()), is_async=False))
         return clones[-1]
 
     monkeypatch.setattr(OpenSearchClient, "cloned", slowly)
@@ -303,7 +303,7 @@ def test_no_socket_stays_open_behind_a_loop_that_has_ended() -> None:
                 async with AsyncOpenSearch([wire.url]) as client:
                     return await client.search(**arguments)
 
-        rewriter = AsyncRewriter(PerCall(), None, SETTINGS, leg_client=AsyncClient(Engine()))
+        rewriter = AsyncRewriter(PerCall(), None, SETTINGS, leg_client=AsyncClient(FakeEngine()))
         asyncio.run(rewriter.search(**SEARCH, subject=Subject("ann")))
         before = open_files()
         for _ in range(10):

@@ -36,7 +36,7 @@ from rewriter.report import Exposure, PageFacts, Report
 from rewriter.settings import Settings
 from rewriter.signals.counters import Counters
 from rewriter.signals.store import Keys
-from tests.fakes import HARNESSES, FakeStore, Harness, SyncDesk, waited
+from tests.fakes import HARNESSES, FakeStore, Harness, SyncHarness, waited
 from tests.reason_cases import raises
 from tests.test_shells import SETTINGS, store
 
@@ -53,7 +53,7 @@ def liking() -> FakeStore:
 
 def searched_within(harness: Harness, tracer: trace.Tracer) -> tuple[trace.Span, Report]:
     """Search with a span of the caller's own open."""
-    if isinstance(harness, SyncDesk):
+    if isinstance(harness, SyncHarness):
         with tracer.start_as_current_span("GET /search") as span:
             return span, harness.search(ANN, ARGUMENTS)[1]
 
@@ -162,7 +162,7 @@ def test_the_share_that_goes_parallel_measures_what_rewriting_adds(
     """In `mode = "rewrite"`, `parallel_share` sends both searches and is paired; a search that is sent once has no pair."""
     changes = {"mode": "rewrite", "parallel_share": share, "hedge_ms": 4_000}
     policies = {name: policy.model_copy(update=changes) for name, policy in SETTINGS.policies.items()}
-    with SyncDesk(
+    with SyncHarness(
         SETTINGS.model_copy(update={"policies": policies}), liking(), hooks=[metrics, telemetry.hook]
     ) as harness:
         _, report = harness.search(ANN, ARGUMENTS)
@@ -228,7 +228,7 @@ def test_labels_stay_few_whatever_a_client_raises(registry: CollectorRegistry, m
 def test_a_scrape_asks_nobody(registry: CollectorRegistry, metrics: PrometheusMetrics) -> None:
     """Neither store nor cluster, even where both hang."""
     played = store("ann")
-    with SyncDesk(SETTINGS, played, hooks=[metrics]) as harness:
+    with SyncHarness(SETTINGS, played, hooks=[metrics]) as harness:
         metrics.watch(harness.rewriter)
         played.state = "hung"
         asked = played.reads
@@ -284,7 +284,7 @@ def test_what_goes_wrong_is_in_the_next_scrape(
     metrics: PrometheusMetrics,
 ) -> None:
     signals = SETTINGS.signals.model_copy(update={"on_late": "stale"})
-    with SyncDesk(SETTINGS.model_copy(update={"signals": signals}), liking(), hooks=[metrics]) as harness:
+    with SyncHarness(SETTINGS.model_copy(update={"signals": signals}), liking(), hooks=[metrics]) as harness:
         metrics.watch(harness.rewriter)
         for name, label, its in counted:
             assert value(registry, name, **({label: its} if label else {})) == 0.0
@@ -314,7 +314,7 @@ def test_the_page_lists_every_metric(registry: CollectorRegistry, metrics: Prome
         held = ()
 
     WorkerMetrics(Worker(), registry)
-    with SyncDesk(SETTINGS, store("ann"), hooks=[metrics]) as harness:
+    with SyncHarness(SETTINGS, store("ann"), hooks=[metrics]) as harness:
         metrics.watch(harness.rewriter)
         made = {family.name for family in registry.collect()}
     page = (Path(__file__).parents[1] / "docs/metrics.md").read_text("utf-8")
@@ -442,7 +442,7 @@ def test_a_hung_backend_costs_no_search_anything() -> None:
     tracers = TracerProvider()
     tracers.add_span_processor(SimpleSpanProcessor(hung))
     hook = OpenTelemetryHook(tracers)
-    with SyncDesk(SETTINGS, liking(), hooks=[hook]) as harness:
+    with SyncHarness(SETTINGS, liking(), hooks=[hook]) as harness:
         for _ in range(5):
             _, report = harness.search(ANN, ARGUMENTS)
             assert report.reason is Reason.PERSONALIZED

@@ -16,7 +16,7 @@ from rewriter.signals import redis_store
 from rewriter.signals.counters import Counters
 from rewriter.signals.redis_store import RedisStore
 from rewriter.signals.store import Keys
-from tests.fakes import HARNESSES, AsyncDesk, FakeStore, Harness, SyncDesk
+from tests.fakes import HARNESSES, AsyncHarness, FakeStore, Harness, SyncHarness
 
 SEARCH = {"index": "products", "body": {"query": {"match": {"title": "shoe"}}}}
 ANN = Subject("ann", "s1")
@@ -42,9 +42,9 @@ def liking(store: FakeStore, population: bool) -> None:
 
 
 def wait_ready(harness: Harness, timeout_s: float, index: str | list[str] | None = None) -> bool:
-    if isinstance(harness, SyncDesk):
+    if isinstance(harness, SyncHarness):
         return harness.rewriter.wait_ready(timeout_s, index=index)
-    assert isinstance(harness, AsyncDesk)
+    assert isinstance(harness, AsyncHarness)
     return harness.runner.run(harness.rewriter.wait_ready(timeout_s, index=index))
 
 

@@ -20,13 +20,13 @@ from rewriter.signals.store import Keys
 from tests.fakes import (
     HARNESSES,
     AsyncClient,
-    AsyncDesk,
-    AsyncPlayedStore,
+    AsyncFakeStore,
+    AsyncHarness,
     Client,
-    Engine,
+    FakeEngine,
     FakeStore,
     Harness,
-    SyncDesk,
+    SyncHarness,
     awaited,
     knowing,
     known,
@@ -309,7 +309,7 @@ def test_failures_draw_on_the_budget_of_hedges_and_then_the_policy_goes_plain(op
 def test_beyond_their_cap_searches_are_plain_and_optional_legs_have_theirs(opens: Open) -> None:
     harness = opens(budget={"max_rewritten": 1})
     assert harness.status().max_rewritten == 1
-    bulkhead = (harness.rewriter._here if isinstance(harness, AsyncDesk) else harness.rewriter._process).rewritten  # type: ignore[union-attr]
+    bulkhead = (harness.rewriter._here if isinstance(harness, AsyncHarness) else harness.rewriter._process).rewritten  # type: ignore[union-attr]
     assert bulkhead.try_acquire()
     _, report = harness.search(ANN, SEARCH)
     assert (report.reason, report.detail) == (Reason.BUSY, "1 rewritten searches in flight")
@@ -359,7 +359,7 @@ def test_without_a_budget_a_late_search_is_waited_for(opens: Open) -> None:
         return answer
 
     harness.engine.on["personal"] = slowly
-    if isinstance(harness, SyncDesk):
+    if isinstance(harness, SyncHarness):
         _, report = searched(harness)
         assert (report.reason, report.hedged) == (Reason.PERSONALIZED, False)
         assert sent(harness)[0] == 0
@@ -370,7 +370,7 @@ def test_without_a_budget_a_late_search_is_waited_for(opens: Open) -> None:
 class Racing:
     """The caller's client; `wait` is what becomes of its searches."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: FakeEngine) -> None:
         self.engine = engine
         self.cancelled = False
         self.error: Exception | None = None
@@ -404,7 +404,7 @@ class RacingAsync(Racing):
 
 @pytest.mark.parametrize("error", [None, BUSY], ids=["own is well", "own fails"])
 def test_a_rewritten_answer_that_is_there_first_is_served_whole_sync(error: Exception | None) -> None:
-    engine = Engine()
+    engine = FakeEngine()
     client = RacingSync(engine)
     client.error = error
     with Rewriter(client, store(), settings(hedge_ms=40), leg_client=Client(engine)) as rewriter:
@@ -417,11 +417,11 @@ def test_a_rewritten_answer_that_is_there_first_is_served_whole_sync(error: Exce
 
 @pytest.mark.parametrize("error", [None, BUSY], ids=["own is slow", "own fails"])
 async def test_the_first_answer_is_served_and_the_other_search_is_ended_async(error: Exception | None) -> None:
-    engine = Engine()
+    engine = FakeEngine()
     client = RacingAsync(engine)
     client.error = error
     async with AsyncRewriter(
-        client, AsyncPlayedStore(store()), settings(hedge_ms=40), leg_client=AsyncClient(engine)
+        client, AsyncFakeStore(store()), settings(hedge_ms=40), leg_client=AsyncClient(engine)
     ) as rewriter:
         await knowing(rewriter, "products")
         engine.blocked.add("personal")
@@ -433,10 +433,10 @@ async def test_the_first_answer_is_served_and_the_other_search_is_ended_async(er
 
 
 async def test_a_cancelled_search_ends_both_of_its_searches_and_gives_everything_back() -> None:
-    engine = Engine()
+    engine = FakeEngine()
     client = RacingAsync(engine)
     async with AsyncRewriter(
-        client, AsyncPlayedStore(store()), settings(hedge_ms=40), leg_client=AsyncClient(engine)
+        client, AsyncFakeStore(store()), settings(hedge_ms=40), leg_client=AsyncClient(engine)
     ) as rewriter:
         here = (await knowing(rewriter, "products"))._here
         assert here is not None
@@ -504,16 +504,16 @@ def test_a_setting_sends_rewritten_searches_by_the_caller_s_client(opens: Open) 
 
 
 def test_a_closed_rewriter_sends_the_caller_s_own() -> None:
-    with SyncDesk(settings(), store()) as harness:
+    with SyncHarness(settings(), store()) as harness:
         harness.rewriter.close()
         _, report = at_once(harness)
         assert (report.reason, sent(harness)) == (Reason.SWITCHED_OFF, (1, 0, 0))
 
 
 def test_the_first_search_of_an_event_loop_is_the_caller_s_own() -> None:
-    engine = Engine()
+    engine = FakeEngine()
     rewriter = AsyncRewriter(
-        AsyncClient(engine, "baseline"), AsyncPlayedStore(store()), settings(), leg_client=AsyncClient(engine)
+        AsyncClient(engine, "baseline"), AsyncFakeStore(store()), settings(), leg_client=AsyncClient(engine)
     )
     ((core, _),) = rewriter._shared.values()
     core.swap(facts={"products": IndexFacts()})  # as if another loop had read them
@@ -533,7 +533,7 @@ def test_the_first_search_of_an_event_loop_is_the_caller_s_own() -> None:
 def test_a_sync_search_that_nobody_waits_for_is_not_sent_any_more() -> None:
     """The signals come when the caller's own search was sent long ago."""
     given = settings(budget={"signals_ms": 50})
-    with SyncDesk(given, (slow := store())) as harness:
+    with SyncHarness(given, (slow := store())) as harness:
         slow.state = "hung"
         _, report = at_once(harness)
         assert report.reason is Reason.SIGNALS_LATE

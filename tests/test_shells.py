@@ -28,13 +28,13 @@ from rewriter.signals.store import Keys
 from tests.fakes import (
     HARNESSES,
     AsyncClient,
-    AsyncDesk,
-    AsyncPlayedStore,
+    AsyncFakeStore,
+    AsyncHarness,
     Client,
-    Engine,
+    FakeEngine,
     FakeStore,
     Harness,
-    SyncDesk,
+    SyncHarness,
     awaited,
     knowing,
     waited,
@@ -140,7 +140,7 @@ def test_what_cannot_be_a_store_is_refused_before_the_first_search(kind: Any, gi
 
 def test_close_leaves_no_thread() -> None:
     before = of_ours()
-    with SyncDesk(SETTINGS, store()) as harness:
+    with SyncHarness(SETTINGS, store()) as harness:
         harness.search(ANN, SEARCH)
         assert of_ours() - before
     assert waited(lambda: of_ours() <= before)
@@ -148,9 +148,9 @@ def test_close_leaves_no_thread() -> None:
 
 async def test_close_leaves_no_task_and_no_thread() -> None:
     before = of_ours()
-    engine = Engine()
+    engine = FakeEngine()
     rewriter = AsyncRewriter(
-        AsyncClient(engine, "baseline"), AsyncPlayedStore(store()), SETTINGS, leg_client=AsyncClient(engine)
+        AsyncClient(engine, "baseline"), AsyncFakeStore(store()), SETTINGS, leg_client=AsyncClient(engine)
     )
     await knowing(rewriter, "products")
     engine.blocked.add("explored")
@@ -166,7 +166,7 @@ async def test_close_leaves_no_task_and_no_thread() -> None:
 
 def test_a_rewriter_that_nobody_holds_ends_by_itself() -> None:
     before = of_ours()
-    engine = Engine()
+    engine = FakeEngine()
     rewriter = Rewriter(Client(engine, "baseline"), store(), SETTINGS, leg_client=Client(engine))
     rewriter.search(**SEARCH, subject=ANN)
     del rewriter
@@ -174,7 +174,7 @@ def test_a_rewriter_that_nobody_holds_ends_by_itself() -> None:
 
 
 def test_what_was_closed_searches_on_as_the_caller_s_own(harness: Harness) -> None:
-    if isinstance(harness, AsyncDesk):
+    if isinstance(harness, AsyncHarness):
         harness.runner.run(harness.rewriter.close())
     else:
         harness.rewriter.close()
@@ -188,7 +188,7 @@ def test_what_was_given_is_not_closed() -> None:
     def closed() -> None:
         pytest.fail("it is the giver's to close")
 
-    engine = Engine()
+    engine = FakeEngine()
     clients = [Client(engine, "baseline"), Client(engine)]
     for client in clients:
         client.close = closed  # type: ignore[attr-defined]
@@ -214,10 +214,10 @@ async def test_a_cancelled_caller_gives_the_permit_back_unused(monkeypatch: pyte
         give_back(self, permit, outcome, now_s)
 
     monkeypatch.setattr(Breaker, "give_back", given_back)
-    engine = Engine()
+    engine = FakeEngine()
     engine.blocked.add(leg)
     async with AsyncRewriter(
-        AsyncClient(engine, "baseline"), AsyncPlayedStore(store()), SETTINGS, leg_client=AsyncClient(engine)
+        AsyncClient(engine, "baseline"), AsyncFakeStore(store()), SETTINGS, leg_client=AsyncClient(engine)
     ) as rewriter:
         await knowing(rewriter, "products")
         searching = asyncio.create_task(rewriter.search(**SEARCH, subject=ANN))
@@ -233,9 +233,9 @@ async def test_a_cancelled_caller_gives_the_permit_back_unused(monkeypatch: pyte
 
 
 def test_another_loop_starts_afresh() -> None:
-    engine = Engine()
+    engine = FakeEngine()
     rewriter = AsyncRewriter(
-        AsyncClient(engine, "baseline"), AsyncPlayedStore(store()), SETTINGS, leg_client=AsyncClient(engine)
+        AsyncClient(engine, "baseline"), AsyncFakeStore(store()), SETTINGS, leg_client=AsyncClient(engine)
     )
 
     async def search() -> Report:
@@ -254,9 +254,9 @@ FORKED = """
     import json, os, sys
     from rewriter import Subject
     from tests.test_shells import ANN, SEARCH, SETTINGS, store
-    from tests.fakes import SyncDesk
+    from tests.fakes import SyncHarness
 
-    with SyncDesk(SETTINGS, store()) as harness:
+    with SyncHarness(SETTINGS, store()) as harness:
         first = harness.search(ANN, SEARCH)[1].reason
         reading, writing = os.pipe()
         if not (child := os.fork()):
@@ -276,7 +276,7 @@ def test_a_child_of_a_fork_starts_afresh_and_its_parent_goes_on() -> None:
 
 
 def test_the_first_search_after_a_fork_waits_for_no_template(monkeypatch: pytest.MonkeyPatch) -> None:
-    with SyncDesk(SETTINGS, store()) as harness:
+    with SyncHarness(SETTINGS, store()) as harness:
         monkeypatch.setattr("rewriter.shell.refresh.compile_set", None)
         harness.rewriter.after_fork()
         assert harness.search(ANN, SEARCH)[1].reason is Reason.PERSONALIZED
@@ -293,7 +293,7 @@ def boosted(report: Report) -> list[str]:
 def test_a_part_runs_in_its_caller_s_context() -> None:
     tenant: contextvars.ContextVar[str] = contextvars.ContextVar("tenant", default="nobody's")
     seen: list[str] = []
-    with SyncDesk(SETTINGS, store()) as harness:
+    with SyncHarness(SETTINGS, store()) as harness:
 
         def sees(answer: dict[str, Any]) -> dict[str, Any]:
             seen.append(tenant.get())
@@ -308,7 +308,7 @@ def test_a_part_runs_in_its_caller_s_context() -> None:
 def test_threads_have_their_own_subjects() -> None:
     users = [f"ann{number}" for number in range(1, 17)]
     told: list[SearchDetails] = []
-    with SyncDesk(SETTINGS, store(*users), hooks=[told.append]) as harness:
+    with SyncHarness(SETTINGS, store(*users), hooks=[told.append]) as harness:
         client = harness.rewriter.wrap()
 
         def searches(user: str) -> None:
@@ -327,9 +327,9 @@ def test_threads_have_their_own_subjects() -> None:
 async def test_tasks_have_their_own_subjects() -> None:
     users = [f"ann{number}" for number in range(1, 13)]
     told: dict[str | None, Any] = {}
-    engine = Engine()
+    engine = FakeEngine()
     async with AsyncRewriter(
-        AsyncClient(engine, "baseline"), AsyncPlayedStore(store(*users)), SETTINGS, leg_client=AsyncClient(engine)
+        AsyncClient(engine, "baseline"), AsyncFakeStore(store(*users)), SETTINGS, leg_client=AsyncClient(engine)
     ) as rewriter:
         await knowing(rewriter, "products")
 
@@ -357,7 +357,7 @@ def test_a_wrapped_client_is_the_client_but_for_its_search() -> None:
         def count(self, **arguments: Any) -> Any:
             return arguments
 
-    engine = Engine()
+    engine = FakeEngine()
     inner = Everything(engine, "baseline")
     with Rewriter(inner, store(), SETTINGS, leg_client=Client(engine)) as rewriter:
         rewriter.search(**SEARCH, subject=None)
@@ -410,7 +410,7 @@ def test_a_keyboard_interrupt_of_the_caller_leaks_no_place(monkeypatch: pytest.M
             raise KeyboardInterrupt
         return method(*arguments)
 
-    with SyncDesk(SETTINGS, store()) as harness:
+    with SyncHarness(SETTINGS, store()) as harness:
         harness.search(ANN, SEARCH)
         harness.until(lambda status: status.in_flight == 0)
         with monkeypatch.context() as patched:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rewriter import AsyncRewriter, Reason, Rewriter, Settings, Subject
 from rewriter.shell.wrap import CURRENT_SUBJECT
-from tests.fakes import Client, Engine
+from tests.fakes import Client, FakeEngine
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"segments": "vip"}, "segments is of type str"),
@@ -65,7 +65,7 @@ NOT_SUBJECTS: list[Any] = ["u1", 17, {"user_id": "u"}, b"u", ("u",), object(), S
 
 @pytest.mark.parametrize("wrong", NOT_SUBJECTS, ids=lambda one: type(one).__name__)
 def test_what_is_no_subject_is_refused_by_subject_and_reported_by_a_search(wrong: Any) -> None:
-    with Rewriter(Client(Engine(), "baseline"), settings=Settings(), leg_client=Client(Engine())) as rewriter:
+    with Rewriter(Client(FakeEngine(), "baseline"), settings=Settings(), leg_client=Client(FakeEngine())) as rewriter:
         with pytest.raises(ValueError, match=f"subject is of type {type(wrong).__qualname__}"):
             rewriter.subject(wrong)
         response, report = rewriter.search_details(index="i", body={"query": {"match": {"t": "x"}}}, subject=wrong)
@@ -79,7 +79,7 @@ def test_what_is_no_subject_is_refused_by_subject_and_reported_by_a_search(wrong
 
 @pytest.fixture
 def rewriter() -> Iterator[Rewriter]:
-    with Rewriter(Client(Engine(), "baseline"), settings=Settings(), leg_client=Client(Engine())) as made:
+    with Rewriter(Client(FakeEngine(), "baseline"), settings=Settings(), leg_client=Client(FakeEngine())) as made:
         yield made
 
 
@@ -106,7 +106,7 @@ def test_the_caller_s_own_error_is_seen_in_another_context(rewriter: Rewriter) -
 
 def test_a_stream_closed_by_another_task_raises_nothing() -> None:
     async def main() -> None:
-        async with AsyncRewriter(Client(Engine(), "baseline"), leg_client=Client(Engine())) as made:
+        async with AsyncRewriter(Client(FakeEngine(), "baseline"), leg_client=Client(FakeEngine())) as made:
 
             async def stream() -> AsyncIterator[int]:
                 with made.subject(Subject("ann")):

@@ -23,7 +23,7 @@ from rewriter.report import Report
 from rewriter.settings import PolicySettings
 from rewriter.signals.counters import Counters
 from rewriter.signals.store import Keys
-from tests.fakes import HARNESSES, FakeStore, Harness, SyncDesk, waited
+from tests.fakes import HARNESSES, FakeStore, Harness, SyncHarness, waited
 from tests.test_observers import ANN, REPORT
 from tests.ubi_schema import QUERY
 
@@ -315,7 +315,7 @@ def test_a_search_is_answered_while_a_sink_hangs() -> None:
             raise OSError
 
     records = UbiRecords(Hung())
-    with SyncDesk(SETTINGS, liking(), hooks=[records]) as harness:
+    with SyncHarness(SETTINGS, liking(), hooks=[records]) as harness:
         for _ in range(3):
             assert harness.search(ANN, ARGUMENTS)[1].reason is Reason.PERSONALIZED
         assert harness.status().hook_errors == 0

@@ -17,7 +17,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-CODE = sorted(path for part in ("rewriter", "engines", "tests", "bench") for path in (ROOT / part).rglob("*.py"))
+CODE = sorted(
+    path for part in ("rewriter", "engines", "tests", "bench", "season") for path in (ROOT / part).rglob("*.py")
+)
 PROSE = sorted(
     path
     for pattern in (
@@ -35,24 +37,31 @@ REPLACED_NAMES: Mapping[str, str] = {
     "Account": "RenderBudget, RowCounts",
     "Ask": "SearchContext",
     "Asked": "ParsedSearch",
+    "AskedQuery": "UbiFields",
+    "AsyncDesk": "AsyncHarness",
+    "AsyncPlayedStore": "AsyncFakeStore",
     "ConnectionByName": "ResolvingConnection",
     "Desk": "Harness",
     "DESKS": "HARNESSES",
+    "Found": "SignalsRead, ShownPage",
     "Heard": "LastHeartbeat",
     "InFlight": "Bulkhead",
     "Known": "SignalsRead",
     "Loop": "TaskRuntime",
     "Looked": "Look",
     "Pace": "LateLegs",
-    "Place": "SwitchTarget, CounterKey",
+    "Place": "SwitchTarget",
     "Plan": "PagePlan, CountingRules",
     "Played": "FakeEngine",
     "PlayedStore": "FakeStore",
     "Process": "ThreadRuntime, ProcessReport, ServerProcess",
     "Query": "SignalsQuery",
     "Request": "ParsedSearch",
+    "SyncDesk": "SyncHarness",
+    "Target": "StoreAddress, CounterKey, SwitchTarget",
     "heard": "parse_report, note_heartbeat",
     "personalised": "personalized",
+    "say": "print_line",
     "read_request": "parse_search",
     "try_enter": "try_acquire",
 }

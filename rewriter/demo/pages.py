@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rewriter.demo.shop import Explain, Found
+from rewriter.demo.shop import Explain, ShownPage
 from rewriter.report import Move, Reason, Report
 
 STAR = Text("★", "bold yellow")
@@ -25,7 +25,7 @@ PARTS = {
 
 def print_pages(
     console: Console,
-    found: Found,
+    found: ShownPage,
     names: Mapping[str, str],
     later: Collection[str],
     times_bought: Mapping[str, int],
@@ -76,7 +76,7 @@ def _move(move: Move | None, report: Report, times: int) -> tuple[Text, Text, Te
     return Text(whence, "green"), factor, Text(", ".join(why))
 
 
-def _account(found: Found, later: Collection[str], explain: Explain) -> Text:
+def _account(found: ShownPage, later: Collection[str], explain: Explain) -> Text:
     report, ms = found.report, found.report.timings_ms
     before, now = (sum(hit["_id"] in later for hit in page) for page in (found.plain, found.hits))
     words = Text("   ") + STAR

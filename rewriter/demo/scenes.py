@@ -13,7 +13,7 @@ from rich.table import Table
 
 from rewriter.demo.lateness import Lateness
 from rewriter.demo.pages import label, print_pages
-from rewriter.demo.shop import POLL_S, Explain, Found, Shop
+from rewriter.demo.shop import POLL_S, Explain, Shop, ShownPage
 from rewriter.errors import RewriterError
 from rewriter.report import Reason
 from rewriter.settings import BudgetSettings
@@ -43,7 +43,7 @@ def many(shop: Shop, console: Console, progress: Progress, explain: Explain) -> 
     """The same for many households, counted."""
     reasons: Counter[Reason] = Counter()
     bought: Counter[str] = Counter()
-    searches: list[Found] = []
+    searches: list[ShownPage] = []
     with Lateness() as lateness:
         for visit in progress.track(shop.households.drawn(QUESTIONS, SEED), description="searches"):
             found = shop.search(visit.words, Subject(user_id=visit.household_id))
@@ -124,7 +124,7 @@ def unknown(shop: Shop, console: Console) -> None:
     signals = shop.rewriter.settings.signals
     table = _table("visitor", "reason", "source", "page")
 
-    def row(visitor: str, subject: Subject | None) -> Found:
+    def row(visitor: str, subject: Subject | None) -> ShownPage:
         found = shop.search(words, subject)
         page = "the shop's own" if found.is_plain else "personalized"
         table.add_row(visitor, found.report.reason, found.report.source or "–", page)
@@ -166,14 +166,14 @@ def store_away(shop: Shop, console: Console) -> None:
     table = _table("the store", "answered", "shop's own", "longest wait", "reasons")
     table.columns[-1].no_wrap = False
 
-    def row(outcome: str, searches: list[Found]) -> None:
+    def row(outcome: str, searches: list[ShownPage]) -> None:
         waited_ms = max(found.report.timings_ms.get("added", 0.0) for found in searches)
         answered = f"{sum(bool(found.hits) for found in searches)} of {len(searches)}"
         own = f"{sum(found.is_plain for found in searches)}"
         reasons = _counts(Counter(found.report.reason for found in searches))
         table.add_row(outcome, answered, own, f"{waited_ms:.0f} ms", reasons)
 
-    def searched(count: int) -> list[Found]:
+    def searched(count: int) -> list[ShownPage]:
         return [shop.search(visit.words, Subject(user_id=visit.household_id)) for visit in visits[:count]]
 
     with console.status("searches go on while the store ends and comes back"):
@@ -191,7 +191,7 @@ def store_away(shop: Shop, console: Console) -> None:
     console.print(table)
 
 
-def _until(shop: Shop, words: str, household_id: str, reason: Reason) -> list[Found]:
+def _until(shop: Shop, words: str, household_id: str, reason: Reason) -> list[ShownPage]:
     """Search until searches give `reason`, and return all of them. Raises RewriterError where they never do."""
     until_s = time.monotonic() + DEADLINE_S
     searches = [shop.search(words, Subject(user_id=household_id))]

@@ -86,7 +86,7 @@ keep two cores busy: of 150 personalized pages half came 21 ms after the plain o
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ShownPage:
     """One search both ways: the plain page and the rewriter's page, with its report and the time of each."""
 
     plain: list[dict[str, Any]]
@@ -117,7 +117,7 @@ class Shop:
     switch_file: Path
     names: Mapping[str, str]
 
-    def search(self, words: str, subject: Subject | None) -> Found:
+    def search(self, words: str, subject: Subject | None) -> ShownPage:
         """Search plainly, then through the rewriter."""
         arguments: dict[str, Any] = {"index": self.index, "body": {"query": baseline_query(words)}}
         started_s = time.perf_counter()
@@ -125,7 +125,7 @@ class Shop:
         between_s = time.perf_counter()
         response, report = self.rewriter.search_details(subject=subject, **arguments)
         ended_s = time.perf_counter()
-        return Found(
+        return ShownPage(
             plain["hits"]["hits"],
             response["hits"]["hits"],
             report,

@@ -14,7 +14,7 @@ from rewriter import Reason, Rewriter, Settings, Subject
 from rewriter.shell.fleet import fleet_key
 from rewriter.signals.redis_store import RedisStore
 from rewriter_engines import Valkey
-from tests.fakes import Client, Engine, waited
+from tests.fakes import Client, FakeEngine, waited
 from tests.live.test_cli import run
 
 SEARCH = {"index": "products", "body": {"query": {"match": {"title": "shoe"}}, "size": 10}}
@@ -28,7 +28,7 @@ class Fleet:
         self.rewriters = []
         for toml in ("rewriter.toml", "elsewhere.toml"):
             settings = Settings.from_toml(folder / toml)
-            rewriter = Rewriter(Client(Engine(), "baseline"), settings=settings, leg_client=Client(Engine()))
+            rewriter = Rewriter(Client(FakeEngine(), "baseline"), settings=settings, leg_client=Client(FakeEngine()))
             self.rewriters.append(stack.enter_context(rewriter))
 
     def reasons(self) -> list[Reason]:
