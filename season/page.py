@@ -43,7 +43,7 @@ def page_of(outcomes: Sequence[Outcome], given: Parameters, took_s: float) -> st
     cpu_s = sum(one.cpu_s for one in outcomes)
     cost = (
         f"{searches:,} searches and {events:,} events in {took_s / 60:.0f} minutes, of which the searching processes used "
-        f"{cpu_s / 60:.0f} minutes of CPU. Every search has its record and every event was counted: the run ends otherwise."
+        f"{cpu_s / 60:.0f} minutes of CPU. Every search has its record and every event was counted; otherwise the run fails."
     )
     return TEXT.read_text("utf-8").format(
         first=given.catalogue.weeks.start, last=given.catalogue.weeks.stop - 1, shared=visits.shared,
@@ -70,7 +70,7 @@ def _verdicts(outcomes: Sequence[Outcome]) -> str:
             (name, one.variant.what, f"{report['people']:,}", f"{one.searches:,}", there, report["sentence"], preferred)
         )
     return _table(
-        ("season", "what", "people", "searches", "there was", "verdict of the report", "interleaving, by clicks"), rows
+        ("season", "what", "people", "searches", "true lift", "verdict of the report", "interleaving, by clicks"), rows
     )
 
 
@@ -129,7 +129,7 @@ def slots_effect(explored: Outcome, unexplored: Outcome) -> str:
         else f"Slots take {less:.0%} of the distance away."
     )  # fmt: skip
     narrowing = explored.report.get("narrowing")
-    pages = f" The report on single pages: {narrowing_sentence(narrowing)}" if narrowing else ""
+    pages = f" The report compares the variety of pages: {narrowing_sentence(narrowing)}" if narrowing else ""
     return f"{twins} {verdict}{pages}"
 
 
