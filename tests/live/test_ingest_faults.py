@@ -21,6 +21,7 @@ from zlib import crc32
 import pytest
 import redis
 
+from rewriter.signals.ingest.batch import CountingRules
 from rewriter_engines import Valkey
 from tests.live.shop import Shop, an_event, many_events
 
@@ -136,6 +137,33 @@ def test_commands_and_replies_are_lost(redis_url: str, prefix: str, seed: int) -
     shop.drain(shop.worker(faulty), deadline_s=60.0)
     assert faulty.failed >= 5
     held_to_be_exact(shop, 2_000)
+
+
+class BeforeSessions:
+    """A store that is away once, when profiles are applied and sessions are next."""
+
+    def __init__(self, shop: Shop) -> None:
+        self._store, self.failed = shop.store, False
+        self._base = CountingRules.of(shop.settings).keys.session("s-u1")
+
+    def run(self, wanted: Sequence[Any], *, atomic: bool = False) -> list[Any]:
+        if not self.failed and any(one[0] == "EVALSHA" and f"{self._base}:z" in one for one in wanted):
+            self.failed = True
+            raise redis.ConnectionError("before the sessions")
+        return self._store.run(wanted, atomic=atomic)
+
+
+def test_a_batch_that_is_read_again_with_more_entries_counts_no_use_twice(redis_url: str, prefix: str) -> None:
+    shop = Shop(redis_url, prefix, partitions=1)
+    shop.append([an_event("u1", f"p{number}") for number in range(1, 4)])
+    worker = shop.worker(store := BeforeSessions(shop))
+    worker.step()
+    assert store.failed
+    shop.append([an_event("u1", f"p{number}") for number in range(4, 7)])  # a visit, still the only one
+    shop.drain(worker)
+    held_to_be_exact(shop, 6)
+    (population,) = (members for name, members in shop.counters().items() if name.endswith("{p:0}:z"))
+    assert not [member for member, _ in population if member.startswith(b"$uses")]
 
 
 def test_entries_are_delivered_three_times(redis_url: str, prefix: str) -> None:

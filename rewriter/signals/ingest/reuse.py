@@ -2,7 +2,9 @@
 
 Profiles and sessions tell which items were used before, as they are before anything of the batch is applied to them; what the
 batch itself adds is known here. The population is applied before both, so a batch that is read again after a crash either
-finds the population's part applied, which is then not applied again, or finds everything as it was.
+finds the population's part applied, which is then not applied again, or finds everything as it was. It may be read again with
+more entries behind it, whose part of the population is new, while its first ones are applied to the profile and not to the session
+yet: an entry up to a key's watermark adds nothing to what the key holds.
 
 An entry is a use where its item is not in its session yet, and a use again where the item is in the profile. Nothing is counted
 of a subject whose profile holds no other visit. Without a session, the first event after `VISIT_S` of silence stands for its visit:
@@ -11,6 +13,7 @@ later ones cannot be told from those of the same visit.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,16 +25,27 @@ from rewriter.signals.ingest.scripts import Engine, ran
 from rewriter.signals.repeats import AGAIN, NO_CLASS, USES
 
 VISIT_S = 1_800.0
+Position = tuple[int, int]
+NOWHERE: Position = (-1, -1)
+ENTRY_ID = re.compile(r"([0-9]{1,20})-([0-9]{1,20})")
 
 
 @dataclass(slots=True)
 class _Counted:
-    """What a profile or a session holds: the items used, how many events, and the time of the latest."""
+    """What a profile or a session holds: the items used, how many events, and the time of the latest.
+
+    applied: the last entry that was applied to it, by partition.
+    """
 
     items: set[bytes] = field(default_factory=set)
     events: float = 0.0
     last_event_s: float = 0.0
     readable: bool = True
+    applied: Mapping[int, Position] = field(default_factory=dict)
+
+    def holds(self, change: Change) -> bool:
+        """Whether a change was applied to it before it was read."""
+        return _position(change.entry.id) <= self.applied.get(change.batch.partition, NOWHERE)
 
 
 def note_uses(engine: Engine, profiles: Engine, changes: Changes) -> None:
@@ -44,13 +58,15 @@ def note_uses(engine: Engine, profiles: Engine, changes: Changes) -> None:
     if not noted:
         return
     items: dict[str, set[bytes]] = {}
+    partitions: dict[str, set[int]] = {}
     for one in noted:
         for base in (one.profile, one.session):
             if base is not None:
                 items.setdefault(base, set()).update(one.items)
+                partitions.setdefault(base, set()).add(one.batch.partition)
     sessions = {one.session for one in noted if one.session is not None}
-    known = _read(profiles, {base: wanted for base, wanted in items.items() if base not in sessions})
-    known |= _read(engine, {base: wanted for base, wanted in items.items() if base in sessions})
+    known = _read(profiles, {base: wanted for base, wanted in items.items() if base not in sessions}, partitions)
+    known |= _read(engine, {base: wanted for base, wanted in items.items() if base in sessions}, partitions)
     changes.note_uses([_uses(one, known) for one in noted])
 
 
@@ -73,7 +89,8 @@ def _uses(change: Change, known: Mapping[str, _Counted]) -> tuple[bytes, ...]:
             if item in profile.items:
                 found.append(_member(AGAIN, item))
     for one in both:
-        one.events += 1.0
+        if not one.holds(change):
+            one.events += 1.0
         one.last_event_s = max(one.last_event_s, change.at_s)
         if change.weight > 0.0:
             one.items.update(change.items)
@@ -86,16 +103,18 @@ def _member(name: str, item: bytes) -> bytes:
     return SEPARATOR.join((name, class_name[0] if class_name else NO_CLASS)).encode()
 
 
-def _read(engine: Engine, items: Mapping[str, Iterable[bytes]]) -> dict[str, _Counted]:
-    listed = {base: list(wanted) for base, wanted in items.items()}
+def _read(
+    engine: Engine, items: Mapping[str, Iterable[bytes]], partitions: Mapping[str, Iterable[int]]
+) -> dict[str, _Counted]:
+    listed = {base: (list(wanted), sorted(partitions[base])) for base, wanted in items.items()}
     commands: list[Command] = []
-    for base, wanted in listed.items():
+    for base, (wanted, numbers) in listed.items():
         commands.append(("ZMSCORE", f"{base}:z", *_requested(wanted)))
-        commands.append(("HMGET", f"{base}:m", "events", "last_event"))
+        commands.append(("HMGET", f"{base}:m", "events", "last_event", *(f"watermark:{number}" for number in numbers)))
     replies = ran(engine, commands)
     return {
-        base: _counted(wanted, scores, meta)
-        for (base, wanted), scores, meta in zip(listed.items(), replies[::2], replies[1::2], strict=True)
+        base: _counted(wanted, numbers, scores, meta)
+        for (base, (wanted, numbers)), scores, meta in zip(listed.items(), replies[::2], replies[1::2], strict=True)
     }
 
 
@@ -108,7 +127,7 @@ def _without_class(item: bytes) -> bytes:
     return SEPARATOR.join(item.decode().split(SEPARATOR)[:2]).encode()
 
 
-def _counted(items: Sequence[bytes], scores: Any, meta: Any) -> _Counted:
+def _counted(items: Sequence[bytes], partitions: Sequence[int], scores: Any, meta: Any) -> _Counted:
     if isinstance(scores, Exception) or isinstance(meta, Exception):
         return _Counted(readable=False)
     held = {
@@ -116,5 +135,13 @@ def _counted(items: Sequence[bytes], scores: Any, meta: Any) -> _Counted:
         for item, score, before in zip(items, scores[: len(items)], scores[len(items) :], strict=True)
         if score is not None or before is not None
     }
-    events, last_event_s = (sound(number) or 0.0 for number in meta)
-    return _Counted(held, events, last_event_s)
+    events, last_event_s = (sound(number) or 0.0 for number in meta[:2])
+    applied = {number: _position(text) for number, text in zip(partitions, meta[2:], strict=True)}
+    return _Counted(held, events, last_event_s, applied=applied)
+
+
+def _position(entry_id: str | bytes | None) -> Position:
+    """Return an entry's id as numbers, in the order of the stream. What is not an id comes before all entries."""
+    text = entry_id.decode("latin-1") if isinstance(entry_id, bytes) else entry_id or ""
+    found = ENTRY_ID.fullmatch(text)
+    return (int(found[1]), int(found[2])) if found else NOWHERE
