@@ -55,7 +55,7 @@ class ParsedSearch:
     own_rescore_window: the smallest window of the caller's own rescores, or None.
     expression: the indices with the URL parameters that change which indices are searched.
     own_params: URL parameters that apply to the caller's own search alone.
-    keys:     of this search, once they are computed: see `search_key` and `whole_key`.
+    keys:     of this search, once they are computed: see `search_key`, `whole_key` and `flow.class_reading.classes_key`.
     difference: what the answer to one search with boosts would lack of the caller's own (`mode = "rewrite"`), or "".
     """
 

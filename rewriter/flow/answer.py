@@ -64,9 +64,8 @@ def answer(
     """
     held = Held(core.breaker)
     try:
-        decision, context = _decided(core, arguments, subject, held, seed, now_s, clock_s)
+        decision, context = _decided(core, arguments, subject, held, seed, now_s, clock_s, batched=batched)
         if isinstance(context, SearchContext):
-            context = replace(context, batched=batched)
             response, report = yield from _in_its_mode(decision, context, held)
         else:
             held.give_back(clock_s())
@@ -192,7 +191,15 @@ def _beside(
 
 
 def _decided(
-    core: Core, arguments: SearchArguments, subject: Subject | None, held: Held, seed: int, now_s: float, clock_s: Clock
+    core: Core,
+    arguments: SearchArguments,
+    subject: Subject | None,
+    held: Held,
+    seed: int,
+    now_s: float,
+    clock_s: Clock,
+    *,
+    batched: bool,
 ) -> tuple[Decision, CallContext | None]:
     """Return the decision, and the context: a SearchContext to personalize, None if a fault of ours prevented the decision.
 
@@ -210,7 +217,7 @@ def _decided(
     held.take(decision.permit)
     if decision.reason is not None or subject is None or search.policy is None:
         return decision, call
-    found = _prepared(call, subject, search.policy, decision, draft)
+    found = _prepared(call, subject, search.policy, decision, draft, batched=batched)
     if isinstance(found, SearchContext):
         return decision, found
     reason, detail = found
@@ -218,7 +225,7 @@ def _decided(
 
 
 def _prepared(
-    call: CallContext, subject: Subject, name: str, decision: Decision, draft: TemplateSet | None
+    call: CallContext, subject: Subject, name: str, decision: Decision, draft: TemplateSet | None, *, batched: bool
 ) -> SearchContext | tuple[Reason, str]:
     """Return the context of a search that is to be personalized, or the reason why it cannot be, and the detail."""
     snapshot, settings = call.snapshot, call.core.settings
@@ -233,7 +240,7 @@ def _prepared(
     explores = bool(switches.of("exploration", name, settings.switches.exploration))
     context = SearchContext(
         call.core, snapshot, call.search, subject, call.seed, call.now_s, call.clock_s, policy, templates, limit,
-        block_size(share if explores else 0.0), decision.exposure,
+        block_size(share if explores else 0.0), decision.exposure, batched,
     )  # fmt: skip
     if draft is None and (rejected_before := held_by(context, "personalized", templates.version)):
         return rejected_before

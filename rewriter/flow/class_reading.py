@@ -29,7 +29,11 @@ from rewriter.signals.query_classes import FIRST_HITS, classes_in
 
 def classes_key(context: SearchContext) -> str:
     """Return the key under which the classes of a query are kept."""
-    return key_of("classes", search_key(context.search), sharers(context))
+    keys = context.search.keys  # one search, and so one subject
+    found = keys.get("classes")
+    if found is None:
+        found = keys["classes"] = key_of("classes", search_key(context.search), sharers(context))
+    return found
 
 
 def known_classes(context: SearchContext) -> tuple[str, ...]:
