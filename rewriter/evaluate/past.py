@@ -148,15 +148,19 @@ class CountedPast:
 
     def replay(self, number: int | None) -> SubjectReplay:
         """Return the replay of a person's events; of no events for None."""
-        past, (table, bounds, codes) = self.past, self._table
+        past = self.past
         at = past.events_of(number) if number is not None else np.empty(0, np.int64)
-        docs = past.doc[at]
-        lengths = bounds[docs + 1] - bounds[docs]
-        event = np.repeat(np.arange(len(at)), lengths)
-        within = np.arange(len(event)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        code = codes[np.repeat(bounds[docs], lengths) + within]
+        event, code = self._coded_events(past.doc[at])
         events = SubjectEvents(past.at_s[at], past.weight[at], past.session[at], event, code)
-        return SubjectReplay(events, table, self.half_lives, self._session_lives, self._by_class)
+        return SubjectReplay(events, self._table[0], self.half_lives, self._session_lives, self._by_class)
+
+    def _coded_events(self, docs: Codes) -> tuple[Codes, Codes]:
+        """Return, for each value of each event on one of `docs`, the position of the event and the number of the value."""
+        _, bounds, codes = self._table
+        lengths = bounds[docs + 1] - bounds[docs]
+        event = np.repeat(np.arange(len(docs)), lengths)
+        within = np.arange(len(event)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        return event, codes[np.repeat(bounds[docs], lengths) + within]
 
     @cached_property
     def _table(self) -> tuple[ValueTable, Codes, Codes]:
@@ -232,14 +236,11 @@ class CountedPast:
 
         Counted as in `repeats.observed_uses`: an item counts once per visit, and a person's first visit does not count.
         """
-        past, (table, bounds, codes) = self.past, self._table
+        past, table = self.past, self._table[0]
         (events,) = np.nonzero(past.weight > 0.0)
         person = past.person[events]
         visit = _visits(person, past.at_s[events])
-        lengths = np.diff(bounds)[past.doc[events]]
-        event = np.repeat(np.arange(len(events)), lengths)
-        within = np.arange(len(event)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        code = codes[np.repeat(bounds[past.doc[events]], lengths) + within]
+        event, code = self._coded_events(past.doc[events])
         item = table.is_item[code]
         event, code = event[item], code[item]
         _, first = np.unique(np.stack([person[event], visit[event], code]), axis=1, return_index=True)

@@ -69,18 +69,18 @@ class Rescoring:
         legs = [_leg(one) for one in searches]
         self._fetch([(one, leg) for one, leg in zip(searches, legs, strict=True) if leg is not None])
         found: list[Answered | None] = [self._computed(leg) if leg is not None else None for leg in legs]
-        missing = {_text(one): one for one, answer in zip(searches, found, strict=True) if answer is None}
+        texts = [_text(one) if answer is None else "" for one, answer in zip(searches, found, strict=True)]
+        missing = {text: one for text, one in zip(texts, searches, strict=True) if text}
         unknown = {key: one for key, one in missing.items() if key not in self._answers}
         answers = dict(zip(unknown, self._send(list(unknown.values())) if unknown else [], strict=True))
-        for one, leg in zip(searches, legs, strict=True):
-            key = _text(one)
-            if leg is None and key in answers:  # legs differ between trials
-                self._answers[key] = answers[key]
+        for text, leg in zip(texts, legs, strict=True):
+            if leg is None and text in answers:  # legs differ between trials
+                self._answers[text] = answers[text]
         self.computed += sum(answer is not None for answer in found)
         self.sent += sum(leg is not None and answer is None for leg, answer in zip(legs, found, strict=True))
         return [
-            answer if answer is not None else answers.get(_text(one)) or self._answers[_text(one)]
-            for one, answer in zip(searches, found, strict=True)
+            answer if answer is not None else answers.get(text) or self._answers[text]
+            for text, answer in zip(texts, found, strict=True)
         ]
 
     def first_scores(self, count: int) -> list[list[float]]:

@@ -30,7 +30,8 @@ from rewriter.shell.index_reader import IndexReader
 from rewriter.shell.legs import failing_as
 from rewriter.shell.sources import GetMapping, GetSettings
 from rewriter.shell.template_files import load_templates
-from rewriter.signals.query_classes import QueryClasses
+from rewriter.shell.threads import drive
+from rewriter.signals.query_classes import QueryClasses, heaviest
 from rewriter.signals.store import Signals, SignalsQuery
 from rewriter.subject import Subject, pseudonym
 
@@ -276,13 +277,8 @@ class Evaluation:
             docs = set(past.doc[own[past.weight[own] > 0.0]].tolist())
             used = {str(document["_id"]) for doc in docs if (document := past.documents[doc]) is not None}
         hits = baseline["hits"]["hits"]
-        names = self._shown.categories(hits)
-        counted: dict[str, float] = {}
-        for hit, name in list(zip(hits, names, strict=True))[:20]:
-            if name is not None:
-                counted[name] = counted.get(name, 0.0) + (hit.get("_score") or 0.0)
-        name = min(counted, key=lambda name: (-counted[name], name)) if counted else ""
-        return events, one.judged.positive - used, name
+        classes = heaviest(self._shown.categories(hits), [hit.get("_score") or 0.0 for hit in hits])
+        return events, one.judged.positive - used, classes[0] if classes else ""
 
 
 def counting_key(variant: Variant) -> str:
@@ -374,24 +370,17 @@ def _facts_round(core: Core, client: SearchClient, searches: Sequence[SearchArgu
     reader = IndexReader(core, lambda: 0.0)
     for index in dict.fromkeys(one.index for one in searches):
         core.searched.note(expression_of(parsed_indices(index), {}), 0.0)
-    steps = reader.round()
-    result: Any = None
-    while True:
-        try:
-            step = steps.throw(result) if isinstance(result, Exception) else steps.send(result)
-        except StopIteration:
-            break
-        try:
-            with failing_as(client):
-                match step:
-                    case GetMapping(index, params, timeout_s):
-                        result = client.get_mapping(index, params, timeout_s)
-                    case GetSettings(index, names, params, timeout_s):
-                        result = client.get_settings(index, names, params, timeout_s)
-                    case _:
-                        result = None
-        except Exception as error:  # noqa: BLE001  the reader judges it, and reports it
-            result = error
+
+    def performed(step: object) -> Any:
+        with failing_as(client):
+            match step:
+                case GetMapping(index, params, timeout_s):
+                    return client.get_mapping(index, params, timeout_s)
+                case GetSettings(index, names, params, timeout_s):
+                    return client.get_settings(index, names, params, timeout_s)
+        return None
+
+    drive(reader.round(), performed)
     if reader.problems:
         raise ConfigurationError(
             [Fault("index facts", one, "searches pass through without them") for one in reader.problems]

@@ -8,7 +8,7 @@ nDCG of all items, and nDCG of the items that a person had not used before. Cand
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -231,7 +231,7 @@ def _with_front(trials: Sequence[Trial]) -> list[Trial]:
             for other in trials
         )
 
-    return [Trial(one.number, one.settings, one.every, one.new, one.coverage, is_front(one)) for one in trials]
+    return [replace(one, is_front=is_front(one)) for one in trials]
 
 
 def _limits(window: Window, policy: PolicySettings, base: tuple[float, float], now: Trial) -> list[str]:

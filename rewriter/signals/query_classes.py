@@ -45,13 +45,18 @@ class QueryClasses:
 
 def classes_in(hits: Sequence[Mapping[str, Any]], class_field: str, scores: Sequence[float]) -> tuple[str, ...]:
     """Return the classes of the first hits, at most `MAX_READ`, by the sum of their scores; hits without a class are none's."""
+    values = [(hit.get("fields") or {}).get(class_field) for hit in hits[:FIRST_HITS]]
+    names = [class_name(one[0]) if isinstance(one, list) and one else None for one in values]
+    return tuple(heaviest(names, scores)[:MAX_READ])
+
+
+def heaviest(names: Sequence[str | None], scores: Sequence[float]) -> list[str]:
+    """Return the different classes of the first hits, in order of the sum of their scores; hits without a class do not count."""
     found: dict[str, float] = {}
-    for hit, score in list(zip(hits, scores, strict=True))[:FIRST_HITS]:
-        values = (hit.get("fields") or {}).get(class_field)
-        name = class_name(values[0]) if isinstance(values, list) and values else None
+    for name, score in zip(names[:FIRST_HITS], scores[:FIRST_HITS], strict=True):
         if name is not None:
             found[name] = found.get(name, 0.0) + max(score, 0.0)
-    return tuple(sorted(found, key=lambda name: (-found[name], name))[:MAX_READ])
+    return sorted(found, key=lambda name: (-found[name], name))
 
 
 def class_name(value: Any) -> str | None:
