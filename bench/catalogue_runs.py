@@ -19,6 +19,7 @@ from opensearchpy import OpenSearch, helpers
 from typer.testing import CliRunner
 
 from bench.made_catalogues import Made, Question
+from bench.ndcg_table import ndcg
 from rewriter import Reason, Rewriter, Subject
 from rewriter.cli import app
 
@@ -150,18 +151,13 @@ def _ids(response: Mapping[str, Any]) -> list[str]:
     return [hit["_id"] for hit in response["hits"]["hits"]]
 
 
-def ndcg(page: Sequence[str], relevant: frozenset[str]) -> float:
-    """Return nDCG@10 of a page with binary relevance."""
-    discounts = 1.0 / np.log2(np.arange(2, DEPTH + 2))
-    gained = sum(discounts[at] for at, one in enumerate(page[:DEPTH]) if one in relevant)
-    return float(gained / discounts[: len(relevant)].sum())
-
-
 def compared(questions: Sequence[Question], base: Ranked, other: Ranked, seed: int) -> Difference:
     """Return the paired difference of two rankings, by bootstrap over people."""
+    relevant = [one.relevant for one in questions]
+    measured = zip(ndcg(base.pages, relevant), ndcg(other.pages, relevant), strict=True)
     of_people: dict[str, list[tuple[float, float]]] = {}
-    for question, one, two in zip(questions, base.pages, other.pages, strict=True):
-        of_people.setdefault(question.person, []).append((ndcg(one, question.relevant), ndcg(two, question.relevant)))
+    for question, values in zip(questions, measured, strict=True):
+        of_people.setdefault(question.person, []).append(values)
     means = np.array([np.mean(values, axis=0) for values in of_people.values()])
     differences = means[:, 1] - means[:, 0]
     drawn = np.random.default_rng(seed).integers(len(differences), size=(RESAMPLES, len(differences)))

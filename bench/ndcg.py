@@ -21,7 +21,6 @@ from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -34,16 +33,15 @@ from bench.facts import read_facts
 from bench.ndcg_table import Group, Measured, interval, printed
 from bench.questions import PastPurchases, Question, drawn
 from bench.straight import Straight
-from rewriter.boost.validation import compile_set
 from rewriter.core import Core
 from rewriter.demo.corpus import LAST_TUNING_WEEK, Corpus, Product, Purchase, baseline_query, create_index, load
 from rewriter.report import Reason, Report
 from rewriter.settings import Settings
+from rewriter.shell.template_files import load_templates
 from rewriter.signals.kinds.neighbour import NEIGHBOUR
 from rewriter.signals.query_classes import QueryClasses
 from rewriter_engines import OpenSearchServer
 
-TEMPLATES = Path(__file__).parents[1] / "templates" / "default"
 POLICY = "shop"
 MANUFACTURER = {"manufacturer": {"scale": 0.3}}
 CLASS = "product_type"
@@ -270,9 +268,7 @@ class Shop:
                 "budget": {"cutoff_ms": 60_000},  # the server must not cancel searches either
             }
         )
-        files = {str(path.relative_to(TEMPLATES)): path.read_text("utf-8") for path in TEMPLATES.rglob("*.j*")}
-        templates = compile_set("default", files, settings.policies[POLICY], time.perf_counter)
-        core = Core(settings, {POLICY: templates}, ("store",))
+        core = Core(settings, load_templates(settings), ("store",))
         read_facts(core, *self._index_answers)
         return core
 

@@ -21,7 +21,6 @@ from rich.table import Table
 from bench.facts import read_facts
 from rewriter.boost.body import bounded_body, optional_leg
 from rewriter.boost.templates import render_boosts
-from rewriter.boost.validation import compile_set
 from rewriter.client.seam import SearchArguments
 from rewriter.core import Core
 from rewriter.explore.merge import merged_page
@@ -42,6 +41,7 @@ from rewriter.flow.steps import (
 )
 from rewriter.parsed_search import parse_search
 from rewriter.settings import Settings
+from rewriter.shell.template_files import load_templates
 from rewriter.signals.affinities import Population, blended, guard_of, preferences, strongest
 from rewriter.signals.counters import Counters, Value
 from rewriter.signals.repeats import AGAIN, USES
@@ -100,9 +100,7 @@ class Scene:
         }
         self.settings = Settings.model_validate({"policies": {"shop": policy}, "experiment": {"holdout": 0.0}})
         self.policy = self.settings.policies["shop"]
-        files = {path.relative_to(TEMPLATES).as_posix(): path.read_text("utf-8") for path in TEMPLATES.rglob("*.j*")}
-        templates = {"shop": compile_set("default", files, self.policy, time.perf_counter)}
-        self.core = Core(self.settings, templates, ("store",))
+        self.core = Core(self.settings, load_templates(self.settings), ("store",))
         weights: dict[Value, float] = {("item", str(n)): 3.0 - n / 50 for n in range(32)}
         weights |= {("brand", f"b{n}"): 9.0 - n / 4 for n in range(24)}
         weights |= {("type_brand", "shoe", f"b{n}"): 4.0 - n / 4 for n in range(8)}

@@ -12,30 +12,27 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from opensearchpy import OpenSearch
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from bench.ndcg_table import ndcg
+from bench.ndcg_table import interval, ndcg
 from bench.questions import PastPurchases, Question
 from bench.straight import Straight
-from rewriter.boost.validation import compile_set
 from rewriter.core import Core
 from rewriter.demo.corpus import Corpus, baseline_query, create_index, load, values_of
 from rewriter.index_facts import facts_of
 from rewriter.settings import Settings
+from rewriter.shell.template_files import load_templates
 from rewriter.signals.counters import Counters, HalfLives, Observation, counted
 from rewriter_engines import OpenSearchServer
 from season import parameters
@@ -44,12 +41,10 @@ from season.shelf import Shelf, shelf_of
 from season.shop import SHOP
 from season.visits import OWN_INTENT, Step, Visit, accounts_of, shuffled, visits_of
 
-TEMPLATES = Path(__file__).parents[1] / "templates" / "default"
 POLICY = "shop"
 CLICK, ORDER = 2.0, 8.0
 """The default weights of the two actions."""
 PAGE = 10
-RESAMPLES = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +139,7 @@ class Measure:
             "policies": {POLICY: {"index": [self._index], "exploration_share": 0, **SHOP}}, "experiment": {"holdout": 0},
             "signals": {"blend_max": blend_max}, "budget": {"cutoff_ms": 60_000},
         })  # fmt: skip
-        files = {str(path.relative_to(TEMPLATES)): path.read_text("utf-8") for path in TEMPLATES.rglob("*.j*")}
-        templates = compile_set("default", files, settings.policies[POLICY], time.perf_counter)
-        core = Core(settings, {POLICY: templates}, ("store",))
+        core = Core(settings, load_templates(settings), ("store",))
         indices = self._client.indices
         facts = facts_of(
             indices.get_mapping(index=self._index),
@@ -174,16 +167,6 @@ def searches_after_clicks(
             before += [
                 (step.after_s + 3.0, one) for one in clicks_on(measure.plain(words), step.need, given.clicks, mood)
             ]
-
-
-def ratio(values: NDArray[np.float64], base: NDArray[np.float64], accounts: NDArray[Any]) -> tuple[float, float, float]:
-    """Return Σ values ÷ Σ base with its 95 % interval, by bootstrap over accounts."""
-    _, of = np.unique(accounts, return_inverse=True)
-    sums = np.column_stack([np.bincount(of, values), np.bincount(of, base)])
-    rng = np.random.default_rng(1)
-    drawn = sums[rng.integers(0, len(sums), (RESAMPLES, len(sums)))].sum(axis=1)
-    low, high = np.quantile(drawn[:, 0] / drawn[:, 1], (0.025, 0.975))
-    return float(values.sum() / base.sum()), float(low), float(high)
 
 
 def main() -> int:
@@ -242,7 +225,7 @@ def printed(searches: Sequence[VisitSearch], pages: Mapping[str, Sequence[Sequen
         for name, values in found.items():
             text = f"{values[mask].mean():.3f}"
             if name not in ("the caller's own", "profile alone"):
-                share, low, high = ratio(values[mask], found["profile alone"][mask], accounts[mask])
+                share, low, high = interval(values[mask], accounts[mask], found["profile alone"][mask], seed=1)
                 text += f"  × {share:.3f} [{low:.3f}, {high:.3f}]"
             cells.append(text)
         table.add_row(group, f"{int(mask.sum()):,}", *cells)

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import TimeRemainingColumn
 
 from rewriter.cli.ingest import objects_of, stores_of
 from rewriter.cli.output import FAULTY, UNHEALTHY, faults_refused, print_json, print_line, store_needed
 from rewriter.cli.popularity import half_life as seconds_in
 from rewriter.cli.popularity import index_for, write_popularity
+from rewriter.cli.progress import progress_bars
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings, SignalSettings
 from rewriter.signals.backfill.files import Files
@@ -72,9 +72,7 @@ def backfill(
         keys = StreamKeys(settings.store.prefix)
         partitions, forgotten = _found(store, keys, settings.ingest.partitions)
         until_s = _time(until)
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        console = Console(stderr=True)
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        with progress_bars(TimeRemainingColumn()) as progress:
             looked_up = progress.add_task("objects", total=None)
             history = _history([str(file) for file in files], plan, partitions, until_s, forgotten)
             _refuse_malformed(history.files, allowed)

@@ -24,7 +24,6 @@ from bench.catalogue_runs import (
     compared,
     indexed,
     initialized,
-    ndcg,
     personalized,
     plain,
     run,
@@ -32,6 +31,7 @@ from bench.catalogue_runs import (
     write_history,
 )
 from bench.made_catalogues import FILMS, GROCERIES, NEWS, Kind, Made, make
+from bench.ndcg_table import ndcg
 from tests.conftest import RUN
 
 SEED = 5
@@ -125,6 +125,8 @@ def test_no_kind_is_harmed_by_the_set_that_init_picks(catalogue: tuple[str, Cata
 
 def test_ndcg_is_that_of_ir_measures() -> None:
     """By hand: relevant at the first and third of three."""
-    assert ndcg(["a", "b", "c"], frozenset("ac")) == pytest.approx((1 + 0.5) / (1 + 0.63093), rel=1e-4)
-    assert ndcg(["x"] * 10, frozenset("a")) == 0.0
-    assert ndcg(list("abcdefghij"), frozenset("abcdefghijkl")) == pytest.approx(1.0)
+    pages = [["a", "b", "c"], ["x"] * 10, list("abcdefghij")]
+    known, none, every = ndcg(pages, [frozenset("ac"), frozenset("a"), frozenset("abcdefghijkl")])
+    assert known == pytest.approx((1 + 0.5) / (1 + 0.63093), rel=1e-4)
+    assert none == 0.0
+    assert every == pytest.approx(1.0)

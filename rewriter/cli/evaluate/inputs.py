@@ -9,10 +9,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import TimeRemainingColumn
 
 from rewriter.cli.causes import cause_of, quiet
+from rewriter.cli.progress import progress_bars
 from rewriter.client.seam import SearchClient
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.evaluate.bodies import SENTINEL
@@ -156,9 +156,7 @@ def client_of(settings: Settings) -> Iterator[SearchClient]:
 @contextmanager
 def progress() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
     """Yield a function that adds a progress bar; the bar is updated with the amount done and the total."""
-    console = Console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
+    with progress_bars(TimeRemainingColumn()) as shown:
 
         def line(name: str) -> Callable[[int, int], None]:
             task = shown.add_task(name, total=None)

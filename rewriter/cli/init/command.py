@@ -15,8 +15,6 @@ from urllib.parse import unquote, urlsplit
 
 import typer
 from pydantic import BaseModel, ValidationError
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from rewriter.cli.causes import cause_of, own_client
 from rewriter.cli.index_check import check_indices
@@ -32,6 +30,7 @@ from rewriter.cli.init.settings_text import SCHEMA_FILE, Surroundings, behind, s
 from rewriter.cli.init.template_sets import SETS, SetSettings, set_settings, set_templates
 from rewriter.cli.init.template_text import template_files
 from rewriter.cli.output import UNHEALTHY, faults_refused, print_line
+from rewriter.cli.progress import progress_bars
 from rewriter.cli.settings import schema
 from rewriter.client.seam import SearchClient
 from rewriter.errors import ConfigurationError, Fault
@@ -215,9 +214,7 @@ def _fault_of(client: SearchClient, error: Exception, hosts: str, index: str) ->
 @contextmanager
 def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on a terminal; called with the amount done and the total."""
-    console = Console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with progress_bars() as progress:
         task = progress.add_task(name, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
