@@ -1,1 +1,1 @@
-"""What a personalized search costs beside other ways to make one: the same servers, the same run, A B A B."""
+"""Benchmark of the cost of a personalized search and of other ways to personalize one, in turn on the same servers in one run."""

@@ -1,4 +1,4 @@
-"""What a personalized search costs, in parts that run and resume one by one.
+"""Cost of a personalized search, measured in parts that run and resume one by one.
 
     python -m bench.cost                                  every part that has no result yet, on 1.0 million products
     python -m bench.cost --part ways-1 --part uncached    these parts, again where they have a result

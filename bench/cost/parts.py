@@ -24,7 +24,7 @@ FAR_MS = 17.0
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is measured: rounds of blocks, and searches in a block."""
+    """The size of a measurement: its number of rounds, and the searches in each block of a round."""
 
     rounds: int
     searches: int

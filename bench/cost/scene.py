@@ -50,7 +50,7 @@ NEVER = {
 
 @dataclass
 class Scene:
-    """What the ways of a run share.
+    """Servers, index and settings that all ways of a run share.
 
     patient: the library waits long for signals and legs, and hedges late: with many callers on few cores, every search is to be
              personalized, and what that does to the rest is what is measured.

@@ -19,7 +19,7 @@ from rewriter.shell.status import Status
 CUTOFF_MS = 30.0
 SIGNALS_MS, PREPARING_MS = 10.0, 5.0
 BOUNDS_MS = {"parallel": CUTOFF_MS, "rewrite": SIGNALS_MS + PREPARING_MS + HEDGE_MS}
-"""What may be added to the time of the caller's own search; in `rewrite`, within the budget of hedges."""
+"""Longest time that the library may add to the caller's own search, by mode; in `rewrite`, within the budget of hedges."""
 WARM_UP = EVERYBODY
 BATCH = 20
 SETTLE_DEADLINE_S = 15.0

@@ -13,7 +13,7 @@ from rewriter.decide.late_legs import LateLegs
 
 @dataclass(frozen=True, slots=True)
 class Guards:
-    """What the searches of one process have in common.
+    """The guards that all searches of one process share.
 
     arms:      counts searches by their arm.
     late_legs: by policy; `hedging` by policy whose mode is "rewrite".

@@ -15,7 +15,7 @@ from rewriter.evaluate.answers import Send
 from rewriter.evaluate.spread import PAGE, Spread, spread_of
 
 WEIGHTS = tuple(round(step * 10.0**power, 2) for power in range(-1, 6) for step in (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
-"""What is suggested, since functions range from a logarithm to a count of sales."""
+"""Weights that can be suggested: a team's functions range from a logarithm to a count of sales."""
 FUNCTIONS = frozenset({"field_value_factor", "script_score", "random_score", "gauss", "linear", "exp"})
 DROPPED = frozenset(
     {"aggs", "aggregations", "highlight", "suggest", "fields", "docvalue_fields", "script_fields", "stored_fields"}
@@ -46,7 +46,7 @@ class Suggestion:
 
     @property
     def in_words(self) -> str:
-        """What to write, and the spread with it."""
+        """The function to add, and the spread of scores with it."""
         return (
             f'with one function more, {{"weight": {self.weight:g}}}, in the query\'s own function_score (score_mode sum) '
             f"the first hit scores {self.spread.ratio:.2f} times the tenth"

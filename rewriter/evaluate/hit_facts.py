@@ -18,7 +18,7 @@ Hits = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class ShownFields:
-    """What is read of each hit. category, date: "" for none. source: everything that has to be in `_source`."""
+    """The document fields that are read of each hit. category, date: "" for none. source: all fields that `_source` must hold."""
 
     category: str
     date: str

@@ -5,6 +5,7 @@ A module of this package with a `KIND` is a kind; `registry` finds it. Values be
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -70,7 +71,7 @@ class Compared(NamedTuple):
     guard: RepeatGuard
 
 
-class SignalKind:
+class SignalKind(ABC):
     """One kind of signal field. The defaults are those of alternative values of one document field.
 
     name:    the name of the kind in templates and samples.
@@ -82,9 +83,9 @@ class SignalKind:
     is_lift = True
     is_of_segments = True
 
+    @abstractmethod
     def fields_of(self, policy: PolicySettings) -> dict[str, SignalField]:
         """Return the signal fields of this kind that a policy names, without rules."""
-        raise NotImplementedError
 
     def parts(self, field: SignalField, texts: Texts) -> list[list[str]]:
         """Return lists of a document's texts. One text of each list makes a value of `field`; an empty list makes none."""
