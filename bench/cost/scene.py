@@ -94,6 +94,10 @@ class Scene:
             "item_repeat_share": 1.0,
             "max_functions": FUNCTIONS,
             "mode": mode,
+            # The ways take turns: the default's five seconds would be over whenever a way's turn comes again, while in production
+            # the searches of other people keep a pool fresh.
+            "exploration_fresh_s": 600.0,
+            "exploration_stale_s": 600.0,
         }
         given = {
             "experiment": {"holdout": 0.0},
