@@ -10,7 +10,10 @@ A search raises only what the wrapped client raised for the caller's own query.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+FAULTS_SHOWN = 20
 
 
 class RewriterError(Exception):
@@ -38,6 +41,14 @@ class ConfigurationError(RewriterError):
     def __init__(self, faults: list[Fault] | tuple[Fault, ...]) -> None:
         self.faults = tuple(faults)
         super().__init__("\n".join(map(str, self.faults)))
+
+
+def raise_faults(faults: Sequence[Fault], where: str) -> None:
+    """Raise ConfigurationError with the first 20 faults of a file, `where`, and the number of the others, if there are any."""
+    if faults:
+        more = len(faults) - FAULTS_SHOWN
+        rest = [Fault(where, f"and {more:,} more faults")] if more > 0 else []
+        raise ConfigurationError([*faults[:FAULTS_SHOWN], *rest])
 
 
 class StoreError(RewriterError):

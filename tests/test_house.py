@@ -58,6 +58,7 @@ WITH_THE_WORLD = (
     "evaluate/readers.py",
     "evaluate/records.py",
     "evaluate/run.py",
+    "evaluate/search_lines.py",
     "evaluate/tuning.py",
     "evaluate/ubi_files.py",
     "shell/",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
 from rewriter.client.registry import library
 from rewriter.client.seam import ClientFault, SearchClient
+from rewriter.errors import ConfigurationError, Fault
 from rewriter.secret import without_credentials
 from rewriter.settings import OpenSearchSettings
 from rewriter.shell.legs import connect
@@ -15,14 +18,28 @@ _OS_ERROR = re.compile(r"\[(?:Errno -?\d+|SSL[^\]]*)\] ([^'\"()<>\[\]\n]+)")
 NOWHERE = logging.NullHandler()
 
 
-def own_client(settings: OpenSearchSettings) -> SearchClient:
-    """Return a client for a command: one connection, no retries, and no log lines, since a command reports errors itself.
+def own_client(settings: OpenSearchSettings, connections: int = 1) -> SearchClient:
+    """Return a client for a command: no retries, and no log lines, since a command reports errors itself.
 
     Raises ConfigurationError if its library is not installed.
     """
-    client = connect(settings, 1).cloned(1)
+    client = connect(settings, connections).cloned(connections)
     quiet(settings)
     return client
+
+
+@contextmanager
+def client_of(
+    settings: OpenSearchSettings, timeout_s: float, connections: int, remedy: str = ""
+) -> Iterator[SearchClient]:
+    """Yield a client with a time-out of its own; its errors end the command with exit code 2 and the remedy."""
+    hosts = ", ".join(map(str, settings.hosts))
+    with closing(own_client(settings.model_copy(update={"timeout_s": timeout_s}), connections)) as client:
+        try:
+            yield client
+        except client.errors as error:
+            cause = cause_of(error, client.fault_of(error))
+            raise ConfigurationError([Fault(hosts, f"the search failed: {cause}", remedy)]) from None
 
 
 def quiet(settings: OpenSearchSettings) -> None:

@@ -14,8 +14,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from rewriter.cli.causes import client_of
 from rewriter.cli.diff.logged import read_logged
-from rewriter.cli.evaluate.inputs import Inputs, client_of, of_extra
+from rewriter.cli.evaluate.inputs import CONNECTIONS, TIMEOUT_S, Inputs, of_extra
 from rewriter.client.seam import Search
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.evaluate.bare_weight import NONE_HELPS, PlainPage, Suggestion, plain_pages, suggested
@@ -66,7 +67,7 @@ def check_spread(
 
     found: dict[str, dict[str, Any]] = {}
     notes: list[str] = []
-    with of_extra("check --judged", "evaluate"), client_of(settings) as client:
+    with of_extra("check --judged", "evaluate"), client_of(settings.opensearch, TIMEOUT_S, CONNECTIONS) as client:
         name, first = next(iter(settings.policies.items()))
         inputs = Inputs(client, settings, [], [], given.body, index or ",".join(first.index))
         searched, left_out = _read(given, inputs), Counter[str]()

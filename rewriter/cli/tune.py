@@ -11,8 +11,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from rewriter.cli.causes import client_of
 from rewriter.cli.evaluate.command import ACTIONS
-from rewriter.cli.evaluate.inputs import Inputs, client_of, of_extra, progress, window_s
+from rewriter.cli.evaluate.inputs import CONNECTIONS, TIMEOUT_S, Inputs, of_extra, progress, window_s
 from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_line, print_table
 from rewriter.client.seam import SearchClient
 from rewriter.errors import ConfigurationError, Fault
@@ -73,7 +74,7 @@ def tune(
             "policy": policy, "train": train, "confirm": confirm, "searches": searches, "max_boost": max_boost, "index": index,
             "actions": action or list(ACTIONS), "title_field": title_field, "k": k, "seed": seed,
         }  # fmt: skip
-        with client_of(settings) as client:
+        with client_of(settings.opensearch, TIMEOUT_S, CONNECTIONS) as client:
             found = _Tuning(client, settings, policy, history, body, options).run(trials, spare_new, study)
         text = _proposal(found, toml, policy)
         if text:

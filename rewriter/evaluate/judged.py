@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from math import isfinite
 from typing import Any
 
 from rewriter.subject import Subject
@@ -61,6 +60,5 @@ def _is_grade(grade: Any) -> bool:
     return (
         isinstance(grade, (int, float))
         and not isinstance(grade, bool)
-        and isfinite(grade)
-        and 0.0 <= grade <= MAX_GRADE
+        and 0.0 <= grade <= MAX_GRADE  # of nan false, and no conversion of an integer beyond a float
     )

@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from rewriter.errors import ConfigurationError, Fault
+from rewriter.errors import ConfigurationError, Fault, raise_faults
 from rewriter.evaluate.judged import JudgedSearch
-from rewriter.evaluate.ratings import Grades, Ratings, csv_of, grade_of, merged, raise_faults, read_csv
+from rewriter.evaluate.ratings import Grades, Ratings, csv_of, grade_of, merged, read_csv
 
 COMMA = "documents whose id has a comma, which Quepid cannot import"
 
@@ -58,5 +58,5 @@ def read(text: str, where: str) -> Ratings:
                 faults.append(Fault(where, f"queries[{at}] has a rating that is not a number"))
             else:
                 grades[document] = grade
-    raise_faults(faults)
+    raise_faults(faults, where)
     return found

@@ -13,12 +13,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rewriter.errors import ConfigurationError, Fault
+from rewriter.errors import ConfigurationError, Fault, raise_faults
 from rewriter.evaluate.judged import MAX_GRADE, JudgedSearch, wrong_grades
 from rewriter.subject import Subject
 
 HEADER = ("query", "docid", "rating")
-SHOWN = 20
 UNRATED = "queries without ratings"
 WITHOUT_RELEVANT = "queries without a relevant document"
 
@@ -100,7 +99,7 @@ def read_csv(text: str, where: str) -> Ratings:
         else:
             rated.add(words)
             found.grades.setdefault(words, {})[document] = grade
-    raise_faults(faults)
+    raise_faults(faults, where)
     return found
 
 
@@ -133,10 +132,3 @@ def searches_of(
             name = f"{at}" if copy == 0 else f"{at}.{copy + 1}"
             found.append(JudgedSearch(name, subject, words, grades, segment=segment))
     return found, left_out
-
-
-def raise_faults(faults: Sequence[Fault]) -> None:
-    """Raise ConfigurationError with the first faults and the number of the others, if there are any."""
-    if faults:
-        more = len(faults) - SHOWN
-        raise ConfigurationError([*faults[:SHOWN], *([Fault("and", f"{more:,} more faults")] if more > 0 else [])])

@@ -16,9 +16,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from rewriter.errors import ConfigurationError, Fault
+from rewriter.errors import ConfigurationError, Fault, raise_faults
 from rewriter.evaluate.judged import JudgedSearch
-from rewriter.evaluate.ratings import Ratings, csv_of, grade_of, merged, raise_faults
+from rewriter.evaluate.ratings import Ratings, csv_of, grade_of, merged
 from rewriter.subject import pseudonym
 
 MAX_NAME = 50
@@ -134,7 +134,7 @@ def read_judgments(text: str, where: str) -> Ratings:
                 faults.append(Fault(where, f"judgmentRatings[{at}].ratings[{number}] is not a docId with a rating"))
             else:
                 grades[document] = grade
-    raise_faults(faults)
+    raise_faults(faults, where)
     return found
 
 
@@ -157,7 +157,7 @@ def read_query_set(text: str, where: str) -> dict[str, list[tuple[str, str]]]:
             faults.append(Fault(where, f"entry {at} has no `queryText`"))
             continue
         found.setdefault(words, []).append(tuple(str(entry.get(name) or "") for name in (PERSON, SEGMENT)))  # type: ignore[arg-type]
-    raise_faults(faults)
+    raise_faults(faults, where)
     return found
 
 

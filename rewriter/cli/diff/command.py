@@ -6,7 +6,6 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from rewriter.cli.causes import quiet
+from rewriter.cli.causes import client_of
 from rewriter.cli.diff.comparison import Pair, figures
 from rewriter.cli.diff.html import html_page
 from rewriter.cli.diff.logged import read_logged
@@ -28,7 +27,6 @@ from rewriter.cli.preview.command import body_of
 from rewriter.client.seam import SearchClient
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings
-from rewriter.shell.legs import connect
 from rewriter.signals.redis_store import open_stores
 
 TIMEOUT_S = 30.0
@@ -121,12 +119,9 @@ def _versions(given: Sequence[str], toml: Path, policy: str | None, scratch: Pat
 def _compared(
     versions: Sequence[Version], present: Settings, searches: Path, template: Path | None, k: int
 ) -> dict[str, Any]:
-    reach = present.opensearch.model_copy(update={"timeout_s": TIMEOUT_S})
     here = {"opensearch": present.opensearch, "store": present.store}
     a, b = (one.settings.model_copy(update=here) for one in versions)
-    client = connect(reach, CONNECTIONS).cloned(CONNECTIONS)
-    quiet(reach)
-    with closing(client), store_needed():
+    with client_of(present.opensearch, TIMEOUT_S, CONNECTIONS) as client, store_needed():
         logged = read_logged(searches, _template(client, template))
         stores = open_stores(*present.store.plain_urls, connections=CONNECTIONS)
         store = stores.get("store")

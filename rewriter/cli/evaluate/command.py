@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from rewriter.cli.causes import client_of
 from rewriter.cli.evaluate.exchange import TAG, Capturing, Exported, Imported, read_ratings, write_export
 from rewriter.cli.evaluate.html import html_of
-from rewriter.cli.evaluate.inputs import TIMEOUT_S, Inputs, client_of, of_extra, progress, window_s
+from rewriter.cli.evaluate.inputs import CONNECTIONS, TIMEOUT_S, Inputs, of_extra, progress, window_s
 from rewriter.cli.evaluate.terminal import print_comparison, print_figures
 from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_line
 from rewriter.client.seam import SearchClient
@@ -119,7 +120,7 @@ def evaluate(
             "hold_out": hold_out, "k": k, "searches": searches, "seed": seed, "index": index or "",
             "actions": action or list(ACTIONS), "title_field": title_field,
         }  # fmt: skip
-        with client_of(settings) as client:
+        with client_of(settings.opensearch, TIMEOUT_S, CONNECTIONS) as client:
             found = _Run(client, settings, variants, options, history or [], judged, qrels, queries, body, imported)
             found.ubi = (ubi_queries or [], ubi_events or [])
             if export is not None:

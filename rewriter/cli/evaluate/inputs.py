@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.progress import TimeRemainingColumn
 
-from rewriter.cli.causes import cause_of, quiet
+from rewriter.cli.causes import cause_of
 from rewriter.cli.progress import progress_bars
 from rewriter.client.seam import SearchClient
 from rewriter.errors import ConfigurationError, Fault
@@ -19,13 +19,12 @@ from rewriter.evaluate.bodies import SENTINEL
 from rewriter.evaluate.judged import JudgedSearch
 from rewriter.evaluate.variants import Variant
 from rewriter.settings import Settings
-from rewriter.shell.legs import connect
 from rewriter.signals.ingest.objects import Objects
 
 if TYPE_CHECKING:
     from rewriter.evaluate.past import Past
 
-TIMEOUT_S = 120
+TIMEOUT_S = 120.0
 CONNECTIONS = 4
 UNITS_S = {"h": 3_600.0, "d": 86_400.0, "w": 7 * 86_400.0}
 TITLES = ("title", "name", "product_name", "product_title")
@@ -135,22 +134,6 @@ def of_extra(command: str, extra: str) -> Iterator[None]:
         raise ConfigurationError(
             [Fault(f"rewriter {command}", f"needs {error.name}", f"pip install 'rewriter[{extra}]'")]
         ) from None
-
-
-@contextmanager
-def client_of(settings: Settings) -> Iterator[SearchClient]:
-    """Yield a client without retries; its errors end the command with exit code 2."""
-    reach = settings.opensearch.model_copy(update={"timeout_s": float(TIMEOUT_S)})
-    hosts = ", ".join(map(str, settings.opensearch.hosts))
-    client = connect(reach, CONNECTIONS).cloned(CONNECTIONS)
-    quiet(reach)
-    with closing(client):
-        try:
-            yield client
-        except client.errors as error:
-            raise ConfigurationError(
-                [Fault(hosts, f"the server failed: {cause_of(error, client.fault_of(error))}")]
-            ) from None
 
 
 @contextmanager

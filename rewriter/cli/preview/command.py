@@ -6,7 +6,6 @@ import json
 import logging
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from rewriter.cli.causes import cause_of, quiet
+from rewriter.cli.causes import client_of
 from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_line, store_needed, write_whole
 from rewriter.cli.preview.html import html_page
 from rewriter.cli.preview.page import Fields, PreviewPage
@@ -25,12 +24,11 @@ from rewriter.client.seam import SearchClient
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.expression import parsed_indices
 from rewriter.settings import Settings
-from rewriter.shell.legs import connect
 from rewriter.shell.template_files import template_folder
 from rewriter.signals.redis_store import open_stores
 from rewriter.subject import Subject
 
-TIMEOUT_S = 30
+TIMEOUT_S = 30.0
 WATCH_S = 0.5
 CONNECTIONS = 8
 
@@ -130,19 +128,11 @@ def _versions(
 def _pages(
     settings: Settings, policy: str, words: str, body: Path | None, index: str, wanted: Sequence[Wanted], fields: Fields
 ) -> list[PreviewPage]:
-    hosts = ", ".join(map(str, settings.opensearch.hosts))
-    reach = settings.opensearch.model_copy(update={"timeout_s": float(TIMEOUT_S)})
     stores = open_stores(*settings.store.plain_urls, connections=CONNECTIONS)
-    client = connect(reach, CONNECTIONS).cloned(CONNECTIONS)
-    quiet(reach)
-    with closing(client), store_needed():
-        try:
-            arguments = {"index": index, "body": body_of(client, words, body)}
-            store, profiles = stores.get("store"), stores.get("profile_store")
-            return list(previewed(client, store, profiles, settings, policy, arguments, wanted, fields, time.time()))
-        except client.errors as error:
-            cause = cause_of(error, client.fault_of(error))
-            raise ConfigurationError([Fault(hosts, f"the search failed: {cause}", "try it without rewriter")]) from None
+    with client_of(settings.opensearch, TIMEOUT_S, CONNECTIONS, "try it without rewriter") as client, store_needed():
+        arguments = {"index": index, "body": body_of(client, words, body)}
+        store, profiles = stores.get("store"), stores.get("profile_store")
+        return list(previewed(client, store, profiles, settings, policy, arguments, wanted, fields, time.time()))
 
 
 def body_of(client: SearchClient, words: str, path: Path | None) -> dict[str, Any]:
