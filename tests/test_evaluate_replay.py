@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import random
 
+import duckdb
 import pytest
 
-from rewriter.evaluate.past import CountedPast
+from rewriter.evaluate.counted_past import CountedPast
+from rewriter.signals.backfill.neighbours import find_neighbours, listed_neighbours
+from rewriter.signals.backfill.sums import insert
 from rewriter.signals.class_counters import counted_by_class
 from rewriter.signals.counters import Observation, counted
 from rewriter.signals.kinds.item import ITEM
+from rewriter.signals.neighbours import Near, counted_near, near_class
 from rewriter.signals.repeats import AGAIN, USES, Use, observed_uses
 from tests.pasts import EventRow, counted_past, weights_now
 
@@ -113,6 +117,78 @@ def test_the_population_is_everybody_s_before_a_time(seed: int) -> None:
     assert found.class_totals["kind_size", "milk"] == pytest.approx(
         sum(weight for value, weight in expected.weights.items() if value[:2] == ("kind_size", "milk"))
     )
+
+
+def neighbours_before(past: CountedPast, rows: list[EventRow], at_s: float) -> dict[str, Near]:
+    """The neighbours that `rewriter backfill` would find in the rows before a time."""
+    used: dict[tuple[str, str, str], float] = {}
+    for row in rows:
+        if row[0] < at_s:
+            document = DOCUMENTS[row[2]]
+            key = row[1], str(document["kind"]), str(document["_id"])
+            used[key] = used.get(key, 0.0) + row[3] * 2.0 ** ((row[0] - at_s) / past.half_lives.of(ITEM))
+    db = duckdb.connect()
+    kinds = {"person": "VARCHAR", "class": "VARCHAR", "item": "VARCHAR", "worth": "DOUBLE"}
+    insert(db, "used", kinds, [(*key, worth) for key, worth in used.items()])
+    find_neighbours(db, "used")
+    return dict(listed_neighbours(db))
+
+
+@pytest.mark.parametrize("weights", [(1.0, 8.0), (1.0, 8.0, -0.5)], ids=["at once", "event by event"])
+def test_neighbours_are_those_of_a_backfill_before_the_window(weights: tuple[float, ...]) -> None:
+    rows = rows_of(5, 400, weights)
+    past = counted_past(rows, DOCUMENTS)
+    window_s, at_s = START_S + 6.0 * DAY_S, START_S + 8.0 * DAY_S
+    near = past.near(window_s)
+    expected = neighbours_before(past, rows, window_s)
+    codes = {value[1]: at for at, value in enumerate(past._table[0].values) if value[0] == ITEM}
+    assert {name: near.of(code) for name, code in codes.items() if near.of(code)} == expected
+    assert expected != neighbours_before(past, rows, at_s)
+    replay = past.replay(past.past.number_of("u1"), near)
+    replay.advance(at_s)
+    found = replay.signals(1_000, ("milk", near_class("milk"), "tea", near_class("pan"))).classes
+    seen = [
+        Observation(past.values(row[2]), row[3], row[0])
+        for row in sorted(rows, key=lambda row: row[0])
+        if row[1] == "u1" and row[0] < at_s
+    ]
+    classes = counted_by_class(seen, past.half_lives, at_s, ITEM, {"kind_size"})
+    wanted = dict(counted_near(classes, expected, ITEM))
+    assert {"milk", near_class("milk"), "tea"} <= found.keys() <= {"milk", near_class("milk"), "tea", near_class("pan")}
+    got = weights_now(found[near_class("milk")], lives(past), at_s)
+    assert set(got) <= {f"neighbour|{other}" for others in expected.values() for other, _ in others}
+    if min(weights) > 0.0:
+        assert got == pytest.approx(weights_now(wanted[near_class("milk")], lives(past), at_s), abs=1e-8)
+
+
+def test_no_later_event_changes_the_neighbours_of_a_window() -> None:
+    """The placebo of leaks: what happens from the window's beginning on is the outcome."""
+    rows = rows_of(6, 400)
+    window_s = START_S + 5.0 * DAY_S
+    early = [row for row in rows if row[0] < window_s]
+    both = [counted_past(some, DOCUMENTS) for some in (rows, early)]
+    codes = [{value[1]: at for at, value in enumerate(one._table[0].values) if value[0] == ITEM} for one in both]
+    found = [
+        {name: past.near(window_s).of(code) for name, code in own.items() if past.near(window_s).of(code)}
+        for past, own in zip(both, codes, strict=True)
+    ]
+    assert found[0] == found[1] != {}
+
+
+@pytest.mark.parametrize("weights", [(1.0, 8.0), (1.0, 8.0, -2.0)], ids=["at once", "event by event"])
+def test_segments_hold_the_events_that_name_them_before_a_time(weights: tuple[float, ...]) -> None:
+    rows = rows_of(7, 300, weights)
+    past = counted_past(rows, DOCUMENTS, lambda row: ["even", "all"] if int(row[0]) % 2 == 0 else ["all"])
+    at_s = START_S + 6.0 * DAY_S
+    found = past.segments(("even", "nobody"), at_s)
+    assert found.keys() == {"even"}
+    mine = sorted(row for row in rows if row[0] < at_s and int(row[0]) % 2 == 0)
+    assert (found["even"].events, found["even"].last_event_s) == (len(mine), mine[-1][0])
+    assert {value[0] for value in found["even"].weights} == {"item", "brand", "kind_size"}, "nothing is kept by class"
+    if min(weights) > 0.0:
+        expected = counted([Observation(past.values(row[2]), row[3], row[0]) for row in mine], past.half_lives, at_s)
+        assert weights_now(found["even"], lives(past), at_s) == weights_now(expected, lives(past), at_s)
+    assert past.segments(("even",), START_S - 1.0) == {}
 
 
 def visits(rows: list[EventRow]) -> list[int]:

@@ -208,6 +208,8 @@ def _gains(found: Mapping[str, Any]) -> list[str]:
         lines.append(
             "half-lives changed: run `rewriter backfill` after it, since counters in the store have the old ones"
         )
+    if "discovery" in found["chosen"]["settings"]:
+        lines.append("discovery: it needs the table of neighbours, which `rewriter backfill` makes")
     return lines
 
 

@@ -7,7 +7,7 @@ no guard is open, and signals come from a replay instead of a store. It measures
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -29,6 +29,7 @@ from rewriter.flow.steps import (
 )
 from rewriter.report import Report
 from rewriter.signals.affinities import Population
+from rewriter.signals.counters import Counters
 from rewriter.signals.store import Signals, SignalsQuery
 from rewriter.subject import Subject
 
@@ -46,6 +47,7 @@ class Job:
 
     baseline: the answer to the caller's own search, from an earlier round.
     signals:  the function that answers the read of its signals. population: the population as of its time.
+    segments: the counters of its subject's segments as of that time.
     """
 
     arguments: SearchArguments
@@ -55,6 +57,7 @@ class Job:
     population: Population
     seed: int
     now_s: float
+    segments: Mapping[str, Counters] = field(default_factory=dict)
 
 
 def answered(core: Core, jobs: Sequence[Job], send: Send) -> list[tuple[Any, Report]]:
@@ -66,7 +69,8 @@ def answered(core: Core, jobs: Sequence[Job], send: Send) -> list[tuple[Any, Rep
         wanted: dict[int, SearchLeg] = {}
         for number in numbers:
             running[number] = _run(core, jobs[number])
-            core.swap(population=jobs[number].population)  # the flow reads the snapshot at its start
+            # The flow reads the snapshot at its start.
+            core.swap(population=jobs[number].population, segments=jobs[number].segments)
             _advance(running, wanted, found, number, None)
         while wanted:
             legs, wanted = wanted, {}

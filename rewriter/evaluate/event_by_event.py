@@ -6,13 +6,15 @@ order of the events, and this module counts it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from heapq import nlargest
 from typing import NamedTuple, TypeVar
 
 from rewriter.signals.class_counters import MAX_CLASSES, MAX_VALUES, ClassCounters, of_class
 from rewriter.signals.counters import Counters, HalfLives, Value, growth
 from rewriter.signals.kinds.item import ITEM
+from rewriter.signals.kinds.neighbour import NEIGHBOUR
+from rewriter.signals.neighbours import Near, class_of_near, near_class
 
 _K = TypeVar("_K")
 
@@ -29,10 +31,17 @@ class RunningCounters:
     """One subject's counters in one scope, updated in the order of time.
 
     by_class: combinations with the class, which are kept only by class; None if nothing is kept by class.
+    near:     the neighbours of an item, which a use of the item counts too.
     """
 
-    def __init__(self, half_lives: HalfLives, by_class: Collection[str] | None = None) -> None:
+    def __init__(
+        self,
+        half_lives: HalfLives,
+        by_class: Collection[str] | None = None,
+        near: Callable[[Value], Near] | None = None,
+    ) -> None:
         self._half_lives = half_lives
+        self._near = near
         self._by_class = by_class
         self._apart = frozenset(by_class or ())
         self._weights: dict[Value, float] = {}
@@ -71,6 +80,10 @@ class RunningCounters:
                 _add(self._classes.setdefault(name, {}), inner, added)
                 _add(self._class_totals, name, added if value[0] == ITEM else 0.0)
                 self._class_last_s[name] = event.at_s
+                for other, strength in self._near(value) if self._near is not None and value[0] == ITEM else ():
+                    beside = near_class(name)
+                    _add(self._classes.setdefault(beside, {}), (NEIGHBOUR, other), added * strength)
+                    self._class_totals[beside] = 0.0
 
     def counters(self, limit: int) -> Counters | None:
         """Return the `limit` heaviest counters as of the landmark, or None without events."""
@@ -89,10 +102,10 @@ class RunningCounters:
         return {
             name: ClassCounters(
                 dict(nlargest(MAX_VALUES, self._classes[name].items(), key=_rank)),
-                self._class_totals[name], self._landmark_s, self._class_last_s[name],
+                self._class_totals[name], self._landmark_s, self._class_last_s[class_of_near(name) or name],
             )
             for name in names
-            if name in self._classes and name in kept
+            if name in self._classes and (class_of_near(name) or name) in kept
         }  # fmt: skip
 
     def _move(self, at_s: float) -> None:

@@ -61,7 +61,8 @@ def held_out(
     from_s = end_s - window_s
     rows = past.history.rows(
         """
-        SELECT h.person, c.at_s, c.doc, h.query, h.session, coalesce(nullif(h.action, ''), 'purchase') AS action
+        SELECT h.person, c.at_s, c.doc, h.query, h.session, coalesce(nullif(h.action, ''), 'purchase') AS action,
+               list_distinct(c.named) AS named
         FROM chosen c JOIN history h ON h.rowid = c.row
         WHERE c.at_s > ? AND c.at_s <= ? AND c.weight > 0 ORDER BY c.at_s, c.row
         """,
@@ -89,21 +90,24 @@ def held_out(
     found.found = len(groups)
     numbers = sorted(Random(seed).sample(range(len(groups)), min(count, len(groups))))
     found.searches = [
-        JudgedSearch(f"h{at}", Subject(person, session), words, relevant, at_s)
+        JudgedSearch(f"h{at}", subject, words, relevant, at_s)
         for at in numbers
-        for person, session, words, at_s, relevant in [groups[at]]
+        for subject, words, at_s, relevant in [groups[at]]
     ]
     return found
 
 
 def _grouped(
     past: Past, rows: list[tuple[Any, ...]], title: str, left_out: Counter[str]
-) -> list[tuple[str, str | None, str, float, dict[str, float]]]:
-    """Return person, session, words, time and grades of each search: the words of one person in one visit."""
-    found: dict[tuple[str, str, int], tuple[str, str | None, str, float, dict[str, float]]] = {}
+) -> list[tuple[Subject, str, float, dict[str, float]]]:
+    """Return subject, words, time and grades of each search: the words of one person in one visit.
+
+    Its session and segments are those of its first event: an application names both at the search too.
+    """
+    found: dict[tuple[str, str, int], tuple[Subject, str, float, dict[str, float]]] = {}
     last_s: dict[str, float] = {}
     visits: dict[str, int] = {}
-    for person, at_s, doc, query, session, _ in rows:
+    for person, at_s, doc, query, session, _, named in rows:
         document: Mapping[str, Any] = past.documents[doc] or {}
         own = leaf(document, title) if title else query
         words = " ".join(str(own[0] if isinstance(own, list) and own else own or "").split())
@@ -114,6 +118,7 @@ def _grouped(
             left_out["without a title" if title else "without a query"] += 1
             continue
         key = (person, words.casefold(), visits[person])
-        group = found.setdefault(key, (person, session, words, at_s, {}))
-        group[4][str(document["_id"])] = 1.0
+        if key not in found:
+            found[key] = Subject(person, session, tuple(named or ())), words, at_s, {}
+        found[key][3][str(document["_id"])] = 1.0
     return list(found.values())

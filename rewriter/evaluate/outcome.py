@@ -61,7 +61,7 @@ class Outcome:
     new:       by search, the relevant ids that the person had not used before. cold: their earlier events.
     classes:   by search, the class of its query, "" if unknown.
     left_out:  searches that were not evaluated, by reason. interrupted: whether the run ended early.
-    spent_s:   seconds of the searches themselves.
+    spent_s:   seconds of the searches themselves. segments: those that events of the history name.
     """
 
     prepared: Sequence[Prepared]
@@ -74,6 +74,7 @@ class Outcome:
     faults: list[Fault] = field(default_factory=list)
     interrupted: bool = False
     spent_s: float = 0.0
+    segments: frozenset[str] = frozenset()
 
     @property
     def done(self) -> list[int]:

@@ -17,10 +17,11 @@ from rewriter.client.seam import LegFault, Search, SearchArguments, SearchClient
 from rewriter.core import Core
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.evaluate.answers import AT_ONCE, Job, Send, answered
+from rewriter.evaluate.counted_past import CountedPast
 from rewriter.evaluate.hit_facts import shown_fields
 from rewriter.evaluate.judged import JudgedSearch
 from rewriter.evaluate.outcome import Outcome, Prepared, Result
-from rewriter.evaluate.past import CountedPast, Past
+from rewriter.evaluate.past import Past
 from rewriter.evaluate.subject_replay import SubjectReplay
 from rewriter.evaluate.variants import POLICY, Variant
 from rewriter.expression import expression_of, parsed_indices
@@ -90,8 +91,10 @@ class _Ranker:
         shared: Shared,
         *,
         remembers: bool,
+        near_s: float,
     ) -> None:
         self.variant = variant
+        self._near_s = near_s
         self.past, self._memory = shared.of(variant, past)
         self._remembers = remembers
         self.core = Core(variant.settings, load_templates(variant.settings), ("store",))
@@ -115,12 +118,14 @@ class _Ranker:
         """Yield number, ids, hits and report of searches that are in the order of person and time."""
         jobs: list[Job] = []
         replays: dict[int, SubjectReplay] = {}
+        near = self.past.near(self._near_s) if self.variant.policy.has_neighbours else None
         for _, one, baseline in searches:
             if one.person not in replays:
-                replays[one.person] = self.past.replay(self._signals_of(one))  # cheap: it counts when it is read
+                replays[one.person] = self.past.replay(self._signals_of(one), near)  # cheap: it counts when it is read
             read = self._reading(replays[one.person], one)
             everybody = self.past.population(one.population_s)
-            jobs.append(Job(one.arguments, one.judged.subject, baseline, read, everybody, one.seed, one.at_s))
+            named = self.past.segments(one.judged.subject.segments, one.population_s)
+            jobs.append(Job(one.arguments, one.judged.subject, baseline, read, everybody, one.seed, one.at_s, named))
         for (number, _, _), (response, report) in zip(searches, answered(self.core, jobs, send), strict=True):
             hits = response["hits"]["hits"]
             yield number, [hit["_id"] for hit in hits], hits, report
@@ -192,8 +197,10 @@ class Evaluation:
         self.prepared = self._shared.prepared or _prepared(judged, bodies, past, index, k, seed, self._shown.source)
         self._shared.prepared = self.prepared
         arguments = [one.arguments for one in self.prepared]
+        near_s = min((one.population_s for one in self.prepared), default=0.0)
         self._rankers = [
-            _Ranker(one, past, client, arguments, self._shared, remembers=self._remembers) for one in variants
+            _Ranker(one, past, client, arguments, self._shared, remembers=self._remembers, near_s=near_s)
+            for one in variants
         ]
         for at_s in sorted({one.population_s for one in self.prepared}):
             for one in self._rankers:
@@ -209,6 +216,7 @@ class Evaluation:
         Raises ConfigurationError if the server rejects every search, and the client's errors.
         """
         found = Outcome(self.prepared, Result(), {one.variant.name: one.result for one in self._rankers})
+        found.segments = frozenset(self._past.in_segment)
         began_s = time.perf_counter()
         try:
             baselines = self._baselines(found)

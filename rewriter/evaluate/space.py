@@ -43,6 +43,8 @@ def space(policy: PolicySettings, max_boost: float) -> list[Parameter]:
             Parameter("item_scale", 0.05, 4.0, is_log=True),
             Parameter("item_pseudo_count", 0.5, 20.0, is_log=True),
         ]
+    if policy.class_field and policy.item_field:
+        found.append(Parameter("discovery", 0.0, 1.0))
     for name, field in policy.fields.items():
         least, most = (20.0, 500.0) if len(field.of) == 1 else (1.0, 50.0)
         found += [

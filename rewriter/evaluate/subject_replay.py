@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rewriter.evaluate.event_by_event import PastEvent, RunningCounters
+from rewriter.evaluate.near_replay import NearTable
 from rewriter.signals.class_counters import MAX_CLASSES, MAX_VALUES, ClassCounters, of_class
 from rewriter.signals.counters import Counters, HalfLives, Value
 from rewriter.signals.kinds.item import ITEM
+from rewriter.signals.neighbours import Near, class_of_near, near_class
 from rewriter.signals.store import Signals
 
 Numbers = NDArray[np.float64]
@@ -43,6 +45,11 @@ class ValueTable:
     class_of: Codes
     is_item: NDArray[np.bool_]
     inner: Sequence[Value]
+
+    @cached_property
+    def code_of(self) -> Mapping[Value, int]:
+        """The number of each value."""
+        return {value: code for code, value in enumerate(self.values)}
 
     @classmethod
     def of(
@@ -81,7 +88,7 @@ class SubjectEvents:
 
 
 class SubjectReplay:
-    """One subject's signals at advancing times."""
+    """One subject's signals at advancing times. near: the neighbours of items, None if no search reads them."""
 
     def __init__(
         self,
@@ -90,8 +97,10 @@ class SubjectReplay:
         profile: HalfLives,
         session: HalfLives,
         by_class: Collection[str] | None,
+        near: NearTable | None = None,
     ) -> None:
         self._events = events
+        self._near = near
         self._table = table
         self._lives = profile, session
         self._by_class = by_class
@@ -177,6 +186,7 @@ class SubjectReplay:
     def _classes(self, worth: Numbers, entries: int, names: Sequence[str]) -> dict[str, ClassCounters]:
         table = self._table
         wanted = {table.classes[name]: name for name in names if name in table.classes}
+        beside = frozenset(filter(None, map(class_of_near, names)))
         class_of = table.class_of[self._codes]
         present = np.isin(class_of, list(wanted))
         if not present.any():
@@ -190,7 +200,7 @@ class SubjectReplay:
             rows = np.nonzero((class_of == number) & (sums > 0.0))[0]
             if not len(rows) or (kept is not None and number not in kept):
                 continue
-            own = sums[rows]
+            own: Numbers = sums[rows].astype(np.float64)
             heaviest = np.argsort(-own, kind="stable")[:MAX_VALUES]
             codes = self._codes[rows]
             weights = {
@@ -200,6 +210,10 @@ class SubjectReplay:
             total = float(own[table.is_item[codes]].sum())
             last = int(self._events.event[:entries][of_entry == number][-1])
             found[name] = ClassCounters(weights, total, self._at_s, float(self._events.at_s[last]))
+            if self._near is not None and name in beside:
+                items = table.is_item[codes]
+                if near := self._near.counted(codes[items], own[items]):
+                    found[near_class(name)] = ClassCounters(near, 0.0, self._at_s, found[name].last_event_s)
         return found
 
     def _kept_classes(self, of_entry: Codes, entries: int) -> set[int] | None:
@@ -215,7 +229,7 @@ class SubjectReplay:
 
     def _one_by_one(self, limit: int, classes: Sequence[str], session: int) -> Signals:
         """Count event by event, since no counter may fall below zero at any event."""
-        profile = RunningCounters(self._lives[0], self._by_class)
+        profile = RunningCounters(self._lives[0], self._by_class, self._neighbours if self._near else None)
         own = RunningCounters(self._lives[1])
         bounds = np.searchsorted(self._events.event, np.arange(self._end + 1)).tolist()
         for at in range(self._end):
@@ -226,3 +240,7 @@ class SubjectReplay:
             if session >= 0 and self._events.session[at] == session:
                 own.add(event)
         return Signals(own.counters(limit), profile.counters(limit), classes=profile.classes(classes))
+
+    def _neighbours(self, value: Value) -> Near:
+        code = self._table.code_of.get(value)
+        return self._near.of(code) if self._near is not None and code is not None else ()

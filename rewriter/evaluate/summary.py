@@ -94,13 +94,11 @@ def warnings(outcome: Outcome, done: Sequence[int]) -> list[str]:
             f"{undated:,} searches have no time: their signals hold all of the history, and if the judgments come from it,"
             " the signals hold the outcome too"
         )
-    segmented = sum(
-        outcome.prepared[at].known is None and bool(outcome.prepared[at].judged.subject.segments) for at in done
-    )
-    if segmented:
+    subjects = [outcome.prepared[at].judged.subject for at in done if outcome.prepared[at].known is None]
+    if silent := sum(bool(one.segments) and outcome.segments.isdisjoint(one.segments) for one in subjects):
         found.append(
-            f"{segmented:,} searches are of people whom the history does not know, with a segment: the counters of segments are "
-            "not replayed, so these searches are evaluated as if their segments liked nothing"
+            f"{silent:,} searches are of people whom the history does not know, in segments that no event of the history names: "
+            "nothing personalizes them. A column `segments` of the history names each event's"
         )
     unknown = sum(outcome.prepared[at].known is None for at in done)
     if done and unknown > MUCH * len(done):

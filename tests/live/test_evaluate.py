@@ -43,8 +43,8 @@ def figures(*arguments: str, code: int | None = 0) -> dict[str, Any]:
     return found
 
 
-def history(path: Path, *, faithful: bool, seed: int = 5, people: int = 60) -> Path:
-    """Write purchases over eight weeks. faithful: everybody keeps to one brand; else all is chance."""
+def history(path: Path, *, faithful: bool, seed: int = 5, people: int = 60, segments: bool = False) -> Path:
+    """Write purchases over eight weeks. faithful: everybody keeps to one brand; else all is chance. segments: named by brand."""
     chance = random.Random(seed)
     with path.open("w", encoding="utf-8") as file:
         for person in range(people):
@@ -58,6 +58,7 @@ def history(path: Path, *, faithful: bool, seed: int = 5, people: int = 60) -> P
                     "user_id": f"person-{person}",
                     "object_id": f"p{chance.choice(liked)}",
                     "query": f"shoe {KINDS[kind]}",
+                    **({"segments": [f"fans-of-{BRANDS[brand]}"]} if segments else {}),
                 }
                 file.write(json.dumps(row) + "\n")
     return path
@@ -136,6 +137,38 @@ def test_where_purchases_are_chance_nothing_helps_and_a_leak_would_show(
     leaking = main_of(figures(*HELD, code=None))
     assert leaking["low"] > 0.05
     assert leaking["mean"] > honest["mean"] + 0.1
+
+
+def test_neighbours_find_what_is_new_to_a_person(shop: str, tmp_path: Path, opensearch_url: str) -> None:
+    """Without attributes only `discovery` knows of items that a person has not used: those that the brand's others used."""
+    history(tmp_path / "h.ndjson", faithful=True)
+    gains, placebos = [], []
+    for discovery in (0, 1):
+        more = f"class_field = 'kind'\ndiscovery = {discovery}\nneighbour_scale = 1\n"
+        write_settings(tmp_path, shop, opensearch_url, more)
+        text = (tmp_path / "rewriter.toml").read_text().partition("[policies.shop.fields")[0]
+        (tmp_path / "rewriter.toml").write_text(text)
+        found = figures(*HELD, "--placebo")
+        gains.append(main_of(found, "new")["mean"])
+        placebos.append(found["policies"][-1]["measures"]["new"]["nDCG@10"]["mean"])
+    assert gains[1] > 1.3 * gains[0]
+    assert gains[1] > 1.2 * placebos[1]
+
+
+def test_newcomers_have_the_taste_of_their_segment(shop: str, tmp_path: Path) -> None:
+    history(tmp_path / "h.ndjson", faithful=True, segments=True)
+    liked = [f"p{n}" for n in range(0, 90, 15)]  # of the first brand and kind
+    known, unknown = (
+        {"user_id": f"newcomer-{name}", "segments": [name], "query": "shoe trail", "relevant": liked,
+         "timestamp": START_S + 40 * DAY_S}
+        for name in ("fans-of-asics", "fans-of-nobody")
+    )  # fmt: skip
+    (tmp_path / "judged.ndjson").write_text(json.dumps(known) + "\n" + json.dumps(unknown) + "\n")
+    found = figures("--from", "h.ndjson", "--judged", "judged.ndjson", "--body", "search.mustache", "--no-variations")
+    assert found["policies"][0]["reasons"] == {"personalized": 1, "no_signals": 1}
+    assert main_of(found)["mean"] > main_of(found)["compared"]
+    (silent,) = (line for line in found["warnings"] if "in segments that no event" in line)
+    assert silent.startswith("1 searches are of people")
 
 
 def test_judged_searches_of_a_file_and_qrels_give_the_same(shop: str, tmp_path: Path) -> None:
