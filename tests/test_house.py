@@ -55,7 +55,7 @@ WITH_THE_WORLD = (
     "evaluate/counted_past.py",
     "evaluate/hit_facts.py",
     "evaluate/hold_out.py",
-    "evaluate/near_replay.py",
+    "evaluate/near_search.py",
     "evaluate/past.py",
     "evaluate/readers.py",
     "evaluate/records.py",

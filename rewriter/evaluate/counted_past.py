@@ -8,7 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
-from rewriter.evaluate.near_replay import Codes, NearTable, Numbers, near_table
+from rewriter.evaluate.near_replay import Codes, NearTable, Numbers
+from rewriter.evaluate.near_search import near_table
 from rewriter.evaluate.past import Past
 from rewriter.evaluate.subject_replay import SubjectEvents, SubjectReplay, ValueTable
 from rewriter.settings import Settings

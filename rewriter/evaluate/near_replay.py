@@ -1,7 +1,7 @@
 """Neighbours of items as of a time, as a backfill at that time would have found them (`signals.neighbours`).
 
 A window's searches share the table of its beginning: a table made later would hold the purchases that the window is judged by. A
-service renews it with each backfill, so its neighbours are at most some days younger.
+service renews it with each backfill, so its neighbours are at most some days younger. Pure.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rewriter.signals.backfill.neighbours import find_neighbours
 from rewriter.signals.class_counters import MAX_VALUES
 from rewriter.signals.counters import Value
 from rewriter.signals.kinds.neighbour import NEIGHBOUR
@@ -50,35 +49,3 @@ class NearTable:
         heaviest = np.argsort(-sums, kind="stable")[:MAX_VALUES]
         pairs = zip(others[heaviest].tolist(), sums[heaviest].tolist(), strict=True)
         return {(NEIGHBOUR, self.ids[other]): weight for other, weight in pairs}
-
-
-def near_table(person: Codes, code: Codes, worth: Numbers, values: Sequence[Value]) -> NearTable:
-    """Return the neighbours that people's items have.
-
-    person, code, worth: for each item that a person used, the person, the number of the item's value in `values`, and its decayed
-    count. Values are of the form (item, id, class).
-    """
-    import duckdb  # noqa: PLC0415  an extra
-
-    used = np.unique(code)
-    texts = [values[one] for one in used.tolist()]
-    ids = sorted(
-        {value[1] for value in texts}
-    )  # numbers in the order of the texts: equal strengths are ordered by text
-    numbers = {name: at for at, name in enumerate(ids)}
-    classes: dict[str, int] = {}
-    item_of = np.array([numbers[value[1]] for value in texts], np.int64)
-    class_of = np.array([classes.setdefault(value[2], len(classes)) for value in texts], np.int64)
-    at = np.searchsorted(used, code)
-    db = duckdb.connect()
-    db.register("counted", {"person": person, "class": class_of[at], "item": item_of[at], "worth": worth})
-    find_neighbours(db, "counted")
-    found = db.execute('SELECT "class", item, other, strength FROM neighbours ORDER BY 1, 2, 4 DESC, 3').fetchnumpy()
-    db.close()
-    code_of = dict(zip(zip(class_of.tolist(), item_of.tolist(), strict=True), used.tolist(), strict=True))
-    pairs = zip(np.asarray(found["class"]).tolist(), np.asarray(found["item"]).tolist(), strict=True)
-    owner = np.array([code_of[pair] for pair in pairs], np.int64)
-    order = np.argsort(owner, kind="stable")
-    bounds = np.searchsorted(owner[order], np.arange(len(values) + 1))
-    other, strength = np.asarray(found["other"], np.int64), np.asarray(found["strength"], np.float64)
-    return NearTable(bounds.astype(np.int64), other[order], strength[order], ids)
