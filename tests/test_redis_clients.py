@@ -214,6 +214,21 @@ def test_after_a_failure_to_connect_the_next_read_tries_again(monkeypatch: pytes
     assert len(tried) == 2
 
 
+def test_a_closed_store_connects_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a background thread that was in the middle of several reads looks the name up again after `close`."""
+
+    def never(*_: Any) -> Any:
+        raise AssertionError("it connects")
+
+    store = RedisStore("redis://store.invalid")
+    monkeypatch.setattr(redis_store, "opened", never)
+    store.close()
+    for call in (store.ping, lambda: store.run([("GET", "a")]), lambda: list(store.keys("*"))):
+        with pytest.raises(StoreError, match="the store is closed"):
+            call()
+    store.close()
+
+
 @pytest.mark.parametrize(
     ("opening", "given"),
     [(open_store, AsyncMemoryStore()), (open_async_store, SimpleNamespace(read_many=print))],

@@ -55,6 +55,7 @@ class RedisStore(CommandStore):
         self._max_answer_bytes = max_answer_bytes
         self._making: dict[int, Future[Any]] = {}
         self._client: Any = None
+        self._closed = False
         if not isinstance(given, str):
             refuse_unfit(given)
             self._client = given
@@ -75,9 +76,10 @@ class RedisStore(CommandStore):
         self._connected().ping()
 
     def close(self) -> None:
-        """See Store.close."""
-        if self._address is not None and self._client is not None:
-            for client in (self._client, *sentinels(self._client)):
+        """See Store.close. A thread that is in the middle of several reads then fails at the next one, and connects no more."""
+        if self._address is not None:
+            self._closed = True
+            for client in (self._client, *sentinels(self._client)) if self._client is not None else ():
                 client.close()
 
     def keys(self, pattern: str) -> Iterator[str]:
@@ -102,6 +104,8 @@ class RedisStore(CommandStore):
         One thread constructs it; others wait for it at most TIMEOUT_S. A Future per process id replaces a lock, which would stay
         held in a child forked meanwhile.
         """
+        if self._closed:
+            raise StoreError("the store is closed")
         if self._client is None and self._address is not None:
             ours: Future[Any] = Future()
             making = self._making.setdefault(os.getpid(), ours)

@@ -28,7 +28,7 @@ from rewriter.client.seam import LegFault, Search, leg_fault
 from rewriter.signals.counters import Counters
 from rewriter.signals.memory_store import MemoryStore
 from rewriter.signals.store import Keys
-from tests.fakes import knowing, known
+from tests.fakes import knowing, known, waited
 from tests.live.shelf import MAPPING, MATCH, shoes
 from tests.pages import ROOT, blocks
 
@@ -149,6 +149,9 @@ def test_a_search_is_sent_once(
             assert report.mode == "rewrite", (form, report)
             is_the_plain_page_in_another_order(answer, plain)
         first, _ = rewriter.search_details(index=shelf, query=MATCH, size=10, from_=0, subject=ANN)
+        assert waited(
+            lambda: rewriter.status().in_flight == 0
+        )  # the plan is saved after the answer, and replaces an older one
         second, report = rewriter.search_details(index=shelf, query=MATCH, size=10, from_=10, subject=ANN)
     assert report.reason is Reason.PERSONALIZED, report
     pages = [hit["_id"] for page in (first, second) for hit in page["hits"]["hits"]]
