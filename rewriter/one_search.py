@@ -36,6 +36,9 @@ PARTS_OF_AN_AGGREGATION = frozenset({"aggs", "aggregations", "meta"})
 MAX_AGGREGATIONS = 500
 """Looked at; a search with more goes parallel."""
 
+MAX_TIME_S = 1e6
+"""More than clients take."""
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -88,6 +91,11 @@ def _shows_groups(body: Mapping[str, Any], _: Mapping[str, Any], __: Strategy) -
     return bool((body.get("collapse") or {}).get("inner_hits"))
 
 
+def _is_time(value: Any) -> bool:
+    """Whether a time limit is none, or a number of seconds above 0."""
+    return value is None or (type(value) in (int, float) and 0.0 < value < MAX_TIME_S)
+
+
 DIFFERENCES: tuple[Difference, ...] = (
     Difference(
         "aggregation", _aggregates_otherwise, "`top_hits`, types that are not known here, under `wrap` also those that read scores",
@@ -97,6 +105,10 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference(
         "`request_cache`", lambda _, own, __: str(own.get("request_cache")).lower() == "true",
         "the server's cache would keep an entry for each subject",
+    ),
+    Difference(
+        "`request_timeout`", lambda _, own, __: not _is_time(own.get("request_timeout")),
+        "its client may refuse the time limit",
     ),
     Difference("`ext.ubi`", lambda body, _, __: bool(body.get("ext")), "the plugin would note the hits before exploration"),
 )  # fmt: skip

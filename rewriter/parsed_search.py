@@ -147,7 +147,17 @@ def _copied(arguments: SearchArguments) -> tuple[dict[str, Any], dict[str, Any],
     """Return headers, parameters and body, each in a dict of its own."""
     if arguments.unread:
         raise _UnreadableError(arguments.unread)
+    if not _names_indices(arguments.index):
+        raise _UnreadableError("`index` must be a name, or names in a list or separated by commas")
     return dict(arguments.headers), dict(arguments.params), _body(arguments.body)
+
+
+def _names_indices(index: Any) -> bool:
+    """Whether `index` is of a form that clients take. A leg must not search all indices in the stead of one that is not read."""
+    if isinstance(index, (list, tuple)) and all(isinstance(name, str) and name for name in index):
+        index = ",".join(index)
+    # The server ignores empty names at the end, and refuses others.
+    return index is None or (isinstance(index, str) and not index.startswith(",") and ",," not in index.rstrip(","))
 
 
 def _body(body: Any) -> dict[str, Any]:
@@ -182,7 +192,12 @@ def _url(value: Any) -> Any:
         return str(value).lower()
     if isinstance(value, (list, tuple)):
         return ",".join(map(str, value))
-    return value.isoformat() if hasattr(value, "isoformat") else value if value is None else str(value)
+    if value is None or isinstance(value, str):
+        return value
+    try:
+        return value.isoformat() if hasattr(value, "isoformat") else str(value)
+    except Exception as error:  # noqa: BLE001  an object of the caller's may raise anything
+        raise _UnreadableError(f"a parameter cannot be written: {type(error).__name__}") from None
 
 
 def _varies(headers: Mapping[str, Any], settings: Settings) -> dict[str, str]:
@@ -201,7 +216,8 @@ def _fold(params: dict[str, Any], body: dict[str, Any]) -> None:
         return
     for name, key in (("from", "from"), ("from_", "from"), ("size", "size")):
         if name in params:
-            body[key] = params.pop(name)
+            value = params.pop(name)
+            body[key] = value if type(value) is int else _url(value)  # the URL takes no fractions
     for name in SAME_IN_BODY:
         if name in params:
             body[name] = params.pop(name)
@@ -258,6 +274,8 @@ def _count(body: Mapping[str, Any], key: str, default: int) -> int:
 
 
 def _own_rescore_window(body: Mapping[str, Any]) -> int | None:
+    if "rescore" in body and not (isinstance(body["rescore"], list) or body["rescore"]):
+        raise _UnreadableError("`rescore` must be an object or a list of them")
     try:
         return min(own_windows(body), default=None)
     except (AttributeError, TypeError, ValueError, OverflowError):

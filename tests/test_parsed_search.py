@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from datetime import datetime
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -95,6 +98,41 @@ def test_parameters_that_mean_a_key_of_the_body(arguments: dict[str, Any], folde
     request = read(**arguments)
     assert request.body == {"query": QUERY, **folded}
     assert request.params == {}
+
+
+class Unwritable:
+    """A value whose text cannot be made."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+NO_RESCORES: tuple[Any, ...] = (None, {}, "", 0, False, "x", 5)
+REFUSED: dict[str, tuple[Any, ...]] = {
+    "index": (["", "products"], ("products", ""), "products,,other", ",products", {"products"}, 5),
+    "size": (5.5, True, "5.0", Decimal("5.5"), [5, 6], "abc", -1, Unwritable()),
+    "from_": (5.5, False, "1e1", {}),
+    "body": tuple({"query": QUERY, "rescore": one} for one in NO_RESCORES),
+    "routing": (Unwritable(), datetime),
+    "params": ({"size": 5.5}, {"size": True}, {"size": [5]}),
+}
+
+
+@pytest.mark.parametrize("arguments", [{name: value} for name, values in REFUSED.items() for value in values])
+def test_what_client_or_server_refuses_is_not_mended(arguments: dict[str, Any]) -> None:
+    """In `mode = "rewrite"` the search would be answered with boosts and refused without."""
+    assert read(**arguments).passed in (Reason.UNSUPPORTED, Reason.NO_POLICY)
+
+
+@pytest.mark.parametrize("size", [5, "5", Decimal(5), Fraction(5)])
+def test_a_size_in_the_url_that_the_server_reads(size: Any) -> None:
+    assert (read(size=size).size, read(size=size).passed) == (5, None)
+
+
+def test_entries_of_params_are_sent_by_their_text_and_keywords_as_the_client_writes_them() -> None:
+    given = {"human": True, "stats": ["a", "b"], "routing": None}
+    assert read(params=given).params == {"human": "True", "stats": "['a', 'b']", "routing": None}
+    assert read(**given).params == {"human": "true", "stats": "a,b"}
 
 
 def test_a_search_without_a_query_is_given_the_one_that_it_means() -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from opensearchpy.exceptions import NotFoundError, RequestError, TransportError
+from opensearchpy.exceptions import ConnectionTimeout, NotFoundError, RequestError, TransportError
 
 from rewriter import AsyncRewriter, Reason, Report, Rewriter, Settings
-from rewriter.decide.hedging import KNOWN
+from rewriter.decide.hedging import KNOWN, MAX_TOKENS
 from rewriter.explore.shown import HASH_BYTES
+from rewriter.expression import Expression
 from rewriter.index_facts import IndexFacts
 from rewriter.signals.counters import Counters
 from rewriter.signals.store import Keys
@@ -32,7 +34,7 @@ from tests.fakes import (
     known,
     waited,
 )
-from tests.reason_cases import ANN, MATCH, NOW_S, ONE_REJECTS, SEARCH, gives, raises, scored
+from tests.reason_cases import ANN, MATCH, NOW_S, ONE_IS_BUSY, ONE_REJECTS, SEARCH, gives, raises, scored
 
 LIKED = Counters({("item", "p7"): 6.0}, {"item": 6.0}, NOW_S, NOW_S, events=3.0)
 REJECTED = RequestError(400, "parsing_exception", {"error": "x"})
@@ -306,6 +308,94 @@ def test_failures_draw_on_the_budget_of_hedges_and_then_the_policy_goes_plain(op
     assert any("more rewritten searches failed" in one for one in harness.status().problems)
 
 
+LOST = {"total": 3, "successful": 2, "failed": 1, "failures": [{"reason": {"type": "node_not_connected_exception"}}]}
+SCRIPT = {"script_fields": {"age": {"script": "doc['born'].value"}}}
+WITH_LIMIT = {"body": {"timeout": "5ms"}}
+GIVEN_UP = raises(ConnectionTimeout("", "", ""))
+
+OWN_FAULTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "its own `timeout` is too short": (WITH_LIMIT, {"personal": gives(timed_out=True), "baseline": gives(timed_out=True)}),
+    "its own `timeout` is too short with boosts": (WITH_LIMIT, {"personal": gives(timed_out=True)}),
+    "beside `request_timeout`, `timeout` is the server's": (
+        {"timeout": "5ms", "request_timeout": 3}, {"personal": gives(timed_out=True)},
+    ),
+    "the client gives up at once": (
+        {"request_timeout": 0.01}, {"personal": GIVEN_UP, "baseline": GIVEN_UP},
+    ),
+    "its client's own name of that": (
+        {"timeout": 0.01}, {"personal": GIVEN_UP, "baseline": GIVEN_UP},
+    ),
+    "no client sends it": ({"headers": {"x-a": "\n"}}, {"personal": raises(ValueError()), "baseline": raises(ValueError())}),
+    "a script of it fails on a hit of the personalized page": ({"body": SCRIPT}, {"personal": gives(_shards=ONE_REJECTS)}),
+    "a script of it fails on hits of both pages": (
+        {"body": SCRIPT}, {"personal": gives(_shards=ONE_REJECTS), "baseline": gives(_shards=ONE_REJECTS)},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OWN_FAULTS)
+def test_what_one_caller_s_searches_bring_upon_themselves_stops_no_rewriting_of_the_others(
+    opens: Open, name: str
+) -> None:
+    harness = opens()
+    hedging = harness.core.hedging["shop"]
+    for _ in range(KNOWN):
+        hedging.took(0.2, time.monotonic())
+    changes, acts = OWN_FAULTS[name]
+    for number in range(25):
+        harness.engine.on = dict(acts)
+        body = {"query": {"match": {"title": f"words {number}"}}, **changes.get("body", {})}
+        with suppress(ConnectionTimeout, ValueError):
+            searched(harness, **{**changes, "body": body})
+        if number % 3 == 0:
+            harness.engine.on = {}
+            _, report = searched(harness, body={"query": {"match": {"title": f"other {number}"}}})
+            assert (report.reason, report.mode) == (Reason.PERSONALIZED, "rewrite")
+    assert hedging.status(time.monotonic()).pauses == 0
+    assert harness.status().breaker["state"] == "closed"
+
+
+def test_an_index_that_has_lost_a_shard_goes_parallel_and_stops_no_rewriting_of_others(opens: Open) -> None:
+    harness = opens()
+    harness.core.searched.note(Expression(("products-a",)), time.monotonic())
+    harness.until(lambda _: "products-a" in harness.core.snapshot.facts)
+    harness.engine.on = {"personal": gives(_shards=LOST), "baseline": gives(_shards=LOST)}
+    modes = [searched(harness, index="products-a")[1].mode for _ in range(25)]
+    assert modes == ["rewrite", *["parallel"] * 24]
+    harness.engine.on = {}
+    assert searched(harness)[1].mode == "rewrite"
+    assert searched(harness, index="products-a")[1].mode == "parallel"
+
+
+def test_shards_that_have_no_room_draw_on_the_budget(opens: Open) -> None:
+    harness = opens()
+    harness.engine.on["personal"] = gives(_shards=ONE_IS_BUSY)
+    before = harness.core.hedging["shop"].status(time.monotonic()).tokens
+    assert searched(harness)[1].reason is Reason.SEARCH_FAILED
+    assert harness.core.hedging["shop"].status(time.monotonic()).tokens < before - 0.9
+    harness.engine.on.clear()
+    assert searched(harness)[1].mode == "rewrite"
+
+
+def test_where_every_search_fails_with_boosts_and_without_the_policy_goes_plain(opens: Open) -> None:
+    harness = opens()
+    harness.engine.on = {"personal": raises(ValueError()), "baseline": raises(ValueError())}
+    for number in range(int(MAX_TOKENS) + 1):
+        with pytest.raises(ValueError):  # noqa: PT011  any error of the caller's own search
+            searched(harness, body={"query": {"match": {"title": f"words {number}"}}})
+    assert sent(harness)[:2] == (int(MAX_TOKENS) + 1, int(MAX_TOKENS))
+
+
+@pytest.mark.parametrize("limit", [True, "3s", float("nan"), float("inf"), -1, 0.0, [3], object()])
+def test_a_time_limit_that_the_client_may_refuse_reaches_it_first(opens: Open, limit: Any) -> None:
+    harness = opens()
+    _, report = searched(harness, request_timeout=limit)
+    if limit == 0.0:  # which opensearch-py ignores
+        assert report.mode == "rewrite"
+    else:
+        assert (report.mode, sent(harness)[0]) == ("parallel", 1)
+
+
 def test_beyond_their_cap_searches_are_plain_and_optional_legs_have_theirs(opens: Open) -> None:
     harness = opens(budget={"max_rewritten": 1})
     assert harness.status().max_rewritten == 1
@@ -430,6 +520,25 @@ async def test_the_first_answer_is_served_and_the_other_search_is_ended_async(er
         if error is None:
             await awaited(lambda: client.cancelled)
         assert (await rewriter.status()).rewritten_in_flight == 0
+
+
+async def test_close_does_not_end_the_caller_s_own_search() -> None:
+    engine = FakeEngine()
+    rewriter = AsyncRewriter(
+        AsyncClient(engine, "baseline"), AsyncFakeStore(store()), settings(hedge_ms=10), leg_client=AsyncClient(engine)
+    )
+    await knowing(rewriter, "products")
+    engine.blocked = {"personal", "baseline"}
+    searching = asyncio.ensure_future(rewriter.search_details(**SEARCH, subject=ANN))
+    here = rewriter._here
+    assert here is not None
+    await awaited(lambda: here.core.hedging["shop"].status(time.monotonic()).hedges == 1)
+    await asyncio.sleep(0.01)  # the caller's own search is then under way
+    await rewriter.close()
+    engine.released.set()
+    answer, report = await searching
+    assert answer is engine.sent[-1]
+    assert report.variant == "baseline"
 
 
 async def test_a_cancelled_search_ends_both_of_its_searches_and_gives_everything_back() -> None:

@@ -25,6 +25,14 @@ OF_THE_CLUSTER = frozenset(
 )  # fmt: skip
 """Types of errors that any search could have received at that moment."""
 
+OF_OVERLOAD = frozenset(
+    {
+        "circuit_breaking_exception", "rejected_execution_exception", "open_search_rejected_execution_exception",
+        "opensearch_rejected_execution_exception", "es_rejected_execution_exception",
+    }
+)  # fmt: skip
+"""Of these, the types with which a server refuses work that it has no room for."""
+
 NOT_OF_THE_SEARCH = frozenset({401, 407, 408, 429})
 """Statuses from 400 to 499 that the body or the index does not cause."""
 
@@ -40,10 +48,16 @@ def of_the_search(status: Any, kind: str) -> bool:
 
 def of_a_shard(answer: Mapping[str, Any]) -> tuple[bool, str, str]:
     """Return whether the failed shards of an answer rejected the search, and type and reason of the first shard's cause."""
-    failures = (answer.get("_shards") or {}).get("failures")
+    shards = answer.get("_shards")
+    failures = shards.get("failures") if isinstance(shards, Mapping) else None
     first = failures[0] if isinstance(failures, list) and failures else None
     kind, reason = cause_of(first.get("reason")) if isinstance(first, Mapping) else ("", "")
     return bool(kind) and kind not in OF_THE_CLUSTER, kind, reason
+
+
+def overloaded(answer: Mapping[str, Any]) -> bool:
+    """Whether shards of an answer failed because the server had no room for them."""
+    return of_a_shard(answer)[1] in OF_OVERLOAD
 
 
 def server_cause(info: Any) -> tuple[str, str]:

@@ -92,9 +92,14 @@ class OpenSearchClient:
                 return SearchArguments(index, body, unread=f"`{name}` must be a dict")
         if (opaque_id := arguments.get("opaque_id")) is not None:
             headers = {**headers, "x-opaque-id": opaque_id}
+        params = {name: _in_params(value) for name, value in params.items()}
         own = {name: value for name, value in arguments.items() if name not in NOT_URL and value is not None}
         of_url = {name: value for name, value in {**params, **own}.items() if name not in OF_ONE_REQUEST}
         of_request = {name: value for name, value in {**params, **own}.items() if name in OF_ONE_REQUEST}
+        # As the client does: `timeout` is the server's where `request_timeout` is given too, else the client's own.
+        timeout = of_request.pop("request_timeout", None) or of_request.pop("timeout", None)
+        if timeout is not None:
+            of_request["request_timeout"] = timeout
         return SearchArguments(index, body, of_url, dict(headers), own=of_request)
 
     def read_batch(self, arguments: Mapping[str, Any]) -> list[SearchArguments] | str:
@@ -202,6 +207,11 @@ class OpenSearchClient:
             status = error.status_code if isinstance(error.status_code, int) else None
             return ClientFault("status", name, status, str(error.error), error.info)
         return ClientFault("unreadable", name)
+
+
+def _in_params(value: Any) -> Any:
+    """Return an entry of `params` as the client sends it: unlike a keyword argument, by its text, so that True is no `true`."""
+    return str(value) if isinstance(value, (bool, list, tuple, dict)) else value
 
 
 def _of_a_leg(timeout_s: float) -> dict[str, str]:

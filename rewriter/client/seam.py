@@ -104,13 +104,21 @@ class LegFault(Exception):
     """The failure of an optional leg: the server rejected its body, it failed, it was late, or its answer is too large.
 
     `cause` is the server's own text. It quotes values, so only `journal.redacted(cause)` may be logged.
+    `status` is the server's HTTP status, None if it gave none.
     """
 
-    def __init__(self, kind: Literal["rejected", "failed", "late", "too_large"], detail: str, cause: str = "") -> None:
+    def __init__(
+        self,
+        kind: Literal["rejected", "failed", "late", "too_large"],
+        detail: str,
+        cause: str = "",
+        status: int | None = None,
+    ) -> None:
         super().__init__(detail)
         self.kind = kind
         self.detail = detail
         self.cause = cause
+        self.status = status
 
 
 class SearchClient(Protocol):
@@ -258,7 +266,7 @@ def leg_fault(fault: ClientFault) -> LegFault:
     kind, reason = server_cause(fault.body)
     rejected = of_the_search(fault.status, kind)
     detail = f"{fault.name}({fault.status if fault.status is not None else 'N/A'}, {fault.error[:80]})"
-    return LegFault("rejected" if rejected else "failed", detail, f"{kind}: {reason}" if kind else "")
+    return LegFault("rejected" if rejected else "failed", detail, f"{kind}: {reason}" if kind else "", fault.status)
 
 
 def answer_of(body: Any) -> Mapping[str, Any]:

@@ -12,7 +12,8 @@ and each late one adds a search. Two bounds keep that from happening:
              failures. A rewritten search that failed costs a second search too, and takes a token as well.
     pause    where more than LATE_SHARE of the searches of a window are late, or a failure finds no token, the policy sends
              the callers' own searches alone: for PAUSE_S, doubled each time up to MAX_PAUSE_S, until it has gone well for
-             MAX_PAUSE_S.
+             MAX_PAUSE_S. A search that fails with boosts and without takes no token, since the cause may be its caller's own
+             (a header that no client sends): MAX_TOKENS of them without an answer in between pause the policy.
 
 Called from many threads. Time is an argument: monotonic seconds.
 """
@@ -85,7 +86,7 @@ class Hedging:
         self._sorted_s: list[float] = []
         self._noted_s = float("-inf")
         self._window: deque[tuple[float, bool]] = deque()
-        self._late = self._late_in_a_row = 0
+        self._late = self._late_in_a_row = self._failed_alike = 0
         self._late_since_s = 0.0
         self._tokens = MAX_TOKENS
         self._paused_until_s = self._learns_from_s = float("-inf")
@@ -106,6 +107,11 @@ class Hedging:
         """Return after how long a rewritten search is late."""
         with self._lock:
             return self._delay_s()
+
+    def takes_s(self) -> float | None:
+        """Return how long the slow ones of the policy's searches take (the percentile), None until enough are known."""
+        with self._lock:
+            return self._percentile_s() if len(self._took_s) >= KNOWN else None
 
     def timeout_s(self) -> float:
         """Return after how long a rewritten search has failed: where it could not be hedged, it is waited for until then."""
@@ -128,11 +134,18 @@ class Hedging:
             self._hedges += 1
             return True
 
-    def failed(self, now_s: float) -> None:
-        """Note a rewritten search that the server could not answer, in whose stead the caller's own is sent."""
+    def failed(self, now_s: float, *, alike: bool = False) -> None:
+        """Note a rewritten search that the server could not answer, in whose stead the caller's own is sent.
+
+        alike: whether the caller's own failed too, and the server's state is not known to be the cause.
+        """
         with self._lock:
             self._failures += 1
-            if self._tokens < 1.0:
+            if alike:
+                self._failed_alike += 1
+                if self._failed_alike >= MAX_TOKENS:
+                    self._pause(f"{self._failed_alike} searches in a row failed with boosts and without", now_s)
+            elif self._tokens < 1.0:
                 self._pause("more rewritten searches failed than the budget of hedges holds", now_s)
             else:
                 self._tokens -= 1.0
@@ -144,6 +157,8 @@ class Hedging:
                  that was not rewritten tells of the server's speed alone.
         """
         with self._lock:
+            if in_time:
+                self._failed_alike = 0
             if now_s < self._learns_from_s:
                 return  # it waited behind what the pause is for
             if now_s >= self._noted_s + EVERY_S or len(self._took_s) < KNOWN:
@@ -168,9 +183,10 @@ class Hedging:
     def _delay_s(self) -> float:
         if self._fixed_s is not None:
             return self._fixed_s
-        if not self._sorted_s:
-            return MIN_DELAY_S
-        return max(MIN_DELAY_S, self._sorted_s[int(QUANTILE * (len(self._sorted_s) - 1))])
+        return max(MIN_DELAY_S, self._percentile_s()) if self._sorted_s else MIN_DELAY_S
+
+    def _percentile_s(self) -> float:
+        return self._sorted_s[int(QUANTILE * (len(self._sorted_s) - 1))]
 
     def _judge(self, late: bool, now_s: float) -> None:
         if now_s < self._paused_until_s:
@@ -203,5 +219,5 @@ class Hedging:
         self._pauses += 1
         self._why = why
         self._window.clear()
-        self._late = self._late_in_a_row = 0
+        self._late = self._late_in_a_row = self._failed_alike = 0
         self._tokens = RESERVE + 1.0

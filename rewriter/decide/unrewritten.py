@@ -1,10 +1,10 @@
 """Searches that are not rewritten for a while, since rewriting them has just cost a second round trip.
 
 A search that the server refuses with boosts and without is at fault itself, and one whose page shows a score of 0 or less has
-nothing to
-multiply: both go plain for `REMEMBERED_S`, and then show anew whether that is still so. An index expression of which a shard
-refused boosts goes parallel until its facts change, and one that timed out or lost a shard for another cause for
-`REMEMBERED_S`: such an answer lacks hits, totals and aggregations, and the cause may lie in one index behind a pattern.
+nothing to multiply: both go plain for `REMEMBERED_S`, and then show anew whether that is still so. An index expression of which a
+shard refused boosts goes parallel until its facts change, and one that timed out or lost a shard for another cause for
+`REMEMBERED_S`: such an answer lacks hits, totals and aggregations, and the cause may lie in one index behind a pattern. Where the
+search itself may be the cause, only searches of its form do: the key is then the expression's with a form (`rewrite_failures`).
 
 Called from many threads. Time is an argument: monotonic seconds.
 """
@@ -43,6 +43,11 @@ class Unrewritten:
     def put_search(self, key: str, reason: Reason, detail: str, now_s: float) -> None:
         """Have a search go plain for a while."""
         self._searches.put(key, (reason, detail), 1, now_s)
+
+    @property
+    def any_expression(self) -> bool:
+        """Whether any expression is remembered."""
+        return len(self._partial) > 0
 
     def expression(self, key: str, facts: IndexFacts, now_s: float) -> str:
         """Return in words why searches of an index expression go parallel, or ""."""

@@ -116,7 +116,7 @@ def _answers(legs: Sequence[SearchLeg]) -> Generator[PartStep, Any, list[Any]]:
         answers: list[Any] = yield SearchLegs(tuple(legs))
     except LegFault as fault:
         if len(legs) == 1 or fault.kind not in ("rejected", "too_large"):
-            return [LegFault(fault.kind, fault.detail, fault.cause) for _ in legs]
+            return [LegFault(fault.kind, fault.detail, fault.cause, fault.status) for _ in legs]
     else:
         return answers
     alone: list[Any] = []

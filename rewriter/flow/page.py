@@ -74,7 +74,7 @@ def merged(
 ) -> tuple[Personal, Page | None]:
     """Return the part and the merged page, or the part with the reason why there is none. The baseline is complete: see `unfit`."""
     if lost := partial(part.response):
-        return lost_part(part, f"the personalized leg {lost}"), None
+        return lost_part(context, part, f"the personalized leg {lost}"), None
     hits = response["hits"]["hits"]
     if repeated(part.hits) > repeated(hits):
         return replace(part, reason=Reason.SEARCH_FAILED, detail="the personalized leg repeats a hit"), None
@@ -133,11 +133,25 @@ def _with_teams(context: SearchContext, page: Page, draft: Draft) -> Page:
     return replace(page, teams="".join(teams))
 
 
-def lost_part(part: Personal, lost: str) -> Personal:
+def cut_short(context: SearchContext, part: Personal) -> bool:
+    """Whether the search's own `timeout` ended it on the server."""
+    return bool(part.response.get("timed_out")) and own_timeout(context) is not None
+
+
+def own_timeout(context: SearchContext) -> Any:
+    """Return the server's time limit that the caller gives a search, in the body or the URL; None without one."""
+    found = context.search.body.get("timeout")
+    return context.search.own_params.get("timeout") if found is None else found
+
+
+def lost_part(context: SearchContext, part: Personal, lost: str) -> Personal:
     """Return the result of a search that covers only a part: rejected if its failed shards rejected its body, otherwise failed.
 
+    A `timeout` of the search's own that ends one of two searches is no failure of the server.
     lost: in words, which search lost what.
     """
+    if cut_short(context, part):
+        return replace(part, reason=Reason.ANSWERS_DIFFER, detail=f"{lost}: its own `timeout` cut it short")
     rejecting, kind, reason = of_a_shard(part.response)
     return replace(
         part,

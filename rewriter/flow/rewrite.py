@@ -35,6 +35,7 @@ from rewriter.flow.held import Held
 from rewriter.flow.page import cut, lost_part, partial, plan_after, pool, repeated
 from rewriter.flow.personal import NOT_SENT, REASONS, boosted_body, prepared
 from rewriter.flow.report_details import with_details
+from rewriter.flow.rewrite_failures import failed, remember, remembered, shows_the_server
 from rewriter.flow.steps import (
     AwaitOwn,
     AwaitPart,
@@ -106,7 +107,7 @@ def goes_parallel(context: SearchContext, *, shadow: bool) -> str:
         return search.difference
     if not core.hedging[context.name].known:
         return "too few searches of this policy are known to tell when one is late"
-    if why := core.unrewritten.expression(search.expression.key, context.facts, context.clock_s()):
+    if why := remembered(context) or _limited(context):
         return why
     if policy.flat == "baseline" and _is_flat(context) is None:
         return "only the caller's own scores show whether all are equal"
@@ -159,7 +160,7 @@ def one_search(context: SearchContext, progress: Progress) -> Generator[PartStep
     try:
         response = yield step
     except LegFault as fault:
-        return replace(part, reason=REASONS[fault.kind], detail=fault.detail, cause=fault.cause)
+        return replace(part, reason=REASONS[fault.kind], detail=fault.detail, cause=fault.cause, status=fault.status)
     progress.took_s = context.clock_s() - progress.sent_s
     progress.timings_ms["rewritten"] = progress.took_s * 1000.0
     hits = learned(context, response["hits"]["hits"], name, gated=part.gated, first=rank == 0)
@@ -204,14 +205,23 @@ def _search(context: SearchContext, part: Personal, body: Mapping[str, Any]) -> 
     return Search(",".join(search.indices), body, params, search.headers)
 
 
-KEPT = ("request_cache", "cancel_after_time_interval")
+KEPT = ("request_cache", "cancel_after_time_interval", "timeout")
 """Of the parameters that hold for the caller's own search alone, those that a search in its stead has too."""
 
 
 def _timeout_s(context: SearchContext) -> float:
     given = context.search.own_params.get("request_timeout")
     most_s = context.core.hedging[context.name].timeout_s()
-    return min(most_s, float(given)) if isinstance(given, (int, float)) and given > 0 else most_s
+    return most_s if given is None else min(most_s, float(given))
+
+
+def _limited(context: SearchContext) -> str:
+    """Return in words why a search goes parallel whose caller gives it less time than rewritten ones may take, or ""."""
+    given = context.search.own_params.get("request_timeout")
+    takes_s = context.core.hedging[context.name].takes_s()
+    if given is None or takes_s is None or given > takes_s:
+        return ""
+    return "its `request_timeout` is shorter than some searches of this policy take"
 
 
 # --- the search as its caller sees it ---------------------------------------------------------------------------------
@@ -305,7 +315,7 @@ def _made(
 ) -> Generator[CallerStep, Any, None]:
     search, core = context.search, context.core
     if lost := partial(part.response):
-        course.part = lost_part(part, f"the rewritten search {lost}")
+        course.part = lost_part(context, part, f"the rewritten search {lost}")
         return
     hits = part.hits
     if not hits:
@@ -348,7 +358,7 @@ def _page(context: SearchContext, part: Personal, pool: Hits) -> Page:
 def _own(context: SearchContext, progress: Progress, course: _Course, held: Held) -> Generator[CallerStep, Any, None]:
     """Send the caller's own search. Where the rewritten one ends first, or meanwhile, and can be served, it is."""
     core, part = context.core, course.part
-    if part is not None and _failed(part):
+    if part is not None and failed(part) and shows_the_server(part):
         core.hedging[context.name].failed(context.clock_s())
     racing = part is None and progress.at == "search"
     try:
@@ -375,10 +385,6 @@ def _own(context: SearchContext, progress: Progress, course: _Course, held: Held
         yield from _take(context, progress, course)
 
 
-def _failed(part: Personal) -> bool:
-    return part.reason in (Reason.SEARCH_FAILED, Reason.SEARCH_LATE) and part.detail != NOT_SENT
-
-
 def _sound(course: _Course) -> bool:
     """Whether the search itself is sound: the caller's own was answered in full, or the rewritten one was."""
     if course.sent is None:
@@ -398,13 +404,11 @@ def _finish(context: SearchContext, progress: Progress, course: _Course, held: H
         core.hedging[context.name].took(progress.timings_ms["baseline"] / 1000.0, now_s)
     if part is None:
         return
+    if failed(part) and not shows_the_server(part) and not progress.late:
+        core.hedging[context.name].failed(now_s, alike=not own_sound and course.sent is None)
+    remember(context, part, own_sound=own_sound, now_s=now_s)
     if own_sound:
         judge(context, part, course.explored)
-        if part.response and (lost := partial(part.response)):
-            cause = part.reason is Reason.SEARCH_REJECTED or part.response.get("terminated_early")
-            facts = context.facts if cause else None
-            why = f"a rewritten search of these indices {lost}"
-            core.unrewritten.put_expression(search.expression.key, facts, why, now_s)
     elif part.reason is Reason.SEARCH_REJECTED:
         core.unrewritten.put_search(whole_key(search), *AGAIN, now_s)
 

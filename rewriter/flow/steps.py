@@ -218,7 +218,7 @@ class Personal:
 
     `cause` is the server's or the template's own error text, which may quote values. `gated`: boosts acted only on hits that hold
     every word of the query. `named`: the server was asked which boosts act on each hit. `parallel`: why the search cannot be sent
-    once after all, which only its plan shows.
+    once after all, which only its plan shows. `status`: the server's HTTP status for a leg that failed, None if it gave none.
     """
 
     reason: Reason
@@ -237,6 +237,7 @@ class Personal:
     gated: bool = False
     named: bool = True
     parallel: str = ""
+    status: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

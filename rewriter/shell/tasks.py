@@ -70,6 +70,12 @@ async def drive(flow: Generator[Any, Any, T], perform: Callable[[Any], Awaitable
         flow.close()
 
 
+def _retrieved(task: asyncio.Task[Any]) -> None:
+    """Mark the error of a task as retrieved: nobody waits for one that was abandoned."""
+    if not task.cancelled():
+        task.exception()
+
+
 class NoThreadError(Exception):
     """No thread is free, and none can be started."""
 
@@ -154,8 +160,10 @@ class TaskRuntime:
         return "" if job.personal else f"{self.rewritten.cap} rewritten searches in flight"
 
     def send_own(self, search: Awaitable[Any]) -> asyncio.Task[Any]:
-        """Send the caller's own search beside a rewritten one."""
-        return self._kept(awaiting(search))
+        """Send the caller's own search beside a rewritten one. `close` does not end it: its caller waits for its answer."""
+        task = asyncio.Task(awaiting(search), loop=self.loop)
+        task.add_done_callback(_retrieved)
+        return task
 
     def begin(self, part: Generator[Any, Any, T], job: Job) -> asyncio.Task[T] | None:
         """Start a part beside the caller's own search on a task. Returns None if no permit is left."""
@@ -323,8 +331,7 @@ class TaskRuntime:
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # marks the error as retrieved: nobody waits for an abandoned part
+        _retrieved(task)
 
     async def _repeat(self, name: str, period_s: float, work: Callable[[], Awaitable[None]]) -> None:
         """Repeat a background round until the runtime is closed. After an error of a round, the next one follows.
