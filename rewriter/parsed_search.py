@@ -8,8 +8,8 @@ which is taken at the time of the call.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import field
 from hashlib import blake2b
 from typing import Any
 
@@ -17,6 +17,7 @@ from rewriter.client.seam import SearchArguments
 from rewriter.expression import Expression, expression_of, parsed_indices
 from rewriter.index_facts import IndexFacts
 from rewriter.one_search import difference
+from rewriter.record import record
 from rewriter.report import Reason, Strategy
 from rewriter.settings import Settings
 from rewriter.shapes import CHANGES_RESULTS, SearchFacts, own_windows, rescore_window, shape_of
@@ -39,7 +40,7 @@ CREDENTIALS = frozenset({"authorization", "cookie"})
 subject; a pool's key includes them, since a pool is shared."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ParsedSearch:
     """One parsed search.
 
@@ -55,6 +56,7 @@ class ParsedSearch:
     own_rescore_window: the smallest window of the caller's own rescores, or None.
     expression: the indices with the URL parameters that change which indices are searched.
     own_params: URL parameters that apply to the caller's own search alone.
+    names:    every key of the body, at any depth, if its policy is known.
     keys:     of this search, once they are computed: see `search_key`, `whole_key` and `flow.class_reading.classes_key`.
     difference: what the answer to one search with boosts would lack of the caller's own (`mode = "rewrite"`), or "".
     """
@@ -72,9 +74,10 @@ class ParsedSearch:
     detail: str
     collapse_field: str | None
     own_rescore_window: int | None
-    expression: Expression = Expression(())  # noqa: RUF009  immutable
+    expression: Expression = Expression(())
     own_params: Mapping[str, Any] = field(default_factory=dict)
     difference: str = ""
+    names: Collection[str] = frozenset()
     keys: dict[str, str] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def rescore_window(self, window_size: int) -> int:
@@ -100,6 +103,7 @@ def parse_search(
     params: dict[str, Any] = {}
     own_params: dict[str, Any] = {}
     headers: dict[str, Any] = {}
+    names: set[str] = set()
     from_, size, window, unread = 0, 10, None, None
     try:
         headers, params, body = _copied(arguments)
@@ -107,7 +111,7 @@ def parse_search(
         _fold(params, body)
         params = {name: _url(value) for name, value in params.items()}
         if policy is not None:
-            body = _snapshot(body, write, settings.budget.max_body_bytes)
+            body = _snapshot(body, write, settings.budget.max_body_bytes, names)
         from_, size = _count(body, "from", 0), _count(body, "size", 10)
         window = _own_rescore_window(body)
     except _UnreadableError as error:
@@ -116,7 +120,7 @@ def parse_search(
     expression = expression_of(indices, params)
     own = facts.get(expression.key)
     known = [own] if own is not None else [facts[name] for name in indices if name in facts]
-    shape, detail = shape_of(SearchFacts(body, params, unread, from_, size, chosen, known))
+    shape, detail = shape_of(SearchFacts(body, params, unread, from_, size, chosen, known, names))
     passed = shape.outcome if isinstance(shape.outcome, Reason) else None
     strategy: Strategy | None = None if isinstance(shape.outcome, Reason) else shape.outcome
     if strategy and "query" not in body:
@@ -140,6 +144,7 @@ def parse_search(
         expression,
         own_params,
         difference(body, own_params, strategy) if strategy and chosen and chosen.mode == "rewrite" else "",
+        names,
     )
 
 
@@ -174,9 +179,9 @@ def _body(body: Any) -> dict[str, Any]:
     return dict(body)
 
 
-def _snapshot(body: dict[str, Any], write: Write, max_bytes: int) -> dict[str, Any]:
+def _snapshot(body: dict[str, Any], write: Write, max_bytes: int, names: set[str]) -> dict[str, Any]:
     try:
-        copied: dict[str, Any] = snapshot(body, write, max_bytes)
+        copied: dict[str, Any] = snapshot(body, write, max_bytes, names)
     except TooLargeError:
         raise _UnreadableError("the body is larger than `budget.max_body_bytes`") from None
     except RecursionError:
@@ -300,12 +305,20 @@ def whole_key(search: ParsedSearch) -> str:
     """Return a hash (32 hex digits) of a search with all that changes its answer, credentials among the varying headers too."""
     found = search.keys.get("whole")
     if found is None:
-        page = {key: value for key, value in search.body.items() if key in LIST_KEYS}
-        found = search.keys["whole"] = key_of(search_key(search), page, search.params, search.varies)
+        found = search.keys["whole"] = key_of(*whole_parts(search))
     return found
+
+
+def whole_parts(search: ParsedSearch) -> tuple[Any, ...]:
+    """Return the parts of `whole_key`, for a key that has other parts too."""
+    page = {key: value for key, value in search.body.items() if key in LIST_KEYS}
+    return search_key(search), page, search.params, search.varies
+
+
+_JSON = json.JSONEncoder(sort_keys=True)
 
 
 def key_of(*parts: Any) -> str:
     """Return a hash (32 hex digits) of `parts`, which must be JSON values, as those of a ParsedSearch are."""
-    text = json.dumps(parts, sort_keys=True)
+    text = _JSON.encode(parts)
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -82,6 +82,10 @@ CHANCE = re.compile(
 """Calls in a script that return a random value. A generator with a seed as argument is not one of them."""
 
 
+KEYS_OF_CHANCE = frozenset({"random_score", "source", "inline", "script"})
+"""Keys that a body has, at some depth, where it may be scored by chance."""
+
+
 def scored_by_chance(body: Mapping[str, Any]) -> str:
     """Return, in words, the part of a body that makes hits or scores differ from search to search, or ""."""
     for key, value in inside([body.get(part) for part in SCORING_PARTS]):

@@ -8,6 +8,8 @@ from enum import StrEnum
 from html import escape
 from typing import Any, Literal
 
+from rewriter.record import record
+
 
 class Reason(StrEnum):
     """The outcome of a search: exactly one reason per search, the first that applies in the order below."""
@@ -55,7 +57,7 @@ Mode = Literal["plain", "parallel", "rewrite"]
 """How a search went: the caller's own alone; the caller's own with legs beside it; or one search with boosts in it."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class BoostUsed:
     """One boost of the personalized leg's body: the boosted field and value, its weight in [0, max_boost − 1], its source."""
 
@@ -65,7 +67,7 @@ class BoostUsed:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Slot:
     """One exploration hit on the page: its position in the merged list (from 0), and its propensity in (0, 1]."""
 
@@ -74,7 +76,7 @@ class Slot:
     propensity: float
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Move:
     """One hit whose position differs between the served page and the baseline's page.
 
@@ -94,7 +96,7 @@ class Move:
     how: Literal["names", "source", "unknown"]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Shown:
     """The personalized page that shadow mode did not serve.
 
@@ -108,7 +110,7 @@ class Shown:
     ids: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class PageFacts:
     """How much of a personalized page personalization made, in hits.
 
@@ -131,7 +133,7 @@ class PageFacts:
     categories: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Exposure:
     """One search that counts in the experiment, in either arm. It is recorded before any signal is read.
 

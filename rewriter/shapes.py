@@ -7,12 +7,13 @@ with examples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cached_property, lru_cache
 from typing import Any
 
 from rewriter.index_facts import IndexFacts
-from rewriter.query_form import looks_up_ids, relevance, scored_by_chance
+from rewriter.query_form import KEYS_OF_CHANCE, Relevance, looks_up_ids, relevance, scored_by_chance
+from rewriter.record import record
 from rewriter.report import Reason, Strategy
 from rewriter.settings import PolicySettings
 
@@ -53,12 +54,13 @@ CHANGES_NOTHING = frozenset(
 """URL parameters sent with every leg: those that change which hits are returned or their order, and those that do not."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class SearchFacts:
     """The parts of a parsed search that the table examines.
 
     unread: why the arguments could not be parsed, or None.
     facts:  the facts of those of its indices that have been read.
+    names:  every key of the body, at any depth.
     """
 
     body: Mapping[str, Any]
@@ -68,16 +70,26 @@ class SearchFacts:
     size: int
     policy: PolicySettings | None
     facts: Sequence[IndexFacts]
+    names: Collection[str]
+
+    @cached_property
+    def relevance(self) -> Relevance:
+        """The scores that the form of the query shows."""
+        return relevance(self.body.get("query"))
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Shape:
-    """One row of the table. If `applies` returns a text, that text replaces `detail`."""
+    """One row of the table. If `applies` returns a text, that text replaces `detail`.
+
+    needs: a key of the body or a parameter without which the row cannot apply, or "".
+    """
 
     name: str
     applies: Callable[[SearchFacts], object]
     outcome: Reason | Strategy
     detail: str
+    needs: str = ""
 
 
 def is_on(value: Any) -> bool:
@@ -173,29 +185,31 @@ def _without_ids(search: SearchFacts) -> bool:
 
 
 def _scores_nothing(search: SearchFacts) -> bool:
-    return relevance(search.body.get("query")) == "none"
+    return search.relevance == "none"
 
 
 def _by_chance(search: SearchFacts) -> str | None:
-    found = scored_by_chance(search.body)
+    found = "" if KEYS_OF_CHANCE.isdisjoint(search.names) else scored_by_chance(search.body)
     return f"{found}: {OTHER_SCORES}" if found else None
 
 
 def _flat(search: SearchFacts) -> bool:
     assert search.policy is not None
-    return not search.policy.browse and relevance(search.body.get("query")) == "flat"
+    return not search.policy.browse and search.relevance == "flat"
 
 
-def _key(name: str) -> Callable[[SearchFacts], object]:
-    return lambda search: is_on(search.body.get(name))
+def _unsupported(name: str, applies: Callable[[SearchFacts], object], detail: str, needs: str = "") -> Shape:
+    return Shape(name, applies, Reason.UNSUPPORTED, detail, needs)
 
 
-def _parameter(name: str) -> Callable[[SearchFacts], object]:
-    return lambda search: is_on(search.params.get(name))
+def _key(name: str, detail: str, row: str = "") -> Shape:
+    """Return the row of a body's key."""
+    return _unsupported(row or f"`{name}`", lambda search: is_on(search.body.get(name)), detail, name)
 
 
-def _unsupported(name: str, applies: Callable[[SearchFacts], object], detail: str) -> Shape:
-    return Shape(name, applies, Reason.UNSUPPORTED, detail)
+def _parameter(name: str, detail: str, row: str = "") -> Shape:
+    """Return the row of a parameter of the URL."""
+    return _unsupported(row or f"`{name}`", lambda search: is_on(search.params.get(name)), detail, name)
 
 
 NOT_KNOWN = "it may change hits in an unknown way"
@@ -207,64 +221,85 @@ TABLE: tuple[Shape, ...] = (
     Shape("no policy", lambda a: a.policy is None, Reason.NO_POLICY, "no policy matches every index of the search"),
     _unsupported("not readable", lambda a: a.unread, "the server or the client will report the fault"),
     Shape("`size: 0`", lambda a: a.size == 0, Reason.NO_HITS, "no hits are requested"),
-    Shape("suggestions alone", _only_suggests, Reason.NO_HITS, "a search for suggestions alone has no hits"),
-    Shape("sorted", lambda a: not _by_score(a.body.get("sort")), Reason.SORTED, "not exactly by `_score` descending"),
+    Shape("suggestions alone", _only_suggests, Reason.NO_HITS, "a search for suggestions alone has no hits", "suggest"),
+    Shape(
+        "sorted",
+        lambda a: not _by_score(a.body.get("sort")),
+        Reason.SORTED,
+        "not exactly by `_score` descending",
+        "sort",
+    ),
     Shape("deep page", _too_deep, Reason.BEYOND_DEPTH, "`from` + `size` > `max_depth` or `max_result_window`"),
-    _unsupported("`search_after`", _key("search_after"), "`search_after` is a cursor over the caller's own scores"),
-    _unsupported("`pit`", _key("pit"), "a point in time belongs to a cursor"),
-    _unsupported("`slice`", _key("slice"), "a slice is a part of a cursor"),
-    _unsupported("`scroll`", _parameter("scroll"), "a scroll is a cursor; the server refuses `rescore` in it"),
-    _unsupported("`q`", _parameter("q"), "the query is in the URL"),
-    _unsupported("`source`", _parameter("source"), "the body is in the URL"),
-    _unsupported("`filter_path`", _parameter("filter_path"), "the answer is cut down to some of its parts"),
-    _unsupported("`format`", _parameter("format"), "the answer is not JSON"),
-    _unsupported("totals as numbers", _parameter("rest_total_hits_as_int"), "the answer has another form"),
-    _unsupported("`suggest_field`", _parameter("suggest_field"), "suggestions are requested in the URL"),
-    _unsupported("`http_auth`", _parameter("http_auth"), CREDENTIALS),
-    _unsupported("`api_key`", _parameter("api_key"), CREDENTIALS),
+    _key("search_after", "`search_after` is a cursor over the caller's own scores"),
+    _key("pit", "a point in time belongs to a cursor"),
+    _key("slice", "a slice is a part of a cursor"),
+    _parameter("scroll", "a scroll is a cursor; the server refuses `rescore` in it"),
+    _parameter("q", "the query is in the URL"),
+    _parameter("source", "the body is in the URL"),
+    _parameter("filter_path", "the answer is cut down to some of its parts"),
+    _parameter("format", "the answer is not JSON"),
+    _parameter("rest_total_hits_as_int", "the answer has another form", "totals as numbers"),
+    _parameter("suggest_field", "suggestions are requested in the URL"),
+    _parameter("http_auth", CREDENTIALS),
+    _parameter("api_key", CREDENTIALS),
     _unsupported("other parameter", _unknown_parameter, NOT_KNOWN),
     _unsupported("other key", _unknown_key, NOT_KNOWN),
-    _unsupported("search pipeline", _key("search_pipeline"), "a search pipeline may change scores and hits"),
+    _key("search_pipeline", "a search pipeline may change scores and hits", "search pipeline"),
     _unsupported(
         "the index's pipeline", _default_pipeline, "the index's default search pipeline may change scores and hits"
     ),
     _unsupported(
         "query of a pipeline", _top_level_query, "`hybrid`, `agentic` and `template` cannot be nested in another query"
     ),
-    _unsupported("`explain`", _key("explain"), "an explanation describes the caller's own scores"),
-    _unsupported("`profile`", _key("profile"), "a profile describes the caller's own search"),
+    _key("explain", "an explanation describes the caller's own scores"),
+    _key("profile", "a profile describes the caller's own search"),
+    _key("terminate_after", "which documents are seen differs from search to search"),
     _unsupported(
-        "`terminate_after`", _key("terminate_after"), "which documents are seen differs from search to search"
+        "hits without ids", _without_ids, "`stored_fields: _none_` removes `_id` from the hits", "stored_fields"
     ),
-    _unsupported("hits without ids", _without_ids, "`stored_fields: _none_` removes `_id` from the hits"),
-    _unsupported("`ext`", _extended, "a plugin may add data to hits that other legs do not request; `ubi` adds none"),
+    _unsupported(
+        "`ext`", _extended, "a plugin may add data to hits that other legs do not request; `ubi` adds none", "ext"
+    ),
     _unsupported("look-up by id", lambda a: looks_up_ids(a.body.get("query")), "the documents are named, not searched"),
     _unsupported("scored by chance", _by_chance, OTHER_SCORES),
-    _unsupported("`collapse`, `min_score`", lambda a: _collapses(a) and _has_min_score(a), WOULD_ADMIT),
+    _unsupported("`collapse`, `min_score`", lambda a: _collapses(a) and _has_min_score(a), WOULD_ADMIT, "collapse"),
     _unsupported(
-        "`collapse`, `rescore`", lambda a: _collapses(a) and _rescores(a), "the server refuses the two together"
+        "`collapse`, `rescore`",
+        lambda a: _collapses(a) and _rescores(a),
+        "the server refuses the two together",
+        "collapse",
     ),
     _unsupported(
         "`collapse`, policy sets `rescore`",
         lambda a: _collapses(a) and _policy_sets(a, "rescore"),
         "the server refuses `rescore` beside `collapse`",
+        "collapse",
     ),
     _unsupported("window too large", _window_too_large, "`window_size` > the index's `max_rescore_window`; lower it"),
     Shape("no scoring clause", _scores_nothing, Reason.NO_RELEVANCE, "filters alone score 0: no boost has an effect"),
     Shape(
         "flat by its form", _flat, Reason.FLAT_SCORES, "every hit scores the same, and the policy does not set `browse`"
     ),
-    Shape("`collapse`", _collapses, "wrap", "the server refuses `rescore` beside `collapse`"),
-    Shape("`min_score`", _has_min_score, "rescore", WOULD_ADMIT),
-    Shape("own `rescore`", _rescores, "rescore", "after theirs, with the smallest of their windows"),
+    Shape("`collapse`", _collapses, "wrap", "the server refuses `rescore` beside `collapse`", "collapse"),
+    Shape("`min_score`", _has_min_score, "rescore", WOULD_ADMIT, "min_score"),
+    Shape("own `rescore`", _rescores, "rescore", "after theirs, with the smallest of their windows", "rescore"),
     Shape("policy sets `wrap`", _wraps, "wrap", "as the policy sets it"),
     Shape("anything else", lambda _: True, "rescore", "as the policy sets it, or leaves it open"),
 )
 
 
+NEEDS = frozenset(shape.needs for shape in TABLE if shape.needs)
+
+
+@lru_cache(maxsize=256)
+def _rows(present: frozenset[str]) -> tuple[Shape, ...]:
+    """Return the rows that may apply to a search; `present` are those of NEEDS that it has."""
+    return tuple(shape for shape in TABLE if not shape.needs or shape.needs in present)
+
+
 def shape_of(search: SearchFacts) -> tuple[Shape, str]:
     """Return the first row of the table that applies to a search, and its detail."""
-    for shape in TABLE:
+    for shape in _rows(NEEDS.intersection((*search.body, *search.params))):
         if found := shape.applies(search):
             return shape, found if isinstance(found, str) else shape.detail
     raise AssertionError("the last row applies to every search")

@@ -12,6 +12,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from rewriter.query_form import inside
+
 Write = Callable[[Any], "str | bytes"]
 """Serializer of the caller's client: writes a list as JSON, and raises its own exception for a value that it cannot write."""
 
@@ -21,23 +23,28 @@ FLOAT_BYTES = 18
 """Charged for a float: it is written with all its digits, which takes longest (0.4 µs each)."""
 
 
+TOO_LARGE = "the body is too large to be copied while its caller waits"
+
+
 class TooLargeError(ValueError):
     """The body has more bytes than may be copied while the caller waits."""
 
 
-def snapshot(value: Any, write: Write, max_bytes: int) -> Any:
+def snapshot(value: Any, write: Write, max_bytes: int, names: set[str] | None = None) -> Any:
     """Return a copy of `value` equal to what the caller's client sends: dicts with text keys, lists, texts, numbers.
 
     max_bytes: limit of its size as JSON, roughly. It bounds the work too, whatever the size of `value`.
+    names:     receives the keys of every object in the copy.
     Raises TooLargeError beyond the limit, RecursionError for a body nested too deep, or any exception of `write`.
     """
-    return _Copying(write, max_bytes).copied(value)
+    return _Copying(write, max_bytes, set() if names is None else names).copied(value)
 
 
 class _Copying:
-    def __init__(self, write: Write, max_bytes: int) -> None:
+    def __init__(self, write: Write, max_bytes: int, names: set[str]) -> None:
         self._write = write
         self._left = max_bytes
+        self._names = names
 
     def copied(self, value: Any) -> Any:
         kind = type(value)
@@ -51,6 +58,7 @@ class _Copying:
             self._fits(4 * len(value))
             if not value or set(map(type, value)) == {str}:
                 self._took(sum(map(len, value)) + 4 * len(value))
+                self._names.update(value)
                 return {key: self.copied(one) for key, one in value.items()}
         elif kind in (list, tuple):
             self._fits(2 * len(value))
@@ -69,15 +77,17 @@ class _Copying:
         text = self._write([value])
         self._took(len(text))
         (read,) = json.loads(text)
+        self._names.update(key for key, _ in inside([read]))
         return read
 
     def _took(self, count: int) -> None:
-        self._fits(count)
         self._left -= count
+        if self._left < 0:
+            raise TooLargeError(TOO_LARGE)
 
     def _fits(self, count: int) -> None:
         if count > self._left:
-            raise TooLargeError("the body is too large to be copied while its caller waits")
+            raise TooLargeError(TOO_LARGE)
 
 
 def _least_bytes(value: Any) -> int:

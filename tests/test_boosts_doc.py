@@ -24,7 +24,7 @@ def test_an_affinity_with_numbers(row: tuple[str, ...]) -> None:
     compared = Compared(
         total, pseudo_count, {value: share * 1e6}, 1e6, 1.0, POLICY.saturation, RepeatGuard({}, {}, stated=1.0)
     )
-    found = lift(value, count, compared)
+    found = lift(compared)(value, count)
     assert found == pytest.approx(affinity, abs=5e-4)
     assert found * 0.3 == pytest.approx(boost, abs=5e-4)
     assert (count / share + pseudo_count) / (total + pseudo_count) == pytest.approx(lifted, abs=5e-3)

@@ -14,10 +14,10 @@ from rewriter.client.opensearch import OF_ONE_REQUEST
 from rewriter.index_facts import IndexFacts
 from rewriter.one_search import DIFFERENCES, EQUAL_AGGREGATIONS, difference
 from rewriter.parsed_search import SAME_IN_BODY
-from rewriter.query_form import looks_up_ids, relevance
+from rewriter.query_form import inside, looks_up_ids, relevance
 from rewriter.report import Reason, Strategy
 from rewriter.settings import PolicySettings, Settings
-from rewriter.shapes import CHANGES_NOTHING, CHANGES_RESULTS, TABLE
+from rewriter.shapes import CHANGES_NOTHING, CHANGES_RESULTS, TABLE, SearchFacts
 from tests.arguments import parse_search
 
 DOCS = (Path(__file__).parents[1] / "docs/shapes.md").read_text("utf-8")
@@ -75,6 +75,20 @@ def test_each_example_is_decided_by_its_row(name: str, example: str, outcome: st
     assert sent == ("–" if search.passed else "parallel" if search.difference else "one search")
     assert found[0] == outcome
     assert (found[1] != detail) if name in SAYS_WHAT else (found[1] == detail)
+
+
+def test_a_row_that_needs_a_key_applies_to_no_search_without_it() -> None:
+    tried = 0
+    for _, example, *_ in ROWS:
+        arguments = json.loads(example)
+        body, policy = arguments.pop("body", {}), SETTINGS.policies["shop"]
+        if not isinstance(body, dict):
+            continue
+        search = SearchFacts(body, arguments, None, 0, 10, policy, [], {key for key, _ in inside([body])})
+        lacking = [shape for shape in TABLE if shape.needs and shape.needs not in {*body, *arguments}]
+        assert [shape.name for shape in lacking if shape.applies(search)] == []
+        tried += len(lacking)
+    assert tried > 500
 
 
 def test_the_documented_table_of_what_goes_parallel_is_the_table() -> None:

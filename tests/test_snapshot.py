@@ -20,6 +20,7 @@ from opensearchpy.serializer import JSONSerializer
 
 from rewriter.client.registry import around
 from rewriter.parsed_search import ParsedSearch, key_of, search_key
+from rewriter.query_form import inside
 from rewriter.report import Reason
 from rewriter.settings import Settings
 from rewriter.snapshot import TooLargeError, snapshot
@@ -67,8 +68,10 @@ def sent(value: Any) -> Any:
 @given(BODIES)
 def test_a_snapshot_is_what_the_client_sends(body: Any) -> None:
     before = deepcopy(body)
-    found = snapshot(body, WRITE, PLENTY)
+    names: set[str] = set()
+    found = snapshot(body, WRITE, PLENTY, names)
     assert repr(body) == repr(before)
+    assert names == {key for key, _ in inside([found])}
     assert json.dumps(found) == json.dumps(sent(body))
     assert len(key_of(found)) == 32
 

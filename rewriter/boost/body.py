@@ -5,12 +5,12 @@ The bare {"weight": 1} makes the factor 1 + Σ boosts: it is at least 1 and at m
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from math import isfinite
+from collections.abc import Collection, Mapping, Sequence
+from math import inf, isfinite
 from typing import Any
 
 from rewriter.alike import alike
-from rewriter.boost.functions import Boost, clamped
+from rewriter.boost.functions import Boost
 from rewriter.query_form import depends_on_collection
 from rewriter.report import Strategy
 
@@ -36,24 +36,26 @@ def envelope(
     if not (isfinite(max_boost) and max_boost >= 1.0):
         raise ValueError("max_boost must be finite and at least 1")
     functions: list[dict[str, Any]] = [{"weight": 1}]
-    for number, boost in enumerate(boosts):
-        if not (isfinite(boost.weight) and boost.weight >= 0.0):
+    for number, (own, weight, decay, *_) in enumerate(boosts):
+        if not 0.0 <= weight < inf:
             raise ValueError(f"weight of boost {number} must be finite and at least 0")
-        function: dict[str, Any] = dict(boost.decay) if boost.decay else {}
-        filters = [one for one in (boost.filter, gate) if one is not None]
+        function: dict[str, Any] = dict(decay) if decay else {}
+        filters = [] if own is None else [own]
+        if gate is not None:
+            filters.append(gate)
         if filters and named:
             function["filter"] = {"bool": {"filter": filters, "_name": f"{NAME_PREFIX}{number}"}}
         elif filters:
             function["filter"] = filters[0] if len(filters) == 1 else {"bool": {"filter": filters}}
-        function["weight"] = boost.weight
+        function["weight"] = weight
         functions.append(function)
     return {"functions": functions, "score_mode": "sum", "boost_mode": "multiply", "max_boost": max_boost}
 
 
 def capped(boosts: Sequence[Boost], max_boost: float) -> tuple[Boost, ...]:
     """Return boosts with weights of at most max_boost − 1: a switch may have lowered the limit since they were made."""
-    weighed = ((boost, clamped(boost.weight, max_boost)) for boost in boosts)
-    return tuple(boost if weight == boost.weight else boost._replace(weight=weight) for boost, weight in weighed)
+    most = max_boost - 1.0
+    return tuple([boost if boost.weight <= most else boost._replace(weight=most) for boost in boosts])
 
 
 def bounded_body(
@@ -98,15 +100,19 @@ def _gated(gate: Mapping[str, Any] | None, *, named: bool) -> dict[str, Any]:
     return {"constant_score": {"filter": {"bool": {"filter": [gate], "_name": WORDS_NAME}} if named else gate}}
 
 
-def optional_leg(body: Mapping[str, Any], from_: int, size: int) -> dict[str, Any]:
+def optional_leg(
+    body: Mapping[str, Any], from_: int, size: int, names: Collection[str] = ("boosting",)
+) -> dict[str, Any]:
     """Return a new body for `size` hits from `from_` of the same search, without the keys that only the baseline answers.
 
     It scores as `body` does. Without aggregations the server may skip matches that cannot reach the page, and then `boosting` can
     ignore its negative part. So a body with both counts all matches (`track_total_hits`), which makes the server visit each.
+
+    names: the keys of the body at any depth, if they are known: without `boosting` among them, the body has none.
     """
     leg = {key: value for key, value in body.items() if key not in NOT_FOR_OPTIONAL_LEGS}
     leg |= {"from": from_, "size": size}
-    if (body.get("aggs") or body.get("aggregations")) and depends_on_collection(body):
+    if "boosting" in names and (body.get("aggs") or body.get("aggregations")) and depends_on_collection(body):
         leg["track_total_hits"] = True
     return leg
 
@@ -150,8 +156,8 @@ def without_own_names(hit: Mapping[str, Any]) -> Any:
     The server lists all names of a search in the inner hits too. `hit` is not modified.
     """
     clean = dict(hit)
-    if any(map(_is_own, clean.get("matched_queries") or ())):
-        named = clean["matched_queries"]
+    named = clean.get("matched_queries")
+    if named and any(map(_is_own, named)):
         kept = [name for name in named if not _is_own(name)]
         if kept:
             clean["matched_queries"] = (
@@ -162,7 +168,7 @@ def without_own_names(hit: Mapping[str, Any]) -> Any:
     inner = clean.get("inner_hits")
     if isinstance(inner, dict):
         clean["inner_hits"] = alike(inner, {name: _inner(part) for name, part in inner.items()})
-    return alike(hit, clean)
+    return clean if type(hit) is dict else alike(hit, clean)
 
 
 def without_own_names_in_suggestions(answer: Mapping[str, Any]) -> Any:

@@ -66,11 +66,13 @@ def read_functions(
         raise Refused((f"{len(listed)} functions; {MAX_FUNCTIONS} at most",))
     faults: list[str] = []
     boosts = []
+    kinds, most = every_kind(), max_boost - 1.0
     for number, function in enumerate(listed):
         if (one := _as_given(function, affinities)) is not None:
-            weight = clamped(function["weight"], max_boost)
+            weight = min(most, function["weight"])
             if weight > 0.0:
-                boosts.append(Boost(one.filter, weight, None, one.field, describe(one), one.source))
+                described = kinds[one.kind].describe(one.values)
+                boosts.append(Boost(one.filter, weight, None, one.field, described, one.source))
             continue
         wrong = _wrong_function(function, affinities, random)
         if wrong:

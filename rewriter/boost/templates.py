@@ -90,10 +90,13 @@ def _parsed(output: str) -> Any:
     if len(output) > MAX_OUTPUT_CHARS:
         raise Refused((f"{len(output)} characters of output",))
     try:
-        return json.loads(output, parse_constant=_refuse_constant)
+        return _JSON.decode(output)
     except json.JSONDecodeError as error:
         raise Refused((f"the output is not JSON: {error.msg} at line {error.lineno}, column {error.colno}",)) from None
 
 
 def _refuse_constant(name: str) -> Any:
     raise Refused((f"{name} is no JSON number",))
+
+
+_JSON = json.JSONDecoder(parse_constant=_refuse_constant)

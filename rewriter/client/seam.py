@@ -12,13 +12,14 @@ client, so that adding a client library adds a file and changes none.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal, Protocol
 
 from rewriter.client.faults import of_the_search, server_cause
+from rewriter.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class SearchArguments:
     """The arguments of one search, the same whatever client they were given to. Nothing in it is checked or copied.
 
@@ -38,7 +39,7 @@ class SearchArguments:
     own: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Search:
     """One search that the rewriter itself sends. headers: in addition to the client's own. index: "" for all indices."""
 
@@ -48,7 +49,7 @@ class Search:
     headers: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Connection:
     """The settings of a new client.
 
@@ -67,7 +68,7 @@ class Connection:
 FaultKind = Literal["status", "timeout", "unreachable", "unreadable"]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ClientFault:
     """The meaning of an error that a client raised.
 

@@ -27,8 +27,8 @@ def arm(unit: str | None, *, rollout: float, holdout: float, salt: str, interlea
     """
     if unit is None:
         return "treatment" if rollout > 0.0 else "not_rolled_out"
-    if bucket(unit, "rollout", salt) >= rollout:
+    if rollout < 1.0 and bucket(unit, "rollout", salt) >= rollout:
         return "not_rolled_out"
     if interleaved > 0.0 and bucket(unit, "interleaved", salt) < interleaved:
         return "interleaved"
-    return "holdout" if bucket(unit, "holdout", salt) < holdout else "treatment"
+    return "holdout" if holdout > 0.0 and bucket(unit, "holdout", salt) < holdout else "treatment"

@@ -30,10 +30,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from threading import Lock
 from typing import Literal
 
+from rewriter.record import record
 from rewriter.settings import BreakerSettings
 
 State = Literal["closed", "open", "half_open"]
@@ -45,7 +45,7 @@ _FAILED = 1
 _SLOW = 2
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Permit:
     """Permission for one call; its outcome counts only in the state in which it was given."""
 
@@ -53,7 +53,7 @@ class Permit:
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class BreakerStatus:
     """A breaker's state for a health page.
 

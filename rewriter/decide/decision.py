@@ -8,19 +8,20 @@ before any signal is read, and a search of the holdout never reads the store.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import lru_cache
 
 from rewriter.decide.assignment import arm
 from rewriter.decide.breaker import Outcome, Permit
 from rewriter.decide.guards import Guards
 from rewriter.decide.switches import Switches, SwitchValue
 from rewriter.parsed_search import ParsedSearch
+from rewriter.record import record
 from rewriter.report import Exposure, Reason
 from rewriter.settings import Settings
 from rewriter.subject import Subject, pseudonym
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Decision:
     """The outcome of the checks.
 
@@ -49,7 +50,7 @@ store's breaker.
 """
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class DecisionContext:
     """All that the decision for one search depends on.
 
@@ -109,6 +110,12 @@ def decide(context: DecisionContext) -> Decision:
     return Decision(None, "", permit, shadow, exposure)
 
 
+@lru_cache(maxsize=16)
+def _experiment(salt: str) -> str:
+    """Return the identifier of an experiment, which does not reveal its salt."""
+    return pseudonym("e", "", salt)[:8]
+
+
 def _assigned(context: DecisionContext, subject: Subject) -> Decision:
     """Assign the subject to an arm of the experiment, and count the search by it."""
     experiment, guards = context.settings.experiment, context.guards
@@ -121,9 +128,7 @@ def _assigned(context: DecisionContext, subject: Subject) -> Decision:
     if assigned == "not_rolled_out":
         return Decision(Reason.NOT_ROLLED_OUT, f"rollout {rollout:g}")
     exposure = (
-        Exposure(
-            assigned, pseudonym("x", subject.unit, experiment.salt), holdout, pseudonym("e", "", experiment.salt)[:8]
-        )
+        Exposure(assigned, pseudonym("x", subject.unit, experiment.salt), holdout, _experiment(experiment.salt))
         if subject.unit
         else None
     )

@@ -10,7 +10,7 @@ others.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from hashlib import blake2b
 from statistics import fmean, median_low
 from threading import Lock
@@ -37,10 +37,14 @@ OF_EACH_HIT = (
 """Keys of a body that determine the content of a hit."""
 
 
-def hit_shape(indices: tuple[str, ...], body: Mapping[str, Any]) -> str:
-    """Return a hash (16 hex digits) of the indices and of what a body requests of each hit, `inner_hits` included."""
+def hit_shape(indices: tuple[str, ...], body: Mapping[str, Any], names: Collection[str] = ("inner_hits",)) -> str:
+    """Return a hash (16 hex digits) of the indices and of what a body requests of each hit, `inner_hits` included.
+
+    names: the keys of the body at any depth, if they are known: without `inner_hits` among them, its query has none.
+    """
     per_hit = [(name, body[name]) for name in OF_EACH_HIT if name in body]
-    nested = [value for key, value in inside([body.get("query")]) if key == "inner_hits"]
+    query = [body.get("query")] if "inner_hits" in names else []
+    nested = [value for key, value in inside(query) if key == "inner_hits"]
     return blake2b(repr((indices, per_hit, nested)).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 

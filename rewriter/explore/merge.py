@@ -8,19 +8,19 @@ group is equal. Documents without the collapse field form one group.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from rewriter.alike import alike
 from rewriter.explore.plan import Drawn
 from rewriter.explore.scores import Hit, identity, number_of, score_of
 from rewriter.explore.shown import hit_hash
-from rewriter.explore.slots import Candidate, draws, slot_positions
+from rewriter.explore.slots import Candidate, Draw, draws, slot_positions
+from rewriter.record import record
 
 Key = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Page:
     """One page.
 
@@ -101,13 +101,15 @@ def merged_page(
     now = [position for position in open_slots if position >= from_]
     # Hits that the personalized list shows up to the page's end cannot be exploration, nor can those of earlier slots.
     excluded = taken.union(on_personal[:last])
-    candidates = [
-        Candidate(key, score_of(hit) or 0.0, category(hit, category_field))
-        for key, hit in by_key.items()
-        if key not in excluded
-    ]
-    seen = [category(hit, category_field) for hit in personalized[first:last]]
-    drawn = {draw.position: draw for draw in draws(now, candidates, seen, seed)}
+    drawn: dict[int, Draw] = {}
+    if now and by_key:
+        candidates = [
+            Candidate(key, score_of(hit) or 0.0, category(hit, category_field))
+            for key, hit in by_key.items()
+            if key not in excluded
+        ]
+        seen = [category(hit, category_field) for hit in personalized[first:last]]
+        drawn = {draw.position: draw for draw in draws(now, candidates, seen, seed)}
     for position in open_slots:
         draw = drawn.get(position)
         before[position] = Drawn(position, draw.key, draw.propensity) if draw else Drawn(position, None)  # type: ignore[arg-type]

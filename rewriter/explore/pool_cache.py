@@ -11,11 +11,11 @@ import marshal
 import pickle
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
 from rewriter.bounded import Bounded
+from rewriter.record import record
 
 TTL_S = 5.0
 MAX_BYTES = 32 * 2**20
@@ -30,7 +30,7 @@ Hits = Sequence[Mapping[str, Any]]
 Packed = tuple[Callable[[bytes], Any], bytes, float, float | None]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Pool:
     """A pool that is kept: its hits, and whether it is to be fetched anew.
 

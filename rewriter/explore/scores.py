@@ -39,7 +39,14 @@ def number_of(value: Any) -> float | None:
 
 def score_of(hit: Hit) -> float | None:
     """Return a hit's `_score` if it is a finite number, else None."""
-    return number_of(hit.get("_score"))
+    score = hit.get("_score")
+    return score if type(score) is float and isfinite(score) else number_of(score)
+
+
+def all_equal(hits: Sequence[Hit]) -> bool:
+    """Whether all hits have one score; False without hits."""
+    first = score_of(hits[0]) if hits else None
+    return bool(hits) and all(score_of(hit) == first for hit in hits)
 
 
 def identity(hit: Hit) -> tuple[str, ...]:

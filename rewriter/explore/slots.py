@@ -10,11 +10,11 @@ page lacks. Each draw excludes the earlier draws of the same list, and its proba
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import NamedTuple
+
+from rewriter.record import record
 
 
 def block_size(share: float) -> int:
@@ -38,7 +38,7 @@ class Candidate(NamedTuple):
     category: Hashable = None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Draw:
     """The hit drawn for a slot, and its propensity in (0, 1]."""
 
@@ -54,12 +54,15 @@ def draws(positions: Iterable[int], pool: Sequence[Candidate], shown: Iterable[H
     seed:  of the list; draws depend on nothing but the arguments.
     """
     left = [candidate for candidate in pool if candidate.score > 0.0]
-    seen = Counter(category for category in shown if category is not None)
+    seen: dict[Hashable, int] = {}
+    for category in shown:
+        if category is not None:
+            seen[category] = seen.get(category, 0) + 1
     found = []
     for position in positions:
         if not left:
             break
-        weights = [candidate.score / (1 + seen[candidate.category]) for candidate in left]
+        weights = [candidate.score / (1 + seen.get(candidate.category, 0)) for candidate in left]
         total = sum(weights)
         at, remaining = 0, uniform(seed, position) * total
         while at < len(left) - 1 and remaining >= weights[at]:
@@ -68,7 +71,7 @@ def draws(positions: Iterable[int], pool: Sequence[Candidate], shown: Iterable[H
         drawn = left.pop(at)
         found.append(Draw(position, drawn.key, weights[at] / total))
         if drawn.category is not None:
-            seen[drawn.category] += 1
+            seen[drawn.category] = seen.get(drawn.category, 0) + 1
     return found
 
 

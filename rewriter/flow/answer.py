@@ -93,7 +93,7 @@ def _in_its_mode(
     if why and report.reason is Reason.PERSONALIZED:
         detail = "; ".join(filter(None, (report.detail, f"sent in parallel: {why}")))
         report = replace(report, detail=detail)
-    return response, replace(report, mode="parallel")
+    return response, report
 
 
 def _plain(

@@ -106,7 +106,7 @@ def claims_classes(context: SearchContext) -> bool:
 def class_search(context: SearchContext) -> Generator[PartStep, Any, Explored]:
     """Ask for the classes of the first hits that hold every word, where it is known which do, and keep them."""
     search, name = context.search, context.policy.class_field
-    body = optional_leg(search.body, 0, FIRST_HITS)
+    body = optional_leg(search.body, 0, FIRST_HITS, search.names)
     gate = all_words(body["query"], context.facts).clause if context.policy.all_words else None
     if gate is not None:
         body["query"] = {"bool": {"must": [body["query"]], "filter": [gate]}}

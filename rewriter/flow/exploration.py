@@ -13,14 +13,15 @@ from rewriter.explore.scores import number_of
 from rewriter.flow.evidence import accepted, held_by, template_failed
 from rewriter.flow.legs import borne, leg, request_facts
 from rewriter.flow.steps import Explored, PartStep, Progress, SearchContext
-from rewriter.parsed_search import key_of, whole_key
+from rewriter.parsed_search import key_of, whole_parts
 
 
 def pool_of(context: SearchContext, *, stale_too: bool = False) -> tuple[str, Pool | None]:
     """Return the key of the exploration leg, and the pool that another search with the same key has filled, if any."""
     search, policy = context.search, context.policy
     end = search.from_ + search.size
-    key = key_of(context.name, context.templates.version, context.max_boost, whole_key(search), end, sharers(context))
+    own = context.name, context.templates.version, context.max_boost, end, sharers(context)
+    key = key_of(*own, *whole_parts(search))
     stale_s = policy.exploration_stale_s if stale_too else policy.exploration_fresh_s
     return key, context.core.pools.look(key, context.clock_s(), policy.exploration_fresh_s, stale_s)
 
@@ -83,7 +84,7 @@ def _pool_size(context: SearchContext, end: int, shape: str) -> int:
 def _shaped(context: SearchContext, shaped: Exploration, end: int, size: int) -> dict[str, Any]:
     """Return the exploration leg's body: the next ranks of the caller's search, with the template's filters and functions."""
     search, policy = context.search, context.policy
-    body = optional_leg(search.body, end, size)
+    body = optional_leg(search.body, end, size, search.names)
     if shaped.filters:
         body = highlighted_by(body, body["query"])
         body["query"] = {"bool": {"must": [body["query"]], "filter": list(shaped.filters)}}

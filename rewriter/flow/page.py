@@ -76,7 +76,7 @@ def merged(
     if lost := partial(part.response):
         return lost_part(context, part, f"the personalized leg {lost}"), None
     hits = response["hits"]["hits"]
-    if repeated(part.hits) > repeated(hits):
+    if (again := repeated(part.hits)) and again > repeated(hits):
         return replace(part, reason=Reason.SEARCH_FAILED, detail="the personalized leg repeats a hit"), None
     if differs := disagreement(hits, part.hits, part.max_boost, drift=_may_drift(context, part.response, response)):
         return replace(part, reason=Reason.ANSWERS_DIFFER, detail=differs), None
@@ -184,13 +184,20 @@ def _exact(total: Any) -> bool:
 
 def plan_after(context: SearchContext, part: Personal, page: Page, rank: int = 0) -> Callable[[], PagePlan]:
     """Return what makes the plan for the next page: the slots that this page decided and the hits that it showed, added to
-    earlier ones. The caller may change the hits meanwhile, so that their keys are taken now.
+    earlier ones.
+
+    The caller gets copies of the hits, and may change what is inside of them meanwhile. So the keys of groups, which are made of
+    that, are taken now; those of single hits are made with the plan.
 
     rank: the personalized rank of the part's first hit.
     """
     one = hit_key(context.search.collapse_field)
-    keys, ranked = [one(hit) for hit in page.hits], [one(hit) for hit in part.hits]
-    return lambda: _plan_after(context, part, page, rank, keys, ranked)
+
+    def keys() -> tuple[list[Key], list[Key]]:
+        return [one(hit) for hit in page.hits], [one(hit) for hit in part.hits]
+
+    taken = keys() if context.search.collapse_field is not None else None
+    return lambda: _plan_after(context, part, page, rank, *(taken or keys()))
 
 
 def _plan_after(

@@ -58,7 +58,7 @@ def personal(context: SearchContext, progress: Progress) -> Generator[PartStep, 
     """Read signals, turn them into boosts, and send the personalized leg. The exploration leg is launched once there are boosts."""
     core, search = context.core, context.search
     sizes, end = core.leg_sizes[context.name], search.from_ + search.size
-    progress.shape = hit_shape(search.indices, search.body)
+    progress.shape = hit_shape(search.indices, search.body, search.names)
     if why := sizes.too_large(progress.shape, end, core.settings.budget.max_leg_bytes, context.clock_s()):
         return Personal(Reason.UNSUPPORTED, why)
     part = yield from prepared(context, progress)
@@ -77,15 +77,15 @@ def personal(context: SearchContext, progress: Progress) -> Generator[PartStep, 
             progress.pool = pool.hits
     name, depth = class_to_request(context), _depth(context, part, end)
     size = depth if name is None else max(depth, min(FIRST_HITS, context.facts.max_result_window))
-    part, body = boosted_body(context, part, optional_leg(search.body, 0, size))
+    body, gated, named = boosted_body(context, part, optional_leg(search.body, 0, size, search.names))
     started_s = context.clock_s()
     try:
         response = yield leg(context, with_classes(body, name), part.preference, progress.shape)
     except LegFault as fault:
         return replace(part, reason=REASONS[fault.kind], detail=fault.detail, cause=fault.cause)
     progress.timings_ms["personalized"] = (context.clock_s() - started_s) * 1000.0
-    hits = learned(context, response["hits"]["hits"], name, gated=part.gated)
-    return replace(part, hits=hits[:depth], response=response)
+    hits = learned(context, response["hits"]["hits"], name, gated=gated)
+    return replace(part, hits=hits[:depth], response=response, gated=gated, named=named)
 
 
 def prepared(context: SearchContext, progress: Progress) -> Generator[PartStep, Any, Personal]:
@@ -109,22 +109,23 @@ def prepared(context: SearchContext, progress: Progress) -> Generator[PartStep, 
         part = _continued(context, plan, found)
     else:
         started_s = context.clock_s()
-        part = replace(_boosted(context, found, classes), forgotten_s=found.signals.forgotten_s)
+        part = _boosted(context, found, classes)
         progress.timings_ms["render"] = (context.clock_s() - started_s) * 1000.0
         if part.reason is Reason.NO_SIGNALS and found.signals.profile is not None and claims_classes(context):
             yield Launch(class_search(context))
     return part
 
 
-def boosted_body(context: SearchContext, part: Personal, body: Mapping[str, Any]) -> tuple[Personal, dict[str, Any]]:
-    """Return the part, which then knows whether it is gated, and `body` with its boosts."""
+def boosted_body(context: SearchContext, part: Personal, body: Mapping[str, Any]) -> tuple[dict[str, Any], bool, bool]:
+    """Return `body` with a part's boosts, whether they have a gate, and whether the server is to name them."""
     gate = _gate(context, part)
     window = context.search.rescore_window(context.policy.window_size)
     named = uniform(context.seed, NAMED) < context.policy.named_share
-    return replace(part, gated=gate is not None, named=named), bounded_body(
+    bounded = bounded_body(
         body, part.boosts, part.max_boost, part.strategy or "rescore", window, gate,
         named=named, names_gate=named or context.policy.class_field is not None,
     )  # fmt: skip
+    return bounded, gate is not None, named
 
 
 def _gate(context: SearchContext, part: Personal) -> Mapping[str, Any] | None:
@@ -175,8 +176,7 @@ def _boosted(context: SearchContext, found: SignalsRead, classes: tuple[str, ...
         return replace(nothing, detail=nothing.detail or "the template listed no boost")
     return Personal(
         Reason.PERSONALIZED, lagging or why, (), boosts, context.max_boost, source, context.search.strategy,
-        context.templates.version,
-        _preference(context),
+        context.templates.version, _preference(context), forgotten_s=signals.forgotten_s,
     )  # fmt: skip
 
 

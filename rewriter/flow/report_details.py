@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from rewriter.boost.body import own_names
 from rewriter.explore.merge import Page, category, hit_key
-from rewriter.explore.scores import Hit, score_of
+from rewriter.explore.scores import Hit, all_equal, score_of
 from rewriter.flow.steps import Personal, Progress, SearchContext
 from rewriter.measures.diversity import coverage_at
-from rewriter.report import BoostUsed, Move, PageFacts, Reason, Report, Shown, Slot
+from rewriter.report import BoostUsed, Mode, Move, PageFacts, Reason, Report, Shown, Slot
 
 
 def with_details(
@@ -22,41 +22,43 @@ def with_details(
     part: Personal | None = None,
     page: Page | None = None,
     baseline: Mapping[str, Any] | None = None,
+    *,
+    mode: Mode = "parallel",
 ) -> Report:
     """Return the report of a search that was to be personalized. Boosts and slots are in it if there is a page.
 
     baseline: its answer, None where none was sent.
     """
-    report = Report(
+    timings_ms = progress.timings_ms.copy()  # a late leg still writes into the original
+    errors = tuple(progress.errors)
+    if part is None or page is None:
+        return Report(
+            reason, detail, "baseline", context.name, context.exposure, context.templates.version, context.trial,
+            mode=mode, hedged=progress.hedged, timings_ms=timings_ms, errors=errors,
+        )  # fmt: skip
+    if baseline is not None and reason is Reason.PERSONALIZED and all_equal(baseline["hits"]["hits"]):
+        detail = "; ".join(filter(None, (detail, "all scores of the caller's own search are equal")))
+    return Report(
         reason,
         detail,
-        "baseline",
+        "personalized",
         context.name,
         context.exposure,
-        context.templates.version,
-        context.trial,
-        timings_ms=progress.timings_ms.copy(),  # a late leg still writes into the original
-        errors=tuple(progress.errors),
-    )
-    if part is None or page is None:
-        return report
-    flat = baseline is not None and len({score_of(hit) for hit in baseline["hits"]["hits"]}) == 1
-    flat = flat and reason is Reason.PERSONALIZED
-    return replace(
-        report,
-        detail="; ".join(filter(None, (detail, "all scores of the caller's own search are equal" if flat else ""))),
-        variant="personalized",
-        template_version=part.version,
-        trial=context.is_draft(part.version),
-        strategy=part.strategy,
-        source=part.source,
-        boosts=tuple(BoostUsed(boost.field, boost.value, boost.weight, boost.source) for boost in part.boosts),
+        part.version,
+        context.is_draft(part.version),
+        part.strategy,
+        part.source,
+        boosts=tuple([BoostUsed(boost.field, boost.value, boost.weight, boost.source) for boost in part.boosts]),
         factor_limit_used=part.max_boost,
-        slots=tuple(Slot(slot.position, str(page.hits[at].get("_id")), slot.propensity) for at, slot in page.shown),
+        slots=tuple([Slot(slot.position, str(page.hits[at].get("_id")), slot.propensity) for at, slot in page.shown]),
         teams=page.teams,
+        seed=part.plan.seed if part.plan else context.seed,
+        mode=mode,
+        hedged=progress.hedged,
+        timings_ms=timings_ms,
+        errors=errors,
         explain=lambda: _moves(context, part, page, baseline),
         weigh_page=lambda: _page_facts(context, part, page, baseline),
-        seed=part.plan.seed if part.plan else context.seed,
     )
 
 

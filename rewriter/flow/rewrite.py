@@ -145,7 +145,7 @@ def one_search(context: SearchContext, progress: Progress) -> Generator[PartStep
     # So many drawn hits lie ahead in the list, and leave the page short where it has fewer slots of its own.
     if search.from_ - rank > (len(slots) if progress.pool or progress.launched else 0):
         return replace(part, parallel="hits of earlier slots may leave the page short")
-    part, body = boosted_body(context, part, {**search.body, "from": rank, "size": search.size})
+    body, gated, named = boosted_body(context, part, {**search.body, "from": rank, "size": search.size})
     name = class_to_request(context)
     step = SendRewritten(
         _search(context, part, with_classes(body, name)),
@@ -163,8 +163,8 @@ def one_search(context: SearchContext, progress: Progress) -> Generator[PartStep
         return replace(part, reason=REASONS[fault.kind], detail=fault.detail, cause=fault.cause, status=fault.status)
     progress.took_s = context.clock_s() - progress.sent_s
     progress.timings_ms["rewritten"] = progress.took_s * 1000.0
-    hits = learned(context, response["hits"]["hits"], name, gated=part.gated, first=rank == 0)
-    return replace(part, hits=hits, response=response)
+    hits = learned(context, response["hits"]["hits"], name, gated=gated, first=rank == 0)
+    return replace(part, hits=hits, response=response, gated=gated, named=named)
 
 
 def _rank(context: SearchContext, part: Personal) -> int | None:
@@ -463,5 +463,4 @@ def _late(context: SearchContext, progress: Progress) -> tuple[Reason, str]:
 def _reported(
     context: SearchContext, progress: Progress, reason: Reason, detail: str, part: Personal | None = None, page: Page | None = None
 ) -> Report:  # fmt: skip
-    report = with_details(context, progress, reason, detail, part, page)
-    return replace(report, mode="rewrite", hedged=progress.hedged)
+    return with_details(context, progress, reason, detail, part, page, mode="rewrite")

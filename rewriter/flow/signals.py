@@ -8,17 +8,18 @@ baseline only if no signals are left.
 from __future__ import annotations
 
 from collections.abc import Collection, Generator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from rewriter.decide.breaker import Outcome
 from rewriter.errors import AnswerTooLargeError
 from rewriter.flow.steps import FetchSignals, PartStep, Progress, Read, ReadResult, SearchContext
+from rewriter.record import record
 from rewriter.report import Reason
 from rewriter.signals.store import Signals, SignalsQuery, StoreName, joined, separated
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class SignalsRead:
     """The result of reading a subject's signals; `signals.failed` are the scopes that no store could answer.
 
@@ -27,7 +28,7 @@ class SignalsRead:
     stale:   whether memory replaces a scope.
     """
 
-    signals: Signals = Signals()  # noqa: RUF009  frozen
+    signals: Signals = Signals()
     missing: Reason | None = None
     detail: str = ""
     nothing: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from rewriter.boost.functions import Boost
@@ -14,6 +15,7 @@ from rewriter.explore.plan import PagePlan
 from rewriter.explore.plan_memory import PlanKey
 from rewriter.index_facts import IndexFacts
 from rewriter.parsed_search import ParsedSearch, search_key
+from rewriter.record import record
 from rewriter.report import Exposure, Reason, Source, Strategy
 from rewriter.settings import PolicySettings
 from rewriter.signals.kinds.kind import SignalField
@@ -25,7 +27,7 @@ Clock = Callable[[], float]
 UNKNOWN = IndexFacts()
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Baseline:
     """The first step of each search: send the caller's own search, and start `beside` beside it. The result is Sent.
 
@@ -36,7 +38,7 @@ class Baseline:
     beside: Generator[PartStep, Any, Personal] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Sent:
     """The response to the caller's own search.
 
@@ -49,7 +51,7 @@ class Sent:
     refused: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class SendOnce:
     """The first step of a search that is sent once, with boosts in it: start `part`, which reads signals and sends it.
 
@@ -60,14 +62,14 @@ class SendOnce:
     part: Generator[PartStep, Any, Personal]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class AwaitPart:
     """Wait for the part of SendOnce until a time (monotonic). Answered with its Personal, or None where it goes on."""
 
     until_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class SendOwn:
     """Send the caller's own search. Answered with Sent; what it raises is thrown in, and reaches the caller as it is.
 
@@ -78,19 +80,19 @@ class SendOwn:
     racing: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class AwaitOwn:
     """Wait for the caller's own search, which SendOwn has sent. Answered with Sent, or has its error thrown in."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class AwaitPool:
     """Wait for the exploration leg, `wait_s` at most. Answered with Explored, or None."""
 
     wait_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class SendRewritten:
     """Send the caller's search with boosts in it. Answered with its response's body, or LegFault is thrown in.
 
@@ -103,21 +105,21 @@ class SendRewritten:
     by_caller: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Launch:
     """Start the exploration leg beside the personalized leg. The step returns at once; without a free permit nothing is started."""
 
     part: Generator[PartStep, Any, Explored]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Collect:
     """Wait for the parts, `cutoff_s` at most. The result is Collected."""
 
     cutoff_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Collected:
     """What arrived in time; None for a part that has not ended yet or was never started."""
 
@@ -125,7 +127,7 @@ class Collected:
     explored: Explored | None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Read:
     """A query and the store that answers it."""
 
@@ -137,7 +139,7 @@ ReadResult = Signals | BaseException | None
 """The result of a read: its signals, the error that it raised, or None if it did not return in time."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class FetchSignals:
     """Read the stores, `budget_s` at most for all of them. The result is one ReadResult per read, in the same order.
 
@@ -148,7 +150,7 @@ class FetchSignals:
     budget_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class SearchLeg:
     """Send an optional leg on the rewriter's own client. The result is its response, or LegFault is thrown in.
 
@@ -160,7 +162,7 @@ class SearchLeg:
     sized: Callable[[int, int | None], None]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ReadSignals:
     """Read the signals of a search of a batch (`flow/batch`), once for all its searches. The result is SignalsRead."""
 
@@ -169,14 +171,14 @@ class ReadSignals:
     progress: Progress
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class SearchLegs:
     """Send several optional legs in one request. The result: the response of each, or its LegFault; or LegFault is thrown in."""
 
     legs: tuple[SearchLeg, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class SavePlan:
     """Save a plan without waiting for it.
 
@@ -212,7 +214,7 @@ def first_of_batch(flow: Generator[CallerStep, Any, Any]) -> Baseline:
     return step
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Personal:
     """The personal part's result: PERSONALIZED with the leg's hits and the boosts behind them, or another reason without hits.
 
@@ -240,7 +242,7 @@ class Personal:
     status: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Explored:
     """The exploration leg's hits, or the `error` why there are none; `rejected` is the server's cause if it rejected the leg."""
 
@@ -279,7 +281,7 @@ class Progress:
     errors: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class CallContext:
     """One search, personalized or not: its subject, the rewriter's state when it began, seed and time.
 
@@ -295,14 +297,14 @@ class CallContext:
     now_s: float
     clock_s: Clock
 
-    @property
+    @cached_property
     def plan_key(self) -> PlanKey | None:
         """The key of the plan of the search's list, None if its subject has none."""
         if self.subject is None:
             return None
         return self.core.plans.key(self.core.keys, self.subject, search_key(self.search))
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The policy's name."""
         return self.search.policy or ""
@@ -313,7 +315,7 @@ class CallContext:
         return draft is not None and draft.version == version and (live is None or live.version != version)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class SearchContext(CallContext):
     """One search that is to be personalized, and all that is fixed for it: policy, templates, limits.
 
@@ -330,17 +332,17 @@ class SearchContext(CallContext):
     exposure: Exposure | None
     batched: bool = False
 
-    @property
+    @cached_property
     def trial(self) -> bool:
         """Whether this search is served the policy's draft."""
         return self.is_draft(self.templates.version)
 
-    @property
+    @cached_property
     def facts(self) -> IndexFacts:
         """The facts of the indices that are searched."""
         return self.snapshot.facts.get(self.search.expression.key, UNKNOWN)
 
-    @property
+    @cached_property
     def fields(self) -> Mapping[str, SignalField]:
         """The signal fields that boosts may use on the indices that are searched."""
         return self.snapshot.fields_on.get(self.search.expression.key, self.snapshot.fields[self.name])

@@ -13,7 +13,7 @@ the repeat guard leaves of it (`repeats`): where people buy things again, having
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from rewriter.report import Source
 from rewriter.settings import PolicySettings, SignalSettings
 from rewriter.signals.counters import Counters, HalfLives, Value, aged, growth
 from rewriter.signals.kinds.item import ITEM
-from rewriter.signals.kinds.kind import Compared, Liked, Rules, SignalField
+from rewriter.signals.kinds.kind import AffinityOf, Compared, Liked, Rules, SignalField
 from rewriter.signals.kinds.neighbour import NEIGHBOUR
 from rewriter.signals.kinds.registry import every_kind
 from rewriter.signals.repeats import RepeatGuard
@@ -137,7 +137,7 @@ def preferences(
             continue
         if known.rules and any(rule.indices(value[at]) == () for at, rule in known.rules):
             continue  # every index refuses it
-        affinity = known.affinity(value, weight * known.decay, known.compared)
+        affinity = known.affinity(value, weight * known.decay)
         if affinity > 0.0:
             found[value] = affinity
     return found
@@ -146,10 +146,9 @@ def preferences(
 class _Constants(NamedTuple):
     """The constants of all values of one field."""
 
-    affinity: Callable[[Value, float, Compared], float]
+    affinity: AffinityOf
     lengths: tuple[int, ...]
     decay: float
-    compared: Compared
     rules: tuple[tuple[int, TermRule], ...]
 
 
@@ -171,7 +170,7 @@ def _constants(
             counters.totals.get(name, 0.0) * decay, of.pseudo_count, population.weights,
             max(population.totals.get(name, 0.0), 1.0), max(1.0, population.floor), saturation, guard,
         )  # fmt: skip
-        found[name] = _Constants(of.kind.affinity, of.kind.lengths(of), decay, compared, of.rules)
+        found[name] = _Constants(of.kind.affinity(compared), of.kind.lengths(of), decay, of.rules)
     return found
 
 
@@ -209,13 +208,13 @@ def strongest(
     A field's kind tells which of its values share a function; its weight is their mean weight.
     by_class: the fields whose values begin with their class.
     """
-    liked: dict[str, list[Liked]] = {}
+    liked: dict[str, list[Liked]] = {name: [] for name in fields}
     for value, (weight, source) in weights.items():
-        liked.setdefault(value[0], []).append((weight, value, source))
+        liked[value[0]].append((weight, value, source))
     found: list[_Ranked] = []
     for name, values in liked.items():
         field = fields[name]
-        if field.scale <= 0.0:
+        if field.scale <= 0.0 or not values:
             continue
         values.sort(reverse=True)
         for texts, group in field.kind.functions(values, limit, by_class=name in by_class and not field.rules):
@@ -242,8 +241,8 @@ def _mean(group: Sequence[Liked]) -> tuple[float, Source]:
     weight, _, source = group[0]
     if len(group) == 1:
         return weight, source
-    mixed = any(one[2] != source for one in group)
-    return sum([one[0] for one in group]) / len(group), "blend" if mixed else source
+    sources = {one[2] for one in group}
+    return sum([one[0] for one in group]) / len(group), "blend" if len(sources) > 1 else source
 
 
 def _boost(one: _Ranked) -> float:

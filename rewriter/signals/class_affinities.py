@@ -70,7 +70,7 @@ def class_preferences(
             compared = Compared(
                 total, field.pseudo_count, population.weights, max(class_total, 1.0), floor, saturation, guard
             )
-            affinity = field.kind.affinity(whole, weight * decays[value[0]], compared)
+            affinity = field.kind.affinity(compared)(whole, weight * decays[value[0]])
             if affinity > 0.0:
                 found[whole] = affinity
     return found

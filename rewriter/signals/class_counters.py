@@ -16,9 +16,9 @@ another format, or one that is unsound from some byte on, is none at all.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from struct import Struct
 
+from rewriter.record import record
 from rewriter.signals.counters import HalfLives, Observation, Value, growth, member, sound, value_of
 
 FORMAT = 1
@@ -32,7 +32,7 @@ MAX_READ = 8
 """Classes that one search reads."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ClassCounters:
     """A subject's counters within one class, as of their landmark. Values are without the class.
 

@@ -13,7 +13,9 @@ is the order by weight to within a factor of 2^(1/4), and the powers stay far be
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from rewriter.record import record
 
 Value = tuple[str, ...]
 """A signal field's name, then one value for each of its document fields: ("brand", "nike")."""
@@ -23,7 +25,7 @@ MAX_MEMBER_BYTES = 1024
 MAX_WEIGHT = 1e100
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Counters:
     """The counters of one subject and scope, as of their landmark.
 
@@ -43,7 +45,7 @@ class Counters:
     lag_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Observation:
     """One event: the values of its object, its action's weight, and its time (seconds since the epoch)."""
 
@@ -52,7 +54,7 @@ class Observation:
     at_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class HalfLives:
     """Half-lives in seconds: the scope's, and those of fields that have their own."""
 

@@ -22,10 +22,10 @@ Below `MIN_USES` nobody can tell, and items have no boosts.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from heapq import nlargest
 from typing import Any, NamedTuple
 
+from rewriter.record import record
 from rewriter.signals.counters import SEPARATOR, Observation, Value
 
 USES, AGAIN = "$uses", "$again"
@@ -43,7 +43,7 @@ ONCE_AT = 0.05
 """Boosts for unused items act in full up to here, and end at NONE_AT."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class RepeatShare:
     """How often people use an item again, in a class or in the whole catalogue. share: ρ in [0, 1]; uses: decayed."""
 

@@ -13,9 +13,10 @@ contract, `commands` builds the server's commands, `redis_store` and `memory_sto
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Literal, Protocol
 
+from rewriter.record import record
 from rewriter.signals.class_counters import ClassCounters
 from rewriter.signals.counters import Counters
 from rewriter.subject import Subject, pseudonym
@@ -24,7 +25,7 @@ StoreName = Literal["store", "profile_store"]
 """`profile_store` exists only if profiles have a store of their own."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Keys:
     """The keys of one installation: all begin with `prefix`, and contain pseudonyms under `salt` instead of identifiers."""
 
@@ -91,7 +92,7 @@ class Keys:
         return f"{base}:plan:{slot}" if base else None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class SignalsQuery:
     """One read: the bases of the wanted keys, None where nothing is; the fields whose totals are wanted with them.
 
@@ -113,7 +114,7 @@ class SignalsQuery:
         return frozenset(name for name, key in wanted.items() if key)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Signals:
     """The result of a read.
 

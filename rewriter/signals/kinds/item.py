@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from rewriter.settings import PolicySettings
 from rewriter.signals.counters import Value
-from rewriter.signals.kinds.kind import Compared, SignalField, SignalKind, Texts
+from rewriter.signals.kinds.kind import AffinityOf, Compared, SignalField, SignalKind, Texts
 
 ITEM = "item"
 """The name of the kind and of its only field."""
@@ -44,10 +44,14 @@ class Item(SignalKind):
         """Return the lengths of an item's value without and with its class."""
         return (len(field.fields) + 1, WITH_CLASS)
 
-    def affinity(self, value: Value, count: float, compared: Compared) -> float:
-        """Return x / (x + c), times the repeat guard's factor for the item's class."""
-        class_name = value[2] if len(value) == WITH_CLASS else None
-        return count / (count + compared.pseudo_count) * compared.guard.strength(class_name)
+    def affinity(self, compared: Compared) -> AffinityOf:
+        """Return the function that gives x / (x + c), times the repeat guard's factor for the item's class."""
+        pseudo_count, strength = compared.pseudo_count, compared.guard.strength
+
+        def affinity(value: Value, count: float) -> float:
+            return count / (count + pseudo_count) * strength(value[2] if len(value) == WITH_CLASS else None)
+
+        return affinity
 
 
 KIND = Item()

@@ -23,6 +23,8 @@ Rules = Sequence[tuple[int, TermRule]]
 """Term rules of the document fields for which some index refuses some values, by position in a Value."""
 Liked = tuple[float, Value, Source]
 """The weight of a value, the value, and the source of the weight."""
+AffinityOf = Callable[[Value, float], float]
+"""The affinity of a value with a decayed count, of one field of one subject: every constant of the formula is bound."""
 Function = tuple[tuple[str, ...], Sequence[Liked]]
 """The values that share one function: the texts for `SignalKind.clause`, and their weighted values."""
 Texts = Callable[[str], list[str]]
@@ -99,9 +101,9 @@ class SignalKind(ABC):
         """Whether a Value of `field` is its class and one more text, so that profiles keep it by class."""
         return False
 
-    def affinity(self, value: Value, count: float, compared: Compared) -> float:
-        """Return the affinity, at most 1, of a value with a decayed count; 0 if the subject does not prefer it."""
-        return lift(value, count, compared)
+    def affinity(self, compared: Compared) -> AffinityOf:
+        """Return the function of a value and its decayed count that gives its affinity, at most 1; 0 if it is not preferred."""
+        return lift(compared)
 
     def functions(self, ranked: Sequence[Liked], limit: int, *, by_class: bool) -> Iterator[Function]:  # noqa: ARG002  as above
         """Yield the values that share one function.
@@ -126,12 +128,18 @@ class SignalKind(ABC):
         return ""
 
 
-def lift(value: Value, count: float, compared: Compared) -> float:
-    """Return ln(lift) / saturation, at most 1, of a value with a decayed count; 0 where the subject does not prefer the value."""
-    _, pseudo_count, shares_of, population_total, floor, saturation, _ = compared
-    share = min(1.0, max(shares_of.get(value, floor), 1.0) / population_total)
-    found = (count / share + pseudo_count) / (max(compared.total, count) + pseudo_count)
-    return min(1.0, log(found) / saturation) if found > 1.0 else 0.0
+def lift(compared: Compared) -> AffinityOf:
+    """Return the function that gives ln(lift) / saturation, at most 1, of a value; 0 where the subject does not prefer it."""
+    total, pseudo_count, shares_of, population_total, floor, saturation, _ = compared
+    least, weight_of = 1.0 / population_total, shares_of.get
+
+    def affinity(value: Value, count: float) -> float:
+        weight = weight_of(value, floor)
+        share = least if weight < 1.0 else 1.0 if weight > population_total else weight / population_total
+        found = (count / share + pseudo_count) / ((max(count, total)) + pseudo_count)
+        return min(1.0, log(found) / saturation) if found > 1.0 else 0.0
+
+    return affinity
 
 
 def levels(ranked: Sequence[_T], count: int = LEVELS) -> list[Sequence[_T]]:
@@ -147,14 +155,20 @@ def any_of(field: str, values: Iterable[str], rules: Rules) -> dict[str, Any]:
     A value that only some of the expression's indices accept gets an `_index` filter. A `term` that an index refuses would fail its
     shards; a `bool` that its `_index` filter excludes for an index is never turned into a query there.
     """
+    if not rules:
+        return _one_of(field, list(values))
     taken_by: dict[tuple[str, ...] | None, list[str]] = {}
     for value in values:
-        taken_by.setdefault(rules[0][1].indices(value) if rules else None, []).append(value)
+        taken_by.setdefault(rules[0][1].indices(value), []).append(value)
     parts = []
     for indices, some in taken_by.items():
-        term = {"term": {field: some[0]}} if len(some) == 1 else {"terms": {field: some}}
+        term = _one_of(field, some)
         parts.append(term if indices is None else {"bool": {"filter": [*only_on(indices), term]}})
     return parts[0] if len(parts) == 1 else {"bool": {"should": parts}}
+
+
+def _one_of(field: str, values: list[str]) -> dict[str, Any]:
+    return {"term": {field: values[0]}} if len(values) == 1 else {"terms": {field: values}}
 
 
 def only_on(indices: tuple[str, ...] | None) -> list[dict[str, Any]]:

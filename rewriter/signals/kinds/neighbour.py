@@ -7,8 +7,7 @@ its neighbours, only in profiles' counters by class.
 from __future__ import annotations
 
 from rewriter.settings import PolicySettings
-from rewriter.signals.counters import Value
-from rewriter.signals.kinds.kind import Compared, SignalField, SignalKind, Texts
+from rewriter.signals.kinds.kind import AffinityOf, Compared, SignalField, SignalKind, Texts
 
 NEIGHBOUR = "neighbour"
 """The name of the kind and of its only field; no policy may use it for a field of its own."""
@@ -31,9 +30,10 @@ class Neighbour(SignalKind):
         """Return an empty list: a document has no neighbours."""
         return [[]]
 
-    def affinity(self, value: Value, count: float, compared: Compared) -> float:  # noqa: ARG002  as of every kind
-        """Return z / (z + c)."""
-        return count / (count + compared.pseudo_count)
+    def affinity(self, compared: Compared) -> AffinityOf:
+        """Return the function that gives z / (z + c)."""
+        pseudo_count = compared.pseudo_count
+        return lambda _, count: count / (count + pseudo_count)
 
 
 KIND = Neighbour()

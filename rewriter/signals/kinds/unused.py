@@ -11,9 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rewriter.settings import PolicySettings
-from rewriter.signals.counters import Value
 from rewriter.signals.kinds.item import WITH_CLASS, Item
-from rewriter.signals.kinds.kind import Compared, Function, Liked, Rules, SignalField
+from rewriter.signals.kinds.kind import AffinityOf, Compared, Function, Liked, Rules, SignalField
 
 MAX_LISTED = 256
 """Most items that one clause lists: those used last or most."""
@@ -29,9 +28,10 @@ class Unused(Item):
         """Return the policy's `item_field`, if it has one and its items are used once."""
         return self.item_field_of(policy) if policy.item_use == "once" else {}
 
-    def affinity(self, value: Value, count: float, compared: Compared) -> float:  # noqa: ARG002  used is used
-        """Return the repeat guard's factor for the item's class."""
-        return compared.guard.strength_once(value[2] if len(value) == WITH_CLASS else None)
+    def affinity(self, compared: Compared) -> AffinityOf:
+        """Return the function that gives the repeat guard's factor for the item's class: used is used, however often."""
+        strength = compared.guard.strength_once
+        return lambda value, _: strength(value[2] if len(value) == WITH_CLASS else None)
 
     def functions(self, ranked: Sequence[Liked], limit: int, *, by_class: bool) -> Iterator[Function]:  # noqa: ARG002
         """Yield one function for all items together, since one list of the used items serves all."""
