@@ -185,6 +185,17 @@ def in_no_arm(queries: Rows, _: Rows) -> None:
     queries += [{"query_id": f"x{n}", "timestamp": DAY, "query_attributes": ours} for n in range(6)]
 
 
+def of_everybody(queries: Rows, _: Rows) -> None:
+    """One query_id for the searches of several people, as a page from a cache has it; without it nothing happened."""
+    queries += [{**one, "query_id": "cached"} for one in queries[:12]]
+
+
+def dear(_: Rows, events: Rows) -> None:
+    bought = [one for one in events if one["action_name"] == "purchase"][:3]
+    for event, price in zip(bought, (1e308, -1e300, 2e12), strict=True):
+        event["event_attributes"] |= {"price": price, "quantity": 1e10}
+
+
 CASES: dict[str, tuple[Spoil, int]] = {
     "doubled events": (lambda _, events: events.extend(events[:40]), 40),
     "doubled queries": (lambda queries, _: queries.extend(queries[:30]), 30),
@@ -194,6 +205,15 @@ CASES: dict[str, tuple[Spoil, int]] = {
         lambda queries, _: queries.extend({**queries[n], "query_id": f"x{n}", "timestamp": "soon"} for n in range(8)),
         8,
     ),
+    "shared query ids": (of_everybody, 12),
+    "unknown arm": (
+        lambda queries, _: queries.extend(
+            {**one, "query_id": f"x{n}", "query_attributes": {"rewriter": {"arm": "control", "unit": f"u{n}"}}}
+            for n, one in enumerate(queries[:4])
+        ),
+        4,
+    ),
+    "impossible prices": (dear, 3),
     "other actions": (
         lambda _, events: events.extend({"action_name": "impression", "query_id": "q1"} for _ in range(7)),
         7,
@@ -232,14 +252,35 @@ def test_one_who_makes_a_tenth_of_all_clicks_is_left_out(helpful: tuple[Rows, Ro
     assert found.people == len({one["query_attributes"]["rewriter"]["unit"] for one in queries}) - 1
 
 
-def test_clocks_that_are_apart_give_no_verdict(helpful: tuple[Rows, Rows], tmp_path: Path) -> None:
+@pytest.mark.parametrize("hours", [-3, 60])
+def test_clocks_that_are_apart_give_no_verdict(hours: int, helpful: tuple[Rows, Rows], tmp_path: Path) -> None:
+    """Events of clocks that go after, and of clocks that go before those of the searches by more than an event may be late."""
     queries, events = copied(helpful)
     for one in events:
-        one["timestamp"] = stamp(datetime.fromisoformat(one["timestamp"]) - timedelta(hours=3))
+        one["timestamp"] = stamp(datetime.fromisoformat(one["timestamp"]) + timedelta(hours=hours))
     found = summary(tmp_path, queries, events)
     assert found.verdict == "none"
     assert "the clocks are apart" in found.sentence
     assert found.primary is None
+
+
+@pytest.mark.parametrize(
+    "moment", ["infinity", "-inf", "epoch", "99999999999999999", "tomorrow", "2026-13-45T00:00:00Z"]
+)
+def test_a_time_that_is_none_is_counted_and_fails_nothing(
+    moment: str, helpful: tuple[Rows, Rows], tmp_path: Path
+) -> None:
+    queries, events = copied(helpful)
+    queries[0]["timestamp"] = events[-1]["timestamp"] = moment
+    found = summary(tmp_path, queries, events)
+    counts = {one["name"]: one["count"] for one in found.filters}
+    assert (counts["no time"], counts["events without a time"]) == (1, 1)
+    assert found.last_day < "2027"
+
+
+@pytest.mark.parametrize("since", ["2026-09-05", "20260905T000000", "2026-09-05T02:00:00+02:00"])
+def test_a_beginning_is_read_in_each_form_of_iso_8601(since: str, helpful: tuple[Rows, Rows], tmp_path: Path) -> None:
+    assert summary(tmp_path, *helpful, since).first_day == "2026-09-05"
 
 
 @pytest.mark.parametrize(
@@ -252,8 +293,10 @@ def test_clocks_that_are_apart_give_no_verdict(helpful: tuple[Rows, Rows], tmp_p
         (lambda ours: ours.update(arm="treatment"), "the arm `holdout` is missing"),
         (lambda ours: ours.update(arm=None), "no search of the window is in an arm"),
         (lambda ours: ours.pop("holdout"), "the records do not contain the share that was held out"),
+        (lambda ours: ours.update(holdout=1.5), "the records do not contain the share that was held out"),
+        (lambda ours: ours.update(holdout=0.0), "both arms have people, although a share of 0% was held out"),
     ],
-    ids=["salts", "one arm", "no arm", "no share"],
+    ids=["salts", "one arm", "no arm", "no share", "no share that can be", "no holdout"],
 )
 def test_a_verdict_comes_only_where_one_is_due(
     spoil: Callable[[dict[str, Any]], object], said: str, helpful: tuple[Rows, Rows], tmp_path: Path

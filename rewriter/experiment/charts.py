@@ -90,7 +90,7 @@ def beside(bars: Sequence[Bar], title: str, ticks: str = "+.0%") -> str:
         if one.value is not None:
             parts.append(f'<circle class="dot {kind}" cx="{x(one.value):.1f}" cy="{y:.1f}" r="4"/>')
     parts += [
-        f'<text class="quiet" x="{x(value):.1f}" y="{height - 6}" text-anchor="middle">{value:{ticks}}</text>'
+        f'<text class="quiet" x="{x(value):.1f}" y="{height - 6}" text-anchor="middle">{_signed(value, ticks)}</text>'
         for value in _ticks(low, high)
     ]
     return _svg(height, title, parts)
@@ -100,7 +100,7 @@ def _ticks_y(low: float, high: float, y: Callable[[float], float]) -> list[str]:
     parts = []
     for value in _ticks(low, high):
         line = f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>'
-        text = f'<text class="quiet" x="{LEFT - 8}" y="{y(value) + 4:.1f}" text-anchor="end">{value:+.0%}</text>'
+        text = f'<text class="quiet" x="{LEFT - 8}" y="{y(value) + 4:.1f}" text-anchor="end">{_signed(value, "+.0%")}</text>'
         parts += [line, text]
     return parts
 
@@ -111,6 +111,11 @@ def _ticks(low: float, high: float) -> list[float]:
     power = 10.0 ** floor(log10(raw))
     step = next(power * one for one in (1.0, 2.0, 5.0, 10.0) if power * one >= raw)
     return [step * number for number in range(ceil(low / step), floor(high / step) + 1)]
+
+
+def _signed(value: float, form: str) -> str:
+    """Return a value of an axis; 0 has no sign."""
+    return f"{value:{form}}" if value else f"{0.0:{form.lstrip('+')}}"
 
 
 def _svg(height: int, title: str, parts: Sequence[str]) -> str:

@@ -43,20 +43,21 @@ def _sentences(part: Part) -> str:
 def _chart(found: Summary, title: str) -> str:
     if title == "The primary measure" and found.primary is not None:
         days = [Bar(one.day, one.lift, one.low, one.high) for one in found.looks]
-        return _wide(
-            over_days(days, f"Lift of {NAMES[found.primary.name]} by day, with the interval that holds at all looks")
-        )
+        title = f"Lift of {NAMES[found.primary.name]} by day, with the interval that holds at all looks"
+        return _figure(over_days(days, title), title, "wide latest")
     if title == "Secondary measures":
         bars = [Bar(NAMES[one.name], one.lift, one.low, one.high, one.name in NEUTRAL) for one in found.secondary]
-        return _wide(beside(bars, "Lifts of the secondary measures"))
+        return _figure(beside(bars, title := "Lifts of the secondary measures, with their intervals"), title)
     if title == "Parts":
         parts = [Bar(f"{one.of}: {one.name}", one.lift, one.low, one.high) for one in found.segments]
-        return _wide(beside(parts, "Lifts by part"))
+        return _figure(beside(parts, title := "Lifts by part, with their intervals"), title)
     return ""
 
 
-def _wide(svg: str) -> str:
-    return f'<div class="wide">{svg}</div>' if svg else ""
+def _figure(svg: str, title: str, kind: str = "wide") -> str:
+    """Return a chart with its title. kind: "wide latest" for a chart of which a narrow page shows the right end first."""
+    caption = f"<figcaption>{escape(title)}</figcaption>"
+    return f'<figure>{caption}<div class="{kind}">{svg}</div></figure>' if svg else ""
 
 
 def _table(part: Part) -> str:

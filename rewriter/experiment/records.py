@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,16 @@ MAX_EARLY_S = 60
 """Seconds by which an event may precede its query; a larger difference of the clocks is reported."""
 MAX_LATE_S = 2 * 86_400
 """Seconds after its query within which an event counts."""
+MAX_APART = 0.05
+"""Share of the events from which on clocks that are apart allow no verdict."""
+MAX_REVENUE = 1e12
+"""Revenue of one event beyond which it is a fault of the event."""
 MEMORY = "1500MB"
 
 CLICKS = ("click", "click_through", "item_click", "view", "product_view")
 CARTS = ("add_to_cart",)
 PURCHASES = ("purchase", "order", "checkout")
+ARMS = ("treatment", "holdout", "interleaved")
 FAILED = ("search_failed", "search_late", "search_rejected", "template_failed", "answers_differ")
 
 
@@ -86,10 +92,13 @@ EVENT = {
 
 
 def read_records(queries: Sequence[Path], events: Sequence[Path], since: str | None = None) -> Records:
-    """Return the records of files. since: when the experiment began (ISO 8601); earlier records are history.
+    """Return the records of files. since: when the experiment began (ISO 8601, without a zone UTC); earlier records are history.
 
-    Raises ConfigurationError with every file that cannot be read.
+    Raises ConfigurationError with every file that cannot be read, and ValueError for a `since` that is no time.
     """
+    if since is not None:
+        began = datetime.fromisoformat(since)
+        since = (began if began.tzinfo else began.replace(tzinfo=UTC)).isoformat()
     connection = duckdb.connect(":memory:")
     connection.execute(
         f"SET memory_limit='{MEMORY}'; SET preserve_insertion_order=false; SET enable_progress_bar=false; SET TimeZone='UTC'"
@@ -170,13 +179,14 @@ def _literal(path: Path) -> str:
 
 TIME = """
 CASE
-  WHEN {0} IS NULL THEN NULL
-  WHEN regexp_full_match({0}, '[0-9]{{12,14}}') THEN make_timestamp(CAST({0} AS BIGINT) * 1000)
+  WHEN {0} IS NULL OR NOT regexp_matches({0}, '^[0-9]') THEN NULL
+  WHEN regexp_full_match({0}, '[0-9]{{12,14}}(\\.[0-9]+)?') THEN make_timestamp(CAST(CAST({0} AS DOUBLE) * 1000 AS BIGINT))
   WHEN regexp_full_match({0}, '[0-9]{{9,11}}(\\.[0-9]+)?') THEN make_timestamp(CAST(CAST({0} AS DOUBLE) * 1000000 AS BIGINT))
   ELSE TRY_CAST(regexp_replace({0}, '([+-][0-9]{{2}})([0-9]{{2}})$', '\\1:\\2') AS TIMESTAMPTZ)::TIMESTAMP
 END
 """
-"""UBI's dialects: milliseconds, seconds, ISO 8601 with `Z`, `+00:00` or `+0000`, or without a zone (read as UTC)."""
+"""UBI's dialects: milliseconds, seconds, ISO 8601 with `Z`, `+00:00` or `+0000`, or without a zone (read as UTC).
+DuckDB's own words for times, such as `infinity`, are none."""
 
 
 def _time(expression: str) -> str:
@@ -199,7 +209,8 @@ def _queries(found: Records, since: str | None) -> None:
             {_time("one.timestamp")} AS moment, one.query_response_hit_ids AS hits, coalesce(len(one.query_response_hit_ids),
               0) AS shown,
             ours.arm AS arm, ours.unit AS unit, ours.reason AS reason, ours.policy AS policy, ours.template_version AS version,
-            coalesce(ours.experiment, '') AS experiment, ours.holdout AS holdout, coalesce(ours.positions[1], 0) AS
+            coalesce(ours.experiment, '') AS experiment, CASE WHEN ours.holdout BETWEEN 0 AND 1 THEN ours.holdout END AS holdout,
+            coalesce(ours.positions[1], 0) AS
               first_position,
             ours.total AS total, ours.baseline_ms AS baseline_ms, ours.added_ms AS added_ms,
             ours.slots AS slots, ours.teams AS teams, ours.categories AS categories, ours.ages_days AS ages,
@@ -219,6 +230,8 @@ def _queries(found: Records, since: str | None) -> None:
         "queries",
         "have no query_id, or an invalid timestamp",
     )
+    why = "have a query_id that several people share, so that events do not tell whose search they belong to"
+    _delete(found, "shared query ids", SHARED, "searches", why)
     again = """rowid IN (SELECT unnest(list(rowid ORDER BY moment, rowid)[2:]) FROM
       (SELECT query_id, first_position, moment, rowid FROM searches WHERE query_id IN
         (SELECT query_id FROM searches GROUP BY query_id HAVING count(*) > 1)) GROUP BY query_id, first_position)"""
@@ -230,11 +243,15 @@ def _queries(found: Records, since: str | None) -> None:
     found.connection.execute("DELETE FROM searches WHERE is_history")
     why = "are in no arm: unknown visitor, no consent, switched off, or not rolled out"
     _delete(found, "outside the experiment", "arm IS NULL OR unit IS NULL", "searches", why)
+    _delete(found, "unknown arm", f"arm NOT IN {ARMS}", "searches", "name an arm that is none of the experiment's")
     mixed = found.value("SELECT count(*) FROM (SELECT unit FROM searches GROUP BY unit HAVING count(DISTINCT arm) > 1)")
     _left_out(found, "in both arms", mixed, "people", "were in both arms: a share or the salt was changed meanwhile")
     found.connection.execute(
         "DELETE FROM searches WHERE unit IN (SELECT unit FROM searches GROUP BY unit HAVING count(DISTINCT arm) > 1)"
     )
+
+
+SHARED = "query_id IN (SELECT query_id FROM searches GROUP BY query_id HAVING min(unit) <> max(unit))"
 
 
 def _delete(found: Records, name: str, condition: str, what: str, why: str) -> None:
@@ -256,7 +273,8 @@ def _events(found: Records, since: str | None) -> None:
           CASE WHEN one.action_name IN ({named(CLICKS)}) THEN 'click' WHEN one.action_name IN ({named(CARTS)}) THEN 'cart'
                WHEN one.action_name IN ({named(PURCHASES)}) THEN 'purchase' ELSE 'other' END AS action,
           its.object.object_id AS object_id, {_time("one.timestamp")} AS moment,
-          coalesce(its.price, its.object.price, 0) * coalesce(its.quantity, 1) AS revenue
+          coalesce(its.price, its.object.price, 0) * coalesce(its.quantity, 1) AS paid,
+          CASE WHEN abs(paid) <= {MAX_REVENUE} THEN paid ELSE 0 END AS revenue
         FROM (SELECT one, coalesce(texts, one.event_attributes) AS its FROM raw_events)
         """
     )
@@ -276,11 +294,16 @@ def _events(found: Records, since: str | None) -> None:
         "events",
         "have an invalid timestamp",
     )
+    unpaid = found.value(f"SELECT count(*) FROM events WHERE moment IS NOT NULL AND NOT abs(paid) <= {MAX_REVENUE}")
+    _left_out(
+        found, "impossible prices", unpaid, "events", "have a price that is impossible, and count without revenue"
+    )
     before = found.value("SELECT count(*) FROM events WHERE moment IS NOT NULL")
     found.connection.execute(
         """
         CREATE TABLE distinct_events AS SELECT DISTINCT ON (key) * FROM (
-          SELECT *, coalesce(event_id, concat_ws('|', query_id, action, object_id, client_id, moment::VARCHAR)) AS key
+          SELECT * EXCLUDE (paid),
+            coalesce(event_id, concat_ws('|', query_id, action, object_id, client_id, moment::VARCHAR)) AS key
           FROM events WHERE moment IS NOT NULL) ORDER BY key, moment;
         DROP TABLE events;
         """
@@ -332,10 +355,18 @@ def _events(found: Records, since: str | None) -> None:
     )
     _left_out(found, "too late", late, "events", f"lie more than {MAX_LATE_S // 3600} hours after their query")
     total = found.value("SELECT count(*) FROM joined")
-    if total and early / total > 0.05:
+    if total and early / total > MAX_APART:
         found.no_verdict.append(
             f"{early / total:.0%} of the events lie before their query: the clocks are apart, and the events left out may favor "
             "an arm"
+        )
+    # An order may follow days later. A click comes from the page itself.
+    clicks = found.value("SELECT count(*) FROM joined WHERE action = 'click'")
+    late = found.value(f"SELECT count(*) FROM joined WHERE action = 'click' AND after_s > {MAX_LATE_S}")
+    if clicks and late / clicks > MAX_APART:
+        found.no_verdict.append(
+            f"{late / clicks:.0%} of the clicks lie more than {MAX_LATE_S // 3600} hours after their query: the clocks are apart, "
+            "and the events left out may favor an arm"
         )
     found.connection.execute(
         f"CREATE TABLE outcomes AS SELECT * EXCLUDE (key) FROM joined WHERE after_s BETWEEN -{MAX_EARLY_S} AND {MAX_LATE_S}; "

@@ -16,10 +16,11 @@ p{margin:0 0 10px;max-width:70ch}
 table{border-collapse:collapse;width:100%;font-size:14px;font-variant-numeric:tabular-nums;margin:8px 0}
 th,td{text-align:left;padding:6px 12px 6px 0;border-bottom:1px solid var(--rule);vertical-align:top}
 th{color:var(--quiet);font-weight:500}
-td:not(:first-child){white-space:nowrap}td.text{white-space:normal}
+td:not(:first-child){white-space:nowrap}td.text{white-space:normal;min-width:12em}td:first-child{min-width:7.5em}
+figure{margin:16px 0}figcaption{color:var(--quiet);font-size:14px}
 .broken{color:var(--bad);font-weight:600}
 svg{width:100%;height:auto;margin:12px 0;font:12px ui-sans-serif,system-ui,sans-serif;fill:var(--ink)}
-@media(max-width:600px){.wide svg{min-width:560px}}
+@media(max-width:600px){.wide svg{min-width:560px}.wide.latest{direction:rtl}.wide.latest svg{direction:ltr}}
 .quiet{fill:var(--quiet)}.grid{stroke:var(--rule)}.zero{stroke:var(--ink);stroke-dasharray:3 3}
 .band{fill:var(--band)}.line{fill:none;stroke:var(--ink);stroke-width:2}
 .bar{stroke-width:3;stroke-linecap:round}.bar.open{stroke:var(--open)}.bar.good{stroke:var(--good)}.bar.bad{stroke:var(--bad)}

@@ -118,9 +118,13 @@ def summarize(
     found.people = people.count
     found.reasons = list(records.no_verdict)
     share = expected_share if expected_share is not None else _expected_share(records)
-    if share is None and people.both:
+    if share is not None and people.both and not 0.0 < share < 1.0:
+        found.reasons.append(
+            f"both arms have people, although a share of {1.0 - share:.0%} was held out: give the right share by --holdout"
+        )
+    elif share is None and people.both:
         found.reasons.append("the records do not contain the share that was held out: give --holdout")
-    elif share is not None and people.both and 0.0 < share < 1.0:
+    elif share is not None and people.both:
         found.ratio = sample_ratio(int(people.treated.sum()), int((~people.treated).sum()), share)
         if found.ratio.mismatch:
             found.reasons.append(

@@ -75,7 +75,9 @@ def _primary(one: Measure) -> Part:
 
 
 def _interleaving(found: Summary) -> Part:
-    rows: list[tuple[str, ...]] = [("by", "preference", "95 % interval", "people", "lists", "ties", "without", "alike")]
+    rows: list[tuple[str, ...]] = [
+        ("by", "preference", "95 % interval", "people", "deciding lists", "ties", "without any", "alike")
+    ]
     both = (("clicks", found.clicks), ("orders", found.orders))
     for name, one in both:
         if one is not None and one.people:
@@ -91,7 +93,10 @@ def _interleaving(found: Summary) -> Part:
     if len(rows) == 1:
         return Part("Interleaving")
     sentence = [f"By {name}, {_preferred(one)}." for name, one in both if one is not None and one.people]
-    what = "Above 0 people prefer the personalized ranking; the score does not show how much that is worth."
+    what = (
+        "Above 0 people prefer the personalized ranking; the score does not show how much that is worth. Lists decide; those with "
+        "equal credit (ties), without any, or with two rankings alike do not."
+    )
     return Part("Interleaving", [" ".join([what, *sentence])], rows)
 
 
