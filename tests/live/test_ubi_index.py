@@ -171,6 +171,18 @@ def an_event(number: int, action: str = "click") -> dict[str, Any]:
     }  # fmt: skip
 
 
+def appended_to(engine: RedisStore, keys: StreamKeys) -> list[dict[str, Any]]:
+    found = [entry for at in range(2) for entry in engine.run([("XRANGE", keys.stream(at), "-", "+")])[0]]
+    return [json.loads(fields[1] if isinstance(fields, list) else fields[b"event"]) for _, fields in found]
+
+
+def follow(follower: IndexFollower) -> IndexFollower:
+    while follower.feed(2):
+        pass
+    assert follower.trouble == ""
+    return follower
+
+
 def test_an_index_of_events_is_followed_and_each_event_appended_once(
     opensearch: OpenSearch, redis_url: str, prefix: str, index: MakeIndex
 ) -> None:
@@ -182,16 +194,7 @@ def test_an_index_of_events_is_followed_and_each_event_appended_once(
         opensearch.bulk(index=name, body="\n".join([*lines, ""]), params={"refresh": "true"})
 
     def appended() -> list[str]:
-        found = [entry for at in range(2) for entry in engine.run([("XRANGE", keys.stream(at), "-", "+")])[0]]
-        return [
-            json.loads(fields[1] if isinstance(fields, list) else fields[b"event"])["event_id"] for _, fields in found
-        ]
-
-    def follow(follower: IndexFollower) -> IndexFollower:
-        while follower.feed(2):
-            pass
-        assert follower.trouble == ""
-        return follower
+        return [event["event_id"] for event in appended_to(engine, keys)]
 
     weights = {"click": 1.0}
     follower = IndexFollower(engine, keys, opensearch, name, weights)
@@ -208,6 +211,65 @@ def test_an_index_of_events_is_followed_and_each_event_appended_once(
     again = follow(IndexFollower(engine, keys, opensearch, name, weights))
     assert 0 < again.counts["appended"] <= 3 * 500, "what may have become visible late is read again after a restart"
     assert len(set(appended())) == 2_600
+    assert all(len(one) <= 500 for one in follower._seen.values())
     gone = IndexFollower(engine, keys, opensearch, f"{name}-gone", weights)
     assert gone.feed(2) == 0
     assert gone.trouble == f"{name}-gone names no index"
+
+
+def test_an_alias_is_followed_over_its_rollover_with_its_filter_and_a_new_index_of_an_old_name_from_its_beginning(
+    opensearch: OpenSearch, redis_url: str, prefix: str, target: str
+) -> None:
+    keys, engine = StreamKeys(prefix), RedisStore(redis_url)
+    names = [f"{target}-{number}" for number in (1, 2)]
+
+    def make(name: str) -> None:
+        aliases = {target: {"filter": {"term": {"application": "shop"}}}}
+        mappings = {"properties": {"application": {"type": "keyword"}}}
+        opensearch.indices.create(index=name, body={"mappings": mappings, "aliases": aliases})
+
+    def write(name: str, first: int, last: int) -> None:
+        for application in ("shop", "another"):
+            rows = [
+                an_event(n) | {"application": application, "event_id": f"{application}-{n}"} for n in range(first, last)
+            ]
+            lines = [line for row in rows for line in ('{"index":{}}', json.dumps(row))]
+            opensearch.bulk(index=name, body="\n".join([*lines, ""]), params={"refresh": "true"})
+
+    def wanted(last: int) -> list[str]:
+        return sorted(f"shop-{n}" for n in range(last))
+
+    def appended() -> list[str]:
+        return sorted(event["event_id"] for event in appended_to(engine, keys))
+
+    try:
+        make(names[0])
+        write(names[0], 0, 30)
+        follower = follow(IndexFollower(engine, keys, opensearch, target, {"click": 1.0}))
+        assert appended() == wanted(30)
+        make(names[1])
+        write(names[0], 30, 35)
+        write(names[1], 35, 50)
+        follow(follower)
+        assert appended() == wanted(50)
+        opensearch.indices.delete(index=names[1])
+        make(names[1])
+        write(names[1], 50, 60)
+        assert follow(IndexFollower(engine, keys, opensearch, target, {"click": 1.0})).counts["faulty"] == 0
+        assert set(appended()) == set(wanted(60))
+    finally:
+        opensearch.indices.delete(index=",".join(names), ignore=[404])
+
+
+def test_elasticsearch_s_index_is_followed_too(
+    elasticsearch_url: str, redis_url: str, prefix: str, target: str
+) -> None:
+    client = pytest.importorskip("elasticsearch").Elasticsearch(elasticsearch_url)
+    try:
+        for number in range(5):
+            client.index(index=target, document=an_event(number), refresh=True)
+        follower = follow(IndexFollower(RedisStore(redis_url), StreamKeys(prefix), client, target, {"click": 1.0}))
+        assert follower.counts == {"appended": 5}
+    finally:
+        client.indices.delete(index=target, ignore_unavailable=True)
+        client.close()
