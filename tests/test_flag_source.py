@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -16,6 +17,7 @@ from openfeature import api
 from openfeature.provider.in_memory_provider import InMemoryFlag, InMemoryProvider
 
 from rewriter import Reason, Settings, Subject
+from rewriter.shell import flag_source
 from rewriter.shell.flag_source import FlagSource
 from tests.fakes import HARNESSES, FakeStore, Harness, waited
 
@@ -33,12 +35,12 @@ class Provider(InMemoryProvider):
         self.asked = 0
 
     @staticmethod
-    def _made(flags: dict[str, bool | float]) -> dict[str, InMemoryFlag[Any]]:
+    def _made(flags: dict[str, Any]) -> dict[str, InMemoryFlag[Any]]:
         return {
             f"rewriter.{name.replace('__', '.')}": InMemoryFlag("is", {"is": value}) for name, value in flags.items()
         }
 
-    def says(self, **flags: bool | float) -> None:
+    def says(self, **flags: Any) -> None:
         self._flags = self._made(flags)
 
     def resolve_boolean_details(self, *arguments: Any, **options: Any) -> Any:
@@ -131,6 +133,52 @@ def test_the_kill_switch_file_overrides_a_flag(
         assert waited(lambda: provider.asked > 0)
         assert reason(harness) is Reason.SWITCHED_OFF
         assert harness.status().switches["personalization"]["source"] == "file"
+
+
+def test_whole_numbers_are_numbers_and_other_types_keep_the_last_value(domain: str, provider: Provider) -> None:
+    """1 in a provider's JSON is an integer, which OpenFeature does not give as a float."""
+    source = FlagSource(domain, ["shop"])
+    provider.says(rollout=1, personalization=False, shop__exploration_share=0)
+    source.fetch()
+    assert source.read().values == {"rollout": 1.0, "personalization": False, "shop.exploration_share": 0.0}
+    provider.says(rollout="all", personalization="off", shop__exploration_share=[0.1])
+    source.fetch()
+    read = source.read()
+    assert read.values == {"rollout": 1.0, "personalization": False, "shop.exploration_share": 0.0}
+    assert "TYPE_MISMATCH" in str(read.faults)
+
+
+@pytest.mark.parametrize("value", [None, "off", {"on": True}, object()])
+def test_a_client_that_checks_no_types_breaks_nothing(value: object) -> None:
+    details = SimpleNamespace(value=value, error_code=None)
+    client = SimpleNamespace(
+        get_boolean_details=lambda *_: details,
+        get_float_details=lambda *_: details,
+        get_integer_details=lambda *_: details,
+    )
+    source = FlagSource("search", [], lambda _: client)
+    source.fetch()
+    read = source.read()
+    assert not read.values
+    assert "TYPE_MISMATCH" in str(read.faults)
+
+
+def test_a_provider_that_hangs_for_long_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, released = Event(), Event()
+
+    def hangs(_: str) -> Any:
+        asked.set()
+        released.wait(20.0)
+        raise OSError
+
+    source = FlagSource("search", [], hangs, period_s=0.01)
+    monkeypatch.setattr(flag_source, "HANGS_S", 0.05)
+    source.read()
+    source.read()
+    assert asked.wait(20.0)
+    assert waited(lambda: "has not answered for" in str(source.read().faults))
+    released.set()
+    assert waited(lambda: "raised OSError" in str(source.read().faults))
 
 
 def test_a_value_that_is_none_keeps_the_last_one(domain: str, provider: Provider) -> None:

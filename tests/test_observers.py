@@ -408,6 +408,57 @@ def test_each_leg_is_a_span_under_the_caller_s(kind: type[Harness], telemetry: T
     assert not [secret for secret in ("ann-the-user", "ann-s-session", "secret", "words", unit) if secret in everything]
 
 
+@pytest.mark.parametrize("kind", HARNESSES)
+@pytest.mark.parametrize("mode", ["parallel", "rewrite", "batch"])
+@pytest.mark.parametrize("known", [True, False], ids=["personalized", "no signals"])
+def test_a_search_s_span_holds_those_of_its_legs_whatever_the_mode(
+    known: bool, mode: str, kind: type[Harness], telemetry: Telemetry
+) -> None:
+    changes: dict[str, Any] = {"mode": "rewrite", "parallel_share": 0.0, "hedge_ms": 4_000} if mode == "rewrite" else {}
+    policies = {name: policy.model_copy(update=changes) for name, policy in SETTINGS.policies.items()}
+    chosen = SETTINGS.model_copy(update={"policies": policies})
+    with kind(chosen, liking() if known else FakeStore(), hooks=[telemetry.hook]) as harness:
+        if mode == "batch":
+            lines = [{"index": "products"}, ARGUMENTS["body"], {"index": "elsewhere"}, {"query": {"match_all": {}}}]
+            harness.msearch(ANN, {"body": lines})
+        else:
+            harness.search(ANN, ARGUMENTS)
+        assert telemetry.hook.flush()
+    spans = telemetry.spans.get_finished_spans()
+    searches = {one.context.span_id: one for one in spans if one.name == "rewriter.search"}
+    assert len(searches) == (2 if mode == "batch" else 1)
+    children = [one for one in spans if one.name != "rewriter.search"]
+    legs = {str((one.attributes or {})["rewriter.leg"]) for one in children}
+    served = "rewritten" if known and mode == "rewrite" else "baseline"
+    assert {served, "signals"} <= legs
+    assert ("personalized" in legs) == (known and mode != "rewrite")
+    for one in children:
+        assert one.parent is not None
+        search = searches[one.parent.span_id]
+        assert search.start_time is not None
+        assert search.end_time is not None
+        assert one.start_time is not None
+        assert one.end_time is not None
+        assert search.start_time - 10_000 <= one.start_time <= one.end_time <= search.end_time + 10_000
+    for search in searches.values():
+        its = {
+            (one.attributes or {})["rewriter.leg"]: one
+            for one in children
+            if one.parent and one.parent.span_id == search.context.span_id
+        }
+        if mode == "rewrite":
+            assert its[served].start_time >= its["signals"].end_time - 10_000, "it waited for them"
+
+
+def test_an_index_for_each_tenant_does_not_multiply_the_metrics(telemetry: Telemetry) -> None:
+    for number in range(150):
+        telemetry.hook(SearchDetails((f"tenant-{number}",), Report(Reason.PERSONALIZED, timings_ms={"baseline": 1.0})))
+    assert telemetry.hook.flush()
+    points = telemetry.points("db.client.operation.duration")
+    assert len(points) == 101
+    assert sum(point.count for point in points) == 150
+
+
 def test_a_baseline_that_raises_is_a_span_with_its_kind(telemetry: Telemetry) -> None:
     telemetry.hook.baseline_failed(BaselineFailure(("a", "b"), "ConnectionTimeout", 12.0))
     assert telemetry.hook.flush()

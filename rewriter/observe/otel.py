@@ -34,6 +34,8 @@ from rewriter.report import Report
 SYSTEM = "opensearch"
 SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
 """The edges that the semantic conventions recommend for db.client.operation.duration."""
+MAX_COLLECTIONS = 100
+"""The number of index names that metrics tell apart; searches of further ones have no `db.collection.name` there."""
 NS_PER_MS = 1e6
 
 Item = tuple[SearchDetails | BaselineFailure, Context, int]
@@ -70,6 +72,7 @@ class OpenTelemetryHook:
             description="From the baseline's arrival to the answer.",
             explicit_bucket_boundaries_advisory=(0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1),
         )
+        self._collections: set[str] = set()
         self._queue: Background[Item] = Background(self._take)
 
     @property
@@ -110,13 +113,13 @@ class OpenTelemetryHook:
         self._span(
             _name(failure.indices), context, ended_ns - _ns(failure.after_ms), ended_ns, attributes, failure.error
         )
-        self._operations.record(failure.after_ms / 1000.0, _without_leg(attributes), context)
+        self._operations.record(failure.after_ms / 1000.0, self._metric(attributes), context)
 
     def _searched(self, details: SearchDetails, context: Context, ended_ns: int) -> None:
         report, indices = details.report, details.indices
         timings = report.timings_ms
         arrived_ns = ended_ns - _ns(timings.get("added", 0.0))
-        began_ns = arrived_ns - _ns(timings.get("baseline", timings.get("rewritten", 0.0)))
+        began_ns = arrived_ns - _ns(_until_arrival_ms(timings))
         span = self._tracer.start_span(
             "rewriter.search", context, SpanKind.INTERNAL, attributes=_outcome(report), start_time=began_ns
         )
@@ -135,7 +138,7 @@ class OpenTelemetryHook:
                 continue
             attributes = self._operation(indices, leg)
             self._span(_name(indices), inside, start_ns, end_ns, attributes, "")
-            self._operations.record((end_ns - start_ns) / 1e9, _without_leg(attributes), inside)
+            self._operations.record((end_ns - start_ns) / 1e9, self._metric(attributes), inside)
         for error in report.errors:
             leg = error.partition(":")[0]
             if leg == "exploration":
@@ -158,6 +161,27 @@ class OpenTelemetryHook:
         if len(indices) == 1:
             found["db.collection.name"] = indices[0]
         return found
+
+    def _metric(self, attributes: Mapping[str, str]) -> dict[str, str]:
+        """Return a metric's attributes: only those of the conventions, and of index names a bounded number."""
+        found = {name: value for name, value in attributes.items() if name != "rewriter.leg"}
+        collection = found.get("db.collection.name")
+        if collection is not None and collection not in self._collections:
+            if len(self._collections) < MAX_COLLECTIONS:
+                self._collections.add(collection)
+            else:
+                del found["db.collection.name"]
+        return found
+
+
+def _until_arrival_ms(timings: Mapping[str, float]) -> float:
+    """Return the time from a search's start to its answer's arrival.
+
+    Only with `added` was the caller's own search sent at once; in `mode = "rewrite"` it waited for signals and template.
+    """
+    search_ms = max(timings.get("baseline", 0.0), timings.get("rewritten", 0.0))
+    waited_for = () if "added" in timings else ("signals", "render", "merge")
+    return search_ms + sum(timings.get(part, 0.0) for part in waited_for)
 
 
 def _legs(timings: Mapping[str, float], began_ns: int, arrived_ns: int) -> list[tuple[str, int, int]]:
@@ -201,11 +225,6 @@ def _evaluation(report: Report) -> dict[str, str]:
         "feature_flag.result.variant": report.exposure.arm if report.exposure else "",
         "feature_flag.result.reason": "split",
     }
-
-
-def _without_leg(attributes: Mapping[str, str]) -> dict[str, str]:
-    """Return a metric's attributes: only those of the conventions."""
-    return {name: value for name, value in attributes.items() if name != "rewriter.leg"}
 
 
 def _name(indices: tuple[str, ...]) -> str:

@@ -20,8 +20,11 @@ from rewriter.decide.switches import BOOLEANS, NAMES
 from rewriter.errors import Fault
 
 PERIOD_S = 0.5
+HANGS_S = 10.0
+"""Seconds after which a round of evaluations that has not ended is shown as a fault."""
 PREFIX = "rewriter"
 UNKNOWN = frozenset({"FLAG_NOT_FOUND"})
+MISMATCH = "TYPE_MISMATCH"
 
 
 class FlagSource:
@@ -45,6 +48,7 @@ class FlagSource:
         self._told: Mapping[str, bool | float] = {}
         self._fault: Fault | None = None
         self._reads = 0
+        self._asked_s: float | None = None
 
     def read(self) -> SwitchesRead:
         """Return what the provider last said. The thread begins with the second call, which is the background's."""
@@ -56,10 +60,20 @@ class FlagSource:
                 self._reads = 1
         lines = [f"{name} {_spelled(value)}" for name, value in sorted(self._told.items())]
         found = parse("\n".join(lines), f"OpenFeature domain {self._domain!r}", self._policies)
-        return found if self._fault is None else replace(found, faults=[*found.faults, self._fault])
+        faults = [one for one in (self._fault, self._hangs()) if one is not None]
+        return replace(found, faults=[*found.faults, *faults]) if faults else found
+
+    def _hangs(self) -> Fault | None:
+        asked_s = self._asked_s
+        if asked_s is None or (waited_s := time.monotonic() - asked_s) < HANGS_S:
+            return None
+        return Fault(
+            "switches.openfeature", f"the provider has not answered for {waited_s:.0f} s", "the last values hold"
+        )
 
     def fetch(self) -> None:
         """Evaluate each flag once; may take as long as the provider takes."""
+        self._asked_s = time.monotonic()
         received = dict(self._told)
         fault: Fault | None = None
         try:
@@ -71,7 +85,11 @@ class FlagSource:
                     if boolean
                     else client.get_float_details(f"{PREFIX}.{name}", 0.0)
                 )
-                code = str(getattr(details.error_code, "value", details.error_code) or "")
+                if not boolean and _code(details) == MISMATCH:  # 1 and 0 are whole numbers to many providers
+                    details = client.get_integer_details(f"{PREFIX}.{name}", 0)
+                code = _code(details)
+                if not code and not isinstance(details.value, (bool,) if boolean else (int, float)):
+                    code = MISMATCH  # from a provider that the SDK does not check
                 if code in UNKNOWN:
                     received.pop(name, None)
                 elif code:
@@ -85,7 +103,11 @@ class FlagSource:
             fault = Fault("switches.openfeature", "needs the OpenFeature SDK", remedy)
         except Exception as error:  # noqa: BLE001  a provider is somebody else's code
             fault = Fault("switches.openfeature", f"the provider raised {type(error).__name__}", "the last values hold")
-        self._told, self._fault = received, fault
+        self._told, self._fault, self._asked_s = received, fault, None
+
+
+def _code(details: Any) -> str:
+    return str(getattr(details.error_code, "value", details.error_code) or "")
 
 
 def _client(domain: str) -> Any:
