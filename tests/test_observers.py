@@ -541,6 +541,7 @@ def test_a_queue_that_nobody_holds_ends_its_thread() -> None:
     assert waited(lambda: not task.exists())
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_child_counts_its_own_searches_alone() -> None:
     """After a fork: the parent's thread is gone, and what waited is the parent's."""
     seen: list[int] = []

@@ -8,17 +8,19 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
+from opensearchpy.exceptions import TransportError
 
 from rewriter import Reason, Settings, Subject
 from rewriter.measures.diversity import intra_list_diversity
 from rewriter.observe.hooks import Answered, Hooks
 from rewriter.observe.ubi import UbiRecords, ubi_query
 from rewriter.observe.ubi_record import words_of
-from rewriter.observe.ubi_sinks import NdjsonSink, RedisSink
+from rewriter.observe.ubi_sinks import IndexSink, NdjsonSink, RedisSink
 from rewriter.report import Report
 from rewriter.settings import PolicySettings
 from rewriter.signals.counters import Counters
@@ -222,6 +224,91 @@ def test_odd_searches_make_records_of_the_schema_too(
     assert hooks.errors == 0
     for record in sink.records:
         VALID.validate(record)
+
+
+LOOP: dict[str, Any] = {}
+LOOP["self"] = LOOP
+
+
+@pytest.mark.parametrize(
+    ("attributes", "said"),
+    [
+        ({"a": float("nan")}, "are no JSON"),
+        (LOOP, "are no JSON"),
+        ({"text": "x" * 30_000}, "have 30012 characters"),
+        ({"experiment": {"a": [1, None]}, "at": Path("x")}, ""),
+    ],
+    ids=["NaN", "loop", "long", "sound"],
+)
+def test_the_application_s_attributes_cost_no_record(
+    attributes: dict[str, Any], said: str, records: UbiRecords, sink: Kept
+) -> None:
+    with ubi_query("q1", query_attributes=attributes):
+        records.answered(Answered({}, None, {}, REPORT))
+    assert records.flush()
+    (record,) = sink.records
+    VALID.validate(record)
+    found = record["query_attributes"]
+    assert found["rewriter"]["reason"] == str(REPORT.reason)
+    if said:
+        assert found["left_out"] == f"query_attributes {said}"
+    else:
+        assert (found["experiment"], found["at"]) == (attributes["experiment"], "x")
+
+
+class Picky:
+    """A client whose server refuses a whole batch that holds one record, or is longer than three."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+        self.indices = SimpleNamespace(exists=lambda **_: True)
+        self.written: list[str] = []
+
+    def bulk(self, *, body: str, index: str, params: Any) -> Any:  # noqa: ARG002
+        texts = body.splitlines()[1::2]
+        if any("poison" in text for text in texts) or len(texts) > 3:
+            raise TransportError(self.status, "mapper_parsing_exception")
+        self.written += texts
+        return {"items": [{"create": {"status": 201}} for _ in texts]}
+
+
+@pytest.mark.parametrize("status", [400, 413])
+def test_a_record_that_the_server_cannot_read_costs_no_other_one(status: int) -> None:
+    client = Picky(status)
+    texts = [("r", f"good {number}") for number in range(9)] + [("r", "poison")] + [("r", f"good {n}") for n in (9, 10)]
+    assert IndexSink(client).write(texts) == 1
+    assert client.written == [f"good {number}" for number in range(11)]
+    with pytest.raises(TransportError):
+        IndexSink(Picky(503)).write(texts)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_writes_no_record_of_its_parent(tmp_path: Path) -> None:
+    """What the parent has built and could not write yet is the parent's."""
+    import os
+
+    sink = Kept()
+    sink.away = True
+    records = UbiRecords(sink)
+    with ubi_query("parent"):
+        records.answered(Answered({}, None, {}, REPORT))
+    assert waited(lambda: records.counts.get("attempts_failed", 0) >= 1)
+    child = os.fork()
+    if not child:
+        try:
+            sink.away = False
+            with ubi_query("child"):
+                records.answered(Answered({}, None, {}, REPORT))
+            records.flush()
+            (tmp_path / "ids").write_text(",".join(one["query_id"] for one in sink.records))
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    sink.away = False
+    assert records.flush(40.0)
+    records.close()
+    assert (tmp_path / "ids").read_text() == "child"
+    assert [one["query_id"] for one in sink.records] == ["parent"]
 
 
 def test_the_words_of_a_query() -> None:

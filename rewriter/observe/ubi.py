@@ -15,6 +15,7 @@ the record gets an id of its own, to which no event can refer.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -137,6 +138,7 @@ class UbiRecords:
         self._batch: list[tuple[str, str]] = []
         self._failures = 0
         self._due_s = float("-inf")
+        self._process = os.getpid()
         self._queue: Background[_Copied] = Background(
             self._take, idle=self._write, ready=lambda: len(self._batch) < MAX_BATCH, max_waiting=max_waiting
         )
@@ -225,6 +227,8 @@ class UbiRecords:
         )  # fmt: skip
 
     def _take(self, one: _Copied) -> None:
+        if self._process != os.getpid():  # after a fork the parent writes its own batch
+            self._process, self._batch, self._counts, self._lock = os.getpid(), [], Counter(), Lock()
         page = self._page(one)
         record = record_of(page, timestamp(page.at_s))
         self._batch.append((page.response_id, json.dumps(record, default=str, separators=(",", ":"))))

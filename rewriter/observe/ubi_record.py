@@ -7,6 +7,7 @@ The record holds identifiers (UBI's `client_id`) and typed queries: write it onl
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ MAX_ID_CHARS = 100
 """Longest identifier that the schema and the plugin's mapping accept, in characters; a longer one is left out."""
 MAX_OBJECT_ID_CHARS = 256
 MAX_QUERY_CHARS = 1_000
+MAX_ATTRIBUTES_CHARS = 20_000
+"""Longest `query_attributes` of the application, as JSON; longer ones are left out, and the record says so."""
 MAX_DEPTH = 8
 FORM = 1
 """Version of the format of `query_attributes.rewriter`."""
@@ -120,9 +123,23 @@ def record_of(page: ShownPage, timestamp: str) -> dict[str, Any]:
         "query_response_id": page.response_id,
         "query_response_hit_ids": [hit.object_id for hit in page.hits],
         "indexes": list(page.indices),
-        "query_attributes": {**(requested.query_attributes or {}), "rewriter": _attributes(page)},
+        "query_attributes": {**_given(requested.query_attributes), "rewriter": _attributes(page)},
     }
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _given(attributes: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Return the application's attributes, or a note in their stead where they are too long or no JSON (NaN, a loop)."""
+    if not attributes:
+        return {}
+    try:
+        text = json.dumps(attributes, default=str, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return {"left_out": "query_attributes are no JSON"}
+    if len(text) > MAX_ATTRIBUTES_CHARS:
+        return {"left_out": f"query_attributes have {len(text)} characters"}
+    copied: dict[str, Any] = json.loads(text)
+    return copied
 
 
 def _attributes(page: ShownPage) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from typing import Any
 
 INDEX_TIMEOUT_S = 10.0
 RETRIED = frozenset({429, 500, 502, 503, 504})
+UNREADABLE = frozenset({400, 413})
+"""A whole batch with this status holds a record that the server cannot read, or is too large: its halves are tried."""
 MAPPING: dict[str, Any] = {
     "dynamic": False,
     "properties": {
@@ -43,13 +45,22 @@ class IndexSink:
         self._exists = False
 
     def write(self, records: Sequence[tuple[str, str]]) -> int:
-        """See Sink. A record that the index refuses is refused for good; if the index is busy, the batch is tried again."""
+        """See Sink. A record that the index refuses is refused for good; if the index is busy, the batch is tried again.
+
+        If the server refuses a whole batch, the record that it cannot read is found by halves, and costs no other record.
+        """
         if not self._exists:
             self._make()
         lines = [line for at, text in records for line in (f'{{"create":{{"_id":"{at}"}}}}', text)]
-        answer = self._client.bulk(
-            body="\n".join([*lines, ""]), index=self._index, params={"request_timeout": INDEX_TIMEOUT_S}
-        )
+        try:
+            answer = self._client.bulk(
+                body="\n".join([*lines, ""]), index=self._index, params={"request_timeout": INDEX_TIMEOUT_S}
+            )
+        except Exception as error:
+            if getattr(error, "status_code", None) not in UNREADABLE:
+                raise
+            middle = len(records) // 2
+            return 1 if not middle else self.write(records[:middle]) + self.write(records[middle:])
         found = [next(iter(item.values())).get("status", 500) for item in answer.get("items", ())]
         if len(found) != len(records) or RETRIED.intersection(found):
             raise OSError("the index did not accept all records")
