@@ -25,6 +25,7 @@ class Season:
     bought: Days
     revenue: Days
     before: NDArray[np.float64]
+    searched_before: NDArray[np.float64]
 
     def arms(self, values: Days, day: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the values of those who came until `day`, treated and control."""
@@ -63,4 +64,5 @@ def season(
         (cumulated[2] > 0).astype(np.float64),
         cumulated[3],
         before,
+        np.where(np.isnan(before), np.nan, np.maximum(1, rng.poisson(rate * 28))),
     )

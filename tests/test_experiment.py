@@ -13,7 +13,16 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
-from rewriter.experiment.estimates import Effect, adjusted_p, cuped, linearized, mean, ratio, winsorized
+from rewriter.experiment.estimates import (
+    Effect,
+    adjusted_p,
+    cuped,
+    cuped_ratio,
+    linearized,
+    mean,
+    ratio,
+    winsorized,
+)
 from rewriter.experiment.interleaving import ListCredit, preference
 from rewriter.experiment.sample_ratio import ALPHA as RATIO_ALPHA
 from rewriter.experiment.sample_ratio import sample_ratio
@@ -49,17 +58,34 @@ def with_history(found: Season, day: int) -> Effect:
     return cuped(*found.arms(found.clicks, day), *before).effect
 
 
-MEASURES = {"conversion": conversion, "clicks": clicks_per_search, "revenue": revenue, "cuped": with_history}
+def ratio_with_history(found: Season, day: int) -> Effect:
+    """Clicks per search, adjusted by the clicks per search before: the primary measure of a report with history."""
+    came = found.came[day]
+    columns = found.clicks[day], found.searches[day], found.before, found.searched_before
+    arms = [tuple(one[came & which] for one in columns) for which in (found.treated, ~found.treated)]
+    return cuped_ratio(*arms).effect  # type: ignore[arg-type]
 
 
-def alarms(seasons: int, share: float, planned: float) -> dict[str, int]:
+MEASURES = {
+    "conversion": conversion,
+    "clicks": clicks_per_search,
+    "revenue": revenue,
+    "cuped": with_history,
+    "cuped ratio": ratio_with_history,
+}
+
+
+def alarms(seasons: int, share: float, planned: float, without: str = "") -> dict[str, int]:
     """How many A/A seasons have, at any of 28 daily looks, an interval that excludes no effect."""
-    found = dict.fromkeys([*MEASURES, "z-test"], 0)
+    found = dict.fromkeys([*MEASURES, "lift", "z-test"], 0)
+    measures = {name: measure for name, measure in MEASURES.items() if name != without}
     for seed in range(seasons):
         one = season(seed, share=share)
-        for name, measure in MEASURES.items():
+        for name, measure in measures.items():
             looks = [measure(one, day) for day in range(28)]
             found[name] += any(look.interval(planned).excludes(0.0) for look in looks)
+            if name == "cuped ratio":  # as a verdict is made of it
+                found["lift"] += any(look.lift_interval(planned).excludes(0.0) for look in looks)
             if name == "clicks":
                 found["z-test"] += any(abs(look.difference) > 1.96 * look.standard_error for look in looks)
     return found
@@ -69,10 +95,12 @@ def at_most(seasons: int, rate: float = 0.05) -> float:
     return seasons * rate + 2 * sqrt(seasons * rate * (1 - rate))
 
 
-@pytest.mark.parametrize(("share", "planned"), [(0.5, PLANNED_PEOPLE), (0.9, 2_000)])
-def test_100_seasons_without_an_effect_raise_no_more_alarms_than_promised(share: float, planned: float) -> None:
-    found = alarms(100, share, planned)
-    assert max(found[name] for name in MEASURES) <= at_most(100), found
+@pytest.mark.parametrize(("share", "planned", "without"), [(0.5, PLANNED_PEOPLE, "cuped ratio"), (0.9, 2_000, "cuped")])
+def test_100_seasons_without_an_effect_raise_no_more_alarms_than_promised(
+    share: float, planned: float, without: str
+) -> None:
+    found = alarms(100, share, planned, without)
+    assert max(found[name] for name in (*MEASURES, "lift")) <= at_most(100), found
     assert found["z-test"] > at_most(100), "the seasons must be able to fool a test that is looked at daily"
 
 
@@ -82,7 +110,7 @@ def test_100_seasons_without_an_effect_raise_no_more_alarms_than_promised(share:
 )
 def test_1000_seasons_without_an_effect(share: float, planned: float) -> None:
     found = alarms(1_000, share, planned)
-    assert max(found[name] for name in MEASURES) <= at_most(1_000), found
+    assert max(found[name] for name in (*MEASURES, "lift")) <= at_most(1_000), found
 
 
 @pytest.mark.parametrize("lift", [0.3, -0.3])
@@ -182,11 +210,34 @@ def test_history_narrows_the_interval_and_moves_nothing_on_average() -> None:
     assert errors[1] == pytest.approx(differences[1].std(), rel=0.3)
 
 
+def test_history_narrows_a_ratio_s_interval_too() -> None:
+    plain, adjusted, explained = [], [], []
+    for seed in range(60):
+        one = season(seed, click_lift=0.1)
+        plain.append(clicks_per_search(one, 27))
+        columns = one.clicks[27], one.searches[27], one.before, one.searched_before
+        arms = [tuple(column[which] for column in columns) for which in (one.treated, ~one.treated)]
+        found = cuped_ratio(*arms)  # type: ignore[arg-type]
+        adjusted.append(found.effect)
+        explained.append(found.explained)
+        assert found.effect.treated.carriers == plain[-1].treated.carriers
+    differences = np.array([[one.difference for one in which] for which in (plain, adjusted)])
+    moved = differences[1] - differences[0]
+    assert abs(float(moved.mean())) < 2.5 * float(moved.std()) / sqrt(60)
+    errors = [float(np.mean([one.standard_error for one in which])) for which in (plain, adjusted)]
+    assert errors[1] == pytest.approx(errors[0] * sqrt(1 - float(np.mean(explained))), rel=0.02)
+    assert errors[1] < 0.95 * errors[0]
+    assert errors[1] == pytest.approx(differences[1].std(), rel=0.3)
+
+
 def test_without_history_nothing_is_adjusted() -> None:
     treated, control = np.array([1.0, 2.0, 3.0]), np.array([1.0, 1.0, 4.0])
     none = np.full(3, np.nan)
     assert cuped(treated, control, none, none).effect == Effect(mean(treated), mean(control))
     assert cuped(control * 0, control * 0, control, treated).explained == 0.0
+    ones = np.ones(3)
+    plain = Effect(ratio(treated, ones), ratio(control, ones))
+    assert cuped_ratio((treated, ones, none, none), (control, ones, none, none)).effect == plain
 
 
 def test_winsorising_cuts_both_arms_at_one_quantile_of_those_who_paid() -> None:

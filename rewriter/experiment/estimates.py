@@ -204,6 +204,32 @@ def cuped(treated: Numbers, control: Numbers, treated_before: Numbers, control_b
     return Adjusted(Effect(*arms), explained)
 
 
+def cuped_ratio(
+    treated: tuple[Numbers, Numbers, Numbers, Numbers], control: tuple[Numbers, Numbers, Numbers, Numbers]
+) -> Adjusted:
+    """Return the effect on a ratio, adjusted for the same ratio before; both are linearized (Deng, Knoblich and Lu, KDD 2018).
+
+    treated, control: numerator and denominator, and both before the experiment (nan for a person without history).
+    """
+    both = [np.concatenate(pair) for pair in zip(treated, control, strict=True)]
+    total = float(np.nansum(both[3]))
+    rate = float(np.nansum(both[2][both[3] > 0.0])) / total if total > 0.0 else 0.0
+    plain = [ratio(one[0], one[1]) for one in (treated, control)]
+    if not total > 0.0 or any(arm.people < 2 for arm in plain):
+        return Adjusted(Effect(*plain), 0.0)
+    values = [
+        linearized(one[0], one[1], arm.value, float(one[1].mean()))
+        for one, arm in zip((treated, control), plain, strict=True)
+    ]
+    before = [np.where(one[3] > 0.0, one[2] - rate * one[3], nan) for one in (treated, control)]
+    found = cuped(*values, *before)
+    arms = [
+        replace(new, carriers=arm.carriers)
+        for new, arm in zip((found.effect.treated, found.effect.control), plain, strict=True)
+    ]
+    return Adjusted(Effect(*arms), found.explained)
+
+
 def adjusted_p(p_values: Sequence[float]) -> list[float]:
     """Return Benjamini and Hochberg's adjusted p-values (1995), in the given order."""
     if not p_values:

@@ -8,7 +8,7 @@ from math import isfinite
 import numpy as np
 from numpy.typing import NDArray
 
-from rewriter.experiment.estimates import Effect, Numbers, mean, ratio
+from rewriter.experiment.estimates import Adjusted, Effect, Numbers, cuped, cuped_ratio, mean, ratio
 from rewriter.experiment.records import Records
 
 Mask = NDArray[np.bool_]
@@ -73,6 +73,31 @@ def effect_of(people: People, name: str, mask: Mask | None = None) -> Effect:
     return Effect(
         *(ratio(x, y) for x, y in zip(people.arms(numerator, mask), people.arms(denominator, mask), strict=True))
     )
+
+
+BEFORE = {
+    "bought": "purchases_before",
+    "purchases": "purchases_before",
+    "clicks": "clicks_before",
+    "clicked": "clicks_before",
+    "searches": "searches_before",
+}
+"""By column: the column of the same people's behavior before the experiment that explains most of it."""
+
+
+def adjusted_effect(people: People, name: str) -> Adjusted:
+    """Return one measure's effect, adjusted for people's behavior before the experiment where the records hold any."""
+    numerator, denominator = MEASURES[name]
+    if numerator not in BEFORE:
+        return Adjusted(effect_of(people, name), 0.0)
+    before = people.arms(BEFORE[numerator])
+    if denominator is None:
+        return cuped(*people.arms(numerator), *before)
+    searched = people.arms(BEFORE[denominator])
+    # Who searched before and never clicked has a history without clicks, not none.
+    known = [np.where(np.isnan(x) & (y > 0.0), 0.0, x) for x, y in zip(before, searched, strict=True)]
+    arms = (people.arms(numerator), people.arms(denominator), known, searched)
+    return cuped_ratio(*(tuple(one) for one in zip(*arms, strict=True)))
 
 
 def measure_of(name: str, effect: Effect, planned_people: float, explained: float = 0.0, note: str = "") -> Measure:

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from rewriter.experiment.estimates import Effect, adjusted_p, cuped, mean, ratio, winsorized
+from rewriter.experiment.estimates import Effect, adjusted_p, mean, ratio, winsorized
 from rewriter.experiment.interleaving import Preference
 from rewriter.experiment.narrowing import Narrowing, narrowing_of
-from rewriter.experiment.people import MEASURES, Measure, People, effect_of, measure_of
+from rewriter.experiment.people import MEASURES, Measure, People, adjusted_effect, effect_of, measure_of
 from rewriter.experiment.records import Records
 from rewriter.experiment.sample_ratio import SampleRatio, sample_ratio
 from rewriter.experiment.sections import (
@@ -154,12 +154,11 @@ def _expected_share(records: Records) -> float | None:
 def _lifts(found: Summary, records: Records, people: People, planned_people: float, chosen_primary: str | None) -> None:
     effects = {name: effect_of(people, name) for name in MEASURES}
     primary = chosen_primary or next((name for name in PRIMARY if effects[name].enough), PRIMARY[0])
-    chosen, explained, note = effects[primary], 0.0, ""
-    before = people.arms("purchases_before" if primary == "conversion" else "clicks_before")
-    if primary == "conversion" and any(np.isfinite(one).any() for one in before):
-        adjusted = cuped(*people.arms("bought"), *before)
-        chosen, explained, note = adjusted.effect, adjusted.explained, "CUPED: purchases before the experiment"
-    found.primary = measure_of(primary, chosen, planned_people, explained, note)
+    adjusted = adjusted_effect(people, primary)
+    chosen, explained = adjusted.effect, adjusted.explained
+    found.primary = measure_of(
+        primary, chosen, planned_people, explained, "CUPED: the same people before the experiment" if explained else ""
+    )
     # A measure that is 0 for all people, such as carts in a shop without carts, is left out: it must not widen other intervals.
     others = [
         measure_of(name, effect, planned_people)

@@ -20,6 +20,10 @@ NAMES = {
 }
 
 
+SHARES = ("young", "catalogue")
+"""Measures of diversity that are shares of items."""
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """One part of the report: a heading, sentences, and a table (its first row names the columns)."""
@@ -180,10 +184,7 @@ def _diversity(found: Summary) -> Part:
             rows.append(
                 (
                     text,
-                    *(
-                        ("–" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.3g}")
-                        for value in values
-                    ),
+                    *(_of_measure(name, value) for value in values),
                 )
             )
     sentences = []
@@ -210,6 +211,14 @@ def _diversity(found: Summary) -> Part:
             f"{1.96 * error:.4f} nats a week."
         )
     return Part("Diversity and the bubble", sentences, rows if len(rows) > 1 else ())
+
+
+def _of_measure(name: str, value: float | None) -> str:
+    if value is None:
+        return "–"
+    if name in SHARES:
+        return f"{value:.2%}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
 
 
 def _segments(found: Summary) -> Part:
