@@ -226,6 +226,16 @@ def test_it_says_why_it_opened_and_when_it_tries_again() -> None:
     assert (status.opened, status.reopens_in_s) == (1, 4.0)
 
 
+def test_its_transitions_are_counted() -> None:
+    breaker = opened()
+    for at_s, outcomes in ((5.0, "." * 9 + "x"), (20.0, "." * 10)):
+        for outcome in outcomes:
+            permit = breaker.permit(at_s)
+            assert permit is not None
+            breaker.give_back(permit, OUTCOMES[outcome], at_s)
+    assert breaker.status(20.0).transitions == {"open": 2, "half_open": 2, "closed": 1}
+
+
 # --- half open --------------------------------------------------------------------------------------------------------
 
 

@@ -63,7 +63,7 @@ def ratio_with_history(found: Season, day: int) -> Effect:
     came = found.came[day]
     columns = found.clicks[day], found.searches[day], found.before, found.searched_before
     arms = [tuple(one[came & which] for one in columns) for which in (found.treated, ~found.treated)]
-    return cuped_ratio(*arms).effect  # type: ignore[arg-type]
+    return cuped_ratio(*arms).effect
 
 
 MEASURES = {

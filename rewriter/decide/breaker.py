@@ -29,7 +29,7 @@ Methods are called from many threads and hold the lock for a few arithmetic step
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import Literal
 
@@ -61,6 +61,7 @@ class BreakerStatus:
     opened:       number of openings since the start; `why` is the cause of the last one.
     reopens_in_s: seconds until half_open, 0 unless open.
     permits:      permits that have not been returned.
+    transitions:  number of changes to each state since the start.
     """
 
     state: State
@@ -71,6 +72,7 @@ class BreakerStatus:
     why: str
     reopens_in_s: float
     permits: int
+    transitions: Mapping[State, int]
 
 
 class Breaker:
@@ -98,7 +100,7 @@ class Breaker:
         self._calls: deque[tuple[float, int]] = deque()
         self._burst: deque[tuple[float, int]] = deque()
         self._failures = self._slow = self._in_a_row = self._burst_failures = self._late_in_a_row = 0
-        self._opened = 0
+        self._transitions: dict[State, int] = {"open": 0, "half_open": 0, "closed": 0}
         self._openings_in_a_row = 0
         self._open_until_s = 0.0
         self._healthy_since_s = 0.0
@@ -165,8 +167,9 @@ class Breaker:
             self._forget(now_s)
             wait_s = max(0.0, self._open_until_s - now_s) if self._state == "open" else 0.0
             return BreakerStatus(
-                state, len(self._calls), self._failures, self._slow, self._opened, self._why, wait_s, self._out
-            )
+                state, len(self._calls), self._failures, self._slow, self._transitions["open"], self._why, wait_s, self._out,
+                dict(self._transitions),
+            )  # fmt: skip
 
     def _probed(self, outcome: Outcome, now_s: float) -> None:
         """Count a probe's outcome. One slow probe is no evidence, since the first call after an outage has to connect."""
@@ -232,7 +235,6 @@ class Breaker:
 
     def _open(self, why: str, now_s: float, *, late: bool = False) -> None:
         self._enter("open")
-        self._opened += 1
         self._why = why
         in_a_row = 0 if late else min(self._openings_in_a_row, 30)
         self._open_until_s = now_s + min(self._settings.max_open_s, self._settings.open_s * 2.0**in_a_row)
@@ -241,6 +243,7 @@ class Breaker:
 
     def _enter(self, state: State) -> None:
         self._state = state
+        self._transitions[state] += 1
         self._epoch += 1
         self._leases = {}
         self._calls.clear()

@@ -96,8 +96,8 @@ def adjusted_effect(people: People, name: str) -> Adjusted:
     searched = people.arms(BEFORE[denominator])
     # Who searched before and never clicked has a history without clicks, not none.
     known = [np.where(np.isnan(x) & (y > 0.0), 0.0, x) for x, y in zip(before, searched, strict=True)]
-    arms = (people.arms(numerator), people.arms(denominator), known, searched)
-    return cuped_ratio(*(tuple(one) for one in zip(*arms, strict=True)))
+    (x, y), (x_held, y_held) = zip(people.arms(numerator), people.arms(denominator), strict=True)
+    return cuped_ratio((x, y, known[0], searched[0]), (x_held, y_held, known[1], searched[1]))
 
 
 def measure_of(name: str, effect: Effect, planned_people: float, explained: float = 0.0, note: str = "") -> Measure:

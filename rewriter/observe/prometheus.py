@@ -242,8 +242,9 @@ def _merged(states: Sequence[Any]) -> Iterable[Metric]:
         [((name,), max(OPEN.get(one["state"], 1.0) for one in found)) for name, found in breakers.items()], ["breaker"],
     )  # fmt: skip
     yield _counter(
-        "breaker_opened", "How often a breaker opened",
-        [((name,), sum(one["opened"] for one in found)) for name, found in breakers.items()], ["breaker"],
+        "breaker_transitions", "How often a breaker changed to a state",
+        [((name, to), sum(one["transitions"][to] for one in found)) for name, found in breakers.items() for to in OPEN],
+        ["breaker", "to"],
     )  # fmt: skip
     lags = [state.lag for state in states if state.lag.get("seconds") is not None]
     yield _gauge(

@@ -12,7 +12,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from rewriter.errors import Fault, StoreError
 from rewriter.signals.absent import is_absent_id
@@ -27,7 +28,8 @@ OVERLAP = 500
 SHOWN_FAULTS = 20
 
 
-class _Shard(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Shard:
     """A shard of an index, by its number; uuid: of the index, which another index of the same name does not have."""
 
     index: str
@@ -114,7 +116,7 @@ class IndexFollower:
 
     def _new(self, shard: _Shard, after: int) -> list[tuple[int, Mapping[str, Any]]]:
         """Return the next documents of a shard that were not read before, by sequence number."""
-        seen = self._seen.get(shard.name, frozenset())
+        seen = self._seen.get(shard.name, set())
         while True:
             of_shard = [{"term": {"_index": shard.index}}, {"range": {"_seq_no": {"gt": after}}}]
             hits = self._hits(
