@@ -48,7 +48,7 @@ class FlagSource:
         self._told: Mapping[str, bool | float] = {}
         self._fault: Fault | None = None
         self._reads = 0
-        self._asked_s: float | None = None
+        self._began_s: float | None = None
 
     def read(self) -> SwitchesRead:
         """Return what the provider last said. The thread begins with the second call, which is the background's."""
@@ -64,8 +64,8 @@ class FlagSource:
         return replace(found, faults=[*found.faults, *faults]) if faults else found
 
     def _hangs(self) -> Fault | None:
-        asked_s = self._asked_s
-        if asked_s is None or (waited_s := time.monotonic() - asked_s) < HANGS_S:
+        began_s = self._began_s
+        if began_s is None or (waited_s := time.monotonic() - began_s) < HANGS_S:
             return None
         return Fault(
             "switches.openfeature", f"the provider has not answered for {waited_s:.0f} s", "the last values hold"
@@ -73,7 +73,7 @@ class FlagSource:
 
     def fetch(self) -> None:
         """Evaluate each flag once; may take as long as the provider takes."""
-        self._asked_s = time.monotonic()
+        self._began_s = time.monotonic()
         received = dict(self._told)
         fault: Fault | None = None
         try:
@@ -103,7 +103,7 @@ class FlagSource:
             fault = Fault("switches.openfeature", "needs the OpenFeature SDK", remedy)
         except Exception as error:  # noqa: BLE001  a provider is somebody else's code
             fault = Fault("switches.openfeature", f"the provider raised {type(error).__name__}", "the last values hold")
-        self._told, self._fault, self._asked_s = received, fault, None
+        self._told, self._fault, self._began_s = received, fault, None
 
 
 def _code(details: Any) -> str:
