@@ -9,8 +9,9 @@ of the product type that it searches for, of 2.4 that it has bought. So `BASE:c`
     then each value: its weight as of the landmark (a double), the length of its member (2 bytes), the member: a field and its
                  values, joined by U+001F, without the class
 
-Each class has a landmark of its own, so that an event rewrites its own class alone. Pure. The bytes may be anybody's: a value of
-another format, or one that is unsound from some byte on, is none at all.
+Each class has a landmark of its own, so that an event rewrites its own class alone. Pure. The bytes may be anybody's: of a class
+whose value has another format, an unsound number in its head or too few or too many bytes there are no counters, and a single value
+with an unsound weight or member is left out. Ingest reads them by the same rules (classes.lua), and so begins such a class anew.
 """
 
 from __future__ import annotations
@@ -85,10 +86,11 @@ def unpacked(raw: bytes | None) -> ClassCounters | None:
             return None
         weight, size = WEIGHED.unpack_from(raw, at)
         at += WEIGHED.size
-        value = value_of(raw[at : at + size])
-        if value is None or at + size > len(raw) or sound(weight) is None:
+        if at + size > len(raw):
             return None
-        weights[value] = weight
+        value = value_of(raw[at : at + size])
+        if value is not None and sound(weight) is not None:
+            weights[value] = weight
         at += size
     return ClassCounters(weights, total, landmark_s, last_event_s)
 

@@ -16,7 +16,16 @@ from rewriter import Reason, Report, Rewriter, Settings, Subject
 from rewriter.client.registry import around
 from rewriter.signals.backfill.history import History
 from rewriter.signals.backfill.swap import Swap
-from rewriter.signals.class_counters import MAX_CLASSES, MAX_VALUES, ClassCounters, counted_by_class, packed, unpacked
+from rewriter.signals.class_counters import (
+    HEAD,
+    MAX_CLASSES,
+    MAX_VALUES,
+    WEIGHED,
+    ClassCounters,
+    counted_by_class,
+    packed,
+    unpacked,
+)
 from rewriter.signals.counters import Counters, HalfLives, Observation, Value
 from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.ingest.erasure import forget
@@ -114,6 +123,55 @@ def test_a_class_keeps_its_heaviest_values_and_a_subject_its_latest_classes(shop
     shop.append([an_event("u2", f"p{n}", now_s + n) for n in range(100)])
     shop.drain(shop.worker())
     assert len(held(shop, "u2")["one"].weights) == MAX_VALUES
+
+
+def in_bytes(
+    *weights: tuple[float, bytes], at_s: float, last_s: float = 1.0, total: float = 1.0, form: int = 1
+) -> bytes:
+    return HEAD.pack(form, at_s, last_s, total) + b"".join(WEIGHED.pack(one, len(name)) + name for one, name in weights)
+
+
+NAN, INF, NOW_S = float("nan"), float("inf"), time.time()
+SOUND, OTHERS = (1.0, b"item\x1fp1"), [b"item\x1f%d" % n for n in range(60)]
+FOREIGN: dict[str, bytes] = {
+    "no landmark": in_bytes(SOUND, at_s=NAN),
+    "a landmark without end": in_bytes(SOUND, at_s=INF),
+    "a landmark too far": in_bytes(SOUND, at_s=1e300),
+    "no time": in_bytes(SOUND, at_s=NOW_S, last_s=NAN),
+    "no total": in_bytes(SOUND, at_s=NOW_S, total=NAN),
+    "no field, to be aged": in_bytes((1.0, b"x"), at_s=NOW_S - 1e7),
+    "no member, to be aged": in_bytes((1.0, b""), at_s=NOW_S - 1e7),
+    "no field": in_bytes((1.0, b"x"), at_s=NOW_S),
+    "no text": in_bytes((1.0, b"item\x1f\xff\xfe"), at_s=NOW_S),
+    "no weights": in_bytes(*((NAN, one) for one in OTHERS), at_s=NOW_S),
+    "some weights": in_bytes(*((NAN if n % 3 else n, one) for n, one in enumerate(OTHERS)), at_s=NOW_S),
+    "weights without end": in_bytes((INF, b"item\x1fp1"), (1e308, b"item\x1fp2"), (-1.0, b"item\x1fp3"), at_s=NOW_S),
+    "too many": in_bytes(*((1.0, b"%d\x1fx" % n) for n in range(4_000)), at_s=NOW_S),
+    "too long": b"\x01" + b"x" * 3_000_000,
+    "cut short": in_bytes(SOUND, at_s=NOW_S)[:-3],
+    "another format": in_bytes(SOUND, at_s=NOW_S, form=2),
+    "a text": b"a text that is long enough for a head",
+}
+
+
+def test_a_class_that_cannot_be_read_begins_anew_and_stops_nobody(shop: Shop) -> None:
+    """Who writes into the store has written anything."""
+    keys, (name,) = shop.plan.keys, {PRODUCTS["p1"]["type"]}
+    shop.append([an_event(one, "p1") for one in (*FOREIGN, "crowded", "of another type", "well")])
+    shop.drain(shop.worker())
+    shop.store.run([("HSET", f"{keys.profile(one)}:c", name, raw) for one, raw in FOREIGN.items()])
+    crowd = [part for n in range(300) for part in (f"c{n}", FOREIGN["no time"])]
+    shop.store.run([("HSET", f"{keys.profile('crowded')}:c", *crowd)])
+    other = f"{keys.profile('of another type')}:c"
+    shop.store.run([("DEL", other), ("SET", other, "x")])
+    worker = shop.worker()
+    shop.append([an_event(one, "p1") for one in (*FOREIGN, "crowded", "of another type", "well")])
+    shop.append([an_event("crowded", one) for one in PRODUCTS])  # of new classes, so that old ones go
+    shop.drain(worker)
+    for one in (*FOREIGN, "crowded", "well"):
+        assert ("item", "p1") in held(shop, one)[name].weights, one
+        assert len(held(shop, one)[name].weights) <= MAX_VALUES
+    assert len(shop.store.run([("HKEYS", f"{keys.profile('crowded')}:c")])[0]) <= MAX_CLASSES + 16
 
 
 def test_forgetting_leaves_no_class(shop: Shop) -> None:

@@ -3,28 +3,39 @@
 -- Everything happens per part of an entry, so that the result depends on the sequence of entries alone: weights are doubles, which a
 -- call leaves and another one finds as they were, and a class beyond its bound loses its lightest value at once.
 local VALUES, CLASSES, EVICTED = 64, 256, 16
+local HEAD, WEIGHED, MAX_MEMBER = 25, 10, 1024
+local MAX_PACKED = HEAD + VALUES * (WEIGHED + MAX_MEMBER)
 local opened, changed, class_count = {}, {}, nil
 local fields_of_a_class = 1 -- 2 where neighbours are kept as well, under the class's name, U+001F and near
+
+-- The bytes may be anybody's. A class that cannot be read begins anew: an error here would stop the partition for all of its people.
+local function read_class(raw)
+  if #raw < HEAD or #raw > MAX_PACKED or string.byte(raw) ~= 1 then return end
+  local _, landmark, last, total, next_at = struct.unpack('<Bddd', raw)
+  landmark, last, total = sound(landmark), sound(last), sound(total)
+  if not (landmark and last and total) then return end
+  local one = { weights = {}, count = 0, total = total, last = last, landmark = landmark }
+  while next_at <= #raw do
+    if next_at + WEIGHED > #raw + 1 then return end
+    local weight, size = struct.unpack('<dI2', raw, next_at)
+    next_at = next_at + WEIGHED + size
+    if next_at > #raw + 1 then return end
+    local value = string.sub(raw, next_at - size, next_at - 1)
+    if sound(weight) and size <= MAX_MEMBER and string.find(value, '^[^\31]+\31.') and not one.weights[value] then
+      one.weights[value] = weight
+      one.count = one.count + 1
+      if one.count == VALUES then break end
+    end
+  end
+  return one
+end
 
 local function open_class(name)
   local one = opened[name]
   if one then return one end
-  one = { weights = {}, count = 0, total = 0, last = 0 }
   local raw = call('HGET', KEYS[4], name)
-  if raw and #raw >= 25 and string.byte(raw) == 1 then
-    local _, next_at
-    _, one.landmark, one.last, one.total, next_at = struct.unpack('<Bddd', raw)
-    while next_at + 10 <= #raw + 1 do
-      local weight, size = struct.unpack('<dI2', raw, next_at)
-      local value = string.sub(raw, next_at + 10, next_at + 9 + size)
-      if #value < size then break end
-      one.weights[value] = weight
-      one.count = one.count + 1
-      next_at = next_at + 10 + size
-    end
-  else
-    class_count = (class_count or call('HLEN', KEYS[4])) + (raw and 0 or 1)
-  end
+  if not raw then class_count = (class_count or call('HLEN', KEYS[4])) + 1 end
+  one = raw and read_class(raw) or { weights = {}, count = 0, total = 0, last = 0 }
   opened[name] = one
   return one
 end
@@ -47,7 +58,7 @@ local function evict_classes()
   write_classes()
   local all, ages = call('HGETALL', KEYS[4]), {}
   for i = 1, #all, 2 do
-    local last = #all[i + 1] >= 25 and select(3, struct.unpack('<Bddd', all[i + 1])) or 0
+    local last = #all[i + 1] >= HEAD and sound((select(3, struct.unpack('<Bddd', all[i + 1])))) or 0
     ages[#ages + 1] = { last, all[i] }
   end
   table.sort(ages, function(a, b) return a[1] < b[1] or a[1] == b[1] and a[2] < b[2] end)
