@@ -59,10 +59,10 @@ def most_counters(context: SearchContext, classes: tuple[str, ...]) -> int:
 def class_to_request(context: SearchContext) -> str | None:
     """Return the field of which a leg asks for each hit's value: the class, where the query's classes are unknown.
 
-    None too where the caller's own search shows the field, or where it has no such values.
+    None too where the caller's own search shows the field, as `collapse` by it does, or where it has no such values.
     """
     name, body = context.policy.class_field, context.search.body
-    if name is None or known_classes(context):
+    if name is None or name == context.search.collapse_field or known_classes(context):
         return None
     kind = context.facts.fields.get(name)
     if kind not in WHOLE_VALUES and kind not in NUMBERS and kind != "boolean":

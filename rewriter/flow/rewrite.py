@@ -146,7 +146,8 @@ def one_search(context: SearchContext, progress: Progress) -> Generator[PartStep
     if search.from_ - rank > (len(slots) if progress.pool or progress.launched else 0):
         return replace(part, parallel="hits of earlier slots may leave the page short")
     body, gated, named = boosted_body(context, part, {**search.body, "from": rank, "size": search.size})
-    name = class_to_request(context)
+    # The server gives each suggested document the field too.
+    name = None if suggests_documents(search.body) else class_to_request(context)
     step = SendRewritten(
         _search(context, part, with_classes(body, name)),
         _timeout_s(context),
@@ -327,7 +328,7 @@ def _made(
         course.part = replace(part, reason=Reason.NO_RELEVANCE, detail=detail)
         core.unrewritten.put_search(search_key(search), Reason.NO_RELEVANCE, detail, context.clock_s())
         return
-    if repeated(hits):
+    if repeated(hits) or len(set(map(hit_key(search.collapse_field), hits))) < len(hits):
         course.part = replace(part, reason=Reason.SEARCH_FAILED, detail="the rewritten search repeats a hit")
         return
     if progress.launched:

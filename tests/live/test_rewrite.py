@@ -127,6 +127,37 @@ def test_a_rewritten_answer_is_the_plain_one_but_for_hits(
     assert 1.3 < max(ratios) <= MAX_BOOST * (1.0 + 1e-6)
 
 
+SUGGEST = {"s": {"prefix": "sh", "completion": {"field": "suggest"}}}
+BY_CLASS: dict[str, dict[str, Any]] = {
+    "suggested documents": {"query": MATCH, "suggest": SUGGEST},
+    "suggested documents without hits": {"query": {"match": {"title": "nothing"}}, "suggest": SUGGEST},
+    "collapse by the class": {"query": MATCH, "collapse": {"field": "brand"}},
+    "the class is shown": {"query": MATCH, "docvalue_fields": ["brand"]},
+    "all fields are shown": {"query": MATCH, "fields": ["*"]},
+}
+
+
+@pytest.mark.parametrize("mode", ["rewrite", "parallel"])
+@pytest.mark.parametrize("name", BY_CLASS)
+def test_asking_for_classes_changes_nothing_of_an_answer(
+    opensearch: OpenSearch, opensearch_url: str, shop: str, name: str, mode: str
+) -> None:
+    """The classes of a query are unknown, so that the search asks for each hit's. All that the server names is removed."""
+    given = settings(shop, class_field="brand", named_share=1.0, mode=mode, exploration_share=0)
+    body = {**BY_CLASS[name], "size": 10}
+    plain = opensearch.search(index=shop, body=body)
+    with OpenSearch(opensearch_url, timeout=60) as client, Rewriter(client, store(), given) as rewriter:
+        known(rewriter, shop)
+        for _ in range(2):
+            answer, report = rewriter.search_details(index=shop, body=body, subject=ANN)
+            assert report.reason in (Reason.PERSONALIZED, Reason.NO_HITS), report
+            assert "rewriter:" not in json.dumps(answer)
+            assert answer.get("suggest") == plain.get("suggest")
+            hits, wanted = answer["hits"]["hits"], plain["hits"]["hits"]
+            assert len(hits) == len(wanted)
+            assert [sorted(hit) for hit in hits] == [sorted(hit) for hit in wanted]
+
+
 @pytest.mark.parametrize("size", [7, 10, 24])
 def test_no_hit_of_the_list_is_lost_and_none_shows_twice(
     opensearch: OpenSearch, shop: str, searches: Search, size: int
