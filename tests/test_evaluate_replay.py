@@ -49,7 +49,7 @@ def test_a_replay_holds_what_the_library_counts_of_the_events_before(seed: int) 
         replay.advance(at_s)
         found = replay.signals(1_000, ("milk", "tea", "none"), past.past.sessions["s1"])
         mine = [row for row in rows if row[1] == "u1" and row[0] < at_s]
-        seen = [Observation(past.values(row[2]), row[3], row[0]) for row in mine]
+        seen = [Observation(past.coded.values(row[2]), row[3], row[0]) for row in mine]
         shared = [
             Observation(tuple(v for v in one.values if v[0] != "kind_size"), one.weight, one.at_s) for one in seen
         ]
@@ -104,7 +104,7 @@ def test_the_population_is_everybody_s_before_a_time(seed: int) -> None:
     at_s = START_S + 6.1 * DAY_S
     found = past.population(at_s)
     before = [row for row in sorted(rows, key=lambda row: row[0]) if row[0] < at_s]
-    seen = [Observation(tuple(v for v in past.values(row[2]) if v[0] != ITEM), row[3], row[0]) for row in before]
+    seen = [Observation(tuple(v for v in past.coded.values(row[2]) if v[0] != ITEM), row[3], row[0]) for row in before]
     expected = counted(seen, past.half_lives, at_s)
     uses = observed_uses(
         Use(row[1], f"{row[1]} {visit}", str(DOCUMENTS[row[2]]["_id"]), str(DOCUMENTS[row[2]]["kind"]), row[0])
@@ -141,14 +141,14 @@ def test_neighbours_are_those_of_a_backfill_before_the_window(weights: tuple[flo
     window_s, at_s = START_S + 6.0 * DAY_S, START_S + 8.0 * DAY_S
     near = past.near(window_s)
     expected = neighbours_before(past, rows, window_s)
-    codes = {value[1]: at for at, value in enumerate(past._table[0].values) if value[0] == ITEM}
+    codes = {value[1]: at for at, value in enumerate(past.table.values) if value[0] == ITEM}
     assert {name: near.of(code) for name, code in codes.items() if near.of(code)} == expected
     assert expected != neighbours_before(past, rows, at_s)
     replay = past.replay(past.past.number_of("u1"), near)
     replay.advance(at_s)
     found = replay.signals(1_000, ("milk", near_class("milk"), "tea", near_class("pan"))).classes
     seen = [
-        Observation(past.values(row[2]), row[3], row[0])
+        Observation(past.coded.values(row[2]), row[3], row[0])
         for row in sorted(rows, key=lambda row: row[0])
         if row[1] == "u1" and row[0] < at_s
     ]
@@ -167,7 +167,7 @@ def test_no_later_event_changes_the_neighbours_of_a_window() -> None:
     window_s = START_S + 5.0 * DAY_S
     early = [row for row in rows if row[0] < window_s]
     both = [counted_past(some, DOCUMENTS) for some in (rows, early)]
-    codes = [{value[1]: at for at, value in enumerate(one._table[0].values) if value[0] == ITEM} for one in both]
+    codes = [{value[1]: at for at, value in enumerate(one.table.values) if value[0] == ITEM} for one in both]
     found = [
         {name: past.near(window_s).of(code) for name, code in own.items() if past.near(window_s).of(code)}
         for past, own in zip(both, codes, strict=True)
@@ -186,7 +186,9 @@ def test_segments_hold_the_events_that_name_them_before_a_time(weights: tuple[fl
     assert (found["even"].events, found["even"].last_event_s) == (len(mine), mine[-1][0])
     assert {value[0] for value in found["even"].weights} == {"item", "brand", "kind_size"}, "nothing is kept by class"
     if min(weights) > 0.0:
-        expected = counted([Observation(past.values(row[2]), row[3], row[0]) for row in mine], past.half_lives, at_s)
+        expected = counted(
+            [Observation(past.coded.values(row[2]), row[3], row[0]) for row in mine], past.half_lives, at_s
+        )
         assert weights_now(found["even"], lives(past), at_s) == weights_now(expected, lives(past), at_s)
     assert past.segments(("even",), START_S - 1.0) == {}
 

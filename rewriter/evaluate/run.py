@@ -7,31 +7,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import groupby
 from math import inf
 from typing import Any
 
-from rewriter.boost.all_words import all_words
 from rewriter.client.seam import LegFault, Search, SearchArguments, SearchClient
 from rewriter.core import Core
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.evaluate.answers import AT_ONCE, Job, Send, answered
-from rewriter.evaluate.counted_past import CountedPast
+from rewriter.evaluate.facts import read_facts
 from rewriter.evaluate.hit_facts import shown_fields
 from rewriter.evaluate.judged import JudgedSearch
 from rewriter.evaluate.outcome import Outcome, Prepared, Result
 from rewriter.evaluate.past import Past
+from rewriter.evaluate.shared import Shared
 from rewriter.evaluate.subject_replay import SubjectReplay
 from rewriter.evaluate.variants import POLICY, Variant
-from rewriter.expression import expression_of, parsed_indices
 from rewriter.index_facts import IndexFacts
 from rewriter.report import Reason, Report
-from rewriter.shell.index_reader import IndexReader
-from rewriter.shell.legs import failing_as
-from rewriter.shell.sources import GetMapping, GetSettings
 from rewriter.shell.template_files import load_templates
-from rewriter.shell.threads import drive
 from rewriter.signals.query_classes import QueryClasses, heaviest
 from rewriter.signals.store import Signals, SignalsQuery
 from rewriter.subject import Subject, pseudonym
@@ -41,42 +36,6 @@ CHECKPOINTS = 12
 UNDATED_S = 1.0
 """Seconds after the end of the history at which a search without a time runs."""
 MAX_FAULTS = 20
-KEPT_COUNTS = 4
-
-
-class _FirstLearned(QueryClasses):
-    """The classes of queries as first learned, so that no evaluation depends on earlier ones."""
-
-    def put(self, key: str, classes: tuple[str, ...], now_s: float) -> None:
-        """Keep the classes of a query, unless they are known already."""
-        if not self.get(key, now_s):
-            super().put(key, classes, now_s)
-
-
-@dataclass(slots=True)
-class Shared:
-    """Cache of results that several evaluations of the same searches and history share.
-
-    signals: by counting rules, search and classes, for the KEPT_COUNTS rules used last. classes: the classes of queries.
-    """
-
-    counted: dict[str, CountedPast] = field(default_factory=dict)
-    signals: dict[str, dict[tuple[Any, ...], Signals]] = field(default_factory=dict)
-    classes: QueryClasses = field(default_factory=_FirstLearned)
-    knows_classes: bool = False
-    described: dict[int, tuple[int, frozenset[str], str]] = field(default_factory=dict)
-    prepared: Sequence[Prepared] = ()
-
-    def of(self, variant: Variant, past: Past) -> tuple[CountedPast, dict[tuple[Any, ...], Signals]]:
-        """Return the past as a variant counts it, and the signals computed from it."""
-        key = counting_key(variant)
-        found = self.counted.pop(key, None) or CountedPast(past, variant.settings)
-        self.counted[key] = found  # the last one
-        memory = self.signals.setdefault(key, {})
-        for old in list(self.counted)[:-KEPT_COUNTS]:
-            del self.counted[old]
-            self.signals.pop(old, None)
-        return found, memory
 
 
 class _Ranker:
@@ -101,7 +60,7 @@ class _Ranker:
         self.result = Result()
         if remembers:
             self.core.query_classes = shared.classes
-        _read_facts(self.core, client, bodies)
+        read_facts(self.core, client, bodies)
 
     def warm(self, prepared: Sequence[tuple[int, Prepared, Mapping[str, Any]]], send: Send) -> None:
         """Answer the first search for each text of words, whose classes are not known yet; afterwards they are known."""
@@ -241,17 +200,22 @@ class Evaluation:
             for ranker in self._rankers:
                 for number, ids, hits, report in ranker.ranked(batch, self._send):
                     _note(ranker.result, number, ids, report)
-                    self._shown.note(ranker.result, number, hits, self.prepared[number].at_s, self._k)
-            for number, one, baseline in batch:
+                    self._show(ranker.result, number, hits)
+            for number, _, baseline in batch:
                 found.baseline.pages[number] = [hit["_id"] for hit in baseline["hits"]["hits"]]
-                self._shown.note(found.baseline, number, baseline["hits"]["hits"], one.at_s, self._k)
+                self._show(found.baseline, number, baseline["hits"]["hits"])
             done += len(batch)
             on_progress(done, len(searches))
+
+    def _show(self, result: Result, number: int, hits: Sequence[Mapping[str, Any]]) -> None:
+        """Note what a page shows, which evaluations that share results do not report."""
+        if not self._remembers:
+            self._shown.note(result, number, hits, self.prepared[number].at_s, self._k)
 
     def _baselines(self, found: Outcome) -> dict[int, Mapping[str, Any]]:
         """Return the answer to the caller's own search, for each search that the server accepts."""
         answers: dict[int, Mapping[str, Any]] = {}
-        kept: dict[str, Any] = {}
+        kept = self._shared.answers
         for start in range(0, len(self.prepared), AT_ONCE):
             chunk = self.prepared[start : start + AT_ONCE]
             missing = {one.key: one for one in chunk if one.key not in kept}
@@ -287,13 +251,6 @@ class Evaluation:
         hits = baseline["hits"]["hits"]
         classes = heaviest(self._shown.categories(hits), [hit.get("_score") or 0.0 for hit in hits])
         return events, one.judged.positive - used, classes[0] if classes else ""
-
-
-def counting_key(variant: Variant) -> str:
-    """Return a variant's counting rules as a key: variants that count alike have equal keys."""
-    policy = variant.policy
-    fields = {name: (one.of, one.half_life_s) for name, one in policy.fields.items()}
-    return repr((fields, policy.item_field, policy.item_half_life_s, policy.class_field, variant.settings.signals))
 
 
 def _batches(
@@ -359,37 +316,3 @@ def _note(result: Result, number: int, ids: list[str], report: Report) -> None:
     result.slots[number] = len(report.slots)
     if report.reason is not Reason.PERSONALIZED and report.detail:
         result.details[f"{report.reason}: {report.detail}"] += 1
-
-
-def _read_facts(core: Core, client: SearchClient, searches: Sequence[SearchArguments]) -> None:
-    """Read the facts of all searched indices, as the background of a service does. Raises the client's errors."""
-    _facts_round(core, client, searches)
-    before = {name: set(wanted) for name, wanted in core.wanted_fields.items()}
-    facts = core.snapshot.facts
-    for query in {repr(one.body.get("query")): one for one in searches}.values():
-        key = expression_of(parsed_indices(query.index), {}).key
-        if core.settings.policies[POLICY].all_words and key in facts:
-            core.want_fields(POLICY, all_words(query.body.get("query"), facts[key]).unknown)
-    if core.wanted_fields != before:
-        _facts_round(core, client, searches)
-
-
-def _facts_round(core: Core, client: SearchClient, searches: Sequence[SearchArguments]) -> None:
-    reader = IndexReader(core, lambda: 0.0)
-    for index in dict.fromkeys(one.index for one in searches):
-        core.searched.note(expression_of(parsed_indices(index), {}), 0.0)
-
-    def performed(step: object) -> Any:
-        with failing_as(client):
-            match step:
-                case GetMapping(index, params, timeout_s):
-                    return client.get_mapping(index, params, timeout_s)
-                case GetSettings(index, names, params, timeout_s):
-                    return client.get_settings(index, names, params, timeout_s)
-        return None
-
-    drive(reader.round(), performed)
-    if reader.problems:
-        raise ConfigurationError(
-            [Fault("index facts", one, "searches pass through without them") for one in reader.problems]
-        )

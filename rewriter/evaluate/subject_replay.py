@@ -7,7 +7,7 @@ Only events *before* a search count: an event in the same second is an outcome o
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -66,14 +66,22 @@ class ValueTable:
             inner.append(found[1] if found else value)
         names = list(fields)
         numbers = np.array(field, np.int64)
-        lives = np.array([profile.of(name) for name in names] or [1.0], np.float64)
-        session_lives = np.array([session.of(name) for name in names] or [1.0], np.float64)
+        lives, session_lives = _lives(names, profile), _lives(names, session)
         apart = np.array([name in (by_class or ()) for name in names] or [False], bool)
         item = np.array([name == ITEM for name in names] or [False], bool)
         return cls(
             values, names, classes, numbers, lives[numbers], session_lives[numbers], ~apart[numbers],
             np.array(class_of, np.int64), item[numbers], inner,
         )  # fmt: skip
+
+    def with_lives(self, profile: HalfLives, session: HalfLives) -> ValueTable:
+        """Return the table with other half-lives."""
+        lives, session_lives = _lives(self.fields, profile)[self.field], _lives(self.fields, session)[self.field]
+        return replace(self, half_life_s=lives, session_half_life_s=session_lives)
+
+
+def _lives(fields: Sequence[str], half_lives: HalfLives) -> Numbers:
+    return np.array([half_lives.of(name) for name in fields] or [1.0], np.float64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,9 @@ from rewriter.evaluate.judged import JudgedSearch, only
 from rewriter.evaluate.outcome import Outcome, Result
 from rewriter.evaluate.past import Past
 from rewriter.evaluate.rescoring import Rescoring
-from rewriter.evaluate.run import Evaluation, Shared
+from rewriter.evaluate.run import Evaluation
 from rewriter.evaluate.scores import measure_names, scored
+from rewriter.evaluate.shared import Shared
 from rewriter.evaluate.space import Parameter, current, settings_of, space, with_settings
 from rewriter.evaluate.spread import PAGE, in_words, spread_of, steep_from
 from rewriter.evaluate.variants import Variant, variant

@@ -1,0 +1,131 @@
+"""A past in the values that one policy counts, as numbers: the part of counting that no half-life changes."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from rewriter.evaluate.near_replay import Codes, Numbers
+from rewriter.evaluate.past import Past
+from rewriter.evaluate.subject_replay import ValueTable
+from rewriter.settings import Settings
+from rewriter.signals.counters import HalfLives, Value
+from rewriter.signals.events import values
+from rewriter.signals.ingest.batch import CountingRules
+from rewriter.signals.ingest.reuse import VISIT_S
+from rewriter.signals.kinds.item import ITEM
+from rewriter.signals.repeats import AGAIN, NO_CLASS, USES
+
+
+class CodedPast:
+    """The values of each document of a past by number. settings: settings with only the policy that counts them.
+
+    by_class: combinations that profiles keep by class; None if nothing is kept by class.
+    """
+
+    def __init__(self, past: Past, settings: Settings) -> None:
+        self.past = past
+        rules = CountingRules.of(settings)
+        self.fields = rules.fields
+        self.combinations = rules.class_combinations
+        self.by_class = self.combinations if settings.class_field else None
+        self._values: list[tuple[Value, ...] | None] = [None] * len(past.documents)
+
+    def values(self, doc: int) -> tuple[Value, ...]:
+        """Return the signal values of a document."""
+        found = self._values[doc]
+        if found is None:
+            document = self.past.documents[doc]
+            found = self._values[doc] = values(document, self.fields) if document is not None else ()
+        return found
+
+    def coded_events(self, docs: Codes) -> tuple[Codes, Codes]:
+        """Return, for each value of each event on one of `docs`, the position of the event and the number of the value."""
+        bounds, codes = self._bounds, self._codes
+        lengths = bounds[docs + 1] - bounds[docs]
+        event = np.repeat(np.arange(len(docs)), lengths)
+        within = np.arange(len(event)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        return event, codes[np.repeat(bounds[docs], lengths) + within]
+
+    def table(self, profile: HalfLives, session: HalfLives) -> ValueTable:
+        """Return all values with their half-lives."""
+        return self._of_one_life.with_lives(profile, session)
+
+    @cached_property
+    def _of_one_life(self) -> ValueTable:
+        return ValueTable.of(self._numbered[2], HalfLives(1.0), HalfLives(1.0), self.by_class)
+
+    @property
+    def _bounds(self) -> Codes:
+        return self._numbered[0]
+
+    @property
+    def _codes(self) -> Codes:
+        return self._numbered[1]
+
+    @cached_property
+    def _numbered(self) -> tuple[Codes, Codes, list[Value]]:
+        """Each document's offset into the numbers of all values, these numbers, and the values."""
+        numbers: dict[Value, int] = {}
+        bounds, codes = [0], list[int]()
+        for doc in range(len(self.past.documents)):
+            codes += [numbers.setdefault(value, len(numbers)) for value in self.values(doc)]
+            bounds.append(len(codes))
+        return np.array(bounds, np.int64), np.array(codes, np.int64), list(numbers)
+
+    @cached_property
+    def by_field(self) -> dict[str, tuple[Codes, Codes, list[Value]]]:
+        """By field: documents, the number of a value of each, and the values. Items are left out: they need no population."""
+        table, bounds, codes = self._of_one_life, self._bounds, self._codes
+        docs = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+        found: dict[str, tuple[Codes, Codes, list[Value]]] = {}
+        for number, name in enumerate(table.fields):
+            if name != ITEM:
+                own = table.field[codes] == number
+                different, local = np.unique(codes[own], return_inverse=True)
+                found[name] = docs[own], local, [table.values[code] for code in different.tolist()]
+        return found
+
+    @cached_property
+    def uses(self) -> tuple[Numbers, Codes, Codes, list[Value]]:
+        """The times of uses; then for each value of a use: the number of the use, and of the value; and the values.
+
+        Counted as in `repeats.observed_uses`: an item counts once per visit, and a person's first visit does not count.
+        """
+        past, table = self.past, self._of_one_life
+        (events,) = np.nonzero(past.weight > 0.0)
+        person = past.person[events]
+        visit = _visits(person, past.at_s[events])
+        event, code = self.coded_events(past.doc[events])
+        item = table.is_item[code]
+        event, code = event[item], code[item]
+        _, first = np.unique(np.stack([person[event], visit[event], code]), axis=1, return_index=True)
+        first.sort()  # once a visit, in the order of time
+        event, code = event[first], code[first]
+        _, earliest = np.unique(np.stack([person[event], code]), axis=1, return_index=True)
+        again = np.ones(len(event), bool)
+        again[earliest] = False
+        counts = visit[event] > 0
+        event, code, again = event[counts], code[counts], again[counts]
+        classes: dict[str, int] = {}
+        names = (value[2] if len(value) > 2 else NO_CLASS for value in (table.values[one] for one in code.tolist()))
+        class_of = np.array([classes.setdefault(name, len(classes)) for name in names], np.int64)
+        number = np.arange(len(event))
+        uses = np.concatenate([number, number[again]])
+        marks = np.concatenate([class_of, class_of[again] + len(classes)])
+        order = np.argsort(uses, kind="stable")
+        named: list[Value] = [(mark, name) for mark in (USES, AGAIN) for name in classes]
+        return past.at_s[events][event], uses[order], marks[order], named
+
+
+def _visits(person: Codes, at_s: Numbers) -> Codes:
+    """Return the number of each event's visit of its person, from 0: a visit ends after half an hour without events."""
+    order = np.argsort(person, kind="stable")
+    same = np.concatenate([[False], np.diff(person[order]) == 0]) if len(order) else np.empty(0, bool)
+    silent = np.concatenate([[0.0], np.diff(at_s[order])]) > VISIT_S if len(order) else np.empty(0, bool)
+    begins = np.cumsum(same & silent)
+    first = np.maximum.accumulate(np.where(~same, np.arange(len(order)), 0)) if len(order) else np.empty(0, np.int64)
+    found = np.empty(len(order), np.int64)
+    found[order] = begins - begins[first]
+    return found
