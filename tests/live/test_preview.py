@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import pytest
 from opensearchpy import OpenSearch
 from typer.testing import CliRunner, Result
 
+from rewriter.boost.validation import BOOSTS_FILE
 from rewriter.cli import app
+from rewriter.shell.template_files import packaged_templates
 from rewriter.signals.counters import HalfLives, Observation, counted
 from rewriter.signals.redis_store import RedisStore
 from rewriter.signals.store import Keys
@@ -93,6 +96,37 @@ def test_a_subject_s_page_stands_beside_the_plain_one(shop: str) -> None:
     assert [row["propensity"] is not None for row in page["shown"]].count(True) == 1
     assert {row["category"] for row in page["shown"]} <= {"trail", "road"}
     assert all(0 < row["age_days"] < 400 for row in page["shown"])
+
+
+def test_a_draft_s_page_follows_the_live_one(shop: str, tmp_path: Path) -> None:
+    """A template set on trial by its name, the same set as a folder, and a folder with settings."""
+    draft = tmp_path / "templates" / "shop-draft"
+    shutil.copytree(packaged_templates() / "default", draft)
+    text = (draft / BOOSTS_FILE).read_text()
+    (draft / BOOSTS_FILE).write_text(text.replace("a.weight * a.scale", "0.5 * a.weight * a.scale"))
+    toml = (tmp_path / "rewriter.toml").read_text()
+    trial = "[policies.shop.trial]\nversion = 'shop-draft'\nsubjects = ['ann']\n"
+    (tmp_path / "rewriter.toml").write_text("templates_dir = 'templates'\n" + toml + trial)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "rewriter.toml").write_text(toml.replace("index =", "max_boost = 1.1\nindex ="))
+    drafts = ("shop-draft", "templates/shop-draft", "other")
+    of = [part for name in drafts for part in ("--draft", name)]
+    found = pages("--body", "search.json", "--user", "u-1", "--sample", "sample.json", *of)
+    assert [page["subject"] for page in found] == [
+        f"{subject}{end}"
+        for subject in ("sample sample", "user u-1")
+        for end in ("", ", draft shop-draft", ", draft templates/shop-draft", ", draft other")
+    ]
+    for live, named, folder, other in (found[:4], found[4:]):
+        assert named["boosts"][0]["weight"] == pytest.approx(live["boosts"][0]["weight"] / 2, rel=1e-4)
+        assert folder["boosts"][0]["weight"] == pytest.approx(named["boosts"][0]["weight"], rel=1e-4)
+        assert (other["max_boost"], live["max_boost"]) == (1.1, 1.5)
+    page = run("shop", "--body", "search.json", "--user", "u-1", "--draft", "shop-draft", "--html", "page.html")
+    assert page.exit_code == 0
+    assert "<h2>user u-1, draft shop-draft</h2>" in (tmp_path / "page.html").read_text()
+    refused = run("shop", "--body", "search.json", "--user", "u-1", "--draft", "nothing")
+    assert refused.exit_code == 2
+    assert "nothing: is neither a folder nor a git revision" in refused.stderr
 
 
 def test_the_plain_page_is_the_client_s(shop: str, opensearch: OpenSearch) -> None:

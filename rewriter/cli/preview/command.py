@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ from rich.console import Console
 
 from rewriter.cli.causes import client_of
 from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_line, store_needed, write_whole
+from rewriter.cli.preview.drafts import Drafts
 from rewriter.cli.preview.html import html_page
 from rewriter.cli.preview.page import Fields, PreviewPage
 from rewriter.cli.preview.searches import Wanted, newcomer, previewed
@@ -24,7 +26,6 @@ from rewriter.client.seam import SearchClient
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.expression import parsed_indices
 from rewriter.settings import Settings
-from rewriter.shell.template_files import template_folder
 from rewriter.signals.redis_store import open_stores
 from rewriter.subject import Subject
 
@@ -48,6 +49,12 @@ def preview(
     session: Annotated[str | None, typer.Option(help="The session_id of the subject, with --user or alone.")] = None,
     segment: Annotated[list[str] | None, typer.Option(help="A newcomer in this segment. Several are allowed.")] = None,
     sample: Annotated[list[Path] | None, typer.Option(help="A subject described by a file of samples/*.json.")] = None,
+    draft: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Show the pages of this draft too: a template set, a folder with one or with settings, a git revision."
+        ),
+    ] = None,
     title: Annotated[str, typer.Option(help="The field of `_source` that names a hit; by default title or name.")] = "",
     category: Annotated[str, typer.Option(help="The field of a hit's category; by default the policy's.")] = "",
     date: Annotated[str, typer.Option(help="The field of a hit's date; by default the policy's.")] = "",
@@ -68,14 +75,15 @@ def preview(
         settings, _ = alone(Settings.from_toml(toml), toml, policy)
         wanted = _wanted(user or [], session, segment or [], sample or [])
         names = _index(settings, policy, index)
+        drafts = Drafts(draft or [], toml, policy)
         seen: object = None
         pages: list[PreviewPage] = []
         while True:
-            files = _versions(settings, policy, body, sample or [])
+            files = _versions(drafts.folders(settings), body, sample or [])
             if files != seen:
                 seen = files
                 try:
-                    pages = _pages(settings, policy, words, body, names, wanted, fields)
+                    pages = _pages(drafts, settings, policy, words, body, names, wanted, fields)
                 except ConfigurationError as error:
                     if not watch:
                         raise
@@ -116,23 +124,27 @@ def _index(settings: Settings, policy: str, index: str | None) -> str:
     raise ConfigurationError([Fault(f"--index {name}", f"policy {policy!r} does not match it", "extend its `index`")])
 
 
-def _versions(
-    settings: Settings, policy: str, body: Path | None, samples: Sequence[Path]
-) -> tuple[tuple[str, int], ...]:
+def _versions(folders: Sequence[Path], body: Path | None, samples: Sequence[Path]) -> tuple[tuple[str, int], ...]:
     """Return the files that a preview depends on, with their modification times."""
-    folder = template_folder(settings, settings.policies[policy].templates)
-    files = [*folder.rglob("*"), *([body] if body else []), *samples]
+    files = [*(one for folder in folders for one in folder.rglob("*")), *([body] if body else []), *samples]
     return tuple((str(one), one.stat().st_mtime_ns) for one in sorted(files) if one.is_file())
 
 
 def _pages(
-    settings: Settings, policy: str, words: str, body: Path | None, index: str, wanted: Sequence[Wanted], fields: Fields
-) -> list[PreviewPage]:
-    stores = open_stores(*settings.store.plain_urls, connections=CONNECTIONS)
+    drafts: Drafts, settings: Settings, policy: str, words: str, body: Path | None, index: str, wanted: Sequence[Wanted],
+    fields: Fields,
+) -> list[PreviewPage]:  # fmt: skip
+    """Return each subject's page, and after it the pages that the drafts would give."""
     with client_of(settings.opensearch, TIMEOUT_S, CONNECTIONS, "try it without rewriter") as client, store_needed():
         arguments = {"index": index, "body": body_of(client, words, body)}
-        store, profiles = stores.get("store"), stores.get("profile_store")
-        return list(previewed(client, store, profiles, settings, policy, arguments, wanted, fields, time.time()))
+        now_s = time.time()
+        every = []
+        for label, version in drafts.opened(settings):
+            stores = open_stores(*settings.store.plain_urls, connections=CONNECTIONS)  # the preview closes them
+            store, profiles = stores.get("store"), stores.get("profile_store")
+            own = [replace(one, label=f"{one.label}{label}") for one in wanted]
+            every.append(list(previewed(client, store, profiles, version, policy, arguments, own, fields, now_s)))
+        return [page for same in zip(*every, strict=True) for page in same]
 
 
 def body_of(client: SearchClient, words: str, path: Path | None) -> dict[str, Any]:
