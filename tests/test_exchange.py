@@ -113,7 +113,7 @@ def test_an_export_has_the_form_of_the_documents_and_no_identifier() -> None:
         True,
     )
     entries = query_set["querySetQueries"]
-    assert [one["queryText"] for one in entries] == ["red dress", "red dress", 'say "a, b"']
+    assert [one["queryText"] for one in entries] == ["red dress", "red dress", "say a, b"]
     assert all(isinstance(value, str) for one in entries for value in one.values())
     assert (entries[0]["segment"], "segment" in entries[1]) == ("vip", False)
     assert entries[1]["person"] == entries[2]["person"] != entries[0]["person"]
@@ -130,11 +130,12 @@ def test_an_export_has_the_form_of_the_documents_and_no_identifier() -> None:
     }
     rows = list(csv.reader(io.StringIO(files["judgments.csv"])))
     assert rows[0] == ["query", "docid", "rating"]
-    assert rows[-1] == ['say "a, b"', "p4", "1"]
+    assert rows[-1] == ["say a, b", "p4", "1"]
     configuration = json.loads(files["search_configuration_baseline.json"])
     assert json.loads(configuration.pop("query")) == {"query": {"match": {"title": "{{queryText}}"}}}
     assert configuration == {"name": "rewriter baseline", "index": "products"}
     assert (ratings.merged, ratings.left_out) == (1, {"searches without words": 1})
+    assert ratings.notes == {workbench.CLEANED: 1}
 
 
 @pytest.mark.parametrize(
@@ -154,21 +155,50 @@ def test_the_variable_of_a_search_template_becomes_the_workbench_s(template: str
     assert workbench.of_workbench(template) == expected
 
 
-def test_entries_carry_their_clauses_and_each_policy_has_a_configuration() -> None:
-    searches = [search("1", "ann", "shoe", {"p1": 1.0}), search("2", "bob", "shoe", {"p2": 1.0})]
-    clause = '{"window_size": 200}'
+def is_accepted(value: str) -> bool:
+    """The check of `TextValidationUtil.validateQuerySetValue`, which refuses the whole query set."""
+    return 0 < len(value) <= 2_000 and not set(value) & set('"\\\\<>\n\r')
+
+
+def test_each_policy_has_a_configuration_with_its_boosts_and_a_query_set_that_opens_them() -> None:
+    people = ("ann", "bob", "cid")
+    searches = [search(str(at), who, "shoe", {"p1": 1.0}) for at, who in enumerate(people, 1)]
+    clause = '{"window_size": 200, "x": "{{y}}"}'
     template = '{"query": {"match": {"title": "{{query}}"}}}\n'
-    files, _ = workbench.exported(searches, template, "products", "salt", {"my.shop": {"1": clause}})
-    ann, bob = map(json.loads, files["query_set.ndjson"].splitlines())
-    assert ann["rescore_my_shop"] == clause
-    assert "rescore_my_shop" not in bob
+    files, _ = workbench.exported(searches, template, "products", "salt", {"my.shop": {"1": clause, "3": clause}})
+    ann, cid = map(json.loads, files["query_set_my_shop.ndjson"].splitlines())
+    assert ann["my_shop_1"] == cid["my_shop_1"] == "1"
+    assert ann["person"] != cid["person"]
+    assert len(files["query_set.ndjson"].splitlines()) == 3
     configuration = json.loads(files["search_configuration_my_shop.json"])
     assert configuration["name"] == "rewriter my.shop"
-    end = '{{#rescore_my_shop}}, "rescore": {{{rescore_my_shop}}}{{/rescore_my_shop}}}'
-    expected = '{"query": {"match": {"title": "{{queryText}}"}}' + end
-    assert configuration["query"] == expected
-    assert workbench.with_clause('{"query": {}, "rescore": {}}', "shop") is None
-    assert workbench.with_clause("{{> partial", "shop") is None
+    end = '{{#my_shop_1}}, "rescore": {"window_size": 200, "x": "{\\u007by}}"}{{/my_shop_1}}}'
+    assert configuration["query"] == '{"query": {"match": {"title": "{{queryText}}"}}' + end
+    one = [(searches[0], clause)]
+    assert workbench.with_clauses('{"query": {}, "rescore": {}}', "shop", one) is None
+    assert workbench.with_clauses("{{> partial", "shop", one) is None
+
+
+def test_a_policy_s_query_set_ends_where_its_template_would_be_too_large() -> None:
+    searches = [search(str(at), f"u{at}", "shoe", {"p1": 1.0}) for at in range(100)]
+    clauses = {str(at): json.dumps({"filter": "ü" * 1_000, "at": at}, ensure_ascii=False) for at in range(100)}
+    files, ratings = workbench.exported(searches, '{"query": {}}', "products", "salt", {"shop": clauses})
+    query = json.loads(files["search_configuration_shop.json"])["query"]
+    kept = len(files["query_set_shop.ndjson"].splitlines())
+    assert 60_000 < len(query.encode()) <= 65_535
+    assert 25 < kept < 40
+    assert list(ratings.notes.values()) == [100 - kept]
+
+
+@given(st.lists(st.tuples(st.text(max_size=30), st.text(max_size=10)), min_size=1, max_size=5))
+@settings(max_examples=50, deadline=None)
+def test_no_value_is_refused_and_judgments_name_the_same_queries(rows: list[tuple[str, str]]) -> None:
+    searches = [search(str(at), who or "x", words, {"p": 1.0}) for at, (words, who) in enumerate(rows)]
+    files, _ = workbench.exported(searches, None, "products", "salt")
+    entries = json.loads(files["query_set.json"])["querySetQueries"]
+    assert all(is_accepted(value) for entry in entries for value in entry.values())
+    judged = {one["query"] for one in json.loads(files["judgments.json"])["judgmentRatings"]}
+    assert judged == {one["queryText"] for one in entries}
 
 
 # --- Quepid -----------------------------------------------------------------------------------------------------------
@@ -199,9 +229,11 @@ def test_an_export_passes_the_checks_of_quepid_s_import() -> None:
 
 # --- both -------------------------------------------------------------------------------------------------------------
 
-WORDS = st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1, max_size=12).map(
-    lambda text: " ".join(text.split())
-)
+WORDS = st.text(
+    st.characters(blacklist_categories=("Cs", "Cc"), blacklist_characters=chr(34) + chr(92) + "<>"),
+    min_size=1,
+    max_size=12,
+).map(lambda text: " ".join(text.split()))
 IDS = st.text("abc01,\"'=\u00fc", min_size=1, max_size=4)
 SEARCHES = st.lists(
     st.tuples(WORDS.filter(bool), st.dictionaries(IDS, st.sampled_from([0.0, 1.0, 2.0, 3.0]), min_size=1, max_size=4)),

@@ -29,12 +29,13 @@ Grades = dict[str, dict[str, float]]
 class Ratings:
     """Grades by query, in the order of the file, and the number left out by reason.
 
-    merged: the number of queries that stand for several searches.
+    merged: the number of queries that stand for several searches. notes: numbers of searches that an export changed, by reason.
     """
 
     grades: Grades = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
     merged: int = 0
+    notes: Counter[str] = field(default_factory=Counter)
 
 
 def merged(searches: Iterable[JudgedSearch]) -> Ratings:

@@ -6,6 +6,11 @@ https://docs.opensearch.org/latest/search-plugins/search-relevance/judgments/   
 
 The workbench judges a query, not a person's search for it. So judgments are merged by query, and custom fields name the subject of
 an entry's search: `person`, a pseudonym, and `segment`.
+
+`PUT query_sets` refuses a whole set if one value is longer than MAX_VALUE or holds a quotation mark, a backslash, < or >
+(`TextValidationUtil` of https://github.com/opensearch-project/search-relevance). Boosts are JSON, so no custom field can hold them:
+the configuration of a policy holds the boosts of all its entries, each in a section that a short custom field opens. OpenSearch
+compiles no template above MAX_TEMPLATE_BYTES (`script.max_size_in_bytes`), so a policy's query set ends there.
 """
 
 from __future__ import annotations
@@ -13,7 +18,8 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rewriter.errors import ConfigurationError, Fault, raise_faults
@@ -22,7 +28,11 @@ from rewriter.evaluate.ratings import Ratings, csv_of, grade_of, merged
 from rewriter.subject import pseudonym
 
 MAX_NAME = 50
+MAX_VALUE = 2_000
+MAX_TEMPLATE_BYTES = 65_535
+REFUSED = re.compile(r'["\\\\<>\x00-\x1f]+')
 PERSON, SEGMENT = "person", "segment"
+CLEANED = "searches have characters in their words that a query set refuses: blanks replace them"
 VARIABLE = re.compile(
     r"(\{\{\{?\s*[#^/&]?\s*)query(\s*\}\}\}?)|(\{\{#(?:toJson|url)\}\}\s*)query(\s*\{\{/(?:toJson|url)\}\})"
 )
@@ -45,16 +55,13 @@ def exported(
 
     template: the team's search template in Mustache, with `{{query}}`; without one there is no search configuration.
     salt:     the salt of the people's pseudonyms.
-    clauses:  for a configuration of each policy, whose entries hold their person's boosts in a custom field.
+    clauses:  for each policy, a configuration with its boosts, and a query set of the searches whose boosts it holds.
     """
-    ratings = merged(searches)
-    entries = list(_entries(searches, salt, clauses or {}))
-    query_set = {
-        "name": name[:MAX_NAME],
-        "description": f"{len(entries)} searches, with the pseudonym of the person and the segment as custom fields",
-        "sampling": "manual",
-        "querySetQueries": entries,
-    }
+    changed = [replace(one, query=_accepted(one.query)) for one in searches]
+    ratings = merged(changed)
+    if altered := sum(one.query != was.query for one, was in zip(changed, searches, strict=True)):
+        ratings.notes[CLEANED] += altered
+    entries = list(dict.fromkeys(_entry(one, salt) for one in changed if one.query))
     judgments = {
         "name": name[:MAX_NAME],
         "description": "mean grades over all searches for the same words",
@@ -65,26 +72,54 @@ def exported(
         ],
     }
     files = {
-        "query_set.json": _written(query_set),
-        "query_set.ndjson": "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries),
+        **_query_set("query_set", name, [dict(one) for one in entries]),
         "judgments.json": _written(judgments),
         "judgments.csv": csv_of(ratings.grades),
     }
     if template is not None:
-        queries = {"baseline": of_workbench(template)}
-        queries |= {policy: made for policy in clauses or {} if (made := with_clause(template, policy)) is not None}
-        for which, query in queries.items():
-            configuration = {"name": f"{name} {which}"[:MAX_NAME], "query": query, "index": index}
-            files[f"search_configuration_{field_of(which)}.json"] = _written(configuration)
+        files |= _configuration("baseline", name, of_workbench(template), index)
+        for policy, own in (clauses or {}).items():
+            made = with_clauses(
+                template, policy, [(one, own[one.search_id]) for one in changed if one.search_id in own]
+            )
+            if made is not None:
+                query, opened = made
+                keys = {one.search_id: key for one, key in opened}
+                listed = [dict(_entry(one, salt)) | {keys[one.search_id]: "1"} for one, _ in opened]
+                files |= _configuration(policy, name, query, index)
+                files |= _query_set(f"query_set_{field_of(policy)}", f"{name} {policy}", listed)
+                if len(opened) < len(own):
+                    ratings.notes[f"searches beyond the template's limit of {MAX_TEMPLATE_BYTES:,} bytes, {policy}"] = (
+                        len(own) - len(opened)
+                    )
     return files, ratings
 
 
-def with_clause(template: str, policy: str) -> str | None:
-    """Return a search template with the `rescore` clause of an entry, if it has one; None for a template with its own rescore."""
-    plain, field = of_workbench(template).rstrip(), f"rescore_{field_of(policy)}"
+def with_clauses(
+    template: str, policy: str, clauses: Sequence[tuple[JudgedSearch, str]]
+) -> tuple[str, list[tuple[JudgedSearch, str]]] | None:
+    """Return a search template with the `rescore` clauses of searches, each in a section, and each search's custom field.
+
+    Searches beyond the limit of a template's size are left out. None for a template with its own rescore.
+    """
+    plain = of_workbench(template).rstrip()
     if not plain.endswith("}") or '"rescore"' in plain:
         return None
-    return plain[:-1] + "{{#" + field + '}}, "rescore": {{{' + field + "}}}{{/" + field + "}}}"
+    keys: dict[str, str] = {}
+    parts, size = [plain[:-1]], len(plain.encode())
+    found: list[tuple[JudgedSearch, str]] = []
+    for search, clause in clauses:
+        if clause not in keys:
+            key = f"{field_of(policy)[: MAX_NAME - 8]}_{len(keys) + 1}"
+            inside = clause.replace("{{", "{\\u007b")  # only within a JSON string
+            section = "{{#" + key + '}}, "rescore": ' + inside + "{{/" + key + "}}"
+            if size + len(section.encode()) > MAX_TEMPLATE_BYTES:
+                break
+            keys[clause] = key
+            parts.append(section)
+            size += len(section.encode())
+        found.append((search, keys[clause]))
+    return "".join([*parts, "}"]), found
 
 
 def field_of(name: str) -> str:
@@ -97,17 +132,34 @@ def of_workbench(template: str) -> str:
     return VARIABLE.sub(lambda found: f"{found[1] or found[3]}queryText{found[2] or found[4]}", template)
 
 
-def _entries(searches: Iterable[JudgedSearch], salt: str, clauses: Clauses) -> Iterator[dict[str, str]]:
-    """Yield the entries of a query set, each once: words, person and segment of a search, and each policy's clause for it."""
-    seen: set[tuple[str, ...]] = set()
-    for one in searches:
-        person = pseudonym("x", one.subject.unit, salt) if one.subject.unit else ""
-        segment = one.segment or next(iter(one.subject.segments), "")
-        own = {f"rescore_{field_of(policy)}": of.get(one.search_id, "") for policy, of in clauses.items()}
-        entry = {"queryText": one.query, PERSON: person, SEGMENT: segment, **own}
-        if one.query and (key := tuple(entry.values())) not in seen:
-            seen.add(key)
-            yield {name: value for name, value in entry.items() if value}
+def _accepted(words: str) -> str:
+    """Return words as a query set accepts them: other characters become blanks."""
+    return " ".join(REFUSED.sub(" ", words).split())[:MAX_VALUE]
+
+
+def _entry(one: JudgedSearch, salt: str) -> tuple[tuple[str, str], ...]:
+    """Return an entry of a query set: words, person and segment of a search."""
+    person = pseudonym("x", one.subject.unit, salt) if one.subject.unit else ""
+    segment = _accepted(one.segment or next(iter(one.subject.segments), ""))
+    entry = {"queryText": one.query, PERSON: person, SEGMENT: segment}
+    return tuple((name, value) for name, value in entry.items() if value)
+
+
+def _query_set(file: str, name: str, entries: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Return a query set as the body that creates it, and as NDJSON."""
+    query_set = {
+        "name": name[:MAX_NAME],
+        "description": f"{len(entries)} searches, with the pseudonym of the person and the segment as custom fields",
+        "sampling": "manual",
+        "querySetQueries": list(entries),
+    }
+    lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
+    return {f"{file}.json": _written(query_set), f"{file}.ndjson": lines}
+
+
+def _configuration(which: str, name: str, query: str, index: str) -> dict[str, str]:
+    configuration = {"name": _accepted(f"{name} {which}")[:MAX_NAME], "query": query, "index": index}
+    return {f"search_configuration_{field_of(which)}.json": _written(configuration)}
 
 
 def read_judgments(text: str, where: str) -> Ratings:

@@ -114,6 +114,8 @@ def _say(ratings: Ratings) -> None:
     if ratings.merged:
         what = "their ratings are means, since the tool knows queries and no people"
         print_line(f"note: {ratings.merged:,} of {len(ratings.grades):,} queries are several searches': {what}")
+    for what, count in ratings.notes.items():
+        print_line(f"note: {count:,} {what}")
     for why, count in Counter(ratings.left_out).items():
         print_line(f"note: left out: {why} ({count:,})")
 
