@@ -8,8 +8,8 @@ from typing import Any
 
 from rewriter.core import Core
 from rewriter.shell.index_reader import IndexReader
+from rewriter.shell.parts import drive
 from rewriter.shell.sources import GetMapping
-from rewriter.shell.threads import drive
 
 
 def read_facts(core: Core, mapping: Mapping[str, Any], settings: Mapping[str, Any]) -> None:

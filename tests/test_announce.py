@@ -12,9 +12,9 @@ from rewriter.core import Core
 from rewriter.expression import Expression
 from rewriter.settings import PolicySettings
 from rewriter.shell.legs import Bulkhead
+from rewriter.shell.parts import drive
 from rewriter.shell.refresh import Refresh
 from rewriter.shell.sources import Announce, BackgroundStep, ReadText
-from rewriter.shell.threads import drive
 
 
 class AnnouncingProcess:

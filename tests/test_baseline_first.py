@@ -55,7 +55,7 @@ OURS = [
         if callable(value) and getattr(value, "__module__", "").startswith("rewriter.")
     ),
     *(("shell", name) for name in ("answer", "randbits", "collected", "drive", "parsed_indices")),
-    *(("process", name) for name in ("begin", "beside", "save", "_perform", "_reading")),
+    *(("process", name) for name in ("begin", "beside", "_perform")),
 ]
 """Whatever the flow calls, and what the shells call for it."""
 

@@ -13,8 +13,8 @@ from rewriter.core import MAX_WANTED_FIELDS, Core
 from rewriter.expression import MAX_EXPRESSIONS, Expression, Searched, expression_of
 from rewriter.shell.index_reader import BURST, IDLE_S, MAX_STALE, PERIOD_S, READS_PER_S, RETRY_S, IndexReader
 from rewriter.shell.legs import failing_as
+from rewriter.shell.parts import drive
 from rewriter.shell.sources import BackgroundStep, GetMapping, GetSettings
-from rewriter.shell.threads import drive
 from tests.arguments import SEAM
 
 

@@ -43,7 +43,7 @@ def opened(kind: type[Harness], mode: str = "parallel", **more: Any) -> Harness:
 def page(harness: Harness, number: int, size: int = 10) -> tuple[list[str], Report]:
     arguments = {"index": "products", "body": {"query": MATCH, "size": size, "from": number * size}}
     answer, report = harness.search(ANN, arguments)
-    harness.until(lambda status: status.in_flight == status.rewritten_in_flight == 0)
+    harness.until(lambda status: status.in_flight == status.rewritten_in_flight == status.plans_waiting == 0)
     return [hit["_id"] for hit in answer["hits"]["hits"]], report
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rewriter import Subject
-from rewriter.explore.plan_memory import PlanKey, PlanMemory
+from rewriter.explore.plan_memory import MAX_WAITING, PlanKey, PlanMemory
 from rewriter.settings import StoreSettings
 from rewriter.signals.store import Keys
 
@@ -91,3 +91,37 @@ def test_threads_count_together() -> None:
         thread.join()
     assert sum(admitted) * 429 <= 100_000 < (sum(admitted) + 1) * 429
     assert memory.refused == 8_000 - sum(admitted)
+
+
+def test_a_plan_that_is_not_saved_yet_is_found_and_made_once() -> None:
+    memory = PlanMemory(StoreSettings())
+    made: list[int] = []
+
+    def make() -> bytes:
+        made.append(1)
+        return b"plan"
+
+    key = PlanKey("k", "s")
+    assert memory.unsaved(key) is None
+    assert memory.wait(key, make, in_store=True)
+    assert memory.unsaved(key) == memory.get(key, 0.0) == b"plan"
+    waiting = memory.all_waiting()
+    assert memory.wait(key, lambda: b"newer", in_store=True)  # while the first one is being written
+    memory.saved(waiting, 0.0)
+    assert memory.unsaved(key) == b"newer"
+    memory.saved(memory.all_waiting(), 0.0)
+    assert (memory.unsaved(key), memory.get(key, 0.0)) == (None, b"newer")
+    assert made == [1]
+
+
+def test_a_plan_that_cannot_be_made_and_plans_beyond_the_bound_are_not_kept() -> None:
+    memory = PlanMemory(StoreSettings())
+    assert memory.wait(PlanKey("odd", "s"), lambda: b"%d" % (1 // 0), in_store=True)
+    assert memory.get(PlanKey("odd", "s"), 0.0) is None
+    memory.saved(memory.all_waiting(), 0.0)
+    assert memory.waiting == 0
+    assert all(memory.wait(PlanKey(f"k{n}", "s"), lambda: b"plan", in_store=True) for n in range(MAX_WAITING))
+    assert not memory.wait(PlanKey("one more", "s"), lambda: b"plan", in_store=True)
+    assert memory.wait(PlanKey("k0", "s"), lambda: b"newer", in_store=True)
+    memory.clear()
+    assert memory.waiting == 0

@@ -81,7 +81,7 @@ def at_once(harness: Harness, **changes: Any) -> tuple[Any, Report]:
 def searched(harness: Harness, **changes: Any) -> tuple[Any, Report]:
     """Search, and wait until nothing of it is left."""
     found = at_once(harness, **changes)
-    harness.until(lambda status: status.in_flight == status.rewritten_in_flight == 0)
+    harness.until(lambda status: status.in_flight == status.rewritten_in_flight == status.plans_waiting == 0)
     return found
 
 

@@ -13,10 +13,10 @@ from rewriter.flow.personal import prepared
 from rewriter.flow.steps import FetchSignals, Personal, Progress, SearchContext
 from rewriter.parsed_search import ParsedSearch
 from rewriter.settings import Settings
+from rewriter.shell.parts import drive
 from rewriter.shell.population import PopulationReader
 from rewriter.shell.refresh import Refresh
 from rewriter.shell.sources import BackgroundStep, ReadText
-from rewriter.shell.threads import drive
 from rewriter.signals.redis_store import open_stores
 from rewriter.signals.store import Store, StoreName
 from rewriter.subject import Subject

@@ -13,8 +13,8 @@ from rewriter.evaluate.variants import POLICY
 from rewriter.expression import expression_of, parsed_indices
 from rewriter.shell.index_reader import IndexReader
 from rewriter.shell.legs import failing_as
+from rewriter.shell.parts import drive
 from rewriter.shell.sources import GetMapping, GetSettings
-from rewriter.shell.threads import drive
 
 
 def read_facts(core: Core, client: SearchClient, searches: Sequence[SearchArguments]) -> None:

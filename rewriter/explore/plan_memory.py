@@ -8,6 +8,8 @@ at most `plans_max_bytes` of live plans in the store, counted as the bytes that 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from threading import Lock
 from typing import NamedTuple
 
@@ -23,6 +25,9 @@ KEY_BYTES = 128
 """The server's overhead of a key with a time to live, besides plan and key: 70 to 90 bytes on Valkey 9.1, and a share of its
 tables, which double when they are full."""
 
+MAX_WAITING = 128
+"""Limit of the plans that are not saved yet. Each holds its search's answer until it is made."""
+
 STEPS = 30
 """Steps per `plan_ttl_s` in which written bytes are counted: a plan is dropped from the count at most one step late."""
 
@@ -34,8 +39,30 @@ class PlanKey(NamedTuple):
     search: str
 
 
+class WaitingPlan:
+    """A plan that is made when it is first needed. From any thread; two may make it, which gives the same."""
+
+    __slots__ = ("_make", "_plan", "in_store", "key")
+
+    def __init__(self, key: PlanKey, make: Callable[[], bytes], in_store: bool) -> None:
+        self.key = key
+        self.in_store = in_store
+        self._make: Callable[[], bytes] | None = make
+        self._plan: bytes | None = None
+
+    def made(self) -> bytes | None:
+        """Return the plan; None if it cannot be made, for hits of an odd form: the next page is the baseline then."""
+        if (make := self._make) is not None:
+            with suppress(Exception):
+                self._plan = make()
+            self._make = None  # and with it the answer that it holds
+        return self._plan
+
+
 class PlanMemory:
     """The plans of one process. Methods are called from many threads; time is an argument (monotonic seconds).
+
+    A plan is made and written off its caller's path: `wait` holds what makes it until then, and a later page finds it here.
 
     refused: number of plans not written to the store because of `plans_max_bytes`.
     """
@@ -47,7 +74,43 @@ class PlanMemory:
         self._written: deque[tuple[int, int]] = deque()
         self._bytes = 0
         self._lock = Lock()
+        self._waiting: dict[PlanKey, WaitingPlan] = {}
         self.refused = 0
+
+    @property
+    def waiting(self) -> int:
+        """The number of plans that are not saved yet."""
+        return len(self._waiting)
+
+    def wait(self, key: PlanKey, make: Callable[[], bytes], *, in_store: bool) -> bool:
+        """Hold what makes a plan, instead of an earlier one of the same key. Returns False, and drops it, if too many wait.
+
+        in_store: whether it is to be written to the store as well.
+        """
+        with self._lock:
+            if key not in self._waiting and len(self._waiting) >= MAX_WAITING:
+                return False
+            self._waiting[key] = WaitingPlan(key, make, in_store)
+            return True
+
+    def unsaved(self, key: PlanKey) -> bytes | None:
+        """Return the plan if it is not saved yet, or None. It is newer than the store's."""
+        waiting = self._waiting.get(key)
+        return None if waiting is None else waiting.made()
+
+    def all_waiting(self) -> list[WaitingPlan]:
+        """Return the plans that are not saved yet. They are still waiting then: see `saved`."""
+        with self._lock:
+            return list(self._waiting.values())
+
+    def saved(self, plans: Iterable[WaitingPlan], now_s: float) -> None:
+        """Keep plans that were written, or need not be, in memory alone."""
+        for one in plans:
+            if (plan := one.made()) is not None:
+                self.put(one.key, plan, now_s)
+            with self._lock:
+                if self._waiting.get(one.key) is one:
+                    del self._waiting[one.key]
 
     def key(self, keys: Keys, subject: Subject, search: str) -> PlanKey | None:
         """Return the key of a subject's plan for a search; None for a subject without user and session."""
@@ -57,7 +120,7 @@ class PlanMemory:
 
     def get(self, key: PlanKey, now_s: float) -> bytes | None:
         """Return the plan from process memory, or None."""
-        return self._kept.get(key, now_s)
+        return self.unsaved(key) or self._kept.get(key, now_s)
 
     def put(self, key: PlanKey, plan: bytes, now_s: float) -> None:
         """Keep a plan in process memory."""
@@ -65,6 +128,8 @@ class PlanMemory:
 
     def clear(self) -> None:
         """Drop all plans from process memory."""
+        with self._lock:
+            self._waiting.clear()
         self._kept.clear()
 
     def may_store(self, key: PlanKey, plan: bytes, now_s: float) -> bool:

@@ -232,13 +232,14 @@ def _segment(context: SearchContext, guard: RepeatGuard) -> tuple[tuple[Affinity
 
 
 def _plan(context: SearchContext, key: PlanKey | None, found: SignalsRead) -> PagePlan | None:
-    """Return the list's plan: the store's, otherwise the one that this process kept when it answered a page of the list.
+    """Return the list's plan: one that this process has not saved yet, the store's, or the one that this process kept.
 
     Plans from before an erasure of the subject do not count.
     """
     if key is None:
         return None
-    plans = (decode(raw) for raw in (found.signals.plan, context.core.plans.get(key, context.clock_s())) if raw)
+    known = context.core.plans
+    plans = (decode(raw) for raw in (known.unsaved(key), found.signals.plan, known.get(key, context.clock_s())) if raw)
     forgotten_s = found.signals.forgotten_s
     return next((one for one in plans if one and one.search == key.search and one.forgotten_s >= forgotten_s), None)
 

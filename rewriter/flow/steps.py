@@ -182,11 +182,13 @@ class SearchLegs:
 class SavePlan:
     """Save a plan without waiting for it.
 
-    plan:     returns its key and text; called off the caller's path.
+    key:      its key; None if the subject has none, and nothing is saved.
+    plan:     returns its text; called off the caller's path.
     in_store: whether it goes to the store as well as into this process's memory. False while the store's breaker is not closed.
     """
 
-    plan: Callable[[], tuple[PlanKey | None, bytes]]
+    key: PlanKey | None
+    plan: Callable[[], bytes]
     in_store: bool
     ttl_s: int
 

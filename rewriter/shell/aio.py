@@ -50,7 +50,8 @@ from rewriter.shell.ready import POLL_S, ever, missing, wanted
 from rewriter.shell.status import CLOSED, Status, status_of
 from rewriter.shell.switch_sources import SwitchSources
 from rewriter.shell.task_jobs import Job, collected, ended_part, ended_pool
-from rewriter.shell.tasks import TaskRuntime, drive
+from rewriter.shell.task_parts import drive
+from rewriter.shell.tasks import TaskRuntime
 from rewriter.shell.template_files import load_templates
 from rewriter.shell.underway import Underway
 from rewriter.shell.wrap import Client, Unset, WrappedAsync, given_or_current, searching, unset
@@ -246,7 +247,7 @@ class AsyncRewriter(Generic[Client]):
             here.rewritten,
             store,
             fleet,
-            here.plans_dropped,
+            here.plans,
             self._hooks,
             time.monotonic(),
         )
@@ -264,7 +265,7 @@ class AsyncRewriter(Generic[Client]):
             here.rewritten,
             None,
             {},
-            here.plans_dropped,
+            here.plans,
             self._hooks,
             time.monotonic(),
         )
@@ -550,7 +551,7 @@ class AsyncRewriter(Generic[Client]):
                 return await collected(job, arrived_s + cutoff_s)
             case SavePlan():
                 if job.here is not None:
-                    job.here.save(step)
+                    job.here.plans.save(step)
                 return None
             case Baseline() | SendOwn() | SendOnce() | AwaitOwn():
                 raise TypeError(f"{type(step).__name__} is no step of a search whose baseline was sent")

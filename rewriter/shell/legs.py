@@ -49,11 +49,6 @@ def note_size(step: SearchLeg, size: int, response: Any = None) -> None:
     step.sized(size, None if hits is None else len(hits))
 
 
-PLANS_SHARE = 0.5
-"""The share of the permits that saving plans may take: with a store that reads but does not write (a failover, a full disk), some
-must be left for searches."""
-
-
 class Bulkhead:
     """A bound on the parts that one process has in flight, abandoned legs and slow reads included. Thread-safe."""
 
@@ -67,10 +62,10 @@ class Bulkhead:
         """The number of permits that are taken."""
         return self._count
 
-    def try_acquire(self, share: float = 1.0) -> bool:
-        """Take a permit, or return False if none is left of this share of the cap."""
+    def try_acquire(self) -> bool:
+        """Take a permit, or return False if none is left."""
         with self._lock:
-            if self._count >= self.cap * share:
+            if self._count >= self.cap:
                 return False
             self._count += 1
             return True

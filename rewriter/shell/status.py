@@ -18,6 +18,7 @@ from rewriter.signals.repeats import described
 if TYPE_CHECKING:
     from rewriter.core import Core
     from rewriter.shell.legs import Bulkhead
+    from rewriter.shell.plans import AsyncPlanSaver, PlanSaver
     from rewriter.shell.refresh import Refresh
 
 
@@ -40,7 +41,8 @@ class Status:
     tracked:  the number of events given to `track`, by outcome: accepted, dropped, refused, no_weight, no_consent, waiting.
     population_values: the number of values in the population, items excluded.
     population_left_out: the number of values that did not fit into it.
-    plans_dropped: the number of plans that were not saved, for lack of a permit or of memory.
+    plans_dropped: the number of plans that the store has not, because too many waited, it refused them, or its share was full.
+    plans_waiting: the number of plans that wait to be made and saved.
     missing:  texts on the data that searches need and this process has not read yet: see `wait_ready`.
     rounds:   how often the background has read store and cluster; while it is 0, their state is not known.
     """
@@ -73,6 +75,7 @@ class Status:
     max_rewritten: int = 0
     exploration_pools: Mapping[str, int] = field(default_factory=dict)
     plans_dropped: int = 0
+    plans_waiting: int = 0
     tracked: Mapping[str, int] = field(default_factory=dict)
     hook_errors: int = 0
     rounds: int = 0
@@ -105,7 +108,7 @@ def status_of(
     rewritten: Bulkhead,
     store: str | None,
     fleet: Mapping[str, str],
-    plans_dropped: int,
+    plans: PlanSaver | AsyncPlanSaver,
     hooks: Hooks,
     now_s: float,
 ) -> Status:
@@ -183,7 +186,8 @@ def status_of(
         rewritten_in_flight=rewritten.count,
         max_rewritten=rewritten.cap,
         exploration_pools=dict(core.pools.found),
-        plans_dropped=plans_dropped + core.plans.refused,
+        plans_dropped=plans.dropped + core.plans.refused,
+        plans_waiting=core.plans.waiting,
         hook_errors=hooks.errors,
         rounds=refresh.rounds,
         missing=missing(core, refresh),

@@ -45,11 +45,12 @@ from rewriter.shell.batch import Batch, failed, items_of, with_items
 from rewriter.shell.given import checked_hooks, clone_of
 from rewriter.shell.legs import connect
 from rewriter.shell.own_response import OwnResponse
+from rewriter.shell.parts import drive
 from rewriter.shell.ready import POLL_S, ever, missing, wanted
 from rewriter.shell.status import CLOSED, Status, status_of
 from rewriter.shell.template_files import load_templates
 from rewriter.shell.thread_jobs import Job, collected, ended_part, ended_pool
-from rewriter.shell.threads import ThreadRuntime, drive
+from rewriter.shell.threads import ThreadRuntime
 from rewriter.shell.wrap import Client, Unset, WrappedSync, given_or_current, searching, unset
 from rewriter.signals.redis_store import open_stores
 from rewriter.subject import Subject
@@ -230,7 +231,7 @@ class Rewriter(Generic[Client]):
         if process is None:
             return CLOSED
         found = status_of(
-            process.core, process.refresh, process.in_flight, process.rewritten, *process.looked(), process.plans_dropped,
+            process.core, process.refresh, process.in_flight, process.rewritten, *process.looked(), process.plans,
             self._hooks, time.monotonic(),
         )  # fmt: skip
         return replace(found, tracked=process.tracker.counts if process.tracker else {})
@@ -247,7 +248,7 @@ class Rewriter(Generic[Client]):
             process.rewritten,
             None,
             {},
-            process.plans_dropped,
+            process.plans,
             self._hooks,
             time.monotonic(),
         )
@@ -456,7 +457,7 @@ class Rewriter(Generic[Client]):
                 arrived_s = time.monotonic() if job.arrived_s is None else job.arrived_s
                 return collected(job, arrived_s + cutoff_s)
             case SavePlan():
-                process.save(step)
+                process.plans.save(step)
                 return None
             case Baseline() | SendOwn() | SendOnce() | AwaitOwn():
                 raise TypeError(f"{type(step).__name__} is no step of a search whose baseline was sent")

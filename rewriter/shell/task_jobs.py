@@ -48,9 +48,9 @@ class Job:
         self.here: TaskRuntime | None = None
         self.first: tuple[Baseline, Switches] | None = None
         self.flow: Generator[Any, Any, Any] | None = None
-        self.personal: asyncio.Task[Personal] | None = None
-        self.explored: asyncio.Task[Explored] | None = None
-        self.batch: asyncio.Task[list[Collected]] | None = None
+        self.personal: asyncio.Future[Personal] | None = None
+        self.explored: asyncio.Future[Explored] | None = None
+        self.batch: asyncio.Future[list[Collected]] | None = None
         self.number = 0
         self.arrived_s: float | None = None
         self.once: SendOnce | None = None
@@ -97,8 +97,8 @@ async def collected(job: Job, until_s: float) -> Collected:
     return Collected(part, await ended_pool(job, until_s))
 
 
-async def in_time(task: asyncio.Task[T] | None, until_s: float) -> T | BaseException | None:
-    """Return a task's result or error, or None if it has not ended at `until_s` (monotonic). It is not cancelled."""
+async def in_time(task: asyncio.Future[T] | None, until_s: float) -> T | BaseException | None:
+    """Return a future's result or error, or None if it has not ended at `until_s` (monotonic). It is not cancelled."""
     if task is None:
         return None
     if not task.done():

@@ -23,9 +23,7 @@ from rewriter.flow.steps import (
     FetchSignals,
     Launch,
     PartStep,
-    Read,
     ReadSignals,
-    SavePlan,
     SearchLeg,
     SearchLegs,
     SendOnce,
@@ -35,39 +33,24 @@ from rewriter.observe.tally import Tally
 from rewriter.shell.batch import start_beside
 from rewriter.shell.fleet import fleet_key
 from rewriter.shell.index_reader import INDICES_PERIOD_S
-from rewriter.shell.legs import PLANS_SHARE, Bulkhead, failing_as, note_size
+from rewriter.shell.legs import Bulkhead, failing_as, note_size
+from rewriter.shell.plans import AsyncPlanSaver
 from rewriter.shell.population import Bridge, PopulationReader, engine_on_threads
 from rewriter.shell.refresh import LOCAL_PERIOD_S, SWITCHES_PERIOD_S, Refresh
 from rewriter.shell.sources import Announce, BackgroundStep, GetMapping, GetSettings, ReadText
 from rewriter.shell.status import STATUS_S, store_state
 from rewriter.shell.switch_sources import SwitchSources
 from rewriter.shell.task_jobs import Job, in_time
+from rewriter.shell.task_parts import AsyncReading, Part, drive
 from rewriter.shell.track import AsyncTracker
 from rewriter.shell.underway import awaiting
 from rewriter.shell.workers import CLOSE_S, RETRY_S, Workers
 from rewriter.signals.redis_store import AsyncRedisStore
-from rewriter.signals.store import AsyncStore, Signals, StoreName
+from rewriter.signals.store import AsyncStore, StoreName
 
 T = TypeVar("T")
 
 CANCEL_AGAIN_S = 0.1
-
-
-async def drive(flow: Generator[Any, Any, T], perform: Callable[[Any], Awaitable[Any]], first: Any = None) -> T:
-    """Run a generator to its end, as `threads.drive` does. A cancelled search closes it, which gives its permit back."""
-    try:
-        step = flow.send(first)
-        while True:
-            try:
-                result = await perform(step)
-            except BaseException as error:  # noqa: BLE001  the generator handles every error of a step
-                step = flow.throw(error)
-            else:
-                step = flow.send(result)
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
-    finally:
-        flow.close()
 
 
 def _retrieved(task: asyncio.Task[Any]) -> None:
@@ -112,7 +95,8 @@ class TaskRuntime:
         )  # fmt: skip
         store = stores.get("store")
         self.tracker = AsyncTracker(store, core.settings) if isinstance(store, AsyncRedisStore) else None
-        self.plans_dropped = 0
+        self.plans = AsyncPlanSaver(core, store, self._kept)
+        self._reading = AsyncReading(core, stores, self.in_flight)
         self.closed = False
         self._tasks: set[asyncio.Task[Any]] = set()
         # Not the loop's own executor, which other work can fill. Four threads, so that the kill switch waits for nothing else.
@@ -165,31 +149,17 @@ class TaskRuntime:
         task.add_done_callback(_retrieved)
         return task
 
-    def begin(self, part: Generator[Any, Any, T], job: Job) -> asyncio.Task[T] | None:
+    def begin(self, part: Generator[Any, Any, T], job: Job) -> asyncio.Future[T] | None:
         """Start a part beside the caller's own search on a task. Returns None if no permit is left."""
         return self._begin(part, job, self.in_flight)
 
-    def _begin(self, part: Generator[Any, Any, T], job: Job, bulkhead: Bulkhead) -> asyncio.Task[T] | None:
+    def _begin(self, part: Generator[Any, Any, T], job: Job, bulkhead: Bulkhead) -> asyncio.Future[T] | None:
         if self.closed or not bulkhead.try_acquire():
             part.close()
             return None
-        return self._spawn(drive(part, lambda step: self._perform(job, step)), bulkhead)
-
-    def save(self, step: SavePlan) -> None:
-        """Save a plan on a task, in memory and in the store. Without a permit it is dropped, and the next page is the baseline."""
-        if not self.in_flight.try_acquire(PLANS_SHARE):
-            self.plans_dropped += 1
-            return
-
-        async def save() -> None:
-            key, plan = step.plan()
-            if key is not None:
-                now_s = time.monotonic()
-                self.core.plans.put(key, plan, now_s)
-                if step.in_store and self.core.plans.may_store(key, plan, now_s):
-                    await self.stores["store"].save_plan(key.store, plan, step.ttl_s)
-
-        self._spawn(save())
+        started = Part(part, lambda step: self._perform(job, step), self._reading, self._kept, self.loop).start()
+        started.add_done_callback(bulkhead.release)
+        return started
 
     async def looked(self) -> tuple[str | None, dict[str, str]]:
         """Return the store's state ("ok", or why it does not answer; None without a store) and the fleet's reports, as texts."""
@@ -207,6 +177,8 @@ class TaskRuntime:
         """End tasks and connections within a few seconds."""
         if self.tracker is not None and not self.closed:
             await self.tracker.close()
+        if not self.closed:
+            await self.plans.close(CLOSE_S)
         await self._end()
 
     async def _until_cancelled(self) -> None:
@@ -249,7 +221,8 @@ class TaskRuntime:
         match step:
             case FetchSignals(reads, budget_s):
                 until_s = time.monotonic() + budget_s
-                return [await in_time(read, until_s) for read in [self._reading(one) for one in reads]]
+                under_way = [self._kept(self._reading.read(one)) for one in reads]
+                return [await in_time(one, until_s) for one in under_way]
             case Launch(part):
                 job.explored = self.begin(part, job)
                 return None
@@ -303,24 +276,6 @@ class TaskRuntime:
             raise
         except Exception as error:  # noqa: BLE001  whatever a client raises is a fault of the search
             raise leg_fault(client.fault_of(error)) from None
-
-    def _reading(self, read: Read) -> asyncio.Task[Signals]:
-        """Start a read with a permit of its own, since it may outlive the part that waits for it. Its answer goes to memory."""
-        self.in_flight.acquire()
-        task = self._spawn(self.stores[read.store].read(read.query))
-
-        def done(answered: asyncio.Task[Signals]) -> None:
-            if not answered.cancelled() and answered.exception() is None:
-                self.core.last_known.put(read.query, answered.result(), time.monotonic())
-
-        task.add_done_callback(done)
-        return task
-
-    def _spawn(self, work: Coroutine[Any, Any, T], bulkhead: Bulkhead | None = None) -> asyncio.Task[T]:
-        """Start a task that gives a permit back at its end; the caller has taken it."""
-        task = self._kept(work)
-        task.add_done_callback((bulkhead or self.in_flight).release)
-        return task
 
     def _kept(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start a task, and hold it so that it is not garbage-collected before its end."""

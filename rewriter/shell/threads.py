@@ -12,13 +12,13 @@ makes the legs' client. No worker takes a search before the thread that watches 
 from __future__ import annotations
 
 import _thread
-import contextvars
 import sys
 import time
 import weakref
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from threading import Event, Lock, Thread
 from typing import Any, TypeVar, assert_never
 
@@ -32,9 +32,7 @@ from rewriter.flow.steps import (
     FetchSignals,
     Launch,
     PartStep,
-    Read,
     ReadSignals,
-    SavePlan,
     SearchLeg,
     SearchLegs,
     SendOnce,
@@ -42,9 +40,12 @@ from rewriter.flow.steps import (
 )
 from rewriter.observe.tally import Tally
 from rewriter.shell.batch import start_beside
+from rewriter.shell.deadlines import Deadlines
 from rewriter.shell.fleet import fleet_key
 from rewriter.shell.index_reader import INDICES_PERIOD_S
-from rewriter.shell.legs import PLANS_SHARE, Bulkhead, failing_as, note_size
+from rewriter.shell.legs import Bulkhead, failing_as, note_size
+from rewriter.shell.parts import Part, Reading, drive
+from rewriter.shell.plans import PlanSaver
 from rewriter.shell.population import PopulationReader
 from rewriter.shell.refresh import LOCAL_PERIOD_S, SWITCHES_PERIOD_S, Refresh
 from rewriter.shell.sources import Announce, BackgroundStep, GetMapping, GetSettings, ReadText
@@ -53,29 +54,11 @@ from rewriter.shell.thread_jobs import Job, in_time
 from rewriter.shell.track import Tracker
 from rewriter.shell.workers import CLOSE_S, RETRY_S, Workers
 from rewriter.signals.redis_store import RedisStore
-from rewriter.signals.store import Signals, Store, StoreName
+from rewriter.signals.store import Store, StoreName
 
 T = TypeVar("T")
 
-
-def drive(flow: Generator[Any, Any, T], perform: Callable[[Any], Any], first: Any = None) -> T:
-    """Run a generator to its end: perform each step, and send in the result or throw in the error. It is closed in any case.
-
-    first: the result of its first step, if that was performed already.
-    """
-    try:
-        step = flow.send(first)
-        while True:
-            try:
-                result = perform(step)
-            except BaseException as error:  # noqa: BLE001  the generator handles every error of a step
-                step = flow.throw(error)
-            else:
-                step = flow.send(result)
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
-    finally:
-        flow.close()
+NO_THREAD = StoreError("no thread is free to read")
 
 
 class ThreadRuntime:
@@ -103,10 +86,11 @@ class ThreadRuntime:
         self._owns_legs = owns_legs
         self._making_legs = Lock()  # workers and the background wait for it, callers never
         self.in_flight = Bulkhead(cap)
-        self.parts = Workers(cap, "rewriter-part")
         most = core.settings.budget.max_rewritten
         self.rewritten = Bulkhead(most)
-        self.searches = Workers(most, "rewriter-search")
+        # Of the workers, as many more than parts run may be with a read that its search does not wait for any more.
+        self.parts = Workers(3 * cap, "rewriter-part")
+        self.searches = Workers(most + 2 * cap, "rewriter-search")
         self.reads = Workers(2 * cap, "rewriter-read")
         self.tally = Tally()
         self.refresh = Refresh(
@@ -114,13 +98,15 @@ class ThreadRuntime:
         )
         store = stores.get("store")
         self.tracker = Tracker(store, core.settings) if isinstance(store, RedisStore) else None
-        self.plans_dropped = 0
         self._stopping = Event()
         self._starting = Lock()
         self._starts_from_s = float("-inf")
         self._refused = ""
         self.refresh.local()
         held = weakref.ref(owner)
+        self.plans = PlanSaver(core, store, lambda: held() is not None)
+        self._deadlines = Deadlines(lambda: held() is not None)
+        self._reading = Reading(core, stores, self.in_flight, self._deadlines)
         signals = stores.get("profile_store") or store
         if signals is not None:
             self.refresh.population = PopulationReader(core, signals, self.refresh.errors, lambda: held() is not None)
@@ -162,8 +148,10 @@ class ThreadRuntime:
                 del self._to_start[0]
             if self.refresh.population is not None:
                 self.refresh.population.start()
+            self._deadlines.start()
             self.parts.start()
             self.reads.start()
+            self.plans.start()
             if self.core.hedging:
                 self.searches.start()
         except Exception as error:  # noqa: BLE001  without threads, searches are the caller's own
@@ -210,16 +198,6 @@ class ThreadRuntime:
         if self._refused or not bulkhead.try_acquire():
             part.close()
             return None
-        context = contextvars.copy_context()
-        future = self._submitted(
-            lambda: context.run(drive, part, lambda step: self._perform(job, step)), bulkhead, workers
-        )
-        if future is None:
-            part.close()
-        return future
-
-    def _submitted(self, work: Callable[[], T], bulkhead: Bulkhead, workers: Workers) -> Future[T] | None:
-        """Hand work over. It holds an in-flight permit already, which is released when it ends or cannot be done."""
         held = [bulkhead.release]
 
         def release(_: object = None) -> None:
@@ -227,7 +205,7 @@ class ThreadRuntime:
                 held.pop()()
 
         try:
-            future = workers.submit(work)
+            future = Part(part, lambda step: self._perform(job, step), self._reading, workers).submit()
             if future is None:  # closed, or at the limit of threads
                 release()
             else:
@@ -236,23 +214,6 @@ class ThreadRuntime:
             release()
             raise
         return future
-
-    def save(self, step: SavePlan) -> None:
-        """Save a plan on a worker, in memory and in the store. Without a permit it is dropped; the next page is the baseline."""
-        if not self.in_flight.try_acquire(PLANS_SHARE):
-            self.plans_dropped += 1
-            return
-
-        def save() -> None:
-            key, plan = step.plan()
-            if key is not None:
-                now_s = time.monotonic()
-                self.core.plans.put(key, plan, now_s)
-                if step.in_store and self.core.plans.may_store(key, plan, now_s):
-                    self.stores["store"].save_plan(key.store, plan, step.ttl_s)
-
-        if self._submitted(save, self.in_flight, self.parts) is None:
-            self.plans_dropped += 1
 
     def looked(self) -> tuple[str | None, dict[str, str]]:
         """Return the store's state ("ok", or why it does not answer; None without a store) and the fleet's reports, as texts."""
@@ -276,6 +237,8 @@ class ThreadRuntime:
         if self.tracker is not None:
             self.tracker.close()
         until_s = time.monotonic() + CLOSE_S
+        self._deadlines.close()
+        self.plans.close(CLOSE_S)
         if self.refresh.population is not None:
             self.refresh.population.stop(CLOSE_S)
         for workers in (self.parts, self.reads, self.searches):
@@ -290,7 +253,8 @@ class ThreadRuntime:
         match step:
             case FetchSignals(reads, budget_s):
                 until_s = time.monotonic() + budget_s
-                return [in_time(read, until_s) for read in [self._reading(one) for one in reads]]
+                under_way = [self.reads.submit(partial(self._reading.read, one)) for one in reads]
+                return [NO_THREAD if one is None else in_time(one, until_s) for one in under_way]
             case Launch(part):
                 job.explored = self.begin(part, job)
                 return None
@@ -347,24 +311,6 @@ class ThreadRuntime:
             raise
         except Exception as error:  # noqa: BLE001  whatever a client raises is a fault of the search
             raise leg_fault(client.fault_of(error)) from None
-
-    def _reading(self, read: Read) -> Future[Signals]:
-        """Start a read with a permit of its own, since it may outlive the part that waits for it. Its answer goes to memory."""
-        self.in_flight.acquire()
-        future = self.reads.submit(lambda: self.stores[read.store].read(read.query))
-        if future is None:  # closed meanwhile, or at the limit of threads
-            self.in_flight.release()
-            refused: Future[Signals] = Future()
-            refused.set_exception(StoreError("no thread is free to read"))
-            return refused
-
-        def done(answered: Future[Signals]) -> None:
-            self.in_flight.release()
-            if not answered.cancelled() and answered.exception() is None:
-                self.core.last_known.put(read.query, answered.result(), time.monotonic())
-
-        future.add_done_callback(done)
-        return future
 
     def _repeat(self, owner: weakref.ref[Any], name: str, period_s: float, work: Callable[[], None]) -> None:
         """Repeat a background round until the owner is closed or collected. After an error of a round, the next one follows."""

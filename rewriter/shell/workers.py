@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Any, TypeVar
@@ -20,6 +20,9 @@ T = TypeVar("T")
 
 RETRY_S = 5.0
 """The pause before a pool that could not start a thread tries again."""
+
+ELSEWHERE: Any = object()
+"""The result of work that another worker goes on with. It has the same future, which stays as it is."""
 
 CLOSE_S = 1.0
 """How long `close` waits for work that is under way."""
@@ -51,9 +54,12 @@ class Workers:
             self.refuse_what_waits()
             raise RuntimeError("can't start new thread")
 
-    def submit(self, work: Callable[[], T]) -> Future[T] | None:
-        """Submit work. Returns its future, or None if no thread is free and none can be started. Never waits."""
-        future: Future[T] = Future()
+    def submit(self, work: Callable[[], T], future: Future[T] | None = None) -> Future[T] | None:
+        """Submit work. Returns its future, or None if no thread is free and none can be started. Never waits.
+
+        future: that of the work, if it has one already: it is new, or that of work which goes on here (see ELSEWHERE).
+        """
+        future = Future() if future is None else future
         with self._lock:
             free = len(self._threads) + self._starting - self._busy
             if time.monotonic() >= self._grows_from_s:
@@ -86,7 +92,8 @@ class Workers:
             if item is not None:
                 with self._lock:
                     self._waiting -= 1
-                item[0].cancel()
+                if not item[0].cancel():  # it goes on here, and somebody may wait for it
+                    item[0].set_exception(CancelledError())
 
     def _grow(self) -> bool:
         with self._lock:
@@ -117,7 +124,7 @@ class Workers:
                 none_idle = self._busy >= len(self._threads) + self._starting
             if none_idle:
                 self._grow()
-            if not future.set_running_or_notify_cancel():
+            if not future.running() and not future.set_running_or_notify_cancel():
                 self._freed()
                 continue
             try:
@@ -127,7 +134,8 @@ class Workers:
                 future.set_exception(error)
             else:
                 self._freed()
-                future.set_result(result)
+                if result is not ELSEWHERE:
+                    future.set_result(result)
                 del result
             del item, future, work  # an idle thread keeps nothing alive
 

@@ -21,6 +21,7 @@ from rewriter.signals.commands import (
     put_command,
     replace_command,
     signals,
+    storable,
     text_command,
     text_in,
     write_commands,
@@ -57,6 +58,11 @@ class CommandStore(ABC):
     def save_plan(self, key: str, plan: bytes, ttl_s: int) -> None:
         """See Store.save_plan."""
         answered(self.run([put_command(key, plan, ttl_s)]))
+
+    def save_plans(self, plans: Sequence[tuple[str, bytes, int]]) -> int:
+        """See Store.save_plans."""
+        wanted = storable(plans)
+        return len(plans) - len(wanted) + sum(isinstance(reply, Exception) for reply in self.run(wanted))
 
     def write(
         self, base: str, counters: Counters, ttl_s: int | None, classes: Mapping[str, ClassCounters] | None = None
@@ -124,6 +130,11 @@ class AsyncCommandStore(ABC):
     async def save_plan(self, key: str, plan: bytes, ttl_s: int) -> None:
         """See Store.save_plan."""
         answered(await self.run([put_command(key, plan, ttl_s)]))
+
+    async def save_plans(self, plans: Sequence[tuple[str, bytes, int]]) -> int:
+        """See Store.save_plans."""
+        wanted = storable(plans)
+        return len(plans) - len(wanted) + sum(isinstance(reply, Exception) for reply in await self.run(wanted))
 
     async def write(
         self, base: str, counters: Counters, ttl_s: int | None, classes: Mapping[str, ClassCounters] | None = None

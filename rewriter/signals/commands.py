@@ -235,6 +235,11 @@ def put_command(key: str, raw: bytes, ttl_s: int | None = None) -> Command:
     return ("SET", key, raw) if ttl_s is None else ("SET", key, raw, "EX", ttl_s)
 
 
+def storable(plans: Sequence[tuple[str, bytes, int]]) -> list[Command]:
+    """Return the commands that write page plans (key, plan, ttl_s), without those that are too long to be read back."""
+    return [put_command(key, plan, ttl_s) for key, plan, ttl_s in plans if len(plan) <= MAX_TEXT_BYTES]
+
+
 def replace_command(key: str, before: bytes, raw: bytes) -> Command:
     """Return the command that writes a text if `text_command` would still read `before`; its reply is 1 if it was written."""
     return ("EVAL", REPLACE, 1, key, MAX_TEXT_BYTES, before, put_command(key, raw)[2])

@@ -164,6 +164,9 @@ class Store(Protocol):
     def save_plan(self, key: str, plan: bytes, ttl_s: int) -> None:
         """Store a page plan for `ttl_s` seconds."""
 
+    def save_plans(self, plans: Sequence[tuple[str, bytes, int]]) -> int:
+        """Store page plans, each as (key, plan, ttl_s), in one round trip. Returns how many of them were refused."""
+
     def write(
         self, base: str, counters: Counters, ttl_s: int | None, classes: Mapping[str, ClassCounters] | None = None
     ) -> bool:
@@ -213,6 +216,9 @@ class AsyncStore(Protocol):
 
     async def save_plan(self, key: str, plan: bytes, ttl_s: int) -> None:
         """See Store.save_plan."""
+
+    async def save_plans(self, plans: Sequence[tuple[str, bytes, int]]) -> int:
+        """See Store.save_plans."""
 
     async def write(
         self, base: str, counters: Counters, ttl_s: int | None, classes: Mapping[str, ClassCounters] | None = None

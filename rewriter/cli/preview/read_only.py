@@ -27,6 +27,10 @@ class ReadOnlyStore:
     def save_plan(self, key: str, plan: bytes, ttl_s: int) -> None:
         """Save nothing."""
 
+    def save_plans(self, plans: Sequence[tuple[str, bytes, int]]) -> int:  # noqa: ARG002  as Store has it
+        """Save nothing."""
+        return 0
+
     def write(self, base: str, counters: Counters, ttl_s: int | None) -> bool:  # noqa: ARG002  as Store has it
         """Write nothing."""
         return False

@@ -1,0 +1,124 @@
+"""One part of a search on a worker. It reads the store itself; where that is late, another worker goes on with it.
+
+The worker whose read is late stays with it until it is answered: the answer goes to memory, its connection is kept, and the read
+holds its permit until then. See `deadlines`.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import time
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import Future
+from typing import Any, Generic, TypeVar
+
+from rewriter.core import Core
+from rewriter.errors import StoreError
+from rewriter.flow.steps import FetchSignals, PartStep, Read, ReadResult
+from rewriter.shell.deadlines import Deadlines
+from rewriter.shell.legs import Bulkhead
+from rewriter.shell.workers import ELSEWHERE, Workers
+from rewriter.signals.store import Store, StoreName
+
+T = TypeVar("T")
+
+
+def drive(flow: Generator[Any, Any, T], perform: Callable[[Any], Any], first: Any = None) -> T:
+    """Run a generator to its end: perform each step, and send in the result or throw in the error. It is closed in any case.
+
+    first: the result of its first step, if that was performed already.
+    If a step's result is ELSEWHERE, somebody else runs the generator: it is returned, and the generator is left alone.
+    """
+    is_here = True
+    try:
+        step = flow.send(first)
+        while True:
+            try:
+                result = perform(step)
+            except BaseException as error:  # noqa: BLE001  the generator handles every error of a step
+                step = flow.throw(error)
+                continue
+            if result is ELSEWHERE:
+                is_here = False
+                return result  # type: ignore[no-any-return]
+            step = flow.send(result)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+    finally:
+        if is_here:
+            flow.close()
+
+
+class Reading:
+    """The reads of stores by workers.
+
+    in_flight: counts a read from its start to its answer, since it may outlive the search that waits for it.
+    """
+
+    def __init__(
+        self, core: Core, stores: Mapping[StoreName, Store], in_flight: Bulkhead, deadlines: Deadlines
+    ) -> None:
+        self._core = core
+        self._stores = stores
+        self._in_flight = in_flight
+        self._under_way = Bulkhead(2 * in_flight.cap)
+        self.deadlines = deadlines
+
+    def read(self, read: Read) -> ReadResult:
+        """Read a store, however long that takes. Returns what it raises. The answer goes to memory too."""
+        if not self._under_way.try_acquire():
+            return StoreError("no thread is free to read")
+        self._in_flight.acquire()
+        try:
+            found = self._stores[read.store].read(read.query)
+            self._core.last_known.put(read.query, found, time.monotonic())
+        except Exception as error:  # noqa: BLE001  whatever a store raises is a result
+            return error
+        finally:
+            self._in_flight.release()
+            self._under_way.release()
+        return found
+
+
+class Part(Generic[T]):
+    """One part, and the worker that runs it.
+
+    perform: performs all steps but the reading of one store.
+    """
+
+    __slots__ = ("_context", "_flow", "_future", "_perform", "_reading", "_workers")
+
+    def __init__(
+        self, flow: Generator[Any, Any, T], perform: Callable[[PartStep], Any], reading: Reading, workers: Workers
+    ) -> None:
+        self._flow = flow
+        self._perform = perform
+        self._reading = reading
+        self._workers = workers
+        self._context = contextvars.copy_context()
+        self._future: Future[T] | None = None
+
+    def submit(self) -> Future[T] | None:
+        """Start it on a worker. Returns None, and closes its flow, if none is free."""
+        self._future = Future()
+        if self._workers.submit(lambda: self._context.run(self._run), self._future) is None:
+            self._flow.close()
+            return None
+        return self._future
+
+    def _run(self, first: Any = None) -> T:
+        return drive(self._flow, self._step, first)
+
+    def _step(self, step: PartStep) -> Any:
+        if isinstance(step, FetchSignals) and len(step.reads) == 1:
+            watched = self._reading.deadlines.watch(time.monotonic() + step.budget_s, self._go_on)
+            found = self._reading.read(step.reads[0])
+            return [found] if watched.take() else ELSEWHERE
+        return self._perform(step)
+
+    def _go_on(self) -> None:
+        """Go on without the read, on another worker. The first one is still within the context, so this one has a copy."""
+        context = self._context.copy()
+        if self._workers.submit(lambda: context.run(self._run, [None]), self._future) is None and self._future:
+            self._flow.close()
+            self._future.set_exception(StoreError("no thread is free to go on without the signals"))
