@@ -77,7 +77,8 @@ def personal(context: SearchContext, progress: Progress) -> Generator[PartStep, 
             progress.pool = pool.hits
     name, depth = class_to_request(context), _depth(context, part, end)
     size = depth if name is None else max(depth, min(FIRST_HITS, context.facts.max_result_window))
-    body, gated, named = boosted_body(context, part, optional_leg(search.body, 0, size, search.names))
+    own = optional_leg(search.body, 0, size, search.names)
+    body, gated, named = boosted_body(context, part, own, learns=name is not None)
     started_s = context.clock_s()
     try:
         response = yield leg(context, with_classes(body, name), part.preference, progress.shape)
@@ -116,14 +117,20 @@ def prepared(context: SearchContext, progress: Progress) -> Generator[PartStep, 
     return part
 
 
-def boosted_body(context: SearchContext, part: Personal, body: Mapping[str, Any]) -> tuple[dict[str, Any], bool, bool]:
-    """Return `body` with a part's boosts, whether they have a gate, and whether the server is to name them."""
+def boosted_body(
+    context: SearchContext, part: Personal, body: Mapping[str, Any], *, learns: bool
+) -> tuple[dict[str, Any], bool, bool]:
+    """Return `body` with a part's boosts, whether they have a gate, and whether the server is to name them.
+
+    learns: whether the query's classes are learned from the hits. The server then names the gate: hits without all words do not
+            count (`class_reading.learned`).
+    """
     gate = _gate(context, part)
     window = context.search.rescore_window(context.policy.window_size)
     named = uniform(context.seed, NAMED) < context.policy.named_share
     bounded = bounded_body(
         body, part.boosts, part.max_boost, part.strategy or "rescore", window, gate,
-        named=named, names_gate=named or context.policy.class_field is not None,
+        named=named, names_gate=named or learns,
     )  # fmt: skip
     return bounded, gate is not None, named
 

@@ -145,9 +145,10 @@ def one_search(context: SearchContext, progress: Progress) -> Generator[PartStep
     # So many drawn hits lie ahead in the list, and leave the page short where it has fewer slots of its own.
     if search.from_ - rank > (len(slots) if progress.pool or progress.launched else 0):
         return replace(part, parallel="hits of earlier slots may leave the page short")
-    body, gated, named = boosted_body(context, part, {**search.body, "from": rank, "size": search.size})
     # The server gives each suggested document the field too.
     name = None if suggests_documents(search.body) else class_to_request(context)
+    own = {**search.body, "from": rank, "size": search.size}
+    body, gated, named = boosted_body(context, part, own, learns=name is not None)
     step = SendRewritten(
         _search(context, part, with_classes(body, name)),
         _timeout_s(context),
