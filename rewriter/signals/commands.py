@@ -11,7 +11,7 @@ from typing import Any
 
 from rewriter.errors import StoreError
 from rewriter.signals.class_counters import ClassCounters, packed, unpacked
-from rewriter.signals.counters import MAX_MEMBER_BYTES, Counters, Value, member, sound, value_of
+from rewriter.signals.counters import MAX_MEMBER_BYTES, Counters, member, sound, weights_of
 from rewriter.signals.store import Signals, SignalsQuery
 
 MAX_TEXT_BYTES = 64 * 1024
@@ -138,13 +138,8 @@ def read_counters(members: Iterable[Any], meta: Sequence[Any], fields: tuple[str
     landmark_s, last_event_s, events, lag_s, *totals = map(sound, meta)
     if landmark_s is None:
         return None
-    weights: dict[Value, float] = {}
-    for raw, score in pairs_of(members):
-        value, weight = value_of(raw), sound(score)
-        if value is not None and weight:
-            weights[value] = weight
     known = {name: total for name, total in zip(fields, totals, strict=True) if total}
-    return Counters(weights, known, landmark_s, last_event_s or 0.0, events or 0.0, lag_s or 0.0)
+    return Counters(weights_of(pairs_of(members)), known, landmark_s, last_event_s or 0.0, events or 0.0, lag_s or 0.0)
 
 
 def many(bases: Sequence[str], fields: tuple[str, ...], limit: int) -> Iterator[tuple[Sequence[str], list[Command]]]:

@@ -134,10 +134,26 @@ def value_of(raw: bytes) -> Value | None:
     if len(raw) > MAX_MEMBER_BYTES:
         return None
     try:
-        parts = tuple(raw.decode().split(SEPARATOR))
+        parts = raw.decode().split(SEPARATOR)
     except UnicodeDecodeError:
         return None
-    return parts if len(parts) > 1 and all(parts) else None
+    return tuple(parts) if len(parts) > 1 and "" not in parts else None
+
+
+def weights_of(members: Iterable[tuple[bytes, object]]) -> dict[Value, float]:
+    """Return the values of members with their weights, without the malformed ones: `value_of` and `sound` for all of a read.
+
+    A read has 128 of each scope, so that two calls for each would take longer than the read itself.
+    """
+    found: dict[Value, float] = {}
+    for raw, score in members:
+        try:
+            weight, parts = float(score), raw.decode().split(SEPARATOR)  # type: ignore[arg-type]
+        except (TypeError, ValueError, OverflowError):  # UnicodeDecodeError is a ValueError
+            continue
+        if 0.0 < weight <= MAX_WEIGHT and len(parts) > 1 and "" not in parts and len(raw) <= MAX_MEMBER_BYTES:
+            found[tuple(parts)] = weight
+    return found
 
 
 def sound(number: object) -> float | None:
