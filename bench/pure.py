@@ -23,7 +23,7 @@ from rewriter.boost.body import bounded_body, optional_leg
 from rewriter.boost.templates import render_boosts
 from rewriter.client.seam import SearchArguments
 from rewriter.core import Core
-from rewriter.explore.merge import merged_page
+from rewriter.explore.merge import candidates_of, merged_page
 from rewriter.flow.answer import answer
 from rewriter.flow.steps import (
     AwaitPart,
@@ -188,7 +188,7 @@ def stages(scene: Scene) -> dict[str, Callable[[], Any]]:
         ]
         return strongest(blended(liked[0], liked[1], 0.25), fields, policy.max_functions)
 
-    found = affinities()
+    found, pool = affinities(), candidates_of(scene.leg_3["hits"]["hits"], None, "brand")
     facts = {"indices": ["products"], "from": 0, "size": 10, "body": BODY}
     boosts = render_boosts(templates, found, {"events": 5.0}, facts, policy)
     return {
@@ -198,7 +198,7 @@ def stages(scene: Scene) -> dict[str, Callable[[], Any]]:
         "template": lambda: render_boosts(templates, found, {"events": 5.0}, facts, policy),
         "body": lambda: bounded_body(optional_leg(request.body, 0, 10), boosts, 1.5, "rescore", 200),
         "merge": lambda: merged_page(
-            personalized=scene.leg_2["hits"]["hits"], pool=scene.leg_3["hits"]["hits"], decided=(), from_=0,
+            personalized=scene.leg_2["hits"]["hits"], pool=pool, decided=(), from_=0,
             size=10, block=7, seed=7, collapse_field=None, category_field="brand",
         ),
     }  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewriter.explore.merge import Page, category, hit_key, merged_page, with_hits
+from rewriter.explore.merge import Page, candidates_of, category, hit_key, merged_page, with_hits
 from rewriter.explore.plan import Drawn
 from rewriter.explore.scores import Hit
 from rewriter.explore.shown import hit_hash
@@ -35,7 +35,7 @@ def page(
 ) -> Page:
     return merged_page(
         personalized=hits(personalized) if isinstance(personalized, str) else personalized,
-        pool=hits(pool) if isinstance(pool, str) else pool,
+        pool=candidates_of(hits(pool) if isinstance(pool, str) else pool, collapse_field, category_field),
         decided=decided,
         from_=from_,
         size=size,

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import copy
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from rewriter.explore.pool_cache import BYTES_OF_AN_ENTRY, PoolCache
+from rewriter.explore.merge import candidates_of
+from rewriter.explore.pool_cache import BYTES_OF_A_HIT, BYTES_OF_AN_ENTRY, PoolCache
+from rewriter.explore.slots import Candidate
 
 POOL = [{"_index": "i", "_id": "x", "_score": 1.0}]
+
+
+def of(hits: Sequence[Any]) -> tuple[Candidate, ...]:
+    return candidates_of(hits, None, None)
 
 
 @pytest.mark.parametrize(("age_s", "expected"), [(0.0, POOL), (5.0, POOL), (5.1, None)])
 def test_a_pool_serves_for_five_seconds(age_s: float, expected: Any) -> None:
     pools = PoolCache()
-    pools.put("a", POOL, 100.0)
+    pools.put("a", of(POOL), 100.0)
     assert pools.get("a", 100.0 + age_s) == expected
     assert pools.get("b", 100.0) is None
 
@@ -31,9 +37,9 @@ def test_an_empty_pool_is_an_answer_too() -> None:
 
 
 def test_the_oldest_goes_when_the_bytes_run_out() -> None:
-    pools = PoolCache(max_bytes=2 * (BYTES_OF_AN_ENTRY + 60))
+    pools = PoolCache(max_bytes=2 * (BYTES_OF_AN_ENTRY + BYTES_OF_A_HIT + 60))
     for key in ("a", "b", "c"):
-        pools.put(key, POOL, 0.0)
+        pools.put(key, of(POOL), 0.0)
     assert [pools.get(key, 0.0) for key in ("a", "b", "c")] == [None, POOL, POOL]
 
 
@@ -65,7 +71,7 @@ class Unwritable:
 def test_each_gets_hits_of_their_own_equal_to_those_that_came(hits: list[Any]) -> None:
     pools = PoolCache()
     before = copy.deepcopy(hits)
-    pools.put("a", hits, 0.0)
+    pools.put("a", of(hits), 0.0)
     for hit in hits:
         hit["_source"]["mine"] = 1  # whoever sent the leg may change what it brought
     first, second = pools.get("a", 0.0), pools.get("a", 0.0)
@@ -78,8 +84,8 @@ def test_each_gets_hits_of_their_own_equal_to_those_that_came(hits: list[Any]) -
 
 def test_what_cannot_be_written_as_bytes_is_not_kept() -> None:
     pools = PoolCache()
-    pools.put("a", POOL, 0.0)
-    pools.put("a", [{"_id": "1", "_source": Unwritable()}], 0.0)
+    pools.put("a", of(POOL), 0.0)
+    pools.put("a", of([{"_id": "1", "_source": Unwritable()}]), 0.0)
     assert pools.get("a", 0.0) is None
 
 
@@ -92,9 +98,9 @@ def test_what_cannot_be_read_again_is_no_pool() -> None:
     pools = PoolCache()
     hit = Unreadable(_id="1")
     hit.of = "mine"  # type: ignore[attr-defined]
-    pools.put("a", [hit], 0.0)
+    pools.put("a", of([hit]), 0.0)
     assert pools.get("a", 0.0) is None
-    pools.put("a", POOL, 0.0)
+    pools.put("a", of(POOL), 0.0)
     assert pools.get("a", 0.0) == POOL
 
 
@@ -124,7 +130,7 @@ def test_the_bound_is_what_the_process_holds(source: Callable[[int], dict[str, A
             made = [
                 {"_index": "p", "_id": f"{n}-{i}", "_score": 1.5, "_source": source(n * 20 + i)} for i in range(hits)
             ]
-            pools.put(f"{n:016}", made, 0.0)
+            pools.put(f"{n:016}", of(made), 0.0)
             kept += pools.get(f"{n:016}", 0.0) == made
             del made
         held = tracemalloc.get_traced_memory()[0] - before

@@ -14,6 +14,7 @@ from opensearchpy.exceptions import ConnectionTimeout, NotFoundError, RequestErr
 
 from rewriter import AsyncRewriter, Reason, Report, Rewriter, Settings
 from rewriter.decide.hedging import KNOWN, MAX_TOKENS
+from rewriter.explore.merge import candidates_of
 from rewriter.explore.shown import HASH_BYTES
 from rewriter.expression import Expression
 from rewriter.index_facts import IndexFacts
@@ -232,7 +233,8 @@ def test_with_a_pool_flat_scores_are_known_and_without_one_the_search_goes_paral
     _, first = searched(harness, body=body)
     assert (first.reason, first.mode) == (Reason.FLAT_SCORES, "parallel")
     searched(harness, body=body)
-    harness.core.pools.put(_only_key(harness), [{"_id": "p11", "_score": 1.0}], time.monotonic(), 1.0)
+    pool = candidates_of([{"_id": "p11", "_score": 1.0}], None, None)
+    harness.core.pools.put(_only_key(harness), pool, time.monotonic(), 1.0)
     _, second = searched(harness)
     assert (second.reason, second.mode) == (Reason.FLAT_SCORES, "plain")
 

@@ -8,16 +8,15 @@ group is equal. Documents without the collapse field form one group.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from rewriter.alike import alike
 from rewriter.explore.plan import Drawn
 from rewriter.explore.scores import Hit, identity, number_of, score_of
 from rewriter.explore.shown import hit_hash
-from rewriter.explore.slots import Candidate, Draw, draws, slot_positions
+from rewriter.explore.slots import Candidate, Draw, Key, draws, slot_positions
 from rewriter.record import record
-
-Key = tuple[str, ...]
 
 
 @record(frozen=True, slots=True)
@@ -61,10 +60,25 @@ def category(hit: Hit, field: str | None) -> str | None:
     return None if part is None else str(part)
 
 
+def candidates_of(hits: Sequence[Hit], collapse_field: str | None, category_field: str | None) -> tuple[Candidate, ...]:
+    """Return the hits of an exploration leg as candidates for slots; of hits with one key, the last."""
+    by_key = dict(zip(map(hit_key(collapse_field), hits), hits, strict=True))
+    return tuple(
+        [
+            Candidate(key, score_of(hit) or 0.0, category(hit, category_field), partial(_same, hit))
+            for key, hit in by_key.items()
+        ]
+    )
+
+
+def _same(hit: Hit) -> Hit:
+    return hit
+
+
 def merged_page(
     *,
     personalized: Sequence[Hit],
-    pool: Sequence[Hit],
+    pool: Sequence[Candidate],
     decided: Sequence[Drawn],
     from_: int,
     size: int,
@@ -77,7 +91,7 @@ def merged_page(
     """Return the page [from_, from_ + size) of the merged list.
 
     personalized: the personalized leg's hits from rank 0 to from_ + size.
-    pool:         the exploration leg's hits, best first; empty if there are none.
+    pool:         the exploration leg's hits, best first; empty if there are none. Their keys are by `collapse_field`.
     decided:      the slots of earlier pages.
     block:        positions per slot; 0 for no exploration.
     seed:         of the list's draws.
@@ -87,11 +101,9 @@ def merged_page(
     """
     key_of = hit_key(collapse_field)
     end = from_ + size
-    if shown_elsewhere is not None:
-        personalized, pool = (
-            [hit for hit in hits if hit_hash(key_of(hit)) not in shown_elsewhere] for hits in (personalized, pool)
-        )
-    by_key = {key_of(hit): hit for hit in pool}
+    if shown_elsewhere:
+        personalized = [hit for hit in personalized if hit_hash(key_of(hit)) not in shown_elsewhere]
+        pool = [one for one in pool if hit_hash(one.key) not in shown_elsewhere]
     before = {slot.position: slot for slot in decided}
     on_personal = [key_of(hit) for hit in personalized]
     # With the hits of other pages removed, the list begins at this page.
@@ -102,25 +114,23 @@ def merged_page(
     # Hits that the personalized list shows up to the page's end cannot be exploration, nor can those of earlier slots.
     excluded = taken.union(on_personal[:last])
     drawn: dict[int, Draw] = {}
-    if now and by_key:
-        candidates = [
-            Candidate(key, score_of(hit) or 0.0, category(hit, category_field))
-            for key, hit in by_key.items()
-            if key not in excluded
-        ]
+    if now and pool:
+        candidates = [one for one in pool if one.key not in excluded]
         seen = [category(hit, category_field) for hit in personalized[first:last]]
         drawn = {draw.position: draw for draw in draws(now, candidates, seen, seed)}
     for position in open_slots:
         draw = drawn.get(position)
-        before[position] = Drawn(position, draw.key, draw.propensity) if draw else Drawn(position, None)  # type: ignore[arg-type]
+        before[position] = Drawn(position, draw.key, draw.propensity) if draw else Drawn(position, None)
     slots = tuple(before[position] for position in sorted(before))
-    return _laid_out(personalized, on_personal, by_key, slots, from_, end, begins=from_ - first)
+    return _laid_out(
+        personalized, on_personal, {one.key: one.hit for one in pool}, slots, from_, end, begins=from_ - first
+    )
 
 
 def _laid_out(
     personalized: Sequence[Hit],
     keys: Sequence[Key],
-    by_key: Mapping[Key, Hit],
+    by_key: Mapping[Key, Callable[[], Hit]],
     slots: tuple[Drawn, ...],
     from_: int,
     end: int,
@@ -143,7 +153,7 @@ def _laid_out(
     shown: list[tuple[int, Drawn]] = []
     for position in range(begins, end):
         slot = inserted.get(position)
-        hit = next(remaining, None) if slot is None or slot.key is None else by_key.get(slot.key, {})
+        hit = next(remaining, None) if slot is None or slot.key is None else by_key.get(slot.key, dict)()
         if hit is None:
             break
         if position < from_:

@@ -1,8 +1,8 @@
 """Pool cache: the exploration leg's hits, shared by equal searches for a few seconds and bounded in bytes.
 
-The key covers everything that the answer depends on, see `flow/exploration`. A pool is kept serialized: parsed hits take about
-seven times the memory of their text, and only the size of bytes is known exactly. Each `get` returns new hits, which the caller may
-modify.
+The key covers everything that the answer depends on, see `flow/exploration`. Hits are kept serialized: parsed ones take about
+seven times the memory of their text, and only the size of bytes is known exactly. What a draw needs of a hit lies beside it. So a
+page loads only the hits that it shows, and each page anew, since its caller may modify them.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import marshal
 import pickle
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 from rewriter.bounded import Bounded
+from rewriter.explore.slots import Candidate
 from rewriter.record import record
 
 TTL_S = 5.0
@@ -26,18 +28,19 @@ BYTES_OF_AN_ENTRY = 600
 CLAIM_S = 2.0
 """After how long another search may fetch a pool that one has set out to fetch."""
 
-Hits = Sequence[Mapping[str, Any]]
-Packed = tuple[Callable[[bytes], Any], bytes, float, float | None]
+BYTES_OF_A_HIT = 600
+"""Memory of one of its hits besides its serialized form: key, score, category, and their objects."""
 
 
 @record(frozen=True, slots=True)
 class Pool:
     """A pool that is kept: its hits, and whether it is to be fetched anew.
 
+    hits:      as candidates for slots, each of which is loaded when it is drawn.
     top_score: the best score of the list that the hits are the next ranks of; None where a template has changed its scores.
     """
 
-    hits: Hits
+    hits: Sequence[Candidate]
     stale: bool = False
     top_score: float | None = None
 
@@ -49,28 +52,24 @@ class PoolCache:
     """
 
     def __init__(self, ttl_s: float = TTL_S, max_bytes: int = MAX_BYTES) -> None:
-        self._kept: Bounded[str, Packed] = Bounded(max_bytes=max_bytes, max_age_s=ttl_s)
+        self._kept: Bounded[str, _Kept] = Bounded(max_bytes=max_bytes, max_age_s=ttl_s)
         self._ttl_s = ttl_s
         self._lock = Lock()
         self._claimed: Bounded[str, bool] = Bounded(max_bytes=2**20, max_age_s=CLAIM_S)
         self.found: Counter[str] = Counter()
 
-    def get(self, key: str, now_s: float) -> Hits | None:
-        """Return a copy of the pool of `key`, or None if there is none or it is older than the time to live."""
+    def get(self, key: str, now_s: float) -> list[Mapping[str, Any]] | None:
+        """Return copies of the hits of the pool of `key`, or None if there is none or it is older than the time to live."""
         pool = self.look(key, now_s, self._ttl_s, self._ttl_s)
-        return None if pool is None else pool.hits
+        return None if pool is None else [one.hit() for one in pool.hits]
 
     def look(self, key: str, now_s: float, fresh_s: float, stale_s: float) -> Pool | None:
         """Return the pool of a search: fresh up to `fresh_s` old, then stale, and None from `stale_s` on."""
-        packed = self._kept.get(key, now_s)
-        age_s = now_s - packed[2] if packed else 0.0
+        kept = self._kept.get(key, now_s)
+        age_s = now_s - kept.at_s if kept else 0.0
         pool = None
-        if packed is not None and age_s <= max(fresh_s, stale_s):
-            unpack, text, _, top_score = packed
-            try:
-                pool = Pool(unpack(text), age_s > fresh_s, top_score)
-            except Exception:  # noqa: BLE001  an object of the caller's own may be written and not read
-                self._kept.drop(key)
+        if kept is not None and age_s <= max(fresh_s, stale_s):
+            pool = Pool(kept.hits, age_s > fresh_s, kept.top_score)
         self.found["missing" if pool is None else "stale" if pool.stale else "fresh"] += 1
         return pool
 
@@ -82,27 +81,39 @@ class PoolCache:
             self._claimed.put(key, True, BYTES_OF_AN_ENTRY, now_s)
             return True
 
-    def put(self, key: str, hits: Hits, now_s: float, top_score: float | None = None) -> None:
+    def put(self, key: str, hits: Sequence[Candidate], now_s: float, top_score: float | None = None) -> None:
         """Keep a pool; if its hits cannot be serialized, remove the earlier pool of `key`."""
-        packed = _packed(list(hits))
-        if packed is None:
-            self._kept.drop(key)
-        else:
-            kept = (*packed, now_s, top_score)
-            self._kept.put(key, kept, len(packed[1]) + BYTES_OF_AN_ENTRY, now_s)
+        size, kept = BYTES_OF_AN_ENTRY, []
+        for one in hits:
+            packed = _packed(one.hit())
+            if packed is None:
+                self._kept.drop(key)
+                return
+            load, raw = packed
+            size += BYTES_OF_A_HIT + len(raw)
+            kept.append(Candidate(one.key, one.score, one.category, partial(load, raw)))
+        self._kept.put(key, _Kept(tuple(kept), now_s, top_score), size, now_s)
 
 
-def _packed(hits: list[Mapping[str, Any]]) -> tuple[Callable[[bytes], Any], bytes] | None:
-    """Return serialized hits with the function that loads them; None if they cannot be serialized.
+class _Kept(NamedTuple):
+    hits: tuple[Candidate, ...]
+    at_s: float
+    top_score: float | None
+
+
+def _packed(hit: Mapping[str, Any]) -> tuple[Callable[[bytes], Any], bytes] | None:
+    """Return a serialized hit with the function that loads it; None if it cannot be serialized and loaded again.
 
     `marshal` serializes the types of a JSON parser, 400 KB in a quarter of a millisecond; `pickle` those of a caller's own
     deserializer, such as decimals.
     """
     try:
-        return marshal.loads, marshal.dumps(hits)
+        return marshal.loads, marshal.dumps(hit)  # type: ignore[arg-type]
     except ValueError:
         pass
     try:
-        return pickle.loads, pickle.dumps(hits, pickle.HIGHEST_PROTOCOL)
-    except Exception:  # noqa: BLE001  whatever an object of the caller's own raises, its pool is not shared
+        raw = pickle.dumps(hit, pickle.HIGHEST_PROTOCOL)
+        pickle.loads(raw)  # noqa: S301  an object of the caller's own may be written and not read
+    except Exception:  # noqa: BLE001  whatever it raises, its pool is not shared
         return None
+    return pickle.loads, raw

@@ -10,11 +10,14 @@ page lacks. Each draw excludes the earlier draws of the same list, and its proba
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from rewriter.explore.scores import Hit
 from rewriter.record import record
+
+Key = tuple[str, ...]
 
 
 def block_size(share: float) -> int:
@@ -31,11 +34,15 @@ def slot_positions(from_: int, to: int, block: int) -> range:
 
 
 class Candidate(NamedTuple):
-    """A hit that may be drawn: its key, its base score (only those > 0 are drawn), its category or None."""
+    """A hit that may be drawn: its key (hashable), its base score (only those > 0 are drawn), its category or None.
 
-    key: Hashable
+    hit: returns the hit itself. A shared pool keeps it serialized, and few are ever drawn.
+    """
+
+    key: Any
     score: float
-    category: Hashable = None
+    category: str | None = None
+    hit: Callable[[], Hit] = dict
 
 
 @record(frozen=True, slots=True)
@@ -43,18 +50,18 @@ class Draw:
     """The hit drawn for a slot, and its propensity in (0, 1]."""
 
     position: int
-    key: Hashable
+    key: Any
     propensity: float
 
 
-def draws(positions: Iterable[int], pool: Sequence[Candidate], shown: Iterable[Hashable], seed: int) -> list[Draw]:
+def draws(positions: Iterable[int], pool: Sequence[Candidate], shown: Iterable[str | None], seed: int) -> list[Draw]:
     """Draw one candidate for each position until the pool is empty.
 
     shown: the categories of the page's other hits, None for a hit without one.
     seed:  of the list; draws depend on nothing but the arguments.
     """
     left = [candidate for candidate in pool if candidate.score > 0.0]
-    seen: dict[Hashable, int] = {}
+    seen: dict[str, int] = {}
     for category in shown:
         if category is not None:
             seen[category] = seen.get(category, 0) + 1
@@ -62,7 +69,7 @@ def draws(positions: Iterable[int], pool: Sequence[Candidate], shown: Iterable[H
     for position in positions:
         if not left:
             break
-        weights = [candidate.score / (1 + seen.get(candidate.category, 0)) for candidate in left]
+        weights = [score / (1 + (seen.get(category, 0) if category else 0)) for _, score, category, _ in left]
         total = sum(weights)
         at, remaining = 0, uniform(seed, position) * total
         while at < len(left) - 1 and remaining >= weights[at]:

@@ -8,6 +8,7 @@ from typing import Any
 from rewriter.boost.body import bounded_body, capped, highlighted_by, optional_leg, without_own_names
 from rewriter.boost.templates import Exploration, render_exploration
 from rewriter.client.seam import LegFault
+from rewriter.explore.merge import candidates_of
 from rewriter.explore.pool_cache import Pool
 from rewriter.explore.scores import number_of
 from rewriter.flow.evidence import accepted, held_by, template_failed
@@ -70,8 +71,9 @@ def exploration(context: SearchContext, key: str, progress: Progress) -> Generat
     hits = [without_own_names(hit) for hit in response["hits"]["hits"]]
     same_scores = not shaped.filters and not shaped.functions and hits
     top_score = number_of(response["hits"].get("max_score")) if same_scores else None
-    core.pools.put(key, hits, context.clock_s(), top_score)
-    return Explored(hits, top_score=top_score)
+    pool = candidates_of(hits, search.collapse_field, context.policy.category_field)
+    core.pools.put(key, pool, context.clock_s(), top_score)
+    return Explored(pool, top_score=top_score)
 
 
 def _pool_size(context: SearchContext, end: int, shape: str) -> int:

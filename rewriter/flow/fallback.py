@@ -17,7 +17,7 @@ from rewriter.explore.merge import hit_key
 from rewriter.explore.plan import PagePlan, as_text, decode, encode, shown_by
 from rewriter.explore.plan_memory import PlanKey
 from rewriter.explore.shown import elsewhere, hit_hash, with_page
-from rewriter.flow.steps import CallContext, CallerStep, Hits, Progress, SavePlan
+from rewriter.flow.steps import CallContext, CallerStep, Pool, Progress, SavePlan
 from rewriter.report import Reason, Report
 
 UNWANTED = frozenset(
@@ -32,7 +32,7 @@ for legs whose answers are too large; a body of an unsupported form is another l
 
 
 def fallen_back(
-    context: CallContext, reason: Reason, plan: PagePlan | None, pool: Hits, response: Any
+    context: CallContext, reason: Reason, plan: PagePlan | None, pool: Pool, response: Any
 ) -> tuple[Any, SavePlan | None, str]:
     """Return the page to serve, the step that saves the list's plan (or None), and a detail on the hits left out (or "").
 
@@ -57,7 +57,8 @@ def fallen_back(
     left_out = len(found) - len(hits)
     if left_out:
         seen = taken | {hit_hash(one(hit)) for hit in hits}
-        hits += [hit for hit in pool if hit_hash(one(hit)) not in seen][:left_out]
+        fitting = [other for other in pool if hit_hash(other.key) not in seen]
+        hits += [other.hit() for other in fitting[:left_out]]
         response = alike(response, {**response, "hits": alike(response["hits"], {**response["hits"], "hits": hits})})
     kept = shown if search.from_ else b""  # a first page starts a new record
     page = with_page(kept, search.from_, search.size, map(one, hits))

@@ -11,12 +11,13 @@ from dataclasses import replace
 from typing import Any
 
 from rewriter.client.faults import of_a_shard
-from rewriter.explore.merge import Key, Page, hit_key, merged_page
+from rewriter.explore.merge import Page, hit_key, merged_page
 from rewriter.explore.plan import PagePlan, as_text, shown_by
 from rewriter.explore.scores import disagreement, score_of
 from rewriter.explore.shown import elsewhere, whole_before, with_page
+from rewriter.explore.slots import Key
 from rewriter.explore.team_draft import NO_TEAM, Draft, team_draft
-from rewriter.flow.steps import Explored, Hits, Personal, Progress, SearchContext
+from rewriter.flow.steps import Explored, Hits, Personal, Pool, Progress, SearchContext
 from rewriter.parsed_search import search_key
 from rewriter.report import Reason
 from rewriter.settings import PolicySettings
@@ -59,7 +60,7 @@ def _count(part: Any, key: str) -> int:
     return value if isinstance(value, int) else 0
 
 
-def pool(progress: Progress, explored: Explored | None) -> Hits:
+def pool(progress: Progress, explored: Explored | None) -> Pool:
     """Return the hits that slots may draw from: the shared pool's or the leg's own. A failed leg is noted in `progress.errors`."""
     if not progress.launched:
         return progress.pool
@@ -70,7 +71,7 @@ def pool(progress: Progress, explored: Explored | None) -> Hits:
 
 
 def merged(
-    context: SearchContext, part: Personal, pool: Hits, response: Mapping[str, Any]
+    context: SearchContext, part: Personal, pool: Pool, response: Mapping[str, Any]
 ) -> tuple[Personal, Page | None]:
     """Return the part and the merged page, or the part with the reason why there is none. The baseline is complete: see `unfit`."""
     if lost := partial(part.response):
@@ -92,7 +93,7 @@ def merged(
 
 
 def cut(
-    context: SearchContext, plan: PagePlan | None, personalized: Hits, pool: Hits, others: frozenset[bytes] | None
+    context: SearchContext, plan: PagePlan | None, personalized: Hits, pool: Pool, others: frozenset[bytes] | None
 ) -> Page:
     """Return the search's page, cut from its list.
 

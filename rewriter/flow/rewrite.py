@@ -21,7 +21,7 @@ from rewriter.boost.body import without_own_names, without_own_names_in_suggesti
 from rewriter.client.seam import LegFault, Search
 from rewriter.decide.breaker import Outcome
 from rewriter.decide.decision import BREAKER_TABLE, Decision
-from rewriter.explore.merge import Page, hit_key, with_hits
+from rewriter.explore.merge import Page, with_hits
 from rewriter.explore.plan import shown_by
 from rewriter.explore.scores import score_of
 from rewriter.explore.shown import elsewhere, whole_before
@@ -42,10 +42,10 @@ from rewriter.flow.steps import (
     AwaitPool,
     CallerStep,
     Explored,
-    Hits,
     Launch,
     PartStep,
     Personal,
+    Pool,
     Progress,
     SavePlan,
     SearchContext,
@@ -122,8 +122,8 @@ def _is_flat(context: SearchContext) -> bool | None:
     return None if found is None else _flat(found.hits, found.top_score)
 
 
-def _flat(hits: Hits, top_score: float | None) -> bool | None:
-    return None if top_score is None or not hits else all(score_of(hit) == top_score for hit in hits)
+def _flat(pool: Pool, top_score: float | None) -> bool | None:
+    return None if top_score is None or not pool else all(one.score == top_score for one in pool)
 
 
 # --- the part that sends the search -----------------------------------------------------------------------------------
@@ -186,8 +186,7 @@ def _with_pool(context: SearchContext, part: Personal, progress: Progress) -> Ge
     if found is not None:
         progress.pool, progress.top_score = found.hits, found.top_score
     if part.plan is not None:
-        key_of_hit, end = hit_key(context.search.collapse_field), context.search.from_ + context.search.size
-        there = set(map(key_of_hit, progress.pool))
+        there, end = {one.key for one in progress.pool}, context.search.from_ + context.search.size
         decided = (slot for slot in part.plan.slots if context.search.from_ <= slot.position < end and slot.key)
         if any(slot.key not in there for slot in decided):
             return False
@@ -351,7 +350,7 @@ def _made(
     course.page = page
 
 
-def _page(context: SearchContext, part: Personal, pool: Hits) -> Page:
+def _page(context: SearchContext, part: Personal, pool: Pool) -> Page:
     plan, search = part.plan, context.search
     marks = elsewhere(shown_by(plan), search.from_, search.size) if plan else frozenset()
     return cut(context, plan, part.hits, pool, marks)

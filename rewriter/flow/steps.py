@@ -13,6 +13,7 @@ from rewriter.client.seam import Search
 from rewriter.core import Core, Snapshot
 from rewriter.explore.plan import PagePlan
 from rewriter.explore.plan_memory import PlanKey
+from rewriter.explore.slots import Candidate
 from rewriter.index_facts import IndexFacts
 from rewriter.parsed_search import ParsedSearch, search_key
 from rewriter.record import record
@@ -23,6 +24,7 @@ from rewriter.signals.store import Signals, SignalsQuery, StoreName
 from rewriter.subject import Subject
 
 Hits = Sequence[Mapping[str, Any]]
+Pool = Sequence[Candidate]
 Clock = Callable[[], float]
 UNKNOWN = IndexFacts()
 
@@ -248,7 +250,7 @@ class Personal:
 class Explored:
     """The exploration leg's hits, or the `error` why there are none; `rejected` is the server's cause if it rejected the leg."""
 
-    hits: Hits = ()
+    hits: Pool = ()
     error: str = ""
     rejected: str = ""
     top_score: float | None = None
@@ -271,7 +273,7 @@ class Progress:
     over: bool = False
     shape: str = ""
     launched: bool = False
-    pool: Hits = ()
+    pool: Pool = ()
     plan: PagePlan | None = None
     rank: int = 0
     sent_s: float = 0.0
