@@ -21,7 +21,7 @@ from rewriter.boost.body import without_own_names, without_own_names_in_suggesti
 from rewriter.client.seam import LegFault, Search
 from rewriter.decide.breaker import Outcome
 from rewriter.decide.decision import BREAKER_TABLE, Decision
-from rewriter.explore.merge import Page, with_hits
+from rewriter.explore.merge import Page, hit_key, with_hits
 from rewriter.explore.plan import shown_by
 from rewriter.explore.scores import score_of
 from rewriter.explore.shown import elsewhere, whole_before
@@ -328,7 +328,8 @@ def _made(
         course.part = replace(part, reason=Reason.NO_RELEVANCE, detail=detail)
         core.unrewritten.put_search(search_key(search), Reason.NO_RELEVANCE, detail, context.clock_s())
         return
-    if repeated(hits) or len(set(map(hit_key(search.collapse_field), hits))) < len(hits):
+    groups = set(map(hit_key(search.collapse_field), hits)) if search.collapse_field is not None else hits
+    if repeated(hits) or len(groups) < len(hits):
         course.part = replace(part, reason=Reason.SEARCH_FAILED, detail="the rewritten search repeats a hit")
         return
     if progress.launched:
