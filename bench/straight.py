@@ -25,7 +25,8 @@ from rewriter.flow.steps import (
     Sent,
 )
 from rewriter.report import Report
-from rewriter.signals.class_counters import ClassCounters, packed
+from rewriter.signals.class_counters import ClassCounters
+from rewriter.signals.class_layout import packed_classes
 from rewriter.signals.commands import members_of
 from rewriter.signals.counters import Counters
 from rewriter.signals.store import Signals
@@ -101,4 +102,4 @@ def bytes_of(counters: Counters, classes: Mapping[str, ClassCounters]) -> int:
     """Return the bytes of members, scores and packed values that a store's replies hold."""
     members = members_of(counters)
     listed = sum(len(one) for one in members)
-    return listed + sum(len(name) + len(packed(one)) for name, one in classes.items())
+    return listed + sum(len(name) + len(raw) for name, raw in packed_classes(classes).items())

@@ -10,8 +10,9 @@ from hashlib import blake2b
 from typing import Any
 
 from rewriter.errors import StoreError
-from rewriter.signals.class_counters import ClassCounters, packed, unpacked
-from rewriter.signals.counters import MAX_MEMBER_BYTES, Counters, member, sound, weights_of
+from rewriter.signals.class_counters import ClassCounters
+from rewriter.signals.class_layout import packed_classes, read_classes, wanted_fields
+from rewriter.signals.counters import Counters, member, sound, weights_of
 from rewriter.signals.store import Signals, SignalsQuery
 
 MAX_TEXT_BYTES = 64 * 1024
@@ -30,8 +31,8 @@ redis.call('SET', KEYS[1], ARGV[3])
 return 1
 """
 META = ("landmark", "last_event", "events", "lag")
-CLASSES_AT_ONCE = 128
-"""Names and values of classes that one command writes: 64 of each."""
+PARTS_AT_ONCE = 16
+"""Names and values of buckets of classes that one command writes: 8 of each."""
 WRITTEN_AT_ONCE, WRITTEN_S = 500, 600
 """Members that one command writes, and the time to live of the key in which they are staged."""
 WRITE = """
@@ -88,7 +89,7 @@ def commands(query: SignalsQuery) -> list[Command]:
             members, meta = counters_commands(base, query.fields, query.limit)
             found += (members, (*meta, "forgotten"))
     if query.profile and query.classes:
-        found.append(("HMGET", f"{query.profile}:c", *query.classes))
+        found.append(("HMGET", f"{query.profile}:c", *wanted_fields(query.classes)))
     if query.plan:
         found.append(text_command(query.plan))
     found += map(text_command, query.more_plans)
@@ -113,9 +114,7 @@ def signals(query: SignalsQuery, replies: Sequence[Any]) -> Signals:
     classes: dict[str, ClassCounters] = {}
     if query.profile and query.classes:
         values = next(left)  # where it is an exception, nothing of the profile's is known by class
-        for name, raw in zip(query.classes, () if isinstance(values, Exception) else values, strict=False):
-            if (own := unpacked(raw)) is not None:
-                classes[name] = own
+        classes = read_classes(query.classes, () if isinstance(values, Exception) else values)
     plan = next(left) if query.plan else None
     if isinstance(plan, Exception):
         failed.add("plan")
@@ -191,8 +190,8 @@ def write_commands(
 def staged_classes(key: str, classes: Mapping[str, ClassCounters], ttl_s: int) -> list[Command]:
     """Return the commands that write counters by class under a key that replaces another."""
     found: list[Command] = [("UNLINK", key)]
-    named = [part for name, one in classes.items() if 0 < len(name) <= MAX_MEMBER_BYTES for part in (name, packed(one))]
-    found += [("HSET", key, *named[start : start + CLASSES_AT_ONCE]) for start in range(0, len(named), CLASSES_AT_ONCE)]
+    named = [part for pair in packed_classes(classes).items() for part in pair]
+    found += [("HSET", key, *named[start : start + PARTS_AT_ONCE]) for start in range(0, len(named), PARTS_AT_ONCE)]
     if named:
         found.append(("EXPIRE", key, ttl_s))
     return found

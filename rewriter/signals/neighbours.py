@@ -27,11 +27,10 @@ from math import ceil, log2
 from struct import Struct
 from zlib import crc32
 
-from rewriter.signals.class_counters import MAX_CLASSES, MAX_VALUES, ClassCounters
+from rewriter.signals.class_counters import MAX_CLASSES, MAX_VALUES, SUFFIX, ClassCounters
 from rewriter.signals.counters import MAX_MEMBER_BYTES, SEPARATOR, Value
 from rewriter.signals.kinds.neighbour import NEIGHBOUR
 
-SUFFIX = f"{SEPARATOR}near"
 MOST, MIN_USERS, SHRUNK_BY = 5, 3, 10.0
 STEPS = 16.0
 """Steps of an octave of strength: one is 4.4 %."""

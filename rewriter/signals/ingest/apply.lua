@@ -31,7 +31,6 @@ for _ = 1, tonumber(take()) do
   local others = {}
   near[take()] = others
   for i = 1, tonumber(take()) do others[i] = { take(), tonumber(take()) } end
-  fields_of_a_class = 2
 end
 local watermark, part_of = 'watermark:' .. partition, 'part:' .. partition
 
@@ -82,14 +81,14 @@ local function add_by_class(time, weight, members)
     local field = field_of(member)
     if combined[field] then
       local class, values = string.match(member, '^[^\31]*\31([^\31]*)\31(.*)$')
-      add_to_class(class, field .. '\31' .. values, field, time, weight, false)
+      add_to_class(class, false, field, values, time, weight)
     else
       rest[#rest + 1] = member
-      local item, class = string.match(member, '^(item\31[^\31]*)\31([^\31]*)$')
+      local item, class = string.match(member, '^item\31([^\31]*)\31([^\31]*)$')
       if item then
-        add_to_class(class, item, field, time, weight, true)
+        add_to_class(class, false, 'item', item, time, weight)
         for _, other in ipairs(near[member] or {}) do
-          add_to_class(class .. '\31near', 'neighbour\31' .. other[1], 'neighbour', time, weight * other[2], false)
+          add_to_class(class, true, 'neighbour', other[1], time, weight * other[2])
         end
       end
     end

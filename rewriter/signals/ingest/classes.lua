@@ -1,105 +1,259 @@
--- Counters by class: what apply.lua keeps in base:c, one packed value for each class. `rewriter.signals.class_counters` describes it.
+-- Counters by class: what apply.lua keeps in base:c, some classes in each of a few buckets. `rewriter.signals.class_layout` describes
+-- the bytes. Within a script a counter is its bytes (its field's number, a code and the value), so that only new ones are translated.
 --
--- Everything happens per part of an entry, so that the result depends on the sequence of entries alone: weights are doubles, which a
--- call leaves and another one finds as they were, and a class beyond its bound loses its lightest value at once.
-local VALUES, CLASSES, EVICTED = 64, 256, 16
-local HEAD, WEIGHED, MAX_MEMBER = 25, 10, 1024
-local MAX_PACKED = HEAD + VALUES * (WEIGHED + MAX_MEMBER)
-local opened, changed, class_count = {}, {}, nil
-local fields_of_a_class = 1 -- 2 where neighbours are kept as well, under the class's name, U+001F and near
+-- Everything happens per part of an entry, so that the result depends on the sequence of entries alone: a weight is rounded to its
+-- number when an entry adds to it, and a class beyond its bounds loses its lightest value at once, a bucket the class used longest ago.
+local BUCKETS, IN_BUCKET, VALUES, CLASS_BYTES, UNIT = 16, 24, 64, 16384, 256
+local STEPS, MIDDLE, LAST, MANY, LEFT_OUT = 512, 16384, 32767, 32768, 23
+local buckets, names, number_of_field, names_changed, digests = {}, nil, {}, false, {}
 
--- The bytes may be anybody's. A class that cannot be read begins anew: an error here would stop the partition for all of its people.
-local function read_class(raw)
-  if #raw < HEAD or #raw > MAX_PACKED or string.byte(raw) ~= 1 then return end
-  local _, landmark, last, total, next_at = struct.unpack('<Bddd', raw)
-  landmark, last, total = sound(landmark), sound(last), sound(total)
-  if not (landmark and last and total) then return end
-  local one = { weights = {}, count = 0, total = total, last = last, landmark = landmark }
-  while next_at <= #raw do
-    if next_at + WEIGHED > #raw + 1 then return end
-    local weight, size = struct.unpack('<dI2', raw, next_at)
-    next_at = next_at + WEIGHED + size
-    if next_at > #raw + 1 then return end
-    local value = string.sub(raw, next_at - size, next_at - 1)
-    if sound(weight) and size <= MAX_MEMBER and string.find(value, '^[^\31]+\31.') and not one.weights[value] then
-      one.weights[value] = weight
-      one.count = one.count + 1
-      if one.count == VALUES then break end
+local function weight_of(q) return 2 ^ ((q - MIDDLE) / STEPS) end
+local function rounded(weight)
+  if weight <= 0 then return 0 end
+  return math.max(0, math.min(LAST, math.floor(STEPS * math.log(weight) / math.log(2) + 0.5) + MIDDLE))
+end
+
+local function field_number(field)
+  if not names then
+    names = {}
+    for name in string.gmatch(call('HGET', KEYS[4], '\31') or '', '[^\31]+') do
+      names[#names + 1] = name
+      number_of_field[name] = number_of_field[name] or #names - 1
+    end
+  end
+  if not number_of_field[field] and #names < 255 then
+    names[#names + 1] = field
+    number_of_field[field] = #names - 1
+    names_changed = true
+  end
+  return number_of_field[field]
+end
+
+-- A counter's bytes: nil for a field beyond the 255th.
+local function counter(field, value)
+  local number = field_number(field)
+  if not number then return nil end
+  local head, rest = number * 32, ''
+  if number >= 7 then head, rest = 224, string.char(number) end
+  if #value <= 14 and string.find(value, '^[1-9]%d*$') then
+    local whole, bytes = tonumber(value), {}
+    while whole > 0 do
+      bytes[#bytes + 1] = string.char(whole % 256)
+      whole = math.floor(whole / 256)
+    end
+    return string.char(head + LEFT_OUT + #bytes) .. rest .. table.concat(bytes)
+  end
+  if #value > 22 then return string.char(head) .. rest .. struct.pack('<I2', #value) .. value end
+  return string.char(head + #value) .. rest .. value
+end
+local left_out_key
+local function left_out()
+  if not left_out_key then
+    local number = field_number('item')
+    left_out_key = number < 7 and string.char(32 * number + LEFT_OUT) or string.char(224 + LEFT_OUT, number)
+  end
+  return left_out_key
+end
+
+-- Length of the counter that begins at a byte, and whether it is one of items that are left out.
+local function length_of(raw, from)
+  local head = string.byte(raw, from)
+  if not head then return nil end
+  local code, before = head % 32, head >= 224 and 2 or 1
+  if code > 29 then return nil end
+  if code > LEFT_OUT then return before + code - LEFT_OUT end
+  if code > 0 then return before + (code == LEFT_OUT and 0 or code), code == LEFT_OUT end
+  local low, high = string.byte(raw, from + before, from + before + 1)
+  if high and low + high > 0 then return before + 2 + low + 256 * high end
+end
+local function field_of_counter(key)
+  local head = string.byte(key)
+  return names[(head >= 224 and string.byte(key, 2) or math.floor(head / 32)) + 1] or ''
+end
+
+local function open_bucket(name)
+  local one = buckets[name]
+  if one then return one end
+  one = { order = {}, raw = {}, open = {}, changed = false }
+  buckets[name] = one
+  local raw = call('HGET', KEYS[4], name)
+  if not raw or string.byte(raw) ~= 2 then return one end
+  local from = 2
+  while from + 4 <= #raw do
+    local digest, size = string.sub(raw, from, from + 3), string.byte(raw, from + 4)
+    from = from + 5
+    if size == 255 then
+      local low, high = string.byte(raw, from, from + 1)
+      if not high then break end
+      size, from = low + 256 * high, from + 2
+    end
+    if from + size - 1 > #raw then break end
+    if not one.raw[digest] then one.order[#one.order + 1] = digest end
+    one.raw[digest] = string.sub(raw, from, from + size - 1)
+    from = from + size
+  end
+  return one
+end
+
+-- Reads the bytes of a class into `one`, and returns whether they are sound.
+local function read_class(one, raw)
+  if #raw < 3 then return false end
+  local a, b, c = string.byte(raw, 1, 3)
+  one.landmark = UNIT * (a + 256 * b + 65536 * c)
+  local from = 4
+  while from <= #raw do
+    local low, high = string.byte(raw, from, from + 1)
+    if not high then return false end
+    local q, many = low + 256 * high, 1
+    from = from + 2
+    if q >= MANY then
+      q, many, from = q - MANY, string.byte(raw, from), from + 1
+      if not many then return false end
+    end
+    for _ = 1, many do
+      local size, rest = length_of(raw, from)
+      if not size or from + size - 1 > #raw then return false end
+      local key = string.sub(raw, from, from + size - 1)
+      if not one.numbers[key] and not rest then one.count, one.bytes = one.count + 1, one.bytes + size end
+      one.numbers[key] = q
+      from = from + size
+    end
+  end
+  return true
+end
+
+-- A class in the layout before: a hash field of its own, with doubles.
+local function read_first(one, name)
+  local raw = call('HGET', KEYS[4], name)
+  if not raw then return end
+  call('HDEL', KEYS[4], name)
+  if #raw < 25 or string.byte(raw) ~= 1 then return end
+  local _, landmark, _, total, from = struct.unpack('<Bddd', raw)
+  if not sound(landmark) then return end
+  one.landmark = math.floor(landmark / UNIT) * UNIT
+  local rest = sound(total) or 0
+  while from + 10 <= #raw + 1 do
+    local weight, size = struct.unpack('<dI2', raw, from)
+    local field, value = string.match(string.sub(raw, from + 10, from + 9 + size), '^([^\31]+)\31(.+)$')
+    if not field or not sound(weight) or from + 9 + size > #raw then break end
+    local key, q = counter(field, value), rounded(weight * growth(one.landmark, landmark, field))
+    if key and q > 0 then
+      one.numbers[key], one.count, one.bytes = q, one.count + 1, one.bytes + #key
+      if field == 'item' then rest = rest - weight end
+    end
+    from = from + 10 + size
+  end
+  if rest > total / STEPS then one.numbers[left_out()] = rounded(rest * growth(one.landmark, landmark, 'item')) end
+end
+
+local function open_class(name, is_near)
+  digests[name] = digests[name] or string.gsub(string.sub(redis.sha1hex(name), 1, 8), '%x%x', function(hex)
+    return string.char(tonumber(hex, 16))
+  end)
+  local digest = digests[name]
+  local bucket = open_bucket('\31' .. (is_near and 'n' or '') .. string.byte(digest) % BUCKETS)
+  local one = bucket.open[digest]
+  if not one then
+    field_number('item')
+    one = { numbers = {}, count = 0, bytes = 0 }
+    local raw = bucket.raw[digest]
+    if raw and not read_class(one, raw) then one = { numbers = {}, count = 0, bytes = 0 } end
+    if not raw then read_first(one, is_near and name .. '\31near' or name) end
+    bucket.open[digest] = one
+  end
+  one.changed, bucket.changed = true, true
+  if bucket.order[1] ~= digest then
+    for at = #bucket.order, 1, -1 do
+      if bucket.order[at] == digest then table.remove(bucket.order, at) end
+    end
+    table.insert(bucket.order, 1, digest)
+    if #bucket.order > IN_BUCKET then
+      local last = table.remove(bucket.order)
+      bucket.raw[last], bucket.open[last] = nil, nil
     end
   end
   return one
 end
 
-local function open_class(name)
-  local one = opened[name]
-  if one then return one end
-  local raw = call('HGET', KEYS[4], name)
-  if not raw then class_count = (class_count or call('HLEN', KEYS[4])) + 1 end
-  one = raw and read_class(raw) or { weights = {}, count = 0, total = 0, last = 0 }
-  opened[name] = one
-  return one
+local function bytes_of(one)
+  local by_number, order = {}, {}
+  for key, q in pairs(one.numbers) do
+    if not by_number[q] then
+      by_number[q] = {}
+      order[#order + 1] = q
+    end
+    local group = by_number[q]
+    group[#group + 1] = key
+  end
+  table.sort(order, function(a, b) return a > b end)
+  local units = one.landmark / UNIT
+  local parts = { string.char(units % 256, math.floor(units / 256) % 256, math.floor(units / 65536) % 256) }
+  for _, q in ipairs(order) do
+    local group = by_number[q]
+    table.sort(group)
+    parts[#parts + 1] = #group == 1 and struct.pack('<I2', q) or struct.pack('<I2B', q + MANY, #group)
+    parts[#parts + 1] = table.concat(group)
+  end
+  return table.concat(parts)
 end
 
 local function write_classes()
-  for name in pairs(changed) do
-    local one, ranked = opened[name], {}
-    for value, weight in pairs(one.weights) do ranked[#ranked + 1] = { weight, value } end
-    table.sort(ranked, function(a, b) return a[1] > b[1] or a[1] == b[1] and a[2] < b[2] end)
-    local parts = { struct.pack('<Bddd', 1, one.landmark, one.last, one.total) }
-    for _, pair in ipairs(ranked) do parts[#parts + 1] = struct.pack('<dI2', pair[1], #pair[2]) .. pair[2] end
-    call('HSET', KEYS[4], name, table.concat(parts))
+  if names_changed then call('HSET', KEYS[4], '\31', table.concat(names, '\31')) end
+  for name, bucket in pairs(buckets) do
+    if bucket.changed then
+      local parts = { '\2' }
+      for _, digest in ipairs(bucket.order) do
+        local one = bucket.open[digest]
+        local raw = one and one.changed and bytes_of(one) or bucket.raw[digest]
+        parts[#parts + 1] = digest .. (#raw < 255 and string.char(#raw) or struct.pack('<BI2', 255, #raw)) .. raw
+      end
+      call('HSET', KEYS[4], name, table.concat(parts))
+    end
   end
-  changed = {}
 end
 
--- The classes used longest ago go, some at once, since all have to be looked at.
-local function evict_classes()
-  if not class_count or class_count <= CLASSES * fields_of_a_class + EVICTED then return end
-  write_classes()
-  local all, ages = call('HGETALL', KEYS[4]), {}
-  for i = 1, #all, 2 do
-    local last = #all[i + 1] >= HEAD and sound((select(3, struct.unpack('<Bddd', all[i + 1])))) or 0
-    ages[#ages + 1] = { last, all[i] }
-  end
-  table.sort(ages, function(a, b) return a[1] < b[1] or a[1] == b[1] and a[2] < b[2] end)
-  for i = 1, #ages - CLASSES * fields_of_a_class do
-    call('HDEL', KEYS[4], ages[i][2])
-    opened[ages[i][2]] = nil
-  end
-  class_count = CLASSES * fields_of_a_class
+-- Sets a counter's number, 0 for none.
+local function set_number(one, key, q)
+  local had = one.numbers[key]
+  if q == 0 then q = nil end
+  if q and not had then one.count, one.bytes = one.count + 1, one.bytes + #key end
+  if had and not q then one.count, one.bytes = one.count - 1, one.bytes - #key end
+  one.numbers[key] = q
 end
 
--- Adds to one value of a class; `totals` says whether it counts in the class's total.
-local function add_to_class(name, value, field, time, weight, in_total)
-  local one = open_class(name)
+local function without_lightest(one)
+  local lightest
+  local rest = left_out()
+  for key, q in pairs(one.numbers) do
+    local least = lightest and one.numbers[lightest]
+    if key ~= rest and (not least or q < least or q == least and key > lightest) then lightest = key end
+  end
+  local weight = weight_of(one.numbers[lightest])
+  set_number(one, lightest, 0)
+  if field_of_counter(lightest) == 'item' then
+    one.numbers[rest] = rounded(weight + (one.numbers[rest] and weight_of(one.numbers[rest]) or 0))
+  end
+end
+
+-- Adds to one value of a class, or of its neighbours.
+local function add_to_class(name, is_near, field, value, time, weight)
+  local one = open_class(name, is_near)
   if not one.landmark then
-    one.landmark = time
-  elseif time - one.landmark > shortest / 4 then
-    for known, its in pairs(one.weights) do
-      local its_field = string.sub(known, 1, string.find(known, '\31', 1, true) - 1)
-      local aged_to = its * growth(time, one.landmark, its_field)
-      one.weights[known] = aged_to > 1e-9 and aged_to or nil
-      if aged_to <= 1e-9 then one.count = one.count - 1 end
+    one.landmark = math.floor(time / UNIT) * UNIT
+  elseif time - one.landmark > shortest / 4 + UNIT then
+    local to = math.floor(time / UNIT) * UNIT
+    local rest = left_out()
+    for key, q in pairs(one.numbers) do
+      local aged_to = q - math.floor(STEPS * (to - one.landmark) / (half_lives[field_of_counter(key)] or default) + 0.5)
+      if key == rest then one.numbers[key] = aged_to > 0 and aged_to or nil else set_number(one, key, math.max(0, aged_to)) end
     end
-    one.total = one.total * growth(time, one.landmark, 'item')
-    one.landmark = time
+    one.landmark = to
   end
-  local worth, had = weight * growth(one.landmark, time, field), one.weights[value]
-  local now = math.max(0, (had or 0) + worth)
-  if now > 0 and not had then one.count = one.count + 1 end
-  if now == 0 and had then one.count = one.count - 1 end
-  one.weights[value] = now > 0 and now or nil
-  if in_total then one.total = math.max(0, one.total + worth) end
-  one.last = math.max(one.last, time)
-  if one.count > VALUES then
-    local lightest
-    for known, its in pairs(one.weights) do
-      local least = lightest and one.weights[lightest]
-      if not least or its < least or its == least and known > lightest then lightest = known end
-    end
-    one.weights[lightest] = nil
-    one.count = one.count - 1
-  end
-  changed[name] = true
-  evict_classes()
+  local key = counter(field, value)
+  if not key then return end
+  local had = one.numbers[key] and weight_of(one.numbers[key]) or 0
+  local now = had + weight * growth(one.landmark, time, field)
+  if now < had / STEPS then now = 0 end -- what is left is less than a weight is exact to
+  set_number(one, key, rounded(now))
+  while one.count > VALUES or one.bytes > CLASS_BYTES do without_lightest(one) end
 end
