@@ -64,9 +64,10 @@ def main() -> None:
         write_slots(store.run, keys, table, found.items())
         name_table(store.run, keys, table)
         per_item = (int(store.run([("INFO", "memory")])[0]["used_memory"]) - before) / len(found)
-        bytes_table = Table("KiB a user", "mean", "median", title=f"{len(questions)} households in the store")
+        bytes_table = Table("KiB a user", "mean", "median", "p95", title=f"{len(questions)} households in the store")
         for name, sizes in used.items():
-            bytes_table.add_row(name, f"{mean(sizes) / 1024:.1f}", f"{median(sizes) / 1024:.1f}")
+            p95 = sorted(sizes)[int(0.95 * len(sizes))]
+            bytes_table.add_row(name, *(f"{one / 1024:.1f}" for one in (mean(sizes), median(sizes), p95)))
         reads = Table("µs of a read", "p50", "p99", title="One pipelined read of a profile")
         for name, limit, classes_of in _rows(settings):
             times = []

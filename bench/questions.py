@@ -22,6 +22,7 @@ from rewriter.signals.backfill.neighbours import find_neighbours, listed_neighbo
 from rewriter.signals.backfill.sums import insert
 from rewriter.signals.class_affinities import class_totals
 from rewriter.signals.class_counters import ClassCounters, counted_by_class
+from rewriter.signals.class_layout import packed_classes, read_classes, wanted_fields
 from rewriter.signals.counters import SEPARATOR, Counters, HalfLives, Observation, counted
 from rewriter.signals.kinds.item import ITEM
 from rewriter.signals.kinds.kind import SignalField
@@ -105,7 +106,7 @@ class PastPurchases:
             if self._near is None:
                 self._near = self._neighbours()
             wanted |= counted_near(wanted, self._near, ITEM)
-        return wanted
+        return as_stored(wanted)
 
     def _shared(self, purchases: Iterable[Purchase]) -> Iterator[Observation]:
         """The counters for all classes together."""
@@ -136,6 +137,12 @@ class PastPurchases:
                 members = {SEPARATOR.join(value): weight for value, weight in known.weights.items()}
                 totals = class_totals(members, self._combinations)
                 yield week, Population(known.weights, known.totals, class_totals=totals)
+
+
+def as_stored(classes: Mapping[str, ClassCounters]) -> dict[str, ClassCounters]:
+    """Return counters by class as a search reads them from a store: their weights are rounded."""
+    names, values = list(classes), packed_classes(classes)
+    return read_classes(names, [values.get(name) for name in wanted_fields(names)])
 
 
 def neighbours_of(corpus: Corpus, fields: Mapping[str, SignalField], until_week: int) -> dict[str, Near]:

@@ -135,7 +135,7 @@ def test_a_class_keeps_its_heaviest_values_and_a_bucket_its_latest_classes(shop:
     shop.drain(shop.worker())
     one = held(shop, "u2")["one"]
     assert len(one.weights) == MAX_VALUES
-    assert one.total == pytest.approx(100 * shop.settings.signals.action_weights["add_to_cart"], rel=0.03)
+    assert one.total == pytest.approx(100 * shop.settings.signals.action_weights["click"], rel=0.03)
 
 
 def test_forgetting_leaves_no_class(shop: Shop) -> None:
@@ -270,7 +270,7 @@ def test_a_class_of_the_layout_before_is_read_and_moved_by_its_next_event(shop: 
     shop.drain(worker)
     after = held(shop, "u1", ["t1", "t2"])
     assert after["t2"] == before["t2"]
-    weight = shop.settings.signals.action_weights["add_to_cart"]
+    weight = shop.settings.signals.action_weights["click"]
     grown = 2 ** ((now_s - after["t1"].landmark_s) / 86_400)
     assert after["t1"].weights["item", "p1"] == pytest.approx((4.0 + weight) * grown, rel=0.005)
     assert after["t1"].weights["item", "0017"] == pytest.approx(2.0 * grown, rel=0.005)

@@ -122,28 +122,44 @@ local function read_class(one, raw)
   return true
 end
 
--- A class in the layout before: a hash field of its own, with doubles.
-local function read_first(one, name)
+-- Sets a counter's number, 0 for none.
+local function set_number(one, key, q)
+  local had = one.numbers[key]
+  if q == 0 then q = nil end
+  if q and not had then one.count, one.bytes = one.count + 1, one.bytes + #key end
+  if had and not q then one.count, one.bytes = one.count - 1, one.bytes - #key end
+  one.numbers[key] = q
+end
+
+local function add_left_out(one, weight)
+  local key = left_out()
+  one.numbers[key] = rounded(weight + (one.numbers[key] and weight_of(one.numbers[key]) or 0))
+end
+
+-- Adds a class of the layout before to `one`: a hash field of its own, with doubles. It is looked for whenever a class is read, since
+-- workers of two versions may run at once.
+local function take_first(one, name)
   local raw = call('HGET', KEYS[4], name)
   if not raw then return end
   call('HDEL', KEYS[4], name)
   if #raw < 25 or string.byte(raw) ~= 1 then return end
   local _, landmark, _, total, from = struct.unpack('<Bddd', raw)
   if not sound(landmark) then return end
-  one.landmark = math.floor(landmark / UNIT) * UNIT
+  one.landmark = one.landmark or math.floor(landmark / UNIT) * UNIT
   local rest = sound(total) or 0
   while from + 10 <= #raw + 1 do
     local weight, size = struct.unpack('<dI2', raw, from)
     local field, value = string.match(string.sub(raw, from + 10, from + 9 + size), '^([^\31]+)\31(.+)$')
     if not field or not sound(weight) or from + 9 + size > #raw then break end
-    local key, q = counter(field, value), rounded(weight * growth(one.landmark, landmark, field))
-    if key and q > 0 then
-      one.numbers[key], one.count, one.bytes = q, one.count + 1, one.bytes + #key
+    local key = counter(field, value)
+    if key then
+      local had = one.numbers[key] and weight_of(one.numbers[key]) or 0
+      set_number(one, key, rounded(had + weight * growth(one.landmark, landmark, field)))
       if field == 'item' then rest = rest - weight end
     end
     from = from + 10 + size
   end
-  if rest > total / STEPS then one.numbers[left_out()] = rounded(rest * growth(one.landmark, landmark, 'item')) end
+  if rest > (sound(total) or 0) / STEPS then add_left_out(one, rest * growth(one.landmark, landmark, 'item')) end
 end
 
 local function open_class(name, is_near)
@@ -158,7 +174,7 @@ local function open_class(name, is_near)
     one = { numbers = {}, count = 0, bytes = 0 }
     local raw = bucket.raw[digest]
     if raw and not read_class(one, raw) then one = { numbers = {}, count = 0, bytes = 0 } end
-    if not raw then read_first(one, is_near and name .. '\31near' or name) end
+    take_first(one, is_near and name .. '\31near' or name)
     bucket.open[digest] = one
   end
   one.changed, bucket.changed = true, true
@@ -212,15 +228,6 @@ local function write_classes()
   end
 end
 
--- Sets a counter's number, 0 for none.
-local function set_number(one, key, q)
-  local had = one.numbers[key]
-  if q == 0 then q = nil end
-  if q and not had then one.count, one.bytes = one.count + 1, one.bytes + #key end
-  if had and not q then one.count, one.bytes = one.count - 1, one.bytes - #key end
-  one.numbers[key] = q
-end
-
 local function without_lightest(one)
   local lightest
   local rest = left_out()
@@ -231,7 +238,7 @@ local function without_lightest(one)
   local weight = weight_of(one.numbers[lightest])
   set_number(one, lightest, 0)
   if field_of_counter(lightest) == 'item' then
-    one.numbers[rest] = rounded(weight + (one.numbers[rest] and weight_of(one.numbers[rest]) or 0))
+    add_left_out(one, weight)
   end
 end
 
