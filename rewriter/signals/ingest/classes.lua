@@ -6,11 +6,13 @@
 local BUCKETS, IN_BUCKET, VALUES, CLASS_BYTES, UNIT = 16, 24, 64, 16384, 256
 local STEPS, MIDDLE, LAST, MANY, LEFT_OUT = 512, 16384, 32767, 32768, 23
 local buckets, names, number_of_field, names_changed, digests = {}, nil, {}, false, {}
+local byte, sub = string.byte, string.sub
+local OCTAVE = STEPS / math.log(2)
 
 local function weight_of(q) return 2 ^ ((q - MIDDLE) / STEPS) end
 local function rounded(weight)
   if weight <= 0 then return 0 end
-  return math.max(0, math.min(LAST, math.floor(STEPS * math.log(weight) / math.log(2) + 0.5) + MIDDLE))
+  return math.max(0, math.min(LAST, math.floor(OCTAVE * math.log(weight) + 0.5) + MIDDLE))
 end
 
 local function field_number(field)
@@ -57,40 +59,41 @@ end
 
 -- Length of the counter that begins at a byte, and whether it is one of items that are left out.
 local function length_of(raw, from)
-  local head = string.byte(raw, from)
+  local head = byte(raw, from)
   if not head then return nil end
   local code, before = head % 32, head >= 224 and 2 or 1
   if code > 29 then return nil end
   if code > LEFT_OUT then return before + code - LEFT_OUT end
   if code > 0 then return before + (code == LEFT_OUT and 0 or code), code == LEFT_OUT end
-  local low, high = string.byte(raw, from + before, from + before + 1)
+  local low, high = byte(raw, from + before, from + before + 1)
   if high and low + high > 0 then return before + 2 + low + 256 * high end
 end
 local function field_of_counter(key)
-  local head = string.byte(key)
-  return names[(head >= 224 and string.byte(key, 2) or math.floor(head / 32)) + 1] or ''
+  local head = byte(key)
+  return names[(head >= 224 and byte(key, 2) or math.floor(head / 32)) + 1] or ''
 end
 
+-- A bucket: its bytes, its classes by digest in the order of their use, and from where to where each one's bytes go.
 local function open_bucket(name)
   local one = buckets[name]
   if one then return one end
-  one = { order = {}, raw = {}, open = {}, changed = false }
+  local raw = call('HGET', KEYS[4], name) or ''
+  local order, starts, bodies, ends = {}, {}, {}, {}
+  one = { raw = raw, order = order, starts = starts, bodies = bodies, ends = ends, open = {}, changed = false }
   buckets[name] = one
-  local raw = call('HGET', KEYS[4], name)
-  if not raw or string.byte(raw) ~= 2 then return one end
-  local from = 2
-  while from + 4 <= #raw do
-    local digest, size = string.sub(raw, from, from + 3), string.byte(raw, from + 4)
-    from = from + 5
+  if byte(raw) ~= 2 then return one end
+  local from, length = 2, #raw
+  while from + 4 <= length do
+    local digest, size, body = sub(raw, from, from + 3), byte(raw, from + 4), from + 5
     if size == 255 then
-      local low, high = string.byte(raw, from, from + 1)
+      local low, high = byte(raw, body, body + 1)
       if not high then break end
-      size, from = low + 256 * high, from + 2
+      size, body = low + 256 * high, body + 2
     end
-    if from + size - 1 > #raw then break end
-    if not one.raw[digest] then one.order[#one.order + 1] = digest end
-    one.raw[digest] = string.sub(raw, from, from + size - 1)
-    from = from + size
+    if body + size - 1 > length then break end
+    if not starts[digest] then order[#order + 1] = digest end
+    starts[digest], bodies[digest], ends[digest] = from, body, body + size - 1
+    from = body + size
   end
   return one
 end
@@ -98,22 +101,22 @@ end
 -- Reads the bytes of a class into `one`, and returns whether they are sound.
 local function read_class(one, raw)
   if #raw < 3 then return false end
-  local a, b, c = string.byte(raw, 1, 3)
+  local a, b, c = byte(raw, 1, 3)
   one.landmark = UNIT * (a + 256 * b + 65536 * c)
   local from = 4
   while from <= #raw do
-    local low, high = string.byte(raw, from, from + 1)
+    local low, high = byte(raw, from, from + 1)
     if not high then return false end
     local q, many = low + 256 * high, 1
     from = from + 2
     if q >= MANY then
-      q, many, from = q - MANY, string.byte(raw, from), from + 1
+      q, many, from = q - MANY, byte(raw, from), from + 1
       if not many then return false end
     end
     for _ = 1, many do
       local size, rest = length_of(raw, from)
       if not size or from + size - 1 > #raw then return false end
-      local key = string.sub(raw, from, from + size - 1)
+      local key = sub(raw, from, from + size - 1)
       if not one.numbers[key] and not rest then one.count, one.bytes = one.count + 1, one.bytes + size end
       one.numbers[key] = q
       from = from + size
@@ -142,14 +145,14 @@ local function take_first(one, name)
   local raw = call('HGET', KEYS[4], name)
   if not raw then return end
   call('HDEL', KEYS[4], name)
-  if #raw < 25 or string.byte(raw) ~= 1 then return end
+  if #raw < 25 or byte(raw) ~= 1 then return end
   local _, landmark, _, total, from = struct.unpack('<Bddd', raw)
   if not sound(landmark) then return end
   one.landmark = one.landmark or math.floor(landmark / UNIT) * UNIT
   local rest = sound(total) or 0
   while from + 10 <= #raw + 1 do
     local weight, size = struct.unpack('<dI2', raw, from)
-    local field, value = string.match(string.sub(raw, from + 10, from + 9 + size), '^([^\31]+)\31(.+)$')
+    local field, value = string.match(sub(raw, from + 10, from + 9 + size), '^([^\31]+)\31(.+)$')
     if not field or not sound(weight) or from + 9 + size > #raw then break end
     local key = counter(field, value)
     if key then
@@ -162,32 +165,44 @@ local function take_first(one, name)
   if rest > (sound(total) or 0) / STEPS then add_left_out(one, rest * growth(one.landmark, landmark, 'item')) end
 end
 
-local function open_class(name, is_near)
-  digests[name] = digests[name] or string.gsub(string.sub(redis.sha1hex(name), 1, 8), '%x%x', function(hex)
-    return string.char(tonumber(hex, 16))
-  end)
+local function digest_of(name)
   local digest = digests[name]
-  local bucket = open_bucket('\31' .. (is_near and 'n' or '') .. string.byte(digest) % BUCKETS)
+  if not digest then
+    digest = string.gsub(sub(redis.sha1hex(name), 1, 8), '%x%x', function(hex) return string.char(tonumber(hex, 16)) end)
+    digests[name] = digest
+  end
+  return digest
+end
+
+-- Makes a class the one of its bucket that was used last.
+local function used_last(bucket, digest)
+  local order = bucket.order
+  if order[1] == digest then return end
+  for at = #order, 1, -1 do
+    if order[at] == digest then table.remove(order, at) end
+  end
+  table.insert(order, 1, digest)
+  if #order > IN_BUCKET then
+    local last = table.remove(order)
+    bucket.starts[last], bucket.open[last] = nil, nil
+  end
+end
+
+local function open_class(name, is_near)
+  local digest = digest_of(name)
+  local bucket = open_bucket((is_near and '\31n' or '\31') .. byte(digest) % BUCKETS)
   local one = bucket.open[digest]
   if not one then
     field_number('item')
     one = { numbers = {}, count = 0, bytes = 0 }
-    local raw = bucket.raw[digest]
-    if raw and not read_class(one, raw) then one = { numbers = {}, count = 0, bytes = 0 } end
+    if bucket.starts[digest] and not read_class(one, sub(bucket.raw, bucket.bodies[digest], bucket.ends[digest])) then
+      one = { numbers = {}, count = 0, bytes = 0 }
+    end
     take_first(one, is_near and name .. '\31near' or name)
     bucket.open[digest] = one
+    bucket.changed = true
   end
-  one.changed, bucket.changed = true, true
-  if bucket.order[1] ~= digest then
-    for at = #bucket.order, 1, -1 do
-      if bucket.order[at] == digest then table.remove(bucket.order, at) end
-    end
-    table.insert(bucket.order, 1, digest)
-    if #bucket.order > IN_BUCKET then
-      local last = table.remove(bucket.order)
-      bucket.raw[last], bucket.open[last] = nil, nil
-    end
-  end
+  used_last(bucket, digest)
   return one
 end
 
@@ -217,12 +232,21 @@ local function write_classes()
   if names_changed then call('HSET', KEYS[4], '\31', table.concat(names, '\31')) end
   for name, bucket in pairs(buckets) do
     if bucket.changed then
-      local parts = { '\2' }
+      local parts, from, to = { '\2' }, nil, nil
       for _, digest in ipairs(bucket.order) do
         local one = bucket.open[digest]
-        local raw = one and one.changed and bytes_of(one) or bucket.raw[digest]
-        parts[#parts + 1] = digest .. (#raw < 255 and string.char(#raw) or struct.pack('<BI2', 255, #raw)) .. raw
+        if one or bucket.starts[digest] ~= (to or 0) + 1 then
+          if from then parts[#parts + 1] = sub(bucket.raw, from, to) end
+          from, to = nil, nil
+        end
+        if one then
+          local raw = bytes_of(one)
+          parts[#parts + 1] = digest .. (#raw < 255 and string.char(#raw) or struct.pack('<BI2', 255, #raw)) .. raw
+        else
+          from, to = from or bucket.starts[digest], bucket.ends[digest]
+        end
       end
+      if from then parts[#parts + 1] = sub(bucket.raw, from, to) end
       call('HSET', KEYS[4], name, table.concat(parts))
     end
   end
