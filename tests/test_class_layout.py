@@ -131,12 +131,22 @@ def test_the_layout_before_is_read_where_no_bucket_has_the_class() -> None:
     [
         None, b"", b"\x01", b"\x02" + FIRST[1:], FIRST[:-1], FIRST + b"\0", FIRST * 2,
         struct.pack("<Bddd", 1, float("nan"), 0, 0), struct.pack("<Bddd", 1, 1e9, 0, -1.0),
-        struct.pack("<Bddd", 1, 1e9, 0, 1) + struct.pack("<dH", float("inf"), 7) + b"item\x1fp1",
-        struct.pack("<Bddd", 1, 1e9, 0, 1) + struct.pack("<dH", 1.0, 4) + b"item",
     ],
 )  # fmt: skip
 def test_bytes_of_the_layout_before_that_are_unsound_are_no_counters(raw: bytes | None) -> None:
     assert first_unpacked(raw) is None
+
+
+@pytest.mark.parametrize(
+    ("weight", "name"),
+    [
+        (float("inf"), b"item\x1fp2"), (float("nan"), b"item\x1fp2"), (-1.0, b"item\x1fp2"), (1e300, b"item\x1fp2"), (1.0, b"item"),
+        (1.0, b""), (1.0, b"\x1fp2"), (1.0, b"item\x1f"), (1.0, b"item\x1f\xff\xfe"), (1.0, b"item\x1f" + b"x" * 1_024),
+    ],
+)  # fmt: skip
+def test_an_unsound_value_of_the_layout_before_is_left_out_alone(weight: float, name: bytes) -> None:
+    raw = FIRST[:25] + struct.pack("<dH", weight, len(name)) + name + FIRST[25:]
+    assert first_unpacked(raw) == first_unpacked(FIRST)
 
 
 def test_a_class_without_a_value_is_packed() -> None:

@@ -7,8 +7,8 @@ of the product type that it searches for, of 2.4 that it has bought. `class_layo
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 
+from rewriter.record import record
 from rewriter.signals.counters import SEPARATOR, HalfLives, Observation, Value, growth
 
 SUFFIX = f"{SEPARATOR}near"
@@ -21,7 +21,7 @@ MAX_READ = 8
 """Classes that one search reads."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ClassCounters:
     """A subject's counters within one class, as of their landmark. Values are without the class.
 

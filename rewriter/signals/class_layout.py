@@ -20,7 +20,8 @@ All numbers are little-endian. A weight is exact to 0.07 %, which suffices for a
 26 bytes a class and 28 a counter takes 11 and 7. The total of a class is the sum of its items.
 
 The layout before (`FIRST_FORMAT`) had a hash field for each class, under its name. It is read where a bucket lacks the class, and
-ingest moves a class with its next event. Pure. The bytes may be anybody's: a class that is unsound is none at all.
+ingest moves a class with its next event. Pure. The bytes may be anybody's: a class that is unsound is none at all, a value that is
+no text matches nothing. Ingest reads by the same rules (classes.lua), and so begins such a class anew.
 """
 
 from __future__ import annotations
@@ -116,8 +117,8 @@ def bodies_in(raw: bytes | None) -> Iterable[tuple[bytes, bytes]]:
     """Yield digest and bytes of each class of a bucket, up to the first that is cut off; none of a value in another format."""
     if not raw or raw[0] != FORMAT or len(raw) > MAX_BUCKET_BYTES:
         return
-    at = 1
-    while at + _DIGEST < len(raw):
+    at, classes = 1, 0
+    while at + _DIGEST < len(raw) and (classes := classes + 1) <= MAX_IN_BUCKET:
         digest, size = raw[at : at + _DIGEST], raw[at + _DIGEST]
         at += _DIGEST + 1
         if size == 255:
@@ -158,7 +159,7 @@ def packed(counters: ClassCounters, numbers: Mapping[str, int]) -> bytes:
 def unpacked(raw: bytes, names: Sequence[str]) -> ClassCounters | None:  # noqa: PLR0912  one loop over bytes: searches wait for it
     """Return the counters in the bytes of a class, or None where they are unsound. Fields without a name are left out."""
     weights: dict[Value, float] = {}
-    total = 0.0
+    total, counters = 0.0, 0
     at, end = _LANDMARK, len(raw)
     if end < at:
         return None
@@ -189,6 +190,9 @@ def unpacked(raw: bytes, names: Sequence[str]) -> ClassCounters | None:  # noqa:
                     text = raw[at : at + size].decode("utf-8", "replace")
                 at += size
                 if at > end or not text:
+                    return None
+                counters += 1
+                if counters > MAX_VALUES:
                     return None
                 if number < len(names):
                     value = (names[number], *text.split(SEPARATOR))
@@ -238,9 +242,10 @@ def first_unpacked(raw: bytes | None) -> ClassCounters | None:
             return None
         weight, size = _WEIGHED.unpack_from(raw, at)
         at += _WEIGHED.size
-        value = value_of(raw[at : at + size])
-        if value is None or at + size > len(raw) or sound(weight) is None:
+        if at + size > len(raw):
             return None
-        weights[value] = weight
+        value = value_of(raw[at : at + size])
+        if value is not None and sound(weight) is not None and len(weights) < MAX_VALUES:
+            weights[value] = weight
         at += size
     return ClassCounters(weights, total, landmark_s, last_event_s)

@@ -239,19 +239,83 @@ def test_a_search_reads_the_classes_of_its_query_from_the_second_time_on(
         assert boosted(second) == (every if old_layout else {("item", "milk7"), ("type_size", "milk · l")})
 
 
-def test_a_value_of_another_format_is_none(shop: Shop) -> None:
-    """A later version's, or anybody's: it is not misread, and the next event of its class begins anew."""
-    shop.append([an_event("u1", "p1")])
+def first(*weights: tuple[float, bytes], at_s: float, last_s: float = 1.0, total: float = 1.0, form: int = 1) -> bytes:
+    """A class in the layout before."""
+    parts = (struct.pack("<dH", one, len(name)) + name for one, name in weights)
+    return struct.pack("<Bddd", form, at_s, last_s, total) + b"".join(parts)
+
+
+def bucket(body: bytes, form: int = 2) -> bytes:
+    """A bucket with one class, whose landmark is of 1970."""
+    size = 3 + len(body)
+    return bytes((form,)) + digest_of("t1") + struct.pack("<BH", 255, size) + b"\0\0\0" + body
+
+
+NAN, INF, NOW_S = float("nan"), float("inf"), time.time()
+SOUND, OTHERS = (1.0, b"item\x1fp1"), [b"item\x1f%d" % n for n in range(60)]
+FOREIGN_FIRST: dict[str, bytes] = {
+    "no landmark": first(SOUND, at_s=NAN),
+    "a landmark without end": first(SOUND, at_s=INF),
+    "a landmark too far": first(SOUND, at_s=1e300),
+    "a landmark far away": first(SOUND, at_s=1e90),
+    "no time": first(SOUND, at_s=NOW_S, last_s=NAN),
+    "no total": first(SOUND, at_s=NOW_S, total=NAN),
+    "no field, to be aged": first((1.0, b"x"), at_s=NOW_S - 1e7),
+    "no member, to be aged": first((1.0, b""), at_s=NOW_S - 1e7),
+    "no field": first((1.0, b"x"), at_s=NOW_S),
+    "no text": first((1.0, b"item\x1f\xff\xfe"), at_s=NOW_S),
+    "no weights": first(*((NAN, one) for one in OTHERS), at_s=NOW_S),
+    "some weights": first(*((NAN if n % 3 else n, one) for n, one in enumerate(OTHERS)), at_s=NOW_S),
+    "weights without end": first((INF, b"item\x1fp1"), (1e308, b"item\x1fp2"), (-1.0, b"item\x1fp3"), at_s=NOW_S),
+    "large weights": first((1e99, b"item\x1fp1"), (1e-99, b"item\x1fp2"), at_s=NOW_S, total=1e100),
+    "too many": first(*((1.0, b"%d\x1fx" % n) for n in range(4_000)), at_s=NOW_S),
+    "too long": b"\x01" + b"x" * 3_000_000,
+    "cut short": first(SOUND, at_s=NOW_S)[:-3],
+    "another format": first(SOUND, at_s=NOW_S, form=2),
+    "a text": b"a text that is long enough for a head",
+}
+FOREIGN: dict[str, bytes] = {
+    "nothing": b"",
+    "junk": b"junk",
+    "a later format": bucket(b"\0\x40\x02p1", form=3),
+    "no classes": b"\x02",
+    "half a class": b"\x02" + digest_of("t1"),
+    "cut off": bucket(b"\0\x40\x02p1")[:-1],
+    "half a group": bucket(b"\0"),
+    "half a long group": bucket(b"\0\xc0"),
+    "fewer than it names": bucket(b"\0\xc0\x09\x02p1"),
+    "no value": bucket(b"\0\x40"),
+    "half a value": bucket(b"\0\x40\x09p1"),
+    "half a number": bucket(b"\0\x40\x1c1"),
+    "an unknown code": bucket(b"\0\x40\x1e"),
+    "an empty text": bucket(b"\0\x40\0\0\0"),
+    "an unknown field": bucket(b"\0\x40\xc2p1" + b"\0\x40\xe2\xffp1"),
+    "no text, a weight without end": bucket(b"\xff\x7f\x02\xff\xfe"),
+    "too many": bucket(b"".join(b"\0\x40\x1a" + struct.pack("<I", n)[:3] for n in range(1, 9_000))),
+    "too many classes": b"\x02" + b"".join(struct.pack("<I", n) + b"\x03\0\0\0" for n in range(300_000)),
+}
+
+
+def test_a_class_that_cannot_be_read_begins_anew_and_stops_nobody(shop: Shop) -> None:
+    """Who writes into the store has written anything, in either layout."""
+    assert PRODUCTS["p1"]["type"] == "t1"
+    users = [*FOREIGN, *(f"first: {name}" for name in FOREIGN_FIRST), "of another type", "well"]
+    shop.append([an_event(one, "p1") for one in users])
     shop.drain(worker := shop.worker())
-    base, bucket = shop.plan.keys.profile("u1"), bucket_of("t1")
-    (good,) = shop.store.run([("HGET", f"{base}:c", bucket)])
-    assert list(held(shop, "u1")) == ["t1"]
-    for raw in (b"\x03" + good[1:], b"", b"junk", good[:-3], good[:1] + digest_of("t1") + b"\x04\0\0\0\x1e"):
-        shop.store.run([("HSET", f"{base}:c", bucket, raw)])
-        assert held(shop, "u1") == {}
-        shop.append([an_event("u1", "p1")])
-        shop.drain(worker)
-        assert set(held(shop, "u1")["t1"].weights) == {("item", "p1"), ("type_brand", "b1")}
+    written = {name: (bucket_of("t1"), raw) for name, raw in FOREIGN.items()}
+    written |= {f"first: {name}": ("t1", raw) for name, raw in FOREIGN_FIRST.items()}
+    for name, (field, raw) in written.items():
+        shop.store.run([("HSET", f"{shop.plan.keys.profile(name)}:c", field, raw)])
+        if name in FOREIGN:
+            assert not {value for one in held(shop, name).values() for value in one.weights} & {("item", "p1")}, name
+    other = f"{shop.plan.keys.profile('of another type')}:c"
+    shop.store.run([("DEL", other), ("SET", other, "x")])
+    shop.append([an_event(one, "p1") for one in users])
+    shop.drain(worker)
+    for name in (*written, "well"):
+        found = held(shop, name)["t1"].weights
+        assert ("item", "p1") in found, name
+        assert len(found) <= MAX_VALUES
 
 
 def test_a_class_of_the_layout_before_is_read_and_moved_by_its_next_event(shop: Shop) -> None:

@@ -3,7 +3,10 @@
 --
 -- Everything happens per part of an entry, so that the result depends on the sequence of entries alone: a weight is rounded to its
 -- number when an entry adds to it, and a class beyond its bounds loses its lightest value at once, a bucket the class used longest ago.
+--
+-- The bytes may be anybody's. What cannot be read begins anew: an error here would stop the partition for all of its people.
 local BUCKETS, IN_BUCKET, VALUES, CLASS_BYTES, UNIT = 16, 24, 64, 16384, 256
+local BUCKET_BYTES, LAST_LANDMARK = 1 + IN_BUCKET * (CLASS_BYTES + 10 + 3 * VALUES), 2 ^ 24 * UNIT - 1
 local STEPS, MIDDLE, LAST, MANY, LEFT_OUT = 512, 16384, 32767, 32768, 23
 local buckets, names, number_of_field, names_changed, digests = {}, nil, {}, false, {}
 local byte, sub = string.byte, string.sub
@@ -81,9 +84,9 @@ local function open_bucket(name)
   local order, starts, bodies, ends = {}, {}, {}, {}
   one = { raw = raw, order = order, starts = starts, bodies = bodies, ends = ends, open = {}, changed = false }
   buckets[name] = one
-  if byte(raw) ~= 2 then return one end
+  if byte(raw) ~= 2 or #raw > BUCKET_BYTES then return one end
   local from, length = 2, #raw
-  while from + 4 <= length do
+  while from + 4 <= length and #order < IN_BUCKET do
     local digest, size, body = sub(raw, from, from + 3), byte(raw, from + 4), from + 5
     if size == 255 then
       local low, high = byte(raw, body, body + 1)
@@ -119,6 +122,7 @@ local function read_class(one, raw)
       local key = sub(raw, from, from + size - 1)
       if not one.numbers[key] and not rest then one.count, one.bytes = one.count + 1, one.bytes + size end
       one.numbers[key] = q
+      if one.count > VALUES then return false end
       from = from + size
     end
   end
@@ -145,24 +149,32 @@ local function take_first(one, name)
   local raw = call('HGET', KEYS[4], name)
   if not raw then return end
   call('HDEL', KEYS[4], name)
-  if #raw < 25 or byte(raw) ~= 1 then return end
-  local _, landmark, _, total, from = struct.unpack('<Bddd', raw)
-  if not sound(landmark) then return end
-  one.landmark = one.landmark or math.floor(landmark / UNIT) * UNIT
-  local rest = sound(total) or 0
-  while from + 10 <= #raw + 1 do
+  if #raw < 25 or #raw > 25 + VALUES * 1034 or byte(raw) ~= 1 then return end
+  local _, landmark, last, total, from = struct.unpack('<Bddd', raw)
+  landmark, total = sound(landmark), sound(total)
+  if not (landmark and landmark <= LAST_LANDMARK and sound(last) and total) then return end
+  local found, rest = {}, total
+  while from <= #raw do
+    if from + 9 > #raw then return end
     local weight, size = struct.unpack('<dI2', raw, from)
-    local field, value = string.match(sub(raw, from + 10, from + 9 + size), '^([^\31]+)\31(.+)$')
-    if not field or not sound(weight) or from + 9 + size > #raw then break end
+    from = from + 10 + size
+    if from > #raw + 1 then return end
+    local field, value = string.match(sub(raw, from - size, from - 1), '^([^\31]+)\31(.+)$')
+    if field and size <= 1024 and sound(weight) and #found < VALUES then
+      found[#found + 1] = { field, value, weight }
+      if field == 'item' then rest = rest - weight end
+    end
+  end
+  one.landmark = one.landmark or math.floor(landmark / UNIT) * UNIT
+  for _, one_of in ipairs(found) do
+    local field, value, weight = unpack(one_of)
     local key = counter(field, value)
     if key then
       local had = one.numbers[key] and weight_of(one.numbers[key]) or 0
       set_number(one, key, rounded(had + weight * growth(one.landmark, landmark, field)))
-      if field == 'item' then rest = rest - weight end
     end
-    from = from + 10 + size
   end
-  if rest > (sound(total) or 0) / STEPS then add_left_out(one, rest * growth(one.landmark, landmark, 'item')) end
+  if rest > total / STEPS then add_left_out(one, rest * growth(one.landmark, landmark, 'item')) end
 end
 
 local function digest_of(name)
