@@ -200,6 +200,8 @@ class Report:
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         values["timings_ms"] = dict(self.timings_ms)
         values["explain"] = KnownMoves(self.moves) if self.explain else None
+        facts = self.page_facts
+        values["weigh_page"] = Weighed(facts) if facts else None
         return _restored, (values,)
 
     def __repr__(self) -> str:
@@ -245,7 +247,7 @@ class KnownMoves:
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """The facts of the page of a report that was pickled, as `Known` has its moves."""
+    """The facts of the page of a report that was pickled, as `KnownMoves` has its moves."""
 
     facts: PageFacts
 

@@ -16,7 +16,7 @@ from opensearchpy import AsyncOpenSearch, AsyncTransport, OpenSearch, Transport,
 from rewriter import AsyncRewriter, BoostUsed, ConfigurationError, Reason, Report, Rewriter, Settings, Slot
 from rewriter.client.opensearch import cloned
 from rewriter.errors import Fault
-from rewriter.report import Move
+from rewriter.report import Move, PageFacts
 from rewriter.shell.given import Shell, checked_hooks
 from tests.fakes import Client, FakeEngine
 
@@ -251,10 +251,12 @@ def test_a_report_is_pickled_copied_and_shown() -> None:
         slots=(Slot(6, "p9", 0.25),),
         timings_ms=MappingProxyType({"added": 3.21}),  # not even a dict
         explain=lambda: (move,),  # pickle refuses a function like this one
+        weigh_page=lambda: PageFacts(10, 9, 1, 0, 1, 1),
     )
     for twin in (pickle.loads(pickle.dumps(report)), copy.deepcopy(report), copy.copy(report)):
         assert twin == report
         assert twin.moves == (move,)
+        assert twin.page_facts == report.page_facts
     assert repr(report) == "<Report: personalized, policy shop, profile, 1 boost, 1 exploration hit, 3.2 ms added>"
     assert "brand = nike: + 0.20 (profile)" in report._repr_html_()
 
