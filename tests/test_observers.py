@@ -216,6 +216,26 @@ def test_a_baseline_that_raises_is_counted_by_its_kind(
     assert "secret host" not in generate_latest(registry).decode()
 
 
+@pytest.mark.parametrize("kind", HARNESSES)
+def test_a_search_of_a_batch_that_failed_is_a_failure_and_no_search(
+    kind: type[Harness], registry: CollectorRegistry, metrics: PrometheusMetrics, telemetry: Telemetry
+) -> None:
+    lines = [{"index": "products"}, ARGUMENTS["body"], {"index": "gone"}, {"query": {"match": {"title": "nothing"}}}]
+    with kind(SETTINGS, liking(), hooks=[metrics, telemetry.hook]) as harness:
+        fault = {"error": {"type": "index_not_found_exception"}, "status": 404}
+        harness.engine.on["baseline"] = lambda found: found if found["hits"]["hits"] else fault
+        _, reports = harness.msearch(ANN, {"body": lines})
+        assert metrics.flush()
+        assert telemetry.hook.flush()
+    assert [one.reason for one in reports] == [Reason.PERSONALIZED, Reason.BASELINE_PARTIAL]
+    assert value(registry, "rewriter_searches_total") == 1
+    assert value(registry, "rewriter_baseline_failures_total", error="index_not_found_exception") == 1
+    failed = [one for one in telemetry.spans.get_finished_spans() if one.status.status_code is trace.StatusCode.ERROR]
+    assert [(one.name, (one.attributes or {})["error.type"]) for one in failed] == [
+        ("search gone", "index_not_found_exception")
+    ]
+
+
 def test_labels_stay_few_whatever_a_client_raises(registry: CollectorRegistry, metrics: PrometheusMetrics) -> None:
     for number in range(100):
         metrics.baseline_failed(BaselineFailure((), f"Error{number}", 1.0))

@@ -24,7 +24,10 @@ class SearchDetails:
 
 @dataclass(frozen=True, slots=True)
 class BaselineFailure:
-    """A search of the caller that raised: the class name of its error, and its duration. The caller receives the error itself."""
+    """A search of the caller that failed: the class name of its error, and its duration. The caller receives the error itself.
+
+    For a search of a batch that the server answered with an error: the type of the server's error.
+    """
 
     indices: tuple[str, ...]
     error: str
@@ -82,6 +85,16 @@ class Hooks:
         """Call the hooks with a method `baseline_failed`, if `error` is an Exception. A cancelled search did not fail."""
         if self._of_failures and isinstance(error, Exception):
             self._call(self._of_failures, BaselineFailure(indices, type(error).__name__, after_ms))
+
+    def of_batch(
+        self, indices: tuple[str, ...], arguments: Mapping[str, Any], subject: Subject | None, response: Any, report: Report,
+        error: str, after_ms: float,
+    ) -> None:  # fmt: skip
+        """Call the hooks with a search of a batch that was not personalized. error: the type of the server's error, "" if none."""
+        if not error:
+            self.finished(indices, arguments, subject, response, report)
+        elif self._of_failures:
+            self._call(self._of_failures, BaselineFailure(indices, error, after_ms))
 
     def _call(self, hooks: Iterable[Callable[[Any], object]], one: object) -> None:
         for hook in hooks:

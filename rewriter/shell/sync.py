@@ -18,6 +18,7 @@ from pathlib import Path
 from secrets import randbits
 from typing import Any, Generic, Self, assert_never, cast
 
+from rewriter.client.batch import error_of
 from rewriter.client.registry import around
 from rewriter.client.seam import SearchClient
 from rewriter.core import Core
@@ -380,7 +381,10 @@ class Rewriter(Generic[Client]):
             report = batch.report(number) if job is None else failed(item)
             if job is None or report is not None:
                 shown, report = item, report or batch.report(number)
-                self._hooks.finished(parsed_indices(arguments.get("index")), arguments, batch.subject, shown, report)
+                self._hooks.of_batch(
+                    parsed_indices(arguments.get("index")), arguments, batch.subject, shown, report, error_of(item),
+                    (arrived_s - started_s) * 1000.0,
+                )  # fmt: skip
             else:
                 job.arrived_s = arrived_s
                 shown, report = self._finished(job, arguments, Sent(item, started_s, job.refused or batch.refused))
