@@ -140,6 +140,7 @@ def test_searches_are_counted_and_nobody_shows(
         assert value(registry, "rewriter_hits_total", kind="shown") == 10
         assert value(registry, "rewriter_hits_total", kind="explored") == len(report.slots) > 0
         assert value(registry, "rewriter_hits_total", kind="kept") == facts.kept
+        assert value(registry, "rewriter_hits_total", kind="compared") == facts.shown
         assert value(registry, "rewriter_signals_total", source="profile") == 1
         assert value(registry, "rewriter_exposed_units_total", arm="treatment") == 1
         assert value(registry, "rewriter_breaker_open") == 0
@@ -176,6 +177,8 @@ def test_the_share_that_goes_parallel_measures_what_rewriting_adds(
     for part in ("baseline", "personalized"):
         assert value(registry, "rewriter_part_seconds_count", part=part, mode="parallel") == paired
     assert value(registry, "rewriter_part_seconds_count", part="rewritten", mode="rewrite") == 1 - paired
+    assert value(registry, "rewriter_hits_total", kind="shown") == 10
+    assert value(registry, "rewriter_hits_total", kind="compared") == 10 * paired, "the overlap's divisor"
     added = telemetry.points("rewriter.search.added")
     assert [dict(one.attributes)["rewriter.mode"] for one in added] == ["parallel"] * paired
 

@@ -182,6 +182,8 @@ class PrometheusMetrics:
             self._boosts.labels(policy).inc(len(report.boosts))
             self._matched.labels(policy).inc(facts.boosts_matched)
             self._hits.labels("named", policy).inc(facts.shown)
+        if facts.kept is not None:
+            self._hits.labels("compared", policy).inc(facts.shown)
         for kind in ("shown", "kept", "boosted", "at_limit", "explored"):
             if (count := getattr(facts, kind)) is not None:
                 self._hits.labels(kind, policy).inc(count)
