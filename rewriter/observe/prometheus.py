@@ -281,6 +281,13 @@ def _merged(states: Sequence[Any]) -> Iterable[Metric]:
     yield _gauge(
         "policy_paused", "1 if a policy sends no legs because they come too late", list(paused.items()), ["policy"]
     )
+    shares = {(name,): float(one["exploration_share"]) for state in states for name, one in state.policies.items()}
+    yield _gauge(
+        "policy_exploration_share",
+        "Share of exploration hits in effect, 0 if it is off",
+        list(shares.items()),
+        ["policy"],
+    )
     yield _gauge("in_flight", "Optional legs and reads under way", [((), sum(one.in_flight for one in states))])
     yield _gauge("max_in_flight", "The cap of in_flight", [((), sum(one.max_in_flight for one in states))])
     yield _gauge(

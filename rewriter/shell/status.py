@@ -101,6 +101,14 @@ def store_state(found: dict[str, str] | BaseException | None) -> tuple[str, dict
     return f"{type(found).__name__}: {without_credentials(str(found))[:MAX_CAUSE_CHARS]}".removesuffix(": "), {}
 
 
+def _exploration_share(core: Core, policy: str) -> float:
+    """Return the share of exploration hits that is in effect for a policy, 0 if exploration is off."""
+    switches, settings = core.snapshot.switches, core.settings
+    if not switches.of("exploration", policy, settings.switches.exploration):
+        return 0.0
+    return float(switches.of("exploration_share", policy, settings.policies[policy].exploration_share))
+
+
 def status_of(
     core: Core,
     refresh: Refresh,
@@ -159,6 +167,7 @@ def status_of(
         policies={
             name: {
                 "mode": core.settings.policies[name].mode,
+                "exploration_share": _exploration_share(core, name),
                 "paused": name in paused,
                 "late_share": late_legs.late_share(),
                 "hedging": asdict(core.hedging[name].status(now_s)) if name in core.hedging else None,
