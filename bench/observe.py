@@ -132,7 +132,7 @@ def needed() -> dict[str, float]:
         return bool(one.standard_error > 0 and one.value / one.standard_error > 1.96)
 
     def has_power(finds: Any, number: int) -> bool:
-        return sum(finds(number) for _ in range(RESAMPLES)) >= 0.8 * RESAMPLES
+        return sum(bool(finds(number)) for _ in range(RESAMPLES)) >= 0.8 * RESAMPLES
 
     def first(finds: Any) -> int | None:
         low, high = 20, 24
