@@ -64,6 +64,7 @@ faults: $(READY)-bench
 docs: $(READY)-test
 	$(BIN)/python -m tests.reasons_page
 	$(BIN)/python -m tests.schema_files
+	$(BIN)/python -m tests.versions
 
 site: $(READY)-test
 	$(BIN)/python -m sphinx -q -W --keep-going -b html -d .site/.doctrees docs .site

@@ -21,6 +21,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from tests.versions import TESTS
+
 PAGE = Path(__file__).parents[1] / "docs/full.md"
 HEAD = "| part | command | run on | with | took | result |\n|---|---|---|---|---|---|\n"
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
@@ -43,7 +45,8 @@ class Part:
 
 
 PARTS = (
-    Part("tests marked full", ("pytest", "-m", "full")),
+    Part("tests marked full", ("pytest", "-m", "full", *(f"--ignore={one}" for one in TESTS))),
+    Part("versions", ("tests.versions", "--run")),
     Part(
         "soak: ten kills of a worker", ("pytest", "tests/live/test_ingest_faults.py", "-k", "killed"), {"SOAK_EVENTS": "100000"}
     ),

@@ -113,3 +113,6 @@ FAULTS = (
     Fault(PROCESS, "event loop blocked", loop_blocked, shells=("async",)),
     Fault(PROCESS, "GIL hogged", gil_hogged),
 )  # fmt: skip
+
+OF_LEGS = tuple(fault for fault in FAULTS if fault.on in ("nothing", LEGS))
+"""The faults that are made on Elasticsearch too."""

@@ -19,13 +19,13 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from opensearchpy import AsyncOpenSearch, OpenSearch
-
+from bench.faults.engine import EngineName, async_client, client, is_search
 from bench.faults.scene import BODIES, SUBJECTS, Judge, subject
 from rewriter import AsyncRewriter, Report, Rewriter, SearchDetails, Settings
 from rewriter.shell.status import Status
 
 CALLERS = 8
+LEG_CONNECTIONS = 16
 ALONE_EVERY = 5
 SAMPLE_S = 0.002
 EVERYBODY = 2 * SUBJECTS
@@ -111,14 +111,14 @@ class Sends:
         self.count = 0
 
     def counted(self, client: Any) -> Any:
-        """Have a client's searches counted; several threads do."""
-        search = client.search
+        """Have a client's searches counted, in its transport; several threads do."""
+        send = client.transport.perform_request
 
-        def counting(*arguments: Any, **named: Any) -> Any:
-            self.count += 1
-            return search(*arguments, **named)
+        def counting(method: str, target: str, *arguments: Any, **named: Any) -> Any:
+            self.count += is_search(target)
+            return send(method, target, *arguments, **named)
 
-        client.search = counting
+        client.transport.perform_request = counting
         return client
 
 
@@ -144,7 +144,9 @@ class Load(ABC):
         index: str,
         judge: Judge,
         rate: float,
+        engine: EngineName = "opensearch",
     ) -> None:
+        self.engine = engine
         self.urls = url, leg_url
         self.store_url, self.profile_url = store_urls
         self.settings = settings
@@ -216,8 +218,8 @@ class SyncLoad(Load):
     """Searches from `CALLERS` threads."""
 
     def __enter__(self) -> Self:
-        self.client = OpenSearch(self.urls[0], pool_maxsize=CALLERS, timeout=10)
-        self.legs = self.sends.counted(OpenSearch(self.urls[1], pool_maxsize=16, max_retries=0))
+        self.client = client(self.engine, self.urls[0], CALLERS)
+        self.legs = self.sends.counted(client(self.engine, self.urls[1], LEG_CONNECTIONS, max_retries=0))
         self.rewriter = Rewriter(
             _Timed(self.client),
             self.store_url,
@@ -298,8 +300,8 @@ class AsyncLoad(Load):
         return self
 
     async def _open(self) -> None:
-        self.client = AsyncOpenSearch(self.urls[0], pool_maxsize=64, timeout=10)
-        self.legs = self.sends.counted(AsyncOpenSearch(self.urls[1], pool_maxsize=16, max_retries=0))
+        self.client = async_client(self.engine, self.urls[0], 64)
+        self.legs = self.sends.counted(async_client(self.engine, self.urls[1], LEG_CONNECTIONS, max_retries=0))
         self.rewriter = AsyncRewriter(
             _AsyncTimed(self.client),
             self.store_url,

@@ -135,7 +135,7 @@ class Judge:
 
 def _lasting(answer: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parts of an answer that are the same at each repetition."""
-    return {key: value for key, value in answer.items() if key != "took"}
+    return {key: value for key, value in getattr(answer, "body", answer).items() if key != "took"}
 
 
 def _envelope(answer: dict[str, Any]) -> dict[str, Any]:

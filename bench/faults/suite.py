@@ -11,6 +11,7 @@ from uuid import uuid4
 from opensearchpy import OpenSearch
 
 from bench.faults.catalogue import FAULTS, Fault
+from bench.faults.engine import EngineName
 from bench.faults.leg_proxy import LegProxy
 from bench.faults.load import AsyncLoad, SyncLoad
 from bench.faults.resolver import SEARCH, STORE, Resolver
@@ -38,8 +39,12 @@ def rows(
     faults: Sequence[Fault] = FAULTS,
     shells: Sequence[str] = tuple(SHELLS),
     mode: str = "parallel",
+    engine: EngineName = "opensearch",
 ) -> Iterator[Row]:
-    """Yield the result of each trial in a mode. `open_s` is the time that a breaker first stays open. Raises EngineUnavailable."""
+    """Yield the result of each trial in a mode. Raises EngineUnavailable.
+
+    open_s: the time that a breaker first stays open. engine: the kind of the server at `opensearch_url`.
+    """
     with ExitStack() as stack:
         client = stack.enter_context(OpenSearch(opensearch_url, timeout=10))
         index = f"faults-{uuid4().hex[:8]}"
@@ -64,7 +69,7 @@ def rows(
         # caller's alike, and would pause a policy for their own sake.
         with TemporaryDirectory(prefix="faults-") as folder:
             own = settings(Path(folder), index, open_s=open_s, mode=mode).model_copy(update={"budget": PATIENT})
-            with SyncLoad(by_name, legs.url, (valkey.url, None), own, index, judge, AT_ONCE) as warming:
+            with SyncLoad(by_name, legs.url, (valkey.url, None), own, index, judge, AT_ONCE, engine) as warming:
                 warming.batch(warm_up)
         for fault in faults:
             for shell in fault.shells:
@@ -77,7 +82,7 @@ def rows(
                     own = settings(Path(folder), index, open_s=open_s, mode=mode, **dict(fault.settings))
                     store_urls = store_url, profiles.url if profiles and fault.profiles_apart else None
                     load = SHELLS[shell](
-                        legs.url if fault.whole else by_name, legs.url, store_urls, own, index, judge, rate
+                        legs.url if fault.whole else by_name, legs.url, store_urls, own, index, judge, rate, engine
                     )
                     rig = Rig(valkey, proxy, legs, resolver, Path(folder), cluster, profiles, load, after)
                     yield trial(

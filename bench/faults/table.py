@@ -11,7 +11,8 @@ from pathlib import Path
 from bench.faults.processes import Proof
 from bench.faults.trial import BOUNDS_MS, Row
 
-PAGE = Path(__file__).parents[2] / "docs" / "safety.md"
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = {"opensearch": DOCS / "safety.md", "elasticsearch": DOCS / "elasticsearch.md"}
 MARKERS = {
     "parallel": ("<!-- faults: begin -->", "<!-- faults: end -->"),
     "rewrite": ("<!-- faults in rewrite: begin -->", "<!-- faults in rewrite: end -->"),
@@ -68,7 +69,7 @@ def markdown(rows: Sequence[Row], proofs: Sequence[Proof], mixed_up: Sequence[st
     return "\n".join(said)
 
 
-def write(text: str, mode: str = "parallel", page: Path = PAGE) -> None:
+def write(text: str, mode: str = "parallel", page: Path = PAGES["opensearch"]) -> None:
     """Write `text` between the page's markers of a mode. Raises ValueError if they are missing."""
     first, last = MARKERS[mode]
     before, begin, rest = page.read_text("utf-8").partition(first)

@@ -14,8 +14,9 @@ import pytest
 
 from rewriter_engines.elasticsearch_layout import MISSING_MODULES
 from tests.live.engine import DIFFERENT, SKIPPED, SUITES, TYPES, left_out
+from tests.pages import ROOT
+from tests.versions import Run, client_version, python_version, ran, server_version, store_version
 
-ROOT = Path(__file__).parents[2]
 DEADLINE_S = 1_500
 DOC = (ROOT / "docs/elasticsearch.md").read_text("utf-8")
 
@@ -36,7 +37,7 @@ def test_a_row_that_no_table_names_is_run() -> None:
 
 
 @pytest.mark.full
-def test_the_suites_run_on_elasticsearch(elasticsearch_url: str, tmp_path: Path) -> None:
+def test_the_suites_run_on_elasticsearch(elasticsearch_url: str, redis_url: str, tmp_path: Path) -> None:
     found = tmp_path / "found.xml"
     command = [
         sys.executable,
@@ -52,7 +53,12 @@ def test_the_suites_run_on_elasticsearch(elasticsearch_url: str, tmp_path: Path)
     run = subprocess.run(
         [*command, *SUITES],
         cwd=ROOT,
-        env={**os.environ, "TEST_ENGINE": "elasticsearch", "ELASTICSEARCH_URL": elasticsearch_url},
+        env={
+            **os.environ,
+            "TEST_ENGINE": "elasticsearch",
+            "ELASTICSEARCH_URL": elasticsearch_url,
+            "REDIS_URL": redis_url,
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -66,3 +72,7 @@ def test_the_suites_run_on_elasticsearch(elasticsearch_url: str, tmp_path: Path)
     patterns = [*SKIPPED, *DIFFERENT]
     assert [one for one in patterns if not any(fnmatchcase(name, one) for name in skipped)] == []
     assert len(named) - len(skipped) >= 250, (len(named), len(skipped))
+    passed = f"{len(named) - len(skipped)} passed, {len(skipped)} skipped"
+    suites = ", ".join(f"`{Path(one).stem.removeprefix('test_')}`" for one in SUITES)
+    versions = server_version(elasticsearch_url), client_version("elasticsearch-py"), store_version(redis_url)
+    ran("Elasticsearch", Run(*versions, python_version(), suites, passed, ("server",)))

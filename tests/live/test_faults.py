@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from bench.faults import mixups
-from bench.faults.catalogue import FAULTS, Fault
+from bench.faults.catalogue import FAULTS, OF_LEGS, Fault
 from bench.faults.processes import proofs
 from bench.faults.suite import rows
 from bench.faults.trial import Row
@@ -103,6 +103,20 @@ def test_every_other_fault_in_rewrite(opensearch_url: str) -> None:
     with needed():
         for row in rewritten(opensearch_url, THE_REST):
             nothing_broke(row)
+
+
+@pytest.mark.full
+@pytest.mark.filterwarnings("ignore:Received:DeprecationWarning")
+@pytest.mark.parametrize("mode", ["parallel", "rewrite"])
+def test_faults_of_the_legs_on_elasticsearch(elasticsearch_url: str, mode: str) -> None:
+    few = {"searches": SEARCHES, "rate": RATE, "window": SEARCHES, "warm_up": 0, "open_s": OPEN_S}
+    with needed():
+        found = list(rows(elasticsearch_url, **few, mode=mode, faults=OF_LEGS, engine="elasticsearch"))  # type: ignore[arg-type]
+    assert len(found) == 2 * len(OF_LEGS) == 24
+    for row in found:
+        assert [text for text in row.broken if not text.startswith(OF_TIME)] == [], row
+        assert row.personalized_share > 0.5 or row.fault != "no fault", row
+        assert mode == "parallel" or 1.0 <= row.sends <= 3.5, row
 
 
 def test_processes(opensearch_url: str) -> None:
