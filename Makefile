@@ -60,6 +60,7 @@ season: $(READY)-bench
 
 faults: $(READY)-bench
 	$(BIN)/python -m bench.faults $(ARGS)
+	$(if $(ARGS),,$(BIN)/python -m bench.faults --engine elasticsearch)
 
 docs: $(READY)-test
 	$(BIN)/python -m tests.reasons_page

@@ -187,11 +187,11 @@ def backfill_s(store: RedisStore, folder: Path) -> tuple[int, int, float, float]
     )
     begun_s = time.monotonic()
     history = History([str(file)], PLAN, SETTINGS.ingest.partitions, None, {})
-    said = history.add_up(unasked, lambda *_: None)
+    summary = history.add_up(unasked, lambda *_: None)
     added_up_s = time.monotonic() - begun_s
     with Swap(store, store, PLAN, SETTINGS.ingest.partitions) as swap:
         swap.write(history, unasked, "bench", lambda _: None)
-    return said["events"], said["users"], added_up_s, time.monotonic() - begun_s
+    return summary["events"], summary["users"], added_up_s, time.monotonic() - begun_s
 
 
 def main() -> None:

@@ -53,6 +53,7 @@ PARTS = (
     Part("soak: a year of history beside live events", ("pytest", "tests/live/test_backfill_soak.py"), {"SOAK_YEAR": "1"}),
     Part("a simulated season", ("season",)),
     Part("faults under load", ("bench.faults",)),
+    Part("faults of the legs on Elasticsearch", ("bench.faults", "--engine", "elasticsearch")),
 )  # fmt: skip
 
 

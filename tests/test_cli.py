@@ -349,7 +349,7 @@ def test_switch_keeps_the_files_mode_and_link(folder: Path) -> None:
     assert mounted.stat().st_mode & 0o777 == 0o664
 
 
-def test_off_is_off_whatever_a_policy_s_own_word_was(folder: Path) -> None:
+def test_off_is_off_whatever_a_policy_s_own_value_was(folder: Path) -> None:
     (folder / "switches").write_text("# a trial\nshop.personalization on\nshop.rollout 0.1\n")
     result = run("switch", "personalization", "off")
     assert result.exit_code == 0
@@ -358,7 +358,7 @@ def test_off_is_off_whatever_a_policy_s_own_word_was(folder: Path) -> None:
     assert audit == ["personalization default -> off", "shop.personalization on -> default"]
 
 
-def test_switch_says_which_policies_keep_their_own_word(folder: Path) -> None:
+def test_switch_says_which_policies_keep_their_own_value(folder: Path) -> None:
     (folder / "switches").write_text("shop.personalization off\nshop.exploration on\n")
     assert (
         "note: shop.exploration stays on, which overrides this for its policy"
@@ -403,7 +403,7 @@ def test_switch_needs_a_place(folder: Path) -> None:
     assert "neither switches.file nor a store that other processes read is set" in result.stderr
 
 
-def test_switch_lists_words_and_who_spoke_them(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_switch_lists_values_and_their_sources(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "switches").write_text("personalization off\n")
     monkeypatch.setenv("REWRITER_SWITCH_ROLLOUT", "0.5")
     result = run("switch")

@@ -126,7 +126,7 @@ def test_nobody_is_there(store: str | None, said: str) -> None:
 def test_switches_that_are_not_those_here_are_shown(
     here: dict[str, float], there: dict[str, float], notes: str
 ) -> None:
-    said = {name: {"value": word, "source": "store"} for name, word in there.items()}
+    said = {name: {"value": value, "source": "store"} for name, value in there.items()}
     assert table([process(switches=said)], Switches(here))[1][3] == notes
 
 

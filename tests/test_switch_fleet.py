@@ -105,7 +105,7 @@ def test_who_follows(name: str, value: SwitchValue | None, said: Said, why: str)
     assert (found.what if found else "") == why
 
 
-def test_a_policys_word_that_the_command_has_noted_is_not_named_again() -> None:
+def test_a_policys_value_that_the_command_has_noted_is_not_named_again() -> None:
     made = Change(
         "personalization", value=False, values={"file": {"personalization": False, "shoes.personalization": True}}
     )
@@ -135,7 +135,7 @@ def test_one_that_follows_soon_is_waited_for(
     assert clock.now_s < 101.0
 
 
-def test_those_that_do_not_follow_are_named_and_by_whose_word(
+def test_those_that_do_not_follow_are_named_and_by_whose_value(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = store_of(**{"search-6": {"personalization": (False, "file")}, "search-7": {}})

@@ -66,9 +66,9 @@ def _run(url: str, options: argparse.Namespace, chosen: list[Fault], mode: str) 
             broken += [f"{proof.name}, {proof.shell}: {text}" for text in proof.broken]
             print(f"{proof.name}  {proof.shell}  {proof.found}  {'; '.join(proof.broken)}", flush=True)
         for outcome in mixups.outcomes(options.mixups):
-            mixed_up.append(outcome.said)
+            mixed_up.append(outcome.text)
             broken += outcome.strangers[:10]
-            print(outcome.said, flush=True)
+            print(outcome.text, flush=True)
     if not options.only:
         table.write(table.markdown(found_rows, found_proofs, mixed_up, mode), mode, table.PAGES[options.engine])
     for text in broken:

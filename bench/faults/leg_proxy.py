@@ -103,9 +103,9 @@ class _Proxy:
             await reader.read()  # until its client has given up
             return False
         if mode in ERRORS:
-            said = json.dumps({"error": {"type": "made_up", "reason": "by the proxy"}, "status": int(mode)}).encode()
+            answer = json.dumps({"error": {"type": "made_up", "reason": "by the proxy"}, "status": int(mode)}).encode()
             status = f"HTTP/1.1 {mode} {ERRORS[mode]}\r\ncontent-type: application/json\r\n"
-            writer.write(f"{status}content-length: {len(said)}\r\n\r\n".encode() + said)
+            writer.write(f"{status}content-length: {len(answer)}\r\n\r\n".encode() + answer)
             return True
         lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(b"accept-encoding:")]
         server_writer.write(b"\r\n".join(lines) + body)

@@ -76,7 +76,7 @@ class Seen:
 
 
 @dataclass(slots=True)
-class Told:
+class ReportCount:
     """A hook that counts reports by the thread or task of the search."""
 
     count: int = 0
@@ -153,7 +153,7 @@ class Load(ABC):
         self.index = index
         self.judge = judge
         self.rate = rate
-        self.told = Told()
+        self.reports = ReportCount()
         self.sends = Sends()
         self.cancelled_share = 0.0
         self.cancelled = 0
@@ -226,7 +226,7 @@ class SyncLoad(Load):
             self.settings,
             profile_store=self.profile_url,
             leg_client=self.legs,
-            hooks=[self.told],
+            hooks=[self.reports],
         )
         self._await_facts()
         self._callers = ThreadPoolExecutor(CALLERS, "caller")
@@ -308,7 +308,7 @@ class AsyncLoad(Load):
             self.settings,
             profile_store=self.profile_url,
             leg_client=self.legs,
-            hooks=[self.told],
+            hooks=[self.reports],
         )
         await self.rewriter.status()
 

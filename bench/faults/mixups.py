@@ -173,7 +173,7 @@ async def async_searches(url: str, proxy: Toxiproxy, count: int) -> tuple[Counte
 class Outcome:
     """The result of one shell's searches as a text, and every answer with another subject's signals."""
 
-    said: str
+    text: str
     strangers: list[str]
 
 
@@ -188,5 +188,5 @@ def outcomes(count: int) -> Iterator[Outcome]:
 
 
 def _outcome(shell: str, reasons: Counter[str], strangers: list[str]) -> Outcome:
-    told = ", ".join(f"{reason} {number:,}" for reason, number in reasons.most_common())
-    return Outcome(f"{shell}: {len(strangers)} in {reasons.total():,} searches ({told})", strangers)
+    by_reason = ", ".join(f"{reason} {number:,}" for reason, number in reasons.most_common())
+    return Outcome(f"{shell}: {len(strangers)} in {reasons.total():,} searches ({by_reason})", strangers)

@@ -139,11 +139,11 @@ async def half_open_async() -> Proof:
         while "i" not in (await rewriter.status()).indices:  # noqa: ASYNC110  there is no event for it
             await asyncio.sleep(0.01)
         _opened(rewriter._here.core)  # type: ignore[union-attr]  # noqa: SLF001  as above
-        asked = (
+        searches = (
             rewriter.search_details(index="i", body=BODIES[0], subject=subject(number % SUBJECTS))
             for number in range(CALLERS)
         )
-        reasons = Counter(str(report.reason) for _, report in await asyncio.gather(*asked))
+        reasons = Counter(str(report.reason) for _, report in await asyncio.gather(*searches))
         legs.done.set()
     return _judged("async", legs, reasons)
 
@@ -179,9 +179,9 @@ def fork(url: str, store_url: str, index: str, own: Settings, judge: Judge) -> P
 
 def own_errors(url: str, store_url: str, index: str, own: Settings) -> Iterator[Proof]:
     """Check that errors of the caller's own search reach the caller unchanged: a wrong body, a missing index, no server."""
-    asked = ((url, {"index": index, "body": WRONG}), (url, {"index": f"{index}-not", "body": BODIES[0]}))
+    refused = ((url, {"index": index, "body": WRONG}), (url, {"index": f"{index}-not", "body": BODIES[0]}))
     gone = f"http://127.0.0.1:{free_port()}"
-    searches = (*asked, (gone, {"index": index, "body": BODIES[0]}))
+    searches = (*refused, (gone, {"index": index, "body": BODIES[0]}))
 
     def pair(where: str, arguments: dict[str, Any]) -> tuple[str, str]:
         with OpenSearch(where, max_retries=0) as client, Rewriter(client, store_url, own) as rewriter:
@@ -203,7 +203,7 @@ def _raised(search: Any) -> str:
     try:
         search()
     except Exception as error:  # noqa: BLE001  whatever it is, it must be the same
-        return _told(error)
+        return _error_text(error)
     return "nothing"
 
 
@@ -211,11 +211,11 @@ async def _raised_awaiting(search: Any) -> str:
     try:
         await search
     except Exception as error:  # noqa: BLE001  whatever it is, it must be the same
-        return _told(error)
+        return _error_text(error)
     return "nothing"
 
 
-def _told(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     return re.sub("0x[0-9a-f]+", "", f"{type(error).__qualname__}{error.args}")
 
 
@@ -233,14 +233,14 @@ def sigterm(url: str, store: Valkey, index: str, shell: str) -> Proof:
         store.pause()
         try:
             child.stdout.readline()  # it still does
-            told_s = time.monotonic()
+            signalled_s = time.monotonic()
             child.send_signal(signal.SIGTERM)
-            _, said = child.communicate(timeout=60)
-            took_s = time.monotonic() - told_s
+            _, output = child.communicate(timeout=60)
+            took_s = time.monotonic() - signalled_s
         finally:
             store.resume()
     broken = [f"ended with {child.returncode}"] if child.returncode else []
-    broken += [f"said {said[-300:]!r}"] if said else []
+    broken += [f"printed {output[-300:]!r}"] if output else []
     broken += [f"took {took_s:.1f} s"] if took_s > TERM_DEADLINE_S else []
     return Proof("SIGTERM in mid-search, the store hung", shell, f"ended after {took_s:.1f} s", tuple(broken))
 

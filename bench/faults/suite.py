@@ -40,10 +40,12 @@ def rows(
     shells: Sequence[str] = tuple(SHELLS),
     mode: str = "parallel",
     engine: EngineName = "opensearch",
+    budget: BudgetSettings | None = None,
 ) -> Iterator[Row]:
     """Yield the result of each trial in a mode. Raises EngineUnavailable.
 
     open_s: the time that a breaker first stays open. engine: the kind of the server at `opensearch_url`.
+    budget: other limits than the default, where answers are judged and not times.
     """
     with ExitStack() as stack:
         client = stack.enter_context(OpenSearch(opensearch_url, timeout=10))
@@ -80,6 +82,7 @@ def rows(
                         cluster_url(cluster) if cluster and fault.in_cluster else f"redis://{STORE}:{proxy.port}"
                     )
                     own = settings(Path(folder), index, open_s=open_s, mode=mode, **dict(fault.settings))
+                    own = own if budget is None else own.model_copy(update={"budget": budget})
                     store_urls = store_url, profiles.url if profiles and fault.profiles_apart else None
                     load = SHELLS[shell](
                         legs.url if fault.whole else by_name, legs.url, store_urls, own, index, judge, rate, engine

@@ -51,7 +51,7 @@ def markdown(rows: Sequence[Row], proofs: Sequence[Proof], mixed_up: Sequence[st
     """Return the results of a mode in the form of docs/safety.md."""
     head = HEAD_OF_REWRITE if mode == "rewrite" else HEAD
     machine = f"{platform.system()}, {os.cpu_count()} cores for client and servers together"
-    said = [
+    lines = [
         f"Run on {datetime.now(UTC):%Y-%m-%d}, {machine}. `late`: added more than {BOUNDS_MS[mode]:g} ms plus the jitter.",
         "",
         _line(head),
@@ -59,14 +59,14 @@ def markdown(rows: Sequence[Row], proofs: Sequence[Proof], mixed_up: Sequence[st
         *(_line(cells(row)) for row in rows),
     ]
     if proofs or mixed_up:
-        said += [
+        lines += [
             "",
             _line(("proof", "shell", "found")),
             _line(["---"] * 3),
             *(_line((proof.name, proof.shell, proof.found)) for proof in proofs),
             *(_line(("mix-ups", shell, found)) for shell, _, found in (text.partition(": ") for text in mixed_up)),
         ]
-    return "\n".join(said)
+    return "\n".join(lines)
 
 
 def write(text: str, mode: str = "parallel", page: Path = PAGES["opensearch"]) -> None:

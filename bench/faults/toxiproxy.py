@@ -38,8 +38,8 @@ def binary() -> Path:
                 [go, "install", MODULE], check=True, capture_output=True, env=environment, timeout=BUILD_DEADLINE_S
             )
         except subprocess.SubprocessError as error:
-            said = getattr(error, "stderr", None) or b""
-            raise EngineUnavailable(f"Toxiproxy could not be built: {said.decode()[-500:] or error}") from None
+            output = getattr(error, "stderr", None) or b""
+            raise EngineUnavailable(f"Toxiproxy could not be built: {output.decode()[-500:] or error}") from None
         found.parent.mkdir(parents=True, exist_ok=True)
         whole = found.with_name("server.new")
         shutil.copy2(Path(there) / "server", whole)

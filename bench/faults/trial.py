@@ -22,7 +22,7 @@ BOUNDS_MS = {"parallel": CUTOFF_MS, "rewrite": SIGNALS_MS + PREPARING_MS + HEDGE
 """Longest time that the library may add to the caller's own search, by mode; in `rewrite`, within the budget of hedges."""
 WARM_UP = EVERYBODY
 BATCH = 20
-SETTLE_DEADLINE_S = 15.0
+IDLE_DEADLINE_S = 15.0
 LATE_SHARE = 0.001
 DELAY_BOUND_MS = 5.0
 BASELINE_BOUND_MS = 500.0
@@ -95,9 +95,9 @@ def trial(
         tasks_before = load.tasks()
         load.jitter.clear()
         with fault:
-            told_before, sends_before, hedging_before = load.told.count, load.sends.count, _hedging(load)
+            reports_before, sends_before, hedging_before = load.reports.count, load.sends.count, _hedging(load)
             seen = load.batch(searches * 5 // 4)
-            told, sends = load.told.count - told_before, load.sends.count - sends_before
+            reports, sends = load.reports.count - reports_before, load.sends.count - sends_before
             hedging = {name: value - hedging_before[name] for name, value in _hedging(load).items()}
         own = [one for one in seen if not one.alone]
         stalls = list(load.jitter)
@@ -122,8 +122,8 @@ def trial(
         broken.append(f"the baseline came {delay_ms:.1f} ms later than alone")
     if (worst_ms := max(one.baseline_ms for one in seen)) > BASELINE_BOUND_MS and is_well:
         broken.append(f"a baseline took {worst_ms:.0f} ms, and the search engine was well")
-    if not len(own) <= told <= len(own) + load.cancelled:
-        broken.append(f"{len(own)} searches, {told} reports")
+    if not len(own) <= reports <= len(own) + load.cancelled:
+        broken.append(f"{len(own)} searches, {reports} reports")
     return Row(
         name, shell, len(own), len(failed), len(late), rank(added, 0.999), max(added, default=0.0), jitter_ms,
         (delay_ms, delay_p95_ms), sum(one.reason == "personalized" for one in own) / len(own),
@@ -193,7 +193,7 @@ def _off_for_s(status: Status) -> float:
 
 def _held(load: Load) -> list[str]:
     """Return leaks after all abandoned work must have ended: permits in flight, and permits of a breaker."""
-    until_s = time.monotonic() + SETTLE_DEADLINE_S
+    until_s = time.monotonic() + IDLE_DEADLINE_S
     while (held := _holds(load.status())) and time.monotonic() < until_s:
         load.idle()
     return held
@@ -206,7 +206,7 @@ def _holds(status: Status) -> list[str]:
 
 
 def _left_over(before: dict[str, int]) -> list[tuple[str, int, int]]:
-    until_s = time.monotonic() + SETTLE_DEADLINE_S
+    until_s = time.monotonic() + IDLE_DEADLINE_S
     while True:
         now = resources()
         more = [(what, was, now[what]) for what, was in before.items() if now[what] > was]

@@ -51,7 +51,7 @@ class FlagSource:
         self._began_s: float | None = None
 
     def read(self) -> SwitchesRead:
-        """Return what the provider last said. The thread begins with the second call, which is the background's."""
+        """Return the values that the provider returned last. The thread begins with the second call, which is the background's."""
         self._reads += 1
         if self._reads == 2:
             try:

@@ -71,7 +71,7 @@ class SwitchSources:
         return [fault for read in list(self._read.values()) for fault in read.foreign]
 
     def read_local(self, environment: Mapping[str, str]) -> None:
-        """Read the file and the environment, and what the flag provider last said. None of them waits for anybody."""
+        """Read the file and the environment, and the latest values of the flag provider. None of them waits."""
         if self._flags is not None:
             self._take("openfeature", self._flags.read())
         self._take("environment", from_environment(environment, self._policies))

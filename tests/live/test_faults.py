@@ -5,7 +5,7 @@ Times, of recovery too, are not judged here, on 30 searches and a busy machine; 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import pytest
@@ -15,6 +15,7 @@ from bench.faults.catalogue import FAULTS, OF_LEGS, Fault
 from bench.faults.processes import proofs
 from bench.faults.suite import rows
 from bench.faults.trial import Row
+from rewriter.settings import BudgetSettings
 from tests.needed import needed
 
 SEARCHES = 30
@@ -105,18 +106,36 @@ def test_every_other_fault_in_rewrite(opensearch_url: str) -> None:
             nothing_broke(row)
 
 
+PATIENT = BudgetSettings(signals_ms=500, cutoff_ms=500)
+OUTCOMES: Mapping[str, set[str]] = {
+    "400": {"search_rejected", "quarantined"},
+    "200 ms late": {"personalized"},
+    "no fault": {"personalized"},
+    "never answered": {"search_late", "busy", "breaker_open"},
+}
+"""The reasons of the searches under a fault, with patient budgets. Of other faults, a failed leg and an open breaker."""
+
+
 @pytest.mark.full
 @pytest.mark.filterwarnings("ignore:Received:DeprecationWarning")
-@pytest.mark.parametrize("mode", ["parallel", "rewrite"])
-def test_faults_of_the_legs_on_elasticsearch(elasticsearch_url: str, mode: str) -> None:
+def test_faults_of_the_legs_on_elasticsearch(elasticsearch_url: str) -> None:
+    """Each answer is right, and each fault has the reason that it has on OpenSearch. Times are not judged."""
     few = {"searches": SEARCHES, "rate": RATE, "window": SEARCHES, "warm_up": 0, "open_s": OPEN_S}
     with needed():
-        found = list(rows(elasticsearch_url, **few, mode=mode, faults=OF_LEGS, engine="elasticsearch"))  # type: ignore[arg-type]
-    assert len(found) == 2 * len(OF_LEGS) == 24
+        found = list(rows(elasticsearch_url, **few, faults=OF_LEGS, engine="elasticsearch", budget=PATIENT))  # type: ignore[arg-type]
+    assert [(row.fault, row.shell) for row in found] == [(one.name, shell) for one in OF_LEGS for shell in one.shells]
     for row in found:
         assert [text for text in row.broken if not text.startswith(OF_TIME)] == [], row
-        assert row.personalized_share > 0.5 or row.fault != "no fault", row
-        assert mode == "parallel" or 1.0 <= row.sends <= 3.5, row
+        assert {reason for reason, _ in row.reasons} <= OUTCOMES.get(row.fault, {"search_failed", "breaker_open"}), row
+
+
+@pytest.mark.full
+@pytest.mark.filterwarnings("ignore:Received:DeprecationWarning")
+def test_faults_of_rewritten_searches_on_elasticsearch(elasticsearch_url: str) -> None:
+    few = {"searches": SEARCHES, "rate": RATE, "window": SEARCHES, "warm_up": 0, "open_s": OPEN_S}
+    with needed():
+        for row in rows(elasticsearch_url, **few, mode="rewrite", faults=OF_LEGS, engine="elasticsearch"):  # type: ignore[arg-type]
+            nothing_broke(row)
 
 
 def test_processes(opensearch_url: str) -> None:
@@ -128,4 +147,4 @@ def test_processes(opensearch_url: str) -> None:
 def test_nobody_is_shown_what_somebody_else_likes() -> None:
     with needed():
         for outcome in mixups.outcomes(4_000):
-            assert outcome.strangers == [], outcome.said
+            assert outcome.strangers == [], outcome.text

@@ -60,8 +60,8 @@ def store(redis_url: str) -> Iterator[RedisStore]:
 
 
 def test_one_command_reaches_processes_that_read_the_file_and_those_that_do_not(fleet: Fleet, prefix: str) -> None:
-    for word, off in (("off", True), ("on", False), ("default", False)):
-        result = run("switch", "personalization", word, "--wait", "10")
+    for value, off in (("off", True), ("on", False), ("default", False)):
+        result = run("switch", "personalization", value, "--wait", "10")
         assert (result.exit_code, result.stdout) == (0, "")
         file, key, confirmed = result.stderr.splitlines()
         assert f" {fleet.folder / 'switches'}: personalization " in file
@@ -77,14 +77,14 @@ def test_the_command_waits_no_longer_than_it_must(fleet: Fleet) -> None:
     assert time.monotonic() - began_s < 30.0
 
 
-def test_a_place_that_fails_keeps_the_word_from_no_other(fleet: Fleet) -> None:
+def test_a_target_that_fails_keeps_the_value_from_no_other(fleet: Fleet) -> None:
     (fleet.folder / "switches").mkdir()
     result = run("switch", "personalization", "off", "--wait", "10")
     failed, key, confirmed = result.stderr.splitlines()
     assert result.exit_code == 1
     assert "Is a directory; not written: processes that read this file keep its value of personalization" in failed
     assert key.endswith(": personalization default -> off")
-    assert confirmed == "in effect in 2 of 2 processes"  # a file that says nothing leaves the store's word
+    assert confirmed == "in effect in 2 of 2 processes"  # a file that says nothing leaves the store's value
     assert [reason is Reason.SWITCHED_OFF for reason in fleet.reasons()] == [True, True]
 
 
@@ -102,7 +102,7 @@ def test_one_place_alone(fleet: Fleet) -> None:
     assert ": personalization off by file (its kill-switch file overrides the change: " in result.stderr
 
 
-def test_a_process_with_a_word_of_its_own_is_named(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_with_a_value_of_its_own_is_named(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REWRITER_SWITCH_PERSONALIZATION", "on")
     assert waited(lambda: all("personalization" in rewriter.status().switches for rewriter in fleet.rewriters))
     result = run("switch", "personalization", "off")
@@ -128,7 +128,7 @@ def test_a_process_with_a_word_of_its_own_is_named(fleet: Fleet, monkeypatch: py
         ),
     ],
 )
-def test_words_of_policies_that_stay_are_noted_and_no_fault(
+def test_values_of_policies_that_stay_are_noted_and_no_fault(
     fleet: Fleet, store: RedisStore, prefix: str, file: str, key: str, note: str
 ) -> None:
     (fleet.folder / "switches").write_text(file)
@@ -140,7 +140,7 @@ def test_words_of_policies_that_stay_are_noted_and_no_fault(
     assert result.stderr.endswith("in effect in 2 of 2 processes\n")
 
 
-def test_taking_a_word_back_needs_one_place_that_says_it(fleet: Fleet, store: RedisStore, prefix: str) -> None:
+def test_releasing_a_switch_needs_one_target_that_holds_it(fleet: Fleet, store: RedisStore, prefix: str) -> None:
     store.write_text(f"{prefix}:switches", "personalization off")
     assert waited(lambda: [one is Reason.SWITCHED_OFF for one in fleet.reasons()] == [True, True])
     result = run("switch", "personalization", "default", "--wait", "10")
@@ -154,7 +154,7 @@ def test_taking_a_word_back_needs_one_place_that_says_it(fleet: Fleet, store: Re
     ]
 
 
-def test_a_store_that_lost_the_key_releases_nothing_with_the_next_word(
+def test_a_store_that_lost_the_key_releases_nothing_with_the_next_value(
     fleet: Fleet, store: RedisStore, prefix: str
 ) -> None:
     assert run("switch", "personalization", "off", "--only", "store", "--wait", "10").exit_code == 0
@@ -185,7 +185,7 @@ def test_who_changed_what_can_be_looked_up(fleet: Fleet) -> None:
     assert [(one["switch"], one["value"]) for one in found] == [("shop.max_boost", 1.2), ("personalization", False)]
 
 
-def test_whatever_stands_in_the_store_the_word_is_written(fleet: Fleet, store: RedisStore, prefix: str) -> None:
+def test_whatever_the_store_holds_the_value_is_written(fleet: Fleet, store: RedisStore, prefix: str) -> None:
     store.run([("SADD", f"{prefix}:switches:log", "x")])
     for name, text in (("odd", "[" * 5_000), ("other", '{"switches": {"personalization": 1e999}}')):
         store.announce(fleet_key(prefix), name, text, time.time())
