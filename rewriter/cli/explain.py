@@ -15,6 +15,7 @@ from rewriter.cli.output import print_json, print_table, refused
 from rewriter.errors import Fault
 from rewriter.report import Reason
 from rewriter.shapes import TABLE
+from rewriter.similar import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,8 @@ def explain(
     """Print what a reason of a report means and what to do: why is nothing personalized?"""
     every = explanations()
     if reason and reason not in every:
-        raise refused([Fault(reason, "is no reason", f"one of {', '.join(every)}")])
+        remedy = did_you_mean(reason, every) or f"one of {', '.join(every)}"
+        raise refused([Fault(reason, "is no reason", remedy)])
     shown = {one: row for one, row in every.items() if reason in ("", one)}
     if as_json:
         print_json({one: asdict(row) | {"forms": forms(one)} for one, row in shown.items()})

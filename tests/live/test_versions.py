@@ -62,9 +62,9 @@ def test_what_the_package_allows_was_run() -> None:
     """The oldest version of each requirement, and Pythons of the classifiers alone."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     every = {(product, short(version)) for run in record().values() for product, version in run.versions}
-    assert {("opensearch-py", "2.4"), ("elasticsearch-py", "8.12")} <= every
+    assert {("opensearch-py", "2.4"), ("elasticsearch-py", "8.14")} <= every
     assert "opensearch-py>=2.4,<4" in project["dependencies"]
-    assert project["optional-dependencies"]["elasticsearch"] == ["elasticsearch[async]>=8.12,<10"]
+    assert project["optional-dependencies"]["elasticsearch"] == ["elasticsearch[async]>=8.14,<10"]
     named = {one.rpartition(" ")[2] for one in project["classifiers"] if "Python :: 3." in one}
     assert "3.11" in {version for product, version in every if product == "Python"} <= named
     assert (3, 11) <= numbers(python_version()) < (3, 15)

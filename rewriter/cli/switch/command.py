@@ -31,7 +31,10 @@ from rewriter.signals.store import Store
 
 
 def switch(
-    name: Annotated[str | None, typer.Argument(help=f"One of {', '.join(NAMES)}.", show_default=False)] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help=f"One of {', '.join(NAMES)}.", show_default=False, autocompletion=lambda: list(NAMES)),
+    ] = None,
     value: Annotated[
         str | None, typer.Argument(help=f"on, off or a number; {DEFAULT} removes the override.", show_default=False)
     ] = None,
