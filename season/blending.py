@@ -25,12 +25,12 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from bench.facts import read_facts
 from bench.ndcg_table import interval, ndcg
 from bench.questions import PastPurchases, Question
 from bench.straight import Straight
 from rewriter.core import Core
 from rewriter.demo.corpus import Corpus, baseline_query, create_index, load, values_of
-from rewriter.index_facts import facts_of
 from rewriter.settings import Settings
 from rewriter.shell.template_files import load_templates
 from rewriter.signals.counters import Counters, HalfLives, Observation, counted
@@ -141,11 +141,11 @@ class Measure:
         })  # fmt: skip
         core = Core(settings, load_templates(settings), ("store",))
         indices = self._client.indices
-        facts = facts_of(
+        read_facts(
+            core,
             indices.get_mapping(index=self._index),
             indices.get_settings(index=self._index, params={"flat_settings": "true"}),
         )
-        core.swap(facts={self._index: facts})
         return core
 
 
