@@ -13,12 +13,13 @@ which is the lift of `affinities`, within the class: that somebody buys milk oft
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import NamedTuple
 
 from rewriter.signals.affinities import Population
 from rewriter.signals.class_counters import ClassCounters, with_class
 from rewriter.signals.counters import SEPARATOR, HalfLives, Value, growth
 from rewriter.signals.kinds.item import ITEM
-from rewriter.signals.kinds.kind import Compared, SignalField
+from rewriter.signals.kinds.kind import AffinityOf, Compared, Rules, SignalField
 from rewriter.signals.kinds.neighbour import NEIGHBOUR
 from rewriter.signals.neighbours import class_of_near
 from rewriter.signals.repeats import RepeatGuard
@@ -49,31 +50,51 @@ def class_preferences(
 ) -> dict[Value, float]:
     """Return the affinity in (0, 1] of each value that a subject prefers within `classes`. Values are whole, with their class."""
     found: dict[Value, float] = {}
-    floor = max(1.0, population.floor)
     for name, own in classes.items():
         if (class_name := class_of_near(name)) is not None:
             if (near := fields.get(NEIGHBOUR)) is not None:
                 found |= _near(own, classes.get(class_name), near, half_lives, now_s)
             continue
-        decays = {of: growth(now_s, own.landmark_s, half_lives.of(of)) for of in fields}
-        total = own.total * decays.get(ITEM, 0.0)
+        total = own.total * growth(now_s, own.landmark_s, half_lives.of(ITEM)) if ITEM in fields else 0.0
+        counted = dict.fromkeys(value[0] for value in own.weights)
+        constants = {
+            of: _in_class(name, of, field, population, total, saturation, guard)
+            for of in counted
+            if (field := fields.get(of)) is not None
+        }
+        decays = {of: growth(now_s, own.landmark_s, half_lives.of(of)) for of in constants}
         for value, weight in own.weights.items():
-            field = fields.get(value[0])
+            known = constants.get(value[0])
             whole = with_class(value, ITEM, name)
-            if field is None or len(whole) != field.kind.lengths(field)[-1]:
+            if known is None or len(whole) != known.length:
                 continue
-            if field.rules and any(rule.indices(whole[at]) == () for at, rule in field.rules):
+            if known.rules and any(rule.indices(whole[at]) == () for at, rule in known.rules):
                 continue  # no index takes it
-            class_total = population.class_totals.get((value[0], name), 0.0)
-            if field.kind.is_lift and class_total <= 0.0:
-                continue
-            compared = Compared(
-                total, field.pseudo_count, population.weights, max(class_total, 1.0), floor, saturation, guard
-            )
-            affinity = field.kind.affinity(compared)(whole, weight * decays[value[0]])
+            affinity = known.affinity(whole, weight * decays[value[0]])
             if affinity > 0.0:
                 found[whole] = affinity
     return found
+
+
+class _Constants(NamedTuple):
+    """The constants of all values of one field in a class."""
+
+    affinity: AffinityOf
+    length: int
+    rules: Rules
+
+
+def _in_class(
+    class_name: str, name: str, field: SignalField, population: Population, total: float, saturation: float, guard: RepeatGuard
+) -> _Constants | None:  # fmt: skip
+    """Return the constants of a field in a class; None where the population has nothing of the class to compare with."""
+    class_total = population.class_totals.get((name, class_name), 0.0)
+    if field.kind.is_lift and class_total <= 0.0:
+        return None
+    compared = Compared(
+        total, field.pseudo_count, population.weights, max(class_total, 1.0), max(1.0, population.floor), saturation, guard
+    )  # fmt: skip
+    return _Constants(field.kind.affinity(compared), field.kind.lengths(field)[-1], field.rules)
 
 
 def _near(
