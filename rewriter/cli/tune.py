@@ -14,7 +14,7 @@ from rich.console import Console
 from rewriter.cli.causes import client_of
 from rewriter.cli.evaluate.command import ACTIONS
 from rewriter.cli.evaluate.inputs import CONNECTIONS, TIMEOUT_S, Inputs, of_extra, progress, window_s
-from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_line, print_table
+from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_line, print_table, write_whole
 from rewriter.client.seam import SearchClient
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.evaluate.bodies import bodies_of
@@ -25,6 +25,7 @@ from rewriter.settings import Settings
 SIZE = 460
 MARGIN = 54
 SHOWN_FRONT = 8
+MIN_PEOPLE = 2
 
 
 def tune(
@@ -75,13 +76,17 @@ def tune(
             "actions": action or list(ACTIONS), "title_field": title_field, "k": k, "seed": seed,
         }  # fmt: skip
         with client_of(settings.opensearch, TIMEOUT_S, CONNECTIONS) as client:
-            found = _Tuning(client, settings, policy, history, body, options).run(trials, spare_new, study)
+            tuning = _Tuning(client, settings, policy, history, body, options)
+            try:
+                found = tuning.run(trials, spare_new, study)
+            except KeyboardInterrupt:
+                raise interrupted(study, trials) from None
         text = _proposal(found, toml, policy)
         if text:
-            _write(out, text)
+            write_whole(out, text)
     if html is not None:
         with faults_refused():
-            _write(html, html_of(found))
+            write_whole(html, html_of(found))
     if as_json:
         print_json(found)
     else:
@@ -108,7 +113,7 @@ class _Tuning:
     def run(self, trials: int, spare_new: float, study: Path) -> dict[str, Any]:
         """Tune, confirm, and return what was found as JSON takes it."""
         from rewriter.evaluate.answers import sender  # noqa: PLC0415  with the extra
-        from rewriter.evaluate.hold_out import TITLES_MISLEAD, held_out  # noqa: PLC0415  with the extra
+        from rewriter.evaluate.hold_out import NOTHING_BEFORE, TITLES_MISLEAD, held_out  # noqa: PLC0415  with the extra
         from rewriter.evaluate.tuning import Window, confirmed, tuned  # noqa: PLC0415  with the extra
 
         options = self._options
@@ -118,12 +123,16 @@ class _Tuning:
             past = self._given.past(title, show("objects"))
             rendered = self._given.rendered()
             windows, held = [], []
-            for length_s, until_s in ((train_s, past.until_s - confirm_s), (confirm_s, past.until_s)):
+            ends = (("--train", train_s, past.until_s - confirm_s), ("--confirm", confirm_s, past.until_s))
+            for option, length_s, until_s in ends:
                 one = held_out(
                     past, length_s, options["actions"], title=title, count=options["searches"], seed=options["seed"],
-                    until_s=until_s,
+                    until_s=until_s, option=option,
                 )  # fmt: skip
                 held.append(one)
+                if len({search.subject.unit for search in one.searches}) < MIN_PEOPLE:
+                    what = f"the window's {len(one.searches):,} searches are of fewer than {MIN_PEOPLE} people"
+                    raise ConfigurationError([Fault(option, what, "give a longer window")])
                 bodies = bodies_of(one.searches, rendered, str(self._body))
                 window = Window(
                     self._client, sender(self._client), self._settings, self._policy, past, one.searches, bodies,
@@ -151,7 +160,11 @@ class _Tuning:
             "chosen": _trial(found.chosen) if found.chosen else None,
             "confirmation": _confirmation(confirmation) if confirmation else None,
             "refusal": refusal,
-            "notes": [*found.notes, *([TITLES_MISLEAD] if held[0].by_title else [])],
+            "notes": [
+                *found.notes,
+                *([TITLES_MISLEAD] if held[0].by_title else []),
+                *([NOTHING_BEFORE] if not held[0].before else []),
+            ],
             "legs": {"computed": computed, "sent": sent},
             "trials": [_trial(one) for one in found.trials],
         }
@@ -163,6 +176,14 @@ class _Tuning:
         policy = self._policy.model_dump(mode="json")
         signals = self._settings.signals.model_dump(mode="json")
         return hashed([files, policy, signals, dict(self._options), library_versions()])
+
+
+def interrupted(study: Path, trials: int) -> ConfigurationError:
+    """Return the fault of an interrupted run. Its trials are in the journal."""
+    from rewriter.evaluate.tuning import finished_trials  # noqa: PLC0415  with the extra
+
+    what = f"after {finished_trials(study):,} of {trials:,} trials; nothing is proposed"
+    return ConfigurationError([Fault("interrupted", what, f"the same command continues from {study}")])
 
 
 def _trial(one: Any) -> dict[str, Any]:
@@ -275,10 +296,3 @@ def html_of(found: Mapping[str, Any]) -> str:
         f'<p class="verdict">{escape(verdict)}</p>{lines}<svg viewBox="0 0 {SIZE} {SIZE}" role="img">{"".join(dots)}{axes}</svg>'
         "</body></html>\n"
     )
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, "utf-8")
-    except OSError as error:
-        raise ConfigurationError([Fault(str(path), f"cannot be written: {error.strerror}")]) from None

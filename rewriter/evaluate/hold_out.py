@@ -23,6 +23,9 @@ TITLES_MISLEAD = (
     "no event has a query: titles replace queries. A search by title is precise; real queries are shorter and"
     " vaguer, so gains may differ. Log `query` with clicks, and evaluate again"
 )
+NOTHING_BEFORE = (
+    "the history holds no event before the window: people have no signals at first. Hold out a shorter window"
+)
 
 
 @dataclass(slots=True)
@@ -31,6 +34,7 @@ class HeldOut:
 
     from_s: the window's beginning (seconds since the epoch); by_title: whether titles replace queries.
     found:  the number of searches before sampling. left_out: rows of the window by reason.
+    before: the number of events before the window, which the first signals come from.
     """
 
     searches: list[JudgedSearch]
@@ -38,6 +42,7 @@ class HeldOut:
     by_title: bool
     found: int
     left_out: Counter[str] = field(default_factory=Counter)
+    before: int = 0
 
 
 def held_out(
@@ -49,12 +54,13 @@ def held_out(
     count: int,
     seed: int,
     until_s: float | None = None,
+    option: str = "--hold-out",
 ) -> HeldOut:
     """Return at most `count` searches of the last `window_s` seconds of a history, drawn at random.
 
     actions: the actions that make an item relevant; of several, the strongest one that occurs is used.
     title:   the document field whose text replaces the query if no event has one, or "".
-    until_s: the window's end, by default the history's.
+    until_s: the window's end, by default the history's. option: the option that gave the window, for faults.
     Raises ConfigurationError for a window without such events.
     """
     end_s = past.until_s if until_s is None else until_s
@@ -70,7 +76,9 @@ def held_out(
         end_s,
     )
     if not rows:
-        raise ConfigurationError([Fault("--hold-out", "the window holds no event", "hold out a longer one")])
+        raise ConfigurationError(
+            [Fault(option, "the window holds no event", "give a longer one, or one that the history covers")]
+        )
     there = {row[5] for row in rows}
     action = next((one for one in actions if one in there), None)
     if action is None:
@@ -81,13 +89,14 @@ def held_out(
     found = HeldOut([], from_s, by_title, 0)
     if by_title and not title:
         remedy = "name a field of the documents with --title-field, or give a column `query`"
-        raise ConfigurationError([Fault("--hold-out", "no event has a query, and no field replaces it", remedy)])
+        raise ConfigurationError([Fault(option, "no event has a query, and no field replaces it", remedy)])
     groups = _grouped(past, chosen, title if by_title else "", found.left_out)
     if not groups:
         raise ConfigurationError(
-            [Fault("--hold-out", f"{count:,} rows, {why}") for why, count in found.left_out.most_common()]
+            [Fault(option, f"{count:,} rows, {why}") for why, count in found.left_out.most_common()]
         )
     found.found = len(groups)
+    found.before = int(past.at_s.searchsorted(from_s, side="right"))
     numbers = sorted(Random(seed).sample(range(len(groups)), min(count, len(groups))))
     found.searches = [
         JudgedSearch(f"h{at}", subject, words, relevant, at_s)

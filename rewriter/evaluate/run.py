@@ -35,7 +35,7 @@ CHECKPOINTS = 12
 """Number of times at which the population is computed: a search reads the latest one that is not after it."""
 UNDATED_S = 1.0
 """Seconds after the end of the history at which a search without a time runs."""
-MAX_FAULTS = 20
+MAX_FAULTS, SHOWN_IDS = 20, 5
 
 
 class _Ranker:
@@ -215,6 +215,7 @@ class Evaluation:
     def _baselines(self, found: Outcome) -> dict[int, Mapping[str, Any]]:
         """Return the answer to the caller's own search, for each search that the server accepts."""
         answers: dict[int, Mapping[str, Any]] = {}
+        rejected: dict[str, list[str]] = {}
         kept = self._shared.answers
         for start in range(0, len(self.prepared), AT_ONCE):
             chunk = self.prepared[start : start + AT_ONCE]
@@ -224,11 +225,12 @@ class Evaluation:
             for number, one in enumerate(chunk, start):
                 answer = kept[one.key]
                 if isinstance(answer, LegFault):
-                    found.left_out["rejected by the server"] += 1
-                    if len(found.faults) < MAX_FAULTS:
-                        found.faults.append(Fault(f"search {one.judged.search_id}", answer.cause or answer.detail))
+                    rejected.setdefault(answer.cause or answer.detail, []).append(one.judged.search_id)
                 else:
                     answers[number] = answer
+        if rejected:
+            found.left_out["rejected by the server"] += sum(map(len, rejected.values()))
+            found.faults += [Fault(_named(ids), cause) for cause, ids in list(rejected.items())[:MAX_FAULTS]]
         if self.prepared and not answers:
             raise ConfigurationError(found.faults)
         return answers
@@ -303,6 +305,16 @@ def _prepared(
             (at, Prepared(one, arguments, person, known, times[at], population_s, seed * 1_000_003 + at, key, False))
         )
     return [replace(one, is_first=first_s[one.key][1] == at) for at, one in rows]
+
+
+def _named(ids: Sequence[str]) -> str:
+    """Return searches by their ids, of many the first ones."""
+    first = ", ".join(ids[:SHOWN_IDS])
+    return (
+        f"search {first}"
+        if len(ids) == 1
+        else f"{len(ids):,} searches ({first}{', …' if len(ids) > SHOWN_IDS else ''})"
+    )
 
 
 def _who(subject: Subject) -> str:

@@ -84,11 +84,7 @@ def warnings(outcome: Outcome, done: Sequence[int]) -> list[str]:
         found.append(
             f"interrupted: {len(done):,} of {len(outcome.prepared):,} searches were answered, and the figures are of these alone"
         )
-    per_person = Counter(outcome.prepared[at].person for at in done)
-    if len(per_person) == 1:
-        found.append("one person made all searches: there are no intervals, and nothing is known of other people")
-    elif per_person and (most := per_person.most_common(1)[0][1]) > MUCH * len(done):
-        found.append(f"one person made {most / len(done):.0%} of the searches: the figures are mostly of that person")
+    found += of_few([outcome.prepared[at].person for at in done])
     if undated := sum(outcome.prepared[at].judged.at_s is None for at in done):
         found.append(
             f"{undated:,} searches have no time: their signals hold all of the history, and if the judgments come from it,"
@@ -101,9 +97,19 @@ def warnings(outcome: Outcome, done: Sequence[int]) -> list[str]:
             "nothing personalizes them. A column `segments` of the history names each event's"
         )
     unknown = sum(outcome.prepared[at].known is None for at in done)
-    if done and unknown > MUCH * len(done):
+    if unknown:
         found.append(f"{unknown:,} of {len(done):,} searches are of people whom the history does not know")
     return found
+
+
+def of_few(people: Sequence[int]) -> list[str]:
+    """Return a warning if one person made most of the searches. people: the person of each search."""
+    per_person = Counter(people)
+    if len(per_person) == 1:
+        return ["one person made all searches: there are no intervals, and nothing is known of other people"]
+    if per_person and (most := per_person.most_common(1)[0][1]) > MUCH * len(people):
+        return [f"one person made {most / len(people):.0%} of the searches: the figures are mostly of that person"]
+    return []
 
 
 def _variant(

@@ -33,6 +33,7 @@ from rewriter.evaluate.variants import Variant, variant
 from rewriter.settings import PolicySettings, Settings
 
 SOBOL = 16
+STUDY = "rewriter"
 WEIGHED = 300
 """Searches on which a bare weight is chosen."""
 Progress = Callable[[int, int], None]
@@ -261,16 +262,29 @@ def _bare_weight(window: Window, policy: PolicySettings, base: tuple[float, floa
     )
 
 
-def _study(journal: Path, fingerprint: str) -> Any:
+def finished_trials(journal: Path) -> int:
+    """Return the number of finished trials in a journal, 0 without one."""
+    if not journal.is_file():
+        return 0
     import optuna  # noqa: PLC0415  an extra
+
+    return len(_complete(optuna.load_study(study_name=STUDY, storage=_storage(journal))))
+
+
+def _storage(journal: Path) -> Any:
     from optuna.storages import JournalStorage  # noqa: PLC0415  an extra
     from optuna.storages.journal import JournalFileBackend  # noqa: PLC0415  an extra
 
+    return JournalStorage(JournalFileBackend(str(journal)))
+
+
+def _study(journal: Path, fingerprint: str) -> Any:
+    import optuna  # noqa: PLC0415  an extra
+
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        storage = JournalStorage(JournalFileBackend(str(journal)))
         study = optuna.create_study(
-            study_name="rewriter", storage=storage, directions=["maximize", "maximize"], load_if_exists=True
+            study_name=STUDY, storage=_storage(journal), directions=["maximize", "maximize"], load_if_exists=True
         )
     except (OSError, ValueError, KeyError) as error:
         raise ConfigurationError([Fault(str(journal), f"is not a journal of tuning: {type(error).__name__}")]) from None

@@ -167,6 +167,7 @@ def test_newcomers_have_the_taste_of_their_segment(shop: str, tmp_path: Path) ->
     found = figures("--from", "h.ndjson", "--judged", "judged.ndjson", "--body", "search.mustache", "--no-variations")
     assert found["policies"][0]["reasons"] == {"personalized": 1, "no_signals": 1}
     assert main_of(found)["mean"] > main_of(found)["compared"]
+    assert "2 of 2 searches are of people whom the history does not know" in found["warnings"]
     (silent,) = (line for line in found["warnings"] if "in segments that no event" in line)
     assert silent.startswith("1 searches are of people")
 
@@ -287,7 +288,9 @@ def test_a_body_that_does_not_parse_costs_its_own_search_alone(shop: str, tmp_pa
         (("--from", "h.ndjson", "--hold-out", "2w", "--action", "click"), "no event of the window is click"),
         (("--from", "h.ndjson", "--judged", "bad.ndjson"), "bad.ndjson:2: no document is relevant"),
         (("--from", "h.ndjson", "--judged", "elsewhere.ndjson", "--body", "search.mustache"), "none of the 1 judged"),
-        (("--from", "h.ndjson", "--judged", "broken.ndjson"), "parsing_exception"),
+        (("--from", "h.ndjson", "--judged", "broken.ndjson"), "search 1: parsing_exception"),
+        (("--from", "h.ndjson", "--hold-out", "2w", "--body", "rejected.mustache"), "searches (h"),
+        (("--from", "h.ndjson", "--hold-out", "2w", "--index", "hats"), "policy shop: does not match hats"),
         (("--from", "h.ndjson", "--hold-out", "2w", "--body", "plain.json"), "does not hold the words"),
         (("--compare", "."), "needs two runs"),
         (("--compare", ".", "--compare", "."), "is not a run"),
@@ -304,8 +307,10 @@ def test_what_cannot_be_evaluated_is_named_and_nothing_is_written(
     (tmp_path / "elsewhere.ndjson").write_text(json.dumps(search | {"relevant": ["x9"]}))
     (tmp_path / "broken.ndjson").write_text(json.dumps(search | {"relevant": ["p1"], "body": {"query": {"mtach": {}}}}))
     (tmp_path / "plain.json").write_text('{"query": {"match": {"title": "shoe"}}}')
+    (tmp_path / "rejected.mustache").write_text('{"query": {"mtach": {"title": "{{query}}"}}}')
     result = run(*arguments, code=2)
     assert fault in result.stderr
+    assert result.stderr.count("unknown query [mtach]") <= 1
     assert not (tmp_path / "runs").exists()
     assert "person-" not in result.stderr
 

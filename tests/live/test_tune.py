@@ -131,7 +131,8 @@ def test_where_the_query_is_the_limit_a_bare_weight_is_measured(shop: str, tmp_p
     ("arguments", "fault"),
     [
         (("--train", "9x"), "--train 9x: is not a window"),
-        (("--confirm", "9999w"), "holds no event"),
+        (("--confirm", "9999w"), "--train: the window holds no event"),
+        (("--index", "hats"), "policy shop: does not match hats"),
         (("--action", "dislike"), "no event of the window"),
         (("--study", "h.ndjson"), "is not a journal of tuning"),
     ],
@@ -139,4 +140,28 @@ def test_where_the_query_is_the_limit_a_bare_weight_is_measured(shop: str, tmp_p
 def test_what_cannot_be_tuned_is_named(shop: str, tmp_path: Path, arguments: tuple[str, ...], fault: str) -> None:
     history(tmp_path / "h.ndjson", faithful=True, people=5)
     assert fault in run("--trials", "2", *arguments, code=2).stderr
+    assert not (tmp_path / "tune.diff").exists()
+
+
+def test_one_person_s_searches_are_too_few_to_choose_by(shop: str, tmp_path: Path) -> None:
+    history(tmp_path / "h.ndjson", faithful=True, people=1)
+    fault = run("--trials", "2", code=2).stderr
+    assert re.search(r"--train: the window's \d+ searches are of fewer than 2 people", fault)
+    assert not (tmp_path / "tune.journal").exists()
+
+
+def test_an_interrupted_run_says_where_it_goes_on(shop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    history(tmp_path / "h.ndjson", faithful=True, people=10)
+    objective, begun = tuning._objective, list[int]()
+
+    def interrupted(*arguments: Any) -> tuple[float, float]:
+        begun.append(1)
+        if len(begun) > 2:
+            raise KeyboardInterrupt
+        return objective(*arguments)
+
+    monkeypatch.setattr(tuning, "_objective", interrupted)
+    result = run("--trials", "40", code=2)
+    assert "interrupted: after 2 of 40 trials; nothing is proposed" in result.stderr
+    assert "the same command continues from tune.journal" in result.stderr
     assert not (tmp_path / "tune.diff").exists()

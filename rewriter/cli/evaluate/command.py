@@ -253,7 +253,7 @@ class _Run:
         self, past: Past | None, held_s: float | None, title: str
     ) -> tuple[list[JudgedSearch], list[str], Mapping[str, int]]:
         """Return the judged searches, notes on them for people, and the number left out by reason."""
-        from rewriter.evaluate.hold_out import TITLES_MISLEAD, held_out  # noqa: PLC0415  with the extra
+        from rewriter.evaluate.hold_out import NOTHING_BEFORE, TITLES_MISLEAD, held_out  # noqa: PLC0415  with the extra
         from rewriter.evaluate.readers import read_judged, read_qrels  # noqa: PLC0415  with the extra
         from rewriter.evaluate.ubi_files import read_lists  # noqa: PLC0415  with the extra
 
@@ -268,7 +268,7 @@ class _Run:
             return _drawn(judgments.searches, count, seed), [judgments.note], judgments.left_out
         if held_s is not None and past is not None:
             held = held_out(past, held_s, self._options["actions"], title=title, count=count, seed=seed)
-            notes = [TITLES_MISLEAD] if held.by_title else []
+            notes = [*([TITLES_MISLEAD] if held.by_title else []), *([] if held.before else [NOTHING_BEFORE])]
             return held.searches, notes, held.left_out
         if self._qrels is not None and self._queries is not None:
             file = read_qrels(self._qrels, self._queries)

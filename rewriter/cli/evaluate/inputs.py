@@ -18,6 +18,7 @@ from rewriter.errors import ConfigurationError, Fault
 from rewriter.evaluate.bodies import SENTINEL
 from rewriter.evaluate.judged import JudgedSearch
 from rewriter.evaluate.variants import Variant
+from rewriter.expression import parsed_indices
 from rewriter.settings import Settings
 from rewriter.signals.ingest.objects import Objects
 
@@ -32,7 +33,10 @@ IDS_AT_ONCE = 1_000
 
 
 class Inputs:
-    """The inputs of an evaluation. index: the index of searches that name none."""
+    """The inputs of an evaluation. index: the index of searches that name none.
+
+    Raises ConfigurationError for a policy that does not match the index: it would personalize nothing.
+    """
 
     def __init__(
         self,
@@ -49,6 +53,18 @@ class Inputs:
         self._history = history
         self._body = body
         self.index = self._index = index or ",".join(variants[0].policy.index)
+        names = parsed_indices(self.index)
+        faults = [
+            Fault(
+                f"policy {one.name}",
+                f"does not match {self.index}, which is searched",
+                "extend its `index`, or give --policy",
+            )
+            for one in variants
+            if not one.of and not one.policy.matches(names)
+        ]
+        if faults:
+            raise ConfigurationError(faults)
 
     def past(self, title: str, on_progress: Callable[[int, int], None]) -> Past:
         """Return the history. title: a document field to read besides those of signals, or ""."""
