@@ -192,7 +192,7 @@ def _off_for_s(status: Status) -> float:
 
 
 def _held(load: Load) -> list[str]:
-    """Return leaks after all abandoned work must have ended: permits in flight, and permits of a breaker."""
+    """Return leaks after all abandoned work must have ended: permits in flight and of a breaker, and plans that are not saved."""
     until_s = time.monotonic() + IDLE_DEADLINE_S
     while (held := _holds(load.status())) and time.monotonic() < until_s:
         load.idle()
@@ -201,7 +201,11 @@ def _held(load: Load) -> list[str]:
 
 def _holds(status: Status) -> list[str]:
     permits = sum(one["permits"] for one in (status.breaker, *status.store_breakers.values()))
-    held = {"permits taken": status.in_flight + status.rewritten_in_flight, "permits of a breaker": permits}
+    held = {
+        "permits taken": status.in_flight + status.rewritten_in_flight,
+        "permits of a breaker": permits,
+        "plans that wait": status.plans_waiting,
+    }
     return [f"{count} {what} are held" for what, count in held.items() if count]
 
 
