@@ -1,6 +1,7 @@
 """Tuning of a policy by Optuna on one window of judged searches, with one look at a later window.
 
-The first trials are Sobol points (Owen-scrambled), the others multivariate TPE; both are seeded. Two measures are maximized:
+The first trials are the policy as it is and single changes of it, the next ones Sobol points (Owen-scrambled), the others
+multivariate TPE; both are seeded. Two measures are maximized:
 nDCG of all items, and nDCG of the items that a person had not used before. Candidates are fetched once, and re-scored in process
 (`rescoring`).
 """
@@ -27,7 +28,7 @@ from rewriter.evaluate.rescoring import Rescoring
 from rewriter.evaluate.run import Evaluation
 from rewriter.evaluate.scores import measure_names, scored
 from rewriter.evaluate.shared import Shared
-from rewriter.evaluate.space import Parameter, current, settings_of, space, with_settings
+from rewriter.evaluate.space import Parameter, first_values, settings_of, space, with_settings
 from rewriter.evaluate.spread import PAGE, in_words, spread_of, steep_from
 from rewriter.evaluate.variants import Variant, variant
 from rewriter.settings import PolicySettings, Settings
@@ -162,10 +163,11 @@ def tuned(
     base = tuple(_mean(column) for column in window.measures(outcome, outcome.baseline))
     now = _trial(window, policy, {}, -1, outcome)
     notes = _limits(window, policy, (base[0], base[1]), now)
-    if not study.get_trials(deepcopy=False):
-        study.enqueue_trial(current(policy, parameters))
+    first = first_values(policy, parameters)
     while (done := len(_complete(study))) < trials:
-        study.sampler = _sampler(done, seed)
+        if done < len(first) and not _waiting(study):
+            study.enqueue_trial(first[done])
+        study.sampler = _sampler(done - len(first), seed)
         on_progress(done, trials)
         study.optimize(lambda trial: _objective(trial, window, policy, parameters), n_trials=1)
     found = _with_front(
@@ -300,7 +302,13 @@ def _complete(study: Any) -> list[Any]:
     return [one for one in study.get_trials(deepcopy=False) if one.state.name == "COMPLETE"]
 
 
+def _waiting(study: Any) -> bool:
+    """Whether a trial that an interrupted run enqueued has not begun."""
+    return any(one.state.name == "WAITING" for one in study.get_trials(deepcopy=False))
+
+
 def _sampler(done: int, seed: int) -> Any:
+    """Return the sampler of the next trial. done: the number of trials after the first values, negative for one of these."""
     import warnings  # noqa: PLC0415  beside its only use
 
     from optuna.exceptions import ExperimentalWarning  # noqa: PLC0415  an extra

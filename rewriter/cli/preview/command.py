@@ -192,7 +192,7 @@ def _show(
     if html is not None:
         what = words or (body.stem if body else "")
         made = f"Policy {policy}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
-        note = f"{made} Left: the plain page. Right: the page that this person would see."
+        note = f"{made} The page that each person would see; a wide screen shows the plain page beside it."
         write_whole(html, html_page(pages, f"“{what}”: plain and personalized", note))
         print_line(f"written: {html}")
     if as_json:

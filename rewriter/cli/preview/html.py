@@ -12,6 +12,7 @@ from rewriter.cli.preview.terminal import ages, boosts_in, summary, why
 ROW_PX = 52
 GAP_PX = 88
 COLORS = 8
+MAX_CHARS = 120
 STYLE = """
 :root{color-scheme:light dark;--bg:#fbfaf8;--card:#fff;--ink:#1d1c1a;--soft:#6c6a65;--line:#e6e2da;--up:#1a7f4b;--down:#b3462f;
 --new:#2a5bd7;--c0:#4269d0;--c1:#efb118;--c2:#ff725c;--c3:#6cc5b0;--c4:#3ca951;--c5:#ff8ab7;--c6:#a463f2;--c7:#97bbf5}
@@ -33,9 +34,13 @@ li img{width:38px;height:38px;object-fit:contain;border-radius:6px;background:#f
 .facts{display:grid;grid-template-columns:minmax(0,1.2fr) minmax(0,1fr);gap:26px;margin-top:20px}
 .facts h3{font-size:13px;margin:0 0 8px}.key{font-size:13px;display:flex;flex-wrap:wrap;gap:2px 12px;margin-top:8px}
 svg{display:block;max-width:100%}svg text{fill:var(--ink);font:12.5px system-ui,sans-serif}
-svg text.soft{fill:var(--soft)}.track{fill:var(--line)}.bar{fill:var(--new)}
+svg text.soft{fill:var(--soft)}.track{fill:var(--line)}
+.boost{display:grid;grid-template-columns:minmax(0,1fr) 170px 44px;gap:2px 12px;align-items:center;font-size:13px;padding:4px 0}
+.boost b{font-weight:400;overflow-wrap:anywhere}.boost div,.boost i{display:block;height:12px;border-radius:6px}
+.boost div{background:var(--line)}.boost i{background:var(--new)}
 @media(max-width:720px){main{padding:18px 12px 40px}section{padding:14px}.lists{grid-template-columns:minmax(0,1fr)}
-.lists>.plain,.lists>svg{display:none}.facts{grid-template-columns:minmax(0,1fr)}}
+.lists>.plain,.lists>svg{display:none}.facts{grid-template-columns:minmax(0,1fr)}.boost{grid-template-columns:minmax(0,1fr) 44px}
+.boost b{grid-column:1/-1}}
 """
 
 
@@ -129,25 +134,17 @@ def slopes(moves: Sequence[tuple[int | None, int]], rows: int) -> str:
 def _boosts(page: PreviewPage) -> str:
     if not page.boosts:
         return ""
-    width, step = 520, 30
     most = max((page.max_boost or 2.0) - 1.0, *(one.weight for one in page.boosts), 1e-9)
     bars = []
-    for at, boost in enumerate(page.boosts):
-        y = at * step
-        long = 170.0 * min(1.0, boost.weight / most)
+    for boost in page.boosts:
         text = f"{boost.field}: {boost.value}"
+        shown = text[:MAX_CHARS] + ("…" if len(text) > MAX_CHARS else "")
+        percent = max(1.0, 100.0 * min(1.0, boost.weight / most))
         bars.append(
-            f'<text x="0" y="{y + 19}">{escape(text[:44] + ("…" if len(text) > 44 else ""))}</text>'
-            f'<rect class="track" x="300" y="{y + 9}" width="170" height="12" rx="6"/>'
-            f'<rect class="bar" x="300" y="{y + 9}" width="{max(long, 2):.1f}" height="12" rx="6"/>'
-            f'<text class="soft" x="478" y="{y + 19}">+{boost.weight:.2f}</text>'
+            f'<div class="boost"><b>{escape(shown)}</b><div><i style="width:{percent:.1f}%"></i></div>'
+            f'<span class="soft">+{boost.weight:.2f}</span></div>'
         )
-    height = step * len(page.boosts)
-    return (
-        "<h3>Boosts: weights added to a factor of 1</h3>"
-        f'<svg viewBox="0 0 {width} {height}" width="{width}" role="img" aria-label="boosts and their weights">'
-        f"{''.join(bars)}</svg>"
-    )
+    return f"<h3>Boosts: weights added to a factor of 1</h3>{''.join(bars)}"
 
 
 def _categories(page: PreviewPage, colors: dict[str, str]) -> str:
