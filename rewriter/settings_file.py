@@ -66,7 +66,7 @@ class _Environment(EnvSettingsSource):
         del field_name, field
         try:
             return json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return value
 
 

@@ -234,6 +234,9 @@ def test_render_of_a_body_that_is_passed_through(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
+        (["shop", "--sample", "deep.json"], "deep.json: is not JSON that can be read"),
+        (["shop", "--sample", "sample.json", "--body", "deep.json"], "deep.json: is not JSON that can be read"),
+        (["shop", "--sample", "sample.json", "--body", "long.json"], "long.json: is not JSON that can be read"),
         (["shop"], "render: needs one subject (give --sample FILE, or --user or --session)"),
         (["shop", "--sample", "sample.json", "--user", "5"], "render: needs one subject"),
         (["shoes", "--user", "5"], "rewriter.toml: no policy is named 'shoes' (there are shop)"),
@@ -248,6 +251,8 @@ def test_render_of_a_body_that_is_passed_through(folder: Path) -> None:
 def test_render_refuses(folder: Path, arguments: list[str], fault: str) -> None:
     wrong = {"affinities": [{"kind": "item", "fields": ["_id"], "values": ["1"]}]}
     (folder / "wrong.json").write_text(json.dumps(wrong))
+    (folder / "deep.json").write_text("[" * 100_000)
+    (folder / "long.json").write_text('{"size": 1' + "0" * 5_000 + "}")
     result = run("render", *arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith(fault)

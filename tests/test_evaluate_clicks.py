@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,16 +69,26 @@ def test_what_gives_no_judgment_is_counted() -> None:
     }  # fmt: skip
 
 
+ODD_ATTRIBUTES: tuple[Any, ...] = (None, "x", "[", [1], 5, "5", {"object": 5}, "[" * 100_000)
+ODD_ACTIONS: tuple[Any, ...] = (["click"], {}, None)
+ODD_TIMES: tuple[Any, ...] = (1e999, 10**400, [], "x")
+
+
 def test_ubi_files_are_read_with_their_clicks(tmp_path: Path) -> None:
     queries, events = tmp_path / "queries.ndjson", tmp_path / "events.ndjson"
     query = {"query_id": "1", "client_id": "ann", "user_query": "shoe", "timestamp": "2026-05-01T10:00:00.000Z"}
     lines = [query | {"query_response_hit_ids": ["a", "b"]}, query | {"query_id": "2", "query_response_hit_ids": []}]
+    lines += [query | {"query_id": "3", "query_response_hit_ids": ["a"], "timestamp": odd} for odd in ODD_TIMES]
     queries.write_text("\n".join(map(json.dumps, lines)) + "\nbroken")
     clicks = [
         {"query_id": "1", "action_name": "click", "event_attributes": {"object": {"object_id": "b"}}},
         {"query_id": "1", "action_name": "click", "event_attributes": json.dumps({"object": {"object_id": "a"}})},
         {"query_id": "1", "action_name": "impression", "event_attributes": {"object": {"object_id": "a"}}},
-        {"query_id": "1", "action_name": "click", "event_attributes": None},
+        *({"query_id": "1", "action_name": "click", "event_attributes": odd} for odd in ODD_ATTRIBUTES),
+        *(
+            {"query_id": "1", "action_name": odd, "event_attributes": {"object": {"object_id": "a"}}}
+            for odd in ODD_ACTIONS
+        ),
     ]
     events.write_text("\n".join(map(json.dumps, clicks)))
     (one,) = read_lists([queries], [events], ["click"])

@@ -181,7 +181,14 @@ def test_what_is_not_rolled_out_yet_is_not_in_the_experiment(kind: type[Harness]
 @pytest.mark.parametrize("key", ["rw:segments", "rw:partitions", "rw:switches", "rw:heartbeat"])
 def test_whatever_the_store_says_the_background_goes_on(harness: Harness, key: str) -> None:
     assert harness.store is not None
-    for text in ("[[[", "not a number", '{"at": NaN}', "{" * 5_000):
+    for text in (
+        "[[[",
+        "not a number",
+        '{"at": NaN}',
+        "{" * 5_000,
+        "[" * 5_000 + "]" * 5_000,
+        '{"at": 1, "lag": 1, "lags": 5}',
+    ):
         harness.store.write_text(key, text)
         rounds = harness.status().rounds
         harness.until(lambda status, before=rounds: status.rounds > before + 1 or bool(status.problems))  # type: ignore[misc]

@@ -171,6 +171,7 @@ def test_a_line_that_is_no_row_is_named_by_line_and_column(tmp_path: Path, line:
         (HEAD.encode("utf-16-le"), ["h.csv:1: is UTF-16 (convert it to UTF-8)"]),
         (HEAD.encode("utf-32"), ["h.csv:1: is UTF-32 (convert it to UTF-8)"]),
         (gzip.compress(HEAD.encode()), ["h.csv: is compressed (gzip) (unpack it)"]),
+        (b"x" * 200_000 + b"\na\n", ["h.csv:1: a name of the header is longer than"]),
     ],
 )
 def test_a_csv_that_cannot_be_read_is_refused(tmp_path: Path, text: bytes, said: list[str]) -> None:
@@ -204,6 +205,7 @@ def test_lines_that_an_open_quote_swallows_are_counted(tmp_path: Path, after: in
         (b"17", ":4: column 1: is JSON, but no object"),
         (b'{"user_id": "secret\xff"}', ":4: column 20: is not UTF-8"),
         (b'{"user_id": "secret\\ud83d"}', ":4: holds half a character"),
+        (b"[" * 100_000 + b"]" * 100_000, ":4: column 1: is nested too deep"),
     ],
 )
 def test_a_line_that_is_no_json_is_named(tmp_path: Path, line: bytes, said: str) -> None:

@@ -82,8 +82,15 @@ def test_foreign_bytes_are_read_or_are_none(raw: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", [b"", b"{}", b"[1]", b"junk", b'{"form": 2}', b'{"form": 1, "generation": "a:b", "slots": 1}']
-)
+    "raw",
+    [
+        b"", b"{}", b"[1]", b"junk", b'{"form": 2}', b'{"form": 1, "generation": "a:b", "slots": 1}', b"[" * 100_000,
+        b'{"form": 1, "generation": "aa", "slots": 1e999, "items": 1, "made_s": 1}',
+        b'{"form": 1, "generation": "aa", "slots": 1, "items": 1e999, "made_s": 1}',
+        b'{"form": 1, "generation": "aa", "slots": 1, "items": 1, "made_s": 1' + b"0" * 400 + b"}",
+        b'{"form": 1, "generation": 5, "slots": 1, "items": 1, "made_s": 1}',
+    ],
+)  # fmt: skip
 def test_a_table_of_another_form_is_none(raw: bytes) -> None:
     assert table_of(raw) is None
 

@@ -146,3 +146,6 @@ def _json(path: Path) -> Any:
         raise ConfigurationError([Fault(f"{path}:{error.lineno}", f"is not JSON: {error.msg}")]) from None
     except UnicodeDecodeError:
         raise ConfigurationError([Fault(str(path), "is not UTF-8")]) from None
+    except (ValueError, RecursionError):
+        what = "is not JSON that can be read: nested too deep, or a number is too long"
+        raise ConfigurationError([Fault(str(path), what)]) from None

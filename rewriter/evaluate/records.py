@@ -92,7 +92,7 @@ def read_run(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     except OSError as error:
         what = f"is not a run: {error.strerror}"
         raise ConfigurationError([Fault(where, what, "a run is a folder that `rewriter evaluate` wrote")]) from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ConfigurationError([Fault(where, "is damaged: not JSON", "run the evaluation again")]) from None
     if not isinstance(run, dict) or run.get("format") != FORMAT:
         found = run.get("format") if isinstance(run, dict) else None

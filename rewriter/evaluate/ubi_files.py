@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,10 @@ def read_lists(queries: Sequence[Path], events: Sequence[Path], actions: Collect
     """
     clicked: dict[str, list[str]] = defaultdict(list)
     for one in _documents(events):
-        attributes = one.get("event_attributes")
-        attributes = json.loads(attributes) if isinstance(attributes, str) else attributes
-        item = (attributes or {}).get("object") or {}
-        if one.get("action_name") in actions and isinstance(item, Mapping) and item.get("object_id"):
+        action, attributes = one.get("action_name"), one.get("event_attributes")
+        attributes = _object(attributes) if isinstance(attributes, str) else attributes
+        item = attributes.get("object") if isinstance(attributes, Mapping) else None
+        if isinstance(action, str) and action in actions and isinstance(item, Mapping) and item.get("object_id"):
             clicked[str(one.get("query_id"))].append(str(item["object_id"]))
     found: dict[str, ShownList] = {}
     for one in _documents(queries):
@@ -55,13 +56,23 @@ def _documents(paths: Sequence[Path]) -> Iterator[Mapping[str, Any]]:
             with duckdb.connect() as db:
                 cursor = db.execute(source, [str(path)])
                 while rows := cursor.fetchmany(10_000):
-                    yield from (found for (text,) in rows if text and isinstance(found := json.loads(text), dict))
-        except (duckdb.Error, ValueError) as error:
+                    yield from (found for (text,) in rows if text and (found := _object(text)) is not None)
+        except duckdb.Error as error:
             raise ConfigurationError([Fault(str(path), f"cannot be read: {type(error).__name__}")]) from None
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    """Return the JSON object in a text, None for anything else: one row of somebody's must not cost the others."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _time(stamp: Any) -> float | None:
     try:
-        return seconds_of(stamp) if isinstance(stamp, str) else float(stamp) / 1000.0
-    except (TypeError, ValueError):
+        found = seconds_of(stamp) if isinstance(stamp, str) else float(stamp) / 1000.0
+    except (TypeError, ValueError, OverflowError):
         return None
+    return found if isfinite(found) else None

@@ -46,7 +46,7 @@ _log = getLogger("rewriter")
 
 
 def _heartbeat(text: str | None) -> Heartbeat | None:
-    """Return the heartbeat in a JSON text. Raises ValueError, TypeError, KeyError or OverflowError for anything else."""
+    """Return the heartbeat in a JSON text. For anything else it raises one of the errors that its caller catches."""
     if not text:
         return None
     beat = json.loads(text)
@@ -263,7 +263,7 @@ class Refresh:
         if "heartbeat" not in self.errors:  # where the store did not answer, the last heartbeat grows older
             try:
                 self._heartbeat = note_heartbeat(self._heartbeat, _heartbeat(beat), self._clock_s(), self._now_s())
-            except (ValueError, TypeError, KeyError, OverflowError):
+            except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
                 self.errors["heartbeat"] = "unreadable"
         lag = judge_lag(core.snapshot.lag, self._heartbeat, self._clock_s(), core.settings.signals.max_lag_s)
         before = core.snapshot.lag

@@ -284,7 +284,7 @@ def _names(raw: bytes) -> list[str]:
     """Return the names of the segments. Raises StoreError for an invalid list."""
     try:
         listed = json.loads(text_in(raw) or "[]") if len(raw or b"") <= MAX_TEXT_BYTES else None
-    except ValueError:
+    except (ValueError, RecursionError):
         listed = None
     if not isinstance(listed, list):
         raise StoreError("the list of segments cannot be read")

@@ -83,7 +83,7 @@ def table_of(raw: bytes | None) -> Table | None:
         if known["form"] != FORM or not 0 < int(known["slots"]) <= MAX_SLOTS or not known["generation"].isalnum():
             return None
         return Table(known["generation"], int(known["slots"]), int(known["items"]), float(known["made_s"]))
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
 
 

@@ -152,7 +152,7 @@ def read_population(body: bytes, pause: Callable[[], object]) -> PackedPopulatio
             pause()
             found.update([(text, weight) for text, weight in chunk if 0.0 < weight <= MAX_WEIGHT])
         return PackedPopulation(found, _totals(meta["totals"]), sound(meta["floor"]) or 0.0, int(meta["left_out"]))
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError("no population") from error
 
 
@@ -177,7 +177,7 @@ def read_segments(body: bytes, pause: Callable[[], object]) -> PackedSegments:
                 )
         failed = {str(name): str(why) for name, why in meta["failed"].items()}
         return PackedSegments(counters, failed, int(meta["left_out"]))
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError("no segments") from error
 
 

@@ -179,6 +179,9 @@ def body_of(client: SearchClient, words: str, path: Path | None) -> dict[str, An
         except json.JSONDecodeError as error:
             remedy = "give WORDS, if it is a search template" if "{{" in text else ""
             raise ConfigurationError([Fault(f"{path}:{error.lineno}", f"is not JSON: {error.msg}", remedy)]) from None
+        except (ValueError, RecursionError):
+            what = "is not JSON that can be read: nested too deep, or a number is too long"
+            raise ConfigurationError([Fault(str(path), what)]) from None
     if not isinstance(found, dict):
         raise ConfigurationError(
             [Fault(str(path), "is not a search body", 'a body is a JSON object, such as {"query": …}')]

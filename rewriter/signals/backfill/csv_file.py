@@ -118,7 +118,11 @@ def _header(name: str) -> _Header:
     separator = SEPARATOR_LINE.fullmatch(head[skipped]) if head else None
     if separator is not None:
         skipped += 1
-    read = {one: next(csv.reader(head[skipped:], delimiter=one, skipinitialspace=True), []) for one in DELIMITERS}
+    try:
+        read = {one: next(csv.reader(head[skipped:], delimiter=one, skipinitialspace=True), []) for one in DELIMITERS}
+    except csv.Error:
+        what = f"a name of the header is longer than {csv.field_size_limit():,} characters"
+        raise ConfigurationError([Fault(f"{name}:{skipped + 1}", what, "is it a CSV file with a header?")]) from None
     delimiter = separator[1] if separator is not None else max(read, key=lambda one: len(read[one]))
     reader = csv.reader(head[skipped:], delimiter=delimiter)
     raw = next(reader, [])

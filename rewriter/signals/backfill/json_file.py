@@ -78,7 +78,7 @@ def _form(name: str) -> str:
         return "array"
     try:
         json.loads(first)
-    except ValueError:
+    except (ValueError, RecursionError):
         return "unstructured"
     return "newline_delimited"
 
@@ -132,6 +132,8 @@ def _no_objects(name: str) -> Iterator[Fault]:
                 yield Fault(f"{name}:{number}", "holds half a character: a \\uD800 to \\uDFFF without its other half")
             except UnicodeDecodeError as error:
                 yield Fault(f"{name}:{number}", f"column {error.start + 1}: is not UTF-8 (convert the file)")
+            except RecursionError:
+                yield Fault(f"{name}:{number}", "column 1: is nested too deep")
             except ValueError as error:
                 at = error.colno if isinstance(error, json.JSONDecodeError) else 1
                 yield Fault(f"{name}:{number}", f"column {at}: is no JSON")
