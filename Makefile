@@ -10,7 +10,7 @@
 #   make cost     what a search costs beside other ways to make one, for docs/cost.md (about an hour; resumes; ARGS="--part ways-1")
 #   make bench-quick   counted work and ratios of both modes, against committed bounds (2 minutes)
 #   make season   a simulated season through the real pipeline; writes docs/season.md (under 20 minutes on two free cores)
-#   make faults   everything that can go wrong, made to, under load; writes the tables of docs/safety.md (about 40 minutes)
+#   make faults   everything that can go wrong, made to, under load; writes the tables of docs/safety.md and docs/elasticsearch.md (an hour)
 #   make site     the documentation as a site in .site/, to be read and searched offline
 #   make docs     the tables in docs/ and the JSON Schemas, made from the code
 #   make clean    back to a fresh clone
