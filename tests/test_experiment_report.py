@@ -139,6 +139,41 @@ def test_diversity_is_that_of_the_measures(tmp_path: Path) -> None:
     assert treated.slope < held.slope - 0.05, "the bubble that was planted"
 
 
+def odd_pages(queries: Rows) -> None:
+    """Pages whose lists are none, hold nothing, hold other types, or are longer or shorter than each other."""
+    odd: list[dict[str, Any]] = [
+        {"query_response_hit_ids": [None, "p1", 7, {"a": 1}]},
+        {"query_response_hit_ids": []},
+        {"query_response_hit_ids": "p1"},
+        {"categories": [None, None]},
+        {"categories": ["c1"] * 40},
+        {"categories": "c1", "ages_days": [None, "old", -5.0]},
+        {"slots": [{"object_id": None, "propensity": "x"}, None, {"propensity": 2.0}]},
+        {"teams": "PPBX", "positions": ["x"]},
+        {"positions": [], "total": "many", "baseline_ms": "slow", "added_ms": None},
+    ]
+    for number, one in enumerate(queries):
+        change = odd[number % len(odd)]
+        of_query = {name: value for name, value in change.items() if name in one}
+        one.update(of_query)
+        one["query_attributes"]["rewriter"].update(
+            {name: value for name, value in change.items() if name not in of_query}
+        )
+
+
+@pytest.mark.parametrize("every", [1, 200])
+def test_odd_lists_fail_no_report(every: int, helpful: tuple[Rows, Rows], tmp_path: Path) -> None:
+    queries, events = copied(helpful)
+    odd_pages(queries[::every])
+    found = summary(tmp_path, queries, events)
+    assert found.searches == len(queries)
+    assert found.diversity["treatment"].concentration is not None
+    assert found.slots is not None
+    assert found.slots.invalid > 0
+    json.dumps(found.as_dict(), allow_nan=False)
+    assert "Diversity" in html_of(found)
+
+
 def test_coverage_is_of_the_catalogue_that_was_named(helpful: tuple[Rows, Rows], tmp_path: Path) -> None:
     queries, events = written(tmp_path, *helpful)
     found = [

@@ -63,7 +63,8 @@ def diversity_of(records: Records, catalogue_size: int = 0) -> dict[str, Diversi
           AS place
         FROM of_pages WHERE categories IS NOT NULL;
         CREATE OR REPLACE TEMP TABLE shown_items AS
-        SELECT arm, item, count(*) AS n FROM (SELECT arm, unnest(hits) AS item FROM searches) GROUP BY arm, item;
+        SELECT arm, item, count(*) AS n FROM (SELECT arm, unnest(hits) AS item FROM searches)
+        WHERE item IS NOT NULL GROUP BY arm, item;
         """
     )
     items = max(records.value("SELECT count(DISTINCT item) FROM shown_items") or 0, catalogue_size)
