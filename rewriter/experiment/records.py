@@ -182,10 +182,11 @@ CASE
   WHEN {0} IS NULL OR NOT regexp_matches({0}, '^[0-9]') THEN NULL
   WHEN regexp_full_match({0}, '[0-9]{{12,14}}(\\.[0-9]+)?') THEN make_timestamp(CAST(CAST({0} AS DOUBLE) * 1000 AS BIGINT))
   WHEN regexp_full_match({0}, '[0-9]{{9,11}}(\\.[0-9]+)?') THEN make_timestamp(CAST(CAST({0} AS DOUBLE) * 1000000 AS BIGINT))
+  WHEN regexp_full_match({0}, '[0-9]{{15,17}}') THEN make_timestamp(CAST({0} AS BIGINT))
   ELSE TRY_CAST(regexp_replace({0}, '([+-][0-9]{{2}})([0-9]{{2}})$', '\\1:\\2') AS TIMESTAMPTZ)::TIMESTAMP
 END
 """
-"""UBI's dialects: milliseconds, seconds, ISO 8601 with `Z`, `+00:00` or `+0000`, or without a zone (read as UTC).
+"""UBI's dialects: milliseconds, seconds, microseconds, ISO 8601 with `Z`, `+00:00` or `+0000`, or without a zone (read as UTC).
 DuckDB's own words for times, such as `infinity`, are none."""
 
 
@@ -206,8 +207,8 @@ def _queries(found: Records, since: str | None) -> None:
         CREATE TABLE searches AS SELECT *, coalesce({before}, false) AS is_history FROM (
           SELECT one.query_id AS query_id, nullif(one.client_id, '') AS client_id, lower(trim(coalesce(one.user_query, '')))
             AS user_query,
-            {_time("one.timestamp")} AS moment, one.query_response_hit_ids AS hits, coalesce(len(one.query_response_hit_ids),
-              0) AS shown,
+            {_time("one.timestamp")} AS moment, one.query_response_hit_ids AS hits,
+            len(one.query_response_hit_ids) AS shown,
             ours.arm AS arm, ours.unit AS unit, ours.reason AS reason, ours.policy AS policy, ours.template_version AS version,
             coalesce(ours.experiment, '') AS experiment, CASE WHEN ours.holdout BETWEEN 0 AND 1 THEN ours.holdout END AS holdout,
             coalesce(ours.positions[1], 0) AS
@@ -449,6 +450,11 @@ def _check_experiment(found: Records) -> None:
     total = found.value("SELECT count(*) FROM searches")
     if total:
         found.findings.append(f"{without:,} of {total:,} searches have no event: {without / total:.0%}")
+    unlisted = found.value("SELECT count(*) FROM searches WHERE shown IS NULL")
+    if unlisted:
+        found.findings.append(
+            f"{unlisted:,} of {total:,} searches hold no list of hits: nothing is known of their pages, empty ones included"
+        )
     moved = found.value(
         "SELECT count(*) FROM (SELECT client_id FROM searches WHERE client_id IS NOT NULL GROUP BY client_id "
         "HAVING count(DISTINCT unit) > 1 AND count(DISTINCT arm) > 1)"
