@@ -39,7 +39,7 @@ def run(*arguments: object) -> Any:
 
 @pytest.fixture(scope="module")
 def helpful() -> tuple[Rows, Rows]:
-    return made(lift=1.2, people=1_200)
+    return made(lift=1.2, people=800)
 
 
 def copied(rows: tuple[Rows, Rows]) -> tuple[Rows, Rows]:
@@ -204,7 +204,7 @@ def test_a_mismatch_hides_the_lifts_and_says_so(helpful: tuple[Rows, Rows], tmp_
     queries = [
         one
         for one in queries
-        if one["query_attributes"]["rewriter"]["arm"] == "treatment" or crc32(one["client_id"].encode()) % 10 < 6
+        if one["query_attributes"]["rewriter"]["arm"] == "treatment" or crc32(one["client_id"].encode()) % 10 < 4
     ]
     queries, events = written(tmp_path, queries, events)  # type: ignore[assignment]
     ended = run("--queries", queries, "--events", events)
