@@ -340,3 +340,41 @@ def test_a_class_of_the_layout_before_is_read_and_moved_by_its_next_event(shop: 
     assert after["t1"].weights["item", "0017"] == pytest.approx(2.0 * grown, rel=0.005)
     assert after["t1"].total == pytest.approx((9.0 + weight) * grown, rel=0.005)
     assert "t1" not in {name.decode() for name in in_store(shop, "u1")}
+
+
+@pytest.mark.parametrize("mode", ["parallel", "rewrite"])
+def test_a_policy_with_attributes_of_the_class_alone_learns_classes(
+    opensearch: OpenSearch, prefix: str, mode: str
+) -> None:
+    """Before the class is known there is nothing to boost, and no leg to learn it from: a small search asks for it."""
+    store, now_s, keys = MemoryStore(), time.time(), Keys()
+    milk = ClassCounters({("item", "milk7"): 9.0, ("type_size", "l"): 9.0}, 9.0, now_s)
+    general = Counters({("item", "milk7", "milk"): 9.0}, {"item": 9.0}, now_s, now_s, 3.0)
+    store.write(keys.profile("ann"), general, None, {"milk": milk})
+    sizes: dict[Value, float] = {("type_size", "milk", one): 1_000.0 for one in "sml"}
+    store.write(keys.population(0), Counters(sizes, {"type_size": 3_000.0}, now_s, now_s, 9.0), None)
+    settings = Settings.model_validate(
+        {
+            "experiment": {"holdout": 0},
+            "budget": {"signals_ms": 5_000, "cutoff_ms": 10_000},
+            "policies": {
+                "shop": {
+                    "index": f"{prefix}*", "class_field": "type", "item_scale": 0, "exploration_share": 0, "mode": mode,
+                    "parallel_share": 0, "fields": {"type_size": {"of": ["type", "size"]}},
+                }
+            },
+        }
+    )  # fmt: skip
+    body = {"query": {"match": {"title": "milk"}}, "size": 10}
+    with (
+        loaded(opensearch, f"{prefix}-shop", MAPPING, products().items()) as index,
+        Rewriter(opensearch, store, settings) as rewriter,
+    ):
+        assert rewriter.wait_ready(30.0, index=index), rewriter.status()
+        _, report = rewriter.search_details(index=index, body=body, subject=Subject("ann"))
+        assert report.reason is Reason.NO_SIGNALS
+        until_s = time.monotonic() + 20.0
+        while not report.boosts and time.monotonic() < until_s:  # nobody waits for the small search
+            time.sleep(0.05)
+            _, report = rewriter.search_details(index=index, body=body, subject=Subject("ann"))
+    assert boosted(report) == {("type_size", "milk · l")}

@@ -19,8 +19,7 @@ from redis.exceptions import ResponseError
 
 from rewriter.errors import Fault, StoreError
 from rewriter.signals.commands import Command
-from rewriter.signals.counters import SEPARATOR
-from rewriter.signals.ingest.batch import ITEM_PREFIX, PARTLY_COUNTED, Change, Changes, CounterKey, CountingRules
+from rewriter.signals.ingest.batch import PARTLY_COUNTED, Change, Changes, CounterKey, CountingRules
 from rewriter.signals.ingest.scripts import AGE, APPLY, Engine, ran, script_command, sound_replies
 from rewriter.signals.neighbours import Near
 
@@ -33,7 +32,7 @@ AGED_AT_ONCE = 300
 MAX_REFUSED = 5
 
 _OUT_OF_TURN, _TOO_OLD = -1, -2
-NO_NEIGHBOURS: Mapping[str, Near] = {}
+NO_NEIGHBOURS: Mapping[bytes, Near] = {}
 Calls = dict[CounterKey, list[Command]]
 
 
@@ -71,7 +70,7 @@ def _sent(
     engine: Engine,
     wanted: Mapping[CounterKey, Sequence[Change]],
     plan: CountingRules,
-    near: Mapping[str, Near] = NO_NEIGHBOURS,
+    near: Mapping[bytes, Near] = NO_NEIGHBOURS,
 ) -> dict[CounterKey, float]:
     """Apply changes; return, for targets of erased subjects, the time of the erasure (seconds since the epoch)."""
     calls: Calls = {target: list(calls_of(target, of, plan, near)) for target, of in wanted.items()}
@@ -107,11 +106,11 @@ def _sent(
 
 
 def calls_of(
-    target: CounterKey, changes: Sequence[Change], plan: CountingRules, near: Mapping[str, Near] = NO_NEIGHBOURS
+    target: CounterKey, changes: Sequence[Change], plan: CountingRules, near: Mapping[bytes, Near] = NO_NEIGHBOURS
 ) -> Iterator[Command]:
     """Yield the calls of apply.lua for one key, in the order of the stream, each bounded in its members.
 
-    near: neighbours by item id, which count with the item.
+    near: neighbours by the member of an item, which count with the item.
     """
     scope, before = plan.scopes[target.scope], ""
     by_class = target.scope == "profile" and plan.settings.class_field is not None
@@ -137,30 +136,25 @@ def calls_of(
 _Part = tuple[Change, str, int, tuple[bytes, ...]]
 
 
-def _near_arguments(parts: Sequence[_Part], near: Mapping[str, Near]) -> list[Any]:
+def _near_arguments(parts: Sequence[_Part], near: Mapping[bytes, Near]) -> list[Any]:
     """Return the number of items in `parts` that have neighbours; of each its member, their number, each one and its strength."""
     found: list[Any] = [0]
     for member in dict.fromkeys(one for part in parts for one in part[3]):
-        if others := _near(member, near):
+        if others := near.get(member):
             found += (member, len(others), *(one for other, strength in others for one in (other, repr(strength))))
             found[0] += 1
     return found
 
 
-def _near(member: bytes, near: Mapping[str, Near]) -> Near:
-    if not near or not member.startswith(ITEM_PREFIX):
-        return ()
-    _, item, *class_name = member.decode().split(SEPARATOR)
-    return near.get(item, ()) if class_name else ()
-
-
-def _filled(changes: Sequence[Change], near: Mapping[str, Near]) -> Iterator[list[_Part]]:
+def _filled(changes: Sequence[Change], near: Mapping[bytes, Near]) -> Iterator[list[_Part]]:
     """Yield parts of entries by the call: parts are cut within an entry alone, so that they are the same however it is batched."""
     call: list[_Part] = []
     room = PER_CALL
     for change in changes:
         for part in _parts(change):
-            cost = len(part[3]) + PER_ENTRY + sum(len(_near(one, near)) for one in part[3] if near)
+            cost = len(part[3]) + PER_ENTRY
+            if near:
+                cost += sum([len(near[one]) for one in part[3] if one in near])
             if call and cost > room:
                 yield call
                 call, room = [], PER_CALL

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
@@ -287,14 +287,14 @@ class Changes:
     """The changes of entries by target, in the order of the stream.
 
     segments: names of segments that may have keys; others are left out.
-    near:     neighbours of the items that profiles count, by item id.
+    near:     neighbours of the items that profiles count, by the item's member.
     """
 
     def __init__(self, plan: CountingRules, segments: Collection[str]) -> None:
         self._plan = plan
         self._segments = segments
         self.by_target: dict[CounterKey, list[Change]] = {}
-        self.near: Mapping[str, Near] = {}
+        self.near: dict[bytes, Near] = {}
         self._used: list[tuple[Change, list[Change], int]] = []
 
     @property
@@ -302,12 +302,15 @@ class Changes:
         """The changes of users by items, whose uses are to be noted, in the order of the stream."""
         return [change for change, _, _ in self._used]
 
-    @property
-    def used_items(self) -> set[str]:
-        """The ids of items with a class that profiles count."""
-        members = {one for change, _, _ in self._used for one in change.items}
-        parts = (one.decode().split(SEPARATOR) for one in members)
-        return {part[1] for part in parts if len(part) == WITH_CLASS}
+    def note_near(self, find: Callable[[Collection[str]], Mapping[str, Near]]) -> None:
+        """Note the neighbours of the items with a class that profiles count; `find` returns those of some ids."""
+        ids: dict[bytes, str] = {}
+        for member in {one for change, _, _ in self._used for one in change.items}:
+            parts = member.decode().split(SEPARATOR)
+            if len(parts) == WITH_CLASS:
+                ids[member] = parts[1]
+        found = find(set(ids.values()))
+        self.near = {member: found[item] for member, item in ids.items() if item in found}
 
     def note_uses(self, uses: Sequence[tuple[bytes, ...]]) -> None:
         """Note what each of `used` adds to the population besides."""

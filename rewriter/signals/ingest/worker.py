@@ -14,6 +14,7 @@ import json
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from logging import getLogger
 from secrets import token_hex
 from statistics import median
@@ -189,7 +190,7 @@ class Worker:
         changes = self._changes(fresh)
         note_uses(self._engine, self._profiles, changes)
         if self._plan.has_neighbours:
-            changes.near = read_near(self._profiles, self._plan.keys, changes.used_items)
+            changes.note_near(partial(read_near, self._profiles, self._plan.keys))
         apply_changes(self._engine, self._profiles, changes, self._plan)
         self._commit(batches)
         return sum(len(batch.entries) for batch in batches)
