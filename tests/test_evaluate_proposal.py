@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tomllib
+
 import pytest
 
 from rewriter.evaluate.proposal import as_table, proposed
@@ -53,3 +55,27 @@ def test_the_current_values_are_a_point_of_the_space() -> None:
     again = with_settings(policy, settings)
     assert (again.max_boost, again.fields["brand"].scale, again.fields["brand"].pseudo_count) == (1.7, 0.4, 100.0)
     assert with_settings(policy, {}).model_dump() == policy.model_dump()
+
+
+def test_an_attribute_within_the_class_is_turned_on_from_scale_0() -> None:
+    """As `init` writes it: counted, without a boost. Tuning may give it a scale, and the proposal is one line."""
+    text = """\
+[policies.shop]
+index = "p"
+class_field = "type"
+
+[policies.shop.fields.type_brand]
+of = ["type", "brand"]
+scale = 0
+"""
+    policy = PolicySettings.model_validate(tomllib.loads(text)["policies"]["shop"])
+    parameters = {one.name: one for one in space(policy, 2.0)}
+    assert (
+        current(policy, [*parameters.values()])["fields.type_brand.scale"]
+        == parameters["fields.type_brand.scale"].low
+        == 0.0
+    )
+    assert with_settings(policy, {"fields.type_brand.scale": 0.4}).fields["type_brand"].scale == 0.4
+    diff = proposed(text, "shop", {"fields.type_brand.scale": 0.4}, "rewriter.toml")
+    assert diff is not None
+    assert diff.splitlines()[-2:] == ["-scale = 0", "+scale = 0.4"]

@@ -34,7 +34,8 @@ ONCE = (
 )
 WITHIN = (
     "An attribute within its class boosts only where a visitor showed the taste: a maker of shoes for shoes, not for shirts. On one"
-    " shop it gained a little, on another and on films it lost, so compare on your own history before you turn it on."
+    " shop it gained a little, on another and on films it lost, so your own history decides: without the # it is counted and boosts"
+    " nothing, and `rewriter tune` proposes a scale above 0 only if a later window of the history confirms the gain."
 )
 
 
@@ -241,7 +242,8 @@ def _facets(choices: Choices, around: Surroundings, chosen: SetChoice, own: SetS
         one, other = choices.combination
         taken = {"item", *(facet.name for facet in choices.facets)}
         name = setting_name(f"{one.name}_{other.name}", taken)
-        yield from _disabled(_table(name, (one.field, other.field), around, own.within))
+        settings = {**own.within, "scale": 0} if by_class else own.within
+        yield from _disabled(_table(name, (one.field, other.field), around, settings))
 
 
 def _table(name: str, of: Sequence[str], around: Surroundings, settings: Mapping[str, Any]) -> Iterator[str]:
