@@ -65,8 +65,15 @@ SEEDS = range(20_000)
         (MIXED, [], {"a": 0.25, "b": 0.25, "c": 0.25, "d": 0.25}),
         (MIXED, ["shoe"], {"a": 1 / 6, "b": 1 / 3, "c": 1 / 6, "d": 1 / 3}),
         (MIXED, ["shoe", "shoe", "hat", None], {"a": 0.2, "b": 0.3, "c": 0.2, "d": 0.6}),
+        ([Candidate("a", 2.0, ""), Candidate("b", 2.0)], ["", None], {"a": 1 / 3, "b": 2 / 3}),
     ],
-    ids=["by score", "alike", "what the page lacks comes first", "the more of it, the less"],
+    ids=[
+        "by score",
+        "alike",
+        "what the page lacks comes first",
+        "the more of it, the less",
+        "an empty category is one",
+    ],
 )
 def test_propensities_are_frequencies(pool: list[Candidate], shown: list[str], expected: dict[str, float]) -> None:
     found = [draw for seed in SEEDS for draw in draws([6], pool, shown, seed)]

@@ -61,7 +61,7 @@ def draws(positions: Iterable[int], pool: Sequence[Candidate], shown: Iterable[s
     seed:  of the list; draws depend on nothing but the arguments.
     """
     left = [candidate for candidate in pool if candidate.score > 0.0]
-    seen: dict[str, int] = {}
+    seen: dict[str | None, int] = {}  # never of None
     for category in shown:
         if category is not None:
             seen[category] = seen.get(category, 0) + 1
@@ -69,7 +69,7 @@ def draws(positions: Iterable[int], pool: Sequence[Candidate], shown: Iterable[s
     for position in positions:
         if not left:
             break
-        weights = [score / (1 + (seen.get(category, 0) if category else 0)) for _, score, category, _ in left]
+        weights = [score / (1 + seen.get(category, 0)) for _, score, category, _ in left]
         total = sum(weights)
         at, remaining = 0, uniform(seed, position) * total
         while at < len(left) - 1 and remaining >= weights[at]:
