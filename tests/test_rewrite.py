@@ -409,6 +409,21 @@ def test_beyond_their_cap_searches_are_plain_and_optional_legs_have_theirs(opens
     assert searched(harness)[1].reason is Reason.PERSONALIZED
 
 
+@pytest.mark.parametrize("mode", ["rewrite", "parallel"])
+@pytest.mark.parametrize("name", ["rewriter:99", "rewriter:" + "9" * 5_000, "rewriter:", "rewriter:x"])
+def test_a_caller_s_name_that_looks_like_one_of_ours_costs_no_report(opens: Open, name: str, mode: str) -> None:
+    def named(found: dict[str, Any]) -> dict[str, Any]:
+        hits = [{**one, "matched_queries": [*one.get("matched_queries", []), name]} for one in found["hits"]["hits"]]
+        return {**found, "hits": {**found["hits"], "hits": hits}}
+
+    harness = opens(named_share=1.0, mode=mode)
+    harness.engine.on = dict.fromkeys(("personal", "baseline", "explored"), named)
+    _, report = searched(harness)
+    assert report.reason is Reason.PERSONALIZED
+    assert all(at < len(report.boosts) for move in report.moves for at in move.boosts)
+    assert report.page_facts is not None
+
+
 def test_a_fault_of_ours_costs_no_search(opens: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any, **__: Any) -> Any:
         raise ZeroDivisionError

@@ -201,4 +201,4 @@ def _inner(part: Any) -> Any:
 def _is_own(name: str) -> bool:
     """Whether a name is one of ours: our prefix and a number, since a caller's own name may begin with the prefix."""
     number = str(name).removeprefix(NAME_PREFIX)
-    return name == WORDS_NAME or (number != name and number.isascii() and number.isdecimal())
+    return name == WORDS_NAME or (number != name and len(number) < 5 and number.isascii() and number.isdecimal())

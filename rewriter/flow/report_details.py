@@ -153,7 +153,10 @@ def _matched(
     factor: of the hit's score, where it is known: it shows whether a gate kept all boosts from the hit.
     """
     if own_names(hit):
-        return own_names(hit, gated=part.gated and part.strategy != "wrap"), "names"
+        named = own_names(hit, gated=part.gated and part.strategy != "wrap")
+        return tuple(
+            at for at in named if at < len(part.boosts)
+        ), "names"  # a caller's own name may look like one of ours
     if not hit.get("_source") or (part.gated and not part.named and factor is None):
         return (), "unknown"
     if part.gated and not part.named and factor is not None and factor <= 2.0 - AT_LIMIT:
