@@ -105,7 +105,7 @@ def trial(
         if recovered_s is None:
             broken.append(f"not recovered: {load.status().problems}")
         broken += _held(load)
-        if (tasks := load.tasks()) > tasks_before:
+        if (tasks := _tasks(load, tasks_before)) > tasks_before:
             broken.append(f"tasks: {tasks} after, {tasks_before} before")
     after.close()
     broken += [f"{what}: {now} after, {was} before" for what, was, now in _left_over(before)]
@@ -207,6 +207,14 @@ def _holds(status: Status) -> list[str]:
         "plans that wait": status.plans_waiting,
     }
     return [f"{count} {what} are held" for what, count in held.items() if count]
+
+
+def _tasks(load: Load, before: int) -> int:
+    """Return the number of tasks once it is no larger than before; a background round may be under way at any one moment."""
+    until_s = time.monotonic() + IDLE_DEADLINE_S
+    while (tasks := load.tasks()) > before and time.monotonic() < until_s:
+        load.idle()
+    return tasks
 
 
 def _left_over(before: dict[str, int]) -> list[tuple[str, int, int]]:
