@@ -55,6 +55,9 @@ MAX_RETRY_S = 30.0
 DIVERSE_HITS = 10
 """A page's intra-list diversity is that of so many first hits."""
 
+FieldPath = tuple[str, ...] | None
+"""A document field, split at its dots."""
+
 _requested: ContextVar[UbiFields] = ContextVar("rewriter_ubi_query", default=NOTHING)
 
 
@@ -130,8 +133,11 @@ class UbiRecords:
         max_waiting: int = 10_000,
     ) -> None:
         self._sink = sink
-        self._policies: Mapping[str, PolicySettings] = settings.policies if settings else {}
-        self._attributes = {name: _paths(policy) for name, policy in self._policies.items()}
+        policies: Mapping[str, PolicySettings] = settings.policies if settings else {}
+        self._attributes = {name: _paths(policy) for name, policy in policies.items()}
+        self._fields = {
+            name: (_path(policy.category_field), _path(policy.date_field)) for name, policy in policies.items()
+        }
         self._default = UbiFields(application=application, object_id_field=object_id_field)
         self._counts: Counter[str] = Counter()
         self._lock = Lock()
@@ -188,15 +194,12 @@ class UbiRecords:
         body = arguments.get("body")
         given, around = requested_in(body), _requested.get()
         named = given.user_query is not None or around.user_query is not None
-        policy = self._policies.get(report.policy or "")
-        fields = (
-            given.object_id_field or around.object_id_field or self._default.object_id_field,
-            policy.category_field if policy else None,
-            policy.date_field if policy else None,
-        )
+        id_field = given.object_id_field or around.object_id_field or self._default.object_id_field
+        id_path = None if id_field == "_id" else _path(id_field)
+        category, date = self._fields.get(report.policy or "", (None, None))
         envelope = search.response.get("hits") if isinstance(search.response, Mapping) else None
         found = envelope.get("hits") if isinstance(envelope, Mapping) else None
-        hits = [hit for hit in found[:MAX_HITS] if isinstance(hit, Mapping)] if isinstance(found, list) else []
+        hits = [hit for hit in found[:MAX_HITS] if isinstance(hit, (dict, Mapping))] if isinstance(found, list) else []
         paths = self._attributes.get(report.policy or "", ())
         return _Copied(
             given,
@@ -205,7 +208,7 @@ class UbiRecords:
             subject,
             parsed_indices(arguments.get("index")),
             _from(arguments, body),
-            [_values(hit, fields) for hit in hits],
+            [_values(hit, id_path, category, date) for hit in hits],
             [attribute_values(hit.get("_source"), paths) for hit in hits[:DIVERSE_HITS]] if paths else [],
             _total(envelope.get("total") if isinstance(envelope, Mapping) else None),
             now_s,
@@ -294,13 +297,16 @@ def _paths(policy: PolicySettings) -> Paths:
     return attribute_paths([policy.category_field, *(path for field in policy.fields.values() for path in field.of)])
 
 
-def _values(hit: Mapping[str, Any], fields: tuple[str | None, ...]) -> tuple[Any, ...]:
+def _path(field: str | None) -> FieldPath:
+    return tuple(field.split(".")) if field else None
+
+
+def _values(hit: Mapping[str, Any], id_path: FieldPath, category: FieldPath, date: FieldPath) -> tuple[Any, ...]:
     """Return a hit's id, and the values that its `_source` has in the fields of object id, category and date."""
     source = hit.get("_source")
-    id_field, category, date = fields
     return (
         hit.get("_id"),
-        _value(source, id_field) if id_field and id_field != "_id" else None,
+        _value(source, id_path) if id_path else None,
         _value(source, category) if category else None,
         _value(source, date) if date else None,
     )
@@ -315,7 +321,7 @@ def _shown(values: tuple[Any, ...], now_s: float) -> ShownHit:
     )
 
 
-def _value(source: Any, field: str) -> Any:
-    for name in field.split("."):
-        source = source.get(name) if isinstance(source, Mapping) else None
+def _value(source: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        source = source.get(name) if isinstance(source, dict) else None
     return source[0] if isinstance(source, list) and source else source
