@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import TimeRemainingColumn
 
+from rewriter.cli.action_weights import HEAVY, heavy
 from rewriter.cli.ingest import objects_of, stores_of
 from rewriter.cli.output import FAULTY, UNHEALTHY, faults_refused, print_json, print_line, store_needed
 from rewriter.cli.popularity import half_life as seconds_in
@@ -123,7 +124,10 @@ def _refuse_malformed(files: Files, allowed: frozenset[str]) -> None:
 
 
 def _print_row_counts(history: History, allowed: frozenset[str], signals: SignalSettings) -> bool:
-    """Print the rows left out and the age of an old history. Return whether there are events and no reason exceeds the limit."""
+    """Print the rows left out, the age of an old history, and weights that are too large.
+
+    Return whether there are events and no reason exceeds the limit.
+    """
     counts = history.row_counts
     for line in counts.lines():
         print_line(line)
@@ -138,6 +142,8 @@ def _print_row_counts(history: History, allowed: frozenset[str], signals: Signal
     if not counts.events:
         print_line("no row became an event: nothing was written")
         return False
+    if counts.mean_weight >= HEAVY:
+        print_line(f"an average event {heavy(signals.action_weights, counts.mean_weight)}")
     if reasons := counts.too_many(allowed):
         print_line(
             f"more than {LIMIT:.0%} of the rows were left out for {', '.join(reasons)}:"

@@ -142,7 +142,7 @@ def test_a_large_index_is_sampled_and_the_file_says_so(
 # --- the template set -------------------------------------------------------------------------------------------------
 
 
-def history_of(ids: list[str], again: float, folder: Path) -> str:
+def history_of(ids: list[str], again: float, folder: Path, action: str = "view") -> str:
     """Visits of 40 people, of which a share uses what the same person used before. Times lie within the last 80 days."""
     draw, rows = random.Random(7), []
     for person in range(40):
@@ -151,7 +151,7 @@ def history_of(ids: list[str], again: float, folder: Path) -> str:
             item = draw.choice(used) if used and draw.random() < again else draw.choice(ids)
             used.append(item)
             at = datetime.fromtimestamp(time.time() - (80 - 2 * visit) * 86_400, UTC).isoformat()
-            rows.append({"timestamp": at, "user_id": f"u{person}", "object_id": item, "action_name": "view"})
+            rows.append({"timestamp": at, "user_id": f"u{person}", "object_id": item, "action_name": action})
     (folder / "history.ndjson").write_text("\n".join(map(json.dumps, rows)))
     return str(folder / "history.ndjson")
 
@@ -170,6 +170,29 @@ def test_a_history_tells_which_set_fits(opensearch_url: str, index: MakeIndex, t
     assert (policy.max_boost, policy.class_field, policy.item_use) == (2.0, "product.category", "once")
     text = " ".join((tmp_path / "rewriter.toml").read_text().replace("\n#", "").split())
     assert "(counted in history.ndjson)" in text
+
+
+def test_purchases_alone_count_one_each_and_weights_of_ones_own_stay(
+    opensearch_url: str, index: MakeIndex, redis_url: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REWRITER_STORE__PREFIX", prefix)
+    films, toml = catalogues.films(time.time(), 500), tmp_path / "rewriter.toml"
+    bought = history_of(list(films.documents), 0.0, tmp_path, "purchase")
+    arguments = ["init", opensearch_url, loaded(index, films), "--to", str(tmp_path), "--store", redis_url, "--force"]
+    assert run(*arguments).exit_code == 0
+    told = run("backfill", bought, "--toml", str(toml), "--dry-run")
+    assert "an average event counts 8, and pseudo-counts are chosen for events that count 1" in told.stderr
+    toml.unlink()
+    made = run(*arguments, "--history", bought)
+    weights = Settings.from_toml(toml).signals.action_weights
+    assert (weights["purchase"], weights["view"], weights["dislike"]) == (1.0, 0.125, -1.0)
+    assert "action weights { view = 0.125, " in made.stderr
+    assert "an average event" not in run("backfill", bought, "--toml", str(toml), "--dry-run").stderr.lower()
+    toml.write_text("[signals]\naction_weights = { purchase = 4, rent = 2 }")
+    kept = run(*arguments, "--history", bought)
+    assert Settings.from_toml(toml).signals.action_weights == {"purchase": 4.0, "rent": 2.0}
+    assert "are kept, since everything counted so far has them. An average event counts 4, " in kept.stderr
+    assert "action_weights = { purchase = 1.0, rent = 0.5 }" in kept.stderr
 
 
 def test_old_items_that_people_read_new_are_a_stream(opensearch_url: str, index: MakeIndex, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 import typer
 from pydantic import BaseModel, ValidationError
 
+from rewriter.cli.action_weights import WeightChoice, as_toml, chosen_weights, own_weights
 from rewriter.cli.causes import cause_of, own_client
 from rewriter.cli.index_check import check_indices
 from rewriter.cli.init.choices import Choices
@@ -87,9 +88,11 @@ def init(
             server = cluster.info(TIMEOUT_S)["version"]
             profile = _measured(cluster, names)
             choices = choose(profile, time.time())
-            uses = _uses(history, profile, choices, reach, names) if history else uses_in_store(kept_in)
+            own_weighted = own_weights(to / TOML)
+            uses = _uses(history, profile, choices, reach, names, own_weighted) if history else uses_in_store(kept_in)
         chosen, own = _chosen_set(profile, choices, uses, template_set)
-        around = _surroundings(url, store, server, names, reach.client)
+        weights = chosen_weights(own_weighted, uses.mean_weight, uses.source)
+        around = _surroundings(url, store, server, names, reach.client, weights)
         age_s = uses.median_age_s if chosen.name == "news" else None
         rendered = template_files(profile, choices, set_templates(chosen.name), own.attribute, age_s)
         files = {
@@ -107,7 +110,7 @@ def init(
         with staged(to, files) as stage:
             faults = _checked(stage, to, url)
             written = put(stage, to, files, force=force)
-    _summarize(profile, choices, chosen)
+    _summarize(profile, choices, chosen, weights)
     for path in written:
         typer.echo(path)
     for fault in faults:
@@ -161,11 +164,16 @@ def _refuse_wrong_set(name: str | None) -> None:
 
 
 def _uses(
-    history: Sequence[Path], profile: IndexProfile, choices: Choices, reach: OpenSearchSettings, names: Sequence[str]
+    history: Sequence[Path],
+    profile: IndexProfile,
+    choices: Choices,
+    reach: OpenSearchSettings,
+    names: Sequence[str],
+    weights: Mapping[str, float] | None,
 ) -> ItemUses:
     indices = [name for name in names if not name.startswith("-")]
     with _progress("items") as show:
-        return uses_in_history(history, profile, choices, reach, indices, show)
+        return uses_in_history(history, profile, choices, reach, indices, weights, show)
 
 
 def _chosen_set(
@@ -224,7 +232,9 @@ def _measured(client: SearchClient, names: tuple[str, ...]) -> IndexProfile:
         return measure(client, found_index(client, names), int(time.time() * 1_000), show)
 
 
-def _surroundings(url: str, store: str, server: Mapping[str, Any], names: tuple[str, ...], client: str) -> Surroundings:
+def _surroundings(
+    url: str, store: str, server: Mapping[str, Any], names: tuple[str, ...], client: str, weights: WeightChoice
+) -> Surroundings:
     user = urlsplit(url if "://" in url else f"//{url}").username or ""
     product = "OpenSearch" if server.get("distribution") == "opensearch" else "Elasticsearch"
     return Surroundings(
@@ -237,6 +247,7 @@ def _surroundings(url: str, store: str, server: Mapping[str, Any], names: tuple[
         username=unquote(user),
         store_has_secret=shown_url(store) != store,
         client=client,
+        weights=weights,
     )
 
 
@@ -261,7 +272,7 @@ def _checked(stage: Path, folder: Path, url: str) -> list[Fault]:
     ]
 
 
-def _summarize(profile: IndexProfile, choices: Choices, chosen: SetChoice) -> None:
+def _summarize(profile: IndexProfile, choices: Choices, chosen: SetChoice, weights: WeightChoice) -> None:
     facets = ", ".join(plain(one.field) for one in choices.facets) or "none"
     print_line(f"{plain(profile.expression)}: {profile.documents:,} documents in {behind(profile)}")
     print_line(f"facets {facets} · class {plain(choices.category.field) if choices.category.field else 'none'}"
@@ -273,3 +284,5 @@ def _summarize(profile: IndexProfile, choices: Choices, chosen: SetChoice) -> No
         if chosen.class_field.field
         else f"items counted {counted}: {chosen.class_field.why}"
     )
+    if weights.weights is not None:
+        print_line(f"action weights {as_toml(weights.weights)}: {weights.why}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -15,7 +15,7 @@ from rewriter.cli.init.set_choice import ItemUses, class_field_of
 from rewriter.cli.output import print_line
 from rewriter.cli.repeat_check import CLASSES, stored_population
 from rewriter.errors import ConfigurationError, Fault
-from rewriter.settings import FieldSettings, OpenSearchSettings, PolicySettings, Settings, StoreSettings
+from rewriter.settings import FieldSettings, OpenSearchSettings, PolicySettings, Settings, SignalSettings, StoreSettings
 from rewriter.signals.backfill.history import History
 from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.repeats import RepeatGuard
@@ -40,16 +40,19 @@ def uses_in_history(
     choices: Choices,
     reach: OpenSearchSettings,
     indices: Sequence[str],
+    weights: Mapping[str, float] | None,
     on_progress: Callable[[int, int], None],
 ) -> ItemUses:
     """Return the statistics of history files. Classes and dates that the files lack are looked up in the index.
 
+    weights: the action weights, if not the default ones.
     Raises ConfigurationError for files that cannot be read, and if DuckDB is missing.
     """
     class_field = class_field_of(profile, choices, wanted=True, set_name="").field or None
     fields = {LISTED: FieldSettings(of=(choices.date.field,))} if choices.date.field else {}
     policy = PolicySettings(index=tuple(indices), item_field=choices.item.field, class_field=class_field, fields=fields)
-    settings = Settings(opensearch=reach, policies={"all": policy})
+    signals = SignalSettings() if weights is None else SignalSettings(action_weights=dict(weights))
+    settings = Settings(opensearch=reach, signals=signals, policies={"all": policy})
     try:
         history = History([str(file) for file in files], CountingRules.of(settings), 1, None, {})
     except ImportError:
@@ -70,7 +73,8 @@ def uses_in_history(
         if (listed_s := _seconds(text)) is not None
     ]
     enough = len(ages_s) >= MIN_DATED * history.row_counts.events
-    return ItemUses(guard, f"counted in {names}", median(ages_s) if ages_s and enough else None, classes)
+    age_s = median(ages_s) if ages_s and enough else None
+    return ItemUses(guard, f"counted in {names}", age_s, classes, history.row_counts.mean_weight)
 
 
 def _seconds(text: str) -> float | None:

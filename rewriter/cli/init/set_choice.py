@@ -25,12 +25,14 @@ class ItemUses:
     source:     the source of the counts as a phrase; without counts, why there are none.
     median_age_s: the median age of an item when it was used, in seconds, or None if unknown.
     classes:    the names of the classes with the most uses.
+    mean_weight: the mean weight of the events that add to counters; 0.0 if unknown.
     """
 
     guard: RepeatGuard | None
     source: str
     median_age_s: float | None = None
     classes: tuple[str, ...] = ()
+    mean_weight: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

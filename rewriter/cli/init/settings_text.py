@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from textwrap import wrap
 from typing import Any
 
+from rewriter.cli.action_weights import DEFAULTS_SERVE, WeightChoice, as_toml
 from rewriter.cli.init.choices import Choices, LeftOut
 from rewriter.cli.init.facets import setting_name
 from rewriter.cli.init.fields import texts_without_keyword
@@ -55,6 +56,7 @@ class Surroundings:
     username: str = ""
     store_has_secret: bool = False
     client: str = DEFAULT
+    weights: WeightChoice = DEFAULTS_SERVE
 
 
 def settings_text(
@@ -65,7 +67,7 @@ def settings_text(
         _head(profile, around),
         _connections(around),
         _trial(),
-        _signals(own),
+        _signals(own, around.weights),
         _policy(profile, choices, around, chosen, own),
         _facets(choices, around, chosen, own),
         _possible(choices, around, own),
@@ -140,11 +142,15 @@ def _trial() -> Iterator[str]:
     yield "holdout = 0.05"
 
 
-def _signals(own: SetSettings) -> Iterator[str]:
-    if own.signals:
+def _signals(own: SetSettings, weights: WeightChoice) -> Iterator[str]:
+    if own.signals or weights.weights is not None:
         yield "[signals]"
+    if own.signals:
         yield from _comment("These belong to the template set.")
         yield from (f"{key} = {toml_value(value)}" for key, value in own.signals.items())
+    if weights.weights is not None:
+        yield from _comment(weights.why)
+        yield f"action_weights = {as_toml(weights.weights)}"
 
 
 def toml_value(value: Any) -> str:

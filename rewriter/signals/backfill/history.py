@@ -147,7 +147,8 @@ class History:
         left_out["malformed"] = self.files.malformed
         first = {reason: self.files.row(row) for reason, (_, row) in self._left_out.items()}
         rows = sum(self.files.rows) + self.files.malformed
-        return RowCounts(rows, self._one("SELECT count(*) FROM chosen"), left_out, first, self._actions)
+        events, mean = self._row("SELECT count(*), coalesce(avg(weight) FILTER (weight > 0), 0) FROM chosen")
+        return RowCounts(rows, events, left_out, first, self._actions, mean)
 
     def repeats(self) -> RepeatGuard:
         """Return how often people used items again, after `add_up`."""

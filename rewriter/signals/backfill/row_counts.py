@@ -35,6 +35,7 @@ class RowCounts:
     left_out: number of rows by reason.
     first:    by reason, file and number of its first row.
     actions:  unknown action names with their number of rows, the most frequent first; at most a few.
+    mean_weight: the mean weight of the events that add to counters, so those of a weight above 0; 0.0 if there are none.
     """
 
     rows: int
@@ -42,6 +43,7 @@ class RowCounts:
     left_out: Mapping[str, int]
     first: Mapping[str, str] = field(default_factory=dict)
     actions: Sequence[tuple[str, int]] = ()
+    mean_weight: float = 0.0
 
     def too_many(self, allowed: Collection[str]) -> list[str]:
         """Return the reasons that leave out more than LIMIT of the rows and are not `allowed`."""
