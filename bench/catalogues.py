@@ -37,7 +37,7 @@ from bench.catalogue_runs import (
     untuned,
     write_history,
 )
-from bench.made_catalogues import GROCERIES, KINDS, Kind, Made, make
+from bench.made_catalogues import GROCERIES, KINDS, SHAPES, Kind, Made, make
 from rewriter.cli.init.template_sets import SETS
 from rewriter_engines import OpenSearchServer, Valkey
 
@@ -122,6 +122,16 @@ def swept(servers: Servers, kind: Kind, count: int, seed: int) -> Iterator[tuple
             yield f"again {share:.2f}, not guarded", catalogue.default(UNEXPLORED, UNGUARDED)
 
 
+def shapes(servers: Servers, count: int, seed: int) -> Iterator[tuple[str, Difference]]:
+    """Yield the results of the default policy and of what init picks, on catalogues between the kinds."""
+    for kind in SHAPES:
+        with _catalogue(servers, kind, count, seed) as catalogue:
+            title = f"{kind.name} ({guard_share(catalogue.made):.2f})"
+            yield f"{title}: default", catalogue.default()
+            name, found = catalogue.of_init()
+            yield f"{title}: {name}", found
+
+
 def guard_share(made: Made) -> float:
     """Return the share of the uses that fell on an item that the same person had used before."""
     seen: set[tuple[str, str]] = set()
@@ -159,6 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", metavar="REGEX", help="the kinds whose name matches")
     parser.add_argument("--again", action="store_true", help="vary how often people use items again")
+    parser.add_argument("--shapes", action="store_true", help="small catalogues between the kinds")
     given = parser.parse_args(argv)
     console = Console(width=140)
     quiet = {
@@ -174,6 +185,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if given.again:
             sweep = swept(servers, replace(GROCERIES, people=given.people), given.questions, given.seed)
             _print(console, "how often people use items again", sweep)
+            return 0
+        if given.shapes:
+            _print(console, "between the kinds", shapes(servers, given.questions, given.seed))
             return 0
         for kind, is_flat in [*((one, False) for one in kinds), *((one, True) for one in kinds)]:
             name = f"{kind.name}, category pages" if is_flat else kind.name

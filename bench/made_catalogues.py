@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -75,6 +75,17 @@ NEWS = Kind(
     appeal_half_life_d=1.5, drift_d=10.0,
 )  # fmt: skip
 KINDS = (GROCERIES, FILMS, NEWS)
+_SHOP = replace(GROCERIES, items=2_000, people=100)
+SHAPES = (
+    replace(_SHOP, name="40 items a class, some bought again", items=480, again=0.15),
+    replace(_SHOP, name="some bought again, a steep popularity", again=0.2, popularity=2.0),
+    replace(_SHOP, name="some bought again, large baskets", again=0.25, picks=8),
+    replace(_SHOP, name="some bought again", again=0.16),
+    replace(NEWS, name="news that people come back to", people=100, again=0.15),
+    replace(_SHOP, name="bought again by people of few visits", people=400, visits=6.0),
+    replace(_SHOP, name="often bought again, a small shop"),
+)
+"""Catalogues between the kinds, where boosts for items used before help less than they cost."""
 
 
 class Use(NamedTuple):

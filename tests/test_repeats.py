@@ -13,6 +13,8 @@ from rewriter.signals.repeats import (
     AGAIN,
     FULL_AT,
     MIN_USES,
+    MIXED_FULL_AT,
+    MIXED_NONE_AT,
     NONE_AT,
     SHRUNK_BY,
     USES,
@@ -43,6 +45,18 @@ def guard(classes: dict[str, tuple[float, float]], stated: float | None = None) 
 )
 def test_item_boosts_act_smoothly_above_a_tenth(share: float, strength: float) -> None:
     assert strength_at(share) == pytest.approx(strength)
+
+
+@pytest.mark.parametrize(
+    ("share", "mixed", "of_class"),
+    [(0.1, 0.0, 0.0), (0.15, 0.0, 0.5), (MIXED_NONE_AT, 0.0, 1.0), (0.275, 0.5, 1.0), (MIXED_FULL_AT, 1.0, 1.0), (0.8, 1.0, 1.0)],
+)  # fmt: skip
+def test_a_share_of_all_classes_together_must_be_higher(share: float, mixed: float, of_class: float) -> None:
+    """It may stand for half a shop of milk and half a shop of books; a share that the team states is no such mixture."""
+    found = guard({"milk": (100_000, share)})
+    assert found.strength(None) == pytest.approx(mixed, abs=1e-9)
+    assert found.strength("milk") == pytest.approx(of_class, abs=1e-9)
+    assert guard({}, stated=share).strength(None) == pytest.approx(of_class, abs=1e-9)
 
 
 def test_no_item_boosts_where_nobody_can_tell() -> None:

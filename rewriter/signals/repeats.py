@@ -14,7 +14,8 @@ boost there is (× 1.2). A class of few uses is judged by the catalogue as well:
     ρ(class) = (again + SHRUNK_BY · ρ(catalogue)) / (uses + SHRUNK_BY)
     item affinities are multiplied by s(ρ): 0 up to NONE_AT, 1 from FULL_AT, linear between them
 
-and those for unused items, of a policy with `item_use = "once"`, by 1 up to ONCE_AT, 0 from NONE_AT.
+and those for unused items, of a policy with `item_use = "once"`, by 1 up to ONCE_AT, 0 from NONE_AT. The catalogue's own share,
+which stands for items without a class, mixes classes that may differ: s is 0 up to MIXED_NONE_AT there, and 1 from MIXED_FULL_AT.
 
 Below `MIN_USES` nobody can tell, and items have no boosts.
 """
@@ -39,20 +40,30 @@ NONE_AT, FULL_AT = 0.1, 0.2
 """Boosts for used items broke even at 0.12 on generated catalogues: they lost 10 % at 0.08 and gained 11 % at 0.17
 (`bench.catalogues`). Of three real catalogues two had 0.4 and 0.7 and gained, one had 0 and lost.
 """
+MIXED_NONE_AT, MIXED_FULL_AT = 0.2, 0.35
+"""The same where one share stands for all classes: a shop that sells milk and books has 0.2, and books that people have read would
+fill their pages. With NONE_AT and FULL_AT the default policy lost up to 13 % between 0.12 and 0.21 (docs/template-sets.md).
+"""
 ONCE_AT = 0.05
 """Boosts for unused items act in full up to here, and end at NONE_AT."""
 
 
 @record(frozen=True, slots=True)
 class RepeatShare:
-    """How often people use an item again, in a class or in the whole catalogue. share: ρ in [0, 1]; uses: decayed."""
+    """How often people use an item again, in a class or in the whole catalogue. share: ρ in [0, 1]; uses: decayed.
+
+    is_mixed: whether it was counted over all classes together.
+    """
 
     share: float
     uses: float
+    is_mixed: bool = False
 
     @property
     def strength(self) -> float:
         """By what item affinities are multiplied, in [0, 1]."""
+        if self.is_mixed:
+            return strength_at(self.share, MIXED_NONE_AT, MIXED_FULL_AT)
         return strength_at(self.share)
 
     @property
@@ -61,9 +72,9 @@ class RepeatShare:
         return min(1.0, max(0.0, (NONE_AT - self.share) / (NONE_AT - ONCE_AT)))
 
 
-def strength_at(share: float) -> float:
-    """Return s(ρ): 0 up to NONE_AT, 1 from FULL_AT."""
-    return min(1.0, max(0.0, (share - NONE_AT) / (FULL_AT - NONE_AT)))
+def strength_at(share: float, none_at: float = NONE_AT, full_at: float = FULL_AT) -> float:
+    """Return s(ρ): 0 up to `none_at`, 1 from `full_at`."""
+    return min(1.0, max(0.0, (share - none_at) / (full_at - none_at)))
 
 
 class RepeatGuard:
@@ -86,7 +97,7 @@ class RepeatGuard:
         if stated is not None:
             self.catalogue = RepeatShare(stated, uses)
         elif uses >= MIN_USES:
-            self.catalogue = RepeatShare(min(1.0, totals.get(AGAIN, 0.0) / uses), uses)
+            self.catalogue = RepeatShare(min(1.0, totals.get(AGAIN, 0.0) / uses), uses, is_mixed=True)
 
     @property
     def is_stated(self) -> bool:
