@@ -24,6 +24,7 @@ FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))
 PYTHON ?= $(shell for python in $(CANDIDATES); do "$$python" -c '$(FITS)' 2>/dev/null && echo "$$python" && break; done)
 ENGINE ?= osmem
 ARGS ?=
+WITH_ENGINES := tests/live tests/engines tests/packaging
 
 .DEFAULT_GOAL := test
 .PHONY: demo test full soak lint bench cost bench-quick season faults docs site clean help
@@ -31,8 +32,14 @@ ARGS ?=
 demo: $(READY)-demo
 	ENGINE=$(ENGINE) $(BIN)/rewriter demo $(ARGS)
 
+# Without ARGS: the tests without an engine, three at a time; then the others one after another, since many measure time.
 test: $(READY)-test
+ifeq ($(strip $(ARGS)),)
+	$(BIN)/python -m pytest -n 3 $(WITH_ENGINES:%=--ignore=%)
+	$(BIN)/python -m pytest $(WITH_ENGINES)
+else
 	$(BIN)/python -m pytest $(ARGS)
+endif
 
 full: $(READY)-test $(READY)-bench
 	$(BIN)/python -m tests.full_run $(ARGS)

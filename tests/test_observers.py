@@ -432,6 +432,16 @@ def test_each_leg_is_a_span_under_the_caller_s(kind: type[Harness], telemetry: T
     assert not [secret for secret in ("ann-the-user", "ann-s-session", "secret", "words", unit) if secret in everything]
 
 
+def test_a_rewritten_search_that_waited_for_its_pool_began_before_the_pool_was_asked_for(telemetry: Telemetry) -> None:
+    timings_ms = {"signals": 5.0, "render": 1.0, "rewritten": 10.0, "exploration": 25.0, "merge": 0.5}
+    telemetry.hook(SearchDetails(("products",), Report(Reason.PERSONALIZED, mode="rewrite", timings_ms=timings_ms)))
+    assert telemetry.hook.flush()
+    *legs, search = sorted(telemetry.spans.get_finished_spans(), key=lambda one: one.name == "rewriter.search")
+    assert len(legs) == 3
+    for one in legs:
+        assert (search.start_time or 0) <= (one.start_time or 0) <= (one.end_time or 0) <= (search.end_time or 0)
+
+
 @pytest.mark.parametrize("kind", HARNESSES)
 @pytest.mark.parametrize("mode", ["parallel", "rewrite", "batch"])
 @pytest.mark.parametrize("known", [True, False], ids=["personalized", "no signals"])

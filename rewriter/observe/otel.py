@@ -177,10 +177,13 @@ class OpenTelemetryHook:
 def _until_arrival_ms(timings: Mapping[str, float]) -> float:
     """Return the time from a search's start to its answer's arrival.
 
-    Only with `added` was the caller's own search sent at once; in `mode = "rewrite"` it waited for signals and template.
+    Only with `added` was the caller's own search sent at once; in `mode = "rewrite"` it waited for signals and template, and its
+    page for an exploration pool that nobody had fetched lately.
     """
-    search_ms = max(timings.get("baseline", 0.0), timings.get("rewritten", 0.0))
-    waited_for = () if "added" in timings else ("signals", "render", "merge")
+    if "added" in timings:
+        return max(timings.get("baseline", 0.0), timings.get("rewritten", 0.0))
+    search_ms = max(timings.get(leg, 0.0) for leg in ("baseline", "rewritten", "exploration"))
+    waited_for = ("signals", "render", "merge")
     return search_ms + sum(timings.get(part, 0.0) for part in waited_for)
 
 
