@@ -90,9 +90,11 @@ def beside(scene: Scene, size: Size) -> Mapping[str, Any]:
                 searches=max(size.searches, 4 * callers),
             )
         alone = [one for block in blocks[PLAIN] for one in block.times_ms]
+        flags = [one for block in blocks["parallel, sync"] for one in block.flags]
+        own_ms = own_ms[-len(flags) :]  # without the rounds before the first
         found[str(callers)] = {
             "ratio p50": round(median(own_ms) / median(alone), 4), "beside p50_ms": median(own_ms), "alone p50_ms": median(alone),
-            "personalized": sum(sum(block.flags) for block in blocks["parallel, sync"]) / len(own_ms),
+            "personalized": sum(flags) / len(flags),
         }  # fmt: skip
     return {"callers": found}
 
