@@ -18,6 +18,8 @@ from bench.cost.scene import MODES, Scene
 from bench.cost.ways import PLAIN, PLAIN_ASYNC, Ways, first_answer_ms
 
 OURS = frozenset({PLAIN, PLAIN_ASYNC, *(f"{mode}, {shell}" for mode in MODES for shell in ("sync", "async"))})
+WARM_UP = 12
+"""Rounds before the first: a Java server compiles the code of a rescore only after some hundred of them."""
 FAR_MS = 17.0
 """Put before the server, so that a plain search takes about 20 ms."""
 
@@ -45,7 +47,7 @@ def _ways(wanted: frozenset[str] | None, callers: int, *, unique: bool = False, 
 
 def compared(scene: Scene, ways: Sequence[Way], rounds: int, searches: int, callers: int) -> dict[str, Any]:
     """Measure ways in turns, and return the figures of each beside its base's."""
-    blocks = measured(ways, scene.clock, scene.loop, callers=callers, rounds=rounds, searches=searches)
+    blocks = measured(ways, scene.clock, scene.loop, callers=callers, rounds=rounds, searches=searches, warm_up=WARM_UP)
     return {way.name: figures(blocks[way.name], blocks[way.base]) for way in ways}
 
 
@@ -57,7 +59,9 @@ def far(scene: Scene, size: Size) -> Mapping[str, Any]:
             scene.corpus, scene.index, scene.documents, scene.subjects, scene.liked,
         )  # fmt: skip
         ways = stack.enter_context(Ways(away).opened(OURS))
-        blocks = measured(ways, scene.clock, scene.loop, callers=1, rounds=size.rounds, searches=size.searches)
+        blocks = measured(
+            ways, scene.clock, scene.loop, callers=1, rounds=size.rounds, searches=size.searches, warm_up=WARM_UP
+        )
         found = {way.name: figures(blocks[way.name], blocks[way.base]) for way in ways}
         for way in ways:
             found[way.name]["added_p50_ms"] = _added_ms(blocks[way.name], blocks[way.base])
@@ -88,6 +92,7 @@ def beside(scene: Scene, size: Size) -> Mapping[str, Any]:
                 callers=callers,
                 rounds=size.rounds,
                 searches=max(size.searches, 4 * callers),
+                warm_up=WARM_UP,
             )
         alone = [one for block in blocks[PLAIN] for one in block.times_ms]
         flags = [one for block in blocks["parallel, sync"] for one in block.flags]
