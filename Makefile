@@ -32,10 +32,10 @@ WITH_ENGINES := tests/live tests/engines tests/packaging
 demo: $(READY)-demo
 	ENGINE=$(ENGINE) $(BIN)/rewriter demo $(ARGS)
 
-# Without ARGS: the tests without an engine, three at a time; then the others one after another, since many measure time.
+# Without ARGS: the tests without an engine, two at a time; then the others one after another, since many measure time.
 test: $(READY)-test
 ifeq ($(strip $(ARGS)),)
-	$(BIN)/python -m pytest -n 3 $(WITH_ENGINES:%=--ignore=%)
+	$(BIN)/python -m pytest -n 2 $(WITH_ENGINES:%=--ignore=%)
 	$(BIN)/python -m pytest $(WITH_ENGINES)
 else
 	$(BIN)/python -m pytest $(ARGS)

@@ -108,4 +108,6 @@ def test_both_shells_say_the_same_of(case: Case, tmp_path: Path, permits: Permit
         assert max(boost.weight for boost in report.boosts) <= 0.5
     assert response == other_response
     assert report.moves == other_report.moves
-    assert replace(report, timings_ms={}) == replace(other_report, timings_ms={})
+    # A busy machine decides what is noticed first: that the read is late, or that the search that waits for it is.
+    either: dict[str, Any] = {"detail": "", "errors": ()} if case.reason is Reason.SIGNALS_LATE else {}
+    assert replace(report, timings_ms={}, **either) == replace(other_report, timings_ms={}, **either)
