@@ -13,12 +13,12 @@ import json
 import os
 import signal
 import sys
-import threading
 import time
 import urllib.request
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Any
 
@@ -39,10 +39,11 @@ HEAP = "512m"
 
 def keep(folder: Path, order: Order) -> int:
     """Start the engines, write where they are, wait, and end them; return the exit code."""
-    ended = threading.Event()
+    # Unlike an Event, whose lock the interrupted wait may hold, a SimpleQueue may be written to by a signal's handler.
+    ended: SimpleQueue[None] = SimpleQueue()
 
     def end(_: int, __: FrameType | None) -> None:
-        ended.set()
+        ended.put(None)
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the command, not for what it started
@@ -65,8 +66,10 @@ def keep(folder: Path, order: Order) -> int:
         beside = state.with_suffix(".new")
         beside.write_text(json.dumps(asdict(kept)))
         beside.replace(state)
-        while not ended.is_set() and (left_s := kept.until_s - time.time()) > 0:
-            ended.wait(min(left_s, LONGEST_WAIT_S))
+        while (left_s := kept.until_s - time.time()) > 0:
+            with suppress(Empty):
+                ended.get(timeout=min(left_s, LONGEST_WAIT_S))
+                break
     return 0
 
 

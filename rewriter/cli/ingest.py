@@ -8,7 +8,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 from threading import Event as Flag
+from threading import Thread
 from typing import Annotated
 
 import typer
@@ -66,9 +68,7 @@ def ingest(
         follower = IndexFollower(
             store, keys, own_client(settings.opensearch).raw, from_index, settings.signals.action_weights
         )
-    stopping = Flag()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+    stopping = set_by_signals(signal.SIGTERM, signal.SIGINT)
     with store_needed():
         store.ping()
         profiles.ping()
@@ -82,6 +82,25 @@ def ingest(
             print_line(fault)
     elif not _all_well(replay):
         raise typer.Exit(UNHEALTHY)
+
+
+def set_by_signals(*numbers: signal.Signals) -> Flag:
+    """Return a flag that is set once one of the signals has arrived.
+
+    A thread sets it. The handler runs on the main thread, perhaps while that thread holds the flag's lock to wait for it, and would
+    wait for the lock forever. `SimpleQueue.put` alone takes no lock that the interrupted code may hold.
+    """
+    arrived: SimpleQueue[int] = SimpleQueue()
+    found = Flag()
+
+    def wait() -> None:
+        arrived.get()
+        found.set()
+
+    for number in numbers:
+        signal.signal(number, lambda received, _: arrived.put(received))
+    Thread(target=wait, name="rewriter-signals", daemon=True).start()
+    return found
 
 
 def serve_metrics(worker: Worker, host: str, port: int) -> None:

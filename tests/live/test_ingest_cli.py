@@ -76,7 +76,10 @@ def test_a_signal_finishes_the_batch_and_frees_the_leases(toml: Path, redis_url:
             assert process.poll() is None
             assert time.monotonic() < late_at
         process.send_signal(signal.SIGTERM)
-        said, _ = process.communicate(timeout=30)
+        try:
+            said, _ = process.communicate(timeout=30)
+        finally:
+            process.kill()  # leaving the block waits for its end
     assert process.returncode == 0
     assert json.loads(said) == {"counted": 1}
     leases = shop.store.run([("EXISTS", shop.keys.of_stream(number, "lease")) for number in range(4)])
