@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bench.markers import replaced
 from rewriter.cli.explain import explanations
 from tests.pages import ROOT
 
@@ -24,11 +25,7 @@ def tables() -> str:
 
 def written(page: str) -> str:
     """Return a page's text with the tables between its markers."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    assert begin
-    assert end
-    return f"{before}{begin}\n{tables()}\n{end}{after}"
+    return replaced(page, BEGIN, END, tables(), PAGE)
 
 
 if __name__ == "__main__":

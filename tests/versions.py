@@ -24,6 +24,7 @@ from urllib.request import urlopen
 
 import redis
 
+from bench.markers import replaced
 from tests.pages import ROOT
 
 RECORD, PAGE = ROOT / "tests" / "versions.json", ROOT / "docs" / "versions.md"
@@ -155,11 +156,7 @@ def tables() -> str:
 
 def written(page: str) -> str:
     """Return a page's text with the tables between its markers."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    assert begin
-    assert end
-    return f"{before}{begin}\n{tables()}\n{end}{after}"
+    return replaced(page, BEGIN, END, tables(), PAGE)
 
 
 def main() -> int:

@@ -8,6 +8,8 @@ from math import log10
 from pathlib import Path
 from typing import Any
 
+from bench.markers import replaced
+
 PAGE = Path(__file__).parents[2] / "docs" / "cost.md"
 BEGIN, END = "<!-- cost: begin -->", "<!-- cost: end -->"
 PLOT = "cost-{}.svg"
@@ -55,19 +57,17 @@ def lines(result: Mapping[str, Any]) -> list[str]:
 
 def write(results: Mapping[str, Mapping[str, Any]], page: Path = PAGE) -> None:
     """Write the tables between the page's markers, and the plots beside it. Raises ValueError if the markers are missing."""
-    before, begin, rest = page.read_text("utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{page} has no {BEGIN} … {END}")
-    found = ["", *_goals(results)]
+    found, plots = _goals(results), dict[Path, str]()
     for name, title in TITLES.items():
         if name in results:
             found += ["", f"### {title}", "", _about(results[name]), "", *_section(results[name])]
             plot = _plot(name, results[name])
             if plot:
-                (page.parent / PLOT.format(name)).write_text(plot, "utf-8")
+                plots[page.parent / PLOT.format(name)] = plot
                 found += ["", f"![{title}]({PLOT.format(name)})"]
-    page.write_text(before + BEGIN + "\n".join(found) + "\n" + END + after, "utf-8")
+    page.write_text(replaced(page.read_text("utf-8"), BEGIN, END, "\n".join(found), page), "utf-8")
+    for path, plot in plots.items():
+        path.write_text(plot, "utf-8")
 
 
 def _about(result: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bench.faults.processes import Proof
 from bench.faults.trial import BOUNDS_MS, Row
+from bench.markers import replaced
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = {"opensearch": DOCS / "safety.md", "elasticsearch": DOCS / "elasticsearch.md"}
@@ -71,12 +72,7 @@ def markdown(rows: Sequence[Row], proofs: Sequence[Proof], mixed_up: Sequence[st
 
 def write(text: str, mode: str = "parallel", page: Path = PAGES["opensearch"]) -> None:
     """Write `text` between the page's markers of a mode. Raises ValueError if they are missing."""
-    first, last = MARKERS[mode]
-    before, begin, rest = page.read_text("utf-8").partition(first)
-    _, end, after = rest.partition(last)
-    if not begin or not end:
-        raise ValueError(f"{page} has no {first} … {last}")
-    page.write_text(f"{before}{first}\n{text}\n{last}{after}", "utf-8")
+    page.write_text(replaced(page.read_text("utf-8"), *MARKERS[mode], text, page), "utf-8")
 
 
 def _line(cells: Sequence[str]) -> str:

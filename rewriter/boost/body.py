@@ -10,7 +10,7 @@ from math import inf, isfinite
 from typing import Any
 
 from rewriter.alike import alike
-from rewriter.boost.functions import Boost
+from rewriter.boost.functions import Boost, clamped
 from rewriter.query_form import depends_on_collection
 from rewriter.report import Strategy
 
@@ -54,8 +54,8 @@ def envelope(
 
 def capped(boosts: Sequence[Boost], max_boost: float) -> tuple[Boost, ...]:
     """Return boosts with weights of at most max_boost − 1: a switch may have lowered the limit since they were made."""
-    most = max_boost - 1.0
-    return tuple([boost if boost.weight <= most else boost._replace(weight=most) for boost in boosts])
+    weighed = [(boost, clamped(boost.weight, max_boost)) for boost in boosts]
+    return tuple([boost if weight == boost.weight else boost._replace(weight=weight) for boost, weight in weighed])
 
 
 def bounded_body(
@@ -168,7 +168,7 @@ def without_own_names(hit: Mapping[str, Any]) -> Any:
     inner = clean.get("inner_hits")
     if isinstance(inner, dict):
         clean["inner_hits"] = alike(inner, {name: _inner(part) for name, part in inner.items()})
-    return clean if type(hit) is dict else alike(hit, clean)
+    return alike(hit, clean)
 
 
 def without_own_names_in_suggestions(answer: Mapping[str, Any]) -> Any:

@@ -66,10 +66,10 @@ def read_functions(
         raise Refused((f"{len(listed)} functions; {MAX_FUNCTIONS} at most",))
     faults: list[str] = []
     boosts = []
-    kinds, most = every_kind(), max_boost - 1.0
+    kinds = every_kind()
     for number, function in enumerate(listed):
         if (one := _as_given(function, affinities)) is not None:
-            weight = min(most, function["weight"])
+            weight = clamped(function["weight"], max_boost)
             if weight > 0.0:
                 described = kinds[one.kind].describe(one.values)
                 boosts.append(Boost(one.filter, weight, None, one.field, described, one.source))

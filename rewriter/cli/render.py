@@ -139,13 +139,20 @@ def _boost(boost: Boost) -> dict[str, Any]:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
     except OSError as error:
         raise ConfigurationError([Fault(str(path), error.strerror or "cannot be read")]) from None
-    except json.JSONDecodeError as error:
-        raise ConfigurationError([Fault(f"{path}:{error.lineno}", f"is not JSON: {error.msg}")]) from None
     except UnicodeDecodeError:
         raise ConfigurationError([Fault(str(path), "is not UTF-8")]) from None
+    return parsed_json(text, path)
+
+
+def parsed_json(text: str, path: Path, remedy: str = "") -> Any:
+    """Return the value of a file's JSON text. Raises ConfigurationError with the remedy for a text that is no JSON."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigurationError([Fault(f"{path}:{error.lineno}", f"is not JSON: {error.msg}", remedy)]) from None
     except (ValueError, RecursionError):
         what = "is not JSON that can be read: nested too deep, or a number is too long"
         raise ConfigurationError([Fault(str(path), what)]) from None

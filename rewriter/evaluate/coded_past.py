@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from rewriter.evaluate.near_replay import Codes, Numbers
+from rewriter.evaluate.arrays import Codes, Numbers, rows_of
 from rewriter.evaluate.past import Past
 from rewriter.evaluate.subject_replay import ValueTable
 from rewriter.settings import Settings
@@ -42,11 +42,8 @@ class CodedPast:
 
     def coded_events(self, docs: Codes) -> tuple[Codes, Codes]:
         """Return, for each value of each event on one of `docs`, the position of the event and the number of the value."""
-        bounds, codes = self._bounds, self._codes
-        lengths = bounds[docs + 1] - bounds[docs]
-        event = np.repeat(np.arange(len(docs)), lengths)
-        within = np.arange(len(event)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        return event, codes[np.repeat(bounds[docs], lengths) + within]
+        event, rows = rows_of(self._bounds, docs)
+        return event, self._codes[rows]
 
     def table(self, profile: HalfLives, session: HalfLives) -> ValueTable:
         """Return all values with their half-lives."""

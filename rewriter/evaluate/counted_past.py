@@ -8,8 +8,9 @@ from functools import cached_property
 
 import numpy as np
 
+from rewriter.evaluate.arrays import Codes, Numbers
 from rewriter.evaluate.coded_past import CodedPast
-from rewriter.evaluate.near_replay import Codes, NearTable, Numbers
+from rewriter.evaluate.near_replay import NearTable
 from rewriter.evaluate.near_search import near_table
 from rewriter.evaluate.past import Past
 from rewriter.evaluate.subject_replay import SubjectEvents, SubjectReplay, ValueTable

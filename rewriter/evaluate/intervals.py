@@ -14,7 +14,8 @@ from math import nan
 import numpy as np
 from numpy.typing import NDArray
 
-Numbers = NDArray[np.float64]
+from rewriter.evaluate.arrays import Numbers
+
 RESAMPLES = 2_000
 DRAWN_AT_ONCE = 4_000_000
 MIN_PEOPLE = 2

@@ -10,15 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rewriter.evaluate.arrays import Codes, Numbers, rows_of
 from rewriter.signals.class_counters import MAX_VALUES
 from rewriter.signals.counters import Value
 from rewriter.signals.kinds.neighbour import NEIGHBOUR
 from rewriter.signals.neighbours import Near
-
-Numbers = NDArray[np.float64]
-Codes = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -41,11 +38,9 @@ class NearTable:
 
     def counted(self, codes: Codes, counts: Numbers) -> dict[Value, float]:
         """Return the heaviest counters of neighbours, from the counters of the items that have them."""
-        lengths = self.bounds[codes + 1] - self.bounds[codes]
-        within = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        rows = np.repeat(self.bounds[codes], lengths) + within
+        owner, rows = rows_of(self.bounds, codes)
         others, local = np.unique(self.other[rows], return_inverse=True)
-        sums = np.bincount(local, weights=np.repeat(counts, lengths) * self.strength[rows], minlength=len(others))
+        sums = np.bincount(local, weights=counts[owner] * self.strength[rows], minlength=len(others))
         heaviest = np.argsort(-sums, kind="stable")[:MAX_VALUES]
         pairs = zip(others[heaviest].tolist(), sums[heaviest].tolist(), strict=True)
         return {(NEIGHBOUR, self.ids[other]): weight for other, weight in pairs}

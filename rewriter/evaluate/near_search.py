@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rewriter.evaluate.near_replay import Codes, NearTable, Numbers
+from rewriter.evaluate.arrays import Codes, Numbers
+from rewriter.evaluate.near_replay import NearTable
 from rewriter.signals.backfill.neighbours import find_neighbours
 from rewriter.signals.counters import Value
 

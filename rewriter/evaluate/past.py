@@ -11,8 +11,8 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rewriter.evaluate.arrays import Codes, Numbers
 from rewriter.settings import Settings
 from rewriter.signals.backfill.columns import SEARCH
 from rewriter.signals.backfill.history import History
@@ -20,8 +20,6 @@ from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.ingest.objects import Objects
 from rewriter.subject import pseudonym
 
-Numbers = NDArray[np.float64]
-Codes = NDArray[np.int64]
 Progress = Callable[[int, int], None]
 
 

@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from rewriter.evaluate.arrays import Codes, Numbers
 from rewriter.evaluate.event_by_event import PastEvent, RunningCounters
 from rewriter.evaluate.near_replay import NearTable
 from rewriter.signals.class_counters import MAX_CLASSES, MAX_VALUES, ClassCounters, of_class
@@ -20,9 +21,6 @@ from rewriter.signals.counters import Counters, HalfLives, Value
 from rewriter.signals.kinds.item import ITEM
 from rewriter.signals.neighbours import Near, class_of_near, near_class
 from rewriter.signals.store import Signals
-
-Numbers = NDArray[np.float64]
-Codes = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

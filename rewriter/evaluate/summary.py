@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rewriter.evaluate.arrays import Numbers
 from rewriter.evaluate.intervals import Paired, paired
 from rewriter.evaluate.judged import only
 from rewriter.evaluate.outcome import COLD_EVENTS, Outcome, Result
@@ -35,7 +36,6 @@ YOUNG_DAYS = 30.0
 MUCH = 0.5
 """Share of the searches by one person from which on a warning is given."""
 
-Numbers = NDArray[np.float64]
 Scores = Mapping[str, Mapping[str, Numbers]]
 """By slice and measure: a number for each search, nan outside the slice."""
 

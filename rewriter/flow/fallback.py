@@ -88,7 +88,7 @@ def _has_hits(response: Any) -> bool:
 def saving(core: Core, key: PlanKey | None, plan: Callable[[], PagePlan]) -> SavePlan:
     """Return the step that saves a plan. It is made and encoded when the step is performed, off the caller's path."""
     in_store = "store" in core.store_breakers and core.store_breakers["store"].closed
-    return SavePlan(key, lambda: encode(plan()), in_store, core.settings.store.plan_ttl_s)
+    return SavePlan(key, lambda: encode(plan()), in_store)
 
 
 def more_pages(response: Mapping[str, Any], end: int) -> bool:

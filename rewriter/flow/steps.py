@@ -192,7 +192,6 @@ class SavePlan:
     key: PlanKey | None
     plan: Callable[[], bytes]
     in_store: bool
-    ttl_s: int
 
 
 CallerStep = Baseline | Collect | SavePlan | SendOnce | AwaitPart | SendOwn | AwaitOwn | AwaitPool

@@ -22,6 +22,9 @@ from rewriter.signals.store import Store, StoreName
 
 T = TypeVar("T")
 
+NO_THREAD = StoreError("no thread is free to read")
+"""The result of a read that no worker takes. It is never raised."""
+
 
 def drive(flow: Generator[Any, Any, T], perform: Callable[[Any], Any], first: Any = None) -> T:
     """Run a generator to its end: perform each step, and send in the result or throw in the error. It is closed in any case.
@@ -67,7 +70,7 @@ class Reading:
     def read(self, read: Read) -> ReadResult:
         """Read a store, however long that takes. Returns what it raises. The answer goes to memory too."""
         if not self._under_way.try_acquire():
-            return StoreError("no thread is free to read")
+            return NO_THREAD
         self._in_flight.acquire()
         try:
             found = self._stores[read.store].read(read.query)

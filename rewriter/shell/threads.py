@@ -26,7 +26,6 @@ from rewriter.client.batch import answers_of
 from rewriter.client.limits import LIMITS, LegLimits
 from rewriter.client.seam import LegFault, SearchClient, answer_of, leg_fault
 from rewriter.core import Core
-from rewriter.errors import StoreError
 from rewriter.flow.steps import (
     Baseline,
     FetchSignals,
@@ -44,7 +43,7 @@ from rewriter.shell.deadlines import Deadlines
 from rewriter.shell.fleet import fleet_key
 from rewriter.shell.index_reader import INDICES_PERIOD_S
 from rewriter.shell.legs import Bulkhead, failing_as, note_size
-from rewriter.shell.parts import Part, Reading, drive
+from rewriter.shell.parts import NO_THREAD, Part, Reading, drive
 from rewriter.shell.plans import PlanSaver
 from rewriter.shell.population import PopulationReader
 from rewriter.shell.refresh import LOCAL_PERIOD_S, SWITCHES_PERIOD_S, Refresh
@@ -57,8 +56,6 @@ from rewriter.signals.redis_store import RedisStore
 from rewriter.signals.store import Store, StoreName
 
 T = TypeVar("T")
-
-NO_THREAD = StoreError("no thread is free to read")
 
 
 class ThreadRuntime:

@@ -18,10 +18,10 @@ from rewriter.signals.commands import (
     many,
     many_counters,
     names_command,
+    plan_commands,
     put_command,
     replace_command,
     signals,
-    storable,
     text_command,
     text_in,
     write_commands,
@@ -55,13 +55,9 @@ class CommandStore(ABC):
         """See Store.read."""
         return signals(query, self.run(commands(query)))
 
-    def save_plan(self, key: str, plan: bytes, ttl_s: int) -> None:
-        """See Store.save_plan."""
-        answered(self.run([put_command(key, plan, ttl_s)]))
-
     def save_plans(self, plans: Sequence[tuple[str, bytes, int]]) -> int:
         """See Store.save_plans."""
-        wanted = storable(plans)
+        wanted = plan_commands(plans)
         return len(plans) - len(wanted) + sum(isinstance(reply, Exception) for reply in self.run(wanted))
 
     def write(
@@ -127,13 +123,9 @@ class AsyncCommandStore(ABC):
         """See Store.read."""
         return signals(query, await self.run(commands(query)))
 
-    async def save_plan(self, key: str, plan: bytes, ttl_s: int) -> None:
-        """See Store.save_plan."""
-        answered(await self.run([put_command(key, plan, ttl_s)]))
-
     async def save_plans(self, plans: Sequence[tuple[str, bytes, int]]) -> int:
         """See Store.save_plans."""
-        wanted = storable(plans)
+        wanted = plan_commands(plans)
         return len(plans) - len(wanted) + sum(isinstance(reply, Exception) for reply in await self.run(wanted))
 
     async def write(

@@ -229,7 +229,7 @@ def put_command(key: str, raw: bytes, ttl_s: int | None = None) -> Command:
     return ("SET", key, raw) if ttl_s is None else ("SET", key, raw, "EX", ttl_s)
 
 
-def storable(plans: Sequence[tuple[str, bytes, int]]) -> list[Command]:
+def plan_commands(plans: Sequence[tuple[str, bytes, int]]) -> list[Command]:
     """Return the commands that write page plans (key, plan, ttl_s), without those that are too long to be read back."""
     return [put_command(key, plan, ttl_s) for key, plan, ttl_s in plans if len(plan) <= MAX_TEXT_BYTES]
 

@@ -161,9 +161,6 @@ class Store(Protocol):
     def read(self, query: SignalsQuery) -> Signals:
         """Return one subject's signals in one pipelined round trip."""
 
-    def save_plan(self, key: str, plan: bytes, ttl_s: int) -> None:
-        """Store a page plan for `ttl_s` seconds."""
-
     def save_plans(self, plans: Sequence[tuple[str, bytes, int]]) -> int:
         """Store page plans, each as (key, plan, ttl_s), in one round trip. Returns how many of them were refused."""
 
@@ -213,9 +210,6 @@ class AsyncStore(Protocol):
 
     async def read(self, query: SignalsQuery) -> Signals:
         """See Store.read."""
-
-    async def save_plan(self, key: str, plan: bytes, ttl_s: int) -> None:
-        """See Store.save_plan."""
 
     async def save_plans(self, plans: Sequence[tuple[str, bytes, int]]) -> int:
         """See Store.save_plans."""

@@ -195,6 +195,28 @@ def boosted(report: Report) -> set[tuple[str, str]]:
     return {(one.field, one.value) for one in report.boosts}
 
 
+def write_sizes(store: MemoryStore, now_s: float) -> None:
+    """Write a population that likes three sizes of milk alike."""
+    sizes: dict[Value, float] = {("type_size", "milk", one): 1_000.0 for one in "sml"}
+    store.write(Keys().population(0), Counters(sizes, {"type_size": 3_000.0}, now_s, now_s, 9.0), None)
+
+
+def by_type(prefix: str, **policy: Any) -> Settings:
+    """Return patient settings of a policy that counts sizes within types, without exploration."""
+    return Settings.model_validate(
+        {
+            "experiment": {"holdout": 0},
+            "budget": {"signals_ms": 5_000, "cutoff_ms": 10_000},
+            "policies": {
+                "shop": {
+                    "index": f"{prefix}*", "class_field": "type", "exploration_share": 0,
+                    "fields": {"type_size": {"of": ["type", "size"]}}, **policy,
+                }
+            },
+        }
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("old_layout", [False, True])
 def test_a_search_reads_the_classes_of_its_query_from_the_second_time_on(
     opensearch: OpenSearch, prefix: str, old_layout: bool
@@ -213,20 +235,8 @@ def test_a_search_reads_the_classes_of_its_query_from_the_second_time_on(
         soup = ClassCounters({("item", "soup7"): 9.0}, 9.0, now_s)
         counters = Counters(general, {"item": 18.0}, now_s, now_s, 3.0)
         store.write(keys.profile("ann"), counters, None, {"milk": milk, "soup": soup})
-    sizes: dict[Value, float] = {("type_size", "milk", one): 1_000.0 for one in "sml"}
-    store.write(keys.population(0), Counters(sizes, {"type_size": 3_000.0}, now_s, now_s, 9.0), None)
-    settings = Settings.model_validate(
-        {
-            "experiment": {"holdout": 0},
-            "budget": {"signals_ms": 5_000, "cutoff_ms": 10_000},
-            "policies": {
-                "shop": {
-                    "index": f"{prefix}*", "class_field": "type", "item_repeat_share": 1.0, "exploration_share": 0,
-                    "fields": {"type_size": {"of": ["type", "size"]}},
-                }
-            },
-        }
-    )  # fmt: skip
+    write_sizes(store, now_s)
+    settings = by_type(prefix, item_repeat_share=1.0)
     with (
         loaded(opensearch, f"{prefix}-shop", MAPPING, products().items()) as index,
         Rewriter(opensearch, store, settings) as rewriter,
@@ -351,20 +361,8 @@ def test_a_policy_with_attributes_of_the_class_alone_learns_classes(
     milk = ClassCounters({("item", "milk7"): 9.0, ("type_size", "l"): 9.0}, 9.0, now_s)
     general = Counters({("item", "milk7", "milk"): 9.0}, {"item": 9.0}, now_s, now_s, 3.0)
     store.write(keys.profile("ann"), general, None, {"milk": milk})
-    sizes: dict[Value, float] = {("type_size", "milk", one): 1_000.0 for one in "sml"}
-    store.write(keys.population(0), Counters(sizes, {"type_size": 3_000.0}, now_s, now_s, 9.0), None)
-    settings = Settings.model_validate(
-        {
-            "experiment": {"holdout": 0},
-            "budget": {"signals_ms": 5_000, "cutoff_ms": 10_000},
-            "policies": {
-                "shop": {
-                    "index": f"{prefix}*", "class_field": "type", "item_scale": 0, "exploration_share": 0, "mode": mode,
-                    "parallel_share": 0, "fields": {"type_size": {"of": ["type", "size"]}},
-                }
-            },
-        }
-    )  # fmt: skip
+    write_sizes(store, now_s)
+    settings = by_type(prefix, item_scale=0, mode=mode, parallel_share=0)
     body = {"query": {"match": {"title": "milk"}}, "size": 10}
     with (
         loaded(opensearch, f"{prefix}-shop", MAPPING, products().items()) as index,

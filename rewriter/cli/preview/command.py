@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from rewriter.cli.preview.html import html_page
 from rewriter.cli.preview.page import Fields, PreviewPage
 from rewriter.cli.preview.searches import Wanted, newcomer, previewed
 from rewriter.cli.preview.terminal import print_page
-from rewriter.cli.render import alone
+from rewriter.cli.render import alone, parsed_json
 from rewriter.client.seam import SearchClient
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.expression import parsed_indices
@@ -174,14 +173,7 @@ def body_of(client: SearchClient, words: str, path: Path | None) -> dict[str, An
             ) from None
         found = rendered["template_output"]
     else:
-        try:
-            found = json.loads(text)
-        except json.JSONDecodeError as error:
-            remedy = "give WORDS, if it is a search template" if "{{" in text else ""
-            raise ConfigurationError([Fault(f"{path}:{error.lineno}", f"is not JSON: {error.msg}", remedy)]) from None
-        except (ValueError, RecursionError):
-            what = "is not JSON that can be read: nested too deep, or a number is too long"
-            raise ConfigurationError([Fault(str(path), what)]) from None
+        found = parsed_json(text, path, "give WORDS, if it is a search template" if "{{" in text else "")
     if not isinstance(found, dict):
         raise ConfigurationError(
             [Fault(str(path), "is not a search body", 'a body is a JSON object, such as {"query": …}')]

@@ -24,9 +24,6 @@ class ReadOnlyStore:
         found = self._store.read(query)
         return Signals(found.session, found.profile, None, found.failed, found.forgotten_s)
 
-    def save_plan(self, key: str, plan: bytes, ttl_s: int) -> None:
-        """Save nothing."""
-
     def save_plans(self, plans: Sequence[tuple[str, bytes, int]]) -> int:  # noqa: ARG002  as Store has it
         """Save nothing."""
         return 0
