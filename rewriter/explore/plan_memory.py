@@ -42,10 +42,11 @@ class PlanKey(NamedTuple):
 class WaitingPlan:
     """A plan that is made when it is first needed. From any thread; two may make it, which gives the same."""
 
-    __slots__ = ("_make", "_plan", "in_store", "key")
+    __slots__ = ("_make", "_plan", "forgotten_s", "in_store", "key")
 
-    def __init__(self, key: PlanKey, make: Callable[[], bytes], in_store: bool) -> None:
+    def __init__(self, key: PlanKey, make: Callable[[], bytes], in_store: bool, forgotten_s: float) -> None:
         self.key = key
+        self.forgotten_s = forgotten_s
         self.in_store = in_store
         self._make: Callable[[], bytes] | None = make
         self._plan: bytes | None = None
@@ -82,15 +83,16 @@ class PlanMemory:
         """The number of plans that are not saved yet."""
         return len(self._waiting)
 
-    def wait(self, key: PlanKey, make: Callable[[], bytes], *, in_store: bool) -> bool:
+    def wait(self, key: PlanKey, make: Callable[[], bytes], *, in_store: bool, forgotten_s: float = 0.0) -> bool:
         """Hold what makes a plan, instead of an earlier one of the same key. Returns False, and drops it, if too many wait.
 
         in_store: whether it is to be written to the store as well.
+        forgotten_s: see SavePlan.
         """
         with self._lock:
             if key not in self._waiting and len(self._waiting) >= MAX_WAITING:
                 return False
-            self._waiting[key] = WaitingPlan(key, make, in_store)
+            self._waiting[key] = WaitingPlan(key, make, in_store, forgotten_s)
             return True
 
     def unsaved(self, key: PlanKey) -> bytes | None:

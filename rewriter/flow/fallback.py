@@ -64,7 +64,7 @@ def fallen_back(
     page = with_page(kept, search.from_, search.size, map(one, hits))
     after = replace(plan, shown=as_text(page), detour=True)
     detail = f"{left_out} hits that the list has shown already are left out" if left_out else ""
-    return response, saving(core, key, lambda: after), detail
+    return response, saving(core, key, lambda: after, after.forgotten_s), detail
 
 
 def baseline_page(
@@ -85,10 +85,13 @@ def _has_hits(response: Any) -> bool:
     return isinstance(hits, Mapping) and bool(hits.get("hits"))
 
 
-def saving(core: Core, key: PlanKey | None, plan: Callable[[], PagePlan]) -> SavePlan:
-    """Return the step that saves a plan. It is made and encoded when the step is performed, off the caller's path."""
+def saving(core: Core, key: PlanKey | None, plan: Callable[[], PagePlan], forgotten_s: float) -> SavePlan:
+    """Return the step that saves a plan. It is made and encoded when the step is performed, off the caller's path.
+
+    forgotten_s: the plan's own.
+    """
     in_store = "store" in core.store_breakers and core.store_breakers["store"].closed
-    return SavePlan(key, lambda: encode(plan()), in_store)
+    return SavePlan(key, lambda: encode(plan()), in_store, forgotten_s)
 
 
 def more_pages(response: Mapping[str, Any], end: int) -> bool:

@@ -284,6 +284,7 @@ def _continued(context: SearchContext, plan: PagePlan | None, found: SignalsRead
     boosts = capped(plan.boosts, limit)
     return Personal(
         Reason.PERSONALIZED, "", (), boosts, limit, plan.source, plan.strategy, plan.template_version, plan.preference, plan,
+        forgotten_s=plan.forgotten_s,
     )  # fmt: skip
 
 

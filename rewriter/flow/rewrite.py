@@ -450,7 +450,7 @@ def _served(
 
 
 def _saved(context: SearchContext, part: Personal, page: Page, rank: int) -> SavePlan:
-    return saving(context.core, context.plan_key, plan_after(context, part, page, rank))
+    return saving(context.core, context.plan_key, plan_after(context, part, page, rank), part.forgotten_s)
 
 
 def _late(context: SearchContext, progress: Progress) -> tuple[Reason, str]:

@@ -187,11 +187,13 @@ class SavePlan:
     key:      its key; None if the subject has none, and nothing is saved.
     plan:     returns its text; called off the caller's path.
     in_store: whether it goes to the store as well as into this process's memory. False while the store's breaker is not closed.
+    forgotten_s: up to when the subject had been forgotten when the list began: a later erasure keeps the plan out of the store.
     """
 
     key: PlanKey | None
     plan: Callable[[], bytes]
     in_store: bool
+    forgotten_s: float
 
 
 CallerStep = Baseline | Collect | SavePlan | SendOnce | AwaitPart | SendOwn | AwaitOwn | AwaitPool

@@ -19,7 +19,7 @@ from typing import Any
 from rewriter.core import Core
 from rewriter.explore.plan_memory import WaitingPlan
 from rewriter.flow.steps import SavePlan
-from rewriter.signals.store import AsyncStore, Store
+from rewriter.signals.store import AsyncStore, NewPlan, Store
 
 LINGER_S = 0.02
 """How long plans wait for others."""
@@ -57,7 +57,7 @@ class PlanSaver:
         """Have a plan saved. Never waits."""
         if step.key is None:
             return
-        if not self._core.plans.wait(step.key, step.plan, in_store=step.in_store):
+        if not self._core.plans.wait(step.key, step.plan, in_store=step.in_store, forgotten_s=step.forgotten_s):
             self.dropped += 1
         elif not self._some.is_set():
             self._some.set()
@@ -88,18 +88,22 @@ class PlanSaver:
             self._write(storable(self._core, some))
             self._core.plans.saved(some, time.monotonic())
 
-    def _write(self, some: list[tuple[str, bytes, int]]) -> None:
+    def _write(self, some: list[NewPlan]) -> None:
         try:
             self.dropped += self._store.save_plans(some) if self._store is not None and some else 0
         except Exception:  # noqa: BLE001  counted; later pages of these lists are served from memory
             self.dropped += len(some)
 
 
-def storable(core: Core, plans: Iterable[WaitingPlan]) -> list[tuple[str, bytes, int]]:
-    """Return key, plan and time to live of those that the store is to have, and that its share has room for."""
+def storable(core: Core, plans: Iterable[WaitingPlan]) -> list[NewPlan]:
+    """Return the plans that the store is to have, and that its share has room for."""
     ttl_s, now_s = core.settings.store.plan_ttl_s, time.monotonic()
-    made = [(one.key, plan) for one in plans if one.in_store and (plan := one.made()) is not None]
-    return [(key.store, plan, ttl_s) for key, plan in made if core.plans.may_store(key, plan, now_s)]
+    made = [(one, plan) for one in plans if one.in_store and (plan := one.made()) is not None]
+    return [
+        NewPlan(one.key.store, plan, ttl_s, one.forgotten_s)
+        for one, plan in made
+        if core.plans.may_store(one.key, plan, now_s)
+    ]
 
 
 class AsyncPlanSaver:
@@ -118,7 +122,7 @@ class AsyncPlanSaver:
         """Have a plan saved. Never waits."""
         if step.key is None:
             return
-        if not self._core.plans.wait(step.key, step.plan, in_store=step.in_store):
+        if not self._core.plans.wait(step.key, step.plan, in_store=step.in_store, forgotten_s=step.forgotten_s):
             self.dropped += 1
         elif not self._runs:
             self._runs = True
@@ -147,7 +151,7 @@ class AsyncPlanSaver:
             await self._write(storable(self._core, some))
             self._core.plans.saved(some, time.monotonic())
 
-    async def _write(self, some: list[tuple[str, bytes, int]]) -> None:
+    async def _write(self, some: list[NewPlan]) -> None:
         try:
             self.dropped += await self._store.save_plans(some) if self._store is not None and some else 0
         except Exception:  # noqa: BLE001  counted; later pages of these lists are served from memory

@@ -27,7 +27,7 @@ from rewriter.signals.commands import (
     write_commands,
 )
 from rewriter.signals.counters import Counters
-from rewriter.signals.store import Signals, SignalsQuery
+from rewriter.signals.store import NewPlan, Signals, SignalsQuery
 
 CHANGE_TRIES = 100
 """Attempts to change a text that other clients change concurrently; in each round at least one client succeeds."""
@@ -55,10 +55,9 @@ class CommandStore(ABC):
         """See Store.read."""
         return signals(query, self.run(commands(query)))
 
-    def save_plans(self, plans: Sequence[tuple[str, bytes, int]]) -> int:
+    def save_plans(self, plans: Sequence[NewPlan]) -> int:
         """See Store.save_plans."""
-        wanted = plan_commands(plans)
-        return len(plans) - len(wanted) + sum(isinstance(reply, Exception) for reply in self.run(wanted))
+        return len(plans) - self.run(plan_commands(plans)).count(1)
 
     def write(
         self, base: str, counters: Counters, ttl_s: int | None, classes: Mapping[str, ClassCounters] | None = None
@@ -123,10 +122,9 @@ class AsyncCommandStore(ABC):
         """See Store.read."""
         return signals(query, await self.run(commands(query)))
 
-    async def save_plans(self, plans: Sequence[tuple[str, bytes, int]]) -> int:
+    async def save_plans(self, plans: Sequence[NewPlan]) -> int:
         """See Store.save_plans."""
-        wanted = plan_commands(plans)
-        return len(plans) - len(wanted) + sum(isinstance(reply, Exception) for reply in await self.run(wanted))
+        return len(plans) - (await self.run(plan_commands(plans))).count(1)
 
     async def write(
         self, base: str, counters: Counters, ttl_s: int | None, classes: Mapping[str, ClassCounters] | None = None

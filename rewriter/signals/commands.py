@@ -13,7 +13,7 @@ from rewriter.errors import StoreError
 from rewriter.signals.class_counters import ClassCounters
 from rewriter.signals.class_layout import packed_classes, read_classes, wanted_fields
 from rewriter.signals.counters import Counters, member, sound, weights_of
-from rewriter.signals.store import Signals, SignalsQuery
+from rewriter.signals.store import NewPlan, Signals, SignalsQuery
 
 MAX_TEXT_BYTES = 64 * 1024
 """Limit of a plan, and of a text that the background reads."""
@@ -29,6 +29,16 @@ REPLACE = """
 if redis.call('GETRANGE', KEYS[1], 0, ARGV[1]) ~= ARGV[2] then return 0 end
 redis.call('SET', KEYS[1], ARGV[3])
 return 1
+"""
+SAVE_PLAN = """
+local forgotten = tonumber(redis.pcall('HGET', KEYS[2], 'forgotten') or '')
+if forgotten and forgotten > tonumber(ARGV[3]) then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+return 1
+"""
+"""Writes a page plan, unless its subject was erased since: plans wait for others, and an erasure may come first.
+
+KEYS the plan, the m of its base. ARGV the plan, ttl_s, up to when the subject had been erased when the list began.
 """
 META = ("landmark", "last_event", "events", "lag")
 PARTS_AT_ONCE = 16
@@ -229,9 +239,13 @@ def put_command(key: str, raw: bytes, ttl_s: int | None = None) -> Command:
     return ("SET", key, raw) if ttl_s is None else ("SET", key, raw, "EX", ttl_s)
 
 
-def plan_commands(plans: Sequence[tuple[str, bytes, int]]) -> list[Command]:
-    """Return the commands that write page plans (key, plan, ttl_s), without those that are too long to be read back."""
-    return [put_command(key, plan, ttl_s) for key, plan, ttl_s in plans if len(plan) <= MAX_TEXT_BYTES]
+def plan_commands(plans: Sequence[NewPlan]) -> list[Command]:
+    """Return the commands that write page plans, whose reply is 1 then, without those that are too long to be read back."""
+    return [
+        ("EVAL", SAVE_PLAN, 2, key, f"{key.rpartition(':plan:')[0]}:m", plan, ttl_s, repr(forgotten_s))
+        for key, plan, ttl_s, forgotten_s in plans
+        if len(plan) <= MAX_TEXT_BYTES
+    ]
 
 
 def replace_command(key: str, before: bytes, raw: bytes) -> Command:

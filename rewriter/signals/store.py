@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from rewriter.record import record
 from rewriter.signals.class_counters import ClassCounters
@@ -92,6 +92,15 @@ class Keys:
         return f"{base}:plan:{slot}" if base else None
 
 
+class NewPlan(NamedTuple):
+    """A page plan to be stored for `ttl_s` seconds. forgotten_s: up to when its subject had been erased when the list began."""
+
+    key: str
+    plan: bytes
+    ttl_s: int
+    forgotten_s: float = 0.0
+
+
 @record(frozen=True, slots=True)
 class SignalsQuery:
     """One read: the bases of the wanted keys, None where nothing is; the fields whose totals are wanted with them.
@@ -161,8 +170,8 @@ class Store(Protocol):
     def read(self, query: SignalsQuery) -> Signals:
         """Return one subject's signals in one pipelined round trip."""
 
-    def save_plans(self, plans: Sequence[tuple[str, bytes, int]]) -> int:
-        """Store page plans, each as (key, plan, ttl_s), in one round trip. Returns how many of them were refused."""
+    def save_plans(self, plans: Sequence[NewPlan]) -> int:
+        """Store page plans in one round trip, but for those of subjects that were erased since. Returns how many were refused."""
 
     def write(
         self, base: str, counters: Counters, ttl_s: int | None, classes: Mapping[str, ClassCounters] | None = None
@@ -211,7 +220,7 @@ class AsyncStore(Protocol):
     async def read(self, query: SignalsQuery) -> Signals:
         """See Store.read."""
 
-    async def save_plans(self, plans: Sequence[tuple[str, bytes, int]]) -> int:
+    async def save_plans(self, plans: Sequence[NewPlan]) -> int:
         """See Store.save_plans."""
 
     async def write(

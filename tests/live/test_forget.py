@@ -18,7 +18,7 @@ from rewriter.signals.ingest.erasure import forget, forget_all
 from rewriter.signals.ingest.objects import Objects
 from rewriter.signals.ingest.worker import Worker
 from rewriter.signals.redis_store import RedisStore
-from rewriter.signals.store import SignalsQuery
+from rewriter.signals.store import NewPlan, SignalsQuery
 from rewriter.subject import Subject
 from rewriter_engines import Valkey
 from tests.live.shop import Shop, an_event
@@ -79,7 +79,7 @@ def test_nothing_is_left_but_what_retention_covers(shop: Shop) -> None:
     ]
     for key in plans:
         assert key is not None
-        shop.store.save_plans([(key, b"{}", 1_000)])
+        shop.store.save_plans([NewPlan(key, b"{}", 1_000)])
     assert forgotten(shop) == removed(profiles=1, sessions=2, plans=3, dead_letters=2)
     client = shop.store._connected()
     for key in client.scan_iter(match=f"{shop.settings.store.prefix}:{{stream:*}}"):
@@ -322,7 +322,7 @@ def test_profiles_and_sessions_in_stores_of_their_own(shop: Shop, valkey_server:
     shop.drain(worker)
     keys = shop.plan.keys
     for subject in (Subject(USER, f"s-{USER}"), Subject(USER)):
-        shop.store.save_plans([(keys.plan(subject, "3") or "", b"{}", 100)])
+        shop.store.save_plans([NewPlan(keys.plan(subject, "3") or "", b"{}", 100)])
     assert dict(forget(shop.store, profiles, shop.plan, USER)) == removed(profiles=1, sessions=1, plans=2)
     query = SignalsQuery(None, keys.profile(USER), None, ("brand",), 10)
     assert profiles.read(query).profile is None
@@ -330,11 +330,27 @@ def test_profiles_and_sessions_in_stores_of_their_own(shop: Shop, valkey_server:
     profiles.close()
 
 
+def test_a_plan_from_before_is_not_written_afterwards(shop: Shop) -> None:
+    """Plans wait for others, so that the user may be erased between a page and the writing of its plan."""
+    shop.append([an_event(USER), an_event("u2")])
+    shop.drain(shop.worker())
+    profile = shop.plan.keys.profile(USER)
+    forget(shop.store, shop.store, shop.plan, USER)
+    forgotten_s = shop.store.read(SignalsQuery(None, profile, None, ("brand",), 10)).forgotten_s
+    assert forgotten_s > 0
+    one, other, new = (
+        shop.plan.keys.plan(Subject(who), slot) or "" for who, slot in ((USER, "1"), ("u2", "1"), (USER, "2"))
+    )
+    plans = [NewPlan(one, b"old", 100), NewPlan(other, b"other", 100), NewPlan(new, b"new", 100, forgotten_s)]
+    assert shop.store.save_plans(plans) == 1
+    assert shop.store.run([("GET", key) for key in (one, other, new)]) == [None, b"other", b"new"]
+
+
 def test_in_a_cluster(redis_cluster_urls: list[str], prefix: str) -> None:
     shop = Shop("redis+cluster://" + ",".join(url.removeprefix("redis://") for url in redis_cluster_urls), prefix)
     shop.append([an_event(USER), an_event("u2")])
     shop.drain(shop.worker())
-    shop.store.save_plans([(shop.plan.keys.plan(Subject(USER, f"s-{USER}"), "3") or "", b"{}", 100)])
+    shop.store.save_plans([NewPlan(shop.plan.keys.plan(Subject(USER, f"s-{USER}"), "3") or "", b"{}", 100)])
     assert forgotten(shop) == removed(profiles=1, sessions=1, plans=1)
     assert profile_of(shop, "u2") is not None
     big: dict[Value, float] = {("brand", f"b{number}"): 1.0 for number in range(1_200)}

@@ -17,7 +17,7 @@ from rewriter.signals.commands import MAX_TEXT_BYTES, NAMED_S
 from rewriter.signals.counters import Counters, Value
 from rewriter.signals.memory_store import AsyncMemoryStore, MemoryStore
 from rewriter.signals.redis_store import AsyncRedisStore, RedisStore
-from rewriter.signals.store import AsyncStore, Keys, Signals, SignalsQuery, Store
+from rewriter.signals.store import AsyncStore, Keys, NewPlan, Signals, SignalsQuery, Store
 
 T0_S = 1_767_225_600.0
 FIELDS = ("brand", "item")
@@ -169,14 +169,14 @@ async def test_a_write_that_is_refused_leaves_what_stood_there(rig: Rig) -> None
 async def test_a_plan_is_read_together_with_the_signals(rig: Rig) -> None:
     query = await rig.known()
     plan = f"{query.session}:plan:abc"
-    assert await rig.store.save_plans([(plan, b'{"v": 1}', 1800)]) == 0
+    assert await rig.store.save_plans([NewPlan(plan, b'{"v": 1}', 1800)]) == 0
     assert await rig.store.read(rig.query("S", "U", plan)) == Signals(SESSION, PROFILE, b'{"v": 1}')
 
 
 @everywhere
 async def test_a_plan_over_the_limit_is_not_saved(rig: Rig) -> None:
     plan = f"{rig.keys.session('S')}:plan:abc"
-    assert await rig.store.save_plans([(plan, b"x" * (MAX_TEXT_BYTES + 1), 1800)]) == 1
+    assert await rig.store.save_plans([NewPlan(plan, b"x" * (MAX_TEXT_BYTES + 1), 1800)]) == 1
     assert await rig.store.read(rig.query(None, None, plan)) == Signals()
 
 
@@ -227,7 +227,7 @@ async def test_in_memory_what_expired_is_gone_and_takes_no_room() -> None:
     now_s = [0.0]
     store = MemoryStore(lambda: now_s[0])
     store.write("S", SESSION, 60)
-    store.save_plans([("L", b"plan", 90)])
+    store.save_plans([NewPlan("L", b"plan", 90)])
     query = SignalsQuery("S", None, "L", FIELDS, 64)
     assert store.read(query) == Signals(SESSION, plan=b"plan")
     now_s[0] = 60.0
@@ -247,7 +247,7 @@ async def test_lifetimes_are_the_servers(rig: Rig) -> None:
     for key in (f"{query.session}:z", f"{query.session}:m"):
         assert 590 <= rig.server.ttl(key) <= 600
     assert rig.server.ttl(f"{query.profile}:z") == -1
-    await rig.store.save_plans([(f"{query.session}:plan:abc", b"plan", 1800)])
+    await rig.store.save_plans([NewPlan(f"{query.session}:plan:abc", b"plan", 1800)])
     assert 1790 <= rig.server.ttl(f"{query.session}:plan:abc") <= 1800
 
 

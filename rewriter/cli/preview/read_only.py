@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rewriter.signals.counters import Counters
-from rewriter.signals.store import Signals, SignalsQuery, Store
+from rewriter.signals.store import NewPlan, Signals, SignalsQuery, Store
 
 
 class ReadOnlyStore:
@@ -24,7 +24,7 @@ class ReadOnlyStore:
         found = self._store.read(query)
         return Signals(found.session, found.profile, None, found.failed, found.forgotten_s)
 
-    def save_plans(self, plans: Sequence[tuple[str, bytes, int]]) -> int:  # noqa: ARG002  as Store has it
+    def save_plans(self, plans: Sequence[NewPlan]) -> int:  # noqa: ARG002  as Store has it
         """Save nothing."""
         return 0
 
