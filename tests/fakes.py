@@ -20,7 +20,7 @@ from rewriter import AsyncRewriter, Report, Rewriter, Settings, Subject
 from rewriter.core import Core
 from rewriter.expression import Expression
 from rewriter.shell.status import Status
-from rewriter.signals.commands import Command
+from rewriter.signals.commands import SAVE_PLAN, Command
 from rewriter.signals.memory_store import AsyncMemoryStore, MemoryStore
 
 LEGS = ("baseline", "personal", "explored")
@@ -191,6 +191,7 @@ class FakeStore(MemoryStore):
     """A store that is there, gone, or hangs until `released` is set.
 
     `reads` are those for subjects, `signal_reads` those of profiles.
+    `arrives`: what a read's answer, as of when it was asked for, waits for on its way; `saves`: whether plans can be written.
     """
 
     def __init__(self) -> None:
@@ -198,15 +199,28 @@ class FakeStore(MemoryStore):
         self.state: Literal["there", "gone", "hung"] = "there"
         self.released = Event()
         self.reads = self.signal_reads = 0
+        self.arrives: Callable[[], bool] = lambda: True
+        self.saves = True
 
     def run(self, wanted: Sequence[Command], *, atomic: bool = False) -> list[Any]:
+        found = self.answered(wanted, atomic=atomic)
+        assert not is_read(wanted) or waited(self.arrives)
+        return found
+
+    def answered(self, wanted: Sequence[Command], *, atomic: bool) -> list[Any]:
         self.reads += any("{s:" in str(command[1]) or "{u:" in str(command[1]) for command in wanted)
         self.signal_reads += any(command[0] == "ZRANGE" and "{u:" in str(command[1]) for command in wanted)
         if self.state == "hung":
             assert self.released.wait(PATIENCE_S)
         if self.state == "gone":
             raise StoreGone("gone")
+        if not self.saves and any(SAVE_PLAN in command for command in wanted):
+            raise StoreGone("plans")
         return super().run(wanted, atomic=atomic)
+
+
+def is_read(wanted: Sequence[Command]) -> bool:
+    return any(command[0] == "ZRANGE" for command in wanted)
 
 
 class AsyncFakeStore(AsyncMemoryStore):
@@ -219,7 +233,10 @@ class AsyncFakeStore(AsyncMemoryStore):
     async def run(self, wanted: Sequence[Command], *, atomic: bool = False) -> list[Any]:
         if self._played.state == "hung":
             await awaited(self._played.released.is_set)
-        return await super().run(wanted, atomic=atomic)
+        found = self._played.answered(wanted, atomic=atomic)
+        if is_read(wanted):
+            await awaited(self._played.arrives)
+        return found
 
 
 async def knowing(rewriter: AsyncRewriter, *indices: str) -> AsyncRewriter:

@@ -79,6 +79,41 @@ def test_a_first_page_asked_for_again_is_weighed_anew(harness: Harness) -> None:
     assert not set(after) & set(second)
 
 
+def test_a_plan_that_is_written_while_the_next_page_reads_the_store(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The read then holds the plan of an earlier list of the same search."""
+    monkeypatch.setattr("rewriter.shell.plans.LINGER_S", 0.3)
+    assert harness.store is not None
+    page(harness, 0)
+    harness.store.write(
+        Keys().profile("ann"), Counters({("item", "p39"): 9.0}, {"item": 9.0}, NOW_S, NOW_S, events=3.0), None
+    )
+    shown = []
+    for number in (0, 1):
+        arguments = {"index": "products", "body": {"query": MATCH, "size": 10, "from": 10 * number}}
+        answer, report = harness.search(ANN, arguments)
+        assert report.reason is Reason.PERSONALIZED
+        assert [boost.value for boost in report.boosts] == ["p39"]
+        shown += [hit["_id"] for hit in answer["hits"]["hits"]]
+        harness.store.arrives = lambda: harness.core.plans.waiting == 0
+    assert len(set(shown)) == len(shown) == 20
+
+
+def test_a_plan_that_could_not_be_written_is_newer_than_the_store_s(harness: Harness) -> None:
+    assert harness.store is not None
+    shown = page(harness, 0)[0]
+    harness.store.saves = False
+    harness.engine.on["personal"] = late
+    second, report = page(harness, 1)
+    assert report.reason is Reason.SEARCH_LATE
+    del harness.engine.on["personal"]
+    for ids in (second, page(harness, 2)[0], page(harness, 3)[0]):
+        shown += ids
+    assert len(set(shown)) == len(shown) >= 30
+    assert harness.status().plans_dropped >= 1
+
+
 def late(_: dict[str, Any]) -> Any:
     raise ConnectionTimeout("TIMEOUT", "x", {})
 

@@ -42,7 +42,8 @@ def test_another_search_s_plan_is_not_found_though_it_has_the_same_key_in_the_st
     memory = PlanMemory(StoreSettings(plans_per_subject=1))
     one, other = key(memory, 1), key(memory, 2)
     assert one.store == other.store
-    memory.put(one, b"one", 0.0)
+    assert memory.wait(one, lambda: b"one", in_store=True)
+    memory.saved(memory.all_waiting(), 0.0)
     assert memory.get(one, 1.0) == b"one"
     assert memory.get(other, 1.0) is None
     assert memory.get(one, 1801.0) is None
@@ -93,7 +94,7 @@ def test_threads_count_together() -> None:
     assert memory.refused == 8_000 - sum(admitted)
 
 
-def test_a_plan_that_is_not_saved_yet_is_found_and_made_once() -> None:
+def test_a_plan_that_is_not_in_the_store_yet_is_found_and_made_once() -> None:
     memory = PlanMemory(StoreSettings())
     made: list[int] = []
 
@@ -102,16 +103,26 @@ def test_a_plan_that_is_not_saved_yet_is_found_and_made_once() -> None:
         return b"plan"
 
     key = PlanKey("k", "s")
-    assert memory.unsaved(key) is None
+    assert memory.unstored(key, 0.0) is None
     assert memory.wait(key, make, in_store=True)
-    assert memory.unsaved(key) == memory.get(key, 0.0) == b"plan"
+    assert memory.unstored(key, 0.0) == memory.get(key, 0.0) == b"plan"
     waiting = memory.all_waiting()
     assert memory.wait(key, lambda: b"newer", in_store=True)  # while the first one is being written
-    memory.saved(waiting, 0.0)
-    assert memory.unsaved(key) == b"newer"
-    memory.saved(memory.all_waiting(), 0.0)
-    assert (memory.unsaved(key), memory.get(key, 0.0)) == (None, b"newer")
+    memory.saved(waiting, 0.0, stored=[key])
+    assert memory.unstored(key, 0.0) == b"newer"
+    memory.saved(memory.all_waiting(), 0.0, stored=[key])
+    assert (memory.unstored(key, 0.0), memory.get(key, 0.0)) == (None, b"newer")
     assert made == [1]
+
+
+def test_a_plan_that_could_not_be_written_stays_newer_than_the_store_s() -> None:
+    memory, one = PlanMemory(StoreSettings()), PlanKey("k", "s")
+    assert memory.wait(one, lambda: b"plan", in_store=True)
+    memory.saved(memory.all_waiting(), 0.0)
+    assert memory.unstored(one, 0.0) == memory.get(one, 0.0) == b"plan"
+    assert memory.wait(one, lambda: b"newer", in_store=True)
+    memory.saved(memory.all_waiting(), 0.0, stored=[one])
+    assert (memory.unstored(one, 0.0), memory.get(one, 0.0)) == (None, b"newer")
 
 
 def test_a_plan_that_cannot_be_made_and_plans_beyond_the_bound_are_not_kept() -> None:

@@ -8,7 +8,7 @@ at most `plans_max_bytes` of live plans in the store, counted as the bytes that 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from threading import Lock
 from typing import NamedTuple
@@ -70,7 +70,9 @@ class PlanMemory:
 
     def __init__(self, settings: StoreSettings) -> None:
         self._settings = settings
-        self._kept: Bounded[PlanKey, bytes] = Bounded(max_bytes=MEMORY_BYTES, max_age_s=settings.plan_ttl_s)
+        self._kept: Bounded[PlanKey, tuple[bytes, bool]] = Bounded(
+            max_bytes=MEMORY_BYTES, max_age_s=settings.plan_ttl_s
+        )
         self._step_s = settings.plan_ttl_s / STEPS
         self._written: deque[tuple[int, int]] = deque()
         self._bytes = 0
@@ -95,21 +97,26 @@ class PlanMemory:
             self._waiting[key] = WaitingPlan(key, make, in_store, forgotten_s)
             return True
 
-    def unsaved(self, key: PlanKey) -> bytes | None:
-        """Return the plan if it is not saved yet, or None. It is newer than the store's."""
-        waiting = self._waiting.get(key)
-        return None if waiting is None else waiting.made()
+    def unstored(self, key: PlanKey, now_s: float) -> bytes | None:
+        """Return the plan if it is not in the store yet, or could not be written there; otherwise None.
+
+        It is newer than the store's. Ask before the store is read: while it is read, the plan may be written.
+        """
+        if (waiting := self._waiting.get(key)) is not None:
+            return waiting.made()
+        plan, stored = self._kept.get(key, now_s) or (None, True)
+        return None if stored else plan
 
     def all_waiting(self) -> list[WaitingPlan]:
         """Return the plans that are not saved yet. They are still waiting then: see `saved`."""
         with self._lock:
             return list(self._waiting.values())
 
-    def saved(self, plans: Iterable[WaitingPlan], now_s: float) -> None:
-        """Keep plans that were written, or need not be, in memory alone."""
+    def saved(self, plans: Iterable[WaitingPlan], now_s: float, *, stored: Collection[PlanKey] = ()) -> None:
+        """Keep plans that no longer wait in memory alone. `stored` are those that the store has now."""
         for one in plans:
             if (plan := one.made()) is not None:
-                self.put(one.key, plan, now_s)
+                self._kept.put(one.key, (plan, one.key in stored), len(plan) + KEY_BYTES, now_s)
             with self._lock:
                 if self._waiting.get(one.key) is one:
                     del self._waiting[one.key]
@@ -122,11 +129,10 @@ class PlanMemory:
 
     def get(self, key: PlanKey, now_s: float) -> bytes | None:
         """Return the plan from process memory, or None."""
-        return self.unsaved(key) or self._kept.get(key, now_s)
-
-    def put(self, key: PlanKey, plan: bytes, now_s: float) -> None:
-        """Keep a plan in process memory."""
-        self._kept.put(key, plan, len(plan) + KEY_BYTES, now_s)
+        if (waiting := self._waiting.get(key)) is not None:
+            return waiting.made()
+        plan, _ = self._kept.get(key, now_s) or (None, True)
+        return plan
 
     def clear(self) -> None:
         """Drop all plans from process memory."""

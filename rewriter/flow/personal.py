@@ -101,11 +101,12 @@ def prepared(context: SearchContext, progress: Progress) -> Generator[PartStep, 
         most_counters(context, classes := known_classes(context)),
         classes=read_classes(context, classes),
     )
+    unstored = core.plans.unstored(plan_key, context.clock_s()) if plan_key else None
     if context.batched:
         found: SignalsRead = yield ReadSignals(context, query, progress)
     else:
         found = yield from read_signals(context, query, progress)
-    plan = progress.plan = _plan(context, plan_key, found)
+    plan = progress.plan = _plan(context, plan_key, unstored, found)
     if search.from_ > 0 or (plan is not None and _goes_back(context, plan)):
         part = _continued(context, plan, found)
     else:
@@ -238,15 +239,17 @@ def _segment(context: SearchContext, guard: RepeatGuard) -> tuple[tuple[Affinity
     return (), None
 
 
-def _plan(context: SearchContext, key: PlanKey | None, found: SignalsRead) -> PagePlan | None:
-    """Return the list's plan: one that this process has not saved yet, the store's, or the one that this process kept.
+def _plan(context: SearchContext, key: PlanKey | None, unstored: bytes | None, found: SignalsRead) -> PagePlan | None:
+    """Return the list's plan: one that the store lacked when it was read, the store's, or the one that this process kept.
 
     Plans from before an erasure of the subject do not count.
+
+    unstored: the plan that the store lacked before it was read. A plan that is written meanwhile is not in what was read.
     """
     if key is None:
         return None
-    known = context.core.plans
-    plans = (decode(raw) for raw in (known.unsaved(key), found.signals.plan, known.get(key, context.clock_s())) if raw)
+    kept = context.core.plans.get(key, context.clock_s())
+    plans = (decode(raw) for raw in (unstored, found.signals.plan, kept) if raw)
     forgotten_s = found.signals.forgotten_s
     return next((one for one in plans if one and one.search == key.search and one.forgotten_s >= forgotten_s), None)
 

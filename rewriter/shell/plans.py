@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from threading import Event, Thread
 from typing import Any
 
 from rewriter.core import Core
-from rewriter.explore.plan_memory import WaitingPlan
+from rewriter.explore.plan_memory import PlanKey, WaitingPlan
 from rewriter.flow.steps import SavePlan
 from rewriter.signals.store import AsyncStore, NewPlan, Store
 
@@ -85,25 +85,30 @@ class PlanSaver:
             for one in some:
                 one.made()
                 time.sleep(0)  # gives the interpreter to a caller who waits for it
-            self._write(storable(self._core, some))
-            self._core.plans.saved(some, time.monotonic())
+            stored = self._write(storable(self._core, some))
+            self._core.plans.saved(some, time.monotonic(), stored=stored)
 
-    def _write(self, some: list[NewPlan]) -> None:
+    def _write(self, some: Mapping[PlanKey, NewPlan]) -> Collection[PlanKey]:
+        """Write plans, and return the keys of those that the store was sent and did not fail on."""
+        if self._store is None or not some:
+            return ()
         try:
-            self.dropped += self._store.save_plans(some) if self._store is not None and some else 0
+            self.dropped += self._store.save_plans(list(some.values()))
         except Exception:  # noqa: BLE001  counted; later pages of these lists are served from memory
             self.dropped += len(some)
+            return ()
+        return some.keys()
 
 
-def storable(core: Core, plans: Iterable[WaitingPlan]) -> list[NewPlan]:
+def storable(core: Core, plans: Iterable[WaitingPlan]) -> dict[PlanKey, NewPlan]:
     """Return the plans that the store is to have, and that its share has room for."""
     ttl_s, now_s = core.settings.store.plan_ttl_s, time.monotonic()
     made = [(one, plan) for one in plans if one.in_store and (plan := one.made()) is not None]
-    return [
-        NewPlan(one.key.store, plan, ttl_s, one.forgotten_s)
+    return {
+        one.key: NewPlan(one.key.store, plan, ttl_s, one.forgotten_s)
         for one, plan in made
         if core.plans.may_store(one.key, plan, now_s)
-    ]
+    }
 
 
 class AsyncPlanSaver:
@@ -148,11 +153,16 @@ class AsyncPlanSaver:
             for one in some:
                 one.made()
                 await asyncio.sleep(0)  # one plan takes 0.1 ms; other tasks run in between
-            await self._write(storable(self._core, some))
-            self._core.plans.saved(some, time.monotonic())
+            stored = await self._write(storable(self._core, some))
+            self._core.plans.saved(some, time.monotonic(), stored=stored)
 
-    async def _write(self, some: list[NewPlan]) -> None:
+    async def _write(self, some: Mapping[PlanKey, NewPlan]) -> Collection[PlanKey]:
+        """See PlanSaver._write."""
+        if self._store is None or not some:
+            return ()
         try:
-            self.dropped += await self._store.save_plans(some) if self._store is not None and some else 0
+            self.dropped += await self._store.save_plans(list(some.values()))
         except Exception:  # noqa: BLE001  counted; later pages of these lists are served from memory
             self.dropped += len(some)
+            return ()
+        return some.keys()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from rewriter.signals.class_counters import ClassCounters
 from rewriter.signals.counters import Counters
 from rewriter.signals.store import NewPlan, Signals, SignalsQuery, Store
 
@@ -21,14 +23,19 @@ class ReadOnlyStore:
 
     def read(self, query: SignalsQuery) -> Signals:
         """Read one subject's signals, without the plan of a list: each preview shows a first page anew."""
-        found = self._store.read(query)
-        return Signals(found.session, found.profile, None, found.failed, found.forgotten_s)
+        return replace(self._store.read(query), plan=None, more_plans={})
 
     def save_plans(self, plans: Sequence[NewPlan]) -> int:  # noqa: ARG002  as Store has it
         """Save nothing."""
         return 0
 
-    def write(self, base: str, counters: Counters, ttl_s: int | None) -> bool:  # noqa: ARG002  as Store has it
+    def write(
+        self,
+        base: str,  # noqa: ARG002  as Store has it
+        counters: Counters,  # noqa: ARG002
+        ttl_s: int | None,  # noqa: ARG002
+        classes: Mapping[str, ClassCounters] | None = None,  # noqa: ARG002
+    ) -> bool:
         """Write nothing."""
         return False
 
