@@ -20,7 +20,8 @@ from rewriter.flow.held import Held
 from rewriter.flow.page import merged, plan_after, pool, unfit
 from rewriter.flow.personal import personal
 from rewriter.flow.report_details import shadowed, with_details, would_show
-from rewriter.flow.rewrite import goes_parallel, goes_plain, rewritten
+from rewriter.flow.rewrite import rewritten
+from rewriter.flow.rewrite_way import goes_parallel, goes_plain
 from rewriter.flow.steps import (
     Baseline,
     CallContext,

@@ -7,7 +7,7 @@
        └── late ── within the budget of hedges ─▶ the caller's own search as well, and one of the two answers
 
 One answer is served whole, never a mixture of two. `decide/hedging` says when a search is late and what a second one may cost.
-What can be sent once at all is decided before, in `way_of`; what only a list's plan shows comes back as None, and the search
+`rewrite_way` decides before what can be sent once at all, `rewrite_part` reads signals and sends it. What only a list's plan shows comes back as None, and the search
 goes parallel.
 """
 
@@ -18,32 +18,27 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rewriter.boost.body import without_own_names, without_own_names_in_suggestions
-from rewriter.client.seam import LegFault, Search
 from rewriter.decide.breaker import Outcome
 from rewriter.decide.decision import BREAKER_TABLE, Decision
 from rewriter.explore.merge import Page, hit_key, with_hits
 from rewriter.explore.plan import shown_by
 from rewriter.explore.scores import score_of
-from rewriter.explore.shown import elsewhere, whole_before
-from rewriter.explore.slots import slot_positions, uniform
-from rewriter.expression import parsed_indices
-from rewriter.flow.class_reading import class_to_request, learned, with_classes
+from rewriter.explore.shown import elsewhere
 from rewriter.flow.evidence import judge
-from rewriter.flow.exploration import exploration, pool_of
 from rewriter.flow.fallback import baseline_page, more_pages, saving
 from rewriter.flow.held import Held
 from rewriter.flow.page import cut, lost_part, partial, plan_after, pool, repeated
-from rewriter.flow.personal import NOT_SENT, REASONS, boosted_body, prepared
+from rewriter.flow.personal import NOT_SENT
 from rewriter.flow.report_details import with_details
-from rewriter.flow.rewrite_failures import failed, remember, remembered, shows_the_server
+from rewriter.flow.rewrite_failures import failed, remember, shows_the_server
+from rewriter.flow.rewrite_part import one_search, timeout_s
+from rewriter.flow.rewrite_way import all_equal
 from rewriter.flow.steps import (
     AwaitOwn,
     AwaitPart,
     AwaitPool,
     CallerStep,
     Explored,
-    Launch,
-    PartStep,
     Personal,
     Pool,
     Progress,
@@ -51,181 +46,19 @@ from rewriter.flow.steps import (
     SearchContext,
     SendOnce,
     SendOwn,
-    SendRewritten,
     Sent,
 )
 from rewriter.one_search import suggests_documents
 from rewriter.parsed_search import search_key, whole_key
 from rewriter.report import Reason, Report
-from rewriter.settings import Settings
 
 PREPARING_S = 0.005
 """What a search may take beyond the signals' budget until it is sent: for the hand-over, and for boosts to be made of signals."""
-
-MEASURED = -1
-"""Stands for a position in the draw that has a search go parallel to be measured."""
 
 AGAIN = (
     Reason.REJECTED_BEFORE,
     "the server refused this search with boosts and without; it is sent as it is for a minute",
 )
-
-SERVED = (Reason.PERSONALIZED, Reason.NO_HITS)
-"""With these reasons the rewritten answer is served. Without hits it is the caller's own answer."""
-
-
-def may_be_sent_once(settings: Settings, index: Any) -> bool:
-    """Whether a search of `index` may be sent once: its shell then decides before it sends anything. Never raises."""
-    name = settings.policy_for(tuple(one for one in parsed_indices(index) if not one.startswith("-")))
-    return name is not None and settings.policies[name].mode == "rewrite"
-
-
-def goes_plain(context: SearchContext) -> tuple[Reason, str] | None:
-    """Return why a search is the caller's own without a look at signals, or None: what the last one of its kind has shown."""
-    core, now_s = context.core, context.clock_s()
-    if core.unrewritten.any_search:
-        for key in (search_key(context.search), whole_key(context.search)):
-            if known := core.unrewritten.search(key, now_s):
-                return known
-    if context.policy.flat == "baseline" and _is_flat(context):
-        return Reason.FLAT_SCORES, "all scores are equal"
-    return None
-
-
-def goes_parallel(context: SearchContext, *, shadow: bool) -> str:
-    """Return in words why a search of a policy whose mode is "rewrite" goes parallel, or ""."""
-    core, search, policy = context.core, context.search, context.policy
-    if shadow:
-        return "shadow mode compares both rankings"
-    if context.batched:
-        return "one of a batch, whose searches go out together"
-    if context.trial:
-        return "a draft on trial stands in nobody's way"
-    if context.exposure is not None and context.exposure.arm == "interleaved":
-        return "an interleaved page is made of both rankings"
-    if search.difference:
-        return search.difference
-    if not core.hedging[context.name].known:
-        return "too few searches of this policy are known to tell when one is late"
-    if why := remembered(context) or _limited(context):
-        return why
-    if policy.flat == "baseline" and _is_flat(context) is None:
-        return "only the caller's own scores show whether all are equal"
-    if uniform(context.seed, MEASURED) < policy.parallel_share:
-        return "one of the share that is measured"
-    return ""
-
-
-def _is_flat(context: SearchContext) -> bool | None:
-    """Whether the caller's own scores are all equal, as far as the shared pool shows it; None where there is none."""
-    _, found = pool_of(context, stale_too=True)
-    return None if found is None else _flat(found.hits, found.top_score)
-
-
-def _flat(pool: Pool, top_score: float | None) -> bool | None:
-    return None if top_score is None or not pool else all(one.score == top_score for one in pool)
-
-
-# --- the part that sends the search -----------------------------------------------------------------------------------
-
-
-def one_search(context: SearchContext, progress: Progress) -> Generator[PartStep, Any, Personal]:
-    """Read signals, make boosts of them, and send the caller's whole search with them."""
-    part = yield from prepared(context, progress)
-    if part.reason is not Reason.PERSONALIZED:
-        return part
-    search, end = context.search, context.search.from_ + context.search.size
-    rank = _rank(context, part)
-    if rank is None:
-        return replace(part, parallel="the page's place among the personalized hits is not known")
-    progress.rank = rank
-    slots = slot_positions(search.from_, end, part.plan.block if part.plan else context.block)
-    if slots and not (yield from _with_pool(context, part, progress)):
-        return replace(part, parallel="a hit that the page has shown in a slot is not at hand")
-    # So many drawn hits lie ahead in the list, and leave the page short where it has fewer slots of its own.
-    if search.from_ - rank > (len(slots) if progress.pool or progress.launched else 0):
-        return replace(part, parallel="hits of earlier slots may leave the page short")
-    # The server gives each suggested document the field too.
-    name = None if suggests_documents(search.body) else class_to_request(context)
-    own = {**search.body, "from": rank, "size": search.size}
-    body, gated, named = boosted_body(context, part, own, learns=name is not None)
-    step = SendRewritten(
-        _search(context, part, with_classes(body, name)),
-        _timeout_s(context),
-        context.policy.rewritten_by == "caller",
-    )
-    progress.sent_s = context.clock_s()
-    progress.at = "search"
-    if progress.over:
-        return Personal(Reason.SEARCH_LATE, NOT_SENT)
-    context.core.hedging[context.name].sent()
-    try:
-        response = yield step
-    except LegFault as fault:
-        return replace(part, reason=REASONS[fault.kind], detail=fault.detail, cause=fault.cause, status=fault.status)
-    progress.took_s = context.clock_s() - progress.sent_s
-    progress.timings_ms["rewritten"] = progress.took_s * 1000.0
-    hits = learned(context, response["hits"]["hits"], name, gated=gated, first=rank == 0)
-    return replace(part, hits=hits, response=response, gated=gated, named=named)
-
-
-def _rank(context: SearchContext, part: Personal) -> int | None:
-    """Return the personalized rank at which the page begins; None where only the whole list from its top shows it."""
-    plan, from_ = part.plan, context.search.from_
-    if plan is None:
-        return 0
-    if plan.detour or not whole_before(shown_by(plan), from_):
-        return None
-    return {0: 0, **dict(plan.ranks)}.get(from_)
-
-
-def _with_pool(context: SearchContext, part: Personal, progress: Progress) -> Generator[PartStep, Any, bool]:
-    """Take the shared pool, and have it fetched where it is missing or stale. Returns whether the page can be made with it."""
-    core, policy = context.core, context.policy
-    key, found = pool_of(context, stale_too=True)
-    if found is not None:
-        progress.pool, progress.top_score = found.hits, found.top_score
-    if part.plan is not None:
-        there, end = {one.key for one in progress.pool}, context.search.from_ + context.search.size
-        decided = (slot for slot in part.plan.slots if context.search.from_ <= slot.position < end and slot.key)
-        if any(slot.key not in there for slot in decided):
-            return False
-    if found is None or (found.stale and core.pools.claim(key, context.clock_s())):
-        progress.launched = found is None and policy.exploration_wait
-        yield Launch(exploration(context, key, progress))
-    return True
-
-
-def _search(context: SearchContext, part: Personal, body: Mapping[str, Any]) -> Search:
-    """Return the caller's search with another body. What bounds one request, or hides its outcome, is not in it."""
-    search = context.search
-    own = {name: str(value).lower() for name, value in search.own_params.items() if name in KEPT and value is not None}
-    params = {**search.params, **own}
-    if part.preference:
-        params["preference"] = part.preference
-    return Search(",".join(search.indices), body, params, search.headers)
-
-
-KEPT = ("request_cache", "cancel_after_time_interval", "timeout")
-"""Of the parameters that hold for the caller's own search alone, those that a search in its stead has too."""
-
-
-def _timeout_s(context: SearchContext) -> float:
-    given = context.search.own_params.get("request_timeout")
-    most_s = context.core.hedging[context.name].timeout_s()
-    return most_s if given is None else min(most_s, float(given))
-
-
-def _limited(context: SearchContext) -> str:
-    """Return in words why a search goes parallel whose caller gives it less time than rewritten ones may take, or ""."""
-    given = context.search.own_params.get("request_timeout")
-    takes_s = context.core.hedging[context.name].takes_s()
-    if given is None or takes_s is None or given > takes_s:
-        return ""
-    return "its `request_timeout` is shorter than some searches of this policy take"
-
-
-# --- the search as its caller sees it ---------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -297,7 +130,7 @@ def _in_time(
             if hedging.hedge(now_s):
                 progress.hedged = True
                 return None
-        until_s = progress.sent_s + _timeout_s(context) + PREPARING_S
+        until_s = progress.sent_s + timeout_s(context) + PREPARING_S
 
 
 def _take(context: SearchContext, progress: Progress, course: _Course) -> Generator[CallerStep, Any, None]:
@@ -345,7 +178,7 @@ def _made(
             part, reason=Reason.ANSWERS_DIFFER, detail="hits shown in earlier slots leave the page short"
         )
         return
-    if _flat(progress.pool or (course.explored.hits if course.explored else ()), progress.top_score):
+    if all_equal(progress.pool or (course.explored.hits if course.explored else ()), progress.top_score):
         flat = "all scores of the caller's own search are equal"
         course.part = replace(part, detail="; ".join(filter(None, (part.detail, flat))))
     course.page = page

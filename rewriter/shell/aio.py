@@ -25,7 +25,7 @@ from rewriter.core import Core
 from rewriter.expression import parsed_indices
 from rewriter.flow.answer import answer
 from rewriter.flow.batch import MAX_SEARCHES
-from rewriter.flow.rewrite import may_be_sent_once
+from rewriter.flow.rewrite_way import may_be_sent_once
 from rewriter.flow.steps import (
     AwaitOwn,
     AwaitPart,
