@@ -266,5 +266,5 @@ async def test_an_async_client_is_told_from_a_sync_one() -> None:
         await legs.close()
 
 
-def test_clients_have_one_file_each() -> None:
+def test_each_client_is_one_module_or_package() -> None:
     assert names() == ("elasticsearch", "opensearch")

@@ -31,7 +31,7 @@ TABLE = (
 ROOMS = {room: floor for floor, row in enumerate(TABLE.splitlines()) for room in re.findall(r"\w+", row.split("|")[1])}
 
 WITH_THE_WORLD = (
-    "client/elasticsearch.py",
+    "client/elasticsearch/",
     "client/limits.py",
     "client/opensearch.py",
     "client/pieces.py",
@@ -139,20 +139,18 @@ CLIENT_LIBRARIES = frozenset(
 @pytest.mark.parametrize("path", [path for path in MODULES if not name(path).startswith("demo/")], ids=name)
 def test_only_the_room_of_the_client_imports_a_client_library(path: Path) -> None:
     found = {one.partition(".")[0] for one in imports(path)} & CLIENT_LIBRARIES
-    own = {module for module in registry.names() if name(path) == f"client/{module}.py"}
+    own = {module for module in registry.names() if name(path).startswith((f"client/{module}.py", f"client/{module}/"))}
     assert bool(found) <= bool(own), found
 
 
 def test_adding_a_client_adds_a_file_and_changes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No file of the library names a client's file, but the one that says which it is by default."""
+    """No file of the library names a client's file or package, but the files of that package."""
     naming = {
         name(path)
         for path in MODULES
-        if {
-            one
-            for one in imports(path)
-            if one.startswith(tuple(f"rewriter.client.{module}" for module in registry.names()))
-        }
+        for module in registry.names()
+        if not name(path).startswith(f"client/{module}/")
+        and any(one.startswith(f"rewriter.client.{module}") for one in imports(path))
     }
     assert naming == set()
     (tmp_path / "solr.py").write_text("SYNC, ASYNC = 'solr.Client', 'solr.AsyncClient'\n")

@@ -1,4 +1,4 @@
-"""The client libraries that the rewriter serves: the modules of this package, found by the package that defines a client.
+"""The client libraries that the rewriter serves: modules and packages of this one, found by the package that defines a client.
 
 A module `x` serves clients whose class, or a base of it, is defined in a package whose name begins with `x`: `opensearch` serves
 those of `opensearchpy`. A module is imported when its first client is given, so a library that is not used is not imported.

@@ -7,8 +7,8 @@
        └── late ── within the budget of hedges ─▶ the caller's own search as well, and one of the two answers
 
 One answer is served whole, never a mixture of two. `decide/hedging` says when a search is late and what a second one may cost.
-`rewrite_way` decides before what can be sent once at all, `rewrite_part` reads signals and sends it. What only a list's plan shows comes back as None, and the search
-goes parallel.
+`rewrite_way` decides before what can be sent once at all; `rewrite_part` reads the signals and sends the search. What only a
+list's plan shows comes back as None, and the search goes parallel.
 """
 
 from __future__ import annotations

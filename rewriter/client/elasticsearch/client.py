@@ -2,73 +2,28 @@
 
 The rewriter's own requests go through the client's transport, with its headers and their deadline. `client.options(...)` would make
 a new client for each of them (0.13 ms), and would repeat deprecation warnings of the server that the baseline gives already.
-
-A clone for the optional legs has nodes of its own, never retries, and does not sniff at its start. Its nodes apply the limits of a
-leg if they are urllib3's, requests' or asynchronous.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from inspect import iscoroutinefunction
 from typing import Any, Literal
 from urllib.parse import quote
 
 import elasticsearch
 from elastic_transport import ApiError as AnyApiError
 from elastic_transport import ConnectionError as Unreachable
-from elastic_transport import (
-    ConnectionTimeout,
-    HttpHeaders,
-    JsonSerializer,
-    ObjectApiResponse,
-    SerializerCollection,
-    TransportError,
-)
+from elastic_transport import ConnectionTimeout, HttpHeaders, ObjectApiResponse, TransportError
 from elasticsearch import AsyncElasticsearch, Elasticsearch
 from elasticsearch.exceptions import HTTP_EXCEPTIONS, ApiError
 
 from rewriter.client.batch import lines_of, read_batch
-from rewriter.client.limits import LIMITS, check_size, check_time, follow_no_redirect, watch
-from rewriter.client.pieces import FROM_CHARS, Parsed, read_in_pieces
+from rewriter.client.elasticsearch.arguments import OF_ONE_REQUEST, read_arguments
+from rewriter.client.elasticsearch.clone import cloned, headers_of
 from rewriter.client.seam import ClientFault, Connection, Search, SearchArguments, SearchClient
 
 SYNC, ASYNC = "elasticsearch.Elasticsearch", "elasticsearch.AsyncElasticsearch"
 LOGGERS = ("elastic_transport", "elasticsearch")
-
-BODY_KEYS: Mapping[str, str] = {
-    **{
-        name: name
-        for name in (
-            "aggregations", "aggs", "collapse", "docvalue_fields", "explain", "ext", "fields", "highlight", "indices_boost", "knn",
-            "min_score", "pit", "post_filter", "profile", "project_routing", "query", "rank", "rescore", "retriever",
-            "runtime_mappings", "script_fields", "search_after", "seq_no_primary_term", "size", "slice", "sort", "stats",
-            "stored_fields", "suggest", "terminate_after", "timeout", "track_scores", "track_total_hits", "version",
-        )
-    },
-    "from_": "from", "from": "from", "source": "_source", "_source": "_source",
-}  # fmt: skip
-"""The keywords of `client.search` that mean a key of the body, and the key. All others but NOT_URL are parameters of the URL."""
-
-URL_NAMES = {
-    "source_includes": "_source_includes", "source_excludes": "_source_excludes",
-    "source_exclude_vectors": "_source_exclude_vectors", "route_slice": "_slice",
-}  # fmt: skip
-"""The keywords of `client.search` that have another name in the URL."""
-
-NOT_URL = frozenset({"index", "body", "params", "headers", "opaque_id"})
-OF_ONE_REQUEST = frozenset(
-    {
-        "request_timeout",
-        "ignore",
-        "ignore_status",
-        "max_retries",
-        "retry_on_status",
-        "retry_on_timeout",
-        "request_cache",
-    }
-)
-"""Keywords that say how one request is sent or given up: each leg has its own."""
 
 MAJOR = elasticsearch.__version__[0]
 JSON = f"application/vnd.elasticsearch+json; compatible-with={MAJOR}"
@@ -132,37 +87,14 @@ class ElasticsearchClient:
     def __init__(self, raw: Any, *, is_async: bool, of: ElasticsearchClient | None = None) -> None:
         self.raw = raw
         self.is_async = is_async
-        self.headers: Mapping[str, str] = _headers(raw)
+        self.headers: Mapping[str, str] = headers_of(raw)
         self.base: Mapping[str, str] = of.base if of is not None else self.headers
         self._is_serverless = bool(getattr(raw, "_is_serverless", False))
 
     def read(self, arguments: Mapping[str, Any]) -> SearchArguments:
         """See seam.SearchClient.read. A keyword beside the same key of the body is refused by the client itself."""
-        index, given = arguments.get("index"), arguments.get("body")
-        headers = {name: value for name, value in self.headers.items() if self.base.get(name) != value}
-        params = arguments.get("params") or {}
-        for name, value in (("params", params), ("headers", arguments.get("headers") or {})):
-            if not isinstance(value, Mapping):
-                return SearchArguments(index, given, unread=f"`{name}` must be a dict")
-        headers |= {str(name).lower(): value for name, value in (arguments.get("headers") or {}).items()}
-        if (opaque_id := arguments.get("opaque_id")) is not None:
-            headers["x-opaque-id"] = opaque_id
-        body: dict[str, Any] = {}
-        of_url: dict[str, Any] = {}
-        own = {name: value for name, value in {**params, **arguments}.items() if name in OF_ONE_REQUEST}
-        for name, value in {**params, **arguments}.items():
-            if value is None or name in NOT_URL or name in OF_ONE_REQUEST:
-                continue
-            if name in BODY_KEYS and not (name == "sort" and _in_url(value)):
-                body[BODY_KEYS[name]] = value
-            else:
-                of_url[URL_NAMES.get(name, name)] = value
-        if given is None:
-            return SearchArguments(index, body, of_url, headers, own=own)
-        if not isinstance(given, dict):
-            return SearchArguments(index, given, of_url, headers, own=own)
-        return SearchArguments(
-            index, {BODY_KEYS.get(name, name): value for name, value in given.items()} | body, of_url, headers, own=own
+        return read_arguments(
+            arguments, {name: value for name, value in self.headers.items() if self.base.get(name) != value}
         )
 
     def read_batch(self, arguments: Mapping[str, Any]) -> list[SearchArguments] | str:
@@ -315,22 +247,6 @@ def _checked(meta: Any, body: Any) -> Any:
     raise HTTP_EXCEPTIONS.get(meta.status, ApiError)(message=message, meta=meta, body=body)
 
 
-def _headers(client: Any) -> Mapping[str, str]:
-    """Return the headers that a client adds to each request; `options()` changes them and shows them nowhere else."""
-    return dict(getattr(client, "_headers", {}))
-
-
-def _in_url(sort: Any) -> bool:
-    """Whether the client sends a `sort` in the URL: texts of which one has an order, such as `price:desc`."""
-    if isinstance(sort, str):
-        return ":" in sort
-    return (
-        isinstance(sort, (list, tuple))
-        and all(isinstance(one, str) for one in sort)
-        and any(":" in one for one in sort)
-    )
-
-
 def _quoted(text: str) -> str:
     return quote(text, safe=",*")
 
@@ -342,98 +258,3 @@ def _text(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode("latin-1")
     return ",".join(map(_text, value)) if isinstance(value, (list, tuple)) else str(value)
-
-
-def cloned(client: Any, connections: int) -> Any:
-    """Return a client that sends and reads as `client` does, with nodes and connections of its own and no retries."""
-    transport, pool = client.transport, client.transport.node_pool
-    nodes = list(pool.all())
-    serializers = transport.serializers
-    kind: Any = next(
-        (base for base in type(client).__mro__ if base in (Elasticsearch, AsyncElasticsearch)), type(client)
-    )
-    default = next(name for name, one in serializers.serializers.items() if one is serializers.default_serializer)
-    clone = kind(
-        [node.config for node in nodes],
-        transport_class=type(transport),
-        node_class=_limited(type(nodes[0]), serializers),
-        node_pool_class=type(pool),
-        node_selector_class=type(pool.node_selector),
-        connections_per_node=connections,
-        serializers=dict(serializers.serializers),
-        default_mimetype=default,
-        meta_header=transport.meta_header,
-        headers=dict(_headers(client)),
-        **({"server_mode": "serverless"} if getattr(client, "_is_serverless", False) else {}),
-        max_retries=0,
-        retry_on_timeout=False,
-        retry_on_status=(),
-    )
-    clone.transport.serializers = _Reads(clone.transport.serializers)
-    return clone
-
-
-def _limited(node_class: Any, serializers: SerializerCollection) -> Any:
-    """Return a subclass of `node_class` that applies the limits of the leg that is being sent."""
-    if issubclass(node_class, (_Limited, _AsyncLimited)):
-        return node_class
-    kind = _AsyncLimited if iscoroutinefunction(node_class.perform_request) else _Limited
-    return type(node_class.__name__, (kind, node_class), {"serializers": serializers})
-
-
-class _Reads(SerializerCollection):
-    """Serializers that pass `Parsed` through and give everything else to the client's own."""
-
-    def __init__(self, like: SerializerCollection) -> None:
-        self.serializers, self.default_serializer = like.serializers, like.default_serializer
-
-    def loads(self, data: Any, mimetype: str | None = None) -> Any:
-        """See elastic_transport.SerializerCollection.loads."""
-        return data.answer if isinstance(data, Parsed) else super().loads(data, mimetype)
-
-
-class _AsyncLimited:
-    """An async node that refuses an answer which is too large to be parsed in time, reads a large one in pieces, and follows no
-    redirect.
-
-    Only JSON that the client's own JsonSerializer reads: what another makes of a part is not known here.
-    """
-
-    serializers: SerializerCollection
-
-    def _create_aiohttp_session(self) -> None:
-        super()._create_aiohttp_session()  # type: ignore[misc]
-        follow_no_redirect(self.session)  # type: ignore[attr-defined]
-
-    async def perform_request(self, *arguments: Any, **named: Any) -> Any:
-        """See elastic_transport.BaseAsyncNode.perform_request."""
-        answer: Any = await super().perform_request(*arguments, **named)  # type: ignore[misc]
-        text: bytes = answer.body
-        check_size(len(text))
-        if LIMITS.get() is not None and len(text) >= FROM_CHARS and (loads := _json(self.serializers, answer.meta)):
-            read = await read_in_pieces(text.decode("utf-8", "surrogatepass"), loads)
-            if read is not None:
-                return answer._replace(body=Parsed(read))
-        return answer
-
-
-def _json(serializers: SerializerCollection, meta: Any) -> Callable[[Any], Any] | None:
-    """Return what reads an answer's JSON, where it is the library's own reader."""
-    found = serializers.serializers.get((meta.mimetype or "").partition(";")[0])
-    is_own = type(found).__module__ == "elasticsearch.serializer"
-    return found.json_loads if is_own and isinstance(found, JsonSerializer) else None
-
-
-class _Limited:
-    """A sync node that bounds a leg's total time and follows no redirect."""
-
-    def perform_request(self, *arguments: Any, **named: Any) -> Any:
-        """See elastic_transport.BaseNode.perform_request."""
-        watch(self)
-        try:
-            answer = super().perform_request(*arguments, **named)  # type: ignore[misc]
-        except Exception as error:
-            check_time(error)
-            raise
-        check_size(len(answer.body))
-        return answer
