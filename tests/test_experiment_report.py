@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 
 from rewriter.cli import app
 from rewriter.experiment.page import html_of
-from rewriter.experiment.records import read_records
 from rewriter.experiment.summary import Summary, summarize
+from rewriter.experiment.window_records import read_records
 from rewriter.measures.bubble import slope, weekly_entropies
 from rewriter.measures.diversity import coverage_at, gini, item_ages, normalized_entropy, rarefied
 from tests.made_records import made, stamp, written

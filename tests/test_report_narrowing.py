@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from rewriter.cli import app
 from rewriter.cli.report import Primary
 from rewriter.experiment.people import MEASURES
-from rewriter.experiment.records import read_records
 from rewriter.experiment.summary import Summary, summarize
+from rewriter.experiment.window_records import read_records
 from rewriter.experiment.wording import parts_of
 from rewriter.measures.diversity import normalized_entropy
 from tests.made_records import made, written

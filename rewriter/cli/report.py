@@ -121,7 +121,7 @@ def _read(
     toml: Path, since: str | None,
 ) -> Any:  # fmt: skip
     _of_extra()
-    from rewriter.experiment.records import read_records  # noqa: PLC0415  needs the extra
+    from rewriter.experiment.window_records import read_records  # noqa: PLC0415  needs the extra
 
     if queries_index or events_index:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="rewriter-report-")))
