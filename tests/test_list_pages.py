@@ -261,3 +261,48 @@ def test_pages_of_several_sizes_after_the_pool_is_gone(harness: Harness, sizes: 
         assert len(ids) == 7
         shown += ids
     assert len(set(shown)) == len(shown)
+
+
+TENS = [(0, 10), (10, 10), (20, 10), (30, 10)]
+LAYOUTS = {
+    "smaller pages, then back to one": (TENS, [(0, 7), (7, 7), (14, 7), (21, 7), (14, 5)]),
+    "a larger page over two": (TENS, [(0, 7), (7, 7), (14, 7), (21, 7), (14, 10), (24, 10), (14, 10)]),
+    "smaller pages to the end": ([(0, 12), (12, 12), (24, 12)], [(n, 5) for n in range(0, 40, 5)]),
+    "two pages back": (TENS, [(0, 5), (5, 5), (10, 5), (15, 5), (5, 5), (15, 5)]),
+    "one page again": (TENS[:3], [(0, 7), (7, 7), (14, 7), (7, 7), (14, 7)]),
+}
+
+
+@pytest.mark.parametrize("kind", HARNESSES)
+def test_a_list_that_is_looked_at_again_in_other_pages_hides_no_hit(kind: type[Harness]) -> None:
+    """No page is empty or short while the list goes on, whatever of it was shown before and wherever the pool was lost."""
+    with opened(kind, "rewrite") as harness:
+        for layout in LAYOUTS:
+            for pool_goes_before in range(4):
+                looked_at_again(harness, Subject(f"{layout} {pool_goes_before}", "s1"), layout, pool_goes_before)
+
+
+def looked_at_again(harness: Harness, who: Subject, layout: str, pool_goes_before: int) -> None:
+    assert harness.store is not None
+    assert who.user_id is not None
+    harness.store.write(Keys().profile(who.user_id), LIKED, None)
+    before, after = LAYOUTS[layout]
+    for from_, size in before:
+        window(harness, who, from_, size)
+    shown: dict[int, str] = {}
+    for number, (from_, size) in enumerate(after):
+        if number == pool_goes_before:
+            harness.core.pools._kept._kept.clear()
+        ids, report = window(harness, who, from_, size)
+        assert report.reason in (Reason.PERSONALIZED, Reason.ANSWERS_DIFFER)
+        # Without a pool, the caller's own page has nothing that stands for the hits which it leaves out.
+        assert len(ids) == min(size, 40 - from_) or report.reason is Reason.ANSWERS_DIFFER, (who, from_, report)
+        shown |= dict(zip(range(from_, from_ + size), ids, strict=False))
+        assert len(set(shown.values())) == len(shown), (who, from_, report)
+
+
+def window(harness: Harness, who: Subject, from_: int, size: int) -> tuple[list[str], Report]:
+    body = {"query": MATCH, "size": size, "from": from_}
+    answer, report = harness.search(who, {"index": "products", "body": body})
+    harness.until(lambda status: status.in_flight == status.rewritten_in_flight == 0)
+    return [hit["_id"] for hit in answer["hits"]["hits"]], report

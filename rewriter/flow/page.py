@@ -14,7 +14,7 @@ from rewriter.client.faults import of_a_shard
 from rewriter.explore.merge import Page, hit_key, merged_page
 from rewriter.explore.plan import PagePlan, as_text, shown_by
 from rewriter.explore.scores import disagreement, score_of
-from rewriter.explore.shown import elsewhere, whole_before, with_page
+from rewriter.explore.shown import HASH_BYTES, elsewhere, hit_hash, whole_before, with_page
 from rewriter.explore.slots import Key
 from rewriter.explore.team_draft import NO_TEAM, Draft, team_draft
 from rewriter.flow.steps import Explored, Hits, Personal, Pool, Progress, SearchContext
@@ -223,15 +223,24 @@ def _ranks_after(
 ) -> tuple[tuple[int, int], ...]:
     """Return the ranks at which pages begin, with that of the page after this one.
 
-    Everything before it was shown, in order or in a slot: the page shows its hits in the order of the list, and leaves out
-    what stands elsewhere in it.
+    The next page begins after this one's last personalized hit, if every better hit was shown by then. If this page left out a hit
+    that stands on a later page of an earlier look at the list, that rank is not known. Nor are those of later pages once this page
+    shows other hits than before.
     """
     search = context.search
+    from_, end = search.from_, search.from_ + search.size
     drawn = {at for at, _ in page.shown}
     used = {key for at, key in enumerate(keys) if at not in drawn}
     last = max((at for at, key in enumerate(ranked) if key in used), default=-1)
+    shown = shown_by(part.plan) if part.plan else b""
     known = dict(part.plan.ranks) if part.plan else {}
-    known[search.from_ + search.size] = rank + last + 1
+    if with_page(shown, from_, search.size, keys) != shown:
+        known = {at: one for at, one in known.items() if at <= from_}
+    earlier, here = elsewhere(shown[: from_ * HASH_BYTES], from_, 0), set(keys)
+    if all(key in here or hit_hash(key) in earlier for key in ranked[: last + 1]):
+        known[end] = rank + last + 1
+    else:
+        known.pop(end, None)
     return tuple(sorted(known.items()))
 
 

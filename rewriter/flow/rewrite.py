@@ -173,9 +173,11 @@ def _made(
     started_s = context.clock_s()
     page = _page(context, part, pool(progress, course.explored))
     progress.timings_ms["merge"] = (context.clock_s() - started_s) * 1000.0
-    if len(hits) == search.size > len(page.hits):
+    # Fewer hits than asked for show where the list ends.
+    due = search.size if len(hits) >= search.size else progress.rank + len(hits) - search.from_
+    if len(page.hits) < due:
         course.part = replace(
-            part, reason=Reason.ANSWERS_DIFFER, detail="hits shown in earlier slots leave the page short"
+            part, reason=Reason.ANSWERS_DIFFER, detail="hits that the list has shown already leave the page short"
         )
         return
     if all_equal(progress.pool or (course.explored.hits if course.explored else ()), progress.top_score):

@@ -65,7 +65,8 @@ def _rank(context: SearchContext, part: Personal) -> int | None:
         return 0
     if plan.detour or not whole_before(shown_by(plan), from_):
         return None
-    return {0: 0, **dict(plan.ranks)}.get(from_)
+    rank = {0: 0, **dict(plan.ranks)}.get(from_)
+    return None if rank is None or rank > from_ else rank  # no page shows more hits than it has positions
 
 
 def _with_pool(context: SearchContext, part: Personal, progress: Progress) -> Generator[PartStep, Any, bool]:
