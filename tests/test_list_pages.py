@@ -13,7 +13,7 @@ from rewriter import Reason, Report, Settings, Subject
 from rewriter.decide.leg_sizes import ENOUGH
 from rewriter.signals.counters import Counters
 from rewriter.signals.store import Keys
-from tests.fakes import HARNESSES, Act, FakeStore, Harness
+from tests.fakes import HARNESSES, Act, FakeStore, Harness, SyncHarness
 from tests.reason_cases import ANN, MATCH, NOW_S, raises
 
 # Ann likes what stands far down, so that her first page shows what the baseline shows later.
@@ -31,8 +31,8 @@ def mode_of(harness: Harness) -> str:
     return harness.core.settings.policies["shop"].mode
 
 
-def opened(kind: type[Harness], mode: str = "parallel", **more: Any) -> Harness:
-    store = FakeStore()
+def opened(kind: type[Harness], mode: str = "parallel", *, own_store: FakeStore | None = None, **more: Any) -> Harness:
+    store = own_store or FakeStore()
     store.write(Keys().profile("ann"), LIKED, None)
     given = {"experiment": {"holdout": 0}, "budget": {"signals_ms": 2_000, "cutoff_ms": 5_000}, **more}
     policy = {"index": "products*", "item_repeat_share": 1.0, "item_scale": 3.0, "max_boost": 2.0}
@@ -112,6 +112,28 @@ def test_a_plan_that_could_not_be_written_is_newer_than_the_store_s(harness: Har
         shown += ids
     assert len(set(shown)) == len(shown) >= 30
     assert harness.status().plans_dropped >= 1
+
+
+@pytest.mark.parametrize("why", ["refused by the store", "over the bound"])
+@pytest.mark.parametrize("mode", ["parallel", "rewrite"])
+def test_a_plan_that_could_not_be_written_is_older_than_another_process_s(mode: str, why: str) -> None:
+    """The list's first page was served anew meanwhile; what the first process has kept is of the list before."""
+    store = FakeStore()
+    bound = {"plans_max_bytes": 0} if why == "over the bound" else {}
+    with (
+        opened(SyncHarness, mode, own_store=store, store=bound) as one,
+        opened(SyncHarness, mode, own_store=store) as other,
+    ):
+        store.saves = why != "refused by the store"
+        page(one, 0)
+        store.saves = True
+        liked = Counters({("item", f"p{n}"): 9.0 for n in (36, 37, 38)}, {"item": 27.0}, NOW_S, NOW_S, events=3.0)
+        store.write(Keys().profile("ann"), liked, None)
+        first, _ = page(other, 0)
+        second, report = page(one, 1)
+        assert {boost.value for boost in report.boosts} == {"p36", "p37", "p38"}
+        third, _ = page(other, 2) if not bound else page(one, 2)
+        assert len({*first, *second, *third}) == 30
 
 
 def late(_: dict[str, Any]) -> Any:

@@ -49,6 +49,7 @@ class PagePlan:
     shown:  what was shown (see `shown`), in base 64.
     forgotten_s: up to when the subject had been forgotten then; after a later `rewriter forget` the plan is of no use.
     gated:  whether boosts act only on hits that hold every word of the query.
+    at_s:   wall time of the list's latest page. Of a plan that could not be written and the store's, the newer one counts.
     ranks:  position → personalized rank at which a page that begins there goes on, for the ends of pages that were shown.
             Slots and the hits that they took from later pages make the two differ.
     detour: whether a page of the list was the baseline's, so that the others have to go by what was shown.
@@ -68,6 +69,7 @@ class PagePlan:
     detour: bool = False
     forgotten_s: float = 0.0
     gated: bool = False
+    at_s: float = 0.0
     ranks: tuple[tuple[Position, Position], ...] = ()
     form: Literal[2] = 2
 

@@ -100,7 +100,8 @@ class PlanMemory:
     def unstored(self, key: PlanKey, now_s: float) -> bytes | None:
         """Return the plan if it is not in the store yet, or could not be written there; otherwise None.
 
-        It is newer than the store's. Ask before the store is read: while it is read, the plan may be written.
+        Ask before the store is read: while it is read, the plan may be written. The store's is newer if another process has served
+        the list since (see `PagePlan.at_s`).
         """
         if (waiting := self._waiting.get(key)) is not None:
             return waiting.made()

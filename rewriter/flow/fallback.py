@@ -62,7 +62,7 @@ def fallen_back(
         response = alike(response, {**response, "hits": alike(response["hits"], {**response["hits"], "hits": hits})})
     kept = shown if search.from_ else b""  # a first page starts a new record
     page = with_page(kept, search.from_, search.size, map(one, hits))
-    after = replace(plan, shown=as_text(page), detour=True)
+    after = replace(plan, shown=as_text(page), detour=True, at_s=context.now_s)
     detail = f"{left_out} hits that the list has shown already are left out" if left_out else ""
     return response, saving(core, key, lambda: after, after.forgotten_s), detail
 

@@ -210,11 +210,12 @@ def _plan_after(
     before = shown_by(part.plan) if part.plan else b""
     shown = as_text(with_page(before, search.from_, search.size, keys))
     if part.plan is not None:
-        return replace(part.plan, slots=page.slots, shown=shown, ranks=ranks)
+        return replace(part.plan, slots=page.slots, shown=shown, ranks=ranks, at_s=context.now_s)
     return PagePlan(
         search_key(search), part.boosts, part.max_boost, part.strategy or "rescore", part.version or "", part.source or "profile",
         context.seed, context.block, part.preference, page.slots, shown, forgotten_s=part.forgotten_s,
         ranks=ranks, detour=_interleaves(context), gated=part.gated,
+        at_s=context.now_s,
     )  # fmt: skip
 
 

@@ -240,18 +240,25 @@ def _segment(context: SearchContext, guard: RepeatGuard) -> tuple[tuple[Affinity
 
 
 def _plan(context: SearchContext, key: PlanKey | None, unstored: bytes | None, found: SignalsRead) -> PagePlan | None:
-    """Return the list's plan: one that the store lacked when it was read, the store's, or the one that this process kept.
+    """Return the list's plan: the newer one of the store's and the one that it lacked, otherwise the one that this process kept.
 
-    Plans from before an erasure of the subject do not count.
+    A plan that could not be written is older than the store's if another process served the list's latest page. Plans from before
+    an erasure of the subject do not count.
 
     unstored: the plan that the store lacked before it was read. A plan that is written meanwhile is not in what was read.
     """
     if key is None:
         return None
-    kept = context.core.plans.get(key, context.clock_s())
-    plans = (decode(raw) for raw in (unstored, found.signals.plan, kept) if raw)
     forgotten_s = found.signals.forgotten_s
-    return next((one for one in plans if one and one.search == key.search and one.forgotten_s >= forgotten_s), None)
+
+    def read(raw: bytes | None) -> PagePlan | None:
+        plan = decode(raw) if raw else None
+        return plan if plan and plan.search == key.search and plan.forgotten_s >= forgotten_s else None
+
+    plans = [plan for raw in (unstored, found.signals.plan) if (plan := read(raw))]
+    if plans:
+        return max(plans, key=lambda plan: plan.at_s)
+    return read(context.core.plans.get(key, context.clock_s()))
 
 
 def _goes_back(context: SearchContext, plan: PagePlan) -> bool:
