@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from opensearchpy.exceptions import ConnectionTimeout, RequestError, TransportError
 
-from rewriter import Reason, Report, Settings, Subject
+from rewriter import AsyncRewriter, Reason, Report, Settings, Subject
 from rewriter.decide.leg_sizes import ENOUGH
 from rewriter.signals.counters import Counters
 from rewriter.signals.store import Keys
-from tests.fakes import HARNESSES, Act, FakeStore, Harness, SyncHarness
+from tests.fakes import (
+    HARNESSES,
+    Act,
+    AsyncClient,
+    AsyncFakeStore,
+    FakeEngine,
+    FakeStore,
+    Harness,
+    SyncHarness,
+    is_read,
+    knowing,
+)
 from tests.reason_cases import ANN, MATCH, NOW_S, raises
 
 # Ann likes what stands far down, so that her first page shows what the baseline shows later.
@@ -328,3 +341,92 @@ def window(harness: Harness, who: Subject, from_: int, size: int) -> tuple[list[
     answer, report = harness.search(who, {"index": "products", "body": body})
     harness.until(lambda status: status.in_flight == status.rewritten_in_flight == 0)
     return [hit["_id"] for hit in answer["hits"]["hits"]], report
+
+
+@pytest.mark.parametrize(
+    ("mode", "processes", "ahead"),
+    [("parallel", 1, (1, 2)), ("parallel", 2, (1, 2)), ("rewrite", 1, (1, 3)), ("rewrite", 2, (1, 2))],
+)
+def test_pages_asked_for_at_the_same_time_are_all_remembered(
+    mode: str, processes: int, ahead: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them reads the plan of the first page alone, and the plan that is written last lacks the others."""
+    monkeypatch.setattr("rewriter.shell.plans.LINGER_S", 0.02 if processes == 2 else 0.06)
+    store = FakeStore()
+    with opened(SyncHarness, mode, own_store=store) as one, opened(SyncHarness, mode, own_store=store) as other:
+        pages = {0: page(one, 0)[0]}
+        reads = 0
+
+        def both_have_read() -> bool:
+            nonlocal reads
+            return reads >= 2
+
+        answered = store.answered
+
+        def counted(wanted: Any, **more: Any) -> Any:
+            nonlocal reads
+            found = answered(wanted, **more)
+            reads += is_read(wanted) and "plan" in str(wanted)
+            return found
+
+        store.answered = counted  # type: ignore[method-assign]
+        store.arrives = both_have_read
+        with ThreadPoolExecutor(2) as pool:
+            asked = [pool.submit(page, (one, other)[turn % processes], number) for turn, number in enumerate(ahead)]
+            pages |= {number: found.result()[0] for number, found in zip(ahead, asked, strict=True)}
+        for harness in (one, other):
+            forget_the_rest(harness)
+        (left,) = {0, 1, 2, 3} - pages.keys()
+        rest, report = page(other, left)
+        assert report.reason is Reason.PERSONALIZED
+        assert not set(rest) & {hit for ids in pages.values() for hit in ids}
+        again, why = page(one, left)
+        assert again == rest, (pages, rest, report, why)
+
+
+async def test_pages_asked_for_at_the_same_time_on_one_loop() -> None:
+    store = FakeStore()
+    store.write(Keys().profile("ann"), LIKED, None)
+    policy = {"index": "products*", "item_repeat_share": 1.0, "item_scale": 3.0, "max_boost": 2.0}
+    settings = Settings.model_validate(
+        {
+            "experiment": {"holdout": 0},
+            "budget": {"signals_ms": 2_000, "cutoff_ms": 5_000},
+            "policies": {"shop": policy},
+        }
+    )
+    engine = FakeEngine()
+    client = AsyncRewriter(
+        AsyncClient(engine, "baseline"), AsyncFakeStore(store), settings, leg_client=AsyncClient(engine)
+    )
+    async with await knowing(client, "products") as rewriter:
+
+        async def window(number: int) -> list[str]:
+            arguments = {"index": "products", "body": {"query": MATCH, "size": 10, "from": number * 10}}
+            answer, report = await rewriter.search_details(subject=ANN, **arguments)
+            assert report.reason is Reason.PERSONALIZED
+            return [hit["_id"] for hit in answer["hits"]["hits"]]
+
+        first = await window(0)
+        ahead = await asyncio.gather(window(1), window(2))
+        rest = await window(3)
+        assert not set(rest) & {*first, *ahead[0], *ahead[1]}
+
+
+ORDERS = ((0, 1, 3, 2, 2), (0, 2, 1, 1, 2), (0, 3, 1, 2, 1, 2), (0, 1, 3, 1, 2, 3, 2))
+
+
+@pytest.mark.parametrize("kind", HARNESSES)
+def test_a_page_that_was_jumped_over_is_whole_whenever_it_is_asked_for(kind: type[Harness]) -> None:
+    with opened(kind, "rewrite") as harness:
+        assert harness.store is not None
+        for order in ORDERS:
+            who = Subject(str(order), "s1")
+            harness.store.write(Keys().profile(str(order)), LIKED, None)
+            shown: dict[int, list[str]] = {}
+            for number in order:
+                ids, report = window(harness, who, number * 10, 10)
+                assert report.reason is Reason.PERSONALIZED
+                assert len(ids) == 10
+                assert shown.setdefault(number, ids) == ids
+            assert len({hit for ids in shown.values() for hit in ids}) == 10 * len(shown)

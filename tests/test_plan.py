@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rewriter.boost.functions import Boost
-from rewriter.explore.plan import COMMON, Drawn, PagePlan, as_text, decode, encode
+from rewriter.explore.plan import COMMON, Drawn, PagePlan, as_text, decode, encode, shown_by, united
 from rewriter.explore.shown import with_page
 from rewriter.signals.affinities import clause
 
@@ -154,3 +154,31 @@ def test_a_plan_with_a_wrong_byte_is_sound_or_none(at: int, byte: int) -> None:
     raw[at % len(raw)] = byte
     found = decode(bytes(raw))
     assert found is None or all(0.0 <= one.weight <= found.max_boost - 1.0 <= 9.0 for one in found.boosts)
+
+
+def on_page(plan: PagePlan, from_: int, letter: str, at_s: float, *slots: Drawn) -> bytes:
+    """Return the plan after a page of three hits."""
+    shown = with_page(shown_by(plan), from_, 3, [("i", f"{letter}{n}") for n in range(3)])
+    return encode(replace(plan, shown=as_text(shown), slots=slots, ranks=((from_ + 3, from_ + 2),), at_s=at_s))
+
+
+def test_two_pages_of_one_list_are_united() -> None:
+    first = decode(on_page(PLAN, 0, "a", 1.0))
+    assert first is not None
+    two = on_page(first, 3, "b", 2.0, Drawn(5, ("i", "b2"), 0.5))
+    three = on_page(first, 6, "c", 2.5, Drawn(5, None), Drawn(8, ("i", "c2"), 0.5))
+    both = [decode(united(one, other)) for one, other in ((two, three), (three, two))]
+    assert both[0] == both[1]
+    assert both[0] is not None
+    keys = [("i", f"{letter}{n}") for letter in "abc" for n in range(3)]
+    assert shown_by(both[0]) == with_page(b"", 0, 9, keys)
+    assert both[0].slots == (Drawn(5, ("i", "b2"), 0.5), Drawn(8, ("i", "c2"), 0.5))
+    assert both[0].ranks == ((6, 5), (9, 8))
+    assert united(united(two, three), three) == united(two, three)
+
+
+@pytest.mark.parametrize("part", [{"seed": 1}, {"search": "f" * 32}])
+def test_of_two_lists_the_newer_one_remains(part: dict[str, Any]) -> None:
+    one, other = on_page(PLAN, 0, "a", 1.0), on_page(replace(PLAN, **part), 0, "b", 2.0)
+    assert united(one, other) == united(other, one) == other
+    assert united(one, b"no plan") == one

@@ -8,7 +8,7 @@ from rewriter.cli.preview.read_only import ReadOnlyStore
 from rewriter.signals.class_counters import ClassCounters
 from rewriter.signals.counters import Counters
 from rewriter.signals.memory_store import MemoryStore
-from rewriter.signals.store import Keys, NewPlan, Signals, SignalsQuery
+from rewriter.signals.store import Keys, NewPlan, SavedPlans, Signals, SignalsQuery
 
 LIKED = Counters({("brand", "nike"): 3.0}, {"brand": 3.0}, 1_000.0, 1_000.0, events=2.0)
 BOOTS = ClassCounters({("size", "44"): 2.0}, 2.0, 1_000.0, 1_000.0)
@@ -34,7 +34,7 @@ def test_a_preview_writes_nothing() -> None:
     store, keys = MemoryStore(), Keys()
     preview = ReadOnlyStore(store)
     assert not preview.write(keys.profile("ann"), LIKED, None, {"boots": BOOTS})
-    assert preview.save_plans([NewPlan("plan", b"text", 60)]) == 0
+    assert preview.save_plans([NewPlan("plan", b"text", 60)]) == SavedPlans()
     preview.write_text("text", "x")
     preview.change_text("text", lambda _: "x")
     preview.announce("fleet", "one", "x", 1.0)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import zlib
 from base64 import b64decode, b64encode
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from rewriter.boost.functions import DECAYS, Boost, clamped, wrong_clause
+from rewriter.explore.shown import overlaid
 from rewriter.report import Source, Strategy
 
 MAX_JSON_BYTES = 64 * 2**10
@@ -52,7 +53,8 @@ class PagePlan:
     at_s:   wall time of the list's latest page. Of a plan that could not be written and the store's, the newer one counts.
     ranks:  position → personalized rank at which a page that begins there goes on, for the ends of pages that were shown.
             Slots and the hits that they took from later pages make the two differ.
-    detour: whether a page of the list was the baseline's, so that the others have to go by what was shown.
+    detour: whether a page of the list was the baseline's, or left out what stands on a later one, so that the others have to go by
+            what was shown.
     """
 
     search: str
@@ -94,6 +96,32 @@ def decode(raw: bytes | None) -> PagePlan | None:
         return None
     return (
         plan if 1.0 <= plan.max_boost <= 10.0 and all(_sound(boost, plan.max_boost) for boost in plan.boosts) else None
+    )
+
+
+def united(raw: bytes, other: bytes) -> bytes:
+    """Return the plan of a list of which two pages were shown at the same time, each with a plan that lacks the other page.
+
+    Where both have a page, the newer plan's counts. If they are plans of different lists, the newer plan is returned.
+    raw, other: encoded plans. If `other` is no plan of this version, `raw` is returned.
+    """
+    one, two = decode(raw), decode(other)
+    if one is None or two is None:
+        return raw
+    newer, older = (two, one) if two.at_s > one.at_s else (one, two)
+    if (newer.search, newer.seed) != (older.search, older.seed):
+        return other if newer is two else raw
+    slots = {slot.position: slot for slot in older.slots}
+    # A page that was not shown yet was left without exploration by the plan of a later page.
+    slots |= {slot.position: slot for slot in newer.slots if slot.key is not None or slot.position not in slots}
+    return encode(
+        replace(
+            newer,
+            slots=tuple(slots[position] for position in sorted(slots)),
+            shown=as_text(overlaid(shown_by(newer), shown_by(older))),
+            detour=newer.detour or older.detour,
+            ranks=tuple(sorted((dict(older.ranks) | dict(newer.ranks)).items())),
+        )
     )
 
 

@@ -14,6 +14,7 @@ from threading import Lock
 from typing import NamedTuple
 
 from rewriter.bounded import Bounded
+from rewriter.explore.plan import united
 from rewriter.settings import StoreSettings
 from rewriter.signals.store import Keys
 from rewriter.subject import Subject
@@ -28,6 +29,9 @@ tables, which double when they are full."""
 MAX_WAITING = 128
 """Limit of the plans that are not saved yet. Each holds its search's answer until it is made."""
 
+MAX_EARLIER = 4
+"""Limit of the pages of one list that are asked for at the same time, each of which records what the others have shown."""
+
 STEPS = 30
 """Steps per `plan_ttl_s` in which written bytes are counted: a plan is dropped from the count at most one step late."""
 
@@ -40,12 +44,27 @@ class PlanKey(NamedTuple):
 
 
 class WaitingPlan:
-    """A plan that is made when it is first needed. From any thread; two may make it, which gives the same."""
+    """A plan that is made when it is first needed. From any thread; two may make it, which gives the same.
 
-    __slots__ = ("_make", "_plan", "forgotten_s", "in_store", "key")
+    base:    the plan that it continues; None if the list begins anew.
+    earlier: a plan of the same list that still waits and is not its base: another page, asked for at the same time.
+    """
 
-    def __init__(self, key: PlanKey, make: Callable[[], bytes], in_store: bool, forgotten_s: float) -> None:
+    __slots__ = ("_earlier", "_make", "_plan", "base", "depth", "forgotten_s", "in_store", "key")
+
+    def __init__(
+        self,
+        key: PlanKey,
+        make: Callable[[], bytes],
+        in_store: bool,
+        forgotten_s: float,
+        base: bytes | None = None,
+        earlier: WaitingPlan | None = None,
+    ) -> None:
         self.key = key
+        self.base = base
+        self._earlier = earlier
+        self.depth: int = 0 if earlier is None else earlier.depth + 1
         self.forgotten_s = forgotten_s
         self.in_store = in_store
         self._make: Callable[[], bytes] | None = make
@@ -54,10 +73,20 @@ class WaitingPlan:
     def made(self) -> bytes | None:
         """Return the plan; None if it cannot be made, for hits of an odd form: the next page is the baseline then."""
         if (make := self._make) is not None:
+            earlier = self._earlier
             with suppress(Exception):
-                self._plan = make()
-            self._make = None  # and with it the answer that it holds
+                made = make()
+                self._plan = united(made, earlier.made() or b"") if earlier else made
+            self._make = self._earlier = None  # and with them the answers that they hold
         return self._plan
+
+    def replace(self, plan: bytes) -> None:
+        """Take another plan instead of the one that was made."""
+        self._plan = plan
+
+    def precedes(self, base: bytes | None) -> bool:
+        """Whether a plan that continues `base` lacks what this one has recorded of the same list."""
+        return base is not None and self.depth < MAX_EARLIER and (self._make is not None or self._plan != base)
 
 
 class PlanMemory:
@@ -85,16 +114,27 @@ class PlanMemory:
         """The number of plans that are not saved yet."""
         return len(self._waiting)
 
-    def wait(self, key: PlanKey, make: Callable[[], bytes], *, in_store: bool, forgotten_s: float = 0.0) -> bool:
+    def wait(
+        self,
+        key: PlanKey,
+        make: Callable[[], bytes],
+        *,
+        in_store: bool,
+        forgotten_s: float = 0.0,
+        base: bytes | None = None,
+    ) -> bool:
         """Hold what makes a plan, instead of an earlier one of the same key. Returns False, and drops it, if too many wait.
 
         in_store: whether it is to be written to the store as well.
-        forgotten_s: see SavePlan.
+        forgotten_s, base: see SavePlan.
         """
         with self._lock:
-            if key not in self._waiting and len(self._waiting) >= MAX_WAITING:
+            earlier = self._waiting.get(key)
+            if earlier is None and len(self._waiting) >= MAX_WAITING:
                 return False
-            self._waiting[key] = WaitingPlan(key, make, in_store, forgotten_s)
+            if earlier is not None and not earlier.precedes(base):
+                earlier = None
+            self._waiting[key] = WaitingPlan(key, make, in_store, forgotten_s, base, earlier)
             return True
 
     def unstored(self, key: PlanKey, now_s: float) -> bytes | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from hashlib import blake2b
+from itertools import zip_longest
 
 HASH_BYTES = 5
 """Two of 200 hits collide in one list of 50 million."""
@@ -44,6 +45,12 @@ def whole_before(shown: bytes, from_: int) -> bool:
 def goes_beyond(shown: bytes, size: int) -> bool:
     """Whether a hit was shown after the first `size` positions."""
     return any(one != NOTHING for one in _hashes(shown)[size:])
+
+
+def overlaid(shown: bytes, under: bytes) -> bytes:
+    """Return `shown` with what `under` has at positions of which `shown` has nothing."""
+    pairs = zip_longest(_hashes(shown), _hashes(under), fillvalue=NOTHING)
+    return b"".join(under_it if one == NOTHING else one for one, under_it in pairs)
 
 
 def _hashes(shown: bytes) -> list[bytes]:

@@ -156,7 +156,8 @@ def _page(
     if decision.shadow:
         return response, replace(report, shadow=would_show(context, page, response), teams="")
     if search.from_ or more_pages(response, search.size):
-        yield saving(context.core, context.plan_key, plan_after(context, part, page), part.forgotten_s)
+        base = progress.plan_raw if part.plan else None
+        yield saving(context.core, context.plan_key, plan_after(context, part, page), part.forgotten_s, base)
     hits = [without_own_names(hit) for hit in page.hits]
     return with_hits(response, hits, part.response["hits"].get("max_score")), report
 

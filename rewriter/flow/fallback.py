@@ -17,7 +17,7 @@ from rewriter.explore.merge import hit_key
 from rewriter.explore.plan import PagePlan, as_text, decode, encode, shown_by
 from rewriter.explore.plan_memory import PlanKey
 from rewriter.explore.shown import elsewhere, hit_hash, with_page
-from rewriter.flow.steps import CallContext, CallerStep, Pool, Progress, SavePlan
+from rewriter.flow.steps import CallContext, CallerStep, Progress, SavePlan
 from rewriter.report import Reason, Report
 
 UNWANTED = frozenset(
@@ -32,21 +32,21 @@ for legs whose answers are too large; a body of an unsupported form is another l
 
 
 def fallen_back(
-    context: CallContext, reason: Reason, plan: PagePlan | None, pool: Pool, response: Any
+    context: CallContext, reason: Reason, progress: Progress, response: Any
 ) -> tuple[Any, SavePlan | None, str]:
     """Return the page to serve, the step that saves the list's plan (or None), and a detail on the hits left out (or "").
 
-    plan: the plan that the search has read; if None, the one that this process kept. Without either, the baseline's answer is
-          returned unchanged.
-    pool: the exploration hits that may fill the page up.
+    progress: with the plan that the search has read; if None, the one that this process kept. Without either, the baseline's answer
+              is returned unchanged. Its pool has the exploration hits that may fill the page up.
     `response` is not modified.
     """
     core, search = context.core, context.search
     if reason not in UNWANTED or not _has_hits(response):
         return response, None, ""
-    key = context.plan_key
+    key, plan, raw = context.plan_key, progress.plan, progress.plan_raw
     if plan is None and key is not None:
-        plan = decode(core.plans.get(key, context.clock_s()))
+        raw = core.plans.get(key, context.clock_s())
+        plan = decode(raw)
     if plan is None or key is None:
         return response, None, ""
     found = response["hits"]["hits"]
@@ -57,14 +57,14 @@ def fallen_back(
     left_out = len(found) - len(hits)
     if left_out:
         seen = taken | {hit_hash(one(hit)) for hit in hits}
-        fitting = [other for other in pool if hit_hash(other.key) not in seen]
+        fitting = [other for other in progress.pool if hit_hash(other.key) not in seen]
         hits += [other.hit() for other in fitting[:left_out]]
         response = alike(response, {**response, "hits": alike(response["hits"], {**response["hits"], "hits": hits})})
     kept = shown if search.from_ else b""  # a first page starts a new record
     page = with_page(kept, search.from_, search.size, map(one, hits))
     after = replace(plan, shown=as_text(page), detour=True, at_s=context.now_s)
     detail = f"{left_out} hits that the list has shown already are left out" if left_out else ""
-    return response, saving(core, key, lambda: after, after.forgotten_s), detail
+    return response, saving(core, key, lambda: after, after.forgotten_s, raw if search.from_ else None), detail
 
 
 def baseline_page(
@@ -73,7 +73,7 @@ def baseline_page(
     """Return the baseline's page; in the middle of a list, without what the list has shown already."""
     if decision.shadow:
         return response, report
-    shown, save, left_out = fallen_back(context, report.reason, progress.plan, progress.pool, response)
+    shown, save, left_out = fallen_back(context, report.reason, progress, response)
     if save is not None:
         yield save
     detail = "; ".join(filter(None, (report.detail, left_out)))
@@ -85,13 +85,16 @@ def _has_hits(response: Any) -> bool:
     return isinstance(hits, Mapping) and bool(hits.get("hits"))
 
 
-def saving(core: Core, key: PlanKey | None, plan: Callable[[], PagePlan], forgotten_s: float) -> SavePlan:
+def saving(
+    core: Core, key: PlanKey | None, plan: Callable[[], PagePlan], forgotten_s: float, base: bytes | None
+) -> SavePlan:
     """Return the step that saves a plan. It is made and encoded when the step is performed, off the caller's path.
 
     forgotten_s: the plan's own.
+    base: see SavePlan.
     """
     in_store = "store" in core.store_breakers and core.store_breakers["store"].closed
-    return SavePlan(key, lambda: encode(plan()), in_store, forgotten_s)
+    return SavePlan(key, lambda: encode(plan()), in_store, forgotten_s, base)
 
 
 def more_pages(response: Mapping[str, Any], end: int) -> bool:

@@ -206,11 +206,13 @@ def _plan_after(
 ) -> PagePlan:
     """keys: of the page's hits. ranked: of the part's."""
     search = context.search
-    ranks = _ranks_after(context, part, page, rank, keys, ranked)
+    ranks, detour = _ranks_after(context, part, page, rank, keys, ranked)
     before = shown_by(part.plan) if part.plan else b""
     shown = as_text(with_page(before, search.from_, search.size, keys))
     if part.plan is not None:
-        return replace(part.plan, slots=page.slots, shown=shown, ranks=ranks, at_s=context.now_s)
+        return replace(
+            part.plan, slots=page.slots, shown=shown, ranks=ranks, detour=part.plan.detour or detour, at_s=context.now_s
+        )
     return PagePlan(
         search_key(search), part.boosts, part.max_boost, part.strategy or "rescore", part.version or "", part.source or "profile",
         context.seed, context.block, part.preference, page.slots, shown, forgotten_s=part.forgotten_s,
@@ -221,12 +223,12 @@ def _plan_after(
 
 def _ranks_after(
     context: SearchContext, part: Personal, page: Page, rank: int, keys: Sequence[Key], ranked: Sequence[Key]
-) -> tuple[tuple[int, int], ...]:
-    """Return the ranks at which pages begin, with that of the page after this one.
+) -> tuple[tuple[tuple[int, int], ...], bool]:
+    """Return the ranks at which pages begin, with that of the page after this one, and whether this page makes a detour.
 
     The next page begins after this one's last personalized hit, if every better hit was shown by then. If this page left out a hit
-    that stands on a later page of an earlier look at the list, that rank is not known. Nor are those of later pages once this page
-    shows other hits than before.
+    that stands on a later page, which was shown before, that rank is not known: such a page goes by what was shown. Nor are the
+    ranks of later pages known once this page shows other hits than before.
     """
     search = context.search
     from_, end = search.from_, search.from_ + search.size
@@ -238,11 +240,12 @@ def _ranks_after(
     if with_page(shown, from_, search.size, keys) != shown:
         known = {at: one for at, one in known.items() if at <= from_}
     earlier, here = elsewhere(shown[: from_ * HASH_BYTES], from_, 0), set(keys)
-    if all(key in here or hit_hash(key) in earlier for key in ranked[: last + 1]):
-        known[end] = rank + last + 1
-    else:
+    skipped = [one for key in ranked[: last + 1] if key not in here and (one := hit_hash(key)) not in earlier]
+    if skipped:
         known.pop(end, None)
-    return tuple(sorted(known.items()))
+    else:
+        known[end] = rank + last + 1
+    return tuple(sorted(known.items())), not elsewhere(shown, 0, end).isdisjoint(skipped)
 
 
 def shown_elsewhere(context: SearchContext, plan: PagePlan) -> frozenset[bytes] | None:

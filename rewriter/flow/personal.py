@@ -106,7 +106,8 @@ def prepared(context: SearchContext, progress: Progress) -> Generator[PartStep, 
         found: SignalsRead = yield ReadSignals(context, query, progress)
     else:
         found = yield from read_signals(context, query, progress)
-    plan = progress.plan = _plan(context, plan_key, unstored, found)
+    plan, raw = _plan(context, plan_key, unstored, found)
+    progress.plan, progress.plan_raw = plan, raw
     if search.from_ > 0 or (plan is not None and _goes_back(context, plan)):
         part = _continued(context, plan, found)
     else:
@@ -239,26 +240,27 @@ def _segment(context: SearchContext, guard: RepeatGuard) -> tuple[tuple[Affinity
     return (), None
 
 
-def _plan(context: SearchContext, key: PlanKey | None, unstored: bytes | None, found: SignalsRead) -> PagePlan | None:
-    """Return the list's plan: the newer one of the store's and the one that it lacked, otherwise the one that this process kept.
+def _plan(
+    context: SearchContext, key: PlanKey | None, unstored: bytes | None, found: SignalsRead
+) -> tuple[PagePlan | None, bytes | None]:
+    """Return the list's plan, and its text.
 
-    A plan that could not be written is older than the store's if another process served the list's latest page. Plans from before
-    an erasure of the subject do not count.
+    It is the newer one of the store's and the one that it lacked, otherwise the one that this process kept. A plan that could not
+    be written is older than the store's if another process served the list's latest page. Plans from before an erasure of the
+    subject do not count.
 
     unstored: the plan that the store lacked before it was read. A plan that is written meanwhile is not in what was read.
     """
     if key is None:
-        return None
+        return None, None
     forgotten_s = found.signals.forgotten_s
 
-    def read(raw: bytes | None) -> PagePlan | None:
-        plan = decode(raw) if raw else None
-        return plan if plan and plan.search == key.search and plan.forgotten_s >= forgotten_s else None
+    def read(*texts: bytes | None) -> list[tuple[PagePlan, bytes]]:
+        plans = [(plan, raw) for raw in texts if raw and (plan := decode(raw))]
+        return [one for one in plans if one[0].search == key.search and one[0].forgotten_s >= forgotten_s]
 
-    plans = [plan for raw in (unstored, found.signals.plan) if (plan := read(raw))]
-    if plans:
-        return max(plans, key=lambda plan: plan.at_s)
-    return read(context.core.plans.get(key, context.clock_s()))
+    plans = read(unstored, found.signals.plan) or read(context.core.plans.get(key, context.clock_s()))
+    return max(plans, key=lambda one: one[0].at_s, default=(None, None))
 
 
 def _goes_back(context: SearchContext, plan: PagePlan) -> bool:

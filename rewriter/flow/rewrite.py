@@ -277,15 +277,17 @@ def _served(
         return response, _reported(context, progress, part.reason, part.detail)
     report = _reported(context, progress, part.reason, part.detail, part, page)
     if context.search.from_ or more_pages(response, context.search.size):
-        yield _saved(context, part, page, progress.rank)
+        yield _saved(context, part, page, progress)
     if suggests_documents(context.search.body):
         response = without_own_names_in_suggestions(response)
     hits = [without_own_names(hit) for hit in page.hits]
     return with_hits(response, hits, part.response["hits"].get("max_score")), report
 
 
-def _saved(context: SearchContext, part: Personal, page: Page, rank: int) -> SavePlan:
-    return saving(context.core, context.plan_key, plan_after(context, part, page, rank), part.forgotten_s)
+def _saved(context: SearchContext, part: Personal, page: Page, progress: Progress) -> SavePlan:
+    base = progress.plan_raw if part.plan else None
+    plan = plan_after(context, part, page, progress.rank)
+    return saving(context.core, context.plan_key, plan, part.forgotten_s, base)
 
 
 def _late(context: SearchContext, progress: Progress) -> tuple[Reason, str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from rewriter.client.seam import LegFault, Search
 from rewriter.explore.plan import shown_by
-from rewriter.explore.shown import whole_before
+from rewriter.explore.shown import goes_beyond, whole_before
 from rewriter.explore.slots import slot_positions
 from rewriter.flow.class_reading import class_to_request, learned, with_classes
 from rewriter.flow.exploration import exploration, pool_of
@@ -31,8 +31,11 @@ def one_search(context: SearchContext, progress: Progress) -> Generator[PartStep
     slots = slot_positions(search.from_, end, part.plan.block if part.plan else context.block)
     if slots and not (yield from _with_pool(context, part, progress)):
         return replace(part, parallel="a hit that the page has shown in a slot is not at hand")
-    # So many drawn hits lie ahead in the list, and leave the page short where it has fewer slots of its own.
-    if search.from_ - rank > (len(slots) if progress.pool or progress.launched else 0):
+    # So many drawn hits lie ahead in the list, and leave the page short where it has fewer slots of its own. A jump over a page
+    # leaves its slots without a hit.
+    empty = {slot.position for slot in part.plan.slots if slot.key is None} if part.plan else frozenset()
+    filled = sum(position not in empty for position in slots) if progress.pool or progress.launched else 0
+    if search.from_ - rank > filled:
         return replace(part, parallel="hits of earlier slots may leave the page short")
     # The server gives each suggested document the field too.
     name = None if suggests_documents(search.body) else class_to_request(context)
@@ -63,8 +66,11 @@ def _rank(context: SearchContext, part: Personal) -> int | None:
     plan, from_ = part.plan, context.search.from_
     if plan is None:
         return 0
-    if plan.detour or not whole_before(shown_by(plan), from_):
+    shown, end = shown_by(plan), from_ + context.search.size
+    if plan.detour or not whole_before(shown, from_):
         return None
+    if goes_beyond(shown, end) and not whole_before(shown, end):
+        return None  # later pages were shown before this one, and may have hits that it would have had
     rank = {0: 0, **dict(plan.ranks)}.get(from_)
     return None if rank is None or rank > from_ else rank  # no page shows more hits than it has positions
 

@@ -188,12 +188,14 @@ class SavePlan:
     plan:     returns its text; called off the caller's path.
     in_store: whether it goes to the store as well as into this process's memory. False while the store's breaker is not closed.
     forgotten_s: up to when the subject had been forgotten when the list began: a later erasure keeps the plan out of the store.
+    base:     the plan as read that this one continues; None if the list begins anew. See `explore.plan.united`.
     """
 
     key: PlanKey | None
     plan: Callable[[], bytes]
     in_store: bool
     forgotten_s: float
+    base: bytes | None = None
 
 
 CallerStep = Baseline | Collect | SavePlan | SendOnce | AwaitPart | SendOwn | AwaitOwn | AwaitPool
@@ -262,6 +264,7 @@ class Progress:
     """The progress of the parts. They write it, and `answer` reads it at the cut-off.
 
     over: set by `answer` once it no longer waits; a part that has not sent its leg by then does not send it.
+    plan: the list's plan, and `plan_raw` its text as read.
 
     Of a search that is sent once:
     rank:      the personalized rank at which its page begins.
@@ -276,6 +279,7 @@ class Progress:
     launched: bool = False
     pool: Pool = ()
     plan: PagePlan | None = None
+    plan_raw: bytes | None = None
     rank: int = 0
     sent_s: float = 0.0
     took_s: float | None = None

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from threading import Event, Thread
 from typing import Any
 
 from rewriter.core import Core
+from rewriter.explore.plan import united
 from rewriter.explore.plan_memory import PlanKey, WaitingPlan
 from rewriter.flow.steps import SavePlan
-from rewriter.signals.store import AsyncStore, NewPlan, Store
+from rewriter.signals.store import AsyncStore, NewPlan, SavedPlans, Store
 
 LINGER_S = 0.02
 """How long plans wait for others."""
@@ -57,7 +58,9 @@ class PlanSaver:
         """Have a plan saved. Never waits."""
         if step.key is None:
             return
-        if not self._core.plans.wait(step.key, step.plan, in_store=step.in_store, forgotten_s=step.forgotten_s):
+        if not self._core.plans.wait(
+            step.key, step.plan, in_store=step.in_store, forgotten_s=step.forgotten_s, base=step.base
+        ):
             self.dropped += 1
         elif not self._some.is_set():
             self._some.set()
@@ -85,30 +88,57 @@ class PlanSaver:
             for one in some:
                 one.made()
                 time.sleep(0)  # gives the interpreter to a caller who waits for it
-            stored = self._write(storable(self._core, some))
-            self._core.plans.saved(some, time.monotonic(), stored=stored)
+            kept = self._write(storable(self._core, some))
+            self._core.plans.saved(some, time.monotonic(), stored=kept)
 
-    def _write(self, some: Mapping[PlanKey, NewPlan]) -> Collection[PlanKey]:
+    def _write(self, some: Mapping[WaitingPlan, NewPlan]) -> Collection[PlanKey]:
         """Write plans, and return the keys of those that the store was sent and did not fail on."""
         if self._store is None or not some:
             return ()
         try:
-            self.dropped += self._store.save_plans(list(some.values()))
+            saved = self._store.save_plans(list(some.values()))
+            again = reconciled(some, saved)
+            last = self._store.save_plans([plan for _, plan in again]) if again else SavedPlans()
         except Exception:  # noqa: BLE001  counted; later pages of these lists are served from memory
             self.dropped += len(some)
             return ()
-        return some.keys()
+        self.dropped += saved.refused + last.refused
+        return stored(some, saved, again, last)
 
 
-def storable(core: Core, plans: Iterable[WaitingPlan]) -> dict[PlanKey, NewPlan]:
+def storable(core: Core, plans: Iterable[WaitingPlan]) -> dict[WaitingPlan, NewPlan]:
     """Return the plans that the store is to have, and that its share has room for."""
     ttl_s, now_s = core.settings.store.plan_ttl_s, time.monotonic()
     made = [(one, plan) for one in plans if one.in_store and (plan := one.made()) is not None]
     return {
-        one.key: NewPlan(one.key.store, plan, ttl_s, one.forgotten_s)
+        one: NewPlan(one.key.store, plan, ttl_s, one.forgotten_s, one.base or b"")
         for one, plan in made
         if core.plans.may_store(one.key, plan, now_s)
     }
+
+
+def reconciled(some: Mapping[WaitingPlan, NewPlan], saved: SavedPlans) -> list[tuple[WaitingPlan, NewPlan]]:
+    """Return the plans to be stored once more: of lists of which another process has shown a page at the same time.
+
+    A plan that is older than another list's under its key is not among them, and stays in memory.
+    """
+    again = []
+    for one, plan in some.items():
+        if (there := saved.changed.get(plan.key)) is not None and (both := united(plan.plan, there)) != there:
+            one.replace(both)
+            again.append((one, plan._replace(plan=both, base=there)))
+    return again
+
+
+def stored(
+    some: Mapping[WaitingPlan, NewPlan],
+    saved: SavedPlans,
+    again: Sequence[tuple[WaitingPlan, NewPlan]],
+    last: SavedPlans,
+) -> Collection[PlanKey]:
+    """Return the keys of the plans that the store was sent and has not found changed."""
+    first = {one.key for one, plan in some.items() if plan.key not in saved.changed}
+    return first | {one.key for one, plan in again if plan.key not in last.changed}
 
 
 class AsyncPlanSaver:
@@ -127,7 +157,9 @@ class AsyncPlanSaver:
         """Have a plan saved. Never waits."""
         if step.key is None:
             return
-        if not self._core.plans.wait(step.key, step.plan, in_store=step.in_store, forgotten_s=step.forgotten_s):
+        if not self._core.plans.wait(
+            step.key, step.plan, in_store=step.in_store, forgotten_s=step.forgotten_s, base=step.base
+        ):
             self.dropped += 1
         elif not self._runs:
             self._runs = True
@@ -153,16 +185,19 @@ class AsyncPlanSaver:
             for one in some:
                 one.made()
                 await asyncio.sleep(0)  # one plan takes 0.1 ms; other tasks run in between
-            stored = await self._write(storable(self._core, some))
-            self._core.plans.saved(some, time.monotonic(), stored=stored)
+            kept = await self._write(storable(self._core, some))
+            self._core.plans.saved(some, time.monotonic(), stored=kept)
 
-    async def _write(self, some: Mapping[PlanKey, NewPlan]) -> Collection[PlanKey]:
+    async def _write(self, some: Mapping[WaitingPlan, NewPlan]) -> Collection[PlanKey]:
         """See PlanSaver._write."""
         if self._store is None or not some:
             return ()
         try:
-            self.dropped += await self._store.save_plans(list(some.values()))
+            saved = await self._store.save_plans(list(some.values()))
+            again = reconciled(some, saved)
+            last = await self._store.save_plans([plan for _, plan in again]) if again else SavedPlans()
         except Exception:  # noqa: BLE001  counted; later pages of these lists are served from memory
             self.dropped += len(some)
             return ()
-        return some.keys()
+        self.dropped += saved.refused + last.refused
+        return stored(some, saved, again, last)

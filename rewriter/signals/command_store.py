@@ -19,6 +19,7 @@ from rewriter.signals.commands import (
     many_counters,
     names_command,
     plan_commands,
+    plans_in,
     put_command,
     replace_command,
     signals,
@@ -27,7 +28,7 @@ from rewriter.signals.commands import (
     write_commands,
 )
 from rewriter.signals.counters import Counters
-from rewriter.signals.store import NewPlan, Signals, SignalsQuery
+from rewriter.signals.store import NewPlan, SavedPlans, Signals, SignalsQuery
 
 CHANGE_TRIES = 100
 """Attempts to change a text that other clients change concurrently; in each round at least one client succeeds."""
@@ -55,9 +56,9 @@ class CommandStore(ABC):
         """See Store.read."""
         return signals(query, self.run(commands(query)))
 
-    def save_plans(self, plans: Sequence[NewPlan]) -> int:
+    def save_plans(self, plans: Sequence[NewPlan]) -> SavedPlans:
         """See Store.save_plans."""
-        return len(plans) - self.run(plan_commands(plans)).count(1)
+        return plans_in(plans, self.run(plan_commands(plans)))
 
     def write(
         self, base: str, counters: Counters, ttl_s: int | None, classes: Mapping[str, ClassCounters] | None = None
@@ -122,9 +123,9 @@ class AsyncCommandStore(ABC):
         """See Store.read."""
         return signals(query, await self.run(commands(query)))
 
-    async def save_plans(self, plans: Sequence[NewPlan]) -> int:
+    async def save_plans(self, plans: Sequence[NewPlan]) -> SavedPlans:
         """See Store.save_plans."""
-        return len(plans) - (await self.run(plan_commands(plans))).count(1)
+        return plans_in(plans, await self.run(plan_commands(plans)))
 
     async def write(
         self, base: str, counters: Counters, ttl_s: int | None, classes: Mapping[str, ClassCounters] | None = None

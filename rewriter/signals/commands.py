@@ -6,14 +6,14 @@ Pure. Any client of the store may have written a reply's bytes, so each invalid 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from hashlib import blake2b
+from hashlib import blake2b, sha1
 from typing import Any
 
 from rewriter.errors import StoreError
 from rewriter.signals.class_counters import ClassCounters
 from rewriter.signals.class_layout import packed_classes, read_classes, wanted_fields
 from rewriter.signals.counters import Counters, member, sound, weights_of
-from rewriter.signals.store import NewPlan, Signals, SignalsQuery
+from rewriter.signals.store import NewPlan, SavedPlans, Signals, SignalsQuery
 
 MAX_TEXT_BYTES = 64 * 1024
 """Limit of a plan, and of a text that the background reads."""
@@ -33,12 +33,20 @@ return 1
 SAVE_PLAN = """
 local forgotten = tonumber(redis.pcall('HGET', KEYS[2], 'forgotten') or '')
 if forgotten and forgotten > tonumber(ARGV[3]) then return 0 end
+if ARGV[4] ~= '' then
+  local now = redis.pcall('GETRANGE', KEYS[1], 0, ARGV[5])
+  if type(now) == 'string' and now ~= '' and redis.sha1hex(now) ~= ARGV[4] then return now end
+end
 redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
 return 1
 """
 """Writes a page plan, unless its subject was erased since: plans wait for others, and an erasure may come first.
 
-KEYS the plan, the m of its base. ARGV the plan, ttl_s, up to when the subject had been erased when the list began.
+If the plan that it continues is not the one in the store any more, it writes nothing and returns the one in the store: another page
+of the list was shown meanwhile.
+
+KEYS the plan, the m of its base. ARGV the plan, ttl_s, up to when the subject had been erased when the list began, the SHA-1 of the
+plan that it continues ("" if the list begins anew), the limit of a text.
 """
 META = ("landmark", "last_event", "events", "lag")
 PARTS_AT_ONCE = 16
@@ -240,12 +248,27 @@ def put_command(key: str, raw: bytes, ttl_s: int | None = None) -> Command:
 
 
 def plan_commands(plans: Sequence[NewPlan]) -> list[Command]:
-    """Return the commands that write page plans, whose reply is 1 then, without those that are too long to be read back."""
+    """Return the commands that write page plans, without those that are too long to be read back. See `plans_in`."""
     return [
-        ("EVAL", SAVE_PLAN, 2, key, f"{key.rpartition(':plan:')[0]}:m", plan, ttl_s, repr(forgotten_s))
-        for key, plan, ttl_s, forgotten_s in plans
-        if len(plan) <= MAX_TEXT_BYTES
-    ]
+        (
+            "EVAL", SAVE_PLAN, 2, one.key, f"{one.key.rpartition(':plan:')[0]}:m",
+            one.plan, one.ttl_s, repr(one.forgotten_s), sha1_of(one.base), MAX_TEXT_BYTES,
+        )
+        for one in plans
+        if len(one.plan) <= MAX_TEXT_BYTES
+    ]  # fmt: skip
+
+
+def sha1_of(plan: bytes) -> str:
+    """Return how SAVE_PLAN names the plan that another one continues."""
+    return sha1(plan, usedforsecurity=False).hexdigest() if plan else ""
+
+
+def plans_in(plans: Sequence[NewPlan], replies: Sequence[Any]) -> SavedPlans:
+    """Return what became of plans, from the replies to `plan_commands`."""
+    sent = [one for one in plans if len(one.plan) <= MAX_TEXT_BYTES]
+    changed = {one.key: raw for one, raw in zip(sent, replies, strict=True) if isinstance(raw, bytes)}
+    return SavedPlans(len(plans) - len(changed) - list(replies).count(1), changed)
 
 
 def replace_command(key: str, before: bytes, raw: bytes) -> Command:

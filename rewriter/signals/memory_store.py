@@ -12,7 +12,7 @@ from threading import Lock
 from typing import Any
 
 from rewriter.signals.command_store import AsyncCommandStore, CommandStore
-from rewriter.signals.commands import REPLACE, SAVE_PLAN, WRITE, Command
+from rewriter.signals.commands import REPLACE, SAVE_PLAN, WRITE, Command, sha1_of
 
 SWEEP_PERIOD_S = 60.0
 
@@ -69,9 +69,11 @@ class MemoryStore(CommandStore):
                     return 0
                 self._kept[key] = (inf, raw)
                 return 1
-            case ("EVAL", str(script), 2, key, m, raw, ttl_s, forgotten_s) if script == SAVE_PLAN:
+            case ("EVAL", str(script), 2, key, m, raw, ttl_s, forgotten_s, base, _) if script == SAVE_PLAN:
                 if float(self._found(m, {}).get("forgotten") or 0.0) > float(forgotten_s):
                     return 0
+                if base and (now := self._found(key, b"")) and sha1_of(now) != base:
+                    return now
                 self._kept[key] = (self._clock_s() + ttl_s, raw)
                 return 1
             case ("SET", key, raw, *how):

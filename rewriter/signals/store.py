@@ -93,12 +93,28 @@ class Keys:
 
 
 class NewPlan(NamedTuple):
-    """A page plan to be stored for `ttl_s` seconds. forgotten_s: up to when its subject had been erased when the list began."""
+    """A page plan to be stored for `ttl_s` seconds.
+
+    forgotten_s: up to when its subject had been erased when the list began.
+    base:        the plan that it continues, which must be the one in the store; empty if the list begins anew.
+    """
 
     key: str
     plan: bytes
     ttl_s: int
     forgotten_s: float = 0.0
+    base: bytes = b""
+
+
+class SavedPlans(NamedTuple):
+    """What became of plans that were to be stored: the rest of them was.
+
+    refused: how many were not, because their subject was erased, they were too long, or the store refused them.
+    changed: by key, the plan in the store where it was not the one that the new one continues. The new one was not stored.
+    """
+
+    refused: int = 0
+    changed: Mapping[str, bytes] = {}
 
 
 @record(frozen=True, slots=True)
@@ -170,8 +186,8 @@ class Store(Protocol):
     def read(self, query: SignalsQuery) -> Signals:
         """Return one subject's signals in one pipelined round trip."""
 
-    def save_plans(self, plans: Sequence[NewPlan]) -> int:
-        """Store page plans in one round trip, but for those of subjects that were erased since. Returns how many were refused."""
+    def save_plans(self, plans: Sequence[NewPlan]) -> SavedPlans:
+        """Store page plans in one round trip, but for those of subjects that were erased since, and of lists that went on."""
 
     def write(
         self, base: str, counters: Counters, ttl_s: int | None, classes: Mapping[str, ClassCounters] | None = None
@@ -220,7 +236,7 @@ class AsyncStore(Protocol):
     async def read(self, query: SignalsQuery) -> Signals:
         """See Store.read."""
 
-    async def save_plans(self, plans: Sequence[NewPlan]) -> int:
+    async def save_plans(self, plans: Sequence[NewPlan]) -> SavedPlans:
         """See Store.save_plans."""
 
     async def write(

@@ -17,7 +17,7 @@ from rewriter.signals.commands import MAX_TEXT_BYTES, NAMED_S
 from rewriter.signals.counters import Counters, Value
 from rewriter.signals.memory_store import AsyncMemoryStore, MemoryStore
 from rewriter.signals.redis_store import AsyncRedisStore, RedisStore
-from rewriter.signals.store import AsyncStore, Keys, NewPlan, Signals, SignalsQuery, Store
+from rewriter.signals.store import AsyncStore, Keys, NewPlan, SavedPlans, Signals, SignalsQuery, Store
 
 T0_S = 1_767_225_600.0
 FIELDS = ("brand", "item")
@@ -169,15 +169,30 @@ async def test_a_write_that_is_refused_leaves_what_stood_there(rig: Rig) -> None
 async def test_a_plan_is_read_together_with_the_signals(rig: Rig) -> None:
     query = await rig.known()
     plan = f"{query.session}:plan:abc"
-    assert await rig.store.save_plans([NewPlan(plan, b'{"v": 1}', 1800)]) == 0
+    assert await rig.store.save_plans([NewPlan(plan, b'{"v": 1}', 1800)]) == SavedPlans()
     assert await rig.store.read(rig.query("S", "U", plan)) == Signals(SESSION, PROFILE, b'{"v": 1}')
 
 
 @everywhere
 async def test_a_plan_over_the_limit_is_not_saved(rig: Rig) -> None:
     plan = f"{rig.keys.session('S')}:plan:abc"
-    assert await rig.store.save_plans([NewPlan(plan, b"x" * (MAX_TEXT_BYTES + 1), 1800)]) == 1
+    assert await rig.store.save_plans([NewPlan(plan, b"x" * (MAX_TEXT_BYTES + 1), 1800)]) == SavedPlans(1)
     assert await rig.store.read(rig.query(None, None, plan)) == Signals()
+
+
+@everywhere
+async def test_a_plan_that_continues_another_one_than_the_store_has_is_not_saved(rig: Rig) -> None:
+    keys = [f"{rig.keys.session(one)}:plan:abc" for one in ("S", "T", "U")]
+    assert await rig.store.save_plans([NewPlan(key, b"first", 1800, base=b"gone") for key in keys]) == SavedPlans()
+    plans = [
+        NewPlan(key, b"page 2", 1800, base=base) for key, base in zip(keys, (b"first", b"other", b""), strict=True)
+    ]
+    assert await rig.store.save_plans(plans) == SavedPlans(0, {keys[1]: b"first"})
+    assert await rig.store.save_plans(
+        [NewPlan(keys[1], b"x" * (MAX_TEXT_BYTES + 1), 1800, base=b"first")]
+    ) == SavedPlans(1)
+    read = [(await rig.store.read(rig.query(None, None, key))).plan for key in keys]
+    assert read == [b"page 2", b"first", b"page 2"]
 
 
 @everywhere

@@ -8,7 +8,7 @@ from typing import Any
 
 from rewriter.signals.class_counters import ClassCounters
 from rewriter.signals.counters import Counters
-from rewriter.signals.store import NewPlan, Signals, SignalsQuery, Store
+from rewriter.signals.store import NewPlan, SavedPlans, Signals, SignalsQuery, Store
 
 
 class ReadOnlyStore:
@@ -25,9 +25,9 @@ class ReadOnlyStore:
         """Read one subject's signals, without the plan of a list: each preview shows a first page anew."""
         return replace(self._store.read(query), plan=None, more_plans={})
 
-    def save_plans(self, plans: Sequence[NewPlan]) -> int:  # noqa: ARG002  as Store has it
+    def save_plans(self, plans: Sequence[NewPlan]) -> SavedPlans:  # noqa: ARG002  as Store has it
         """Save nothing."""
-        return 0
+        return SavedPlans()
 
     def write(
         self,
