@@ -44,10 +44,12 @@ def _relevance_of_bool(spec: Mapping[str, Any], depth: int) -> Relevance:
     must, should, filters = (_clauses(spec, part) for part in ("must", "should", "filter"))
     if not must and not should:
         return "none" if filters or _clauses(spec, "must_not") else "flat"
-    every = {relevance(clause, depth + 1) for clause in must + should}
-    if should and len(must + should + filters) > 1 and every != {"none"}:
-        return "scored"  # a match's score depends on which clauses it matches
-    return "scored" if "scored" in every else "flat" if "flat" in every else "none"
+    every = (relevance(clause, depth + 1) for clause in must + should)
+    if should and len(must + should + filters) > 1:
+        # A match's score depends on which clauses it matches. The first one that scores settles it, of a thousand.
+        return "scored" if any(one != "none" for one in every) else "none"
+    found = set(every)
+    return "scored" if "scored" in found else "flat" if "flat" in found else "none"
 
 
 def _clauses(spec: Mapping[str, Any], part: str) -> list[Any]:

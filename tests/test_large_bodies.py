@@ -41,3 +41,30 @@ def test_the_bound_is_a_setting(kind: type[Harness], max_bytes: int, goes_alone:
         body = {"query": {"match": {"title": "shoe " * 100}}}
         _, report = harness.search(Subject("ann", "s1"), {"index": "products", "body": body})
         assert (report.reason is Reason.UNSUPPORTED) is goes_alone
+
+
+UNSUPPORTED = {
+    "a large body": LARGE["terms"],
+    "a form that is passed through": {"query": {"terms": {"sku": ["a"] * 2_000}}, "explain": True},
+    "scored by chance": {"query": {"function_score": {"query": {"match": {"title": "shoe"}}, "random_score": {}}}},
+}
+
+
+@pytest.mark.parametrize("kind", HARNESSES, ids=["sync", "async"])
+@pytest.mark.parametrize("name", UNSUPPORTED)
+def test_the_body_of_a_search_that_is_passed_through_is_not_hashed(
+    kind: type[Harness], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no plan, so its key is not needed: to hash 5 MB takes 15 ms of the caller's thread or loop."""
+
+    seen: list[object] = []
+
+    def hashed(search: object) -> str:
+        seen.append(search)
+        return "0" * 32
+
+    monkeypatch.setattr("rewriter.flow.steps.search_key", hashed)
+    with kind(SETTINGS, FakeStore()) as harness:
+        _, report = harness.search(Subject("ann", "s1"), {"index": "products", "body": UNSUPPORTED[name]})
+        assert report.reason is Reason.UNSUPPORTED
+        assert seen == []

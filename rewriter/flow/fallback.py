@@ -28,7 +28,8 @@ UNWANTED = frozenset(
     }
 )  # fmt: skip
 """The reasons for which a page of a personalized list becomes the baseline's against everybody's wish. UNSUPPORTED is among them
-for legs whose answers are too large; a body of an unsupported form is another list and has no plan."""
+for legs whose answers are too large; a body of an unsupported form is another list and has no plan, and to hash one of 5 MB for a
+plan's key would take 15 ms."""
 
 
 def fallen_back(
@@ -41,7 +42,7 @@ def fallen_back(
     `response` is not modified.
     """
     core, search = context.core, context.search
-    if reason not in UNWANTED or not _has_hits(response):
+    if reason not in UNWANTED or search.passed is not None or not _has_hits(response):
         return response, None, ""
     key, plan, raw = context.plan_key, progress.plan, progress.plan_raw
     if plan is None and key is not None:
