@@ -1,5 +1,5 @@
 """Entry point of `python -m rewriter`: the command line."""
 
-from rewriter.cli import main
+from rewriter_command import main
 
 main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from fnmatch import fnmatchcase
 from typing import Annotated, Literal, Self
 
@@ -10,12 +11,27 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_va
 
 from rewriter.settings_types import Millis, Seconds, Section, Share, listed
 
-TemplatesName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+TemplatesName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$")]
 Weight = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 PseudoCount = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Names = Annotated[tuple[str, ...], BeforeValidator(listed), Field(min_length=1)]
 RESERVED = frozenset({"item", "neighbour"})
 """Names of signal fields that no policy may give to one of its own."""
+OTHERWISE_MEANT = frozenset({"rewriter", "switches"})
+"""Words that mean all policies where a switch is written."""
+
+
+def _policy_name(name: str) -> str:
+    """Return a policy's name if switches, variables, labels and files can hold it. Raises ValueError."""
+    is_plain = re.fullmatch(r"\w[\w.-]{0,63}", name) is not None and any(map(str.isalnum, name))
+    if not is_plain or unicodedata.normalize("NFKC", name) != name or name.casefold() in OTHERWISE_MEANT:
+        raise ValueError(
+            "a policy's name is 1–64 letters, digits, _ . or -, neither of the last two first, and not 'rewriter' or 'switches'"
+        )
+    return name
+
+
+PolicyName = Annotated[str, AfterValidator(_policy_name)]
 
 
 class FieldSettings(Section):

@@ -18,7 +18,7 @@ from pydantic import (
 
 from rewriter.client import registry
 from rewriter.client.seam import Connection
-from rewriter.policy_settings import FieldSettings, PolicySettings, TrialSettings
+from rewriter.policy_settings import FieldSettings, PolicyName, PolicySettings, TrialSettings
 from rewriter.secret import SecretUrl
 from rewriter.settings_file import read_settings
 from rewriter.settings_types import HOUR_S, MINUTE_S, WEEK_S, Millis, Seconds, Section, Share, listed
@@ -50,7 +50,7 @@ def _host(host: SecretUrl) -> SecretUrl:
         parts = None
     if parts is None or not parts.hostname or parts.scheme not in ("", "http", "https") or re.search(r"\s", text):
         raise ValueError(
-            "is no http://HOST:PORT or https://HOST:PORT (in a password, write / as %2F, ? as %3F, # as %23, @ as %40)"
+            "is not http://HOST:PORT or https://HOST:PORT (in a password, write / as %2F, ? as %3F, # as %23, @ as %40)"
         )
     return host
 
@@ -60,7 +60,7 @@ Host = Annotated[SecretUrl, AfterValidator(_host)]
 
 def _client_library(name: str) -> str:
     if name not in registry.names():
-        raise ValueError(f"is no client library; there are {' and '.join(registry.names())}")
+        raise ValueError(f"is not a client library; there are {' and '.join(registry.names())}")
     return name
 
 
@@ -299,7 +299,7 @@ class Settings(Section):
     switches: SwitchSettings = SwitchSettings()
     experiment: ExperimentSettings = ExperimentSettings()
     templates_dir: Path | None = None
-    policies: dict[str, PolicySettings] = {"default": PolicySettings(index=("*",))}  # noqa: RUF012  pydantic copies it
+    policies: dict[PolicyName, PolicySettings] = {"default": PolicySettings(index=("*",))}  # noqa: RUF012  pydantic copies it
 
     @field_validator("policies")
     @classmethod

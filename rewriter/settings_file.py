@@ -23,6 +23,9 @@ SECRET = frozenset({"hosts", "username", "password", "url", "profile_url", "key_
 """Keys whose values never appear in a fault."""
 SECRET_TABLES = {("opensearch",), ("store",)}
 
+_KEY = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\]|\\.)*"|'[^']*')"""
+"""One part of a name in TOML."""
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -117,7 +120,8 @@ def _with_absolute_paths(data: dict[str, Any], base: Path) -> dict[str, Any]:
 
 
 def _fault(model: type[BaseModel], path: Path | None, text: str, variables: dict[str, Any], error: Any) -> Fault:
-    keys = tuple(str(part) for part in error["loc"])
+    is_key = error["loc"][-1:] == ("[key]",)  # the name of a table's key is wrong, not its value
+    keys = tuple(str(part) for part in error["loc"][: -1 if is_key else None])
     what = without_credentials(error["msg"].removeprefix("Value error, "))
     where = (
         f"environment {_variable(keys)}" if _sets(variables, keys) or path is None else f"{path}:{line_of(text, keys)}"
@@ -126,7 +130,8 @@ def _fault(model: type[BaseModel], path: Path | None, text: str, variables: dict
         remedies = filter(None, (_meant(model, keys), "`rewriter settings` lists all keys"))
         return Fault(where, f"unknown key {'.'.join(keys)}", " ".join(remedies))
     wrong = "" if error["type"] == "missing" else f", not {_shown(keys, error['input'])}"
-    return Fault(where, f"{'.'.join(keys)}: {what}{wrong}")
+    named = ".".join(key if re.fullmatch(r"[\w.-]+", key) else repr(key[:80]) for key in keys)
+    return Fault(where, f"{named}: {what}{wrong}")
 
 
 def _meant(model: type[BaseModel], keys: tuple[str, ...]) -> str:
@@ -176,16 +181,28 @@ def _variable(keys: tuple[str, ...]) -> str:
     return PREFIX + BETWEEN.join(re.sub(r"\W", "_", key).upper() for key in keys)
 
 
+def _parts(name: str) -> tuple[str, ...]:
+    """Return the parts of a dotted name; a quoted part may contain dots, blanks and escapes. () if it is none: a line of a text."""
+    try:
+        found: Any = tomllib.loads(f"{name} = 0")
+    except tomllib.TOMLDecodeError:
+        return ()
+    parts = []
+    while isinstance(found, dict):
+        ((part, found),) = found.items()
+        parts.append(part)
+    return tuple(parts)
+
+
 def line_of(text: str, keys: tuple[str, ...]) -> int:
     """Return the line (from 1) on which TOML `text` sets `keys`, or the nearest table that encloses it."""
     table: tuple[str, ...] = ()
     best, best_depth = 1, 0
     for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[+\s*([^\]]+?)\s*\]", line):
-            table = tuple(part.strip().strip("\"'") for part in header[1].split("."))
-            path = table
-        elif assignment := re.match(r"\s*([\w.\"'-]+)\s*=", line):
-            path = table + tuple(part.strip("\"'") for part in assignment[1].split("."))
+        if header := re.match(rf"\s*\[+\s*({_KEY}(?:\s*\.\s*{_KEY})*)\s*\]", line):
+            path = table = _parts(header[1])
+        elif assignment := re.match(rf"\s*({_KEY}(?:\s*\.\s*{_KEY})*)\s*=", line):
+            path = table + _parts(assignment[1])
         else:
             continue
         if path == keys[: len(path)] and len(path) > best_depth:

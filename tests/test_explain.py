@@ -92,6 +92,6 @@ def test_explain_prints_json() -> None:
 def test_an_unknown_reason_is_refused_with_all_that_there_are() -> None:
     shown = CliRunner().invoke(app, ["explain", "nonsense"])
     assert (shown.exit_code, shown.stdout) == (2, "")
-    assert shown.stderr == f"nonsense: is no reason (one of {', '.join(REASONS)})\n"
+    assert shown.stderr == f"nonsense: is not a reason of a report (one of {', '.join(REASONS)})\n"
     shown = CliRunner().invoke(app, ["explain", "nosignals"])
-    assert (shown.exit_code, shown.stderr) == (2, "nosignals: is no reason (did you mean no_signals?)\n")
+    assert (shown.exit_code, shown.stderr) == (2, "nosignals: is not a reason of a report (did you mean no_signals?)\n")

@@ -48,13 +48,13 @@ class Proxy:
 
 
 REFUSED: list[tuple[Shell, Any, str]] = [
-    ("Rewriter", "http://127.0.0.1:9200", "client: a str is no OpenSearch (give client=opensearchpy.OpenSearch(hosts=…))"),
-    ("Rewriter", None, "client: a NoneType is no OpenSearch"),
-    ("Rewriter", {"hosts": HOST}, "client: a dict is no OpenSearch"),
-    ("Rewriter", OpenSearch, "client: the class opensearchpy.client.OpenSearch is no OpenSearch"),
+    ("Rewriter", "http://127.0.0.1:9200", "client: a str is not an OpenSearch (give client=opensearchpy.OpenSearch(hosts=…))"),
+    ("Rewriter", None, "client: a NoneType is not an OpenSearch"),
+    ("Rewriter", {"hosts": HOST}, "client: a dict is not an OpenSearch"),
+    ("Rewriter", OpenSearch, "client: the class opensearchpy.client.OpenSearch is not an OpenSearch"),
     ("Rewriter", AsyncShop("t"), "give it to AsyncRewriter, or make it an opensearchpy.OpenSearch"),
     ("AsyncRewriter", Shop(tenant="t"), "give it to Rewriter, or make it an opensearchpy.AsyncOpenSearch"),
-    ("Rewriter", AsyncElasticsearch(HOST), "a elasticsearch.AsyncElasticsearch is no Elasticsearch (give it to AsyncRewriter, or"),
+    ("Rewriter", AsyncElasticsearch(HOST), "is not an Elasticsearch (give it to AsyncRewriter, or"),
     ("AsyncRewriter", Elasticsearch(HOST), "give it to Rewriter, or make it an elasticsearch.AsyncElasticsearch"),
     ("Rewriter", Proxy(Elasticsearch(HOST)), "give leg_client=opensearchpy.OpenSearch(…)"),
     ("Rewriter", Proxy(Shop(tenant="t")), "give leg_client=opensearchpy.OpenSearch(…)"),
@@ -91,10 +91,10 @@ def test_both_shells_refuse_what_they_are_given_before_they_begin(make: Any) -> 
         ({"settings": "rewriter.toml"}, "settings: a str is no Settings"),
         ({"settings": Path("rewriter.toml")}, "is no Settings"),
         ({"settings": Settings}, "settings: the class rewriter.settings.Settings is no Settings"),
-        ({"hooks": print}, "hooks: a builtin_function_or_method is no list of hooks (give hooks=[function])"),
-        ({"hooks": "log"}, "hooks: a str is no list of hooks"),
+        ({"hooks": print}, "hooks: a builtin_function_or_method is not a list of hooks (give hooks=[function])"),
+        ({"hooks": "log"}, "hooks: a str is not a list of hooks"),
         ({"hooks": [print, "log"]}, "hooks: a str cannot be called"),
-        ({"leg_client": HOST[0]}, "leg_client: a str is no OpenSearch"),
+        ({"leg_client": HOST[0]}, "leg_client: a str is not an OpenSearch"),
         (
             {"leg_client": Elasticsearch(HOST)},
             "Elasticsearch is of another client library (give leg_client=opensearchpy.OpenSearch(…))",

@@ -150,7 +150,7 @@ def test_a_patient_client_for_the_event_loop_is_refused_too() -> None:
 
 @pytest.mark.parametrize("given", [aio.Redis(), 17, object()])
 def test_what_is_no_store_is_refused(given: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"is no store \(pass a URL, a redis.Redis"):
+    with pytest.raises(ConfigurationError, match=r"is not a store \(pass a URL, a redis.Redis"):
         open_store(given)
 
 
@@ -234,5 +234,5 @@ def test_a_closed_store_connects_no_more(monkeypatch: pytest.MonkeyPatch) -> Non
     [(open_store, AsyncMemoryStore()), (open_async_store, SimpleNamespace(read_many=print))],
 )
 def test_a_store_of_the_other_shell_is_refused(opening: Any, given: Any) -> None:
-    with pytest.raises(ConfigurationError, match="is no store"):
+    with pytest.raises(ConfigurationError, match="is not a store"):
         opening(given)

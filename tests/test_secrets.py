@@ -244,7 +244,7 @@ def test_what_a_cluster_s_own_variables_say_is_ignored(tmp_path: Path, monkeypat
     ],
 )  # fmt: skip
 def test_a_host_of_which_no_client_can_be_made_is_refused_in_the_settings(host: str) -> None:
-    with pytest.raises(ValidationError, match="is no http://HOST:PORT") as refused:
+    with pytest.raises(ValidationError, match="is not http://HOST:PORT") as refused:
         Settings.model_validate({"opensearch": {"hosts": [host]}})
     assert "hun" not in str(refused.value)
 

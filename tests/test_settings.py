@@ -197,3 +197,59 @@ def test_settings_do_not_change(change: dict[str, Any]) -> None:
 )
 def test_where_a_key_is_set_or_the_nearest_table_around_it(keys: tuple[str, ...], line: int) -> None:
     assert line_of(FULL, keys) == line
+
+
+def test_names_of_policies_that_a_switch_a_variable_or_a_folder_cannot_hold(tmp_path: Path) -> None:
+    names = [
+        "",
+        " ",
+        "../x",
+        "..",
+        ".hidden",
+        "-x",
+        "a b",
+        "a/b",
+        "a=b",
+        "a#b",
+        "x" * 65,
+        "ﬁne",
+        "Switches",
+        "rewriter",
+        "_",
+        "a\\nb",
+    ]
+    found = faults(tmp_path, "".join(f'[policies."{name}"]\nindex = "a"\n' for name in names))
+    assert len(found) == len(names)
+    for line, (name, fault) in enumerate(zip(names, found, strict=True)):
+        assert fault.startswith(f"FILE:{2 * line + 1}: policies."), (name, fault)
+        assert "a policy's name is 1–64 letters, digits" in fault
+    good = ["Schuhe-Männer", "a.b", "0", "靴", "x" * 64]
+    settings = read(tmp_path, "".join(f'[policies."{name}"]\nindex = "a"\n' for name in good))
+    assert list(settings.policies) == good
+
+
+def test_a_template_set_lies_in_the_folder_of_templates(tmp_path: Path) -> None:
+    for name in (".", "..", ".git", "a/b", ""):
+        (fault,) = faults(tmp_path, f'[policies.a]\nindex = "a"\ntemplates = "{name}"\n')
+        assert fault.startswith("FILE:3: policies.a.templates: "), fault
+
+
+def test_the_line_of_a_key_whose_name_is_quoted(tmp_path: Path) -> None:
+    text = """[policies . "a.b"]
+index = "a"
+max_boost = 0
+[policies.c]
+index = "c"
+fields."x.y" = { scale = -1 }
+[policies.'d"e']
+index = "d"
+[signals.action_weights]
+"" = 1
+"""
+    assert [fault.partition(" ")[0] for fault in faults(tmp_path, text)] == [
+        "FILE:10:",
+        "FILE:3:",
+        "FILE:6:",
+        "FILE:7:",
+    ]
+    assert line_of('a = """\n"\\q" = 1\n"""\nb = 2\n', ("b",)) == 4

@@ -79,7 +79,7 @@ def test_variables_that_are_printed_set_their_keys(monkeypatch: pytest.MonkeyPat
 def test_an_unknown_section_is_refused() -> None:
     shown = CliRunner().invoke(app, ["settings", "stor"])
     assert (shown.exit_code, shown.stdout) == (2, "")
-    assert shown.stderr.startswith("stor: is no section (one of top, opensearch, store, ")
+    assert shown.stderr.startswith("stor: is not a section (one of top, opensearch, store, ")
 
 
 def test_the_schema_describes_every_key_and_is_printed() -> None:

@@ -223,7 +223,7 @@ def test_counters_without_a_sound_landmark_cost_nothing_stored(landmark_s: float
 
 
 def test_a_text_that_would_not_be_read_back_costs_nothing_stored() -> None:
-    assert put_command("K", b"x" * MAX_TEXT_BYTES, 60) == ("SET", "K", b"x" * MAX_TEXT_BYTES, "EX", 60)
+    assert put_command("K", b"x" * MAX_TEXT_BYTES) == ("SET", "K", b"x" * MAX_TEXT_BYTES)
     with pytest.raises(StoreError, match="65,537 bytes exceed"):
         put_command("K", b"x" * (MAX_TEXT_BYTES + 1))
 

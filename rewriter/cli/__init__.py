@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import traceback
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -26,8 +29,10 @@ from rewriter.cli.about import PROJECT_URL
 from rewriter.cli.diff import command as diff_command
 from rewriter.cli.evaluate import command as evaluate_command
 from rewriter.cli.init import command as init_command
+from rewriter.cli.output import UNHEALTHY, UNWRITABLE, drop_undelivered, print_line
 from rewriter.cli.preview import command as preview_command
 from rewriter.cli.switch import command as switch_command
+from rewriter.errors import Fault
 
 app = typer.Typer(
     name="rewriter",
@@ -75,5 +80,29 @@ def _options(
 
 
 def main() -> None:
-    """Run the command in the process's arguments."""
-    app()
+    """Run the command in the process's arguments, and end the process.
+
+    An output that cannot be written, or an error of our own, is a line.
+
+    `python -X dev -m rewriter` shows the traceback of an error.
+    """
+    try:
+        app()
+    except Exception as error:
+        if sys.flags.dev_mode:
+            raise
+        print_line(_fault_of(error))
+        sys.exit(UNHEALTHY)
+    finally:
+        drop_undelivered()
+
+
+def _fault_of(error: Exception) -> Fault:
+    """Return an error that no command expects as a fault: without its message, which may quote an identifier."""
+    if isinstance(error, OSError) and error.errno in UNWRITABLE:
+        return Fault(str(error.filename or "output"), f"cannot be written: {error.strerror}")
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{type(error).__name__} in {at.name}, line {at.lineno} of {Path(at.filename).name}"
+    return Fault(
+        "rewriter", f"an error of its own: {where}", "`python -X dev -m rewriter …` shows more; please report it"
+    )

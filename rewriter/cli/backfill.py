@@ -108,7 +108,9 @@ def backfill(
 
 def _refuse_unknown(allowed: frozenset[str]) -> None:
     if unknown := sorted(allowed - REASONS.keys()):
-        raise ConfigurationError([Fault(f"--allow {one}", "is no reason", ", ".join(REASONS)) for one in unknown])
+        raise ConfigurationError(
+            [Fault(f"--allow {one}", "is not a reason for leaving rows out", ", ".join(REASONS)) for one in unknown]
+        )
 
 
 def _refuse_malformed(files: Files, allowed: frozenset[str]) -> None:
@@ -164,7 +166,7 @@ def _time(text: str | None) -> float | None:
     try:
         found = seconds_of(text) if text else None
     except ValueError:
-        raise ConfigurationError([Fault("--until", "is no time", "use ISO 8601")]) from None
+        raise ConfigurationError([Fault("--until", "is not a time", "use ISO 8601")]) from None
     if found is not None and found > time.time():
         raise ConfigurationError([Fault("--until", "is in the future", "later events come through the streams")])
     return found

@@ -49,7 +49,7 @@ def explain(
     every = explanations()
     if reason and reason not in every:
         remedy = did_you_mean(reason, every) or f"one of {', '.join(every)}"
-        raise refused([Fault(reason, "is no reason", remedy)])
+        raise refused([Fault(reason, "is not a reason of a report", remedy)])
     shown = {one: row for one, row in every.items() if reason in ("", one)}
     if as_json:
         print_json({one: asdict(row) | {"forms": forms(one)} for one, row in shown.items()})

@@ -32,6 +32,8 @@ from rewriter.signals.ingest.worker import BACKOFF_S, IDLE_S, Worker
 from rewriter.signals.redis_store import RedisStore
 
 DONE_POLL_S = 0.05
+FOLLOW_POLL_S = 1.0
+"""Pause after an index had no new events, which become visible once a second: it serves searches too."""
 LINE_PERIOD_S = 10.0
 
 
@@ -52,7 +54,7 @@ def ingest(
     """Count events until stopped. Start as many workers as are busy: they share the partitions.
 
     On SIGTERM a worker finishes its batch, gives its leases back and prints the number of entries by outcome. With a file it prints
-    the outcomes of the file's lines alone, whichever workers counted them. The exit code is 1 if some lines are no events or were
+    the outcomes of the file's lines alone, whichever workers counted them. The exit code is 1 if some lines are not events or were
     refused.
     """
     with faults_refused():
@@ -128,7 +130,7 @@ def _all_well(replay: Replay) -> bool:
     for fault in replay.faults:
         print_line(fault)
     if replay.faulty:
-        print_line(f"{replay.faulty:,} lines are no events")
+        print_line(f"{replay.faulty:,} lines are not events")
     for reason, count in reasons.most_common():
         print_line(f"{count:,} refused: {printable(reason)}")
     if not replay.done:
@@ -180,14 +182,18 @@ def objects_of(settings: Settings) -> Objects:
 
 def _work(worker: Worker, replay: Replay | None, follower: IndexFollower | None, stopping: Flag) -> None:
     """Work until stopped; with a file, until all its events are appended and have an outcome."""
+    follow_at_s = 0.0
     with _progress(worker, replay) as show:
         while not stopping.is_set():
             handled = worker.step()
             fed = 0
             if replay is not None and worker.partitions and worker.backlog.entries < MAX_BACKLOG:
                 fed = replay.feed(worker.partitions)
-            if follower is not None and worker.partitions and worker.backlog.entries < MAX_BACKLOG:
-                fed += _followed(follower, worker.partitions)
+            is_due = follower is not None and time.monotonic() >= follow_at_s
+            if follower is not None and is_due and worker.partitions and worker.backlog.entries < MAX_BACKLOG:
+                followed = _followed(follower, worker.partitions)
+                follow_at_s = time.monotonic() + (0.0 if followed else FOLLOW_POLL_S)
+                fed += followed
             show.update()
             if handled or fed:
                 continue

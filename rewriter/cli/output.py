@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,27 @@ from rewriter.errors import ConfigurationError, Fault, StoreError
 
 UNHEALTHY = 1
 FAULTY = 2
+UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE, errno.EBADF, errno.EROFS})
+"""Errors of a write: the device is full or broken, or nobody reads."""
 
 
 def print_line(text: object) -> None:
-    """Print a line on standard error."""
-    typer.echo(text, err=True)
+    """Print a line on standard error. Where that cannot be written, the exit code alone tells the outcome."""
+    with suppress(OSError):
+        typer.echo(text, err=True)
+
+
+def drop_undelivered() -> None:
+    """Throw away what standard output or standard error did not take, so that the interpreter does not fail over it at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is None:  # it was closed before the process began
+            continue
+        try:
+            stream.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
 
 
 def refused(faults: Iterable[Fault]) -> typer.Exit:
@@ -56,17 +74,23 @@ def store_needed() -> Iterator[None]:
 def write_whole(path: Path, text: str) -> None:
     """Write a file in one step: a reader, or a command that was interrupted, leaves the former file or the new one, never a part.
 
-    Raises ConfigurationError where it cannot be written.
+    A device or pipe is written to. Raises ConfigurationError where it cannot be written.
     """
     try:
+        if path.exists() and not path.is_file():
+            path.write_text(text, "utf-8", "backslashreplace")
+            return
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     except OSError as error:
         raise ConfigurationError([Fault(str(path), error.strerror or "cannot be written")]) from None
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as new:
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as new:
             new.write(text)
         Path(name).chmod(0o666 & ~_umask())
         Path(name).replace(path)
+    except OSError as error:
+        Path(name).unlink(missing_ok=True)
+        raise ConfigurationError([Fault(str(path), f"cannot be written: {error.strerror}")]) from None
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise

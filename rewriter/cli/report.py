@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from enum import StrEnum
@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from rewriter.cli.causes import own_client
-from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_line, print_table
+from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_line, print_table, write_whole
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings
 
@@ -151,13 +151,17 @@ def _dumped(client: Any, index: str, path: Path) -> Path:
         try:
             with path.open("w", encoding="utf-8") as file:
                 found = client.search(index=index, body={"size": AT_ONCE, "sort": ["_doc"]}, scroll=KEEP_ALIVE)
+                _whole(index, found)
                 while hits := found["hits"]["hits"]:
                     file.writelines(f"{json.dumps(hit['_source'])}\n" for hit in hits)
                     total, scroll_id = total + len(hits), found["_scroll_id"]
                     found = client.scroll(scroll_id=scroll_id, scroll=KEEP_ALIVE)
+                    _whole(index, found)
         finally:
             if scroll_id is not None:
                 client.clear_scroll(scroll_id=scroll_id)
+    except ConfigurationError:
+        raise
     except Exception as error:  # noqa: BLE001  whatever the client raises, the command ends with one line
         cause = f"cannot be read: {type(error).__name__} {getattr(error, 'status_code', '')}".rstrip()
         raise ConfigurationError([Fault(index, cause, "does the index exist, and may this user read it?")]) from None
@@ -165,13 +169,18 @@ def _dumped(client: Any, index: str, path: Path) -> Path:
     return path
 
 
+def _whole(index: str, found: Mapping[str, Any]) -> None:
+    """Raise ConfigurationError if shards did not answer: a report without their records would look like a whole one."""
+    shards = found["_shards"]
+    if missing := shards["total"] - shards["successful"]:
+        what = f"{missing} of its {shards['total']} shards did not answer"
+        raise ConfigurationError([Fault(index, what, "run the report again once the index is whole")])
+
+
 def _write(path: Path, summary: Any) -> None:
     from rewriter.experiment.page import html_of  # noqa: PLC0415  needs the extra
 
-    try:
-        path.write_text(html_of(summary), encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError([Fault(str(path), f"cannot be written: {error.strerror}")]) from None
+    write_whole(path, html_of(summary))
 
 
 def _print(summary: Any) -> None:

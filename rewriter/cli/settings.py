@@ -144,7 +144,7 @@ def settings(
     """Print every setting: its type, default and range, what it means, and its environment variable."""
     known = sections()
     if section and section not in known:
-        raise refused([Fault(section, "is no section", f"one of {', '.join(known)}")])
+        raise refused([Fault(section, "is not a section", f"one of {', '.join(known)}")])
     if as_schema:
         print_json(schema())
         return

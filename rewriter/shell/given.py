@@ -36,7 +36,7 @@ def checked_hooks(shell: Shell, client: Any, leg_client: Any, settings: Any, hoo
             Fault("hooks", f"{_called(one)} is async, and hooks are called, not awaited", remedy) for one in never
         ]
     else:
-        faults.append(Fault("hooks", f"{_kind(hooks)} is no list of hooks", "give hooks=[function]"))
+        faults.append(Fault("hooks", f"{_kind(hooks)} is not a list of hooks", "give hooks=[function]"))
     if faults:
         raise ConfigurationError(faults)
     return read
@@ -71,7 +71,7 @@ def _client_faults(shell: Shell, where: str, client: Any, leg_client: Any) -> li
                 Fault("leg_client", f"{_kind(leg_client)} is of another client library", f"give leg_client={wanted}(…)")
             ]
         return []
-    what = f"{_kind(client)} is no {wanted.rpartition('.')[2]}"
+    what = f"{_kind(client)} is not an {wanted.rpartition('.')[2]}"
     if kind is not None:
         right = next(name for name, one in KINDS.items() if one == kind)
         return [Fault(where, what, f"give it to {right}, or make it an {wanted}")]

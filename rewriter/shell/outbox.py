@@ -117,7 +117,7 @@ class Outbox:
     def _put(self, event: Any) -> bool:
         """Check the event's JSON, as workers will read it: the caller's object may differ (bytes, mappings that are no dicts)."""
         if not isinstance(event, Mapping):
-            return self._not("refused", Fault("event", "is no mapping"))
+            return self._not("refused", Fault("event", "is not a mapping"))
         event_id = event.get("event_id")
         own = str(uuid4()) if is_absent_id(event_id) else event_id
         raw = _written({**event, "event_id": own})

@@ -240,11 +240,11 @@ def meta_of(base: str, counters: Counters) -> list[str]:
     return [part for name, number in meta.items() if sound(number) is not None for part in (name, repr(float(number)))]
 
 
-def put_command(key: str, raw: bytes, ttl_s: int | None = None) -> Command:
-    """Return the command that writes a plan or a text. Raises StoreError for one that is too long to be read back."""
+def put_command(key: str, raw: bytes) -> Command:
+    """Return the command that writes a text. Raises StoreError for one that is too long to be read back."""
     if len(raw) > MAX_TEXT_BYTES:
         raise StoreError(f"{len(raw):,} bytes exceed the limit of a key, {MAX_TEXT_BYTES:,}; nothing was written")
-    return ("SET", key, raw) if ttl_s is None else ("SET", key, raw, "EX", ttl_s)
+    return ("SET", key, raw)
 
 
 def plan_commands(plans: Sequence[NewPlan]) -> list[Command]:

@@ -256,4 +256,4 @@ def _text(value: Any) -> str:
 
 def _unknown(given: Any, wanted: str) -> ConfigurationError:
     what = f"{type(given).__module__}.{type(given).__qualname__}"
-    return ConfigurationError([Fault("store", f"a {what} is no store", f"pass {wanted}")])
+    return ConfigurationError([Fault("store", f"a {what} is not a store", f"pass {wanted}")])

@@ -455,8 +455,8 @@ def test_the_environment_names_a_user_and_settings_of_policies_that_are_still_to
     ("url", "what"),
     [
         ("http://127.0.0.1:1", "no OpenSearch answers: ConnectionError (Connection refused) (check the URL, or start one here"),
-        ("ftp://127.0.0.1", "URL: is no http://HOST:PORT or https://HOST:PORT"),
-        ("http://", "URL: is no http://HOST:PORT or https://HOST:PORT"),
+        ("ftp://127.0.0.1", "URL: is not http://HOST:PORT or https://HOST:PORT"),
+        ("http://", "URL: is not http://HOST:PORT or https://HOST:PORT"),
     ],
 )  # fmt: skip
 def test_a_wrong_url_is_named_with_what_to_do(tmp_path: Path, url: str, what: str) -> None:

@@ -431,7 +431,7 @@ def test_a_field_that_is_mapped_later_is_asked_after_a_while(opensearch: OpenSea
     name, now_s = index(BRAND, documents={"p1": {"brand": "b1"}}), [0.0]
     objects = looked_up_in(opensearch, name, clock_s=lambda: now_s[0])
     assert objects.find([("ean", "17")]) == {}
-    assert objects.fault_of(("ean", "17")).what == "is no field of the index"
+    assert objects.fault_of(("ean", "17")).what == "is not a field of the index"
     opensearch.indices.put_mapping(index=name, body={"properties": {"ean": {"type": "long"}}})
     opensearch.index(index=name, id="p2", body={"ean": 17, "brand": "b2"}, refresh=True)
     now_s[0] = 31.0

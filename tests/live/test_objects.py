@@ -66,4 +66,4 @@ def test_a_field_of_the_second_index_alone_is_asked_there(opensearch: OpenSearch
     known = objects(opensearch, first, second)
     assert set(known.find([("sku", "s3"), ("sku", "none"), ("nowhere", "x")])) == {("sku", "s3")}
     assert known.fault_of(("sku", "none")).what == "is not in the index"
-    assert known.fault_of(("nowhere", "x")).what == "is no field of the index"
+    assert known.fault_of(("nowhere", "x")).what == "is not a field of the index"

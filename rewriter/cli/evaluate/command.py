@@ -16,7 +16,7 @@ from rewriter.cli.evaluate.exchange import TAG, Capturing, Exported, Imported, r
 from rewriter.cli.evaluate.html import html_of
 from rewriter.cli.evaluate.inputs import CONNECTIONS, TIMEOUT_S, Inputs, of_extra, progress, window_s
 from rewriter.cli.evaluate.terminal import print_comparison, print_figures
-from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_line
+from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_line, write_whole
 from rewriter.client.seam import SearchClient
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.evaluate.bodies import bodies_of
@@ -306,10 +306,7 @@ class _Run:
 
 
 def _write_html(path: Path, figures: Mapping[str, Any]) -> None:
-    try:
-        path.write_text(html_of(figures), "utf-8")
-    except OSError as error:
-        raise ConfigurationError([Fault(str(path), f"cannot be written: {error.strerror}")]) from None
+    write_whole(path, html_of(figures))
     print_line(f"written: {path}")
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 LIMIT = 0.01
 REASONS: Mapping[str, str] = {
-    "malformed": "the line is no row of its file",
+    "malformed": "the line is not a row of its file",
     "no_time": "no timestamp, or an invalid one",
     "in_future": "the timestamp is in the future",
     "after_until": "later than --until",

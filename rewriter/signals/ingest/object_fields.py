@@ -94,7 +94,7 @@ def id_field(known: IndexFields | None, name: str) -> IdField | Fault:
     if field is None or name.startswith("_"):
         if any(path in known and "flat_object" in known[path].types for path in _parents(name)):
             return IdField(name, nested)
-        return Fault(ID_FIELD, "is no field of the index")
+        return Fault(ID_FIELD, "is not a field of the index")
     if field.types <= TEXT:
         keyword = known.get(f"{name}.keyword")
         if keyword is not None and keyword.types <= WHOLE and keyword.is_indexed:
