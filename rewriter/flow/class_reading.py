@@ -27,6 +27,10 @@ from rewriter.signals.neighbours import near_class
 from rewriter.signals.query_classes import FIRST_HITS, classes_in
 
 
+DEFINING = ("script_fields", "derived", "runtime_mappings")
+"""Parts of a body that define fields. A hit shows a script's under the same key as those that are asked for."""
+
+
 def classes_key(context: SearchContext) -> str:
     """Return the key under which the classes of a query are kept."""
     keys = context.search.keys  # one search, and so one subject
@@ -59,13 +63,16 @@ def most_counters(context: SearchContext, classes: tuple[str, ...]) -> int:
 def class_to_request(context: SearchContext) -> str | None:
     """Return the field of which a leg asks for each hit's value: the class, where the query's classes are unknown.
 
-    None too where the caller's own search shows the field, as `collapse` by it does, or where it has no such values.
+    None too where the caller's own search shows the field, as `collapse` by it does, or defines one of this name, or where it has no
+    such values.
     """
     name, body = context.policy.class_field, context.search.body
     if name is None or name == context.search.collapse_field or known_classes(context):
         return None
     kind = context.facts.fields.get(name)
     if kind not in WHOLE_VALUES and kind not in NUMBERS and kind != "boolean":
+        return None
+    if any(isinstance(defined := body.get(part), Mapping) and name in defined for part in DEFINING):
         return None
     own = [*_listed(body.get("docvalue_fields")), *_listed(body.get("fields")), *_listed(body.get("stored_fields"))]
     named = [one.get("field") if isinstance(one, Mapping) else one for one in own]

@@ -134,6 +134,17 @@ BY_CLASS: dict[str, dict[str, Any]] = {
     "collapse by the class": {"query": MATCH, "collapse": {"field": "brand"}},
     "the class is shown": {"query": MATCH, "docvalue_fields": ["brand"]},
     "all fields are shown": {"query": MATCH, "fields": ["*"]},
+    "a script field of the class's name": {"query": MATCH, "script_fields": {"brand": {"script": "'mine'"}}},
+    "a script field of another name": {
+        "query": MATCH,
+        "script_fields": {"mine": {"script": "'mine'"}},
+        "_source": ["brand"],
+    },
+    "a derived field of the class's name": {
+        "query": MATCH,
+        "derived": {"brand": {"type": "keyword", "script": "emit('mine')"}},
+        "fields": ["price"],
+    },
 }
 
 
@@ -146,11 +157,15 @@ def test_asking_for_classes_changes_nothing_of_an_answer(
     given = settings(shop, class_field="brand", named_share=1.0, mode=mode, exploration_share=0)
     body = {**BY_CLASS[name], "size": 10}
     plain = opensearch.search(index=shop, body=body)
+    whole = opensearch.search(index=shop, body={**body, "size": 90})
+    fields = {hit["_id"]: hit.get("fields") for hit in whole["hits"]["hits"]}
     with OpenSearch(opensearch_url, timeout=60) as client, Rewriter(client, store(), given) as rewriter:
         known(rewriter, shop)
         for _ in range(2):
             answer, report = rewriter.search_details(index=shop, body=body, subject=ANN)
             assert report.reason in (Reason.PERSONALIZED, Reason.NO_HITS), report
+            for hit in answer["hits"]["hits"]:
+                assert hit.get("fields") == fields.get(hit["_id"], hit.get("fields"))
             assert "rewriter:" not in json.dumps(answer)
             assert answer.get("suggest") == plain.get("suggest")
             hits, wanted = answer["hits"]["hits"], plain["hits"]["hits"]
