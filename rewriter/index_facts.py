@@ -16,6 +16,9 @@ from rewriter.settings import PolicySettings
 WINDOW = 10_000
 """The server's default of `index.max_result_window`, and through it of `index.max_rescore_window`."""
 
+DOCVALUE_FIELDS = 100
+"""The server's default of `index.max_docvalue_fields_search`."""
+
 ANALYZED = frozenset({"text", "match_only_text", "search_as_you_type", "annotated_text"})
 """Types whose terms are tokens: a `term` on a whole value matches nothing, without an error."""
 
@@ -54,6 +57,7 @@ class IndexFacts:
     replicas:           the most that any of them has.
     differing:          document field → mapping type → the indices that map it so, for fields that are not in `fields`.
     analyzers:          document field of an analyzed type, of `fields` → what reads it; equal texts, the same in every index.
+    max_docvalue_fields: the most `docvalue_fields` of a search that each index allows.
     """
 
     fields: Mapping[str, str] = field(default_factory=dict)
@@ -63,6 +67,7 @@ class IndexFacts:
     replicas: int = 0
     differing: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
     analyzers: Mapping[str, str] = field(default_factory=dict)
+    max_docvalue_fields: int = DOCVALUE_FIELDS
 
     def kinds(self, name: str) -> Mapping[str, tuple[str, ...] | None]:
         """Return the mapping types of a document field, each with its indices; None stands for all indices."""
@@ -118,6 +123,10 @@ def facts_of(mapping_response: Mapping[str, Any], settings_response: Mapping[str
         fields=alike,
         max_result_window=min((result for result, _ in windows), default=WINDOW),
         max_rescore_window=min((int(rescore or result) for result, rescore in windows), default=WINDOW),
+        max_docvalue_fields=min(
+            (int(one.get("index.max_docvalue_fields_search", DOCVALUE_FIELDS)) for one in settings),
+            default=DOCVALUE_FIELDS,
+        ),
         default_pipeline=next((one for one in pipelines if one not in (None, "_none")), None),
         replicas=max((int(one.get("index.number_of_replicas", 0)) for one in settings), default=0),
         differing={

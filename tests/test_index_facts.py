@@ -72,6 +72,12 @@ def test_the_rescore_window_follows_the_result_window(flat: dict[str, str], wind
     assert facts_of(mapping(a={}), settings(a=flat)).max_rescore_window == window
 
 
+def test_the_most_docvalue_fields_are_those_that_every_index_allows() -> None:
+    flat = {"index.max_docvalue_fields_search": "3"}
+    assert facts_of(mapping(a={}), settings(a={})).max_docvalue_fields == 100
+    assert facts_of(mapping(a={}, b={}), settings(a=flat, b={})).max_docvalue_fields == 3
+
+
 def test_behind_an_alias_counts_what_holds_for_every_index() -> None:
     facts = facts_of(
         mapping(

@@ -26,7 +26,6 @@ from rewriter.signals.kinds.neighbour import NEIGHBOUR
 from rewriter.signals.neighbours import near_class
 from rewriter.signals.query_classes import FIRST_HITS, classes_in
 
-
 DEFINING = ("script_fields", "derived", "runtime_mappings")
 """Parts of a body that define fields. A hit shows a script's under the same key as those that are asked for."""
 
@@ -63,8 +62,8 @@ def most_counters(context: SearchContext, classes: tuple[str, ...]) -> int:
 def class_to_request(context: SearchContext) -> str | None:
     """Return the field of which a leg asks for each hit's value: the class, where the query's classes are unknown.
 
-    None too where the caller's own search shows the field, as `collapse` by it does, or defines one of this name, or where it has no
-    such values.
+    None too where the caller's own search shows the field, as `collapse` by it does, or defines one of this name, where it has no
+    such values, or where an index allows a search no further `docvalue_fields`: it would refuse the whole search.
     """
     name, body = context.policy.class_field, context.search.body
     if name is None or name == context.search.collapse_field or known_classes(context):
@@ -75,6 +74,8 @@ def class_to_request(context: SearchContext) -> str | None:
     if any(isinstance(defined := body.get(part), Mapping) and name in defined for part in DEFINING):
         return None
     own = [*_listed(body.get("docvalue_fields")), *_listed(body.get("fields")), *_listed(body.get("stored_fields"))]
+    if len(_listed(body.get("docvalue_fields"))) >= context.facts.max_docvalue_fields:
+        return None
     named = [one.get("field") if isinstance(one, Mapping) else one for one in own]
     return None if any(isinstance(one, str) and ("*" in one or one == name) for one in named) else name
 

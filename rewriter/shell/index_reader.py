@@ -41,7 +41,8 @@ MAX_PROBLEMS = 10
 MAX_STALE = 1_024
 """How many outdated entries the schedule may hold before it is cleaned up."""
 SETTINGS = (
-    "index.max_result_window", "index.max_rescore_window", "index.search.default_pipeline", "index.number_of_replicas",
+    "index.max_result_window", "index.max_rescore_window", "index.max_docvalue_fields_search", "index.search.default_pipeline",
+    "index.number_of_replicas",
 )  # fmt: skip
 
 
@@ -224,7 +225,8 @@ class IndexReader:
 
     def _judged(self, policy_name: str, facts: IndexFacts) -> _Judged:
         same = (
-            policy_name, facts.max_result_window, facts.max_rescore_window, facts.default_pipeline, facts.replicas,
+            policy_name, facts.max_result_window, facts.max_rescore_window, facts.max_docvalue_fields, facts.default_pipeline,
+            facts.replicas,
             tuple(sorted(facts.fields.items())), tuple(sorted(facts.analyzers.items())),
             tuple((name, tuple(sorted(kinds.items()))) for name, kinds in sorted(facts.differing.items())),
         )  # fmt: skip

@@ -173,6 +173,24 @@ def test_asking_for_classes_changes_nothing_of_an_answer(
             assert [sorted(hit) for hit in hits] == [sorted(hit) for hit in wanted]
 
 
+@pytest.mark.parametrize("mode", ["rewrite", "parallel"])
+@pytest.mark.parametrize(("limit", "own"), [(0, []), (1, ["price"]), (None, [f"f{n}" for n in range(100)])])
+def test_no_class_is_asked_for_where_an_index_allows_no_further_field(
+    opensearch: OpenSearch, opensearch_url: str, shop: str, limit: int | None, own: list[str], mode: str
+) -> None:
+    """The server would refuse the whole search, each time, since no class is ever learned."""
+    given = settings(shop, class_field="brand", mode=mode, exploration_share=0)
+    body = {"query": {"match": {"title": f"shoe {limit}"}}, "docvalue_fields": own}
+    opensearch.indices.put_settings(index=shop, body={"index.max_docvalue_fields_search": limit})
+    try:
+        with OpenSearch(opensearch_url, timeout=60) as client, Rewriter(client, store(), given) as rewriter:
+            known(rewriter, shop)
+            _, report = rewriter.search_details(index=shop, body=body, subject=ANN)
+            assert report.reason is Reason.PERSONALIZED, report
+    finally:
+        opensearch.indices.put_settings(index=shop, body={"index.max_docvalue_fields_search": None})
+
+
 @pytest.mark.parametrize("size", [7, 10, 24])
 def test_no_hit_of_the_list_is_lost_and_none_shows_twice(
     opensearch: OpenSearch, shop: str, searches: Search, size: int
