@@ -79,3 +79,19 @@ scale = 0
     diff = proposed(text, "shop", {"fields.type_brand.scale": 0.4}, "rewriter.toml")
     assert diff is not None
     assert diff.splitlines()[-2:] == ["-scale = 0", "+scale = 0.4"]
+
+
+def test_a_new_field_gets_a_table_behind_the_policy_s_last_one() -> None:
+    added = {"kind_brand": ["kind", "brand"], "kind_size": ["kind", "size"]}
+    settings = {"fields.brand.scale": 0.3, "fields.kind_brand.scale": 0.55, "fields.kind_brand.pseudo_count": 2.0}
+    diff = proposed(TOML, "shop", settings, "rewriter.toml", added)
+    assert diff is not None
+    assert [line for line in diff.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")] == [
+        "+",
+        "+[policies.shop.fields.kind_brand]",
+        "+pseudo_count = 2",
+        "+scale = 0.55",
+        '+of = ["kind", "brand"]',
+    ]
+    assert 'fields.kind_brand.of = ["kind", "brand"]' in as_table("shop", settings, added)
+    assert proposed("", "shop", settings, "rewriter.toml", added) is None

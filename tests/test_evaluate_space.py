@@ -6,7 +6,19 @@ from typing import Any
 
 import pytest
 
-from rewriter.evaluate.space import HALF_LIFE, MAX_FIRST, current, first_values, settings_of, space, with_settings
+from rewriter.evaluate.drawing import changed_a_little
+from rewriter.evaluate.space import (
+    HALF_LIFE,
+    MAX_FIRST,
+    TRIED_SCALE,
+    current,
+    first_values,
+    settings_of,
+    space,
+    with_fields,
+    with_settings,
+    without_unused,
+)
 from rewriter.settings import PolicySettings
 
 FIELDS = {"brand": {"scale": 0.3}, "kind_size": {"of": ["kind", "size"], "scale": 0.6}}
@@ -53,3 +65,41 @@ def test_the_policy_as_it_is_and_single_changes_come_first() -> None:
     many = policy(fields={f"f{at}": {"scale": 0.3} for at in range(40)})
     assert len(first_values(many, space(many, 3.0))) == MAX_FIRST
     assert len(first_values(policy(fields={}, item_field=None), space(policy(fields={}, item_field=None), 3.0))) == 2
+
+
+ADDED = {"kind_brand": ("kind", "brand"), "kind_colour": ("kind", "colour")}
+
+
+def test_added_fields_are_tried_at_once_and_each_by_itself() -> None:
+    own = with_fields(policy(), ADDED)
+    first = first_values(own, space(own, 3.0), ADDED)
+    scales = [f"fields.{name}.scale" for name in ADDED]
+    tried = [tuple(one[name] for name in scales) for one in first]
+    assert tried[0] == (0.0, 0.0)
+    assert {(TRIED_SCALE, TRIED_SCALE), (TRIED_SCALE, 0.0), (0.0, TRIED_SCALE)} <= set(tried)
+    without_others = [one for one in first if one[scales[0]] and not one["fields.brand.scale"]]
+    assert without_others
+
+
+def test_a_proposal_holds_only_the_added_fields_that_boost() -> None:
+    own = with_fields(policy(), ADDED)
+    values = current(own, space(own, 3.0)) | {"fields.kind_brand.scale": 0.4, "fields.kind_colour.scale": 0.01}
+    settings = settings_of(own, values, ADDED)
+    assert settings["fields.kind_brand.scale"] == 0.4
+    assert not [name for name in settings if "colour" in name]
+    proposal = without_unused(with_settings(own, settings), ADDED, settings)
+    assert set(proposal.fields) == {*FIELDS, "kind_brand"}
+    assert proposal.fields["kind_brand"].of == ("kind", "brand")
+
+
+def test_small_changes_stay_in_their_ranges_and_depend_on_the_seed_alone() -> None:
+    own = policy()
+    parameters = space(own, 2.0)
+    values = {one.name: one.high if one.is_log else one.low for one in parameters}
+    ranges = {one.name: (one.low, one.high) for one in parameters}
+    changes = [changed_a_little(values, parameters, seed) for seed in range(200)]
+    assert all(ranges[name][0] <= value <= ranges[name][1] for one in changes for name, value in one.items())
+    differing = [sum(one[name] != values[name] for name in values) for one in changes]
+    assert 1.0 < sum(differing) / len(differing) < 4.0
+    assert changes == [changed_a_little(values, parameters, seed) for seed in range(200)]
+    assert all(type(one[HALF_LIFE]) is int for one in changes)

@@ -50,6 +50,7 @@ WITH_THE_WORLD = (
     "measures/ages.py",
     "evaluate/coded_past.py",
     "evaluate/counted_past.py",
+    "evaluate/drawing.py",
     "evaluate/facts.py",
     "evaluate/hit_facts.py",
     "evaluate/hold_out.py",

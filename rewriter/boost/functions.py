@@ -66,13 +66,25 @@ def read_functions(
         raise Refused((f"{len(listed)} functions; {MAX_FUNCTIONS} at most",))
     faults: list[str] = []
     boosts = []
-    kinds = every_kind()
+    describe_of = {name: kind.describe for name, kind in every_kind().items()}
+    most, count, new = max_boost - 1.0, len(affinities), tuple.__new__  # a NamedTuple's own costs a call
     for number, function in enumerate(listed):
-        if (one := _as_given(function, affinities)) is not None:
-            weight = clamped(function["weight"], max_boost)
+        # The fast path, without a call of our own: an affinity's unchanged clause with a valid weight.
+        if (
+            type(function) is dict
+            and len(function) == 2
+            and type(weight := function.get("weight")) is float
+            and 0.0 <= weight < inf
+            and type(clause := function.get("filter")) is dict
+            and len(clause) == 1
+            and type(which := clause.get(TOKEN)) is int
+            and 0 <= which < count
+        ):
             if weight > 0.0:
-                described = kinds[one.kind].describe(one.values)
-                boosts.append(Boost(one.filter, weight, None, one.field, described, one.source))
+                kind, field, _, values, _, _, source, _, own = affinities[which]
+                described = describe_of[kind](values)
+                parts = (own, min(most, weight), None, field, described, source)
+                boosts.append(new(Boost, parts))
             continue
         wrong = _wrong_function(function, affinities, random)
         if wrong:
@@ -89,17 +101,6 @@ def read_functions(
 def clamped(weight: float, max_boost: float) -> float:
     """Return a weight ≥ 0, at most max_boost − 1."""
     return min(weight, max_boost - 1.0)
-
-
-def _as_given(function: Any, affinities: Sequence[Affinity]) -> Affinity | None:
-    """Return the affinity whose unchanged clause a function uses with a valid weight: the fast path."""
-    if type(function) is not dict or len(function) != 2:
-        return None
-    clause, weight = function.get("filter"), function.get("weight")
-    if type(clause) is not dict or len(clause) != 1 or type(weight) is not float or not 0.0 <= weight < inf:
-        return None
-    number = clause.get(TOKEN)
-    return affinities[number] if type(number) is int and 0 <= number < len(affinities) else None
 
 
 def _boost(function: Mapping[str, Any], weight: float, affinities: Sequence[Affinity]) -> Boost:

@@ -62,7 +62,8 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         # Nearly all look-ups are of these attributes. They return plain data, so the sandbox's checks are skipped.
-        if (type(obj) is Affinity and attribute in _AFFINITY) or (type(obj) is LoopContext and attribute in _LOOP):
+        kind = type(obj)
+        if (kind is Affinity and attribute in _AFFINITY) or (kind is LoopContext and attribute in _LOOP):
             return getattr(obj, attribute)
         return super().getattr(obj, attribute)
 
@@ -80,9 +81,10 @@ _encode = json.JSONEncoder(allow_nan=False, default=str).encode
 
 @pass_context
 def _print(budget: RenderBudget, value: Any) -> str:
-    if type(value) is Clause:
-        return value.text
-    if type(value) is float and isfinite(value):
+    kind = type(value)
+    if kind is Clause:
+        return value.text  # type: ignore[no-any-return]
+    if kind is float and isfinite(value):
         return repr(value)
     text = _encode(value)
     budget.charge(len(text))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,15 +14,15 @@ from rewriter.cli.causes import client_of
 from rewriter.cli.evaluate.command import ACTIONS
 from rewriter.cli.evaluate.inputs import CONNECTIONS, TIMEOUT_S, Inputs, of_extra, progress, window_s
 from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_line, print_table, write_whole
+from rewriter.cli.tune_fields import fields_within_class, telling
+from rewriter.cli.tune_page import gains, html_of
 from rewriter.client.seam import SearchClient
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.evaluate.bodies import bodies_of
 from rewriter.evaluate.proposal import as_table, proposed
 from rewriter.evaluate.variants import variant
-from rewriter.settings import Settings
+from rewriter.settings import PolicySettings, Settings
 
-SIZE = 460
-MARGIN = 54
 SHOWN_FRONT = 8
 MIN_PEOPLE = 2
 
@@ -44,7 +43,13 @@ def tune(
     max_boost: Annotated[float, typer.Option(help="The largest limit that may be proposed.", min=1.1, max=10.0)] = 2.0,
     spare_new: Annotated[
         float, typer.Option(help="The least share of the baseline's nDCG that new items keep.", min=0.0, max=2.0)
-    ] = 0.9,
+    ] = 0.95,
+    add_fields: Annotated[
+        bool,
+        typer.Option(
+            "--add-fields/--no-add-fields", help="Try attributes within the class that the policy does not count yet."
+        ),
+    ] = True,
     index: Annotated[str, typer.Option(help="The index that is searched; by default the policy's.")] = "",
     action: Annotated[list[str] | None, typer.Option(help="Actions that make an item relevant.")] = None,
     title_field: Annotated[str, typer.Option(help="The document field that replaces a missing query.")] = "",
@@ -73,7 +78,7 @@ def tune(
             )
         options = {
             "policy": policy, "train": train, "confirm": confirm, "searches": searches, "max_boost": max_boost, "index": index,
-            "actions": action or list(ACTIONS), "title_field": title_field, "k": k, "seed": seed,
+            "actions": action or list(ACTIONS), "title_field": title_field, "k": k, "seed": seed, "add_fields": add_fields,
         }  # fmt: skip
         with client_of(settings.opensearch, TIMEOUT_S, CONNECTIONS) as client:
             tuning = _Tuning(client, settings, policy, history, body, options)
@@ -105,22 +110,28 @@ class _Tuning:
         options: Mapping[str, Any],
     ) -> None:  # fmt: skip
         self._client, self._settings, self._options = client, settings, options
-        self._policy, self._history, self._body = settings.policies[policy], history, body
-        self._given = Inputs(
-            client, settings, [variant(settings, self._policy, policy)], history, body, options["index"]
-        )
+        self._name, self._policy, self._history, self._body = policy, settings.policies[policy], history, body
+        self._given = self._inputs(self._policy)
+
+    def _inputs(self, policy: PolicySettings) -> Inputs:
+        one = variant(self._settings, policy, self._name)
+        return Inputs(self._client, self._settings, [one], self._history, self._body, self._options["index"])
 
     def run(self, trials: int, spare_new: float, study: Path) -> dict[str, Any]:
         """Tune, confirm, and return what was found as JSON takes it."""
         from rewriter.evaluate.answers import sender  # noqa: PLC0415  with the extra
         from rewriter.evaluate.hold_out import NOTHING_BEFORE, TITLES_MISLEAD, held_out  # noqa: PLC0415  with the extra
+        from rewriter.evaluate.space import with_fields, with_settings, without_unused  # noqa: PLC0415  as above
         from rewriter.evaluate.tuning import Window, confirmed, tuned  # noqa: PLC0415  with the extra
 
         options = self._options
         train_s, confirm_s = (window_s(options[name], f"--{name}") or 0.0 for name in ("train", "confirm"))
         with progress() as show:
+            added = fields_within_class(self._client, self._given.index, self._policy) if options["add_fields"] else {}
             title = self._given.title_field(options["title_field"])
-            past = self._given.past(title, show("objects"))
+            past = self._inputs(with_fields(self._policy, added)).past(title, show("objects"))
+            added = telling(added, past)
+            policy = with_fields(self._policy, added)
             rendered = self._given.rendered()
             windows, held = [], []
             ends = (("--train", train_s, past.until_s - confirm_s), ("--confirm", confirm_s, past.until_s))
@@ -135,26 +146,26 @@ class _Tuning:
                     raise ConfigurationError([Fault(option, what, "give a longer window")])
                 bodies = bodies_of(one.searches, rendered, str(self._body))
                 window = Window(
-                    self._client, sender(self._client), self._settings, self._policy, past, one.searches, bodies,
+                    self._client, sender(self._client), self._settings, policy, past, one.searches, bodies,
                     index=self._given.index, k=options["k"], seed=options["seed"],
                 )  # fmt: skip
                 windows.append(window)
             found = tuned(
-                windows[0], self._policy, trials=trials, seed=options["seed"], max_boost=options["max_boost"],
+                windows[0], policy, trials=trials, seed=options["seed"], max_boost=options["max_boost"],
                 spare_new=spare_new, journal=study, fingerprint=self._fingerprint(), on_progress=show("trials"),
+                added=added,
             )  # fmt: skip
-            confirmation = (
-                confirmed(windows[1], self._policy, found.chosen.settings, options["seed"]) if found.chosen else None
-            )
-        refusal = (
-            "no trial ranks better than the policy as it is"
-            if confirmation is None
-            else confirmation.refusal(spare_new)
-        )
+            confirmation = None
+            if found.chosen is not None:
+                proposal = without_unused(with_settings(policy, found.chosen.settings), added, found.chosen.settings)
+                confirmation = confirmed(windows[1], self._policy, proposal, options["seed"])
+        refusal = found.reason if confirmation is None else confirmation.refusal(spare_new)
         computed, sent = windows[0].rescoring.computed, windows[0].rescoring.sent
         return {
             "measure": f"nDCG@{options['k']}",
             "searches": [len(one.searches) for one in held],
+            "spare_new": spare_new,
+            "added": {name: list(of) for name, of in added.items()},
             "baseline": {"all": found.baseline[0], "new": found.baseline[1]},
             "current": _trial(found.current),
             "chosen": _trial(found.chosen) if found.chosen else None,
@@ -180,7 +191,7 @@ class _Tuning:
 
 def interrupted(study: Path, trials: int) -> ConfigurationError:
     """Return the fault of an interrupted run. Its trials are in the journal."""
-    from rewriter.evaluate.tuning import finished_trials  # noqa: PLC0415  with the extra
+    from rewriter.evaluate.drawing import finished_trials  # noqa: PLC0415  with the extra
 
     what = f"after {finished_trials(study):,} of {trials:,} trials; nothing is proposed"
     return ConfigurationError([Fault("interrupted", what, f"the same command continues from {study}")])
@@ -189,7 +200,8 @@ def interrupted(study: Path, trials: int) -> ConfigurationError:
 def _trial(one: Any) -> dict[str, Any]:
     return {
         "number": one.number, "all": round(one.every, 6), "new": round(one.new, 6), "coverage": round(one.coverage, 4),
-        "front": one.is_front, "settings": dict(one.settings),
+        "new_ratio": round(one.new_ratio, 4), "new_low": round(one.new_low, 4), "front": one.is_front,
+        "settings": dict(one.settings),
     }  # fmt: skip
 
 
@@ -209,38 +221,26 @@ def _proposal(found: Mapping[str, Any], toml: Path, policy: str) -> str:
     if found["refusal"]:
         return ""
     settings = found["chosen"]["settings"]
-    diff = proposed(toml.read_text("utf-8-sig"), policy, settings, str(toml))
-    head = "".join(f"# {line}\n" for line in _gains(found))
+    diff = proposed(toml.read_text("utf-8-sig"), policy, settings, str(toml), found["added"])
+    head = "".join(f"# {line}\n" for line in gains(found))
     if diff is None:
         print_line(f"{toml} has a form in which the values cannot be placed: they are given as a table")
-        return head + as_table(policy, settings)
+        return head + as_table(policy, settings, found["added"])
     return head + diff
-
-
-def _gains(found: Mapping[str, Any]) -> list[str]:
-    lines = []
-    confirmation = found["confirmation"]
-    for name, what in (("all", "every search"), ("new", "what a person had not used before")):
-        one, plain = confirmation[name], confirmation[f"{name}_to_baseline"]
-        read = f"on the later window ({one['searches']:,} searches of {one['people']:,} people)"
-        gain = f"{one['before']:.3f} → {one['after']:.3f} [{one['low']:+.3f}, {one['high']:+.3f}]"
-        lines.append(f"{found['measure']}, {what}, {read}: {gain}, ×{plain['ratio']:.3f} to the baseline")
-    if any("half_life" in name for name in found["chosen"]["settings"]):
-        lines.append(
-            "half-lives changed: run `rewriter backfill` after it, since counters in the store have the old ones"
-        )
-    if "discovery" in found["chosen"]["settings"]:
-        lines.append("discovery: it needs the table of neighbours, which `rewriter backfill` makes")
-    return lines
 
 
 def _print(found: Mapping[str, Any]) -> None:
     console = Console(highlight=False)
     trials = found["trials"]
-    front = sorted((one for one in trials if one["front"]), key=lambda one: -one["all"])[:SHOWN_FRONT]
-    rows = [["", found["measure"], "new", "coverage"], ["baseline", *_figures(found["baseline"]), ""]]
-    rows += [["as it is", *_figures(found["current"]), f"{found['current']['coverage']:.2f}"]]
-    rows += [[f"trial {one['number']}", *_figures(one), f"{one['coverage']:.2f}"] for one in front]
+    chosen = found["chosen"] or {"number": None}
+    shown = [one for one in trials if one["front"] or one["number"] == chosen["number"]]
+    front = sorted(shown, key=lambda one: (one["number"] != chosen["number"], -one["all"]))[:SHOWN_FRONT]
+    rows = [
+        ["", found["measure"], "new", "new ÷ baseline", "coverage"],
+        ["baseline", *_figures(found["baseline"]), "", ""],
+    ]
+    rows += [["as it is", *_figures(found["current"]), *_kept(found["current"])]]
+    rows += [[f"trial {one['number']}", *_figures(one), *_kept(one)] for one in front]
     print_table(rows)
     for note in found["notes"]:
         console.print(note, soft_wrap=True)
@@ -248,51 +248,15 @@ def _print(found: Mapping[str, Any]) -> None:
         console.print(
             f"chosen: trial {found['chosen']['number']}: {json.dumps(found['chosen']['settings'])}", soft_wrap=True
         )
-        for line in _gains(found):
+        for line in gains(found):
             console.print(line, soft_wrap=True)
     verdict = f"Not proposed: {found['refusal']}." if found["refusal"] else "Proposed."
     console.print(verdict, soft_wrap=True)
 
 
+def _kept(one: Mapping[str, Any]) -> list[str]:
+    return [f"{one['new_ratio']:.3f}, surely {one['new_low']:.3f}", f"{one['coverage']:.2f}"]
+
+
 def _figures(one: Mapping[str, Any]) -> list[str]:
     return [f"{one['all']:.3f}", f"{one['new']:.3f}"]
-
-
-def html_of(found: Mapping[str, Any]) -> str:
-    """Return the trials as one page: the front of relevance against new items, and what was chosen."""
-    from rewriter.experiment.style import STYLE  # noqa: PLC0415  beside its only use
-
-    points = [*found["trials"], found["current"], {**found["baseline"], "number": "baseline"}]
-    across, up = ([one[name] for one in points] for name in ("all", "new"))
-
-    def place(value: float, values: Sequence[float]) -> float:
-        low, high = min(values), max(values)
-        return MARGIN + (SIZE - 2 * MARGIN) * ((value - low) / (high - low) if high > low else 0.5)
-
-    def dot(one: Mapping[str, Any], kind: str, radius: float, label: str = "") -> str:
-        x, y = place(one["all"], across), SIZE - place(one["new"], up)
-        text = f'<text x="{x + 8:.1f}" y="{y + 4:.1f}">{escape(label)}</text>' if label else ""
-        title = escape(json.dumps(one.get("settings", {})))
-        return (
-            f'<circle class="dot {kind}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}"><title>{title}</title></circle>{text}'
-        )
-
-    dots = [dot(one, "good" if one["front"] else "open", 4 if one["front"] else 2.5) for one in found["trials"]]
-    dots += [dot(found["baseline"], "bad", 5, "baseline"), dot(found["current"], "bad", 5, "as it is")]
-    if found["chosen"]:
-        dots.append(dot(found["chosen"], "good", 7, "chosen"))
-    axes = (
-        f'<text class="quiet" x="{MARGIN}" y="{SIZE - 12}">{escape(found["measure"])}, every search'
-        f" ({min(across):.3f} to {max(across):.3f}) →</text>"
-        f'<text class="quiet" x="{MARGIN}" y="20">↑ new items ({min(up):.3f} to {max(up):.3f})</text>'
-    )
-    verdict = f"Not proposed: {found['refusal']}." if found["refusal"] else "Proposed."
-    lines = "".join(
-        f"<p>{escape(line)}</p>" for line in (*found["notes"], *(_gains(found) if found["confirmation"] else ()))
-    )
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>Tuning</title><style>{STYLE}</style><body><h1>Tuning, {len(found['trials']):,} trials</h1>"
-        f'<p class="verdict">{escape(verdict)}</p>{lines}<svg viewBox="0 0 {SIZE} {SIZE}" role="img">{"".join(dots)}{axes}</svg>'
-        "</body></html>\n"
-    )

@@ -13,7 +13,8 @@ from rewriter.evaluate.variants import Variant
 from rewriter.signals.query_classes import QueryClasses
 from rewriter.signals.store import Signals
 
-KEPT_COUNTS = 4
+KEPT_COUNTS = 6
+"""Counting rules whose signals are kept: each half-life that tuning tries, and the policy's own."""
 
 
 class _FirstLearned(QueryClasses):

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rewriter.settings import WEEK_S, PolicySettings
+from rewriter.settings import WEEK_S, FieldSettings, PolicySettings
+
+NOTHING_ADDED: Mapping[str, Sequence[str]] = {}
 
 HALF_LIVES_WEEKS = (2, 4, 8, 16, 32)
 HALF_LIFE = "half_life"
 MAX_FIRST = 16
 """Single changes of a policy that are tried before random values."""
 Value = float | int
+LEAST_SCALE = 0.05
+"""Scale of an added field below which a trial, and so a proposal, does without it."""
+TRIED_SCALE, TRIED_PSEUDO_COUNT = 0.6, 2.0
+"""First values of a field that tuning adds."""
+MAX_ADDED = 4
+"""Fields that tuning may add. Each one counts further values, and adds functions to searches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +64,29 @@ def space(policy: PolicySettings, max_boost: float) -> list[Parameter]:
     return found
 
 
-def settings_of(policy: PolicySettings, chosen: Mapping[str, Value]) -> dict[str, float]:
-    """Return the settings of chosen values by their names in a policy's table, rounded as a person would write them."""
+def with_fields(policy: PolicySettings, added: Mapping[str, Sequence[str]]) -> PolicySettings:
+    """Return a policy with further signal fields of scale 0. added: the document fields of each, by its name."""
+    more = {name: FieldSettings(of=tuple(of), scale=0.0, pseudo_count=TRIED_PSEUDO_COUNT) for name, of in added.items()}
+    return policy.model_copy(update={"fields": {**policy.fields, **more}})
+
+
+def without_unused(
+    policy: PolicySettings, added: Mapping[str, Sequence[str]], settings: Mapping[str, float]
+) -> PolicySettings:
+    """Return a policy without the added fields that the settings do not name: the policy that a proposal writes."""
+    fields = {
+        name: field for name, field in policy.fields.items() if name not in added or f"fields.{name}.scale" in settings
+    }
+    return policy.model_copy(update={"fields": fields})
+
+
+def settings_of(
+    policy: PolicySettings, chosen: Mapping[str, Value], added: Mapping[str, Sequence[str]] = NOTHING_ADDED
+) -> dict[str, float]:
+    """Return the settings of chosen values by their names in a policy's table, rounded as a person would write them.
+
+    added: fields that tuning added. Those with a scale below LEAST_SCALE are left out.
+    """
     found: dict[str, float] = {}
     for name, value in chosen.items():
         if name != HALF_LIFE:
@@ -67,7 +96,8 @@ def settings_of(policy: PolicySettings, chosen: Mapping[str, Value]) -> dict[str
         if policy.item_field:
             found["item_half_life_s"] = seconds
         found |= {f"fields.{field}.half_life_s": seconds for field in policy.fields}
-    return found
+    unused = tuple(f"fields.{name}." for name in added if chosen.get(f"fields.{name}.scale", 0.0) < LEAST_SCALE)
+    return {name: value for name, value in found.items() if not name.startswith(unused)} if unused else found
 
 
 def with_settings(policy: PolicySettings, settings: Mapping[str, float]) -> PolicySettings:
@@ -101,8 +131,10 @@ def current(policy: PolicySettings, parameters: list[Parameter]) -> dict[str, Va
     return found
 
 
-def first_values(policy: PolicySettings, parameters: list[Parameter]) -> list[dict[str, Value]]:
-    """Return the values that are tried first: the policy's own, then single changes of them.
+def first_values(
+    policy: PolicySettings, parameters: list[Parameter], added: Collection[str] = ()
+) -> list[dict[str, Value]]:
+    """Return the values that are tried first: the policy's own, then single changes of them. added: fields that tuning added.
 
     Random values of a dozen settings are nearly all worse than settings that a person chose; from single changes a sampler learns
     which settings matter.
@@ -110,8 +142,11 @@ def first_values(policy: PolicySettings, parameters: list[Parameter]) -> list[di
     own = current(policy, parameters)
     high = {one.name: one.high for one in parameters}
     low = {one.name: one.low for one in parameters}
-    scales = [name for name in own if name.endswith(".scale")]
+    new = {f"fields.{name}.scale": TRIED_SCALE for name in added}
+    scales = [name for name in own if name.endswith(".scale") and name not in new]
     changes: list[dict[str, Value]] = [{}, {"max_boost": high["max_boost"]}, dict.fromkeys(scales, 0.0)]
+    if new:
+        changes += [dict(new), dict.fromkeys(scales, 0.0) | new]
     if "discovery" in own:
         changes += [{"discovery": share} for share in (0.5, 1.0)]
     if "item_scale" in own:
@@ -120,7 +155,7 @@ def first_values(policy: PolicySettings, parameters: list[Parameter]) -> list[di
             {"item_scale": min(high["item_scale"], 2 * scale)},
             {"item_scale": max(low["item_scale"], scale / 2)},
         ]
-    changes += [{name: 0.0} for name in scales]
+    changes += [{name: TRIED_SCALE} for name in new] + [{name: 0.0} for name in scales]
     found: list[dict[str, Value]] = []
     for change in changes:
         if (values := own | change) not in found:

@@ -1,8 +1,9 @@
 """Tuning of a policy by Optuna on one window of judged searches, with one look at a later window.
 
-The first trials are the policy as it is and single changes of it, the next ones Sobol points (Owen-scrambled), the others
-multivariate TPE; both are seeded. Two measures are maximized:
-nDCG of all items, and nDCG of the items that a person had not used before. Candidates are fetched once, and re-scored in process
+Two measures are maximized: nDCG of all items, and nDCG of the items that a person had not used before (`drawing` draws the trials).
+The proposal is the best trial by the first measure of those that keep a share of the baseline's nDCG of new items. Not its mean
+counts there, but the lower end of an interval over people: the best of many trials is partly lucky, and the later window
+would refuse half of those whose mean only just keeps the share. Candidates are fetched once, and re-scored in process
 (`rescoring`).
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import isnan
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -17,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from rewriter.client.seam import Search, SearchClient
-from rewriter.errors import ConfigurationError, Fault
+from rewriter.evaluate import drawing
 from rewriter.evaluate.answers import Send
 from rewriter.evaluate.bare_weight import NONE_HELPS, Suggestion, suggested, with_bare_weight
 from rewriter.evaluate.intervals import Paired, paired
@@ -28,23 +30,26 @@ from rewriter.evaluate.rescoring import Rescoring
 from rewriter.evaluate.run import Evaluation
 from rewriter.evaluate.scores import measure_names, scored
 from rewriter.evaluate.shared import Shared
-from rewriter.evaluate.space import Parameter, first_values, settings_of, space, with_settings
+from rewriter.evaluate.space import NOTHING_ADDED, Parameter, first_values, settings_of, space, with_settings
 from rewriter.evaluate.spread import PAGE, in_words, spread_of, steep_from
 from rewriter.evaluate.variants import Variant, variant
 from rewriter.settings import PolicySettings, Settings
 
-SOBOL = 16
-STUDY = "rewriter"
+SURE = 0.8
+"""Coverage of the interval of a trial's nDCG of new items ÷ the baseline's: nine of ten such samples lie above its lower end."""
 WEIGHED = 300
 """Searches on which a bare weight is chosen."""
 Progress = Callable[[int, int], None]
+Columns = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
+"""nDCG of all items and of new items, each with one number for each search."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
     """One set of values with its measures on the training window. coverage: different items shown, as a share of the baseline's.
 
-    is_front: whether no other trial is better in both measures.
+    new_ratio: nDCG of new items ÷ the baseline's; new_low: the lower end of its interval. Both are 1 where no new item is relevant.
+    is_front:  whether no other trial is better in both measures.
     """
 
     number: int
@@ -52,17 +57,23 @@ class Trial:
     every: float
     new: float
     coverage: float
+    new_ratio: float = 1.0
+    new_low: float = 1.0
     is_front: bool = False
 
 
 @dataclass(slots=True)
 class Tuned:
-    """The result of tuning. current: the policy's own values. chosen: the proposed values, None if none are better."""
+    """The result of tuning.
+
+    current: the policy's own values. chosen: the proposed values; None if there are none, with the reason.
+    """
 
     trials: list[Trial]
     current: Trial
     baseline: tuple[float, float]
     chosen: Trial | None
+    reason: str = ""
     notes: list[str] = field(default_factory=list)
 
 
@@ -79,8 +90,12 @@ class Confirmation:
     plain_new: Paired
 
     def refusal(self, spare_new: float) -> str:
-        """Return why the change is not proposed, or "". spare_new: the least ratio of the nDCG of new items to the baseline's."""
-        if not self.every.low > 0.0:
+        """Return why the change is not proposed, or "". spare_new: the least ratio of the nDCG of new items to the baseline's.
+
+        It must gain over the policy as it is; where that costs new items more than is allowed, over the baseline.
+        """
+        is_kept = not self.plain_new.searches or self.new.base >= spare_new * self.plain_new.base
+        if not (self.every.low > 0.0 or (not is_kept and self.plain.low > 0.0)):
             return "the later window does not confirm it: the interval of the gain holds 0"
         if self.plain_new.searches and self.plain_new.ratio < spare_new:
             return f"on the later window new items fall to {self.plain_new.ratio:.1%} of the baseline's, below {spare_new:.0%}"
@@ -98,15 +113,16 @@ class Window:
         self.rescoring = Rescoring(send, {name for name in named if name})
         self._client, self._send, self._settings, self._past = client, send, settings, past
         self._judged, self._bodies = judged, bodies
-        self._index, self._k, self._seed = index, k, seed
+        self._index, self._k, self.seed = index, k, seed
         self._shared = Shared()
+        self._plain: Columns | None = None
 
     def outcome(self, policy: PolicySettings) -> Outcome:
         """Return the pages of a policy without exploration."""
         one = variant(self._settings, policy, "tuned")
         return self._evaluation(one).run(lambda *_: None)
 
-    def measures(self, outcome: Outcome, result: Result) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    def measures(self, outcome: Outcome, result: Result) -> Columns:
         """Return nDCG of all items and of new items, by search."""
         done, name = outcome.done, measure_names(self._k)[0]
         pages = [result.pages[at] for at in done]
@@ -115,6 +131,12 @@ class Window:
         fresh = [only(one, outcome.new[at]) for at, one in zip(done, graded, strict=True)]
         return every, scored(pages, fresh, self._k, (name,))[name]
 
+    def plain(self, outcome: Outcome) -> Columns:
+        """Return nDCG of the baseline, which is the same under every policy, as `measures`."""
+        if self._plain is None:
+            self._plain = self.measures(outcome, outcome.baseline)
+        return self._plain
+
     def people(self, outcome: Outcome) -> list[int]:
         """Return each search's person."""
         return [outcome.prepared[at].person for at in outcome.done]
@@ -122,7 +144,7 @@ class Window:
     def flatter(self, policy: PolicySettings) -> tuple[Suggestion, Window] | None:
         """Return the bare weight for a steep query, and this window with it in each body; None where none helps."""
         given = [Search(one.index or self._index, body) for one, body in zip(self._judged, self._bodies, strict=True)]
-        drawn = Random(self._seed).sample(given, min(WEIGHED, len(given)))
+        drawn = Random(self.seed).sample(given, min(WEIGHED, len(given)))
         found = suggested(self._send, drawn, steep_from(policy.max_boost))
         bodies = [with_bare_weight(one, found.weight) for one in self._bodies] if found else []
         changed = [one for one in bodies if one is not None]
@@ -130,14 +152,14 @@ class Window:
             return None
         window = Window(
             self._client, self._send, self._settings, policy, self._past, self._judged, changed,
-            index=self._index, k=self._k, seed=self._seed,
+            index=self._index, k=self._k, seed=self.seed,
         )  # fmt: skip
         return found, window
 
     def _evaluation(self, one: Variant) -> Evaluation:
         return Evaluation(
             self._client, self.rescoring, [one], self._past, self._judged, self._bodies,
-            index=self._index, k=self._k, seed=self._seed, shared=self._shared,
+            index=self._index, k=self._k, seed=self.seed, shared=self._shared,
         )  # fmt: skip
 
 
@@ -152,41 +174,65 @@ def tuned(
     journal: Path,
     fingerprint: str,
     on_progress: Progress,
+    added: Mapping[str, Sequence[str]] = NOTHING_ADDED,
 ) -> Tuned:
     """Tune a policy. Trials in `journal` are not run again. Raises ConfigurationError for a journal of other inputs.
 
     spare_new: the least nDCG of new items, as a share of the baseline's, that a proposal may have.
+    added:     fields of the policy that are not in its settings, of scale 0.
     """
     parameters = space(policy, max_boost)
-    study = _study(journal, fingerprint)
+    study = drawing.opened(journal, fingerprint)
     outcome = window.outcome(policy)
-    base = tuple(_mean(column) for column in window.measures(outcome, outcome.baseline))
+    base = tuple(_mean(column) for column in window.plain(outcome))
     now = _trial(window, policy, {}, -1, outcome)
     notes = _limits(window, policy, (base[0], base[1]), now)
-    first = first_values(policy, parameters)
-    while (done := len(_complete(study))) < trials:
-        if done < len(first) and not _waiting(study):
-            study.enqueue_trial(first[done])
-        study.sampler = _sampler(done - len(first), seed)
+    first = first_values(policy, parameters, added)
+
+    def finished() -> list[Trial]:
+        return [_of_study(one, policy, added) for one in drawing.complete(study)[:trials]]
+
+    while (done := len(drawing.complete(study))) < trials:
+        best = _best(finished(), spare_new)
+        values = next((one.params for one in drawing.complete(study) if best and one.number == best.number), None)
+        drawing.prepare(study, first, values, parameters, seed)
         on_progress(done, trials)
-        study.optimize(lambda trial: _objective(trial, window, policy, parameters), n_trials=1)
-    found = _with_front(
-        [
-            Trial(one.number, settings_of(policy, one.params), one.values[0], one.values[1], one.user_attrs["coverage"])
-            for one in _complete(study)[:trials]
-        ]
-    )
-    allowed = [one for one in found if one.new >= spare_new * base[1]]
-    best = max(allowed, key=lambda one: (one.every, one.new, -one.number), default=None)
-    if best is not None and best.every <= now.every:
-        best = None
-    return Tuned(found, now, (base[0], base[1]), best, notes)
+        study.optimize(lambda trial: _objective(trial, window, policy, parameters, spare_new, added), n_trials=1)
+    found = _with_front(finished())
+    chosen, reason = _choice(found, now, spare_new)
+    return Tuned(found, now, (base[0], base[1]), chosen, reason, notes)
 
 
-def confirmed(window: Window, policy: PolicySettings, settings: Mapping[str, float], seed: int) -> Confirmation:
-    """Read the later window once: a policy with other settings against itself, and against the baseline."""
+def _of_study(one: Any, policy: PolicySettings, added: Mapping[str, Sequence[str]]) -> Trial:
+    known = one.user_attrs
+    return Trial(
+        one.number, settings_of(policy, one.params, added), one.values[0], one.values[1],
+        known["coverage"], known["new_ratio"], known["new_low"],
+    )  # fmt: skip
+
+
+def _best(trials: Sequence[Trial], spare_new: float) -> Trial | None:
+    """Return the best trial of all searches of those that keep new items; of equally good ones the first."""
+    allowed = [one for one in trials if one.new_low >= spare_new]
+    return max(allowed, key=lambda one: (one.every, one.new, -one.number), default=None)
+
+
+def _choice(trials: Sequence[Trial], now: Trial, spare_new: float) -> tuple[Trial | None, str]:
+    """Return the trial to propose, or None and the reason. A policy that costs new items too much may lose some of its gain."""
+    best = _best(trials, spare_new)
+    if best is None:
+        near = max(trials, key=lambda one: one.new_low)
+        kept = f"keeps {near.new_ratio:.1%} of the baseline's nDCG of new items, with chance from {near.new_low:.1%} on"
+        return None, f"no trial surely keeps {spare_new:.0%}: the nearest, trial {near.number}, {kept}"
+    if best.every <= now.every and now.new_ratio >= spare_new:
+        return None, "no trial that spares new items ranks better than the policy as it is"
+    return best, ""
+
+
+def confirmed(window: Window, policy: PolicySettings, proposal: PolicySettings, seed: int) -> Confirmation:
+    """Read the later window once: a proposed policy against the policy as it is, and against the baseline."""
     before = window.outcome(policy)
-    after = window.outcome(with_settings(policy, settings))
+    after = window.outcome(proposal)
     own, own_new = window.measures(after, after.variants["tuned"])
     was, was_new = window.measures(before, before.variants["tuned"])
     plain, plain_new = window.measures(after, after.baseline)
@@ -196,17 +242,21 @@ def confirmed(window: Window, policy: PolicySettings, settings: Mapping[str, flo
 
 
 def _objective(
-    trial: Any, window: Window, policy: PolicySettings, parameters: Sequence[Parameter]
-) -> tuple[float, float]:
+    trial: Any, window: Window, policy: PolicySettings, parameters: Sequence[Parameter], spare_new: float,
+    added: Mapping[str, Sequence[str]],
+) -> tuple[float, float]:  # fmt: skip
     chosen = {
         one.name: trial.suggest_int(one.name, int(one.low), int(one.high))
         if one.is_whole
         else trial.suggest_float(one.name, one.low, one.high, log=one.is_log)
         for one in parameters
     }
-    settings = settings_of(policy, chosen)
-    found = _trial(window, policy, settings, trial.number)
-    trial.set_user_attr("coverage", found.coverage)
+    found = _trial(window, policy, settings_of(policy, chosen, added), trial.number)
+    for name, value in (
+        ("coverage", found.coverage), ("new_ratio", found.new_ratio), ("new_low", found.new_low),
+        (drawing.MISSED, spare_new - found.new_low),
+    ):  # fmt: skip
+        trial.set_user_attr(name, value)
     return found.every, found.new
 
 
@@ -220,7 +270,10 @@ def _trial(
     every, new = window.measures(outcome, result)
     shown = {one for at in outcome.done for one in result.pages[at]}
     plain = {one for at in outcome.done for one in outcome.baseline.pages[at]}
-    return Trial(number, settings, _mean(every), _mean(new), len(shown) / max(1, len(plain)))
+    kept = paired(new, window.plain(outcome)[1], window.people(outcome), seed=window.seed, level=SURE)
+    ratio = 1.0 if isnan(kept.ratio) else kept.ratio
+    low = ratio if isnan(kept.ratio_low) else kept.ratio_low
+    return Trial(number, settings, _mean(every), _mean(new), len(shown) / max(1, len(plain)), ratio, low)
 
 
 def _mean(column: np.ndarray[Any, Any]) -> float:
@@ -262,62 +315,3 @@ def _bare_weight(window: Window, policy: PolicySettings, base: tuple[float, floa
         f"(new items {base[1]:.3f} to {plain[1]:.3f}), the policy as it is from {now.every:.3f} to {own[0]:.3f} "
         f"(new items {now.new:.3f} to {own[1]:.3f})"
     )
-
-
-def finished_trials(journal: Path) -> int:
-    """Return the number of finished trials in a journal, 0 without one."""
-    if not journal.is_file():
-        return 0
-    import optuna  # noqa: PLC0415  an extra
-
-    return len(_complete(optuna.load_study(study_name=STUDY, storage=_storage(journal))))
-
-
-def _storage(journal: Path) -> Any:
-    from optuna.storages import JournalStorage  # noqa: PLC0415  an extra
-    from optuna.storages.journal import JournalFileBackend  # noqa: PLC0415  an extra
-
-    return JournalStorage(JournalFileBackend(str(journal)))
-
-
-def _study(journal: Path, fingerprint: str) -> Any:
-    import optuna  # noqa: PLC0415  an extra
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        study = optuna.create_study(
-            study_name=STUDY, storage=_storage(journal), directions=["maximize", "maximize"], load_if_exists=True
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigurationError([Fault(str(journal), f"is not a journal of tuning: {type(error).__name__}")]) from None
-    known = study.user_attrs.get("inputs")
-    if known is not None and known != fingerprint:
-        what = "holds trials of other inputs: history, settings, searches, seed or versions differ"
-        raise ConfigurationError([Fault(str(journal), what, "name another file with --study")])
-    study.set_user_attr("inputs", fingerprint)
-    return study
-
-
-def _complete(study: Any) -> list[Any]:
-    return [one for one in study.get_trials(deepcopy=False) if one.state.name == "COMPLETE"]
-
-
-def _waiting(study: Any) -> bool:
-    """Whether a trial that an interrupted run enqueued has not begun."""
-    return any(one.state.name == "WAITING" for one in study.get_trials(deepcopy=False))
-
-
-def _sampler(done: int, seed: int) -> Any:
-    """Return the sampler of the next trial. done: the number of trials after the first values, negative for one of these."""
-    import warnings  # noqa: PLC0415  beside its only use
-
-    from optuna.exceptions import ExperimentalWarning  # noqa: PLC0415  an extra
-    from optuna.samplers import QMCSampler, TPESampler  # noqa: PLC0415  an extra
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        if done < SOBOL:
-            return QMCSampler(qmc_type="sobol", scramble=True, seed=seed, warn_independent_sampling=False)
-        return TPESampler(
-            seed=seed + done, multivariate=True, n_startup_trials=1
-        )  # the same seed, wherever tuning was resumed

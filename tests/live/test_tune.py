@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from rewriter import Settings
 from rewriter.cli import app
-from rewriter.evaluate import tuning
+from rewriter.evaluate import drawing, tuning
 from rewriter.evaluate.rescoring import Rescoring
 from tests.live.test_evaluate import history, shop
 
@@ -77,7 +77,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
     """Bit for bit: trials of the journal are not run again, and the others are drawn as they would have been."""
     history(tmp_path / "h.ndjson", faithful=True)
     weak(tmp_path)
-    monkeypatch.setattr(tuning, "SOBOL", 2)
+    monkeypatch.setattr(drawing, "SOBOL", 2)
     whole = json.loads(run("--trials", "4", "--study", "whole.journal", "--json").stdout)
     run("--trials", "2", "--study", "parts.journal", "--json", code=0)
     resumed = json.loads(run("--trials", "4", "--study", "parts.journal", "--json").stdout)
@@ -87,6 +87,26 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
     assert whole["legs"]["sent"] == 0
     result = run("--trials", "4", "--study", "parts.journal", "--seed", "2", code=2)
     assert "holds trials of other inputs" in result.stderr
+
+
+def test_an_attribute_within_the_class_is_added_where_it_gains(shop: str, tmp_path: Path) -> None:
+    """The policy counts no brand; in each kind of shoe everybody keeps to one."""
+    history(tmp_path / "h.ndjson", faithful=True)
+    weak(tmp_path)
+    text = (tmp_path / "rewriter.toml").read_text().partition("[policies.shop.fields.brand]")[0]
+    (tmp_path / "rewriter.toml").write_text(text.replace("max_boost = 1.1", 'class_field = "kind"\nmax_boost = 2'))
+    found = json.loads(run("--trials", "3", "--json").stdout)
+    assert found["added"] == {"kind_brand": ["kind", "brand"]}
+    assert found["chosen"]["settings"]["fields.kind_brand.scale"] == 0.6
+    applied = Settings.from_toml(patched(tmp_path, (tmp_path / "tune.diff").read_text())).policies["shop"]
+    assert applied.fields["kind_brand"].of == ("kind", "brand")
+    assert applied.fields["kind_brand"].scale == 0.6
+    assert "new fields: kind_brand; run `rewriter backfill`" in (tmp_path / "tune.diff").read_text()
+    (tmp_path / "rewriter.toml").write_text(text.replace("max_boost = 1.1", 'class_field = "kind"\nmax_boost = 2'))
+    again = run("--trials", "3", "--spare-new", "1.9", code=1)  # the same trials, chosen anew
+    assert "Not proposed: no trial surely keeps 190%: the nearest, trial " in again.stdout
+    alone = json.loads(run("--trials", "1", "--no-add-fields", "--study", "alone.journal", "--json", code=1).stdout)
+    assert alone["added"] == {}
 
 
 def test_trials_in_process_measure_what_the_server_does(
