@@ -78,7 +78,7 @@ def test_added_fields_are_tried_at_once_and_each_by_itself() -> None:
     assert tried[0] == (0.0, 0.0)
     assert {(TRIED_SCALE, TRIED_SCALE), (TRIED_SCALE, 0.0), (0.0, TRIED_SCALE)} <= set(tried)
     without_others = [one for one in first if one[scales[0]] and not one["fields.brand.scale"]]
-    assert without_others
+    assert {one["discovery"] for one in without_others} == {0.0, 0.5, 1.0}
 
 
 def test_a_proposal_holds_only_the_added_fields_that_boost() -> None:

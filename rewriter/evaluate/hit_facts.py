@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from rewriter.evaluate.outcome import Result
 from rewriter.measures.ages import age_days
@@ -16,25 +16,44 @@ from rewriter.signals.query_classes import class_name
 Hits = Sequence[Mapping[str, Any]]
 
 
+class _HitFacts(NamedTuple):
+    category: str | None
+    date: Any
+    attributes: frozenset[Hashable] | None
+
+
 @dataclass(frozen=True, slots=True)
 class ShownFields:
-    """The document fields that are read of each hit. category, date: "" for none. source: all fields that `_source` must hold."""
+    """The document fields that are read of each hit. category, date: "" for none. source: all fields that `_source` must hold.
+
+    A document's facts are read once: most hits are on the pages of many searches.
+    """
 
     category: str
     date: str
     attributes: Paths
     source: tuple[str, ...]
+    _known: dict[tuple[Any, Any, Any], _HitFacts] = field(default_factory=dict, repr=False, compare=False)
 
     def categories(self, hits: Hits) -> list[str | None]:
         """Return each hit's category, None where it is unknown."""
-        return [class_name(_first(hit, self.category)) for hit in hits]
+        return [self._of(hit).category for hit in hits]
 
     def note(self, result: Result, number: int, hits: Hits, at_s: float, k: int) -> None:
         """Note what the hits of a search show. at_s: its time, as of which ages are. k: the depth of intra-list diversity."""
-        result.categories[number] = self.categories(hits)
-        values = [attribute_values(hit.get("_source"), self.attributes) for hit in hits[:k]]
-        result.unlike[number] = intra_list_diversity([attributes_of(one) for one in values])
-        result.ages_days[number] = [age_days(_first(hit, self.date), at_s) for hit in hits]
+        facts = [self._of(hit) for hit in hits]
+        result.categories[number] = [one.category for one in facts]
+        result.unlike[number] = intra_list_diversity([one.attributes for one in facts[:k]])
+        result.ages_days[number] = [age_days(one.date, at_s) for one in facts]
+
+    def _of(self, hit: Mapping[str, Any]) -> _HitFacts:
+        key = hit.get("_index"), hit.get("_id"), hit.get("_routing")
+        found = self._known.get(key)
+        if found is None:
+            attributes = attributes_of(attribute_values(hit.get("_source"), self.attributes))
+            found = _HitFacts(class_name(_first(hit, self.category)), _first(hit, self.date), attributes)
+            self._known[key] = found
+        return found
 
 
 def shown_fields(policies: Sequence[PolicySettings]) -> ShownFields:

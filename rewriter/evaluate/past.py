@@ -61,6 +61,15 @@ class Past:
         return order[bounds[number] : bounds[number + 1]]
 
     @cached_property
+    def docs_of(self) -> Mapping[str, Sequence[int]]:
+        """The numbers of the documents with each `_id`."""
+        found: dict[str, list[int]] = {}
+        for doc, document in enumerate(self.documents):
+            if document is not None:
+                found.setdefault(str(document["_id"]), []).append(doc)
+        return found
+
+    @cached_property
     def _by_person(self) -> tuple[Codes, Codes]:
         order = np.argsort(self.person, kind="stable")
         return order, np.searchsorted(self.person[order], np.arange(len(self.people) + 1))

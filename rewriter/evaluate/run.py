@@ -249,7 +249,7 @@ class Evaluation:
             own = own[: int(past.at_s[own].searchsorted(one.at_s))]
             events = len(own)
             docs = set(past.doc[own[past.weight[own] > 0.0]].tolist())
-            used = {str(document["_id"]) for doc in docs if (document := past.documents[doc]) is not None}
+            used = {one_id for one_id in one.judged.positive if not docs.isdisjoint(past.docs_of.get(one_id, ()))}
         hits = baseline["hits"]["hits"]
         classes = heaviest(self._shown.categories(hits), [hit.get("_score") or 0.0 for hit in hits])
         return events, one.judged.positive - used, classes[0] if classes else ""

@@ -146,7 +146,9 @@ def first_values(
     scales = [name for name in own if name.endswith(".scale") and name not in new]
     changes: list[dict[str, Value]] = [{}, {"max_boost": high["max_boost"]}, dict.fromkeys(scales, 0.0)]
     if new:
-        changes += [dict(new), dict.fromkeys(scales, 0.0) | new]
+        changes += [dict(new), alone := dict.fromkeys(scales, 0.0) | new]
+        if "discovery" in own:  # what gains most over all items, with what spares new ones
+            changes += [alone | {"discovery": share} for share in (0.5, 1.0)]
     if "discovery" in own:
         changes += [{"discovery": share} for share in (0.5, 1.0)]
     if "item_scale" in own:
