@@ -92,10 +92,12 @@ class Confirmation:
     def refusal(self, spare_new: float) -> str:
         """Return why the change is not proposed, or "". spare_new: the least ratio of the nDCG of new items to the baseline's.
 
-        It must gain over the policy as it is; where that costs new items more than is allowed, over the baseline.
+        It must gain over the policy as it is, for all items or, without a loss of these, for new ones. Where the policy as it is
+        costs new items more than is allowed, it must gain over the baseline.
         """
         is_kept = not self.plain_new.searches or self.new.base >= spare_new * self.plain_new.base
-        if not (self.every.low > 0.0 or (not is_kept and self.plain.low > 0.0)):
+        gains = self.every.low > 0.0 or (self.new.low > 0.0 and self.every.difference >= 0.0)
+        if not (gains or (not is_kept and self.plain.low > 0.0)):
             return "the later window does not confirm it: the interval of the gain holds 0"
         if self.plain_new.searches and self.plain_new.ratio < spare_new:
             return f"on the later window new items fall to {self.plain_new.ratio:.1%} of the baseline's, below {spare_new:.0%}"
