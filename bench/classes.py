@@ -2,12 +2,14 @@
 
     python -m bench.classes
 
-Households of Complete Journey with all purchases of a year, their items, three attributes within the class, and the neighbours of
-their items. A read asks for the classes of one product type of the household's latest basket.
+Households of Complete Journey with all purchases of a year, their items, three attributes within the class, the neighbours of their
+items; then an attribute of all classes together, the manufacturer. A read asks for the classes of one product type of the
+household's latest basket; the first search for some words reads the items of all classes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from statistics import mean, median
 from typing import Any
 
@@ -20,6 +22,8 @@ from bench.reads import timed
 from rewriter.demo.corpus import load
 from rewriter.settings import Settings
 from rewriter.signals.affinities import class_combinations, profile_half_lives, signal_fields
+from rewriter.signals.class_items import EveryClass
+from rewriter.signals.counters import Observation, counted
 from rewriter.signals.near_table import name_table, write_slots
 from rewriter.signals.neighbours import Table as NearTable
 from rewriter.signals.neighbours import near_class, slots_for
@@ -27,6 +31,7 @@ from rewriter.signals.redis_store import RedisStore
 from rewriter.signals.store import Keys, SignalsQuery
 from rewriter_engines import Valkey
 
+MAKER = "manufacturer"
 HOUSEHOLDS = 100
 ROUNDS = 3
 WEEKS = range(46, 47)
@@ -46,18 +51,24 @@ def main() -> None:
         store = RedisStore(server.url)
         used: dict[str, list[int]] = {}
 
-        def note(name: str, key: str) -> None:
-            (size,) = store.run([("MEMORY", "USAGE", key, "SAMPLES", 0)])
-            used.setdefault(name, []).append(int(size or 0))
+        def note(name: str, *keys: str) -> None:
+            sizes = store.run([("MEMORY", "USAGE", key, "SAMPLES", 0) for key in keys])
+            used.setdefault(name, []).append(sum(int(size or 0) for size in sizes))
 
         for one in questions:
             base, general = keys.profile(one.household_id), past.profile(one, settings.signals.kept_counters)
             own = past.classes(one, every)
             near = past.classes(one, [*every, *map(near_class, every)])
-            for name, classes in (("counters by class", own), ("  … with neighbours", near)):
+            for name, classes in (("", own), (" with neighbours", near)):
                 store.write(base, general, None, classes)
-                note(name, f"{base}:c")
-            note("heaviest counters of all classes", f"{base}:z")
+                note(f"counters by class{name}", f"{base}:c")
+                note(f"all of a profile{name}", *(f"{base}:{part}" for part in "zcm"))
+            shared = counted(
+                (Observation(((MAKER, corpus.products[bought].manufacturer),), 1.0, at_s) for bought, at_s in past.bought(one)),
+                half_lives, one.at_s, settings.signals.kept_counters,
+            )  # fmt: skip
+            store.write(base, shared, None, own)
+            note(f"all of a profile with each {MAKER} in all classes", *(f"{base}:{part}" for part in "zcm"))
         found = neighbours_of(corpus, fields, WEEKS.start)
         table = NearTable("bench", slots_for(len(found)), len(found))
         before = int(store.run([("INFO", "memory")])[0]["used_memory"])
@@ -69,11 +80,18 @@ def main() -> None:
             p95 = sorted(sizes)[int(0.95 * len(sizes))]
             bytes_table.add_row(name, *(f"{one / 1024:.1f}" for one in (mean(sizes), median(sizes), p95)))
         reads = Table("µs of a read", "p50", "p99", title="One pipelined read of a profile")
-        for name, limit, classes_of in _rows(settings):
+        for name, classes_of, of_all in _rows(past.populations[WEEKS.start].class_names):
             times = []
+            most = settings.signals.kept_counters if of_all else settings.signals.max_counters
             for one in questions:
                 query = SignalsQuery(
-                    None, keys.profile(one.household_id), None, tuple(fields), limit, classes=classes_of(one)
+                    None,
+                    keys.profile(one.household_id),
+                    None,
+                    tuple(fields),
+                    most,
+                    classes=classes_of(one),
+                    every=of_all,
                 )
                 times += timed(lambda query=query: store.read(query), ROUNDS)  # type: ignore[misc]
             times.sort()
@@ -85,13 +103,12 @@ def main() -> None:
     console.print(reads)
 
 
-def _rows(settings: Settings) -> list[tuple[str, int, Any]]:
-    most = settings.signals.max_counters
+def _rows(names: Mapping[bytes, str]) -> list[tuple[str, Any, EveryClass | None]]:
     return [
-        (f"the {most} heaviest counters", most, lambda _: ()),
-        (f"all {2 * most} that are kept: a first search", 2 * most, lambda _: ()),
-        (f"the {most} heaviest, and the query's class", most, lambda one: (one.words,)),
-        ("  … with its neighbours", most, lambda one: (one.words, near_class(one.words))),
+        ("no class", lambda _: (), None),
+        ("the items of all classes: a first search", lambda _: (), EveryClass(16 * 604_800.0, names)),
+        ("the query's class", lambda one: (one.words,), None),
+        ("  … with its neighbours", lambda one: (one.words, near_class(one.words)), None),
     ]
 
 

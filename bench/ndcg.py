@@ -237,7 +237,7 @@ class Shop:
         whose = replace(question, household_id=household_id)
         shell = Straight(
             self._arguments(variant.query(question.words, question.week)),
-            partial(known.profile, whose, last=variant.last),
+            partial(known.read, whose, last=variant.last),
             partial(known.classes, whose, last=variant.last),
             self._baseline,
             self._search,

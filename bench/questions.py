@@ -22,12 +22,14 @@ from rewriter.signals.backfill.neighbours import find_neighbours, listed_neighbo
 from rewriter.signals.backfill.sums import insert
 from rewriter.signals.class_affinities import class_totals
 from rewriter.signals.class_counters import ClassCounters, counted_by_class
+from rewriter.signals.class_items import HASH_FIELDS, class_names, with_items
 from rewriter.signals.class_layout import packed_classes, read_classes, wanted_fields
 from rewriter.signals.counters import SEPARATOR, Counters, HalfLives, Observation, counted
-from rewriter.signals.kinds.item import ITEM
+from rewriter.signals.kinds.item import ITEM, is_item_of_class
 from rewriter.signals.kinds.kind import SignalField
 from rewriter.signals.neighbours import Near, class_of_near, counted_near
 from rewriter.signals.repeats import Use, observed_uses
+from rewriter.signals.store import SignalsQuery
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +91,28 @@ class PastPurchases:
         self.populations = dict(self._weekly(corpus, classes_of(corpus, fields), weeks))
 
     def profile(self, question: Question, keep: int, last: int | None = None) -> Counters:
-        """Return the household's `keep` heaviest counters as of the question; with `last`, only of its last purchases."""
+        """Return the household's `keep` heaviest counters of all classes together, as of the question, as a store keeps them.
+
+        last: only of its last purchases.
+        """
+        observed = self._shared(self._history(question, last))
+        return counted(observed, self._half_lives, question.at_s, keep)
+
+    def bought(self, question: Question) -> list[tuple[str, int]]:
+        """Return products and times of the household's purchases before the question."""
+        return [(one.product_id, one.at_s) for one in self._history(question, None)]
+
+    def read(self, question: Question, query: SignalsQuery, last: int | None = None) -> Counters:
+        """Return the counters that a search reads: on a first search for some words with the items of all classes."""
+        found = self.profile(question, query.limit, last)
+        if query.every is None:
+            return found
         history = self._history(question, last)
-        return counted(self._shared(history), self._half_lives, question.at_s, keep)
+        packed = packed_classes(self._by_class(question, history))
+        return with_items(found, [packed.get(name) for name in HASH_FIELDS], query.every, query.limit)
+
+    def _by_class(self, question: Question, history: Iterable[Purchase]) -> dict[str, ClassCounters]:
+        return counted_by_class(self._observed(history), self._half_lives, question.at_s, ITEM, self._combinations)
 
     def _history(self, question: Question, last: int | None) -> list[Purchase]:
         found = [one for one in self._histories[question.household_id] if one.week < question.week]
@@ -100,7 +121,7 @@ class PastPurchases:
     def classes(self, question: Question, names: Collection[str], last: int | None = None) -> dict[str, ClassCounters]:
         """Return the household's counters in some classes, as of the question."""
         history = self._history(question, last)
-        every = counted_by_class(self._observed(history), self._half_lives, question.at_s, ITEM, self._combinations)
+        every = self._by_class(question, history)
         wanted = {name: one for name in names if (one := every.get(name)) is not None}
         if any(map(class_of_near, names)):
             if self._near is None:
@@ -109,9 +130,10 @@ class PastPurchases:
         return as_stored(wanted)
 
     def _shared(self, purchases: Iterable[Purchase]) -> Iterator[Observation]:
-        """The counters for all classes together."""
+        """The counters for all classes together: what is not kept by class."""
         for one in self._observed(purchases):
-            yield Observation(tuple(v for v in one.values if v[0] not in self._combinations), one.weight, one.at_s)
+            shared = (v for v in one.values if v[0] not in self._combinations and not is_item_of_class(v))
+            yield Observation(tuple(shared), one.weight, one.at_s)
 
     def _observed(self, purchases: Iterable[Purchase]) -> Iterator[Observation]:
         return (Observation(self._says[one.product_id], 1.0, one.at_s) for one in purchases)
@@ -136,7 +158,8 @@ class PastPurchases:
             if known is not None:
                 members = {SEPARATOR.join(value): weight for value, weight in known.weights.items()}
                 totals = class_totals(members, self._combinations)
-                yield week, Population(known.weights, known.totals, class_totals=totals)
+                names = class_names(members)
+                yield week, Population(known.weights, known.totals, class_totals=totals, class_names=names)
 
 
 def as_stored(classes: Mapping[str, ClassCounters]) -> dict[str, ClassCounters]:

@@ -29,7 +29,7 @@ from rewriter.signals.class_counters import ClassCounters
 from rewriter.signals.class_layout import packed_classes
 from rewriter.signals.commands import members_of
 from rewriter.signals.counters import Counters
-from rewriter.signals.store import Signals
+from rewriter.signals.store import Signals, SignalsQuery
 from rewriter.subject import Subject
 
 Search = Callable[[Mapping[str, Any]], Any]
@@ -37,13 +37,13 @@ Search = Callable[[Mapping[str, Any]], Any]
 
 @dataclass(slots=True)
 class Straight:
-    """One search; `profile` returns the heaviest counters, `baseline` sends the baseline, and `search` sends the other legs.
+    """One search; `profile` returns the counters of a read, `baseline` sends the baseline, and `search` sends the other legs.
 
     Any error ends the benchmark. session: the counters of the visit so far, if the search has a session.
     """
 
     arguments: Mapping[str, Any]
-    profile: Callable[[int], Counters]
+    profile: Callable[[SignalsQuery], Counters]
     classes: Callable[[tuple[str, ...]], Mapping[str, ClassCounters]]
     baseline: Search
     search: Search
@@ -83,7 +83,7 @@ class Straight:
             case FetchSignals(reads):
                 query = reads[0].query
                 self.read = self.classes(query.classes)
-                self.counters = self.profile(query.limit)
+                self.counters = self.profile(query)
                 self.bytes_read = bytes_of(self.counters, self.read)
                 result = [Signals(session=self.session, profile=self.counters, classes=self.read)]
             case SearchLeg(sent):

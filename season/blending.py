@@ -113,7 +113,7 @@ class Measure:
             ]
             session: Counters | None = counted(seen, half_lives, one.at_s) if blend_max else None
             shell = Straight(
-                self._arguments(one.step.need.words), partial(past.profile, question),
+                self._arguments(one.step.need.words), partial(past.read, question),
                 partial(past.classes, question), self._baseline, self._search, session,
             )  # fmt: skip
             response, report = shell.run(core, one.visit.account, seed=number, now_s=one.at_s)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from rewriter.settings import SignalSettings
+from rewriter.signals.class_counters import ClassCounters
+from rewriter.signals.class_items import EveryClass
 from rewriter.signals.counters import Counters
 from rewriter.signals.stale import LastKnown
 from rewriter.signals.store import Signals, SignalsQuery
@@ -88,3 +91,20 @@ def test_all_of_it_can_be_dropped_once_somebody_is_forgotten() -> None:
     memory.put(query(), Signals(SESSION, PROFILE), 0.0)
     memory.clear()
     assert memory.get(query(), 0.0) is None
+
+
+MILK, TEA = (ClassCounters({("item", one): 1.0}, 1.0, 0.0) for one in ("m", "t"))
+
+
+def test_counters_by_class_are_remembered_beside_the_items_of_all_classes() -> None:
+    """A profile without its items would otherwise stand for one whose class was read before."""
+    memory, every = last_known(), EveryClass(60.0, {})
+    whole = Counters({("item", "m", "milk"): 1.0}, {}, 0.0)
+    memory.put(replace(query(), every=every), Signals(None, whole), 0.0)
+    memory.put(replace(query(), classes=("milk",)), Signals(None, PROFILE, classes={"milk": MILK}), 30.0)
+    memory.put(replace(query(), classes=("tea",)), Signals(None, PROFILE, classes={"tea": TEA}), 31.0)
+    known = memory.get(replace(query(), classes=("milk", "eggs")), 40.0)
+    assert known == Signals(None, PROFILE, classes={"milk": MILK})
+    assert memory.get(replace(query(), every=every), 40.0) == Signals(None, whole)
+    assert memory.get(replace(query(), classes=("eggs",)), 40.0) == Signals(None, whole)
+    assert memory.get(replace(query(), every=every), 61.0) == Signals(None, PROFILE)  # the other read is too old

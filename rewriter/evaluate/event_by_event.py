@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 
 from rewriter.signals.class_counters import MAX_CLASSES, MAX_VALUES, ClassCounters, of_class
 from rewriter.signals.counters import Counters, HalfLives, Value, growth
-from rewriter.signals.kinds.item import ITEM
+from rewriter.signals.kinds.item import ITEM, is_item_of_class
 from rewriter.signals.kinds.neighbour import NEIGHBOUR
 from rewriter.signals.neighbours import Near, class_of_near, near_class
 
@@ -85,11 +85,12 @@ class RunningCounters:
                     _add(self._classes.setdefault(beside, {}), (NEIGHBOUR, other), added * strength)
                     self._class_totals[beside] = 0.0
 
-    def counters(self, limit: int) -> Counters | None:
-        """Return the `limit` heaviest counters as of the landmark, or None without events."""
+    def counters(self, limit: int, *, apart: bool = False) -> Counters | None:
+        """Return the `limit` heaviest counters as of the landmark, or None without events. apart: without items of a class."""
         if not self._events:
             return None
-        heaviest = nlargest(limit, self._weights.items(), key=_rank) if self._weights else []
+        counted = (pair for pair in self._weights.items() if not (apart and is_item_of_class(pair[0])))
+        heaviest = nlargest(limit, counted, key=_rank)
         return Counters(dict(heaviest), dict(self._totals), self._landmark_s, self._last_s, float(self._events))
 
     def classes(self, names: Sequence[str]) -> dict[str, ClassCounters]:

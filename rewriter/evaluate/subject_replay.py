@@ -135,14 +135,19 @@ class SubjectReplay:
         self._end = int(np.searchsorted(self._events.at_s, until_s, side="left"))
 
     def signals(self, limit: int, classes: Sequence[str] = (), session: int = -1) -> Signals:
-        """Return the answer that a store would have given: at most `limit` counters per scope, and those of some classes."""
+        """Return the answer that a store would have given: at most `limit` counters per scope, and those of some classes.
+
+        Without classes, items of all of them are among the profile's counters.
+        """
         if self._lowers:
             return self._one_by_one(limit, classes, session)
         entries = int(np.searchsorted(self._events.event, self._end, side="left"))
-        worth = self._worth(entries, self._table.half_life_s)
+        table = self._table
+        worth = self._worth(entries, table.half_life_s)
+        counted = table.shared & ~(table.is_item & (table.class_of >= 0)) if classes else table.shared
         return Signals(
             self._session(entries, session, limit) if session >= 0 else None,
-            self._counters(worth, entries, self._table.shared[self._codes], limit, self._end),
+            self._counters(worth, entries, counted[self._codes], limit, self._end),
             classes=self._classes(worth, entries, classes) if classes and self._end else {},
         )
 
@@ -245,7 +250,9 @@ class SubjectReplay:
             profile.add(event)
             if session >= 0 and self._events.session[at] == session:
                 own.add(event)
-        return Signals(own.counters(limit), profile.counters(limit), classes=profile.classes(classes))
+        return Signals(
+            own.counters(limit), profile.counters(limit, apart=bool(classes)), classes=profile.classes(classes)
+        )
 
     def _neighbours(self, value: Value) -> Near:
         code = self._table.code_of.get(value)

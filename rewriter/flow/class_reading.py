@@ -22,6 +22,8 @@ from rewriter.flow.legs import leg
 from rewriter.flow.steps import Explored, PartStep, SearchContext
 from rewriter.index_facts import NUMBERS, WHOLE_VALUES
 from rewriter.parsed_search import key_of, search_key
+from rewriter.signals.class_items import EveryClass
+from rewriter.signals.kinds.item import ITEM
 from rewriter.signals.kinds.neighbour import NEIGHBOUR
 from rewriter.signals.neighbours import near_class
 from rewriter.signals.query_classes import FIRST_HITS, classes_in
@@ -57,6 +59,14 @@ def most_counters(context: SearchContext, classes: tuple[str, ...]) -> int:
     """
     signals = context.core.settings.signals
     return signals.max_counters if classes or not context.policy.class_field else signals.kept_counters
+
+
+def every_class(context: SearchContext, classes: tuple[str, ...]) -> EveryClass | None:
+    """Return how the items of all classes are read; None where those of `classes` are, or profiles keep none by class."""
+    core = context.core
+    if classes or not core.settings.class_field or ITEM not in context.fields:
+        return None
+    return EveryClass(core.profile_half_lives.of(ITEM), context.snapshot.population.class_names)
 
 
 def class_to_request(context: SearchContext) -> str | None:

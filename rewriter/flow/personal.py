@@ -19,6 +19,7 @@ from rewriter.flow.class_reading import (
     claims_classes,
     class_search,
     class_to_request,
+    every_class,
     known_classes,
     learned,
     most_counters,
@@ -100,6 +101,7 @@ def prepared(context: SearchContext, progress: Progress) -> Generator[PartStep, 
         core.field_names,
         most_counters(context, classes := known_classes(context)),
         classes=read_classes(context, classes),
+        every=every_class(context, classes),
     )
     unstored = core.plans.unstored(plan_key, context.clock_s()) if plan_key else None
     if context.batched:

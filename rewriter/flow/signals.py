@@ -56,7 +56,8 @@ def read_signals(
     session = last.session if "session" in signals.failed else None
     profile = last.profile if "profile" in signals.failed else None
     stale = session is not None or profile is not None
-    signals = replace(signals, session=signals.session or session, profile=signals.profile or profile)
+    classes = last.classes if "profile" in signals.failed else signals.classes
+    signals = replace(signals, session=signals.session or session, profile=signals.profile or profile, classes=classes)
     return SignalsRead(signals, missing, detail, nothing=not read and not stale, stale=stale)
 
 

@@ -19,6 +19,7 @@ from rewriter.core import Core
 from rewriter.errors import StoreError
 from rewriter.signals.affinities import Population
 from rewriter.signals.class_affinities import class_totals
+from rewriter.signals.class_items import class_names
 from rewriter.signals.commands import Command
 from rewriter.signals.maker import LOOK_EVERY_S, UNMADE_EVERY_S, Engine, Look, Maker, Stopped
 from rewriter.signals.memory_store import AsyncMemoryStore
@@ -135,7 +136,7 @@ class PopulationReader:
             classes = largest_classes(packed.weights, CLASSES_SHOWN)
             population = Population(
                 PackedWeights(packed.weights), packed.totals, packed.floor, packed.left_out, classes,
-                class_totals(packed.weights, self._core.class_combinations),
+                class_totals(packed.weights, self._core.class_combinations), class_names(packed.weights),
             )  # fmt: skip
             self._core.swap(population=population)
             self._population = look.population.version

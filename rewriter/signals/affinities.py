@@ -63,7 +63,7 @@ class Affinity(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Population:
     """What everybody does: decayed counts per value and per field, as of one time. classes: those with the most uses;
-    class_totals: by field and class, what `class_affinities` compares with.
+    class_totals: by field and class, what `class_affinities` compares with; class_names: by the digest of `class_layout`.
 
     A value's share is its weight divided by its field's total. An unseen value counts as one event, or as `floor` if lighter values
     were left out.
@@ -75,6 +75,7 @@ class Population:
     left_out: int = 0
     classes: tuple[str, ...] = ()
     class_totals: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    class_names: Mapping[bytes, str] = field(default_factory=dict)
 
 
 EMPTY_POPULATION = Population({}, {})

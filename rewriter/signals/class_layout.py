@@ -55,6 +55,13 @@ _HEAD, _WEIGHED, _SHORT = Struct("<Bddd"), Struct("<dH"), Struct("<H")
 _DIGEST, _LANDMARK = 4, 3
 _OTHER_FIELD = 7
 _MAX_NUMBER_DIGITS = 14
+_SIZES = tuple(
+    0 if head >= _OTHER_FIELD << 5 or head & 31 == _LONG
+    else 1 if head & 31 == _LEFT_OUT
+    else 1 + (head & 31) - (_LEFT_OUT if head & 31 > _LEFT_OUT else 0)
+    for head in range(256)
+)  # fmt: skip
+"""Bytes of a counter by its first byte; 0 where the next ones decide."""
 _WEIGHTS = tuple(2.0 ** ((q - MIDDLE) / STEPS) for q in range(LAST + 1))
 
 
@@ -202,6 +209,54 @@ def unpacked(raw: bytes, names: Sequence[str]) -> ClassCounters | None:  # noqa:
     except IndexError:
         return None
     return ClassCounters(weights, total, float(int.from_bytes(raw[:_LANDMARK], "little") * UNIT_S))
+
+
+def items_in(raw: bytes, item_number: int, most: int) -> tuple[list[tuple[float, int, int]], int]:
+    """Return the items in the bytes of a class, the heaviest first, and how many counters were looked at: see `item_text`.
+
+    Each item is its weight, and from where to where its counter goes. item_number: the number of the items' field. most: counters
+    to look at. What is unsound ends the list.
+    """
+    found: list[tuple[float, int, int]] = []
+    at, end, seen, sizes, weights = _LANDMARK, len(raw), 0, _SIZES, _WEIGHTS
+    first, last = 32 * item_number, 32 * item_number + 31
+    left = q = 0
+    try:
+        while at < end:
+            if not left:
+                if seen >= most:
+                    break
+                left, q, at = 1, raw[at] | raw[at + 1] << 8, at + 2
+                if q >= _MANY:
+                    left, q, at = raw[at], q - _MANY, at + 1
+                    if not left:
+                        continue
+            head = raw[at]
+            size = sizes[head] or _long_size(raw, at)
+            if first <= head <= last and size > 1 and at + size <= end:
+                found.append((weights[q], at, at + size))
+            at += size
+            left -= 1
+            seen += 1
+    except IndexError:
+        pass
+    return found, seen
+
+
+def _long_size(raw: bytes, at: int) -> int:
+    """Return the bytes of a counter with a long text, or of a field from 7 on."""
+    code, before = raw[at] & 31, 2 if raw[at] >= _OTHER_FIELD << 5 else 1
+    if code == _LONG:
+        return before + 2 + (raw[at + before] | raw[at + before + 1] << 8)
+    return before + (0 if code == _LEFT_OUT else code - (_LEFT_OUT if code > _LEFT_OUT else 0))
+
+
+def item_text(raw: bytes, start: int, end: int) -> str:
+    """Return the id of an item whose counter goes from `start` to `end`; the field's number is below 7."""
+    code = raw[start] & 31
+    if code > _LEFT_OUT:
+        return str(int.from_bytes(raw[start + 1 : end], "little"))
+    return raw[start + (3 if code == _LONG else 1) : end].decode("utf-8", "replace")
 
 
 def number_of(weight: float) -> int:

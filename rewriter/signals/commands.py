@@ -11,6 +11,7 @@ from typing import Any
 
 from rewriter.errors import StoreError
 from rewriter.signals.class_counters import ClassCounters
+from rewriter.signals.class_items import HASH_FIELDS, with_items
 from rewriter.signals.class_layout import packed_classes, read_classes, wanted_fields
 from rewriter.signals.counters import Counters, member, sound, weights_of
 from rewriter.signals.store import NewPlan, SavedPlans, Signals, SignalsQuery
@@ -108,6 +109,8 @@ def commands(query: SignalsQuery) -> list[Command]:
             found += (members, (*meta, "forgotten"))
     if query.profile and query.classes:
         found.append(("HMGET", f"{query.profile}:c", *wanted_fields(query.classes)))
+    if query.profile and query.every:
+        found.append(("HMGET", f"{query.profile}:c", *HASH_FIELDS))
     if query.plan:
         found.append(text_command(query.plan))
     found += map(text_command, query.more_plans)
@@ -133,6 +136,10 @@ def signals(query: SignalsQuery, replies: Sequence[Any]) -> Signals:
     if query.profile and query.classes:
         values = next(left)  # where it is an exception, nothing of the profile's is known by class
         classes = read_classes(query.classes, () if isinstance(values, Exception) else values)
+    if query.profile and query.every:
+        values, profile = next(left), counters["profile"]
+        if profile is not None and not isinstance(values, Exception):
+            counters["profile"] = with_items(profile, values, query.every, query.limit)
     plan = next(left) if query.plan else None
     if isinstance(plan, Exception):
         failed.add("plan")

@@ -3,7 +3,7 @@
 A subject and scope is two or three keys under one hash tag, so that a cluster keeps them on one node:
 
     rw:{u:DIGITS}:z   sorted set   member "field U+001F value …", score = weight at the landmark
-    rw:{u:DIGITS}:c   hash         class → its counters, packed (`class_counters`); of profiles, with a `class_field`
+    rw:{u:DIGITS}:c   hash         counters by class, packed (`class_layout`); of profiles, with a `class_field`
     rw:{u:DIGITS}:m   hash         landmark, last_event, events, lag, total:FIELD …, watermark:PARTITION …
 
 with s: for sessions, u: for profiles, g: for segments and p: for partitions of the population. `docs/signals.md` is the full
@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from rewriter.record import record
 from rewriter.signals.class_counters import ClassCounters
+from rewriter.signals.class_items import EveryClass
 from rewriter.signals.counters import Counters
 from rewriter.subject import Subject, pseudonym
 
@@ -122,6 +123,8 @@ class SignalsQuery:
     """One read: the bases of the wanted keys, None where nothing is; the fields whose totals are wanted with them.
 
     classes: those of which the profile's counters are wanted.
+    every:   has the items of all classes among the profile's counters; None where items are kept by no class, or the query's
+             classes are known.
     """
 
     session: str | None
@@ -131,6 +134,7 @@ class SignalsQuery:
     limit: int
     more_plans: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
+    every: EveryClass | None = None
 
     @property
     def scopes(self) -> frozenset[str]:

@@ -19,6 +19,7 @@ from rewriter.client.registry import around
 from rewriter.signals.backfill.history import History
 from rewriter.signals.backfill.swap import Swap
 from rewriter.signals.class_counters import MAX_VALUES, ClassCounters, counted_by_class
+from rewriter.signals.class_items import EveryClass, class_names
 from rewriter.signals.class_layout import (
     MAX_IN_BUCKET,
     bucket_of,
@@ -26,14 +27,16 @@ from rewriter.signals.class_layout import (
     read_classes,
     wanted_fields,
 )
-from rewriter.signals.counters import Counters, HalfLives, Observation, Value
+from rewriter.signals.commands import pairs_of
+from rewriter.signals.counters import Counters, HalfLives, Observation, Value, counted, weights_of
 from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.ingest.erasure import forget
 from rewriter.signals.ingest.objects import Objects
 from rewriter.signals.kinds.item import ITEM
 from rewriter.signals.memory_store import MemoryStore
 from rewriter.signals.neighbours import near_class
-from rewriter.signals.store import Keys
+from rewriter.signals.repeats import USES
+from rewriter.signals.store import Keys, SignalsQuery
 from tests.live.conftest import loaded
 from tests.live.shop import PRODUCTS, Shop, an_event, many_events
 from tests.live.test_repeats import Losing
@@ -93,13 +96,67 @@ def positive(events: Any) -> list[dict[str, Any]]:
 
 
 def test_ingest_keeps_items_and_combinations_by_class(shop: Shop) -> None:
-    """Hours out of order, so that each class moves its landmark by itself. Combinations are kept by class alone."""
+    """Hours out of order, so that each class moves its landmark by itself. Items and combinations are kept by class alone."""
     events = positive(many_events(200, users=1, spread_s=100_000))
     shop.append(events)
     shop.drain(shop.worker())
     assert_counted(shop, events, "u0")
-    (members,) = shop.store.run([("ZRANGE", f"{shop.plan.keys.profile('u0')}:z", 0, -1)])
-    assert {raw.split(b"\x1f")[0] for raw in members} == {b"brand", b"item"}
+    assert {value[0] for value in general(shop, "u0")} == {"brand"}
+
+
+def general(shop: Shop, user: str) -> dict[Value, float]:
+    """What a profile holds of all classes together."""
+    (members,) = shop.store.run([("ZRANGE", f"{shop.plan.keys.profile(user)}:z", 0, -1, "WITHSCORES")])
+    return weights_of(pairs_of(members))
+
+
+def read_first(shop: Shop, user: str) -> Counters:
+    """A profile as a first search for some words reads it."""
+    every = EveryClass(86_400.0, class_names(f"{USES}\x1f{one['type']}" for one in shop.index.documents.values()))
+    found = shop.store.read(
+        SignalsQuery(None, shop.plan.keys.profile(user), None, ("brand",), 500, every=every)
+    ).profile
+    assert found is not None
+    return found
+
+
+def test_a_first_search_reads_the_items_of_all_classes(shop: Shop) -> None:
+    events = positive(many_events(200, users=1, spread_s=100_000))
+    shop.append(events)
+    shop.drain(shop.worker())
+    found = read_first(shop, "u0")
+    wanted = counted(observed(shop, events, "u0"), HALF_LIVES, found.landmark_s)
+    items = {value: weight for value, weight in wanted.weights.items() if value[0] == "item"}
+    assert len(items) > 5
+    assert {v: w for v, w in found.weights.items() if v[0] == "item"} == pytest.approx(items, rel=2e-2)
+    assert {value[0] for value in found.weights} == {"brand", "item"}
+    assert list(found.weights.values()) == sorted(found.weights.values(), reverse=True)
+
+
+@pytest.mark.parametrize("classes_kept", [True, False])
+def test_items_leave_the_set_of_all_classes_with_the_next_event(shop: Shop, classes_kept: bool) -> None:
+    """The layout before had them there too. No count is lost, none counts twice, and a search reads either layout alike."""
+    now_s, base = time.time(), shop.plan.keys.profile("u1")
+    documents = shop.index.documents
+    kind = {name: documents[name]["type"] for name in ("p1", "p2")}
+    old: dict[Value, float] = {("brand", "b1"): 7.0, ("item", "p1", kind["p1"]): 4.0, ("item", "p2", kind["p2"]): 2.0}
+    by_class = {}
+    for name in kind.values():
+        own = {("item", one): old["item", one, name] for one in kind if kind[one] == name}
+        by_class[name] = ClassCounters(own, sum(own.values()), now_s, now_s)
+    counters = Counters(old, {"brand": 7.0, "item": 6.0}, now_s, now_s, 3.0)
+    shop.store.write(base, counters, None, by_class if classes_kept else None)
+    before = read_first(shop, "u1")
+    assert before.weights == pytest.approx(old, rel=5e-3)
+    shop.append([an_event("u1", "p1", now_s), an_event("u1", "p1", now_s)])
+    shop.drain(shop.worker())
+    weight = 2 * shop.settings.signals.action_weights["click"]
+    assert {value[0] for value in general(shop, "u1")} == {"brand"}
+    after = read_first(shop, "u1").weights
+    assert after["item", "p1", kind["p1"]] == pytest.approx(4.0 + weight, rel=5e-3)
+    assert after["item", "p2", kind["p2"]] == pytest.approx(2.0, rel=5e-3)
+    (meta,) = shop.store.run([("HMGET", f"{base}:m", "items_by_class", "total:item")])
+    assert meta == [b"1", None]
 
 
 def in_store(shop: Shop, user: str) -> Any:
@@ -167,6 +224,7 @@ def test_a_backfill_writes_what_ingest_does(shop: Shop, tmp_path: Path) -> None:
         swap.write(history, looked_up, "files", lambda _: None)
     for user in ("u0", "u1", "u2"):
         assert_counted(shop, once, user)
+        assert {value[0] for value in general(shop, user)} == {"brand"}
 
 
 # --- searches ---------------------------------------------------------------------------------------------------------
@@ -217,23 +275,24 @@ def by_type(prefix: str, **policy: Any) -> Settings:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("old_layout", [False, True])
+@pytest.mark.parametrize("layout", ["items by class alone", "items in both", "items without a class"])
 def test_a_search_reads_the_classes_of_its_query_from_the_second_time_on(
-    opensearch: OpenSearch, prefix: str, old_layout: bool
+    opensearch: OpenSearch, prefix: str, layout: str
 ) -> None:
     """The first search for some words goes by all counters; the next ones by those of the class that its hits have.
 
-    A profile of the older layout, whose items have no class, is read as before.
+    A profile of an older layout, whose items have no class, is read as before.
     """
+    old_layout = layout == "items without a class"
     store, now_s, keys = MemoryStore(), time.time(), Keys()
     if old_layout:
-        general: dict[Value, float] = {("item", "milk7"): 9.0, ("item", "soup7"): 9.0}
-        store.write(keys.profile("ann"), Counters(general, {"item": 18.0}, now_s, now_s, 3.0), None)
+        shared: dict[Value, float] = {("item", "milk7"): 9.0, ("item", "soup7"): 9.0}
+        store.write(keys.profile("ann"), Counters(shared, {"item": 18.0}, now_s, now_s, 3.0), None)
     else:
-        general = {("item", "milk7", "milk"): 9.0, ("item", "soup7", "soup"): 9.0}
+        both: dict[Value, float] = {("item", "milk7", "milk"): 9.0, ("item", "soup7", "soup"): 9.0}
         milk = ClassCounters({("item", "milk7"): 9.0, ("type_size", "l"): 9.0}, 9.0, now_s)
         soup = ClassCounters({("item", "soup7"): 9.0}, 9.0, now_s)
-        counters = Counters(general, {"item": 18.0}, now_s, now_s, 3.0)
+        counters = Counters(both if layout == "items in both" else {}, {}, now_s, now_s, 3.0)
         store.write(keys.profile("ann"), counters, None, {"milk": milk, "soup": soup})
     write_sizes(store, now_s)
     settings = by_type(prefix, item_repeat_share=1.0)
@@ -359,8 +418,7 @@ def test_a_policy_with_attributes_of_the_class_alone_learns_classes(
     """Before the class is known there is nothing to boost, and no leg to learn it from: a small search asks for it."""
     store, now_s, keys = MemoryStore(), time.time(), Keys()
     milk = ClassCounters({("item", "milk7"): 9.0, ("type_size", "l"): 9.0}, 9.0, now_s)
-    general = Counters({("item", "milk7", "milk"): 9.0}, {"item": 9.0}, now_s, now_s, 3.0)
-    store.write(keys.profile("ann"), general, None, {"milk": milk})
+    store.write(keys.profile("ann"), Counters({}, {}, now_s, now_s, 3.0), None, {"milk": milk})
     write_sizes(store, now_s)
     settings = by_type(prefix, item_scale=0, mode=mode, parallel_share=0)
     body = {"query": {"match": {"title": "milk"}}, "size": 10}

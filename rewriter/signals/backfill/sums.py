@@ -195,7 +195,10 @@ class Sums:
         combined = sorted(self._plan.class_combinations)
         self._db.execute("CREATE OR REPLACE TABLE combined AS SELECT unnest(?::VARCHAR[]) AS field", [combined])
         self._db.execute(
-            "CREATE OR REPLACE VIEW shared_weights AS SELECT * FROM profile_weights ANTI JOIN combined USING (field)"
+            f"""
+            CREATE OR REPLACE VIEW shared_weights AS SELECT * FROM profile_weights ANTI JOIN combined USING (field)
+            WHERE NOT (field = '{ITEM}' AND len(string_split(member, chr(31))) = {WITH_CLASS})
+            """
         )
         parts = self._db.cursor().execute("SELECT person, part FROM users WHERE person > ? ORDER BY person", [after])
         kept = self._plan.scopes["profile"].kept

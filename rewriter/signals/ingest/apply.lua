@@ -3,7 +3,7 @@
 -- KEYS  base:z, base:m, base:sessions, and base:c where counters are kept by class (see classes.lua)
 -- ARGV  default half-life, shortest half-life, n, (field, half-life) × n   (read by decay.lua)
 --       partition, ttl_s, keep, the position that the call before reached or '', n, session × n, session_ttl_s,
---       n, field × n: combinations that begin with the class, which are kept by class alone,
+--       n, field × n: combinations that begin with the class, which are kept by class alone, as items with a class are,
 --       n, (item's member, n, (neighbour, strength) × n) × n: neighbours that count with an item, kept by class alone,
 --       then for each entry, in the order of the stream: its id, time (s), weight, part, n, member × n
 -- Returns { number of new entries, the time up to which the subject was erased or '' };
@@ -18,6 +18,7 @@
 -- The result depends only on the sequence of entries, not on their batches, so moving the landmark and pruning happen per part. A
 -- number that is passed to a command keeps its 17 digits; Lua's own conversion to text would lose three.
 local AGED_AT_ONCE, PRUNED_AT_ONCE = 256, 512
+local ITEM_OF_CLASS = '^item\31([^\31]*)\31([^\31]*)$'
 local z, m, sessions = KEYS[1], KEYS[2], KEYS[3]
 
 local partition, ttl_s, keep, before = take(), tonumber(take()), tonumber(take()), take()
@@ -83,13 +84,14 @@ local function add_by_class(time, weight, members)
       local class, values = string.match(member, '^[^\31]*\31([^\31]*)\31(.*)$')
       add_to_class(class, false, field, values, time, weight)
     else
-      rest[#rest + 1] = member
-      local item, class = string.match(member, '^item\31([^\31]*)\31([^\31]*)$')
+      local item, class = string.match(member, ITEM_OF_CLASS)
       if item then
         add_to_class(class, false, 'item', item, time, weight)
         for _, other in ipairs(near[member] or {}) do
           add_to_class(class, true, 'neighbour', other[1], time, weight * other[2])
         end
+      else
+        rest[#rest + 1] = member
       end
     end
   end
@@ -119,6 +121,32 @@ local function add(time, weight, members)
   if #gone > 0 then card = card - call('ZREM', z, unpack(gone)) end
   if card > keep then
     card = card - call('ZREMRANGEBYRANK', z, 0, math.min(card - keep, PRUNED_AT_ONCE) - 1)
+  end
+end
+
+-- Profiles of the layout before have items with a class in base:z too: they leave it with the first entry. A longer set than searches
+-- use is pruned first, so that the server is not blocked.
+local moves = KEYS[4] and not meta.items_by_class
+if moves and landmark and card > keep then
+  card = card - call('ZREMRANGEBYRANK', z, 0, math.min(card - keep, PRUNED_AT_ONCE) - 1)
+  moves = card <= keep
+end
+if moves and landmark and card > 0 then
+  local left = false
+  local members, gone = call('ZRANGE', z, 0, -1, 'REV', 'WITHSCORES'), {}
+  for i = 1, #members, 2 do
+    local item, class = string.match(members[i], ITEM_OF_CLASS)
+    if item then
+      gone[#gone + 1] = members[i]
+      take_item(class, item, landmark, sound(members[i + 1]) or 0)
+    else
+      left = left or string.sub(members[i], 1, 5) == 'item\31'
+    end
+  end
+  for i = 1, #gone, PRUNED_AT_ONCE do card = card - call('ZREM', z, unpack(gone, i, math.min(#gone, i + PRUNED_AT_ONCE - 1))) end
+  if not left then
+    totals.item = nil
+    call('HDEL', m, 'total:item')
   end
 end
 
@@ -169,6 +197,10 @@ if whole and whole ~= meta[watermark] then out = { watermark, whole } end
 if partial and partial ~= meta[part_of] then
   out[#out + 1] = part_of
   out[#out + 1] = partial
+end
+if moves then
+  out[#out + 1] = 'items_by_class'
+  out[#out + 1] = 1
 end
 if #out > 0 then
   if landmark then

@@ -300,3 +300,25 @@ local function add_to_class(name, is_near, field, value, time, weight)
   set_number(one, key, rounded(now))
   while one.count > VALUES or one.bytes > CLASS_BYTES do without_lightest(one) end
 end
+
+-- Takes an item of the layout before from base:z, where its class is not kept here yet: classes that are kept have counted it. Call it
+-- for the heaviest first. A bucket evicts no class for it.
+local taken = {}
+local function take_item(name, item, time, weight)
+  if #name + #item > 1024 then return end
+  if taken[name] == nil then
+    local digest = digest_of(name)
+    local bucket = open_bucket('\31' .. byte(digest) % BUCKETS)
+    taken[name] = false
+    if not (bucket.starts[digest] or bucket.open[digest]) and #bucket.order < IN_BUCKET then
+      local one = open_class(name, false)
+      one.landmark = one.landmark or math.floor(time / UNIT) * UNIT
+      taken[name] = one
+      table.insert(bucket.order, table.remove(bucket.order, 1)) -- behind those that were used since
+    end
+  end
+  local one = taken[name]
+  local key = one and counter('item', item)
+  if not key or one.numbers[key] or one.count >= VALUES or one.bytes + #key > CLASS_BYTES then return end
+  set_number(one, key, rounded(weight * growth(one.landmark, time, 'item')))
+end

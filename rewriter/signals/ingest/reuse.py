@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from rewriter.signals.class_layout import read_classes, wanted_fields
 from rewriter.signals.commands import Command
 from rewriter.signals.counters import SEPARATOR, sound
 from rewriter.signals.ingest.batch import Change, Changes
@@ -65,7 +66,8 @@ def note_uses(engine: Engine, profiles: Engine, changes: Changes) -> None:
                 items.setdefault(base, set()).update(one.items)
                 partitions.setdefault(base, set()).add(one.batch.partition)
     sessions = {one.session for one in noted if one.session is not None}
-    known = _read(profiles, {base: wanted for base, wanted in items.items() if base not in sessions}, partitions)
+    own = {base: wanted for base, wanted in items.items() if base not in sessions}
+    known = _read(profiles, own, partitions, by_class=True)
     known |= _read(engine, {base: wanted for base, wanted in items.items() if base in sessions}, partitions)
     changes.note_uses([_uses(one, known) for one in noted])
 
@@ -104,18 +106,32 @@ def _member(name: str, item: bytes) -> bytes:
 
 
 def _read(
-    engine: Engine, items: Mapping[str, Iterable[bytes]], partitions: Mapping[str, Iterable[int]]
+    engine: Engine,
+    items: Mapping[str, Iterable[bytes]],
+    partitions: Mapping[str, Iterable[int]],
+    *,
+    by_class: bool = False,
 ) -> dict[str, _Counted]:
     listed = {base: (list(wanted), sorted(partitions[base])) for base, wanted in items.items()}
     commands: list[Command] = []
     for base, (wanted, numbers) in listed.items():
         commands.append(("ZMSCORE", f"{base}:z", *_requested(wanted)))
         commands.append(("HMGET", f"{base}:m", "events", "last_event", *(f"watermark:{number}" for number in numbers)))
-    replies = ran(engine, commands)
+        if by_class and (names := _classes(wanted)):
+            commands.append(("HMGET", f"{base}:c", *wanted_fields(names)))
+    replies = iter(ran(engine, commands))
     return {
-        base: _counted(wanted, numbers, scores, meta)
-        for (base, (wanted, numbers)), scores, meta in zip(listed.items(), replies[::2], replies[1::2], strict=True)
+        base: _counted(
+            wanted, numbers, next(replies), next(replies), next(replies) if by_class and _classes(wanted) else ()
+        )
+        for base, (wanted, numbers) in listed.items()
     }
+
+
+def _classes(items: Iterable[bytes]) -> list[str]:
+    """Return the classes of items, by their members."""
+    found = (item.decode().split(SEPARATOR)[2:] for item in items)
+    return list(dict.fromkeys(name for of in found for name in of))
 
 
 def _requested(items: Sequence[bytes]) -> list[bytes]:
@@ -127,10 +143,10 @@ def _without_class(item: bytes) -> bytes:
     return SEPARATOR.join(item.decode().split(SEPARATOR)[:2]).encode()
 
 
-def _counted(items: Sequence[bytes], partitions: Sequence[int], scores: Any, meta: Any) -> _Counted:
-    if isinstance(scores, Exception) or isinstance(meta, Exception):
+def _counted(items: Sequence[bytes], partitions: Sequence[int], scores: Any, meta: Any, values: Any) -> _Counted:
+    if isinstance(scores, Exception) or isinstance(meta, Exception) or isinstance(values, Exception):
         return _Counted(readable=False)
-    held = {
+    held = _in_classes(items, values) | {
         item
         for item, score, before in zip(items, scores[: len(items)], scores[len(items) :], strict=True)
         if score is not None or before is not None
@@ -138,6 +154,19 @@ def _counted(items: Sequence[bytes], partitions: Sequence[int], scores: Any, met
     events, last_event_s = (sound(number) or 0.0 for number in meta[:2])
     applied = {number: _position(text) for number, text in zip(partitions, meta[2:], strict=True)}
     return _Counted(held, events, last_event_s, applied=applied)
+
+
+def _in_classes(items: Sequence[bytes], values: Sequence[bytes | None]) -> set[bytes]:
+    """Return those of the items that the profile's counters by class hold. values: of the fields of their classes."""
+    if not values:
+        return set()
+    known = read_classes(_classes(items), values)
+    parts = {item: item.decode().split(SEPARATOR) for item in items}
+    return {
+        item
+        for item, (kind, name, *of) in parts.items()
+        if of and of[0] in known and (kind, name) in known[of[0]].weights
+    }
 
 
 def _position(entry_id: str | bytes | None) -> Position:

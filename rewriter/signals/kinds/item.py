@@ -14,6 +14,11 @@ WITH_CLASS = 3
 """Parts of an item's Value with its class: ("item", "B0017", "milk")."""
 
 
+def is_item_of_class(value: Value) -> bool:
+    """Whether a value is an item with its class, which profiles keep by class alone where a policy names a `class_field`."""
+    return value[0] == ITEM and len(value) == WITH_CLASS
+
+
 class Item(SignalKind):
     """The kind of the field with an item's id. A value ends with the item's class where the document has one."""
 
