@@ -142,7 +142,7 @@ def test_items_leave_the_set_of_all_classes_with_the_next_event(shop: Shop, clas
     old: dict[Value, float] = {("brand", "b1"): 7.0, ("item", "p1", kind["p1"]): 4.0, ("item", "p2", kind["p2"]): 2.0}
     by_class = {}
     for name in kind.values():
-        own = {("item", one): old["item", one, name] for one in kind if kind[one] == name}
+        own: dict[Value, float] = {("item", one): old["item", one, name] for one in kind if kind[one] == name}
         by_class[name] = ClassCounters(own, sum(own.values()), now_s, now_s)
     counters = Counters(old, {"brand": 7.0, "item": 6.0}, now_s, now_s, 3.0)
     shop.store.write(base, counters, None, by_class if classes_kept else None)
