@@ -18,7 +18,9 @@ from statsmodels.stats.multitest import multipletests
 from typer.testing import CliRunner
 
 from rewriter.cli import app
+from rewriter.experiment.charts import Bar, beside, over_days
 from rewriter.experiment.page import html_of
+from rewriter.experiment.style import STYLE
 from rewriter.experiment.summary import Summary, summarize
 from rewriter.experiment.window_records import read_records
 from rewriter.measures.bubble import slope, weekly_entropies
@@ -493,3 +495,13 @@ def test_reports_of_seasons_without_an_effect_hold_their_tongue() -> None:
 @pytest.mark.full
 def test_reports_of_100_seasons_without_an_effect_hold_their_tongue() -> None:
     assert false_alarms(100) <= stats.binom.ppf(0.975, 100, 0.05)
+
+
+def test_a_phone_gets_charts_of_its_own_width_with_the_same_intervals() -> None:
+    days = [Bar(f"2026-10-{day:02}", 0.1, 0.1 - 1 / day, 0.1 + 1 / day) for day in range(1, 8)]
+    for chart in (over_days(days, "by day"), beside([*days, Bar("none", None, None, None)], "rows")):
+        assert re.findall(r'<svg class="(\w+)" viewBox="0 0 (\d+) ', chart) == [("desktop", "720"), ("phone", "342")]
+        wide, phone = chart.split("</svg>")[:2]
+        assert wide.count("<circle") == phone.count("<circle")
+        assert max(float(x) for x in re.findall(r' x2?="([\d.]+)"', phone)) <= 342
+    assert "min-width:560px" not in STYLE

@@ -1,4 +1,7 @@
-"""Inline SVG of the report: intervals over days, and intervals beside each other. Colors come from the page's style sheet."""
+"""Inline SVG of the report: intervals over days, and intervals beside each other. Colors come from the page's style sheet.
+
+Each chart is drawn twice, for a desktop and for a phone, with text of one size; the style sheet shows the one that fits.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,25 @@ from dataclasses import dataclass
 from html import escape
 from math import ceil, floor, log10
 
-WIDTH = 720
-LEFT, RIGHT = 64, 16
-ROW = 30
-LABEL = 230
-TICKS = 5
+RIGHT = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Sizes of a chart in pixels: the space left of the axis, of a label and of a row. Without space a label has a line of its own.
+
+    ticks: about so many values on an axis.
+    """
+
+    name: str
+    width: int
+    left: int
+    label: int
+    row: int
+    ticks: int
+
+
+FRAMES = (Frame("desktop", 720, 64, 230, 30, 5), Frame("phone", 342, 48, 0, 46, 3))
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +47,10 @@ def over_days(days: Sequence[Bar], title: str) -> str:
     known = [one for one in days if one.low is not None and one.high is not None]
     if len(known) < 2:
         return ""
+    return "".join(_band(days, known, title, frame) for frame in FRAMES)
+
+
+def _band(days: Sequence[Bar], known: Sequence[Bar], title: str, frame: Frame) -> str:
     height, top, bottom = 240, 12, 28
     # The first intervals are wider than the page, and are cut off at its edge.
     low = min(0.0, known[-1].low or 0.0, *(one.low or 0.0 for one in known[len(known) // 3 :]))
@@ -37,7 +58,7 @@ def over_days(days: Sequence[Bar], title: str) -> str:
     low, high = low - 0.08 * (high - low), high + 0.08 * (high - low)
 
     def x(at: int) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * at / max(1, len(days) - 1)
+        return frame.left + (frame.width - frame.left - RIGHT) * at / max(1, len(days) - 1)
 
     def y(value: float) -> float:
         share = (min(max(value, low), high) - low) / (high - low)
@@ -51,37 +72,43 @@ def over_days(days: Sequence[Bar], title: str) -> str:
         f'<polygon class="band" points="{" ".join(upper + lower)}"/>',
         f'<polyline class="line" points="{" ".join(line)}"/>',
     ]
-    parts += _ticks_y(low, high, y)
-    parts.append(f'<line class="zero" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(0.0):.1f}" y2="{y(0.0):.1f}"/>')
+    parts += _ticks_y(low, high, y, frame)
+    parts.append(
+        f'<line class="zero" x1="{frame.left}" x2="{frame.width - RIGHT}" y1="{y(0.0):.1f}" y2="{y(0.0):.1f}"/>'
+    )
     for number in sorted({0, len(days) // 2, len(days) - 1}):
         anchor = "start" if number == 0 else "end" if number == len(days) - 1 else "middle"
         parts.append(
             f'<text x="{x(number):.1f}" y="{height - 8}" text-anchor="{anchor}">{escape(days[number].label)}</text>'
         )
-    return _svg(height, title, parts)
+    return _svg(frame, height, title, parts)
 
 
 def beside(bars: Sequence[Bar], title: str, ticks: str = "+.0%") -> str:
     """Return one row for each interval; a row without one shows so. ticks: the format of the values on the axis."""
-    if not bars:
-        return ""
+    return "".join(_rows(bars, title, ticks, frame) for frame in FRAMES) if bars else ""
+
+
+def _rows(bars: Sequence[Bar], title: str, ticks: str, frame: Frame) -> str:
     known = [one for one in bars if one.low is not None and one.high is not None]
     low = min([0.0, *(max(one.low or 0.0, -1.0) for one in known)])
     high = max([0.0, *(min(one.high or 0.0, 1.5) for one in known)])
     if high - low < 1e-9:
         low, high = -0.05, 0.05
     low, high = low - 0.06 * (high - low), high + 0.06 * (high - low)
-    height = ROW * len(bars) + 34
+    height = frame.row * len(bars) + 34
+    left = frame.label or RIGHT
 
     def x(value: float) -> float:
-        return LABEL + (WIDTH - LABEL - RIGHT) * (min(max(value, low), high) - low) / (high - low)
+        return left + (frame.width - left - RIGHT) * (min(max(value, low), high) - low) / (high - low)
 
     parts = [f'<line class="zero" x1="{x(0.0):.1f}" x2="{x(0.0):.1f}" y1="4" y2="{height - 26}"/>']
     for number, one in enumerate(bars):
-        y = ROW * number + ROW / 2 + 4
-        parts.append(f'<text x="0" y="{y + 4:.1f}">{escape(one.label)}</text>')
+        y = frame.row * number + (frame.row / 2 if frame.label else frame.row - 12) + 4
+        label_y = y + 4 if frame.label else y - 16
+        parts.append(f'<text x="0" y="{label_y:.1f}">{escape(one.label)}</text>')
         if one.low is None or one.high is None:
-            parts.append(f'<text class="quiet" x="{LABEL}" y="{y + 4:.1f}">no interval yet</text>')
+            parts.append(f'<text class="quiet" x="{left}" y="{y + 4:.1f}">no interval yet</text>')
             continue
         kind = "open" if one.neutral else "good" if one.low > 0 else "bad" if one.high < 0 else "open"
         parts.append(
@@ -91,23 +118,25 @@ def beside(bars: Sequence[Bar], title: str, ticks: str = "+.0%") -> str:
             parts.append(f'<circle class="dot {kind}" cx="{x(one.value):.1f}" cy="{y:.1f}" r="4"/>')
     parts += [
         f'<text class="quiet" x="{x(value):.1f}" y="{height - 6}" text-anchor="middle">{_signed(value, ticks)}</text>'
-        for value in _ticks(low, high)
+        for value in _ticks(low, high, frame.ticks)
     ]
-    return _svg(height, title, parts)
+    return _svg(frame, height, title, parts)
 
 
-def _ticks_y(low: float, high: float, y: Callable[[float], float]) -> list[str]:
+def _ticks_y(low: float, high: float, y: Callable[[float], float], frame: Frame) -> list[str]:
     parts = []
-    for value in _ticks(low, high):
-        line = f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>'
-        text = f'<text class="quiet" x="{LEFT - 8}" y="{y(value) + 4:.1f}" text-anchor="end">{_signed(value, "+.0%")}</text>'
+    for value in _ticks(low, high, 5):
+        line = (
+            f'<line class="grid" x1="{frame.left}" x2="{frame.width - RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>'
+        )
+        text = f'<text class="quiet" x="{frame.left - 8}" y="{y(value) + 4:.1f}" text-anchor="end">{_signed(value, "+.0%")}</text>'
         parts += [line, text]
     return parts
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """Return round values within the bounds, six at most."""
-    raw = (high - low) / TICKS
+def _ticks(low: float, high: float, count: int) -> list[float]:
+    """Return round values within the bounds, one more than `count` at most."""
+    raw = (high - low) / count
     power = 10.0 ** floor(log10(raw))
     step = next(power * one for one in (1.0, 2.0, 5.0, 10.0) if power * one >= raw)
     return [step * number for number in range(ceil(low / step), floor(high / step) + 1)]
@@ -118,7 +147,7 @@ def _signed(value: float, form: str) -> str:
     return f"{value:{form}}" if value else f"{0.0:{form.lstrip('+')}}"
 
 
-def _svg(height: int, title: str, parts: Sequence[str]) -> str:
+def _svg(frame: Frame, height: int, title: str, parts: Sequence[str]) -> str:
     name = escape(title)
-    head = f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{name}"><title>{name}</title>'
+    head = f'<svg class="{frame.name}" viewBox="0 0 {frame.width} {height}" role="img" aria-label="{name}"><title>{name}</title>'
     return f"{head}{''.join(parts)}</svg>"

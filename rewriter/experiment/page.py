@@ -44,7 +44,7 @@ def _chart(found: Summary, title: str) -> str:
     if title == "The primary measure" and found.primary is not None:
         days = [Bar(one.day, one.lift, one.low, one.high) for one in found.looks]
         title = f"Lift of {NAMES[found.primary.name]} by day, with the interval that holds at all looks"
-        return _figure(over_days(days, title), title, "wide latest")
+        return _figure(over_days(days, title), title)
     if title == "Secondary measures":
         bars = [Bar(NAMES[one.name], one.lift, one.low, one.high, one.name in NEUTRAL) for one in found.secondary]
         return _figure(beside(bars, title := "Lifts of the secondary measures, with their intervals"), title)
@@ -54,10 +54,8 @@ def _chart(found: Summary, title: str) -> str:
     return ""
 
 
-def _figure(svg: str, title: str, kind: str = "wide") -> str:
-    """Return a chart with its title. kind: "wide latest" for a chart of which a narrow page shows the right end first."""
-    caption = f"<figcaption>{escape(title)}</figcaption>"
-    return f'<figure>{caption}<div class="{kind}">{svg}</div></figure>' if svg else ""
+def _figure(svg: str, title: str) -> str:
+    return f"<figure><figcaption>{escape(title)}</figcaption>{svg}</figure>" if svg else ""
 
 
 def _table(part: Part) -> str:
