@@ -66,14 +66,15 @@ def _move(move: Move | None, report: Report, times: int) -> tuple[Text, Text, Te
         return Text("="), NOTHING, NOTHING
     boosts = [report.boosts[number] for number in move.boosts]
     most = (report.factor_limit_used or 1.0) - 1.0
-    factor = Text(f"×{move.factor or 1.0 + min(most, sum(boost.weight for boost in boosts)):.2f}")
+    known = move.factor is not None or move.how != "unknown"
+    factor = Text(f"×{move.factor or 1.0 + min(most, sum(boost.weight for boost in boosts)):.2f}") if known else NOTHING
     if move.was is not None and move.was < move.now:
         return Text(f"↓ {move.now - move.was}", "red"), factor, Text("overtaken", "dim")
     fields = {boost.field for boost in boosts}
     why = [f"bought {times}×"] if "item" in fields else []
     why += ["maker"] if "manufacturer" in fields else []
     whence = "↑ in" if move.was is None else f"↑ {move.was - move.now}"
-    return Text(whence, "green"), factor, Text(", ".join(why))
+    return Text(whence, "green"), factor, Text(", ".join(why)) if known else Text("engine gives none", "dim")
 
 
 def _account(found: ShownPage, later: Collection[str], explain: Explain) -> Text:

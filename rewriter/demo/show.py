@@ -81,6 +81,7 @@ def show(engine: Engine, explain: Explain) -> None:
         _scene(console, "The store stops", STORE_AWAY)
         scenes.store_away(shop, console)
     console.print(f"\nDone in {time.monotonic() - started_s:.0f} s; every server is stopped and removed.")
+    console.print("Next: docs/quickstart.md, a search page of your own in ten minutes.")
 
 
 def _working(console: Console) -> Progress:
