@@ -4,7 +4,8 @@
 #   make demo     what it is, in a terminal; ENGINE=opensearch runs it on a real OpenSearch
 #   make test     the tests; ARGS="-k breaker" chooses some
 #   make full     what takes long, with its date and result in docs/full.md: tests marked full, soak, faults (an hour or two)
-#   make soak     ten kills of a worker over 100,000 events; two of workers and backfill over 1.5 M purchases and 2 M events
+#   make soak     ten kills of a worker over 100,000 events; two of workers and backfill over 1.5 M purchases and 2 M events;
+#               the memory of a process over a million searches, for docs/cost.md (an hour or more)
 #   make lint     formatting, lint, types
 #   make bench    the figures of docs/measured.md
 #   make cost     what a search costs beside other ways to make one, for docs/cost.md (about an hour; resumes; ARGS="--part ways-1")
@@ -44,9 +45,10 @@ endif
 full: $(READY)-test $(READY)-bench
 	$(BIN)/python -m tests.full_run $(ARGS)
 
-soak: $(READY)-test
+soak: $(READY)-test $(READY)-bench
 	SOAK_EVENTS=100000 $(BIN)/python -m pytest tests/live/test_ingest_faults.py -k killed $(ARGS)
 	SOAK_YEAR=1 $(BIN)/python -m pytest -s tests/live/test_backfill_soak.py $(ARGS)
+	$(if $(ARGS),,$(BIN)/python -m bench.cost.soak)
 
 lint: $(READY)-lint
 	$(BIN)/ruff format --check .

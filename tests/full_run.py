@@ -51,6 +51,7 @@ PARTS = (
         "soak: ten kills of a worker", ("pytest", "tests/live/test_ingest_faults.py", "-k", "killed"), {"SOAK_EVENTS": "100000"}
     ),
     Part("soak: a year of history beside live events", ("pytest", "tests/live/test_backfill_soak.py"), {"SOAK_YEAR": "1"}),
+    Part("soak: memory over a million searches", ("bench.cost.soak",)),
     Part("a simulated season", ("season",)),
     Part("faults under load", ("bench.faults",)),
     Part("faults of the legs on Elasticsearch", ("bench.faults", "--engine", "elasticsearch")),

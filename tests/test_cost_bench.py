@@ -11,9 +11,11 @@ import pytest
 from bench.cost import page
 from bench.cost.__main__ import RESULTS
 from bench.cost.blocks import Block
+from bench.cost.growth import fitted
 from bench.cost.intervals import exponent, figures, p50
 from bench.cost.parts import PARTS
 from bench.cost.scene import NEVER
+from bench.cost.soak import judged
 from rewriter.settings import Settings
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -62,30 +64,50 @@ ABOUT = {
     "machine": "two cores",
 }  # fmt: skip
 
+MEMORY = [[1_000, 100.0], [2_000, 110.0], [100_000, 119.5], [200_000, 120.0]]
+
 
 def test_the_page_is_made_of_the_results(tmp_path: Path) -> None:
     there = tmp_path / "cost.md"
     there.write_text(f"before\n{page.BEGIN}\nold\n{page.END}\nafter\n")
     curve = {"points": {"10": ways(1.0), "100": ways(2.0)}, "exponents": {"plain": {"p50": [0, 0, 0]}}}
+    people = {100: {"store, MiB": 1.0}, 1_000: {"store, MiB": 10.0}}
     results: dict[str, dict[str, Any]] = {
         "ways-1": {"about": ABOUT, "ways": ways(1.4, 0.5)},
         "growth-depth": {"about": ABOUT, **curve},
         "first-answer": {"about": ABOUT, "rewrite": [12.5]},
+        "quality": {
+            "about": ABOUT,
+            "quality": {name: {"ndcg": [0.5, 0.4, 0.6], "ratio": [1.2, 1.1, 1.3]} for name in ways(1.0)},
+        },
+        "soak": {
+            "about": ABOUT,
+            **judged(50.0, {"points": MEMORY}),
+            "mode": "rewrite",
+            "points": MEMORY,
+        },
+        "growth-users": {"about": ABOUT, "unit": "people", "people": people, "fitted": fitted(people, (10_000,))},
     }
-    page.write(results, there)
+    entrance = tmp_path / "README.md"
+    entrance.write_text(f"{page.BEGIN}\n{page.END}\n")
+    page.write(results, there, entrance)
+    assert "in `rewrite` 1.40 [1.40, 1.40] (50% personalized) and 1.40" in entrance.read_text()
     text = there.read_text()
     assert text.startswith(f"before\n{page.BEGIN}\n")
     assert text.endswith(f"{page.END}\nafter\n")
     assert "old" not in text
     assert "| p50, one caller, sync | 1.40 [1.40, 1.40] (50% personalized) | 1.5 | not measured | 2 |" in text
-    assert "rewrite: [12.5]" in text
-    for name in ("ways-1", "growth-depth"):
+    assert "| rewrite | 12.5 | 12.5 |" in text
+    assert "| rewrite, sync | 0.500 [0.400, 0.600] | 1.200 [1.100, 1.300] |" in text
+    assert "| 200,000 | rewrite | 50 | 120 | 70 | 0.50 |" in text
+    assert "| store, MiB | 1.00 | 10.00 | 1.00 | 100.00 |" in text
+    for name in ("ways-1", "growth-depth", "quality", "soak"):
         assert (tmp_path / f"cost-{name}.svg").read_text().startswith("<svg ")
         assert f"(cost-{name}.svg)" in text
 
 
 def test_every_part_has_a_title_and_the_page_shows_the_results_that_there_are() -> None:
-    assert set(page.TITLES) == set(PARTS)
+    assert set(page.TITLES) == {*PARTS, "soak"}
     shown = (DOCS / "cost.md").read_text("utf-8")
     done = {path.stem: json.loads(path.read_text("utf-8")) for path in RESULTS.glob("*.json")}
     assert {name for name, title in page.TITLES.items() if f"### {title}\n" in shown} == set(done)

@@ -6,14 +6,15 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from statistics import median
+from math import exp, log
+from statistics import linear_regression, median
 from typing import TYPE_CHECKING, Any
 
 from opensearchpy import helpers
 
 from bench.cost.blocks import Block, Way, measured
-from bench.cost.intervals import FIGURES, client_ms, exponent, figures, p50, server_ms
-from bench.cost.scene import HOUSEHOLDS, MODES, WORDS, Scene, products
+from bench.cost.intervals import client_ms, exponent, figures, p50, server_ms
+from bench.cost.scene import MODES, WORDS, Scene, products
 from bench.cost.ways import PLAIN, Ways, rescored
 from rewriter.demo.corpus import baseline_query
 from rewriter.signals.counters import Counters, Value
@@ -174,19 +175,29 @@ def users(scene: Scene, size: Size) -> Mapping[str, Any]:
     store, keys = open_store(scene.store_url), Keys("users")
     assert store is not None
     now_s, found, written = time.time(), {}, 0
+    empty = int(scene.store.info("memory")["used_memory"])
     for count in (1_000, 10_000, 100_000):
-        before = int(scene.store.info("memory")["used_memory"])
         for number in range(written, count):
             weights: dict[Value, float] = {("item", f"{number % 977}-{n}"): 1.0 + n / 60 for n in range(60)}
             store.write(keys.profile(f"u{number}"), Counters(weights, {"item": 60.0}, now_s, now_s, 60.0), None)
-        after = int(scene.store.info("memory")["used_memory"])
+        used = int(scene.store.info("memory")["used_memory"]) - empty
         took = []
         for number in range(size.rounds * size.searches):
             query = SignalsQuery(None, keys.profile(f"u{number * 31 % count}"), None, ("item",), 128)
             started_s = time.perf_counter()
             store.read(query)
             took.append((time.perf_counter() - started_s) * 1e3)
-        found[str(count)] = {"bytes a person": (after - before) / (count - written), "read p50_ms": median(took)}
+        found[count] = {"store, MiB": used / 2**20, "a read of signals, p50 in ms": median(took)}
         written = count
     store.close()
-    return {"unit": "people in the store", "points": found, "households": HOUSEHOLDS, "figures": list(FIGURES)}
+    return {"unit": "people in the store", "people": found, "fitted": fitted(found, (1_000_000, 10_000_000))}
+
+
+def fitted(points: Mapping[int, Mapping[str, float]], beyond: Sequence[int]) -> dict[str, dict[str, float]]:
+    """Return, for each figure, the exponent of the power law through its points, and its value at the sizes beyond them."""
+    logs = [log(size) for size in points]
+    found = {}
+    for name in next(iter(points.values())):
+        slope, at_one = linear_regression(logs, [log(max(of[name], 1e-9)) for of in points.values()])
+        found[name] = {"exponent": slope, **{f"{size}": exp(at_one + slope * log(size)) for size in beyond}}
+    return found

@@ -1,17 +1,18 @@
-"""docs/cost.md: tables and plots of the results. Plots are SVG, drawn here from the same numbers; nothing is typed in by hand."""
+"""docs/cost.md: tables and plots of the results, and the README's quote of them. Nothing is typed in by hand."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
-from math import log10
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+from bench.cost.plots import bars, curves, line, marks
 from bench.markers import replaced
 
 PAGE = Path(__file__).parents[2] / "docs" / "cost.md"
 BEGIN, END = "<!-- cost: begin -->", "<!-- cost: end -->"
+ENTRANCE = PAGE.parents[1] / "README.md"
 PLOT = "cost-{}.svg"
 COLUMNS = (
     ("p50", "p50_ms ratio"), ("p99", "p99_ms ratio"), ("server CPU", "server_cpu_ms ratio"), ("client CPU", "client_cpu_ms ratio"),
@@ -27,6 +28,8 @@ TITLES = {
     "far": "A server about 20 ms away",
     "beside": "The caller's own search beside the library's, in `parallel`",
     "first-answer": "From the constructor to the first answer",
+    "quality": "Quality beside cost",
+    "soak": "Memory over many searches",
     "growth-boosts": "Functions",
     "growth-counters": "Counters stored",
     "growth-matches": "Matches",
@@ -46,8 +49,6 @@ GOALS: tuple[tuple[str, str, str, str, Mapping[str, float]], ...] = (
     ("p50, exploration not cached", "uncached", "sync", "p50_ms ratio", {"rewrite": 1.9, "parallel": 2.3}),
     ("added at p50 with a server 20 ms away, ms", "far", "sync", "added_p50_ms", {"rewrite": 4.0, "parallel": 2.0}),
 )  # fmt: skip
-WIDTH, HEIGHT, MARGIN = 640, 300, 56
-COLOURS = ("#4c78a8", "#f58518", "#54a24b", "#b279a2", "#e45756")
 
 
 def lines(result: Mapping[str, Any]) -> list[str]:
@@ -55,27 +56,55 @@ def lines(result: Mapping[str, Any]) -> list[str]:
     return [line for line in _section(result) if line.startswith("|")] or [str(_rest(result))]
 
 
-def write(results: Mapping[str, Mapping[str, Any]], page: Path = PAGE) -> None:
-    """Write the tables between the page's markers, and the plots beside it. Raises ValueError if the markers are missing."""
+def write(results: Mapping[str, Mapping[str, Any]], page: Path = PAGE, entrance: Path = ENTRANCE) -> None:
+    """Write the tables between the page's markers, the plots beside it, and the entrance's quote of them.
+
+    Raises ValueError if a page has no markers.
+    """
     found, plots = _goals(results), dict[Path, str]()
     for name, title in TITLES.items():
         if name in results:
             found += ["", f"### {title}", "", _about(results[name]), "", *_section(results[name])]
-            plot = _plot(name, results[name])
+            plot = _plot(name, results)
             if plot:
                 plots[page.parent / PLOT.format(name)] = plot
                 found += ["", f"![{title}]({PLOT.format(name)})"]
-    page.write_text(replaced(page.read_text("utf-8"), BEGIN, END, "\n".join(found), page), "utf-8")
+    for path, lines_of in ((page, found), (entrance, quote(results))):
+        path.write_text(replaced(path.read_text("utf-8"), BEGIN, END, "\n".join(lines_of), path), "utf-8")
     for path, plot in plots.items():
         path.write_text(plot, "utf-8")
 
 
 def _about(result: Mapping[str, Any]) -> str:
     about = result["about"]
-    return (
-        f"{about['date'][:10]}, {about['documents']:,} products, OpenSearch {about['opensearch']}, Python {about['python']}, "
-        f"{about['machine']}; {about['rounds']} rounds of {about['searches']} searches a way."
-    )
+    made = f"{about['date'][:10]}, Python {about['python']}, {about['machine']}"
+    if "documents" not in about:
+        return f"{made}."
+    each = f"{about['rounds']} rounds of {about['searches']} searches a way"
+    return f"{made}, OpenSearch {about['opensearch']}, {about['documents']:,} products; {each}."
+
+
+def quote(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the README's lines: the figures of the run with one caller."""
+    ways = results.get("ways-1", {}).get("ways", {})
+    shown = {
+        "rewrite, sync": "in `rewrite`",
+        "parallel, sync": "in `parallel`",
+        "by hand": "with boosts as people write them by hand",
+    }
+    each = [
+        f"{words} {_figure(ways[name], 'p50_ms ratio')} and {_figure(ways[name], 'server_cpu_ms ratio')}"
+        for name, words in shown.items()
+        if name in ways
+    ]
+    if not each:
+        return ["Not measured yet; see [what it costs](docs/cost.md)."]
+    documents = results["ways-1"]["about"]["documents"]
+    return [
+        f"Time at p50 and server CPU of a search ÷ those of the plain search ({documents:,} products, one caller, 95 % intervals):",
+        f"{'; '.join(each)}.",
+        "[What it costs](docs/cost.md) has the other figures, and the goals that were missed.",
+    ]  # fmt: skip
 
 
 def _goals(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -112,77 +141,90 @@ def _section(result: Mapping[str, Any]) -> list[str]:
             fitted = ["{:.2f} [{:.2f}, {:.2f}]".format(*one) for one in result["exponents"][name].values()]
             rows.append(_row((name, *times, *fitted)))
         return rows
+    if (table := _table(result)) is not None:
+        return [_row(table[0]), _row(["---"] * len(table[0])), *map(_row, table[1:])]
     return ["```", *(f"{name}: {value}" for name, value in _rest(result).items()), "```"]
+
+
+def _table(result: Mapping[str, Any]) -> list[list[str]] | None:
+    """Return head and rows of a part that measures something of its own, or None."""
+    if "quality" in result:
+        rows = [
+            [name, *("{:.3f} [{:.3f}, {:.3f}]".format(*way[figure]) for figure in ("ndcg", "ratio"))]
+            for name, way in result["quality"].items()
+        ]
+        return [["way", "nDCG@10", "÷ plain"], *rows]
+    if "callers" in result and isinstance(result["callers"], Mapping):
+        names = ("ratio p50", "beside p50_ms", "alone p50_ms")
+        head = ["callers", "beside ÷ alone, p50", "beside, ms", "alone, ms", "personalized"]
+        return [head] + [
+            [callers, *(f"{one[name]:.2f}" for name in names), f"{one['personalized']:.1%}"]
+            for callers, one in result["callers"].items()
+        ]
+    if "people" in result:
+        return _people(result)
+    if "above_mib" in result:
+        searches, last_mib = result["points"][-1]
+        head = [
+            "searches",
+            "mode",
+            "client alone, MiB",
+            "at the end, MiB",
+            "above the client at most, MiB",
+            "MiB more per 100,000",
+        ]
+        sizes = [f"{size:.0f}" for size in (result["alone_mib"], last_mib, result["above_mib"])]
+        return [head, [f"{searches:,}", result["mode"], *sizes, f"{result['growth_mib']:.2f}"]]
+    own = _rest(result)
+    if own and all(isinstance(value, list) and value and not isinstance(value[0], list) for value in own.values()):
+        return [["", "median, ms", "most, ms"]] + [
+            [name, f"{median(times):.1f}", f"{max(times):.1f}"] for name, times in own.items()
+        ]
+    return None
+
+
+def _people(result: Mapping[str, Any]) -> list[list[str]]:
+    sizes, fitted = result["people"], result["fitted"]
+    beyond = [name for name in next(iter(fitted.values())) if name != "exponent"]
+    head = [
+        result["unit"],
+        *(f"{int(size):,}" for size in sizes),
+        "exponent",
+        *(f"{int(size):,}, by the fit" for size in beyond),
+    ]
+    rows = []
+    for name, of in fitted.items():
+        known, further = [f"{one[name]:,.2f}" for one in sizes.values()], [f"{of[size]:,.2f}" for size in beyond]
+        rows.append([name, *known, f"{of['exponent']:.2f}", *further])
+    return [head, *rows]
 
 
 def _rest(result: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in result.items() if name not in ("part", "about")}
 
 
-def _plot(name: str, result: Mapping[str, Any]) -> str:
+def _plot(name: str, results: Mapping[str, Mapping[str, Any]]) -> str:
+    result = results[name]
     if "ways" in result:
-        bars = [(way, *figures["server_cpu_ms ratio"]) for way, figures in result["ways"].items()]
-        return _bars(f"{TITLES[name]}: server CPU, plain = 1", bars)
+        costs = [(way, *figures["server_cpu_ms ratio"]) for way, figures in result["ways"].items()]
+        return bars(f"{TITLES[name]}: server CPU, plain = 1", costs)
     if "exponents" in result:
-        curves = {
+        times = {
             way: [(float(size), point[way]["p50_ms"][0]) for size, point in result["points"].items()]
             for way in result["exponents"]
         }
-        return _curves(f"{TITLES[name]}: p50 in ms", curves)
+        return curves(f"{TITLES[name]}: p50 in ms", times)
+    measured = results.get("ways-1", {}).get("ways", {})
+    if "quality" in result and measured:
+        both = {
+            way: (measured[way]["server_cpu_ms ratio"][0], *one["ratio"])
+            for way, one in result["quality"].items()
+            if way in measured
+        }
+        return marks("nDCG@10 (up) against server CPU (right, logarithmic), plain = 1", both)
+    if "above_mib" in result:
+        return line("Resident memory in MiB, by searches", result["points"])
     return ""
-
-
-def _bars(title: str, bars: Sequence[tuple[str, float, float, float]]) -> str:
-    step, left = 22, 170
-    most = max(high for *_, high in bars) * 1.05 or 1.0
-    scale = (WIDTH - left - 70) / most
-    parts = []
-    for at, (name, value, low, high) in enumerate(bars):
-        y = 34 + at * step
-        parts.append(f'<text x="{left - 8}" y="{y + 12}" text-anchor="end">{escape(name)}</text>')
-        parts.append(f'<rect x="{left}" y="{y}" width="{value * scale:.1f}" height="15" fill="{COLOURS[0]}"/>')
-        parts.append(
-            f'<path d="M{left + low * scale:.1f} {y + 7.5}H{left + high * scale:.1f}" stroke="#111" stroke-width="1.5"/>'
-        )
-        parts.append(f'<text x="{left + high * scale + 6:.1f}" y="{y + 12}">{value:.2f}</text>')
-    return _svg(title, 44 + len(bars) * step, parts)
-
-
-def _curves(title: str, curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
-    points = [point for curve in curves.values() for point in curve]
-    xs, ys = [log10(x) for x, _ in points], [log10(max(y, 1e-6)) for _, y in points]
-    spans = [(min(one), max(*one, min(one) + 1e-9)) for one in (xs, ys)]
-
-    def at(x: float, y: float) -> tuple[float, float]:
-        across = (log10(x) - spans[0][0]) / (spans[0][1] - spans[0][0])
-        up = (log10(max(y, 1e-6)) - spans[1][0]) / (spans[1][1] - spans[1][0])
-        return MARGIN + across * (WIDTH - 2 * MARGIN - 110), HEIGHT - MARGIN - up * (HEIGHT - 2 * MARGIN)
-
-    parts = []
-    for number, (name, curve) in enumerate(curves.items()):
-        colour = COLOURS[number % len(COLOURS)]
-        drawn = " ".join("{:.1f},{:.1f}".format(*at(*point)) for point in curve)
-        parts.append(f'<polyline points="{drawn}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        x, y = at(*curve[-1])
-        parts.append(f'<text x="{x + 6:.1f}" y="{y + 4:.1f}" fill="{colour}">{escape(name)}</text>')
-    parts += [
-        f'<text x="{at(x, 1)[0]:.1f}" y="{HEIGHT - MARGIN + 20}" text-anchor="middle">{x:,.0f}</text>'
-        for x in sorted({x for x, _ in points})
-    ]
-    parts += [
-        f'<text x="{MARGIN - 6}" y="{at(points[0][0], y)[1] + 4:.1f}" text-anchor="end">{y:.2f}</text>'
-        for y in (min(y for _, y in points), max(y for _, y in points))
-    ]
-    return _svg(title, HEIGHT, parts)
-
-
-def _svg(title: str, height: int, parts: Sequence[str]) -> str:
-    head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="12">'
-        f"<title>{escape(title)}</title>"
-        f'<rect width="{WIDTH}" height="{height}" fill="#fff"/><text x="12" y="20" font-weight="bold">{escape(title)}</text>'
-    )
-    return "\n".join([head, *parts, "</svg>", ""])
 
 
 def _row(cells: Sequence[str]) -> str:

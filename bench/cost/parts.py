@@ -14,6 +14,7 @@ from bench.cost import growth
 from bench.cost.blocks import Block, Way, measured
 from bench.cost.delay import Delayed
 from bench.cost.intervals import figures, p50
+from bench.cost.quality import quality
 from bench.cost.scene import MODES, Scene
 from bench.cost.ways import PLAIN, PLAIN_ASYNC, Ways, first_answer_ms
 
@@ -119,6 +120,7 @@ PARTS: dict[str, Part] = {
     "ways-4": _ways(None, 4),
     "ways-64": _ways(None, 64),
     "first-answer": first_answer,
+    "quality": quality,
     "growth-boosts": growth.boosts,
     "growth-counters": growth.counters,
     "growth-matches": growth.matches,

@@ -10,7 +10,7 @@ import asyncio
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -46,6 +46,13 @@ NEVER = {
     "late_reads_in_a_row": 10_000,
 }
 """The breaker of every run."""
+POLICY: Mapping[str, Any] = {
+    "fields": {"manufacturer": {"scale": 0.3}},
+    "category_field": "manufacturer",
+    "item_repeat_share": 1.0,
+    "max_functions": FUNCTIONS,
+}
+"""What makes the boosts and slots of every run."""
 
 
 @dataclass
@@ -88,11 +95,8 @@ class Scene:
     def settings(self, mode: str, **policy: Any) -> Settings:
         """Return settings under which a busy machine switches nothing off: what is late is counted."""
         own = {
+            **POLICY,
             "index": self.index,
-            "fields": {"manufacturer": {"scale": 0.3}},
-            "category_field": "manufacturer",
-            "item_repeat_share": 1.0,
-            "max_functions": FUNCTIONS,
             "mode": mode,
             # The ways take turns: the default's five seconds would be over whenever a way's turn comes again, while in production
             # the searches of other people keep a pool fresh.

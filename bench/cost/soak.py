@@ -1,0 +1,163 @@
+"""Memory of a process over many searches, above that of a process that has its client alone, without the library.
+
+    python -m bench.cost.soak                        a million searches in `rewrite`, for docs/cost.md (about an hour)
+    python -m bench.cost.soak --searches 20000       fewer; --mode parallel; --results FOLDER
+
+A server of made-up answers stands for the cluster, a real Valkey holds the signals. People, visits and queries are many, and every
+tenth search asks for a second page, so that whatever the library keeps by person, visit, list or query is filled and bounded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from statistics import linear_regression
+from typing import Any
+
+from opensearchpy import OpenSearch
+
+from bench.cost.scene import MODES, NEVER
+from bench.cost.stub import INDEX, Stub
+from rewriter import Rewriter, Settings, Subject
+from rewriter.signals.counters import Counters, Value
+from rewriter.signals.redis_store import open_store
+from rewriter.signals.store import Keys
+from rewriter_engines import Valkey
+
+RESULTS = Path(__file__).with_name("results")
+ALONE = """
+import sys
+from pathlib import Path
+from opensearchpy import OpenSearch
+with OpenSearch(sys.argv[1], pool_maxsize=32, timeout=60) as client:
+    for number in range(2_000):
+        client.search(index=sys.argv[2], body={"query": {"match": {"title": f"word{number} shoe"}}, "size": 10})
+    print(Path("/proc/self/statm").read_text().split()[1])
+"""
+"""The client alone, in a process that never imports the library; prints its resident pages."""
+PEOPLE, KNOWN, QUERIES = 100_000, 2_000, 50_000
+SAMPLES = 20
+GOAL_MIB = 120
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+def resident_mib() -> float:
+    """Return the memory of this process that is resident."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE_BYTES / 2**20
+
+
+def settings(mode: str) -> Settings:
+    """Return settings under which a busy machine switches nothing off."""
+    policy = {
+        "index": INDEX, "fields": {"brand": {}}, "item_repeat_share": 1.0, "mode": mode, "hedge_ms": 30_000, "parallel_share": 0.0,
+    }  # fmt: skip
+    budget = {"signals_ms": 2_000, "cutoff_ms": 10_000}
+    given = {"experiment": {"holdout": 0.0}, "breaker": NEVER, "budget": budget, "policies": {"shop": policy}}
+    return Settings.model_validate(given)
+
+
+def write_signals(store_url: str) -> None:
+    """Write the profiles of KNOWN people and the population."""
+    store, keys, now_s = open_store(store_url), Keys(), time.time()
+    assert store is not None
+    brands: dict[Value, float] = {("brand", f"b{n}"): 100.0 for n in range(50)}
+    store.write(keys.population(), Counters(brands, {"brand": 5_000.0}, now_s, now_s, 5_000.0), None)
+    for number in range(KNOWN):
+        weights: dict[Value, float] = {("item", f"{number * 7 % 900 + n}"): 2.0 + n / 40 for n in range(40)}
+        weights |= {("brand", f"b{(number + n) % 50}"): 3.0 for n in range(6)}
+        totals = {"item": 120.0, "brand": 18.0}
+        store.write(keys.profile(f"u{number}"), Counters(weights, totals, now_s, now_s, 120.0), None)
+    store.close()
+
+
+def searched(mode: str, url: str, store_url: str, searches: int) -> dict[str, Any]:
+    """Send so many searches, and return the memory at SAMPLES points and the share of known people's that were personalized."""
+    chance = random.Random(1)
+    points, personalized, known = [], 0, 0
+    with ExitStack() as stack:
+        client = stack.enter_context(OpenSearch(url, pool_maxsize=32, timeout=60))
+        rewriter = stack.enter_context(Rewriter(client, store_url, settings(mode)))
+        rewriter.wait_ready(30.0, index=INDEX)
+        started_s, cpu_s, each = time.monotonic(), time.process_time(), max(1, searches // SAMPLES)
+        for number in range(1, searches + 1):
+            is_known = number % 2 == 0
+            person = chance.randrange(KNOWN) if is_known else KNOWN + chance.randrange(PEOPLE)
+            text = f"word{int(QUERIES * chance.random() ** 3)} shoe"  # some queries are sent far more often than others
+            body = {"query": {"match": {"title": text}}, "size": 10}
+            for from_ in (0, 10) if number % 10 == 0 else (0,):
+                subject = Subject(f"u{person}", f"s{person}-{number // 50_000}")
+                _, report = rewriter.search_details(index=INDEX, body={**body, "from": from_}, subject=subject)
+                known += is_known
+                personalized += is_known and report.reason == "personalized"
+            if number % each == 0:
+                points.append([number, round(resident_mib(), 1)])
+                print(f"{number:,} searches, {points[-1][1]} MiB", file=sys.stderr, flush=True)
+        took_s, cpu_s = time.monotonic() - started_s, time.process_time() - cpu_s
+    return {
+        "points": points, "personalized": round(personalized / known, 4) if known else None, "took_s": round(took_s),
+        "client_cpu_ms": round(cpu_s * 1e3 / searches, 3),
+    }  # fmt: skip
+
+
+def judged(alone_mib: float, own: dict[str, Any]) -> dict[str, Any]:
+    """Return the most memory above the client's, and its growth in the second half in MiB per 100,000 searches."""
+    late = own["points"][len(own["points"]) // 2 :]
+    slope = linear_regression(*zip(*late, strict=True)).slope if len(late) > 1 else 0.0
+    most = max(mib for _, mib in own["points"])
+    return {
+        "alone_mib": round(alone_mib, 1),
+        "above_mib": round(most - alone_mib, 1),
+        "growth_mib": round(slope * 1e5, 3),
+    }
+
+
+def _output(command: list[str]) -> str:
+    return subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure in processes of their own, one after the other, and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--searches", type=int, default=1_000_000)
+    parser.add_argument("--mode", choices=MODES, default="rewrite")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument(
+        "--here", nargs=3, metavar=("MODE", "URL", "STORE"), help="measure in this process; prints JSON"
+    )
+    given = parser.parse_args(arguments)
+    if given.here:
+        print(json.dumps(searched(*given.here, given.searches)))
+        return 0
+    with Stub() as stub, Valkey() as valkey:
+        write_signals(valkey.url)
+        pages = _output([sys.executable, "-c", ALONE, stub.url, INDEX])
+        command = [sys.executable, "-m", __spec__.name, "--searches", f"{given.searches}"]
+        found = json.loads(_output([*command, "--here", given.mode, stub.url, valkey.url]))
+    about = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"), "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores for client and servers together",
+        "load_average": round(os.getloadavg()[0], 1),
+        **{name: version(name) for name in ("opensearch-py", "redis", "rewriter")},
+    }  # fmt: skip
+    alone_mib = int(pages) * PAGE_BYTES / 2**20
+    result = {"part": "soak", "about": about, "mode": given.mode, **judged(alone_mib, found), **found}
+    given.results.mkdir(exist_ok=True)
+    (given.results / "soak.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    print(
+        f"above the client: {result['above_mib']} MiB (goal {GOAL_MIB}); growth: {result['growth_mib']} MiB per 100,000 searches"
+    )
+    return 0 if result["above_mib"] <= GOAL_MIB else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
