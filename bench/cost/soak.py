@@ -136,7 +136,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     given = parser.parse_args(arguments)
     if given.here:
-        print(json.dumps(searched(*given.here, given.searches)))
+        mode, url, store_url = given.here
+        print(json.dumps(searched(mode, url, store_url, given.searches)))
         return 0
     with Stub() as stub, Valkey() as valkey:
         write_signals(valkey.url)
