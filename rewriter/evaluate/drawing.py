@@ -92,6 +92,7 @@ def _sampler(drawn: int, seed: int) -> Any:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
+        warnings.simplefilter("ignore", FutureWarning)  # set_constraint, which replaces constraints_func, is new
         if drawn < SOBOL:
             return QMCSampler(qmc_type="sobol", scramble=True, seed=seed, warn_independent_sampling=False)
         return TPESampler(
