@@ -11,10 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rewriter import Settings
 from rewriter.boost.functions import Boost
+from rewriter.core import Core
 from rewriter.explore.plan import COMMON, Drawn, PagePlan, as_text, decode, encode, shown_by, united
+from rewriter.explore.plan_memory import PlanKey
 from rewriter.explore.shown import with_page
+from rewriter.flow.steps import SavePlan
+from rewriter.shell.plans import PlanSaver
 from rewriter.signals.affinities import clause
+from rewriter.signals.memory_store import MemoryStore
+from rewriter.signals.store import NewPlan, SavedPlans
 
 PLAN = PagePlan(
     search="0123456789abcdef" * 2,
@@ -182,3 +189,46 @@ def test_of_two_lists_the_newer_one_remains(part: dict[str, Any]) -> None:
     one, other = on_page(PLAN, 0, "a", 1.0), on_page(replace(PLAN, **part), 0, "b", 2.0)
     assert united(one, other) == united(other, one) == other
     assert united(one, b"no plan") == one
+
+
+class Contended(MemoryStore):
+    """A store in which another process writes a page of the list before each of the first `pages` attempts."""
+
+    def __init__(self, *pages: bytes) -> None:
+        super().__init__()
+        self._pages = list(pages)
+
+    def save_plans(self, plans: Any) -> SavedPlans:
+        if self._pages:
+            super().save_plans([NewPlan(plans[0].key, self._pages.pop(0), 60)])
+        return super().save_plans(plans)
+
+
+def test_a_plan_that_another_process_changes_all_the_time_is_kept_in_memory_and_counted() -> None:
+    first = decode(on_page(PLAN, 0, "a", 1.0))
+    assert first is not None
+    key, ours = PlanKey("k", PLAN.search), on_page(first, 3, "b", 2.0)
+    theirs = [on_page(first, at, letter, 2.0 + at) for at, letter in ((6, "c"), (9, "d"))]
+    for busy, dropped in ((theirs[:1], 0), (theirs, 1)):
+        core, store = Core(Settings(), {}), Contended(*busy)
+        saver = PlanSaver(core, store, lambda: True)
+        saver.save(SavePlan(key, lambda: ours, True, 0.0, encode(first)))
+        saver._save()
+        assert saver.dropped == dropped
+        kept = core.plans.get(key, 0.0)
+        assert kept == united(ours, theirs[0])
+        assert core.plans.unstored(key, 0.0) == (kept if dropped else None)
+        assert store._found("k", b"") == (theirs[1] if dropped else kept)
+
+
+def test_a_list_that_has_the_key_s_turn_keeps_it_unless_it_is_older() -> None:
+    """Lists of one subject share few keys of a store."""
+    for at_s, has_its_turn in ((1.0, True), (3.0, False)):
+        first = on_page(PLAN, 0, "a", 1.0)
+        other, ours = on_page(replace(PLAN, search="e" * 32), 0, "b", at_s), on_page(PLAN, 3, "a", 2.0)
+        core, store = Core(Settings(), {}), Contended(other)
+        saver = PlanSaver(core, store, lambda: True)
+        saver.save(SavePlan(PlanKey("k", PLAN.search), lambda ours=ours: ours, True, 0.0, first))  # type: ignore[misc]
+        saver._save()
+        assert store._found("k", b"") == (ours if has_its_turn else other)
+        assert core.plans.get(PlanKey("k", PLAN.search), 0.0) == ours

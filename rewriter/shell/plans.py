@@ -102,7 +102,7 @@ class PlanSaver:
         except Exception:  # noqa: BLE001  counted; later pages of these lists are served from memory
             self.dropped += len(some)
             return ()
-        self.dropped += saved.refused + last.refused
+        self.dropped += saved.refused + last.refused + len(last.changed)
         return stored(some, saved, again, last)
 
 
@@ -199,5 +199,5 @@ class AsyncPlanSaver:
         except Exception:  # noqa: BLE001  counted; later pages of these lists are served from memory
             self.dropped += len(some)
             return ()
-        self.dropped += saved.refused + last.refused
+        self.dropped += saved.refused + last.refused + len(last.changed)
         return stored(some, saved, again, last)
