@@ -17,7 +17,7 @@ def marks(title: str, marks: Mapping[str, tuple[float, float, float, float]]) ->
     left, right, bottom, top = min(xs), max(*xs, min(xs) + 1e-9), min(lows), max(*highs, min(lows) + 1e-9)
 
     def across(cost: float) -> float:
-        return MARGIN + (log10(cost) - left) / (right - left) * (WIDTH - 2 * MARGIN - 130)
+        return MARGIN + (log10(cost) - left) / (right - left) * (WIDTH - 2 * MARGIN - 170)
 
     def up(quality: float) -> float:
         return HEIGHT - MARGIN - (quality - bottom) / (top - bottom) * (HEIGHT - 2 * MARGIN)
@@ -29,8 +29,8 @@ def marks(title: str, marks: Mapping[str, tuple[float, float, float, float]]) ->
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{colour}"/>')
         label = max([y + 4, *(one + 14 for one in taken)])  # names stand below each other
         taken.append(label)
-        parts.append(f'<path d="M{x:.1f} {y:.1f}L{WIDTH - 150} {label - 4:.1f}" stroke="{colour}" stroke-width="0.5"/>')
-        parts.append(f'<text x="{WIDTH - 146}" y="{label:.1f}" fill="{colour}">{escape(name)} {quality:.2f}</text>')
+        parts.append(f'<path d="M{x:.1f} {y:.1f}L{WIDTH - 204} {label - 4:.1f}" stroke="{colour}" stroke-width="0.5"/>')
+        parts.append(f'<text x="{WIDTH - 200}" y="{label:.1f}" fill="{colour}">{escape(name)} {quality:.2f}</text>')
     ends = sorted({min(marks.values())[0], max(marks.values())[0]})
     parts += [
         f'<text x="{across(cost):.1f}" y="{HEIGHT - MARGIN + 20}" text-anchor="middle">{cost:.1f}</text>'
