@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from enum import Enum
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
 
 from rewriter import Settings
 from rewriter.shell.outbox import OVERHEAD_BYTES, Outbox, Shipment
+from rewriter.shell.track import AsyncTracker
 from rewriter.signals.events import Event, parse
+from rewriter.signals.redis_store import AsyncRedisStore
 
 KEYS = 8
 
@@ -198,3 +201,27 @@ def test_what_track_takes_is_what_a_worker_reads(case: str) -> None:
     assert isinstance(found, Event)
     assert found.user == user
     assert found.event_id not in {None, "undefined"}
+
+
+@pytest.mark.parametrize("steps", [0, 3])
+def test_a_loop_that_ends_without_close_drops_what_waits_and_counts_it(
+    steps: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Away:
+        async def run(self, wanted: Sequence[Any]) -> list[Any]:
+            del wanted
+            await asyncio.sleep(60)
+            return []
+
+    trackers = []
+
+    async def visit() -> None:
+        trackers.append(AsyncTracker(cast("AsyncRedisStore", Away()), Settings()))
+        for number in range(7):
+            assert trackers[0].track(event(number))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+
+    asyncio.run(visit())
+    assert trackers[0].counts == {"dropped": 7, "waiting": 0}
+    assert "7 events were dropped: the store did not accept them in time" in caplog.text

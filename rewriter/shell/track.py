@@ -120,6 +120,7 @@ class AsyncTracker:
             return False
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._work())
+            self._task.add_done_callback(self._ended)
         return True
 
     async def close(self) -> None:
@@ -130,6 +131,11 @@ class AsyncTracker:
             await asyncio.wait({self._task}, timeout=CLOSE_S)
             self._task.cancel()
         self._outbox.drop()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Drop what waits where the loop ended without `close`: nobody sends it any more. The task may not have begun."""
+        if task.cancelled() and not self._closed:
+            self._outbox.drop()
 
     async def _work(self) -> None:
         while len(self._outbox):
