@@ -42,13 +42,19 @@ def dead_letters_command(
         store, _ = stores_of(settings)
     keys = StreamKeys(settings.store.prefix)
     with store_needed():
-        found = (letter for letter in dead_letters(store, keys) if reason is None or reason in letter.reason)
+        unreadable: list[str] = []
+        every = dead_letters(store, keys, unreadable)
+        found = (letter for letter in every if reason is None or reason in letter.reason)
         if replay:
             _replay(store, keys, found)
         elif reasons:
             _print_reasons(found, as_json=as_json)
         else:
             _print(found, last, events=events, as_json=as_json)
+    for fault in unreadable:
+        print_line(f"the dead letters of a partition cannot be read: {fault}")
+    if unreadable:
+        raise typer.Exit(UNHEALTHY)
 
 
 def dead_letter_rows(settings: Settings) -> tuple[dict[int, int], list[tuple[str, str]]]:
@@ -57,16 +63,18 @@ def dead_letter_rows(settings: Settings) -> tuple[dict[int, int], list[tuple[str
     if url in (None, "memory://"):
         return {}, []
     store = RedisStore(str(url))
+    unreadable: list[str] = []
     try:
-        counts = dead_letter_counts(store, StreamKeys(settings.store.prefix))
+        counts = dead_letter_counts(store, StreamKeys(settings.store.prefix), unreadable)
     except (RedisError, StoreError, OSError):
         return {}, []
     finally:
         store.close()
+    faults = [("dead letters", f"of a partition, cannot be read: {fault}") for fault in unreadable]
     if not counts:
-        return counts, [("dead letters", "none")]
+        return counts, faults or [("dead letters", "none")]
     total = f"{sum(counts.values()):,} in {len(counts)} partition{'' if len(counts) == 1 else 's'}"
-    return counts, [("dead letters", f"{total}: `rewriter dead-letters --reasons` counts the reasons")]
+    return counts, [("dead letters", f"{total}: `rewriter dead-letters --reasons` counts the reasons"), *faults]
 
 
 def _replay(store: Any, keys: StreamKeys, found: Iterator[DeadLetter]) -> None:

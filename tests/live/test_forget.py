@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from rewriter.client.registry import around
+from rewriter.errors import StoreError
 from rewriter.signals.counters import Counters, Value
 from rewriter.signals.events import parse
 from rewriter.signals.ingest import erasure
@@ -371,3 +372,24 @@ def test_forgetting_does_not_read_the_streams(shop: Shop) -> None:
     store = Counting(shop.url)
     assert dict(forget(store, store, shop.plan, "u7")) == removed(profiles=1, sessions=1)
     store.close()
+
+
+@pytest.mark.parametrize("part", ["dead", "state", ""])
+def test_one_partition_s_broken_key_keeps_no_other_partition_s_letters(shop: Shop, part: str) -> None:
+    shop.store.run([("SET", shop.keys.partitions, 4)])
+    broken = shop.keys.of_stream(0, part) if part else shop.keys.stream(0)
+    shop.store.run([("DEL", broken), ("SET", broken, "something else")])
+    for number in range(1, 4):
+        raw = json.dumps(an_event(USER, "p1") | {"action_name": "scroll"})
+        shop.store.run(
+            [("XADD", shop.keys.of_stream(number, "dead"), "*", "entry", "1-1", "reason", "r", "event", raw)]
+        )
+    if part == "dead":
+        with pytest.raises(
+            StoreError, match=f"all was erased but the dead letters of 1 partitions: WRONGTYPE {broken} "
+        ):
+            forget(shop.store, shop.store, shop.plan, USER)
+    else:
+        assert forgotten(shop)["dead_letters"] == 3
+    lengths = shop.store.run([("XLEN", shop.keys.of_stream(number, "dead")) for number in range(1, 4)])
+    assert lengths == [0, 0, 0]

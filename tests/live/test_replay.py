@@ -201,6 +201,24 @@ def test_without_letters_or_store(toml: Path, tmp_path: Path) -> None:
     assert away.stderr.startswith("store: ConnectionError")
 
 
+def test_one_partition_s_broken_key_hides_no_other_partition_s_letters(toml: Path, redis_url: str, prefix: str) -> None:
+    shop = Shop(redis_url, prefix)
+    letter = ("*", "entry", "1-1", "reason", "has no weight", "event", json.dumps(plain("u1")))
+    shop.store.run(
+        [
+            ("SET", shop.keys.partitions, 4),
+            ("SET", shop.keys.of_stream(0, "dead"), "something else"),
+            ("XADD", shop.keys.of_stream(2, "dead"), *letter),
+        ]
+    )
+    fault = f"WRONGTYPE {shop.keys.of_stream(0, 'dead')} holds something else than it should: restore or delete it"
+    shown = run("dead-letters", "--toml", toml, "--reasons", "--json")
+    assert (shown.returncode, shown.stderr) == (1, f"the dead letters of a partition cannot be read: {fault}\n")
+    assert [one["count"] for one in json.loads(shown.stdout)] == [1]
+    assert f"of a partition, cannot be read: {fault}" in run("status", "--toml", toml).stdout
+    assert json.loads(run("dead-letters", "--toml", toml, "--replay").stdout) == {"replayed": 1, "kept": 0}
+
+
 def _until_retried(shop: Shop) -> None:
     """Let a worker work until what waited was looked up again."""
     worker = shop.worker()

@@ -7,10 +7,14 @@ object again. The server moves it in one step: after any failure a letter is eit
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from redis.exceptions import ResponseError
+
+from rewriter.signals.ingest.ailing import is_of_one
 from rewriter.signals.ingest.batch import ENTRY_ID, PARTLY_COUNTED
 from rewriter.signals.ingest.commit import kind_of
 from rewriter.signals.ingest.contract import StreamKeys, partition_count
@@ -56,18 +60,27 @@ def partitions_of(engine: Engine, keys: StreamKeys) -> int:
     return 0 if found is None else partition_count(keys.partitions, found)
 
 
-def dead_letter_counts(engine: Engine, keys: StreamKeys) -> dict[int, int]:
-    """Return the number of letters by partition, for partitions that have some."""
-    numbers = range(partitions_of(engine, keys))
-    counts = sound_replies(engine, [("XLEN", keys.of_stream(number, "dead")) for number in numbers])
-    return {number: count for number, count in zip(numbers, counts, strict=True) if count}
+def dead_letter_counts(engine: Engine, keys: StreamKeys, unreadable: list[str]) -> dict[int, int]:
+    """Return the number of letters by partition, for partitions that have some. Faults of partitions go to `unreadable`."""
+    found = {}
+    for number in range(partitions_of(engine, keys)):
+        with of_one_partition(unreadable):
+            (count,) = sound_replies(engine, [("XLEN", keys.of_stream(number, "dead"))])
+            if count:
+                found[number] = count
+    return found
 
 
-def dead_letters(engine: Engine, keys: StreamKeys) -> Iterator[DeadLetter]:
-    """Yield the present letters, the oldest of each partition first; letters written meanwhile are left out."""
+def dead_letters(engine: Engine, keys: StreamKeys, unreadable: list[str]) -> Iterator[DeadLetter]:
+    """Yield the present letters, the oldest of each partition first; letters written meanwhile are left out.
+
+    Faults of partitions whose letters cannot be read, since another kind of key stands there, go to `unreadable`.
+    """
     for number in range(partitions_of(engine, keys)):
         stream = keys.of_stream(number, "dead")
-        (last,) = sound_replies(engine, [("XREVRANGE", stream, "+", "-", "COUNT", 1)])
+        last: list[Any] = []
+        with of_one_partition(unreadable):
+            (last,) = sound_replies(engine, [("XREVRANGE", stream, "+", "-", "COUNT", 1)])
         after = "-"
         while last:
             (entries,) = sound_replies(engine, [("XRANGE", stream, after, last[0][0], "COUNT", READ_AT_ONCE)])
@@ -76,6 +89,17 @@ def dead_letters(engine: Engine, keys: StreamKeys) -> Iterator[DeadLetter]:
             if len(entries) < READ_AT_ONCE:
                 break
             after = f"({entries[-1][0].decode()}"
+
+
+@contextmanager
+def of_one_partition(faults: list[str]) -> Iterator[None]:
+    """Note an error about the content of a partition's key in `faults`, so that the other partitions go on."""
+    try:
+        yield
+    except ResponseError as error:
+        if not is_of_one(error):
+            raise
+        faults.append(str(error))
 
 
 def requeue(engine: Engine, keys: StreamKeys, letters: Iterable[DeadLetter]) -> int:

@@ -18,10 +18,13 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from secrets import token_hex
 from typing import Any
 
+from rewriter.errors import StoreError
 from rewriter.signals.events import Event, parse
+from rewriter.signals.ingest.ailing import is_of_one
 from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.ingest.contract import StreamKeys, partition_count
-from rewriter.signals.ingest.scripts import FORGET, LOOK, script_command, sound_replies
+from rewriter.signals.ingest.dead_letters import of_one_partition
+from rewriter.signals.ingest.scripts import FORGET, LOOK, ran, script_command, sound_replies
 from rewriter.signals.redis_store import RedisStore
 from rewriter.subject import pseudonym
 
@@ -48,6 +51,7 @@ def forget_all(
     until_s: events up to this time are erased (seconds since the epoch); by default the store's present time.
     Returns the numbers of removed users, profiles, sessions, plans, dead_letters and of unknown users, and the indices in `users`
     of the unknown ones: those without any data that were not erased before. Raises the client's exception; it may be called again.
+    Raises StoreError in the end if the dead letters of some partitions cannot be read: all else was erased.
     """
     keys, salt = StreamKeys(plan.settings.store.prefix), plan.settings.store.key_salt.get_secret_value()
     *_, count = sound_replies(store, [("GET", keys.partitions)])
@@ -65,21 +69,25 @@ def forget_all(
             known[at] |= has_profile
     index_of = {user: at for at, user in enumerate(users)}
     may_name = _may_name(index_of.keys())
+    unreadable: list[str] = []
     for partition in partitions:
         stream = keys.of_stream(partition, "dead")
-        for letters in _letters(store, stream):
-            own = [
-                (entry_id, named)
-                for entry_id, raw in letters
-                if may_name(raw) and (named := named_in(raw, index_of.keys()))
-            ]
-            done["dead_letters"] += (
-                sum(sound_replies(store, [("XDEL", stream, *(one for one, _ in own))])) if own else 0
-            )
-            for _, named in own:
-                for user in named:
-                    known[index_of[user]] = True
+        with of_one_partition(unreadable):
+            for letters in _letters(store, stream):
+                own = [
+                    (entry_id, named)
+                    for entry_id, raw in letters
+                    if may_name(raw) and (named := named_in(raw, index_of.keys()))
+                ]
+                done["dead_letters"] += (
+                    sum(sound_replies(store, [("XDEL", stream, *(one for one, _ in own))])) if own else 0
+                )
+                for _, named in own:
+                    for user in named:
+                        known[index_of[user]] = True
     sound_replies(store, [("SET", keys.forgets, token_hex(8))])
+    if unreadable:
+        raise StoreError(f"all was erased but the dead letters of {len(unreadable)} partitions: {unreadable[0]}")
     unknown = [at for at, is_known in enumerate(known) if not is_known]
     done["unknown"] = len(unknown)
     return done, unknown
@@ -88,7 +96,13 @@ def forget_all(
 def _now_s(store: RedisStore, keys: StreamKeys, partitions: Sequence[int]) -> float:
     """Return the latest time of the servers with streams (seconds since the epoch): all their entries were received before it."""
     looks = [script_command(LOOK, [keys.of_stream(one, "state"), keys.stream(one)], []) for one in partitions]
-    return max(int(now_ms) + 1 for *_, now_ms in sound_replies(store, looks)) / 1000.0
+    replies = ran(store, looks)
+    times_ms = [int(reply[-1]) for reply in replies if not isinstance(reply, Exception)]
+    if error := next(
+        (one for one in replies if isinstance(one, Exception) and not (is_of_one(one) and times_ms)), None
+    ):
+        raise error
+    return (max(times_ms) + 1) / 1000.0
 
 
 def _entombed(store: RedisStore, keys: StreamKeys, digests: Sequence[str], until_s: float) -> list[bool]:
