@@ -81,7 +81,7 @@ def show(engine: Engine, explain: Explain) -> None:
         _scene(console, "The store stops", STORE_AWAY)
         scenes.store_away(shop, console)
     console.print(f"\nDone in {time.monotonic() - started_s:.0f} s; every server is stopped and removed.")
-    console.print("Next: docs/quickstart.md, a search page of your own in ten minutes.")
+    console.print("Next: `rewriter init --help`, settings for an index of your own.")
 
 
 def _working(console: Console) -> Progress:
