@@ -1,5 +1,6 @@
 """Gain of personalization: nDCG@10 on the purchases of Complete Journey, ranked by the library's flow on a real OpenSearch.
 
+The counters are those of a shop that was set up by `rewriter init --history`: a history of purchases alone, each of which counts 1.
 "new" counts only products that the household had never bought before. Parameters were chosen on the weeks up to 46; later weeks are
 used only for the report.
 
@@ -31,7 +32,7 @@ from rich.table import Table
 
 from bench.facts import read_facts
 from bench.ndcg_table import Group, Measured, interval, printed
-from bench.questions import PastPurchases, Question, drawn
+from bench.questions import PURCHASE, PastPurchases, Question, drawn
 from bench.straight import Straight
 from rewriter.core import Core
 from rewriter.demo.corpus import LAST_TUNING_WEEK, Corpus, Product, Purchase, baseline_query, create_index, load
@@ -434,6 +435,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     console.print(f"Best: {best.name.strip()}, {way:.0%} of the way from the baseline to LambdaMART's {LAMBDAMART}.")
     console.print(
         f"cold: households with fewer than {COLD} purchases before. first: no class of the query is known."
+        f" A purchase counts {PURCHASE:g}, as `rewriter init --history` sets it for purchases alone."
         " The package's README calls these purchases simulated on real shopping patterns."
     )
     return 0

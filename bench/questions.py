@@ -16,7 +16,9 @@ from random import Random
 
 import duckdb
 
+from rewriter.cli.action_weights import divided
 from rewriter.demo.corpus import Corpus, Purchase, classes_of, values_of
+from rewriter.settings import DEFAULT_ACTION_WEIGHTS
 from rewriter.signals.affinities import Population, united
 from rewriter.signals.backfill.neighbours import find_neighbours, listed_neighbours
 from rewriter.signals.backfill.sums import insert
@@ -30,6 +32,9 @@ from rewriter.signals.kinds.kind import SignalField
 from rewriter.signals.neighbours import Near, class_of_near, counted_near
 from rewriter.signals.repeats import Use, observed_uses
 from rewriter.signals.store import SignalsQuery
+
+PURCHASE = divided(DEFAULT_ACTION_WEIGHTS, DEFAULT_ACTION_WEIGHTS["purchase"])["purchase"]
+"""What a purchase counts: the weight that `rewriter init --history` writes for a history of purchases alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +141,7 @@ class PastPurchases:
             yield Observation(tuple(shared), one.weight, one.at_s)
 
     def _observed(self, purchases: Iterable[Purchase]) -> Iterator[Observation]:
-        return (Observation(self._says[one.product_id], 1.0, one.at_s) for one in purchases)
+        return (Observation(self._says[one.product_id], PURCHASE, one.at_s) for one in purchases)
 
     def _weekly(self, corpus: Corpus, classes: Mapping[str, str], weeks: range) -> Iterator[tuple[int, Population]]:
         """The population's counters before each week, aged to the week's first purchase; each week adds to the one before."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from bench.questions import PastPurchases, Question, drawn
+from bench.questions import PURCHASE, PastPurchases, Question, drawn
+from rewriter.cli.action_weights import chosen_weights
 from rewriter.demo.corpus import Corpus, Product, Purchase
+from rewriter.settings import DEFAULT_ACTION_WEIGHTS
 from rewriter.signals.counters import HalfLives
 from rewriter.signals.kinds.kind import SignalField
 from rewriter.signals.kinds.registry import every_kind
@@ -65,3 +67,9 @@ def test_a_population_ends_where_its_week_begins() -> None:
     known = PastPurchases(SHOP, range(3, 5), set(), ITEM, HALF_LIVES)
     assert known.populations[3].totals == {"item": pytest.approx(2.0, rel=1e-4)}
     assert known.populations[4].totals == pytest.approx({"item": 5.0, USES: 3.0, AGAIN: 1.0}, rel=1e-4)
+
+
+def test_a_purchase_counts_what_init_writes_for_a_history_of_purchases() -> None:
+    written = chosen_weights(None, DEFAULT_ACTION_WEIGHTS["purchase"], "counted in purchases").weights
+    assert written is not None
+    assert written["purchase"] == PURCHASE == 1.0
