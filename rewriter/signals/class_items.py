@@ -30,7 +30,7 @@ from rewriter.signals.counters import SEPARATOR, Counters, growth
 from rewriter.signals.kinds.item import ITEM
 from rewriter.signals.repeats import USES
 
-MAX_SEEN = 1_536
+MAX_SEEN = 2_048
 """Counters that one search looks at, of the classes used last. A household has 1,100 a year, attributes included."""
 HASH_FIELDS = (NAMES, *(f"{NAMES}{number}" for number in range(BUCKETS)))
 """The fields of `BASE:c` that hold items."""
