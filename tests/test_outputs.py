@@ -47,7 +47,9 @@ def test_ctrl_c_while_the_command_is_imported_ends_it_without_a_traceback(tmp_pa
     """A module of the package's that never ends to be imported stands for the second that all of them take."""
     (tmp_path / "typer.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-    with subprocess.Popen(COMMAND, stdout=-1, stderr=-1, text=True, env=environment) as run:
+    # A shell has what it runs in the background ignore Ctrl-C, and the tests may run there.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); " + COMMAND[2]
+    with subprocess.Popen([*COMMAND[:2], code], stdout=-1, stderr=-1, text=True, env=environment) as run:
         assert run.stdout is not None
         assert run.stdout.readline() == "importing\n"
         time.sleep(0.05)
