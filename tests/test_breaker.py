@@ -77,7 +77,9 @@ def test_transitions(state: State, outcomes: str, now_s: float, then: State) -> 
         ("." * 189 + "x.x.x.x.x.x" * 2, "open"),
         (SPREAD * 50, "closed"),
         ("s" * 100 + "." * 100, "closed"),
-        ("s" * 101 + "." * 99, "open"),
+        ("." * 99 + "s" * 101, "open"),
+        ("s" * 101 + "." * 99, "closed"),
+        ("s" * 101 + "." * 99 + "s", "open"),
     ],
     ids=[
         "exactly 5.00 % of 200",
@@ -88,6 +90,8 @@ def test_transitions(state: State, outcomes: str, now_s: float, then: State) -> 
         "exactly 5.00 % of 1,000",
         "half of them slow",
         "more than half of them slow",
+        "more than half of them slow, and none of late",
+        "and one more",
     ],
 )
 def test_the_rate_is_compared_strictly(calls: str, then: State) -> None:

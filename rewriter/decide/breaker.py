@@ -16,7 +16,8 @@ A hung store completes few reads, because each holds a permit until its socket t
 
 A late read costs a search its signals and nothing else, and on a busy machine it is weak evidence about the server. So a breaker
 that opened for lateness alone is probed again after `open_s` each time: doubling held a store's breaker open for minutes when reads
-only occasionally took 10 ms.
+only occasionally took 10 ms. And only a slow call opens it for lateness: of a policy that goes plain while its searches are late,
+the window is full only after the server is well again, and it opened upon a call in time.
 
 Every call holds a permit and returns it with an outcome; `unused` means that the call gave no evidence (the caller went away,
 nothing was sent). In `half_open` a permit is a lease: one that is never returned expires after `permit_lease_s`, so that a lost
@@ -155,7 +156,7 @@ class Breaker:
             self._record(_FAILED if outcome == "failure" else _SLOW if outcome == "slow" else 0, now_s)
             if why := self._broken():
                 self._open(why, now_s)
-            elif why := self._too_late(now_s):
+            elif outcome == "slow" and (why := self._too_late(now_s)):
                 self._open(why, now_s, late=True)
             elif self._openings_in_a_row and now_s - self._healthy_since_s >= self._settings.max_open_s:
                 self._openings_in_a_row = 0

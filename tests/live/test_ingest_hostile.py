@@ -163,8 +163,8 @@ def worker_on(shop: Shop, client: OpenSearch, index: str) -> Worker:
         ("title", "shoe", "is a text"),
         ("place", "1,1", "holds no ids"),
         ("hidden", "x", "is not indexed"),
-        ("no.such", "x", "is no field"),
-        ("_routing", "x", "is no field"),
+        ("no.such", "x", "is not a field"),
+        ("_routing", "x", "is not a field"),
         ("_id", "x" * 256, "is not in the index"),
     ],
 )
