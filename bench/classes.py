@@ -20,7 +20,7 @@ from bench.ndcg import BOUGHT_AGAIN, CLASS
 from bench.questions import PastPurchases, drawn, neighbours_of
 from bench.reads import timed
 from rewriter.demo.corpus import load
-from rewriter.settings import Settings
+from rewriter.settings import WEEK_S, Settings
 from rewriter.signals.affinities import class_combinations, profile_half_lives, signal_fields
 from rewriter.signals.class_items import EveryClass
 from rewriter.signals.counters import Observation, counted
@@ -106,7 +106,7 @@ def main() -> None:
 def _rows(names: Mapping[bytes, str]) -> list[tuple[str, Any, EveryClass | None]]:
     return [
         ("no class", lambda _: (), None),
-        ("the items of all classes: a first search", lambda _: (), EveryClass(16 * 604_800.0, names)),
+        ("the items of all classes: a first search", lambda _: (), EveryClass(16 * WEEK_S, names)),
         ("the query's class", lambda one: (one.words,), None),
         ("  … with its neighbours", lambda one: (one.words, near_class(one.words)), None),
     ]

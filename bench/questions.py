@@ -34,7 +34,7 @@ from rewriter.signals.repeats import Use, observed_uses
 from rewriter.signals.store import SignalsQuery
 
 PURCHASE = divided(DEFAULT_ACTION_WEIGHTS, DEFAULT_ACTION_WEIGHTS["purchase"])["purchase"]
-"""What a purchase counts: the weight that `rewriter init --history` writes for a history of purchases alone."""
+"""The weight of a purchase: the one that `rewriter init --history` writes for a history of purchases alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from rewriter.boost.validation import compile_set
 from rewriter.cli.init.choices import Choices, Chosen
 from rewriter.cli.init.chooser import choose
 from rewriter.cli.init.facets import MAX_FACETS, setting_name
-from rewriter.cli.init.figures import plain, quoted, share_of
+from rewriter.cli.init.figures import plain, share_of
 from rewriter.cli.init.index_profile import FieldDates, FieldValues, IndexProfile
 from rewriter.cli.init.set_choice import ItemUses, SetChoice, class_field_of, set_of
 from rewriter.cli.init.settings_text import Surroundings, settings_text
@@ -23,6 +23,7 @@ from rewriter.cli.init.template_text import fresh_days, template_files
 from rewriter.index_facts import IndexFacts
 from rewriter.settings import Settings
 from rewriter.signals.repeats import RepeatGuard
+from rewriter.toml_text import quoted
 
 NOW_S = 1_800_000_000.0
 DAY_S = 86_400.0

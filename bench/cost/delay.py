@@ -6,26 +6,17 @@ python -m bench.cost.delay HOST:PORT SECONDS     prints its port, and serves unt
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import sys
 from contextlib import suppress
-from typing import Self
+
+from bench.cost.own_process import OwnProcess
 
 
-class Delayed:
+class Delayed(OwnProcess):
     """The proxy's process; `url` leads through it."""
 
     def __init__(self, upstream_url: str, delay_s: float) -> None:
-        command = [sys.executable, "-m", __name__, upstream_url.removeprefix("http://").rstrip("/"), str(delay_s)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert self._process.stdout is not None
-        self.url = f"http://127.0.0.1:{self._process.stdout.readline().strip()}"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.communicate()
+        super().__init__(__name__, upstream_url.removeprefix("http://").rstrip("/"), str(delay_s))
 
 
 async def _main(upstream: str, delay_s: float) -> None:

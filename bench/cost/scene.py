@@ -52,7 +52,7 @@ POLICY: Mapping[str, Any] = {
     "item_repeat_share": 1.0,
     "max_functions": FUNCTIONS,
 }
-"""What makes the boosts and slots of every run."""
+"""The settings of every run that decide its boosts and slots."""
 
 
 @dataclass

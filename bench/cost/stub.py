@@ -7,29 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import sys
-from typing import Any, Self
+from typing import Any
+
+from bench.cost.own_process import OwnProcess
 
 INDEX = "products"
 MATCHES = 10_000
 MAPPING = {"title": {"type": "text"}, "brand": {"type": "keyword"}}
 
 
-class Stub:
+class Stub(OwnProcess):
     """The server's process, and its `url`."""
 
     def __init__(self) -> None:
-        command = [sys.executable, "-m", __name__]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert self._process.stdout is not None
-        self.url = f"http://127.0.0.1:{self._process.stdout.readline().strip()}"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.communicate()
+        super().__init__(__name__)
 
 
 def answer(path: str, body: bytes) -> dict[str, Any]:

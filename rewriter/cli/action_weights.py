@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel
 
-from rewriter.cli.init.figures import quoted
 from rewriter.errors import ConfigurationError
 from rewriter.settings import DEFAULT_ACTION_WEIGHTS, SignalSettings
 from rewriter.settings_file import read_settings
+from rewriter.toml_text import toml_key
 
 HEAVY = 2.0
 """The mean weight of a history's events from which on its events are too heavy for the pseudo-counts."""
@@ -78,8 +77,4 @@ def heavy(weights: Mapping[str, float], mean: float) -> str:
 
 def as_toml(weights: Mapping[str, float]) -> str:
     """Return weights as an inline table of TOML."""
-    return f"{{ {', '.join(f'{_key(name)} = {float(weight)!r}' for name, weight in weights.items())} }}"
-
-
-def _key(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else quoted(name)
+    return f"{{ {', '.join(f'{toml_key(name)} = {float(weight)!r}' for name, weight in weights.items())} }}"

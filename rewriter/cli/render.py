@@ -148,7 +148,7 @@ def _json(path: Path) -> Any:
 
 
 def parsed_json(text: str, path: Path, remedy: str = "") -> Any:
-    """Return the value of a file's JSON text. Raises ConfigurationError with the remedy for a text that is no JSON."""
+    """Return the value of a file's JSON text. Raises ConfigurationError with the remedy for a text that is not JSON."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:

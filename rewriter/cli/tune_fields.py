@@ -7,8 +7,8 @@ out: within the class it tells nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from rewriter.cli.init.facets import found_facets, setting_name
 from rewriter.cli.init.found_index import found_index, named_indices
@@ -16,7 +16,7 @@ from rewriter.cli.init.index_profile import measure
 from rewriter.client.seam import SearchClient
 from rewriter.evaluate.space import MAX_ADDED
 from rewriter.settings import PolicySettings
-from rewriter.signals.events import leaf
+from rewriter.signals.events import leaf, texts
 
 if TYPE_CHECKING:
     from rewriter.evaluate.past import Past
@@ -58,20 +58,12 @@ def telling(added: Mapping[str, tuple[str, str]], past: Past) -> dict[str, tuple
 def _in_class(past: Past, class_field: str, facet: str) -> float:
     values: dict[str, set[str]] = {}
     documents: dict[str, int] = {}
-    for document in past.documents:
-        classes = list(_texts(document, class_field)) if document else []
-        for name in classes[:1]:
+    for document in filter(None, past.documents):
+        for name in texts(leaf(document, class_field))[:1]:
             documents[name] = documents.get(name, 0) + 1
-            values.setdefault(name, set()).update(_texts(document or {}, facet))
+            values.setdefault(name, set()).update(texts(leaf(document, facet)))
     count = sum(documents.values())
     return sum(len(values[name]) * number for name, number in documents.items()) / count if count else 0.0
-
-
-def _texts(document: Mapping[str, Any], field: str) -> Iterator[str]:
-    found = leaf(document, field)
-    for one in found if isinstance(found, Sequence) and not isinstance(found, str) else [found]:
-        if one is not None:
-            yield str(one)
 
 
 def _short(field: str) -> str:

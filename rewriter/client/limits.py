@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from http.client import HTTPResponse
+from inspect import iscoroutinefunction
 from socket import SHUT_RDWR, socket
 from typing import Any
 
@@ -45,6 +47,17 @@ class LegLimits:
 
 LIMITS: ContextVar[LegLimits | None] = ContextVar("rewriter_leg_limits", default=None)
 """The limits of the leg that this thread or task sends."""
+
+
+def with_limits(connection_class: Any, threaded: type, of_loop: type, attributes: Mapping[str, Any]) -> Any:
+    """Return a subclass of a connection's class that applies the limits of the leg that is being sent, with these attributes.
+
+    threaded, of_loop: the classes that apply them to a synchronous and an asynchronous one. A class that has them is returned.
+    """
+    if issubclass(connection_class, (threaded, of_loop)):
+        return connection_class
+    kind = of_loop if iscoroutinefunction(connection_class.perform_request) else threaded
+    return type(connection_class.__name__, (kind, connection_class), dict(attributes))
 
 
 def check_size(size: int) -> None:

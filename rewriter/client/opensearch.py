@@ -8,7 +8,6 @@ urllib3's (Urllib3HttpConnection, RequestsHttpConnection and their subclasses) o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from inspect import iscoroutinefunction
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -19,7 +18,7 @@ from opensearchpy.exceptions import ConnectionTimeout, OpenSearchException, Tran
 from opensearchpy.serializer import Deserializer, JSONSerializer
 
 from rewriter.client.batch import lines_of, read_batch
-from rewriter.client.limits import LIMITS, check_size, check_time, follow_no_redirect, watch
+from rewriter.client.limits import LIMITS, check_size, check_time, follow_no_redirect, watch, with_limits
 from rewriter.client.pieces import FROM_CHARS, Parsed, read_in_pieces
 from rewriter.client.seam import ClientFault, Connection, Search, SearchArguments, SearchClient
 
@@ -231,7 +230,7 @@ def cloned(client: Any, connections: int) -> Any:
     clone = _library_class(client)(
         hosts=[dict(host) for host in transport.hosts],
         transport_class=type(transport),
-        connection_class=_limited(transport.connection_class, reads),
+        connection_class=with_limits(transport.connection_class, _Limited, _AsyncLimited, {"reads": reads}),
         connection_pool_class=transport.connection_pool_class,
         host_info_callback=transport.host_info_callback,
         sniffer_timeout=transport.sniffer_timeout,
@@ -256,14 +255,6 @@ def _library_class(client: Any) -> Any:
     """Return opensearch-py's own class of a client: a subclass may need other arguments, and the transport holds the state."""
     libraries = (OpenSearch, getattr(opensearchpy, "AsyncOpenSearch", OpenSearch))
     return next((base for base in type(client).__mro__ if base in libraries), type(client))
-
-
-def _limited(connection_class: Any, reads: Deserializer) -> Any:
-    """Return a subclass of `connection_class` that applies the limits of the leg that is being sent."""
-    if issubclass(connection_class, (_Limited, _AsyncLimited)):
-        return connection_class
-    kind = _AsyncLimited if iscoroutinefunction(connection_class.perform_request) else _Limited
-    return type(connection_class.__name__, (kind, connection_class), {"reads": reads})
 
 
 class _Reads(Deserializer):

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from difflib import unified_diff
 
 from rewriter.evaluate.space import NOTHING_ADDED
+from rewriter.toml_text import toml_key
 
 
 def proposed(
@@ -63,9 +64,11 @@ def _added(lines: list[str], policy: str, name: str, of: Sequence[str]) -> bool:
     start = headers[last][0] + 1
     while end > start and (not lines[end - 1].strip() or lines[end - 1].lstrip().startswith("#")):
         end -= 1  # comments above the next table belong to it
-    key = policy if re.fullmatch(r"[A-Za-z0-9_-]+", policy) else json.dumps(policy)
-    field = name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)
-    lines[end:end] = ["\n", f"[policies.{key}.fields.{field}]\n", f"of = {json.dumps(list(of))}\n"]
+    lines[end:end] = [
+        "\n",
+        f"[policies.{toml_key(policy)}.fields.{toml_key(name)}]\n",
+        f"of = {json.dumps(list(of))}\n",
+    ]
     return True
 
 

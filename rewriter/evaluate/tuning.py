@@ -191,16 +191,13 @@ def tuned(
     notes = _limits(window, policy, (base[0], base[1]), now)
     first = first_values(policy, parameters, added)
 
-    def finished() -> list[Trial]:
-        return [_of_study(one, policy, added) for one in drawing.complete(study)[:trials]]
-
-    while (done := len(drawing.complete(study))) < trials:
-        best = _best(finished(), spare_new)
-        values = next((one.params for one in drawing.complete(study) if best and one.number == best.number), None)
+    while len(done := drawing.complete(study)) < trials:
+        best = _best([_of_study(one, policy, added) for one in done], spare_new)
+        values = next((one.params for one in done if best and one.number == best.number), None)
         drawing.prepare(study, first, values, parameters, seed)
-        on_progress(done, trials)
+        on_progress(len(done), trials)
         study.optimize(lambda trial: _objective(trial, window, policy, parameters, spare_new, added), n_trials=1)
-    found = _with_front(finished())
+    found = _with_front([_of_study(one, policy, added) for one in done[:trials]])
     chosen, reason = _choice(found, now, spare_new)
     return Tuned(found, now, (base[0], base[1]), chosen, reason, notes)
 

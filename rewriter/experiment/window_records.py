@@ -24,7 +24,7 @@ MEMORY = "1500MB"
 def read_records(queries: Sequence[Path], events: Sequence[Path], since: str | None = None) -> Records:
     """Return the records of files. since: when the experiment began (ISO 8601, without a zone UTC); earlier records are history.
 
-    Raises ConfigurationError with every file that cannot be read, and ValueError for a `since` that is no time.
+    Raises ConfigurationError with every file that cannot be read, and ValueError for a `since` that is not a time.
     """
     if since is not None:
         began = datetime.fromisoformat(since)
@@ -100,7 +100,7 @@ def _people(found: Records) -> None:
 
 
 def _check_experiment(found: Records) -> None:
-    """Report the reasons why the window is no experiment, or more than one."""
+    """Report the reasons why the window holds no experiment, or more than one."""
     arms = dict(found.rows("SELECT treated, count(*) FROM people GROUP BY treated"))
     if not arms:
         found.no_verdict.append("no search of the window is in an arm of the experiment (holdout 0, or not rolled out)")

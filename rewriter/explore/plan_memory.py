@@ -143,9 +143,7 @@ class PlanMemory:
         Ask before the store is read: while it is read, the plan may be written. The store's is newer if another process has served
         the list since (see `PagePlan.at_s`).
         """
-        if (waiting := self._waiting.get(key)) is not None:
-            return waiting.made()
-        plan, stored = self._kept.get(key, now_s) or (None, True)
+        plan, stored = self._held(key, now_s)
         return None if stored else plan
 
     def all_waiting(self) -> list[WaitingPlan]:
@@ -170,10 +168,14 @@ class PlanMemory:
 
     def get(self, key: PlanKey, now_s: float) -> bytes | None:
         """Return the plan from process memory, or None."""
-        if (waiting := self._waiting.get(key)) is not None:
-            return waiting.made()
-        plan, _ = self._kept.get(key, now_s) or (None, True)
+        plan, _ = self._held(key, now_s)
         return plan
+
+    def _held(self, key: PlanKey, now_s: float) -> tuple[bytes | None, bool]:
+        """Return the plan from process memory, and whether the store has it; (None, True) without one."""
+        if (waiting := self._waiting.get(key)) is not None:
+            return waiting.made(), False
+        return self._kept.get(key, now_s) or (None, True)
 
     def clear(self) -> None:
         """Drop all plans from process memory."""

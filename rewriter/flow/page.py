@@ -206,9 +206,10 @@ def _plan_after(
 ) -> PagePlan:
     """keys: of the page's hits. ranked: of the part's."""
     search = context.search
-    ranks, detour = _ranks_after(context, part, page, rank, keys, ranked)
     before = shown_by(part.plan) if part.plan else b""
-    shown = as_text(with_page(before, search.from_, search.size, keys))
+    after = with_page(before, search.from_, search.size, keys)
+    ranks, detour = _ranks_after(context, part, page, rank, keys, ranked, before, is_same=after == before)
+    shown = as_text(after)
     if part.plan is not None:
         return replace(
             part.plan, slots=page.slots, shown=shown, ranks=ranks, detour=part.plan.detour or detour, at_s=context.now_s
@@ -222,22 +223,24 @@ def _plan_after(
 
 
 def _ranks_after(
-    context: SearchContext, part: Personal, page: Page, rank: int, keys: Sequence[Key], ranked: Sequence[Key]
-) -> tuple[tuple[tuple[int, int], ...], bool]:
+    context: SearchContext, part: Personal, page: Page, rank: int, keys: Sequence[Key], ranked: Sequence[Key], shown: bytes,
+    *, is_same: bool,
+) -> tuple[tuple[tuple[int, int], ...], bool]:  # fmt: skip
     """Return the ranks at which pages begin, with that of the page after this one, and whether this page makes a detour.
 
     The next page begins after this one's last personalized hit, if every better hit was shown by then. If this page left out a hit
     that stands on a later page, which was shown before, that rank is not known: such a page goes by what was shown. Nor are the
     ranks of later pages known once this page shows other hits than before.
+
+    shown: the list's record before this page. is_same: whether this page leaves it as it was.
     """
     search = context.search
     from_, end = search.from_, search.from_ + search.size
     drawn = {at for at, _ in page.shown}
     used = {key for at, key in enumerate(keys) if at not in drawn}
     last = max((at for at, key in enumerate(ranked) if key in used), default=-1)
-    shown = shown_by(part.plan) if part.plan else b""
     known = dict(part.plan.ranks) if part.plan else {}
-    if with_page(shown, from_, search.size, keys) != shown:
+    if not is_same:
         known = {at: one for at, one in known.items() if at <= from_}
     earlier, here = elsewhere(shown[: from_ * HASH_BYTES], from_, 0), set(keys)
     skipped = [one for key in ranked[: last + 1] if key not in here and (one := hit_hash(key)) not in earlier]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from rewriter.cli.init.choices import Chosen, LeftOut
 from rewriter.cli.init.fields import why_dead_date
-from rewriter.cli.init.figures import day_of, quoted, share_of
+from rewriter.cli.init.figures import day_of, share_of
 from rewriter.cli.init.index_profile import FieldDates, IndexProfile
 from rewriter.cli.init.names import suggests_listing_date
+from rewriter.toml_text import quoted
 
 MAX_AHEAD = 0.05
 MIN_DATED = 0.3

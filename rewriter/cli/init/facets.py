@@ -8,10 +8,11 @@ from statistics import mean
 
 from rewriter.cli.init.choices import Chosen, Facet, LeftOut
 from rewriter.cli.init.fields import why_dead
-from rewriter.cli.init.figures import quoted, share_of, shown_values
+from rewriter.cli.init.figures import share_of, shown_values
 from rewriter.cli.init.index_profile import FieldValues, IndexProfile
 from rewriter.cli.init.names import suggests_facet, suggests_person, suggests_reference, suggests_technical
 from rewriter.index_facts import NUMBERS
+from rewriter.toml_text import quoted
 
 MAX_FACETS = 4
 """Most facets chosen. Each one adds functions to every search, and all of them share the subject's counters."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from rewriter.cli.init.choices import LeftOut
-from rewriter.cli.init.figures import plain, quoted
+from rewriter.cli.init.figures import plain
 from rewriter.cli.init.index_profile import IndexProfile
 from rewriter.index_facts import WHOLE_VALUES, dead_fields
 from rewriter.settings import FieldSettings, PolicySettings
+from rewriter.toml_text import quoted
 
 
 def why_dead(name: str, profile: IndexProfile) -> str:

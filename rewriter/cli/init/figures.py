@@ -5,22 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from rewriter.cli.init.index_profile import FieldValues
+from rewriter.toml_text import quoted
 
 MAX_CHARS = 40
 SHOWN = 3
-
-
-def quoted(text: str) -> str:
-    """Return a text as TOML writes it in quotes, in one line."""
-    return '"' + "".join(map(_escaped, text)) + '"'
-
-
-def _escaped(letter: str) -> str:
-    if letter in '"\\':
-        return f"\\{letter}"
-    if letter.isprintable():
-        return letter
-    return f"\\u{ord(letter):04x}" if ord(letter) < 0x10000 else f"\\U{ord(letter):08x}"
 
 
 def plain(text: str) -> str:

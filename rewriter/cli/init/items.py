@@ -5,9 +5,9 @@ from __future__ import annotations
 from rewriter.cli.init.choices import ItemChoice, LeftOut
 from rewriter.cli.init.facets import MIN_SHARED
 from rewriter.cli.init.fields import why_dead
-from rewriter.cli.init.figures import quoted
 from rewriter.cli.init.index_profile import IndexProfile
 from rewriter.cli.init.names import suggests_person, suggests_reference
+from rewriter.toml_text import quoted
 
 UNIQUE = 0.97
 """Distinct values per document from which on a field counts as unique: the server's count is exact within a few percent."""

@@ -11,12 +11,13 @@ from rewriter.cli.action_weights import DEFAULTS_SERVE, WeightChoice, as_toml
 from rewriter.cli.init.choices import Choices, LeftOut
 from rewriter.cli.init.facets import setting_name
 from rewriter.cli.init.fields import texts_without_keyword
-from rewriter.cli.init.figures import plain, quoted
+from rewriter.cli.init.figures import plain
 from rewriter.cli.init.index_profile import IndexProfile
 from rewriter.cli.init.set_choice import SetChoice
 from rewriter.cli.init.template_sets import SetSettings
 from rewriter.client.registry import DEFAULT
 from rewriter.settings import PolicySettings
+from rewriter.toml_text import quoted
 
 WIDTH = 110
 MAX_LISTED = 12

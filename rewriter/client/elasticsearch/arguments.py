@@ -73,7 +73,7 @@ def read_arguments(arguments: Mapping[str, Any], own_headers: Mapping[str, str])
 
 
 def _in_url(sort: Any) -> bool:
-    """Whether the client sends a `sort` in the URL: texts of which one has an order, such as `price:desc`."""
+    """Whether the client sends a `sort` in the URL: it does if one of the texts has an order, such as `price:desc`."""
     if isinstance(sort, str):
         return ":" in sort
     return (

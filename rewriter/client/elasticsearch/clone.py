@@ -6,13 +6,12 @@ It has nodes of its own and does not sniff at its start. The limits apply if its
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from inspect import iscoroutinefunction
 from typing import Any
 
 from elastic_transport import JsonSerializer, SerializerCollection
 from elasticsearch import AsyncElasticsearch, Elasticsearch
 
-from rewriter.client.limits import LIMITS, check_size, check_time, follow_no_redirect, watch
+from rewriter.client.limits import LIMITS, check_size, check_time, follow_no_redirect, watch, with_limits
 from rewriter.client.pieces import FROM_CHARS, Parsed, read_in_pieces
 
 
@@ -33,7 +32,7 @@ def cloned(client: Any, connections: int) -> Any:
     clone = kind(
         [node.config for node in nodes],
         transport_class=type(transport),
-        node_class=_limited(type(nodes[0]), serializers),
+        node_class=with_limits(type(nodes[0]), _Limited, _AsyncLimited, {"serializers": serializers}),
         node_pool_class=type(pool),
         node_selector_class=type(pool.node_selector),
         connections_per_node=connections,
@@ -48,14 +47,6 @@ def cloned(client: Any, connections: int) -> Any:
     )
     clone.transport.serializers = _Reads(clone.transport.serializers)
     return clone
-
-
-def _limited(node_class: Any, serializers: SerializerCollection) -> Any:
-    """Return a subclass of `node_class` that applies the limits of the leg that is being sent."""
-    if issubclass(node_class, (_Limited, _AsyncLimited)):
-        return node_class
-    kind = _AsyncLimited if iscoroutinefunction(node_class.perform_request) else _Limited
-    return type(node_class.__name__, (kind, node_class), {"serializers": serializers})
 
 
 class _Reads(SerializerCollection):

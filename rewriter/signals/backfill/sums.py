@@ -24,6 +24,8 @@ from rewriter.signals.neighbours import Near, near_class
 from rewriter.signals.repeats import AGAIN, USES
 
 AT_ONCE = 50_000
+IS_ITEM_OF_CLASS = f"field = '{ITEM}' AND len(string_split(member, chr(31))) = {WITH_CLASS}"
+"""Whether a row's member is an item with its class: `kinds.item.is_item_of_class` in SQL."""
 LIVE = {
     "part": "INT",
     "entry": "VARCHAR",
@@ -77,7 +79,7 @@ class Sums:
                 f"""
                 CREATE VIEW used_items AS
                 SELECT person, string_split(member, chr(31))[3] AS class, string_split(member, chr(31))[2] AS item, worth
-                FROM weights WHERE field = '{ITEM}' AND len(string_split(member, chr(31))) = {WITH_CLASS}
+                FROM weights WHERE {IS_ITEM_OF_CLASS}
                 """
             )
             self.near_items = find_neighbours(self._db, "used_items")
@@ -197,7 +199,7 @@ class Sums:
         self._db.execute(
             f"""
             CREATE OR REPLACE VIEW shared_weights AS SELECT * FROM profile_weights ANTI JOIN combined USING (field)
-            WHERE NOT (field = '{ITEM}' AND len(string_split(member, chr(31))) = {WITH_CLASS})
+            WHERE NOT ({IS_ITEM_OF_CLASS})
             """
         )
         parts = self._db.cursor().execute("SELECT person, part FROM users WHERE person > ? ORDER BY person", [after])
@@ -257,7 +259,7 @@ class Sums:
             WITH used AS (
               SELECT person, string_split(member, chr(31))[3] AS class, string_split(member, chr(31))[2] AS item, worth
               FROM profile_weights
-              WHERE worth > 1e-9 AND person > ? AND field = '{ITEM}' AND len(string_split(member, chr(31))) = {WITH_CLASS}
+              WHERE worth > 1e-9 AND person > ? AND {IS_ITEM_OF_CLASS}
             )
             SELECT person, class, other, sum(worth * strength) AS worth FROM used JOIN neighbours USING (class, item)
             GROUP BY person, class, other

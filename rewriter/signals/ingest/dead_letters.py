@@ -18,7 +18,7 @@ from rewriter.signals.ingest.ailing import is_of_one
 from rewriter.signals.ingest.batch import ENTRY_ID, PARTLY_COUNTED
 from rewriter.signals.ingest.commit import kind_of
 from rewriter.signals.ingest.contract import StreamKeys, partition_count
-from rewriter.signals.ingest.scripts import REQUEUE, Engine, script_command, sound_replies
+from rewriter.signals.ingest.scripts import REQUEUE, Engine, ran, script_command, sound_replies, with_key
 
 READ_AT_ONCE = 100
 LATEST_MS = 253_402_300_799_000
@@ -63,11 +63,13 @@ def partitions_of(engine: Engine, keys: StreamKeys) -> int:
 def dead_letter_counts(engine: Engine, keys: StreamKeys, unreadable: list[str]) -> dict[int, int]:
     """Return the number of letters by partition, for partitions that have some. Faults of partitions go to `unreadable`."""
     found = {}
-    for number in range(partitions_of(engine, keys)):
+    looks = [("XLEN", keys.of_stream(number, "dead")) for number in range(partitions_of(engine, keys))]
+    for number, (look, reply) in enumerate(zip(looks, ran(engine, looks), strict=True)):
         with of_one_partition(unreadable):
-            (count,) = sound_replies(engine, [("XLEN", keys.of_stream(number, "dead"))])
-            if count:
-                found[number] = count
+            if isinstance(reply, Exception):
+                raise with_key(look, reply)
+            if reply:
+                found[number] = reply
     return found
 
 

@@ -112,19 +112,20 @@ def _read(
     *,
     by_class: bool = False,
 ) -> dict[str, _Counted]:
-    listed = {base: (list(wanted), sorted(partitions[base])) for base, wanted in items.items()}
+    listed = {
+        base: (own := list(wanted), sorted(partitions[base]), _classes(own) if by_class else [])
+        for base, wanted in items.items()
+    }
     commands: list[Command] = []
-    for base, (wanted, numbers) in listed.items():
+    for base, (wanted, numbers, names) in listed.items():
         commands.append(("ZMSCORE", f"{base}:z", *_requested(wanted)))
         commands.append(("HMGET", f"{base}:m", "events", "last_event", *(f"watermark:{number}" for number in numbers)))
-        if by_class and (names := _classes(wanted)):
+        if names:
             commands.append(("HMGET", f"{base}:c", *wanted_fields(names)))
     replies = iter(ran(engine, commands))
     return {
-        base: _counted(
-            wanted, numbers, next(replies), next(replies), next(replies) if by_class and _classes(wanted) else ()
-        )
-        for base, (wanted, numbers) in listed.items()
+        base: _counted(wanted, numbers, names, next(replies), next(replies), next(replies) if names else ())
+        for base, (wanted, numbers, names) in listed.items()
     }
 
 
@@ -143,10 +144,12 @@ def _without_class(item: bytes) -> bytes:
     return SEPARATOR.join(item.decode().split(SEPARATOR)[:2]).encode()
 
 
-def _counted(items: Sequence[bytes], partitions: Sequence[int], scores: Any, meta: Any, values: Any) -> _Counted:
+def _counted(
+    items: Sequence[bytes], partitions: Sequence[int], classes: Sequence[str], scores: Any, meta: Any, values: Any
+) -> _Counted:
     if isinstance(scores, Exception) or isinstance(meta, Exception) or isinstance(values, Exception):
         return _Counted(readable=False)
-    held = _in_classes(items, values) | {
+    held = _in_classes(items, classes, values) | {
         item
         for item, score, before in zip(items, scores[: len(items)], scores[len(items) :], strict=True)
         if score is not None or before is not None
@@ -156,11 +159,11 @@ def _counted(items: Sequence[bytes], partitions: Sequence[int], scores: Any, met
     return _Counted(held, events, last_event_s, applied=applied)
 
 
-def _in_classes(items: Sequence[bytes], values: Sequence[bytes | None]) -> set[bytes]:
+def _in_classes(items: Sequence[bytes], classes: Sequence[str], values: Sequence[bytes | None]) -> set[bytes]:
     """Return those of the items that the profile's counters by class hold. values: of the fields of their classes."""
     if not values:
         return set()
-    known = read_classes(_classes(items), values)
+    known = read_classes(classes, values)
     parts = {item: item.decode().split(SEPARATOR) for item in items}
     return {
         item
