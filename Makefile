@@ -5,7 +5,7 @@
 #   make test     the tests; ARGS="-k breaker" chooses some
 #   make full     what takes long, with its date and result in docs/full.md: tests marked full, soak, faults (an hour or two)
 #   make soak     ten kills of a worker over 100,000 events; two of workers and backfill over 1.5 M purchases and 2 M events;
-#               the memory of a process over a million searches, for docs/cost.md (an hour or more)
+#               the memory of a process over a million searches in each mode, for docs/cost.md (at most three hours)
 #   make lint     formatting, lint, types
 #   make bench    the figures of docs/measured.md
 #   make cost     what a search costs beside other ways to make one, for docs/cost.md (about an hour; resumes; ARGS="--part ways-1")

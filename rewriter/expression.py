@@ -15,7 +15,16 @@ DEFAULTS: Mapping[str, str] = {"ignore_unavailable": "false", "allow_no_indices"
 """The URL parameters that change which indices are searched, with the server's defaults for a search."""
 
 MAX_EXPRESSIONS = 4_096
-"""Expressions that a process remembers; the least recently searched is dropped first. A URL bounds each at about 4 KB."""
+"""Expressions that a process remembers; the least recently searched is dropped first."""
+
+MAX_CHARS = 4_096
+"""A longer expression is not remembered: a server refuses a URL with it, so its facts cannot be read. An `msearch` can name one."""
+
+MAX_BYTES = 2 * 2**20
+"""Memory of the remembered expressions. Facts, quarantine and faults of an expression last as long as it is remembered."""
+
+BYTES_OF_AN_EXPRESSION, BYTES_OF_A_NAME = 400, 60
+"""Memory besides the characters."""
 
 
 class Expression(NamedTuple):
@@ -43,6 +52,12 @@ class Expression(NamedTuple):
     def remote(self) -> bool:
         """Whether it names an index of another cluster, whose mappings and settings cannot be read through this one."""
         return any(":" in name and not name.startswith(("<", "-<")) for name in self.indices)
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory it takes."""
+        texts = (*self.indices, *(text for pair in self.params for text in pair))
+        return BYTES_OF_AN_EXPRESSION + BYTES_OF_A_NAME * len(texts) + sum(map(len, texts))
 
     @property
     def arguments(self) -> dict[str, str]:
@@ -74,13 +89,17 @@ def _text(value: Any) -> str:
 
 
 class Searched:
-    """The searched expressions, each with the time of its last search: at most `limit`, the least recently searched dropped first.
+    """The searched expressions, each with the time of its last search: at most `limit`, and at most `max_bytes` of memory.
+
+    The least recently searched is dropped first.
 
     Methods are called from many threads; time is an argument (monotonic seconds).
     """
 
-    def __init__(self, limit: int = MAX_EXPRESSIONS) -> None:
+    def __init__(self, limit: int = MAX_EXPRESSIONS, max_bytes: int = MAX_BYTES) -> None:
         self._limit = limit
+        self._max_bytes = max_bytes
+        self._bytes = 0
         self._lock = Lock()
         self._last_s: OrderedDict[Expression, float] = OrderedDict()
         self._new: dict[Expression, None] = {}
@@ -94,11 +113,15 @@ class Searched:
         """Note that an expression was searched."""
         with self._lock:
             if expression not in self._last_s:
+                if len(expression.key) > MAX_CHARS:
+                    return
                 self._new[expression] = None
+                self._bytes += expression.size
             self._last_s[expression] = now_s
             self._last_s.move_to_end(expression)
-            if len(self._last_s) > self._limit:
+            while len(self._last_s) > self._limit or self._bytes > self._max_bytes:
                 gone, _ = self._last_s.popitem(last=False)
+                self._bytes -= gone.size
                 if gone not in self._new:  # `take_gone` reports only what `take_new` has returned
                     self._gone[gone] = None
                 self._new.pop(gone, None)

@@ -82,9 +82,7 @@ def test_the_page_is_made_of_the_results(tmp_path: Path) -> None:
         },
         "soak": {
             "about": ABOUT,
-            **judged(50.0, {"points": MEMORY}),
-            "mode": "rewrite",
-            "points": MEMORY,
+            "modes": {mode: {**judged(50.0, {"points": MEMORY}), "points": MEMORY} for mode in ("rewrite", "parallel")},
         },
         "growth-users": {"about": ABOUT, "unit": "people", "people": people, "fitted": fitted(people, (10_000,))},
     }
@@ -99,7 +97,8 @@ def test_the_page_is_made_of_the_results(tmp_path: Path) -> None:
     assert "| p50, one caller, sync | 1.40 [1.40, 1.40] (50% personalized) | 1.5 | not measured | 2 |" in text
     assert "| rewrite | 12.5 | 12.5 |" in text
     assert "| rewrite, sync | 0.500 [0.400, 0.600] | 1.200 [1.100, 1.300] |" in text
-    assert "| 200,000 | rewrite | 50 | 120 | 70 | 0.50 |" in text
+    for mode in ("rewrite", "parallel"):
+        assert f"| 200,000 | {mode} | 50 | 120 | 70 | 0.50 |" in text
     assert "| store, MiB | 1.00 | 10.00 | 1.00 | 100.00 |" in text
     for name in ("ways-1", "growth-depth", "quality", "soak"):
         assert (tmp_path / f"cost-{name}.svg").read_text().startswith("<svg ")

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.cost.plots import bars, curves, line, marks
+from bench.cost.plots import bars, curves, lines_of, marks
 from bench.markers import replaced
 
 PAGE = Path(__file__).parents[2] / "docs" / "cost.md"
@@ -69,8 +69,8 @@ def write(results: Mapping[str, Mapping[str, Any]], page: Path = PAGE, entrance:
             if plot:
                 plots[page.parent / PLOT.format(name)] = plot
                 found += ["", f"![{title}]({PLOT.format(name)})"]
-    for path, lines_of in ((page, found), (entrance, quote(results))):
-        path.write_text(replaced(path.read_text("utf-8"), BEGIN, END, "\n".join(lines_of), path), "utf-8")
+    for path, made in ((page, found), (entrance, quote(results))):
+        path.write_text(replaced(path.read_text("utf-8"), BEGIN, END, "\n".join(made), path), "utf-8")
     for path, plot in plots.items():
         path.write_text(plot, "utf-8")
 
@@ -163,18 +163,8 @@ def _table(result: Mapping[str, Any]) -> list[list[str]] | None:
         ]
     if "people" in result:
         return _people(result)
-    if "above_mib" in result:
-        searches, last_mib = result["points"][-1]
-        head = [
-            "searches",
-            "mode",
-            "client alone, MiB",
-            "at the end, MiB",
-            "above the client at most, MiB",
-            "MiB more per 100,000",
-        ]
-        sizes = [f"{size:.0f}" for size in (result["alone_mib"], last_mib, result["above_mib"])]
-        return [head, [f"{searches:,}", result["mode"], *sizes, f"{result['growth_mib']:.2f}"]]
+    if "modes" in result:
+        return _memory(result["modes"])
     own = _rest(result)
     if own and all(isinstance(value, list) and value and not isinstance(value[0], list) for value in own.values()):
         return [["", "median, ms", "most, ms"]] + [
@@ -222,9 +212,29 @@ def _plot(name: str, results: Mapping[str, Mapping[str, Any]]) -> str:
             if way in measured
         }
         return marks("nDCG@10 (up) against server CPU (right, logarithmic), plain = 1", both)
-    if "above_mib" in result:
-        return line("Resident memory in MiB, by searches", result["points"])
+    if "modes" in result:
+        return lines_of(
+            "Resident memory in MiB, by searches", {name: one["points"] for name, one in result["modes"].items()}
+        )
     return ""
+
+
+def _memory(modes: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """Return the table of the memory over many searches, a row for each mode."""
+    head = [
+        "searches",
+        "mode",
+        "client alone, MiB",
+        "at the end, MiB",
+        "above the client at most, MiB",
+        "MiB more per 100,000",
+    ]
+    rows = []
+    for mode, one in modes.items():
+        searches, last_mib = one["points"][-1]
+        sizes = [f"{size:.0f}" for size in (one["alone_mib"], last_mib, one["above_mib"])]
+        rows.append([f"{searches:,}", mode, *sizes, f"{one['growth_mib']:.2f}"])
+    return [head, *rows]
 
 
 def _row(cells: Sequence[str]) -> str:

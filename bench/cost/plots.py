@@ -1,4 +1,4 @@
-"""Plots of the costs as SVG text: bars with intervals, curves on logarithmic axes, marks of cost and quality, a line."""
+"""Plots of the costs as SVG text: bars with intervals, curves on logarithmic axes, marks of cost and quality, lines."""
 
 from __future__ import annotations
 
@@ -43,15 +43,23 @@ def marks(title: str, marks: Mapping[str, tuple[float, float, float, float]]) ->
     return _svg(title, HEIGHT, parts)
 
 
-def line(title: str, points: Sequence[tuple[float, float]]) -> str:
-    """Draw one line from zero."""
-    most_x, most_y = max(x for x, _ in points), max(y for _, y in points) * 1.05
-    drawn = " ".join(
-        f"{MARGIN + x / most_x * (WIDTH - 2 * MARGIN):.1f},{HEIGHT - MARGIN - y / most_y * (HEIGHT - 2 * MARGIN):.1f}"
-        for x, y in points
-    )
-    parts = [
-        f'<polyline points="{drawn}" fill="none" stroke="{COLOURS[0]}" stroke-width="2"/>',
+def lines_of(title: str, named: Mapping[str, Sequence[tuple[float, float]]]) -> str:
+    """Draw lines from zero, each with its name at its end."""
+    most_x = max(x for points in named.values() for x, _ in points)
+    most_y = max(y for points in named.values() for _, y in points) * 1.05
+    parts = []
+    for number, (name, points) in enumerate(named.items()):
+        at = [
+            (MARGIN + x / most_x * (WIDTH - 2 * MARGIN), HEIGHT - MARGIN - y / most_y * (HEIGHT - 2 * MARGIN))
+            for x, y in points
+        ]
+        colour, drawn = COLOURS[number % len(COLOURS)], " ".join(f"{x:.1f},{y:.1f}" for x, y in at)
+        parts.append(f'<polyline points="{drawn}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        label_y = HEIGHT - MARGIN - 14 - 16 * number
+        parts.append(
+            f'<text x="{WIDTH - MARGIN}" y="{label_y}" text-anchor="end" fill="{colour}">{escape(name)}</text>'
+        )
+    parts += [
         f'<path d="M{MARGIN} {MARGIN}V{HEIGHT - MARGIN}H{WIDTH - MARGIN}" stroke="#111" fill="none"/>',
         f'<text x="{WIDTH - MARGIN}" y="{HEIGHT - MARGIN + 20}" text-anchor="end">{most_x:,.0f}</text>',
         f'<text x="{MARGIN - 6}" y="{MARGIN + 4}" text-anchor="end">{most_y:.0f}</text>',

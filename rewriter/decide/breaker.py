@@ -29,11 +29,11 @@ Methods are called from many threads and hold the lock for a few arithmetic step
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import Literal
 
+from rewriter.decide.call_runs import CallRuns
 from rewriter.record import record
 from rewriter.settings import BreakerSettings
 
@@ -98,8 +98,7 @@ class Breaker:
         self._state: State = "closed"
         self._epoch = 0
         self._numbers = 0
-        self._calls: deque[tuple[float, int]] = deque()
-        self._burst: deque[tuple[float, int]] = deque()
+        self._calls, self._burst = CallRuns(), CallRuns()
         self._failures = self._slow = self._in_a_row = self._burst_failures = self._late_in_a_row = 0
         self._transitions: dict[State, int] = {"open": 0, "half_open": 0, "closed": 0}
         self._openings_in_a_row = 0
@@ -187,8 +186,8 @@ class Breaker:
             self._on_change("closed", "", now_s)
 
     def _record(self, kind: int, now_s: float) -> None:
-        self._calls.append((now_s, kind))
-        self._burst.append((now_s, kind))
+        self._calls.add(kind, now_s)
+        self._burst.add(kind, now_s)
         self._failures += kind == _FAILED
         self._burst_failures += kind == _FAILED
         self._slow += kind == _SLOW
@@ -204,14 +203,15 @@ class Breaker:
         """Drop calls older than `max_age_s`, and those outside both the last `window_s` and the last `window_calls`."""
         s = self._settings
         while self._calls:
-            at_s, kind = self._calls[0]
-            if now_s - at_s <= s.max_age_s and (now_s - at_s <= s.window_s or len(self._calls) <= s.window_calls):
+            age_s = now_s - self._calls.oldest_s
+            in_window = age_s <= s.window_s or len(self._calls) <= s.window_calls
+            if in_window and age_s <= s.max_age_s and not self._calls.full:
                 break
-            self._calls.popleft()
+            kind = self._calls.drop()
             self._failures -= kind == _FAILED
             self._slow -= kind == _SLOW
-        while self._burst and now_s - self._burst[0][0] > s.burst_s:
-            self._burst_failures -= self._burst.popleft()[1] == _FAILED
+        while self._burst and (now_s - self._burst.oldest_s > s.burst_s or self._burst.full):
+            self._burst_failures -= self._burst.drop() == _FAILED
 
     def _broken(self) -> str:
         s = self._settings

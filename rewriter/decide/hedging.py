@@ -25,6 +25,8 @@ from collections import deque
 from dataclasses import dataclass
 from threading import Lock
 
+from rewriter.decide.call_runs import CallRuns
+
 QUANTILE = 0.95
 REMEMBERED = 600
 EVERY_S = 0.05
@@ -85,7 +87,7 @@ class Hedging:
         self._took_s: deque[float] = deque()
         self._sorted_s: list[float] = []
         self._noted_s = float("-inf")
-        self._window: deque[tuple[float, bool]] = deque()
+        self._window = CallRuns()
         self._late = self._late_in_a_row = self._failed_alike = 0
         self._late_since_s = 0.0
         self._tokens = MAX_TOKENS
@@ -198,10 +200,10 @@ class Hedging:
         self._late_in_a_row += late
         self._late += late
         window = self._window
-        window.append((now_s, late))
-        while len(window) > WINDOW and now_s - window[0][0] > WINDOW_S:
-            self._late -= window.popleft()[1]
-        if len(window) >= WINDOW and now_s - window[0][0] >= WINDOW_S and self._late > LATE_SHARE * len(window):
+        window.add(late, now_s)
+        while len(window) > WINDOW and (now_s - window.oldest_s > WINDOW_S or window.full):
+            self._late -= window.drop()
+        if len(window) >= WINDOW and now_s - window.oldest_s >= WINDOW_S and self._late > LATE_SHARE * len(window):
             self._pause(f"{self._late} of the last {len(window)} rewritten searches were late", now_s)
         elif self._late_in_a_row >= IN_A_ROW and now_s - self._late_since_s >= WINDOW_S:
             self._pause(f"{self._late_in_a_row} rewritten searches in a row were late", now_s)

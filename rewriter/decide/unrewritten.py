@@ -18,6 +18,8 @@ from rewriter.report import Reason
 REMEMBERED_S = 60.0
 MAX_SEARCHES = 4_096
 MAX_EXPRESSIONS = 4_096
+MAX_BYTES, BYTES_OF_AN_ENTRY = 2 * 2**20, 500
+"""Memory of the searches, and of the expressions; and that of one besides its texts. A search's key is a hash."""
 
 
 class Unrewritten:
@@ -25,10 +27,10 @@ class Unrewritten:
 
     def __init__(self) -> None:
         self._searches: Bounded[str, tuple[Reason, str]] = Bounded(
-            max_bytes=MAX_SEARCHES, max_age_s=REMEMBERED_S, max_count=MAX_SEARCHES
+            max_bytes=MAX_BYTES, max_age_s=REMEMBERED_S, max_count=MAX_SEARCHES
         )
         self._partial: Bounded[str, tuple[IndexFacts | None, float, str]] = Bounded(
-            max_bytes=MAX_EXPRESSIONS, max_age_s=float("inf"), max_count=MAX_EXPRESSIONS
+            max_bytes=MAX_BYTES, max_age_s=float("inf"), max_count=MAX_EXPRESSIONS
         )
 
     @property
@@ -42,7 +44,7 @@ class Unrewritten:
 
     def put_search(self, key: str, reason: Reason, detail: str, now_s: float) -> None:
         """Have a search go plain for a while."""
-        self._searches.put(key, (reason, detail), 1, now_s)
+        self._searches.put(key, (reason, detail), BYTES_OF_AN_ENTRY + len(detail), now_s)
 
     @property
     def any_expression(self) -> bool:
@@ -63,4 +65,4 @@ class Unrewritten:
     def put_expression(self, key: str, facts: IndexFacts | None, why: str, now_s: float) -> None:
         """Have an index expression go parallel: until `facts` are others, or without them for a while."""
         until_s = now_s + REMEMBERED_S if facts is None else float("inf")
-        self._partial.put(key, (facts, until_s, why), 1, now_s)
+        self._partial.put(key, (facts, until_s, why), BYTES_OF_AN_ENTRY + len(key) + len(why), now_s)
