@@ -144,6 +144,13 @@ def test_faults_of_a_line(tmp_path: Path, line: str, fault: str) -> None:
     assert fault in str(raised.value)
 
 
+def test_with_a_search_template_the_words_are_missing_too(tmp_path: Path) -> None:
+    path = tmp_path / "searches.ndjson"
+    path.write_text('{"user_id": "a"}')
+    with pytest.raises(ConfigurationError, match="has neither `query` nor `body`"):
+        read_logged(path, lambda words: {"query": {"match": {"title": words}}})
+
+
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "page.html"
     write_whole(path, "one")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,13 +13,14 @@ from rich.console import Console
 
 from rewriter import Reason, Settings, Subject
 from rewriter.cli.evaluate.html import html_of
-from rewriter.cli.evaluate.terminal import print_figures
+from rewriter.cli.evaluate.terminal import print_comparison, print_figures
 from rewriter.client.seam import SearchArguments
 from rewriter.evaluate.hit_facts import shown_fields
 from rewriter.evaluate.judged import JudgedSearch
 from rewriter.evaluate.outcome import Outcome, Prepared, Result
 from rewriter.evaluate.summary import figures
 from rewriter.evaluate.variants import Variant, variant
+from rewriter.evaluate.verdict import verdict
 from rewriter.measures.diversity import intra_list_diversity, item_ages, normalized_entropy
 
 NOW = datetime(2026, 9, 1, tzinfo=UTC)
@@ -102,3 +104,42 @@ def test_segments_that_no_event_names_are_reported_where_it_matters(
 ) -> None:
     found = evaluated(SHOP, HITS[:3], HITS[1:], subject=Subject("ann", segments=segments), known=known)
     assert any("in segments that no event" in line for line in found["warnings"]) is warned
+
+
+def test_variants_of_one_policy_are_told_apart_at_80_columns() -> None:
+    long = policy_of()
+    long = replace(long, name="a-shop-with-a-long-name.eu, without item boosts")
+    out = io.StringIO()
+    print_figures(Console(file=out, width=80), evaluated(long, HITS[:3], HITS[1:]))
+    assert "…" not in out.getvalue()
+    assert max(map(len, out.getvalue().splitlines()[:12])) <= 80
+
+
+def test_runs_are_compared_by_short_hashes() -> None:
+    one = {"before": "a" * 64, "after": "b" * 64}
+    inputs = [{"what": "policies.shop"} | one, {"what": "history", "before": ["c" * 64], "after": []},
+              {"what": "policies.old", "before": "a" * 64, "after": None},
+              {"what": "templates.new", "before": None, "after": "d" * 12}, {"what": "seed", "before": 1, "after": 2}]  # fmt: skip
+    out = io.StringIO()
+    found = {"measure": "nDCG@10", "searches": 3, "left_out": 0, "inputs": inputs, "policies": []}
+    print_comparison(Console(file=out, width=80, highlight=False), found)
+    assert out.getvalue().splitlines()[:5] == [
+        "policies.shop: aaaaaaaaaaaa → bbbbbbbbbbbb", "history: ['cccccccccccc'] → []",
+        "policies.old: only in the first run", "templates.new: only in the second run", "seed: 1 → 2",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (0.95, 0.99, "Exploration costs 3.0% of nDCG@3 [1.0%, 5.0%]."),
+        (0.95, 1.01, "Exploration has no price in nDCG@3 that these searches show: 3.0% [-1.0%, 5.0%]."),
+        (1.01, 1.05, "Exploration raises nDCG@3 by 3.0% [1.0%, 5.0%]."),
+        (None, None, "The price of exploration in nDCG@3 is not known."),
+    ],
+)
+def test_the_price_of_exploration(low: float | None, high: float | None, said: str) -> None:
+    ratio = 1.03 if low and low > 1.0 else 0.97
+    every = {"searches": 9, "ratio": ratio, "ratio_low": low, "ratio_high": high}
+    found = {"explores": True, "measures": {part: {"nDCG@3": every} for part in ("all", "new")}}
+    assert verdict(found, "nDCG@3") == said

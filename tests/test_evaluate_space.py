@@ -6,20 +6,23 @@ from typing import Any
 
 import pytest
 
-from rewriter.evaluate.drawing import changed_a_little
+from rewriter.evaluate.drawing import _from_all, changed_a_little, distribution
 from rewriter.evaluate.space import (
     HALF_LIFE,
     MAX_FIRST,
     TRIED_SCALE,
+    changes,
+    counted_by_others,
     current,
     first_values,
     settings_of,
     space,
     with_fields,
+    with_half_lives,
     with_settings,
     without_unused,
 )
-from rewriter.settings import PolicySettings
+from rewriter.settings import WEEK_S, PolicySettings, Settings
 
 FIELDS = {"brand": {"scale": 0.3}, "kind_size": {"of": ["kind", "size"], "scale": 0.6}}
 
@@ -103,3 +106,55 @@ def test_small_changes_stay_in_their_ranges_and_depend_on_the_seed_alone() -> No
     assert 1.0 < sum(differing) / len(differing) < 4.0
     assert changes == [changed_a_little(values, parameters, seed) for seed in range(200)]
     assert all(type(one[HALF_LIFE]) is int for one in changes)
+
+
+@pytest.mark.parametrize("default_weeks", [4, 16])
+def test_a_policy_s_own_values_and_defaults_are_no_changes(default_weeks: int) -> None:
+    given = policy(max_boost=1.87654)
+    own = with_half_lives(with_fields(given, ADDED), default_weeks * WEEK_S)
+    values = current(own, space(own, 2.0))
+    settings = settings_of(own, values, ADDED)
+    assert settings["item_half_life_s"] == default_weeks * WEEK_S
+    assert changes(given, settings, ADDED, default_weeks * WEEK_S) == {}
+    tried = values | {"fields.kind_brand.scale": 0.6, "discovery": 0.5, HALF_LIFE: 3, "fields.brand.pseudo_count": 50.0}
+    changed = changes(given, settings_of(own, tried, ADDED), ADDED, default_weeks * WEEK_S)
+    lives = [name for name in changed if name.endswith("half_life_s")]
+    assert {name: value for name, value in changed.items() if name not in lives} == {
+        "discovery": 0.5, "fields.brand.pseudo_count": 50.0, "fields.kind_brand.scale": 0.6,
+        "fields.kind_brand.pseudo_count": 2.0,
+    }  # fmt: skip
+    assert len(lives) == (0 if default_weeks == 16 else 4)
+
+
+def test_half_lives_that_other_policies_share_are_kept() -> None:
+    """All policies have the same counters: with another half-life in one of them, the settings are refused."""
+    shop, hats = policy(), policy(index=["hats"], fields={"brand": {}}, item_field=None, class_field=None)
+    policies = {"shop": shop, "hats": hats}
+    assert counted_by_others("shop", policies) == ["brand"]
+    assert counted_by_others("hats", {"hats": hats}) == []
+    own = with_half_lives(shop, WEEK_S)
+    chosen = {one.name: one.high for one in space(own, 2.0, keeps_half_lives=True)}
+    changed = with_settings(shop, changes(shop, settings_of(own, chosen), (), WEEK_S))
+    assert changed.fields["kind_size"].scale == 1.5
+    tables = {name: one.model_dump() for name, one in {"shop": changed, "hats": hats}.items()}
+    assert Settings.model_validate({"policies": tables}).policies["shop"] == changed
+
+
+def test_a_draw_heeds_the_limit_of_this_run() -> None:
+    """The journal may hold trials of a run with another limit, and trials of another sampler."""
+    optuna = pytest.importorskip("optuna")
+    parameters = [one for one in space(policy(), 2.0) if one.name in ("max_boost", "discovery")]
+    ranges = {one.name: distribution(one) for one in parameters}
+    done = [
+        optuna.trial.create_trial(
+            params={"max_boost": 1.5, "discovery": at / 40}, distributions=ranges, values=[1.0 - at / 40, at / 40],
+            user_attrs={"new_low": at / 40},
+        )
+        for at in range(41)
+    ]  # fmt: skip
+    means = []
+    for least in (0.0, 0.8):
+        drawn = [_from_all(done, parameters, seed, least)["discovery"] for seed in range(12)]
+        assert drawn == [_from_all(done, parameters, seed, least)["discovery"] for seed in range(12)]
+        means.append(sum(drawn) / len(drawn))
+    assert means[1] > means[0] + 0.2

@@ -20,6 +20,14 @@ from rewriter.client.seam import SearchClient
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.evaluate.bodies import bodies_of
 from rewriter.evaluate.proposal import as_table, proposed
+from rewriter.evaluate.space import (
+    changes,
+    counted_by_others,
+    with_fields,
+    with_half_lives,
+    with_settings,
+    without_unused,
+)
 from rewriter.evaluate.variants import variant
 from rewriter.settings import PolicySettings, Settings
 
@@ -121,17 +129,23 @@ class _Tuning:
         """Tune, confirm, and return what was found as JSON takes it."""
         from rewriter.evaluate.answers import sender  # noqa: PLC0415  with the extra
         from rewriter.evaluate.hold_out import NOTHING_BEFORE, TITLES_MISLEAD, held_out  # noqa: PLC0415  with the extra
-        from rewriter.evaluate.space import with_fields, with_settings, without_unused  # noqa: PLC0415  as above
         from rewriter.evaluate.tuning import Window, confirmed, tuned  # noqa: PLC0415  with the extra
 
         options = self._options
         train_s, confirm_s = (window_s(options[name], f"--{name}") or 0.0 for name in ("train", "confirm"))
         with progress() as show:
-            added = fields_within_class(self._client, self._given.index, self._policy) if options["add_fields"] else {}
+            others = [one for name, one in self._settings.policies.items() if name != self._name]
+            added = (
+                fields_within_class(self._client, self._given.index, self._policy, others)
+                if options["add_fields"]
+                else {}
+            )
             title = self._given.title_field(options["title_field"])
             past = self._inputs(with_fields(self._policy, added)).past(title, show("objects"))
             added = telling(added, past)
-            policy = with_fields(self._policy, added)
+            half_life_s = self._settings.signals.profile_half_life_s
+            policy = with_half_lives(with_fields(self._policy, added), half_life_s)
+            shared = counted_by_others(self._name, self._settings.policies)
             rendered = self._given.rendered()
             windows, held = [], []
             ends = (("--train", train_s, past.until_s - confirm_s), ("--confirm", confirm_s, past.until_s))
@@ -153,11 +167,12 @@ class _Tuning:
             found = tuned(
                 windows[0], policy, trials=trials, seed=options["seed"], max_boost=options["max_boost"],
                 spare_new=spare_new, journal=study, fingerprint=self._fingerprint(), on_progress=show("trials"),
-                added=added,
+                added=added, keeps_half_lives=bool(shared),
             )  # fmt: skip
-            confirmation = None
+            confirmation, changed = None, dict[str, float]()
             if found.chosen is not None:
-                proposal = without_unused(with_settings(policy, found.chosen.settings), added, found.chosen.settings)
+                changed = changes(self._policy, found.chosen.settings, added, half_life_s)
+                proposal = without_unused(with_settings(policy, changed), added, changed)
                 confirmation = confirmed(windows[1], self._policy, proposal, options["seed"])
         refusal = found.reason if confirmation is None else confirmation.refusal(spare_new)
         computed, sent = windows[0].rescoring.computed, windows[0].rescoring.sent
@@ -169,10 +184,12 @@ class _Tuning:
             "baseline": {"all": found.baseline[0], "new": found.baseline[1]},
             "current": _trial(found.current),
             "chosen": _trial(found.chosen) if found.chosen else None,
+            "changes": changed,
             "confirmation": _confirmation(confirmation) if confirmation else None,
             "refusal": refusal,
             "notes": [
                 *found.notes,
+                *([f"half-lives are kept: other policies count {', '.join(shared)} too"] if shared else []),
                 *([TITLES_MISLEAD] if held[0].by_title else []),
                 *([NOTHING_BEFORE] if not held[0].before else []),
             ],
@@ -220,7 +237,7 @@ def _proposal(found: Mapping[str, Any], toml: Path, policy: str) -> str:
     """Return the diff with what it gains in comments before it, "" where nothing is proposed."""
     if found["refusal"]:
         return ""
-    settings = found["chosen"]["settings"]
+    settings = found["changes"]
     diff = proposed(toml.read_text("utf-8-sig"), policy, settings, str(toml), found["added"])
     head = "".join(f"# {line}\n" for line in gains(found))
     if diff is None:
@@ -246,7 +263,7 @@ def _print(found: Mapping[str, Any]) -> None:
         console.print(note, soft_wrap=True)
     if found["confirmation"] is not None:
         console.print(
-            f"chosen: trial {found['chosen']['number']}: {json.dumps(found['chosen']['settings'])}", soft_wrap=True
+            f"chosen: trial {found['chosen']['number']}, which changes {json.dumps(found['changes'])}", soft_wrap=True
         )
         for line in gains(found):
             console.print(line, soft_wrap=True)

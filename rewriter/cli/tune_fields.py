@@ -7,7 +7,7 @@ out: within the class it tells nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from rewriter.cli.init.facets import found_facets, setting_name
@@ -27,10 +27,12 @@ MOST_CONSIDERED = 12
 """Most facets whose values are read."""
 
 
-def fields_within_class(client: SearchClient, index: str, policy: PolicySettings) -> dict[str, tuple[str, str]]:
+def fields_within_class(
+    client: SearchClient, index: str, policy: PolicySettings, others: Iterable[PolicySettings] = ()
+) -> dict[str, tuple[str, str]]:
     """Return signal fields of the class field and one facet each, by name: those that the policy does not have.
 
-    Raises the client's errors.
+    others: the other policies of the settings, whose names mean other fields. Raises the client's errors.
     """
     if not policy.class_field:
         return {}
@@ -38,7 +40,7 @@ def fields_within_class(client: SearchClient, index: str, policy: PolicySettings
     if policy.class_field not in profile.values:
         return {}  # a text: profiles keep nothing by the class of its sub-field
     has = {field.of for field in policy.fields.values()}
-    taken = {"item", *policy.fields}
+    taken = {"item", *policy.fields, *(name for other in others for name in other.fields)}
     found: dict[str, tuple[str, str]] = {}
     for facet in found_facets(profile)[0]:
         of = (policy.class_field, facet.field)

@@ -20,15 +20,15 @@ def gains(found: Mapping[str, Any]) -> list[str]:
         read = f"on the later window ({one['searches']:,} searches of {one['people']:,} people)"
         gain = f"{one['before']:.3f} → {one['after']:.3f} [{one['low']:+.3f}, {one['high']:+.3f}]"
         lines.append(f"{found['measure']}, {what}, {read}: {gain}, ×{plain['ratio']:.3f} to the baseline")
-    if new := [name for name in found["added"] if f"fields.{name}.scale" in found["chosen"]["settings"]]:
+    if new := [name for name in found["added"] if f"fields.{name}.scale" in found["changes"]]:
         lines.append(
             f"new fields: {', '.join(new)}; run `rewriter backfill` after it, since nothing has counted them yet"
         )
-    if any("half_life" in name for name in found["chosen"]["settings"]):
+    if any("half_life" in name for name in found["changes"]):
         lines.append(
             "half-lives changed: run `rewriter backfill` after it, since counters in the store have the old ones"
         )
-    if "discovery" in found["chosen"]["settings"]:
+    if found["changes"].get("discovery", 0.0) > 0.0:
         lines.append("discovery: it needs the table of neighbours, which `rewriter backfill` makes")
     return lines
 

@@ -1,7 +1,7 @@
 """The study of a tuning run: its journal of finished trials, and the values of the next trial. It needs the extra.
 
 First come the policy as it is and single changes of it, then SOBOL points (Owen-scrambled). Afterwards two ways alternate: a
-multivariate TPE sampler that knows how far each trial was from the least nDCG of new items, and a small change of the best trial
+multivariate TPE sampler that knows how far each trial is from the least nDCG of new items, and a small change of the best trial
 so far. Each value depends on the seed and the trials before it alone, so that a resumed run draws what an uninterrupted one does.
 """
 
@@ -22,8 +22,6 @@ STEP = 0.15
 """Standard deviation of a small change, as a share of the parameter's range."""
 CHANGED = 3
 """Mean number of parameters that one small change has."""
-MISSED = "missed"
-"""The name of a trial's attribute: by how much its new items miss the least nDCG, 0 or less if they keep it."""
 
 
 def finished_trials(journal: Path) -> int:
@@ -69,39 +67,77 @@ def complete(study: Any) -> list[Any]:
 
 def prepare(
     study: Any, first: Sequence[Mapping[str, Value]], best: Mapping[str, Value] | None,
-    parameters: Sequence[Parameter], seed: int,
+    parameters: Sequence[Parameter], seed: int, least: float,
 ) -> None:  # fmt: skip
-    """Let the study draw the next trial. first: the values tried first. best: those of the best trial so far, if there is one."""
-    done = len(complete(study))
-    drawn = done - len(first)
-    values = first[done] if drawn < 0 else None
-    if drawn >= SOBOL and drawn % 2 and best is not None:
-        values = changed_a_little(best, parameters, seed + done)
+    """Let the study draw the next trial. first: the values tried first. best: those of the best trial so far, if there is one.
+
+    least: the least nDCG of new items as a share of the baseline's.
+    """
+    done = complete(study)
+    drawn = len(done) - len(first)
+    if drawn < 0:
+        values: Mapping[str, Value] | None = first[len(done)]
+    elif drawn < SOBOL:
+        values, study.sampler = None, _sobol(seed)
+    elif drawn % 2 and best is not None:
+        values = changed_a_little(best, parameters, seed + len(done))
+    else:
+        values = _from_all(done, parameters, seed + drawn, least)
     waits = any(one.state.name == "WAITING" for one in study.get_trials(deepcopy=False))  # an interrupted run left it
     if values is not None and not waits:
         study.enqueue_trial(dict(values))
-    study.sampler = _sampler(drawn, seed)
 
 
-def _sampler(drawn: int, seed: int) -> Any:
-    """Return the sampler of the next trial. drawn: the number of trials after the first values, negative for one of these."""
+def _sobol(seed: int) -> Any:
     import warnings  # noqa: PLC0415  beside its only use
 
     from optuna.exceptions import ExperimentalWarning  # noqa: PLC0415  an extra
-    from optuna.samplers import QMCSampler, TPESampler  # noqa: PLC0415  an extra
+    from optuna.samplers import QMCSampler  # noqa: PLC0415  an extra
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
+        return QMCSampler(qmc_type="sobol", scramble=True, seed=seed, warn_independent_sampling=False)
+
+
+def _from_all(done: Sequence[Any], parameters: Sequence[Parameter], seed: int, least: float) -> dict[str, Value]:
+    """Return what TPE draws after the finished trials.
+
+    It draws in a study of its own: a journal holds how far a trial was from the limit of its run, which the present one need not
+    share, and holds nothing for trials that another sampler drew.
+    """
+    import warnings  # noqa: PLC0415  beside its only use
+
+    import optuna  # noqa: PLC0415  an extra
+    from optuna.exceptions import ExperimentalWarning  # noqa: PLC0415  an extra
+
+    ranges = {one.name: distribution(one) for one in parameters}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
         warnings.simplefilter("ignore", FutureWarning)  # set_constraint, which replaces constraints_func, is new
-        if drawn < SOBOL:
-            return QMCSampler(qmc_type="sobol", scramble=True, seed=seed, warn_independent_sampling=False)
-        return TPESampler(
-            seed=seed + drawn, multivariate=True, n_startup_trials=1, constraints_func=_missed
-        )  # the same seed, wherever tuning was resumed
+        sampler = optuna.samplers.TPESampler(
+            seed=seed, multivariate=True, n_startup_trials=1, constraints_func=lambda _: (0.0,)
+        )
+        study = optuna.create_study(directions=["maximize", "maximize"], sampler=sampler)
+        study.add_trials(
+            [
+                optuna.trial.create_trial(
+                    params=one.params, distributions=ranges, values=one.values,
+                    system_attrs={"constraints": [least - one.user_attrs["new_low"]]},
+                )
+                for one in done
+            ]
+        )  # fmt: skip
+        drawn: dict[str, Value] = study.ask(ranges).params
+    return drawn
 
 
-def _missed(trial: Any) -> tuple[float]:
-    return (float(trial.user_attrs.get(MISSED, 0.0)),)
+def distribution(parameter: Parameter) -> Any:
+    """Return the range of a parameter as Optuna takes it."""
+    from optuna.distributions import FloatDistribution, IntDistribution  # noqa: PLC0415  an extra
+
+    if parameter.is_whole:
+        return IntDistribution(int(parameter.low), int(parameter.high))
+    return FloatDistribution(parameter.low, parameter.high, log=parameter.is_log)
 
 
 def changed_a_little(values: Mapping[str, Value], parameters: Sequence[Parameter], seed: int) -> dict[str, Value]:

@@ -41,13 +41,14 @@ class Parameter:
         return self.name == HALF_LIFE
 
 
-def space(policy: PolicySettings, max_boost: float) -> list[Parameter]:
-    """Return the tuned settings of a policy. max_boost: the largest limit that a trial may use."""
-    found = [
-        Parameter("max_boost", 1.1, max_boost),
-        Parameter("saturation", 1.5, 6.0),
-        Parameter(HALF_LIFE, 0, len(HALF_LIVES_WEEKS) - 1),
-    ]
+def space(policy: PolicySettings, max_boost: float, *, keeps_half_lives: bool = False) -> list[Parameter]:
+    """Return the tuned settings of a policy. max_boost: the largest limit that a trial may use.
+
+    keeps_half_lives: whether other policies count the same fields, so that their half-lives are not this policy's alone.
+    """
+    found = [Parameter("max_boost", 1.1, max_boost), Parameter("saturation", 1.5, 6.0)]
+    if not keeps_half_lives:
+        found.append(Parameter(HALF_LIFE, 0, len(HALF_LIVES_WEEKS) - 1))
     if policy.item_field:
         found += [
             Parameter("item_scale", 0.05, 4.0, is_log=True),
@@ -68,6 +69,52 @@ def with_fields(policy: PolicySettings, added: Mapping[str, Sequence[str]]) -> P
     """Return a policy with further signal fields of scale 0. added: the document fields of each, by its name."""
     more = {name: FieldSettings(of=tuple(of), scale=0.0, pseudo_count=TRIED_PSEUDO_COUNT) for name, of in added.items()}
     return policy.model_copy(update={"fields": {**policy.fields, **more}})
+
+
+def counted_by_others(name: str, policies: Mapping[str, PolicySettings]) -> list[str]:
+    """Return the fields of a policy that other policies count too. All policies share the counters, and so their half-lives."""
+    own = _counted(policies[name])
+    others = [_counted(policy) for other, policy in policies.items() if other != name]
+    return sorted(own.intersection(*[set().union(*others)]))
+
+
+def _counted(policy: PolicySettings) -> set[str]:
+    return {*policy.fields, *(["item"] if policy.item_field else [])}
+
+
+def with_half_lives(policy: PolicySettings, default_s: float) -> PolicySettings:
+    """Return a policy that names each half-life. default_s: that of fields without one (seconds)."""
+    fields = {
+        name: field.model_copy(update={"half_life_s": field.half_life_s or default_s})
+        for name, field in policy.fields.items()
+    }
+    return policy.model_copy(update={"fields": fields, "item_half_life_s": policy.item_half_life_s or default_s})
+
+
+def changes(
+    policy: PolicySettings, settings: Mapping[str, float], added: Collection[str], default_half_life_s: float
+) -> dict[str, float]:
+    """Return the settings in which a policy would change: the others have its own values or the defaults.
+
+    added: fields that the policy does not have yet.
+    """
+    found: dict[str, float] = {}
+    for name, value in settings.items():
+        field, _, setting = name.removeprefix("fields.").rpartition(".")
+        table = policy if not field else policy.fields.get(field)
+        own = getattr(table, setting) if table is not None and field not in added else None
+        if own is None and setting.endswith("half_life_s"):
+            own = default_half_life_s
+        if own is None and setting == "pseudo_count" and field not in added:
+            own = default_pseudo_count(policy.fields[field])
+        if own is None or value not in (own, float(f"{own:.3g}")):
+            found[name] = value
+    return found
+
+
+def default_pseudo_count(field: FieldSettings) -> float:
+    """Return the pseudo-count of a field that names none."""
+    return 100.0 if len(field.of) == 1 else 5.0
 
 
 def without_unused(
@@ -114,18 +161,18 @@ def with_settings(policy: PolicySettings, settings: Mapping[str, float]) -> Poli
 
 
 def current(policy: PolicySettings, parameters: list[Parameter]) -> dict[str, Value]:
-    """Return a policy's values, clamped to their ranges, and the half-life nearest to its own."""
+    """Return a policy's values, clamped to their ranges, and the half-life nearest to its own (see `with_half_lives`)."""
     found: dict[str, Value] = {}
     for one in parameters:
         if one.name == HALF_LIFE:
             lives = [policy.item_half_life_s, *(field.half_life_s for field in policy.fields.values())]
-            weeks = next((life / WEEK_S for life in lives if life), 16.0)
+            weeks = next((life / WEEK_S for life in lives if life), 16.0)  # the default of settings
             found[one.name] = min(range(len(HALF_LIVES_WEEKS)), key=lambda at: abs(HALF_LIVES_WEEKS[at] - weeks))
         elif one.name.startswith("fields."):
             field, _, setting = one.name.removeprefix("fields.").rpartition(".")
             value = getattr(policy.fields[field], setting)
-            default = 100.0 if len(policy.fields[field].of) == 1 else 5.0
-            found[one.name] = min(one.high, max(one.low, default if value is None else value))
+            own = default_pseudo_count(policy.fields[field]) if value is None else value
+            found[one.name] = min(one.high, max(one.low, own))
         else:
             found[one.name] = min(one.high, max(one.low, getattr(policy, one.name)))
     return found

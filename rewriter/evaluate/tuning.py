@@ -177,13 +177,15 @@ def tuned(
     fingerprint: str,
     on_progress: Progress,
     added: Mapping[str, Sequence[str]] = NOTHING_ADDED,
+    keeps_half_lives: bool = False,
 ) -> Tuned:
     """Tune a policy. Trials in `journal` are not run again. Raises ConfigurationError for a journal of other inputs.
 
     spare_new: the least nDCG of new items, as a share of the baseline's, that a proposal may have.
     added:     fields of the policy that are not in its settings, of scale 0.
+    policy:    names each of its half-lives. keeps_half_lives: whether no trial changes them.
     """
-    parameters = space(policy, max_boost)
+    parameters = space(policy, max_boost, keeps_half_lives=keeps_half_lives)
     study = drawing.opened(journal, fingerprint)
     outcome = window.outcome(policy)
     base = tuple(_mean(column) for column in window.plain(outcome))
@@ -194,9 +196,9 @@ def tuned(
     while len(done := drawing.complete(study)) < trials:
         best = _best([_of_study(one, policy, added) for one in done], spare_new)
         values = next((one.params for one in done if best and one.number == best.number), None)
-        drawing.prepare(study, first, values, parameters, seed)
+        drawing.prepare(study, first, values, parameters, seed, spare_new)
         on_progress(len(done), trials)
-        study.optimize(lambda trial: _objective(trial, window, policy, parameters, spare_new, added), n_trials=1)
+        study.optimize(lambda trial: _objective(trial, window, policy, parameters, added), n_trials=1)
     found = _with_front([_of_study(one, policy, added) for one in done[:trials]])
     chosen, reason = _choice(found, now, spare_new)
     return Tuned(found, now, (base[0], base[1]), chosen, reason, notes)
@@ -241,7 +243,7 @@ def confirmed(window: Window, policy: PolicySettings, proposal: PolicySettings, 
 
 
 def _objective(
-    trial: Any, window: Window, policy: PolicySettings, parameters: Sequence[Parameter], spare_new: float,
+    trial: Any, window: Window, policy: PolicySettings, parameters: Sequence[Parameter],
     added: Mapping[str, Sequence[str]],
 ) -> tuple[float, float]:  # fmt: skip
     chosen = {
@@ -251,10 +253,7 @@ def _objective(
         for one in parameters
     }
     found = _trial(window, policy, settings_of(policy, chosen, added), trial.number)
-    for name, value in (
-        ("coverage", found.coverage), ("new_ratio", found.new_ratio), ("new_low", found.new_low),
-        (drawing.MISSED, spare_new - found.new_low),
-    ):  # fmt: skip
+    for name, value in (("coverage", found.coverage), ("new_ratio", found.new_ratio), ("new_low", found.new_low)):
         trial.set_user_attr(name, value)
     return found.every, found.new
 

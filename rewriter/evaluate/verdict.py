@@ -59,7 +59,12 @@ def _price(every: Mapping[str, Any], measure: str) -> str:
     if every["ratio"] is None or every["ratio_low"] is None:
         return f"The price of exploration in {measure} is not known."
     price, low, high = (1.0 - every[name] for name in ("ratio", "ratio_high", "ratio_low"))
-    return f"Exploration costs {price:.1%} of {measure} [{low:.1%}, {high:.1%}]."
+    ends = f"[{low:.1%}, {high:.1%}]"
+    if high < 0.0:
+        return f"Exploration raises {measure} by {-price:.1%} [{-high:.1%}, {-low:.1%}]."
+    if low <= 0.0:
+        return f"Exploration has no price in {measure} that these searches show: {price:.1%} {ends}."
+    return f"Exploration costs {price:.1%} of {measure} {ends}."
 
 
 def _change(one: Mapping[str, Any], measure: str) -> str:

@@ -60,8 +60,10 @@ def _search(number: int, line: str, template: Template | None, wrong: Wrong) -> 
     if body is None and one.words and template is not None:
         body = template(one.words)
     if body is None:
-        remedy = "with `query` alone, give --body: a search template in Mustache" if one.words else ""
-        wrong.append(("has no `body`", remedy))
+        if one.words:
+            wrong.append(("has no `body`", "with `query` alone, give --body: a search template in Mustache"))
+        else:
+            wrong.append(("has neither `query` nor `body`" if template is not None else "has no `body`", ""))
     if wrong or body is None:
         return None
     return LoggedSearch(number, one.subject, one.words, body, one.index)

@@ -94,7 +94,7 @@ def _pair(
             index=_index(one, settings), body=dict(one.body), subject=one.subject
         )
         hits = client.body_of(response)["hits"]["hits"][:k]
-        fields = titled(hits, Fields())
+        fields = titled(hits, Fields(), one.body)
         ids = [_name(hit) for hit in hits]
         titles |= {name: text_at(hit, fields.title) or str(hit.get("_id")) for name, hit in zip(ids, hits, strict=True)}
         served.append(_served(tuple(ids), report, settings))

@@ -13,6 +13,7 @@ from rich.progress import TimeRemainingColumn
 
 from rewriter.cli.causes import cause_of
 from rewriter.cli.progress import progress_bars
+from rewriter.cli.titles import likely_titles
 from rewriter.client.seam import SearchClient
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.evaluate.bodies import SENTINEL
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 TIMEOUT_S = 120.0
 CONNECTIONS = 4
 UNITS_S = {"h": 3_600.0, "d": 86_400.0, "w": 7 * 86_400.0}
-TITLES = ("title", "name", "product_name", "product_title")
 IDS_AT_ONCE = 1_000
 
 
@@ -89,8 +89,8 @@ class Inputs:
         if given:
             return given
         mappings = self._client.get_mapping(self._index, {}, TIMEOUT_S)
-        there = {name for one in mappings.values() for name in one["mappings"].get("properties", {})}
-        return next((name for name in TITLES if name in there), "")
+        there = {path for one in mappings.values() for path in _paths(one["mappings"].get("properties", {}))}
+        return next((name for name in likely_titles(self.rendered()) if name in there), "")
 
     def rendered(self) -> Mapping[str, Any] | None:
         """Return the search template's body for SENTINEL, None without a template. Raises ConfigurationError."""
@@ -129,6 +129,15 @@ class Inputs:
             raise ConfigurationError([Fault("judgments", what, "are they `_id`s of this index?")])
         missing = len(ids) - there
         return [f"{missing:,} of {len(ids):,} judged documents are not in the index"] if missing > 0 else []
+
+
+def _paths(properties: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    """Yield the paths of a mapping's document fields. Sub-fields are left out: no document has them."""
+    for name, one in properties.items():
+        if "properties" in one:
+            yield from _paths(one["properties"], f"{above}{name}.")
+        else:
+            yield f"{above}{name}"
 
 
 def window_s(text: str | None, option: str) -> float | None:

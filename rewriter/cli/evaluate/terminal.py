@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,9 @@ from rich.table import Table
 
 SLICES = ("all", "new", "cold", "first search")
 SHOWN_CLASSES = 12
+HASH_CHARS = 12
+MIN_NAME = 14
+"""Least width of the column of names, which are broken and never cut: variants of one policy differ at their ends."""
 
 
 def print_figures(console: Console, figures: Mapping[str, Any]) -> None:
@@ -17,16 +21,13 @@ def print_figures(console: Console, figures: Mapping[str, Any]) -> None:
     measure, policies = figures["measure"], figures["policies"]
     title = f"{measure} · {figures['searches']:,} judged searches of {figures['people']:,} people"
     title += f", {figures['judgments']:,} judgments"
-    table = _table(title, ("", *SLICES, "Judged", "personalized", "functions"))
+    table = _table(title, ("", *SLICES, "Judged", "personal-\nized"))
     base = figures["baseline"]
     judged = measure.replace("nDCG", "Judged")
-    table.add_row("baseline", *(_plain(base[part][measure]) for part in SLICES), _share(base["all"][judged]), "", "")
+    table.add_row("baseline", *(_plain(base[part][measure]) for part in SLICES), _share(base["all"][judged]), "")
     for one in policies:
         cells = [_cell(one["measures"][part][measure], explores=one["explores"]) for part in SLICES]
-        table.add_row(
-            one["name"], *cells, _share(one["measures"]["all"][judged]["mean"]), _share(one["personalized"]),
-            str(one["median_functions"]),
-        )  # fmt: skip
+        table.add_row(one["name"], *cells, _share(one["measures"]["all"][judged]["mean"]), _share(one["personalized"]))
     console.print(table)
     console.print(
         "Ratios are to the baseline (with exploration: to the same policy without), with 95 % intervals over people."
@@ -48,7 +49,7 @@ def print_figures(console: Console, figures: Mapping[str, Any]) -> None:
 def print_comparison(console: Console, found: Mapping[str, Any]) -> None:
     """Print the differences of two runs."""
     for one in found["inputs"]:
-        console.print(f"{one['what']}: {one['before']} → {one['after']}", soft_wrap=True)
+        console.print(_difference(one), soft_wrap=True)
     if not found["inputs"]:
         console.print("The inputs are the same.")
     table = _table(
@@ -63,17 +64,33 @@ def print_comparison(console: Console, found: Mapping[str, Any]) -> None:
         console.print(f"{found['left_out']:,} searches are in only one of the runs.")
 
 
+def _difference(one: Mapping[str, Any]) -> str:
+    """Return an input in which two runs differ: hashes are shortened, and a missing input is named as such."""
+    if one["after"] is None or one["before"] is None:
+        return f"{one['what']}: only in the {'first' if one['after'] is None else 'second'} run"
+    before, after = (_shortened(one[side]) for side in ("before", "after"))
+    return f"{one['what']}: {before} → {after}"
+
+
+def _shortened(value: Any) -> Any:
+    """Return a value with its hashes cut to HASH_CHARS."""
+    if isinstance(value, list):
+        return [_shortened(one) for one in value]
+    is_hash = isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value)
+    return value[:HASH_CHARS] if is_hash else value
+
+
 def _print_rest(console: Console, figures: Mapping[str, Any], measure: str) -> None:
     k = figures["k"]
     names = [one.replace("nDCG", name) for name in ("RR", "R", "P") for one in (measure,)]
-    table = _table("", ("", *names, "pages changed", f"overlap@{k}"))
+    table = _table("", ("", *names, "pages\nchanged", f"overlap@{k}", "functions"))
     base = figures["baseline"]["all"]
-    table.add_row("baseline", *(_plain(base[name]) for name in names), "", "")
+    table.add_row("baseline", *(_plain(base[name]) for name in names), "", "", "")
     for one in figures["policies"]:
         page = one["page"]
         table.add_row(
             one["name"], *(_plain(one["measures"]["all"][name]["mean"]) for name in names), _share(page["changed"]),
-            _share(page[f"overlap@{k}"]),
+            _share(page[f"overlap@{k}"]), str(one["median_functions"]),
         )  # fmt: skip
     console.print(table)
     _print_diversity(console, figures)
@@ -113,9 +130,9 @@ def _print_classes(console: Console, one: Mapping[str, Any]) -> None:
 
 def _table(title: str, names: Sequence[str]) -> Table:
     table = Table(title=title or None, title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column(names[0])
+    table.add_column(names[0], overflow="fold", min_width=MIN_NAME)
     for name in names[1:]:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     return table
 
 

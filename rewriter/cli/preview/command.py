@@ -54,7 +54,12 @@ def preview(
             help="Show the pages of this draft too: a template set, a folder with one or with settings, a git revision."
         ),
     ] = None,
-    title: Annotated[str, typer.Option(help="The field of `_source` that names a hit; by default title or name.")] = "",
+    title: Annotated[
+        str,
+        typer.Option(
+            help="The field of `_source` that names a hit; by default title, name or a field that is searched."
+        ),
+    ] = "",
     category: Annotated[str, typer.Option(help="The field of a hit's category; by default the policy's.")] = "",
     date: Annotated[str, typer.Option(help="The field of a hit's date; by default the policy's.")] = "",
     image: Annotated[str, typer.Option(help="The field of `_source` with the address of a hit's image.")] = "",

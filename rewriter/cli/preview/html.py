@@ -7,7 +7,7 @@ from html import escape
 from urllib.parse import urlsplit
 
 from rewriter.cli.preview.page import PreviewPage, Row, median_age_days, shares
-from rewriter.cli.preview.terminal import ages, boosts_in, summary, why
+from rewriter.cli.preview.terminal import NOISE, ages, boosts_in, factor_text, summary, weight_text, why
 
 ROW_PX = 52
 GAP_PX = 88
@@ -95,7 +95,7 @@ def _item(row: Row, page: PreviewPage, colors: dict[str, str], *, served: bool =
 
 
 def _mark(row: Row, page: PreviewPage) -> str:
-    factor = f"×{row.factor:.2f}" if row.factor is not None and page.boosts and row.factor > 1.0005 else ""
+    factor = factor_text(row.factor) if row.factor is not None and page.boosts and row.factor > 1.0 + NOISE else ""
     if row.propensity is not None:
         return f'<span class="m new">explored · p {row.propensity:.2f}</span>'
     if row.was is None:
@@ -142,7 +142,7 @@ def _boosts(page: PreviewPage) -> str:
         percent = max(1.0, 100.0 * min(1.0, boost.weight / most))
         bars.append(
             f'<div class="boost"><b>{escape(shown)}</b><div><i style="width:{percent:.1f}%"></i></div>'
-            f'<span class="soft">+{boost.weight:.2f}</span></div>'
+            f'<span class="soft">{weight_text(boost.weight)}</span></div>'
         )
     return f"<h3>Boosts: weights added to a factor of 1</h3>{''.join(bars)}"
 

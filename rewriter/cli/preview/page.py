@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from statistics import median
 from typing import Any
 
+from rewriter.cli.titles import likely_titles
 from rewriter.explore.scores import Hit, identity, number_of, score_of
 from rewriter.report import Report
 
-TITLES = ("title", "name", "label", "headline", "product_name")
 DAY_S = 86_400.0
 MAX_CHARS = 200
 MILLISECONDS_FROM = 1e11
@@ -110,11 +110,11 @@ def page_of(
     )
 
 
-def titled(hits: Sequence[Hit], fields: Fields) -> Fields:
-    """Return the fields; without a given title field, the first usual name that the hits have."""
+def titled(hits: Sequence[Hit], fields: Fields, body: Any) -> Fields:
+    """Return the fields; without a given title field, the likeliest one for this search body that the hits have."""
     if fields.title:
         return fields
-    found = next((name for name in TITLES if any(text_at(hit, name) for hit in hits)), "")
+    found = next((name for name in likely_titles(body) if any(text_at(hit, name) for hit in hits)), "")
     return Fields(found, fields.category, fields.date, fields.image)
 
 

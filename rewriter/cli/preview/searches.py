@@ -83,6 +83,7 @@ def previewed(
     fields = titled(
         plain["hits"]["hits"],
         Fields(fields.title, fields.category or chosen.category_field or "", fields.date or chosen.date_field or "", fields.image),
+        arguments.get("body"),
     )  # fmt: skip
     if samples := [(one.label, one.sample) for one in wanted if one.sample is not None]:
         templates = load_templates(settings)[policy]

@@ -8,6 +8,9 @@ from rich.text import Text
 
 from rewriter.cli.preview.page import PreviewPage, Row, median_age_days, shares
 
+SMALL = 0.01
+NOISE = 0.0005
+"""Difference of a factor from 1 that rounding of scores explains."""
 NARROW = 100
 """Terminal width below which the plain page is left out: each hit's former position is shown beside it."""
 
@@ -26,12 +29,14 @@ def print_page(console: Console, page: PreviewPage) -> None:
     table.add_column("why", ratio=1, no_wrap=True, overflow="ellipsis")
     for at, row in enumerate(page.shown):
         left = [Text(page.plain[at].title if at < len(page.plain) else "")] if wide else []
-        factor = f"×{row.factor:.2f}" if row.factor is not None and page.boosts else ""
+        factor = factor_text(row.factor) if row.factor is not None and page.boosts else ""
         table.add_row(str(at + 1), *left, Text(row.title), moved(row), factor, why(row, page))
     console.print(table)
     for number, boost in enumerate(page.boosts, 1):
         console.print(
-            Text(f"  boost {number}: {boost.field} = {boost.value}: +{boost.weight:.2f} ({boost.source})", "dim")
+            Text(
+                f"  boost {number}: {boost.field} = {boost.value}: {weight_text(boost.weight)} ({boost.source})", "dim"
+            )
         )
     console.print(Text(summary(page), "dim"))
     console.print()
@@ -58,6 +63,16 @@ def why(row: Row, page: PreviewPage) -> str:
     if row.was is not None and row.now > row.was:
         return "other hits passed it"
     return ""
+
+
+def factor_text(factor: float) -> str:
+    """Return a factor with two decimals, or with three where it differs from 1 by less than can be seen then."""
+    return f"×{factor:.3f}" if NOISE < abs(factor - 1.0) < SMALL else f"×{factor:.2f}"
+
+
+def weight_text(weight: float) -> str:
+    """Return a weight with two decimals, or with four if it is small."""
+    return f"+{weight:.4f}" if 0.0 < weight < SMALL else f"+{weight:.2f}"
 
 
 def summary(page: PreviewPage) -> str:
