@@ -96,6 +96,15 @@ def test_they_are_shown_where_they_are_known() -> None:
         assert max(map(len, out.getvalue().splitlines())) <= 100
 
 
+def test_a_policy_s_name_and_a_warning_are_printed_as_they_are_written() -> None:
+    found = evaluated(SHOP, HITS[:3], HITS[1:])
+    found["policies"][0]["name"], found["warnings"] = "[sale] :fire:", ["the key `[budget] cutoff_ms`"]
+    out = io.StringIO()
+    print_figures(Console(file=out, width=80, highlight=False, markup=False, emoji=False), found)
+    assert "[sale] :fire:: " in out.getvalue()
+    assert "! the key `[budget] cutoff_ms`" in out.getvalue()
+
+
 @pytest.mark.parametrize(
     ("segments", "known", "warned"), [(("vip",), None, True), ((), None, False), (("vip",), 0, False)]
 )

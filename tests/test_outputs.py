@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import signal
 import subprocess
@@ -90,3 +91,17 @@ def test_a_file_that_cannot_be_written_whole_stays_as_it_was(tmp_path: Path, mon
     assert list(tmp_path.iterdir()) == [path]
     with pytest.raises(ConfigurationError, match="No space left on device"):
         write_whole(FULL, "text")
+
+
+def test_a_name_in_brackets_is_printed_as_it_is() -> None:
+    """To rich, `[sale]` in a text is markup and `:fire:` an emoji, and it prints neither as it is written."""
+    consoles = [
+        call
+        for path in Path(cli.__file__).parents[1].rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Console"
+    ]
+    options = [{one.arg: ast.unparse(one.value) for one in call.keywords} for call in consoles]
+    printing = [one for one in options if one.get("stderr") != "True"]
+    assert len(printing) >= 5
+    assert all((one.get("markup"), one.get("emoji")) == ("False", "False") for one in printing)

@@ -247,7 +247,7 @@ def _proposal(found: Mapping[str, Any], toml: Path, policy: str) -> str:
 
 
 def _print(found: Mapping[str, Any]) -> None:
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     trials = found["trials"]
     chosen = found["chosen"] or {"number": None}
     shown = [one for one in trials if one["front"] or one["number"] == chosen["number"]]

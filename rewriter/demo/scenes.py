@@ -10,7 +10,9 @@ from statistics import median
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
+from rewriter.demo.households import Visit
 from rewriter.demo.lateness import Lateness
 from rewriter.demo.pages import label, print_pages
 from rewriter.demo.shop import POLL_S, Explain, Shop, ShownPage
@@ -34,7 +36,7 @@ def households(shop: Shop, console: Console, explain: Explain) -> None:
         found = shop.search(visit.words, Subject(user_id=visit.household_id))
         if number:
             console.print()
-        console.print(f"[bold]Household {visit.household_id}[/] searches for [bold]{visit.words}[/]")
+        console.print(_asks(visit))
         bought = shop.households.times_bought(visit.household_id)
         print_pages(console, found, shop.names, visit.later, bought, explain)
 
@@ -73,6 +75,11 @@ def many(shop: Shop, console: Console, progress: Progress, explain: Explain) -> 
             console.print(f"{reason} means: {explain(reason)}")
 
 
+def _asks(visit: Visit) -> Text:
+    """Return the line above a page: who searches for what."""
+    return Text.assemble((f"Household {visit.household_id}", "bold"), " searches for ", (visit.words, "bold"))
+
+
 def _waits(waited_ms: list[float], cutoff_ms: float, machine_ms: float) -> str:
     """Return how long pages waited after the shop's own search, beside the bound and this machine's own delays."""
     default_ms = BudgetSettings().cutoff_ms
@@ -97,7 +104,7 @@ def session(shop: Shop, console: Console) -> None:
     signals = shop.rewriter.settings.signals
     before = shop.search(visit.words, subject)
     clicked = [hit for hit in before.hits if hit["_id"] not in {slot.id for slot in before.report.slots}][-2:]
-    console.print(f"[bold]Household {visit.household_id}[/] searches for [bold]{visit.words}[/] in a new session")
+    console.print(_asks(visit), " in a new session", sep="")
     for letter, hit in zip("AB", clicked, strict=True):
         console.print(f"{letter}  ", label(hit, shop.names), sep="")
     table = _table("clicks", "source", "the session's part", "A stands at", "B stands at")

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.rule import Rule
+from rich.text import Text
 
 from rewriter.demo import scenes
 from rewriter.demo.shop import POLICY, Engine, Explain, Shop, opened
@@ -57,10 +58,10 @@ def show(engine: Engine, explain: Explain) -> None:
     logging.getLogger("rewriter").addHandler(logging.NullHandler())  # switches and breaker are shown here, not logged
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a pipe may be of an encoding without ★
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     console.width = min(WIDTH, console.width)
     started_s = time.monotonic()
-    console.print(INTRODUCTION)
+    console.print(Text.from_markup(INTRODUCTION))
     with ExitStack() as stack:
         with _working(console) as progress:
             shop = stack.enter_context(opened(engine, progress))
@@ -91,7 +92,7 @@ def _working(console: Console) -> Progress:
 
 def _scene(console: Console, title: str, text: str) -> None:
     console.print()
-    console.print(Rule(f"[bold]{title}[/]", align="left", style="dim"))
+    console.print(Rule(Text(title, "bold"), align="left", style="dim"))
     console.print(f"{text}\n")
 
 

@@ -80,7 +80,7 @@ def diff(
     if as_json:
         print_json(found)
     elif html is None:
-        print_diff(Console(highlight=False), found)
+        print_diff(Console(highlight=False, markup=False, emoji=False), found)
     if limit is not None and found["changed_share"] > limit:
         print_line(f"{found['changed_share']:.1%} of the pages change, more than {limit:.1%}")
         raise typer.Exit(UNHEALTHY)

@@ -132,7 +132,7 @@ def evaluate(
     if as_json:
         print_json(figures)
     else:
-        print_figures(Console(highlight=False), figures)
+        print_figures(Console(highlight=False, markup=False, emoji=False), figures)
     print_line(f"written: {folder}")
     mains = [one for one in figures["policies"] if not (one["explores"] or one["placebo"] or one["variation_of"])]
     if not figures["complete"] or any(one["verdict"].startswith("Do not") for one in mains):
@@ -362,4 +362,4 @@ def _compare(folders: Sequence[Path], *, as_json: bool) -> None:
     if as_json:
         print_json(found)
     else:
-        print_comparison(Console(highlight=False), found)
+        print_comparison(Console(highlight=False, markup=False, emoji=False), found)

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 SLICES = ("all", "new", "cold", "first search")
 SHOWN_CLASSES = 12
@@ -37,11 +38,11 @@ def print_figures(console: Console, figures: Mapping[str, Any]) -> None:
         _print_classes(console, one)
     console.print()
     for one in policies:
-        console.print(f"[bold]{one['name']}[/]: {one['verdict']}", soft_wrap=True)
+        console.print(Text.assemble((one["name"], "bold"), f": {one['verdict']}"), soft_wrap=True)
         for detail, count in one["details"].items():
             console.print(f"  {count:,} × {detail}", soft_wrap=True)
     for line in figures["warnings"]:
-        console.print(f"[yellow]![/] {line}", soft_wrap=True)
+        console.print(Text.assemble(("!", "yellow"), f" {line}"), soft_wrap=True)
     for reason, count in figures["left_out"].items():
         console.print(f"{count:,} searches left out: {reason}", soft_wrap=True)
 

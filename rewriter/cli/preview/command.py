@@ -198,6 +198,6 @@ def _show(
     if as_json:
         print_json([page.as_dict() for page in pages])
     elif html is None:
-        console = Console(highlight=False)
+        console = Console(highlight=False, markup=False, emoji=False)
         for page in pages:
             print_page(console, page)
