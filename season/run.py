@@ -19,7 +19,6 @@ from opensearchpy import OpenSearch
 
 from rewriter import Report, Rewriter, Subject
 from rewriter.cli.ingest import stores_of, worker_of
-from rewriter.demo.corpus import baseline_query
 from rewriter.measures.bubble import PageDistance
 from rewriter.observe.hooks import Hook
 from rewriter.observe.ubi import UbiRecords, timestamp, ubi_query
@@ -27,15 +26,14 @@ from rewriter.observe.ubi_sinks import NdjsonSink
 from rewriter.settings import Settings
 from rewriter.signals.ingest.worker import Worker
 from season.clicks import Click, clicks_on, expected_clicks
-from season.clock import Draws, VirtualTime, virtual
-from season.stage import Stage, Variant, rewriter_command, toml_of
-from season.twins import WEEK_S, mean_distance
+from season.clock import Virtual, virtual
+from season.stage import Stage, Variant, rewriter_command, search_of, toml_of
+from season.twins import mean_distance
 from season.visits import Visit
 
 DAY_S = 86_400
 READY_S, COUNTED_S = 60.0, 60.0
 PAUSE_S = 0.002
-PAGE = {"size": 10, "_source": ["manufacturer", "listed"]}
 
 
 @dataclass(slots=True)
@@ -98,6 +96,7 @@ class Season:
             records = UbiRecords(NdjsonSink(self._folder / "queries.ndjson"), settings, application="season")
             stack.callback(records.close)
             self._client = stack.enter_context(OpenSearch(hosts=[self._stage.url], timeout=60))
+            self._virtual: Virtual = stack.enter_context(virtual(self._stage.starts_s))
             self._rewriter: Rewriter[OpenSearch] = stack.enter_context(
                 Rewriter(self._client, settings=settings, hooks=[records, *self._hooks])
             )
@@ -111,32 +110,32 @@ class Season:
                 if not one.wait_ready(READY_S, index=self._stage.index):
                     raise RuntimeError(f"the rewriter is not ready: {one.status().missing}")
             self._on_ready(self._rewriter, self._worker)
-            clock, draws = stack.enter_context(virtual(self._stage.starts_s))
-            self._play(clock, draws, on_progress)
+            self._play(on_progress)
             if not records.flush(READY_S) or records.counts["written"] != self.outcome.searches:
                 raise RuntimeError(f"not all searches have a record: {records.counts}")
         self.outcome.took_s, self.outcome.cpu_s = time.monotonic() - began_s, time.process_time() - cpu_s
         self._report()
         return self.outcome
 
-    def _play(self, clock: VirtualTime, draws: Draws, on_progress: Callable[[int, int], None]) -> None:
+    def _play(self, on_progress: Callable[[int, int], None]) -> None:
         days: dict[int, list[Visit]] = defaultdict(list)
         for visit in self._visits:
             days[int(visit.at_s - self._stage.starts_s) // DAY_S].append(visit)
         for number in range(max(days) + 1):
+            self._virtual.begin_day(self._stage.starts_s + number * DAY_S)
             if number % 7 == 0 and self.outcome.variant.is_personalized:
-                self._twins(clock, draws, number // 7)
+                self._twins(number // 7)
             for turn in _turns(days[number]):
                 for visit, at in turn:
-                    self._search(visit, at, clock, draws)
+                    self._search(visit, at)
                 self._count()
             on_progress(number + 1, max(days) + 1)
 
-    def _search(self, visit: Visit, at: int, clock: VirtualTime, draws: Draws) -> None:
+    def _search(self, visit: Visit, at: int) -> None:
         step = visit.steps[at]
-        clock.now_s = visit.at_s + step.after_s
+        self._virtual.clock.now_s = visit.at_s + step.after_s
         mood = f"{visit.session_id} {at}"
-        draws.seed(mood)
+        self._virtual.draws.seed(mood)
         query_id = f"{visit.session_id}-{at}"
         subject = Subject(visit.account, visit.session_id)
         with ubi_query(query_id, user_query=step.need.words, client_id=visit.account):
@@ -148,16 +147,19 @@ class Season:
             self.outcome.clicks_shown += expected_clicks(page, step.need, model)
             self.outcome.clicks_plain += expected_clicks(self._plain_page(step.need.words), step.need, model)
         for click in clicks_on(page, step.need, model, mood):
-            self._acted(visit.account, visit.session_id, query_id, click, clock.now_s + 4.0 * click.position)
+            self._acted(
+                visit.account, visit.session_id, query_id, click, visit.at_s + step.after_s + 4.0 * click.position
+            )
 
     def _page(self, rewriter: Rewriter[OpenSearch], words: str, subject: Subject) -> tuple[list[str], Report]:
-        body = {"query": baseline_query(words), **PAGE}
+        body = search_of(words, self._virtual.clock.now_s)
         response, report = rewriter.search_details(index=self._stage.index, body=body, subject=subject)
+        self._virtual.await_classes()
         return [hit["_id"] for hit in response["hits"]["hits"]], report
 
     def _plain_page(self, words: str) -> list[str]:
         if words not in self._plain:
-            found = self._client.search(index=self._stage.index, body={"query": baseline_query(words), **PAGE})
+            found = self._client.search(index=self._stage.index, body=search_of(words, self._stage.starts_s))
             self._plain[words] = [hit["_id"] for hit in found["hits"]["hits"]]
         return self._plain[words]
 
@@ -190,19 +192,18 @@ class Season:
         if lost := {name: n for name, n in self._worker.counts.items() if name not in ("counted", "waiting") and n}:
             raise RuntimeError(f"events were not counted: {lost}")
 
-    def _twins(self, clock: VirtualTime, draws: Draws, week: int) -> None:
-        clock.now_s = self._stage.starts_s + week * WEEK_S
+    def _twins(self, week: int) -> None:
         pages = []
         for number, pair in enumerate(self._stage.twins):
             both = []
             for twin in pair:
-                draws.seed(f"twins {week} {number}")
+                self._virtual.draws.seed(f"twins {week} {number}")
                 page, _ = self._page(self._mirror, twin.product_type.lower(), Subject(twin.user_id))
                 both.append(page)
                 position = next((at for at, one in enumerate(page, 1) if one in twin.makes), 0)
                 if position:
                     click = Click(position, page[position - 1], ordered=True)
-                    self._acted(twin.user_id, None, f"{twin.user_id}-{week}", click, clock.now_s + 30.0)
+                    self._acted(twin.user_id, None, f"{twin.user_id}-{week}", click, self._virtual.clock.now_s + 30.0)
             pages.append((both[0], both[1]))
         makers: dict[Hashable, Hashable] = {
             name: one.manufacturer for name, one in self._stage.shelf.corpus.products.items()

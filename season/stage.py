@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from opensearchpy import OpenSearch
 
-from rewriter.demo.corpus import Corpus, create_index, load
+from rewriter.demo.corpus import Corpus, baseline_query, create_index, load
 from rewriter.settings import HOUR_S, WEEK_S, Settings
 from rewriter.shell.template_files import packaged_templates
 from season.parameters import Parameters, read
@@ -38,6 +38,17 @@ HARMFUL = """\
 [{% if affinities %}{"filter": {"bool": {"must_not": [{% for a in affinities %}{{ a.filter }}{% if not loop.last %}, {% endif %}\
 {% endfor %}]}}, "weight": 4}{% endif %}]
 """
+
+
+ORIGIN, SIMULATED_ORIGIN = '"origin": "now"', '"origin": {{ request.body.stats | default(["now"]) | first }}'
+"""The origin of the exploration template's decay, and that of the season: the day that `search_of` gives. The server's clock is
+weeks ahead, and at another time in each run."""
+
+
+def search_of(words: str, now_s: float) -> dict[str, Any]:
+    """Return a visit's search: ten hits for `words`. `stats`, which groups searches in the server's statistics, is the day."""
+    day = datetime.fromtimestamp(now_s, UTC).date().isoformat()
+    return {"query": baseline_query(words), "size": 10, "_source": ["manufacturer", "listed"], "stats": [day]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +177,11 @@ def toml_of(stage: Stage, variant: Variant) -> Path:
     folder.mkdir()
     for name in ("default", "harmful"):
         shutil.copytree(packaged_templates() / "default", folder / "templates" / name)
+        exploration = folder / "templates" / name / "exploration.json.j2"
+        text = exploration.read_text("utf-8")
+        if text.count(ORIGIN) != 1:
+            raise RuntimeError(f"{exploration.name} has no {ORIGIN}, or several")
+        exploration.write_text(text.replace(ORIGIN, SIMULATED_ORIGIN), "utf-8")
     (folder / "templates/harmful/boosts.json.j2").write_text(HARMFUL, "utf-8")
     season = stage.given.season
     policy = {"index": [stage.index], "date_field": "listed", **SHOP, **variant.policy}
@@ -183,10 +199,10 @@ def toml_of(stage: Stage, variant: Variant) -> Path:
         **{f"policies.{POLICY}.fields.{name}": value for name, value in policy["fields"].items()},
     }
     path = folder / "rewriter.toml"
-    text = ['templates_dir = "templates"\n']
+    lines = ['templates_dir = "templates"\n']
     for section, values in sections.items():
-        text.append(f"[{section}]\n" + "".join(f"{name} = {_toml(value)}\n" for name, value in values.items()))
-    path.write_text("\n".join(text), "utf-8")
+        lines.append(f"[{section}]\n" + "".join(f"{name} = {_toml(value)}\n" for name, value in values.items()))
+    path.write_text("\n".join(lines), "utf-8")
     Settings.from_toml(path)
     return path
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from random import Random
 
 import pytest
@@ -24,7 +24,7 @@ def made_corpus() -> Corpus:
     draw = Random(1)
     products = {
         f"p{kind}{maker}{n}": Product(f"p{kind}{maker}{n}", "GROCERY", None, f"TYPE{kind}", f"m{maker}", "National", None,
-                                      date(2017, 1, 2), 100 - n)
+                                      date(2017, 1, 2) + timedelta(days=40 * maker + n), 100 - n)
         for kind in range(6) for maker in range(5) for n in range(4)
     }  # fmt: skip
     purchases = []

@@ -230,7 +230,8 @@ def create_index(
     on_progress: called with the number of products indexed so far.
     Raises the client's errors.
     """
-    settings = {"number_of_shards": shards, "number_of_replicas": 0}
+    # Refreshed once, at the end: documents of equal score come in the order of their segments, which would depend on the time.
+    settings = {"number_of_shards": shards, "number_of_replicas": 0, "refresh_interval": "-1"}
     mappings = {**MAPPINGS, "properties": {**MAPPINGS["properties"], **more}}
     client.indices.create(index=index, body={"settings": settings, "mappings": mappings})
     actions = ({"_index": index, "_id": one.product_id, **one.document()} for one in products)
@@ -238,3 +239,4 @@ def create_index(
         if on_progress:
             on_progress(done)
     client.indices.refresh(index=index)
+    client.indices.put_settings(index=index, body={"index": {"refresh_interval": None}})

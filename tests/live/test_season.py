@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,15 @@ import redis
 from prometheus_client import CollectorRegistry
 
 from rewriter import Reason
+from rewriter.boost.templates import render_exploration
 from rewriter.observe.hooks import BaselineFailure, SearchDetails
 from rewriter.observe.prometheus import PrometheusMetrics, WorkerMetrics
 from rewriter.report import Report
+from rewriter.settings import Settings
+from rewriter.shell.template_files import load_templates
 from season import parameters
 from season.run import Outcome, Season
-from season.stage import VARIANTS, Stage, opened
+from season.stage import POLICY, VARIANTS, Stage, opened, search_of
 from tests.scraped import EXPRESSIONS, empty_of, prometheus_of
 from tests.test_season import made_corpus
 
@@ -87,6 +90,21 @@ def test_its_report_is_the_command_s(lift: tuple[Outcome, list[dict[str, Any]]],
     assert report["verdict"] == "cannot tell yet"
     assert [one["name"] for one in report["filters"]] == []
     assert "Did personalization help?" in (stage.folder / "lift" / "report.html").read_text("utf-8")
+
+
+def test_exploration_prefers_what_is_new_on_the_simulated_day(
+    lift: tuple[Outcome, list[dict[str, Any]]], stage: Stage
+) -> None:
+    """The server's clock would be weeks ahead, and at another time in each run."""
+    assert lift[0].searches
+    settings = Settings.from_toml(stage.folder / "lift" / "rewriter.toml")
+    policy = settings.policies[POLICY]
+    templates = load_templates(settings)[POLICY]
+    for now_s in (stage.starts_s, stage.starts_s + 40 * 86_400.0):
+        body = search_of("milk", now_s)
+        (boost,) = render_exploration(templates, {"body": body}, policy).functions
+        assert boost.decay is not None
+        assert boost.decay["exp"]["listed"]["origin"] == datetime.fromtimestamp(now_s, UTC).date().isoformat()
 
 
 @pytest.mark.full
