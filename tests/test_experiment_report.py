@@ -505,3 +505,33 @@ def test_a_phone_gets_charts_of_its_own_width_with_the_same_intervals() -> None:
         assert wide.count("<circle") == phone.count("<circle")
         assert max(float(x) for x in re.findall(r' x2?="([\d.]+)"', phone)) <= 342
     assert "min-width:560px" not in STYLE
+
+
+def test_the_line_at_no_effect_crosses_no_text() -> None:
+    rows = [Bar("clicks per search", 0.1, 0.05, 0.2), Bar("orders", None, None, None), Bar("revenue", 0.1, -0.3, 0.5)]
+    for svg in beside(rows, "rows").split("</svg>")[:2]:
+        lines = [
+            (float(x), float(top), float(end))
+            for x, top, end in re.findall(r'class="zero" x1="([\d.]+)" x2="[\d.]+" y1="([\d.]+)" y2="([\d.]+)"', svg)
+        ]
+        texts = [
+            (float(x), float(y)) for x, y in re.findall(r'<text(?: class="quiet")? x="([\d.]+)" y="([\d.]+)">', svg)
+        ]
+        assert len(lines) == 2, "a row without an interval has no line"
+        assert len(texts) == len(rows) + 1
+        widest = 7.0 * len("clicks per search")
+        for x, top, end in lines:
+            crossed = [(at, y) for at, y in texts if at < x < at + widest and top < y + 4 and y - 12 < end]
+            assert crossed == []
+
+
+def test_no_value_of_an_axis_is_cut_off_at_the_edge() -> None:
+    svgs = beside([Bar("orders", 0.1, -0.7, 1.0), Bar("clicks", 0.0, -1.0, 1.5)], "rows").split("</svg>")[:2]
+    for svg, width in zip(svgs, (720, 342), strict=True):
+        ticks = re.findall(r'<text class="quiet" x="([\d.]+)" y="[\d.]+" text-anchor="(\w+)">([^<]+)<', svg)
+        assert len(ticks) >= 3
+        for x, anchor, text in ticks:
+            size = 7.5 * len(text)
+            left = float(x) - {"start": 0.0, "middle": size / 2, "end": size}[anchor]
+            assert left >= 0
+            assert left + size <= width + 1

@@ -279,5 +279,7 @@ def test_all_files_are_held_against_all_columns_at_once(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("x\n")
     (tmp_path / "b.ndjson").write_text("{}")
     assert [fault.partition(": ")[2] for fault in faults(tmp_path / "a.csv", tmp_path / "b.ndjson")] == [
-        "no column timestamp", "no column object_id", "no column user_id or client_id",
+        "no column timestamp (rename the column that holds the time of each event)",
+        "no column object_id (rename the column that holds the id of the product or document)",
+        "no column user_id or client_id (rename the column that holds the visitor)",
     ] * 2  # fmt: skip

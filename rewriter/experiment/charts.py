@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from html import escape
 from math import ceil, floor, log10
 
-RIGHT = 16
+RIGHT, LABEL, HALF_TICK = 16, 24, 24
+"""Pixels right of the axis; from the top of a row to the lower edge of a label that is above its interval; of half a tick's text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,10 @@ def _rows(bars: Sequence[Bar], title: str, ticks: str, frame: Frame) -> str:
     def x(value: float) -> float:
         return left + (frame.width - left - RIGHT) * (min(max(value, low), high) - low) / (high - low)
 
-    parts = [f'<line class="zero" x1="{x(0.0):.1f}" x2="{x(0.0):.1f}" y1="4" y2="{height - 26}"/>']
+    parts = [
+        f'<line class="zero" x1="{x(0.0):.1f}" x2="{x(0.0):.1f}" y1="{above}" y2="{below}"/>'
+        for above, below in _beside_texts(bars, frame)
+    ]
     for number, one in enumerate(bars):
         y = frame.row * number + (frame.row / 2 if frame.label else frame.row - 12) + 4
         label_y = y + 4 if frame.label else y - 16
@@ -116,11 +120,35 @@ def _rows(bars: Sequence[Bar], title: str, ticks: str, frame: Frame) -> str:
         )
         if one.value is not None:
             parts.append(f'<circle class="dot {kind}" cx="{x(one.value):.1f}" cy="{y:.1f}" r="4"/>')
-    parts += [
-        f'<text class="quiet" x="{x(value):.1f}" y="{height - 6}" text-anchor="middle">{_signed(value, ticks)}</text>'
-        for value in _ticks(low, high, frame.ticks)
-    ]
+    for value in _ticks(low, high, frame.ticks):
+        at, anchor = x(value), "middle"
+        if at > frame.width - HALF_TICK:
+            at, anchor = frame.width, "end"
+        elif at < HALF_TICK:
+            at, anchor = 0.0, "start"
+        parts.append(
+            f'<text class="quiet" x="{at:.1f}" y="{height - 6}" text-anchor="{anchor}">{_signed(value, ticks)}</text>'
+        )
     return _svg(frame, height, title, parts)
+
+
+def _beside_texts(bars: Sequence[Bar], frame: Frame) -> list[tuple[int, int]]:
+    """Return where the line at no effect is drawn, from top to bottom: it leaves out labels that are above their intervals, and
+    rows that have a text instead of an interval.
+    """
+    found: list[tuple[int, int]] = []
+    for number, one in enumerate(bars):
+        above, below = frame.row * number + 4, frame.row * (number + 1) + 4
+        if not frame.label:
+            above += LABEL
+        if one.low is None or one.high is None:
+            continue
+        if found and found[-1][1] == above:
+            above = found.pop()[0]
+        found.append((above, below))
+    if found and found[-1][1] == frame.row * len(bars) + 4:
+        found[-1] = found[-1][0], frame.row * len(bars) + 8
+    return found
 
 
 def _ticks_y(low: float, high: float, y: Callable[[float], float], frame: Frame) -> list[str]:

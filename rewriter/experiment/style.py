@@ -12,11 +12,15 @@ h1{font-size:15px;font-weight:600;color:var(--quiet);margin:0 0 6px}
 .about{color:var(--quiet);margin:0 0 32px}
 h2{font-size:18px;margin:40px 0 8px;padding-top:16px;border-top:1px solid var(--rule)}
 p{margin:0 0 10px;max-width:70ch}
-.wide{overflow-x:auto}
+.wide{overflow-x:auto;background:linear-gradient(90deg,var(--paper) 50%,transparent) left/28px 100% no-repeat local,
+linear-gradient(270deg,var(--paper) 50%,transparent) right/28px 100% no-repeat local,
+linear-gradient(90deg,var(--band),transparent) left/14px 100% no-repeat scroll,
+linear-gradient(270deg,var(--band),transparent) right/14px 100% no-repeat scroll}
 table{border-collapse:collapse;width:100%;font-size:14px;font-variant-numeric:tabular-nums;margin:8px 0}
 th,td{text-align:left;padding:6px 12px 6px 0;border-bottom:1px solid var(--rule);vertical-align:top}
 th{color:var(--quiet);font-weight:500}
 td:not(:first-child){white-space:nowrap}td.text{white-space:normal;min-width:12em}td:first-child{min-width:7.5em}
+@media(max-width:600px){table{font-size:13px}th,td{padding-right:9px}td:first-child{min-width:5.5em}}
 figure{margin:16px 0}figcaption{color:var(--quiet);font-size:14px}
 .broken{color:var(--bad);font-weight:600}
 svg{width:100%;height:auto;margin:12px 0;font:12px ui-sans-serif,system-ui,sans-serif;fill:var(--ink)}

@@ -98,8 +98,8 @@ def _interleaving(found: Summary) -> Part:
         return Part("Interleaving")
     sentence = [f"By {name}, {_preferred(one)}." for name, one in both if one is not None and one.people]
     what = (
-        "Above 0 people prefer the personalized ranking; the score does not show how much that is worth. Lists decide; those with "
-        "equal credit (ties), without any, or with two rankings alike do not."
+        "A preference above 0 favors the personalized ranking; it does not show how much that is worth. A list decides if one "
+        "ranking earns more credit; lists with equal credit (ties), without any, or with two rankings alike do not."
     )
     return Part("Interleaving", [" ".join([what, *sentence])], rows)
 

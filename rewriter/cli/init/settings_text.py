@@ -130,7 +130,7 @@ def _trial() -> Iterator[str]:
     yield "[budget]"
     yield from _comment(
         "A search waits at most 10 ms for signals, and at most 30 ms after its own answer. A laptop that also runs the servers is"
-        " often slower; while you try it out, set REWRITER_BUDGET__SIGNALS_MS=50 and REWRITER_BUDGET__CUTOFF_MS=300."
+        " often slower; while you try it out, set REWRITER_BUDGET__SIGNALS_MS=100 and REWRITER_BUDGET__CUTOFF_MS=1000."
     )
     yield "signals_ms = 10"
     yield "cutoff_ms = 30"
@@ -175,7 +175,8 @@ def _policy(
     yield from _comment("No score is ever multiplied by more than this.")
     yield f"max_boost = {toml_value(settings['max_boost'])}"
     yield from _comment(
-        "About one hit in seven is drawn from hits of the same search that are not personalized. 0 turns that off."
+        f"About one hit in {round(1 / settings['exploration_share'])} is drawn from hits of the same search that are not"
+        " personalized. 0 turns that off."
     )
     yield f"exploration_share = {toml_value(settings['exploration_share'])}"
     if settings.get("browse"):

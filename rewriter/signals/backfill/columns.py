@@ -83,9 +83,16 @@ def refuse_other_bytes(name: str) -> None:
 
 def missing(name: str, there: Collection[str]) -> list[Fault]:
     """Return a fault for each column that a file needs and lacks."""
-    wanted: dict[str, Collection[str]] = {"timestamp": ("timestamp",), "object_id": ("object_id",)}
-    wanted["user_id or client_id"] = ("user_id", "client_id")
-    return [Fault(name, f"no column {one}", _alike(of, there)) for one, of in wanted.items() if not {*of} & {*there}]
+    wanted: Sequence[tuple[Collection[str], str]] = (
+        (("timestamp",), "the time of each event"),
+        (("object_id",), "the id of the product or document"),
+        (("user_id", "client_id"), "the visitor"),
+    )
+    return [
+        Fault(name, f"no column {' or '.join(of)}", _alike(of, there) or f"rename the column that holds {holds}")
+        for of, holds in wanted
+        if not {*of} & {*there}
+    ]
 
 
 def _alike(wanted: Collection[str], there: Collection[str]) -> str:
