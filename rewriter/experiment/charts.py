@@ -11,7 +11,7 @@ from html import escape
 from math import ceil, floor, log10
 
 RIGHT, LABEL, HALF_TICK = 16, 24, 24
-"""Pixels right of the axis; from the top of a row to the lower edge of a label that is above its interval; of half a tick's text."""
+"""Pixels right of the axis; from a row's top to the lower edge of a label above its interval; of half a text of the axis."""
 
 
 @dataclass(frozen=True, slots=True)
