@@ -76,6 +76,9 @@ class _Environment(EnvSettingsSource):
 def _text(path: Path) -> str:
     try:
         return path.read_text("utf-8-sig")
+    except FileNotFoundError as error:
+        remedy = "`rewriter init URL INDEX` writes one; --toml names another"
+        raise ConfigurationError([Fault(str(path), error.strerror or "is missing", remedy)]) from None
     except OSError as error:
         raise ConfigurationError([Fault(str(path), error.strerror or "cannot be read")]) from None
     except UnicodeDecodeError:

@@ -126,7 +126,9 @@ def test_check_names_faults_of_templates_and_samples_with_their_lines(folder: Pa
 def test_check_without_settings(folder: Path) -> None:
     result = run("check", "away.toml")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr == "away.toml: No such file or directory\n"
+    assert result.stderr == (
+        "away.toml: No such file or directory (`rewriter init URL INDEX` writes one; --toml names another)\n"
+    )
 
 
 def test_check_of_a_cluster_that_was_asked_for_and_is_away(folder: Path) -> None:

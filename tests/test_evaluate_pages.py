@@ -96,6 +96,16 @@ def test_they_are_shown_where_they_are_known() -> None:
         assert max(map(len, out.getvalue().splitlines())) <= 100
 
 
+def test_the_page_names_what_was_not_personalized_and_captions_its_charts() -> None:
+    found = evaluated(SHOP, HITS[:3], HITS[1:])
+    found["policies"][0]["details"] = {"no_signals: people hardly use an item again": 1_123}
+    found["left_out"] = {"no body": 2}
+    page = html_of(found)
+    assert "<li>1,123 × no_signals: people hardly use an item again</li>" in page
+    assert "<p>2 searches: no body.</p>" in page
+    assert page.count("<figcaption>") == page.count('<svg class="desktop"') > 0
+
+
 def test_a_policy_s_name_and_a_warning_are_printed_as_they_are_written() -> None:
     found = evaluated(SHOP, HITS[:3], HITS[1:])
     found["policies"][0]["name"], found["warnings"] = "[sale] :fire:", ["the key `[budget] cutoff_ms`"]

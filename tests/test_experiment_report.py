@@ -535,3 +535,10 @@ def test_no_value_of_an_axis_is_cut_off_at_the_edge() -> None:
             left = float(x) - {"start": 0.0, "middle": size / 2, "end": size}[anchor]
             assert left >= 0
             assert left + size <= width + 1
+
+
+def test_a_value_beyond_the_usual_ones_is_not_drawn_at_the_edge() -> None:
+    for svg in beside([Bar("a", 4.0, 2.6, 6.5), Bar("b", 0.1, -0.2, 0.4)], "rows").split("</svg>")[:2]:
+        dots = [float(x) for x in re.findall(r'<circle class="dot \w+" cx="([\d.]+)"', svg)]
+        ends = [float(x) for x in re.findall(r'<line class="bar \w+" x1="[\d.]+" x2="([\d.]+)"', svg)]
+        assert dots[0] < ends[0]

@@ -36,7 +36,7 @@ from rewriter.errors import Fault
 
 app = typer.Typer(
     name="rewriter",
-    help="Personalized search for OpenSearch that steps aside.",
+    help="Personalized search around the queries that you have, on OpenSearch and Elasticsearch.",
     epilog=f"Exit codes: 0 success, 1 a problem was found, 2 faulty arguments or settings. {PROJECT_URL}".strip(),
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,  # they would show ids

@@ -51,7 +51,7 @@ def ingest(
     ] = None,
     metrics_host: Annotated[str, typer.Option(help="The address that the metrics are served on.")] = "127.0.0.1",
 ) -> None:
-    """Count events until stopped. Start as many workers as are busy: they share the partitions.
+    """Count events until stopped. Start one worker for each core that may be busy: they share the partitions.
 
     On SIGTERM a worker finishes its batch, gives its leases back and prints the number of entries by outcome. With a file it prints
     the outcomes of the file's lines alone, whichever workers counted them. The exit code is 1 if some lines are not events or were
@@ -130,7 +130,7 @@ def _all_well(replay: Replay) -> bool:
     for fault in replay.faults:
         print_line(fault)
     if replay.faulty:
-        print_line(f"{replay.faulty:,} lines are not events")
+        print_line(f"lines that are not events: {replay.faulty:,}")
     for reason, count in reasons.most_common():
         print_line(f"{count:,} refused: {printable(reason)}")
     if not replay.done:

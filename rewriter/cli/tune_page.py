@@ -9,6 +9,10 @@ from typing import Any
 
 SIZE = 460
 MARGIN = 54
+CAPTION = (
+    "One dot for each trial: green on the front, where no other trial is better on both axes, gray behind it. Red: the baseline "
+    "and the policy as it is. A dot shows its settings when the pointer is on it."
+)
 
 
 def gains(found: Mapping[str, Any]) -> list[str]:
@@ -46,7 +50,8 @@ def html_of(found: Mapping[str, Any]) -> str:
 
     def dot(one: Mapping[str, Any], kind: str, radius: float, label: str = "") -> str:
         x, y = place(one["all"], across), SIZE - place(one["new"], up)
-        text = f'<text x="{x + 8:.1f}" y="{y + 4:.1f}">{escape(label)}</text>' if label else ""
+        beside = f'x="{x + 10:.1f}"' if x < SIZE / 2 else f'x="{x - 10:.1f}" text-anchor="end"'
+        text = f'<text {beside} y="{y + 4:.1f}">{escape(label)}</text>' if label else ""
         title = escape(json.dumps(one.get("settings", {})))
         return (
             f'<circle class="dot {kind}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}"><title>{title}</title></circle>{text}'
@@ -61,18 +66,21 @@ def html_of(found: Mapping[str, Any]) -> str:
         y = SIZE - place(least, up)
         dots.append(f'<line class="zero" x1="{MARGIN}" x2="{SIZE - MARGIN}" y1="{y:.1f}" y2="{y:.1f}"/>')
         dots.append(f'<text class="quiet" x="{MARGIN}" y="{y - 6:.1f}">{found["spare_new"]:.0%} of the baseline</text>')
+    edge, end = MARGIN - 14, SIZE - MARGIN + 14
     axes = (
-        f'<text class="quiet" x="{MARGIN}" y="{SIZE - 12}">{escape(found["measure"])}, every search'
+        f'<path class="grid" fill="none" d="M{edge} {edge}V{end}H{end}"/>'
+        f'<text class="quiet" x="{edge}" y="{SIZE - 14}">{escape(found["measure"])}, every search'
         f" ({min(across):.3f} to {max(across):.3f}) →</text>"
-        f'<text class="quiet" x="{MARGIN}" y="20">↑ new items ({min(up):.3f} to {max(up):.3f})</text>'
+        f'<text class="quiet" x="{edge}" y="20">↑ new items ({min(up):.3f} to {max(up):.3f})</text>'
     )
     verdict = f"Not proposed: {found['refusal']}." if found["refusal"] else "Proposed."
     lines = "".join(
-        f"<p>{escape(line)}</p>" for line in (*found["notes"], *(gains(found) if found["confirmation"] else ()))
+        f"<p>{escape(line[:1].upper() + line[1:])}.</p>"
+        for line in (*found["notes"], *(gains(found) if found["confirmation"] else ()))
     )
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>Tuning</title><style>{STYLE}</style><body><h1>Tuning, {len(found['trials']):,} trials</h1>"
-        f'<p class="verdict">{escape(verdict)}</p>{lines}<svg viewBox="0 0 {SIZE} {SIZE}" role="img">{"".join(dots)}{axes}</svg>'
-        "</body></html>\n"
+        f'<p class="verdict">{escape(verdict)}</p>{lines}<figure><figcaption>{CAPTION}</figcaption>'
+        f'<svg class="trials" viewBox="0 0 {SIZE} {SIZE}" role="img">{axes}{"".join(dots)}</svg></figure></body></html>\n'
     )

@@ -92,8 +92,10 @@ def beside(bars: Sequence[Bar], title: str, ticks: str = "+.0%") -> str:
 
 def _rows(bars: Sequence[Bar], title: str, ticks: str, frame: Frame) -> str:
     known = [one for one in bars if one.low is not None and one.high is not None]
+    # The widest intervals are cut off at the edge; no value is.
+    most = max([1.5, *(1.2 * (one.value or 0.0) for one in known)])
     low = min([0.0, *(max(one.low or 0.0, -1.0) for one in known)])
-    high = max([0.0, *(min(one.high or 0.0, 1.5) for one in known)])
+    high = max([0.0, *(min(one.high or 0.0, most) for one in known)])
     if high - low < 1e-9:
         low, high = -0.05, 0.05
     low, high = low - 0.06 * (high - low), high + 0.06 * (high - low)

@@ -98,7 +98,7 @@ def test_every_fate_is_of_the_file_s_lines_alone(
     assert code == 1
     assert fates == {"appended": 9, "counted": 4, "duplicate": 1, "missing": 1, "no_consent": 1, "refused": 2}
     assert f"{file}:10: event" in said
-    assert "1 lines are not events\n" in said
+    assert "lines that are not events: 1\n" in said
     assert "1 refused: action_name: has no weight" in said
     assert "1 refused: timestamp: is N s old" in said
     assert "is not in the index" in said

@@ -38,6 +38,7 @@ def html_of(figures: Mapping[str, Any], title: str = "Would personalization help
         _section("Policies", _verdicts(policies)),
         *(_section(f"{measure}: {what}", _slice(policies, part, measure)) for part, what in SLICES),
         _section("Pages", _pages(figures)),
+        _section("Searches left out", _left_out(figures["left_out"])),
         *(_section(f"Classes of queries: {one['name']}", _classes(one)) for one in policies if _has_classes(one)),
     ]
     return (
@@ -51,7 +52,23 @@ def _section(title: str, content: str) -> str:
 
 
 def _verdicts(policies: Sequence[Mapping[str, Any]]) -> str:
-    return "".join(f"<p><b>{escape(one['name'])}</b>: {escape(one['verdict'])}</p>" for one in policies)
+    return "".join(
+        f"<p><b>{escape(one['name'])}</b>: {escape(one['verdict'])}</p>{_details(one['details'])}" for one in policies
+    )
+
+
+def _details(details: Mapping[str, int]) -> str:
+    """Return how many searches were not personalized, or not as they should be, by reason."""
+    found = "".join(f"<li>{count:,} × {escape(detail)}</li>" for detail, count in details.items())
+    return f"<ul>{found}</ul>" if found else ""
+
+
+def _left_out(counts: Mapping[str, int]) -> str:
+    return "".join(f"<p>{count:,} searches: {escape(reason)}.</p>" for reason, count in counts.items())
+
+
+def _figure(chart: str, caption: str) -> str:
+    return f"<figure><figcaption>{escape(caption)}</figcaption>{chart}</figure>" if chart else ""
 
 
 def _slice(policies: Sequence[Mapping[str, Any]], part: str, measure: str) -> str:
@@ -73,10 +90,10 @@ def _slice(policies: Sequence[Mapping[str, Any]], part: str, measure: str) -> st
         )
         for one, row in known
     ]
-    chart = beside(
-        bars, "change against the baseline (with exploration: against the same policy without), 95 % intervals"
+    caption = "Change against the baseline (with exploration: against the same policy without), with 95 % intervals"
+    return _figure(beside(bars, caption), caption) + _table(
+        ("", "compared with", "policy", "difference", "searches", "people"), rows
     )
-    return chart + _table(("", "compared with", "policy", "difference", "searches", "people"), rows)
 
 
 def _pages(figures: Mapping[str, Any]) -> str:
@@ -115,9 +132,9 @@ def _classes(one: Mapping[str, Any]) -> str:
     rows = [(row["name"], f"{row['searches']:,}", f"{row['people']:,}", _interval(row), row["effect"]) for row in named]
     few = sum(row["searches"] for row in one["classes"] if not row["name"])
     note = f"<p>{few:,} searches are of classes with too few people to tell.</p>" if few else ""
-    return beside(bars, "difference in the measure, with intervals for all classes together", "+.2f") + _table(
-        ("class", "searches", "people", "difference", "effect"), rows
-    ) + note  # fmt: skip
+    caption = "Difference in the measure, with intervals that hold for all classes together"
+    chart = _figure(beside(bars, caption, "+.2f"), caption)
+    return chart + _table(("class", "searches", "people", "difference", "effect"), rows) + note
 
 
 def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
