@@ -122,11 +122,14 @@ def member(value: Value) -> bytes | None:
     None if it would not be read back as the same value: a part is empty, contains U+001F or is no valid text, or the member has
     more than 1,024 bytes.
     """
+    text = SEPARATOR.join(value)
+    if len(value) < 2 or "" in value or text.count(SEPARATOR) != len(value) - 1:
+        return None
     try:
-        raw = SEPARATOR.join(value).encode()
+        raw = text.encode()
     except UnicodeEncodeError:  # half of a surrogate pair
         return None
-    return raw if value_of(raw) == value else None
+    return raw if len(raw) <= MAX_MEMBER_BYTES else None
 
 
 def value_of(raw: bytes) -> Value | None:

@@ -64,7 +64,11 @@ def _names(value: Any) -> Any:
 
 
 def _is_empty(value: Any) -> bool:
-    return not value if isinstance(value, Mapping) else is_absent(value)
+    if (
+        type(value) is str
+    ):  # the check for a mapping, which may be of any class, takes as long as the rest of the parsing
+        return not value or value.isspace()
+    return not value if isinstance(value, (dict, Mapping)) else is_absent(value)
 
 
 class _Part(BaseModel):
@@ -77,7 +81,7 @@ class _Part(BaseModel):
 
         `consent` stays, since a null consent means no consent.
         """
-        if not isinstance(given, Mapping):
+        if not isinstance(given, (dict, Mapping)):
             return given
         return {name: value for name, value in given.items() if name == "consent" or not _is_empty(value)}
 
@@ -218,6 +222,8 @@ def leaf(document: Mapping[str, Any], path: str) -> Any:
 
 def texts(found: Any) -> list[str]:
     """Return values as texts, spelled as in the index's terms. Non-values, and texts longer than MAX_MEMBER_BYTES, are left out."""
+    if type(found) is str:
+        return [found] if 0 < len(found) <= MAX_MEMBER_BYTES else []
     return [
         ("true" if one else "false") if isinstance(one, bool) else str(one)
         for one in (found if isinstance(found, list) else [found])[:MAX_VALUES]

@@ -166,6 +166,9 @@ def _filled(changes: Sequence[Change], near: Mapping[bytes, Near]) -> Iterator[l
 
 def _parts(change: Change) -> Iterator[_Part]:
     """Yield a change's parts, each with a weight and a number: 1, 2 … and 0, the last. Uses, which count 1 each, are the last."""
+    if change.uses is None and len(change.members) <= PER_PART:
+        yield change, change.head[2], 0, change.members
+        return
     starts = range(0, max(1, len(change.members)), PER_PART)
     for number, start in enumerate(starts, 1):
         is_last = number == len(starts) and change.uses is None

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from rewriter.errors import Fault
+from rewriter.record import record
 from rewriter.settings import Settings
 from rewriter.signals.affinities import class_combinations, profile_half_lives, signal_fields
 from rewriter.signals.counters import SEPARATOR, HalfLives, Value
@@ -103,7 +104,7 @@ class CountingRules:
         return values(document, self.fields)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Entry:
     """One entry of a stream.
 
@@ -257,9 +258,25 @@ class CounterKey(NamedTuple):
     partition: int
 
 
+class Members(NamedTuple):
+    """The members of an object's values in the order of the values: all of them, and apart the items and the others."""
+
+    every: tuple[bytes, ...]
+    items: tuple[bytes, ...]
+    others: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, found: Iterable[Value]) -> Members:
+        """Return the members of values from `events.values`."""
+        every = tuple([SEPARATOR.join(value).encode() for value in found])
+        items = tuple([one for one in every if one.startswith(ITEM_PREFIX)])
+        return cls(every, items, tuple([one for one in every if not one.startswith(ITEM_PREFIX)]))
+
+
 class Change(NamedTuple):
     """What one entry adds to each of its keys. `profile` and `session` are bases of keys, `head` is id, time and weight.
 
+    items: the members that are items, or would be: the population's changes name items that they do not count.
     uses: members that count 1 each, whatever the action weighs; None where none may. Which of both depends on the entry alone.
     """
 
@@ -268,6 +285,7 @@ class Change(NamedTuple):
     at_s: float
     head: tuple[str, str, str]
     members: tuple[bytes, ...]
+    items: tuple[bytes, ...]
     profile: str | None
     session: str | None
     uses: tuple[bytes, ...] | None = None
@@ -276,11 +294,6 @@ class Change(NamedTuple):
     def weight(self) -> float:
         """What the action weighs."""
         return float(self.head[2])
-
-    @property
-    def items(self) -> tuple[bytes, ...]:
-        """The members that are items."""
-        return tuple(one for one in self.members if one.startswith(ITEM_PREFIX))
 
 
 class Changes:
@@ -315,37 +328,34 @@ class Changes:
     def note_uses(self, uses: Sequence[tuple[bytes, ...]]) -> None:
         """Note what each of `used` adds to the population besides."""
         for (_, changes, at), members in zip(self._used, uses, strict=True):
-            changes[at] = changes[at]._replace(uses=members)
+            if members:
+                changes[at] = changes[at]._replace(uses=members)
 
-    def add(self, batch: Batch, entry: Entry, found: Iterable[Value]) -> None:
-        """Add an entry's values, from `events.values`, to its session, its profile, its segments and the population."""
+    def add(self, batch: Batch, entry: Entry, members: Members) -> None:
+        """Add the members of an entry's object to its session, its profile, its segments and the population."""
         event, keys = entry.counted_event, self._plan.keys
         signals = self._plan.settings.signals
-        at_s = entry.at_s
+        received_s = entry.received_s
+        at_s = min(event.at_s, received_s)
         head = (entry.id, repr(at_s), repr(signals.action_weights[event.action_name]))
-        members = tuple(SEPARATOR.join(value).encode() for value in found)
-        in_session = event.session_id is not None and entry.received_s - at_s <= signals.session_ttl_s
+        in_session = event.session_id is not None and received_s - at_s <= signals.session_ttl_s
         session = keys.session(event.session_id) if event.session_id is not None and in_session else None
         profile = keys.profile(event.user) if event.user is not None else None
-        change = Change(batch, entry, at_s, head, members, profile, session)
+        change = Change(batch, entry, at_s, head, members.every, members.items, profile, session)
+        if session is not None:
+            self._of("session", session, batch.partition).append(change)
+        if profile is not None:
+            self._of("profile", profile, batch.partition).append(change)
+        shared = self._of("population", keys.population(batch.partition), batch.partition)
+        uses: tuple[bytes, ...] | None = None
+        if profile is not None and members.items:
+            uses = ()
+            self._used.append((change, shared, len(shared)))
         # An item's affinity needs no population, and items would displace values that do.
-        shared = change._replace(members=tuple(one for one in members if not one.startswith(ITEM_PREFIX)))
-        population = keys.population(batch.partition)
-        for scope, base in self._bases(batch.partition, event, change):
-            one = shared if base == population else change
-            changes = self.by_target.setdefault(CounterKey(scope, base, batch.partition), [])
-            if base == population and profile is not None and change.items:
-                one = one._replace(uses=())
-                self._used.append((change, changes, len(changes)))
-            changes.append(one)
-
-    def _bases(self, partition: int, event: Event, change: Change) -> Iterable[tuple[ScopeName, str]]:
-        keys = self._plan.keys
-        if change.session is not None:
-            yield "session", change.session
-        if change.profile is not None:
-            yield "profile", change.profile
-        yield "population", keys.population(partition)
+        shared.append(Change(batch, entry, at_s, head, members.others, members.items, profile, session, uses))
         for name in dict.fromkeys(event.event_attributes.segments):
             if name in self._segments:
-                yield "population", keys.segment(name, partition)
+                self._of("population", keys.segment(name, batch.partition), batch.partition).append(change)
+
+    def _of(self, scope: ScopeName, base: str, partition: int) -> list[Change]:
+        return self.by_target.setdefault(CounterKey(scope, base, partition), [])

@@ -27,11 +27,10 @@ from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 from rewriter.bounded import Bounded
 from rewriter.errors import Fault, StoreError
 from rewriter.signals.commands import Command
-from rewriter.signals.counters import Value
 from rewriter.signals.events import MAX_EVENT_BYTES
 from rewriter.signals.ingest.ailing import Ailing
 from rewriter.signals.ingest.apply import apply_changes
-from rewriter.signals.ingest.batch import Batch, Changes, CountingRules, Entry, entry_of
+from rewriter.signals.ingest.batch import Batch, Changes, CountingRules, Entry, Members, entry_of
 from rewriter.signals.ingest.commit import commit_command, runs
 from rewriter.signals.ingest.contract import StreamKeys, partition_count, partition_count_commands
 from rewriter.signals.ingest.dedupe import without_duplicates
@@ -99,7 +98,7 @@ class Worker:
         self._leases = Leases(engine, self._keys, self._token, self._ingest.lease_s)
         self._beat_at_s = float("-inf")
         self._segments = SegmentNames(profiles, self._keys, self._ingest, clock_s)
-        self._values: Bounded[ObjectKey, tuple[Mapping[str, Any], tuple[Value, ...]]] = Bounded(
+        self._members: Bounded[ObjectKey, tuple[Mapping[str, Any], Members]] = Bounded(
             max_bytes=self._ingest.objects_bytes // 2,
             max_age_s=self._ingest.object_age_s,
             max_count=self._ingest.max_objects,
@@ -225,25 +224,25 @@ class Worker:
                 batch.wait(entry)
             elif document is None:
                 batch.counted_as("missing", entry, self._objects.fault_of(entry.object_key))
-            elif found := self._values_of(entry, document, is_known=documents[id(entry)] is None):
+            elif (members := self._members_of(entry, document, is_known=documents[id(entry)] is None)).every:
                 batch.counted_as("counted", entry)
-                changes.add(batch, entry, found)
+                changes.add(batch, entry, members)
             else:
                 batch.counted_as(
                     "refused", entry, Fault("event_attributes.object", "has none of the fields that are counted")
                 )
         return changes
 
-    def _values_of(self, entry: Entry, document: Mapping[str, Any], *, is_known: bool) -> tuple[Value, ...]:
-        """Return a document's values. They are cached for looked-up documents, since they take a tenth of a worker's time."""
+    def _members_of(self, entry: Entry, document: Mapping[str, Any], *, is_known: bool) -> Members:
+        """Return a document's members. They are cached for looked-up documents, since they take a tenth of a worker's time."""
         if not is_known:
-            return self._plan.values(document)
+            return Members.of(self._plan.values(document))
         now_s = self._clock_s()
-        kept = self._values.get(entry.object_key, now_s)
+        kept = self._members.get(entry.object_key, now_s)
         if kept is not None and kept[0] is document:
             return kept[1]
-        found = self._plan.values(document)
-        self._values.put(entry.object_key, (document, found), _size(found), now_s)
+        found = Members.of(self._plan.values(document))
+        self._members.put(entry.object_key, (document, found), _size(found), now_s)
         return found
 
     def _admitted(self, entries: Sequence[tuple[Batch, Entry]]) -> frozenset[str]:
@@ -367,9 +366,11 @@ class Worker:
 
 def _pairs(parts: Any) -> Mapping[bytes, bytes]:
     """Return the fields of an entry: RESP2 through a pipeline returns a mapping or a flat list."""
+    if type(parts) is list:
+        return dict(zip(parts[::2], parts[1::2], strict=True))
     return parts if isinstance(parts, Mapping) else dict(zip(parts[::2], parts[1::2], strict=True))
 
 
-def _size(found: tuple[Value, ...]) -> int:
-    """Return the bytes of memory that cached values take."""
-    return 400 + sum(getsizeof(value) + sum(map(getsizeof, value)) for value in found)
+def _size(found: Members) -> int:
+    """Return the bytes of memory that cached members take."""
+    return 500 + 16 * len(found.every) + sum(map(getsizeof, found.every))
