@@ -65,10 +65,13 @@ def resident_mib() -> float:
 
 
 def settings(mode: str) -> Settings:
-    """Return settings under which a busy machine switches nothing off."""
+    """Return settings under which a busy machine switches nothing off, and whose pools fill their memory at any speed.
+
+    By default pools are dropped after 15 s, so that their number, and the memory, would follow the searches a second.
+    """
     policy = {
         "index": f"{INDEX}*", "fields": {"brand": {}}, "item_repeat_share": 1.0, "mode": mode, "hedge_ms": 30_000,
-        "parallel_share": 0.0,
+        "parallel_share": 0.0, "exploration_stale_s": 600.0,
     }  # fmt: skip
     budget = {"signals_ms": 2_000, "cutoff_ms": 10_000}
     given = {"experiment": {"holdout": 0.0}, "breaker": NEVER, "budget": budget, "policies": {"shop": policy}}
