@@ -34,6 +34,7 @@ class Kind:
     names:     of the document's fields: class, maker, style, date.
     listed_d:  days over which items were listed; with an `appeal_half_life_d`, items lose half of their appeal in so many days.
     makers:    of one class, and as many again that make things of all classes.
+    again_by_class: `again` of each class, where they differ.
     visits:    of one person, over history and held-out days, on average; picks: of a visit, at most.
     """
 
@@ -56,6 +57,11 @@ class Kind:
     listed_d: float = 1_500.0
     appeal_half_life_d: float | None = None
     drift_d: float | None = None
+    again_by_class: tuple[float, ...] = ()
+
+    def again_in(self, of: int) -> float:
+        """Return the probability of `again` in a class."""
+        return self.again_by_class[of] if self.again_by_class else self.again
 
 
 GROCERIES = Kind(
@@ -85,7 +91,27 @@ SHAPES = (
     replace(_SHOP, name="bought again by people of few visits", people=400, visits=6.0),
     replace(_SHOP, name="often bought again, a small shop"),
 )
-"""Catalogues between the kinds, where boosts for items used before help less than they cost."""
+"""Catalogues between the kinds, where boosts for items used before may help less than they cost."""
+
+ODD_SHAPES = (
+    replace(_SHOP, name="half of the classes bought again", people=200, again_by_class=(0.7,) * 6 + (0.0,) * 6),
+    replace(
+        _SHOP, name="300 classes", people=300, items=9_000, again=0.3, classes=tuple(f"kind{n}" for n in range(300))
+    ),
+    replace(_SHOP, name="two classes", people=200, again=0.1, classes=("thing", "other")),
+    replace(_SHOP, name="200 uses a person", people=80, visits=130.0, again=0.15),
+    replace(_SHOP, name="5 uses a person", people=800, visits=4.0, again=0.6),
+    replace(_SHOP, name="nearly always bought again", people=200, again=0.8),
+    replace(_SHOP, name="a flat popularity", people=200, popularity=0.4, again=0.12),
+    replace(_SHOP, name="no taste, some bought again", people=200, maker_taste=0.0, style_taste=0.0, again=0.15),
+    replace(FILMS, name="films and no taste", items=2_000, people=200, maker_taste=0.0, style_taste=0.0),
+    replace(FILMS, name="few films", items=400, people=200),
+    replace(FILMS, name="films of people of few visits", people=800, visits=6.0, held_out_d=90.0),
+    replace(FILMS, name="films of a flat popularity", items=2_000, people=200, popularity=0.3),
+    replace(FILMS, name="films, some seen again", items=2_000, people=200, again=0.14),
+    replace(NEWS, name="news that stay", people=200, appeal_half_life_d=6.0, listed_d=90.0),
+)
+"""Catalogues of extreme parameters."""
 
 
 class Use(NamedTuple):
@@ -213,7 +239,7 @@ def _person(kind: Kind, shelf: _Shelf, number: int, now_s: float, draw: np.rando
             age_s = at_s - shelf.listed_s[members]
             now = np.where(age_s < 0, 0.0, now * 0.5 ** (np.maximum(age_s, 0.0) / (kind.appeal_half_life_d * DAY_S)))
         for pick in range(int(draw.integers(1, kind.picks + 1))):
-            if own and draw.random() < kind.again:
+            if own and draw.random() < kind.again_in(of):
                 at = list(own)[_drawn(np.fromiter(own.values(), float), draw)]
             else:
                 fresh = now.copy()

@@ -11,7 +11,7 @@ from rewriter.settings import DEFAULT_ACTION_WEIGHTS
 from rewriter.signals.counters import HalfLives
 from rewriter.signals.kinds.kind import SignalField
 from rewriter.signals.kinds.registry import every_kind
-from rewriter.signals.repeats import AGAIN, USES
+from rewriter.signals.repeats import AGAIN, CHANCE, CONTROLS, USES
 
 WEEK_S = 7 * 24 * 3600
 ITEM = {"item": SignalField(every_kind()["item"], ("_id",), 1.0, 2.0)}
@@ -66,7 +66,9 @@ def test_a_profile_ends_where_the_questions_week_begins() -> None:
 def test_a_population_ends_where_its_week_begins() -> None:
     known = PastPurchases(SHOP, range(3, 5), set(), ITEM, HALF_LIVES)
     assert known.populations[3].totals == {"item": pytest.approx(2.0, rel=1e-4)}
-    assert known.populations[4].totals == pytest.approx({"item": 5.0, USES: 3.0, AGAIN: 1.0}, rel=1e-4)
+    assert known.populations[4].totals == pytest.approx(
+        {"item": 5.0, USES: 3.0, AGAIN: 1.0, CONTROLS: 1.0, CHANCE: 1.0}, rel=1e-4
+    )
 
 
 def test_a_purchase_counts_what_init_writes_for_a_history_of_purchases() -> None:

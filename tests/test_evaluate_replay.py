@@ -112,7 +112,9 @@ def test_the_population_is_everybody_s_before_a_time(seed: int) -> None:
     seen = [Observation(tuple(v for v in past.coded.values(row[2]) if v[0] != ITEM), row[3], row[0]) for row in before]
     expected = counted(seen, past.half_lives, at_s)
     uses = observed_uses(
-        Use(row[1], f"{row[1]} {visit}", str(DOCUMENTS[row[2]]["_id"]), str(DOCUMENTS[row[2]]["kind"]), row[0])
+        Use(
+            row[1], row[4] or f"{row[1]} {visit}", str(DOCUMENTS[row[2]]["_id"]), str(DOCUMENTS[row[2]]["kind"]), row[0]
+        )
         for row, visit in zip(before, visits(before), strict=True)
     )
     used = counted(uses, past.half_lives, at_s)

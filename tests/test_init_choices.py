@@ -16,7 +16,7 @@ from rewriter.cli.init.chooser import choose
 from rewriter.cli.init.facets import MAX_FACETS, setting_name
 from rewriter.cli.init.figures import plain, share_of
 from rewriter.cli.init.index_profile import FieldDates, FieldValues, IndexProfile
-from rewriter.cli.init.set_choice import ItemUses, SetChoice, class_field_of, set_of
+from rewriter.cli.init.set_choice import ItemUses, SetChoice, class_field_of, set_of, why_unexplored
 from rewriter.cli.init.settings_text import Surroundings, settings_text
 from rewriter.cli.init.template_sets import SETS, set_settings, set_templates
 from rewriter.cli.init.template_text import fresh_days, template_files
@@ -70,8 +70,11 @@ def chosen(*found: FieldValues | FieldDates, **more: Any) -> Choices:
 
 
 def text_of(found: IndexProfile, choices: Choices, name: str = "default", uses: ItemUses = UNKNOWN) -> str:
-    chosen = SetChoice(*set_of(found, choices, uses, name), class_field_of(found, choices, wanted=True, set_name=name))
-    return settings_text(found, choices, AROUND, chosen, set_settings(name))
+    own = set_settings(name)
+    class_field = class_field_of(found, choices, wanted=True, set_name=name)
+    unexplored = why_unexplored(uses, own.policy.get("item_use", "again"))
+    chosen = SetChoice(*set_of(found, choices, uses, name), class_field, unexplored)
+    return settings_text(found, choices, AROUND, chosen, own)
 
 
 def files_of(found: IndexProfile, choices: Choices, name: str = "default") -> dict[str, str]:
@@ -262,9 +265,12 @@ def test_shares_are_not_rounded_to_none_or_all() -> None:
 # --- the template set -------------------------------------------------------------------------------------------------
 
 
-def uses(share: float, count: float = 5_000.0, **more: Any) -> ItemUses:
-    weights: dict[tuple[str, ...], float] = {("$uses", "milk"): count, ("$again", "milk"): share * count}
-    return ItemUses(RepeatGuard(weights, {"$uses": count, "$again": share * count}), "counted in h.ndjson", **more)
+def uses(share: float, count: float = 5_000.0, chance: float | None = None, **more: Any) -> ItemUses:
+    totals = {"$uses": count, "$again": share * count}
+    if chance is not None:
+        totals |= {"$controls": count, "$chance": chance * count}
+    weights: dict[tuple[str, ...], float] = {(mark, "milk"): weight for mark, weight in totals.items()}
+    return ItemUses(RepeatGuard(weights, totals), "counted in h.ndjson", **more)
 
 
 def picked(known: ItemUses, *found: FieldValues | FieldDates, given: str | None = None, **more: Any) -> tuple[str, str]:
@@ -281,6 +287,10 @@ OLD, YOUNG = dates("listed", 700), replace(dates("listed", 28), recent=1_000)
     [
         (uses(0.4), OLD, "shop"),
         (uses(0.1), OLD, "shop"),
+        (uses(0.4, chance=0.1), OLD, "shop"),
+        (uses(0.15, chance=0.14), OLD, "shop"),
+        (uses(0.15, chance=0.3), OLD, "catalogue"),
+        (uses(0.15, chance=0.3), YOUNG, "news"),
         (uses(0.09), OLD, "catalogue"),
         (uses(0.0), OLD, "catalogue"),
         (uses(0.0), YOUNG, "news"),
@@ -303,6 +313,24 @@ def test_the_set_is_picked_by_repeats_and_by_age(known: ItemUses, listed: FieldD
 def test_a_set_that_nothing_speaks_for_is_the_safe_one_and_it_is_said() -> None:
     assert "the store has no counters yet), so the safe set was chosen" in picked(UNKNOWN, OLD)[1]
     assert "499 of 500 uses" in picked(uses(0.4, count=499.0), OLD)[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "share"),
+    [
+        ("shop", uses(0.4, chance=0.1), 0.1),
+        ("shop", uses(0.4), 0.1),
+        ("shop", uses(0.15, chance=0.14), 0),
+        ("catalogue", uses(0.0, chance=0.1), 0.1),
+        ("catalogue", uses(0.09, chance=0.05), 0),
+        ("default", uses(0.4, count=499.0), 0.1),
+        ("default", UNKNOWN, 0.1),
+    ],
+)
+def test_exploration_needs_item_boosts_that_pay_for_it(name: str, known: ItemUses, share: float) -> None:
+    found = profile(values("category", 12), values("brand", 40), OLD, types={"title": "text"})
+    policy = tomllib.loads(text_of(found, choose(found, NOW_S), name, known))["policies"]["shop"]
+    assert policy["exploration_share"] == share
 
 
 def test_an_index_without_texts_is_browsed_and_a_named_set_is_taken() -> None:

@@ -11,13 +11,17 @@ from hypothesis import strategies as st
 from rewriter.signals.counters import Value
 from rewriter.signals.repeats import (
     AGAIN,
+    CHANCE,
+    CONTROLS,
     FULL_AT,
+    MIN_CONTROLS,
     MIN_USES,
     MIXED_FULL_AT,
     MIXED_NONE_AT,
     NONE_AT,
     SHRUNK_BY,
     USES,
+    Controls,
     RepeatGuard,
     Use,
     described,
@@ -123,12 +127,72 @@ def test_an_item_counts_once_a_visit_and_the_first_visit_for_nothing() -> None:
     ]
     found = list(observed_uses(done))
     assert [one.at_s for one in found] == [2.0, 4.0, 5.0]
-    assert Counter(value for one in found for value in one.values) == {
+    assert Counter(value for one in found for value in one.values if value[0] in (USES, AGAIN)) == {
         (USES, "food"): 1,
         (AGAIN, "food"): 1,
         (USES, "books"): 2,
         (AGAIN, "books"): 1,
     }
+
+
+def compared(share: float, chance: float, controls: float = 10_000.0) -> RepeatGuard:
+    """A guard over one class, which alone makes the catalogue."""
+    weights = {USES: 10_000.0, AGAIN: 10_000.0 * share, CONTROLS: controls, CHANCE: controls * chance}
+    return RepeatGuard({(mark, "milk"): weight for mark, weight in weights.items()}, weights)
+
+
+@pytest.mark.parametrize(
+    ("share", "chance", "again", "once"),
+    [
+        (0.4, 0.1, 1.0, 0.0),  # groceries
+        (0.89, 0.87, 0.0, 0.0),  # bananas: there is one kind
+        (0.3, 0.2, 0.46, 0.0),
+        (0.14, 0.23, 0.0, 0.89),  # everybody uses the same few: fewer come back than by chance
+        (0.0, 0.1, 0.0, 1.0),  # films
+        (0.0, 0.0, 0.0, 1.0),
+        (0.3, 0.0, 1.0, 0.0),
+        (1.0, 0.5, 1.0, 0.0),
+        (1.0, 1.0, 1.0, 0.0),
+    ],
+)
+def test_items_that_are_used_again_by_chance_alone_are_not_boosted(
+    share: float, chance: float, again: float, once: float
+) -> None:
+    found = compared(share, chance)
+    assert found.strength("milk") == pytest.approx(again, abs=0.01)
+    assert found.strength_once("milk") == pytest.approx(once, abs=0.02)
+
+
+def test_where_too_little_was_compared_the_share_alone_decides() -> None:
+    """Counters of an older version, and a history of one person, have no comparison."""
+    assert compared(0.3, 0.9, controls=MIN_CONTROLS - 1).strength("milk") == 1.0
+    assert compared(0.3, 0.9, controls=MIN_CONTROLS).strength("milk") == 0.0
+
+
+def test_a_use_is_compared_with_the_latest_one_of_its_class_by_another_subject() -> None:
+    done = [
+        Use("ann", "1", "milk", "food", 0.0),
+        Use("bob", "1", "milk", "food", 1.0),
+        Use("bob", "1", "eggs", "food", 2.0),
+        Use("ann", "2", "book", "books", 3.0),  # nobody used a book yet
+        Use("ann", "2", "tea", "food", 4.0),  # with bob's eggs, which ann had not used
+        Use("ann", "2", "milk", "food", 5.0),  # with bob's eggs again: the latest use, of tea, is ann's own
+        Use("bob", "2", "rice", "food", 6.0),  # with ann's milk, which bob had used: by chance
+        Use("ann", "2", "rice", "food", 7.0),
+        Use("ann", "3", "rice", "food", 8.0),  # with bob's rice, used in an earlier visit
+        Use("bob", "2", "salt", "food", 9.0),  # with ann's rice, which bob used in this visit: no comparison
+    ]
+    compared_at = {one.at_s: {mark for mark, _ in one.values} & {CONTROLS, CHANCE} for one in observed_uses(done)}
+    assert compared_at == {
+        3.0: set(), 4.0: {CONTROLS}, 5.0: {CONTROLS}, 6.0: {CONTROLS, CHANCE}, 7.0: {CONTROLS}, 8.0: {CONTROLS, CHANCE}, 9.0: set(),
+    }  # fmt: skip
+
+
+def test_the_latest_uses_are_kept_of_so_many_classes() -> None:
+    known = Controls[int](max_classes=2)
+    for class_name in (1, 2, 1, 3):
+        known.note(class_name, 7, 70)
+    assert [known.other(class_name, 8) for class_name in (1, 2, 3)] == [70, None, 70]
 
 
 @pytest.mark.parametrize(
@@ -140,6 +204,10 @@ def test_an_item_counts_once_a_visit_and_the_first_visit_for_nothing() -> None:
         (
             guard({"milk": (10_000, 0.8), "books": (10_000, 0.0)}),
             "people use items again in 40.0% of 20,000 uses: item boosts; but books 0.4%: no item boosts",
+        ),
+        (
+            compared(0.89, 0.87),
+            "people use items again in 89.0% of 10,000 uses, by chance 87.0%: no item boosts",
         ),
     ],
 )

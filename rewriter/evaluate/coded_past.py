@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rewriter.evaluate.arrays import Codes, Numbers, rows_of
 from rewriter.evaluate.past import Past
@@ -15,7 +16,7 @@ from rewriter.signals.events import values
 from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.ingest.reuse import VISIT_S
 from rewriter.signals.kinds.item import ITEM
-from rewriter.signals.repeats import AGAIN, NO_CLASS, USES
+from rewriter.signals.repeats import MARKS, NO_CLASS, Controls
 
 
 class CodedPast:
@@ -93,7 +94,8 @@ class CodedPast:
         past, table = self.past, self._of_one_life
         (events,) = np.nonzero(past.weight > 0.0)
         person = past.person[events]
-        visit = _visits(person, past.at_s[events])
+        visit = _visits(person, past.at_s[events], past.session[events])
+        is_later = visit != _first(person, visit)
         event, code = self.coded_events(past.doc[events])
         item = table.is_item[code]
         event, code = event[item], code[item]
@@ -103,21 +105,45 @@ class CodedPast:
         _, earliest = np.unique(np.stack([person[event], code]), axis=1, return_index=True)
         again = np.ones(len(event), bool)
         again[earliest] = False
-        counts = visit[event] > 0
-        event, code, again = event[counts], code[counts], again[counts]
         classes: dict[str, int] = {}
         names = (value[2] if len(value) > 2 else NO_CLASS for value in (table.values[one] for one in code.tolist()))
         class_of = np.array([classes.setdefault(name, len(classes)) for name in names], np.int64)
-        number = np.arange(len(event))
-        uses = np.concatenate([number, number[again]])
-        marks = np.concatenate([class_of, class_of[again] + len(classes)])
+        is_compared, is_chance = _compared(person[event], visit[event], code, class_of)
+        counts = is_later[event]
+        number = np.arange(int(counts.sum()))
+        event, class_of = event[counts], class_of[counts]
+        chosen = [np.ones(len(number), bool), *(one[counts] for one in (again, is_compared, is_chance))]
+        uses = np.concatenate([number[one] for one in chosen])
+        marks = np.concatenate([class_of[one] + at * len(classes) for at, one in enumerate(chosen)])
         order = np.argsort(uses, kind="stable")
-        named: list[Value] = [(mark, name) for mark in (USES, AGAIN) for name in classes]
+        named: list[Value] = [(mark, name) for mark in MARKS for name in classes]
         return past.at_s[events][event], uses[order], marks[order], named
 
 
-def _visits(person: Codes, at_s: Numbers) -> Codes:
-    """Return the number of each event's visit of its person, from 0: a visit ends after half an hour without events."""
+def _compared(person: Codes, visit: Codes, item: Codes, class_of: Codes) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which uses are compared with another person's, and which of these others are of an item used before (`Controls`)."""
+    controls, visits = Controls[int](), dict[tuple[int, int], set[int]]()
+    is_compared, is_chance = np.zeros(len(person), bool), np.zeros(len(person), bool)
+    rows = zip(person.tolist(), visit.tolist(), item.tolist(), class_of.tolist(), strict=True)
+    for at, (who, when, what, of) in enumerate(rows):
+        if (other := controls.other(of, who)) is not None:
+            held = visits.get((who, other), set())
+            is_compared[at] = when not in held
+            is_chance[at] = bool(held) and when not in held
+        controls.note(of, who, what)
+        visits.setdefault((who, what), set()).add(when)
+    return is_compared, is_chance
+
+
+def _first(person: Codes, visit: Codes) -> Codes:
+    """Return the visit of each event's person's first event."""
+    _, first, of = np.unique(person, return_index=True, return_inverse=True)
+    found: Codes = visit[first[of]]
+    return found
+
+
+def _visits(person: Codes, at_s: Numbers, session: Codes) -> Codes:
+    """Return a number of each event's visit of its person: a session, else it ends after half an hour without events."""
     order = np.argsort(person, kind="stable")
     same = np.concatenate([[False], np.diff(person[order]) == 0]) if len(order) else np.empty(0, bool)
     silent = np.concatenate([[0.0], np.diff(at_s[order])]) > VISIT_S if len(order) else np.empty(0, bool)
@@ -125,4 +151,4 @@ def _visits(person: Codes, at_s: Numbers) -> Codes:
     first = np.maximum.accumulate(np.where(~same, np.arange(len(order)), 0)) if len(order) else np.empty(0, np.int64)
     found = np.empty(len(order), np.int64)
     found[order] = begins - begins[first]
-    return found
+    return np.where(session >= 0, len(order) + session, found)

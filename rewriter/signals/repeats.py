@@ -5,31 +5,46 @@ had used in an earlier visit. An item counts once a visit, so that to view, clic
 counts for nothing, since there was nothing to use again. `rewriter ingest` and `rewriter backfill` keep two fields in the
 population, decayed like the rest of it, whose values are the classes:
 
-    $uses    how many uses there were
-    $again   how many of them were on an item used before
+    $uses       how many uses there were
+    $again      how many of them were on an item used before
+    $controls   how many uses could be compared with another subject's
+    $chance     how many of these other uses were of an item that the subject had used before
+
+In a class of few items, or of a few that everybody uses, people use items again by chance alone, and a boost for them fills the
+page with what popularity had ranked high enough already. So each use is compared with the latest one of its class by another
+subject. The share of these that fall on the subject's own used items is the share γ that chance gives. Where
+
+    λ = ρ / (1 − ρ) · (1 − γ) / γ
+
+is 1, having used an item tells nothing. On 28 generated catalogues boosts for used items lost where λ was below 0.9 and gained from
+1.1 on, for every ρ from 0.04 to 0.38. All of them cost new items, so that they act in full from LIFT_FULL_AT on.
 
 Where ρ is 0 a boost for what was seen before fills the page with it (measured on films: nDCG@10 × 0.7); at 0.4 it is the strongest
 boost there is (× 1.2). A class of few uses is judged by the catalogue as well:
 
     ρ(class) = (again + SHRUNK_BY · ρ(catalogue)) / (uses + SHRUNK_BY)
-    item affinities are multiplied by s(ρ): 0 up to NONE_AT, 1 from FULL_AT, linear between them
+    item affinities are multiplied by s(ρ): 0 up to NONE_AT, 1 from FULL_AT, linear between them,
+    and by s(λ) from LIFT_NONE_AT to LIFT_FULL_AT; γ of a class is shrunk as ρ is
 
-and those for unused items, of a policy with `item_use = "once"`, by 1 up to ONCE_AT, 0 from NONE_AT. The catalogue's own share,
-which stands for items without a class, mixes classes that may differ: s is 0 up to MIXED_NONE_AT there, and 1 from MIXED_FULL_AT.
+and those for unused items, of a policy with `item_use = "once"`, by 1 up to ONCE_AT, 0 from NONE_AT; or by 1 up to
+λ = LIFT_ONCE_FULL_AT, 0 from LIFT_ONCE_AT, if that is more. The catalogue's own share, which stands for items without a class,
+mixes classes that may differ: s is 0 up to MIXED_NONE_AT there, and 1 from MIXED_FULL_AT.
 
 Below `MIN_USES` nobody can tell, and items have no boosts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from heapq import nlargest
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from rewriter.record import record
 from rewriter.signals.counters import SEPARATOR, Observation, Value
 
-USES, AGAIN = "$uses", "$again"
+_T = TypeVar("_T", bound=Hashable)
+USES, AGAIN, CONTROLS, CHANCE = "$uses", "$again", "$controls", "$chance"
+MARKS = (USES, AGAIN, CONTROLS, CHANCE)
 """Fields of the population. No policy's field has a `$` in its name."""
 NO_CLASS = "-"
 """The class of an item that has none, or where no policy names a `class_field`."""
@@ -46,6 +61,11 @@ fill their pages. With NONE_AT and FULL_AT the default policy lost up to 13 % be
 """
 ONCE_AT = 0.05
 """Boosts for unused items act in full up to here, and end at NONE_AT."""
+MIN_CONTROLS = 250.0
+"""Decayed comparisons of the whole catalogue: below, λ is unknown, and ρ alone decides. At 250 a γ of 0.1 is known to 0.04."""
+LIFT_NONE_AT, LIFT_FULL_AT = 1.3, 2.2
+LIFT_ONCE_FULL_AT, LIFT_ONCE_AT = 0.5, 0.9
+LIFT_MOST = 1e6
 
 
 @record(frozen=True, slots=True)
@@ -53,23 +73,42 @@ class RepeatShare:
     """How often people use an item again, in a class or in the whole catalogue. share: ρ in [0, 1]; uses: decayed.
 
     is_mixed: whether it was counted over all classes together.
+    chance:   γ in [0, 1], the share that chance gives; None if too little was compared.
     """
 
     share: float
     uses: float
     is_mixed: bool = False
+    chance: float | None = None
+
+    @property
+    def lift(self) -> float | None:
+        """λ: the odds of using an item again over those by chance, at most LIFT_MOST; None if unknown."""
+        if self.chance is None:
+            return None
+        by_chance = self.chance * (1.0 - self.share)
+        if by_chance <= 0.0:
+            return LIFT_MOST if self.share > 0.0 else 0.0
+        return min(LIFT_MOST, self.share * (1.0 - self.chance) / by_chance)
 
     @property
     def strength(self) -> float:
         """By what item affinities are multiplied, in [0, 1]."""
-        if self.is_mixed:
-            return strength_at(self.share, MIXED_NONE_AT, MIXED_FULL_AT)
-        return strength_at(self.share)
+        bounds = (MIXED_NONE_AT, MIXED_FULL_AT) if self.is_mixed else (NONE_AT, FULL_AT)
+        return strength_at(self.share, *bounds) * self.more_than_chance
+
+    @property
+    def more_than_chance(self) -> float:
+        """s(λ), in [0, 1]; 1 if λ is unknown."""
+        lift = self.lift
+        return 1.0 if lift is None else strength_at(lift, LIFT_NONE_AT, LIFT_FULL_AT)
 
     @property
     def strength_once(self) -> float:
         """By what boosts of unused items are multiplied, in [0, 1]."""
-        return min(1.0, max(0.0, (NONE_AT - self.share) / (NONE_AT - ONCE_AT)))
+        lift = self.lift
+        rare = 1.0 - strength_at(self.share, ONCE_AT, NONE_AT)
+        return rare if lift is None else max(rare, 1.0 - strength_at(lift, LIFT_ONCE_FULL_AT, LIFT_ONCE_AT))
 
 
 def strength_at(share: float, none_at: float = NONE_AT, full_at: float = FULL_AT) -> float:
@@ -97,7 +136,9 @@ class RepeatGuard:
         if stated is not None:
             self.catalogue = RepeatShare(stated, uses)
         elif uses >= MIN_USES:
-            self.catalogue = RepeatShare(min(1.0, totals.get(AGAIN, 0.0) / uses), uses, is_mixed=True)
+            controls = totals.get(CONTROLS, 0.0)
+            chance = min(1.0, totals.get(CHANCE, 0.0) / controls) if controls >= MIN_CONTROLS else None
+            self.catalogue = RepeatShare(min(1.0, totals.get(AGAIN, 0.0) / uses), uses, is_mixed=True, chance=chance)
 
     @property
     def is_stated(self) -> bool:
@@ -109,14 +150,29 @@ class RepeatGuard:
         """The decayed uses of each class. It looks at everything that was counted: not for a search."""
         return {value[1]: weight for value, weight in self._weights.items() if value[0] == USES}
 
+    def mean_strength(self, item_use: str) -> float:
+        """Return the mean over all counted uses of the factor of item boosts. item_use: the policy's. Not for a search."""
+        strength = self.strength if item_use == "again" else self.strength_once
+        classes = self.classes
+        total = sum(classes.values())
+        return sum(uses * strength(None if name == NO_CLASS else name) for name, uses in classes.items()) / (
+            total or 1.0
+        )
+
     def of(self, class_name: str | None) -> RepeatShare | None:
         """Return the repeat share of a class, shrunk to the catalogue's, which stands for no class; None where nobody can tell."""
         whole = self.catalogue
         if whole is None or class_name is None or self._stated is not None:
             return whole
-        uses = self._weights.get((USES, class_name), 0.0)
-        again = min(uses, self._weights.get((AGAIN, class_name), 0.0))
-        return RepeatShare((again + SHRUNK_BY * whole.share) / (uses + SHRUNK_BY), uses)
+        uses, share = self._shrunk(class_name, USES, AGAIN, whole.share)
+        chance = None if whole.chance is None else self._shrunk(class_name, CONTROLS, CHANCE, whole.chance)[1]
+        return RepeatShare(share, uses, chance=chance)
+
+    def _shrunk(self, class_name: str, of: str, hit: str, whole: float) -> tuple[float, float]:
+        """Return the count `of` a class, and the share of it that `hit` is, shrunk to the catalogue's."""
+        count = self._weights.get((of, class_name), 0.0)
+        hits = min(count, self._weights.get((hit, class_name), 0.0))
+        return count, (hits + SHRUNK_BY * whole) / (count + SHRUNK_BY)
 
     def strength(self, class_name: str | None) -> float:
         """Return by what an item's affinity is multiplied, in [0, 1]: 0 where nobody can tell."""
@@ -135,15 +191,17 @@ class RepeatGuard:
 def described(guard: RepeatGuard, classes: Iterable[str] = ()) -> dict[str, Any]:
     """Return what a guard knows of the catalogue and of some classes, as JSON takes it; `share` is None where nobody can tell.
 
+    chance: the share that chance gives, or None.
     item_boosts, unused_boosts: by what affinities of used and of unused items without a class are multiplied.
     stated: whether the policy states the share.
     """
 
     def known(found: RepeatShare | None) -> dict[str, Any]:
         if found is None:
-            return {"share": None, "uses": guard.uses, "item_boosts": 0.0, "unused_boosts": 0.0}
+            return {"share": None, "uses": guard.uses, "chance": None, "item_boosts": 0.0, "unused_boosts": 0.0}
         return {
-            "share": round(found.share, 4), "uses": round(found.uses), "item_boosts": round(found.strength, 4),
+            "share": round(found.share, 4), "uses": round(found.uses),
+            "chance": None if found.chance is None else round(found.chance, 4), "item_boosts": round(found.strength, 4),
             "unused_boosts": round(found.strength_once, 4),
         }  # fmt: skip
 
@@ -166,12 +224,27 @@ def in_words(known: Mapping[str, Any], item_scale: float = 1.0, item_use: str = 
         return _boosted(one["item_boosts"]) if item_use == "again" else _boosted_once(one["unused_boosts"])
 
     source = "as stated" if known["stated"] else f"of {known['uses']:,} uses"
-    text = f"people use items again in {known['share']:.1%} {source}: {follows(known)}"
+    text = f"people use items again in {known['share']:.1%} {source}{_by_chance(known)}: {follows(known)}"
     differing = {name: one for name, one in known["classes"].items() if follows(one) != follows(known)}
     if differing:
-        text += "; but " + ", ".join(f"{name} {one['share']:.1%}: {follows(one)}" for name, one in differing.items())
-    unsuited = known["share"] >= NONE_AT and (item_scale <= 0.0 or item_use == "once")
+        text += "; but " + ", ".join(
+            f"{name} {one['share']:.1%}{_by_chance(one)}: {follows(one)}" for name, one in differing.items()
+        )
+    unsuited = suits_shop(known["share"], known["unused_boosts"]) and (item_scale <= 0.0 or item_use == "once")
     return f"{text}; the template set `shop` would suit" if unsuited else text
+
+
+def suits_shop(share: float, unused_boosts: float) -> bool:
+    """Whether people use items again, and not less than chance would have it: the template set `shop` suits, else `catalogue`."""
+    return share >= NONE_AT and unused_boosts <= 0.0
+
+
+def _by_chance(known: Mapping[str, Any]) -> str:
+    """Return the share that chance gives, where it matters: where people hardly use more items again."""
+    share, chance = known["share"], known["chance"]
+    if chance is None or share < NONE_AT or RepeatShare(share, 0.0, chance=chance).more_than_chance >= 1.0:
+        return ""
+    return f", by chance {chance:.1%}"
 
 
 def _boosted(strength: float) -> str:
@@ -203,13 +276,49 @@ class Use(NamedTuple):
     at_s: float
 
 
+class Controls(Generic[_T]):
+    """The use with which the next one of a class is compared: the latest by another subject. It keeps two for each class.
+
+    Classes, subjects and items are texts, or numbers. max_classes: beyond it, the class whose use is oldest is left out.
+    """
+
+    def __init__(self, max_classes: int = 10_000) -> None:
+        self._max_classes = max_classes
+        self._latest: dict[_T, tuple[_T, _T, _T | None]] = {}
+
+    def other(self, class_name: _T, subject: _T) -> _T | None:
+        """Return the item of the latest use of a class by another subject, or None if there was none."""
+        known = self._latest.get(class_name)
+        if known is None:
+            return None
+        return known[2] if known[0] == subject else known[1]
+
+    def note(self, class_name: _T, subject: _T, item: _T) -> None:
+        """Note a use."""
+        other = self.other(class_name, subject)
+        self._latest.pop(class_name, None)
+        self._latest[class_name] = (subject, item, other)
+        if len(self._latest) > self._max_classes:
+            del self._latest[next(iter(self._latest))]
+
+
 def observed_uses(done: Iterable[Use]) -> Iterator[Observation]:
-    """Yield what `done`, in the order of time, adds to the population's two fields."""
+    """Yield what `done`, in the order of time, adds to the population's fields."""
     first_visits: dict[str, str] = {}
-    last_visits: dict[tuple[str, str], str] = {}
+    visits: dict[tuple[str, str], set[str]] = {}
+    controls = Controls[str]()
     for one in done:
-        used_in = last_visits.get((one.subject, one.item))
-        last_visits[one.subject, one.item] = one.visit
-        if used_in != one.visit and first_visits.setdefault(one.subject, one.visit) != one.visit:
-            again: tuple[Value, ...] = () if used_in is None else ((AGAIN, one.class_name),)
-            yield Observation(((USES, one.class_name), *again), 1.0, one.at_s)
+        used_in = visits.setdefault((one.subject, one.item), set())
+        if one.visit in used_in:
+            continue
+        other = controls.other(one.class_name, one.subject)
+        controls.note(one.class_name, one.subject, one.item)
+        if first_visits.setdefault(one.subject, one.visit) != one.visit:
+            marks = [USES, AGAIN] if used_in else [USES]
+            held = None if other is None else visits.get((one.subject, other), set())
+            if (
+                held is not None and one.visit not in held
+            ):  # what this visit used already is no evidence, as it is no use again
+                marks += [CONTROLS, CHANCE] if held else [CONTROLS]
+            yield Observation(tuple((mark, one.class_name) for mark in marks), 1.0, one.at_s)
+        used_in.add(one.visit)

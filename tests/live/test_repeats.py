@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from rewriter.signals.counters import SEPARATOR
 from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.ingest.objects import Objects
 from rewriter.signals.maker import Maker
-from rewriter.signals.repeats import AGAIN, USES, RepeatGuard, Use, observed_uses
+from rewriter.signals.repeats import AGAIN, MARKS, USES, RepeatGuard, Use, observed_uses
 from tests.live.shop import PRODUCTS, Shop, an_event
 
 HOUR_S = 3_600.0
@@ -46,7 +46,7 @@ def visits(count: int = 400, seed: int = 3) -> Iterator[tuple[str, int, str]]:
         yield f"u{user}", number // 25, again if draw.random() < 0.5 else next(fresh[user])
 
 
-def used(shop: Shop) -> dict[tuple[str, ...], float]:
+def used(shop: Shop, which: Collection[str] = (USES, AGAIN)) -> dict[tuple[str, ...], float]:
     """The population's two fields, summed over its parts, as of no particular time: only ratios count."""
     found: dict[tuple[str, ...], float] = {}
     for part in range(4):
@@ -57,20 +57,20 @@ def used(shop: Shop) -> dict[tuple[str, ...], float]:
         pairs = members if members and isinstance(members[0], list) else zip(members[::2], members[1::2], strict=True)
         for raw, weight in pairs:
             value = tuple(raw.decode().split(SEPARATOR))
-            if value[0] in (USES, AGAIN):
+            if value[0] in which:
                 grown = float(weight) * 2 ** ((float(landmark) - NOW_S) / 86_400.0)
                 found[value] = found.get(value, 0.0) + grown
     return found
 
 
-def expected(shop: Shop) -> dict[tuple[str, ...], float]:
+def expected(which: Collection[str] = (USES, AGAIN)) -> dict[tuple[str, ...], float]:
     found: dict[tuple[str, ...], float] = {}
     done = [
         Use(user, str(visit), item, PRODUCTS[item]["type"], at_s(number))
         for number, (user, visit, item) in enumerate(visits())
     ]
     for one in observed_uses(done):
-        for value in one.values:
+        for value in (value for value in one.values if value[0] in which):
             found[value] = found.get(value, 0.0) + 2 ** ((one.at_s - NOW_S) / 86_400.0)
     return found
 
@@ -95,7 +95,7 @@ def test_ingest_counts_uses_and_uses_again_by_class(shop: Shop) -> None:
     shop.append(events())
     shop.drain(shop.worker())
     found = used(shop)
-    assert found == pytest.approx(expected(shop), rel=1e-6)
+    assert found == pytest.approx(expected(), rel=1e-6)
     guard = guard_made(shop)
     shares = {name: share.share for name in ("t0", "t1", "t2", "t3") if (share := guard.of(name))}
     assert guard.catalogue is None or shares["t0"] > shares["t2"]
@@ -121,7 +121,7 @@ def test_without_sessions_the_first_event_of_a_visit_stands_for_it(shop: Shop) -
     shop.append([{name: part for name, part in one.items() if name != "session_id"} for one in events()])
     shop.drain(shop.worker())
     uses = sum(weight for value, weight in used(shop).items() if value[0] == USES)
-    every = sum(weight for value, weight in expected(shop).items() if value[0] == USES)
+    every = sum(weight for value, weight in expected().items() if value[0] == USES)
     assert 0.1 < uses / every < 0.5
 
 
@@ -168,17 +168,11 @@ def test_what_is_sent_again_is_counted_once(shop: Shop, seed: int) -> None:
     shop.append(events())
     shop.drain(shop.worker(store := Losing(shop, seed)))
     assert store.losses > 2
-    assert used(shop) == pytest.approx(expected(shop), rel=1e-6)
+    assert used(shop) == pytest.approx(expected(), rel=1e-6)
 
 
-@pytest.mark.parametrize("named", [True, False])
-def test_a_backfill_counts_what_ingest_does(shop: Shop, tmp_path: Path, named: bool) -> None:
-    rows = [
-        {"user_id": user, "object_id": item, "timestamp": stamp(at_s(number))} | (PRODUCTS[item] if named else {})
-        for number, (user, _, item) in enumerate(visits())
-    ]
-    file = tmp_path / "h.ndjson"
-    file.write_text("\n".join(map(json.dumps, rows)))
+def backfilled(shop: Shop, file: Path) -> None:
+    """Count a history file as `rewriter backfill` does."""
     looked_up = Objects(
         around(shop.index, is_async=False),
         ["products"],
@@ -191,7 +185,66 @@ def test_a_backfill_counts_what_ingest_does(shop: Shop, tmp_path: Path, named: b
     history.add_up(looked_up, lambda *_: None)
     with Swap(shop.store, shop.store, shop.plan, 4) as swap:
         swap.write(history, looked_up, "files", lambda _: None)
-    assert used(shop) == pytest.approx(expected(shop), rel=1e-4)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_backfill_counts_what_ingest_does(shop: Shop, tmp_path: Path, named: bool) -> None:
+    rows = [
+        {"user_id": user, "object_id": item, "timestamp": stamp(at_s(number))} | (PRODUCTS[item] if named else {})
+        for number, (user, _, item) in enumerate(visits())
+    ]
+    file = tmp_path / "h.ndjson"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    backfilled(shop, file)
+    assert used(shop, MARKS) == pytest.approx(expected(MARKS), rel=1e-4)
+
+
+TWICE: dict[str, list[tuple[str, float, str, str | None]]] = {
+    "viewed, clicked and bought": [("a", 0, "view", None), ("a", 1, "click", None), ("a", 2, "purchase", None)],
+    "bought, then looked at": [("a", 0, "purchase", None), ("a", 60, "view", None)],
+    "loaded again and again": [("a", 10 * number, "view", None) for number in range(9)],
+    "loaded again after hours": [("a", 0, "view", None), ("a", 3 * HOUR_S, "view", None)],
+    "sent again": [("a", 0, "purchase", "e1"), ("a", 0, "purchase", "e1")],
+    "put back": [("a", 0, "add_to_cart", None), ("b", 40 * HOUR_S, "remove_from_cart", None)],
+}
+"""Events on one item that are one use: each with its session, seconds after the first, action and event_id."""
+
+
+@pytest.mark.parametrize("way", ["ingest", "backfill"])
+def test_events_that_come_twice_are_no_use_again(shop: Shop, tmp_path: Path, way: str) -> None:
+    """A use in a later session is one, so that the test can fail."""
+    shop.settings = shop.settings.model_copy(
+        update={"signals": shop.settings.signals.model_copy(update={"session_ttl_s": 60 * HOUR_S})}
+    )
+    shop.plan = CountingRules.of(shop.settings)
+    start_s, done, found = NOW_S - 50 * HOUR_S, list[Use](), list[dict[str, Any]]()
+    for user, events in (
+        (f"u{number}", [*one, ("c", 45 * HOUR_S, "view", None)]) for number, one in enumerate(TWICE.values())
+    ):
+        found.append(an_event(user, "p1", start_s - HOUR_S, session_id=f"{user}-first"))
+        done.append(Use(user, "first", "p1", PRODUCTS["p1"]["type"], start_s - HOUR_S))
+        for session, after_s, action, event_id in events:
+            more = {"event_id": f"{user}-{event_id}"} if event_id else {}
+            at = {"session_id": f"{user}-{session}", "action_name": action}
+            found.append(an_event(user, "p0", start_s + after_s, **at, **more))
+        done += [
+            Use(user, one, "p0", PRODUCTS["p0"]["type"], start_s + after_s)
+            for one, after_s in (("a", 0), ("c", 45 * HOUR_S))
+        ]
+    if way == "ingest":
+        shop.append(found)
+        shop.drain(shop.worker())
+    else:
+        file = tmp_path / "h.ndjson"
+        rows = [one | {"object_id": one["event_attributes"]["object"]["object_id"]} for one in found]
+        file.write_text("\n".join(map(json.dumps, rows)))
+        backfilled(shop, file)
+    expected: dict[tuple[str, ...], float] = {}
+    for one in observed_uses(sorted(done, key=lambda one: one.at_s)):
+        for value in one.values:
+            if value[0] in (USES, AGAIN):
+                expected[value] = expected.get(value, 0.0) + 2 ** ((one.at_s - NOW_S) / 86_400.0)
+    assert used(shop) == pytest.approx(expected, rel=1e-3)
 
 
 def stamp(at: float) -> str:

@@ -26,7 +26,7 @@ from rewriter.cli.init.found_index import found_index, named_indices
 from rewriter.cli.init.index_profile import IndexProfile, measure
 from rewriter.cli.init.item_uses import uses_in_history, uses_in_store
 from rewriter.cli.init.output_files import put, refuse_existing, staged
-from rewriter.cli.init.set_choice import ItemUses, SetChoice, class_field_of, set_of
+from rewriter.cli.init.set_choice import ItemUses, SetChoice, class_field_of, set_of, why_unexplored
 from rewriter.cli.init.settings_text import SCHEMA_FILE, Surroundings, behind, settings_text
 from rewriter.cli.init.template_sets import SETS, SetSettings, set_settings, set_templates
 from rewriter.cli.init.template_text import template_files
@@ -182,7 +182,8 @@ def _chosen_set(
     name, why = set_of(profile, choices, uses, given)
     own = set_settings(name)
     class_field = class_field_of(profile, choices, wanted=own.class_field and choices.item.is_boosted, set_name=name)
-    return SetChoice(name, why, class_field), own
+    unexplored = why_unexplored(uses, own.policy.get("item_use", "again")) if name != "browse" else ""
+    return SetChoice(name, why, class_field, unexplored), own
 
 
 @contextmanager
@@ -284,5 +285,7 @@ def _summarize(profile: IndexProfile, choices: Choices, chosen: SetChoice, weigh
         if chosen.class_field.field
         else f"items counted {counted}: {chosen.class_field.why}"
     )
+    if chosen.unexplored:
+        print_line(f"no exploration: {chosen.unexplored}")
     if weights.weights is not None:
         print_line(f"action weights {as_toml(weights.weights)}: {weights.why}")

@@ -174,11 +174,17 @@ def _policy(
     yield f"templates = {quoted(around.policy)}"
     yield from _comment("No score is ever multiplied by more than this.")
     yield f"max_boost = {toml_value(settings['max_boost'])}"
-    yield from _comment(
-        f"About one hit in {round(1 / settings['exploration_share'])} is drawn from hits of the same search that are not"
-        " personalized. 0 turns that off."
-    )
-    yield f"exploration_share = {toml_value(settings['exploration_share'])}"
+    share = 0 if chosen.unexplored else settings["exploration_share"]
+    if share:
+        yield from _comment(
+            f"About one hit in {round(1 / share)} is drawn from hits of the same search that are not personalized. 0 turns that off."
+        )
+    else:
+        yield from _comment(
+            f"No hits are drawn from those of the same search that are not personalized (0; else 0.1 to 0.2), since"
+            f" {chosen.unexplored}. `rewriter tune` finds what your own history gains."
+        )
+    yield f"exploration_share = {toml_value(share)}"
     if settings.get("browse"):
         yield from _comment("Searches without words, such as category pages, are personalized too.")
         yield "browse = true"

@@ -19,7 +19,7 @@ COMPRESSED = {b"\x1f\x8b": "gzip", b"PK": "zip", b"BZh": "bzip2", b"\x28\xb5\x2f
 """Compression formats by the first bytes of a file."""
 IDENTIFIERS = ("user_id", "client_id", "object_id", "event_id")
 SEARCH = ("session_id", "query")
-"""Columns of the search behind an event, which `rewriter evaluate` reads and a backfill does not."""
+"""Columns of the search behind an event, which `rewriter evaluate` reads; a backfill reads the session alone."""
 SHOWN_LINES = 20
 """Reported lines of one file that are no rows."""
 

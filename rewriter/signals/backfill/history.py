@@ -62,7 +62,7 @@ class History:
         forgotten: Mapping[str, float],
         *,
         now_s: float | None = None,
-        more: Collection[str] = (),
+        more: Collection[str] = ("session_id",),
     ) -> None:
         import duckdb  # noqa: PLC0415  an extra: pip install 'rewriter[backfill]'
 
@@ -115,7 +115,7 @@ class History:
         counts = self._describe(objects, on_progress, keep)
         self._db.execute(
             """
-            CREATE TABLE chosen AS SELECT person, part, at_s, weight, doc, named, row
+            CREATE TABLE chosen AS SELECT person, part, at_s, weight, doc, named, row, session
             FROM sound JOIN docs USING (object_id, document) LEFT JOIN undescribed USING (doc) WHERE reason IS NULL
             """
         )
@@ -193,7 +193,7 @@ class History:
             f"""
             CREATE VIEW row_fates AS
             SELECT h.rowid AS row, action, digest, part, least(at_s, {self._now_s!r}) AS at_s, weight, object_id,
-                   coalesce(document, '') AS document, named, event_id,
+                   coalesce(document, '') AS document, named, event_id, session,
                    CASE WHEN at_s IS NULL THEN 'no_time'
                         WHEN at_s > {self._now_s + signals.max_skew_s!r} THEN 'in_future'
                         WHEN least(at_s, {self._now_s!r}) > {self.until_s!r} THEN '{later}'
@@ -214,7 +214,7 @@ class History:
         self._db.execute(
             """
             CREATE TABLE sound AS
-            SELECT row, digest AS person, part, at_s, weight, object_id, document, named, event_id
+            SELECT row, digest AS person, part, at_s, weight, object_id, document, named, event_id, session
             FROM row_fates WHERE fate IS NULL
             """
         )

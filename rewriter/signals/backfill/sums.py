@@ -21,7 +21,7 @@ from rewriter.signals.ingest.batch import POPULATION_KEPT, CountingRules
 from rewriter.signals.kinds.item import ITEM, WITH_CLASS
 from rewriter.signals.kinds.neighbour import NEIGHBOUR
 from rewriter.signals.neighbours import Near, near_class
-from rewriter.signals.repeats import AGAIN, USES
+from rewriter.signals.repeats import MARKS, USES
 
 AT_ONCE = 50_000
 IS_ITEM_OF_CLASS = f"field = '{ITEM}' AND len(string_split(member, chr(31))) = {WITH_CLASS}"
@@ -52,7 +52,7 @@ class Sums:
         self.segment_names: list[str] = []
         self.near_items = 0
         lives = plan.scopes["profile"].half_lives
-        ages = [(name, lives.of(name)) for name in (*plan.fields, USES, AGAIN)]
+        ages = [(name, lives.of(name)) for name in (*plan.fields, *MARKS)]
         insert(db, "ages", {"field": "VARCHAR", "half_life_s": "DOUBLE"}, ages)
         insert(db, "live", LIVE, ())
         insert(db, "waited", {"part": "INT", "entry": "VARCHAR"}, ())

@@ -1,7 +1,9 @@
 """The repeat guard's counts of a history: which uses of an item were the first, and which used it again. By DuckDB.
 
-A visit is somebody's events with at most half an hour between one and the next; an item counts once a visit, and a first visit for
-nothing (`rewriter.signals.repeats`). What the streams hold from after the history is not among these counts: it is a share of
+A visit is a session where the history names it, else somebody's events with at most half an hour between one and the next: a page
+that is loaded again in a session is no use again, as in ingest. An item counts once a visit, and a first visit for
+nothing (`rewriter.signals.repeats`). A use is compared with the last one of the turn before in its class, where a turn is a run of
+uses by one person. What the streams hold from after the history is not among these counts: it is a share of
 months that they hold, not of hours.
 """
 
@@ -12,7 +14,7 @@ from typing import Any
 from rewriter.signals.counters import SEPARATOR
 from rewriter.signals.ingest.reuse import VISIT_S
 from rewriter.signals.kinds.item import ITEM
-from rewriter.signals.repeats import AGAIN, NO_CLASS, USES, RepeatGuard
+from rewriter.signals.repeats import AGAIN, CHANCE, CONTROLS, NO_CLASS, USES, RepeatGuard
 
 
 def count_uses(db: Any, landmark_s: float, half_life_s: float) -> None:
@@ -21,24 +23,47 @@ def count_uses(db: Any, landmark_s: float, half_life_s: float) -> None:
         f"""
         CREATE TABLE use_weights AS
         WITH paced AS (
-          SELECT person, part, doc, at_s, at_s - lag(at_s) OVER (PARTITION BY person ORDER BY at_s) AS silence_s
+          SELECT person, part, doc, at_s, session, at_s - lag(at_s) OVER (PARTITION BY person ORDER BY at_s) AS silence_s
           FROM chosen WHERE weight > 0
         ), visited AS (
           SELECT person, part, doc, at_s,
-                 count(*) FILTER (silence_s IS NULL OR silence_s > {VISIT_S!r})
-                   OVER (PARTITION BY person ORDER BY at_s RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS visit
+                 coalesce('s' || session, CAST(count(*) FILTER (silence_s IS NULL OR silence_s > {VISIT_S!r})
+                   OVER (PARTITION BY person ORDER BY at_s RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS VARCHAR)) AS visit
           FROM paced
+        ), first_visits AS (
+          SELECT person, arg_min(visit, at_s) AS first_visit FROM visited GROUP BY person
         ), used AS (
           SELECT person, part, member, visit, min(at_s) AS at_s FROM visited JOIN described USING (doc)
           WHERE field = '{ITEM}' GROUP BY person, part, member, visit
-        ), judged AS (
-          SELECT person, part, coalesce(nullif(string_split(member, chr(31))[3], ''), '{NO_CLASS}') AS class, visit,
-                 row_number() OVER (PARTITION BY person, member ORDER BY visit) > 1 AS again,
+        ), classed AS (
+          SELECT *, coalesce(nullif(string_split(member, chr(31))[3], ''), '{NO_CLASS}') AS class,
+                 visit <> first_visit AS is_later,
+                 row_number() OVER (PARTITION BY person, member ORDER BY at_s) > 1 AS again,
                  pow(2, greatest(-1000, (at_s - {landmark_s!r}) / {half_life_s!r})) AS worth
-          FROM used
+          FROM used JOIN first_visits USING (person)
+        ), followed AS (
+          SELECT *, coalesce(lag(person) OVER in_order <> person, false) AS is_other FROM classed
+          WINDOW in_order AS (PARTITION BY class ORDER BY at_s, person, member)
+        ), turns AS (
+          SELECT *, count(*) FILTER (is_other)
+                   OVER (PARTITION BY class ORDER BY at_s, person, member ROWS UNBOUNDED PRECEDING) AS turn
+          FROM followed
+        ), turn_ends AS (
+          SELECT class, turn + 1 AS turn, arg_max(member, (at_s, member)) AS other FROM turns GROUP BY class, turn
+        ), judged AS (
+          SELECT turns.*, other,
+                 coalesce(bool_or(held.visit <> turns.visit AND held.at_s < turns.at_s), false) AS was_held,
+                 coalesce(bool_or(held.visit = turns.visit AND (held.at_s, held.member) < (turns.at_s, turns.member)), false)
+                   AS is_held_now
+          FROM turns LEFT JOIN turn_ends USING (class, turn)
+          LEFT JOIN used held ON held.person = turns.person AND held.member = other AND held.at_s <= turns.at_s
+          WHERE is_later GROUP BY ALL
         ), named AS (
-          SELECT person, part, '{USES}' AS field, class, worth FROM judged WHERE visit > 1
-          UNION ALL SELECT person, part, '{AGAIN}', class, worth FROM judged WHERE visit > 1 AND again
+          SELECT person, part, '{USES}' AS field, class, worth FROM judged
+          UNION ALL SELECT person, part, '{AGAIN}', class, worth FROM judged WHERE again
+          UNION ALL SELECT person, part, '{CONTROLS}', class, worth FROM judged WHERE other IS NOT NULL AND NOT is_held_now
+          UNION ALL SELECT person, part, '{CHANCE}', class, worth FROM judged
+          WHERE other IS NOT NULL AND NOT is_held_now AND was_held
         )
         SELECT person, part, field, field || chr(31) || class AS member, sum(worth) AS worth FROM named
         GROUP BY person, part, field, class

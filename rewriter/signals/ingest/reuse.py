@@ -9,6 +9,9 @@ yet: an entry up to a key's watermark adds nothing to what the key holds.
 An entry is a use where its item is not in its session yet, and a use again where the item is in the profile. Nothing is counted
 of a subject whose profile holds no other visit. Without a session, the first event after `VISIT_S` of silence stands for its visit:
 later ones cannot be told from those of the same visit.
+
+Each use is compared with the latest one of its class by another subject (`Controls`), among those that this worker counted: after a
+restart, or at another worker, the first use of a class is compared with none.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from rewriter.signals.commands import Command
 from rewriter.signals.counters import SEPARATOR, sound
 from rewriter.signals.ingest.batch import Change, Changes
 from rewriter.signals.ingest.scripts import Engine, ran
-from rewriter.signals.repeats import AGAIN, NO_CLASS, USES
+from rewriter.signals.repeats import AGAIN, CHANCE, CONTROLS, NO_CLASS, USES, Controls
 
 VISIT_S = 1_800.0
 Position = tuple[int, int]
@@ -49,30 +52,43 @@ class _Counted:
         return _position(change.entry.id) <= self.applied.get(change.batch.partition, NOWHERE)
 
 
-def note_uses(engine: Engine, profiles: Engine, changes: Changes) -> None:
+def note_uses(engine: Engine, profiles: Engine, changes: Changes, controls: Controls[str]) -> None:
     """Note of each change of a user by an item what it adds to the repeat guard's fields of the population.
 
-    engine: the store of sessions; profiles: that of profiles. A key that cannot be read counts for nothing. Raises what the
-    client raises.
+    engine: the store of sessions; profiles: that of profiles; controls: what the worker counted before. A key that cannot be read
+    counts for nothing. Raises what the client raises.
     """
     noted = changes.used
     if not noted:
         return
+    others = [_others(one, controls) for one in noted]
     items: dict[str, set[bytes]] = {}
     partitions: dict[str, set[int]] = {}
-    for one in noted:
+    for one, of in zip(noted, others, strict=True):
         for base in (one.profile, one.session):
             if base is not None:
-                items.setdefault(base, set()).update(one.items)
+                items.setdefault(base, set()).update(one.items, of.values())
                 partitions.setdefault(base, set()).add(one.batch.partition)
     sessions = {one.session for one in noted if one.session is not None}
     own = {base: wanted for base, wanted in items.items() if base not in sessions}
     known = _read(profiles, own, partitions, by_class=True)
     known |= _read(engine, {base: wanted for base, wanted in items.items() if base in sessions}, partitions)
-    changes.note_uses([_uses(one, known) for one in noted])
+    changes.note_uses([_uses(one, of, known) for one, of in zip(noted, others, strict=True)])
 
 
-def _uses(change: Change, known: Mapping[str, _Counted]) -> tuple[bytes, ...]:
+def _others(change: Change, controls: Controls[str]) -> dict[bytes, bytes]:
+    """Return the item that another subject used last in the class of each of a change's items, and note the change."""
+    found: dict[bytes, bytes] = {}
+    if change.weight > 0.0 and change.profile is not None:
+        for item in change.items:
+            class_name = _class_of(item)
+            if (other := controls.other(class_name, change.profile)) is not None:
+                found[item] = other.encode()
+            controls.note(class_name, change.profile, item.decode())
+    return found
+
+
+def _uses(change: Change, others: Mapping[bytes, bytes], known: Mapping[str, _Counted]) -> tuple[bytes, ...]:
     """Return the members that a change adds, and note in `known` what it does."""
     assert change.profile is not None
     profile = known[change.profile]
@@ -90,6 +106,11 @@ def _uses(change: Change, known: Mapping[str, _Counted]) -> tuple[bytes, ...]:
             found.append(_member(USES, item))
             if item in profile.items:
                 found.append(_member(AGAIN, item))
+            other = others.get(item)
+            if other is not None and (session is None or other not in session.items):
+                found.append(_member(CONTROLS, item))
+                if other in profile.items:
+                    found.append(_member(CHANCE, item))
     for one in both:
         if not one.holds(change):
             one.events += 1.0
@@ -100,9 +121,14 @@ def _uses(change: Change, known: Mapping[str, _Counted]) -> tuple[bytes, ...]:
 
 
 def _member(name: str, item: bytes) -> bytes:
-    """Return the class of an item (the last part of its member, where it has one) as a member of a field."""
+    """Return the class of an item as a member of a field."""
+    return SEPARATOR.join((name, _class_of(item))).encode()
+
+
+def _class_of(item: bytes) -> str:
+    """Return the last part of an item's member, where it has one."""
     _, _, *class_name = item.decode().split(SEPARATOR)
-    return SEPARATOR.join((name, class_name[0] if class_name else NO_CLASS)).encode()
+    return class_name[0] if class_name else NO_CLASS
 
 
 def _read(

@@ -49,6 +49,7 @@ from rewriter.signals.ingest.scripts import (
 )
 from rewriter.signals.ingest.segment_names import SegmentNames
 from rewriter.signals.near_table import read_near
+from rewriter.signals.repeats import Controls
 
 IDLE_S = 0.005
 BACKOFF_S = 0.5
@@ -104,6 +105,7 @@ class Worker:
             max_count=self._ingest.max_objects,
         )
         self._ailing = Ailing(self._keys)
+        self._controls = Controls[str]()
         self._is_skewed = False
         self._event_lags_s: list[float] = []
         self.trouble = ""
@@ -187,7 +189,7 @@ class Worker:
             self._ailing.pause(number, error)
         batches = [batch for batch in batches if batch.partition not in failed]
         changes = self._changes(fresh)
-        note_uses(self._engine, self._profiles, changes)
+        note_uses(self._engine, self._profiles, changes, self._controls)
         if self._plan.has_neighbours:
             changes.note_near(partial(read_near, self._profiles, self._plan.keys))
         apply_changes(self._engine, self._profiles, changes, self._plan)
