@@ -57,7 +57,7 @@ def test_the_shell_examples_write_what_is_read(valkey_server: Callable[..., Valk
     program(tmp_path / "b2sum", B2SUM)
     environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "event": blocks("json")}
     command = ["sh", "-euc", blocks("sh")]
-    shown = subprocess.run(command, env=environment, capture_output=True, check=True, timeout=60).stdout
+    shown = subprocess.run(command, env=environment, capture_output=True, check=True, timeout=240).stdout
     store, keys = RedisStore(url), Keys("rw", "")
     profile, population = store.read_many([keys.profile("customer-17"), keys.population(0)], FIELDS, 64)
     store.close()
