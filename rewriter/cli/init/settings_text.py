@@ -177,7 +177,8 @@ def _policy(
     share = 0 if chosen.unexplored else settings["exploration_share"]
     if share:
         yield from _comment(
-            f"About one hit in {round(1 / share)} is drawn from hits of the same search that are not personalized. 0 turns that off."
+            f"About one hit in {round(1 / share)} is drawn from hits of the same search that are not personalized. 0 turns that"
+            " off."
         )
     else:
         yield from _comment(
