@@ -148,6 +148,14 @@ def test_runs_are_compared_by_short_hashes() -> None:
     ]  # fmt: skip
 
 
+def test_a_verdict_never_goes_without_an_interval() -> None:
+    """Where a sample's baseline is 0, the ratio has none, and the difference has."""
+    every = {"searches": 9, "ratio": 1.847, "ratio_low": None, "difference": 0.2, "low": 0.05, "high": 0.4}
+    measures = {"all": {"nDCG@3": every}, "new": {"nDCG@3": every | {"low": None, "high": None}}}
+    found = {"explores": False, "placebo": False, "personalized": 1.0, "measures": measures}
+    assert verdict(found, "nDCG@3") == "Switch it on: nDCG@3 rises by 84.7% (+0.200 [+0.050, +0.400])."
+
+
 @pytest.mark.parametrize(
     ("low", "high", "said"),
     [

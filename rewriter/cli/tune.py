@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +14,7 @@ from rewriter.cli.evaluate.command import ACTIONS
 from rewriter.cli.evaluate.inputs import CONNECTIONS, TIMEOUT_S, Inputs, of_extra, progress, window_s
 from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_line, print_table, write_whole
 from rewriter.cli.tune_fields import fields_within_class, telling
-from rewriter.cli.tune_page import gains, html_of
+from rewriter.cli.tune_page import chosen_in_words, gains, html_of
 from rewriter.client.seam import SearchClient
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.evaluate.bodies import bodies_of
@@ -262,9 +261,7 @@ def _print(found: Mapping[str, Any]) -> None:
     for note in found["notes"]:
         console.print(note, soft_wrap=True)
     if found["confirmation"] is not None:
-        console.print(
-            f"chosen: trial {found['chosen']['number']}, which changes {json.dumps(found['changes'])}", soft_wrap=True
-        )
+        console.print(chosen_in_words(found), soft_wrap=True)
         for line in gains(found):
             console.print(line, soft_wrap=True)
     verdict = f"Not proposed: {found['refusal']}." if found["refusal"] else "Proposed."

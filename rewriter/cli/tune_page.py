@@ -37,6 +37,12 @@ def gains(found: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def chosen_in_words(found: Mapping[str, Any]) -> str:
+    """Return which trial was chosen, and what it changes."""
+    changes = ", ".join(f"{name} = {value:g}" for name, value in found["changes"].items())
+    return f"chosen: trial {found['chosen']['number']}, which changes {changes}"
+
+
 def html_of(found: Mapping[str, Any]) -> str:
     """Return the trials as one page: the front of relevance against new items, and what was chosen."""
     from rewriter.experiment.style import STYLE  # noqa: PLC0415  beside its only use
@@ -64,8 +70,11 @@ def html_of(found: Mapping[str, Any]) -> str:
     least = found["spare_new"] * found["baseline"]["new"]
     if min(up) <= least <= max(up):
         y = SIZE - place(least, up)
+        beside = y + 16 if found["spare_new"] <= 1.0 else y - 6  # on the other side of the baseline's own label
         dots.append(f'<line class="zero" x1="{MARGIN}" x2="{SIZE - MARGIN}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        dots.append(f'<text class="quiet" x="{MARGIN}" y="{y - 6:.1f}">{found["spare_new"]:.0%} of the baseline</text>')
+        dots.append(
+            f'<text class="quiet" x="{MARGIN}" y="{beside:.1f}">{found["spare_new"]:.0%} of the baseline</text>'
+        )
     edge, end = MARGIN - 14, SIZE - MARGIN + 14
     axes = (
         f'<path class="grid" fill="none" d="M{edge} {edge}V{end}H{end}"/>'
@@ -74,10 +83,8 @@ def html_of(found: Mapping[str, Any]) -> str:
         f'<text class="quiet" x="{edge}" y="20">↑ new items ({min(up):.3f} to {max(up):.3f})</text>'
     )
     verdict = f"Not proposed: {found['refusal']}." if found["refusal"] else "Proposed."
-    lines = "".join(
-        f"<p>{escape(line[:1].upper() + line[1:])}.</p>"
-        for line in (*found["notes"], *(gains(found) if found["confirmation"] else ()))
-    )
+    changed = [chosen_in_words(found), *gains(found)] if found["confirmation"] else []
+    lines = "".join(f"<p>{escape(line[:1].upper() + line[1:])}.</p>" for line in (*found["notes"], *changed))
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>Tuning</title><style>{STYLE}</style><body><h1>Tuning, {len(found['trials']):,} trials</h1>"

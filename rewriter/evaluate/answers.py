@@ -6,9 +6,9 @@ no guard is open, and signals come from a replay instead of a store. It measures
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 from rewriter.client.batch import answers_of
@@ -39,6 +39,8 @@ TIMEOUT_S = 120.0
 REJECTED = 400
 Answered = Mapping[str, Any] | LegFault
 Send = Callable[[Sequence[Search]], Sequence[Answered]]
+Begin = Callable[[Sequence[Search]], Callable[[], Sequence[Answered]]]
+"""Begins to send searches, and returns the function that waits for their answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,37 +62,70 @@ class Job:
     segments: Mapping[str, Counters] = field(default_factory=dict)
 
 
-def answered(core: Core, jobs: Sequence[Job], send: Send) -> list[tuple[Any, Report]]:
-    """Return the response and the report of each job, in their order. Raises what `send` raises."""
+def at_once(send: Send) -> Begin:
+    """Return the function that sends searches before it returns."""
+
+    def begin(searches: Sequence[Search]) -> Callable[[], Sequence[Answered]]:
+        found = send(searches)
+        return lambda: found
+
+    return begin
+
+
+def answered(core: Core, jobs: Sequence[Job], begin: Begin, ahead: int = 1) -> list[tuple[Any, Report]]:
+    """Return the response and the report of each job, in their order. Raises what sending raises.
+
+    ahead: groups of AT_ONCE jobs that are begun before the first of them is finished: while a server answers one, the next is
+    computed. The order of all steps does not depend on how fast the server is.
+    """
     found: list[tuple[Any, Report] | None] = [None] * len(jobs)
-    left: Iterator[int] = iter(range(len(jobs)))
-    while numbers := list(islice(left, AT_ONCE)):
-        running: dict[int, Generator[SearchLeg, Answered, tuple[Any, Report]]] = {}
-        wanted: dict[int, SearchLeg] = {}
-        for number in numbers:
-            running[number] = _run(core, jobs[number])
-            # The flow reads the snapshot at its start.
-            core.swap(population=jobs[number].population, segments=jobs[number].segments)
-            _advance(running, wanted, found, number, None)
-        while wanted:
-            legs, wanted = wanted, {}
-            answers = send([leg.search for leg in legs.values()])
-            for number, one in zip(legs, answers, strict=True):
-                _advance(running, wanted, found, number, one)
+    waiting: deque[_Group] = deque()
+    for start in range(0, len(jobs), AT_ONCE):
+        group = _Group(core, jobs, range(start, min(start + AT_ONCE, len(jobs))), found)
+        group.send(begin)
+        waiting.append(group)
+        if len(waiting) == ahead:
+            waiting.popleft().finish(begin)
+    while waiting:
+        waiting.popleft().finish(begin)
     return [one for one in found if one is not None]
 
 
-def _advance(
-    running: Mapping[int, Generator[SearchLeg, Answered, tuple[Any, Report]]],
-    wanted: dict[int, SearchLeg],
-    found: list[tuple[Any, Report] | None],
-    number: int,
-    answer_: Answered | None,
-) -> None:
-    try:
-        wanted[number] = running[number].send(answer_)  # type: ignore[arg-type]
-    except StopIteration as end:
-        found[number] = end.value
+class _Group:
+    """Some jobs that run in step: their legs are sent together."""
+
+    def __init__(
+        self, core: Core, jobs: Sequence[Job], numbers: Sequence[int], found: list[tuple[Any, Report] | None]
+    ) -> None:
+        self._found = found
+        self._running: dict[int, Generator[SearchLeg, Answered, tuple[Any, Report]]] = {}
+        self._wanted: dict[int, SearchLeg] = {}
+        self._answers: Callable[[], Sequence[Answered]] = tuple
+        for number in numbers:
+            self._running[number] = _run(core, jobs[number])
+            # The flow reads the snapshot at its start.
+            core.swap(population=jobs[number].population, segments=jobs[number].segments)
+            self._advance(number, None)
+
+    def send(self, begin: Begin) -> None:
+        """Begin to send the wanted legs."""
+        searches = [leg.search for leg in self._wanted.values()]
+        self._answers = begin(searches) if searches else tuple
+
+    def finish(self, begin: Begin) -> None:
+        """Wait for the answers to the legs, and continue the jobs until they want no more."""
+        while self._wanted:
+            answers = self._answers()
+            legs, self._wanted = self._wanted, {}
+            for number, one in zip(legs, answers, strict=True):
+                self._advance(number, one)
+            self.send(begin)
+
+    def _advance(self, number: int, answer_: Answered | None) -> None:
+        try:
+            self._wanted[number] = self._running[number].send(answer_)  # type: ignore[arg-type]
+        except StopIteration as end:
+            self._found[number] = end.value
 
 
 def _run(core: Core, job: Job) -> Generator[SearchLeg, Answered, tuple[Any, Report]]:

@@ -99,15 +99,19 @@ class CodedPast:
         event, code = self.coded_events(past.doc[events])
         item = table.is_item[code]
         event, code = event[item], code[item]
-        _, first = np.unique(np.stack([person[event], visit[event], code]), axis=1, return_index=True)
+        of_person = person[event] * (int(code.max(initial=0)) + 1) + code
+        visits = int(visit.max(initial=0)) + 1
+        _, first = np.unique(of_person * visits + visit[event], return_index=True)
         first.sort()  # once a visit, in the order of time
         event, code = event[first], code[first]
-        _, earliest = np.unique(np.stack([person[event], code]), axis=1, return_index=True)
+        _, earliest = np.unique(of_person[first], return_index=True)
         again = np.ones(len(event), bool)
         again[earliest] = False
         classes: dict[str, int] = {}
-        names = (value[2] if len(value) > 2 else NO_CLASS for value in (table.values[one] for one in code.tolist()))
-        class_of = np.array([classes.setdefault(name, len(classes)) for name in names], np.int64)
+        different, local = np.unique(code, return_inverse=True)
+        items = [table.values[one] for one in different.tolist()]
+        names = (value[2] if len(value) > 2 else NO_CLASS for value in items)
+        class_of = np.array([classes.setdefault(name, len(classes)) for name in names], np.int64)[local]
         is_compared, is_chance = _compared(person[event], visit[event], code, class_of)
         counts = is_later[event]
         number = np.arange(int(counts.sum()))

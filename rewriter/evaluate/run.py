@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import groupby
 from math import inf
@@ -15,7 +16,7 @@ from typing import Any
 from rewriter.client.seam import LegFault, Search, SearchArguments, SearchClient
 from rewriter.core import Core
 from rewriter.errors import ConfigurationError, Fault
-from rewriter.evaluate.answers import AT_ONCE, Job, Send, answered
+from rewriter.evaluate.answers import AT_ONCE, Job, Send, answered, at_once
 from rewriter.evaluate.facts import read_facts
 from rewriter.evaluate.hit_facts import shown_fields
 from rewriter.evaluate.judged import JudgedSearch
@@ -31,6 +32,9 @@ from rewriter.signals.query_classes import QueryClasses, heaviest
 from rewriter.signals.store import Signals, SignalsQuery
 from rewriter.subject import Subject, pseudonym
 
+GROUPS_AHEAD = 2
+BATCH = 4 * AT_ONCE
+"""Searches after which progress is reported, and to which a run that is interrupted is complete."""
 CHECKPOINTS = 12
 """Number of times at which the population is computed: a search reads the latest one that is not after it."""
 UNDATED_S = 1.0
@@ -85,9 +89,16 @@ class _Ranker:
             everybody = self.past.population(one.population_s)
             named = self.past.segments(one.judged.subject.segments, one.population_s)
             jobs.append(Job(one.arguments, one.judged.subject, baseline, read, everybody, one.seed, one.at_s, named))
-        for (number, _, _), (response, report) in zip(searches, answered(self.core, jobs, send), strict=True):
+        for (number, _, _), (response, report) in zip(searches, self._answered(jobs, send), strict=True):
             hits = response["hits"]["hits"]
             yield number, [hit["_id"] for hit in hits], hits, report
+
+    def _answered(self, jobs: Sequence[Job], send: Send) -> list[tuple[Any, Report]]:
+        """Answer jobs. A server is waited for in a thread; evaluations that share results mostly compute them here."""
+        if self._remembers:
+            return answered(self.core, jobs, at_once(send))
+        with ThreadPoolExecutor(1) as thread:
+            return answered(self.core, jobs, lambda searches: thread.submit(send, searches).result, GROUPS_AHEAD)
 
     def _signals_of(self, one: Prepared) -> int | None:
         """Return the person whose signals a search reads: for the placebo, the next person who has any."""
@@ -262,7 +273,7 @@ def _batches(
     batch: list[tuple[int, Prepared, Mapping[str, Any]]] = []
     for _, own in groupby(searches, key=lambda one: one[1].person):
         batch += own
-        if len(batch) >= AT_ONCE:
+        if len(batch) >= BATCH:
             yield batch
             batch = []
     if batch:

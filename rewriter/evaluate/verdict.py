@@ -72,6 +72,8 @@ def _change(one: Mapping[str, Any], measure: str) -> str:
         return f"{measure} changes by {one['difference']:+.4f} from 0"
     how = "rises" if one["difference"] > 0 else "falls" if one["difference"] < 0 else "stays the same"
     by = f" by {abs(one['ratio'] - 1.0):.1%}" if one["difference"] else ""
+    if one["ratio_low"] is None and one["low"] is not None:  # so small a baseline that the ratio has no interval
+        return f"{measure} {how}{by} ({one['difference']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}])"
     if one["ratio_low"] is None:
         return f"{measure} {how}{by}"
     return f"{measure} {how}{by} [{one['ratio_low'] - 1.0:+.1%}, {one['ratio_high'] - 1.0:+.1%}]"

@@ -12,6 +12,8 @@ from math import ceil, floor, log10
 
 RIGHT, LABEL, HALF_TICK = 16, 24, 24
 """Pixels right of the axis; from a row's top to the lower edge of a label above its interval; of half a text of the axis."""
+CHAR_PX = 7
+"""Mean width of a character of a label in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,7 @@ def _rows(bars: Sequence[Bar], title: str, ticks: str, frame: Frame) -> str:
     for number, one in enumerate(bars):
         y = frame.row * number + (frame.row / 2 if frame.label else frame.row - 12) + 4
         label_y = y + 4 if frame.label else y - 16
-        parts.append(f'<text x="0" y="{label_y:.1f}">{escape(one.label)}</text>')
+        parts.append(f'<text x="0" y="{label_y:.1f}">{escape(_cut(one.label, frame))}</text>')
         if one.low is None or one.high is None:
             parts.append(f'<text class="quiet" x="{left}" y="{y + 4:.1f}">no interval yet</text>')
             continue
@@ -120,6 +122,8 @@ def _rows(bars: Sequence[Bar], title: str, ticks: str, frame: Frame) -> str:
         parts.append(
             f'<line class="bar {kind}" x1="{x(one.low):.1f}" x2="{x(one.high):.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
         )
+        if one.high > high:  # the interval goes on beyond the axis
+            parts.append(f'<text x="{x(high):.1f}" y="{y + 4.5:.1f}">›</text>')
         if one.value is not None:
             parts.append(f'<circle class="dot {kind}" cx="{x(one.value):.1f}" cy="{y:.1f}" r="4"/>')
     for value in _ticks(low, high, frame.ticks):
@@ -151,6 +155,15 @@ def _beside_texts(bars: Sequence[Bar], frame: Frame) -> list[tuple[int, int]]:
     if found and found[-1][1] == frame.row * len(bars) + 4:
         found[-1] = found[-1][0], frame.row * len(bars) + 8
     return found
+
+
+def _cut(label: str, frame: Frame) -> str:
+    """Return a label that fits, without its middle if it is long: variants of one policy differ at their ends."""
+    chars = (frame.label or frame.width) // CHAR_PX
+    if len(label) <= chars:
+        return label
+    kept = chars - 1
+    return f"{label[: kept - kept // 2]}…{label[len(label) - kept // 2 :]}"
 
 
 def _ticks_y(low: float, high: float, y: Callable[[float], float], frame: Frame) -> list[str]:

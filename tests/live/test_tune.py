@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +65,9 @@ def test_what_the_later_window_confirms_is_proposed_as_a_diff(shop: str, tmp_pat
 
 
 def patched(folder: Path, diff: str) -> Path:
-    """Apply the diff as `patch` does, line by line."""
+    """Apply the diff as the page says."""
     path = folder / "rewriter.toml"
-    lines = [line for line in diff.splitlines() if not line.startswith(("#", "---", "+++", "@@", "-"))]
-    path.write_text("\n".join(line[1:] for line in lines) + "\n")
+    subprocess.run(["patch", str(path)], input=diff, text=True, check=True, capture_output=True)
     return path
 
 
@@ -107,6 +107,22 @@ def test_an_attribute_within_the_class_is_added_where_it_gains(shop: str, tmp_pa
     assert "Not proposed: no trial surely keeps 190%: the nearest, trial " in again.stdout
     alone = json.loads(run("--trials", "1", "--no-add-fields", "--study", "alone.journal", "--json", code=1).stdout)
     assert alone["added"] == {}
+
+
+def test_a_proposal_holds_what_changes_and_leaves_shared_half_lives(shop: str, tmp_path: Path) -> None:
+    """Another policy counts brands too: with a half-life in one of them, the settings would be refused."""
+    history(tmp_path / "h.ndjson", faithful=True)
+    weak(tmp_path)
+    text = (tmp_path / "rewriter.toml").read_text()
+    (tmp_path / "rewriter.toml").write_text(text + '\n[policies.hats]\nindex = "hats"\n[policies.hats.fields.brand]\n')
+    found = json.loads(run("--trials", "5", "--json").stdout)
+    assert "half-lives are kept: other policies count brand, item too" in found["notes"]
+    assert found["changes"].items() < found["chosen"]["settings"].items()
+    diff = (tmp_path / "tune.diff").read_text()
+    written = [line[1:].split(" = ")[0] for line in diff.splitlines() if line.startswith("+") and " = " in line]
+    assert sorted(written) == sorted(name.rpartition(".")[2] for name in found["changes"])
+    assert "half_life_s" not in diff
+    assert Settings.from_toml(patched(tmp_path, diff)).policies["hats"].fields["brand"].half_life_s is None
 
 
 def test_trials_in_process_measure_what_the_server_does(

@@ -26,6 +26,7 @@ from rewriter.evaluate.variants import Variant, chosen_variants
 from rewriter.settings import Settings
 
 if TYPE_CHECKING:
+    from rewriter.evaluate.outcome import Outcome
     from rewriter.evaluate.past import Past
 
 ACTIONS = ("purchase", "add_to_cart", "click")
@@ -169,6 +170,7 @@ class _Run:
         with progress() as show:
             title = self._given.title_field(str(self._options["title_field"])) if held_s is not None else ""
             past = self._given.past(title, show("objects"))
+            read_s = time.time() - began_s
             searches, notes, left_out = self._searches(past, held_s, title)
             bodies = bodies_of(searches, self._given.rendered(), str(self._body))
             notes += self._given.unknown_ids(searches)
@@ -196,13 +198,8 @@ class _Run:
         found["history"] = dict(past.row_counts)
         for line in past.lines:
             print_line(line)
-        spent_s = outcome.spent_s
-        times = {
-            "began_s": began_s,
-            "ended_s": time.time(),
-            "searches_s": spent_s,
-            "searches_per_s": len(outcome.done) / spent_s,
-        }
+        times = _times(began_s, read_s, outcome)
+        print_line(_speed(len(outcome.done), times))
         return found, write_run(runs, self._inputs(evaluation), found, records, times)
 
     def export(self, form: Exported, held_s: float | None, folder: Path) -> None:
@@ -303,6 +300,27 @@ class _Run:
     def _server(self) -> str:
         found = self._client.info(TIMEOUT_S).get("version", {})
         return f"{found.get('distribution', 'elasticsearch')} {found.get('number', '')}"
+
+
+def _times(began_s: float, read_s: float, outcome: Outcome) -> dict[str, float]:
+    """Return the durations of a run, which differ from run to run."""
+    ended_s, done = time.time(), len(outcome.done)
+    return {
+        "began_s": began_s,
+        "ended_s": ended_s,
+        "history_s": read_s,
+        "searches_s": outcome.spent_s,
+        "searches_per_s": done / outcome.spent_s,
+        "searches_per_s_of_run": done / (ended_s - began_s),
+    }
+
+
+def _speed(searches: int, times: Mapping[str, float]) -> str:
+    whole_s = times["ended_s"] - times["began_s"]
+    return (
+        f"{searches:,} searches in {times['searches_s']:.1f} s: {times['searches_per_s']:,.0f} a second; with the history "
+        f"({times['history_s']:.1f} s), counters and figures {whole_s:.1f} s: {times['searches_per_s_of_run']:,.0f} a second"
+    )
 
 
 def _write_html(path: Path, figures: Mapping[str, Any]) -> None:

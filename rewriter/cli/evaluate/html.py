@@ -16,7 +16,6 @@ SLICES = (
     ("first search", "the first search for its words"),
 )
 MAX_CLASSES = 20
-LABEL_CHARS = 32
 
 
 def html_of(figures: Mapping[str, Any], title: str = "Would personalization help?") -> str:
@@ -74,7 +73,7 @@ def _figure(chart: str, caption: str) -> str:
 def _slice(policies: Sequence[Mapping[str, Any]], part: str, measure: str) -> str:
     known = [(one, one["measures"][part][measure]) for one in policies if one["measures"][part][measure]["searches"]]
     bars = [
-        Bar(_short(one["name"]), _less_one(row["ratio"]), _less_one(row["ratio_low"]), _less_one(row["ratio_high"]))
+        Bar(one["name"], _less_one(row["ratio"]), _less_one(row["ratio_low"]), _less_one(row["ratio_high"]))
         for one, row in known
     ]
     if not bars:
@@ -128,7 +127,7 @@ def _has_classes(one: Mapping[str, Any]) -> bool:
 
 def _classes(one: Mapping[str, Any]) -> str:
     named = [row for row in one["classes"] if row["name"]][:MAX_CLASSES]
-    bars = [Bar(_short(row["name"]), row["difference"], row["low"], row["high"]) for row in named]
+    bars = [Bar(row["name"], row["difference"], row["low"], row["high"]) for row in named]
     rows = [(row["name"], f"{row['searches']:,}", f"{row['people']:,}", _interval(row), row["effect"]) for row in named]
     few = sum(row["searches"] for row in one["classes"] if not row["name"])
     note = f"<p>{few:,} searches are of classes with too few people to tell.</p>" if few else ""
@@ -141,10 +140,6 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{escape(one)}</th>" for one in names)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= LABEL_CHARS else text[: LABEL_CHARS - 1] + "…"
 
 
 def _interval(row: Mapping[str, Any]) -> str:

@@ -13,6 +13,8 @@ from rich.text import Text
 SLICES = ("all", "new", "cold", "first search")
 SHOWN_CLASSES = 12
 HASH_CHARS = 12
+WIDE = 150
+"""Terminal width from which a measure, its ratio and its interval are in one line."""
 MIN_NAME = 14
 """Least width of the column of names, which are broken and never cut: variants of one policy differ at their ends."""
 
@@ -23,11 +25,12 @@ def print_figures(console: Console, figures: Mapping[str, Any]) -> None:
     title = f"{measure} · {figures['searches']:,} judged searches of {figures['people']:,} people"
     title += f", {figures['judgments']:,} judgments"
     table = _table(title, ("", *SLICES, "Judged", "personal-\nized"))
+    gap = " " if console.width >= WIDE else "\n"
     base = figures["baseline"]
     judged = measure.replace("nDCG", "Judged")
     table.add_row("baseline", *(_plain(base[part][measure]) for part in SLICES), _share(base["all"][judged]), "")
     for one in policies:
-        cells = [_cell(one["measures"][part][measure], explores=one["explores"]) for part in SLICES]
+        cells = [_cell(one["measures"][part][measure], explores=one["explores"], gap=gap) for part in SLICES]
         table.add_row(one["name"], *cells, _share(one["measures"]["all"][judged]["mean"]), _share(one["personalized"]))
     console.print(table)
     console.print(
@@ -137,16 +140,18 @@ def _table(title: str, names: Sequence[str]) -> Table:
     return table
 
 
-def _cell(one: Mapping[str, Any], *, explores: bool) -> str:
+def _cell(one: Mapping[str, Any], *, explores: bool, gap: str) -> str:
+    """Return a measure, its ratio and the interval of that, with `gap` between them."""
     if one["mean"] is None:
         return "–"
     text = f"{one['mean']:.3f}"
     if one["ratio"] is None:
         return text
     if one["ratio_low"] is None:
-        return f"{text} ×{one['ratio']:.3f}"
+        return f"{text}{gap}×{one['ratio']:.3f}"
     sign = "~" if explores else "×"
-    return f"{text} {sign}{one['ratio']:.3f} [{one['ratio_low']:.3f}, {one['ratio_high']:.3f}]"
+    interval = f"[{one['ratio_low']:.3f},{gap}{one['ratio_high']:.3f}]"
+    return f"{text}{gap}{sign}{one['ratio']:.3f}{gap}{interval}"
 
 
 def _plain(value: float | None) -> str:

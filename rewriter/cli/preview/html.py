@@ -35,11 +35,11 @@ li img{width:38px;height:38px;object-fit:contain;border-radius:6px;background:#f
 .facts h3{font-size:13px;margin:0 0 8px}.key{font-size:13px;display:flex;flex-wrap:wrap;gap:2px 12px;margin-top:8px}
 svg{display:block;max-width:100%}svg text{fill:var(--ink);font:12.5px system-ui,sans-serif}
 svg text.soft{fill:var(--soft)}.track{fill:var(--line)}
-.boost{display:grid;grid-template-columns:minmax(0,1fr) 170px 44px;gap:2px 12px;align-items:center;font-size:13px;padding:4px 0}
+.boost{display:grid;grid-template-columns:minmax(0,1fr) 170px 52px;gap:2px 12px;align-items:center;font-size:13px;padding:4px 0}
 .boost b{font-weight:400;overflow-wrap:anywhere}.boost div,.boost i{display:block;height:12px;border-radius:6px}
 .boost div{background:var(--line)}.boost i{background:var(--new)}
 @media(max-width:720px){main{padding:18px 12px 40px}section{padding:14px}.lists{grid-template-columns:minmax(0,1fr)}
-.lists>.plain,.lists>svg{display:none}.facts{grid-template-columns:minmax(0,1fr)}.boost{grid-template-columns:minmax(0,1fr) 44px}
+.lists>.plain,.lists>svg{display:none}.facts{grid-template-columns:minmax(0,1fr)}.boost{grid-template-columns:minmax(0,1fr) 52px}
 .boost b{grid-column:1/-1}}
 """
 
@@ -73,7 +73,7 @@ def _outcome(page: PreviewPage) -> str:
     if page.boosts:
         limit = f"; a score is multiplied by at most {page.max_boost:g}" if page.max_boost else ""
         text = f"Personalized by {page.source or 'the sample'}, {boosts_in(page)}{limit}."
-        return f"<p>{escape(text)}</p><p class='soft'>{escape(summary(page).strip().capitalize())}.</p>"
+        return f"<p>{escape(text)}</p><p class='soft'>{escape(_sentence(summary(page)))}.</p>"
     detail = f": {page.detail}" if page.detail else ""
     return (
         f"<p>This page is the plain one: <b>{escape(page.reason)}</b>{escape(detail)}. "
@@ -185,3 +185,9 @@ def _is_image(address: str) -> bool:
         return urlsplit(address).scheme in ("http", "https")
     except ValueError:
         return False
+
+
+def _sentence(text: str) -> str:
+    """Return a text with a capital letter at its beginning. The rest stays: it holds names."""
+    text = text.strip()
+    return text[:1].upper() + text[1:]

@@ -110,7 +110,7 @@ class History:
     ) -> tuple[int, int]:
         """Look up the objects and choose the events that count; return the number of objects, and of those with a document.
 
-        keep: receives each object's number and its document.
+        keep: receives each object's number and its document. With it, no counters can be computed (`add_up`).
         """
         counts = self._describe(objects, on_progress, keep)
         self._db.execute(
@@ -242,7 +242,10 @@ class History:
     def _describe(
         self, objects: Objects, on_progress: Callable[[int, int], None], keep: Documents | None
     ) -> tuple[int, int]:
-        """Create the table of each object's values; return the number of objects, and of those with a document."""
+        """Create the table of each object's values; return the number of objects, and of those with a document.
+
+        With `keep`, the caller counts the values, and the table stays empty.
+        """
         docs = self._db.execute("SELECT doc, object_id, document FROM docs").fetchall()
         needs_index = bool(self._plan.attributes - {"_id"})
         found = 0
@@ -258,8 +261,9 @@ class History:
                 )
                 values = self._plan.values(document) if document is not None else ()
                 found += document is not None
-                rows += [(doc, value[0], SEPARATOR.join(value)) for value in values]
-                if keep is not None and document is not None:
+                if keep is None:
+                    rows += [(doc, value[0], SEPARATOR.join(value)) for value in values]
+                elif document is not None:
                     keep(doc, document)
                 if not values:
                     undescribed.append((doc, "no_object" if document is None else "no_value"))
