@@ -100,6 +100,9 @@ class CodedPast:
         item = table.is_item[code]
         event, code = event[item], code[item]
         of_person = person[event] * (int(code.max(initial=0)) + 1) + code
+        _, of_person = np.unique(
+            of_person, return_inverse=True
+        )  # small numbers, so that the product below is no overflow
         visits = int(visit.max(initial=0)) + 1
         _, first = np.unique(of_person * visits + visit[event], return_index=True)
         first.sort()  # once a visit, in the order of time
