@@ -127,35 +127,43 @@ class Scene:
 
     def search(self) -> None:
         """Run one search through the whole flow, one part after the other."""
-        parts: dict[str, Any] = {}
-
-        def perform(step: Any) -> Any:
-            match step:
-                case Baseline(beside):
-                    parts["personal"] = run(beside, perform) if beside else None
-                    return Sent(self.leg_1, time.monotonic())
-                case SendOnce(part):
-                    parts["personal"] = run(part, perform)
-                    return ""
-                case Launch(part):
-                    parts["explored"] = run(part, perform)
-                case FetchSignals():
-                    return [self.signals]
-                case SearchLeg(search):
-                    return self.leg_2 if search.body["from"] == 0 else self.leg_3
-                case SendRewritten():
-                    return self.leg_2
-                case AwaitPart():
-                    return parts["personal"]
-                case AwaitPool():
-                    return parts["explored"]
-                case Collect():
-                    return Collected(parts["personal"], parts.get("explored"))
-            return None
-
-        _, report = run(self.flow(), perform)
+        _, report = run(self.flow(), _Performing(self).perform)
         assert report.reason == "personalized", report
         assert report.mode == self.mode, report
+
+
+class _Performing:
+    """The steps of one search with the scene's answers. An object, since a closure that calls itself is left to the collector."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        self._personal: Any = None
+        self._explored: Any = None
+
+    def perform(self, step: Any) -> Any:
+        """Return the result of a step."""
+        match step:
+            case Baseline(beside):
+                self._personal = run(beside, self.perform) if beside else None
+                return Sent(self._scene.leg_1, time.monotonic())
+            case SendOnce(part):
+                self._personal = run(part, self.perform)
+                return ""
+            case Launch(part):
+                self._explored = run(part, self.perform)
+            case FetchSignals():
+                return [self._scene.signals]
+            case SearchLeg(search):
+                return self._scene.leg_2 if search.body["from"] == 0 else self._scene.leg_3
+            case SendRewritten():
+                return self._scene.leg_2
+            case AwaitPart():
+                return self._personal
+            case AwaitPool():
+                return self._explored
+            case Collect():
+                return Collected(self._personal, self._explored)
+        return None
 
 
 def run(flow: Generator[Any, Any, Any], perform: Callable[[Any], Any]) -> Any:

@@ -14,10 +14,10 @@ from typing import Any
 
 from jinja2 import StrictUndefined, nodes, pass_context
 from jinja2.exceptions import SecurityError
-from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import BaseModel
 
+from rewriter.boost.generated_code import GeneratedCode
 from rewriter.boost.render_budget import RenderBudget, filters
 from rewriter.signals.affinities import Affinity, Clause
 
@@ -43,29 +43,20 @@ _REFUSED: Mapping[type, tuple[str, str]] = {
     nodes.Macro: ("macros are not allowed", "list each function by itself"),
 }
 _LONGEST_ARGUMENT = 64
-_AFFINITY = frozenset(Affinity._fields)
-_LOOP = frozenset({"first", "index", "index0", "last", "length"})
 
 
 class _Environment(ImmutableSandboxedEnvironment):
     context_class = RenderBudget
+    code_generator_class = GeneratedCode
+    affinity, clause = Affinity, Clause
     intercepted_binops = frozenset(("*", "**", "%", "+"))
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        if type(left) is float and type(right) is float and operator == "*":
-            return left * right
         if not (isinstance(left, (int, float)) and isinstance(right, (int, float))):
             raise SecurityError(f"`{operator}` works only on numbers")
         if operator == "+":
             return left + right
         return super().call_binop(context, operator, float(left), right)
-
-    def getattr(self, obj: Any, attribute: str) -> Any:
-        # Nearly all look-ups are of these attributes. They return plain data, so the sandbox's checks are skipped.
-        kind = type(obj)
-        if (kind is Affinity and attribute in _AFFINITY) or (kind is LoopContext and attribute in _LOOP):
-            return getattr(obj, attribute)
-        return super().getattr(obj, attribute)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         if isinstance(obj, BaseModel):  # pydantic's own methods read files and unpickle

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from rewriter.index_facts import TermRule
@@ -36,9 +37,9 @@ class Clause(dict[str, Any]):
     __slots__ = ("text",)
     text: str
 
-    def __init__(self, clause: Mapping[str, Any], number: int) -> None:
-        super().__init__(clause)
-        self.text = f'{{"{TOKEN}": {number}}}'
+
+TEXTS = [f'{{"{TOKEN}": {number}}}' for number in range(128)]
+"""The tokens of the first affinities: a policy may have up to 128 functions."""
 
 
 class Affinity(NamedTuple):
@@ -132,16 +133,19 @@ def preferences(
     """Return the affinity in (0, 1] of each value that `counters` prefer. An item's is what `guard` leaves of it."""
     found: dict[Value, float] = {}
     constants = _constants(counters, half_lives, fields, population, guard, saturation, now_s)
+    unknown = _Constants(_none, (), 0.0, ())
     for value, weight in counters.weights.items():
-        known = constants.get(value[0])
-        if known is None or len(value) not in known.lengths:
-            continue
-        if known.rules and any(rule.indices(value[at]) == () for at, rule in known.rules):
-            continue  # every index refuses it
-        affinity = known.affinity(value, weight * known.decay)
+        affinity_of, lengths, decay, rules = constants.get(value[0], unknown)
+        if len(value) not in lengths or (rules and any(rule.indices(value[at]) == () for at, rule in rules)):
+            continue  # of no field, or every index refuses it
+        affinity = affinity_of(value, weight * decay)
         if affinity > 0.0:
             found[value] = affinity
     return found
+
+
+def _none(_: Value, __: float) -> float:
+    return 0.0
 
 
 class _Constants(NamedTuple):
@@ -194,8 +198,9 @@ def blended(
     return found
 
 
-_Ranked = tuple[float, str, tuple[str, ...], float, Source]
-"""The boost of one function, its field, the texts of its clause, its weight and its source."""
+_Ranked = tuple[float, SignalField, str, tuple[str, ...], float, Source]
+"""The boost of one function, its field and the field's name, the texts of its clause, its weight and its source."""
+_BOOST = itemgetter(0)
 
 
 def strongest(
@@ -215,39 +220,37 @@ def strongest(
     found: list[_Ranked] = []
     for name, values in liked.items():
         field = fields[name]
-        if field.scale <= 0.0 or not values:
+        scale = field.scale
+        if scale <= 0.0 or not values:
             continue
         values.sort(reverse=True)
         for texts, group in field.kind.functions(values, limit, by_class=name in by_class and not field.rules):
-            mean, source = _mean(group)
-            found.append((mean * field.scale, name, texts, mean, source))
-    found.sort(key=_boost, reverse=True)
-    return tuple([_affinity(fields[one[1]], one, at) for at, one in enumerate(found[:limit])])
-
-
-def _affinity(field: SignalField, ranked: _Ranked, number: int) -> Affinity:
-    kind, of = field.kind, field.fields
-    _, name, values, weight, source = ranked
-    own = Clause(kind.clause(of, values, field.rules), number)
-    return Affinity(kind.name, name, of, values, weight, field.scale, source, number, own)
+            mean, source = _mean(group) if len(group) > 1 else group[0][::2]
+            found.append((mean * scale, field, name, texts, mean, source))
+    found.sort(key=_BOOST, reverse=True)
+    new, made = tuple.__new__, []  # a NamedTuple's own `__new__` costs a call
+    for number, (_, field, name, texts, weight, source) in enumerate(found[:limit]):
+        kind, of = field.kind, field.fields
+        own = _numbered(kind.clause(of, texts, field.rules), number)
+        made.append(new(Affinity, (kind.name, name, of, texts, weight, field.scale, source, number, own)))
+    return tuple(made)
 
 
 def clause(kind: str, fields: tuple[str, ...], values: tuple[str, ...], number: int, rules: Rules = ()) -> Clause:
     """Return the clause of an affinity of a kind, which matches the documents with its values."""
-    return Clause(every_kind()[kind].clause(fields, values, rules), number)
+    return _numbered(every_kind()[kind].clause(fields, values, rules), number)
+
+
+def _numbered(clause: Mapping[str, Any], number: int) -> Clause:
+    own = Clause(clause)
+    own.text = TEXTS[number] if number < len(TEXTS) else f'{{"{TOKEN}": {number}}}'
+    return own
 
 
 def _mean(group: Sequence[Liked]) -> tuple[float, Source]:
-    """Return the mean weight of values, and their source."""
-    weight, _, source = group[0]
-    if len(group) == 1:
-        return weight, source
-    sources = {one[2] for one in group}
-    return sum([one[0] for one in group]) / len(group), "blend" if len(sources) > 1 else source
-
-
-def _boost(one: _Ranked) -> float:
-    return one[0]
+    """Return the mean weight of several values, and their source."""
+    sources = {source for _, _, source in group}
+    return sum([weight for weight, _, _ in group]) / len(group), "blend" if len(sources) > 1 else group[0][2]
 
 
 def united(partials: Iterable[Counters | None], half_lives: HalfLives, now_s: float) -> Counters | None:

@@ -35,8 +35,7 @@ class Combination(SignalKind):
     def functions(self, ranked: Sequence[Liked], limit: int, *, by_class: bool) -> Iterator[Function]:
         """Yield each value by itself; values kept by class in groups of about equal weight for each class."""
         if not by_class:
-            for one in ranked[:limit]:
-                yield one[1][1:], (one,)
+            yield from [(one[1][1:], (one,)) for one in ranked[:limit]]
             return
         classes: dict[str, list[Liked]] = {}
         for one in ranked:
@@ -47,6 +46,8 @@ class Combination(SignalKind):
 
     def clause(self, fields: tuple[str, ...], values: tuple[str, ...], rules: Rules) -> dict[str, Any]:
         """Return the clause that matches documents with all values, or with one class and any of the other field's values."""
+        if not rules and len(values) == len(fields):
+            return {"bool": {"filter": [{"term": {field: value}} for field, value in zip(fields, values, strict=True)]}}
         filters: list[dict[str, Any]] = []
         for at, rule in rules:
             filters += only_on(rule.indices(values[at - 1]))

@@ -52,9 +52,11 @@ class Item(SignalKind):
     def affinity(self, compared: Compared) -> AffinityOf:
         """Return the function that gives x / (x + c), times the repeat guard's factor for the item's class."""
         pseudo_count, strength = compared.pseudo_count, compared.guard.strength
+        without_class = strength(None)
 
         def affinity(value: Value, count: float) -> float:
-            return count / (count + pseudo_count) * strength(value[2] if len(value) == WITH_CLASS else None)
+            left = strength(value[2]) if len(value) == WITH_CLASS else without_class
+            return count / (count + pseudo_count) * left
 
         return affinity
 

@@ -133,11 +133,20 @@ def lift(compared: Compared) -> AffinityOf:
     total, pseudo_count, shares_of, population_total, floor, saturation, _ = compared
     least, weight_of = 1.0 / population_total, shares_of.get
 
+    # Made for each value of each search: `min` and `max` would each cost as much as the logarithm.
     def affinity(value: Value, count: float) -> float:
         weight = weight_of(value, floor)
         share = least if weight < 1.0 else 1.0 if weight > population_total else weight / population_total
-        found = (count / share + pseudo_count) / ((max(count, total)) + pseudo_count)
-        return min(1.0, log(found) / saturation) if found > 1.0 else 0.0
+        more = total
+        if count > total:
+            more = count
+        found = (count / share + pseudo_count) / (more + pseudo_count)
+        if found <= 1.0:
+            return 0.0
+        strength = log(found) / saturation
+        if strength > 1.0:
+            return 1.0
+        return strength
 
     return affinity
 
