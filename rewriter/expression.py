@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
+from weakref import WeakSet
 
 DEFAULTS: Mapping[str, str] = {"ignore_unavailable": "false", "allow_no_indices": "true", "expand_wildcards": "open"}
 """The URL parameters that change which indices are searched, with the server's defaults for a search."""
@@ -88,6 +89,13 @@ def _text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
+class Wakes(Protocol):
+    """A reader that sleeps while nothing is new."""
+
+    def wake(self) -> None:
+        """Wake it, from any thread. Never waits, never raises."""
+
+
 class Searched:
     """The searched expressions, each with the time of its last search: at most `limit`, and at most `max_bytes` of memory.
 
@@ -104,6 +112,11 @@ class Searched:
         self._last_s: OrderedDict[Expression, float] = OrderedDict()
         self._new: dict[Expression, None] = {}
         self._gone: dict[Expression, None] = {}
+        self._readers: WeakSet[Wakes] = WeakSet()
+
+    def wakes(self, reader: Wakes) -> None:
+        """Have `reader.wake` called when an expression is new, as long as the reader is there."""
+        self._readers.add(reader)
 
     def __len__(self) -> int:
         """Return the number of expressions."""
@@ -112,7 +125,8 @@ class Searched:
     def note(self, expression: Expression, now_s: float) -> None:
         """Note that an expression was searched."""
         with self._lock:
-            if expression not in self._last_s:
+            is_new = expression not in self._last_s
+            if is_new:
                 if len(expression.key) > MAX_CHARS:
                     return
                 self._new[expression] = None
@@ -125,6 +139,14 @@ class Searched:
                 if gone not in self._new:  # `take_gone` reports only what `take_new` has returned
                     self._gone[gone] = None
                 self._new.pop(gone, None)
+        if is_new:
+            for reader in tuple(self._readers):
+                reader.wake()
+
+    @property
+    def has_new(self) -> bool:
+        """Whether `take_new` would return expressions."""
+        return bool(self._new)
 
     def take_new(self) -> list[Expression]:
         """Return the expressions added since the last call."""

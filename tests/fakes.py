@@ -152,6 +152,9 @@ class Client:
         self._engine.batches[self._leg or "legs"] += 1
         return responses([self.search(**one) for one in searches(body)])
 
+    def close(self) -> None:
+        pass
+
 
 class AsyncClient:
     """The same, awaited."""

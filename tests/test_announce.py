@@ -14,7 +14,7 @@ from rewriter.settings import PolicySettings
 from rewriter.shell.legs import Bulkhead
 from rewriter.shell.parts import drive
 from rewriter.shell.refresh import Refresh
-from rewriter.shell.sources import Announce, BackgroundStep, ReadText
+from rewriter.shell.sources import Announce, BackgroundStep, ReadTexts
 
 
 class AnnouncingProcess:
@@ -39,7 +39,11 @@ class AnnouncingProcess:
                 if self.gone:
                     raise ConnectionError
                 said.append(json.loads(step.text))
-            return self.key if step == ReadText("rw:switches") else None
+            return (
+                [self.key if key == "rw:switches" else None for key in step.keys]
+                if isinstance(step, ReadTexts)
+                else None
+            )
 
         drive(self.refresh.store_values(), perform)
         return said

@@ -11,7 +11,17 @@ from opensearchpy.exceptions import AuthorizationException, NotFoundError, Trans
 from rewriter import Settings
 from rewriter.core import MAX_WANTED_FIELDS, Core
 from rewriter.expression import MAX_EXPRESSIONS, Expression, Searched, expression_of
-from rewriter.shell.index_reader import BURST, IDLE_S, MAX_STALE, PERIOD_S, READS_PER_S, RETRY_S, IndexReader
+from rewriter.shell.index_reader import (
+    BURST,
+    IDLE_S,
+    INDICES_PERIOD_S,
+    LONGEST_WAIT_S,
+    MAX_STALE,
+    PERIOD_S,
+    READS_PER_S,
+    RETRY_S,
+    IndexReader,
+)
 from rewriter.shell.legs import failing_as
 from rewriter.shell.parts import drive
 from rewriter.shell.sources import BackgroundStep, GetMapping, GetSettings
@@ -297,3 +307,31 @@ def test_fields_that_queries_name_are_read_too_within_a_bound(cluster: Cluster) 
     mapping = next(one for one in cluster.asked if "filter_path" in one)
     assert len(mapping["filter_path"].split(",")) <= 2 + MAX_WANTED_FIELDS
     assert "secret" not in mapping["filter_path"]
+
+
+class Sleeper:
+    """Counts how often it is woken."""
+
+    woken = 0
+
+    def wake(self) -> None:
+        self.woken += 1
+
+
+def test_a_reader_sleeps_until_facts_are_due_and_is_woken_by_a_new_expression() -> None:
+    cluster, sleeper = Cluster(), Sleeper()
+    cluster.core.searched.wakes(sleeper)
+    assert cluster.reader.wait_s == INDICES_PERIOD_S  # the policy's own indices are not read yet
+    cluster.round()
+    assert cluster.reader.wait_s == LONGEST_WAIT_S
+    cluster.search("shop-1")
+    cluster.search("shop-1")
+    assert (sleeper.woken, cluster.reader.wait_s) == (1, INDICES_PERIOD_S)
+    cluster.round()
+    assert cluster.reader.wait_s == LONGEST_WAIT_S
+    cluster.now_s += PERIOD_S - 0.5
+    assert cluster.reader.wait_s == pytest.approx(0.4, abs=0.11)
+    cluster.now_s += 10.0
+    assert cluster.reader.wait_s == INDICES_PERIOD_S
+    del sleeper
+    cluster.search("shop-2")  # a reader that is gone is not woken

@@ -12,7 +12,7 @@ from rewriter.core import Core
 from rewriter.decide.lag import Heartbeat, Lag, LastHeartbeat, judge_lag, note_heartbeat
 from rewriter.settings import Settings
 from rewriter.shell.refresh import Refresh
-from rewriter.shell.sources import ReadText
+from rewriter.shell.sources import ReadTexts
 
 MAX_LAG_S = 30.0
 UNKNOWN, IN_TIME, LAGGING = Lag(), Lag(1.0), Lag(40.0, lagging=True)
@@ -138,7 +138,8 @@ def rounds(refresh: Refresh, core: Core, *beats: str) -> None:
         with contextlib.suppress(StopIteration):
             while True:
                 step = round_.send(answer)
-                answer = text if step == ReadText(f"{core.settings.store.prefix}:heartbeat") else ""
+                beat = f"{core.settings.store.prefix}:heartbeat"
+                answer = [text if key == beat else "" for key in step.keys] if isinstance(step, ReadTexts) else None
 
 
 def test_each_change_is_counted_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -13,12 +13,15 @@ from time import perf_counter
 from typing import Any
 
 import pytest
+from jinja2 import UndefinedError
+from jinja2.exceptions import SecurityError
 
 from rewriter.boost.render_budget import MAX_ELEMENTS
+from rewriter.boost.sandbox import environment
 from rewriter.boost.templates import render_boosts
 from rewriter.boost.validation import compile_set
 from rewriter.errors import ConfigurationError
-from rewriter.settings import PolicySettings
+from rewriter.settings import PolicySettings, Settings
 from rewriter.signals.affinities import Affinity, clause
 
 POLICY = PolicySettings(index=("*",))
@@ -230,3 +233,49 @@ def test_a_fault_names_line_and_remedy() -> None:
             "(write them as literals: numbers, or texts of up to 64 characters)"
         ),
     ]
+
+
+class Pretender(Affinity):
+    """A value of another type with the same attributes."""
+
+    @property
+    def scale(self) -> float:
+        return 7.0
+
+
+@pytest.mark.parametrize(
+    ("template", "printed"),
+    [
+        ("{{ one.weight * one.scale }}", "0.125"),
+        ("{{ one.weight * 2 }}", "1.0"),
+        ("{{ 2 * 3 }}", "6.0"),
+        ("{{ one.filter }}", '{"$affinity": 0}'),
+        ("{{ request.filter }}", '"own"'),
+        ("{{ other.scale }}", "7.0"),
+        (
+            "{% for a in [one, one] if a.weight > 0.1 %}{{ loop.index }}{% if not loop.last %},{% endif %}{% endfor %}",
+            "1,2",
+        ),
+    ],
+)
+def test_the_generated_code_prints_what_the_sandbox_would(template: str, printed: str) -> None:
+    one = Affinity(
+        "attribute", "brand", ("brand",), ("b",), 0.5, 0.25, "profile", 0, clause("attribute", ("brand",), ("b",), 0)
+    )
+    made = environment().from_string(template)
+    assert made.render(one=one, other=Pretender(*one), request={"filter": "own"}) == printed
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ one.weight.real.__class__ }}", "{{ one.values.__class__ }}", "{{ ('a' * 3) }}", "{{ policy.scale }}",
+        "{{ hidden.weight * inf }}",
+    ],
+)  # fmt: skip
+def test_the_generated_code_opens_nothing(template: str) -> None:
+    one = Affinity(
+        "attribute", "brand", ("brand",), ("b",), 0.5, 0.25, "profile", 0, clause("attribute", ("brand",), ("b",), 0)
+    )
+    with pytest.raises((SecurityError, UndefinedError, ValueError)):
+        environment().from_string(template).render(one=one, hidden=one, policy=Settings(), inf=float("inf"))

@@ -191,7 +191,7 @@ def test_what_was_given_is_not_closed() -> None:
     engine = FakeEngine()
     clients = [Client(engine, "baseline"), Client(engine)]
     for client in clients:
-        client.close = closed  # type: ignore[attr-defined]
+        client.close = closed  # type: ignore[method-assign]
     with Rewriter(clients[0], store(), SETTINGS, leg_client=clients[1]) as rewriter:
         rewriter.search(**SEARCH, subject=ANN)
 

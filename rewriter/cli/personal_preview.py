@@ -16,7 +16,8 @@ from rewriter.settings import Settings
 from rewriter.shell.parts import drive
 from rewriter.shell.population import PopulationReader
 from rewriter.shell.refresh import Refresh
-from rewriter.shell.sources import BackgroundStep, ReadText
+from rewriter.shell.sources import BackgroundStep, ReadTexts
+from rewriter.shell.store_texts import read_texts
 from rewriter.signals.redis_store import open_stores
 from rewriter.signals.store import Store, StoreName
 from rewriter.subject import Subject
@@ -49,8 +50,8 @@ def preview_personal(
 
 def _background(step: BackgroundStep, store: Store) -> Any:
     match step:
-        case ReadText(key):
-            return store.read_text(key)
+        case ReadTexts(keys):
+            return read_texts(store, keys)
         case _:
             return None  # nothing is announced
 

@@ -30,6 +30,7 @@ from rewriter.signals.affinities import signal_fields
 from rewriter.signals.kinds.kind import SignalField
 
 INDICES_PERIOD_S = 0.1
+LONGEST_WAIT_S = 1.0
 PERIOD_S = 30.0
 RETRY_S = 5.0
 IDLE_S = 300.0
@@ -111,6 +112,13 @@ class IndexReader:
         return found[:MAX_PROBLEMS] + (
             [f"facts of {len(found) - MAX_PROBLEMS} more index expressions"] if found[MAX_PROBLEMS:] else []
         )
+
+    @property
+    def wait_s(self) -> float:
+        """How long the next round may wait, if no expression is new meanwhile."""
+        if self._core.searched.has_new or not self._due:
+            return INDICES_PERIOD_S if self._core.searched.has_new else LONGEST_WAIT_S
+        return min(LONGEST_WAIT_S, max(INDICES_PERIOD_S, self._due[0][0] - self._clock_s()))
 
     def round(self) -> Generator[BackgroundStep, Any, None]:
         """Read the expressions that are due, as many as the bound per second allows."""

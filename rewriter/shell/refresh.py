@@ -29,7 +29,7 @@ from rewriter.shell.fleet import fleet_key, report_of
 from rewriter.shell.index_reader import reader_of
 from rewriter.shell.legs import Bulkhead
 from rewriter.shell.population import PopulationReader
-from rewriter.shell.sources import Announce, BackgroundStep, ReadText, Sources
+from rewriter.shell.sources import Announce, BackgroundStep, Sources
 from rewriter.shell.switch_sources import SwitchSources
 from rewriter.shell.template_files import template_files, template_folder
 
@@ -120,16 +120,14 @@ class Refresh:
         """Read switches, heartbeat and erasures from the store, and write this process's report for the fleet."""
         prefix = self._core.settings.store.prefix
         if self._has_store:
-            key = f"{prefix}:switches"
-            text = yield from self.sources.read("switches", ReadText(key))
-            if text is not None:
-                self.switches.take_store_value(text, key)
+            keys = {name: f"{prefix}:{name}" for name in ("switches", "heartbeat", "forgets")}
+            texts = yield from self.sources.read_texts(keys)
+            if (text := texts["switches"]) is not None:
+                self.switches.take_store_value(text, keys["switches"])
                 self._swap_switches()
-            beat = yield from self.sources.read("heartbeat", ReadText(f"{prefix}:heartbeat"))
-            self._judge_lag(beat)
-            forgets = yield from self.sources.read("forgets", ReadText(f"{prefix}:forgets"))
+            self._judge_lag(texts["heartbeat"])
             if "forgets" not in self.errors:
-                self._drop_forgotten(forgets)
+                self._drop_forgotten(texts["forgets"])
             # `rewriter switch` waits until this process's report holds the new value, so a change is reported at once.
             switches = self._core.snapshot.switches
             if len(self._core.searched) and (self._due("announce", ANNOUNCE_PERIOD_S) or switches != self._announced):

@@ -12,10 +12,10 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class ReadText:
-    """Read the text under a key of the store; the result is None if there is no such key."""
+class ReadTexts:
+    """Read the texts under several keys of the store together; the result is each key's text, None or exception, in their order."""
 
-    key: str
+    keys: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class GetSettings:
     timeout_s: float
 
 
-BackgroundStep = ReadText | Announce | GetMapping | GetSettings
+BackgroundStep = ReadTexts | Announce | GetMapping | GetSettings
 
 
 def _ignore(error: Exception | None) -> None:
@@ -69,9 +69,27 @@ class Sources:
         try:
             answer = yield step
         except Exception as error:  # noqa: BLE001  a source that fails keeps its last good value
-            self.errors[source] = type(error).__name__
-            self._answered(error)
+            self._noted(source, error)
             return None
-        self.errors.pop(source, None)
-        self._answered(None)
+        self._noted(source, None)
         return answer
+
+    def read_texts(self, keys: Mapping[str, str]) -> Generator[BackgroundStep, Any, dict[str, str | None]]:
+        """Yield one step for the keys of several sources, and return the text of each source; None for one that failed."""
+        try:
+            answers = yield ReadTexts(tuple(keys.values()))
+        except Exception as failure:  # noqa: BLE001  as above
+            answers = [failure] * len(keys)
+        found: dict[str, str | None] = {}
+        for source, answer in zip(keys, answers, strict=True):
+            failed = answer if isinstance(answer, Exception) else None
+            self._noted(source, failed)
+            found[source] = None if failed else answer
+        return found
+
+    def _noted(self, source: str, error: Exception | None) -> None:
+        if error is None:
+            self.errors.pop(source, None)
+        else:
+            self.errors[source] = type(error).__name__
+        self._answered(error)

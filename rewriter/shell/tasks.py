@@ -12,6 +12,7 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar, assert_never
 
 from rewriter.client.batch import answers_of
@@ -32,13 +33,13 @@ from rewriter.flow.steps import (
 from rewriter.observe.tally import Tally
 from rewriter.shell.batch import start_beside
 from rewriter.shell.fleet import fleet_key
-from rewriter.shell.index_reader import INDICES_PERIOD_S
 from rewriter.shell.legs import Bulkhead, failing_as, note_size
 from rewriter.shell.plans import AsyncPlanSaver
 from rewriter.shell.population import Bridge, PopulationReader, engine_on_threads
 from rewriter.shell.refresh import LOCAL_PERIOD_S, SWITCHES_PERIOD_S, Refresh
-from rewriter.shell.sources import Announce, BackgroundStep, GetMapping, GetSettings, ReadText
+from rewriter.shell.sources import Announce, BackgroundStep, GetMapping, GetSettings, ReadTexts
 from rewriter.shell.status import STATUS_S, store_state
+from rewriter.shell.store_texts import read_texts_async
 from rewriter.shell.switch_sources import SwitchSources
 from rewriter.shell.task_jobs import Job, in_time
 from rewriter.shell.task_parts import AsyncReading, Part, drive
@@ -109,14 +110,24 @@ class TaskRuntime:
                 core, engine, self.refresh.errors, lambda: held() is not None and not loop.is_closed(),
                 ends_first_look=not isinstance(engine, Bridge),
             )  # fmt: skip
+        self._facts_due = asyncio.Event()
+        core.searched.wakes(self)
         self._background = [
-            self._kept(self._repeat(name, period_s, work))
-            for name, period_s, work in (
-                ("local", LOCAL_PERIOD_S, self._local),
-                ("templates", SWITCHES_PERIOD_S, lambda: self._on_a_thread(self.refresh.templates)),
-                ("store values", SWITCHES_PERIOD_S, lambda: drive(self.refresh.store_values(), self._perform_read)),
-                ("facts", INDICES_PERIOD_S, lambda: drive(self.refresh.facts(), self._perform_read)),
-                ("population", RETRY_S, self._population),
+            self._kept(self._repeat(name, wait, work))
+            for name, wait, work in (
+                ("local", partial(asyncio.sleep, LOCAL_PERIOD_S), self._local),
+                (
+                    "templates",
+                    partial(asyncio.sleep, SWITCHES_PERIOD_S),
+                    lambda: self._on_a_thread(self.refresh.templates),
+                ),
+                (
+                    "store values",
+                    partial(asyncio.sleep, SWITCHES_PERIOD_S),
+                    lambda: drive(self.refresh.store_values(), self._perform_read),
+                ),
+                ("facts", self._wait_for_facts, lambda: drive(self.refresh.facts(), self._perform_read)),
+                ("population", partial(asyncio.sleep, RETRY_S), self._population),
             )
         ]
         self._ended = self._kept(self._until_cancelled())
@@ -288,7 +299,20 @@ class TaskRuntime:
         self._tasks.discard(task)
         _retrieved(task)
 
-    async def _repeat(self, name: str, period_s: float, work: Callable[[], Awaitable[None]]) -> None:
+    def wake(self) -> None:
+        """Read the facts of a new index expression now. Never waits, never raises."""
+        with suppress(RuntimeError):  # the loop has ended
+            self.loop.call_soon_threadsafe(self._facts_due.set)
+
+    async def _wait_for_facts(self) -> None:
+        """Wait until facts are due to be read."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._facts_due.wait(), self.refresh.indices.wait_s)
+        self._facts_due.clear()
+
+    async def _repeat(
+        self, name: str, wait: Callable[[], Awaitable[None]], work: Callable[[], Awaitable[None]]
+    ) -> None:
         """Repeat a background round until the runtime is closed. After an error of a round, the next one follows.
 
         The check of `closed` is needed: redis-py 8.1 can lose a cancellation while it connects, and continue.
@@ -299,7 +323,7 @@ class TaskRuntime:
                 self.refresh.failed(name, None)
             except Exception as error:  # noqa: BLE001  if this task ended, the kill switch would not work any more
                 self.refresh.failed(name, error)
-            await asyncio.sleep(period_s)
+            await wait()
 
     async def _own_legs(self) -> SearchClient:
         """Return the legs' client. It is made once, on a thread, since certificates are read from disk."""
@@ -346,8 +370,8 @@ class TaskRuntime:
         """Perform one step of the background."""
         store = self.stores.get("store")
         match step:
-            case ReadText(key):
-                return await store.read_text(key) if store else None
+            case ReadTexts(keys):
+                return await read_texts_async(store, keys) if store else [None] * len(keys)
             case Announce(key, name, text, now_s):
                 return await store.announce(key, name, text, now_s) if store else None
             case GetMapping(index, params, timeout_s):

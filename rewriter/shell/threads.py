@@ -41,14 +41,14 @@ from rewriter.observe.tally import Tally
 from rewriter.shell.batch import start_beside
 from rewriter.shell.deadlines import Deadlines
 from rewriter.shell.fleet import fleet_key
-from rewriter.shell.index_reader import INDICES_PERIOD_S
 from rewriter.shell.legs import Bulkhead, failing_as, note_size
 from rewriter.shell.parts import NO_THREAD, Part, Reading, drive
 from rewriter.shell.plans import PlanSaver
 from rewriter.shell.population import PopulationReader
 from rewriter.shell.refresh import LOCAL_PERIOD_S, SWITCHES_PERIOD_S, Refresh
-from rewriter.shell.sources import Announce, BackgroundStep, GetMapping, GetSettings, ReadText
+from rewriter.shell.sources import Announce, BackgroundStep, GetMapping, GetSettings, ReadTexts
 from rewriter.shell.status import STATUS_S, store_state
+from rewriter.shell.store_texts import read_texts
 from rewriter.shell.thread_jobs import Job, in_time
 from rewriter.shell.track import Tracker
 from rewriter.shell.workers import CLOSE_S, RETRY_S, Workers
@@ -96,6 +96,7 @@ class ThreadRuntime:
         store = stores.get("store")
         self.tracker = Tracker(store, core.settings) if isinstance(store, RedisStore) else None
         self._stopping = Event()
+        self._facts_due = Event()
         self._starting = Lock()
         self._starts_from_s = float("-inf")
         self._refused = ""
@@ -107,14 +108,18 @@ class ThreadRuntime:
         signals = stores.get("profile_store") or store
         if signals is not None:
             self.refresh.population = PopulationReader(core, signals, self.refresh.errors, lambda: held() is not None)
-        self._to_start: list[tuple[weakref.ref[object], str, float, Callable[[], None]]] = [
-            (held, name, period_s, work)
-            for name, period_s, work in (
-                ("local", LOCAL_PERIOD_S, self.refresh.local),
-                ("templates", SWITCHES_PERIOD_S, self.refresh.templates),
-                ("store values", SWITCHES_PERIOD_S, lambda: drive(self.refresh.store_values(), self._perform_read)),
-                ("facts", INDICES_PERIOD_S, lambda: drive(self.refresh.facts(), self._perform_read)),
-            )
+        core.searched.wakes(self)
+        every = self._stopping.wait
+        self._to_start: list[tuple[weakref.ref[object], str, Callable[[], bool], Callable[[], None]]] = [
+            (held, "local", partial(every, LOCAL_PERIOD_S), self.refresh.local),
+            (held, "templates", partial(every, SWITCHES_PERIOD_S), self.refresh.templates),
+            (
+                held,
+                "store values",
+                partial(every, SWITCHES_PERIOD_S),
+                lambda: drive(self.refresh.store_values(), self._perform_read),
+            ),
+            (held, "facts", self._wait_for_facts, lambda: drive(self.refresh.facts(), self._perform_read)),
         ]
 
     @property
@@ -164,6 +169,16 @@ class ThreadRuntime:
             workers.refuse_what_waits()
         self._starts_from_s = time.monotonic() + RETRY_S
         self._starting.release()
+
+    def wake(self) -> None:
+        """Read the facts of a new index expression now. Never waits, never raises."""
+        self._facts_due.set()
+
+    def _wait_for_facts(self) -> bool:
+        """Wait until facts are due to be read; return whether the thread is to end."""
+        self._facts_due.wait(self.refresh.indices.wait_s)
+        self._facts_due.clear()
+        return self._stopping.is_set()
 
     def beside(self, step: Baseline, job: Job) -> None:
         """Start the personal part beside the caller's own search. If that is impossible, `job.refused` says why."""
@@ -231,6 +246,7 @@ class ThreadRuntime:
     def close(self) -> None:
         """End threads and connections. Work that takes longer than a second ends by its own timeout, after this returns."""
         self._stopping.set()
+        self._facts_due.set()
         if self.tracker is not None:
             self.tracker.close()
         until_s = time.monotonic() + CLOSE_S
@@ -309,9 +325,12 @@ class ThreadRuntime:
         except Exception as error:  # noqa: BLE001  whatever a client raises is a fault of the search
             raise leg_fault(client.fault_of(error)) from None
 
-    def _repeat(self, owner: weakref.ref[Any], name: str, period_s: float, work: Callable[[], None]) -> None:
-        """Repeat a background round until the owner is closed or collected. After an error of a round, the next one follows."""
-        while not self._stopping.wait(period_s) and owner() is not None:
+    def _repeat(self, owner: weakref.ref[Any], name: str, waits: Callable[[], bool], work: Callable[[], None]) -> None:
+        """Repeat a background round until the owner is closed or collected. After an error of a round, the next one follows.
+
+        waits: waits for the next round, and returns whether the thread is to end.
+        """
+        while not waits() and owner() is not None:
             try:
                 work()
                 self.refresh.failed(name, None)
@@ -326,8 +345,8 @@ class ThreadRuntime:
         """Perform one step of the background."""
         store = self.stores.get("store")
         match step:
-            case ReadText(key):
-                return store.read_text(key) if store else None
+            case ReadTexts(keys):
+                return read_texts(store, keys) if store else [None] * len(keys)
             case Announce(key, name, text, now_s):
                 return store.announce(key, name, text, now_s) if store else None
             case GetMapping(index, params, timeout_s):

@@ -71,6 +71,11 @@ class RedisStore(CommandStore):
         except RedisError as error:
             raise _translated(error) from error
 
+    @property
+    def is_cluster(self) -> bool:
+        """Whether its keys may lie on several nodes. False before it has connected: the first read tells."""
+        return hasattr(self._client, "get_primaries")
+
     def ping(self) -> None:
         """See Store.ping."""
         self._connected().ping()
@@ -163,6 +168,11 @@ class AsyncRedisStore(AsyncCommandStore):
             return _replies(await pipeline.execute(raise_on_error=atomic))
         except RedisError as error:
             raise _translated(error) from error
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether its keys may lie on several nodes."""
+        return hasattr(self._client, "get_primaries")
 
     async def ping(self) -> None:
         """See Store.ping."""
