@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from threading import Lock
 from typing import Any, NamedTuple, Protocol
-from weakref import WeakSet
+from weakref import ref
 
 DEFAULTS: Mapping[str, str] = {"ignore_unavailable": "false", "allow_no_indices": "true", "expand_wildcards": "open"}
 """The URL parameters that change which indices are searched, with the server's defaults for a search."""
@@ -112,11 +112,12 @@ class Searched:
         self._last_s: OrderedDict[Expression, float] = OrderedDict()
         self._new: dict[Expression, None] = {}
         self._gone: dict[Expression, None] = {}
-        self._readers: WeakSet[Wakes] = WeakSet()
+        self._readers: tuple[ref[Wakes], ...] = ()
 
     def wakes(self, reader: Wakes) -> None:
         """Have `reader.wake` called when an expression is new, as long as the reader is there."""
-        self._readers.add(reader)
+        with self._lock:
+            self._readers = (*(one for one in self._readers if one() is not None), ref(reader))
 
     def __len__(self) -> int:
         """Return the number of expressions."""
@@ -140,8 +141,9 @@ class Searched:
                     self._gone[gone] = None
                 self._new.pop(gone, None)
         if is_new:
-            for reader in tuple(self._readers):
-                reader.wake()
+            for held in self._readers:
+                if (reader := held()) is not None:
+                    reader.wake()
 
     @property
     def has_new(self) -> bool:
