@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,32 @@ def test_a_folder_that_cannot_be_made_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigurationError, match="--to names another folder"):
         written(tmp_path / "file" / "below")
+
+
+def test_ctrl_c_takes_everything_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "rewriter.schema.json").write_text("old")
+    replace = Path.replace
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if target.name == "rewriter.toml" and self.name == target.name:
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    (tmp_path / "rewriter.toml").write_text("old")
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        written(tmp_path, force=True)
+    assert everything(tmp_path) == {"rewriter.schema.json": "old", "rewriter.toml": "old"}
+
+
+def test_without_hard_links_a_file_is_still_put_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    written(tmp_path / "new")
+    assert everything(tmp_path / "new") == FILES
+    (tmp_path / "new" / "rewriter.toml").write_text("old")
+    with pytest.raises(ConfigurationError, match="exists"):
+        written(tmp_path / "new")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,13 +45,23 @@ def test_a_pipe_that_nobody_reads_ends_the_command_without_a_word() -> None:
     assert (ran.returncode, ran.stderr) == (1, "")
 
 
-def test_ctrl_c_while_the_command_is_imported_ends_it_without_a_traceback(tmp_path: Path) -> None:
-    """A module of the package's that never ends to be imported stands for the second that all of them take."""
-    (tmp_path / "typer.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+@pytest.mark.parametrize("arguments", [COMMAND[1:], ["-m", "rewriter"]], ids=["rewriter", "python -m rewriter"])
+@pytest.mark.parametrize("module", ["pydantic", "typer"])
+def test_ctrl_c_while_the_command_is_imported_ends_it_without_a_traceback(
+    tmp_path: Path, arguments: list[str], module: str
+) -> None:
+    """A module of another package that never ends to be imported stands for the second that all of them take.
+
+    `python -m rewriter` imports pydantic with the package `rewriter`, and typer with the command.
+    """
     # A shell has what it runs in the background ignore Ctrl-C, and the tests may run there.
-    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); " + COMMAND[2]
-    with subprocess.Popen([*COMMAND[:2], code], stdout=-1, stderr=-1, text=True, env=environment) as run:
+    slow = (
+        "import signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "print('importing', flush=True)\ntime.sleep(60)\n"
+    )
+    (tmp_path / f"{module}.py").write_text(slow)
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    with subprocess.Popen([sys.executable, *arguments], stdout=-1, stderr=-1, text=True, env=environment) as run:
         assert run.stdout is not None
         assert run.stdout.readline() == "importing\n"
         time.sleep(0.05)
@@ -105,3 +116,35 @@ def test_a_name_in_brackets_is_printed_as_it_is() -> None:
     printing = [one for one in options if one.get("stderr") != "True"]
     assert len(printing) >= 5
     assert all((one.get("markup"), one.get("emoji")) == ("False", "False") for one in printing)
+
+
+def test_a_file_whose_parts_end_too_early_stays_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "updates.ndjson"
+    path.write_text("before")
+
+    def parts() -> Iterator[str]:
+        yield "after\n" * 10_000
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(path, parts())
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_behind_a_link_is_replaced_and_keeps_its_mode(tmp_path: Path) -> None:
+    (there := tmp_path / ("n" * 250)).write_text("before")
+    there.chmod(0o640)
+    (link := tmp_path / "link").symlink_to(there.name)
+    write_whole(link, iter(["af", "ter"]))
+    assert (link.is_symlink(), there.read_text(), there.stat().st_mode & 0o777) == (True, "after", 0o640)
+
+
+@pytest.mark.skipif(not Path("/dev/stdout").is_symlink(), reason="there is no /dev/stdout")
+def test_a_page_for_standard_output_goes_there(tmp_path: Path) -> None:
+    """It is a link to a file where the shell redirects it. As root a file in its stead would be the machine's `/dev/stdout`."""
+    code = "from pathlib import Path; from rewriter.cli.output import write_whole; write_whole(Path('/dev/stdout'), 'page')"
+    with (tmp_path / "out").open("w") as out:
+        subprocess.run([sys.executable, "-c", code], stdout=out, check=True)
+    assert (tmp_path / "out").read_text() == "page"
+    assert Path("/dev/stdout").is_symlink()

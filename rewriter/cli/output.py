@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +20,8 @@ from rewriter.errors import ConfigurationError, Fault, StoreError
 
 UNHEALTHY = 1
 FAULTY = 2
+NAMED_CHARS = 50
+"""Characters of a file's name in the name of its temporary file, which must not grow too long."""
 UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE, errno.EBADF, errno.EROFS})
 """Errors of a write: the device is full or broken, or nobody reads."""
 
@@ -71,29 +74,39 @@ def store_needed() -> Iterator[None]:
         raise typer.Exit(UNHEALTHY) from None
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str | Iterable[str]) -> None:
     """Write a file in one step: a reader, or a command that was interrupted, leaves the former file or the new one, never a part.
 
-    A device or pipe is written to. Raises ConfigurationError where it cannot be written.
+    text: of the file, whole or in parts. A device or pipe is written to, and so is what a process has open (`/dev/stdout`); of a
+    symbolic link the file behind it is replaced. Raises ConfigurationError where it cannot be written.
     """
+    parts = [text] if isinstance(text, str) else text
     try:
-        if path.exists() and not path.is_file():
-            path.write_text(text, "utf-8", "backslashreplace")
+        if _is_open_or_device(path):
+            with path.open("w", encoding="utf-8", errors="backslashreplace") as there:
+                there.writelines(parts)
             return
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+        target = Path(os.path.realpath(path))
+        mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o666 & ~_umask()
+        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:NAMED_CHARS]}-")
     except OSError as error:
         raise ConfigurationError([Fault(str(path), error.strerror or "cannot be written")]) from None
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as new:
-            new.write(text)
-        Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(path)
+            new.writelines(parts)
+        Path(name).chmod(mode)
+        Path(name).replace(target)
     except OSError as error:
         Path(name).unlink(missing_ok=True)
         raise ConfigurationError([Fault(str(path), f"cannot be written: {error.strerror}")]) from None
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def _is_open_or_device(path: Path) -> bool:
+    """Whether a file must be written where it is: a new file in its stead would not be what others read from."""
+    return (path.exists() and not path.is_file()) or path.absolute().parts[1:2] in (("dev",), ("proc",))
 
 
 def _umask() -> int:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from rewriter.cli.causes import cause_of, own_client
-from rewriter.cli.output import print_line
+from rewriter.cli.output import print_line, write_whole
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings
 from rewriter.signals.backfill.history import History
@@ -58,12 +58,16 @@ def write_popularity(
     """Write each item's popularity into a file or an index; return what to print, and whether it went well."""
     found = history.popularities(half_life_s)
     if file is not None:
-        lines = 0
-        with file.open("w", encoding="utf-8") as out:
-            for line in as_text(bulk_lines(found, field)):
-                lines += 1
-                out.write(line)
-        return {"field": field, "items": lines // 2}, True
+        items = 0
+
+        def counted() -> Iterator[tuple[str, float]]:
+            nonlocal items
+            for one in found:
+                items += 1
+                yield one
+
+        write_whole(file, as_text(bulk_lines(counted(), field)))
+        return {"field": field, "items": items}, True
     with closing(own_client(settings.opensearch)) as client:
         try:
             done = update(lambda some: client.bulk(index or "", some, TIMEOUT_S), found, field, on_progress)

@@ -64,8 +64,10 @@ def put(stage: Path, folder: Path, names: Mapping[str, str], *, force: bool) -> 
             else:
                 _link(stage / name, target)
             put_there.append(target)
-    except OSError as error:
+    except BaseException as error:
         _take_back(put_there, before, made)
+        if not isinstance(error, OSError):  # Ctrl-C
+            raise
         what = "exists" if isinstance(error, FileExistsError) else error.strerror or "cannot be written"
         raise ConfigurationError([Fault(str(target), what, "nothing was written")]) from None
     return put_there
@@ -78,13 +80,9 @@ def _link(source: Path, target: Path) -> None:
     except FileExistsError:
         raise
     except OSError:  # a file system without hard links
-        file = target.open("xb")
-        try:
-            with file:
-                file.write(source.read_bytes())
-        except OSError:
-            target.unlink(missing_ok=True)
-            raise
+        if os.path.lexists(target):
+            raise FileExistsError(target) from None
+        source.rename(target)
 
 
 def _make_parents(target: Path) -> list[Path]:
