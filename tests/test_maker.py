@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from threading import Event
 from typing import Any
 
 import pytest
@@ -11,13 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rewriter.errors import StoreError
+from rewriter.shell.population import shown
 from rewriter.signals.affinities import united
 from rewriter.signals.commands import Command
 from rewriter.signals.counters import SEPARATOR, Counters, HalfLives, Value
 from rewriter.signals.gathering import gather_population
-from rewriter.signals.maker import MADE_EVERY_S, SEGMENTS_AT_ONCE, Maker, Stopped
+from rewriter.signals.ingest import population as ingest
+from rewriter.signals.maker import MADE_EVERY_S, SEGMENTS_AT_ONCE, Maker, Reader, Stopped
 from rewriter.signals.memory_store import MemoryStore
-from rewriter.signals.packed import PackedPopulation, PackedSegments
+from rewriter.signals.packed import HEADER_BYTES, PackedPopulation, PackedSegments
 from rewriter.signals.store import Keys
 
 HALF_LIVES = HalfLives(86_400.0, {"color": 3_600.0})
@@ -353,3 +356,99 @@ def test_a_process_that_ends_stops_in_the_middle() -> None:
     with pytest.raises(Stopped):
         maker.make(look)
     assert rig.population() is None
+
+
+def damaged(value: bytes, at: int, change: int) -> bytes:
+    """Return a value whose header is sound and whose body is not."""
+    at = HEADER_BYTES + at % (len(value) - HEADER_BYTES)
+    return value[:at] + bytes([value[at] ^ change]) + value[at + 1 :]
+
+
+@given(st.integers(0, 10_000), st.integers(1, 255), st.sampled_from(["search", "worker"]), st.booleans())
+def test_a_value_that_cannot_be_read_is_built_again_though_nothing_changed(
+    at: int, change: int, role: Any, is_cut: bool
+) -> None:
+    rig = Rig()
+    rig.write(0)
+    rig.name("vip")
+    rig.write_segment("vip")
+    rig.look(rig.maker())
+    built = [rig.store.run([("GET", key)])[0] for key in (KEYS.whole_population, KEYS.all_segments)]
+    for key, value in zip((KEYS.whole_population, KEYS.all_segments), built, strict=True):
+        broken = value[: HEADER_BYTES + at % (len(value) - HEADER_BYTES)] if is_cut else damaged(value, at, change)
+        rig.store.run([("SET", key, broken)])
+    rig.store.run([("DEL", KEYS.maker)])
+    assert rig.look(rig.maker("another", role))
+    population = rig.population()
+    assert population is not None
+    assert population.totals == {"brand": 5.0}
+    assert rig.segments().counters["vip"].events == 1.0
+
+
+def test_a_value_that_can_be_read_is_read_once_by_the_process_that_builds_it() -> None:
+    rig = Rig()
+    rig.write(0)
+    rig.look(rig.maker())
+    rig.store.run([("DEL", KEYS.maker)])
+    another = rig.maker("another")
+    rig.asked.clear()
+    for _ in range(5):
+        rig.look(another)
+    body = [one for one in rig.asked if one[:2] == ("GETRANGE", KEYS.whole_population) and one[2] == HEADER_BYTES]
+    assert len(body) == 1
+
+
+def test_segments_are_built_though_a_part_of_the_population_cannot_be_read() -> None:
+    rig = Rig()
+    for number in range(4):
+        rig.write(number)
+    rig.name("vip")
+    rig.write_segment("vip", 3)
+    rig.broken = {f"{KEYS.population(2)}:z"}
+    with pytest.raises(StoreError):
+        rig.look(rig.maker())
+    assert rig.segments().counters["vip"].events == 1.0
+    assert rig.population() is None
+
+
+@pytest.mark.parametrize("name", ["\ud83d", "vip\udfff", "\udc00\ud800"])
+def test_a_segment_whose_name_can_be_no_key_harms_no_other(name: str) -> None:
+    """Redis's clients raise UnicodeEncodeError for it before anything is sent."""
+    rig = Rig()
+    run = rig.run
+
+    def encoding(wanted: Sequence[Command], *, atomic: bool = False) -> list[Any]:
+        for command in wanted:
+            for part in command:
+                if isinstance(part, str):
+                    part.encode()
+        return run(wanted, atomic=atomic)
+
+    rig.run = encoding  # type: ignore[method-assign]
+    rig.write(0)
+    rig.name("first", name, "last")
+    rig.write_segment("first")
+    rig.write_segment("last")
+    rig.look(rig.maker())
+    assert (rig.segments().counters.keys(), rig.segments().failed) == ({"first", "last"}, {name: "UnicodeEncodeError"})
+    assert shown(name).isprintable()
+
+
+def test_an_error_that_nobody_expects_does_not_end_the_worker_s_building(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig, stopping = Rig(), Event()
+    rig.write(0)
+    looks: list[int] = []
+
+    def look(self: Reader, look: Any = Reader.look) -> Any:
+        looks.append(1)
+        if len(looks) == 1:
+            raise RecursionError
+        if len(looks) == 3:
+            stopping.set()
+        return look(self)
+
+    monkeypatch.setattr(Reader, "look", look)
+    monkeypatch.setattr(ingest, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(ingest, "UNMADE_EVERY_S", 0.01)
+    ingest._make(rig.maker("w", "worker"), stopping)
+    assert rig.population() is not None

@@ -23,7 +23,7 @@ from rewriter.signals.class_items import class_names
 from rewriter.signals.commands import Command
 from rewriter.signals.maker import LOOK_EVERY_S, UNMADE_EVERY_S, Engine, Look, Maker, Stopped
 from rewriter.signals.memory_store import AsyncMemoryStore
-from rewriter.signals.packed import PackedWeights
+from rewriter.signals.packed import Header, PackedWeights
 from rewriter.signals.redis_store import AsyncRedisStore
 from rewriter.signals.repeats import largest_classes
 from rewriter.signals.store import AsyncStore, StoreName
@@ -81,7 +81,9 @@ class PopulationReader:
     @property
     def faults(self) -> list[str]:
         """Texts on segments that cannot be read or are left out."""
-        found = [f"segment {name}: cannot be read ({why}); its last state stays" for name, why in self._failed.items()]
+        found = [
+            f"segment {shown(name)}: cannot be read ({why}); its last state stays" for name, why in self._failed.items()
+        ]
         if self._left_out:
             found.append(f"segments: {self._left_out:,} are too many and are left out")
         return found
@@ -111,10 +113,12 @@ class PopulationReader:
 
         Raises the client's errors, ValueError for a version that cannot be read, or Stopped.
         """
-        look = self._read()
-        if self._maker.leads(look):
+        look, wrong = self._read()
+        if self._maker.leads(look):  # whatever is wrong with the values, since it may build them again
             self._maker.make(look)
-            self._read()
+            _, wrong = self._read()
+        if wrong is not None:
+            raise wrong
 
     def tried(self) -> bool:
         """Do one round, note its error or success in `errors`, and return success. After an error the last version stays in use."""
@@ -129,23 +133,35 @@ class PopulationReader:
         self.looks += 1
         return "population" not in self._errors
 
-    def _read(self) -> Look:
+    def _read(self) -> tuple[Look, ValueError | None]:
+        """Read what has another version. Return the look-up, and the error of a value that cannot be read; the other is used."""
         look = self._maker.reader.look()
-        if look.population is not None and look.population.version != self._population:
-            packed = self._maker.reader.population(look.population)
+        wrong: ValueError | None = None
+        for header, read in ((look.population, self._read_population), (look.segments, self._read_segments)):
+            try:
+                if header is not None:
+                    read(header)
+            except ValueError as error:
+                wrong = error
+        return look, wrong
+
+    def _read_population(self, header: Header) -> None:
+        if header.version != self._population:
+            packed = self._maker.reader.population(header)
             classes = largest_classes(packed.weights, CLASSES_SHOWN)
             population = Population(
                 PackedWeights(packed.weights), packed.totals, packed.floor, packed.left_out, classes,
                 class_totals(packed.weights, self._core.class_combinations), class_names(packed.weights),
             )  # fmt: skip
             self._core.swap(population=population)
-            self._population = look.population.version
-        if look.segments is not None and look.segments.version != self._segments:
-            segments = self._maker.reader.segments(look.segments)
+            self._population = header.version
+
+    def _read_segments(self, header: Header) -> None:
+        if header.version != self._segments:
+            segments = self._maker.reader.segments(header)
             self._core.swap(segments=segments.counters)
             self._failed, self._left_out = segments.failed, segments.left_out
-            self._segments = look.segments.version
-        return look
+            self._segments = header.version
 
     def _run(self) -> None:
         failures = 0
@@ -248,3 +264,8 @@ def engine_on_threads(stores: Mapping[StoreName, AsyncStore], loop: asyncio.Abst
     if isinstance(store, AsyncRedisStore) and (own := store.on_threads()) is not None:
         return OwnedEngine(own)
     return Bridge(store, loop)
+
+
+def shown(name: str) -> str:
+    """Return a segment's name as it can be printed: half of a surrogate pair is no UTF-8."""
+    return name.encode("utf-8", "backslashreplace").decode()

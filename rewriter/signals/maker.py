@@ -164,6 +164,7 @@ class Maker:
         self._now_s = now_s
         self._pause_s = PAUSE_S
         self._segments_read_s: dict[str, float] = {}
+        self._sound: dict[str, Header] = {}  # by key, the header of the value that this process wrote or has read
         self._known: PackedSegments | None = None
         self._published: PackedSegments | None = None
         self.reader = Reader(engine, keys, wait)
@@ -186,19 +187,43 @@ class Maker:
             self.reader.run([("DEL", self._keys.maker)])
 
     def make(self, look: Look) -> None:
-        """Build the values that are due. Raises StoreError if a part cannot be read, Stopped, or the client's exception."""
+        """Build the values that are due, those that cannot be read among them.
+
+        Raises StoreError if a part of the population cannot be read (after the segments are built), Stopped, or the client's exception.
+        """
         count, listed = self.reader.run(
             [text_command(f"{self._keys.prefix}:{part}") for part in ("partitions", "segments")]
         )
         partitions = _partitions(count)
         self._pause_s = PAUSE_S if look.population else FIRST_PAUSE_S
+        unread: StoreError | None = None
+        try:
+            self._make_population(look.population, partitions)
+        except StoreError as error:  # segments do not need it
+            unread = error
+        self._make_segments(look.segments, _names(listed), partitions)
+        if unread is not None:
+            raise unread
+
+    def _make_population(self, header: Header | None, partitions: int) -> None:
         sources = self._driven(sources_of(self._keys, partitions))
-        if sources.landmark_s is not None and self._is_due(look.population, sources):
+        header = self._readable(self._keys.whole_population, header, self.reader.population)
+        if sources.landmark_s is not None and self._is_due(header, sources):
             steps = gather_population(self._keys, partitions, sources.landmark_s, self._half_lives, MAX_POPULATION)
             whole = self._driven(steps)
             if whole.totals:
                 self._put(self._keys.whole_population, sources.version, sources.events, population_body(whole))
-        self._make_segments(look.segments, _names(listed), partitions)
+
+    def _readable(self, key: str, header: Header | None, read: Callable[[Header], object]) -> Header | None:
+        """Return the header of a value that can be read; None for any other, so that it is built again though nothing changed."""
+        if header is None or self._sound.get(key) == header:
+            return header
+        try:
+            read(header)
+        except ValueError:
+            return None
+        self._sound[key] = header
+        return header
 
     def _is_due(self, header: Header | None, sources: Sources) -> bool:
         if header is None or header.version[:8] != sources.version[:8]:  # none yet, or a landmark moved
@@ -212,6 +237,7 @@ class Maker:
         wanted = list(names[:MAX_SEGMENTS])
         if not wanted and header is None:
             return
+        header = self._readable(self._keys.all_segments, header, self.reader.segments)
         before = self._before(header)
         now_s = self._now_s()
         read_s = self._segments_read_s = {name: at for name, at in self._segments_read_s.items() if name in wanted}
@@ -223,7 +249,7 @@ class Maker:
         for name in due[:SEGMENTS_AT_ONCE]:
             try:
                 found = self._driven(gather_segment(self._keys, name, partitions, self._half_lives, limit))
-            except StoreError as error:
+            except (StoreError, ValueError) as error:  # no key can have half of a surrogate pair in its name
                 failed[name] = type(error.__cause__ or error).__name__
             else:
                 failed.pop(name, None)
@@ -247,13 +273,14 @@ class Maker:
     def _before(self, header: Header | None) -> PackedSegments:
         """Return the segments of this process's last build, else those that are published."""
         if self._known is None and header is not None:
-            with suppress(ValueError):  # another format: all segments are read again
+            with suppress(ValueError):  # it was replaced meanwhile: all segments are read again
                 self._known = self._published = self.reader.segments(header)
         return self._known or PackedSegments({}, {})
 
     def _put(self, key: str, version: str, events: float, body: bytes) -> None:
         header = Header(version, self._now_s(), events, len(body))
         self.reader.run([("SET", key, header.bytes() + body, "EX", self._ttl_s)])
+        self._sound[key] = header_of(header.bytes()) or header
 
     def _driven(self, steps: Steps[_T]) -> _T:
         """Run a generator of `gathering`: each slice of commands, then a pause."""

@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from threading import Event
 from typing import Any
 
@@ -302,3 +303,34 @@ def test_the_async_store_gives_a_thread_a_client_of_its_own(redis_url: str) -> N
     assert own is not None
     own.ping()
     own.close()
+
+
+@pytest.mark.parametrize("key", ["whole_population", "all_segments"])
+def test_a_searching_process_alone_builds_a_damaged_value_again(
+    opensearch: OpenSearch, redis_url: str, prefix: str, key: str
+) -> None:
+    """Nothing was counted since, and no worker runs: otherwise every process would start without a population for good."""
+    keys = Keys(prefix)
+    with closing(RedisStore(redis_url)) as store:
+        fill(store, keys, 20, 0)
+        store.run([("SET", f"{prefix}:segments", '["vip"]')])
+        store.write(keys.segment("vip", 1), Counters({("brand", "b"): 2.0}, {"brand": 2.0}, NOW_S, NOW_S, 1.0), 3_600)
+        one = maker(store, keys)
+        look = one.reader.look()
+        one.leads(look)
+        one.make(look)
+        one.release()
+        (value,) = store.run([("GET", getattr(keys, key))])
+        store.run([("SET", getattr(keys, key), value[:-9])])
+        settings = Settings.model_validate(
+            {"store": {"prefix": prefix}, "policies": {"shop": {"index": "none", "fields": {"brand": {}}}}}
+        )
+        with Rewriter(opensearch, redis_url, settings) as rewriter:
+
+            def read() -> bool:
+                snapshot = rewriter._core.snapshot  # type: ignore[union-attr]
+                return bool(snapshot.population.totals and snapshot.segments)
+
+            rewriter.status()
+            waited(read)
+            assert "population" not in rewriter._process.refresh.errors  # type: ignore[union-attr]

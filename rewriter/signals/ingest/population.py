@@ -56,7 +56,7 @@ def _make(maker: Maker, stopping: Event) -> None:
                 maker.make(look)
         except Stopped:
             break
-        except (RedisError, StoreError, OSError) as error:
+        except Exception as error:  # noqa: BLE001  if this thread ended, nobody would build them while the worker runs
             found = f"the population cannot be built: {type(error).__name__}: {error}"
         if found and found != trouble:
             _log.error("%s", found)
