@@ -171,3 +171,34 @@ def test_a_change_leaves_a_line_that_says_what_and_who(file: Path, caplog: pytes
         "switch personalization: as set -> off (file)",
         "switch rollout: as set -> 0.5 (file)",
     ]
+
+
+@pytest.mark.parametrize("gone", ["the file", "its folder"])
+def test_a_link_whose_end_is_gone_releases_nothing(tmp_path: Path, gone: str) -> None:
+    """A volume that is not mounted for a moment must not switch on what somebody switched off."""
+    (volume := tmp_path / "volume").mkdir()
+    (there := volume / "switches").write_text("personalization off")
+    (file := tmp_path / "switches").symlink_to(there)
+    sources = SwitchSources(settings(file))
+    assert values(sources) == {"personalization": False}
+    there.unlink()
+    if gone == "its folder":
+        volume.rmdir()
+    assert values(sources) == {"personalization": False}
+    assert "leads nowhere" in str(sources.faults)
+    assert values(SwitchSources(settings(file))) == {"personalization": False}, "a process that starts cannot tell"
+    file.unlink()
+    assert (values(sources), sources.faults) == ({}, [])
+
+
+@pytest.mark.skipif(not Path("/dev/ptmx").exists(), reason="there are no terminals")
+def test_a_switch_file_that_is_a_terminal_is_a_fault(tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    try:
+        (file := tmp_path / "switches").symlink_to(os.ttyname(theirs))
+        sources = SwitchSources(settings(file))
+        assert values(sources) == {"personalization": False}
+        assert sources.faults
+    finally:
+        os.close(ours)
+        os.close(theirs)

@@ -27,6 +27,8 @@ BOOSTS_FILE = "boosts.json.j2"
 EXPLORATION_FILE = "exploration.json.j2"
 MAX_RENDER_S = 0.05
 TRIES = 5
+MAX_SAMPLE_FAULTS = 10
+"""Faults of a sample that are named."""
 GIVEN: Mapping[str, frozenset[str]] = {
     BOOSTS_FILE: frozenset({"affinities", "session", "request", "policy"}),
     EXPLORATION_FILE: frozenset({"request", "policy"}),
@@ -126,7 +128,10 @@ def _sample(where: str, text: str, faults: list[Fault]) -> Sample | None:
     except json.JSONDecodeError as error:
         faults.append(Fault(f"{where}:{error.lineno}", f"is not JSON: {error.msg}"))
     except ValidationError as error:
-        faults += [Fault(where, f"{'.'.join(map(str, one['loc']))}: {one['msg']}") for one in error.errors()]
+        found = error.errors(include_url=False, include_input=False)
+        faults += [Fault(where, f"{'.'.join(map(str, one['loc']))}: {one['msg']}") for one in found[:MAX_SAMPLE_FAULTS]]
+        if (more := len(found) - MAX_SAMPLE_FAULTS) > 0:
+            faults.append(Fault(where, f"and {more:,} more faults"))
     except (ValueError, RecursionError) as error:
         faults.append(Fault(where, f"cannot be read: {error}"))
     return None

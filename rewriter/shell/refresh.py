@@ -31,7 +31,7 @@ from rewriter.shell.legs import Bulkhead
 from rewriter.shell.population import PopulationReader
 from rewriter.shell.sources import Announce, BackgroundStep, Sources
 from rewriter.shell.switch_sources import SwitchSources
-from rewriter.shell.template_files import template_files, template_folder
+from rewriter.shell.template_files import own_folder, template_files, template_folder
 
 LOCAL_PERIOD_S = 0.25
 SWITCHES_PERIOD_S = 0.5
@@ -88,6 +88,11 @@ class Refresh:
         self._answers = True
         self._faults: dict[str, list[Fault]] = {}
         self._tried: dict[str, Mapping[str, str]] = {}
+        self._own_templates = {
+            policy.templates
+            for policy in core.settings.policies.values()
+            if template_folder(core.settings, policy.templates) == own_folder(core.settings, policy.templates)
+        }
         self._due_s: dict[str, float] = {}
         self._name = f"{socket.gethostname()}:{os.getpid()}:{id(core):x}"
         self._rounds = {"store values": 0, "facts": 0}
@@ -102,14 +107,19 @@ class Refresh:
         self._swap_switches()
 
     def templates(self) -> None:
-        """Load the templates that changed, and write the journal."""
+        """Load the templates that changed, and write the journal. An error with one set is raised after the others were loaded."""
         policies = self._core.settings.policies
-        for name, policy in policies.items():
-            self._reload(name, policy.templates)
-        for name, policy in policies.items():
-            if policy.trial is not None:
-                self._reload(name, policy.trial.version, trial=True)
+        sets = [(name, policy.templates, False) for name, policy in policies.items()]
+        sets += [(name, policy.trial.version, True) for name, policy in policies.items() if policy.trial is not None]
+        wrong: Exception | None = None
+        for name, templates, trial in sets:
+            try:
+                self._reload(name, templates, trial=trial)
+            except Exception as error:  # noqa: BLE001  raised below
+                wrong = error
         self.write_journal()
+        if wrong is not None:
+            raise wrong
 
     def write_journal(self) -> None:
         """Write the journal's new lines into the log. Called neither on a search's thread nor on an event loop."""
@@ -207,6 +217,10 @@ class Refresh:
         """Load a policy's live template set, or the one on trial, if its files have changed. One with faults is not loaded."""
         core = self._core
         folder = template_folder(core.settings, templates)
+        if folder == own_folder(core.settings, templates):
+            self._own_templates.add(templates)
+        elif templates in self._own_templates:  # it is away for the moment, and was never meant to be the packaged one
+            folder = own_folder(core.settings, templates) or folder
         key = f"{TRIAL if trial else 'templates of '}{policy_name}"
         used: dict[bool, Mapping[str, TemplateSet]] = {False: core.snapshot.templates, True: core.snapshot.trials}
         now = used[trial].get(policy_name)

@@ -2,7 +2,8 @@
 
 The file is read whole at each poll, so nothing depends on mtimes, inodes or symlinks. A new text takes effect once two polls in a
 row have read the same, so a writer that truncates the file first is never read halfway. Deleting the file clears its switches. If
-its whole folder disappears, or the file cannot be read, the source has failed and its last values stay.
+its whole folder disappears, or the file cannot be read, the source has failed and its last values stay; so they do if the file is a
+link and what it leads to disappears.
 
 A process that starts has no last values. If a source cannot be read then, or its kill switch cannot be understood, every search is
 the caller's own until it can: somebody may have switched personalization off. The process never refuses to start.
@@ -17,7 +18,6 @@ import os
 from collections.abc import Mapping
 from logging import getLogger
 from pathlib import Path
-from stat import S_ISFIFO
 
 from rewriter.decide.switch_text import SwitchesRead, from_environment, parse, unreadable
 from rewriter.decide.switches import KILL, Switches, SwitchValue, combined
@@ -25,6 +25,7 @@ from rewriter.encodings import decoded_somehow
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings
 from rewriter.shell.flag_source import FlagSource
+from rewriter.shell.read_file import read_file
 
 MAX_FILE_BYTES = 64 * 1024
 
@@ -137,26 +138,17 @@ class SwitchSources:
 def read_switch_file(path: Path) -> tuple[str, Fault | None]:
     """Return the text of a kill-switch file in whatever encoding, "" if there is no file; or the fault why it cannot be read."""
     try:
-        with open(path, "rb", opener=_opened) as file:  # Path.open takes no opener
-            if S_ISFIFO(os.fstat(file.fileno()).st_mode):
-                return "", Fault(
-                    str(path), "is a pipe, from which nothing may ever come", "make it a file, or remove it"
-                )
-            raw = file.read(MAX_FILE_BYTES + 1)
+        return decoded_somehow(read_file(path, MAX_FILE_BYTES, "write `personalization off`")), None
     except FileNotFoundError:
+        if os.path.lexists(path):  # what it leads to may be on a volume that is not there for the moment
+            return "", Fault(str(path), "is a link that leads nowhere", "mend it, or remove it")
         if path.parent.is_dir():
             return "", None
         return "", Fault(str(path), "its folder does not exist", "make it, so that the kill switch can be written")
     except OSError as error:
         return "", Fault(str(path), f"cannot be read: {error.strerror}", "make it readable, or remove it")
-    if len(raw) > MAX_FILE_BYTES:
-        return "", Fault(str(path), f"has more than {MAX_FILE_BYTES:,} bytes", "write `personalization off`")
-    return decoded_somehow(raw), None
-
-
-def _opened(path: str, flags: int) -> int:
-    """Open a file without waiting: opening a pipe would wait for a writer, and the kill switch would not work until then."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    except ConfigurationError as error:
+        return "", error.faults[0]
 
 
 def _off(unclear: frozenset[str]) -> dict[str, SwitchValue]:

@@ -189,7 +189,7 @@ class Maker:
     def make(self, look: Look) -> None:
         """Build the values that are due, those that cannot be read among them.
 
-        Raises StoreError if a part of the population cannot be read (after the segments are built), Stopped, or the client's exception.
+        Raises StoreError if a part of the population cannot be read (the segments are built first), Stopped, or the client's error.
         """
         count, listed = self.reader.run(
             [text_command(f"{self._keys.prefix}:{part}") for part in ("partitions", "segments")]
