@@ -1,4 +1,4 @@
-"""Files in a template set's folder: other people's files change nothing, wrong ones harm no other set, and the last good set serves."""
+"""Files in a template set's folder: foreign ones change nothing, wrong ones harm no other set, and the last good set serves."""
 
 from __future__ import annotations
 
