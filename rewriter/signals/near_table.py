@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from rewriter.signals.commands import Command
@@ -65,22 +66,33 @@ def write_slots(
 
 
 def name_table(run: Callable[[list[Command]], Sequence[Any]], keys: Keys, table: Table | None) -> None:
-    """Name the table that workers read, whose slots then stay, or none; and delete the table before it."""
+    """Name the table that workers read, whose slots then stay, or none; and delete the tables before it.
+
+    Where that is interrupted, the next call deletes what is left: a table's text names another one that has slots too.
+    """
     (named,) = run([("GET", keys.near)])
     before = table_of(named)
-    if table is None:
-        run([("DEL", keys.near)])
-    else:
-        _each_slot(run, keys, table, "PERSIST")
-        run([("SET", keys.near, table.text())])
-    if before is not None and (table is None or before.generation != table.generation):
-        _each_slot(run, keys, before, "UNLINK")
+    used = None if table is None else table.generation
+    former = None if before is None or before.generation == used else (before.generation, before.slots)
+    if before is not None and before.former is not None and before.former[0] != used:
+        _each_slot(run, keys, before.former, "UNLINK")
+    if table is not None:
+        slots = table.generation, table.slots
+        # No slots stay without a name: those that are to be used are named beside the table in use before they stay.
+        named_first = table if before is None or former is None else replace(before, former=slots)
+        run([("SET", keys.near, named_first.text())])
+        _each_slot(run, keys, slots, "PERSIST")
+        run([("SET", keys.near, replace(table, former=former).text())])
+    if former is not None:
+        _each_slot(run, keys, former, "UNLINK")
+    run([("DEL", keys.near) if table is None else ("SET", keys.near, table.text())])
 
 
-def _each_slot(run: Callable[[list[Command]], Sequence[Any]], keys: Keys, table: Table, command: str) -> None:
-    for start in range(0, table.slots, WRITTEN_AT_ONCE):
-        slots = range(start, min(start + WRITTEN_AT_ONCE, table.slots))
-        run([(command, keys.near_slot(slot, table.generation)) for slot in slots])
+def _each_slot(run: Callable[[list[Command]], Sequence[Any]], keys: Keys, table: tuple[str, int], command: str) -> None:
+    generation, count = table
+    for start in range(0, count, WRITTEN_AT_ONCE):
+        slots = range(start, min(start + WRITTEN_AT_ONCE, count))
+        run([(command, keys.near_slot(slot, generation)) for slot in slots])
 
 
 def _chunks(near: Iterable[tuple[str, Near]]) -> Iterator[list[tuple[str, Near]]]:

@@ -25,6 +25,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil, log2
 from struct import Struct
+from typing import Any
 from zlib import crc32
 
 from rewriter.signals.class_counters import MAX_CLASSES, MAX_VALUES, SUFFIX, ClassCounters
@@ -54,17 +55,22 @@ def class_of_near(name: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The identity of the table of neighbours in the store: its generation, its numbers of slots and items, and its time."""
+    """The identity of the table of neighbours in the store: its generation, its numbers of slots and items, and its time.
+
+    former: generation and number of slots of the table before it until they are deleted, or of the one after it once they stay.
+    """
 
     generation: str
     slots: int
     items: int = 0
     made_s: float = 0.0
+    former: tuple[str, int] | None = None
 
     def text(self) -> str:
         """Return the text of the key that names it."""
         known = {"form": FORM, "generation": self.generation, "slots": self.slots, "items": self.items}
-        return json.dumps(known | {"made_s": round(self.made_s)})
+        former = {} if self.former is None else {"former": dict(zip(("generation", "slots"), self.former, strict=True))}
+        return json.dumps(known | {"made_s": round(self.made_s)} | former)
 
     def slot(self, item: str) -> int:
         """Return the slot of an item."""
@@ -82,8 +88,18 @@ def table_of(raw: bytes | None) -> Table | None:
         known = json.loads(raw or b"null")
         if known["form"] != FORM or not 0 < int(known["slots"]) <= MAX_SLOTS or not known["generation"].isalnum():
             return None
-        return Table(known["generation"], int(known["slots"]), int(known["items"]), float(known["made_s"]))
+        former = _former(known.get("former"))
+        return Table(known["generation"], int(known["slots"]), int(known["items"]), float(known["made_s"]), former)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        return None
+
+
+def _former(known: Any) -> tuple[str, int] | None:
+    """Return generation and number of slots of a former table, or None for anything else: it only takes room."""
+    try:
+        generation, slots = known["generation"], int(known["slots"])
+        return (generation, slots) if generation.isalnum() and 0 < slots <= MAX_SLOTS else None
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return None
 
 

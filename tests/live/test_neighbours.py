@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,41 @@ def test_a_new_table_replaces_the_one_before(shop: Shop) -> None:
     assert all(key.endswith(("near", ":bb")) for key in kept_keys(shop))
     name_table(shop.store.run, shop.plan.keys, None)
     assert kept_keys(shop) == set()
+
+
+@pytest.mark.parametrize("last", [None, "aa", "cc"])
+def test_whatever_is_interrupted_no_table_is_left_behind(shop: Shop, last: str | None) -> None:
+    """A backfill that is killed at any command, and then another one: only the slots of the named table stay."""
+    keys = shop.plan.keys
+
+    def write(generation: str) -> Table:
+        table = Table(generation, 3, len(TABLE))
+        write_slots(shop.store.run, keys, table, TABLE.items())
+        return table
+
+    class Killed(Exception):
+        pass
+
+    def dying(after: int) -> Any:
+        left = iter(range(after))
+
+        def run(commands: list[Any]) -> Any:
+            if next(left, None) is None:
+                raise Killed
+            return shop.store.run(commands)
+
+        return run
+
+    for first in range(8):
+        for second in range(0, 8, 2):
+            name_table(shop.store.run, keys, write("aa"))
+            for generation, after in (("bb", first), ("cc", second)):
+                with suppress(Killed):
+                    name_table(dying(after), keys, write(generation))
+            name_table(shop.store.run, keys, None if last is None else write(last))
+            lasting = {one for one in kept_keys(shop) if shop.store.run([("TTL", one)]) == [-1]}
+            wanted = {keys.near_slot(slot, last) for slot in range(3)} | {keys.near} if last is not None else set()
+            assert lasting == wanted, (first, second)
 
 
 def test_slots_that_no_table_names_expire(shop: Shop) -> None:
