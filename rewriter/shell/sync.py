@@ -11,7 +11,7 @@ import os
 import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from logging import getLogger
 from pathlib import Path
@@ -205,7 +205,9 @@ class Rewriter(Generic[Client]):
         except Exception as error:  # noqa: BLE001  a child after a fork that cannot make threads
             _log.warning("an event was not tracked: %s", type(error).__name__)
             return False
-        return process is not None and process.tracker is not None and process.tracker.track(event)
+        if process is None or process.tracker is None or process.is_patched:
+            return False
+        return process.tracker.track(event)
 
     def wrap(self) -> Client:
         """Return an object that behaves as the client does, but whose searches are personalized. Its type is the client's."""
@@ -278,7 +280,8 @@ class Rewriter(Generic[Client]):
         self._closed = True
         process, self._process = self._process, None
         if process is not None:
-            process.close()
+            with suppress(Exception) if process.is_patched else nullcontext():  # the locks may be of two kinds
+                process.close()
             if self._owns_client:
                 self._client.raw.close()
 

@@ -57,6 +57,13 @@ from rewriter.signals.store import Store, StoreName
 
 T = TypeVar("T")
 
+_START_THREAD = _thread.start_new_thread
+"""As it was at the import. gevent and eventlet replace it. Locks that were imported before stay those of threads: a greenlet that
+waits for one stops all others, and with them the one that it waits for."""
+PATCHED = (
+    "threads were replaced after `rewriter` was imported: call the monkey patch of gevent or eventlet before any import"
+)
+
 
 class ThreadRuntime:
     """The runtime of one process. It ends when it is closed, or by itself once `owner` is garbage-collected.
@@ -131,8 +138,17 @@ class ThreadRuntime:
                     self._legs = self._client.cloned(self.core.settings.leg_connections)
         return self._legs
 
+    @property
+    def is_patched(self) -> bool:
+        """Whether threads became something else since the import, so that nothing may be begun nor waited for here."""
+        return _thread.start_new_thread is not _START_THREAD
+
     def start(self) -> None:
         """Start a thread that starts the others, unless they run. Never waits; Thread.start would wait until a thread runs."""
+        if self.is_patched:
+            self._refused = PATCHED
+            self.refresh.failed("threads", RuntimeError(PATCHED))
+            return
         if time.monotonic() < self._starts_from_s or not self._starting.acquire(blocking=False):
             return
         self._starts_from_s = float("inf")
@@ -237,7 +253,7 @@ class ThreadRuntime:
             store.ping()
             return store.announced(fleet_key(self.core.keys.prefix))
 
-        looking = self.reads.submit(look)
+        looking = None if self.is_patched else self.reads.submit(look)
         if looking is None:
             return store_state(RuntimeError())
         found: dict[str, str] | BaseException | None = in_time(looking, time.monotonic() + STATUS_S)
