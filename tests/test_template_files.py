@@ -12,8 +12,8 @@ import pytest
 
 from rewriter import ConfigurationError, Settings
 from rewriter.boost.templates import TemplateSet
+from rewriter.boost.validation import compile_set
 from rewriter.core import Core
-from rewriter.shell import refresh as module
 from rewriter.shell.refresh import Refresh
 from rewriter.shell.template_files import MAX_FILE_BYTES, load_templates, packaged_templates, template_files
 
@@ -69,6 +69,16 @@ def link(path: Path, to: str) -> None:
     path.symlink_to(to)
 
 
+def a_file_for(path: Path) -> None:
+    shutil.rmtree(path)
+    path.write_text("")
+
+
+def a_loop_for(path: Path) -> None:
+    shutil.rmtree(path)
+    path.symlink_to(path.name)
+
+
 def folder(path: Path) -> None:
     path.unlink(missing_ok=True)
     path.mkdir()
@@ -108,8 +118,8 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     "half of it": (lambda own: (own / BOOSTS).write_text(OWN[:20]), "end of template"),
     "no text": (lambda own: (own / BOOSTS).write_text(""), "is not JSON"),
     "a folder that is gone": (shutil.rmtree, "is not a folder"),
-    "a file for the folder": (lambda own: (shutil.rmtree(own), own.write_text("")), "is not a folder"),
-    "a folder that leads to itself": (lambda own: (shutil.rmtree(own), own.symlink_to(own.name)), "is not a folder"),
+    "a file for the folder": (a_file_for, "is not a folder"),
+    "a folder that leads to itself": (a_loop_for, "is not a folder"),
 }
 
 
@@ -151,14 +161,13 @@ def test_the_faults_of_a_sample_are_named_up_to_a_number(rig: Rig) -> None:
 def test_an_error_with_one_set_is_raised_after_the_others_were_loaded(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compile_set = module.compile_set
 
     def failing(name: str, *rest: object) -> TemplateSet:
         if name == "own":
             raise MemoryError
         return compile_set(name, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "compile_set", failing)
+    monkeypatch.setattr("rewriter.shell.refresh.compile_set", failing)
     (rig.own / BOOSTS).write_text(OWN + "{# another #}")
     before = rig.core.snapshot.templates
     rig.core.journal.note("a test", "a line", 0.0)
