@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import copy
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Generator, Iterator
+from typing import Any, cast
 
 import pytest
 from opensearchpy.exceptions import NotFoundError, RequestError
 
 from rewriter import Reason, Rewriter, Settings, Subject
 from rewriter.client.batch import HEAD_KEYS
-from rewriter.flow.batch import MAX_SEARCHES
+from rewriter.flow.batch import MAX_SEARCHES, together
+from rewriter.flow.steps import Explored, Launch, Personal, SearchLeg, SearchLegs
 from rewriter.signals.counters import Counters
 from rewriter.signals.store import Keys
 from tests.arguments import SEAM
@@ -281,3 +282,34 @@ def test_a_head_says_anew_what_the_url_says() -> None:
     assert (other.index, other.params) == (["x", "y"], {"search_type": "dfs_query_then_fetch", "preference": "p"})
     assert odd.unread == "the head of the search is not a dict"
     assert "typed_keys" not in HEAD_KEYS
+
+
+def test_a_batch_waits_for_no_search_for_classes() -> None:
+    """They go out beside it, in one request; a leg that a page waits for goes out in the batch's own."""
+    sent = [SearchLeg(cast("Any", name), 1.0, lambda *_: None) for name in ("milk", "soup", "shoe")]
+    learned: list[Any] = []
+
+    def asking(leg: SearchLeg) -> Generator[Any, Any, Explored]:
+        learned.append((yield leg))
+        return Explored()
+
+    def unboosted(leg: SearchLeg) -> Generator[Any, Any, Personal]:
+        yield Launch(asking(leg))
+        return Personal(Reason.NO_SIGNALS, "")
+
+    def boosted(leg: SearchLeg) -> Generator[Any, Any, Personal]:
+        yield leg
+        return Personal(Reason.PERSONALIZED, "")
+
+    batched = together([unboosted(sent[0]), boosted(sent[2]), unboosted(sent[1])])
+    beside = next(batched)
+    assert isinstance(beside, Launch)
+    assert batched.send(None) == SearchLegs((sent[2],))
+    with pytest.raises(StopIteration) as ended:
+        batched.send(["page"])
+    found = [one.personal.reason for one in ended.value.value if one.personal]
+    assert found == [Reason.NO_SIGNALS, Reason.PERSONALIZED, Reason.NO_SIGNALS]
+    assert next(beside.part) == SearchLegs((sent[0], sent[1]))
+    with pytest.raises(StopIteration):
+        beside.part.send(["classes of milk", "classes of soup"])
+    assert learned == ["classes of milk", "classes of soup"]

@@ -1,5 +1,6 @@
 """The personal parts of a batch of searches (`msearch`), run as one: one read of the subject's signals, one request for all legs.
 
+What no page waits for, the searches for the classes of queries, goes out beside them in one request more.
 Each part is the generator of its own search, independent of the others. If the server refuses the one request, because the body of
 one leg does not parse or the answers are too large together, each leg is sent alone, so that no leg costs another its answer.
 """
@@ -48,6 +49,14 @@ class _Member:
         except Exception as error:  # noqa: BLE001  one search's fault must not fail the others
             self.step, self.result = None, error
 
+    def unneeded(self) -> _Member | None:
+        """Return what the part launched, and give it up, if the part has ended: its page does not wait for it."""
+        found = self.launched
+        if found is None or self.step is not None or not isinstance(found.step, SearchLeg):
+            return None
+        self.launched = None
+        return found
+
     def close(self) -> None:
         """Close its generators."""
         for one in (self.launched, self._part):
@@ -75,6 +84,8 @@ def together(parts: Sequence[Part | None]) -> Generator[PartStep, Any, list[Coll
         for member in members:
             member.advance()
         yield from _read(members)
+        if left := [one for member in members if (one := member.unneeded()) is not None]:
+            yield Launch(_beside(left))
         while legs := [one for one in _with_launched(members) if isinstance(one.step, SearchLeg)]:
             answers = yield from _answers([one.step for one in legs if isinstance(one.step, SearchLeg)])
             for member, answer in zip(legs, answers, strict=True):
@@ -83,6 +94,18 @@ def together(parts: Sequence[Part | None]) -> Generator[PartStep, Any, list[Coll
     finally:
         for member in members:
             member.close()
+
+
+def _beside(members: Sequence[_Member]) -> Generator[PartStep, Any, Explored]:
+    """Run what parts without a personalized leg launched: the searches for the classes of their queries, in one request."""
+    try:
+        answers = yield from _answers([one.step for one in members if isinstance(one.step, SearchLeg)])
+        for member, answer in zip(members, answers, strict=True):
+            member.advance(answer)
+    finally:
+        for member in members:
+            member.close()
+    return Explored()
 
 
 def _with_launched(members: Sequence[_Member]) -> list[_Member]:

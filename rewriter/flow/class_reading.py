@@ -116,7 +116,7 @@ def learned(
 
 def claims_classes(context: SearchContext) -> bool:
     """Whether it is this search that asks for its query's classes, which are unknown: one in some seconds does."""
-    if context.batched or class_to_request(context) is None:
+    if class_to_request(context) is None:
         return False
     return context.core.query_classes.claim(classes_key(context), context.clock_s())
 

@@ -109,7 +109,7 @@ class SendRewritten:
 
 @record(frozen=True, slots=True)
 class Launch:
-    """Start the exploration leg beside the personalized leg. The step returns at once; without a free permit nothing is started."""
+    """Start a part that no leg waits for, such as exploration. The step returns at once; without a permit, nothing starts."""
 
     part: Generator[PartStep, Any, Explored]
 

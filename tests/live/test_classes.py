@@ -434,3 +434,25 @@ def test_a_policy_with_attributes_of_the_class_alone_learns_classes(
             time.sleep(0.05)
             _, report = rewriter.search_details(index=index, body=body, subject=Subject("ann"))
     assert boosted(report) == {("type_size", "milk · l")}
+
+
+def test_a_batch_learns_the_classes_of_its_queries_too(opensearch: OpenSearch, prefix: str) -> None:
+    """The small searches of all queries go out in one request, for which the batch does not wait."""
+    store, now_s, keys = MemoryStore(), time.time(), Keys()
+    milk = ClassCounters({("item", "milk7"): 9.0, ("type_size", "l"): 9.0}, 9.0, now_s)
+    store.write(keys.profile("ann"), Counters({}, {}, now_s, now_s, 3.0), None, {"milk": milk})
+    write_sizes(store, now_s)
+    with (
+        loaded(opensearch, f"{prefix}-shop", MAPPING, products().items()) as index,
+        Rewriter(opensearch, store, by_type(prefix, item_scale=0)) as rewriter,
+    ):
+        assert rewriter.wait_ready(30.0, index=index), rewriter.status()
+        bodies = [{"query": {"match": {"title": words}}, "size": 10} for words in ("milk", "soup")]
+        lines = [line for body in bodies for line in ({"index": index}, body)]
+        _, reports = rewriter.msearch_details(body=lines, subject=Subject("ann"))
+        assert [one.reason for one in reports] == [Reason.NO_SIGNALS] * 2
+        until_s = time.monotonic() + 20.0
+        while not reports[0].boosts and time.monotonic() < until_s:
+            time.sleep(0.05)
+            _, reports = rewriter.msearch_details(body=lines, subject=Subject("ann"))
+    assert boosted(reports[0]) == {("type_size", "milk · l")}
