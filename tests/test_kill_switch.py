@@ -168,8 +168,8 @@ def test_a_change_leaves_a_line_that_says_what_and_who(file: Path, caplog: pytes
     file.write_text("personalization off\nrollout 0.5")
     values(sources)
     assert [record.message for record in caplog.records] == [
-        "switch personalization: as set -> off (file)",
-        "switch rollout: as set -> 0.5 (file)",
+        "switch personalization: default -> off (file)",
+        "switch rollout: default -> 0.5 (file)",
     ]
 
 

@@ -157,4 +157,4 @@ def _off(unclear: frozenset[str]) -> dict[str, SwitchValue]:
 
 
 def _printable(value: SwitchValue | None) -> str:
-    return "as set" if value is None else ("off", "on")[value] if isinstance(value, bool) else f"{value:g}"
+    return "default" if value is None else ("off", "on")[value] if isinstance(value, bool) else f"{value:g}"

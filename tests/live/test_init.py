@@ -48,6 +48,7 @@ def init(opensearch_url: str, tmp_path: Path) -> Callable[..., PolicySettings]:
         schema = json.loads((tmp_path / text.partition("#:schema ./")[2].partition("\n")[0]).read_text())
         jsonschema.validate(tomllib.loads(text), schema, jsonschema.Draft202012Validator)
         (policy,) = Settings.from_toml(tmp_path / "rewriter.toml").policies.values()
+        assert f"About one hit in {round(1 / policy.exploration_share)} is drawn from" in text.replace("\n# ", " ")
         return policy
 
     return init
