@@ -24,7 +24,9 @@ td:not(:first-child){white-space:nowrap}td.text{white-space:normal;min-width:12e
 figure{margin:16px 0}figcaption{color:var(--quiet);font-size:14px}
 .broken{color:var(--bad);font-weight:600}
 svg{width:100%;height:auto;margin:12px 0;font:12px ui-sans-serif,system-ui,sans-serif;fill:var(--ink)}
-svg.trials{max-width:600px;display:block}svg.trials text{paint-order:stroke;stroke:var(--paper);stroke-width:4px}@media(max-width:600px){svg.trials{font-size:16px}}
+svg.trials{max-width:600px;display:block}
+svg.trials text{paint-order:stroke;stroke:var(--paper);stroke-width:4px}
+@media(max-width:600px){svg.trials{font-size:16px}}
 svg.phone{display:none}@media(max-width:600px){svg.desktop{display:none}svg.phone{display:block}}
 .quiet{fill:var(--quiet)}.grid{stroke:var(--rule)}.zero{stroke:var(--ink);stroke-dasharray:3 3}
 .band{fill:var(--band)}.line{fill:none;stroke:var(--ink);stroke-width:2}
