@@ -10,7 +10,7 @@ and each late one adds a search. Two bounds keep that from happening:
 
     budget   each rewritten search adds `share` tokens to a bucket of MAX_TOKENS, a hedge takes one, and leaves RESERVE of them for
              failures. A rewritten search that failed costs a second search too, and takes a token as well.
-    pause    where more than LATE_SHARE of the searches of a window are late, or a failure finds no token, the policy sends
+    pause    where too many searches of a window are late (`late_window`), or a failure finds no token, the policy sends
              the callers' own searches alone: for PAUSE_S, doubled each time up to MAX_PAUSE_S, until it has gone well for
              MAX_PAUSE_S. A search that fails with boosts and without takes no token, since the cause may be its caller's own
              (a header that no client sends): MAX_TOKENS of them without an answer in between pause the policy.
@@ -25,7 +25,7 @@ from collections import deque
 from dataclasses import dataclass
 from threading import Lock
 
-from rewriter.decide.call_runs import CallRuns
+from rewriter.decide.late_window import LateWindow
 
 QUANTILE = 0.95
 REMEMBERED = 600
@@ -42,14 +42,10 @@ MIN_DELAY_S = 0.005
 MAX_TOKENS = 10.0
 RESERVE = 3.0
 
-LATE_SHARE = 0.2
-WINDOW = 100
-WINDOW_S = 2.0
-"""The window: the latest WINDOW searches, or those of the last WINDOW_S, whichever are more. One stall of the server makes all
-searches late that are under way, which is no reason to stop: it lasts less than WINDOW_S."""
-
 IN_A_ROW = 10
-"""Late searches without one in time in between, over WINDOW_S at least: at 1 search a second the window takes minutes to fill."""
+IN_A_ROW_S = 2.0
+"""Late searches without one in time in between, and over how long at least: at 1 search a second the window takes minutes to
+fill, and one stall lasts less."""
 
 TIMEOUT_S, TIMEOUT_DELAYS, MAX_TIMEOUT_S = 1.0, 4.0, 10.0
 
@@ -87,8 +83,8 @@ class Hedging:
         self._took_s: deque[float] = deque()
         self._sorted_s: list[float] = []
         self._noted_s = float("-inf")
-        self._window = CallRuns()
-        self._late = self._late_in_a_row = self._failed_alike = 0
+        self._window = LateWindow()
+        self._late_in_a_row = self._failed_alike = 0
         self._late_since_s = 0.0
         self._tokens = MAX_TOKENS
         self._paused_until_s = self._learns_from_s = float("-inf")
@@ -176,9 +172,10 @@ class Hedging:
         """Return how things stand."""
         with self._lock:
             known = self._fixed_s is not None or len(self._took_s) >= KNOWN
+            late, searches = self._window.counts()
             return HedgingStatus(
                 self._delay_s() * 1000.0 if known else None, self._searches, self._hedges, self._refused, self._failures,
-                self._late / len(self._window) if self._window else 0.0, self._tokens, self._pauses,
+                late / searches if searches else 0.0, self._tokens, self._pauses,
                 max(0.0, self._paused_until_s - now_s), self._why,
             )  # fmt: skip
 
@@ -198,14 +195,11 @@ class Hedging:
         elif not self._late_in_a_row:
             self._late_since_s = now_s
         self._late_in_a_row += late
-        self._late += late
-        window = self._window
-        window.add(late, now_s)
-        while len(window) > WINDOW and (now_s - window.oldest_s > WINDOW_S or window.full):
-            self._late -= window.drop()
-        if len(window) >= WINDOW and now_s - window.oldest_s >= WINDOW_S and self._late > LATE_SHARE * len(window):
-            self._pause(f"{self._late} of the last {len(window)} rewritten searches were late", now_s)
-        elif self._late_in_a_row >= IN_A_ROW and now_s - self._late_since_s >= WINDOW_S:
+        self._window.add(late, now_s)
+        if self._window.too_late():
+            late_searches, searches = self._window.counts()
+            self._pause(f"{late_searches} of the last {searches} rewritten searches were late", now_s)
+        elif self._late_in_a_row >= IN_A_ROW and now_s - self._late_since_s >= IN_A_ROW_S:
             self._pause(f"{self._late_in_a_row} rewritten searches in a row were late", now_s)
 
     def _pause(self, why: str, now_s: float) -> None:
@@ -221,5 +215,5 @@ class Hedging:
         self._pauses += 1
         self._why = why
         self._window.clear()
-        self._late = self._late_in_a_row = self._failed_alike = 0
+        self._late_in_a_row = self._failed_alike = 0
         self._tokens = RESERVE + 1.0
