@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 import duckdb
 import pytest
@@ -112,9 +113,7 @@ def test_the_population_is_everybody_s_before_a_time(seed: int) -> None:
     seen = [Observation(tuple(v for v in past.coded.values(row[2]) if v[0] != ITEM), row[3], row[0]) for row in before]
     expected = counted(seen, past.half_lives, at_s)
     uses = observed_uses(
-        Use(
-            row[1], row[4] or f"{row[1]} {visit}", str(DOCUMENTS[row[2]]["_id"]), str(DOCUMENTS[row[2]]["kind"]), row[0]
-        )
+        Use(row[1], visit, str(DOCUMENTS[row[2]]["_id"]), str(DOCUMENTS[row[2]]["kind"]), row[0])
         for row, visit in zip(before, visits(before), strict=True)
     )
     used = counted(uses, past.half_lives, at_s)
@@ -200,15 +199,17 @@ def test_segments_hold_the_events_that_name_them_before_a_time(weights: tuple[fl
     assert past.segments(("even",), START_S - 1.0) == {}
 
 
-def visits(rows: list[EventRow]) -> list[int]:
-    last: dict[str, float] = {}
-    number: dict[str, int] = {}
+def visits(rows: list[EventRow]) -> list[str]:
+    """The visit of each event: of its session until a day without events, else of its person until half an hour without."""
+    last: dict[tuple[str, str | None], float] = {}
+    number: Counter[tuple[str, str | None]] = Counter()
     found = []
     for row in rows:
-        if row[0] - last.get(row[1], float("-inf")) > 1_800.0:
-            number[row[1]] = number.get(row[1], 0) + 1
-        last[row[1]] = row[0]
-        found.append(number[row[1]])
+        silences = [((row[1], None), 1_800.0), *([((row[1], row[4]), DAY_S)] if row[4] else [])]
+        for of, silence_s in silences:
+            number[of] += row[0] - last.get(of, float("-inf")) > silence_s
+            last[of] = row[0]
+        found.append(f"{silences[-1][0]} {number[silences[-1][0]]}")
     return found
 
 

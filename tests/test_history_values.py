@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rewriter.errors import ConfigurationError
-from tests.histories import T_S, T, added_up, left_out, of_users
+from tests.histories import DAY_S, T_S, T, added_up, left_out, of_users
 
 Row = dict[str, Any]
 Writer = Callable[[Path, Sequence[Row]], Path]
@@ -242,3 +242,17 @@ def test_a_time_may_be_written_in_many_ways(tmp_path: Path, written: Writer) -> 
 def test_a_typed_time_is_that_time(tmp_path: Path, column: pa.Array) -> None:
     pq.write_table(pa.table({"timestamp": column, "object_id": ["p"], "user_id": ["u"]}), tmp_path / "h.parquet")
     assert added_up(tmp_path / "h.parquet").until_s == T_S
+
+
+@pytest.mark.parametrize(("silence_s", "again"), [(3.0 * DAY_S / 4.0, 0), (3.0 * DAY_S / 2.0, 2)])
+def test_a_session_that_goes_on_for_months_is_a_new_visit_after_a_silence(
+    tmp_path: Path, silence_s: float, again: int
+) -> None:
+    """As in ingest, whose store forgets a session after `session_ttl_s`: a day. Some sites set one session_id for ever."""
+    rows = [
+        {"user_id": "ann", "session_id": "ever", "object_id": "p1", "timestamp": (T_S + number * silence_s) * 1000.0}
+        | {"brand": "nike"}
+        for number in range(3)
+    ]
+    weights = added_up(as_ndjson(tmp_path, rows)).repeats().classes
+    assert (len(weights) > 0) is (again > 0)

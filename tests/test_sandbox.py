@@ -13,9 +13,11 @@ from time import perf_counter
 from typing import Any
 
 import pytest
-from jinja2 import UndefinedError
+from jinja2 import UndefinedError, nodes
+from jinja2.compiler import CodeGenerator
 from jinja2.exceptions import SecurityError
 
+from rewriter.boost.generated_code import GeneratedCode
 from rewriter.boost.render_budget import MAX_ELEMENTS
 from rewriter.boost.sandbox import environment
 from rewriter.boost.templates import render_boosts
@@ -264,6 +266,56 @@ def test_the_generated_code_prints_what_the_sandbox_would(template: str, printed
     )
     made = environment().from_string(template)
     assert made.render(one=one, other=Pretender(*one), request={"filter": "own"}) == printed
+
+
+NESTED = """
+{%- set scale = 2.5 -%}
+{%- for a in affinities if a.weight * scale > 0.5 -%}
+  {%- with half = a.weight * 0.5 -%}
+    {%- for b in affinities if b.weight * half > loop.index * 0.01 or not loop.first -%}
+      {{ [a.weight * b.weight, loop.index * scale, {"x": (b.scale if b.source == "profile" else half * half)}] }}
+      {{- (a.weight * b.weight * half) | round(3) }}{{ b.filter }}{{ a.field ~ b.values[0] }}
+    {%- endfor -%}
+    {{ affinities | map(attribute="weight") | sum * half }}{{ (affinities | first).weight }}
+  {%- endwith -%}
+{%- else -%}
+  {{ none }}
+{%- endfor -%}
+{{ (affinities[-1].weight * scale > 1 and loops.length * 2.0) }}
+"""
+
+
+def test_nested_shortcuts_print_what_jinja_s_own_code_does() -> None:
+    """Also for values of other types, of which the generated code has a branch of its own."""
+    ones = [
+        Affinity(
+            "attribute", "brand", ("brand",), (f"b{number}",), weight, 0.25, ("profile", "session")[number % 2], number,
+            clause("attribute", ("brand",), ("b",), number),
+        )
+        for number, weight in enumerate((0.5, 1, 0.1, 3.0))
+    ]  # fmt: skip
+    given = {"affinities": ones, "loops": {"length": 3}}
+    made, plain = environment(), environment()
+    plain.code_generator_class = CodeGenerator
+    assert made.code_generator_class is GeneratedCode
+    printed = made.from_string(NESTED).render(given)
+    assert printed == plain.from_string(NESTED).render(given)
+    assert printed.count("$affinity") > 4
+
+
+@pytest.mark.parametrize("hook", ["_output_child_post", "visit_Mul", "visit_Getattr"])
+def test_without_the_hooks_of_the_generated_code_jinja_s_own_is_used(
+    hook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A later Jinja2 may call them in another way: templates then render as before, and slower."""
+
+    def other(self: GeneratedCode, node: nodes.Node) -> None:
+        raise TypeError
+
+    monkeypatch.setattr(GeneratedCode, hook, other)
+    made = environment()
+    assert made.code_generator_class is CodeGenerator
+    assert made.from_string("{{ 2.5 * 3 }}{{ one }}").render(one="text") == '7.5"text"'
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,14 @@ from math import isfinite
 from typing import Any
 
 from jinja2 import StrictUndefined, nodes, pass_context
+from jinja2.compiler import CodeGenerator
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import BaseModel
 
 from rewriter.boost.generated_code import GeneratedCode
 from rewriter.boost.render_budget import RenderBudget, filters
-from rewriter.signals.affinities import Affinity, Clause
+from rewriter.signals.affinities import Affinity, Clause, clause
 
 FILTERS = (
     "abs", "count", "default", "d", "dictsort", "first", "float", "int", "items", "join", "last", "length", "list",
@@ -86,7 +87,25 @@ def environment() -> ImmutableSandboxedEnvironment:
     """Return the environment: undefined names are errors, every value prints as JSON, output is charged to the render budget."""
     plain, made = _plain(), _plain()
     made.filters = filters(plain)
+    if not _shortcuts_work(made):
+        made.code_generator_class = CodeGenerator
     return made
+
+
+_PROBE = (
+    "{% for one in ones if one.weight > 0 %}{{ one.weight * one.scale }} {{ one.filter }} {{ loop.index }} {{ text }}"
+    "{% endfor %}"
+)
+_PROBED = '0.125 {"$affinity": 0} 1 "text"'
+
+
+def _shortcuts_work(made: ImmutableSandboxedEnvironment) -> bool:
+    """Whether templates print what they should. The generated code uses hooks that a later Jinja2 may change; its own is slower."""
+    one = Affinity("", "", (), (), 0.5, 0.25, "profile", 0, clause("attribute", ("field",), ("value",), 0))
+    try:
+        return made.from_string(_PROBE).render(ones=[one], text="text") == _PROBED
+    except Exception:  # noqa: BLE001  of whatever kind the change is
+        return False
 
 
 def _plain() -> ImmutableSandboxedEnvironment:

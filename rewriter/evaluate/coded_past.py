@@ -30,6 +30,7 @@ class CodedPast:
         rules = CountingRules.of(settings)
         self.fields = rules.fields
         self.combinations = rules.class_combinations
+        self._session_ttl_s = settings.signals.session_ttl_s
         self.by_class = self.combinations if settings.class_field else None
         self._values: list[tuple[Value, ...] | None] = [None] * len(past.documents)
 
@@ -94,15 +95,13 @@ class CodedPast:
         past, table = self.past, self._of_one_life
         (events,) = np.nonzero(past.weight > 0.0)
         person = past.person[events]
-        visit = _visits(person, past.at_s[events], past.session[events])
+        visit = _visits(person, past.at_s[events], past.session[events], self._session_ttl_s)
         is_later = visit != _first(person, visit)
         event, code = self.coded_events(past.doc[events])
         item = table.is_item[code]
         event, code = event[item], code[item]
         of_person = person[event] * (int(code.max(initial=0)) + 1) + code
-        _, of_person = np.unique(
-            of_person, return_inverse=True
-        )  # small numbers, so that the product below is no overflow
+        _, of_person = np.unique(of_person, return_inverse=True)  # small numbers: the product below must not overflow
         visits = int(visit.max(initial=0)) + 1
         _, first = np.unique(of_person * visits + visit[event], return_index=True)
         first.sort()  # once a visit, in the order of time
@@ -149,13 +148,18 @@ def _first(person: Codes, visit: Codes) -> Codes:
     return found
 
 
-def _visits(person: Codes, at_s: Numbers, session: Codes) -> Codes:
-    """Return a number of each event's visit of its person: a session, else it ends after half an hour without events."""
-    order = np.argsort(person, kind="stable")
-    same = np.concatenate([[False], np.diff(person[order]) == 0]) if len(order) else np.empty(0, bool)
-    silent = np.concatenate([[0.0], np.diff(at_s[order])]) > VISIT_S if len(order) else np.empty(0, bool)
-    begins = np.cumsum(same & silent)
-    first = np.maximum.accumulate(np.where(~same, np.arange(len(order)), 0)) if len(order) else np.empty(0, np.int64)
+def _visits(person: Codes, at_s: Numbers, session: Codes, session_ttl_s: float) -> Codes:
+    """Return a number of each event's visit: a session until its time to live passes, else events half an hour apart at most."""
+    of_session = person * (int(session.max(initial=-1)) + 2) + session + 1
+    in_session = len(person) + _runs(of_session, at_s, session_ttl_s)
+    return np.where(session >= 0, in_session, _runs(person, at_s, VISIT_S))
+
+
+def _runs(of: Codes, at_s: Numbers, silence_s: float) -> Codes:
+    """Return a number of each event's run: events of one number of `of`, in the order of time, without a longer silence."""
+    order = np.argsort(of, kind="stable")
+    begins = np.ones(len(order), bool)
+    begins[1:] = (np.diff(of[order]) != 0) | (np.diff(at_s[order]) > silence_s)
     found = np.empty(len(order), np.int64)
-    found[order] = begins - begins[first]
-    return np.where(session >= 0, len(order) + session, found)
+    found[order] = np.cumsum(begins) - 1
+    return found

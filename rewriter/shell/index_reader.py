@@ -116,8 +116,10 @@ class IndexReader:
     @property
     def wait_s(self) -> float:
         """How long the next round may wait, if no expression is new meanwhile."""
-        if self._core.searched.has_new or not self._due:
-            return INDICES_PERIOD_S if self._core.searched.has_new else LONGEST_WAIT_S
+        if self._core.searched.has_new:
+            return INDICES_PERIOD_S
+        if not self._due:
+            return LONGEST_WAIT_S
         return min(LONGEST_WAIT_S, max(INDICES_PERIOD_S, self._due[0][0] - self._clock_s()))
 
     def round(self) -> Generator[BackgroundStep, Any, None]:

@@ -64,9 +64,7 @@ def _names(value: Any) -> Any:
 
 
 def _is_empty(value: Any) -> bool:
-    if (
-        type(value) is str
-    ):  # the check for a mapping, which may be of any class, takes as long as the rest of the parsing
+    if type(value) is str:  # the check for a mapping of any class takes as long as the rest of the parsing
         return not value or value.isspace()
     return not value if isinstance(value, (dict, Mapping)) else is_absent(value)
 

@@ -73,7 +73,8 @@ class Sums:
                 f"CREATE TABLE {weights} AS SELECT {by}, field, member, {self._worth()} AS worth"
                 f" FROM {events} JOIN described USING (doc) JOIN ages USING (field) GROUP BY ALL"
             )
-        count_uses(self._db, self.landmark_s, self._plan.scopes["population"].half_lives.of(USES))
+        half_life_s = self._plan.scopes["population"].half_lives.of(USES)
+        count_uses(self._db, self.landmark_s, half_life_s, self._plan.settings.signals.session_ttl_s)
         if self._plan.has_neighbours:
             self._db.execute(
                 f"""

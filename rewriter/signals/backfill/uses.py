@@ -1,7 +1,8 @@
 """The repeat guard's counts of a history: which uses of an item were the first, and which used it again. By DuckDB.
 
 A visit is a session where the history names it, else somebody's events with at most half an hour between one and the next: a page
-that is loaded again in a session is no use again, as in ingest. An item counts once a visit, and a first visit for
+that is loaded again in a session is no use again, as in ingest. There the store forgets a session after `session_ttl_s` without
+events, so an id that goes on for months is a new visit after so long a silence. An item counts once a visit, and a first visit for
 nothing (`rewriter.signals.repeats`). A use is compared with the last one of the turn before in its class, where a turn is a run of
 uses by one person. What the streams hold from after the history is not among these counts: it is a share of
 months that they hold, not of hours.
@@ -17,18 +18,22 @@ from rewriter.signals.kinds.item import ITEM
 from rewriter.signals.repeats import AGAIN, CHANCE, CONTROLS, NO_CLASS, USES, RepeatGuard
 
 
-def count_uses(db: Any, landmark_s: float, half_life_s: float) -> None:
+def count_uses(db: Any, landmark_s: float, half_life_s: float, session_ttl_s: float) -> None:
     """Make the table `use_weights` (person, part, field, member, worth) of `chosen` and `described`, as of `landmark_s`."""
     db.execute(
         f"""
         CREATE TABLE use_weights AS
         WITH paced AS (
-          SELECT person, part, doc, at_s, session, at_s - lag(at_s) OVER (PARTITION BY person ORDER BY at_s) AS silence_s
+          SELECT person, part, doc, at_s, session, at_s - lag(at_s) OVER (PARTITION BY person ORDER BY at_s) AS silence_s,
+                 at_s - lag(at_s) OVER (PARTITION BY person, session ORDER BY at_s) AS session_silence_s
           FROM chosen WHERE weight > 0
         ), visited AS (
           SELECT person, part, doc, at_s,
-                 coalesce('s' || session, CAST(count(*) FILTER (silence_s IS NULL OR silence_s > {VISIT_S!r})
-                   OVER (PARTITION BY person ORDER BY at_s RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS VARCHAR)) AS visit
+                 CASE WHEN session IS NULL THEN CAST(count(*) FILTER (silence_s IS NULL OR silence_s > {VISIT_S!r})
+                   OVER (PARTITION BY person ORDER BY at_s RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS VARCHAR)
+                 ELSE count(*) FILTER (session_silence_s > {session_ttl_s!r})
+                   OVER (PARTITION BY person, session ORDER BY at_s RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
+                   || 's' || session END AS visit
           FROM paced
         ), first_visits AS (
           SELECT person, arg_min(visit, at_s) AS first_visit FROM visited GROUP BY person

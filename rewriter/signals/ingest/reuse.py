@@ -11,7 +11,8 @@ of a subject whose profile holds no other visit. Without a session, the first ev
 later ones cannot be told from those of the same visit.
 
 Each use is compared with the latest one of its class by another subject (`Controls`), among those that this worker counted: after a
-restart, or at another worker, the first use of a class is compared with none.
+restart, or at another worker, the first use of a class is compared with none. Uses of a batch that is applied again are
+noted again: they may be compared with later ones of the same batch, which are uses by others as well.
 """
 
 from __future__ import annotations
