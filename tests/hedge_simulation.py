@@ -189,7 +189,8 @@ class Simulation:
             if other.state in ("waits", "served"):
                 other.state = "ended"
         if not self.plain:
-            self.hedging.took(search.took_s, self.now_s, in_time=search.rewritten and not search.late)
+            in_time = search.rewritten and not search.late
+            self.hedging.took(search.took_s, self.now_s, boosted=search.rewritten, in_time=in_time)
 
     def released(self) -> None:
         self.free += 1

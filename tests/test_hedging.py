@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from math import exp
 
 import pytest
 
@@ -160,6 +161,45 @@ def test_a_pause_forgets_the_times_before_it_and_learns_in_its_second_half() -> 
     for n in range(KNOWN):
         hedging.took(0.02, 1.0 + 0.6 * PAUSE_S + n / KNOWN)
     assert hedging.status(9.0).delay_ms == 20.0
+
+
+@pytest.mark.parametrize("a_second", [3.0, 10.0, 100.0])
+@pytest.mark.parametrize("sigma", [0.1, 0.3])
+@pytest.mark.parametrize(("known", "pauses_before"), [(1.0, 0), (0.1, 0), (0.3, 0), (1.0, 4), (0.5, 4)])
+def test_faster_searches_without_boosts_make_no_others_late(
+    a_second: float, sigma: float, known: float, pauses_before: int
+) -> None:
+    """Neither where few people are known, nor after a pause of minutes: a search with boosts takes 1.4 times as long here."""
+    hedging, chance, now_s, late, judged = Hedging(), random.Random(3), 1.0, 0, 0
+    for _ in range(pauses_before):
+        for _ in range(int(MAX_TOKENS) + 1):
+            hedging.failed(now_s)
+        now_s += hedging.status(now_s).paused_for_s
+    if pauses_before:
+        for _ in range(int(MAX_TOKENS) + 1):
+            hedging.failed(now_s)
+    until_s = now_s + 2.0 * MAX_PAUSE_S * bool(pauses_before) + 2_000.0 / a_second
+    while now_s < until_s:
+        now_s += 1.0 / a_second
+        boosted = chance.random() < known and not hedging.paused(now_s)
+        took_s = 0.02 * exp(chance.gauss(0.0, sigma)) * (1.4 if boosted else 1.0)
+        if not boosted or not hedging.known:
+            hedging.took(took_s, now_s, boosted=boosted)
+            continue
+        is_late = took_s > hedging.delay_s()
+        late, judged = late + is_late, judged + 1
+        hedging.sent()
+        if is_late:
+            hedging.hedge(now_s)
+        hedging.took(took_s, now_s, boosted=True, in_time=not is_late)
+    assert hedging.status(now_s).pauses == pauses_before + bool(pauses_before)
+    assert late / judged < 0.12
+
+
+def test_a_share_of_none_hedges_nothing() -> None:
+    hedging = Hedging(share=0.0)
+    assert not any(hedging.hedge(float(n)) for n in range(3))
+    assert hedging.status(3.0).refused == 3
 
 
 def test_without_a_cap_a_slower_server_melts_down_and_with_cap_and_pause_it_does_not() -> None:

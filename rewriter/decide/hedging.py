@@ -2,8 +2,10 @@
 
 A rewritten search that has not been answered `delay_s` after it was sent is late, and the caller's own search is sent as well (a
 hedged request: Dean and Barroso, "The Tail at Scale", CACM 56 (2), 2013). The delay is the 95th percentile of the policy's recent
-searches. A hedged search counts with all the time it took: counted only up to its hedge, the percentile would fall with each of
-them, and more searches would be late.
+searches with boosts. A hedged search counts with all the time it took: counted only up to its hedge, the percentile would fall with
+each of them, and more searches would be late. Searches without boosts are faster: where most searches are of people of whom nothing
+is known, or after a long pause, too many others would be late by theirs. So they count only while fewer than KNOWN others are
+known.
 
 Hedges are load. Without a bound they melt a server down that nothing has slowed down: more searches at once make more of them late,
 and each late one adds a search. Two bounds keep that from happening:
@@ -20,18 +22,15 @@ Called from many threads. Time is an argument: monotonic seconds.
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-from collections import deque
 from dataclasses import dataclass
 from threading import Lock
 
 from rewriter.decide.late_window import LateWindow
+from rewriter.decide.recent_times import RecentTimes, quantile
 
 QUANTILE = 0.95
 REMEMBERED = 600
-EVERY_S = 0.05
-"""Searches of which the percentile is taken, and how far apart they are: half a minute, however many are searched in it. What
-the last second alone tells follows a server into overload, and then nothing is late any more."""
+"""Searches of which the percentile is taken."""
 
 KNOWN = 50
 """Searches without which there is no percentile; until then a policy goes parallel."""
@@ -80,9 +79,7 @@ class Hedging:
         self._share = share
         self._fixed_s = fixed_s
         self._lock = Lock()
-        self._took_s: deque[float] = deque()
-        self._sorted_s: list[float] = []
-        self._noted_s = float("-inf")
+        self._boosted, self._plain = RecentTimes(REMEMBERED, KNOWN), RecentTimes(KNOWN, KNOWN)
         self._window = LateWindow()
         self._late_in_a_row = self._failed_alike = 0
         self._late_since_s = 0.0
@@ -95,7 +92,7 @@ class Hedging:
     @property
     def known(self) -> bool:
         """Whether the delay is known."""
-        return self._fixed_s is not None or len(self._took_s) >= KNOWN
+        return self._fixed_s is not None or self._knows_times
 
     def paused(self, now_s: float) -> bool:
         """Return whether the policy's searches are to be their callers' own now."""
@@ -109,7 +106,7 @@ class Hedging:
     def takes_s(self) -> float | None:
         """Return how long the slow ones of the policy's searches take (the percentile), None until enough are known."""
         with self._lock:
-            return self._percentile_s() if len(self._took_s) >= KNOWN else None
+            return self._percentile_s() if self._knows_times else None
 
     def timeout_s(self) -> float:
         """Return after how long a rewritten search has failed: where it could not be hedged, it is waited for until then."""
@@ -125,7 +122,7 @@ class Hedging:
         """Note that a rewritten search is late; return whether the caller's own may be sent beside it."""
         with self._lock:
             self._judge(True, now_s)
-            if self._tokens < 1.0 + RESERVE:
+            if self._tokens < 1.0 + RESERVE or not self._share:
                 self._refused += 1
                 return False
             self._tokens -= 1.0
@@ -148,9 +145,10 @@ class Hedging:
             else:
                 self._tokens -= 1.0
 
-    def took(self, took_s: float, now_s: float, *, in_time: bool = False) -> None:
+    def took(self, took_s: float, now_s: float, *, boosted: bool = False, in_time: bool = False) -> None:
         """Note how long a search of this policy took: whole, whichever of the two answered.
 
+        boosted: whether boosts were sent, once or in a leg.
         in_time: for a rewritten search that was answered before it was late. A late one was noted by `hedge`, and a search
                  that was not rewritten tells of the server's speed alone.
         """
@@ -159,19 +157,14 @@ class Hedging:
                 self._failed_alike = 0
             if now_s < self._learns_from_s:
                 return  # it waited behind what the pause is for
-            if now_s >= self._noted_s + EVERY_S or len(self._took_s) < KNOWN:
-                self._noted_s = now_s
-                self._took_s.append(took_s)
-                insort(self._sorted_s, took_s)
-                if len(self._took_s) > REMEMBERED:
-                    del self._sorted_s[bisect_left(self._sorted_s, self._took_s.popleft())]
+            (self._boosted if boosted else self._plain).add(took_s, now_s)
             if in_time:
                 self._judge(False, now_s)
 
     def status(self, now_s: float) -> HedgingStatus:
         """Return how things stand."""
         with self._lock:
-            known = self._fixed_s is not None or len(self._took_s) >= KNOWN
+            known = self._fixed_s is not None or self._knows_times
             late, searches = self._window.counts()
             return HedgingStatus(
                 self._delay_s() * 1000.0 if known else None, self._searches, self._hedges, self._refused, self._failures,
@@ -182,10 +175,14 @@ class Hedging:
     def _delay_s(self) -> float:
         if self._fixed_s is not None:
             return self._fixed_s
-        return max(MIN_DELAY_S, self._percentile_s()) if self._sorted_s else MIN_DELAY_S
+        return max(MIN_DELAY_S, self._percentile_s()) if self._boosted or self._plain else MIN_DELAY_S
+
+    @property
+    def _knows_times(self) -> bool:
+        return len(self._boosted) + len(self._plain) >= KNOWN
 
     def _percentile_s(self) -> float:
-        return self._sorted_s[int(QUANTILE * (len(self._sorted_s) - 1))]
+        return quantile(QUANTILE, self._boosted, self._plain if len(self._boosted) < KNOWN else None)
 
     def _judge(self, late: bool, now_s: float) -> None:
         if now_s < self._paused_until_s:
@@ -210,8 +207,8 @@ class Hedging:
         for_s = min(MAX_PAUSE_S, PAUSE_S * 2.0 ** min(30, self._pauses_in_a_row))
         self._pauses_in_a_row += 1
         self._paused_until_s, self._learns_from_s = now_s + for_s, now_s + for_s / 2.0
-        self._took_s.clear()
-        self._sorted_s.clear()
+        self._boosted.clear()
+        self._plain.clear()
         self._pauses += 1
         self._why = why
         self._window.clear()

@@ -179,9 +179,9 @@ def _beside(
         )
     hedging = core.hedging.get(context.name)
     if hedging is not None and not context.trial:
-        baseline_ms = progress.timings_ms["baseline"]
-        took_ms = progress.timings_ms.get("personalized", baseline_ms)  # of the search that it would be
-        hedging.took(max(took_ms, baseline_ms) / 1000.0, arrived_s)
+        baseline_ms, leg_ms = progress.timings_ms["baseline"], progress.timings_ms.get("personalized")
+        took_ms = baseline_ms if leg_ms is None else max(leg_ms, baseline_ms)  # of the search that it would be
+        hedging.took(took_ms / 1000.0, arrived_s, boosted=leg_ms is not None)
     page: Page | None = None
     if part.reason is Reason.PERSONALIZED:
         merging_s = clock_s()

@@ -236,7 +236,7 @@ def _finish(context: SearchContext, progress: Progress, course: _Course, held: H
     held.outcome = _outcome(progress, part, own_sound=own_sound)
     if progress.at == "search" and (progress.late or progress.took_s is not None):
         took_s = progress.took_s if progress.took_s is not None else now_s - progress.sent_s
-        core.hedging[context.name].took(took_s, now_s, in_time=not progress.late)
+        core.hedging[context.name].took(took_s, now_s, boosted=True, in_time=not progress.late)
     elif course.sent is not None:
         core.hedging[context.name].took(progress.timings_ms["baseline"] / 1000.0, now_s)
     if part is None:
