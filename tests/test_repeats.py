@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -29,6 +30,7 @@ from rewriter.signals.repeats import (
     largest_classes,
     observed_uses,
     strength_at,
+    suits_shop,
 )
 
 
@@ -228,3 +230,50 @@ def test_what_follows_is_told_in_words(found: RepeatGuard, text: str) -> None:
 def test_what_follows_is_that_of_the_policy(share: float, scale: float, use: str, text: str) -> None:
     found = described(RepeatGuard({}, {USES: 1_000.0, AGAIN: share * 1_000.0}))
     assert in_words(found, scale, use) == f"people use items again in {text}"
+
+
+def with_a_bot(people: int, of_bot: Callable[[int], tuple[str, str]]) -> RepeatGuard:
+    """A shop of films, which people use once, and a bot with as many uses as all of them; of_bot: item and class of its n-th."""
+    done = [
+        Use(f"u{n % people}", f"{n // (2 * people)}", f"film{n // people} {n % 7}", f"genre{n % 3}", float(n))
+        for n in range(30 * people)
+    ]
+    done += [Use("bot", f"{n}", *of_bot(n), n + 0.5) for n in range(len(done))]
+    weights = Counter(value for one in observed_uses(sorted(done, key=lambda one: one.at_s)) for value in one.values)
+    totals = Counter[str]()
+    for (mark, _), count in weights.items():
+        totals[mark] += count
+    return RepeatGuard(dict(weights), dict(totals))
+
+
+@pytest.mark.parametrize(
+    "of_bot",
+    [
+        lambda n: (f"film{n % 3}", f"genre{n % 3}"),
+        lambda n: (f"film{n % 2}", "genre1"),
+        lambda n: (f"film{n % 40} {n % 7}", f"genre{n % 3}"),
+        lambda n: ("film", f"genre{n}"),
+    ],
+    ids=["a basket", "one class", "crawler", "a class each"],
+)
+def test_one_subject_with_half_of_all_uses_decides_nothing(of_bot: Callable[[int], tuple[str, str]]) -> None:
+    """Before, a bot that loads ten films again and again made a shop of films one where people use things again."""
+    found = with_a_bot(100, of_bot)
+    assert found.catalogue is not None
+    assert found.catalogue.share < NONE_AT
+    assert max(found.strength(f"genre{n}") for n in range(3)) == 0.0
+    assert found.strength(None) == 0.0
+    assert not suits_shop(found.catalogue.share, found.catalogue.strength_once)
+
+
+def test_the_numbers_of_subjects_are_bounded() -> None:
+    """What one subject adds keeps its bound, however many others come between."""
+    known, added = Controls[int](max_numbers=2_000), 0
+    for number in range(20_000):
+        known.add(1, number + 10)
+        for _ in range(3):
+            if known.has_room(1, 2):
+                known.add(1, 2)
+                added += 1
+    assert 500 < added < 0.08 * 20_000
+    assert known.has_room(1, 20_009)

@@ -114,8 +114,7 @@ class CodedPast:
         items = [table.values[one] for one in different.tolist()]
         names = (value[2] if len(value) > 2 else NO_CLASS for value in items)
         class_of = np.array([classes.setdefault(name, len(classes)) for name in names], np.int64)[local]
-        is_compared, is_chance = _compared(person[event], visit[event], code, class_of)
-        counts = is_later[event]
+        counts, is_compared, is_chance = _judged(person[event], visit[event], is_later[event], code, class_of)
         number = np.arange(int(counts.sum()))
         event, class_of = event[counts], class_of[counts]
         chosen = [np.ones(len(number), bool), *(one[counts] for one in (again, is_compared, is_chance))]
@@ -126,19 +125,24 @@ class CodedPast:
         return past.at_s[events][event], uses[order], marks[order], named
 
 
-def _compared(person: Codes, visit: Codes, item: Codes, class_of: Codes) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return which uses are compared with another person's, and which of these others are of an item used before (`Controls`)."""
+def _judged(
+    person: Codes, visit: Codes, is_later: NDArray[np.bool_], item: Codes, class_of: Codes
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which uses count, which are compared with another person's, and which of these others were held (`Controls`)."""
     controls, visits = Controls[int](), dict[tuple[int, int], set[int]]()
-    is_compared, is_chance = np.zeros(len(person), bool), np.zeros(len(person), bool)
-    rows = zip(person.tolist(), visit.tolist(), item.tolist(), class_of.tolist(), strict=True)
-    for at, (who, when, what, of) in enumerate(rows):
+    counts, is_compared, is_chance = (np.zeros(len(person), bool) for _ in range(3))
+    columns = (one.tolist() for one in (person, visit, is_later, item, class_of))
+    for at, (who, when, later, what, of) in enumerate(zip(*columns, strict=True)):
         if (other := controls.other(of, who)) is not None:
             held = visits.get((who, other), set())
             is_compared[at] = when not in held
             is_chance[at] = bool(held) and when not in held
         controls.note(of, who, what)
+        if later and controls.has_room(of, who):
+            controls.add(of, who)
+            counts[at] = True
         visits.setdefault((who, what), set()).add(when)
-    return is_compared, is_chance
+    return counts, is_compared, is_chance
 
 
 def _first(person: Codes, visit: Codes) -> Codes:

@@ -2,7 +2,8 @@
 
 The repeat share ρ of a class of product (groceries 0.4, films 0) is the share of uses that fall on an item that the same subject
 had used in an earlier visit. An item counts once a visit, so that to view, click and buy it is one use; somebody's first visit
-counts for nothing, since there was nothing to use again. `rewriter ingest` and `rewriter backfill` keep four fields in the
+counts for nothing, since there was nothing to use again; and one subject counts for MOST_ALONE uses (MOST_IN_CLASS of a
+class), or for MOST_OF_ALL of all if that is more. `rewriter ingest` and `rewriter backfill` keep four fields in the
 population, decayed like the rest of it, whose values are the classes:
 
     $uses       how many uses there were
@@ -69,6 +70,10 @@ LIFT_ONCE_FULL_AT, LIFT_ONCE_AT = 0.5, 0.9
 """Of λ: boosts for unused items act in full up to the first, and end at the second."""
 LIFT_MOST = 1e6
 """The largest λ, which stands for a γ of 0."""
+MOST_ALONE, MOST_IN_CLASS, MOST_OF_ALL = 200, 50, 0.05
+"""How many uses one subject may add in all and in a class, and beyond them its largest share of the uses of all and of the class: a
+bot, or a test that buys the same basket every hour, is not how people use a catalogue.
+"""
 
 
 @record(frozen=True, slots=True)
@@ -278,14 +283,32 @@ class Use(NamedTuple):
 
 
 class Controls(Generic[_T]):
-    """The use with which the next one of a class is compared: the latest by another subject. It keeps two for each class.
+    """What a use is judged by besides its own subject's: the latest use of its class by another subject, and how many each added.
 
-    Classes, subjects and items are texts, or numbers. max_classes: beyond it, the class whose use is oldest is left out.
+    It keeps two uses for each class, and a number for each subject and class. Classes, subjects and items are texts, or numbers.
+
+    max_classes: beyond it, the class whose use is oldest is left out.
+    max_numbers: beyond it, all numbers are halved, and those of one use are left out.
     """
 
-    def __init__(self, max_classes: int = 10_000) -> None:
-        self._max_classes = max_classes
+    def __init__(self, max_classes: int = 10_000, max_numbers: int = 20_000) -> None:
+        self._max_classes, self._max_numbers = max_classes, max_numbers
         self._latest: dict[_T, tuple[_T, _T, _T | None]] = {}
+        self._added: dict[tuple[_T | None, _T | None], int] = {}
+
+    def has_room(self, class_name: _T, subject: _T) -> bool:
+        """Return whether a use may count: the subject added less than its share of all uses, and of those of the class."""
+        added = self._added.get
+        return added((None, subject), 0) < max(MOST_ALONE, MOST_OF_ALL * added((None, None), 0)) and added(
+            (class_name, subject), 0
+        ) < max(MOST_IN_CLASS, MOST_OF_ALL * added((class_name, None), 0))
+
+    def add(self, class_name: _T, subject: _T) -> None:
+        """Note that a use counted."""
+        for key in ((class_name, subject), (class_name, None), (None, subject), (None, None)):
+            self._added[key] = self._added.get(key, 0) + 1
+        if len(self._added) > self._max_numbers:
+            self._added = {key: count // 2 for key, count in self._added.items() if count > 1}
 
     def other(self, class_name: _T, subject: _T) -> _T | None:
         """Return the item of the latest use of a class by another subject, or None if there was none."""
@@ -295,7 +318,9 @@ class Controls(Generic[_T]):
         return known[2] if known[0] == subject else known[1]
 
     def note(self, class_name: _T, subject: _T, item: _T) -> None:
-        """Note a use."""
+        """Note a use, unless its subject has no room: what one subject does all the time is no sample of what others do."""
+        if not self.has_room(class_name, subject):
+            return
         other = self.other(class_name, subject)
         self._latest.pop(class_name, None)
         self._latest[class_name] = (subject, item, other)
@@ -314,7 +339,10 @@ def observed_uses(done: Iterable[Use]) -> Iterator[Observation]:
             continue
         other = controls.other(one.class_name, one.subject)
         controls.note(one.class_name, one.subject, one.item)
-        if first_visits.setdefault(one.subject, one.visit) != one.visit:
+        if first_visits.setdefault(one.subject, one.visit) != one.visit and controls.has_room(
+            one.class_name, one.subject
+        ):
+            controls.add(one.class_name, one.subject)
             marks = [USES, AGAIN] if used_in else [USES]
             held = None if other is None else visits.get((one.subject, other), set())
             # What this visit used already is no evidence, as it is no use again.

@@ -199,6 +199,28 @@ def test_a_backfill_counts_what_ingest_does(shop: Shop, tmp_path: Path, named: b
     assert used(shop, MARKS) == pytest.approx(expected(MARKS), rel=1e-4)
 
 
+@pytest.mark.parametrize("way", ["ingest", "backfill"])
+def test_one_user_counts_for_a_small_part_of_a_class(shop: Shop, tmp_path: Path, way: str) -> None:
+    """A program that buys one thing every ten seconds, in a session each, does not show that people come back to things."""
+    done = [(f"u{n % 60}", f"u{n % 60}-{n // 60}", f"p{4 * (n // 60) + n % 4}") for n in range(300)]
+    done += [("program", f"c{n}", "p0") for n in range(400)]
+    times_s = [NOW_S - 5_000 + 10 * n for n in range(300)] + [NOW_S - 4_500 + 10 * n for n in range(400)]
+    found = [
+        an_event(user, item, at_s, session_id=session)
+        for at_s, (user, session, item) in sorted(zip(times_s, done, strict=True))
+    ]
+    if way == "ingest":
+        shop.append(found)
+        shop.drain(shop.worker())
+    else:
+        file = tmp_path / "h.ndjson"
+        rows = [one | {"object_id": one["event_attributes"]["object"]["object_id"]} for one in found]
+        file.write_text("\n".join(map(json.dumps, rows)))
+        backfilled(shop, file)
+    assert used(shop)[AGAIN, PRODUCTS["p0"]["type"]] == pytest.approx(50.0, abs=3.0)
+    assert sum(weight for value, weight in used(shop).items() if value[0] == USES) == pytest.approx(290.0, abs=15.0)
+
+
 TWICE: dict[str, list[tuple[str, float, str, str | None]]] = {
     "viewed, clicked and bought": [("a", 0, "view", None), ("a", 1, "click", None), ("a", 2, "purchase", None)],
     "bought, then looked at": [("a", 0, "purchase", None), ("a", 60, "view", None)],

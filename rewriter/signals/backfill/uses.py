@@ -4,8 +4,8 @@ A visit is a session where the history names it, else somebody's events with at 
 that is loaded again in a session is no use again, as in ingest. There the store forgets a session after `session_ttl_s` without
 events, so an id that goes on for months is a new visit after so long a silence. An item counts once a visit, and a first visit for
 nothing (`rewriter.signals.repeats`). A use is compared with the last one of the turn before in its class, where a turn is a run of
-uses by one person. What the streams hold from after the history is not among these counts: it is a share of
-months that they hold, not of hours.
+uses by one person. Of a person with more than their share of all uses, every so-manieth counts. What the streams hold from after
+the history is not among these counts: it is a share of months that they hold, not of hours.
 """
 
 from __future__ import annotations
@@ -15,11 +15,22 @@ from typing import Any
 from rewriter.signals.counters import SEPARATOR
 from rewriter.signals.ingest.reuse import VISIT_S
 from rewriter.signals.kinds.item import ITEM
-from rewriter.signals.repeats import AGAIN, CHANCE, CONTROLS, NO_CLASS, USES, RepeatGuard
+from rewriter.signals.repeats import (
+    AGAIN,
+    CHANCE,
+    CONTROLS,
+    MOST_ALONE,
+    MOST_IN_CLASS,
+    MOST_OF_ALL,
+    NO_CLASS,
+    USES,
+    RepeatGuard,
+)
 
 
 def count_uses(db: Any, landmark_s: float, half_life_s: float, session_ttl_s: float) -> None:
     """Make the table `use_weights` (person, part, field, member, worth) of `chosen` and `described`, as of `landmark_s`."""
+    beyond = MOST_OF_ALL / (1 - MOST_OF_ALL)  # of the others' uses
     db.execute(
         f"""
         CREATE TABLE use_weights AS
@@ -36,28 +47,39 @@ def count_uses(db: Any, landmark_s: float, half_life_s: float, session_ttl_s: fl
                    || 's' || session END AS visit
           FROM paced
         ), first_visits AS (
-          SELECT person, arg_min(visit, at_s) AS first_visit FROM visited GROUP BY person
+          SELECT person, arg_min(visit, (at_s, visit)) AS first_visit FROM visited GROUP BY person
         ), used AS (
           SELECT person, part, member, visit, min(at_s) AS at_s FROM visited JOIN described USING (doc)
           WHERE field = '{ITEM}' GROUP BY person, part, member, visit
         ), classed AS (
           SELECT *, coalesce(nullif(string_split(member, chr(31))[3], ''), '{NO_CLASS}') AS class,
                  visit <> first_visit AS is_later,
-                 row_number() OVER (PARTITION BY person, member ORDER BY at_s) > 1 AS again,
+                 row_number() OVER (PARTITION BY person, member ORDER BY at_s, visit) > 1 AS again,
                  pow(2, greatest(-1000, (at_s - {landmark_s!r}) / {half_life_s!r})) AS worth
           FROM used JOIN first_visits USING (person)
+        ), numbered AS (
+          SELECT *, count(*) OVER (PARTITION BY person) AS own, count(*) OVER () AS every,
+                 count(*) OVER (PARTITION BY person, class) AS own_of_class, count(*) OVER (PARTITION BY class) AS every_of_class,
+                 row_number() OVER (PARTITION BY person, class ORDER BY at_s, visit, member) AS number
+          FROM classed
+        ), shared AS (
+          SELECT *, least(1, greatest({MOST_ALONE}, {beyond!r} * (every - own)) / own,
+                          greatest({MOST_IN_CLASS}, {beyond!r} * (every_of_class - own_of_class)) / own_of_class) AS chosen
+          FROM numbered
         ), followed AS (
-          SELECT *, coalesce(lag(person) OVER in_order <> person, false) AS is_other FROM classed
-          WINDOW in_order AS (PARTITION BY class ORDER BY at_s, person, member)
+          SELECT *, coalesce(lag(person) OVER in_order <> person, false) AS is_other FROM shared
+          WHERE chosen = 1 OR floor(number * chosen) > floor((number - 1) * chosen)
+          WINDOW in_order AS (PARTITION BY class ORDER BY at_s, person, visit, member)
         ), turns AS (
           SELECT *, count(*) FILTER (is_other)
-                   OVER (PARTITION BY class ORDER BY at_s, person, member ROWS UNBOUNDED PRECEDING) AS turn
+                   OVER (PARTITION BY class ORDER BY at_s, person, visit, member ROWS UNBOUNDED PRECEDING) AS turn
           FROM followed
         ), turn_ends AS (
-          SELECT class, turn + 1 AS turn, arg_max(member, (at_s, member)) AS other FROM turns GROUP BY class, turn
+          SELECT class, turn + 1 AS turn, arg_max(member, (at_s, visit, member)) AS other FROM turns GROUP BY class, turn
         ), judged AS (
           SELECT turns.*, other,
-                 coalesce(bool_or(held.visit <> turns.visit AND held.at_s < turns.at_s), false) AS was_held,
+                 coalesce(bool_or(held.visit <> turns.visit AND (held.at_s, held.visit) < (turns.at_s, turns.visit)), false)
+                   AS was_held,
                  coalesce(bool_or(held.visit = turns.visit AND (held.at_s, held.member) < (turns.at_s, turns.member)), false)
                    AS is_held_now
           FROM turns LEFT JOIN turn_ends USING (class, turn)

@@ -11,8 +11,8 @@ of a subject whose profile holds no other visit. Without a session, the first ev
 later ones cannot be told from those of the same visit.
 
 Each use is compared with the latest one of its class by another subject (`Controls`), among those that this worker counted: after a
-restart, or at another worker, the first use of a class is compared with none. Uses of a batch that is applied again are
-noted again: they may be compared with later ones of the same batch, which are uses by others as well.
+restart, or at another worker, the first use of a class is compared with none, and a subject's share of all uses begins anew. Uses
+of a batch that is applied again are noted again: they may be compared with later ones of the same batch, which are by others too.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def note_uses(engine: Engine, profiles: Engine, changes: Changes, controls: Cont
     own = {base: wanted for base, wanted in items.items() if base not in sessions}
     known = _read(profiles, own, partitions, by_class=True)
     known |= _read(engine, {base: wanted for base, wanted in items.items() if base in sessions}, partitions)
-    changes.note_uses([_uses(one, of, known) for one, of in zip(noted, others, strict=True)])
+    changes.note_uses([_uses(one, of, known, controls) for one, of in zip(noted, others, strict=True)])
 
 
 def _others(change: Change, controls: Controls[str]) -> dict[bytes, bytes]:
@@ -89,7 +89,9 @@ def _others(change: Change, controls: Controls[str]) -> dict[bytes, bytes]:
     return found
 
 
-def _uses(change: Change, others: Mapping[bytes, bytes], known: Mapping[str, _Counted]) -> tuple[bytes, ...]:
+def _uses(
+    change: Change, others: Mapping[bytes, bytes], known: Mapping[str, _Counted], controls: Controls[str]
+) -> tuple[bytes, ...]:
     """Return the members that a change adds, and note in `known` what it does."""
     assert change.profile is not None
     profile = known[change.profile]
@@ -104,6 +106,9 @@ def _uses(change: Change, others: Mapping[bytes, bytes], known: Mapping[str, _Co
             is_counted = profile.events > 0.0 and change.at_s - profile.last_event_s > VISIT_S
             fresh = list(change.items)
         for item in fresh if is_counted else ():
+            if not controls.has_room(of := _class_of(item), change.profile):
+                continue
+            controls.add(of, change.profile)
             found.append(_member(USES, item))
             if item in profile.items:
                 found.append(_member(AGAIN, item))
