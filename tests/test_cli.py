@@ -72,7 +72,7 @@ def test_check_prints_the_same_as_json(folder: Path) -> None:
     assert found["policies"]["shop"]["fields"] == ["brand", "item"]
     assert len(found["policies"]["shop"]["template_version"]) == 12
     assert found["policies"]["shop"]["repeats"] == {
-        "share": None, "uses": 0, "item_boosts": 0.0, "unused_boosts": 0.0, "stated": False, "classes": {},
+        "share": None, "uses": 0, "chance": None, "item_boosts": 0.0, "unused_boosts": 0.0, "stated": False, "classes": {},
     }  # fmt: skip
 
 

@@ -337,5 +337,5 @@ def _note(result: Result, number: int, ids: list[str], report: Report) -> None:
     result.reasons[number] = report.reason
     result.functions[number] = len(report.boosts)
     result.slots[number] = len(report.slots)
-    if report.reason is not Reason.PERSONALIZED and report.detail:
-        result.details[f"{report.reason}: {report.detail}"] += 1
+    if report.reason is not Reason.PERSONALIZED:
+        result.details[f"{report.reason}: {report.detail}" if report.detail else f"{report.reason}"] += 1

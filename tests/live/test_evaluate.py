@@ -359,6 +359,7 @@ def test_judgments_of_other_tools_are_evaluated_and_the_exported_configuration_i
     assert found["searches"] == 2
     assert found["left_out"] == {"queries without a relevant document": 1}
     assert found["policies"][0]["personalized"] == 0.0  # nobody is known
+    assert found["policies"][0]["details"] == {"no_signals": 2}
     run(*shared, "--export", "srw", "--to", "srw")
     configuration = json.loads((tmp_path / "srw" / "search_configuration_baseline.json").read_text())
     words = 'say "shoe" \\ {{x}}'
