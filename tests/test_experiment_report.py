@@ -244,6 +244,14 @@ def dear(_: Rows, events: Rows) -> None:
         event["event_attributes"] |= {"price": price, "quantity": 1e10}
 
 
+def of_another_salt(queries: Rows, _: Rows) -> None:
+    """By a process that was restarted late, and by one whose version named no experiment."""
+    ours = queries[0]["query_attributes"]["rewriter"]
+    for number in range(6):
+        other = {**ours, "unit": f"late{number}", "experiment": (None, "e0")[number % 2]}
+        queries.append({**queries[0], "query_id": f"x{number}", "query_attributes": {"rewriter": other}})
+
+
 CASES: dict[str, tuple[Spoil, int]] = {
     "doubled events": (lambda _, events: events.extend(events[:40]), 40),
     "doubled queries": (lambda queries, _: queries.extend(queries[:30]), 30),
@@ -268,6 +276,7 @@ CASES: dict[str, tuple[Spoil, int]] = {
     ),
     "outside the experiment": (in_no_arm, 6),
     "in both arms": (in_both_arms, 1),
+    "other experiments": (of_another_salt, 6),
     "too late": (lambda _, events: [one.update(timestamp="2027-01-01T00:00:00Z") for one in events[:5]], 5),
 }
 
@@ -285,6 +294,30 @@ def test_faults_are_named_with_their_number_and_change_nothing_else(
         counts.pop("events without a query", None)  # of the one who was left out
     assert counts == {case: count}
     assert found.verdict == "helps"
+
+
+@pytest.mark.parametrize("absent", ["", " ", "undefined", None, "null", "00000000-0000-0000-0000-000000000000"])
+def test_identifiers_that_are_none_make_no_two_events_one(
+    absent: str | None, helpful: tuple[Rows, Rows], tmp_path: Path
+) -> None:
+    queries, events = copied(helpful)
+    for row in events:
+        row["event_id"] = absent
+    events += events[:7]  # equal in every field
+    found = summary(tmp_path, queries, events, planned_people=1_000)
+    assert {one["name"]: one["count"] for one in found.filters} == {"doubled events": 7}
+    assert found.verdict == "helps"
+
+
+def test_more_than_a_few_searches_of_another_experiment_allow_no_verdict(
+    helpful: tuple[Rows, Rows], tmp_path: Path
+) -> None:
+    queries, events = copied(helpful)
+    for row in queries[::20]:
+        row["query_attributes"]["rewriter"]["experiment"] = "e0"
+    found = summary(tmp_path, queries, events, planned_people=1_000)
+    assert found.verdict == "none"
+    assert "salt was changed" in found.sentence
 
 
 def test_one_who_makes_a_tenth_of_all_clicks_is_left_out(helpful: tuple[Rows, Rows], tmp_path: Path) -> None:

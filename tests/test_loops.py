@@ -26,7 +26,7 @@ from rewriter.shell.population import PopulationReader
 from rewriter.signals.commands import Command
 from rewriter.signals.counters import Counters, Value
 from rewriter.signals.memory_store import MemoryStore
-from tests.fakes import AsyncClient, AsyncFakeStore, FakeEngine, waited
+from tests.fakes import AsyncClient, AsyncFakeStore, FakeEngine, FakeStore, awaited, waited
 from tests.test_shells import ANN, SEARCH, SETTINGS, of_ours, store
 from tests.wire import Wire
 
@@ -99,6 +99,46 @@ def test_loops_that_live_together_are_all_served_and_close_ends_what_runs_on_any
         assert waited(lambda: [on(loop, tasks()) for loop in loops] == [0] * count)
         assert waited(lambda: of_ours() <= before)
         assert on(loops[-1], searched(rewriter)).reason is Reason.SWITCHED_OFF
+
+
+class SlowStore(AsyncFakeStore):
+    """A store that takes its time to save plans, and to close."""
+
+    def __init__(self, store: FakeStore) -> None:
+        super().__init__(store)
+        self.slow, self.closed = False, 0
+
+    async def run(self, wanted: Sequence[Command], *, atomic: bool = False) -> list[Any]:
+        if self.slow:
+            await asyncio.sleep(0.1)
+        return await super().run(wanted, atomic=atomic)
+
+    async def close(self) -> None:
+        await asyncio.sleep(0.1)
+        self.closed += 1
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("waits_s", [0.0, 0.05, 0.15])
+async def test_what_is_closed_ends_all_the_same_where_the_closing_is_cancelled(waits_s: float, *, again: bool) -> None:
+    before = of_ours()
+    engine, slow = FakeEngine(), SlowStore(store())
+    rewriter = AsyncRewriter(AsyncClient(engine, "baseline"), slow, SETTINGS, leg_client=AsyncClient(engine))
+    ((core, _),) = rewriter._shared.values()
+    core.swap(facts={"products": IndexFacts()}, fields_on={"products": core.snapshot.fields["shop"]})
+    assert (await searched(rewriter)).reason is Reason.PERSONALIZED
+    slow.slow = True
+    await searched(rewriter)
+    closing = asyncio.ensure_future(rewriter.close())
+    await asyncio.sleep(waits_s)
+    closing.cancel()
+    await asyncio.wait({closing})
+    if again:
+        await rewriter.close()
+        assert (slow.closed, len(asyncio.all_tasks())) == (1, 1)
+    await awaited(lambda: (slow.closed, len(asyncio.all_tasks())) == (1, 1))
+    await awaited(lambda: of_ours() <= before)
+    assert (await searched(rewriter)).reason is Reason.SWITCHED_OFF
 
 
 def test_beyond_a_number_of_loops_searches_are_the_caller_s_own() -> None:

@@ -89,9 +89,17 @@ def test_named_subjects_are_served_the_draft_and_nobody_else(harness: Harness) -
 
 @pytest.mark.parametrize(
     ("headers", "served"),
-    [({"x-trial": "1"}, True), ({"X-TRIAL": "on"}, True), ({"X-Trial": "off"}, False), ({}, False)],
+    [
+        ({"x-trial": "1"}, True),
+        ({"X-TRIAL": "on"}, True),
+        ({"X-Trial": "off"}, False),
+        ({}, False),
+        ({b"X-Trial": b"1"}, True),
+        ({"X-Trial": b"off"}, False),
+        ({b"x-trial": b" 0 "}, False),
+    ],
 )
-def test_a_header_asks_for_the_draft(harness: Harness, headers: dict[str, str], served: bool) -> None:
+def test_a_header_asks_for_the_draft(harness: Harness, headers: dict[Any, Any], served: bool) -> None:
     ready(harness)
     assert harness.search(BOB, {**SEARCH, "headers": headers})[1].trial is served
 

@@ -31,9 +31,14 @@ class Trial:
         if subject.user_id in self.ids or subject.session_id in self.ids:
             return True
         return self.header is not None and any(
-            str(name).lower() == self.header and str(value).strip().lower() not in NOT_SET
+            _text(name).lower() == self.header and _text(value).strip().lower() not in NOT_SET
             for name, value in headers.items()
         )
+
+
+def _text(part: Any) -> str:
+    """Return a header's name or value, which clients send alike as text and as bytes."""
+    return part.decode("latin-1") if isinstance(part, bytes) else str(part)
 
 
 def trials_of(policies: Mapping[str, PolicySettings]) -> dict[str, Trial]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rewriter.experiment.record_files import time_of
+from rewriter.experiment.record_files import id_of, time_of
 from rewriter.experiment.records import Records
 
 MAX_EARLY_S = 60
@@ -30,7 +30,7 @@ def make_outcomes(found: Records, since: str | None) -> None:
     found.connection.execute(
         f"""
         CREATE TABLE events AS
-        SELECT one.query_id AS query_id, nullif(one.client_id, '') AS client_id, one.event_id AS event_id,
+        SELECT one.query_id AS query_id, {id_of("one.client_id")} AS client_id, {id_of("one.event_id")} AS event_id,
           CASE WHEN one.action_name IN ({named(CLICKS)}) THEN 'click' WHEN one.action_name IN ({named(CARTS)}) THEN 'cart'
                WHEN one.action_name IN ({named(PURCHASES)}) THEN 'purchase' ELSE 'other' END AS action,
           its.object.object_id AS object_id, {time_of("one.timestamp")} AS moment,

@@ -11,6 +11,7 @@ import duckdb
 
 from rewriter.errors import Fault
 from rewriter.experiment.records import Records
+from rewriter.signals.absent import ABSENT_IDS
 
 OURS = {
     "arm": "VARCHAR", "unit": "VARCHAR", "holdout": "DOUBLE", "experiment": "VARCHAR", "reason": "VARCHAR", "policy": "VARCHAR",
@@ -103,6 +104,12 @@ END
 """
 """UBI's dialects: milliseconds, seconds, microseconds, ISO 8601 with `Z`, `+00:00` or `+0000`, or without a zone (read as UTC).
 DuckDB's own words for times, such as `infinity`, are none."""
+
+
+def id_of(expression: str) -> str:
+    """Return the SQL expression of a text as an identifier, null where its spelling means that there is none (`ABSENT_IDS`)."""
+    absent = ", ".join(f"'{one}'" for one in sorted(ABSENT_IDS))
+    return f"CASE WHEN lower(trim({expression})) NOT IN ({absent}) THEN {expression} END"
 
 
 def time_of(expression: str) -> str:

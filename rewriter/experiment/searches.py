@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from rewriter.experiment.record_files import time_of
+from rewriter.experiment.record_files import id_of, time_of
 from rewriter.experiment.records import ARMS, Records
+
+OTHER_EXPERIMENTS = 0.01
+"""Share of the searches up to which those of other experiments are left out: of a process that was restarted late. With more, the
+salt was changed within the window, and there is no verdict."""
 
 
 def make_searches(found: Records, since: str | None) -> None:
@@ -13,7 +17,7 @@ def make_searches(found: Records, since: str | None) -> None:
     found.connection.execute(
         f"""
         CREATE TABLE searches AS SELECT *, coalesce({before}, false) AS is_history FROM (
-          SELECT one.query_id AS query_id, nullif(one.client_id, '') AS client_id, lower(trim(coalesce(one.user_query, '')))
+          SELECT one.query_id AS query_id, {id_of("one.client_id")} AS client_id, lower(trim(coalesce(one.user_query, '')))
             AS user_query,
             {time_of("one.timestamp")} AS moment, one.query_response_hit_ids AS hits,
             len(one.query_response_hit_ids) AS shown,
@@ -53,6 +57,10 @@ def make_searches(found: Records, since: str | None) -> None:
     why = "are in no arm: unknown visitor, no consent, switched off, or not rolled out"
     _delete(found, "outside the experiment", "arm IS NULL OR unit IS NULL", "searches", why)
     _delete(found, "unknown arm", f"arm NOT IN {ARMS}", "searches", "name an arm that is none of the experiment's")
+    others = "experiment <> (SELECT experiment FROM searches GROUP BY ALL ORDER BY count(*) DESC, experiment LIMIT 1)"
+    if _share(found, others) <= OTHER_EXPERIMENTS:
+        why = "are of another experiment: of another salt, or of a version that did not name it"
+        _delete(found, "other experiments", others, "searches", why)
     mixed = found.value("SELECT count(*) FROM (SELECT unit FROM searches GROUP BY unit HAVING count(DISTINCT arm) > 1)")
     found.left_out("in both arms", mixed, "people", "were in both arms: a share or the salt was changed meanwhile")
     found.connection.execute(
@@ -61,6 +69,11 @@ def make_searches(found: Records, since: str | None) -> None:
 
 
 SHARED = "query_id IN (SELECT query_id FROM searches GROUP BY query_id HAVING min(unit) <> max(unit))"
+
+
+def _share(found: Records, condition: str) -> float:
+    share: float | None = found.value(f"SELECT avg(CAST({condition} AS INTEGER)) FROM searches")
+    return share or 0.0
 
 
 def _delete(found: Records, name: str, condition: str, what: str, why: str) -> None:

@@ -284,19 +284,25 @@ class AsyncRewriter(Generic[Client]):
         return False
 
     async def close(self) -> None:
-        """End all tasks, threads and connections of this rewriter, on all loops. Later searches are the caller's own."""
+        """End all tasks, threads and connections of this rewriter, on all loops. Later searches are the caller's own.
+
+        If it is cancelled, as by a time limit, they end all the same.
+        """
         self._closed = True
-        loops = self._loops.pop(os.getpid(), {})
-        self._loops.clear()
-        this = asyncio.get_running_loop()
-        for loop, here in list(loops.items()):
+        loops, this = self._loops.get(os.getpid(), {}), asyncio.get_running_loop()
+        elsewhere: set[asyncio.Future[None]] = set()
+        for loop, here in list(loops.items()):  # all begin to end before any is waited for: this may be cancelled
             if loop is this:
-                await here.close()
+                here.end()
             elif loop.is_running():
-                elsewhere = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(here.close(), loop))
-                await asyncio.wait({elsewhere}, timeout=CLOSE_ELSEWHERE_S)
+                elsewhere.add(asyncio.wrap_future(asyncio.run_coroutine_threadsafe(here.close(), loop)))
             else:
                 here.drop()
+        if this in loops:
+            await loops[this].close()
+        if elsewhere:
+            await asyncio.wait(elsewhere, timeout=CLOSE_ELSEWHERE_S)
+        self._loops.clear()
         if self._owns_client:
             await self._client.raw.close()
 
@@ -326,15 +332,16 @@ class AsyncRewriter(Generic[Client]):
     def _started(self) -> TaskRuntime | None:
         """Return the running loop's runtime, made at first use; None once the rewriter is closed, and beyond MAX_LOOPS."""
         loop = asyncio.get_running_loop()
-        loops = self._loops.get(os.getpid())
-        if loops is None:  # the first search, or that of a child after a fork
-            self._loops = {os.getpid(): (loops := {})}
-        if (here := loops.get(loop)) is not None and not here.closed:
-            return here
         if self._closed:
             return None
-        for other in [one for one in list(loops) if one.is_closed() or loops[one].closed]:
-            loops.pop(other).drop()
+        loops = self._loops.setdefault(os.getpid(), {})  # in one step, since loops begin on several threads
+        if (here := loops.get(loop)) is not None and not here.closed:
+            return here
+        if len(self._loops) > 1:  # a child after a fork
+            self._loops = {os.getpid(): loops}
+        for other, ended in list(loops.items()):
+            if other.is_closed() or ended.closed:
+                loops.pop(other, ended).drop()
         if len(loops) >= MAX_LOOPS:
             return None
         # A read that outlives its search keeps its connection, so there are twice as many as permits.

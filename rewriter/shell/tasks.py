@@ -99,6 +99,7 @@ class TaskRuntime:
         self.plans = AsyncPlanSaver(core, store, self._kept)
         self._reading = AsyncReading(core, stores, self.in_flight)
         self.closed = False
+        self._ending: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         # Not the loop's own executor, which other work can fill. Four threads, so that the kill switch waits for nothing else.
         self._files = Workers(4, "rewriter-local")
@@ -184,8 +185,18 @@ class TaskRuntime:
 
         return store_state(await in_time(self._kept(look()), time.monotonic() + STATUS_S))
 
+    def end(self) -> asyncio.Task[None]:
+        """Begin to end tasks and connections, which takes a few seconds, unless that was begun. Returns the task that does so."""
+        if self._ending is None:
+            self._ending = asyncio.Task(self._close(), loop=self.loop)
+            self._ending.add_done_callback(_retrieved)
+        return self._ending
+
     async def close(self) -> None:
-        """End tasks and connections within a few seconds."""
+        """End tasks and connections within a few seconds. It goes on if the caller is cancelled."""
+        await asyncio.shield(self.end())
+
+    async def _close(self) -> None:
         if self.tracker is not None and not self.closed:
             await self.tracker.close()
         if not self.closed:
@@ -206,21 +217,26 @@ class TaskRuntime:
         self.closed = True
         if self.refresh.population is not None:
             self.refresh.population.stop()
-        this = asyncio.current_task()
+        try:
+            await self._cancelled(asyncio.current_task())
+        finally:  # the loop may end meanwhile, and cancel this
+            self._files.close(0.0)
+            if self._owns_legs and self.legs is not None:
+                with suppress(Exception):
+                    await self.legs.close()
+            for store in self.stores.values():
+                with suppress(Exception):
+                    await asyncio.wait_for(store.close(), CLOSE_S)
+
+    async def _cancelled(self, this: asyncio.Task[Any] | None) -> None:
+        """Cancel all tasks but this one. A task that cannot be cancelled must not keep the loop from ending."""
         until_s = time.monotonic() + CLOSE_S
         while left := {task for task in self._tasks if task is not this and not task.done()}:
             if time.monotonic() >= until_s:
-                break  # a task that cannot be cancelled must not keep the loop from ending
+                break
             for task in left:
                 task.cancel()
             await asyncio.wait(left, timeout=CANCEL_AGAIN_S)
-        self._files.close(0.0)
-        if self._owns_legs and self.legs is not None:
-            with suppress(Exception):
-                await self.legs.close()
-        for store in self.stores.values():
-            with suppress(Exception):
-                await asyncio.wait_for(store.close(), CLOSE_S)
 
     def drop(self) -> None:
         """End the threads of a loop that is closed already. Its tasks have ended, and its sockets close with it."""
