@@ -18,7 +18,7 @@ from rewriter.cli.popularity import half_life as seconds_in
 from rewriter.cli.popularity import index_for, write_popularity
 from rewriter.cli.progress import progress_bars
 from rewriter.errors import ConfigurationError, Fault
-from rewriter.settings import Settings, SignalSettings
+from rewriter.settings import Settings
 from rewriter.signals.backfill.files import Files
 from rewriter.signals.backfill.history import History, seconds_of
 from rewriter.signals.backfill.row_counts import LIMIT, REASONS
@@ -28,6 +28,7 @@ from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.ingest.contract import StreamKeys, partition_count, partition_count_commands
 from rewriter.signals.ingest.scripts import sound_replies
 from rewriter.signals.redis_store import RedisStore
+from rewriter.signals.repeats import wanted_once
 
 DAY_S = 86_400.0
 
@@ -102,7 +103,7 @@ def backfill(
                     lambda done: progress.update(updated, completed=done),
                 )  # fmt: skip
     print_json(figures)
-    if not _print_row_counts(history, allowed, plan.settings.signals) or not is_well:
+    if not _print_row_counts(history, allowed, plan.settings) or not is_well:
         raise typer.Exit(UNHEALTHY)
 
 
@@ -125,12 +126,12 @@ def _refuse_malformed(files: Files, allowed: frozenset[str]) -> None:
         print_line(fault)
 
 
-def _print_row_counts(history: History, allowed: frozenset[str], signals: SignalSettings) -> bool:
+def _print_row_counts(history: History, allowed: frozenset[str], settings: Settings) -> bool:
     """Print the rows left out, the age of an old history, and weights that are too large.
 
     Return whether there are events and no reason exceeds the limit.
     """
-    counts = history.row_counts
+    counts, signals = history.row_counts, settings.signals
     for line in counts.lines():
         print_line(line)
     age_s = time.time() - history.until_s
@@ -146,6 +147,13 @@ def _print_row_counts(history: History, allowed: frozenset[str], signals: Signal
         return False
     if counts.mean_weight >= HEAVY:
         print_line(f"an average event {heavy(signals.action_weights, counts.mean_weight)}")
+    is_counted = any(one.item_field and one.item_repeat_share is None for one in settings.policies.values())
+    if is_counted and wanted_once(guard := history.repeats(), after := history.share_after()):
+        share, after = guard.catalogue.share if guard.catalogue is not None else 0.0, after or 0.0
+        print_line(
+            f"people come back to items in {share:.1%} of their uses, but only to {after:.1%} of those that they had, such as"
+            f" bought: state `item_repeat_share = {after:.3g}` in your policies, so that items that people have are not boosted"
+        )
     if reasons := counts.too_many(allowed):
         print_line(
             f"more than {LIMIT:.0%} of the rows were left out for {', '.join(reasons)}:"

@@ -240,6 +240,15 @@ def in_words(known: Mapping[str, Any], item_scale: float = 1.0, item_use: str = 
     return f"{text}; the template set `shop` would suit" if unsuited else text
 
 
+def wanted_once(guard: RepeatGuard, share_after: float | None) -> bool:
+    """Return whether people come back to items until they have them and not afterwards: viewed, then bought. Then ρ misleads.
+
+    share_after: the share of the items had, such as bought, that the same subjects used later; None if unknown.
+    """
+    whole = guard.catalogue
+    return whole is not None and share_after is not None and share_after < NONE_AT <= whole.share
+
+
 def suits_shop(share: float, unused_boosts: float) -> bool:
     """Whether people use items again, and not less than chance would have it: the template set `shop` suits, else `catalogue`."""
     return share >= NONE_AT and unused_boosts <= 0.0

@@ -18,7 +18,7 @@ from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import FieldSettings, OpenSearchSettings, PolicySettings, Settings, SignalSettings, StoreSettings
 from rewriter.signals.backfill.history import History
 from rewriter.signals.ingest.batch import CountingRules
-from rewriter.signals.repeats import RepeatGuard
+from rewriter.signals.repeats import RepeatGuard, wanted_once
 
 LISTED = "listed"
 """The signal field that looks up the items' dates."""
@@ -66,6 +66,7 @@ def uses_in_history(
     if not history.row_counts.events:
         return ItemUses(None, f"no row of {names} became an event")
     guard = history.repeats()
+    after = history.share_after()
     classes = tuple(sorted(guard.classes, key=lambda name: -guard.classes[name])[:CLASSES])
     ages_s = [
         at_s - listed_s
@@ -74,7 +75,14 @@ def uses_in_history(
     ]
     enough = len(ages_s) >= MIN_DATED * history.row_counts.events
     age_s = median(ages_s) if ages_s and enough else None
-    return ItemUses(guard, f"counted in {names}", age_s, classes, history.row_counts.mean_weight)
+    return ItemUses(
+        guard,
+        f"counted in {names}",
+        age_s,
+        classes,
+        history.row_counts.mean_weight,
+        after if wanted_once(guard, after) else None,
+    )
 
 
 def _seconds(text: str) -> float | None:

@@ -30,6 +30,8 @@ class ItemUses:
     median_age_s: the median age of an item when it was used, in seconds, or None if unknown.
     classes:    the names of the classes with the most uses.
     mean_weight: the mean weight of the events that add to counters; 0.0 if unknown.
+    after:      the share of the items had, such as bought, that people used later, to state in place of what is counted, where they
+                come back to items until they have them and not afterwards; else None.
     """
 
     guard: RepeatGuard | None
@@ -37,6 +39,12 @@ class ItemUses:
     median_age_s: float | None = None
     classes: tuple[str, ...] = ()
     mean_weight: float = 0.0
+    after: float | None = None
+
+    @property
+    def acting(self) -> RepeatGuard | None:
+        """The guard that searches will have."""
+        return self.guard if self.after is None else RepeatGuard({}, {}, round(self.after, 3))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +52,14 @@ class SetChoice:
     """A template set with the reasons for it, each a sentence; class_field: "" where items are not counted by class.
 
     unexplored: why no position is given to exploration, "" where the set's share is.
+    stated: the repeat share to state in place of the counted one, or None.
     """
 
     name: str
     why: tuple[str, ...]
     class_field: Chosen
     unexplored: str = ""
+    stated: float | None = None
 
 
 def set_of(profile: IndexProfile, choices: Choices, uses: ItemUses, given: str | None) -> tuple[str, tuple[str, ...]]:
@@ -60,7 +70,8 @@ def set_of(profile: IndexProfile, choices: Choices, uses: ItemUses, given: str |
     if profile.facts.fields and not _has_texts(profile):
         return "browse", ("no field is a text, so that searches have no words and their hits score alike", known)
     is_stream, age = _age(profile, choices, uses)
-    whole = uses.guard.catalogue if uses.guard else None
+    guard = uses.acting
+    whole = guard.catalogue if guard else None
     if whole is not None and suits_shop(whole.share, whole.strength_once):
         return "shop", (known, *((age,) if age else ()))
     if is_stream:
@@ -79,9 +90,13 @@ def why_unexplored(uses: ItemUses, item_use: str) -> str:
 
     item_use: the set's.
     """
-    if uses.guard is None or uses.guard.catalogue is None:
+    guard = uses.acting
+    if guard is None or guard.catalogue is None:
         return ""
-    strength = uses.guard.mean_strength(item_use)
+    if uses.after is None:
+        strength = guard.mean_strength(item_use)
+    else:
+        strength = guard.strength(None) if item_use == "again" else guard.strength_once(None)
     if strength >= PAYS:
         return ""
     return (
@@ -117,6 +132,12 @@ def _uses_in_words(uses: ItemUses) -> str:
         return f"it is unknown whether people use items again ({uses.source})"
     if uses.guard.catalogue is None:
         return f"{uses.guard.uses:,} of {MIN_USES:,.0f} uses that tell whether people use items again ({uses.source})"
+    if uses.after is not None and uses.guard.catalogue is not None:
+        share = uses.guard.catalogue.share
+        return (
+            f"people come back to items in {share:.1%} of {uses.guard.uses:,} uses, but only to {uses.after:.1%} of those that they"
+            f" had, such as bought ({uses.source}): items are wanted once"
+        )
     return f"{in_words(described(uses.guard, uses.classes))} ({uses.source})"
 
 

@@ -34,6 +34,10 @@ ONCE = (
     "What a visitor has not used yet is boosted, since people use items once; ingest and backfill count it, and `rewriter status`"
     " shows it. item_scale = 0 boosts no item."
 )
+STATED = (
+    "People come back to items until they have them, not afterwards: the share of the items had, such as bought,"
+    " that they used later stands for the share that ingest and backfill count. Without this line the counted one decides."
+)
 WITHIN = (
     "An attribute within its class boosts only where a visitor showed the taste: a maker of shoes for shoes, not for shirts. On one"
     " shop it gained a little, on another and on films it lost, so your own history decides: without the # it is counted and boosts"
@@ -212,6 +216,9 @@ def _policy(
     if once:
         yield 'item_use = "once"'
     yield f"item_scale = {toml_value(settings.get('item_scale', PolicySettings(index=('x',)).item_scale))}"
+    if chosen.stated is not None:
+        yield from _comment(STATED)
+        yield f"item_repeat_share = {chosen.stated}"
 
 
 def _windows(profile: IndexProfile) -> Iterator[str]:
