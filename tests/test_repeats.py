@@ -152,6 +152,8 @@ def compared(share: float, chance: float, controls: float = 10_000.0) -> RepeatG
         (0.14, 0.23, 0.0, 0.89),  # everybody uses the same few: fewer come back than by chance
         (0.0, 0.1, 0.0, 1.0),  # films
         (0.0, 0.0, 0.0, 1.0),
+        (0.03, 0.02, 0.0, 0.0),  # many classes: people seldom come back to one, but then to what they know
+        (0.03, 0.027, 0.0, 0.47),
         (0.3, 0.0, 1.0, 0.0),
         (1.0, 0.5, 1.0, 0.0),
         (1.0, 1.0, 1.0, 0.0),

@@ -27,9 +27,10 @@ boost there is (× 1.2). A class of few uses is judged by the catalogue as well:
     item affinities are multiplied by s(ρ): 0 up to NONE_AT, 1 from FULL_AT, linear between them,
     and by s(λ) from LIFT_NONE_AT to LIFT_FULL_AT; γ of a class is shrunk as ρ is
 
-and those for unused items, of a policy with `item_use = "once"`, by 1 up to ONCE_AT, 0 from NONE_AT; or by 1 up to
-λ = LIFT_ONCE_FULL_AT, 0 from LIFT_ONCE_AT, if that is more. The catalogue's own share, which stands for items without a class,
-mixes classes that may differ: s is 0 up to MIXED_NONE_AT there, and 1 from MIXED_FULL_AT.
+and those for unused items, of a policy with `item_use = "once"`, by 1 up to ONCE_AT, 0 from NONE_AT; or by 1 up to λ =
+LIFT_ONCE_FULL_AT, 0 from LIFT_ONCE_AT, if that is more. From λ = LIFT_ONCE_AT on they end until LIFT_NONE_AT, however small ρ is:
+in a catalogue of many classes people seldom come back to a class, but then to what they know. The catalogue's own share, which
+stands for items without a class, mixes classes that may differ: s is 0 up to MIXED_NONE_AT there, and 1 from MIXED_FULL_AT.
 
 Below `MIN_USES` nobody can tell, and items have no boosts.
 """
@@ -67,7 +68,7 @@ MIN_CONTROLS = 250.0
 LIFT_NONE_AT, LIFT_FULL_AT = 1.3, 2.2
 """Of λ: boosts for used items begin at the first, and act in full from the second on."""
 LIFT_ONCE_FULL_AT, LIFT_ONCE_AT = 0.5, 0.9
-"""Of λ: boosts for unused items act in full up to the first, and end at the second."""
+"""Of λ: boosts for unused items act in full up to the first, and where ρ is not small end at the second."""
 LIFT_MOST = 1e6
 """The largest λ, which stands for a γ of 0."""
 MOST_ALONE, MOST_IN_CLASS, MOST_OF_ALL = 200, 50, 0.05
@@ -116,7 +117,10 @@ class RepeatShare:
         """By what boosts of unused items are multiplied, in [0, 1]."""
         lift = self.lift
         rare = 1.0 - strength_at(self.share, ONCE_AT, NONE_AT)
-        return rare if lift is None else max(rare, 1.0 - strength_at(lift, LIFT_ONCE_FULL_AT, LIFT_ONCE_AT))
+        if lift is None:
+            return rare
+        wanted_once = max(rare, 1.0 - strength_at(lift, LIFT_ONCE_FULL_AT, LIFT_ONCE_AT))
+        return wanted_once * (1.0 - strength_at(lift, LIFT_ONCE_AT, LIFT_NONE_AT))
 
 
 def strength_at(share: float, none_at: float = NONE_AT, full_at: float = FULL_AT) -> float:
