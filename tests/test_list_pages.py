@@ -413,6 +413,18 @@ async def test_pages_asked_for_at_the_same_time_on_one_loop() -> None:
         assert not set(rest) & {*first, *ahead[0], *ahead[1]}
 
 
+@pytest.mark.parametrize(("from_", "size"), [(39, 5), (35, 10), (30, 10), (38, 2)])
+def test_a_last_page_that_is_jumped_to_ends_where_the_list_does(harness: Harness, from_: int, size: int) -> None:
+    """Once a page was the baseline's, later ones go by what was shown: after a jump more is left than the list has."""
+    page(harness, 0)
+    harness.engine.on["personal"] = raises(ConnectionTimeout("TIMEOUT", "late", Exception()))
+    page(harness, 1)
+    harness.engine.on.clear()
+    ids, report = window(harness, ANN, from_, size)
+    assert report.reason is Reason.PERSONALIZED
+    assert len(ids) == 40 - from_
+
+
 ORDERS = ((0, 1, 3, 2, 2), (0, 2, 1, 1, 2), (0, 3, 1, 2, 1, 2), (0, 1, 3, 1, 2, 3, 2))
 
 

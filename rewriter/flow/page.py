@@ -83,9 +83,9 @@ def merged(
         return replace(part, reason=Reason.ANSWERS_DIFFER, detail=differs), None
     plan = part.plan
     draft = _drafted(context, part, hits)
-    page = cut(
-        context, plan, draft.hits if draft else part.hits, pool, shown_elsewhere(context, plan) if plan else None
-    )
+    ranked, others = draft.hits if draft else part.hits, shown_elsewhere(context, plan) if plan else None
+    # After a jump, more hits were not shown yet than the list has positions from here on.
+    page = cut(context, plan, ranked, pool, others, size=len(hits))
     if len(page.hits) < len(hits):
         detail = "the personalized page was shorter than the baseline's"
         return replace(part, reason=Reason.ANSWERS_DIFFER, detail=detail), None
@@ -93,12 +93,18 @@ def merged(
 
 
 def cut(
-    context: SearchContext, plan: PagePlan | None, personalized: Hits, pool: Pool, others: frozenset[bytes] | None
+    context: SearchContext,
+    plan: PagePlan | None,
+    personalized: Hits,
+    pool: Pool,
+    others: frozenset[bytes] | None,
+    size: int | None = None,
 ) -> Page:
     """Return the search's page, cut from its list.
 
     personalized: the personalized hits in order.
     others:       as `shown_elsewhere` of `merged_page`.
+    size:         how many hits it has; by default as many as were asked for.
     """
     search = context.search
     return merged_page(
@@ -106,7 +112,7 @@ def cut(
         pool=pool,
         decided=plan.slots if plan else (),
         from_=search.from_,
-        size=search.size,
+        size=search.size if size is None else size,
         block=plan.block if plan else context.block,
         seed=plan.seed if plan else context.seed,
         collapse_field=search.collapse_field,
