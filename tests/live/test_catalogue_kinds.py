@@ -179,7 +179,7 @@ def test_ndcg_is_that_of_ir_measures() -> None:
 
 
 @pytest.mark.parametrize(("kind", "name"), [(FILMS, "catalogue"), (GROCERIES, "shop")], ids=["films", "groceries"])
-@pytest.mark.parametrize("bought", [0.3, 0.8])
+@pytest.mark.parametrize("bought", [0.3, pytest.param(0.8, marks=pytest.mark.full)])
 def test_what_is_viewed_in_one_visit_and_bought_in_another_is_one_wish(
     made: Callable[[Kind, int], Catalogue], kind: Kind, name: str, bought: float
 ) -> None:
