@@ -129,6 +129,15 @@ ANSWERS: list[Callable[[dict[str, str]], list[bytes]]] = [
 ]
 
 
+def received(wire: Wire) -> list[Any]:
+    """Return the requests without the second of their compression, which a gzip header holds."""
+    gzip = b"\x1f\x8b"
+    return [
+        (line, head, body[:4] + bytes(4) + body[8:] if body.startswith(gzip) else body)
+        for line, head, body in wire.requests
+    ]
+
+
 def asked(wire: Wire, client: Any) -> list[Any]:
     """Return what a client sends, and what it makes of each answer."""
     wire.requests.clear()
@@ -139,7 +148,7 @@ def asked(wire: Wire, client: Any) -> list[Any]:
             made.append(client.search(**LEG, request_timeout=5))
         except Exception as error:  # noqa: BLE001  what one raises, the other has to raise
             made.append((type(error), str(error)))
-    return [made, [(line, head, body) for line, head, body in wire.requests]]
+    return [made, received(wire)]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -169,7 +178,7 @@ async def test_an_async_clone_does_as_well(wire: Wire, options: dict[str, Any], 
                 made.append(await client.search(**LEG, request_timeout=5))
             except Exception as error:  # noqa: BLE001  as above
                 made.append((type(error), str(error)))
-        return [made, list(wire.requests)]
+        return [made, received(wire)]
 
     client = AsyncOpenSearch([wire.url], max_retries=0, **options)
     clone = await asyncio.get_running_loop().run_in_executor(None, lambda: ready(cloned(client, 4)))
