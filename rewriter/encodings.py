@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from typing import Any
 
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -42,3 +43,13 @@ def decoded_somehow(raw: bytes) -> str:
     except UnicodeDecodeError:
         encoding = encoding_of(raw)
         return raw.decode(encoding, "replace") if encoding.startswith(("utf-16", "utf-32")) else raw.decode("latin-1")
+
+
+def header_text(part: Any) -> str:
+    """Return a header's name or value, which clients send alike as text and as bytes."""
+    return part.decode("latin-1") if isinstance(part, bytes) else str(part)
+
+
+def in_utf8(text: str) -> str:
+    """Return a text as it can be printed: half of a surrogate pair is no UTF-8, and becomes an escape."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -14,6 +14,7 @@ from hashlib import blake2b
 from typing import Any
 
 from rewriter.client.seam import SearchArguments
+from rewriter.encodings import header_text
 from rewriter.expression import Expression, expression_of, parsed_indices
 from rewriter.index_facts import IndexFacts
 from rewriter.one_search import difference
@@ -206,13 +207,8 @@ def _url(value: Any) -> Any:
 
 
 def _varies(headers: Mapping[str, Any], settings: Settings) -> dict[str, str]:
-    named = {_text(name).lower(): _text(value) for name, value in headers.items()} if headers else {}
+    named = {header_text(name).lower(): header_text(value) for name, value in headers.items()} if headers else {}
     return {name: value for name, value in named.items() if name in settings.opensearch.vary_headers}
-
-
-def _text(part: Any) -> str:
-    """Return a header's name or value, which the client sends alike as text and as bytes."""
-    return part.decode("latin-1") if isinstance(part, bytes) else str(part)
 
 
 def _fold(params: dict[str, Any], body: dict[str, Any]) -> None:

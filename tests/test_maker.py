@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rewriter.encodings import in_utf8
 from rewriter.errors import StoreError
-from rewriter.shell.population import shown
 from rewriter.signals.affinities import united
 from rewriter.signals.commands import Command
 from rewriter.signals.counters import SEPARATOR, Counters, HalfLives, Value
@@ -432,7 +432,7 @@ def test_a_segment_whose_name_can_be_no_key_harms_no_other(name: str) -> None:
     rig.look(rig.maker())
     assert set(rig.segments().counters) == {"first", "last"}
     assert rig.segments().failed == {name: "UnicodeEncodeError"}
-    assert shown(name).isprintable()
+    assert in_utf8(name).isprintable()
 
 
 def test_an_error_that_nobody_expects_does_not_end_the_worker_s_building(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import typer
 from redis import RedisError
 
+from rewriter.encodings import in_utf8
 from rewriter.errors import ConfigurationError, Fault, StoreError
 
 UNHEALTHY = 1
@@ -118,9 +119,7 @@ def _umask() -> int:
 def print_json(data: Any) -> None:
     """Print data as JSON."""
     text = json.dumps(data, indent=2, ensure_ascii=False, default=os.fspath)
-    typer.echo(
-        text.encode("utf-8", "backslashreplace").decode()
-    )  # a lone surrogate is no UTF-8, so it is printed as an escape
+    typer.echo(in_utf8(text))
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:

@@ -164,10 +164,9 @@ class Hedging:
     def status(self, now_s: float) -> HedgingStatus:
         """Return how things stand."""
         with self._lock:
-            known = self._fixed_s is not None or self._knows_times
             late, searches = self._window.counts()
             return HedgingStatus(
-                self._delay_s() * 1000.0 if known else None, self._searches, self._hedges, self._refused, self._failures,
+                self._delay_s() * 1000.0 if self.known else None, self._searches, self._hedges, self._refused, self._failures,
                 late / searches if searches else 0.0, self._tokens, self._pauses,
                 max(0.0, self._paused_until_s - now_s), self._why,
             )  # fmt: skip

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from rewriter.encodings import header_text
 from rewriter.settings import PolicySettings
 from rewriter.subject import Subject
 
@@ -31,14 +32,9 @@ class Trial:
         if subject.user_id in self.ids or subject.session_id in self.ids:
             return True
         return self.header is not None and any(
-            _text(name).lower() == self.header and _text(value).strip().lower() not in NOT_SET
+            header_text(name).lower() == self.header and header_text(value).strip().lower() not in NOT_SET
             for name, value in headers.items()
         )
-
-
-def _text(part: Any) -> str:
-    """Return a header's name or value, which clients send alike as text and as bytes."""
-    return part.decode("latin-1") if isinstance(part, bytes) else str(part)
 
 
 def trials_of(policies: Mapping[str, PolicySettings]) -> dict[str, Trial]:

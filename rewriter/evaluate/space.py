@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rewriter.settings import WEEK_S, FieldSettings, PolicySettings
+from rewriter.signals.kinds import attribute, combination
 
 NOTHING_ADDED: Mapping[str, Sequence[str]] = {}
 
@@ -114,7 +115,7 @@ def changes(
 
 def default_pseudo_count(field: FieldSettings) -> float:
     """Return the pseudo-count of a field that names none."""
-    return 100.0 if len(field.of) == 1 else 5.0
+    return attribute.PSEUDO_COUNT if len(field.of) == 1 else combination.PSEUDO_COUNT
 
 
 def without_unused(

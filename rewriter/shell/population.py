@@ -16,6 +16,7 @@ from threading import Event, Thread
 from typing import Any
 
 from rewriter.core import Core
+from rewriter.encodings import in_utf8
 from rewriter.errors import StoreError
 from rewriter.signals.affinities import Population
 from rewriter.signals.class_affinities import class_totals
@@ -82,7 +83,8 @@ class PopulationReader:
     def faults(self) -> list[str]:
         """Texts on segments that cannot be read or are left out."""
         found = [
-            f"segment {shown(name)}: cannot be read ({why}); its last state stays" for name, why in self._failed.items()
+            f"segment {in_utf8(name)}: cannot be read ({why}); its last state stays"
+            for name, why in self._failed.items()
         ]
         if self._left_out:
             found.append(f"segments: {self._left_out:,} are too many and are left out")
@@ -264,8 +266,3 @@ def engine_on_threads(stores: Mapping[StoreName, AsyncStore], loop: asyncio.Abst
     if isinstance(store, AsyncRedisStore) and (own := store.on_threads()) is not None:
         return OwnedEngine(own)
     return Bridge(store, loop)
-
-
-def shown(name: str) -> str:
-    """Return a segment's name as it can be printed: half of a surrogate pair is no UTF-8."""
-    return name.encode("utf-8", "backslashreplace").decode()

@@ -133,9 +133,8 @@ def preferences(
     """Return the affinity in (0, 1] of each value that `counters` prefer. An item's is what `guard` leaves of it."""
     found: dict[Value, float] = {}
     constants = _constants(counters, half_lives, fields, population, guard, saturation, now_s)
-    unknown = _Constants(_none, (), 0.0, ())
     for value, weight in counters.weights.items():
-        affinity_of, lengths, decay, rules = constants.get(value[0], unknown)
+        affinity_of, lengths, decay, rules = constants.get(value[0], _UNCOUNTED)
         if len(value) not in lengths or (rules and any(rule.indices(value[at]) == () for at, rule in rules)):
             continue  # of no field, or every index refuses it
         affinity = affinity_of(value, weight * decay)
@@ -155,6 +154,10 @@ class _Constants(NamedTuple):
     lengths: tuple[int, ...]
     decay: float
     rules: tuple[tuple[int, TermRule], ...]
+
+
+_UNCOUNTED = _Constants(_none, (), 0.0, ())
+"""Those of a value that is of no field."""
 
 
 def _constants(

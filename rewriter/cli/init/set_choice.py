@@ -132,7 +132,7 @@ def _uses_in_words(uses: ItemUses) -> str:
         return f"it is unknown whether people use items again ({uses.source})"
     if uses.guard.catalogue is None:
         return f"{uses.guard.uses:,} of {MIN_USES:,.0f} uses that tell whether people use items again ({uses.source})"
-    if uses.after is not None and uses.guard.catalogue is not None:
+    if uses.after is not None:
         share = uses.guard.catalogue.share
         return (
             f"people come back to items in {share:.1%} of {uses.guard.uses:,} uses, but only to {uses.after:.1%} of those that they"

@@ -119,12 +119,10 @@ def count_uses(db: Any, landmark_s: float, half_life_s: float, session_ttl_s: fl
         """
     )
     followed = f"min(wanted_s) <= {landmark_s - FOLLOWED_S!r}"
-    had = f"SELECT bool_or(is_after) AS again FROM item_uses GROUP BY person, member HAVING {followed}"
-    share = (
-        f"CASE WHEN count(*) >= {MIN_HAD} THEN avg(CAST(again AS INT)) END"
-        if wanted > 0.0
-        else "max(CAST(NULL AS DOUBLE))"
+    had = (
+        f"SELECT bool_or(is_after) AS again FROM item_uses GROUP BY person, member HAVING {followed} AND {wanted!r} > 0"
     )
+    share = f"CASE WHEN count(*) >= {MIN_HAD} THEN avg(CAST(again AS INT)) END"
     db.execute(f"CREATE TABLE uses_after AS SELECT {share} AS share FROM ({had})")
     db.execute("DROP TABLE judged_uses")
     db.execute("DROP TABLE item_uses")
