@@ -16,11 +16,12 @@ from bench.cost.delay import Delayed
 from bench.cost.intervals import figures, p50
 from bench.cost.quality import quality
 from bench.cost.scene import MODES, Scene
-from bench.cost.ways import PLAIN, PLAIN_ASYNC, Ways, first_answer_ms
+from bench.cost.ways import PLAIN, PLAIN_ASYNC, SPACED, Ways, first_answer_ms
 
 OURS = frozenset({PLAIN, PLAIN_ASYNC, *(f"{mode}, {shell}" for mode in MODES for shell in ("sync", "async"))})
 WARM_UP = 12
 """Rounds before the first: a Java server compiles the code of a rescore only after some hundred of them."""
+SPACED_RATIO = "server_cpu_ms ratio, spaced"
 FAR_MS = 17.0
 """Put before the server, so that a plain search takes about 20 ms."""
 
@@ -41,15 +42,20 @@ def _ways(wanted: frozenset[str] | None, callers: int, *, unique: bool = False, 
         some = replace(scene, patient=callers > 1)
         with Ways(some, unique=unique, aggregated=aggregated).opened(wanted) as ways:
             searches = max(size.searches, 4 * callers)
-            return {"callers": callers, "ways": compared(scene, ways, size.rounds, searches, callers)}
+            alone = [way for way in ways if callers == 1 or way.name != SPACED]
+            return {"callers": callers, "ways": compared(scene, alone, size.rounds, searches, callers)}
 
     return part
 
 
 def compared(scene: Scene, ways: Sequence[Way], rounds: int, searches: int, callers: int) -> dict[str, Any]:
-    """Measure ways in turns, and return the figures of each beside its base's."""
+    """Measure ways in turns, and return the figures of each beside its base's, and beside those of the spaced plain search."""
     blocks = measured(ways, scene.clock, scene.loop, callers=callers, rounds=rounds, searches=searches, warm_up=WARM_UP)
-    return {way.name: figures(blocks[way.name], blocks[way.base]) for way in ways}
+    found = {way.name: figures(blocks[way.name], blocks[way.base]) for way in ways}
+    if SPACED in blocks:
+        for name, own in found.items():
+            own[SPACED_RATIO] = figures(blocks[name], blocks[SPACED])["server_cpu_ms ratio"]
+    return found
 
 
 def far(scene: Scene, size: Size) -> Mapping[str, Any]:

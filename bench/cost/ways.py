@@ -1,6 +1,7 @@
 """The ways to search that are compared. What a page of each is made of:
 
 plain            the search as it is
+plain, spaced    the same with a pause of 3 ms before each, about as long as the library computes: the server's cost of idling
 by hand          three calls to Redis in a row, then one unbounded `function_score` of 16 functions: what people write
 function_score   in `wrap` and in `rescore`, eight functions, bounded, signals at hand: what the server costs without a library
 script_score     the same eight values as a map of parameters
@@ -24,7 +25,8 @@ from bench.cost.blocks import Way
 from bench.cost.scene import FUNCTIONS, MODES, Scene
 from rewriter import AsyncRewriter, Rewriter
 
-PLAIN, PLAIN_ASYNC = "plain", "plain, async"
+PLAIN, PLAIN_ASYNC, SPACED = "plain", "plain, async", "plain, spaced"
+SPACED_S = 0.003
 WINDOW = 200
 TREES, DEPTH = 100, 4
 READY_S = 30.0
@@ -155,7 +157,8 @@ class Ways:
         """
         scene, loop = self._scene, self._scene.loop
         ways = [
-            Way(PLAIN, self.plain), Way("by hand", self.by_hand), Way("function_score, wrap", self.wrap),
+            Way(PLAIN, self.plain), Way(SPACED, self.plain, pause_s=SPACED_S), Way("by hand", self.by_hand),
+            Way("function_score, wrap", self.wrap),
             Way("function_score, rescore", self.rescore), Way("script_score", self.script_score),
             Way("one _msearch", self.msearch), Way("re-ranker", self.re_ranker),
         ]  # fmt: skip
