@@ -100,7 +100,10 @@ class Core:
         self.index_reader: object | None = None  # belongs to the shell; all event loops of a process share it
         self.trials = trials_of(settings.policies)
         self.quarantine = Quarantine(self.journal)
-        self.breaker = Breaker(settings.breaker, on_change=self._noting("the optional legs"))
+        self.breakers = {
+            name: Breaker(settings.breaker, on_change=self._noting(f"the optional legs of policy {name}"))
+            for name in settings.policies
+        }
         late_reads = settings.breaker.late_reads_in_a_row
         self.store_breakers: Mapping[StoreName, Breaker] = {
             name: Breaker(
@@ -117,7 +120,7 @@ class Core:
             for name, policy in settings.policies.items()
             if policy.mode == "rewrite"
         }
-        self.guards = Guards(self.breaker, self.arms, self.late_legs, self.hedging)
+        self.guards = Guards(self.breakers, self.arms, self.late_legs, self.hedging)
         self.unrewritten = Unrewritten()
         oldest_s = max((policy.exploration_stale_s for policy in settings.policies.values()), default=0.0)
         self.pools = PoolCache(oldest_s, settings.budget.pool_bytes)

@@ -38,8 +38,8 @@ def test_topics_are_bounded() -> None:
 
 
 def test_a_breaker_says_when_it_opens_and_closes() -> None:
-    core = Core(Settings(), {}, ["store"])
-    for breaker in (core.breaker, core.store_breakers["store"]):
+    core = Core(Settings.model_validate({"policies": {"shop": {"index": "*"}}}), {}, ["store"])
+    for breaker in (core.breakers["shop"], core.store_breakers["store"]):
         for _ in range(10):
             permit = breaker.permit(1.0)
             assert permit is not None
@@ -49,8 +49,8 @@ def test_a_breaker_says_when_it_opens_and_closes() -> None:
             assert permit is not None
             breaker.give_back(permit, "success", 20.0)
     assert [(line.level, line.text) for line in core.journal.drain(20.0)] == [
-        ("warning", "breaker of the optional legs opened: 10 failures in a row"),
-        ("info", "breaker of the optional legs closed"),
+        ("warning", "breaker of the optional legs of policy shop opened: 10 failures in a row"),
+        ("info", "breaker of the optional legs of policy shop closed"),
         ("warning", "breaker of the store opened: 10 failures in a row"),
         ("info", "breaker of the store closed"),
     ]

@@ -138,7 +138,7 @@ def searched(case: Case, kind: type[Harness], folder: Path, permits: Permits) ->
             store.released.set()
         harness.until(lambda status: status.in_flight == 0)
         core = harness.core
-        assert permits.outcomes(core.breaker) == (() if case.outcome is None else (case.outcome,))
+        assert permits.outcomes(core.breakers["shop"]) == (() if case.outcome is None else (case.outcome,))
         assert permits.outcomes(*core.store_breakers.values()) == case.came_of_reads
         assert {(id(one), permit) for one, permit, _ in permits.back} == {
             (id(one), permit) for one, permit in permits.given

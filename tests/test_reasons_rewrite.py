@@ -80,7 +80,7 @@ def searched(case: Case, kind: type[Harness], folder: Path, permits: Permits) ->
             expected = case.outcome
             if case.reason is Reason.SEARCH_FAILED and "baseline" in case.on:
                 expected = "unused"  # a baseline that failed alike
-            assert set(permits.outcomes(core.breaker)) <= {expected}
+            assert set(permits.outcomes(core.breakers["shop"])) <= {expected}
         assert {(id(one), permit) for one, permit, _ in permits.back} == {
             (id(one), permit) for one, permit in permits.given
         }

@@ -307,7 +307,7 @@ def test_failures_draw_on_the_budget_of_hedges_and_then_the_policy_goes_plain(op
     with_breaker_closed = Settings.model_validate(
         {"breaker": {"failures_in_a_row": 10_000, "burst_error_rate": 1.0}}
     ).breaker
-    harness.core.breaker._settings = with_breaker_closed
+    harness.core.breakers["shop"]._settings = with_breaker_closed
     reports = [searched(harness)[1] for _ in range(14)]
     assert {one.reason for one in reports[:10]} == {Reason.SEARCH_FAILED}
     assert (reports[-1].reason, reports[-1].mode) == (Reason.SEARCH_LATE, "plain")
@@ -580,7 +580,7 @@ async def test_a_cancelled_search_ends_both_of_its_searches_and_gives_everything
             with pytest.raises(asyncio.CancelledError):
                 await task
             await awaited(lambda: here.rewritten.count == 0)
-        assert here.core.breaker.status(time.monotonic()).permits == 0
+        assert here.core.breakers["shop"].status(time.monotonic()).permits == 0
 
 
 # --- the pool ---------------------------------------------------------------------------------------------------------

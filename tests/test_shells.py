@@ -226,7 +226,7 @@ async def test_a_cancelled_caller_gives_the_permit_back_unused(monkeypatch: pyte
         with pytest.raises(asyncio.CancelledError):
             await searching
         assert rewriter._here is not None
-        assert [outcome for one, outcome in back if one is rewriter._here.core.breaker] == ["unused"]
+        assert [outcome for one, outcome in back if one is rewriter._here.core.breakers["shop"]] == ["unused"]
         engine.released.set()
         await awaited(lambda: has_none_in_flight(rewriter))
 

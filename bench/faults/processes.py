@@ -92,9 +92,10 @@ def _half_open_settings() -> Settings:
 
 def _opened(core: Any) -> None:
     """Open the breaker as ten failures do, and wait until it is half open."""
+    breaker = core.breakers["all"]
     for _ in range(10):
-        core.breaker.give_back(core.breaker.permit(time.monotonic()), "failure", time.monotonic())
-    while core.breaker.status(time.monotonic()).state != "half_open":
+        breaker.give_back(breaker.permit(time.monotonic()), "failure", time.monotonic())
+    while breaker.status(time.monotonic()).state != "half_open":
         time.sleep(1e-3)
 
 

@@ -1,6 +1,7 @@
 """Circuit breaker: stops calls to a failing server, and resumes them after successful probes.
 
-There is one for the optional legs and one for each store. Searches work without a store, so a failing store must not stop the legs.
+There is one for the optional legs of each policy and one for each store. Searches work without a store, so a failing store must not
+stop the legs; and legs of one policy can be late or refused where those of the others are not.
 
     closed ──▶ open          more than max_error_rate of the window failed, or a burst, or failures in a row, or too many were slow
     open ──▶ half_open       after open_s, doubled with each opening by failures up to max_open_s; not doubled after late calls
@@ -29,7 +30,7 @@ Methods are called from many threads and hold the lock for a few arithmetic step
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from threading import Lock
 from typing import Literal
 
@@ -74,6 +75,15 @@ class BreakerStatus:
     reopens_in_s: float
     permits: int
     transitions: Mapping[State, int]
+
+
+WORST: dict[State, int] = {"closed": 0, "half_open": 1, "open": 2}
+
+
+def worst_of(breakers: Iterable[BreakerStatus]) -> BreakerStatus:
+    """Return the state of the breaker that lets the fewest calls pass; a closed one if there is none."""
+    none = BreakerStatus("closed", 0, 0, 0, 0, "", 0.0, 0, dict.fromkeys(WORST, 0))
+    return max(breakers, key=lambda one: (WORST[one.state], one.failures + one.slow, one.calls), default=none)
 
 
 class Breaker:

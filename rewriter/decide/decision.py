@@ -43,7 +43,7 @@ BREAKER_TABLE: dict[Reason, Outcome] = {
     Reason.SEARCH_FAILED: "failure",
     Reason.SEARCH_LATE: "slow",
 }
-"""Reasons that count for the breaker of the optional legs, with their outcome; a shadow search counts by the reason that it would
+"""Reasons that count for a policy's breaker, with their outcome; a shadow search counts by the reason that it would
 have had. Late legs have a rate of their own, since a leg that is late for one search in ten still serves nine. Every other reason
 returns its permit unused: no leg was sent, or the outcome is no evidence about the server. `flow/signals` has the rules of a
 store's breaker.
@@ -104,9 +104,10 @@ def decide(context: DecisionContext) -> Decision:
     if hedging is not None and hedging.paused(context.now_s):
         late = "too many of this policy's rewritten searches were late or failed; it sends none for a while"
         return Decision(Reason.SEARCH_LATE, late, shadow=shadow, exposure=exposure)
-    permit = guards.breaker.permit(context.now_s)
+    breaker = guards.breakers[search.policy]
+    permit = breaker.permit(context.now_s)
     if permit is None:
-        return Decision(Reason.BREAKER_OPEN, guards.breaker.why, shadow=shadow, exposure=exposure)
+        return Decision(Reason.BREAKER_OPEN, breaker.why, shadow=shadow, exposure=exposure)
     return Decision(None, "", permit, shadow, exposure)
 
 

@@ -1,4 +1,4 @@
-"""The guards of one process that a decision asks: breaker of the optional legs, late legs and hedges by policy, counts by arm."""
+"""The guards of one process that a decision asks: breakers of the optional legs, late legs and hedges by policy, counts by arm."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Guards:
     """The guards that all searches of one process share.
 
     arms:      counts searches by their arm.
-    late_legs: by policy; `hedging` by policy whose mode is "rewrite".
+    breakers, late_legs: by policy; `hedging` by policy whose mode is "rewrite".
     """
 
-    breaker: Breaker
+    breakers: Mapping[str, Breaker]
     arms: Arms
     late_legs: Mapping[str, LateLegs]
     hedging: Mapping[str, Hedging]

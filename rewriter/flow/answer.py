@@ -63,7 +63,7 @@ def answer(
     Returns the response and its report. The first step is Baseline, or SendOnce for a search that is sent once (`flow/rewrite`). If
     this raises before or after that step, the shell still serves the caller's own search.
     """
-    held = Held(core.breaker)
+    held = Held()
     try:
         decision, context = _decided(core, arguments, subject, held, seed, now_s, clock_s, batched=batched)
         if isinstance(context, SearchContext):
@@ -126,7 +126,7 @@ def _personalized(
 ) -> Generator[CallerStep, Any, tuple[Any, Report]]:
     """Run the personal part beside the caller's own search, and make the page of both."""
     progress, clock_s = Progress(), context.clock_s
-    sent: Sent = yield Baseline(personal(context, progress))
+    sent: Sent = yield Baseline(personal(context, progress), context.name)
     arrived_s, response = clock_s(), sent.response
     progress.timings_ms["baseline"] = (arrived_s - sent.started_s) * 1000.0
     try:
@@ -216,7 +216,8 @@ def _decided(
         decision = decide(DecisionContext(search, subject, settings, snapshot.switches, core.guards, clock_s(), trial))
     except Exception as error:  # noqa: BLE001  a fault of ours must not cost the caller a search
         return Decision(Reason.UNSUPPORTED, f"internal: {type(error).__name__}"), None
-    held.take(decision.permit)
+    if decision.permit is not None and search.policy is not None:
+        held.take(core.breakers[search.policy], decision.permit)
     if decision.reason is not None or subject is None or search.policy is None:
         return decision, call
     found = _prepared(call, subject, search.policy, decision, draft, batched=batched)

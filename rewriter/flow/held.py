@@ -10,17 +10,17 @@ class Held:
 
     __slots__ = ("_breaker", "_permit", "outcome")
 
-    def __init__(self, breaker: Breaker) -> None:
-        self._breaker = breaker
+    def __init__(self) -> None:
+        self._breaker: Breaker | None = None
         self._permit: Permit | None = None
         self.outcome: Outcome = "unused"
 
-    def take(self, permit: Permit | None) -> None:
-        """Hold a permit."""
-        self._permit = permit
+    def take(self, breaker: Breaker, permit: Permit) -> None:
+        """Hold a permit of a breaker."""
+        self._breaker, self._permit = breaker, permit
 
     def give_back(self, now_s: float) -> None:
         """Give the permit back, where one is held."""
         permit, self._permit = self._permit, None
-        if permit is not None:
+        if permit is not None and self._breaker is not None:
             self._breaker.give_back(permit, self.outcome, now_s)

@@ -81,7 +81,7 @@ def rewritten(
 ) -> Generator[CallerStep, Any, tuple[Any, Report] | None]:
     """Answer a search by one that is sent once. Returns None where it has to go parallel, before anything was sent."""
     progress, course, started_s = Progress(), _Course(), context.clock_s()
-    refused: str = yield SendOnce(one_search(context, progress))
+    refused: str = yield SendOnce(one_search(context, progress), context.name)
     if refused:
         course.part = Personal(Reason.BUSY, refused)
     else:

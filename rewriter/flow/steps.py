@@ -35,9 +35,12 @@ class Baseline:
 
     A shell sends the caller's own search even if this generator or `beside` fails. It raises that search's error to the caller
     itself, and closes the generator.
+
+    policy: the name of the search's policy, whose permit `beside` takes.
     """
 
     beside: Generator[PartStep, Any, Personal] | None = None
+    policy: str = ""
 
 
 @record(frozen=True, slots=True)
@@ -59,9 +62,12 @@ class SendOnce:
 
     Answered with why it was not started, or "". Until SendOwn or Baseline, the caller's own search is not sent; a shell sends
     it where the generator fails before that.
+
+    policy: the name of the search's policy, whose permit `part` takes.
     """
 
     part: Generator[PartStep, Any, Personal]
+    policy: str
 
 
 @record(frozen=True, slots=True)

@@ -236,9 +236,9 @@ def _merged(states: Sequence[Any]) -> Iterable[Metric]:
     """Yield the metrics of all rewriters of one process: counts are added, and the worst state is reported."""
     breakers: dict[str, list[Mapping[str, Any]]] = {}
     for state in states:
-        for name, one in {"legs": state.breaker, **state.store_breakers}.items():
-            if one:
-                breakers.setdefault(name, []).append(one)
+        legs = [("legs", policy["breaker"]) for policy in state.policies.values()]
+        for name, one in (*legs, *state.store_breakers.items()):
+            breakers.setdefault(name, []).append(one)
     yield _gauge(
         "breaker_open", "State of a breaker: 1 open, 0.5 half-open, 0 closed",
         [((name,), max(OPEN.get(one["state"], 1.0) for one in found)) for name, found in breakers.items()], ["breaker"],

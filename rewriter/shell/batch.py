@@ -56,35 +56,37 @@ class Batch(Generic[J]):
 
 
 class _Job(Protocol):
-    """One search of a batch, in either shell: the batch's running part, the search's number, and why no part runs for it."""
+    """One search of a batch, in either shell: the batch's running part, the search's number and policy, and why no part runs."""
 
     batch: Any
     number: int
+    policy: str
     refused: str
 
 
 class _Runtime(Protocol):
     """The runtime of either shell, which starts a part, or has a reason why it cannot."""
 
-    @property
-    def refusal(self) -> str: ...
+    def refusal(self, policy: str) -> str: ...
 
     def begin(self, part: Generator[Any, Any, Any], job: Any) -> Any: ...
 
 
 def start_beside(runtime: _Runtime, steps: Sequence[Baseline], jobs: Sequence[_Job]) -> None:
     """Start the parts beside a batch of searches as one part. If that is impossible, each job's `refused` holds the reason."""
-    own = [job for step, job in zip(steps, jobs, strict=True) if step.beside is not None]
+    own = [(step.policy, job) for step, job in zip(steps, jobs, strict=True) if step.beside is not None]
     if not own:
         return
-    batch = runtime.begin(together([step.beside for step in steps]), own[0])
+    policy, first = own[0]
+    first.policy = policy
+    batch = runtime.begin(together([step.beside for step in steps]), first)
     for number, (step, job) in enumerate(zip(steps, jobs, strict=True)):
         if step.beside is None:
             continue
         job.batch, job.number = batch, number
         if batch is None:
             step.beside.close()
-            job.refused = runtime.refusal
+            job.refused = runtime.refusal(policy)
 
 
 def failed(item: Any) -> Report | None:

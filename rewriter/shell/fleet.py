@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rewriter.core import Core
+from rewriter.decide.breaker import worst_of
 from rewriter.decide.quarantine import in_words
 from rewriter.decide.switches import Switches, SwitchValue
 
@@ -68,7 +69,7 @@ def report_of(core: Core, in_flight: int, reasons: Mapping[str, int], now_s: flo
     return json.dumps(
         {
             "at": now_s,
-            "breaker": asdict(core.breaker.status(clock_s)),
+            "breaker": asdict(worst_of(one.status(clock_s) for one in core.breakers.values())),
             "store_breakers": {name: asdict(one.status(clock_s)) for name, one in core.store_breakers.items()},
             "switches": switches_by(core.snapshot.switches),
             "lagging": core.snapshot.lag.lagging,

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
+from rewriter.decide.breaker import worst_of
 from rewriter.decide.lag import in_partitions
 from rewriter.observe.hooks import Hooks
 from rewriter.secret import without_credentials
@@ -29,7 +30,8 @@ class Status:
     healthy:  whether there are no `problems`; for scripts.
     notes:    texts on what is ignored and no problem: switches of other services' policies, drafts on trial that do not serve.
     trials:   the version of the draft on trial by policy.
-    breaker:  the breaker of the optional legs; the stores' breakers are in `store_breakers`.
+    breaker:  the worst of the policies' breakers of the optional legs; each policy's own is in `policies`, the stores' are in
+              `store_breakers`.
     reasons:  the number of searches of the last minute by reason.
     experiment: the shares of `rollout` and `holdout` in effect, with overrides by switches.
     switches_version: a hash of the switches' values. A process whose hash differs from the others' has not followed a change.
@@ -121,12 +123,12 @@ def status_of(
     now_s: float,
 ) -> Status:
     """Return the status at `now_s` (monotonic). `store` and `fleet` come from `store_state`; `store` is None without a store."""
-    snapshot, breaker = core.snapshot, core.breaker.status(now_s)
+    snapshot, breakers = core.snapshot, {name: one.status(now_s) for name, one in core.breakers.items()}
     store_breakers = {name: one.status(now_s) for name, one in core.store_breakers.items()}
     condemned, paused = quarantined(core, now_s), paused_policies(core, now_s)
     problems = [
         *([f"store: {store}"] if store not in (None, "ok") else []),
-        *([f"breaker {breaker.state}: {breaker.why}"] if breaker.state != "closed" else []),
+        *(f"policy {name}: breaker {one.state}: {one.why}" for name, one in breakers.items() if one.state != "closed"),
         *(
             f"breaker of the {name.replace('_', ' ')} {one.state}: {one.why}"
             for name, one in store_breakers.items()
@@ -149,7 +151,7 @@ def status_of(
             *(f"on trial: template {one} is quarantined" for one in quarantined(core, now_s, trials=True)),
         ),
         switches=switches_by(snapshot.switches),
-        breaker=asdict(breaker),
+        breaker=asdict(worst_of(breakers.values())),
         store_breakers={name: asdict(one) for name, one in store_breakers.items()},
         reasons=refresh.reasons,
         arms=asdict(core.arms.status()),
@@ -169,6 +171,7 @@ def status_of(
                 "mode": core.settings.policies[name].mode,
                 "exploration_share": _exploration_share(core, name),
                 "paused": name in paused,
+                "breaker": asdict(breakers[name]),
                 "late_share": late_legs.late_share(),
                 "hedging": asdict(core.hedging[name].status(now_s)) if name in core.hedging else None,
                 "fields": sorted(snapshot.fields[name]),

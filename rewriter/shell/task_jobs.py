@@ -21,6 +21,7 @@ T = TypeVar("T")
 class Job:
     """One search: its flow, where it has one, its parts, and why nothing runs beside it, where nothing does.
 
+    policy: whose permits its parts take.
     batch, number: of a search among several, the part of all of them and its place. arrived_s: when the batch was answered.
     once: the step of a search that is sent once; own: the caller's own search, where it runs beside that one.
     rewritten: the response to the former, as its client gave it.
@@ -38,6 +39,7 @@ class Job:
         "once",
         "own",
         "personal",
+        "policy",
         "refused",
         "rewritten",
         "subject",
@@ -56,6 +58,7 @@ class Job:
         self.once: SendOnce | None = None
         self.own: asyncio.Task[Any] | None = None
         self.rewritten: Any = None
+        self.policy = ""
         self.refused = ""
         self.subject: Subject | None = None
 

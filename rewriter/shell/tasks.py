@@ -87,8 +87,9 @@ class TaskRuntime:
         self.legs = legs
         self._client = client
         self._owns_legs = legs is None
-        self.in_flight = Bulkhead(core.settings.budget.max_in_flight)
-        self.rewritten = Bulkhead(core.settings.budget.max_rewritten)
+        policies = len(core.settings.policies)
+        self.in_flight = Bulkhead(core.settings.budget.max_in_flight, policies)
+        self.rewritten = Bulkhead(core.settings.budget.max_rewritten, policies)
         self.tally = Tally()
         self.refresh = Refresh(
             core, time.monotonic, time.time, has_store="store" in stores, in_flight=self.in_flight, tally=self.tally,
@@ -137,14 +138,14 @@ class TaskRuntime:
         """Start the personal part beside the caller's own search. If that is impossible, `job.refused` says why."""
         if step.beside is None:
             return
+        job.policy = step.policy
         job.personal = self.begin(step.beside, job)
         if job.personal is None:
-            job.refused = self.refusal
+            job.refused = self.refusal(step.policy)
 
-    @property
-    def refusal(self) -> str:
-        """The reason why a part could not be begun."""
-        return f"{self.in_flight.cap} legs and reads in flight"
+    def refusal(self, policy: str) -> str:
+        """Return why a part of a policy's search could not be begun."""
+        return self.in_flight.kept(policy) or f"{self.in_flight.cap} legs and reads in flight"
 
     def beside_batch(self, steps: Sequence[Baseline], jobs: Sequence[Job]) -> None:
         """Start what is to run beside a batch of searches, as one part; where it cannot, the jobs say why."""
@@ -152,8 +153,11 @@ class TaskRuntime:
 
     def send_once(self, step: SendOnce, job: Job) -> str:
         """Start the part of a search that is sent once; return why it cannot be, or ""."""
+        job.policy = step.policy
         job.personal = self._begin(step.part, job, self.rewritten)
-        return "" if job.personal else f"{self.rewritten.cap} rewritten searches in flight"
+        if job.personal is not None:
+            return ""
+        return self.rewritten.kept(step.policy) or f"{self.rewritten.cap} rewritten searches in flight"
 
     def send_own(self, search: Awaitable[Any]) -> asyncio.Task[Any]:
         """Send the caller's own search beside a rewritten one. `close` does not end it: its caller waits for its answer."""
@@ -166,11 +170,12 @@ class TaskRuntime:
         return self._begin(part, job, self.in_flight)
 
     def _begin(self, part: Generator[Any, Any, T], job: Job, bulkhead: Bulkhead) -> asyncio.Future[T] | None:
-        if self.closed or not bulkhead.try_acquire():
+        if self.closed or not bulkhead.try_acquire(job.policy):
             part.close()
             return None
         started = Part(part, lambda step: self._perform(job, step), self._reading, self._kept, self.loop).start()
-        started.add_done_callback(bulkhead.release)
+        policy = job.policy
+        started.add_done_callback(lambda _: bulkhead.give_back(policy))
         return started
 
     async def looked(self) -> tuple[str | None, dict[str, str]]:

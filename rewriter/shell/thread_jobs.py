@@ -22,14 +22,15 @@ T = TypeVar("T")
 class Job:
     """One search: its flow, where it has one, its parts, and why nothing runs beside it, where nothing does.
 
+    policy:    whose permits its parts take.
     batch, number: of a search among several, the part of all of them and its place. arrived_s: when the batch was answered.
     once:      the step of a search that is sent once; limits: of that search, once it is sent; over: nobody waits for it any more.
     rewritten: the response to that search, as its client gave it.
     """
 
     __slots__ = (
-        "arrived_s", "batch", "explored", "flow", "limits", "number", "once", "over", "personal", "process", "refused", "rewritten",
-        "subject",
+        "arrived_s", "batch", "explored", "flow", "limits", "number", "once", "over", "personal", "policy", "process", "refused",
+        "rewritten", "subject",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -44,6 +45,7 @@ class Job:
         self.limits: LegLimits | None = None
         self.over = False
         self.rewritten: Any = None
+        self.policy = ""
         self.refused = ""
         self.subject: Subject | None = None
 

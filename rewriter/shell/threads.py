@@ -89,9 +89,10 @@ class ThreadRuntime:
         self._legs = legs
         self._owns_legs = owns_legs
         self._making_legs = Lock()  # workers and the background wait for it, callers never
-        self.in_flight = Bulkhead(cap)
+        policies = len(core.settings.policies)
+        self.in_flight = Bulkhead(cap, policies)
         most = core.settings.budget.max_rewritten
-        self.rewritten = Bulkhead(most)
+        self.rewritten = Bulkhead(most, policies)
         # Of the workers, as many more than parts run may be with a read that its search does not wait for any more.
         self.parts = Workers(3 * cap, "rewriter-part")
         self.searches = Workers(most + 2 * cap, "rewriter-search")
@@ -200,14 +201,14 @@ class ThreadRuntime:
         """Start the personal part beside the caller's own search. If that is impossible, `job.refused` says why."""
         if step.beside is None:
             return
+        job.policy = step.policy
         job.personal = self.begin(step.beside, job)
         if job.personal is None:
-            job.refused = self.refusal
+            job.refused = self.refusal(step.policy)
 
-    @property
-    def refusal(self) -> str:
-        """The reason why a part could not be begun."""
-        return self._refused or f"{self.in_flight.cap} legs and reads in flight"
+    def refusal(self, policy: str) -> str:
+        """Return why a part of a policy's search could not be begun."""
+        return self._refused or self.in_flight.kept(policy) or f"{self.in_flight.cap} legs and reads in flight"
 
     def beside_batch(self, steps: Sequence[Baseline], jobs: Sequence[Job]) -> None:
         """Start what is to run beside a batch of searches, as one part; where it cannot, the jobs say why."""
@@ -215,18 +216,21 @@ class ThreadRuntime:
 
     def send_once(self, step: SendOnce, job: Job) -> str:
         """Start the part of a search that is sent once; return why it cannot be, or ""."""
+        job.policy = step.policy
         job.personal = self._begin(step.part, job, self.rewritten, self.searches)
-        return "" if job.personal else self._refused or f"{self.rewritten.cap} rewritten searches in flight"
+        if job.personal is not None:
+            return ""
+        return self._refused or self.rewritten.kept(step.policy) or f"{self.rewritten.cap} rewritten searches in flight"
 
     def begin(self, part: Generator[Any, Any, T], job: Job) -> Future[T] | None:
         """Start a part beside the caller's own search on a worker, in the caller's context. Returns None if none is free."""
         return self._begin(part, job, self.in_flight, self.parts)
 
     def _begin(self, part: Generator[Any, Any, T], job: Job, bulkhead: Bulkhead, workers: Workers) -> Future[T] | None:
-        if self._refused or not bulkhead.try_acquire():
+        if self._refused or not bulkhead.try_acquire(job.policy):
             part.close()
             return None
-        held = [bulkhead.release]
+        held = [partial(bulkhead.give_back, job.policy)]
 
         def release(_: object = None) -> None:
             with suppress(IndexError):  # given back already
