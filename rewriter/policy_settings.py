@@ -73,7 +73,8 @@ class PolicySettings(Section):
 
     all_words: boosts act only on hits that hold every word of the query, where that is certain (`rewriter.boost.all_words`).
     class_field: the document's field that names an item's class (category, product type, genre); the same in all policies.
-    item_use: "again" boosts items that somebody used before, where people use items again; "once" all others, where they do not.
+    item_use: "again" boosts items that somebody used before, where people use items again; "once" all others, where they do not;
+        "auto" does either, by what was counted (`signals.item_use`).
     item_repeat_share: how often people use an item again, in [0, 1]; by default it is counted, by class (`signals.repeats`).
     discovery: from 0, the best ranking of all items, to 1, which spares those that are new to a subject: the share of
         `neighbour_scale` that boosts neighbours of items used before (`signals.neighbours`); `rewriter backfill` finds them.
@@ -117,7 +118,7 @@ class PolicySettings(Section):
     category_field: str | None = None
     date_field: str | None = None
     item_field: str | None = "_id"
-    item_use: Literal["again", "once"] = "again"
+    item_use: Literal["again", "once", "auto"] = "again"
     item_repeat_share: Share | None = None
     item_scale: Weight = 1.2
     item_half_life_s: Seconds | None = None

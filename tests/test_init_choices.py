@@ -16,7 +16,7 @@ from rewriter.cli.init.chooser import choose
 from rewriter.cli.init.facets import MAX_FACETS, setting_name
 from rewriter.cli.init.figures import plain, share_of
 from rewriter.cli.init.index_profile import FieldDates, FieldValues, IndexProfile
-from rewriter.cli.init.set_choice import ItemUses, SetChoice, class_field_of, set_of, why_unexplored
+from rewriter.cli.init.set_choice import ITEM_USE, ItemUses, SetChoice, class_field_of, set_of, why_unexplored
 from rewriter.cli.init.settings_text import Surroundings, settings_text
 from rewriter.cli.init.template_sets import SETS, set_settings, set_templates
 from rewriter.cli.init.template_text import fresh_days, template_files
@@ -315,6 +315,24 @@ def test_a_set_that_nothing_speaks_for_is_the_safe_one_and_it_is_said() -> None:
     assert "499 of 500 uses" in picked(uses(0.4, count=499.0), OLD)[1]
 
 
+def test_a_history_that_is_too_short_is_not_asked_for_again() -> None:
+    assert "init --history FILE" in picked(uses(0.4, count=499.0), OLD)[1]
+    assert "init --history FILE" not in picked(uses(0.4, count=499.0, is_of_history=True), OLD)[1]
+
+
+def test_the_words_for_a_share_are_those_of_the_picked_set() -> None:
+    assert "0.0% of 5,000 uses: what is unused is boosted" in picked(uses(0.0), OLD)[1]
+    assert "0.0% of 5,000 uses: what is unused is boosted" in picked(uses(0.0), OLD, given="default")[1]
+    assert "40.0% of 5,000 uses: item boosts" in picked(uses(0.4), OLD, given="default")[1]
+    assert "0.0% of 5,000 uses: no item boosts" in picked(uses(0.0), OLD, given="shop")[1]
+
+
+def test_the_words_know_what_each_set_does_with_items() -> None:
+    assert {name: set_settings(name).policy.get("item_use", "again") for name in SETS} == {
+        name: ITEM_USE.get(name, "again") for name in SETS
+    }
+
+
 @pytest.mark.parametrize(
     ("name", "known", "share"),
     [
@@ -324,6 +342,8 @@ def test_a_set_that_nothing_speaks_for_is_the_safe_one_and_it_is_said() -> None:
         ("catalogue", uses(0.0, chance=0.1), 0.1),
         ("catalogue", uses(0.09, chance=0.05), 0),
         ("default", uses(0.4, count=499.0), 0.1),
+        ("default", uses(0.4, count=499.0, is_of_history=True), 0),
+        ("default", uses(0.0, chance=0.1), 0.1),
         ("default", UNKNOWN, 0.1),
     ],
 )
@@ -335,9 +355,12 @@ def test_exploration_needs_item_boosts_that_pay_for_it(name: str, known: ItemUse
 
 def test_an_index_without_texts_is_browsed_and_a_named_set_is_taken() -> None:
     assert picked(uses(0.4), OLD, values("brand", 40), types={})[0] == "browse"
-    assert picked(uses(0.4), OLD, given="news") == (
-        "news", "--set news; people use items again in 40.0% of 5,000 uses: item boosts (counted in h.ndjson)",
-    )  # fmt: skip
+    name, why = picked(uses(0.4), OLD, given="news")
+    assert name == "news"
+    assert why == (
+        "--set news; people use items again in 40.0% of 5,000 uses: no boosts of what is unused;"
+        " the template set `shop` would suit (counted in h.ndjson)"
+    )
 
 
 def test_items_are_counted_by_class_where_documents_have_one() -> None:

@@ -13,8 +13,9 @@ from rewriter.signals.class_affinities import class_preferences
 from rewriter.signals.class_counters import ClassCounters
 from rewriter.signals.counters import Counters, HalfLives, Value
 from rewriter.signals.ingest.batch import CountingRules
+from rewriter.signals.item_use import acting_fields
 from rewriter.signals.kinds.unused import MAX_LISTED
-from rewriter.signals.repeats import AGAIN, USES
+from rewriter.signals.repeats import AGAIN, USES, described, in_words
 
 ONCE = PolicySettings(index=("films",), item_use="once", item_scale=0.5, class_field="genre")
 WEEK = HalfLives(7 * 86_400.0)
@@ -83,3 +84,40 @@ def test_what_is_counted_is_the_same_for_both_uses_of_items() -> None:
     plan = CountingRules.of(Settings(policies=policies))
     assert set(plan.fields) == {"item"}
     assert plan.values({"_id": "a"}) == (("item", "a"),)
+
+
+def decided(known: Population, *classes: str, **policy: float) -> tuple[str, float]:
+    """Return the kind and scale of items under "auto"."""
+    own = PolicySettings.model_validate({"index": ["films"], "item_use": "auto", "class_field": "genre", **policy})
+    field = acting_fields(signal_fields(own), own, guard_of(known, own), classes)["item"]
+    return field.kind.name, field.scale
+
+
+def test_auto_boosts_used_or_unused_items_by_what_was_counted() -> None:
+    assert decided(population(0.4, 0.4)) == ("item", 1.2)
+    assert decided(population(0.0, 0.0)) == ("unused", 0.25)
+    assert decided(population(0.0, 0.0), max_boost=2.0) == ("unused", 0.5)
+    assert decided(population(0.0, 0.0), item_scale=0.1) == ("unused", 0.1)
+    assert decided(population(uses=100.0)) == ("item", 1.2), "nobody can tell: the guard lets no item act"
+
+
+def test_auto_judges_by_the_classes_of_the_query() -> None:
+    milk_and_films = population(0.0, 0.6)
+    assert decided(milk_and_films, "drama")[0] == "unused"
+    assert decided(milk_and_films, "series")[0] == "item"
+    assert decided(milk_and_films, "drama", "series")[0] == "item"
+    assert decided(milk_and_films)[0] == "item"
+
+
+def test_fields_of_a_policy_with_an_item_use_of_its_own_stay() -> None:
+    for use in ("again", "once"):
+        own = PolicySettings(index=("films",), item_use=use)
+        fields = signal_fields(own)
+        assert acting_fields(fields, own, guard_of(population(0.0), own), ()) is fields
+
+
+def test_what_auto_does_is_told_in_words() -> None:
+    own = PolicySettings(index=("films",), item_use="auto", class_field="genre")
+    told = in_words(described(guard_of(population(0.0, 0.6), own), ("drama", "series")), item_use="auto")
+    assert "67% of item boosts; but drama 0.3%: what is unused is boosted" in told
+    assert guard_of(population(0.0, 0.6), own).mean_strength("auto") == pytest.approx(1.0, abs=0.01)

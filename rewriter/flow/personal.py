@@ -37,6 +37,7 @@ from rewriter.report import Reason, Source
 from rewriter.signals.affinities import Affinity, blended, guard_of, preferences, session_part, strongest
 from rewriter.signals.class_affinities import class_preferences, of_classes
 from rewriter.signals.counters import Counters, Value
+from rewriter.signals.item_use import acting_fields
 from rewriter.signals.query_classes import FIRST_HITS
 from rewriter.signals.repeats import RepeatGuard
 from rewriter.signals.store import Signals, SignalsQuery
@@ -195,7 +196,7 @@ def _affinities(
     context: SearchContext, guard: RepeatGuard, session: Counters | None, signals: Signals, classes: tuple[str, ...]
 ) -> tuple[tuple[Affinity, ...], Source | None]:
     core, policy = context.core, context.policy
-    fields, population = context.fields, context.snapshot.population
+    fields, population = acting_fields(context.fields, policy, guard, classes), context.snapshot.population
     liked: dict[str, dict[Value, float]] = {"session": {}, "profile": {}}
     for scope, counters, half_lives in (
         ("session", session, core.session_half_lives),
@@ -221,7 +222,8 @@ def _affinities(
 
 def _segment(context: SearchContext, guard: RepeatGuard) -> tuple[tuple[Affinity, ...], Source | None]:
     """Return the affinities of the subject's first segment that has any."""
-    fields = {name: field for name, field in context.fields.items() if field.kind.is_of_segments}
+    acting = acting_fields(context.fields, context.policy, guard, ())
+    fields = {name: field for name, field in acting.items() if field.kind.is_of_segments}
     for name in context.subject.segments:
         counters = context.snapshot.segments.get(name)
         if counters is not None:

@@ -164,9 +164,10 @@ class RepeatGuard:
 
     def mean_strength(self, item_use: str) -> float:
         """Return the mean over all counted uses of the factor of item boosts. item_use: the policy's. Not for a search."""
-        strength = self.strength if item_use == "again" else self.strength_once
         classes = self.classes
-        weighted = sum(uses * strength(None if name == NO_CLASS else name) for name, uses in classes.items())
+        weighted = sum(
+            uses * self.strength_of(item_use, None if name == NO_CLASS else name) for name, uses in classes.items()
+        )
         return weighted / (sum(classes.values()) or 1.0)
 
     def of(self, class_name: str | None) -> RepeatShare | None:
@@ -191,6 +192,11 @@ class RepeatGuard:
             found = self.of(class_name)
             known = self._strengths[class_name] = found.strength if found is not None else 0.0
         return known
+
+    def strength_of(self, item_use: str, class_name: str | None) -> float:
+        """Return the factor of the item boosts of a policy with this `item_use`."""
+        again = self.strength(class_name) if item_use != "once" else 0.0
+        return again or (self.strength_once(class_name) if item_use != "again" else 0.0)
 
     def strength_once(self, class_name: str | None) -> float:
         """Return by what a boost of unused items is multiplied: 1 up to ONCE_AT, 0 from NONE_AT and where nobody can tell."""
@@ -231,7 +237,8 @@ def in_words(known: Mapping[str, Any], item_scale: float = 1.0, item_use: str = 
     def follows(one: Mapping[str, Any]) -> str:
         if item_scale <= 0.0:
             return "no item boosts, since item_scale is 0"
-        return _boosted(one["item_boosts"]) if item_use == "again" else _boosted_once(one["unused_boosts"])
+        is_once = item_use == "once" or (item_use == "auto" and one["unused_boosts"] > 0.0)
+        return _boosted_once(one["unused_boosts"]) if is_once else _boosted(one["item_boosts"])
 
     source = "as stated" if known["stated"] else f"of {known['uses']:,} uses"
     text = f"people use items again in {known['share']:.1%} {source}{_by_chance(known)}: {follows(known)}"

@@ -64,7 +64,7 @@ def uses_in_history(
         print_line(line)
     names = ", ".join(plain(file.name) for file in files)
     if not history.row_counts.events:
-        return ItemUses(None, f"no row of {names} became an event")
+        return ItemUses(None, f"no row of {names} became an event", is_of_history=True)
     guard = history.repeats()
     after = history.share_after()
     classes = tuple(sorted(guard.classes, key=lambda name: -guard.classes[name])[:CLASSES])
@@ -82,6 +82,7 @@ def uses_in_history(
         classes,
         history.row_counts.mean_weight,
         after if wanted_once(guard, after) else None,
+        is_of_history=True,
     )
 
 

@@ -19,6 +19,12 @@ PAYS = 0.25
 where attributes alone gained 1 to 3 %.
 """
 DAY_S = 86_400.0
+UNKNOWN = (
+    "the history is too short to tell whether people use items again, and on generated catalogues attributes alone gained less than"
+    " exploration costs"
+)
+ITEM_USE = {"default": "auto", "catalogue": "once", "news": "once"}
+"""The setting `item_use` of the sets that have it; the others have "again"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,7 @@ class ItemUses:
     mean_weight: the mean weight of the events that add to counters; 0.0 if unknown.
     after:      the share of the items had, such as bought, that people used later, to state in place of what is counted, where they
                 come back to items until they have them and not afterwards; else None.
+    is_of_history: whether they are those of a history file.
     """
 
     guard: RepeatGuard | None
@@ -40,6 +47,7 @@ class ItemUses:
     classes: tuple[str, ...] = ()
     mean_weight: float = 0.0
     after: float | None = None
+    is_of_history: bool = False
 
     @property
     def acting(self) -> RepeatGuard | None:
@@ -64,7 +72,7 @@ class SetChoice:
 
 def set_of(profile: IndexProfile, choices: Choices, uses: ItemUses, given: str | None) -> tuple[str, tuple[str, ...]]:
     """Return the name of the set that fits, and why. given: the name in `--set`."""
-    known = _uses_in_words(uses)
+    known = _uses_in_words(uses, ITEM_USE.get(given or "", "again"))
     if given is not None:
         return given, (f"--set {given}", known)
     if profile.facts.fields and not _has_texts(profile):
@@ -74,29 +82,29 @@ def set_of(profile: IndexProfile, choices: Choices, uses: ItemUses, given: str |
     whole = guard.catalogue if guard else None
     if whole is not None and suits_shop(whole.share, whole.strength_once):
         return "shop", (known, *((age,) if age else ()))
+    once = _uses_in_words(uses, "once")
     if is_stream:
-        return "news", (known, age)
+        return "news", (once, age)
     if whole is not None:
-        return "catalogue", (known, *((age,) if age else ()))
+        return "catalogue", (once, *((age,) if age else ()))
     unknown = (
-        "so the safe set was chosen: items are boosted only after enough uses have shown that people use them again;"
-        " `rewriter init --history FILE --force` chooses by a history"
+        "so the safe set was chosen: what people used, or what they did not, is boosted only after enough uses have shown which of"
+        " both they want"
     )
+    if not uses.is_of_history:
+        unknown += "; `rewriter init --history FILE --force` chooses by a history"
     return "default", (f"{known}, {unknown}", *((age,) if age else ()))
 
 
 def why_unexplored(uses: ItemUses, item_use: str) -> str:
-    """Return why exploration costs more than the boosts gain, "" where it does not or too few uses are counted.
+    """Return why exploration costs more than the boosts gain, "" where it does not or nothing is known.
 
     item_use: the set's.
     """
     guard = uses.acting
     if guard is None or guard.catalogue is None:
-        return ""
-    if uses.after is None:
-        strength = guard.mean_strength(item_use)
-    else:
-        strength = guard.strength(None) if item_use == "again" else guard.strength_once(None)
+        return UNKNOWN if uses.is_of_history else ""
+    strength = guard.mean_strength(item_use) if uses.after is None else guard.strength_of(item_use, None)
     if strength >= PAYS:
         return ""
     return (
@@ -127,7 +135,7 @@ def _has_texts(profile: IndexProfile) -> bool:
     return bool(kinds & {"text", "match_only_text", "search_as_you_type"})
 
 
-def _uses_in_words(uses: ItemUses) -> str:
+def _uses_in_words(uses: ItemUses, item_use: str) -> str:
     if uses.guard is None:
         return f"it is unknown whether people use items again ({uses.source})"
     if uses.guard.catalogue is None:
@@ -138,7 +146,7 @@ def _uses_in_words(uses: ItemUses) -> str:
             f"people come back to items in {share:.1%} of {uses.guard.uses:,} uses, but only to {uses.after:.1%} of those that they"
             f" had, such as bought ({uses.source}): items are wanted once"
         )
-    return f"{in_words(described(uses.guard, uses.classes))} ({uses.source})"
+    return f"{in_words(described(uses.guard, uses.classes), item_use=item_use)} ({uses.source})"
 
 
 def _age(profile: IndexProfile, choices: Choices, uses: ItemUses) -> tuple[bool, str]:

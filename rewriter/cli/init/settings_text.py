@@ -34,6 +34,11 @@ ONCE = (
     "What a visitor has not used yet is boosted, since people use items once; ingest and backfill count it, and `rewriter status`"
     " shows it. item_scale = 0 boosts no item."
 )
+AUTO = (
+    "Items that a visitor used before are boosted where people use items again, and those that they did not use where people do"
+    " not: ingest and backfill count it, and `rewriter status` shows it. Until enough is counted neither is. item_scale = 0 boosts"
+    " no item."
+)
 STATED = (
     "People come back to items until they have them, not afterwards: the share of the items had, such as bought,"
     " that they used later stands for the share that ingest and backfill count. Without this line the counted one decides."
@@ -211,10 +216,10 @@ def _policy(
     if not item.is_boosted:
         yield "item_scale = 0"
         return
-    once = settings.get("item_use") == "once"
-    yield from _comment(ONCE if once else AGAIN)
-    if once:
-        yield 'item_use = "once"'
+    use = settings.get("item_use", "again")
+    yield from _comment({"once": ONCE, "auto": AUTO}.get(use, AGAIN))
+    if use != "again":
+        yield f"item_use = {quoted(use)}"
     yield f"item_scale = {toml_value(settings.get('item_scale', PolicySettings(index=('x',)).item_scale))}"
     if chosen.stated is not None:
         yield from _comment(STATED)

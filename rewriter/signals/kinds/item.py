@@ -27,7 +27,7 @@ class Item(SignalKind):
 
     def fields_of(self, policy: PolicySettings) -> dict[str, SignalField]:
         """Return the policy's `item_field`, if it has one and its items may be used again."""
-        return self.item_field_of(policy) if policy.item_use == "again" else {}
+        return self.item_field_of(policy) if policy.item_use != "once" else {}
 
     def item_field_of(self, policy: PolicySettings) -> dict[str, SignalField]:
         """Return the policy's `item_field` as a signal field of this kind, if the policy has one."""
