@@ -125,7 +125,7 @@ def personalized(
 ) -> Ranked:
     """Return the page of each question. Another person searched each query before, so that its classes are known."""
     pages, counts, functions = list[list[str]](), 0, list[int]()
-    with patch("rewriter.shell.sync.randbits", Random(seed).getrandbits), Rewriter.from_settings(toml) as rewriter:
+    with patch("rewriter.shell.job.randbits", Random(seed).getrandbits), Rewriter.from_settings(toml) as rewriter:
         if not rewriter.wait_ready(60.0, index=index):
             raise RuntimeError(f"not ready: {rewriter.status().missing}")
         first = {one.words: one for one in questions}

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from rewriter.core import Core
+from rewriter.shell.drive import drive
 from rewriter.shell.index_reader import IndexReader
-from rewriter.shell.parts import drive
 from rewriter.shell.sources import GetMapping
 
 

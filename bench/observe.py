@@ -70,7 +70,7 @@ def cost() -> dict[str, float]:
     wall, cpu = [], []
     for _ in range(SEARCHES):
         cpu_ns, wall_ns = time.thread_time_ns(), time.perf_counter_ns()
-        hooks.finished(("products",), arguments, Subject("ann"), response, report)
+        hooks.finished(arguments, Subject("ann"), response, report)
         wall.append((time.perf_counter_ns() - wall_ns) / 1000)
         cpu.append((time.thread_time_ns() - cpu_ns) / 1000)
         time.sleep(0.0005)

@@ -256,6 +256,11 @@ class Weighed:
         return self.facts
 
 
+def internal_fault(error: BaseException) -> str:
+    """Return the detail of a search that failed by a fault of the rewriter. An error's text may quote values, so it is left out."""
+    return f"internal: {type(error).__name__}"
+
+
 def _restored(values: dict[str, Any]) -> Report:
     return Report(**values)
 

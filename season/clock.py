@@ -21,8 +21,9 @@ from typing import Any
 
 from rewriter import core as core_module
 from rewriter.observe import ubi
-from rewriter.shell import population, sync, threads
+from rewriter.shell import job, population
 from rewriter.shell.population import PopulationReader
+from rewriter.shell.threads import runtime
 from rewriter.signals.query_classes import QueryClasses
 
 WAIT_S, PAUSE_S = 60.0, 0.002
@@ -134,8 +135,8 @@ def virtual(now_s: float) -> Iterator[Virtual]:
         return found.populations[-1]
 
     replaced: Sequence[tuple[Any, str, Any]] = (
-        (sync, "time", found.clock), (ubi, "time", found.clock), (population, "time", found.clock),
-        (sync, "randbits", found.draws), (core_module, "QueryClasses", classes), (threads, "PopulationReader", reader),
+        (job, "time", found.clock), (ubi, "time", found.clock), (population, "time", found.clock),
+        (job, "randbits", found.draws), (core_module, "QueryClasses", classes), (runtime, "PopulationReader", reader),
     )  # fmt: skip
     before = [getattr(module, name) for module, name, _ in replaced]
     try:

@@ -244,7 +244,7 @@ class AsyncFakeStore(AsyncMemoryStore):
 
 async def knowing(rewriter: AsyncRewriter, *indices: str) -> AsyncRewriter:
     """Wait until the facts of indices were read, as after a first search of them."""
-    here = rewriter._started()
+    here = rewriter._runtimes.started()
     assert here is not None
     ask_for(here.core, indices)
     await awaited(lambda: ",".join(indices) in here.core.snapshot.facts)
@@ -253,7 +253,7 @@ async def knowing(rewriter: AsyncRewriter, *indices: str) -> AsyncRewriter:
 
 def known(rewriter: Rewriter, *indices: str) -> Rewriter:
     """The same, for the other shell."""
-    process = rewriter._started()
+    process = rewriter._runtimes.started()
     assert process is not None
     core = process.core
     ask_for(core, indices)
@@ -298,8 +298,8 @@ class SyncHarness:
 
     @property
     def core(self) -> Core:
-        assert self.rewriter._process is not None
-        return self.rewriter._process.core
+        assert self.rewriter._runtime is not None
+        return self.rewriter._runtime.core
 
     def search(self, subject: Subject | None, arguments: Mapping[str, Any]) -> tuple[Any, Report]:
         return self.rewriter.search_details(subject=subject, **arguments)
@@ -346,8 +346,8 @@ class AsyncHarness:
 
     @property
     def core(self) -> Core:
-        assert self.rewriter._here is not None
-        return self.rewriter._here.core
+        assert self.rewriter._runtime is not None
+        return self.rewriter._runtime.core
 
     def search(self, subject: Subject | None, arguments: Mapping[str, Any]) -> tuple[Any, Report]:
         return self.runner.run(self.rewriter.search_details(subject=subject, **arguments))

@@ -11,8 +11,8 @@ from rewriter import Settings
 from rewriter.core import Core
 from rewriter.expression import Expression
 from rewriter.settings import PolicySettings
-from rewriter.shell.legs import Bulkhead
-from rewriter.shell.parts import drive
+from rewriter.shell.bulkhead import Bulkhead
+from rewriter.shell.drive import drive
 from rewriter.shell.refresh import Refresh
 from rewriter.shell.sources import Announce, BackgroundStep, ReadTexts
 

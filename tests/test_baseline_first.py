@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine, Generator
+from dataclasses import replace
 from threading import Event, Thread
 from typing import Any
 
@@ -44,8 +45,8 @@ SETTINGS = Settings.model_validate(
 # --- whatever of ours raises ------------------------------------------------------------------------------------------
 
 SHELLS = {
-    "sync": ("rewriter.shell.sync", "rewriter.shell.threads.ThreadRuntime"),
-    "async": ("rewriter.shell.aio", "rewriter.shell.tasks.TaskRuntime"),
+    "sync": ("rewriter.shell.threads.search", "rewriter.shell.threads.runtime.ThreadRuntime", "drive"),
+    "async": ("rewriter.shell.tasks.search", "rewriter.shell.tasks.runtime.TaskRuntime", "drive_async"),
 }
 OURS = [
     *(
@@ -54,8 +55,10 @@ OURS = [
         for name, value in vars(module).items()
         if callable(value) and getattr(value, "__module__", "").startswith("rewriter.")
     ),
-    *(("shell", name) for name in ("answer", "randbits", "collected", "drive", "parsed_indices")),
-    *(("process", name) for name in ("begin", "beside", "_perform")),
+    *(("rewriter.shell.job", name) for name in ("answer", "randbits")),
+    ("rewriter.observe.hooks", "parsed_indices"),
+    *(("search", name) for name in ("collected", "drive")),
+    *(("runtime", name) for name in ("begin", "beside", "_perform")),
 ]
 """Whatever the flow calls, and what the shells call for it."""
 
@@ -70,10 +73,10 @@ def test_whatever_of_ours_raises_the_caller_has_its_answer(
     def fails(*_: Any, **__: Any) -> Any:
         raise error
 
-    with kind(SETTINGS, FakeStore()) as harness:
+    with kind(SETTINGS, FakeStore(), hooks=[lambda _: None]) as harness:
         harness.search(ANN, SEARCH)
-        shell, process = SHELLS["sync" if kind is SyncHarness else "async"]
-        where = {"shell": shell, "process": process}.get(module, module)
+        search, runtime, drive = SHELLS["sync" if kind is SyncHarness else "async"]
+        where, name = {"search": search, "runtime": runtime}.get(module, module), drive if name == "drive" else name
         before = len(harness.engine.asked["baseline"])
         with monkeypatch.context() as patched:
             patched.setattr(f"{where}.{name}", fails)
@@ -185,7 +188,7 @@ def test_the_baseline_leaves_before_anything_of_ours(monkeypatch: pytest.MonkeyP
     for name in (
         "rewriter.flow.answer.parse_search",
         "rewriter.flow.answer.personal",
-        "rewriter.shell.aio.TaskRuntime",
+        "rewriter.shell.tasks.runtimes.TaskRuntime",
     ):
         module, attribute = name.rsplit(".", 1)
         inner: Callable[..., Any] = getattr(__import__(module, fromlist=[attribute]), attribute)
@@ -207,7 +210,7 @@ def test_the_baseline_leaves_before_anything_of_ours(monkeypatch: pytest.MonkeyP
             for _ in range(3):
                 await rewriter.search(**SEARCH, subject=ANN)
         first = AsyncRewriter(client, store, SETTINGS, leg_client=AsyncClient(engine))
-        ((core, _),) = first._shared.values()
+        core = first._runtimes.core
         core.swap(facts={"products": IndexFacts()})  # as if another loop had read them
         await first.search(
             **SEARCH, subject=ANN
@@ -261,9 +264,10 @@ def test_the_first_search_of_a_child_waits_for_no_client(monkeypatch: pytest.Mon
         return Client(engine)
 
     with SyncHarness(SETTINGS, FakeStore()) as harness:
-        harness.rewriter._leg_client = None
+        runtimes = harness.rewriter._runtimes
+        runtimes._given = replace(runtimes._given, leg_client=None)
         monkeypatch.setattr("rewriter.client.opensearch.cloned", slowly)
-        harness.rewriter.after_fork()
+        runtimes.after_fork()
         short = SETTINGS.model_copy(update={"budget": SETTINGS.budget.model_copy(update={"cutoff_ms": 20.0})})
         harness.core.settings = short
         began_s = time.monotonic()
@@ -294,7 +298,7 @@ def test_at_the_limit_of_threads_a_search_costs_nothing_more_and_leaks_nothing(
         before = threading.active_count()
         with monkeypatch.context() as patched:
             patched.setattr(Thread, "start", limited)
-            harness.rewriter.after_fork()
+            harness.rewriter._runtimes.after_fork()
             for _ in range(30):
                 response, _ = harness.search(ANN, SEARCH)
                 assert len(response["hits"]["hits"]) == 10
@@ -306,7 +310,7 @@ def test_at_the_limit_of_threads_a_search_costs_nothing_more_and_leaks_nothing(
                 assert "threads could not be started" in report.detail
                 assert any("threads" in one for one in harness.status().problems)
                 assert not harness.rewriter.track({"action_name": "view"})
-        process = harness.rewriter._process
+        process = harness.rewriter._runtime
         assert process is not None
         process._starts_from_s = float("-inf")  # five seconds later
         assert waited(lambda: harness.search(ANN, SEARCH)[1].reason is not Reason.BUSY)

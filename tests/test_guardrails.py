@@ -125,7 +125,7 @@ def test_late_answers_of_both_stores_are_what_the_next_search_has(kind: type[Har
 
 @pytest.mark.parametrize("shell", ["threads", "tasks"])
 def test_a_store_that_hangs_does_not_hang_the_health_page(shell: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(f"rewriter.shell.{shell}.STATUS_S", 0.05)
+    monkeypatch.setattr(f"rewriter.shell.{shell}.runtime.STATUS_S", 0.05)
     with HARNESSES[shell == "tasks"](settings(), likes("p15", PROFILE)) as harness:
         assert harness.status().store == "ok"
         assert harness.store is not None

@@ -11,6 +11,7 @@ from opensearchpy.exceptions import AuthorizationException, NotFoundError, Trans
 from rewriter import Settings
 from rewriter.core import MAX_WANTED_FIELDS, Core
 from rewriter.expression import MAX_EXPRESSIONS, Expression, Searched, expression_of
+from rewriter.shell.drive import drive
 from rewriter.shell.index_reader import (
     BURST,
     IDLE_S,
@@ -23,7 +24,6 @@ from rewriter.shell.index_reader import (
     IndexReader,
 )
 from rewriter.shell.legs import failing_as
-from rewriter.shell.parts import drive
 from rewriter.shell.sources import BackgroundStep, GetMapping, GetSettings
 from tests.arguments import SEAM
 

@@ -21,8 +21,8 @@ import pytest
 from rewriter import AsyncRewriter, Reason, Report, Subject
 from rewriter.client.opensearch import OpenSearchClient
 from rewriter.index_facts import IndexFacts
-from rewriter.shell.aio import MAX_LOOPS
 from rewriter.shell.population import PopulationReader
+from rewriter.shell.tasks.runtimes import MAX_LOOPS
 from rewriter.signals.commands import Command
 from rewriter.signals.counters import Counters, Value
 from rewriter.signals.memory_store import MemoryStore
@@ -74,7 +74,7 @@ def made() -> AsyncRewriter:
     rewriter = AsyncRewriter(
         AsyncClient(engine, "baseline"), AsyncFakeStore(store()), SETTINGS, leg_client=AsyncClient(engine)
     )
-    ((core, _),) = rewriter._shared.values()
+    core = rewriter._runtimes.core
     core.swap(facts={"products": IndexFacts()}, fields_on={"products": core.snapshot.fields["shop"]})
     return rewriter
 
@@ -124,7 +124,7 @@ async def test_what_is_closed_ends_all_the_same_where_the_closing_is_cancelled(w
     before = of_ours()
     engine, slow = FakeEngine(), SlowStore(store())
     rewriter = AsyncRewriter(AsyncClient(engine, "baseline"), slow, SETTINGS, leg_client=AsyncClient(engine))
-    ((core, _),) = rewriter._shared.values()
+    core = rewriter._runtimes.core
     core.swap(facts={"products": IndexFacts()}, fields_on={"products": core.snapshot.fields["shop"]})
     assert (await searched(rewriter)).reason is Reason.PERSONALIZED
     slow.slow = True
@@ -158,14 +158,14 @@ def test_a_loop_that_is_closed_makes_room_for_another() -> None:
     for _ in range(3 * MAX_LOOPS):
         assert asyncio.run(searched(rewriter)).reason is Reason.PERSONALIZED
     assert waited(lambda: of_ours() <= before)
-    assert len(rewriter._loops[os.getpid()]) <= 1
+    assert len(rewriter._runtimes._loops[os.getpid()]) <= 1
     asyncio.run(rewriter.close())
 
 
 def test_a_population_whose_reading_outlives_a_short_loop_serves_the_next() -> None:
     before = of_ours()
     rewriter = made()
-    ((core, _),) = rewriter._shared.values()
+    core = rewriter._runtimes.core
     everybody = MemoryStore()
     weights: dict[Value, float] = {("brand", f"b{n}"): 500.0 for n in range(4)}
     everybody.write(core.keys.population(0), Counters(weights, {"brand": 2000.0}, time.time(), time.time(), 9.0), None)
@@ -184,8 +184,8 @@ def test_what_one_loop_learned_serves_the_next() -> None:
     core = set()
     for _ in range(3):
         asyncio.run(searched(rewriter))
-        assert rewriter._here is not None
-        core.add(rewriter._here.core)
+        assert rewriter._runtime is not None
+        core.add(rewriter._runtime.core)
     assert len(core) == 1
     asyncio.run(rewriter.close())
 
@@ -194,7 +194,7 @@ def test_a_switch_that_the_store_has_thrown_holds_for_a_loop_that_begins() -> No
     rewriter = made()
     with running() as first, running() as second:
         on(first, searched(rewriter))
-        here = rewriter._here
+        here = rewriter._runtime
         assert here is not None
         here.refresh.switches.take_store_value("personalization off", "rw:switches")
         here.refresh.local()
@@ -215,16 +215,16 @@ async def test_all_that_need_the_legs_client_at_once_share_one(monkeypatch: pyte
     monkeypatch.setattr(OpenSearchClient, "cloned", slowly)
     rewriter = made()
     await searched(rewriter)
-    here = rewriter._here
+    here = rewriter._runtime
     assert here is not None
-    here.legs = None
+    here.legs._client = None
 
     async def late() -> Any:
-        while here._legs_made is None or not here._legs_made.done():  # noqa: ASYNC110  the very moment is what counts
+        while here.legs._making is None or not here.legs._making.done():  # noqa: ASYNC110  the very moment is what counts
             await asyncio.sleep(0)
-        return await here._own_legs()
+        return await here.legs.client()
 
-    got = await asyncio.gather(*(here._own_legs() for _ in range(5)), *(late() for _ in range(5)))
+    got = await asyncio.gather(*(here.legs.client() for _ in range(5)), *(late() for _ in range(5)))
     assert len(clones) == 1
     assert set(map(id, got)) == {id(clones[0])}
     await rewriter.close()
@@ -252,7 +252,7 @@ def test_nothing_of_ours_outlives_a_loop_that_ends_without_close(ends: str) -> N
         assert ends != "returns"
     assert time.monotonic() - began_s < 5
     assert waited(lambda: of_ours() <= before)
-    here = rewriter._here
+    here = rewriter._runtime
     assert here is not None
     assert here.closed
     assert here.in_flight.count == 0

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from rewriter import Reason, Settings
-from rewriter.shell.deadlines import Deadlines
-from rewriter.shell.workers import ELSEWHERE, Workers
+from rewriter.shell.drive import ELSEWHERE
+from rewriter.shell.threads.deadlines import Deadlines
+from rewriter.shell.workers import Workers
 from rewriter.signals.counters import Counters
 from rewriter.signals.store import Keys
 from tests.fakes import HARNESSES, FakeStore, Harness, waited

@@ -69,10 +69,8 @@ def permits(monkeypatch: pytest.MonkeyPatch) -> Permits:
 def one_seed_and_one_time(monkeypatch: pytest.MonkeyPatch) -> None:
     import time
 
-    for shell in ("sync", "aio"):
-        monkeypatch.setattr(f"rewriter.shell.{shell}.randbits", lambda _: 7)
-        clocks = SimpleNamespace(time=lambda: NOW_S, monotonic=time.monotonic)
-        monkeypatch.setattr(f"rewriter.shell.{shell}.time", clocks)
+    monkeypatch.setattr("rewriter.shell.job.randbits", lambda _: 7)
+    monkeypatch.setattr("rewriter.shell.job.time", SimpleNamespace(time=lambda: NOW_S, monotonic=time.monotonic))
 
 
 def settings_of(case: Case, folder: Path) -> Settings:

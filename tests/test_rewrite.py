@@ -24,7 +24,6 @@ from tests.fakes import (
     HARNESSES,
     AsyncClient,
     AsyncFakeStore,
-    AsyncHarness,
     Client,
     FakeEngine,
     FakeStore,
@@ -406,7 +405,7 @@ def test_a_time_limit_that_the_client_may_refuse_reaches_it_first(opens: Open, l
 def test_beyond_their_cap_searches_are_plain_and_optional_legs_have_theirs(opens: Open) -> None:
     harness = opens(budget={"max_rewritten": 1})
     assert harness.status().max_rewritten == 1
-    bulkhead = (harness.rewriter._here if isinstance(harness, AsyncHarness) else harness.rewriter._process).rewritten  # type: ignore[union-attr]
+    bulkhead = harness.rewriter._runtime.rewritten  # type: ignore[union-attr]
     assert bulkhead.try_acquire()
     _, report = harness.search(ANN, SEARCH)
     assert (report.reason, report.detail) == (Reason.BUSY, "1 rewritten searches in flight")
@@ -552,7 +551,7 @@ async def test_close_does_not_end_the_caller_s_own_search() -> None:
     await knowing(rewriter, "products")
     engine.blocked = {"personal", "baseline"}
     searching = asyncio.ensure_future(rewriter.search_details(**SEARCH, subject=ANN))
-    here = rewriter._here
+    here = rewriter._runtime
     assert here is not None
     await awaited(lambda: here.core.hedging["shop"].status(time.monotonic()).hedges == 1)
     await asyncio.sleep(0.01)  # the caller's own search is then under way
@@ -569,7 +568,7 @@ async def test_a_cancelled_search_ends_both_of_its_searches_and_gives_everything
     async with AsyncRewriter(
         client, AsyncFakeStore(store()), settings(hedge_ms=40), leg_client=AsyncClient(engine)
     ) as rewriter:
-        here = (await knowing(rewriter, "products"))._here
+        here = (await knowing(rewriter, "products"))._runtime
         assert here is not None
         engine.blocked.add("personal")
         client.releases = False
@@ -646,12 +645,12 @@ def test_the_first_search_of_an_event_loop_is_the_caller_s_own() -> None:
     rewriter = AsyncRewriter(
         AsyncClient(engine, "baseline"), AsyncFakeStore(store()), settings(), leg_client=AsyncClient(engine)
     )
-    ((core, _),) = rewriter._shared.values()
+    core = rewriter._runtimes.core
     core.swap(facts={"products": IndexFacts()})  # as if another loop had read them
 
     async def main() -> list[Report]:
         reports = [(await rewriter.search_details(**SEARCH, subject=ANN))[1]]
-        await awaited(lambda: rewriter._here is not None)
+        await awaited(lambda: rewriter._runtime is not None)
         reports.append((await rewriter.search_details(**SEARCH, subject=ANN))[1])
         await rewriter.close()
         return reports

@@ -10,7 +10,7 @@ import pytest
 
 from rewriter import Settings, Subject
 from rewriter.report import Reason
-from rewriter.shell.legs import Bulkhead
+from rewriter.shell.bulkhead import Bulkhead
 from tests.fakes import HARNESSES, FakeEngine, Harness
 from tests.test_shells import store
 

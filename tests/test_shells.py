@@ -225,8 +225,8 @@ async def test_a_cancelled_caller_gives_the_permit_back_unused(monkeypatch: pyte
         searching.cancel()
         with pytest.raises(asyncio.CancelledError):
             await searching
-        assert rewriter._here is not None
-        assert [outcome for one, outcome in back if one is rewriter._here.core.breakers["shop"]] == ["unused"]
+        assert rewriter._runtime is not None
+        assert [outcome for one, outcome in back if one is rewriter._runtime.core.breakers["shop"]] == ["unused"]
         engine.released.set()
         await awaited(lambda: has_none_in_flight(rewriter))
 
@@ -277,7 +277,7 @@ def test_a_child_of_a_fork_starts_afresh_and_its_parent_goes_on() -> None:
 def test_the_first_search_after_a_fork_waits_for_no_template(monkeypatch: pytest.MonkeyPatch) -> None:
     with SyncHarness(SETTINGS, store()) as harness:
         monkeypatch.setattr("rewriter.shell.refresh.compile_set", None)
-        harness.rewriter.after_fork()
+        harness.rewriter._runtimes.after_fork()
         assert harness.search(ANN, SEARCH)[1].reason is Reason.PERSONALIZED
         assert not [one for one in harness.status().problems if one.startswith("round local")]
 

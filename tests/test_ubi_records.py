@@ -219,7 +219,7 @@ def test_odd_searches_make_records_of_the_schema_too(
     odd: dict[str, Any], response: Any, records: UbiRecords, sink: Kept
 ) -> None:
     hooks = Hooks([records])
-    hooks.finished((), odd, None, response, REPORT)
+    hooks.finished(odd, None, response, REPORT)
     assert records.flush()
     assert hooks.errors == 0
     for record in sink.records:
@@ -389,7 +389,7 @@ def test_a_hook_of_records_costs_a_search_less_than_40_microseconds(sink: Kept) 
     spent_us = []
     for _ in range(600):
         began_ns = time.thread_time_ns()
-        hooks.finished(("products",), ARGUMENTS, ANN, response, REPORT)
+        hooks.finished(ARGUMENTS, ANN, response, REPORT)
         spent_us.append((time.thread_time_ns() - began_ns) / 1000)
     assert median(spent_us) < 40.0
     records.close()

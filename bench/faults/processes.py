@@ -119,7 +119,7 @@ def half_open_sync() -> Proof:
     with Rewriter(Engine(), store, _half_open_settings(), leg_client=legs) as rewriter:
         while "i" not in rewriter.status().indices:
             time.sleep(0.01)
-        _opened(rewriter._process.core)  # type: ignore[union-attr]  # noqa: SLF001  what no caller has a use for
+        _opened(rewriter._runtime.core)  # type: ignore[union-attr]  # noqa: SLF001  what no caller has a use for
 
         def one(number: int) -> str:
             barrier.wait()
@@ -139,7 +139,7 @@ async def half_open_async() -> Proof:
     async with AsyncRewriter(AsyncEngine(), store, _half_open_settings(), leg_client=legs) as rewriter:
         while "i" not in (await rewriter.status()).indices:  # noqa: ASYNC110  there is no event for it
             await asyncio.sleep(0.01)
-        _opened(rewriter._here.core)  # type: ignore[union-attr]  # noqa: SLF001  as above
+        _opened(rewriter._runtime.core)  # type: ignore[union-attr]  # noqa: SLF001  as above
         searches = (
             rewriter.search_details(index="i", body=BODIES[0], subject=subject(number % SUBJECTS))
             for number in range(CALLERS)

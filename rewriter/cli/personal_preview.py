@@ -13,7 +13,7 @@ from rewriter.flow.personal import prepared
 from rewriter.flow.steps import FetchSignals, Personal, Progress, SearchContext
 from rewriter.parsed_search import ParsedSearch
 from rewriter.settings import Settings
-from rewriter.shell.parts import drive
+from rewriter.shell.drive import drive
 from rewriter.shell.population import PopulationReader
 from rewriter.shell.refresh import Refresh
 from rewriter.shell.sources import BackgroundStep, ReadTexts

@@ -11,9 +11,9 @@ from rewriter.core import Core
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.evaluate.variants import POLICY
 from rewriter.expression import expression_of, parsed_indices
+from rewriter.shell.drive import drive
 from rewriter.shell.index_reader import IndexReader
 from rewriter.shell.legs import failing_as
-from rewriter.shell.parts import drive
 from rewriter.shell.sources import GetMapping, GetSettings
 
 

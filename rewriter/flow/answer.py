@@ -36,7 +36,7 @@ from rewriter.flow.steps import (
 )
 from rewriter.flow.unread import READING_FACTS
 from rewriter.parsed_search import ParsedSearch, parse_search
-from rewriter.report import Reason, Report, Variant
+from rewriter.report import Reason, Report, Variant, internal_fault
 from rewriter.subject import Subject
 
 WAKING_S = 0.002
@@ -133,7 +133,7 @@ def _personalized(
         return (yield from _page(decision, context, held, progress, sent, arrived_s))
     except Exception as error:  # noqa: BLE001  the caller's answer has arrived: a fault of ours must not lose it
         held.outcome = "unused" if context.trial else "failure"
-        return response, with_details(context, progress, Reason.SEARCH_FAILED, f"internal: {type(error).__name__}")
+        return response, with_details(context, progress, Reason.SEARCH_FAILED, internal_fault(error))
 
 
 def _page(
@@ -215,7 +215,7 @@ def _decided(
         trial = draft is not None
         decision = decide(DecisionContext(search, subject, settings, snapshot.switches, core.guards, clock_s(), trial))
     except Exception as error:  # noqa: BLE001  a fault of ours must not cost the caller a search
-        return Decision(Reason.UNSUPPORTED, f"internal: {type(error).__name__}"), None
+        return Decision(Reason.UNSUPPORTED, internal_fault(error)), None
     if decision.permit is not None and search.policy is not None:
         held.take(core.breakers[search.policy], decision.permit)
     if decision.reason is not None or subject is None or search.policy is None:

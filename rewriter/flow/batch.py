@@ -12,8 +12,9 @@ from dataclasses import replace
 from typing import Any
 
 from rewriter.client.seam import LegFault
+from rewriter.flow.part_results import explored_of, personal_of
 from rewriter.flow.signals import read_signals
-from rewriter.flow.steps import Collected, Explored, Launch, PartStep, Personal, ReadSignals, SearchLeg, SearchLegs
+from rewriter.flow.steps import Collected, Explored, Launch, PartStep, ReadSignals, SearchLeg, SearchLegs
 from rewriter.report import Reason
 
 MAX_SEARCHES = 12
@@ -68,13 +69,10 @@ class _Member:
         """The results of the part and of its exploration leg."""
         if self._part is None:
             return Collected(None, None)
-        part = self.result
-        if isinstance(part, Exception):
-            return Collected(Personal(Reason.SEARCH_FAILED, f"internal: {type(part).__name__}"), None)
-        explored = self.launched.result if self.launched is not None else None
-        if isinstance(explored, Exception):
-            explored = Explored(error=f"internal: {type(explored).__name__}")
-        return Collected(part, explored if part is not None and part.reason is Reason.PERSONALIZED else None)
+        part = personal_of(self.result)
+        if self.launched is None or part is None or part.reason is not Reason.PERSONALIZED:
+            return Collected(part, None)
+        return Collected(part, explored_of(self.launched.result))
 
 
 def together(parts: Sequence[Part | None]) -> Generator[PartStep, Any, list[Collected]]:

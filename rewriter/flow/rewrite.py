@@ -50,7 +50,7 @@ from rewriter.flow.steps import (
 )
 from rewriter.one_search import suggests_documents
 from rewriter.parsed_search import search_key, whole_key
-from rewriter.report import Reason, Report
+from rewriter.report import Reason, Report, internal_fault
 
 PREPARING_S = 0.005
 """What a search may take beyond the signals' budget until it is sent: for the hand-over, and for boosts to be made of signals."""
@@ -141,7 +141,7 @@ def _take(context: SearchContext, progress: Progress, course: _Course) -> Genera
     try:
         yield from _made(context, progress, course, part)
     except Exception as error:  # noqa: BLE001  an answer of an odd form: the caller's own search is sent
-        course.part = replace(part, reason=Reason.SEARCH_FAILED, detail=f"internal: {type(error).__name__}")
+        course.part = replace(part, reason=Reason.SEARCH_FAILED, detail=internal_fault(error))
 
 
 def _made(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from rewriter.expression import parsed_indices
 from rewriter.report import Report
 from rewriter.subject import Subject
 
@@ -67,34 +68,36 @@ class Hooks:
         self._of_answers = _methods(self._hooks, "answered")
         self.errors = 0
 
-    def finished(
+    def finished(self, arguments: Mapping[str, Any], subject: Subject | None, response: Any, report: Report) -> None:
+        """Call every hook with a search that was answered."""
+        if self._hooks:
+            self._call(self._hooks, SearchDetails(_indices(arguments), report))
+        if self._of_answers:
+            self._call(self._of_answers, Answered(arguments, subject, response, report))
+
+    def failed(self, arguments: Mapping[str, Any], error: BaseException, after_ms: float) -> None:
+        """Call the hooks with a method `baseline_failed`, if `error` is an Exception. A cancelled search did not fail."""
+        if isinstance(error, Exception):
+            self._failed(arguments, type(error).__name__, after_ms)
+
+    def of_batch(
         self,
-        indices: tuple[str, ...],
         arguments: Mapping[str, Any],
         subject: Subject | None,
         response: Any,
         report: Report,
+        error: str,
+        after_ms: float,
     ) -> None:
-        """Call every hook with a search that was answered."""
-        if self._hooks:
-            self._call(self._hooks, SearchDetails(indices, report))
-        if self._of_answers:
-            self._call(self._of_answers, Answered(arguments, subject, response, report))
-
-    def failed(self, indices: tuple[str, ...], error: BaseException, after_ms: float) -> None:
-        """Call the hooks with a method `baseline_failed`, if `error` is an Exception. A cancelled search did not fail."""
-        if self._of_failures and isinstance(error, Exception):
-            self._call(self._of_failures, BaselineFailure(indices, type(error).__name__, after_ms))
-
-    def of_batch(
-        self, indices: tuple[str, ...], arguments: Mapping[str, Any], subject: Subject | None, response: Any, report: Report,
-        error: str, after_ms: float,
-    ) -> None:  # fmt: skip
         """Call the hooks with a search of a batch that was not personalized. error: the type of the server's error, "" if none."""
-        if not error:
-            self.finished(indices, arguments, subject, response, report)
-        elif self._of_failures:
-            self._call(self._of_failures, BaselineFailure(indices, error, after_ms))
+        if error:
+            self._failed(arguments, error, after_ms)
+        else:
+            self.finished(arguments, subject, response, report)
+
+    def _failed(self, arguments: Mapping[str, Any], error: str, after_ms: float) -> None:
+        if self._of_failures:
+            self._call(self._of_failures, BaselineFailure(_indices(arguments), error, after_ms))
 
     def _call(self, hooks: Iterable[Callable[[Any], object]], one: object) -> None:
         for hook in hooks:
@@ -106,3 +109,7 @@ class Hooks:
 
 def _methods(hooks: Iterable[Hook], name: str) -> tuple[Callable[[Any], object], ...]:
     return tuple(method for hook in hooks if callable(method := getattr(hook, name, None)))
+
+
+def _indices(arguments: Mapping[str, Any]) -> tuple[str, ...]:
+    return parsed_indices(arguments.get("index"))

@@ -1,17 +1,21 @@
-"""Checks of a rewriter's arguments: client, leg client, settings, hooks. Each wrong one gets a sentence that names the remedy."""
+"""The arguments of a rewriter, checked: each wrong one gets a sentence that names the remedy."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import Any, Literal
 
-from rewriter.client.registry import DEFAULT, library, library_of
+from rewriter.boost.templates import TemplateSet
+from rewriter.client.registry import DEFAULT, around, library, library_of
 from rewriter.client.seam import SearchClient
 from rewriter.errors import ConfigurationError, Fault
-from rewriter.observe.hooks import Hook
+from rewriter.observe.hooks import Hook, Hooks
 from rewriter.settings import Settings
+from rewriter.shell.template_files import load_templates
+from rewriter.signals.store import StoreName
 
 Shell = Literal["Rewriter", "AsyncRewriter"]
 KINDS: Mapping[Shell, Literal["sync", "async"]] = {"Rewriter": "sync", "AsyncRewriter": "async"}
@@ -40,6 +44,56 @@ def checked_hooks(shell: Shell, client: Any, leg_client: Any, settings: Any, hoo
     if faults:
         raise ConfigurationError(faults)
     return read
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The arguments of a rewriter, checked, each client behind the protocol of clients.
+
+    stores: a URL, a client or a Store each; None where there is none.
+    """
+
+    settings: Settings
+    client: SearchClient
+    leg_client: SearchClient | None
+    stores: Mapping[StoreName, Any]
+    hooks: Hooks
+    templates: Mapping[str, TemplateSet]
+
+    def cloned(self, shell: Shell, raw: Any) -> SearchClient:
+        """Return a client for the optional legs, made of the caller's, which is `raw`. See clone_of."""
+        return clone_of(shell, raw, self.client, self.settings.leg_connections)
+
+    @property
+    def store_options(self) -> dict[str, int]:
+        """The bounds of a store's client: its connections, and the largest answer in bytes."""
+        # A read that outlives its search keeps its connection, so there are twice as many as permits.
+        connections = 2 * self.settings.budget.max_in_flight
+        return {"connections": connections, "max_answer_bytes": self.settings.store.max_answer_bytes}
+
+
+def checked(
+    shell: Shell, client: Any, store: Any, settings: Settings | None, profile_store: Any, leg_client: Any, hooks: Any
+) -> Given:
+    """Return the arguments of a rewriter, with what the settings hold for those that are missing.
+
+    Raises ConfigurationError with every argument that this kind of rewriter cannot use, or every fault of the templates.
+    """
+    read_hooks = checked_hooks(shell, client, leg_client, settings, hooks)
+    settings = settings or Settings()
+    is_async = KINDS[shell] == "async"
+    url, profile_url = settings.store.plain_urls
+    return Given(
+        settings,
+        around(client, leg_client, is_async=is_async),
+        around(leg_client, client, is_async=is_async) if leg_client is not None else None,
+        {
+            "store": store if store is not None else url,
+            "profile_store": profile_store if profile_store is not None else profile_url,
+        },
+        Hooks(read_hooks),
+        load_templates(settings),
+    )
 
 
 def clone_of(shell: Shell, given: Any, client: SearchClient, connections: int) -> SearchClient:

@@ -25,9 +25,9 @@ from rewriter.decide.lag import Heartbeat, LastHeartbeat, in_partitions, judge_l
 from rewriter.decide.switches import Switches
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.observe.tally import Tally
+from rewriter.shell.bulkhead import Bulkhead
 from rewriter.shell.fleet import fleet_key, report_of
 from rewriter.shell.index_reader import reader_of
-from rewriter.shell.legs import Bulkhead
 from rewriter.shell.population import PopulationReader
 from rewriter.shell.sources import Announce, BackgroundStep, Sources
 from rewriter.shell.switch_sources import SwitchSources

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from zlib import crc32
 
 from rewriter.decide.breaker import worst_of
@@ -18,9 +18,10 @@ from rewriter.signals.repeats import described
 
 if TYPE_CHECKING:
     from rewriter.core import Core
-    from rewriter.shell.legs import Bulkhead
+    from rewriter.shell.bulkhead import Bulkhead
     from rewriter.shell.plans import AsyncPlanSaver, PlanSaver
     from rewriter.shell.refresh import Refresh
+    from rewriter.shell.track import AsyncTracker, Tracker
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,18 +112,28 @@ def _exploration_share(core: Core, policy: str) -> float:
     return float(switches.of("exploration_share", policy, settings.policies[policy].exploration_share))
 
 
-def status_of(
-    core: Core,
-    refresh: Refresh,
-    in_flight: Bulkhead,
-    rewritten: Bulkhead,
-    store: str | None,
-    fleet: Mapping[str, str],
-    plans: PlanSaver | AsyncPlanSaver,
-    hooks: Hooks,
-    now_s: float,
-) -> Status:
+class Runtime(Protocol):
+    """What the runtimes of both shells have that a status shows."""
+
+    core: Core
+    refresh: Refresh
+    in_flight: Bulkhead
+    rewritten: Bulkhead
+
+    @property
+    def plans(self) -> PlanSaver | AsyncPlanSaver:
+        """The saver of plans."""
+        ...
+
+    @property
+    def tracker(self) -> Tracker | AsyncTracker | None:
+        """The buffer of tracked events, None without a Redis or Valkey."""
+        ...
+
+
+def status_of(runtime: Runtime, hooks: Hooks, now_s: float, store: str | None, fleet: Mapping[str, str]) -> Status:
     """Return the status at `now_s` (monotonic). `store` and `fleet` come from `store_state`; `store` is None without a store."""
+    core, refresh, in_flight, rewritten = runtime.core, runtime.refresh, runtime.in_flight, runtime.rewritten
     snapshot, breakers = core.snapshot, {name: one.status(now_s) for name, one in core.breakers.items()}
     store_breakers = {name: one.status(now_s) for name, one in core.store_breakers.items()}
     condemned, paused = quarantined(core, now_s), paused_policies(core, now_s)
@@ -198,8 +209,9 @@ def status_of(
         rewritten_in_flight=rewritten.count,
         max_rewritten=rewritten.cap,
         exploration_pools=dict(core.pools.found),
-        plans_dropped=plans.dropped + core.plans.refused,
+        plans_dropped=runtime.plans.dropped + core.plans.refused,
         plans_waiting=core.plans.waiting,
+        tracked=runtime.tracker.counts if runtime.tracker else {},
         hook_errors=hooks.errors,
         rounds=refresh.rounds,
         missing=missing(core, refresh),

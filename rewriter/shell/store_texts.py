@@ -6,10 +6,11 @@ read while the node of the heartbeat is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
-from rewriter.signals.commands import text_command, text_in
+from rewriter.shell.drive import drive, drive_async
+from rewriter.signals.commands import Command, text_command, text_in
 from rewriter.signals.store import AsyncStore, Store
 
 Text = str | None | Exception
@@ -18,29 +19,23 @@ Text = str | None | Exception
 
 def read_texts(store: Store, keys: Sequence[str]) -> list[Text]:
     """Return the text of each key. Raises the store's exception if none could be read."""
-    if not getattr(store, "is_cluster", False):
-        return _texts_in(store.run([text_command(key) for key in keys]))
-    found: list[Text] = []
-    for key in keys:
-        try:
-            found.append(store.read_text(key))
-        except Exception as error:  # noqa: BLE001  of this key alone
-            found.append(error)
-    return found
+    return drive(_texts(keys, alone=getattr(store, "is_cluster", False)), store.run)
 
 
 async def read_texts_async(store: AsyncStore, keys: Sequence[str]) -> list[Text]:
     """See read_texts."""
-    if not getattr(store, "is_cluster", False):
-        return _texts_in(await store.run([text_command(key) for key in keys]))
+    return await drive_async(_texts(keys, alone=getattr(store, "is_cluster", False)), store.run)
+
+
+def _texts(keys: Sequence[str], *, alone: bool) -> Generator[list[Command], list[Any], list[Text]]:
+    """Read keys in one round trip, or each alone; yields the commands of a round trip, and is sent their replies."""
     found: list[Text] = []
-    for key in keys:
+    for together in ([key] for key in keys) if alone else (keys,):
         try:
-            found.append(await store.read_text(key))
-        except Exception as error:  # noqa: BLE001  of this key alone
-            found.append(error)
+            replies = yield [text_command(key) for key in together]
+        except Exception as error:
+            if not alone:
+                raise
+            replies = [error]  # of this key alone
+        found += [reply if isinstance(reply, Exception) else text_in(reply) for reply in replies]
     return found
-
-
-def _texts_in(replies: Sequence[Any]) -> list[Text]:
-    return [reply if isinstance(reply, Exception) else text_in(reply) for reply in replies]

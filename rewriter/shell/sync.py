@@ -1,59 +1,26 @@
-"""The sync shell: the baseline on the caller's own thread, the personal part on a worker (see `threads`).
-
-A process's runtime is made with the rewriter, and made again in a child right after a fork: never by a search. `search_details`
-keeps promise P1: the code before the caller's own search raises nothing, waits for nothing and connects to nothing, and the code
-after it cannot lose the answer.
-"""
+"""The sync rewriter: searches on the caller's own thread, the rest on threads of its own (see `threads`)."""
 
 from __future__ import annotations
 
-import os
 import time
-import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import replace
+from contextlib import AbstractContextManager
 from logging import getLogger
 from pathlib import Path
-from secrets import randbits
-from typing import Any, Generic, Self, assert_never, cast
+from typing import Any, Generic, Self, cast
 
-from rewriter.client.batch import error_of
-from rewriter.client.registry import around
-from rewriter.client.seam import SearchClient
-from rewriter.core import Core
-from rewriter.expression import parsed_indices
-from rewriter.flow.answer import answer
-from rewriter.flow.batch import MAX_SEARCHES
-from rewriter.flow.steps import (
-    AwaitOwn,
-    AwaitPart,
-    AwaitPool,
-    Baseline,
-    CallerStep,
-    Collect,
-    SavePlan,
-    SendOnce,
-    SendOwn,
-    Sent,
-    first_of_batch,
-    first_step,
-)
-from rewriter.observe.hooks import Hook, Hooks
-from rewriter.report import Reason, Report
+from rewriter.observe.hooks import Hook
+from rewriter.report import Report
 from rewriter.settings import Settings
-from rewriter.shell.batch import Batch, failed, items_of, with_items
-from rewriter.shell.given import checked_hooks, clone_of
+from rewriter.shell.given import checked
 from rewriter.shell.legs import connect
-from rewriter.shell.own_response import OwnResponse
-from rewriter.shell.parts import drive
 from rewriter.shell.ready import POLL_S, ever, missing, wanted
 from rewriter.shell.status import CLOSED, Status, status_of
-from rewriter.shell.template_files import load_templates
-from rewriter.shell.thread_jobs import Job, collected, ended_part, ended_pool
-from rewriter.shell.threads import ThreadRuntime
-from rewriter.shell.wrap import Client, Unset, WrappedSync, given_or_current, searching, unset
-from rewriter.signals.redis_store import open_stores
+from rewriter.shell.threads.batch import ThreadBatches
+from rewriter.shell.threads.runtime import ThreadRuntime
+from rewriter.shell.threads.runtimes import ThreadRuntimes
+from rewriter.shell.threads.search import ThreadSearches
+from rewriter.shell.wrap import Client, Unset, WrappedSync, searching, unset
 from rewriter.subject import Subject
 
 _log = getLogger("rewriter")
@@ -85,23 +52,14 @@ class Rewriter(Generic[Client]):
         leg_client: Any | None = None,
         hooks: Iterable[Hook] = (),
     ) -> None:
-        read_hooks = checked_hooks("Rewriter", client, leg_client, settings, hooks)
-        self.settings = settings or Settings()
-        self._client = around(client, leg_client, is_async=False)
-        url, profile_url = self.settings.store.plain_urls
-        self._store = store if store is not None else url
-        self._profile_store = profile_store if profile_store is not None else profile_url
-        self._leg_client = around(leg_client, client, is_async=False) if leg_client is not None else None
+        given = checked("Rewriter", client, store, settings, profile_store, leg_client, hooks)
+        self.settings = given.settings
+        self._client = given.client
         self._owns_client = False
-        self._hooks = Hooks(read_hooks)
-        self._templates = load_templates(self.settings)
-        self._closed = False
-        self._core: Core | None = None
-        self._process: ThreadRuntime | None = self._made(
-            self._leg_client or clone_of("Rewriter", client, self._client, self.settings.leg_connections)
-        )
-        self._process.start()
-        _rewriters.add(self)
+        self._hooks = given.hooks
+        self._runtimes = ThreadRuntimes(given, given.cloned("Rewriter", client) if leg_client is None else None)
+        self._searches = ThreadSearches(self._runtimes, self._hooks)
+        self._batches = ThreadBatches(self._runtimes, self._hooks, self._searches)
 
     @classmethod
     def from_settings(
@@ -129,30 +87,7 @@ class Rewriter(Generic[Client]):
 
     def search_details(self, *, subject: Subject | Unset | None = unset, **arguments: Any) -> tuple[Any, Report]:
         """Search as `search` does, and return the response with its report."""
-        return self._search(self._client, subject, arguments)
-
-    def _search(
-        self, client: SearchClient, subject: Subject | Unset | None, arguments: Mapping[str, Any]
-    ) -> tuple[Any, Report]:
-        """Search by `client`: the caller's, or the same with other options."""
-        job = self._begun(client, subject, arguments)
-        if job.once is not None:
-            return self._sent_once(client, job, job.once, arguments)
-        started_s = time.monotonic()
-        try:
-            response = client.raw.search(**arguments)
-        except BaseException as error:
-            job.abandon()
-            self._failed(arguments, error, started_s)
-            raise
-        try:
-            body = client.body_of(response)
-            shown, report = self._finished(job, arguments, Sent(body, started_s, job.refused))
-            return response if shown is body else client.with_body(response, shown), report
-        except Exception as error:  # noqa: BLE001  the caller's answer has arrived: a fault of ours must not lose it
-            return response, Report(Reason.SEARCH_FAILED, f"internal: {type(error).__name__}")
-        finally:
-            job.abandon()
+        return self._searches.search(self._client, subject, arguments)
 
     def msearch(self, *, subject: Subject | Unset | None = unset, **arguments: Any) -> Any:
         """Search as `client.msearch` would, each search of the batch personalized for `subject`.
@@ -163,35 +98,7 @@ class Rewriter(Generic[Client]):
 
     def msearch_details(self, *, subject: Subject | Unset | None = unset, **arguments: Any) -> tuple[Any, list[Report]]:
         """Search a batch, and return a report for each of its searches, in their order."""
-        return self._search_batch(self._client, subject, arguments)
-
-    def _search_batch(
-        self, client: SearchClient, subject: Subject | Unset | None, arguments: Mapping[str, Any]
-    ) -> tuple[Any, list[Report]]:
-        """Search a batch by `client`: the caller's, or the same with other options."""
-        batch = self._begun_batch(client, subject, arguments)
-        started_s = time.monotonic()
-        try:
-            response = client.raw.msearch(**arguments)
-        except BaseException as error:
-            abandon(batch)
-            self._failed(arguments, error, started_s)
-            raise
-        reports: list[Report] = []
-        try:
-            body, arrived_s = client.body_of(response), time.monotonic()
-            if (items := items_of(body)) is None:
-                return response, batch.reports_without_answers
-            shown = [
-                self._answered(batch, number, item, started_s, arrived_s, reports) for number, item in enumerate(items)
-            ]
-            unchanged = all(one is item for one, item in zip(shown, items, strict=True))
-            return response if unchanged else client.with_body(response, with_items(body, shown)), reports
-        except Exception as error:  # noqa: BLE001  the caller's answers are here: a fault of ours must not take them away
-            missing = len(items_of(client.body_of(response)) or ()) - len(reports)
-            return response, [*reports, *[Report(Reason.SEARCH_FAILED, f"internal: {type(error).__name__}")] * missing]
-        finally:
-            abandon(batch)
+        return self._batches.search(self._client, subject, arguments)
 
     def track(self, event: Mapping[str, Any]) -> bool:
         """Accept one UBI event, and append it to the store's streams in the background. Never waits, never raises.
@@ -201,20 +108,20 @@ class Rewriter(Generic[Client]):
         acknowledged. `close` sends the events that wait.
         """
         try:
-            process = self._started()
+            runtime = self._runtimes.started()
         except Exception as error:  # noqa: BLE001  a child after a fork that cannot make threads
             _log.warning("an event was not tracked: %s", type(error).__name__)
             return False
-        if process is None or process.tracker is None or process.is_patched:
+        if runtime is None or runtime.tracker is None or runtime.is_patched:
             return False
-        return process.tracker.track(event)
+        return runtime.tracker.track(event)
 
     def wrap(self) -> Client:
         """Return an object that behaves as the client does, but whose searches are personalized. Its type is the client's."""
         wrapped = WrappedSync(
             self._client,
-            search=lambda *search: self._search(*search)[0],
-            msearch=lambda *searches: self._search_batch(*searches)[0],
+            search=lambda *search: self._searches.search(*search)[0],
+            msearch=lambda *searches: self._batches.search(*searches)[0],
         )
         return cast("Client", wrapped)
 
@@ -230,32 +137,13 @@ class Rewriter(Generic[Client]):
 
         It waits for the store for one second at most.
         """
-        process = self._started()
-        if process is None:
-            return CLOSED
-        found = status_of(
-            process.core, process.refresh, process.in_flight, process.rewritten, *process.looked(), process.plans,
-            self._hooks, time.monotonic(),
-        )  # fmt: skip
-        return replace(found, tracked=process.tracker.counts if process.tracker else {})
+        runtime = self._runtimes.started()
+        return CLOSED if runtime is None else status_of(runtime, self._hooks, time.monotonic(), *runtime.looked())
 
     def local_status(self) -> Status:
         """Return the state from this process's memory alone, without the store and the fleet's reports. For metrics."""
-        process = self._process
-        if process is None:
-            return CLOSED
-        found = status_of(
-            process.core,
-            process.refresh,
-            process.in_flight,
-            process.rewritten,
-            None,
-            {},
-            process.plans,
-            self._hooks,
-            time.monotonic(),
-        )
-        return replace(found, tracked=process.tracker.counts if process.tracker else {})
+        runtime = self._runtimes.current
+        return CLOSED if runtime is None else status_of(runtime, self._hooks, time.monotonic(), None, {})
 
     def wait_ready(self, timeout_s: float = 10.0, *, index: str | Sequence[str] | None = None) -> bool:
         """Wait until this process has read what searches need: switches, population and index facts. For scripts and tests.
@@ -267,9 +155,9 @@ class Rewriter(Generic[Client]):
         A server need not wait: until all was read, its searches are the caller's own.
         """
         until_s = time.monotonic() + timeout_s
-        while (process := self._started()) is not None:
-            expression = wanted(process.core, index, time.monotonic())
-            found = missing(process.core, process.refresh, expression)
+        while (runtime := self._runtimes.started()) is not None:
+            expression = wanted(runtime.core, index, time.monotonic())
+            found = missing(runtime.core, runtime.refresh, expression)
             if not found or not ever(found) or time.monotonic() >= until_s:
                 return not found
             time.sleep(POLL_S)
@@ -277,13 +165,8 @@ class Rewriter(Generic[Client]):
 
     def close(self) -> None:
         """End all threads and connections of this rewriter. Later searches are the caller's own."""
-        self._closed = True
-        process, self._process = self._process, None
-        if process is not None:
-            with suppress(Exception) if process.is_patched else nullcontext():  # the locks may be of two kinds
-                process.close()
-            if self._owns_client:
-                self._client.raw.close()
+        if self._runtimes.close() and self._owns_client:
+            self._client.raw.close()
 
     def __enter__(self) -> Self:
         return self
@@ -291,226 +174,7 @@ class Rewriter(Generic[Client]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _made(self, legs: SearchClient | None) -> ThreadRuntime:
-        """Return a process's runtime. None of its threads runs yet, and nothing is connected."""
-        # A read that outlives its search keeps its connection, so there are twice as many as permits.
-        cap = self.settings.budget.max_in_flight
-        stores = open_stores(
-            self._store, self._profile_store, connections=2 * cap, max_answer_bytes=self.settings.store.max_answer_bytes
-        )
-        core = self._core = Core(self.settings, self._templates, stores, self._client.write, self._core)
-        return ThreadRuntime(self, core, stores, self._client, legs, owns_legs=self._leg_client is None)
-
-    def _started(self) -> ThreadRuntime | None:
-        """Return this process's runtime after starting its threads; None once the rewriter is closed."""
-        process = self._process
-        if process is not None:
-            process.start()
-        return process
-
-    def _begun(self, client: SearchClient, subject: Subject | Unset | None, arguments: Mapping[str, Any]) -> Job:
-        """Decide, and start the parts beside the caller's own search. Never raises an Exception, waits or connects."""
-        job = Job()
-        try:
-            job.process = self._started()
-            if job.process is None:
-                job.refused = "the rewriter is closed" if self._closed else "it could not be made in this process"
-                return job
-            job.subject = subject = given_or_current(subject)
-            given = client.read(arguments)
-            job.flow = answer(
-                job.process.core, given, subject, seed=randbits(53), now_s=time.time(), clock_s=time.monotonic
-            )
-            step = first_step(job.flow)
-            if isinstance(step, SendOnce):
-                job.once = step
-            else:
-                job.process.beside(step, job)
-        except Exception as error:  # noqa: BLE001  the caller's own search is sent in any case
-            job.abandon()
-            job.refused = f"internal: {type(error).__name__}"
-        except BaseException:
-            job.abandon()
-            raise
-        return job
-
-    def _begun_batch(
-        self, client: SearchClient, subject: Subject | Unset | None, arguments: Mapping[str, Any]
-    ) -> Batch[Job]:
-        """Decide on each search of a batch, and start what runs beside it. Never raises, waits or connects."""
-        batch: Batch[Job] = Batch()
-        try:
-            process = self._started()
-            if process is None:
-                batch.refused = "the rewriter is closed" if self._closed else "it could not be made in this process"
-                return batch
-            batch.subject = subject = given_or_current(subject)
-            given = client.read_batch(arguments)
-            if isinstance(given, str):
-                batch.unread = given
-                return batch
-            batch.given = given
-            steps = []
-            for one in given[:MAX_SEARCHES]:
-                job = Job()
-                batch.jobs.append(job)
-                job.process, job.subject = process, subject
-                job.flow = answer(
-                    process.core,
-                    one,
-                    subject,
-                    seed=randbits(53),
-                    now_s=time.time(),
-                    clock_s=time.monotonic,
-                    batched=True,
-                )
-                steps.append(first_of_batch(job.flow))
-            process.beside_batch(steps, batch.jobs)
-        except Exception as error:  # noqa: BLE001  whatever fails here, the caller's own searches are sent
-            abandon(batch)
-            batch.refused = f"internal: {type(error).__name__}"
-        except BaseException:
-            abandon(batch)
-            raise
-        return batch
-
-    def _answered(
-        self, batch: Batch[Job], number: int, item: Any, started_s: float, arrived_s: float, reports: list[Report]
-    ) -> Any:
-        """Return the page of one search of a batch, and add its report. Never raises: the caller's own answer is here."""
-        job = batch.job(number)
-        arguments = batch.arguments(number)
-        try:
-            report = batch.report(number) if job is None else failed(item)
-            if job is None or report is not None:
-                shown, report = item, report or batch.report(number)
-                self._hooks.of_batch(
-                    parsed_indices(arguments.get("index")), arguments, batch.subject, shown, report, error_of(item),
-                    (arrived_s - started_s) * 1000.0,
-                )  # fmt: skip
-            else:
-                job.arrived_s = arrived_s
-                shown, report = self._finished(job, arguments, Sent(item, started_s, job.refused or batch.refused))
-        except Exception as error:  # noqa: BLE001  as above
-            shown, report = item, Report(Reason.SEARCH_FAILED, f"internal: {type(error).__name__}")
-        reports.append(report)
-        return shown
-
-    def _sent_once(
-        self, client: SearchClient, job: Job, first: SendOnce, arguments: Mapping[str, Any]
-    ) -> tuple[Any, Report]:
-        """Answer a search that is sent once, with boosts in it; the caller's own is sent where that does not serve."""
-        own, process, flow = OwnSearch(client, arguments), job.process, job.flow
-        assert process is not None
-        assert flow is not None
-        try:
-            refused = process.send_once(first, job)
-            shown, report = drive(flow, lambda step: self._perform(process, job, step, own), first=refused)
-            response = own.response_with(shown, job.rewritten, report)
-        except Exception as error:  # noqa: BLE001  a fault of ours must not cost the caller a search
-            try:
-                response = own.whatever_happened()
-            except Exception as own_error:
-                self._failed(arguments, own_error, own.started_s)
-                raise
-            shown, report = client.body_of(response), Report(Reason.SEARCH_FAILED, f"internal: {type(error).__name__}")
-        finally:
-            job.abandon()
-        with suppress(Exception):
-            process.tally.note(report.reason, time.monotonic())
-        self._hooks.finished(parsed_indices(arguments.get("index")), arguments, job.subject, shown, report)
-        return response, report
-
-    def _finished(self, job: Job, arguments: Mapping[str, Any], sent: Sent) -> tuple[Any, Report]:
-        """Return the page and its report, once the caller's own search was answered."""
-        process = job.process
-        response, report = sent.response, Report(Reason.SWITCHED_OFF, job.refused)
-        if process is not None and job.flow is not None:
-            response, report = drive(job.flow, lambda step: self._perform(process, job, step), first=sent)
-        indices = parsed_indices(arguments.get("index"))
-        if process is not None:
-            process.tally.note(report.reason, time.monotonic())
-        self._hooks.finished(indices, arguments, job.subject, response, report)
-        return response, report
-
-    def _failed(self, arguments: Mapping[str, Any], error: BaseException, started_s: float) -> None:
-        """Tell the hooks of a search of the caller's that raised. Never raises itself: the caller gets its own error."""
-        with suppress(Exception):
-            self._hooks.failed(parsed_indices(arguments.get("index")), error, (time.monotonic() - started_s) * 1000.0)
-
-    def after_fork(self) -> None:
-        """Make a child's own runtime; its first search starts the threads.
-
-        After a fork the parent's threads are gone, its sockets are the parent's, and its locks may be locked forever.
-        """
-        self._process = None
-        if not self._closed:
-            self._process = self._made(self._leg_client)
-
-    def _perform(self, process: ThreadRuntime, job: Job, step: CallerStep, own: OwnSearch | None = None) -> Any:
-        """Perform a step of `answer` on the caller's thread. Without `own`, the caller's own search was answered before."""
-        match step:
-            case AwaitPart(until_s):
-                return ended_part(job, until_s)
-            case AwaitPool(wait_s):
-                return ended_pool(job, time.monotonic() + wait_s)
-            case SendOwn() if own is not None:
-                return own.sent()
-            case Baseline() if own is not None:
-                job.once = job.personal = None
-                process.beside(step, job)
-                return replace(own.sent(), refused=job.refused)
-            case Collect(cutoff_s):
-                arrived_s = time.monotonic() if job.arrived_s is None else job.arrived_s
-                return collected(job, arrived_s + cutoff_s)
-            case SavePlan():
-                process.plans.save(step)
-                return None
-            case Baseline() | SendOwn() | SendOnce() | AwaitOwn():
-                raise TypeError(f"{type(step).__name__} is no step of a search whose baseline was sent")
-        assert_never(step)
-
-
-class OwnSearch(OwnResponse):
-    """The caller's own search, which is sent once at most, and whose error reaches the caller as it is."""
-
-    __slots__ = ("_arguments",)
-
-    def __init__(self, client: SearchClient, arguments: Mapping[str, Any]) -> None:
-        super().__init__(client)
-        self._arguments = arguments
-
-    def sent(self) -> Sent:
-        """Send it, and return its answer."""
-        self.started_s = time.monotonic()
-        try:
-            return self.arrived(self._client.raw.search(**self._arguments))
-        except Exception as error:
-            self.error = error
-            raise
-
-    def whatever_happened(self) -> Any:
-        """Return its response, and send it where that was not done. Raises what it raised."""
-        if self.error is not None:
-            raise self.error
-        if not self.is_here:
-            self.sent()
-        return self.response
-
-
-def abandon(batch: Batch[Job]) -> None:
-    """Give back what the searches of a batch hold. Their part ends by itself."""
-    for job in batch.jobs:
-        job.abandon()
-
-
-_rewriters: weakref.WeakSet[Rewriter[Any]] = weakref.WeakSet()
-
-
-def _forget_parent() -> None:
-    for rewriter in list(_rewriters):
-        with suppress(Exception):  # without a runtime, the child's searches are the caller's own
-            rewriter.after_fork()
-
-
-os.register_at_fork(after_in_child=_forget_parent)
+    @property
+    def _runtime(self) -> ThreadRuntime | None:
+        """The runtime of this process, as it is."""
+        return self._runtimes.current

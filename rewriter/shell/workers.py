@@ -16,13 +16,12 @@ from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Any, TypeVar
 
+from rewriter.shell.drive import ELSEWHERE
+
 T = TypeVar("T")
 
 RETRY_S = 5.0
 """The pause before a pool that could not start a thread tries again."""
-
-ELSEWHERE: Any = object()
-"""The result of work that another worker goes on with. It has the same future, which stays as it is."""
 
 CLOSE_S = 1.0
 """How long `close` waits for work that is under way."""
@@ -57,7 +56,8 @@ class Workers:
     def submit(self, work: Callable[[], T], future: Future[T] | None = None) -> Future[T] | None:
         """Submit work. Returns its future, or None if no thread is free and none can be started. Never waits.
 
-        future: that of the work, if it has one already: it is new, or that of work which goes on here (see ELSEWHERE).
+        future: that of the work, if it has one already: it is new, or that of work which goes on here. It stays as it is if the
+                work returns ELSEWHERE.
         """
         future = Future() if future is None else future
         with self._lock:

@@ -131,5 +131,5 @@ class Intercepted:
 
 def intercept(rewriter: Rewriter, legs: Any) -> None:
     """Have a rewriter send its legs by `legs`, which remains its owner's to close."""
-    assert rewriter._process is not None
-    rewriter._process._legs, rewriter._process._owns_legs = legs, False
+    assert rewriter._runtime is not None
+    rewriter._runtime.legs._client, rewriter._runtime.legs._owned = legs, False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from dataclasses import replace
 from threading import Event, Lock, Thread, current_thread
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -154,8 +155,9 @@ class SyncSide:
         self.client = Timed(search_client(url))
         self.leg_client = search_client(url, 16, max_retries=0)
         self.rewriter = Rewriter(self.client, settings=settings, leg_client=self.leg_client)
-        assert self.rewriter._leg_client is not None
-        self.legs = Legs(self.rewriter._leg_client)
+        given = self.rewriter._runtimes._given
+        assert given.leg_client is not None
+        self.legs = Legs(given.leg_client)
         intercept(self.rewriter, self.legs)
 
     def plain(self, index: str) -> Any:
@@ -169,7 +171,7 @@ class SyncSide:
         known(self.rewriter, index)
 
     def in_flight(self) -> int:
-        return self.rewriter._process.in_flight.count if self.rewriter._process else 0
+        return self.rewriter._runtime.in_flight.count if self.rewriter._runtime else 0
 
     def __enter__(self) -> Self:
         return self
@@ -189,8 +191,10 @@ class AsyncSide:
         self.client = AsyncTimed(async_search_client(url))
         self.leg_client = async_search_client(url, 16, max_retries=0)
         self.rewriter = AsyncRewriter(self.client, settings=settings, leg_client=self.leg_client)
-        assert self.rewriter._leg_client is not None
-        self.rewriter._leg_client = self.legs = AsyncLegs(self.rewriter._leg_client)  # no loop has it yet
+        given = self.rewriter._runtimes._given
+        assert given.leg_client is not None
+        self.legs = AsyncLegs(given.leg_client)
+        self.rewriter._runtimes._given = replace(given, leg_client=self.legs)  # no loop has it yet
 
     def plain(self, index: str) -> Any:
         return self.runner.run(self.client.search(index=index, body=BODY))
@@ -215,7 +219,7 @@ class AsyncSide:
 
     def in_flight(self) -> int:
         self.runner.run(asyncio.sleep(0.002))
-        return self.rewriter._here.in_flight.count if self.rewriter._here else 0
+        return self.rewriter._runtime.in_flight.count if self.rewriter._runtime else 0
 
     def __enter__(self) -> Self:
         return self

@@ -83,10 +83,10 @@ def test_processes_drop_plans_and_last_known_signals(
 ) -> None:
     subject = SUBJECTS[0]
     until(lambda: page(0, subject).reason is Reason.PERSONALIZED)
-    core = page.rewriter._process.core  # type: ignore[attr-defined]
+    core = page.rewriter._runtime.core  # type: ignore[attr-defined]
     until(lambda: len(core.plans._kept))
     assert len(core.last_known._kept)
-    until(lambda: page.rewriter._process.refresh._forgets is None)  # type: ignore[attr-defined]
+    until(lambda: page.rewriter._runtime.refresh._forgets is None)  # type: ignore[attr-defined]
     forget(store, store, CountingRules.of(settings), "somebody")
     until(lambda: not len(core.plans._kept) and not len(core.last_known._kept))
 

@@ -340,4 +340,4 @@ def test_only_the_settings_that_matter_are_read(opensearch: OpenSearch, index: M
     assert set(found[name]["settings"]) <= set(SETTINGS)
     opened = rewriter("*")
     known(opened, name)
-    assert set(opened._started().core.snapshot.facts[name].fields) == {"brand"}
+    assert set(opened._runtimes.started().core.snapshot.facts[name].fields) == {"brand"}

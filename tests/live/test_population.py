@@ -328,9 +328,9 @@ def test_a_searching_process_alone_builds_a_damaged_value_again(
         with Rewriter(opensearch, redis_url, settings) as rewriter:
 
             def read() -> bool:
-                snapshot = rewriter._core.snapshot  # type: ignore[union-attr]
+                snapshot = rewriter._runtime.core.snapshot  # type: ignore[union-attr]
                 return bool(snapshot.population.totals and snapshot.segments)
 
             rewriter.status()
             waited(read)
-            assert "population" not in rewriter._process.refresh.errors  # type: ignore[union-attr]
+            assert "population" not in rewriter._runtime.refresh.errors  # type: ignore[union-attr]

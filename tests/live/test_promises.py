@@ -133,7 +133,7 @@ def held(shop: Shop, legs: Recorded, arguments: Mapping[str, Any], plain: Any, a
 
 
 def none_in_flight(rewriter: Rewriter) -> bool:
-    return rewriter._process is None or rewriter._process.in_flight.count == 0
+    return rewriter._runtime is None or rewriter._runtime.in_flight.count == 0
 
 
 def test_hundreds_of_draws(shop: Shop, rewriter: Rewriter, legs: Recorded) -> None:
@@ -191,8 +191,7 @@ def test_six_pages_show_no_hit_twice_while_counters_change(shop: Shop, rewriter:
 async def test_the_async_rewriter_gives_the_same_pages(
     shop: Shop, rewriter: Rewriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for shell in ("sync", "aio"):
-        monkeypatch.setattr(f"rewriter.shell.{shell}.randbits", lambda _: 7)
+    monkeypatch.setattr("rewriter.shell.job.randbits", lambda _: 7)
     async with (
         async_search_client(shop.url) as client,
         AsyncRewriter(client, settings=shop.settings) as other,

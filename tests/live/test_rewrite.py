@@ -243,7 +243,7 @@ def test_a_loser_is_ended_by_closing_its_connection_and_counts_as_no_failure(
     if shell == "sync":
         with Quick(opensearch_url) as client, Rewriter(client, store(), given, leg_client=None) as rewriter:
             known(rewriter, shop)
-            assert rewriter._process is not None
+            assert rewriter._runtime is not None
             started_s = time.monotonic()
             _, report = rewriter.search_details(index=shop, body=slow_body(loops), subject=ANN)
             took_s = time.monotonic() - started_s

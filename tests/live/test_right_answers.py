@@ -75,7 +75,7 @@ def rewriter(client: OpenSearch, *indices: str, switches: Any = None, **policy: 
         Rewriter(searched_by, store, Settings.model_validate(given)) as made,
     ):
         until_s = time.monotonic() + 20.0
-        while not (set(indices) <= set(made.status().indices) and made._process.core.snapshot.population.totals):  # type: ignore[union-attr]
+        while not (set(indices) <= set(made.status().indices) and made._runtime.core.snapshot.population.totals):  # type: ignore[union-attr]
             assert time.monotonic() < until_s, made.status()
             made.search(index=",".join(indices), body={"query": MATCH, "size": 1}, subject=ANN)
             for one in indices:

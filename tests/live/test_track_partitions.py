@@ -110,7 +110,7 @@ def test_a_node_of_a_cluster_that_is_away_holds_up_its_own_partitions_alone(
             gone = next(port for port in port_of.values() if port != count_port)
             healthy = [number for number, port in port_of.items() if port != gone]
             (node,) = [one for one in cluster.nodes if one.port == gone]
-            process = rewriter._process
+            process = rewriter._runtime
             assert process is not None
             assert process.tracker is not None
             tracker_client: Any = process.tracker._store._connected()
@@ -165,7 +165,7 @@ def test_a_number_that_was_good_stays_in_use(redis_url: str, prefix: str) -> Non
         rewriter.track(an_event())
         assert waited(lambda: rewriter.status().tracked["waiting"] == 0)
         shop.store.run([("SET", shop.keys.partitions, "none")])
-        process = rewriter._process
+        process = rewriter._runtime
         assert process is not None
         assert process.tracker is not None
         process.tracker._outbox._partition_count_read.due_s = 0.0

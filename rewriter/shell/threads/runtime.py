@@ -1,4 +1,4 @@
-"""The runtime of one process: its clients, its background threads, and the performance of the flow's steps on workers.
+"""The runtime of one process: its stores, its background threads, and the workers that run parts of searches.
 
 The workers `parts` run personal parts, exploration and plan saving; the workers `reads` read stores. A part waits for its reads
 with a deadline, because no socket option is one: a dripping answer took 203–685 ms under a timeout of 10 ms. All work takes a
@@ -6,13 +6,12 @@ permit before it is submitted, and the pools are at least as large as the number
 the background work.
 
 No thread is started and no client is made on a caller's path: a thread that the first search begins starts the others, and a worker
-makes the legs' client. No worker takes a search before the thread that watches the kill switch runs.
+makes the client of the legs. No worker takes a search before the thread that watches the kill switch runs.
 """
 
 from __future__ import annotations
 
 import _thread
-import sys
 import time
 import weakref
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -22,9 +21,7 @@ from functools import partial
 from threading import Event, Lock, Thread
 from typing import Any, TypeVar, assert_never
 
-from rewriter.client.batch import answers_of
-from rewriter.client.limits import LIMITS, LegLimits
-from rewriter.client.seam import LegFault, SearchClient, answer_of, leg_fault
+from rewriter.client.seam import SearchClient
 from rewriter.core import Core
 from rewriter.flow.steps import (
     Baseline,
@@ -39,17 +36,19 @@ from rewriter.flow.steps import (
 )
 from rewriter.observe.tally import Tally
 from rewriter.shell.batch import start_beside
-from rewriter.shell.deadlines import Deadlines
+from rewriter.shell.bulkhead import Bulkhead
+from rewriter.shell.drive import drive
 from rewriter.shell.fleet import fleet_key
-from rewriter.shell.legs import Bulkhead, failing_as, note_size
-from rewriter.shell.parts import NO_THREAD, Part, Reading, drive
 from rewriter.shell.plans import PlanSaver
 from rewriter.shell.population import PopulationReader
 from rewriter.shell.refresh import LOCAL_PERIOD_S, SWITCHES_PERIOD_S, Refresh
 from rewriter.shell.sources import Announce, BackgroundStep, GetMapping, GetSettings, ReadTexts
 from rewriter.shell.status import STATUS_S, store_state
 from rewriter.shell.store_texts import read_texts
-from rewriter.shell.thread_jobs import Job, in_time
+from rewriter.shell.threads.deadlines import Deadlines
+from rewriter.shell.threads.job import ThreadJob, in_time
+from rewriter.shell.threads.legs import ThreadLegs
+from rewriter.shell.threads.part import NO_THREAD, Part, Reading
 from rewriter.shell.track import Tracker
 from rewriter.shell.workers import CLOSE_S, RETRY_S, Workers
 from rewriter.signals.redis_store import RedisStore
@@ -68,8 +67,8 @@ PATCHED = (
 class ThreadRuntime:
     """The runtime of one process. It ends when it is closed, or by itself once `owner` is garbage-collected.
 
-    client: the caller's client, from which the legs' client is cloned.
-    legs:   the caller's own client for legs, an unused clone, or None.
+    client: the caller's client, from which that of the legs is cloned.
+    leg_client: the caller's own client for legs, an unused clone, or None.
     """
 
     def __init__(
@@ -78,17 +77,14 @@ class ThreadRuntime:
         core: Core,
         stores: Mapping[StoreName, Store],
         client: SearchClient,
-        legs: SearchClient | None,
+        leg_client: SearchClient | None,
         *,
-        owns_legs: bool,
+        owns_leg_client: bool,
     ) -> None:
         cap = core.settings.budget.max_in_flight
         self.core = core
         self.stores = stores
-        self._client = client
-        self._legs = legs
-        self._owns_legs = owns_legs
-        self._making_legs = Lock()  # workers and the background wait for it, callers never
+        self.legs = ThreadLegs(client, leg_client, core.settings, owned=owns_leg_client)
         policies = len(core.settings.policies)
         self.in_flight = Bulkhead(cap, policies)
         most = core.settings.budget.max_rewritten
@@ -129,15 +125,6 @@ class ThreadRuntime:
             ),
             (held, "facts", self._wait_for_facts, lambda: drive(self.refresh.facts(), self._perform_read)),
         ]
-
-    @property
-    def legs(self) -> SearchClient:
-        """The client of the optional legs, made at first use. Never used on a caller's path."""
-        if self._legs is None:
-            with self._making_legs:
-                if self._legs is None:
-                    self._legs = self._client.cloned(self.core.settings.leg_connections)
-        return self._legs
 
     @property
     def is_patched(self) -> bool:
@@ -197,7 +184,7 @@ class ThreadRuntime:
         self._facts_due.clear()
         return self._stopping.is_set()
 
-    def beside(self, step: Baseline, job: Job) -> None:
+    def beside(self, step: Baseline, job: ThreadJob) -> None:
         """Start the personal part beside the caller's own search. If that is impossible, `job.refused` says why."""
         if step.beside is None:
             return
@@ -210,11 +197,11 @@ class ThreadRuntime:
         """Return why a part of a policy's search could not be begun."""
         return self._refused or self.in_flight.kept(policy) or f"{self.in_flight.cap} legs and reads in flight"
 
-    def beside_batch(self, steps: Sequence[Baseline], jobs: Sequence[Job]) -> None:
+    def beside_batch(self, steps: Sequence[Baseline], jobs: Sequence[ThreadJob]) -> None:
         """Start what is to run beside a batch of searches, as one part; where it cannot, the jobs say why."""
         start_beside(self, steps, jobs)
 
-    def send_once(self, step: SendOnce, job: Job) -> str:
+    def send_once(self, step: SendOnce, job: ThreadJob) -> str:
         """Start the part of a search that is sent once; return why it cannot be, or ""."""
         job.policy = step.policy
         job.personal = self._begin(step.part, job, self.rewritten, self.searches)
@@ -222,11 +209,13 @@ class ThreadRuntime:
             return ""
         return self._refused or self.rewritten.kept(step.policy) or f"{self.rewritten.cap} rewritten searches in flight"
 
-    def begin(self, part: Generator[Any, Any, T], job: Job) -> Future[T] | None:
+    def begin(self, part: Generator[Any, Any, T], job: ThreadJob) -> Future[T] | None:
         """Start a part beside the caller's own search on a worker, in the caller's context. Returns None if none is free."""
         return self._begin(part, job, self.in_flight, self.parts)
 
-    def _begin(self, part: Generator[Any, Any, T], job: Job, bulkhead: Bulkhead, workers: Workers) -> Future[T] | None:
+    def _begin(
+        self, part: Generator[Any, Any, T], job: ThreadJob, bulkhead: Bulkhead, workers: Workers
+    ) -> Future[T] | None:
         if self._refused or not bulkhead.try_acquire(job.policy):
             part.close()
             return None
@@ -276,12 +265,11 @@ class ThreadRuntime:
             self.refresh.population.stop(CLOSE_S)
         for workers in (self.parts, self.reads, self.searches):
             workers.close(max(0.0, until_s - time.monotonic()))
-        if self._owns_legs and self._legs is not None:
-            self._legs.close()
+        self.legs.close()
         for store in self.stores.values():
             store.close()
 
-    def _perform(self, job: Job, step: PartStep) -> Any:
+    def _perform(self, job: ThreadJob, step: PartStep) -> Any:
         """Perform a step of a part, on a worker."""
         match step:
             case FetchSignals(reads, budget_s):
@@ -291,59 +279,15 @@ class ThreadRuntime:
             case Launch(part):
                 job.explored = self.begin(part, job)
                 return None
+            case SearchLeg():
+                return self.legs.search(step)
             case SearchLegs(steps):
-                return self._send_together(steps)
+                return self.legs.search_together(steps)
+            case SendRewritten():
+                return self.legs.search_rewritten(job, step)
             case ReadSignals():
                 raise TypeError("the signals of a batch are read by `flow.batch.together`")
-            case SearchLeg(search, timeout_s):
-                limits = LegLimits(time.monotonic() + timeout_s, self.core.settings.budget.max_leg_bytes)
-                try:
-                    legs = self.legs
-                    LIMITS.set(limits)
-                    response = answer_of(legs.search(search, timeout_s, is_leg=True))
-                    note_size(step, limits.size, response)
-                    return response
-                except LegFault as fault:
-                    if fault.kind == "too_large":
-                        note_size(step, limits.size)
-                    raise
-                except Exception as error:  # noqa: BLE001  any error of a client is a fault of the leg
-                    raise leg_fault(self._client.fault_of(error)) from None
-            case SendRewritten():
-                return self._rewritten(job, step)
         assert_never(step)
-
-    def _send_together(self, steps: Sequence[SearchLeg]) -> list[Any]:
-        """Send several legs in one request. Returns the response of each, or its LegFault; raises LegFault for all."""
-        timeout_s = max(step.timeout_s for step in steps)
-        try:
-            legs = self.legs
-            LIMITS.set(LegLimits(time.monotonic() + timeout_s, self.core.settings.budget.max_leg_bytes))
-            found = legs.multi_search([step.search for step in steps], timeout_s, is_leg=True)
-        except LegFault:
-            raise
-        except Exception as error:  # noqa: BLE001  whatever a client raises is a fault of the legs
-            raise leg_fault(self._client.fault_of(error)) from None
-        answers = answers_of(found, len(steps))
-        for step, answer in zip(steps, answers, strict=True):
-            if not isinstance(answer, LegFault):
-                note_size(step, 0, answer)
-        return answers
-
-    def _rewritten(self, job: Job, step: SendRewritten) -> Any:
-        """Send a rewritten search. Its answer may be as large as the caller's own, which it stands in for."""
-        limits = job.limits = LegLimits(time.monotonic() + step.timeout_s, sys.maxsize)
-        if job.over:
-            raise LegFault("late", "nobody waits for it any more")
-        client = self._client if step.by_caller else self.legs
-        try:
-            LIMITS.set(None if step.by_caller else limits)
-            job.rewritten = client.search_as_caller(step.search, step.timeout_s)
-            return answer_of(client.body_of(job.rewritten))
-        except LegFault:
-            raise
-        except Exception as error:  # noqa: BLE001  whatever a client raises is a fault of the search
-            raise leg_fault(client.fault_of(error)) from None
 
     def _repeat(self, owner: weakref.ref[Any], name: str, waits: Callable[[], bool], work: Callable[[], None]) -> None:
         """Repeat a background round until the owner is closed or collected. After an error of a round, the next one follows.
@@ -369,12 +313,6 @@ class ThreadRuntime:
                 return read_texts(store, keys) if store else [None] * len(keys)
             case Announce(key, name, text, now_s):
                 return store.announce(key, name, text, now_s) if store else None
-            case GetMapping(index, params, timeout_s):
-                legs = self.legs
-                with failing_as(legs):
-                    return legs.get_mapping(index, params, timeout_s)
-            case GetSettings(index, names, params, timeout_s):
-                legs = self.legs
-                with failing_as(legs):
-                    return legs.get_settings(index, names, params, timeout_s)
+            case GetMapping() | GetSettings():
+                return self.legs.read_facts(step)
         assert_never(step)

@@ -13,37 +13,15 @@ from typing import Any, Generic, TypeVar
 
 from rewriter.core import Core
 from rewriter.flow.steps import FetchSignals, PartStep, Read, ReadResult
-from rewriter.shell.legs import Bulkhead
-from rewriter.shell.workers import ELSEWHERE
+from rewriter.shell.bulkhead import Bulkhead
+from rewriter.shell.drive import ELSEWHERE, drive_async
 from rewriter.signals.store import AsyncStore, StoreName
 
 T = TypeVar("T")
 
 
-async def drive(flow: Generator[Any, Any, T], perform: Callable[[Any], Awaitable[Any]], first: Any = None) -> T:
-    """Run a generator to its end, as `parts.drive` does. A cancelled search closes it, which gives its permit back."""
-    is_here = True
-    try:
-        step = flow.send(first)
-        while True:
-            try:
-                result = await perform(step)
-            except BaseException as error:  # noqa: BLE001  the generator handles every error of a step
-                step = flow.throw(error)
-                continue
-            if result is ELSEWHERE:
-                is_here = False
-                return result  # type: ignore[no-any-return]
-            step = flow.send(result)
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
-    finally:
-        if is_here:
-            flow.close()
-
-
 class AsyncReading:
-    """The reads of stores by tasks. in_flight: see `parts.Reading`."""
+    """The reads of stores by tasks. in_flight: see `threads.part.Reading`."""
 
     def __init__(self, core: Core, stores: Mapping[StoreName, AsyncStore], in_flight: Bulkhead) -> None:
         self._core = core
@@ -101,7 +79,7 @@ class Part(Generic[T]):
 
     async def _run(self, first: Any) -> None:
         try:
-            result = await drive(self._flow, self._step, first)
+            result = await drive_async(self._flow, self._step, first)
         except Exception as error:  # noqa: BLE001  the caller reports it
             if not self._future.done():
                 self._future.set_exception(error)

@@ -1,4 +1,4 @@
-"""The runtime of one event loop: its clients, its background tasks, and the performance of the flow's steps on tasks.
+"""The runtime of one event loop: its stores, its background tasks, and the tasks that run parts of searches.
 
 A read that outlives its budget is not cancelled, which would cost its connection. It finishes, its answer goes to memory, and it
 keeps its permit until then.
@@ -7,7 +7,6 @@ keeps its permit until then.
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
@@ -15,9 +14,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar, assert_never
 
-from rewriter.client.batch import answers_of
-from rewriter.client.limits import LIMITS, LegLimits
-from rewriter.client.seam import LegFault, SearchClient, answer_of, leg_fault
+from rewriter.client.seam import SearchClient
 from rewriter.core import Core
 from rewriter.flow.steps import (
     Baseline,
@@ -32,8 +29,9 @@ from rewriter.flow.steps import (
 )
 from rewriter.observe.tally import Tally
 from rewriter.shell.batch import start_beside
+from rewriter.shell.bulkhead import Bulkhead
+from rewriter.shell.drive import drive_async
 from rewriter.shell.fleet import fleet_key
-from rewriter.shell.legs import Bulkhead, failing_as, note_size
 from rewriter.shell.plans import AsyncPlanSaver
 from rewriter.shell.population import Bridge, PopulationReader, engine_on_threads
 from rewriter.shell.refresh import LOCAL_PERIOD_S, SWITCHES_PERIOD_S, Refresh
@@ -41,10 +39,11 @@ from rewriter.shell.sources import Announce, BackgroundStep, GetMapping, GetSett
 from rewriter.shell.status import STATUS_S, store_state
 from rewriter.shell.store_texts import read_texts_async
 from rewriter.shell.switch_sources import SwitchSources
-from rewriter.shell.task_jobs import Job, in_time
-from rewriter.shell.task_parts import AsyncReading, Part, drive
+from rewriter.shell.tasks.job import TaskJob, in_time
+from rewriter.shell.tasks.legs import TaskLegs
+from rewriter.shell.tasks.part import AsyncReading, Part
+from rewriter.shell.tasks.underway import awaiting
 from rewriter.shell.track import AsyncTracker
-from rewriter.shell.underway import awaiting
 from rewriter.shell.workers import CLOSE_S, RETRY_S, Workers
 from rewriter.signals.redis_store import AsyncRedisStore
 from rewriter.signals.store import AsyncStore, StoreName
@@ -68,8 +67,8 @@ class TaskRuntime:
     """The runtime of one event loop. It is made on its loop and works on no other.
 
     switches: the sources of switches, which all loops of a process share.
-    client:   the caller's client, from which the legs' client is cloned.
-    legs:     the caller's own client for legs, or None.
+    client:   the caller's client, from which that of the legs is cloned.
+    leg_client: the caller's own client for legs, or None.
     When the loop's tasks are cancelled, as asyncio.run does at its end, the runtime closes by itself.
     """
 
@@ -79,14 +78,12 @@ class TaskRuntime:
         switches: SwitchSources,
         stores: Mapping[StoreName, AsyncStore],
         client: SearchClient,
-        legs: SearchClient | None,
+        leg_client: SearchClient | None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.core = core
         self.stores = stores
-        self.legs = legs
-        self._client = client
-        self._owns_legs = legs is None
+        self.legs = TaskLegs(client, leg_client, core.settings, on_a_thread=self._on_a_thread, keep=self._kept)
         policies = len(core.settings.policies)
         self.in_flight = Bulkhead(core.settings.budget.max_in_flight, policies)
         self.rewritten = Bulkhead(core.settings.budget.max_rewritten, policies)
@@ -105,7 +102,6 @@ class TaskRuntime:
         # Not the loop's own executor, which other work can fill. Four threads, so that the kill switch waits for nothing else.
         self._files = Workers(4, "rewriter-local")
         self.refresh.local()
-        self._legs_made: asyncio.Task[None] | None = None
         if (engine := engine_on_threads(stores, self.loop)) is not None:
             held, loop = weakref.ref(self), self.loop
             self.refresh.population = PopulationReader(
@@ -126,15 +122,15 @@ class TaskRuntime:
                 (
                     "store values",
                     partial(asyncio.sleep, SWITCHES_PERIOD_S),
-                    lambda: drive(self.refresh.store_values(), self._perform_read),
+                    lambda: drive_async(self.refresh.store_values(), self._perform_read),
                 ),
-                ("facts", self._wait_for_facts, lambda: drive(self.refresh.facts(), self._perform_read)),
+                ("facts", self._wait_for_facts, lambda: drive_async(self.refresh.facts(), self._perform_read)),
                 ("population", partial(asyncio.sleep, RETRY_S), self._population),
             )
         ]
         self._ended = self._kept(self._until_cancelled())
 
-    def beside(self, step: Baseline, job: Job) -> None:
+    def beside(self, step: Baseline, job: TaskJob) -> None:
         """Start the personal part beside the caller's own search. If that is impossible, `job.refused` says why."""
         if step.beside is None:
             return
@@ -147,11 +143,11 @@ class TaskRuntime:
         """Return why a part of a policy's search could not be begun."""
         return self.in_flight.kept(policy) or f"{self.in_flight.cap} legs and reads in flight"
 
-    def beside_batch(self, steps: Sequence[Baseline], jobs: Sequence[Job]) -> None:
+    def beside_batch(self, steps: Sequence[Baseline], jobs: Sequence[TaskJob]) -> None:
         """Start what is to run beside a batch of searches, as one part; where it cannot, the jobs say why."""
         start_beside(self, steps, jobs)
 
-    def send_once(self, step: SendOnce, job: Job) -> str:
+    def send_once(self, step: SendOnce, job: TaskJob) -> str:
         """Start the part of a search that is sent once; return why it cannot be, or ""."""
         job.policy = step.policy
         job.personal = self._begin(step.part, job, self.rewritten)
@@ -165,11 +161,11 @@ class TaskRuntime:
         task.add_done_callback(_retrieved)
         return task
 
-    def begin(self, part: Generator[Any, Any, T], job: Job) -> asyncio.Future[T] | None:
+    def begin(self, part: Generator[Any, Any, T], job: TaskJob) -> asyncio.Future[T] | None:
         """Start a part beside the caller's own search on a task. Returns None if no permit is left."""
         return self._begin(part, job, self.in_flight)
 
-    def _begin(self, part: Generator[Any, Any, T], job: Job, bulkhead: Bulkhead) -> asyncio.Future[T] | None:
+    def _begin(self, part: Generator[Any, Any, T], job: TaskJob, bulkhead: Bulkhead) -> asyncio.Future[T] | None:
         if self.closed or not bulkhead.try_acquire(job.policy):
             part.close()
             return None
@@ -226,9 +222,7 @@ class TaskRuntime:
             await self._cancelled(asyncio.current_task())
         finally:  # the loop may end meanwhile, and cancel this
             self._files.close(0.0)
-            if self._owns_legs and self.legs is not None:
-                with suppress(Exception):
-                    await self.legs.close()
+            await self.legs.close()
             for store in self.stores.values():
                 with suppress(Exception):
                     await asyncio.wait_for(store.close(), CLOSE_S)
@@ -248,7 +242,7 @@ class TaskRuntime:
         self.closed = True
         self._files.close(0.0)
 
-    async def _perform(self, job: Job, step: PartStep) -> Any:
+    async def _perform(self, job: TaskJob, step: PartStep) -> Any:
         """Perform a step of a part, on its task."""
         match step:
             case FetchSignals(reads, budget_s):
@@ -258,56 +252,15 @@ class TaskRuntime:
             case Launch(part):
                 job.explored = self.begin(part, job)
                 return None
+            case SearchLeg():
+                return await self.legs.search(step)
             case SearchLegs(steps):
-                return await self._send_together(steps)
+                return await self.legs.search_together(steps)
+            case SendRewritten():
+                return await self.legs.search_rewritten(job, step)
             case ReadSignals():
                 raise TypeError("the signals of a batch are read by `flow.batch.together`")
-            case SearchLeg(search, timeout_s):
-                limits = LegLimits(time.monotonic() + timeout_s, self.core.settings.budget.max_leg_bytes)
-                try:
-                    legs = await self._own_legs()
-                    LIMITS.set(limits)
-                    response = answer_of(await legs.search(search, timeout_s, is_leg=True))
-                    note_size(step, limits.size, response)
-                    return response
-                except LegFault as fault:
-                    if fault.kind == "too_large":
-                        note_size(step, limits.size)
-                    raise
-                except Exception as error:  # noqa: BLE001  any error of a client is a fault of the leg
-                    raise leg_fault(self._client.fault_of(error)) from None
-            case SendRewritten():
-                return await self._rewritten(job, step)
         assert_never(step)
-
-    async def _send_together(self, steps: Sequence[SearchLeg]) -> list[Any]:
-        """Send several legs in one request. Returns the response of each, or its LegFault; raises LegFault for all."""
-        timeout_s = max(step.timeout_s for step in steps)
-        try:
-            legs = await self._own_legs()
-            LIMITS.set(LegLimits(time.monotonic() + timeout_s, self.core.settings.budget.max_leg_bytes))
-            found = await legs.multi_search([step.search for step in steps], timeout_s, is_leg=True)
-        except LegFault:
-            raise
-        except Exception as error:  # noqa: BLE001  whatever a client raises is a fault of the legs
-            raise leg_fault(self._client.fault_of(error)) from None
-        answers = answers_of(found, len(steps))
-        for step, answer in zip(steps, answers, strict=True):
-            if not isinstance(answer, LegFault):
-                note_size(step, 0, answer)
-        return answers
-
-    async def _rewritten(self, job: Job, step: SendRewritten) -> Any:
-        """Send a rewritten search. Its answer may be as large as the caller's own, which it stands in for."""
-        client = self._client if step.by_caller else await self._own_legs()
-        try:
-            LIMITS.set(None if step.by_caller else LegLimits(time.monotonic() + step.timeout_s, sys.maxsize))
-            job.rewritten = await client.search_as_caller(step.search, step.timeout_s)
-            return answer_of(client.body_of(job.rewritten))
-        except LegFault:
-            raise
-        except Exception as error:  # noqa: BLE001  whatever a client raises is a fault of the search
-            raise leg_fault(client.fault_of(error)) from None
 
     def _kept(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start a task, and hold it so that it is not garbage-collected before its end."""
@@ -346,25 +299,6 @@ class TaskRuntime:
                 self.refresh.failed(name, error)
             await wait()
 
-    async def _own_legs(self) -> SearchClient:
-        """Return the legs' client. It is made once, on a thread, since certificates are read from disk."""
-        if self.legs is None:
-            if self._legs_made is None or self._legs_made.done():
-                self._legs_made = self._kept(self._make_legs())
-            await asyncio.shield(self._legs_made)
-            assert self.legs is not None
-        return self.legs
-
-    async def _make_legs(self) -> None:
-        count = self.core.settings.leg_connections
-
-        def made() -> SearchClient:
-            legs = self._client.cloned(count)
-            legs.prepare()
-            return legs
-
-        self.legs = await self._on_a_thread(made)
-
     async def _local(self) -> None:
         """Read the kill switch on a thread, since a file can be slow; without a thread, on the loop."""
         try:
@@ -395,12 +329,6 @@ class TaskRuntime:
                 return await read_texts_async(store, keys) if store else [None] * len(keys)
             case Announce(key, name, text, now_s):
                 return await store.announce(key, name, text, now_s) if store else None
-            case GetMapping(index, params, timeout_s):
-                legs = await self._own_legs()
-                with failing_as(legs):
-                    return await legs.get_mapping(index, params, timeout_s)
-            case GetSettings(index, names, params, timeout_s):
-                legs = await self._own_legs()
-                with failing_as(legs):
-                    return await legs.get_settings(index, names, params, timeout_s)
+            case GetMapping() | GetSettings():
+                return await self.legs.read_facts(step)
         assert_never(step)

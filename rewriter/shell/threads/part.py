@@ -15,41 +15,16 @@ from typing import Any, Generic, TypeVar
 from rewriter.core import Core
 from rewriter.errors import StoreError
 from rewriter.flow.steps import FetchSignals, PartStep, Read, ReadResult
-from rewriter.shell.deadlines import Deadlines
-from rewriter.shell.legs import Bulkhead
-from rewriter.shell.workers import ELSEWHERE, Workers
+from rewriter.shell.bulkhead import Bulkhead
+from rewriter.shell.drive import ELSEWHERE, drive
+from rewriter.shell.threads.deadlines import Deadlines
+from rewriter.shell.workers import Workers
 from rewriter.signals.store import Store, StoreName
 
 T = TypeVar("T")
 
 NO_THREAD = StoreError("no thread is free to read")
 """The result of a read that no worker takes. It is never raised."""
-
-
-def drive(flow: Generator[Any, Any, T], perform: Callable[[Any], Any], first: Any = None) -> T:
-    """Run a generator to its end: perform each step, and send in the result or throw in the error. It is closed in any case.
-
-    first: the result of its first step, if that was performed already.
-    If a step's result is ELSEWHERE, somebody else runs the generator: it is returned, and the generator is left alone.
-    """
-    is_here = True
-    try:
-        step = flow.send(first)
-        while True:
-            try:
-                result = perform(step)
-            except BaseException as error:  # noqa: BLE001  the generator handles every error of a step
-                step = flow.throw(error)
-                continue
-            if result is ELSEWHERE:
-                is_here = False
-                return result  # type: ignore[no-any-return]
-            step = flow.send(result)
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
-    finally:
-        if is_here:
-            flow.close()
 
 
 class Reading:

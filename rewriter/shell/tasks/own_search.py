@@ -1,4 +1,4 @@
-"""The caller's own search in the async shell, where a rewritten one goes before it."""
+"""The caller's own search on an event loop, where a rewritten one goes before it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from rewriter.client.seam import SearchClient
 from rewriter.flow.steps import Sent
 from rewriter.shell.own_response import OwnResponse
-from rewriter.shell.task_jobs import Job
-from rewriter.shell.underway import Underway
+from rewriter.shell.tasks.job import TaskJob
+from rewriter.shell.tasks.underway import Underway
 
 
 class OwnSearch(OwnResponse):
@@ -22,7 +22,7 @@ class OwnSearch(OwnResponse):
 
     __slots__ = ("_arguments", "_job")
 
-    def __init__(self, client: SearchClient, arguments: Mapping[str, Any], job: Job) -> None:
+    def __init__(self, client: SearchClient, arguments: Mapping[str, Any], job: TaskJob) -> None:
         super().__init__(client)
         self._arguments = arguments
         self._job = job
@@ -48,10 +48,10 @@ class OwnSearch(OwnResponse):
     async def raced(self) -> Sent | None:
         """Send it, and return its answer, or None where the part of the rewritten search has ended first."""
         job = self._job
-        if job.here is None or job.personal is None:
+        if job.runtime is None or job.personal is None:
             return await self.sent()
         self.started_s = time.monotonic()
-        job.own = job.here.send_own(self._client.raw.search(**self._arguments))
+        job.own = job.runtime.send_own(self._client.raw.search(**self._arguments))
         await asyncio.wait({job.own, job.personal}, return_when=asyncio.FIRST_COMPLETED)
         return await self.awaited() if job.own.done() else None
 

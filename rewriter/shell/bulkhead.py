@@ -1,0 +1,64 @@
+"""The bulkhead: a bound on what one process has in flight, in which no policy takes the permits of the others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from threading import Lock
+
+
+class Bulkhead:
+    """A bound on the parts that one process has in flight, abandoned legs and slow reads included. Thread-safe.
+
+    One policy whose legs hang must not take the permits of the others. So half of them belong to all, and the other half to the
+    policies in equal shares: a policy takes more than its share only while the others could still take theirs.
+
+    cap:      how many permits there are.
+    policies: how many policies take them.
+    """
+
+    def __init__(self, cap: int, policies: int = 1) -> None:
+        self.cap = cap
+        self._lock = Lock()
+        self._count = 0
+        self._share = cap // (2 * policies) if policies > 1 else 0
+        self._kept = self._share * policies  # the sum of what each policy has left of its share
+        self._held: Counter[str] = Counter()
+
+    @property
+    def count(self) -> int:
+        """The number of permits that are taken."""
+        return self._count
+
+    def try_acquire(self, policy: str = "") -> bool:
+        """Take a permit, or return False if none is left for this policy."""
+        with self._lock:
+            within = self._held[policy] < self._share
+            if self._count + (0 if within else self._kept) >= self.cap:
+                return False
+            self._count += 1
+            self._kept -= within
+            self._held[policy] += 1
+            return True
+
+    def acquire(self) -> None:
+        """Take a permit even beyond the cap: for work that starts in any case, such as the reads of a part that has a permit."""
+        with self._lock:
+            self._count += 1
+
+    def release(self) -> None:
+        """Give a permit of `acquire` back."""
+        with self._lock:
+            self._count -= 1
+
+    def give_back(self, policy: str = "") -> None:
+        """Give a permit of `try_acquire` back."""
+        with self._lock:
+            self._count -= 1
+            self._held[policy] -= 1
+            self._kept += self._held[policy] < self._share
+
+    def kept(self, policy: str) -> str:
+        """Return in words why a policy was left no permit while there were some, or ""."""
+        if self._count >= self.cap:
+            return ""
+        return f"{self._held[policy]} of this policy in flight; the other permits are those of other policies"
