@@ -123,6 +123,14 @@ def test_the_classes_of_the_first_hits_by_their_scores() -> None:
     assert classes_in(hits, "type", [2.0, 3.0, 2.0, 9.0, 9.0, 9.0, 9.0, 1.0, 0.5]) == ("milk", "eggs", "7", "true")
 
 
+def test_a_hit_is_of_all_its_classes() -> None:
+    """An index shows them sorted; by which of them the document's item counts, its first one, it does not show."""
+    hits = [hit(["boots", "shoes"]), hit(["shoes", "sport"]), hit(["gifts"])]
+    assert classes_in(hits, "type", [3.0, 2.0, 4.0]) == ("shoes", "gifts", "boots", "sport")
+    many = [hit([f"class {n}" for n in range(10_000)])]
+    assert len(classes_in(many, "type", [1.0])) == MAX_READ
+
+
 def test_classes_are_bounded() -> None:
     hits = [hit([f"class {n}"]) for n in range(100)]
     found = classes_in(hits, "type", [float(100 - n) for n in range(100)])

@@ -21,6 +21,7 @@ from rewriter.signals.ingest import population as ingest
 from rewriter.signals.maker import MADE_EVERY_S, SEGMENTS_AT_ONCE, Maker, Reader, Stopped
 from rewriter.signals.memory_store import MemoryStore
 from rewriter.signals.packed import HEADER_BYTES, PackedPopulation, PackedSegments
+from rewriter.signals.partitions import MAX_PARTITIONS
 from rewriter.signals.store import Keys
 
 HALF_LIVES = HalfLives(86_400.0, {"color": 3_600.0})
@@ -322,11 +323,11 @@ def test_one_look_reads_a_bounded_number_of_segments_and_all_get_their_turn() ->
     assert found.left_out == 100
 
 
-@pytest.mark.parametrize("raw", [b"0", b"-1", b"x", b"2000"])
-def test_a_number_of_partitions_that_cannot_be_is_refused(raw: bytes) -> None:
+@pytest.mark.parametrize("text", ["0", "4097", "-1", " 4", "1_0", "x", "4.0"])
+def test_what_is_no_number_of_partitions_is_refused_as_by_workers(text: str) -> None:
     rig = Rig()
-    rig.store.run([("SET", "rw:partitions", raw)])
-    with pytest.raises(StoreError, match="partitions"):
+    rig.store.run([("SET", "rw:partitions", text.encode())])
+    with pytest.raises(StoreError, match="rw:partitions holds"):
         rig.look(rig.maker())
 
 
@@ -453,3 +454,14 @@ def test_an_error_that_nobody_expects_does_not_end_the_worker_s_building(monkeyp
     monkeypatch.setattr(ingest, "UNMADE_EVERY_S", 0.01)
     ingest._make(rig.maker("w", "worker"), stopping)
     assert rig.population() is not None
+
+
+@pytest.mark.parametrize("partitions", [1, 1_025, MAX_PARTITIONS])
+def test_as_many_partitions_are_added_up_as_events_may_have(partitions: int) -> None:
+    rig = Rig(partitions)
+    last = KEYS.population(partitions - 1)
+    rig.store.write(last, Counters({("brand", "b1"): 2.0}, {"brand": 2.0}, 1e9, 1e9, 1.0), None)
+    assert rig.look(rig.maker())
+    found = rig.population()
+    assert found is not None
+    assert found.weights == {f"brand{SEPARATOR}b1": 2.0}

@@ -25,8 +25,9 @@ from rewriter.signals.backfill.row_counts import LIMIT, REASONS
 from rewriter.signals.backfill.swap import Swap, forgotten_in
 from rewriter.signals.counters import growth
 from rewriter.signals.ingest.batch import CountingRules
-from rewriter.signals.ingest.contract import StreamKeys, partition_count, partition_count_commands
+from rewriter.signals.ingest.contract import StreamKeys, partition_count_commands
 from rewriter.signals.ingest.scripts import sound_replies
+from rewriter.signals.partitions import partition_count
 from rewriter.signals.redis_store import RedisStore
 from rewriter.signals.repeats import wanted_once
 
@@ -87,7 +88,7 @@ def backfill(
                 swap.refuse_gap(history.until_s)
                 read = progress.add_task("entries of the streams", total=None)
                 swap.read_ahead(history, objects, lambda done: progress.update(read, completed=done))
-                fingerprint = _fingerprint(files, history.until_s)
+                fingerprint = _fingerprint(files, history.until_s, settings, partitions)
                 swap.stage_neighbours(history, fingerprint)
                 wrote = progress.add_task("profiles", total=figures["users"])
                 with swap:
@@ -190,7 +191,13 @@ def _history(
         raise typer.Exit(FAULTY) from None
 
 
-def _fingerprint(files: list[Path], until_s: float) -> str:
-    """Return a hash that identifies a history: paths, sizes and times of its files, and its end."""
+def _fingerprint(files: list[Path], until_s: float, settings: Settings, partitions: int) -> str:
+    """Return a hash that identifies the counters of a history: its files (paths, sizes, times), its end, and what counts in it.
+
+    A run that was interrupted is not continued by other rules: its profiles would be of both.
+    """
     stats = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return sha256(repr((stats, until_s)).encode()).hexdigest()
+    policies = {name: policy.model_dump_json() for name, policy in sorted(settings.policies.items())}
+    salt = settings.store.key_salt.get_secret_value()
+    of = (stats, until_s, partitions, salt, settings.signals.model_dump_json(), policies)
+    return sha256(repr(of).encode()).hexdigest()

@@ -16,8 +16,15 @@ from rewriter.errors import StoreError
 from rewriter.settings import Settings
 from rewriter.shell.fleet import printable
 from rewriter.signals.ingest.contract import StreamKeys
-from rewriter.signals.ingest.dead_letters import DeadLetter, dead_letter_counts, dead_letters, requeue
+from rewriter.signals.ingest.dead_letters import DeadLetter, dead_letter_counts, dead_letters, left_out, requeue
 from rewriter.signals.redis_store import RedisStore
+
+WHAT_LEFT = {
+    "lost": "events that were trimmed or deleted from a stream before they were read",
+    "letters_dropped": "dead letters beyond dead_letters or dead_letter_bytes",
+    "segments_refused": "times a segment beyond max_segments: the event counts elsewhere",
+}
+"""What is left out without a dead letter, by its counter."""
 
 
 def dead_letters_command(
@@ -57,24 +64,31 @@ def dead_letters_command(
         raise typer.Exit(UNHEALTHY)
 
 
-def dead_letter_rows(settings: Settings) -> tuple[dict[int, int], list[tuple[str, str]]]:
-    """Return the number of dead letters by partition, and the row of `rewriter status`; both empty if no store answers."""
+def dead_letter_rows(settings: Settings) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """Return what was set aside (dead letters by partition) and left out, and the rows of `rewriter status`.
+
+    Without an answer of the store, there are no rows.
+    """
     url, _ = settings.store.plain_urls
+    nothing: dict[str, Any] = {"dead_letters": {}, "left_out": {}}
     if url in (None, "memory://"):
-        return {}, []
-    store = RedisStore(str(url))
+        return nothing, []
+    store, keys = RedisStore(str(url)), StreamKeys(settings.store.prefix)
     unreadable: list[str] = []
     try:
-        counts = dead_letter_counts(store, StreamKeys(settings.store.prefix), unreadable)
+        counts, gone = dead_letter_counts(store, keys, unreadable), left_out(store, keys)
     except (RedisError, StoreError, OSError):
-        return {}, []
+        return nothing, []
     finally:
         store.close()
-    faults = [("dead letters", f"of a partition, cannot be read: {fault}") for fault in unreadable]
-    if not counts:
-        return counts, faults or [("dead letters", "none")]
-    total = f"{sum(counts.values()):,} in {len(counts)} partition{'' if len(counts) == 1 else 's'}"
-    return counts, [("dead letters", f"{total}: `rewriter dead-letters --reasons` counts the reasons"), *faults]
+    rows = [("dead letters", f"of a partition, cannot be read: {fault}") for fault in unreadable]
+    if counts:
+        total = f"{sum(counts.values()):,} in {len(counts)} partition{'' if len(counts) == 1 else 's'}"
+        rows.insert(0, ("dead letters", f"{total}: `rewriter dead-letters --reasons` counts the reasons"))
+    elif not rows:
+        rows = [("dead letters", "none")]
+    rows += [("left out", f"{count:,} {WHAT_LEFT[name]}") for name, count in gone.items()]
+    return {"dead_letters": counts, "left_out": gone}, rows
 
 
 def _replay(store: Any, keys: StreamKeys, found: Iterator[DeadLetter]) -> None:

@@ -13,7 +13,7 @@ from rewriter.cli.output import print_line, write_whole
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings
 from rewriter.signals.backfill.history import History
-from rewriter.signals.backfill.popularity import as_text, bulk_lines, update
+from rewriter.signals.backfill.popularity import as_text, bulk_lines, can_be_id, update
 
 TIMEOUT_S = 60.0
 LIMIT = 0.01
@@ -58,16 +58,19 @@ def write_popularity(
     """Write each item's popularity into a file or an index; return what to print, and whether it went well."""
     found = history.popularities(half_life_s)
     if file is not None:
-        items = 0
+        items = missing = 0
 
         def counted() -> Iterator[tuple[str, float]]:
-            nonlocal items
+            nonlocal items, missing
             for one in found:
                 items += 1
-                yield one
+                if can_be_id(one[0]):
+                    yield one
+                else:
+                    missing += 1
 
         write_whole(file, as_text(bulk_lines(counted(), field)))
-        return {"field": field, "items": items}, True
+        return {"field": field, "items": items} | ({"missing": missing} if missing else {}), True
     with closing(own_client(settings.opensearch)) as client:
         try:
             done = update(lambda some: client.bulk(index or "", some, TIMEOUT_S), found, field, on_progress)

@@ -67,10 +67,7 @@ def status(
     everywhere = [*problems, *problems_of(fleet)]
     letters, letter_rows = dead_letter_rows(rewriter.settings)
     if as_json:
-        print_json(
-            seen.as_dict()
-            | {"dead_letters": letters, "healthy": not everywhere, "problems": everywhere, "opensearch": engine}
-        )
+        print_json(seen.as_dict() | letters | {"healthy": not everywhere, "problems": everywhere, "opensearch": engine})
     else:
         shown = [*problems, *([unwell(fleet)] if unwell(fleet) else [])]
         print_table(_rows(rewriter.settings, seen, engine, answers, shown, [*letter_rows, *sums(fleet, seen.store)]))

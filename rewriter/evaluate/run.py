@@ -28,7 +28,7 @@ from rewriter.evaluate.variants import POLICY, Variant
 from rewriter.index_facts import IndexFacts
 from rewriter.report import Reason, Report
 from rewriter.shell.template_files import load_templates
-from rewriter.signals.query_classes import QueryClasses, heaviest
+from rewriter.signals.query_classes import FIRST_HITS, QueryClasses, heaviest
 from rewriter.signals.store import Signals, SignalsQuery
 from rewriter.subject import Subject, pseudonym
 
@@ -261,7 +261,7 @@ class Evaluation:
             events = len(own)
             docs = set(past.doc[own[past.weight[own] > 0.0]].tolist())
             used = {one_id for one_id in one.judged.positive if not docs.isdisjoint(past.docs_of.get(one_id, ()))}
-        hits = baseline["hits"]["hits"]
+        hits = baseline["hits"]["hits"][:FIRST_HITS]
         classes = heaviest(self._shown.categories(hits), [hit.get("_score") or 0.0 for hit in hits])
         return events, one.judged.positive - used, classes[0] if classes else ""
 

@@ -29,10 +29,10 @@ from rewriter.signals.events import MAX_DIGITS, MAX_EVENT_BYTES, parse
 from rewriter.signals.ingest.contract import (
     StreamKeys,
     append_many_command,
-    partition_count,
     partition_count_commands,
     partition_of,
 )
+from rewriter.signals.partitions import partition_count
 
 AT_ONCE = 500
 AT_ONCE_BYTES = 2**20

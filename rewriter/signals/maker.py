@@ -36,6 +36,7 @@ from rewriter.signals.packed import (
     read_segments,
     segments_body,
 )
+from rewriter.signals.partitions import partition_count
 from rewriter.signals.store import Keys
 
 LOOK_EVERY_S = 10.0
@@ -47,7 +48,6 @@ GROWN = 0.1
 PAUSE_S = 0.004
 FIRST_PAUSE_S = 0.001
 """Pause while there is no population yet: only items have an affinity then, so the first population is built faster."""
-MAX_PARTITIONS = 1_024
 MAX_SEGMENTS = 1_000
 SEGMENTS_AT_ONCE = 50
 """Segments read by one build, the least recently read first."""
@@ -194,7 +194,8 @@ class Maker:
         count, listed = self.reader.run(
             [text_command(f"{self._keys.prefix}:{part}") for part in ("partitions", "segments")]
         )
-        partitions = _partitions(count)
+        key = f"{self._keys.prefix}:partitions"
+        partitions = partition_count(key, text_in(count)) if count else 1  # none before the first producer or worker
         self._pause_s = PAUSE_S if look.population else FIRST_PAUSE_S
         unread: StoreError | None = None
         try:
@@ -294,17 +295,6 @@ class Maker:
             return stop.value  # type: ignore[no-any-return]
         finally:
             steps.close()
-
-
-def _partitions(raw: bytes) -> int:
-    """Return the number of partitions, 1 if the store has none. Raises StoreError for an invalid number."""
-    try:
-        found = int(raw or 1)
-    except ValueError:
-        found = 0
-    if not 1 <= found <= MAX_PARTITIONS:
-        raise StoreError(f"the number of partitions is not from 1 to {MAX_PARTITIONS:,}")
-    return found
 
 
 def _names(raw: bytes) -> list[str]:

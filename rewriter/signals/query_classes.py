@@ -17,6 +17,7 @@ TTL_S, CLAIM_S = 600.0, 10.0
 MAX_BYTES = 8 * 2**20
 BYTES_OF_AN_ENTRY = 500
 MAX_NAME = 512
+MAX_OF_A_HIT = 64
 
 
 class QueryClasses:
@@ -44,16 +45,24 @@ class QueryClasses:
 
 
 def classes_in(hits: Sequence[Mapping[str, Any]], class_field: str, scores: Sequence[float]) -> tuple[str, ...]:
-    """Return the classes of the first hits, at most `MAX_READ`, by the sum of their scores; hits without a class are none's."""
-    values = [(hit.get("fields") or {}).get(class_field) for hit in hits[:FIRST_HITS]]
-    names = [class_name(one[0]) if isinstance(one, list) and one else None for one in values]
-    return tuple(heaviest(names, scores)[:MAX_READ])
+    """Return the classes of the first hits, at most `MAX_READ`, by the sum of their scores; hits without a class are none's.
+
+    A hit is of all its classes: doc values are sorted, so that the first one is not the document's first, by which its item counts.
+    """
+    names: list[str | None] = []
+    of: list[float] = []
+    for hit, score in zip(hits[:FIRST_HITS], scores[:FIRST_HITS], strict=True):
+        values = (hit.get("fields") or {}).get(class_field)
+        for value in values[:MAX_OF_A_HIT] if isinstance(values, list) else ():
+            names.append(class_name(value))
+            of.append(score)
+    return tuple(heaviest(names, of)[:MAX_READ])
 
 
 def heaviest(names: Sequence[str | None], scores: Sequence[float]) -> list[str]:
-    """Return the different classes of the first hits, in order of the sum of their scores; hits without a class do not count."""
+    """Return the different classes of hits, in order of the sum of their scores; hits without a class do not count."""
     found: dict[str, float] = {}
-    for name, score in zip(names[:FIRST_HITS], scores[:FIRST_HITS], strict=True):
+    for name, score in zip(names, scores, strict=True):
         if name is not None:
             found[name] = found.get(name, 0.0) + max(score, 0.0)
     return sorted(found, key=lambda name: (-found[name], name))

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from rewriter.cli import app
 from rewriter.client.registry import around
 from rewriter.errors import ConfigurationError, StoreError
 from rewriter.signals.affinities import united
@@ -153,6 +155,34 @@ def test_it_goes_on_where_it_broke_off(shop: Shop, tmp_path: Path, monkeypatch: 
     assert (said["written"], said["written_before"]) == (1, 2)
     assert backfilled(shop, files)["written"] == 3
     assert not list(shop.store.keys(f"{shop.settings.store.prefix}:pause"))
+
+
+@pytest.mark.parametrize("changed", ["", "[signals.action_weights]\npurchase = 2\nclick = 1"])
+def test_it_goes_on_by_the_same_rules_alone(
+    redis_url: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    """A run that was interrupted and is started again with other settings begins anew: else some profiles were of the old ones."""
+    (file,) = written(tmp_path / "h.ndjson", [one | {"brand": "nike"} for one in rows()])
+    monkeypatch.setattr("rewriter.signals.backfill.swap.KEYS_AT_ONCE", 1)
+    toml, policy = tmp_path / "rewriter.toml", "[policies.shop]\nindex = 'products'\nfields.brand = {}"
+    store = f"[store]\nurl = '{redis_url}'\nprefix = '{prefix}'\n[ingest]\npartitions = 2\n"
+    toml.write_text(store + policy)
+    real: Callable[..., None] = Swap._note
+
+    def ends(self: Swap, fingerprint: str, last: str) -> None:
+        real(self, fingerprint, last)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Swap, "_note", ends)
+        CliRunner().invoke(app, ["backfill", file, "--toml", str(toml)])
+    toml.write_text(store + changed + "\n" + policy)
+    ended = CliRunner().invoke(app, ["backfill", file, "--toml", str(toml)])
+    assert ended.exit_code == 0, ended.output
+    before = 0 if changed else 1
+    assert {name: json.loads(ended.stdout)[name] for name in ("written", "written_before")} == {
+        "written": 3 - before, "written_before": before,
+    }  # fmt: skip
 
 
 def as_list(names: list[str]) -> list[str] | None:

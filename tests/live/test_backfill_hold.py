@@ -123,6 +123,30 @@ def test_it_holds_its_pause_for_as_long_as_it_reads(
     assert counted(shop) == {"profiles": 1_100.0 + USERS, "population": 1_100.0 + USERS}
 
 
+def test_partitions_that_are_added_meanwhile_cost_no_event(shop: Shop, tmp_path: Path) -> None:
+    """What was counted from a partition that the run does not know would be lost with the profiles that it replaces."""
+    worker = shop.worker()
+    worker.step()
+    found = history(shop, tmp_path, time.time() - HOUR_S)
+    shop.store.run([("SET", shop.keys.partitions, 8)])
+    shop.settings.ingest.__dict__["partitions"] = 8
+    worker.due()
+    shop.append(clicks(USERS))
+    shop.drain(worker)
+    worker.close()
+    before = counted(shop)["profiles"]
+    with (
+        pytest.raises(StoreError, match="was changed from 4 to 8 meanwhile; nothing was written: run it again"),
+        Swap(shop.store, shop.store, shop.plan, 4) as swap,
+    ):
+        swap.write(found, objects(shop), "f", lambda _: None)
+    assert counted(shop)["profiles"] == before == USERS
+    assert not list(shop.store.keys(f"{shop.settings.store.prefix}:pause"))
+    with Swap(shop.store, shop.store, shop.plan, 8) as swap:
+        swap.write(found, objects(shop), "f", lambda _: None)
+    assert counted(shop)["profiles"] == 2 * USERS
+
+
 def test_once_the_hold_was_lost_nothing_is_written(shop: Shop, tmp_path: Path, short_pause: float) -> None:
     """The process stood still: its leases ran out, and a worker took them and counted."""
     shop.append(clicks(200))

@@ -308,6 +308,29 @@ def test_a_search_reads_the_classes_of_its_query_from_the_second_time_on(
         assert boosted(second) == (every if old_layout else {("item", "milk7"), ("type_size", "milk · l")})
 
 
+def test_items_of_several_classes_are_found_by_each_of_them(opensearch: OpenSearch, prefix: str) -> None:
+    """An item counts in the first class of its document; the index shows a hit's classes sorted."""
+    documents = products()
+    for one in documents.values():
+        one["type"] = [one["type"], "a shelf of all"]
+    settings = by_type(prefix, item_repeat_share=1.0)
+    value: Value = CountingRules.of(settings).values({"_id": "milk7", **documents["milk7"]})[-1]
+    assert value == ("item", "milk7", "milk")
+    store, now_s, keys = MemoryStore(), time.time(), Keys()
+    milk = ClassCounters({value[:2]: 9.0}, 9.0, now_s)
+    soup = ClassCounters({("item", "soup7"): 9.0}, 9.0, now_s)
+    store.write(keys.profile("ann"), Counters({}, {}, now_s, now_s, 3.0), None, {"milk": milk, "soup": soup})
+    write_sizes(store, now_s)
+    with (
+        loaded(opensearch, f"{prefix}-shop", MAPPING, documents.items()) as index,
+        Rewriter(opensearch, store, settings) as rewriter,
+    ):
+        assert rewriter.wait_ready(30.0, index=index), rewriter.status()
+        searched(rewriter, index, "milk")
+        _, second = searched(rewriter, index, "milk")
+        assert boosted(second) == {("item", "milk7")}
+
+
 def first(*weights: tuple[float, bytes], at_s: float, last_s: float = 1.0, total: float = 1.0, form: int = 1) -> bytes:
     """A class in the layout before."""
     parts = (struct.pack("<dH", one, len(name)) + name for one, name in weights)

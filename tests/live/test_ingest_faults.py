@@ -295,7 +295,7 @@ def test_a_stream_is_trimmed_under_a_slow_worker(redis_url: str, prefix: str, ca
     assert worker.counts == {"counted": 50, "lost": 50}
     assert shop.total("lost") == 50
     (letter,) = shop.dead()
-    assert letter["reason"] == "50 entries were trimmed before they were read"
+    assert letter["reason"] == "50 entries were trimmed or deleted before they were read"
     assert caplog.text.count("50 entries were trimmed") == 1
 
 

@@ -33,14 +33,21 @@ def index(opensearch: OpenSearch, prefix: str) -> Iterator[str]:
 
 
 def ran(
-    tmp_path: Path, url: str, redis_url: str, prefix: str, index: str, *more: str, field: str = "popularity_8w"
+    tmp_path: Path,
+    url: str,
+    redis_url: str,
+    prefix: str,
+    index: str,
+    *more: str,
+    field: str = "popularity_8w",
+    gone: str = "gone",
 ) -> tuple[int, dict[str, Any], str]:
     end_s = time.time() - 60.0
     bought = [
         ("p1", 0, "purchase"),
         ("p1", 56, "purchase"),
         ("p2", 56, "view"),
-        ("gone", 0, "purchase"),
+        (gone, 0, "purchase"),
         ("p1", 0, "dislike"),
     ]
     rows = [
@@ -104,6 +111,23 @@ def test_a_file_takes_the_updates_instead(
     assert "popularity_8w" not in sources(opensearch, index)["p1"]
     answer = opensearch.bulk(body=out.read_text(), index=index)
     assert [one["update"]["status"] for one in answer["items"]] == [404, 200, 200]
+    assert sources(opensearch, index)["p1"]["popularity_8w"] == pytest.approx(1.5, abs=1e-3)
+
+
+@pytest.mark.parametrize("gone", ["x" * 513, "é" * 300, "a\nb", " "])
+@pytest.mark.parametrize("to_file", [False, True])
+def test_an_id_that_no_document_can_have_costs_no_other_its_update(
+    tmp_path: Path, opensearch: OpenSearch, opensearch_url: str, redis_url: str, prefix: str, index: str, gone: str, to_file: bool
+) -> None:  # fmt: skip
+    """The server refuses a whole request for one id of more than 512 bytes."""
+    more = ("--popularity-file", str(tmp_path / "out.ndjson")) if to_file else ()
+    code, said, talk = ran(tmp_path, opensearch_url, redis_url, prefix, index, "--allow", "no_object", *more, gone=gone)
+    assert code == 0, talk
+    if to_file:
+        answer = opensearch.bulk(body=(tmp_path / "out.ndjson").read_text(), index=index)
+        assert [one["update"]["status"] for one in answer["items"]].count(200) == 2
+    else:
+        assert said["popularity"]["updated"] == 2
     assert sources(opensearch, index)["p1"]["popularity_8w"] == pytest.approx(1.5, abs=1e-3)
 
 

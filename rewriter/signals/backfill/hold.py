@@ -18,6 +18,7 @@ from rewriter.errors import StoreError
 from rewriter.signals.ingest.contract import StreamKeys
 from rewriter.signals.ingest.leases import Leases
 from rewriter.signals.ingest.scripts import sound_replies
+from rewriter.signals.partitions import partition_count
 from rewriter.signals.redis_store import RedisStore
 
 POLL_S = 0.1
@@ -54,6 +55,7 @@ class Hold:
             self._renew()
             self._leases.take_all(self._partitions)
             if len(self._leases.held) == self._partitions:
+                self._refuse_more()
                 self._thread.start()
                 return
             for number, error in self._leases.unreadable.items():
@@ -63,6 +65,18 @@ class Hold:
                 self.release()
                 raise StoreError("a worker does not pause: it may be of an older version; nothing was written")
             time.sleep(POLL_S)
+
+    def _refuse_more(self) -> None:
+        """Raise StoreError if there are other partitions by now: what was counted from them would be lost with the profiles.
+
+        A worker reads their number before the pause, and the pause was set before: no worker takes further ones.
+        """
+        (found,) = sound_replies(self._store, [("GET", self._keys.partitions)])
+        partitions = self._partitions if found is None else partition_count(self._keys.partitions, found)
+        if partitions != self._partitions:
+            self.release()
+            what = f"{self._keys.partitions} was changed from {self._partitions} to {partitions} meanwhile"
+            raise StoreError(f"{what}; nothing was written: run it again")
 
     def check(self) -> None:
         """Raise StoreError if the hold was lost, or could not be renewed in time."""

@@ -21,6 +21,8 @@ UPDATED_AT_ONCE = 1_000
 NAMED = 5
 """Rejected documents that are named."""
 DIGITS = 4
+MAX_ID_BYTES = 512
+"""Bytes of the longest id that a document can have: a request with a longer one is refused whole."""
 
 
 def popularities(db: Any, until_s: float, half_life_s: float, heaviest: float) -> Iterator[tuple[str, float]]:
@@ -33,6 +35,11 @@ def popularities(db: Any, until_s: float, half_life_s: float, heaviest: float) -
     )
     while rows := cursor.fetchmany(AT_ONCE):
         yield from ((name, round(popularity, DIGITS)) for name, popularity in rows)
+
+
+def can_be_id(name: str) -> bool:
+    """Whether a document can have this id."""
+    return len(name.encode()) <= MAX_ID_BYTES
 
 
 def bulk_lines(found: Iterable[tuple[str, float]], field_name: str) -> Iterator[dict[str, Any]]:
@@ -93,7 +100,10 @@ def update(
     done, sent = Updated(), 0
     left = iter(found)
     while chunk := list(islice(left, UPDATED_AT_ONCE)):
-        done.note(send(list(bulk_lines(chunk, field_name))))
+        some = [one for one in chunk if can_be_id(one[0])]
+        done.missing += len(chunk) - len(some)
+        if some:
+            done.note(send(list(bulk_lines(some, field_name))))
         sent += len(chunk)
         on_progress(sent)
     return done

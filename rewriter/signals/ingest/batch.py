@@ -141,7 +141,7 @@ class Entry:
 
     @property
     def dedupe_key(self) -> int:
-        """A number below 2^53, in the order of entries, that distinguishes it from duplicates with the same `event_id`."""
+        """A number in the order of entries that distinguishes it from duplicates with the same `event_id`."""
         ms, _, sequence = (self.first or self.id).partition("-")
         return int(ms) * 4096 + int(sequence) % 4096
 

@@ -32,14 +32,18 @@ if first ~= '' then
   if now_ms - (tonumber(known[3]) or 0) < 2000 then lag = math.max(lag, tonumber(known[2]) or 0) end
   redis.call('HSET', state, 'lag', string.format('%d', lag), 'lag_at', string.format('%d', now_ms))
 end
-for _ = 1, tonumber(take()) do
-  local name, more = take(), take()
-  local reply = redis.pcall('HINCRBY', state, name, more)
-  if type(reply) == 'table' and reply.err then redis.call('HSET', state, name, more) end -- the old value was no number
+local function more(name, count)
+  local reply = redis.pcall('HINCRBY', state, name, count)
+  if type(reply) == 'table' and reply.err then redis.call('HSET', state, name, count) end -- the old value was no number
 end
-for _ = 1, tonumber(take()) do
+for _ = 1, tonumber(take()) do more(take(), take()) end
+local own = tonumber(take())
+local kept = own > 0 and redis.call('XLEN', dead) or 0
+for _ = 1, own do
   redis.call('XADD', dead, 'MAXLEN', '~', letters, 'LIMIT', 1000, '*', 'entry', take(), 'reason', take(), 'event', take())
 end
+local dropped = own > 0 and kept + own - redis.call('XLEN', dead) or 0
+if dropped > 0 then more('letters_dropped', dropped) end
 for _ = 1, tonumber(take()) do
   redis.call('ZADD', waiting, string.format('%d', now_ms + retry_ms), take())
 end

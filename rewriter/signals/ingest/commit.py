@@ -14,6 +14,7 @@ from rewriter.settings import IngestSettings
 from rewriter.signals.commands import Command
 from rewriter.signals.ingest.batch import Batch, Entry
 from rewriter.signals.ingest.contract import StreamKeys
+from rewriter.signals.ingest.dedupe import MARKS_BELOW
 from rewriter.signals.ingest.scripts import COMMIT, script_command
 
 REPLAYED, FATE, WHY, WAITING = "replay:", "fate:", "why:", "waiting"
@@ -89,7 +90,7 @@ def commit_command(
               so marks are kept longer by this time.
     """
     at_ms = int(run.after.partition("-")[0])
-    lowest = max(0, int(at_ms - (settings.dedupe_s + lag_s) * 1000)) * 4096
+    lowest = max(0, int(at_ms - (settings.dedupe_s + lag_s) * 1000)) * 4096 % MARKS_BELOW
     counts = {"passed": len(run.entries), **run.counts, **run.beside, **_replayed(run)}
     letters = [part for entry, fault in run.dead for part in (entry.first or entry.id, str(fault), entry.raw)]
     letters += ("", run.note, "") if run.note else ()

@@ -11,17 +11,14 @@ producers use different numbers no event is lost or counted twice, since a key k
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rewriter.errors import StoreError
 from rewriter.signals.commands import Command
 from rewriter.signals.events import Event
 from rewriter.subject import partition_of_unit
 
 STREAM_START = "0-0"
-MAX_PARTITIONS = 4_096
 APPEND_MANY = """
 for i = 1, #ARGV do
   local reply = redis.pcall('XADD', KEYS[1], '*', 'event', ARGV[i])
@@ -117,14 +114,3 @@ def append_many_command(keys: StreamKeys, partition: int, events: Sequence[bytes
 def partition_count_commands(keys: StreamKeys, wanted: int) -> list[Command]:
     """Return the commands that set the number of partitions to `wanted` if there is none, and read it."""
     return [("SET", keys.partitions, wanted, "NX"), ("GET", keys.partitions)]
-
-
-def partition_count(key: str, reply: object) -> int:
-    """Return the number of partitions in the reply to a GET of `key`. Raises StoreError for any other value."""
-    if isinstance(reply, Exception):
-        raise StoreError(f"{key} cannot be read: {type(reply).__name__}")
-    text = reply.decode("utf-8", "replace") if isinstance(reply, bytes) else str(reply)
-    if re.fullmatch("[1-9][0-9]{0,3}", text) and int(text) <= MAX_PARTITIONS:
-        return int(text)
-    what = f"{key} holds {text[:20]!r}, not a number from 1 to {MAX_PARTITIONS:,}"
-    raise StoreError(f"{what}: set it to the number of streams")

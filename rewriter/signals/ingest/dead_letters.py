@@ -6,6 +6,7 @@ object again. The server moves it in one step: after any failure a letter is eit
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,10 +18,13 @@ from redis.exceptions import ResponseError
 from rewriter.signals.ingest.ailing import is_of_one
 from rewriter.signals.ingest.batch import ENTRY_ID, PARTLY_COUNTED
 from rewriter.signals.ingest.commit import kind_of
-from rewriter.signals.ingest.contract import StreamKeys, partition_count
+from rewriter.signals.ingest.contract import StreamKeys
 from rewriter.signals.ingest.scripts import REQUEUE, Engine, ran, script_command, sound_replies, with_key
+from rewriter.signals.partitions import partition_count
 
 READ_AT_ONCE = 100
+LEFT_OUT = ("lost", "letters_dropped", "segments_refused")
+"""Counters of a partition's state that no dead letter stands for."""
 LATEST_MS = 253_402_300_799_000
 """The end of the year 9999: an id may lie behind it, a date may not."""
 MOVED_AT_ONCE = 50
@@ -71,6 +75,18 @@ def dead_letter_counts(engine: Engine, keys: StreamKeys, unreadable: list[str]) 
             if reply:
                 found[number] = reply
     return found
+
+
+def left_out(engine: Engine, keys: StreamKeys) -> dict[str, int]:
+    """Return the sum of each counter of `LEFT_OUT` over all partitions, without zeros. What is no number counts nothing."""
+    states = [keys.of_stream(number, "state") for number in range(partitions_of(engine, keys))]
+    sums: Counter[str] = Counter()
+    for reply in ran(engine, [("HMGET", state, *LEFT_OUT) for state in states]):
+        if not isinstance(reply, Exception):
+            sums.update(
+                {name: int(text) for name, text in zip(LEFT_OUT, reply, strict=True) if (text or b"").isdigit()}
+            )
+    return +sums
 
 
 def dead_letters(engine: Engine, keys: StreamKeys, unreadable: list[str]) -> Iterator[DeadLetter]:

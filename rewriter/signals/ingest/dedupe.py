@@ -13,6 +13,10 @@ from rewriter.subject import pseudonym
 ELSEWHERE = 2048
 """Bit that marks entries of other partitions than a subject's first one, since ids of two streams may be equal."""
 
+MARKS_BELOW = 2**53
+"""The store keeps a mark as a double, which is exact below this. Entry ids beyond the year 2039 begin again at 0: a producer chose
+one, or the server's clock was once ahead, and all later ids are as high."""
+
 
 def without_duplicates(
     engine: Engine, keys: StreamKeys, entries: Sequence[tuple[Batch, Entry]], plan: CountingRules, first_partitions: int
@@ -32,7 +36,7 @@ def without_duplicates(
     for batch, entry in entries:
         if (event_id := entry.counted_event.event_id) is not None:
             home = partition_of(entry.counted_event, first_partitions)
-            dedupe_key = entry.dedupe_key if batch.partition == home else entry.dedupe_key ^ ELSEWHERE
+            dedupe_key = entry.dedupe_key % MARKS_BELOW ^ (ELSEWHERE if batch.partition != home else 0)
             own_marks[id(entry)] = home, dedupe_key
             dedupe_keys.setdefault(home, {}).setdefault(pseudonym("e", event_id, ""), []).append(dedupe_key)
     ttl_s = int(2 * plan.settings.ingest.dedupe_s) + 1

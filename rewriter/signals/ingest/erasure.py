@@ -22,9 +22,10 @@ from rewriter.errors import StoreError
 from rewriter.signals.events import Event, parse
 from rewriter.signals.ingest.ailing import is_of_one
 from rewriter.signals.ingest.batch import CountingRules
-from rewriter.signals.ingest.contract import StreamKeys, partition_count
+from rewriter.signals.ingest.contract import StreamKeys
 from rewriter.signals.ingest.dead_letters import of_one_partition
 from rewriter.signals.ingest.scripts import FORGET, LOOK, ran, script_command, sound_replies
+from rewriter.signals.partitions import partition_count
 from rewriter.signals.redis_store import RedisStore
 from rewriter.subject import pseudonym
 

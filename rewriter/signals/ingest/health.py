@@ -15,8 +15,9 @@ from typing import Any
 from rewriter.errors import StoreError
 from rewriter.signals.ingest.ailing import is_of_one
 from rewriter.signals.ingest.contract import StreamKeys
-from rewriter.signals.ingest.scripts import LOOK, Engine, ran, script_command
+from rewriter.signals.ingest.scripts import GAP, LOOK, Engine, ran, script_command, sound_replies
 
+UNCOUNTED = "the server does not count a stream's entries: it needs Redis 7.0 or Valkey 7.2"
 UNKNOWN_MS = 24 * 3600 * 1000
 """The reported lag of a partition whose state cannot be read."""
 
@@ -71,22 +72,33 @@ def backlog(engine: Engine, keys: StreamKeys, partitions: int) -> Backlog:
     )
 
 
-def gap(info: Any, passed: int) -> Gap | None:
-    """Return the lost entries of a stream from its `XINFO STREAM`, or None if none was lost.
-
-    passed: number of entries that workers have passed.
-    Entries are removed and read at the front: of a stream with A added and L present entries the first A − L are gone, and those of
-    them beyond `passed` were never read.
-    """
-    if isinstance(info, Exception):  # no stream yet
+def find_gap(engine: Engine, keys: StreamKeys, partition: int) -> Gap | None:
+    """Return the entries that a partition's stream lost unread, or None. Raises the client's error, or StoreError."""
+    (found,) = sound_replies(
+        engine, [script_command(GAP, [keys.of_stream(partition, "state"), keys.stream(partition)], [])]
+    )
+    if not found:  # no stream yet
         return None
-    added, removed = added_and_removed(info)
-    if added < passed:
-        return Gap(0, removed - passed, "the stream was deleted and begun anew; what it held unread is unknown")
-    if removed > passed:
-        lost = removed - passed
-        return Gap(lost, lost, f"{lost} entries were trimmed before they were read")
-    return None
+    added, length, passed, unread = found
+    if added < 0:
+        raise StoreError(UNCOUNTED)
+    return gap(added, length, passed, None if unread < 0 else unread)
+
+
+def gap(added: int, length: int, passed: int, unread: int | None) -> Gap | None:
+    """Return the entries that a stream lost unread, or None if it lost none.
+
+    added:  number of entries ever added to it; `length` of them are present.
+    passed: number of entries that workers have passed.
+    unread: number of present entries that they have not, None if unknown.
+    Each entry was passed, is unread, or was lost, whether a trim removed it or somebody deleted it alone. Where the unread entries
+    were not counted, those count that certainly were lost: a stream is read at its front, so the removed entries beyond `passed`.
+    More entries were passed than added where the stream was deleted and begun anew; the number is corrected once it is known.
+    """
+    lost = max(0, added - length - passed) if unread is None else added - unread - passed
+    if lost < 0:
+        return Gap(0, lost, "the stream was deleted and begun anew; what it held unread is unknown")
+    return Gap(lost, lost, f"{lost} entries were trimmed or deleted before they were read") if lost else None
 
 
 def added_and_removed(info: Any) -> tuple[int, int]:
@@ -96,4 +108,4 @@ def added_and_removed(info: Any) -> tuple[int, int]:
         added = int(fields[b"entries-added"])
         return added, added - int(fields[b"length"])
     except KeyError:
-        raise StoreError("the server does not count a stream's entries: it needs Redis 7.0 or Valkey 7.2") from None
+        raise StoreError(UNCOUNTED) from None

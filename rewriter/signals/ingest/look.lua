@@ -15,9 +15,11 @@ local added = 0
 for i = 1, #info, 2 do
   if info[i] == 'entries-added' then added = info[i + 1] end
 end
-local waiting, age_ms = math.max(0, added - (tonumber(known[2]) or 0)), 0
-if waiting > 0 then
-  local first = redis.call('XRANGE', stream, '(' .. (known[1] or '0-0'), '+', 'COUNT', 1)[1]
-  if first then age_ms = math.max(0, now_ms - tonumber(string.match(first[1], '^%d+'))) end
+-- The number alone could be wrong for a while: of entries that were deleted, or in a stream that was begun anew (see gap.lua).
+local waiting, age_ms = 0, 0
+local first = redis.call('XRANGE', stream, '(' .. (known[1] or '0-0'), '+', 'COUNT', 1)[1]
+if first then
+  waiting = math.max(1, added - (tonumber(known[2]) or 0))
+  age_ms = math.max(0, now_ms - tonumber(string.match(first[1], '^%d+')))
 end
 return { waiting, age_ms, lately, now_ms }

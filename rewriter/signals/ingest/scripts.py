@@ -35,6 +35,7 @@ NAMES = (
     "commit",
     "retry",
     "look",
+    "gap",
     "enroll",
     "release",
     "renew",
@@ -46,7 +47,7 @@ NAMES = (
     "requeue",
 )
 _TEXTS = {sha1(text.encode(), usedforsecurity=False).hexdigest(): text for text in map(text_of, NAMES)}
-APPLY, AGE, COMMIT, RETRY, LOOK, ENROLL, RELEASE, RENEW, REPLACE, SEGMENTS, FORGET, READ, LETTERS, REQUEUE = _TEXTS
+APPLY, AGE, COMMIT, RETRY, LOOK, GAP, ENROLL, RELEASE, RENEW, REPLACE, SEGMENTS, FORGET, READ, LETTERS, REQUEUE = _TEXTS
 
 
 def digest_of(name: str) -> str:

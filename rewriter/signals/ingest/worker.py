@@ -32,9 +32,9 @@ from rewriter.signals.ingest.ailing import Ailing
 from rewriter.signals.ingest.apply import apply_changes
 from rewriter.signals.ingest.batch import Batch, Changes, CountingRules, Entry, Members, entry_of
 from rewriter.signals.ingest.commit import commit_command, runs
-from rewriter.signals.ingest.contract import StreamKeys, partition_count, partition_count_commands
+from rewriter.signals.ingest.contract import StreamKeys, partition_count_commands
 from rewriter.signals.ingest.dedupe import without_duplicates
-from rewriter.signals.ingest.health import Backlog, backlog, gap
+from rewriter.signals.ingest.health import Backlog, backlog, find_gap
 from rewriter.signals.ingest.leases import Leases
 from rewriter.signals.ingest.objects import LookUpFailed, ObjectKey, Objects
 from rewriter.signals.ingest.reuse import note_uses
@@ -49,6 +49,7 @@ from rewriter.signals.ingest.scripts import (
 )
 from rewriter.signals.ingest.segment_names import SegmentNames
 from rewriter.signals.near_table import read_near
+from rewriter.signals.partitions import partition_count
 from rewriter.signals.repeats import Controls
 
 IDLE_S = 0.005
@@ -299,7 +300,7 @@ class Worker:
 
     def _tend(self, number: int) -> None:
         """Renew a lease, move the partition's waiting entries back to the stream, and report entries that the stream lost."""
-        keys, state = self._keys, self._keys.of_stream(number, "state")
+        keys = self._keys
         retry = script_command(
             RETRY,
             [keys.of_stream(number, "lease"), keys.stream(number), keys.of_stream(number, "waiting")],
@@ -313,10 +314,7 @@ class Worker:
         if moved < 0:
             self._leases.lost(number)
             return
-        info, passed = ran(self._engine, [("XINFO", "STREAM", keys.stream(number)), ("HGET", state, "passed")])
-        if isinstance(passed, Exception):
-            raise passed
-        if found := gap(info, int(passed or 0)):
+        if found := find_gap(self._engine, keys, number):
             _log.error("partition %d: %s", number, found.what)
             other = Counter(lost=found.lost, passed=found.passed)
             note = Batch(number, self._leases.held[number], [], other=other, note=found.what)

@@ -1,0 +1,23 @@
+-- Reads what shows whether entries of a stream are gone that nobody has read.
+--
+-- KEYS  state, stream
+-- Returns { entries ever added, present entries, entries passed, unread entries }; -1 for unread entries that were not counted, and for
+-- added entries that the server does not count; nothing without a stream. Unread entries are counted where that is cheap: where there
+-- are none, and up to MOST of them in a stream that was begun anew.
+local MOST = 100
+local state, stream = unpack(KEYS)
+local known = redis.call('HMGET', state, 'position', 'passed')
+local passed = tonumber(known[2]) or 0
+local info = redis.pcall('XINFO', 'STREAM', stream)
+if info.err then
+  if redis.call('TYPE', stream).ok == 'none' then return {} end
+  return info
+end
+local added, length = -1, 0
+for i = 1, #info, 2 do
+  if info[i] == 'entries-added' then added = info[i + 1] end
+  if info[i] == 'length' then length = info[i + 1] end
+end
+local most = added < passed and MOST + 1 or 1
+local unread = #redis.call('XRANGE', stream, '(' .. (known[1] or '0-0'), '+', 'COUNT', most)
+return { added, length, passed, unread < most and unread or -1 }

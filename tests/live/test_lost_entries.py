@@ -1,0 +1,121 @@
+"""Entries that nobody counts: each one is either counted, a dead letter, or in a counter that `rewriter status` prints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from rewriter.cli import app
+from rewriter.signals.events import Event, parse
+from rewriter.signals.ingest.contract import partition_of
+from rewriter.signals.ingest.dead_letters import left_out
+from rewriter.signals.ingest.health import Gap, gap
+from rewriter.signals.ingest.worker import Worker
+from tests.live.shop import Shop, an_event
+
+
+def beaten(worker: Worker, times: int = 4) -> None:
+    for _ in range(times):
+        worker.due()
+        worker.step()
+
+
+@pytest.mark.parametrize("read_before", [0, 30])
+@pytest.mark.parametrize("deleted", [slice(0, 1), slice(3, 6), slice(9, 10), slice(0, 10)])
+def test_unread_entries_that_somebody_deletes_are_counted(
+    redis_url: str, prefix: str, read_before: int, deleted: slice
+) -> None:
+    """The entries before them are still in the stream, so that its length alone does not tell."""
+    shop = Shop(redis_url, prefix, partitions=1)
+    worker = shop.worker()
+    beaten(worker, 1)
+    shop.append([an_event() for _ in range(read_before)])
+    shop.drain(worker)
+    ids = shop.append([an_event() for _ in range(10)])
+    shop.store.run([("XDEL", shop.keys.stream(0), *ids[deleted])])
+    beaten(worker)
+    lost = len(ids[deleted])
+    assert (worker.counts["counted"], worker.counts["lost"]) == (read_before + 10 - lost, lost)
+    assert (worker.backlog.entries, shop.total("lost")) == (0, lost)
+    assert [one["reason"] for one in shop.dead()] == [f"{lost} entries were trimmed or deleted before they were read"]
+    assert left_out(shop.store, shop.keys) == {"lost": lost}
+
+
+@pytest.mark.parametrize("anew", [20, 150])
+def test_a_stream_that_was_begun_anew_lost_nothing_more(redis_url: str, prefix: str, anew: int) -> None:
+    """The new stream may have more entries than were passed of the one before, and be trimmed once they were read."""
+    shop = Shop(redis_url, prefix, partitions=1)
+    worker = shop.worker()
+    beaten(worker, 1)
+    shop.append([an_event() for _ in range(100)])
+    shop.drain(worker)
+    shop.store.run([("DEL", shop.keys.stream(0))])
+    shop.append([an_event() for _ in range(anew)])
+    beaten(worker)
+    shop.store.run([("XTRIM", shop.keys.stream(0), "MAXLEN", "0")])
+    beaten(worker)
+    assert (worker.counts["counted"], worker.counts["lost"], worker.backlog.entries) == (100 + anew, 0, 0)
+    assert ["begun anew" in one["reason"] for one in shop.dead()] == [True]
+    assert shop.passed(0) == shop.added(0)
+
+
+@pytest.mark.parametrize(
+    ("added", "length", "passed", "unread", "lost"),
+    [
+        (100, 100, 50, None, 0),  # nothing removed, some unread
+        (100, 30, 20, None, 50),  # the stream was trimmed
+        (100, 97, 97, 0, 3),  # three of the last ones were deleted
+        (100, 100, 90, 10, 0),
+        (0, 0, 0, 0, 0),
+    ],
+)
+def test_an_entry_was_passed_is_unread_or_was_lost(
+    added: int, length: int, passed: int, unread: int | None, lost: int
+) -> None:
+    found = gap(added, length, passed, unread)
+    assert (found.lost if found else 0) == lost
+
+
+def test_more_passed_than_added_is_another_stream() -> None:
+    assert gap(150, 150, 200, 50) == Gap(
+        0, -100, "the stream was deleted and begun anew; what it held unread is unknown"
+    )
+    assert gap(150, 150, 200, None) is None  # until the unread ones are counted
+
+
+def test_dead_letters_beyond_their_number_are_counted_and_named(
+    redis_url: str, prefix: str, tmp_path: Path, opensearch_url: str
+) -> None:
+    shop = Shop(redis_url, prefix, partitions=1, dead_letters=100, max_segments=0)
+    segments = {"object": {"object_id": "p1"}, "segments": ["a", "b"]}
+    shop.append(["no event"] * 1_500)
+    shop.append([an_event(event_attributes=segments) for _ in range(2)])
+    shop.drain(worker := shop.worker())
+    dropped = 1_500 - len(shop.dead())
+    assert dropped > 1_000
+    assert worker.counts == {"refused": 1_500, "counted": 2}
+    assert left_out(shop.store, shop.keys) == {"letters_dropped": dropped, "segments_refused": 4}
+    toml = tmp_path / "rewriter.toml"
+    toml.write_text(
+        f"[opensearch]\nhosts = '{opensearch_url}'\n[store]\nurl = '{redis_url}'\nprefix = '{prefix}'\n"
+        f"[policies.shop]\nindex = '{prefix}'\n"
+    )
+    shown = CliRunner().invoke(app, ["status", "--json", "--toml", str(toml)])
+    assert json.loads(shown.stdout)["left_out"] == {"letters_dropped": dropped, "segments_refused": 4}
+
+
+@pytest.mark.parametrize("ms", [2**41 + 5, 9_999_999_999_999, 10**18])
+def test_events_with_ids_of_a_far_future_are_no_duplicates_of_themselves(redis_url: str, prefix: str, ms: int) -> None:
+    """One producer that chooses an entry's id makes all later ids as high, beyond what a score holds exactly."""
+    shop = Shop(redis_url, prefix)
+    events = [an_event(f"u{number % 9}", event_id=f"e{number}") for number in range(40)]
+    for number, one in enumerate([*events, *events[:10]], 1):
+        raw = json.dumps(one).encode()
+        found = parse(raw)
+        assert isinstance(found, Event)
+        shop.store.run([("XADD", shop.keys.stream(partition_of(found, 4)), f"{ms}-{number}", "event", raw)])
+    shop.drain(worker := shop.worker())
+    assert worker.counts == {"counted": 40, "duplicate": 10}
