@@ -1,4 +1,4 @@
-"""Personalized search for OpenSearch that falls back to the caller's own search when signals are late, stale, broken or off."""
+"""Personalized search for OpenSearch and Elasticsearch: the caller's own search where signals are late, stale, broken or off."""
 
 import sys
 

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.cost import page
-from bench.cost.parts import PARTS, Size
-from bench.cost.scene import Scene, scene
+from bench.cost.parts import PARTS
+from bench.cost.scene import Scene, Size, scene
 
 RESULTS = Path(__file__).with_name("results")
 DOCUMENTS = 1_000_000

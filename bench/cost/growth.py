@@ -8,21 +8,18 @@ from contextlib import ExitStack
 from dataclasses import replace
 from math import exp, log
 from statistics import linear_regression, median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from opensearchpy import helpers
 
 from bench.cost.blocks import Block, Way, measured
 from bench.cost.intervals import client_ms, exponent, figures, p50, server_ms
-from bench.cost.scene import MODES, WORDS, Scene, products
+from bench.cost.scene import MODES, WORDS, Scene, Size, products
 from bench.cost.ways import PLAIN, Ways, rescored
 from rewriter.demo.corpus import baseline_query
 from rewriter.signals.counters import Counters, Value
 from rewriter.signals.redis_store import open_store
 from rewriter.signals.store import Keys, SignalsQuery
-
-if TYPE_CHECKING:
-    from bench.cost.parts import Size
 
 SYNC = frozenset({PLAIN, *(f"{mode}, sync" for mode in MODES)})
 EXPONENTS = {"p50_ms": p50, "server_cpu_ms": server_ms, "client_cpu_ms": client_ms}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -15,7 +15,7 @@ from bench.cost.blocks import Block, Way, measured
 from bench.cost.delay import Delayed
 from bench.cost.intervals import figures, p50
 from bench.cost.quality import quality
-from bench.cost.scene import MODES, Scene
+from bench.cost.scene import MODES, Scene, Size
 from bench.cost.ways import PLAIN, PLAIN_ASYNC, SPACED, Ways, first_answer_ms
 
 OURS = frozenset({PLAIN, PLAIN_ASYNC, *(f"{mode}, {shell}" for mode in MODES for shell in ("sync", "async"))})
@@ -24,14 +24,6 @@ WARM_UP = 12
 SPACED_RATIO = "server_cpu_ms ratio, spaced"
 FAR_MS = 17.0
 """Put before the server, so that a plain search takes about 20 ms."""
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """The size of a measurement: its number of rounds, and the searches in each block of a round."""
-
-    rounds: int
-    searches: int
 
 
 Part = Callable[[Scene, Size], Mapping[str, Any]]

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 from rich.progress import Progress
 
-from bench.cost.scene import FUNCTIONS, HAND_FUNCTIONS, POLICY, Scene
+from bench.cost.scene import FUNCTIONS, HAND_FUNCTIONS, POLICY, Scene, Size
 from bench.cost.ways import SCRIPT, enveloped, functions, rescored
 from bench.ndcg import BASELINE, LAMBDAMART, Shop, Variant, own_query
 from bench.ndcg_table import interval, ndcg
@@ -22,9 +22,6 @@ from bench.questions import PastPurchases, Question, drawn
 from rewriter import Settings
 from rewriter.demo.corpus import LAST_TUNING_WEEK, create_index, load
 from rewriter.signals.affinities import profile_half_lives, signal_fields
-
-if TYPE_CHECKING:
-    from bench.cost.parts import Size
 
 SEED = 1
 Body = Callable[[Mapping[str, Any], list[tuple[str, float]]], dict[str, Any]]

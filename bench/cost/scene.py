@@ -55,6 +55,14 @@ POLICY: Mapping[str, Any] = {
 """The settings of every run that decide its boosts and slots."""
 
 
+@dataclass(frozen=True, slots=True)
+class Size:
+    """The size of a measurement: its number of rounds, and the searches in each block of a round."""
+
+    rounds: int
+    searches: int
+
+
 @dataclass
 class Scene:
     """Servers, index and settings that all ways of a run share.

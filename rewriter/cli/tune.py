@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from rewriter.cli.causes import client_of
+from rewriter.cli.console import plain_console
 from rewriter.cli.evaluate.command import ACTIONS
 from rewriter.cli.evaluate.inputs import CONNECTIONS, TIMEOUT_S, Inputs, of_extra, progress, window_s
 from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_line, print_table, write_whole
@@ -246,7 +246,7 @@ def _proposal(found: Mapping[str, Any], toml: Path, policy: str) -> str:
 
 
 def _print(found: Mapping[str, Any]) -> None:
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = plain_console()
     trials = found["trials"]
     chosen = found["chosen"] or {"number": None}
     shown = [one for one in trials if one["front"] or one["number"] == chosen["number"]]

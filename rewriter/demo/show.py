@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.rule import Rule
 from rich.text import Text
 
+from rewriter.cli.console import plain_console
 from rewriter.demo import scenes
 from rewriter.demo.shop import POLICY, Engine, Explain, Shop, opened
 
@@ -58,7 +59,7 @@ def show(engine: Engine, explain: Explain) -> None:
     logging.getLogger("rewriter").addHandler(logging.NullHandler())  # switches and breaker are shown here, not logged
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a pipe may be of an encoding without ★
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = plain_console()
     console.width = min(WIDTH, console.width)
     started_s = time.monotonic()
     console.print(Text.from_markup(INTRODUCTION))

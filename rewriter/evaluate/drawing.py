@@ -7,6 +7,7 @@ so far. Each value depends on the seed and the trials before it alone, so that a
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from math import exp, log
 from pathlib import Path
@@ -89,8 +90,6 @@ def prepare(
 
 
 def _sobol(seed: int) -> Any:
-    import warnings  # noqa: PLC0415  beside its only use
-
     from optuna.exceptions import ExperimentalWarning  # noqa: PLC0415  an extra
     from optuna.samplers import QMCSampler  # noqa: PLC0415  an extra
 
@@ -105,8 +104,6 @@ def _from_all(done: Sequence[Any], parameters: Sequence[Parameter], seed: int, l
     It draws in a study of its own: a journal holds how far a trial was from the limit of its run, which the present one need not
     share, and holds nothing for trials that another sampler drew.
     """
-    import warnings  # noqa: PLC0415  beside its only use
-
     import optuna  # noqa: PLC0415  an extra
     from optuna.exceptions import ExperimentalWarning  # noqa: PLC0415  an extra
 

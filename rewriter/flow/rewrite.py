@@ -207,7 +207,7 @@ def _own(context: SearchContext, progress: Progress, course: _Course, held: Held
                 return
             racing = False
             sent = yield AwaitOwn()
-    except Exception:
+    except Exception:  # of the caller's own search, which is the caller's unless the rewritten one serves
         if racing:
             course.part = yield AwaitPart(context.clock_s())
             yield from _take(context, progress, course)

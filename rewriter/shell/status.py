@@ -18,6 +18,7 @@ from rewriter.signals.repeats import described
 
 if TYPE_CHECKING:
     from rewriter.core import Core
+    from rewriter.index_facts import IndexFacts
     from rewriter.shell.bulkhead import Bulkhead
     from rewriter.shell.plans import AsyncPlanSaver, PlanSaver
     from rewriter.shell.refresh import Refresh
@@ -134,36 +135,16 @@ class Runtime(Protocol):
 def status_of(runtime: Runtime, hooks: Hooks, now_s: float, store: str | None, fleet: Mapping[str, str]) -> Status:
     """Return the status at `now_s` (monotonic). `store` and `fleet` come from `store_state`; `store` is None without a store."""
     core, refresh, in_flight, rewritten = runtime.core, runtime.refresh, runtime.in_flight, runtime.rewritten
-    snapshot, breakers = core.snapshot, {name: one.status(now_s) for name, one in core.breakers.items()}
-    store_breakers = {name: one.status(now_s) for name, one in core.store_breakers.items()}
-    condemned, paused = quarantined(core, now_s), paused_policies(core, now_s)
-    problems = [
-        *([f"store: {store}"] if store not in (None, "ok") else []),
-        *(f"policy {name}: breaker {one.state}: {one.why}" for name, one in breakers.items() if one.state != "closed"),
-        *(
-            f"breaker of the {name.replace('_', ' ')} {one.state}: {one.why}"
-            for name, one in store_breakers.items()
-            if one.state != "closed"
-        ),
-        *([f"signals lag{in_partitions(snapshot.lag)}"] if snapshot.lag.lagging else []),
-        *(f"template {one} is quarantined" for one in condemned),
-        *(f"policy {name}: {why}" for name, why in paused.items()),
-        *(f"policy {name}: {why}" for name, sizes in core.leg_sizes.items() if (why := sizes.refused(now_s))),
-        *(f"policy {name}: {text}" for name, texts in refresh.indices.dead.items() for text in texts),
-        *refresh.faults,
-        *_failed_sources(dict(refresh.errors), store),
-        *refresh.indices.problems,
-    ]
+    snapshot = core.snapshot
+    problems = _problems(core, refresh, now_s, store)
+    drafts = (f"on trial: template {one} is quarantined" for one in quarantined(core, now_s, trials=True))
     return Status(
         healthy=not problems,
-        problems=tuple(problems),
-        notes=(
-            *refresh.notes,
-            *(f"on trial: template {one} is quarantined" for one in quarantined(core, now_s, trials=True)),
-        ),
+        problems=problems,
+        notes=(*refresh.notes, *drafts),
         switches=switches_by(snapshot.switches),
-        breaker=asdict(worst_of(breakers.values())),
-        store_breakers={name: asdict(one) for name, one in store_breakers.items()},
+        breaker=asdict(worst_of(one.status(now_s) for one in core.breakers.values())),
+        store_breakers={name: asdict(one.status(now_s)) for name, one in core.store_breakers.items()},
         reasons=refresh.reasons,
         arms=asdict(core.arms.status()),
         experiment={
@@ -176,30 +157,9 @@ def status_of(runtime: Runtime, hooks: Hooks, now_s: float, store: str | None, f
         store=store,
         templates={name: made.version for name, made in snapshot.templates.items()},
         trials={name: made.version for name, made in snapshot.trials.items()},
-        quarantined=tuple(condemned),
-        policies={
-            name: {
-                "mode": core.settings.policies[name].mode,
-                "exploration_share": _exploration_share(core, name),
-                "paused": name in paused,
-                "breaker": asdict(breakers[name]),
-                "late_share": late_legs.late_share(),
-                "hedging": asdict(core.hedging[name].status(now_s)) if name in core.hedging else None,
-                "fields": sorted(snapshot.fields[name]),
-                "repeats": described(
-                    guard_of(snapshot.population, core.settings.policies[name]), snapshot.population.classes
-                ),
-            }
-            for name, late_legs in core.late_legs.items()
-        },
-        indices={
-            name: {
-                "replicas": facts.replicas,
-                "max_result_window": facts.max_result_window,
-                "max_rescore_window": facts.max_rescore_window,
-            }
-            for name, facts in snapshot.facts.items()
-        },
+        quarantined=tuple(quarantined(core, now_s)),
+        policies={name: _of_policy(core, name, now_s) for name in core.late_legs},
+        indices={name: _of_indices(facts) for name, facts in snapshot.facts.items()},
         population_values=len(snapshot.population.weights),
         population_left_out=snapshot.population.left_out,
         segments=tuple(sorted(snapshot.segments)),
@@ -216,6 +176,50 @@ def status_of(runtime: Runtime, hooks: Hooks, now_s: float, store: str | None, f
         rounds=refresh.rounds,
         missing=missing(core, refresh),
     )
+
+
+def _problems(core: Core, refresh: Refresh, now_s: float, store: str | None) -> tuple[str, ...]:
+    """Return a text for each thing that keeps searches from being personalized, or keeps this process from knowing."""
+    lag = core.snapshot.lag
+    breakers = {f"policy {name}: breaker": one.status(now_s) for name, one in core.breakers.items()}
+    for name, one in core.store_breakers.items():
+        breakers[f"breaker of the {name.replace('_', ' ')}"] = one.status(now_s)
+    return (
+        *([f"store: {store}"] if store not in (None, "ok") else []),
+        *(f"{name} {one.state}: {one.why}" for name, one in breakers.items() if one.state != "closed"),
+        *([f"signals lag{in_partitions(lag)}"] if lag.lagging else []),
+        *(f"template {one} is quarantined" for one in quarantined(core, now_s)),
+        *(f"policy {name}: {why}" for name, why in paused_policies(core, now_s).items()),
+        *(f"policy {name}: {why}" for name, sizes in core.leg_sizes.items() if (why := sizes.refused(now_s))),
+        *(f"policy {name}: {text}" for name, texts in refresh.indices.dead.items() for text in texts),
+        *refresh.faults,
+        *_failed_sources(dict(refresh.errors), store),
+        *refresh.indices.problems,
+    )
+
+
+def _of_policy(core: Core, name: str, now_s: float) -> dict[str, Any]:
+    """Return the state of one policy, as plain data."""
+    settings, population = core.settings.policies[name], core.snapshot.population
+    return {
+        "mode": settings.mode,
+        "exploration_share": _exploration_share(core, name),
+        "paused": name in paused_policies(core, now_s),
+        "breaker": asdict(core.breakers[name].status(now_s)),
+        "late_share": core.late_legs[name].late_share(),
+        "hedging": asdict(core.hedging[name].status(now_s)) if name in core.hedging else None,
+        "fields": sorted(core.snapshot.fields[name]),
+        "repeats": described(guard_of(population, settings), population.classes),
+    }
+
+
+def _of_indices(facts: IndexFacts) -> dict[str, Any]:
+    """Return the facts of one index expression that bound what is sent to it."""
+    return {
+        "replicas": facts.replicas,
+        "max_result_window": facts.max_result_window,
+        "max_rescore_window": facts.max_rescore_window,
+    }
 
 
 def _failed_sources(errors: Mapping[str, str], store: str | None) -> Iterator[str]:

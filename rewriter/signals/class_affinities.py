@@ -24,12 +24,12 @@ from rewriter.signals.kinds.neighbour import NEIGHBOUR
 from rewriter.signals.neighbours import class_of_near
 from rewriter.signals.repeats import RepeatGuard
 
-ClassTotals = Mapping[tuple[str, str], float]
-"""Field and class → the population's weight of all values of the class in the field."""
-
 
 def class_totals(members: Mapping[str, float], combinations: Collection[str]) -> dict[tuple[str, str], float]:
-    """Return what the population's members of combinations with the class add up to. It looks at all: not for a search."""
+    """Return what the population's members of combinations with the class add up to, by field and class.
+
+    It looks at all: not for a search.
+    """
     found: dict[tuple[str, str], float] = {}
     for text, weight in members.items():
         field, _, rest = text.partition(SEPARATOR)

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import track
 
 from rewriter.cli.causes import client_of
+from rewriter.cli.console import plain_console
 from rewriter.cli.diff.comparison import Pair, figures
 from rewriter.cli.diff.html import html_page
 from rewriter.cli.diff.logged import read_logged
@@ -80,7 +81,7 @@ def diff(
     if as_json:
         print_json(found)
     elif html is None:
-        print_diff(Console(highlight=False, markup=False, emoji=False), found)
+        print_diff(plain_console(), found)
     if limit is not None and found["changed_share"] > limit:
         print_line(f"{found['changed_share']:.1%} of the pages change, more than {limit:.1%}")
         raise typer.Exit(UNHEALTHY)

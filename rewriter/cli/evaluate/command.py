@@ -6,12 +6,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from rewriter.cli.causes import client_of
+from rewriter.cli.console import plain_console
 from rewriter.cli.evaluate.exchange import TAG, Capturing, Exported, Imported, read_ratings, write_export
 from rewriter.cli.evaluate.html import html_of
 from rewriter.cli.evaluate.inputs import CONNECTIONS, TIMEOUT_S, Inputs, of_extra, progress, window_s
@@ -133,7 +134,7 @@ def evaluate(
     if as_json:
         print_json(figures)
     else:
-        print_figures(Console(highlight=False, markup=False, emoji=False), figures)
+        print_figures(plain_console(), figures)
     print_line(f"written: {folder}")
     mains = [one for one in figures["policies"] if not (one["explores"] or one["placebo"] or one["variation_of"])]
     if not figures["complete"] or any(one["verdict"].startswith("Do not") for one in mains):
@@ -329,8 +330,6 @@ def _write_html(path: Path, figures: Mapping[str, Any]) -> None:
 
 
 def _drawn(searches: list[JudgedSearch], count: int, seed: int) -> list[JudgedSearch]:
-    from random import Random  # noqa: PLC0415  beside its only use
-
     if len(searches) <= count:
         return searches
     print_line(f"{count:,} of {len(searches):,} searches are drawn at random (--searches)")
@@ -380,4 +379,4 @@ def _compare(folders: Sequence[Path], *, as_json: bool) -> None:
     if as_json:
         print_json(found)
     else:
-        print_comparison(Console(highlight=False, markup=False, emoji=False), found)
+        print_comparison(plain_console(), found)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from rewriter.cli.causes import client_of
+from rewriter.cli.console import plain_console
 from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_line, store_needed, write_whole
 from rewriter.cli.preview.drafts import Drafts
 from rewriter.cli.preview.html import html_page
@@ -198,6 +198,6 @@ def _show(
     if as_json:
         print_json([page.as_dict() for page in pages])
     elif html is None:
-        console = Console(highlight=False, markup=False, emoji=False)
+        console = plain_console()
         for page in pages:
             print_page(console, page)
