@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rewriter.plural import count_of
+
 FAULTS_SHOWN = 20
 
 
@@ -47,7 +49,7 @@ def raise_faults(faults: Sequence[Fault], where: str) -> None:
     """Raise ConfigurationError with the first 20 faults of a file, `where`, and the number of the others, if there are any."""
     if faults:
         more = len(faults) - FAULTS_SHOWN
-        rest = [Fault(where, f"and {more:,} more faults")] if more > 0 else []
+        rest = [Fault(where, f"and {count_of(more, 'more fault')}")] if more > 0 else []
         raise ConfigurationError([*faults[:FAULTS_SHOWN], *rest])
 
 

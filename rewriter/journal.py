@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Literal, NamedTuple
 
+from rewriter.plural import count_of
+
 BURST = 3
 PERIOD_S = 60.0
 MAX_TOPICS = 256
@@ -81,7 +83,7 @@ class Journal:
         if now_s - found.since_s < PERIOD_S:
             return
         if found.latest is not None:
-            more = f"{topic}: {found.held_back} more such changes in {now_s - found.since_s:.0f} s, the latest: "
+            more = f"{topic}: {count_of(found.held_back, 'more such change')} in {now_s - found.since_s:.0f} s, the latest: "
             self._lines.append(Line(found.latest.level, more + found.latest.text))
         found.since_s, found.written, found.held_back, found.latest = now_s, 0, 0, None
 

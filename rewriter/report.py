@@ -8,6 +8,7 @@ from enum import StrEnum
 from html import escape
 from typing import Any, Literal
 
+from rewriter.plural import count_of
 from rewriter.record import record
 
 
@@ -207,7 +208,7 @@ class Report:
     def __repr__(self) -> str:
         parts = [str(self.reason), *filter(None, (self.detail, self.policy and f"policy {self.policy}", self.source))]
         if self.reason is Reason.PERSONALIZED:
-            parts += [_count(len(self.boosts), "boost"), _count(len(self.slots), "exploration hit")]
+            parts += [count_of(len(self.boosts), "boost"), count_of(len(self.slots), "exploration hit")]
         if "added" in self.timings_ms:
             parts.append(f"{self.timings_ms['added']:.1f} ms added")
         return f"<Report: {', '.join(parts)}>"
@@ -263,7 +264,3 @@ def internal_fault(error: BaseException) -> str:
 
 def _restored(values: dict[str, Any]) -> Report:
     return Report(**values)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")

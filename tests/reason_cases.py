@@ -368,7 +368,7 @@ CASES = (
     ),
     Case(
         "a shard rejects", Reason.SEARCH_REJECTED, TEMPLATE, on={"personal": gives(_shards=ONE_REJECTS)}, legs=(1, 1),
-        outcome="unused", detail="lost 1 shards: query_shard_exception",
+        outcome="unused", detail="lost 1 shard: query_shard_exception",
     ),
     *(
         Case(
@@ -401,7 +401,7 @@ CASES = (
             ("a bug of its client", raises(ZeroDivisionError()), "ZeroDivisionError"),
             ("timed_out", gives(timed_out=True), "the personalized leg timed out"),
             ("lost shards", gives(_shards={"failed": 2}), "the personalized leg lost 2 shards"),
-            ("shards too busy", gives(_shards=ONE_IS_BUSY), "lost 1 shards: circuit_breaking_exception"),
+            ("shards too busy", gives(_shards=ONE_IS_BUSY), "lost 1 shard: circuit_breaking_exception"),
             ("500 of a busy node", TOO_BUSY, "TransportError(500, busy)"),
             ("500 of nobody knows what", raises(TransportError(500, "x", {})), "TransportError(500, x)"),
             ("401", raises(AuthenticationException(401, "x", {})), "AuthenticationException(401, x)"),
@@ -436,8 +436,8 @@ CASES = (
         for name, changes in (
             ("timed out", {"timed_out": True}),
             ("was terminated early", {"terminated_early": True}),
-            ("lost 1 shards", {"_shards": {"total": 2, "successful": 1, "failed": 1}}),
-            ("skipped 1 clusters", {"_clusters": {"total": 2, "successful": 1, "skipped": 1}}),
+            ("lost 1 shard", {"_shards": {"total": 2, "successful": 1, "failed": 1}}),
+            ("skipped 1 cluster", {"_clusters": {"total": 2, "successful": 1, "skipped": 1}}),
         )
     ),
     Case(

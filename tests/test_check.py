@@ -216,7 +216,7 @@ def test_what_samples_rendered_is_shown(folder: Path) -> None:
     result = run("check", "--show")
     assert result.exit_code == 0
     assert (
-        'shop on samples/ann.json: 1 affinities, 1 boosts\n  +0.250 {"filter": {"term": {"brand": "nike"}}}\n'
+        'shop on samples/ann.json: 1 affinity, 1 boost\n  +0.250 {"filter": {"term": {"brand": "nike"}}}\n'
         in result.stdout
     )
     assert "shop on a hostile sample (1): 12 affinities, 12 boosts" in result.stdout

@@ -506,7 +506,7 @@ def test_files_that_are_none_are_named(tmp_path: Path) -> None:
     ended = run("--queries", empty, "--events", empty)
     assert ended.exit_code == 1
     assert "No verdict: the records hold no queries" in ended.stdout
-    assert "1 lines" in ended.stdout
+    assert "1 line" in ended.stdout
 
 
 def false_alarms(seasons: int) -> int:

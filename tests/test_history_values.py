@@ -208,7 +208,7 @@ def test_a_column_without_one_spelling_is_named(tmp_path: Path, name: str, colum
 def test_a_list_where_json_wants_a_text_is_named(tmp_path: Path, name: str) -> None:
     row = {"timestamp": T, "object_id": "p", "user_id": "u", "brand": "b", "event_id": "e", "action_name": "view"}
     path = as_ndjson(tmp_path, [row, row | {name: ["secret"]}])
-    with pytest.raises(ConfigurationError, match=f"column {name}: 1 rows hold a list or an object") as raised:
+    with pytest.raises(ConfigurationError, match=f"column {name}: 1 row holds a list or an object") as raised:
         added_up(path)
     assert "secret" not in str(raised.value)
 

@@ -156,7 +156,7 @@ def test_one_that_has_fallen_silent_is_told_from_one_that_does_not_follow(
     follows, said = confirmed(store_of(a={"personalization": (True, "store")}), monkeypatch, capsys, clock=clock)
     assert not follows
     silent = "a: personalization on by store, and has not reported since (it has ended, or does not reach the store)"
-    assert said == ["in effect in 0 of 1 processes", silent]
+    assert said == ["in effect in 0 of 1 process", silent]
     assert clock.now_s >= 100.0 + ANNOUNCE_PERIOD_S
 
 
@@ -207,7 +207,7 @@ def test_a_file_alone_is_confirmed_on_its_machine(
 ) -> None:
     machine = socket.gethostname()
     store = store_of(**{f"{machine}:1:a": {"personalization": (False, "file")}, f"{machine}-2:1:a": {}})
-    followed = f"in effect in 1 of 1 processes on {machine}; elsewhere in 0 of 1"
+    followed = f"in effect in 1 of 1 process on {machine}; elsewhere in 0 of 1"
     assert confirmed(store, monkeypatch, capsys, only="file") == (True, [followed])
     follows, said = confirmed(store_of(elsewhere={}), monkeypatch, capsys, only="file")
     assert follows
@@ -236,4 +236,4 @@ def test_a_store_that_comes_back_in_time(monkeypatch: pytest.MonkeyPatch, capsys
 
     store = Back()
     store.announce(KEY, "a", standing({"personalization": (False, "store")}), 0.0)
-    assert confirmed(store, monkeypatch, capsys) == (True, ["in effect in 1 of 1 processes"])
+    assert confirmed(store, monkeypatch, capsys) == (True, ["in effect in 1 of 1 process"])

@@ -20,6 +20,7 @@ from rewriter.boost.sandbox import environment, unbounded
 from rewriter.boost.suggestions import suggested
 from rewriter.boost.templates import TemplateSet, render_boosts, render_exploration
 from rewriter.errors import ConfigurationError, Fault
+from rewriter.plural import count_of
 from rewriter.settings import PolicySettings
 from rewriter.similar import did_you_mean
 
@@ -131,7 +132,7 @@ def _sample(where: str, text: str, faults: list[Fault]) -> Sample | None:
         found = error.errors(include_url=False, include_input=False)
         faults += [Fault(where, f"{'.'.join(map(str, one['loc']))}: {one['msg']}") for one in found[:MAX_SAMPLE_FAULTS]]
         if (more := len(found) - MAX_SAMPLE_FAULTS) > 0:
-            faults.append(Fault(where, f"and {more:,} more faults"))
+            faults.append(Fault(where, f"and {count_of(more, 'more fault')}"))
     except (ValueError, RecursionError) as error:
         faults.append(Fault(where, f"cannot be read: {error}"))
     return None
@@ -164,7 +165,7 @@ def _tried(
             first, more = refused.faults[:3], len(refused.faults) - 3
             faults += [Fault(f"{where}/{file}", f"on {label}: {what}", suggested(what, _JINJA)) for what in first]
             if more > 0:
-                faults.append(Fault(f"{where}/{file}", f"on {label}: and {more} more faults like these"))
+                faults.append(Fault(f"{where}/{file}", f"on {label}: and {count_of(more, 'more fault')} like these"))
         except Exception as error:  # noqa: BLE001  whatever a template raises is a fault of the template
             what = f"on {label}: {type(error).__name__}: {error}"
             faults.append(Fault(f"{where}/{file}:{_line_of(error)}", what, suggested(what, _JINJA)))

@@ -18,6 +18,7 @@ from rewriter.cli.popularity import half_life as seconds_in
 from rewriter.cli.popularity import index_for, write_popularity
 from rewriter.cli.progress import progress_bars
 from rewriter.errors import ConfigurationError, Fault
+from rewriter.plural import count_of
 from rewriter.settings import Settings
 from rewriter.signals.backfill.files import Files
 from rewriter.signals.backfill.history import History, seconds_of
@@ -121,7 +122,7 @@ def _refuse_malformed(files: Files, allowed: frozenset[str]) -> None:
         return
     if "malformed" not in allowed:
         more = files.malformed - len(files.faults)
-        rest = [Fault("and", f"{more:,} more lines", "--allow malformed leaves them out")] if more > 0 else []
+        rest = [Fault("and", count_of(more, "more line"), "--allow malformed leaves them out")] if more > 0 else []
         raise ConfigurationError([*files.faults, *rest])
     for fault in files.faults:
         print_line(fault)
@@ -139,7 +140,7 @@ def _print_row_counts(history: History, allowed: frozenset[str], settings: Setti
     if counts.events and age_s > signals.horizon_s:
         ended = datetime.fromtimestamp(history.until_s, UTC).date()
         print_line(
-            f"the history ended on {ended}, {age_s / DAY_S:,.0f} days ago: such events would be too old for ingest"
+            f"the history ended on {ended}, {count_of(round(age_s / DAY_S), 'day')} ago: such events would be too old for ingest"
             f" (horizon_s), and with profile_half_life_s = {signals.profile_half_life_s:g} their weights have faded to"
             f" {growth(history.until_s + age_s, history.until_s, signals.profile_half_life_s):.2%}"
         )

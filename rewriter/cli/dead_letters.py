@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from rewriter.cli.ingest import stores_of
 from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_line, print_table, store_needed
 from rewriter.errors import StoreError
+from rewriter.plural import count_of
 from rewriter.settings import Settings
 from rewriter.shell.fleet import printable
 from rewriter.signals.ingest.contract import StreamKeys
@@ -83,7 +84,7 @@ def dead_letter_rows(settings: Settings) -> tuple[dict[str, Any], list[tuple[str
         store.close()
     rows = [("dead letters", f"of a partition, cannot be read: {fault}") for fault in unreadable]
     if counts:
-        total = f"{sum(counts.values()):,} in {len(counts)} partition{'' if len(counts) == 1 else 's'}"
+        total = f"{sum(counts.values()):,} in {count_of(len(counts), 'partition')}"
         rows.insert(0, ("dead letters", f"{total}: `rewriter dead-letters --reasons` counts the reasons"))
     elif not rows:
         rows = [("dead letters", "none")]

@@ -12,6 +12,7 @@ from rewriter.cli.ingest import stores_of
 from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_line, store_needed
 from rewriter.encodings import decoded, encoding_of
 from rewriter.errors import ConfigurationError, Fault
+from rewriter.plural import count_of
 from rewriter.settings import Settings
 from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.ingest.erasure import forget_all
@@ -47,7 +48,7 @@ def forget(
     if unknown:
         numbers = ", ".join(str(at + 1) for at in unknown[:SHOWN]) + (", …" if len(unknown) > SHOWN else "")
         print_line(
-            f"{len(unknown)} of {len(named)} users had no data (number {numbers}): is the identifier as in the events?"
+            f"{len(unknown)} of {count_of(len(named), 'user')} had no data (number {numbers}): is the identifier as in the events?"
         )
         print_line("their earlier events in the streams will not be counted")
         raise typer.Exit(UNHEALTHY)

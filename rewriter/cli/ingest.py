@@ -20,6 +20,7 @@ from rich.live import Live
 from rewriter.cli.causes import own_client
 from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_line, store_needed
 from rewriter.errors import ConfigurationError, Fault
+from rewriter.plural import agreeing, count_of
 from rewriter.settings import Settings
 from rewriter.shell.fleet import printable
 from rewriter.signals.ingest.batch import CountingRules
@@ -136,10 +137,11 @@ def _all_well(replay: Replay) -> bool:
     if not replay.done:
         print_line(f"stopped after {replay.read_bytes:,} of {replay.size_bytes:,} bytes: run it again")
     if fates["waiting"]:
-        print_line(f"{fates['waiting']:,} wait for their object to be in the index")
+        print_line(f"{fates['waiting']:,} {agreeing(fates['waiting'], 'wait')} for their object to be in the index")
     if fates["unknown"]:
         print_line(
-            f"{fates['unknown']:,} have no known outcome: no worker counted them, or one that does not report outcomes"
+            f"{fates['unknown']:,} {agreeing(fates['unknown'], 'have')} no known outcome: no worker counted them, or one "
+            "that does not report outcomes"
         )
     return replay.done and not replay.faulty and not reasons and not fates["waiting"] and not fates["unknown"]
 
@@ -230,7 +232,7 @@ class _Progress:
         rate = (handled - self._seen) / (now_s - self._shown_s)
         self._shown_s, self._seen = now_s, handled
         line = (
-            f"{handled:,} entries · {rate:,.0f}/s · {worker.backlog.entries:,} waiting · lag {worker.backlog.lag_s:.1f} s"
+            f"{count_of(handled, 'entry')} · {rate:,.0f}/s · {worker.backlog.entries:,} waiting · lag {worker.backlog.lag_s:.1f} s"
             f" · partitions {len(worker.held)}/{worker.partitions}"
         )
         if self._replay is not None:

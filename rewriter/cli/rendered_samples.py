@@ -14,6 +14,7 @@ from rewriter.boost.samples import Sample, hostile
 from rewriter.boost.templates import TemplateSet, boosts_in, boosts_output, render_exploration
 from rewriter.boost.validation import compiled_set
 from rewriter.errors import ConfigurationError
+from rewriter.plural import count_of
 from rewriter.settings import PolicySettings, Settings
 from rewriter.shell.template_files import template_files, template_folder
 
@@ -60,7 +61,9 @@ def rendered_samples(settings: Settings) -> Iterator[Rendered]:
 def print_rendered(samples: Iterator[Rendered]) -> None:
     """Print what the templates rendered, sample by sample."""
     for one in samples:
-        typer.echo(f"{one.policy} on {one.sample}: {one.affinities} affinities, {len(one.boosts)} boosts")
+        typer.echo(
+            f"{one.policy} on {one.sample}: {count_of(one.affinities, 'affinity')}, {count_of(len(one.boosts), 'boost')}"
+        )
         for function in one.boosts[:MAX_SHOWN]:
             typer.echo(f"  {_line(function)}")
         if len(one.boosts) > MAX_SHOWN:

@@ -16,6 +16,7 @@ import typer
 from rewriter.cli.causes import own_client
 from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_line, print_table, write_whole
 from rewriter.errors import ConfigurationError, Fault
+from rewriter.plural import count_of
 from rewriter.settings import Settings
 
 AT_ONCE = 5_000
@@ -165,7 +166,7 @@ def _dumped(client: Any, index: str, path: Path) -> Path:
     except Exception as error:  # noqa: BLE001  whatever the client raises, the command ends with one line
         cause = f"cannot be read: {type(error).__name__} {getattr(error, 'status_code', '')}".rstrip()
         raise ConfigurationError([Fault(index, cause, "does the index exist, and may this user read it?")]) from None
-    print_line(f"{total:,} documents of {index}")
+    print_line(f"{count_of(total, 'document')} of {index}")
     return path
 
 
@@ -173,7 +174,7 @@ def _whole(index: str, found: Mapping[str, Any]) -> None:
     """Raise ConfigurationError if shards did not answer: a report without their records would look like a whole one."""
     shards = found["_shards"]
     if missing := shards["total"] - shards["successful"]:
-        what = f"{missing} of its {shards['total']} shards did not answer"
+        what = f"{missing} of its {count_of(shards['total'], 'shard')} did not answer"
         raise ConfigurationError([Fault(index, what, "run the report again once the index is whole")])
 
 
@@ -189,7 +190,8 @@ def _print(summary: Any) -> None:
     typer.echo(summary.sentence)
     if summary.searches:
         typer.echo(
-            f"{summary.first_day} to {summary.last_day}, {summary.people:,} people, {summary.searches:,} searches."
+            f"{summary.first_day} to {summary.last_day}, {count_of(summary.people, 'person')}, "
+            f"{count_of(summary.searches, 'search')}."
         )
     for part in parts_of(summary):
         typer.echo(f"\n{part.title}")

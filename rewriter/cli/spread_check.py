@@ -22,6 +22,7 @@ from rewriter.errors import ConfigurationError, Fault
 from rewriter.evaluate.bare_weight import NONE_HELPS, PlainPage, Suggestion, plain_pages, suggested
 from rewriter.evaluate.bodies import bodies_of, holds_words, with_words
 from rewriter.evaluate.spread import Spread, in_words, spread_of, steep_from
+from rewriter.plural import count_of
 from rewriter.secret import SecretUrl
 from rewriter.settings import Settings
 
@@ -72,7 +73,9 @@ def check_spread(
         inputs = Inputs(client, settings, [], [], given.body, index or ",".join(first.index))
         searched, left_out = _read(given, inputs), Counter[str]()
         if len(searched) > MOST:
-            notes.append(f"{MOST:,} of {len(searched):,} searches are drawn at random for the spread of scores")
+            notes.append(
+                f"{MOST:,} of {count_of(len(searched), 'search')} are drawn at random for the spread of scores"
+            )
             searched = Random(SEED).sample(searched, MOST)
         groups: dict[str, list[_GradedSearch]] = {}
         for one in searched:
@@ -136,7 +139,7 @@ def _measured(send: Any, searched: Sequence[_GradedSearch], max_boost: float) ->
 
 
 def _counted(spread: Spread) -> str:
-    return f"{spread.searches:,} search{'' if spread.searches == 1 else 'es'} with {K} hits"
+    return f"{count_of(spread.searches, 'search')} with {K} hits"
 
 
 def _ndcg(searched: Sequence[_GradedSearch], pages: Sequence[PlainPage | None], found: Suggestion) -> dict[str, Any]:
@@ -167,5 +170,5 @@ def _in_words(ndcg: Mapping[str, Any] | None) -> str:
     change = f"{ndcg['after'] - ndcg['before']:+.3f}{ends}"
     return (
         f"nDCG@{K} of the plain page is then {ndcg['after']:.3f} instead of {ndcg['before']:.3f} ({change}) on "
-        f"{ndcg['searches']:,} judged searches"
+        f"{count_of(ndcg['searches'], 'judged search')}"
     )

@@ -23,6 +23,7 @@ from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_tab
 from rewriter.cli.status_fleet import problems_of, sums, table, unwell
 from rewriter.cli.switch.target import written_as
 from rewriter.decide.switches import Switches
+from rewriter.plural import count_of
 from rewriter.settings import OpenSearchSettings, Settings
 from rewriter.shell.fleet import process_of
 from rewriter.shell.status import Status
@@ -109,7 +110,10 @@ def _rows(
         *(("note", note) for note in seen.notes),
         ("opensearch", f"{engine if answers else 'no answer'} ({', '.join(map(str, settings.opensearch.hosts))})"),
         ("store", _store(settings, seen.store)),
-        ("signals", f"{seen.population_values:,} values in the population, {len(seen.segments)} segments"),
+        (
+            "signals",
+            f"{count_of(seen.population_values, 'value')} in the population, {count_of(len(seen.segments), 'segment')}",
+        ),
         ("lag", "no pipeline has reported" if lag["seconds"] is None else f"{lag['seconds']:.1f} s"),
         *fleet,
     ]
@@ -130,7 +134,7 @@ def _rows(
     indices = sorted(seen.indices.items())
     rows += [(f"index {name}", _facts(facts)) for name, facts in indices[:MAX_INDICES]]
     if len(indices) > MAX_INDICES:
-        rows.append(("", f"and {len(indices) - MAX_INDICES} more indices: --json shows all"))
+        rows.append(("", f"and {count_of(len(indices) - MAX_INDICES, 'more index')}: --json shows all"))
     return rows
 
 
@@ -142,4 +146,4 @@ def _store(settings: Settings, store: str | None) -> str:
 
 def _facts(facts: Mapping[str, int]) -> str:
     replicas = facts["replicas"]
-    return f"{replicas} replica{'' if replicas == 1 else 's'}, max_result_window {facts['max_result_window']:,}"
+    return f"{count_of(replicas, 'replica')}, max_result_window {facts['max_result_window']:,}"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from rewriter.cli.switch.fleet import NO_PROCESS, value_by
 from rewriter.decide.switches import Switches
+from rewriter.plural import agreeing, count_of
 from rewriter.shell.fleet import ProcessReport
 
 SHOWN = 20
@@ -22,7 +23,9 @@ def problems_of(fleet: Sequence[ProcessReport]) -> list[str]:
 def unwell(fleet: Sequence[ProcessReport]) -> str:
     """Return a line with the number of processes that have problems; "" if none has."""
     count = sum(bool(process.problems) for process in fleet)
-    return f"{count} of {len(fleet)} processes {'has' if count == 1 else 'have'} problems, see below" if count else ""
+    return (
+        f"{count} of {count_of(len(fleet), 'process')} {agreeing(count, 'have')} problems, see below" if count else ""
+    )
 
 
 def sums(fleet: Sequence[ProcessReport], store: str | None) -> list[tuple[str, str]]:
@@ -37,12 +40,12 @@ def sums(fleet: Sequence[ProcessReport], store: str | None) -> list[tuple[str, s
     rows = [("processes", f"{len(fleet)}, {_in_flight(fleet)} permits taken")]
     if reasons:
         shares = ", ".join(f"{reason} {count / reasons.total():.1%}" for reason, count in reasons.most_common(REASONS))
-        rows.append(("last minute", f"{reasons.total():,} searches: {shares}"))
+        rows.append(("last minute", f"{count_of(reasons.total(), 'search')}: {shares}"))
     if arms:
         searches = ", ".join(f"{count:,} {arm}" for arm, count in arms.most_common())
         taking_part = arms["treatment"] + arms["holdout"]
         share = f": {arms['holdout'] / taking_part:.1%} held out" if taking_part else ""
-        rows.append(("arms", f"{arms.total():,} searches, {searches}{share}"))
+        rows.append(("arms", f"{count_of(arms.total(), 'search')}, {searches}{share}"))
     return rows
 
 

@@ -28,6 +28,7 @@ from rewriter.evaluate.space import (
     without_unused,
 )
 from rewriter.evaluate.variants import variant
+from rewriter.plural import count_of
 from rewriter.settings import PolicySettings, Settings
 
 SHOWN_FRONT = 8
@@ -155,7 +156,9 @@ class _Tuning:
                 )  # fmt: skip
                 held.append(one)
                 if len({search.subject.unit for search in one.searches}) < MIN_PEOPLE:
-                    what = f"the window's {len(one.searches):,} searches are of fewer than {MIN_PEOPLE} people"
+                    what = (
+                        f"the window's {count_of(len(one.searches), 'search', 'are')} of fewer than {MIN_PEOPLE} people"
+                    )
                     raise ConfigurationError([Fault(option, what, "give a longer window")])
                 bodies = bodies_of(one.searches, rendered, str(self._body))
                 window = Window(
@@ -209,7 +212,7 @@ def interrupted(study: Path, trials: int) -> ConfigurationError:
     """Return the fault of an interrupted run. Its trials are in the journal."""
     from rewriter.evaluate.drawing import finished_trials  # noqa: PLC0415  with the extra
 
-    what = f"after {finished_trials(study):,} of {trials:,} trials; nothing is proposed"
+    what = f"after {finished_trials(study):,} of {count_of(trials, 'trial')}; nothing is proposed"
     return ConfigurationError([Fault("interrupted", what, f"the same command continues from {study}")])
 
 

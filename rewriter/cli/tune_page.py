@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from rewriter.plural import count_of
+
 SIZE = 460
 MARGIN = 54
 CAPTION = (
@@ -21,7 +23,7 @@ def gains(found: Mapping[str, Any]) -> list[str]:
     confirmation = found["confirmation"]
     for name, what in (("all", "every search"), ("new", "what a person had not used before")):
         one, plain = confirmation[name], confirmation[f"{name}_to_baseline"]
-        read = f"on the later window ({one['searches']:,} searches of {one['people']:,} people)"
+        read = f"on the later window ({count_of(one['searches'], 'search')} of {count_of(one['people'], 'person')})"
         gain = f"{one['before']:.3f} → {one['after']:.3f} [{one['low']:+.3f}, {one['high']:+.3f}]"
         lines.append(f"{found['measure']}, {what}, {read}: {gain}, ×{plain['ratio']:.3f} to the baseline")
     if new := [name for name in found["added"] if f"fields.{name}.scale" in found["changes"]]:
@@ -87,7 +89,7 @@ def html_of(found: Mapping[str, Any]) -> str:
     lines = "".join(f"<p>{escape(line[:1].upper() + line[1:])}.</p>" for line in (*found["notes"], *changed))
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>Tuning</title><style>{STYLE}</style><body><h1>Tuning, {len(found['trials']):,} trials</h1>"
+        f"<title>Tuning</title><style>{STYLE}</style><body><h1>Tuning, {count_of(len(found['trials']), 'trial')}</h1>"
         f'<p class="verdict">{escape(verdict)}</p>{lines}<figure><figcaption>{CAPTION}</figcaption>'
         f'<svg class="trials" viewBox="0 0 {SIZE} {SIZE}" role="img">{axes}{"".join(dots)}</svg></figure></body></html>\n'
     )

@@ -35,6 +35,7 @@ from threading import Lock
 from typing import Literal
 
 from rewriter.decide.call_runs import CallRuns
+from rewriter.plural import agreeing, count_of
 from rewriter.record import record
 from rewriter.settings import BreakerSettings
 
@@ -189,7 +190,11 @@ class Breaker:
         if outcome == "failure":
             self._open("a probe in half_open failed", now_s)
         elif self._slow > self._settings.max_slow_rate * permits:
-            self._open(f"{self._slow} of {permits} probes in half_open were late", now_s, late=True)
+            self._open(
+                f"{self._slow} of {count_of(permits, 'probe')} in half_open {agreeing(self._slow, 'were')} late",
+                now_s,
+                late=True,
+            )
         elif self._probes_back >= permits:
             self._enter("closed")
             self._healthy_since_s = now_s
@@ -227,12 +232,12 @@ class Breaker:
         s = self._settings
         calls = len(self._calls)
         if self._in_a_row >= s.failures_in_a_row:
-            return f"{self._in_a_row} failures in a row"
+            return f"{count_of(self._in_a_row, 'failure')} in a row"
         burst, failed = len(self._burst), self._burst_failures
         if burst >= s.burst_calls and failed and failed >= s.burst_error_rate * burst:
-            return f"{failed} of {burst} calls failed within {s.burst_s:g} s"
+            return f"{failed} of {count_of(burst, 'call')} failed within {s.burst_s:g} s"
         if calls >= s.window_calls and self._failures > s.max_error_rate * calls:
-            return f"{self._failures} of the last {calls} calls failed, more than {s.max_error_rate:.2%}"
+            return f"{self._failures} of the last {count_of(calls, 'call')} failed, more than {s.max_error_rate:.2%}"
         return ""
 
     def _too_late(self, now_s: float) -> str:
@@ -241,7 +246,8 @@ class Breaker:
         if self._late_limit is not None and late >= self._late_limit and for_s >= LATE_SPAN_S:
             return f"{late} late in a row, for {for_s:.1f} s"
         if calls >= s.window_calls and self._slow > s.max_slow_rate * calls:
-            return f"{self._slow} of the last {calls} calls were late, more than {s.max_slow_rate:.2%}"
+            late_calls = f"{self._slow} of the last {count_of(calls, 'call')} {agreeing(self._slow, 'were')} late"
+            return f"{late_calls}, more than {s.max_slow_rate:.2%}"
         return ""
 
     def _open(self, why: str, now_s: float, *, late: bool = False) -> None:

@@ -27,6 +27,7 @@ from threading import Lock
 
 from rewriter.decide.late_window import LateWindow
 from rewriter.decide.recent_times import RecentTimes, quantile
+from rewriter.plural import agreeing, count_of
 
 QUANTILE = 0.95
 REMEMBERED = 600
@@ -139,7 +140,9 @@ class Hedging:
             if alike:
                 self._failed_alike += 1
                 if self._failed_alike >= MAX_TOKENS:
-                    self._pause(f"{self._failed_alike} searches in a row failed with boosts and without", now_s)
+                    self._pause(
+                        f"{count_of(self._failed_alike, 'search')} in a row failed with boosts and without", now_s
+                    )
             elif self._tokens < 1.0:
                 self._pause("more rewritten searches failed than the budget of hedges holds", now_s)
             else:
@@ -194,9 +197,12 @@ class Hedging:
         self._window.add(late, now_s)
         if self._window.too_late():
             late_searches, searches = self._window.counts()
-            self._pause(f"{late_searches} of the last {searches} rewritten searches were late", now_s)
+            self._pause(
+                f"{late_searches} of the last {count_of(searches, 'rewritten search')} {agreeing(late_searches, 'were')} late",
+                now_s,
+            )
         elif self._late_in_a_row >= IN_A_ROW and now_s - self._late_since_s >= IN_A_ROW_S:
-            self._pause(f"{self._late_in_a_row} rewritten searches in a row were late", now_s)
+            self._pause(f"{count_of(self._late_in_a_row, 'rewritten search')} in a row were late", now_s)
 
     def _pause(self, why: str, now_s: float) -> None:
         if now_s < self._paused_until_s:

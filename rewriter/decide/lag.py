@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rewriter.plural import count_of
 from rewriter.subject import partition_of_unit
 
 RECOVERED_PART = 0.5
@@ -103,4 +104,4 @@ def judge_lag(before: Lag, known: LastHeartbeat, clock_s: float, max_lag_s: floa
 
 def in_partitions(lag: Lag) -> str:
     """Return " in N of M partitions" to append to a message; "" if no partition lags or the lag is known only as a whole."""
-    return f" in {lag.behind} of {len(lag.partitions)} partitions" if lag.behind else ""
+    return f" in {lag.behind} of {count_of(len(lag.partitions), 'partition')}" if lag.behind else ""

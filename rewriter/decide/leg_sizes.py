@@ -16,6 +16,7 @@ from statistics import fmean, median_low
 from threading import Lock
 from typing import Any
 
+from rewriter.plural import count_of
 from rewriter.query_form import inside
 
 PROBE_S = 30.0
@@ -87,7 +88,7 @@ class LegSizes:
             self._refused = (
                 now_s,
                 (
-                    f"{hits} hits of about {per_hit:,.0f} bytes are more than `budget.max_leg_bytes` ({max_bytes:,}); "
+                    f"{count_of(hits, 'hit')} of about {per_hit:,.0f} bytes are more than `budget.max_leg_bytes` ({max_bytes:,}); "
                     f"tried again every {PROBE_S:g} s"
                 ),
             )

@@ -39,6 +39,7 @@ from threading import Lock
 from typing import Literal, NamedTuple
 
 from rewriter.journal import Journal
+from rewriter.plural import count_of
 
 State = Literal["closed", "open", "half_open"]
 Leg = Literal["personalized", "exploration"]
@@ -213,7 +214,7 @@ class Quarantine:
             held = Held(cell, "open", not standing.of_form, why)
             self._journal.note(
                 f"quarantine {cell.version.policy} ({cell.version.leg})",
-                f"quarantined for {for_s:.0f} s: {held}, after {standing.failures} rejections in a row: {why}",
+                f"quarantined for {for_s:.0f} s: {held}, after {count_of(standing.failures, 'rejection')} in a row: {why}",
                 now_s,
             )
 

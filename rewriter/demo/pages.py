@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rewriter.demo.shop import Explain, ShownPage
+from rewriter.plural import count_of
 from rewriter.report import Move, Reason, Report
 
 STAR = Text("★", "bold yellow")
@@ -82,7 +83,7 @@ def _account(found: ShownPage, later: Collection[str], explain: Explain) -> Text
     before, now = (sum(hit["_id"] in later for hit in page) for page in (found.plain, found.hits))
     words = Text("   ") + STAR
     words += Text(f" bought in the weeks after: {before} on the shop's own page, {now} on the rewriter's\n")
-    by = f" by {report.source}, {len(report.boosts)} boosts" if report.source else ""
+    by = f" by {report.source}, {count_of(len(report.boosts), 'boost')}" if report.source else ""
     words += Text(f"   {report.reason}{by}\n", "dim")
     if report.reason is not Reason.PERSONALIZED:
         words += Text(f"   That means: {explain(report.reason)}\n")

@@ -17,6 +17,7 @@ from rewriter.demo.lateness import Lateness
 from rewriter.demo.pages import label, print_pages
 from rewriter.demo.shop import POLL_S, Explain, Shop, ShownPage
 from rewriter.errors import RewriterError
+from rewriter.plural import count_of
 from rewriter.report import Reason
 from rewriter.settings import BudgetSettings
 from rewriter.signals.affinities import session_part
@@ -66,7 +67,7 @@ def many(shop: Shop, console: Console, progress: Progress, explain: Explain) -> 
     )
     console.print(table)
     console.print(
-        f"{bought['slots']} of the rewriter's hits were exploration; {bought['explored']} of those were bought later."
+        f"{bought['slots']} of the rewriter's hits were exploration; people bought {bought['explored']} of those later."
     )
     console.print(_waits(waited_ms, shop.rewriter.settings.budget.cutoff_ms, lateness.worst_ms))
     console.print(f"Reasons: {_counts(reasons)}")
@@ -90,8 +91,9 @@ def _waits(waited_ms: list[float], cutoff_ms: float, machine_ms: float) -> str:
     )
     if cutoff_ms > default_ms:
         text += (
-            f" A service keeps the default of {default_ms:g} ms. With it, {beyond} of the {len(waited_ms)} pages here would have"
-            " been the shop's own, since engine, store and shop share one small machine."
+            f" A service keeps the default of {default_ms:g} ms. With it, {beyond} of the "
+            f"{count_of(len(waited_ms), 'page')} here would"
+            " have been the shop's own, since engine, store and shop share one small machine."
         )
     return f"{text} This machine itself kept a thread that only sleeps waiting up to {machine_ms:.0f} ms longer than asked."
 

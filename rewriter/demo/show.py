@@ -16,6 +16,7 @@ from rich.text import Text
 from rewriter.cli.console import plain_console
 from rewriter.demo import scenes
 from rewriter.demo.shop import POLICY, Engine, Explain, Shop, opened
+from rewriter.plural import count_of
 
 WIDTH = 100
 """Beyond it, pages side by side would stand too far apart. A pipe gets 80 columns, or those of the variable COLUMNS."""
@@ -101,8 +102,8 @@ def _loaded(shop: Shop, took_s: float) -> str:
     settings = shop.rewriter.settings
     policy = settings.policies[POLICY]
     return (
-        f"\n{shop.engine}: {len(shop.corpus.products):,} products · Valkey: {len(shop.households.ids):,} households"
-        f" · loaded in {took_s:.0f} s\n"
+        f"\n{shop.engine}: {count_of(len(shop.corpus.products), 'product')} · "
+        f"Valkey: {count_of(len(shop.households.ids), 'household')} · loaded in {took_s:.0f} s\n"
         f"boosts by item and manufacturer · max_boost {policy.max_boost:g}"
         f" · exploration_share {policy.exploration_share:g} · cutoff_ms {settings.budget.cutoff_ms:g}"
     )

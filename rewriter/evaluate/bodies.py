@@ -29,7 +29,7 @@ def bodies_of(
     missing = [one.search_id for one in judged if one.body is None and rendered is None]
     if missing:
         more = f" and {len(missing) - SHOWN:,} more" if len(missing) > SHOWN else ""
-        what = f"searches {', '.join(missing[:SHOWN])}{more} have no `body`"
+        what = f"no `body`: {', '.join(missing[:SHOWN])}{more}"
         raise ConfigurationError([Fault("--body", what, "give a search template with {{query}}")])
     return [one.body if one.body is not None else with_words(rendered, one.query) for one in judged]
 

@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rewriter.evaluate.judged import JudgedSearch
+from rewriter.plural import agreeing, count_of
 from rewriter.subject import Subject
 
 MAX_WEIGHT = 10.0
@@ -51,8 +52,9 @@ class ClickJudgments:
         """A sentence on the source of the judgments."""
         known = max(0, len(self.propensities) - 1)
         return (
-            f"judgments are {self.clicks:,} clicks, weighed against their position: {self.harvested} of {known} positions are known"
-            " from the log, the others are assumed to be seen as 1 / position"
+            f"judgments are {count_of(self.clicks, 'click')}, weighed against their position: {self.harvested} of "
+            f"{count_of(known, 'position')} {agreeing(self.harvested, 'are')} known from the log, the others are assumed "
+            "to be seen as 1 / position"
         )
 
 

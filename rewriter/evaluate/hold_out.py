@@ -15,6 +15,7 @@ from typing import Any
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.evaluate.judged import JudgedSearch
 from rewriter.evaluate.past import Past
+from rewriter.plural import count_of
 from rewriter.signals.events import leaf
 from rewriter.signals.ingest.reuse import VISIT_S
 from rewriter.subject import Subject
@@ -93,7 +94,7 @@ def held_out(
     groups = _grouped(past, chosen, title if by_title else "", found.left_out)
     if not groups:
         raise ConfigurationError(
-            [Fault(option, f"{count:,} rows, {why}") for why, count in found.left_out.most_common()]
+            [Fault(option, f"{count_of(count, 'row')}, {why}") for why, count in found.left_out.most_common()]
         )
     found.found = len(groups)
     found.before = int(past.at_s.searchsorted(from_s, side="right"))

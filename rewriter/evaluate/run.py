@@ -26,6 +26,7 @@ from rewriter.evaluate.shared import Shared
 from rewriter.evaluate.subject_replay import SubjectReplay
 from rewriter.evaluate.variants import POLICY, Variant
 from rewriter.index_facts import IndexFacts
+from rewriter.plural import count_of
 from rewriter.report import Reason, Report
 from rewriter.shell.template_files import load_templates
 from rewriter.signals.query_classes import FIRST_HITS, QueryClasses, heaviest
@@ -324,7 +325,7 @@ def _named(ids: Sequence[str]) -> str:
     return (
         f"search {first}"
         if len(ids) == 1
-        else f"{len(ids):,} searches ({first}{', …' if len(ids) > SHOWN_IDS else ''})"
+        else f"{count_of(len(ids), 'search')} ({first}{', …' if len(ids) > SHOWN_IDS else ''})"
     )
 
 

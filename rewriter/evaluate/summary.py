@@ -26,6 +26,7 @@ from rewriter.evaluate.variants import Variant
 from rewriter.evaluate.verdict import class_effect, verdict
 from rewriter.measures.bubble import rank_biased_overlap
 from rewriter.measures.diversity import coverage_at, item_ages, normalized_entropy
+from rewriter.plural import agreeing, count_of
 from rewriter.report import Reason
 
 SLICES = ("all", "new", "cold", "first search")
@@ -82,23 +83,27 @@ def warnings(outcome: Outcome, done: Sequence[int]) -> list[str]:
     found = []
     if outcome.interrupted:
         found.append(
-            f"interrupted: {len(done):,} of {len(outcome.prepared):,} searches were answered, and the figures are of these alone"
+            f"interrupted: {len(done):,} of {count_of(len(outcome.prepared), 'search')} {agreeing(len(done), 'were')} "
+            "answered, and the figures are of these alone"
         )
     found += of_few([outcome.prepared[at].person for at in done])
     if undated := sum(outcome.prepared[at].judged.at_s is None for at in done):
         found.append(
-            f"{undated:,} searches have no time: their signals hold all of the history, and if the judgments come from it,"
-            " the signals hold the outcome too"
+            f"{count_of(undated, 'search', 'have')} no time: their signals hold all of the history, and if the judgments"
+            " come from it, the signals hold the outcome too"
         )
     subjects = [outcome.prepared[at].judged.subject for at in done if outcome.prepared[at].known is None]
     if silent := sum(bool(one.segments) and outcome.segments.isdisjoint(one.segments) for one in subjects):
         found.append(
-            f"{silent:,} searches are of people whom the history does not know, in segments that no event of the history names: "
-            "nothing personalizes them. A column `segments` of the history names each event's"
+            f"{count_of(silent, 'search', 'are')} of people whom the history does not know, in segments that no event of "
+            "the history "
+            "names: nothing personalizes them. A column `segments` of the history names each event's"
         )
     unknown = sum(outcome.prepared[at].known is None for at in done)
     if unknown:
-        found.append(f"{unknown:,} of {len(done):,} searches are of people whom the history does not know")
+        found.append(
+            f"{unknown:,} of {count_of(len(done), 'search')} {agreeing(unknown, 'are')} of people whom the history does not know"
+        )
     return found
 
 

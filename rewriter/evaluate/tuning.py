@@ -33,6 +33,7 @@ from rewriter.evaluate.shared import Shared
 from rewriter.evaluate.space import NOTHING_ADDED, Parameter, first_values, settings_of, space, with_settings
 from rewriter.evaluate.spread import PAGE, in_words, spread_of, steep_from
 from rewriter.evaluate.variants import Variant, variant
+from rewriter.plural import count_of
 from rewriter.settings import PolicySettings, Settings
 
 SURE = 0.8
@@ -294,7 +295,7 @@ def _limits(window: Window, policy: PolicySettings, base: tuple[float, float], n
     found = spread_of(window.rescoring.first_scores(PAGE))
     if found is None:
         return []
-    spread = f"{in_words(found, policy.max_boost)}, over {found.searches:,} training searches"
+    spread = f"{in_words(found, policy.max_boost)}, over {count_of(found.searches, 'training search')}"
     return [spread, _bare_weight(window, policy, base, now)] if found.kind(policy.max_boost) == "steep" else [spread]
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from math import isnan
 from typing import Any, Literal
 
+from rewriter.plural import count_of
+
 Effect = Literal["helps", "neutral", "harms"]
 FEW_PERSONALIZED = 0.1
 SMALL_PLACEBO = 0.5
@@ -49,9 +51,8 @@ def verdict(figures: Mapping[str, Any], measure: str) -> str:
         text += f". It personalized {share:.0%} of the searches only"
     harmed = [one["name"] for one in figures.get("classes", ()) if one["effect"] == "harms"]
     if harmed:
-        text += (
-            f". It harms {len(harmed)} classes of queries ({', '.join(harmed[:3])}{', …' if len(harmed) > 3 else ''})"
-        )
+        more = ", …" if len(harmed) > 3 else ""
+        text += f". It harms {count_of(len(harmed), 'class')} of queries ({', '.join(harmed[:3])}{more})"
     return text + "."
 
 

@@ -25,6 +25,7 @@ from typing import Any
 from rewriter.errors import ConfigurationError, Fault, raise_faults
 from rewriter.evaluate.judged import JudgedSearch
 from rewriter.evaluate.ratings import Ratings, csv_of, grade_of, merged
+from rewriter.plural import count_of
 from rewriter.subject import pseudonym
 
 MAX_NAME = 50
@@ -149,7 +150,7 @@ def _query_set(file: str, name: str, entries: Sequence[Mapping[str, str]]) -> di
     """Return a query set as the body that creates it, and as NDJSON."""
     query_set = {
         "name": name[:MAX_NAME],
-        "description": f"{len(entries)} searches, with the pseudonym of the person and the segment as custom fields",
+        "description": f"{count_of(len(entries), 'search')}, with the pseudonym of the person and the segment as custom fields",
         "sampling": "manual",
         "querySetQueries": list(entries),
     }

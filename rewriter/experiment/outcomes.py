@@ -43,18 +43,18 @@ def make_outcomes(found: Records, since: str | None) -> None:
     found.left_out(
         "other actions",
         found.value("SELECT count(*) FROM events WHERE action = 'other'"),
-        "events",
+        "event",
         "are neither a click, a cart nor a purchase",
     )
     found.connection.execute("DELETE FROM events WHERE action = 'other'")
     found.left_out(
         "events without a time",
         found.value("SELECT count(*) FROM events WHERE moment IS NULL"),
-        "events",
+        "event",
         "have an invalid timestamp",
     )
     unpaid = found.value(f"SELECT count(*) FROM events WHERE moment IS NOT NULL AND NOT abs(paid) <= {MAX_REVENUE}")
-    found.left_out("impossible prices", unpaid, "events", "have a price that is impossible, and count without revenue")
+    found.left_out("impossible prices", unpaid, "event", "have a price that is impossible, and count without revenue")
     before = found.value("SELECT count(*) FROM events WHERE moment IS NOT NULL")
     found.connection.execute(
         """
@@ -68,7 +68,7 @@ def make_outcomes(found: Records, since: str | None) -> None:
     found.left_out(
         "doubled events",
         before - found.value("SELECT count(*) FROM distinct_events"),
-        "events",
+        "event",
         "came twice, with one event_id or equal in every field",
     )
     if since:
@@ -89,7 +89,7 @@ def make_outcomes(found: Records, since: str | None) -> None:
     unknown = found.value(
         "SELECT count(*) FROM distinct_events WHERE query_id IS NULL OR query_id NOT IN (SELECT query_id FROM searches)"
     )
-    found.left_out("events without a query", unknown, "events", "name no query of the experiment")
+    found.left_out("events without a query", unknown, "event", "name no query of the experiment")
     found.connection.execute(
         """
         CREATE TABLE joined AS SELECT e.*, s.unit, s.arm, s.moment AS searched_at, date_diff('second', s.moment, e.moment) AS
@@ -105,10 +105,10 @@ def make_outcomes(found: Records, since: str | None) -> None:
     found.left_out(
         "clocks apart",
         early,
-        "events",
+        "event",
         f"lie more than {MAX_EARLY_S} s before their query: the clocks of events and searches are apart",
     )
-    found.left_out("too late", late, "events", f"lie more than {MAX_LATE_S // 3600} hours after their query")
+    found.left_out("too late", late, "event", f"lie more than {MAX_LATE_S // 3600} hours after their query")
     total = found.value("SELECT count(*) FROM joined")
     if total and early / total > MAX_APART:
         found.no_verdict.append(

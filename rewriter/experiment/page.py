@@ -8,6 +8,7 @@ from rewriter.experiment.charts import Bar, beside, over_days
 from rewriter.experiment.style import STYLE
 from rewriter.experiment.summary import Summary
 from rewriter.experiment.wording import NAMES, Part, parts_of
+from rewriter.plural import count_of
 
 NEUTRAL = frozenset({"searches_per_person"})
 """Measures that may rise for a better or for a worse page: people search again after finding something, and after not."""
@@ -17,7 +18,7 @@ def html_of(found: Summary, title: str = "Did personalization help?") -> str:
     """Return the page."""
     kind = {"helps": "helps", "harms": "harms"}.get(found.verdict, "open")
     about = (
-        f"{found.first_day} to {found.last_day}, {found.people:,} people, {found.searches:,} searches"
+        f"{found.first_day} to {found.last_day}, {count_of(found.people, 'person')}, {count_of(found.searches, 'search')}"
         if found.searches
         else "nothing was read"
     )

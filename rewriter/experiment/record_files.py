@@ -85,7 +85,7 @@ def _of_columns(form: Mapping[str, Any], nested: str, kinds: Mapping[str, str]) 
 def _count_lines(found: Records, path: Path) -> None:
     """Count the lines that are not JSON objects, which DuckDB leaves out silently."""
     sql = "SELECT count(*) FROM read_ndjson_objects(?, ignore_errors=true, maximum_object_size=16777216) WHERE json IS NULL"
-    found.left_out("no JSON", found.value(sql, [_literal(path)]), "lines", f"of {path.name} are not JSON")
+    found.left_out("no JSON", found.value(sql, [_literal(path)]), "line", f"of {path.name} are not JSON")
 
 
 def _literal(path: Path) -> str:

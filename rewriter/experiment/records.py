@@ -12,6 +12,8 @@ from typing import Any
 
 import duckdb
 
+from rewriter.plural import count_of
+
 ARMS = ("treatment", "holdout", "interleaved")
 FAILED = ("search_failed", "search_late", "search_rejected", "template_failed", "answers_differ")
 
@@ -48,7 +50,7 @@ class Records:
         """Return a query's columns as numpy arrays."""
         return self.connection.execute(sql, list(parameters)).fetchnumpy()
 
-    def left_out(self, name: str, count: int, what: str, why: str) -> None:
-        """Note the rows or people that a filter left out, if there are any."""
+    def left_out(self, name: str, count: int, noun: str, why: str) -> None:
+        """Note the rows or people that a filter left out, if there are any. noun: in the singular."""
         if count:
-            self.filters.append(Filter(name, count, what, why))
+            self.filters.append(Filter(name, count, count_of(count, noun).partition(" ")[2], why))

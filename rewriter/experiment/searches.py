@@ -44,7 +44,7 @@ def make_searches(found: Records, since: str | None) -> None:
         "have no query_id, or an invalid timestamp",
     )
     why = "have a query_id that several people share, so that events do not tell whose search they belong to"
-    _delete(found, "shared query ids", SHARED, "searches", why)
+    _delete(found, "shared query ids", SHARED, "search", why)
     again = """rowid IN (SELECT unnest(list(rowid ORDER BY moment, rowid)[2:]) FROM
       (SELECT query_id, first_position, moment, rowid FROM searches WHERE query_id IN
         (SELECT query_id FROM searches GROUP BY query_id HAVING count(*) > 1)) GROUP BY query_id, first_position)"""
@@ -55,14 +55,14 @@ def make_searches(found: Records, since: str | None) -> None:
     found.connection.execute(history)
     found.connection.execute("DELETE FROM searches WHERE is_history")
     why = "are in no arm: unknown visitor, no consent, switched off, or not rolled out"
-    _delete(found, "outside the experiment", "arm IS NULL OR unit IS NULL", "searches", why)
-    _delete(found, "unknown arm", f"arm NOT IN {ARMS}", "searches", "name an arm that is none of the experiment's")
+    _delete(found, "outside the experiment", "arm IS NULL OR unit IS NULL", "search", why)
+    _delete(found, "unknown arm", f"arm NOT IN {ARMS}", "search", "name an arm that is none of the experiment's")
     others = "experiment <> (SELECT experiment FROM searches GROUP BY ALL ORDER BY count(*) DESC, experiment LIMIT 1)"
     if _share(found, others) <= OTHER_EXPERIMENTS:
         why = "are of another experiment: of another salt, or of a version that did not name it"
-        _delete(found, "other experiments", others, "searches", why)
+        _delete(found, "other experiments", others, "search", why)
     mixed = found.value("SELECT count(*) FROM (SELECT unit FROM searches GROUP BY unit HAVING count(DISTINCT arm) > 1)")
-    found.left_out("in both arms", mixed, "people", "were in both arms: a share or the salt was changed meanwhile")
+    found.left_out("in both arms", mixed, "person", "were in both arms: a share or the salt was changed meanwhile")
     found.connection.execute(
         "DELETE FROM searches WHERE unit IN (SELECT unit FROM searches GROUP BY unit HAVING count(DISTINCT arm) > 1)"
     )
@@ -76,9 +76,9 @@ def _share(found: Records, condition: str) -> float:
     return share or 0.0
 
 
-def _delete(found: Records, name: str, condition: str, what: str, why: str) -> None:
+def _delete(found: Records, name: str, condition: str, noun: str, why: str) -> None:
     """Leave rows of `searches` out, and note how many."""
     count = found.value(f"SELECT count(*) FROM searches WHERE {condition}")
     if count:
         found.connection.execute(f"DELETE FROM searches WHERE {condition}")
-    found.left_out(name, count, what, why)
+    found.left_out(name, count, noun, why)

@@ -32,6 +32,7 @@ from rewriter.experiment.sections import (
 from rewriter.experiment.sequences import PLANNED_PEOPLE, people_needed
 from rewriter.experiment.slot_value import SlotValue
 from rewriter.experiment.window import Diversity, diversity_of
+from rewriter.plural import count_of
 
 EFFECT = 0.02
 """The smallest lift worth knowing: "cannot tell yet" gives the time until a lift of this size would show."""
@@ -167,7 +168,7 @@ def _lifts(found: Summary, records: Records, people: People, planned_people: flo
     ]
     capped, cap, cut = winsorized(people.arms("revenue"))
     if cap:
-        note = f"winsorized at the 95th percentile of those who paid, {cap:.2f}: {cut:,} people cut"
+        note = f"winsorized at the 95th percentile of those who paid, {cap:.2f}: {count_of(cut, 'person')} cut"
         others.append(measure_of("revenue_per_person", Effect(*map(mean, capped)), planned_people, note=note))
     p_values = adjusted_p([one.p_value for one in others])
     found.secondary = [
@@ -252,7 +253,7 @@ def _longer(days: int | None) -> str:
     if not days:
         return "no longer: a lift of this size would have shown"
     return (
-        f"about {days:,} more days at this traffic"
+        f"about {count_of(days, 'more day')} at this traffic"
         if days <= 365
         else "more than a year at this traffic: too few people search"
     )

@@ -13,6 +13,7 @@ from rewriter.experiment.outcomes import make_outcomes
 from rewriter.experiment.record_files import EVENT, QUERY, load
 from rewriter.experiment.records import Records
 from rewriter.experiment.searches import make_searches
+from rewriter.plural import agreeing, count_of
 
 BOT_SHARE = 0.1
 """Share of all searches or of all clicks from which on a single person counts as a bot."""
@@ -62,7 +63,7 @@ def _leave_out_bots(found: Records) -> None:
     found.left_out(
         "bots",
         found.value("SELECT count(*) FROM bots"),
-        "people",
+        "person",
         f"made {BOT_SHARE:.0%} or more of all searches or clicks alone",
     )
     for table in ("searches", "outcomes"):
@@ -110,21 +111,26 @@ def _check_experiment(found: Records) -> None:
     salts = found.value("SELECT count(DISTINCT experiment) FROM searches")
     if salts and salts > 1:
         found.no_verdict.append(
-            f"the experiment's salt was changed: the window holds {salts} experiments; give --since"
+            f"the experiment's salt was changed: the window holds {count_of(salts, 'experiment')}; give --since"
         )
     versions = found.value(
         "SELECT count(DISTINCT version) FROM searches WHERE version IS NOT NULL AND arm = 'treatment'"
     )
     if versions and versions > 1:
-        found.findings.append(f"{versions} template versions served in the window; the lift is of all of them together")
+        found.findings.append(
+            f"{count_of(versions, 'template version')} served in the window; the lift is of all of them together"
+        )
     without = found.value("SELECT count(*) FROM searches WHERE query_id NOT IN (SELECT query_id FROM outcomes)")
     total = found.value("SELECT count(*) FROM searches")
     if total:
-        found.findings.append(f"{without:,} of {total:,} searches have no event: {without / total:.0%}")
+        found.findings.append(
+            f"{without:,} of {count_of(total, 'search')} {agreeing(without, 'have')} no event: {without / total:.0%}"
+        )
     unlisted = found.value("SELECT count(*) FROM searches WHERE shown IS NULL")
     if unlisted:
         found.findings.append(
-            f"{unlisted:,} of {total:,} searches hold no list of hits: nothing is known of their pages, empty ones included"
+            f"{unlisted:,} of {count_of(total, 'search')} {agreeing(unlisted, 'hold')} no list of hits: nothing is known of "
+            "their pages, empty ones included"
         )
     moved = found.value(
         "SELECT count(*) FROM (SELECT client_id FROM searches WHERE client_id IS NOT NULL GROUP BY client_id "
@@ -132,5 +138,5 @@ def _check_experiment(found: Records) -> None:
     )
     if moved:
         found.findings.append(
-            f"{moved:,} clients changed arms at a log-in: each unit counts in its own arm, which draws the arms together"
+            f"{count_of(moved, 'client')} changed arms at a log-in: each unit counts in its own arm, which draws the arms together"
         )

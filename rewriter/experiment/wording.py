@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from rewriter.experiment.interleaving import Preference
 from rewriter.experiment.people import Measure
 from rewriter.experiment.summary import Summary
+from rewriter.plural import count_of
 
 NAMES = {
     "conversion": "people who bought",
@@ -53,7 +54,7 @@ def _ratio(found: Summary) -> Part:
         return Part("Sample ratio", ["There are no two arms to compare."])
     verdict = "does not match" if ratio.mismatch else "matches"
     sentence = (
-        f"{ratio.treated:,} people are treated and {ratio.control:,} held out: {ratio.share:.2%} where "
+        f"{count_of(ratio.treated, 'person', 'are')} treated and {ratio.control:,} held out: {ratio.share:.2%} where "
         f"{ratio.expected_share:.2%} were assigned. That {verdict} (p {ratio.p_value:.2g}, valid at every look)."
     )
     return Part("Sample ratio", [sentence])
@@ -148,9 +149,11 @@ def _slots(found: Summary) -> Part:
         f"{v:.2%} (± {1.96 * e:.2%})" for v, e in ((one.drawn, one.drawn_error), (one.uniform, one.uniform_error))
     )
     what = (
-        f"{one.slots:,} displayed slots were clicked in {drawn} of cases. A uniform draw from the same candidates would have had "
-        f"{uniform}, by clipped inverse propensity with an effective sample of {one.effective_slots:,.0f} slots; {one.clipped:,} "
-        "weights were clipped."
+        f"{count_of(one.slots, 'displayed slot', 'were')} clicked in {drawn} of cases. A uniform draw from the same "
+        "candidates would "
+        f"have had {uniform}, by clipped inverse propensity with an effective sample of "
+        f"{count_of(round(one.effective_slots), 'slot')}; "
+        f"{count_of(one.clipped, 'weight', 'were')} clipped."
     )
     only = (
         "Slots are the only part of a page whose choice is random and logged, so only their value can be estimated this way. "
@@ -158,7 +161,7 @@ def _slots(found: Summary) -> Part:
     )
     sentences = [what, only]
     if one.invalid:
-        sentences.append(f"{one.invalid:,} slots had no propensity in (0, 1] and were left out.")
+        sentences.append(f"{count_of(one.invalid, 'slot')} had no propensity in (0, 1] and were left out.")
     return Part("Exploration slots", sentences)
 
 

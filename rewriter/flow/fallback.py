@@ -18,6 +18,7 @@ from rewriter.explore.plan import PagePlan, as_text, decode, encode, shown_by
 from rewriter.explore.plan_memory import PlanKey
 from rewriter.explore.shown import elsewhere, hit_hash, with_page
 from rewriter.flow.steps import CallContext, CallerStep, Progress, SavePlan
+from rewriter.plural import agreeing, count_of
 from rewriter.report import Reason, Report
 
 UNWANTED = frozenset(
@@ -64,7 +65,11 @@ def fallen_back(
     kept = shown if search.from_ else b""  # a first page starts a new record
     page = with_page(kept, search.from_, search.size, map(one, hits))
     after = replace(plan, shown=as_text(page), detour=True, at_s=context.now_s)
-    detail = f"{left_out} hits that the list has shown already are left out" if left_out else ""
+    detail = (
+        f"{count_of(left_out, 'hit')} that the list has shown already {agreeing(left_out, 'are')} left out"
+        if left_out
+        else ""
+    )
     return response, saving(core, key, lambda: after, after.forgotten_s, raw if search.from_ else None), detail
 
 

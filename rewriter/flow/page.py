@@ -19,6 +19,7 @@ from rewriter.explore.slots import Key
 from rewriter.explore.team_draft import NO_TEAM, Draft, team_draft
 from rewriter.flow.steps import Explored, Hits, Personal, Pool, Progress, SearchContext
 from rewriter.parsed_search import search_key
+from rewriter.plural import count_of
 from rewriter.report import Reason
 from rewriter.settings import PolicySettings
 
@@ -49,9 +50,9 @@ def partial(response: Mapping[str, Any]) -> str:
     if response.get("terminated_early"):
         return "was terminated early"
     if failed := _count(response.get("_shards"), "failed"):
-        return f"lost {failed} shards"
+        return f"lost {count_of(failed, 'shard')}"
     if skipped := _count(response.get("_clusters"), "skipped"):
-        return f"skipped {skipped} clusters"
+        return f"skipped {count_of(skipped, 'cluster')}"
     return ""
 
 

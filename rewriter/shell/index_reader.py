@@ -24,6 +24,7 @@ from rewriter.core import Core
 from rewriter.expression import Expression
 from rewriter.index_facts import IndexFacts, alias_paths, dead_fields, facts_of, term_fields, term_rules
 from rewriter.journal import redacted
+from rewriter.plural import count_of
 from rewriter.settings import PolicySettings
 from rewriter.shell.sources import BackgroundStep, GetMapping, GetSettings
 from rewriter.signals.affinities import signal_fields
@@ -110,7 +111,7 @@ class IndexReader:
             if not self._own.get(one) or self._core.searched.last_s(one) is not None
         ]
         return found[:MAX_PROBLEMS] + (
-            [f"facts of {len(found) - MAX_PROBLEMS} more index expressions"] if found[MAX_PROBLEMS:] else []
+            [f"facts of {count_of(len(found) - MAX_PROBLEMS, 'more index expression')}"] if found[MAX_PROBLEMS:] else []
         )
 
     @property

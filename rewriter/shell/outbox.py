@@ -22,6 +22,7 @@ from typing import Any
 from uuid import uuid4
 
 from rewriter.errors import Fault, StoreError
+from rewriter.plural import count_of
 from rewriter.settings import Settings
 from rewriter.signals.absent import is_absent_id
 from rewriter.signals.commands import Command
@@ -264,7 +265,7 @@ class Outbox:
     def drop(self) -> None:
         """Drop and count the events that wait."""
         if self._events:
-            _log.warning("%d events were dropped: the store did not accept them in time", self._events)
+            _log.warning("%s dropped: the store did not accept them in time", count_of(self._events, "event", "were"))
             self.counts["dropped"] += self._events
         self._unassigned.clear()
         self._queues.clear()

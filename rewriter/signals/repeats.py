@@ -41,6 +41,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from heapq import nlargest
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from rewriter.plural import count_of
 from rewriter.record import record
 from rewriter.signals.counters import SEPARATOR, Observation, Value
 
@@ -240,7 +241,7 @@ def in_words(known: Mapping[str, Any], item_scale: float = 1.0, item_use: str = 
         is_once = item_use == "once" or (item_use == "auto" and one["unused_boosts"] > 0.0)
         return _boosted_once(one["unused_boosts"]) if is_once else _boosted(one["item_boosts"])
 
-    source = "as stated" if known["stated"] else f"of {known['uses']:,} uses"
+    source = "as stated" if known["stated"] else f"of {count_of(known['uses'], 'use')}"
     text = f"people use items again in {known['share']:.1%} {source}{_by_chance(known)}: {follows(known)}"
     differing = {name: one for name, one in known["classes"].items() if follows(one) != follows(known)}
     if differing:

@@ -244,7 +244,7 @@ def segment(shop: Shop, name: str) -> Counters:
         (["a", "two words"], "column segments: 1 names are not 1 to 64 of A-Z a-z 0-9 _ . -"),
         (["a", "b;c", "x" * 65], "2 names are not"),
         ("a, b c,", "1 names are not"),
-        ([f"s{number}" for number in range(9)], "1 rows name more than 8"),
+        ([f"s{number}" for number in range(9)], "1 row names more than 8"),
     ],
 )
 def test_segments_that_an_event_could_not_name_are_refused(

@@ -169,7 +169,7 @@ def test_newcomers_have_the_taste_of_their_segment(shop: str, tmp_path: Path) ->
     assert main_of(found)["mean"] > main_of(found)["compared"]
     assert "2 of 2 searches are of people whom the history does not know" in found["warnings"]
     (silent,) = (line for line in found["warnings"] if "in segments that no event" in line)
-    assert silent.startswith("1 searches are of people")
+    assert silent.startswith("1 search is of people")
 
 
 def test_judged_searches_of_a_file_and_qrels_give_the_same(shop: str, tmp_path: Path) -> None:

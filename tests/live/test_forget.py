@@ -386,7 +386,7 @@ def test_one_partition_s_broken_key_keeps_no_other_partition_s_letters(shop: Sho
         )
     if part == "dead":
         with pytest.raises(
-            StoreError, match=f"all was erased but the dead letters of 1 partitions: WRONGTYPE {broken} "
+            StoreError, match=f"all was erased but the dead letters of 1 partition: WRONGTYPE {broken} "
         ):
             forget(shop.store, shop.store, shop.plan, USER)
     else:

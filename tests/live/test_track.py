@@ -102,7 +102,7 @@ def test_closing_waits_for_a_hung_store_no_longer_than_it_must(
         assert time.monotonic() - begun_s < 6.0
     finally:
         server.resume()
-    assert "1 events were dropped" in caplog.text
+    assert "1 event was dropped" in caplog.text
 
 
 def test_an_event_whose_acknowledgement_was_lost_counts_once(redis_url: str, prefix: str) -> None:

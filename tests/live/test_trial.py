@@ -97,7 +97,7 @@ def test_two_people_of_one_taste_see_two_versions_until_one_command_ends_it(shop
     assert waited(lambda: bool(shop.rewriter.status().fleet))
     ended = run("switch", "trial", "off", "--policy", "shop", "--wait", "10")
     assert ended.exit_code == 0, ended.stderr
-    assert "in effect in 1 of 1 processes" in ended.stderr
+    assert "in effect in 1 of 1 process" in ended.stderr
     _, after = shop.search(ANN, body)
     assert (after.template_version, after.trial) == (live.template_version, False)
     assert run("switch", "trial", "default", "--policy", "shop", "--wait", "10").exit_code == 0

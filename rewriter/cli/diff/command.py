@@ -27,6 +27,7 @@ from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_lin
 from rewriter.cli.preview.command import body_of
 from rewriter.client.seam import SearchClient
 from rewriter.errors import ConfigurationError, Fault
+from rewriter.plural import count_of
 from rewriter.settings import Settings
 from rewriter.signals.redis_store import open_stores
 
@@ -75,7 +76,7 @@ def diff(
     for one in found["failed"][:FAILED_SHOWN]:
         print_line(Fault(f"{searches}:{one['line']}", f"not compared: {one['cause']}"))
     if len(found["failed"]) > FAILED_SHOWN:
-        print_line(f"and {len(found['failed']) - FAILED_SHOWN:,} more searches that failed")
+        print_line(f"and {count_of(len(found['failed']) - FAILED_SHOWN, 'more search')} that failed")
     for why, count in found["left_out"].items():
         print_line(f"note: {count:,} not compared: {why}")
     if as_json:

@@ -9,6 +9,7 @@ from typing import Any
 from rewriter.cli.diff.terminal import rows_of_versions, summary
 from rewriter.cli.preview.html import STYLE as PREVIEW_STYLE
 from rewriter.cli.preview.html import slopes
+from rewriter.plural import agreeing, count_of
 
 SHOWN = 30
 """Changed pages that are shown, the most different first."""
@@ -32,7 +33,7 @@ def html_page(found: Mapping[str, Any], note: str) -> str:
     pages = "".join(map(_page, found["pages"][:SHOWN]))
     more = len(found["pages"]) - SHOWN
     rest = (
-        f'<p class="soft">And {more:,} more changed pages, which are more alike; --json lists them.</p>'
+        f'<p class="soft">And {count_of(more, "more changed page")}, more alike; --json lists them.</p>'
         if more > 0
         else ""
     )
@@ -48,7 +49,10 @@ def html_page(found: Mapping[str, Any], note: str) -> str:
 def _tiles(found: Mapping[str, Any]) -> str:
     left_out = len(found["failed"]) + sum(found["left_out"].values())
     tiles = [
-        (f"{found['changed_share']:.1%}", f"of {found['compared']:,} pages change"),
+        (
+            f"{found['changed_share']:.1%}",
+            f"of {count_of(found['compared'], 'page')} {agreeing(found['changed'], 'change')}",
+        ),
         (f"{found['overlap']['mean']:.3f}", f"overlap@{found['k']}, mean"),
         (f"{found['rbo']['mean']:.3f}", "rank-biased overlap, mean"),
         (f"{left_out:,}", "searches not compared"),

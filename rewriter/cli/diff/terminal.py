@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rewriter.plural import agreeing, count_of
+
 SHOWN = 5
 """Changed pages that are printed; all of them are in the JSON."""
 
@@ -24,7 +26,9 @@ def print_diff(console: Console, found: Mapping[str, Any]) -> None:
         _print_page(console, page)
     if len(found["pages"]) > SHOWN:
         console.print(
-            Text(f"and {len(found['pages']) - SHOWN:,} more changed pages: --html or --json shows them", "dim")
+            Text(
+                f"and {count_of(len(found['pages']) - SHOWN, 'more changed page')}: --html or --json shows them", "dim"
+            )
         )
 
 
@@ -32,7 +36,8 @@ def summary(found: Mapping[str, Any]) -> str:
     """Return the outcome in one sentence."""
     k, overlap, rbo = found["k"], found["overlap"], found["rbo"]
     return (
-        f"{found['changed']:,} of {found['compared']:,} pages change ({found['changed_share']:.1%}); "
+        f"{found['changed']:,} of {count_of(found['compared'], 'page')} {agreeing(found['changed'], 'change')} "
+        f"({found['changed_share']:.1%}); "
         f"overlap@{k} {overlap['mean']:.3f} (least {overlap['least']:.2f}), "
         f"rank-biased overlap {rbo['mean']:.3f} (p = {rbo['p']:g}, least {rbo['least']:.2f})"
     )
@@ -88,7 +93,7 @@ def _print_products(console: Console, products: Mapping[str, Sequence[Mapping[st
 
 def _print_people(console: Console, people: Sequence[Mapping[str, Any]]) -> None:
     for row in people[:SHOWN]:
-        pages = f"{row['changed']} of {row['searches']} pages change"
+        pages = f"{row['changed']} of {count_of(row['searches'], 'page')} {agreeing(row['changed'], 'change')}"
         console.print(Text(f"person of line {row['line']}: {pages}, rank-biased overlap {row['rbo']:.3f}", "dim"))
 
 

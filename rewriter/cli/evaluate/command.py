@@ -24,6 +24,7 @@ from rewriter.evaluate.bodies import bodies_of
 from rewriter.evaluate.clicks import judged_by_clicks
 from rewriter.evaluate.judged import JudgedSearch
 from rewriter.evaluate.variants import Variant, chosen_variants
+from rewriter.plural import agreeing, count_of
 from rewriter.settings import Settings
 
 if TYPE_CHECKING:
@@ -319,7 +320,7 @@ def _times(began_s: float, read_s: float, outcome: Outcome) -> dict[str, float]:
 def _speed(searches: int, times: Mapping[str, float]) -> str:
     whole_s = times["ended_s"] - times["began_s"]
     return (
-        f"{searches:,} searches in {times['searches_s']:.1f} s: {times['searches_per_s']:,.0f} a second; with the history "
+        f"{count_of(searches, 'search')} in {times['searches_s']:.1f} s: {times['searches_per_s']:,.0f} a second; with the history "
         f"({times['history_s']:.1f} s), counters and figures {whole_s:.1f} s: {times['searches_per_s_of_run']:,.0f} a second"
     )
 
@@ -332,7 +333,9 @@ def _write_html(path: Path, figures: Mapping[str, Any]) -> None:
 def _drawn(searches: list[JudgedSearch], count: int, seed: int) -> list[JudgedSearch]:
     if len(searches) <= count:
         return searches
-    print_line(f"{count:,} of {len(searches):,} searches are drawn at random (--searches)")
+    print_line(
+        f"{count:,} of {count_of(len(searches), 'search')} {agreeing(count, 'are')} drawn at random (--searches)"
+    )
     return [searches[at] for at in sorted(Random(seed).sample(range(len(searches)), count))]
 
 

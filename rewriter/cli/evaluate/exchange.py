@@ -18,6 +18,7 @@ from rewriter.errors import ConfigurationError, Fault
 from rewriter.evaluate import quepid, workbench
 from rewriter.evaluate.judged import JudgedSearch
 from rewriter.evaluate.ratings import Ratings, read_csv, searches_of
+from rewriter.plural import count_of
 
 if TYPE_CHECKING:
     from rewriter.evaluate.answers import Answered, Send
@@ -113,7 +114,9 @@ def _unnamed(part: Any) -> Any:
 def _say(ratings: Ratings) -> None:
     if ratings.merged:
         what = "their ratings are means, since the tool knows queries and no people"
-        print_line(f"note: {ratings.merged:,} of {len(ratings.grades):,} queries are several searches': {what}")
+        print_line(
+            f"note: {ratings.merged:,} of {count_of(len(ratings.grades), 'query', 'are')} several searches': {what}"
+        )
     for what, count in ratings.notes.items():
         print_line(f"note: {count:,} {what}")
     for why, count in Counter(ratings.left_out).items():

@@ -8,6 +8,7 @@ from typing import Any
 
 from rewriter.experiment.charts import Bar, beside
 from rewriter.experiment.style import STYLE
+from rewriter.plural import count_of
 
 SLICES = (
     ("all", "every search"),
@@ -24,10 +25,8 @@ def html_of(figures: Mapping[str, Any], title: str = "Would personalization help
     policies = figures["policies"]
     head = policies[0]["verdict"] if policies else ""
     kind = "helps" if head.startswith("Switch it on") else "harms" if head.startswith("Do not") else "open"
-    about = (
-        f"{figures['searches']:,} judged searches of {figures['people']:,} people, {figures['judgments']:,} judgments"
-    )
-    about += f", baseline {measure} "
+    about = f"{count_of(figures['searches'], 'judged search')} of {count_of(figures['people'], 'person')}, "
+    about += f"{count_of(figures['judgments'], 'judgment')}, baseline {measure} "
     about += _number(figures["baseline"]["all"][measure])
     body = [
         f"<h1>{escape(title)}</h1>",
@@ -63,7 +62,7 @@ def _details(details: Mapping[str, int]) -> str:
 
 
 def _left_out(counts: Mapping[str, int]) -> str:
-    return "".join(f"<p>{count:,} searches: {escape(reason)}.</p>" for reason, count in counts.items())
+    return "".join(f"<p>{count_of(count, 'search')}: {escape(reason)}.</p>" for reason, count in counts.items())
 
 
 def _figure(chart: str, caption: str) -> str:
@@ -130,7 +129,7 @@ def _classes(one: Mapping[str, Any]) -> str:
     bars = [Bar(row["name"], row["difference"], row["low"], row["high"]) for row in named]
     rows = [(row["name"], f"{row['searches']:,}", f"{row['people']:,}", _interval(row), row["effect"]) for row in named]
     few = sum(row["searches"] for row in one["classes"] if not row["name"])
-    note = f"<p>{few:,} searches are of classes with too few people to tell.</p>" if few else ""
+    note = f"<p>{count_of(few, 'search', 'are')} of classes with too few people to tell.</p>" if few else ""
     caption = "Difference in the measure, with intervals that hold for all classes together"
     chart = _figure(beside(bars, caption, "+.2f"), caption)
     return chart + _table(("class", "searches", "people", "difference", "effect"), rows) + note

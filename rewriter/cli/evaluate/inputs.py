@@ -20,6 +20,7 @@ from rewriter.evaluate.bodies import SENTINEL
 from rewriter.evaluate.judged import JudgedSearch
 from rewriter.evaluate.variants import Variant
 from rewriter.expression import parsed_indices
+from rewriter.plural import agreeing, count_of
 from rewriter.settings import Settings
 from rewriter.signals.ingest.objects import Objects
 
@@ -125,10 +126,14 @@ class Inputs:
             found = self._client.body_of(self._client.raw.search(index=self._index, body=body))
             there += found["hits"]["total"]["value"]
         if ids and not there:
-            what = f"none of the {len(ids):,} judged documents is in {self._index}"
+            what = f"none of the {count_of(len(ids), 'judged document')} is in {self._index}"
             raise ConfigurationError([Fault("judgments", what, "are they `_id`s of this index?")])
         missing = len(ids) - there
-        return [f"{missing:,} of {len(ids):,} judged documents are not in the index"] if missing > 0 else []
+        return (
+            [f"{missing:,} of {count_of(len(ids), 'judged document')} {agreeing(missing, 'are')} not in the index"]
+            if missing > 0
+            else []
+        )
 
 
 def _paths(properties: Mapping[str, Any], above: str = "") -> Iterator[str]:

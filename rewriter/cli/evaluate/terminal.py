@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rewriter.plural import count_of
+
 SLICES = ("all", "new", "cold", "first search")
 SHOWN_CLASSES = 12
 HASH_CHARS = 12
@@ -22,8 +24,8 @@ MIN_NAME = 14
 def print_figures(console: Console, figures: Mapping[str, Any]) -> None:
     """Print the figures of a run."""
     measure, policies = figures["measure"], figures["policies"]
-    title = f"{measure} · {figures['searches']:,} judged searches of {figures['people']:,} people"
-    title += f", {figures['judgments']:,} judgments"
+    title = f"{measure} · {count_of(figures['searches'], 'judged search')} of {count_of(figures['people'], 'person')}"
+    title += f", {count_of(figures['judgments'], 'judgment')}"
     table = _table(title, ("", *SLICES, "Judged", "personal-\nized"))
     gap = " " if console.width >= WIDE else "\n"
     base = figures["baseline"]
@@ -47,7 +49,7 @@ def print_figures(console: Console, figures: Mapping[str, Any]) -> None:
     for line in figures["warnings"]:
         console.print(Text.assemble(("!", "yellow"), f" {line}"), soft_wrap=True)
     for reason, count in figures["left_out"].items():
-        console.print(f"{count:,} searches left out: {reason}", soft_wrap=True)
+        console.print(f"{count_of(count, 'search')} left out: {reason}", soft_wrap=True)
 
 
 def print_comparison(console: Console, found: Mapping[str, Any]) -> None:
@@ -57,7 +59,7 @@ def print_comparison(console: Console, found: Mapping[str, Any]) -> None:
     if not found["inputs"]:
         console.print("The inputs are the same.")
     table = _table(
-        f"{found['measure']} on {found['searches']:,} searches of both runs",
+        f"{found['measure']} on {count_of(found['searches'], 'search')} of both runs",
         ("", "before", "after", "difference", "pages changed"),
     )
     for one in found["policies"]:
@@ -65,7 +67,7 @@ def print_comparison(console: Console, found: Mapping[str, Any]) -> None:
         table.add_row(one["name"], _plain(one["before"]), _plain(one["after"]), change, f"{one['pages_changed']:,}")
     console.print(table)
     if found["left_out"]:
-        console.print(f"{found['left_out']:,} searches are in only one of the runs.")
+        console.print(f"{count_of(found['left_out'], 'search', 'are')} in only one of the runs.")
 
 
 def _difference(one: Mapping[str, Any]) -> str:
@@ -129,7 +131,7 @@ def _print_classes(console: Console, one: Mapping[str, Any]) -> None:
     console.print(table)
     few = sum(row["searches"] for row in classes if not row["name"])
     if few:
-        console.print(f"{few:,} searches are of classes with too few people to tell.")
+        console.print(f"{count_of(few, 'search', 'are')} of classes with too few people to tell.")
 
 
 def _table(title: str, names: Sequence[str]) -> Table:

@@ -9,6 +9,7 @@ from rewriter.cli.init.choices import Chosen, Facet
 from rewriter.cli.init.figures import share_of
 from rewriter.cli.init.index_profile import FieldValues, IndexProfile
 from rewriter.cli.init.names import suggests_class
+from rewriter.plural import count_of
 
 MIN_COVERAGE = 0.5
 MIN_VALUES, MAX_VALUES = 3, 1_000
@@ -54,7 +55,7 @@ def _may_class(one: FieldValues, documents: int, *, is_named: bool) -> bool:
 
 
 def _why(one: FieldValues, documents: int, narrowing: float | None) -> str:
-    why = f"{one.distinct:,} values in {share_of(one.documents, documents)} of the documents"
+    why = f"{count_of(one.distinct, 'value')} in {share_of(one.documents, documents)} of the documents"
     if narrowing is not None:
         why += (
             f"; documents of one class have {narrowing:.0%} of the values of finer facets that chance would give them"

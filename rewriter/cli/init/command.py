@@ -35,6 +35,7 @@ from rewriter.cli.progress import progress_bars
 from rewriter.cli.settings import schema
 from rewriter.client.seam import SearchClient
 from rewriter.errors import ConfigurationError, Fault
+from rewriter.plural import count_of
 from rewriter.secret import shown_url
 from rewriter.settings import OpenSearchSettings, Settings, StoreSettings
 from rewriter.settings_file import read_settings
@@ -276,7 +277,7 @@ def _checked(stage: Path, folder: Path, url: str) -> list[Fault]:
 
 def _summarize(profile: IndexProfile, choices: Choices, chosen: SetChoice, weights: WeightChoice) -> None:
     facets = ", ".join(plain(one.field) for one in choices.facets) or "none"
-    print_line(f"{plain(profile.expression)}: {profile.documents:,} documents in {behind(profile)}")
+    print_line(f"{plain(profile.expression)}: {count_of(profile.documents, 'document')} in {behind(profile)}")
     print_line(f"facets {facets} · class {plain(choices.category.field) if choices.category.field else 'none'}"
         f" · date {plain(choices.date.field) if choices.date.field else 'none'} · item {plain(choices.item.field)}")  # fmt: skip
     print_line(f"template set {chosen.name}: {'; '.join(chosen.why)}")

@@ -12,6 +12,7 @@ from rewriter.cli.init.figures import share_of, shown_values
 from rewriter.cli.init.index_profile import FieldValues, IndexProfile
 from rewriter.cli.init.names import suggests_facet, suggests_person, suggests_reference, suggests_technical
 from rewriter.index_facts import NUMBERS
+from rewriter.plural import count_of
 from rewriter.toml_text import quoted
 
 MAX_FACETS = 4
@@ -56,7 +57,7 @@ def found_facets(profile: IndexProfile) -> tuple[list[Facet], list[LeftOut]]:
 
 def _why_no_facet(one: FieldValues, profile: IndexProfile) -> tuple[str, bool]:
     """Return why a field is not a facet, or "", and whether it could be counted nevertheless."""
-    figures = f"{one.distinct:,} values in {one.documents:,} documents"
+    figures = f"{count_of(one.distinct, 'value')} in {count_of(one.documents, 'document')}"
     if not one.documents:
         return "no document has a value", False
     if suggests_person(one.name):
@@ -83,8 +84,8 @@ def _why_no_facet(one: FieldValues, profile: IndexProfile) -> tuple[str, bool]:
 def _why_facet(one: FieldValues, profile: IndexProfile) -> str:
     several = f", {one.per_document:.1f} values a document" if one.per_document > 1.05 else ""
     return (
-        f"{one.distinct:,} values in {share_of(one.documents, profile.measured)} of the documents{several},"
-        f" {one.shared_by:,.0f} documents a value; most frequent: {shown_values(one)}"
+        f"{count_of(one.distinct, 'value')} in {share_of(one.documents, profile.measured)} of the documents{several},"
+        f" {count_of(round(one.shared_by), 'document')} a value; most frequent: {shown_values(one)}"
     )
 
 

@@ -7,6 +7,7 @@ from rewriter.cli.init.facets import MIN_SHARED
 from rewriter.cli.init.fields import why_dead
 from rewriter.cli.init.index_profile import IndexProfile
 from rewriter.cli.init.names import suggests_person, suggests_reference
+from rewriter.plural import count_of
 from rewriter.toml_text import quoted
 
 UNIQUE = 0.97
@@ -18,7 +19,7 @@ def item_of(profile: IndexProfile) -> tuple[ItemChoice, list[LeftOut]]:
     advice = [
         LeftOut(
             one.name,
-            f"{one.distinct:,} values, {one.shared_by:.1f} documents a value: if these are variants of one product,"
+            f"{count_of(one.distinct, 'value')}, {one.shared_by:.1f} documents a value: if these are variants of one product,"
             f" `item_field = {quoted(one.name)}` makes them one item",
             is_possible=False,
         )
@@ -43,8 +44,8 @@ def item_of(profile: IndexProfile) -> tuple[ItemChoice, list[LeftOut]]:
     if profile.has_generated_ids and unique:
         best = min(unique, key=lambda one: (profile.source_field(one.name) != one.name, len(one.name), one.name))
         why = (
-            f"{best.distinct:,} values in {best.documents:,} documents, so it names them; the ids of the documents are of the form"
-            f" that the server makes up; events name it by `object_id_field`"
+            f"{count_of(best.distinct, 'value')} in {count_of(best.documents, 'document')}, so it names them; the ids of"
+            " the documents are of the form that the server makes up; events name it by `object_id_field`"
         )
         return ItemChoice(best.name, why), advice
     if profile.has_generated_ids:

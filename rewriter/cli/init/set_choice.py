@@ -8,6 +8,7 @@ from rewriter.cli.init.choices import Choices, Chosen
 from rewriter.cli.init.classes import SEVERAL
 from rewriter.cli.init.figures import plain, share_of
 from rewriter.cli.init.index_profile import RECENT_D, IndexProfile
+from rewriter.plural import count_of
 from rewriter.signals.repeats import MIN_USES, RepeatGuard, described, in_words, suits_shop
 
 STREAM_SHARE = 0.6
@@ -143,8 +144,8 @@ def _uses_in_words(uses: ItemUses, item_use: str) -> str:
     if uses.after is not None:
         share = uses.guard.catalogue.share
         return (
-            f"people come back to items in {share:.1%} of {uses.guard.uses:,} uses, but only to {uses.after:.1%} of those that they"
-            f" had, such as bought ({uses.source}): items are wanted once"
+            f"people come back to items in {share:.1%} of {count_of(uses.guard.uses, 'use')}, but only to {uses.after:.1%}"
+            f" of those that they had, such as bought ({uses.source}): items are wanted once"
         )
     return f"{in_words(described(uses.guard, uses.classes), item_use=item_use)} ({uses.source})"
 

@@ -16,6 +16,7 @@ from rewriter.cli.init.index_profile import IndexProfile
 from rewriter.cli.init.set_choice import SetChoice
 from rewriter.cli.init.template_sets import SetSettings
 from rewriter.client.registry import DEFAULT
+from rewriter.plural import count_of
 from rewriter.settings import PolicySettings
 from rewriter.toml_text import quoted
 
@@ -94,7 +95,7 @@ def _comment(text: str) -> Iterator[str]:
 
 def _head(profile: IndexProfile, around: Surroundings) -> Iterator[str]:
     yield f"#:schema ./{SCHEMA_FILE}"
-    figures = f"{profile.documents:,} documents"
+    figures = count_of(profile.documents, "document")
     if profile.measured < profile.documents:
         figures += f", of which {profile.measured:,} were drawn at random for the figures below"
     yield from _comment(
@@ -114,7 +115,7 @@ def behind(profile: IndexProfile) -> str:
     if profile.indices == (profile.expression,):
         return "one index"
     kind = "a data stream of" if profile.is_data_stream else "a name for"
-    return f"{kind} {len(profile.indices):,} {'index' if len(profile.indices) == 1 else 'indices'}"
+    return f"{kind} {count_of(len(profile.indices), 'index')}"
 
 
 def _connections(around: Surroundings) -> Iterator[str]:

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rewriter.cli.preview.page import PreviewPage, Row, median_age_days, shares
+from rewriter.plural import agreeing, count_of
 
 SMALL = 0.01
 NOISE = 0.0005
@@ -77,7 +78,9 @@ def weight_text(weight: float) -> str:
 
 def summary(page: PreviewPage) -> str:
     """Return one line: how many hits stayed, the categories before and after, the median age before and after."""
-    parts = [f"{page.stayed} of {len(page.shown)} hits are on the plain page too"]
+    parts = [
+        f"{page.stayed} of {count_of(len(page.shown), 'hit')} {agreeing(page.stayed, 'are')} on the plain page too"
+    ]
     before, after = ({name: count for name, count in shares(rows) if name != "–"} for rows in (page.plain, page.shown))
     if before or after:
         names = sorted({*before, *after}, key=lambda name: (-after.get(name, 0), name))
@@ -97,7 +100,7 @@ def boosts_in(page: PreviewPage) -> str:
 
 def ages(days: float) -> str:
     """Return an age in days, or in years if it is more than two."""
-    return f"{days:,.0f} days" if days < 2 * 365 else f"{days / 365.25:.1f} years"
+    return count_of(round(days), "day") if days < 2 * 365 else f"{days / 365.25:.1f} years"
 
 
 def _outcome(page: PreviewPage) -> Text:

@@ -15,6 +15,7 @@ from rewriter.cli.switch.change import STORE_FAILURES, Change
 from rewriter.cli.switch.target import SwitchSource, written_as
 from rewriter.decide.switches import Switches
 from rewriter.errors import Fault
+from rewriter.plural import count_of
 from rewriter.shell.fleet import ProcessReport, fleet_key, parse_report, process_of
 from rewriter.shell.refresh import ANNOUNCE_PERIOD_S, SWITCHES_PERIOD_S
 from rewriter.signals.commands import ANNOUNCED_S, MAX_ANNOUNCED
@@ -134,7 +135,7 @@ def _print_followers(here: FleetReports, elsewhere: FleetReports, machine: str, 
         return True
     latest = f" that announced themselves last, of {MAX_ANNOUNCED} at most" if len(here.texts) >= MAX_ANNOUNCED else ""
     where = f" on {machine}" if machine else ""
-    print_line(f"in effect in {here.follow} of {len(here.why)} processes{where}{latest}{others}")
+    print_line(f"in effect in {here.follow} of {count_of(len(here.why), 'process')}{where}{latest}{others}")
     behind = [(one, why) for one, why in sorted(here.why.items()) if why is not None]
     for one, why in behind[:NAMED]:
         is_silent = first is not None and first.texts.get(one) == here.texts[one]

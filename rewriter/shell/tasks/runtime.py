@@ -28,6 +28,7 @@ from rewriter.flow.steps import (
     SendRewritten,
 )
 from rewriter.observe.tally import Tally
+from rewriter.plural import count_of
 from rewriter.shell.batch import start_beside
 from rewriter.shell.bulkhead import Bulkhead
 from rewriter.shell.drive import drive_async
@@ -153,7 +154,7 @@ class TaskRuntime:
         job.personal = self._begin(step.part, job, self.rewritten)
         if job.personal is not None:
             return ""
-        return self.rewritten.kept(step.policy) or f"{self.rewritten.cap} rewritten searches in flight"
+        return self.rewritten.kept(step.policy) or f"{count_of(self.rewritten.cap, 'rewritten search')} in flight"
 
     def send_own(self, search: Awaitable[Any]) -> asyncio.Task[Any]:
         """Send the caller's own search beside a rewritten one. `close` does not end it: its caller waits for its answer."""

@@ -35,6 +35,7 @@ from rewriter.flow.steps import (
     SendRewritten,
 )
 from rewriter.observe.tally import Tally
+from rewriter.plural import count_of
 from rewriter.shell.batch import start_beside
 from rewriter.shell.bulkhead import Bulkhead
 from rewriter.shell.drive import drive
@@ -207,7 +208,11 @@ class ThreadRuntime:
         job.personal = self._begin(step.part, job, self.rewritten, self.searches)
         if job.personal is not None:
             return ""
-        return self._refused or self.rewritten.kept(step.policy) or f"{self.rewritten.cap} rewritten searches in flight"
+        return (
+            self._refused
+            or self.rewritten.kept(step.policy)
+            or f"{count_of(self.rewritten.cap, 'rewritten search')} in flight"
+        )
 
     def begin(self, part: Generator[Any, Any, T], job: ThreadJob) -> Future[T] | None:
         """Start a part beside the caller's own search on a worker, in the caller's context. Returns None if none is free."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rewriter.errors import ConfigurationError, Fault
+from rewriter.plural import count_of
 from rewriter.signals.backfill.columns import (
     SHOWN_LINES,
     Columns,
@@ -105,7 +106,8 @@ def read_csv(
         for line, (_, kind, at) in zip(at_lines, shown, strict=True)
     ]
     if lines.malformed > len(rejected):
-        what = f"{lines.malformed - len(rejected):,} lines are in no row: a quote before them is never closed, or not doubled"
+        lost = count_of(lines.malformed - len(rejected), "line", "are")
+        what = f"{lost} in no row: a quote before them is never closed, or not doubled"
         lines.faults.append(Fault(name, what))
 
 
@@ -179,7 +181,7 @@ def _rejection(kind: str, names: Sequence[str], at: int | None) -> str:
     column = f"column {names[at - 1] if 0 < at <= len(names) else at}"
     match kind:
         case "TOO MANY COLUMNS":
-            return f"column {len(names) + 1}: the header names {len(names)} columns, and this line has more"
+            return f"column {len(names) + 1}: the header names {count_of(len(names), 'column')}, and this line has more"
         case "MISSING COLUMNS":
             return f"column {names[min(at, len(names) - 1)]}: is missing, the line ends before it"
         case "INVALID ENCODING":

@@ -19,6 +19,7 @@ from typing import Any
 from zlib import crc32
 
 from rewriter.errors import ConfigurationError, Fault
+from rewriter.plural import count_of
 from rewriter.signals.backfill.files import Files, read_files
 from rewriter.signals.backfill.popularity import popularities
 from rewriter.signals.backfill.row_counts import REASONS, RowCounts
@@ -172,13 +173,13 @@ class History:
         names = self._one("SELECT count(*) FROM names")
         faults = [
             *([f"{unsound} names are not 1 to 64 of A-Z a-z 0-9 _ . -"] if unsound else []),
-            *([f"{crowded} rows name more than {MAX_SEGMENTS_EACH}"] if crowded else []),
+            *([f"{count_of(crowded, 'row', 'name')} more than {MAX_SEGMENTS_EACH}"] if crowded else []),
             *([f"{names:,} names, and a store knows {MAX_SEGMENTS:,}"] if names > MAX_SEGMENTS else []),
         ]
         found = [Fault(f"{where}, column segments", fault) for fault in faults]
         unclear, first = self._row("SELECT count(*), min(rowid) FROM history WHERE agreed IS NULL")
         if unclear:
-            what = f"column consent is neither true nor false (granted, denied) in {unclear:,} rows"
+            what = f"column consent is neither true nor false (granted, denied) in {count_of(unclear, 'row')}"
             found.append(Fault(self.files.row(first), what))
         if found:
             raise ConfigurationError(found)

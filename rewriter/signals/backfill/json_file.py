@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rewriter.errors import ConfigurationError, Fault
+from rewriter.plural import count_of
 from rewriter.signals.backfill.columns import (
     IDENTIFIERS,
     SHOWN_LINES,
@@ -112,7 +113,11 @@ def _segments() -> str:
 def _refuse_nested(db: Any, name: str, columns: Sequence[str]) -> None:
     wanted = ", ".join(f"count(*) FILTER (json_type(json, {_path(one)}) IN ('ARRAY', 'OBJECT'))" for one in columns)
     found = zip(columns, db.execute(f"SELECT {wanted} FROM records").fetchone(), strict=True)
-    faults = [Fault(name, f"column {one}: {count:,} rows hold a list or an object") for one, count in found if count]
+    faults = [
+        Fault(name, f"column {one}: {count_of(count, 'row', 'hold')} a list or an object")
+        for one, count in found
+        if count
+    ]
     if faults:
         raise ConfigurationError(faults)
 

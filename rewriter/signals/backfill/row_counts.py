@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from rewriter.plural import count_of
+
 LIMIT = 0.01
 REASONS: Mapping[str, str] = {
     "malformed": "the line is not a row of its file",
@@ -63,7 +65,7 @@ class RowCounts:
         for reason, count in self.left_out.items():
             if count:
                 where = f"; first: {self.first[reason]}" if reason in self.first else ""
-                line = f"{reason}: {count:,} of {self.rows:,} rows ({count / self.rows:.2%}): {REASONS[reason]}{where}"
+                line = f"{reason}: {count:,} of {count_of(self.rows, 'row')} ({count / self.rows:.2%}): {REASONS[reason]}{where}"
                 found.append(line + (f"; {self._names()}" if reason == "unknown_action" and self.actions else ""))
         return found
 

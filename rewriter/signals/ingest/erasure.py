@@ -19,6 +19,7 @@ from secrets import token_hex
 from typing import Any
 
 from rewriter.errors import StoreError
+from rewriter.plural import count_of
 from rewriter.signals.events import Event, parse
 from rewriter.signals.ingest.ailing import is_of_one
 from rewriter.signals.ingest.batch import CountingRules
@@ -88,7 +89,9 @@ def forget_all(
                         known[index_of[user]] = True
     sound_replies(store, [("SET", keys.forgets, token_hex(8))])
     if unreadable:
-        raise StoreError(f"all was erased but the dead letters of {len(unreadable)} partitions: {unreadable[0]}")
+        raise StoreError(
+            f"all was erased but the dead letters of {count_of(len(unreadable), 'partition')}: {unreadable[0]}"
+        )
     unknown = [at for at, is_known in enumerate(known) if not is_known]
     done["unknown"] = len(unknown)
     return done, unknown

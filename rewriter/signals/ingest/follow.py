@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rewriter.errors import Fault, StoreError
+from rewriter.plural import count_of
 from rewriter.signals.absent import is_absent_id
 from rewriter.signals.commands import Command
 from rewriter.signals.events import Event, parse
@@ -117,7 +118,7 @@ class IndexFollower:
         self._positions = {name: one for name, one in self._positions.items() if name in names}
         self._rounds = {name: one for name, one in self._rounds.items() if name in names}
         if unreadable:
-            what = "1 shard has" if unreadable == 1 else f"{unreadable} shards have"
+            what = count_of(unreadable, "shard", "have")
             troubles.append(f"{what} no copy that can be read: the index is closed, or its data is away")
         if not shards and not unreadable:
             troubles.append(f"{self._index} names no index")
@@ -172,7 +173,7 @@ class IndexFollower:
         if failed:
             left = [one for one, reply in zip(under_way.events, replies, strict=True) if isinstance(reply, Exception)]
             self._rounds[name] = _Round(under_way.numbers, left)
-            raise StoreError(f"the store takes {len(left):,} events not yet: {type(failed[0]).__name__}")
+            raise StoreError(f"the store takes {count_of(len(left), 'event')} not yet: {type(failed[0]).__name__}")
         position = position.with_seen(under_way.numbers)
         self._positions[name] = position
         del self._rounds[name]

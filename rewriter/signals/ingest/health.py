@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rewriter.errors import StoreError
+from rewriter.plural import count_of
 from rewriter.signals.ingest.ailing import is_of_one
 from rewriter.signals.ingest.contract import StreamKeys
 from rewriter.signals.ingest.scripts import GAP, LOOK, Engine, ran, script_command, sound_replies
@@ -98,7 +99,8 @@ def gap(added: int, length: int, passed: int, unread: int | None) -> Gap | None:
     lost = max(0, added - length - passed) if unread is None else added - unread - passed
     if lost < 0:
         return Gap(0, lost, "the stream was deleted and begun anew; what it held unread is unknown")
-    return Gap(lost, lost, f"{lost} entries were trimmed or deleted before they were read") if lost else None
+    why = f"{count_of(lost, 'entry', 'were')} trimmed or deleted before they were read"
+    return Gap(lost, lost, why) if lost else None
 
 
 def added_and_removed(info: Any) -> tuple[int, int]:
