@@ -408,7 +408,7 @@ def test_beyond_their_cap_searches_are_plain_and_optional_legs_have_theirs(opens
     bulkhead = harness.rewriter._runtime.rewritten  # type: ignore[union-attr]
     assert bulkhead.try_acquire()
     _, report = harness.search(ANN, SEARCH)
-    assert (report.reason, report.detail) == (Reason.BUSY, "1 rewritten searches in flight")
+    assert (report.reason, report.detail) == (Reason.BUSY, "1 rewritten search in flight")
     bulkhead.release()
     assert searched(harness)[1].reason is Reason.PERSONALIZED
 
