@@ -41,7 +41,7 @@ def visitor(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[Ht
 
 def search(request: HttpRequest) -> HttpResponse:
     """Return one page of films; the view knows nothing of the rewriter."""
-    body = {"query": {"match": {"title": request.GET["q"]}}, "size": 7}
+    body = {"query": {"match": {"title": request.GET.get("q", "")}}, "size": 7}
     hits = client.search(index="films", body=body)["hits"]["hits"]
     return JsonResponse({"hits": [hit["_source"] | {"id": hit["_id"]} for hit in hits], "worker": os.getpid()})
 

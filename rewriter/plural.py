@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _IRREGULAR = {"person": "people", "index": "indices"}
-_SINGULAR = {"are": "is", "have": "has", "were": "was"}
+_SINGULAR = {"are": "is", "have": "has", "were": "was", "do": "does"}
 
 
 def count_of(number: int, noun: str, verb: str = "") -> str:

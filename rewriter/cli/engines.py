@@ -16,6 +16,7 @@ from rich.console import Console
 from rewriter.cli.output import UNHEALTHY, print_json, print_line, print_table
 from rewriter.demo.launching import launching
 from rewriter.errors import RewriterError
+from rewriter.plural import agreeing
 
 if TYPE_CHECKING:
     from rewriter_engines.kept import Kept, Order
@@ -82,10 +83,21 @@ def engines(
 def _started(folder: Path, order: Order) -> tuple[Kept, bool]:
     from rewriter_engines import kept  # noqa: PLC0415
 
+    if found := kept.kept_in(folder):
+        _refuse_dead(found)
+        return found, False
     console = Console(stderr=True)
     print_line("starting; the first time, Maven brings about 60 MB of jars")
     with console.status("") as status:
         return kept.start(folder, order, lambda waited_s: status.update(f"starting, {waited_s:.0f} s"))
+
+
+def _refuse_dead(found: Kept) -> None:
+    """Raise RewriterError if one of the engines that are kept no longer answers: its URL would be of no use."""
+    dead = [f"{one.name} at {one.url}" for one in (found.search, found.store) if not _listens(one.url)]
+    if dead:
+        remedy = "`rewriter engines down` ends the set, then `rewriter engines up` starts a new one without its data"
+        raise RewriterError(f"{' and '.join(dead)} {agreeing(len(dead), 'do')} not answer any more: {remedy}")
 
 
 def _print_up(found: Kept, is_new: bool, *, as_json: bool) -> None:

@@ -103,18 +103,13 @@ def _engine(settings: OpenSearchSettings) -> tuple[str, bool]:
 def _rows(
     settings: Settings, seen: Status, engine: str, answers: bool, problems: list[str], fleet: list[tuple[str, str]]
 ) -> list[tuple[str, str]]:
-    lag = seen.lag
     rows = [
         ("status", "not healthy" if problems else "healthy"),
         *(("", problem) for problem in problems),
         *(("note", note) for note in seen.notes),
         ("opensearch", f"{engine if answers else 'no answer'} ({', '.join(map(str, settings.opensearch.hosts))})"),
         ("store", _store(settings, seen.store)),
-        (
-            "signals",
-            f"{count_of(seen.population_values, 'value')} in the population, {count_of(len(seen.segments), 'segment')}",
-        ),
-        ("lag", "no pipeline has reported" if lag["seconds"] is None else f"{lag['seconds']:.1f} s"),
+        *_signals(seen),
         *fleet,
     ]
     rows += [
@@ -129,13 +124,26 @@ def _rows(
                 f"{', '.join(policy.index)} · {policy.templates} {seen.templates[name]} · fields {fields}",
             )
         )
-        if ITEM in seen.policies[name]["fields"]:
+        if ITEM in seen.policies[name]["fields"] and _is_read(seen):
             rows.append(("", in_words(seen.policies[name]["repeats"], policy.item_scale, policy.item_use)))
     indices = sorted(seen.indices.items())
     rows += [(f"index {name}", _facts(facts)) for name, facts in indices[:MAX_INDICES]]
     if len(indices) > MAX_INDICES:
         rows.append(("", f"and {count_of(len(indices) - MAX_INDICES, 'more index')}: --json shows all"))
     return rows
+
+
+def _is_read(seen: Status) -> bool:
+    """Return whether what the store holds is known: it answers, or nothing is asked of one."""
+    return seen.store is None or seen.store == "ok"
+
+
+def _signals(seen: Status) -> list[tuple[str, str]]:
+    if not _is_read(seen):
+        return [(name, "unknown: the store does not answer") for name in ("signals", "lag")]
+    held = f"{count_of(seen.population_values, 'value')} in the population, {count_of(len(seen.segments), 'segment')}"
+    lag_s = seen.lag["seconds"]
+    return [("signals", held), ("lag", "no pipeline has reported" if lag_s is None else f"{lag_s:.1f} s")]
 
 
 def _store(settings: Settings, store: str | None) -> str:

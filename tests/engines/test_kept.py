@@ -103,9 +103,14 @@ def test_both_run_where_the_command_shows_until_they_are_ended_by_their_process_
     assert (status.exit_code, found["answers"]) == (0, {"search": True, "store": True})
     again = run(folder, "up", *OSMEM)
     assert (again.exit_code, again.stdout) == (0, started.stdout)
-    assert "these run already" in again.stderr
+    assert ("these run already" in again.stderr, "starting" in again.stderr) == (True, False)
     ids = [found["process"], found["search"]["process"], found["store"]["process"]]
     assert all(map(is_alive, ids))
+    os.kill(found["store"]["process"], signal.SIGKILL)
+    assert until(lambda: not is_alive(found["store"]["process"]))
+    broken = run(folder, "up", *OSMEM)
+    assert (broken.exit_code, broken.stdout) == (1, ""), "an URL that answers no more is of no use"
+    assert f"at {urls['REDIS_URL']} does not answer any more: `rewriter engines down`" in broken.stderr
     down = run(folder, "down")
     assert (down.exit_code, f"ended process {found['process']}" in down.stderr) == (0, True)
     assert until(lambda: not any(map(is_alive, ids)))
