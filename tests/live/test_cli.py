@@ -364,6 +364,9 @@ def test_status_names_a_dead_field_and_a_dead_store(
     assert result.exit_code == 1
     assert "colour: is a text: a `term` matches no whole value" in result.stdout
     assert "store: ConnectionError" in result.stdout
+    assert [line.split()[0] for line in result.stdout.splitlines() if "unknown: the store does not answer" in line] == [
+        "signals", "lag", "processes",
+    ]  # fmt: skip
 
 
 def test_check_notes_what_one_of_several_indices_refuses_since_no_search_sends_it_there(
