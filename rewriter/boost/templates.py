@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import Template
+from pydantic_core import from_json
 
 from rewriter.boost.functions import Boost, Refused, read_functions, wrong_clause
 from rewriter.settings import PolicySettings
@@ -89,6 +90,10 @@ def render_exploration(made: TemplateSet, request: Mapping[str, Any], policy: Po
 def _parsed(output: str) -> Any:
     if len(output) > MAX_OUTPUT_CHARS:
         raise Refused((f"{len(output)} characters of output",))
+    try:
+        return from_json(output, allow_inf_nan=False)
+    except ValueError:  # it accepts less than Python's own parser, which is half as fast, and its errors are not those that people know
+        pass
     try:
         return _JSON.decode(output)
     except json.JSONDecodeError as error:

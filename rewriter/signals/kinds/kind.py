@@ -121,7 +121,7 @@ class SignalKind(ABC):
     def describe(self, values: tuple[str, ...]) -> str:
         """Return the values of one function as text: the first MAX_DESCRIBED of a level."""
         more = len(values) - MAX_DESCRIBED
-        return ", ".join(values[:MAX_DESCRIBED]) + (f" and {more} more" if more > 0 else "")
+        return f"{', '.join(values[:MAX_DESCRIBED])} and {more} more" if more > 0 else ", ".join(values)
 
     def wrong_values(self, fields: tuple[str, ...], values: tuple[str, ...]) -> str:  # noqa: ARG002  as above
         """Return the fault in a sample's values, or ""."""
