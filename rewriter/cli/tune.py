@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from rewriter.cli.causes import client_of
+from rewriter.cli.collector import rare_full_collections
 from rewriter.cli.console import plain_console
 from rewriter.cli.evaluate.command import ACTIONS
 from rewriter.cli.evaluate.inputs import CONNECTIONS, TIMEOUT_S, Inputs, of_extra, progress, window_s
@@ -78,7 +79,7 @@ def tune(
     Settings are chosen on a training window, and read once on a later one. What that does not confirm is not proposed, and the exit
     code is 1.
     """
-    with faults_refused(), of_extra("tune", "tune"):
+    with faults_refused(), of_extra("tune", "tune"), rare_full_collections():
         settings = Settings.from_toml(toml)
         if policy not in settings.policies:
             raise ConfigurationError(

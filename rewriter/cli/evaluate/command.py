@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rewriter.cli.causes import client_of
+from rewriter.cli.collector import rare_full_collections
 from rewriter.cli.console import plain_console
 from rewriter.cli.evaluate.exchange import TAG, Capturing, Exported, Imported, read_ratings, write_export
 from rewriter.cli.evaluate.html import html_of
@@ -104,7 +105,7 @@ def evaluate(
     The code that serves answers each search on the real index, with the signals that the person had before it. Nothing is
     written to the cluster or to a store. The exit code is 1 if a policy harms, or the run was interrupted.
     """
-    with faults_refused(), of_extra("evaluate", "evaluate"):
+    with faults_refused(), of_extra("evaluate", "evaluate"), rare_full_collections():
         if compare:
             _compare(compare, as_json=as_json)
             return
