@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,10 +91,10 @@ def render_exploration(made: TemplateSet, request: Mapping[str, Any], policy: Po
 def _parsed(output: str) -> Any:
     if len(output) > MAX_OUTPUT_CHARS:
         raise Refused((f"{len(output)} characters of output",))
-    try:
+    with suppress(
+        ValueError
+    ):  # it accepts less than Python's own parser, in half the time; errors are those of Python's
         return from_json(output, allow_inf_nan=False)
-    except ValueError:  # it accepts less than Python's own parser, which is half as fast, and its errors are not those that people know
-        pass
     try:
         return _JSON.decode(output)
     except json.JSONDecodeError as error:
