@@ -91,9 +91,8 @@ def render_exploration(made: TemplateSet, request: Mapping[str, Any], policy: Po
 def _parsed(output: str) -> Any:
     if len(output) > MAX_OUTPUT_CHARS:
         raise Refused((f"{len(output)} characters of output",))
-    with suppress(
-        ValueError
-    ):  # it accepts less than Python's own parser, in half the time; errors are those of Python's
+    # It accepts less than Python's own parser, in half the time; the errors are those of Python's.
+    with suppress(ValueError):
         return from_json(output, allow_inf_nan=False)
     try:
         return _JSON.decode(output)
