@@ -283,3 +283,12 @@ def test_all_files_are_held_against_all_columns_at_once(tmp_path: Path) -> None:
         "no column object_id (rename the column that holds the id of the product or document)",
         "no column user_id or client_id (rename the column that holds the visitor)",
     ] * 2  # fmt: skip
+
+
+def test_objects_are_numbered_in_the_order_of_their_ids(tmp_path: Path) -> None:
+    """DuckDB's own order differs between runs of a large file, and equal counters are ordered by these numbers."""
+    ids = [f"p{number * 7_919 % 5_000}" for number in range(5_000)]
+    file = tmp_path / "h.csv"
+    file.write_text(HEAD + "".join(f"{T},{one},u1,nike\n" for one in ids))
+    found = History([str(file)], plan(), 4, None, {}, now_s=NOW_S).rows("SELECT object_id FROM docs ORDER BY doc")
+    assert [one for (one,) in found] == sorted(ids)

@@ -233,7 +233,7 @@ class History:
         self._db.execute("DELETE FROM sound WHERE row IN (SELECT row FROM doubled)")
         self._db.execute(
             """
-            CREATE TABLE docs AS SELECT row_number() OVER () AS doc, object_id, document
+            CREATE TABLE docs AS SELECT row_number() OVER (ORDER BY object_id, document) AS doc, object_id, document
             FROM (SELECT DISTINCT object_id, document FROM sound)
             """
         )
