@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from rewriter.core import Core
+from rewriter.shell.background.index_reader import IndexReader
+from rewriter.shell.background.sources import GetMapping
 from rewriter.shell.drive import drive
-from rewriter.shell.index_reader import IndexReader
-from rewriter.shell.sources import GetMapping
 
 
 def read_facts(core: Core, mapping: Mapping[str, Any], settings: Mapping[str, Any]) -> None:

@@ -26,7 +26,7 @@ import redis
 
 from rewriter import AsyncRewriter, Settings, Subject
 from rewriter.settings import PolicySettings
-from rewriter.shell import population as shell
+from rewriter.shell.background import population as shell
 from rewriter.signals.counters import Counters, HalfLives, Value
 from rewriter.signals.maker import Maker
 from rewriter.signals.redis_store import RedisStore
@@ -167,7 +167,8 @@ def memory_mib(url: str) -> float:
     """Return the memory that a process needs for the population."""
     code = (
         "import sys, time, threading\n"
-        "from rewriter import Settings\nfrom rewriter.core import Core\nfrom rewriter.shell.population import PopulationReader\n"
+        "from rewriter import Settings\nfrom rewriter.core import Core\n"
+        "from rewriter.shell.background.population import PopulationReader\n"
         "from rewriter.signals.redis_store import RedisStore\n"
         "rss = lambda: int(next(line for line in open('/proc/self/status') if line.startswith('VmRSS')).split()[1]) / 1024\n"
         "core = Core(Settings(), {}, ['store'])\nstore = RedisStore(sys.argv[1])\nstore.ping()\n"

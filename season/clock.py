@@ -21,8 +21,9 @@ from typing import Any
 
 from rewriter import core as core_module
 from rewriter.observe import ubi
-from rewriter.shell import job, population
-from rewriter.shell.population import PopulationReader
+from rewriter.shell import job
+from rewriter.shell.background import population
+from rewriter.shell.background.population import PopulationReader
 from rewriter.shell.threads import runtime
 from rewriter.signals.query_classes import QueryClasses
 

@@ -11,10 +11,10 @@ from rewriter import Settings
 from rewriter.core import Core
 from rewriter.expression import Expression
 from rewriter.settings import PolicySettings
+from rewriter.shell.background.refresh import Refresh
+from rewriter.shell.background.sources import Announce, BackgroundStep, ReadTexts
 from rewriter.shell.bulkhead import Bulkhead
 from rewriter.shell.drive import drive
-from rewriter.shell.refresh import Refresh
-from rewriter.shell.sources import Announce, BackgroundStep, ReadTexts
 
 
 class AnnouncingProcess:

@@ -17,8 +17,8 @@ from openfeature import api
 from openfeature.provider.in_memory_provider import InMemoryFlag, InMemoryProvider
 
 from rewriter import Reason, Settings, Subject
-from rewriter.shell import flag_source
-from rewriter.shell.flag_source import FlagSource
+from rewriter.shell.background import flag_source
+from rewriter.shell.background.flag_source import FlagSource
 from tests.fakes import HARNESSES, FakeStore, Harness, waited
 
 ARGUMENTS: dict[str, Any] = {"index": "products", "body": {"query": {"match": {"title": "shoe"}}, "size": 10}}

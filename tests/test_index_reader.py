@@ -11,8 +11,7 @@ from opensearchpy.exceptions import AuthorizationException, NotFoundError, Trans
 from rewriter import Settings
 from rewriter.core import MAX_WANTED_FIELDS, Core
 from rewriter.expression import MAX_EXPRESSIONS, Expression, Searched, expression_of
-from rewriter.shell.drive import drive
-from rewriter.shell.index_reader import (
+from rewriter.shell.background.index_reader import (
     BURST,
     IDLE_S,
     INDICES_PERIOD_S,
@@ -23,8 +22,9 @@ from rewriter.shell.index_reader import (
     RETRY_S,
     IndexReader,
 )
+from rewriter.shell.background.sources import BackgroundStep, GetMapping, GetSettings
+from rewriter.shell.drive import drive
 from rewriter.shell.legs import failing_as
-from rewriter.shell.sources import BackgroundStep, GetMapping, GetSettings
 from tests.arguments import SEAM
 
 

@@ -11,7 +11,7 @@ import pytest
 from rewriter import ConfigurationError, Settings
 from rewriter.decide.switches import Switches, SwitchValue
 from rewriter.settings import PolicySettings, SwitchSettings
-from rewriter.shell.switch_sources import SwitchSources, refuse_wrong_switches
+from rewriter.shell.background.switch_sources import SwitchSources, refuse_wrong_switches
 
 NOTHING: Mapping[str, str] = {}
 

@@ -11,8 +11,8 @@ import pytest
 from rewriter.core import Core
 from rewriter.decide.lag import Heartbeat, Lag, LastHeartbeat, judge_lag, note_heartbeat
 from rewriter.settings import Settings
-from rewriter.shell.refresh import Refresh
-from rewriter.shell.sources import ReadTexts
+from rewriter.shell.background.refresh import Refresh
+from rewriter.shell.background.sources import ReadTexts
 
 MAX_LAG_S = 30.0
 UNKNOWN, IN_TIME, LAGGING = Lag(), Lag(1.0), Lag(40.0, lagging=True)

@@ -21,7 +21,7 @@ import pytest
 from rewriter import AsyncRewriter, Reason, Report, Subject
 from rewriter.client.opensearch import OpenSearchClient
 from rewriter.index_facts import IndexFacts
-from rewriter.shell.population import PopulationReader
+from rewriter.shell.background.population import PopulationReader
 from rewriter.shell.tasks.runtimes import MAX_LOOPS
 from rewriter.signals.commands import Command
 from rewriter.signals.counters import Counters, Value

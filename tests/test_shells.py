@@ -276,7 +276,7 @@ def test_a_child_of_a_fork_starts_afresh_and_its_parent_goes_on() -> None:
 
 def test_the_first_search_after_a_fork_waits_for_no_template(monkeypatch: pytest.MonkeyPatch) -> None:
     with SyncHarness(SETTINGS, store()) as harness:
-        monkeypatch.setattr("rewriter.shell.refresh.compile_set", None)
+        monkeypatch.setattr("rewriter.shell.background.refresh.compile_set", None)
         harness.rewriter._runtimes.after_fork()
         assert harness.search(ANN, SEARCH)[1].reason is Reason.PERSONALIZED
         assert not [one for one in harness.status().problems if one.startswith("round local")]

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from rewriter.shell.sources import ReadTexts, Sources
-from rewriter.shell.store_texts import read_texts, read_texts_async
+from rewriter.shell.background.sources import ReadTexts, Sources
+from rewriter.shell.background.store_texts import read_texts, read_texts_async
 from rewriter.signals.memory_store import AsyncMemoryStore, MemoryStore
 
 KEYS = ("rw:switches", "rw:heartbeat", "rw:forgets")

@@ -15,8 +15,8 @@ from rewriter.cli.switch.change import Change
 from rewriter.cli.switch.fleet import confirm, why_not
 from rewriter.cli.switch.target import SwitchSource
 from rewriter.decide.switches import SwitchValue
+from rewriter.shell.background.refresh import ANNOUNCE_PERIOD_S
 from rewriter.shell.fleet import fleet_key, parse_report, process_of
-from rewriter.shell.refresh import ANNOUNCE_PERIOD_S
 from rewriter.signals.memory_store import MemoryStore
 
 KEY = fleet_key("rw")

@@ -14,7 +14,7 @@ from rewriter import ConfigurationError, Settings
 from rewriter.boost.templates import TemplateSet
 from rewriter.boost.validation import compile_set
 from rewriter.core import Core
-from rewriter.shell.refresh import Refresh
+from rewriter.shell.background.refresh import Refresh
 from rewriter.shell.template_files import MAX_FILE_BYTES, load_templates, packaged_templates, template_files
 
 BOOSTS = "boosts.json.j2"
@@ -167,7 +167,7 @@ def test_an_error_with_one_set_is_raised_after_the_others_were_loaded(
             raise MemoryError
         return compile_set(name, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("rewriter.shell.refresh.compile_set", failing)
+    monkeypatch.setattr("rewriter.shell.background.refresh.compile_set", failing)
     (rig.own / BOOSTS).write_text(OWN + "{# another #}")
     before = rig.core.snapshot.templates
     rig.core.journal.note("a test", "a line", 0.0)

@@ -92,7 +92,7 @@ def test_the_kill_switch_waits_for_no_template_on_trial(
         raise ConfigurationError([Fault("boosts.json.j2", "took too long")])
 
     harness.search(ANN, SEARCH)
-    monkeypatch.setattr("rewriter.shell.refresh.compile_set", endless)
+    monkeypatch.setattr("rewriter.shell.background.refresh.compile_set", endless)
     rewrite(template, template.read_text() + "{# another #}")
     harness.until(lambda _: trying.is_set())
     monkeypatch.setenv("REWRITER_SWITCH_PERSONALIZATION", "off")

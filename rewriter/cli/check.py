@@ -22,7 +22,7 @@ from rewriter.cli.spread_check import GivenSearches, check_spread
 from rewriter.cli.store_check import check_stores
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings
-from rewriter.shell.switch_sources import refuse_wrong_switches
+from rewriter.shell.background.switch_sources import refuse_wrong_switches
 from rewriter.shell.template_files import drafts_of, load_templates
 from rewriter.signals.affinities import signal_fields
 

@@ -13,11 +13,11 @@ from rewriter.flow.personal import prepared
 from rewriter.flow.steps import FetchSignals, Personal, Progress, SearchContext
 from rewriter.parsed_search import ParsedSearch
 from rewriter.settings import Settings
+from rewriter.shell.background.population import PopulationReader
+from rewriter.shell.background.refresh import Refresh
+from rewriter.shell.background.sources import BackgroundStep, ReadTexts
+from rewriter.shell.background.store_texts import read_texts
 from rewriter.shell.drive import drive
-from rewriter.shell.population import PopulationReader
-from rewriter.shell.refresh import Refresh
-from rewriter.shell.sources import BackgroundStep, ReadTexts
-from rewriter.shell.store_texts import read_texts
 from rewriter.signals.redis_store import open_stores
 from rewriter.signals.store import Store, StoreName
 from rewriter.subject import Subject

@@ -11,10 +11,10 @@ from rewriter.core import Core
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.evaluate.variants import POLICY
 from rewriter.expression import expression_of, parsed_indices
+from rewriter.shell.background.index_reader import IndexReader
+from rewriter.shell.background.sources import GetMapping, GetSettings
 from rewriter.shell.drive import drive
-from rewriter.shell.index_reader import IndexReader
 from rewriter.shell.legs import failing_as
-from rewriter.shell.sources import GetMapping, GetSettings
 
 
 def read_facts(core: Core, client: SearchClient, searches: Sequence[SearchArguments]) -> None:

@@ -10,7 +10,7 @@ from rewriter.flow.unread import NO_POPULATION, NO_STORE, READING_FACTS, needs_p
 
 if TYPE_CHECKING:
     from rewriter.core import Core
-    from rewriter.shell.refresh import Refresh
+    from rewriter.shell.background.refresh import Refresh
 
 POLL_S = 0.02
 STORE_UNREAD = "the store has not been read yet"

@@ -19,9 +19,9 @@ from rewriter.signals.repeats import described
 if TYPE_CHECKING:
     from rewriter.core import Core
     from rewriter.index_facts import IndexFacts
+    from rewriter.shell.background.refresh import Refresh
     from rewriter.shell.bulkhead import Bulkhead
     from rewriter.shell.plans import AsyncPlanSaver, PlanSaver
-    from rewriter.shell.refresh import Refresh
     from rewriter.shell.track import AsyncTracker, Tracker
 
 

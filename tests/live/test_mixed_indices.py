@@ -20,7 +20,7 @@ from rewriter.boost.functions import Boost
 from rewriter.decide.quarantine import FAILURES
 from rewriter.index_facts import dead_fields, facts_of, term_rules
 from rewriter.settings import PolicySettings
-from rewriter.shell.index_reader import SETTINGS
+from rewriter.shell.background.index_reader import SETTINGS
 from rewriter.signals.affinities import clause, signal_fields
 from rewriter.signals.counters import Counters, Value
 from rewriter.signals.memory_store import MemoryStore

@@ -17,7 +17,7 @@ import redis
 from opensearchpy import AsyncOpenSearch, OpenSearch
 
 from rewriter import AsyncRewriter, Rewriter, Settings, Subject
-from rewriter.shell import population as shell
+from rewriter.shell.background import population as shell
 from rewriter.signals.affinities import united
 from rewriter.signals.counters import SEPARATOR, Counters, HalfLives, Value
 from rewriter.signals.ingest.batch import CountingRules

@@ -16,8 +16,8 @@ from rewriter.cli.switch.target import SwitchSource, written_as
 from rewriter.decide.switches import Switches
 from rewriter.errors import Fault
 from rewriter.plural import count_of
+from rewriter.shell.background.refresh import ANNOUNCE_PERIOD_S, SWITCHES_PERIOD_S
 from rewriter.shell.fleet import ProcessReport, fleet_key, parse_report, process_of
-from rewriter.shell.refresh import ANNOUNCE_PERIOD_S, SWITCHES_PERIOD_S
 from rewriter.signals.commands import ANNOUNCED_S, MAX_ANNOUNCED
 from rewriter.signals.store import Store
 

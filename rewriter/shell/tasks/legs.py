@@ -13,8 +13,8 @@ from rewriter.client.limits import LIMITS, LegLimits
 from rewriter.client.seam import LegFault, SearchClient, answer_of
 from rewriter.flow.steps import SearchLeg, SendRewritten
 from rewriter.settings import Settings
+from rewriter.shell.background.sources import GetMapping, GetSettings
 from rewriter.shell.legs import FaultsOf, answers_to, failing_as, note_size
-from rewriter.shell.sources import GetMapping, GetSettings
 from rewriter.shell.tasks.job import TaskJob
 
 

@@ -29,17 +29,17 @@ from rewriter.flow.steps import (
 )
 from rewriter.observe.tally import Tally
 from rewriter.plural import count_of
+from rewriter.shell.background.population import Bridge, PopulationReader, engine_on_threads
+from rewriter.shell.background.refresh import LOCAL_PERIOD_S, SWITCHES_PERIOD_S, Refresh
+from rewriter.shell.background.sources import Announce, BackgroundStep, GetMapping, GetSettings, ReadTexts
+from rewriter.shell.background.store_texts import read_texts_async
+from rewriter.shell.background.switch_sources import SwitchSources
 from rewriter.shell.batch import start_beside
 from rewriter.shell.bulkhead import Bulkhead
 from rewriter.shell.drive import drive_async
 from rewriter.shell.fleet import fleet_key
 from rewriter.shell.plans import AsyncPlanSaver
-from rewriter.shell.population import Bridge, PopulationReader, engine_on_threads
-from rewriter.shell.refresh import LOCAL_PERIOD_S, SWITCHES_PERIOD_S, Refresh
-from rewriter.shell.sources import Announce, BackgroundStep, GetMapping, GetSettings, ReadTexts
 from rewriter.shell.status import STATUS_S, store_state
-from rewriter.shell.store_texts import read_texts_async
-from rewriter.shell.switch_sources import SwitchSources
 from rewriter.shell.tasks.job import TaskJob, in_time
 from rewriter.shell.tasks.legs import TaskLegs
 from rewriter.shell.tasks.part import AsyncReading, Part

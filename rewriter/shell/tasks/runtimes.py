@@ -11,8 +11,8 @@ import os
 
 from rewriter.core import Core
 from rewriter.decide.switches import Switches
+from rewriter.shell.background.switch_sources import SwitchSources
 from rewriter.shell.given import Given
-from rewriter.shell.switch_sources import SwitchSources
 from rewriter.shell.tasks.runtime import TaskRuntime
 from rewriter.signals.redis_store import open_async_stores
 

@@ -36,16 +36,16 @@ from rewriter.flow.steps import (
 )
 from rewriter.observe.tally import Tally
 from rewriter.plural import count_of
+from rewriter.shell.background.population import PopulationReader
+from rewriter.shell.background.refresh import LOCAL_PERIOD_S, SWITCHES_PERIOD_S, Refresh
+from rewriter.shell.background.sources import Announce, BackgroundStep, GetMapping, GetSettings, ReadTexts
+from rewriter.shell.background.store_texts import read_texts
 from rewriter.shell.batch import start_beside
 from rewriter.shell.bulkhead import Bulkhead
 from rewriter.shell.drive import drive
 from rewriter.shell.fleet import fleet_key
 from rewriter.shell.plans import PlanSaver
-from rewriter.shell.population import PopulationReader
-from rewriter.shell.refresh import LOCAL_PERIOD_S, SWITCHES_PERIOD_S, Refresh
-from rewriter.shell.sources import Announce, BackgroundStep, GetMapping, GetSettings, ReadTexts
 from rewriter.shell.status import STATUS_S, store_state
-from rewriter.shell.store_texts import read_texts
 from rewriter.shell.threads.deadlines import Deadlines
 from rewriter.shell.threads.job import ThreadJob, in_time
 from rewriter.shell.threads.legs import ThreadLegs

@@ -26,7 +26,7 @@ from rewriter.index_facts import IndexFacts, alias_paths, dead_fields, facts_of,
 from rewriter.journal import redacted
 from rewriter.plural import count_of
 from rewriter.settings import PolicySettings
-from rewriter.shell.sources import BackgroundStep, GetMapping, GetSettings
+from rewriter.shell.background.sources import BackgroundStep, GetMapping, GetSettings
 from rewriter.signals.affinities import signal_fields
 from rewriter.signals.kinds.kind import SignalField
 

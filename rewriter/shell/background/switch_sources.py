@@ -24,7 +24,7 @@ from rewriter.decide.switches import KILL, Switches, SwitchValue, combined
 from rewriter.encodings import decoded_somehow
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings
-from rewriter.shell.flag_source import FlagSource
+from rewriter.shell.background.flag_source import FlagSource
 from rewriter.shell.read_file import read_file
 
 MAX_FILE_BYTES = 64 * 1024

@@ -25,12 +25,12 @@ from rewriter.decide.lag import Heartbeat, LastHeartbeat, in_partitions, judge_l
 from rewriter.decide.switches import Switches
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.observe.tally import Tally
+from rewriter.shell.background.index_reader import reader_of
+from rewriter.shell.background.population import PopulationReader
+from rewriter.shell.background.sources import Announce, BackgroundStep, Sources
+from rewriter.shell.background.switch_sources import SwitchSources
 from rewriter.shell.bulkhead import Bulkhead
 from rewriter.shell.fleet import fleet_key, report_of
-from rewriter.shell.index_reader import reader_of
-from rewriter.shell.population import PopulationReader
-from rewriter.shell.sources import Announce, BackgroundStep, Sources
-from rewriter.shell.switch_sources import SwitchSources
 from rewriter.shell.template_files import own_folder, template_files, template_folder
 
 LOCAL_PERIOD_S = 0.25
