@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,8 +11,8 @@ from redis.exceptions import RedisError
 from rewriter.cli.store_check import profile_store
 from rewriter.errors import StoreError
 from rewriter.settings import Settings
-from rewriter.signals.affinities import Population, guard_of
-from rewriter.signals.maker import Reader
+from rewriter.signals.affinities import Population, guard_of, profile_half_lives
+from rewriter.signals.maker import Maker
 from rewriter.signals.packed import PackedWeights
 from rewriter.signals.repeats import described, in_words, largest_classes
 from rewriter.signals.store import Keys
@@ -42,18 +43,23 @@ def _remedy(known: Mapping[str, Any]) -> str:
 
 
 def stored_population(settings: Settings) -> tuple[Population, tuple[str, ...], str]:
-    """Return the store's population, its largest classes, and why there is none, or ""."""
+    """Return the store's population, its largest classes, and why there is none, or "".
+
+    After `rewriter backfill` nobody has published one until a process searches or ingests; it is then added up here.
+    """
     nobody, none = Population({}, {}), tuple[str, ...]()
     store = profile_store(settings)
     if isinstance(store, str):
         return nobody, none, store
     try:
         keys = Keys(settings.store.prefix, settings.store.key_salt.get_secret_value())
-        reader = Reader(store, keys, lambda _: False)
-        header = reader.look().population
-        if header is None:
+        half_lives = profile_half_lives(settings.policies.values(), settings.signals)
+        maker = Maker(
+            store, keys, half_lives, role="search", token="", max_counters=1, ttl_s=1.0, now_s=time.time, wait=lambda _: False
+        )  # fmt: skip
+        packed = maker.current(maker.reader.look().population)
+        if packed is None:
             return nobody, none, "the store has no counters yet"
-        packed = reader.population(header)
         weights = PackedWeights(packed.weights)
         population = Population(weights, packed.totals, packed.floor, packed.left_out)
         return population, largest_classes(packed.weights, CLASSES), ""

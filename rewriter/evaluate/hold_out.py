@@ -1,7 +1,9 @@
 """Judged searches made from a history: purchases or clicks of its last weeks are the relevant items of the searches before them.
 
-A search is one person's words in one visit; the items that the person used in that visit after these words are relevant. If no row
-has a query, the title of the bought item replaces it. This may mislead: people may search with other words.
+A search is one person's words in one visit, and its time that of their first event: who views a hit, puts it into the cart and buys
+it did all of that after the search, so none of it is a signal. The items that the person bought under these words are relevant. A
+purchase without words has those under which the person used the item before in the visit. If no purchase has a query, the title
+of the bought item replaces it. This may mislead: people may search with other words.
 """
 
 from __future__ import annotations
@@ -85,13 +87,14 @@ def held_out(
     if action is None:
         remedy = f"--action with one of {', '.join(sorted(there))}"
         raise ConfigurationError([Fault("--action", f"no event of the window is {' or '.join(actions)}", remedy)])
-    chosen = [row for row in rows if row[5] == action]
-    by_title = not any((row[3] or "").strip() for row in chosen)
-    found = HeldOut([], from_s, by_title, 0)
-    if by_title and not title:
-        remedy = "name a field of the documents with --title-field, or give a column `query`"
-        raise ConfigurationError([Fault(option, "no event has a query, and no field replaces it", remedy)])
-    groups = _grouped(past, chosen, title if by_title else "", found.left_out)
+    found = HeldOut([], from_s, by_title=False, found=0)
+    groups = _grouped(past, rows, action, "", found.left_out)
+    if not groups:
+        if not title:
+            remedy = "name a field of the documents with --title-field, or give a column `query`"
+            raise ConfigurationError([Fault(option, "no event has a query, and no field replaces it", remedy)])
+        found = HeldOut([], from_s, by_title=True, found=0)
+        groups = _grouped(past, rows, action, title, found.left_out)
     if not groups:
         raise ConfigurationError(
             [Fault(option, f"{count_of(count, 'row')}, {why}") for why, count in found.left_out.most_common()]
@@ -107,28 +110,51 @@ def held_out(
     return found
 
 
+@dataclass(slots=True)
+class _Search:
+    """One person's words in one visit. at_s: of the first event under these words, or on a relevant item without words."""
+
+    subject: Subject
+    words: str
+    at_s: float
+    relevant: dict[str, float] = field(default_factory=dict)
+
+
 def _grouped(
-    past: Past, rows: list[tuple[Any, ...]], title: str, left_out: Counter[str]
+    past: Past, rows: list[tuple[Any, ...]], action: str, title: str, left_out: Counter[str]
 ) -> list[tuple[Subject, str, float, dict[str, float]]]:
-    """Return subject, words, time and grades of each search: the words of one person in one visit.
+    """Return subject, words, time and grades of each search with a relevant item: the words of one person in one visit.
 
     Its session and segments are those of its first event: an application names both at the search too.
+    action: of the events that make an item relevant. title: the field whose text is an event's words, "" for its query.
     """
-    found: dict[tuple[str, str, int], tuple[Subject, str, float, dict[str, float]]] = {}
+    found: dict[tuple[str, str, int], _Search] = {}
+    under: dict[tuple[str, int, int], _Search] = {}
+    wordless_s: dict[tuple[str, int, int], float] = {}
     last_s: dict[str, float] = {}
     visits: dict[str, int] = {}
-    for person, at_s, doc, query, session, _, named in rows:
-        document: Mapping[str, Any] = past.documents[doc] or {}
-        own = leaf(document, title) if title else query
-        words = " ".join(str(own[0] if isinstance(own, list) and own else own or "").split())
+    for person, at_s, doc, query, session, done, named in rows:
         if at_s - last_s.get(person, float("-inf")) > VISIT_S:
             visits[person] = visits.get(person, 0) + 1
         last_s[person] = at_s
-        if not words:
+        visit = visits[person]
+        document: Mapping[str, Any] = past.documents[doc] or {}
+        own = leaf(document, title) if title else query
+        words = " ".join(str(own[0] if isinstance(own, list) and own else own or "").split())
+        item = person, visit, doc
+        if words:
+            key = (person, words.casefold(), visit)
+            if key not in found:
+                found[key] = _Search(Subject(person, session, tuple(named or ())), words, at_s)
+            under[item] = found[key]
+        elif item not in under:
+            wordless_s.setdefault(item, at_s)
+        if done != action:
+            continue
+        if item not in under:
             left_out["without a title" if title else "without a query"] += 1
             continue
-        key = (person, words.casefold(), visits[person])
-        if key not in found:
-            found[key] = Subject(person, session, tuple(named or ())), words, at_s, {}
-        found[key][3][str(document["_id"])] = 1.0
-    return list(found.values())
+        search = under[item]
+        search.relevant[str(document["_id"])] = 1.0
+        search.at_s = min(search.at_s, wordless_s.get(item, at_s))
+    return [(one.subject, one.words, one.at_s, one.relevant) for one in found.values() if one.relevant]

@@ -206,6 +206,22 @@ class Maker:
         if unread is not None:
             raise unread
 
+    def current(self, header: Header | None) -> PackedPopulation | None:
+        """Return the population as it is now: the published one, or if that is missing or old the sum of its parts; None without
+        any. Writes nothing and needs no lease. Raises StoreError, ValueError, or the client's error.
+        """
+        (count,) = self.reader.run([text_command(f"{self._keys.prefix}:partitions")])
+        partitions = _partitions(count)
+        sources = self._driven(sources_of(self._keys, partitions))
+        if header is not None and header.version == sources.version:
+            return self.reader.population(header)
+        if sources.landmark_s is None:
+            return None
+        whole = self._driven(
+            gather_population(self._keys, partitions, sources.landmark_s, self._half_lives, MAX_POPULATION)
+        )
+        return whole if whole.totals else None
+
     def _make_population(self, header: Header | None, partitions: int) -> None:
         sources = self._driven(sources_of(self._keys, partitions))
         header = self._readable(self._keys.whole_population, header, self.reader.population)
