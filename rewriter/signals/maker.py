@@ -194,8 +194,7 @@ class Maker:
         count, listed = self.reader.run(
             [text_command(f"{self._keys.prefix}:{part}") for part in ("partitions", "segments")]
         )
-        key = f"{self._keys.prefix}:partitions"
-        partitions = partition_count(key, text_in(count)) if count else 1  # none before the first producer or worker
+        partitions = self._partitions(count)
         self._pause_s = PAUSE_S if look.population else FIRST_PAUSE_S
         unread: StoreError | None = None
         try:
@@ -211,7 +210,7 @@ class Maker:
         any. Writes nothing and needs no lease. Raises StoreError, ValueError, or the client's error.
         """
         (count,) = self.reader.run([text_command(f"{self._keys.prefix}:partitions")])
-        partitions = _partitions(count)
+        partitions = self._partitions(count)
         sources = self._driven(sources_of(self._keys, partitions))
         if header is not None and header.version == sources.version:
             return self.reader.population(header)
@@ -221,6 +220,10 @@ class Maker:
             gather_population(self._keys, partitions, sources.landmark_s, self._half_lives, MAX_POPULATION)
         )
         return whole if whole.totals else None
+
+    def _partitions(self, count: bytes | None) -> int:
+        key = f"{self._keys.prefix}:partitions"
+        return partition_count(key, text_in(count)) if count else 1  # none before the first producer or worker
 
     def _make_population(self, header: Header | None, partitions: int) -> None:
         sources = self._driven(sources_of(self._keys, partitions))
