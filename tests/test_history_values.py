@@ -109,6 +109,36 @@ def test_who_is_not_there_is_nobody_and_the_client_stands_in(tmp_path: Path, wri
     assert None not in of_users(history, people).values()
 
 
+@pytest.mark.parametrize("written", [as_ndjson, as_parquet])
+def test_true_and_false_are_nobody(tmp_path: Path, written: Writer) -> None:
+    """A shop's export says `false` where nobody is logged in: all visitors would be one person, and their events one event."""
+    rows = [
+        {"timestamp": T, "object_id": "p", "user_id": user, "client_id": client, "event_id": user, "brand": "nike"}
+        for user in (False, True)
+        for client in ("c1", "c2", None)
+    ]
+    history = added_up(written(tmp_path, rows))
+    assert left_out(history) == {"no_person": 2}
+    assert set(of_users(history, ["c1", "c2"])) == {"c1", "c2"}
+
+
+@pytest.mark.parametrize("written", WRITERS)
+def test_an_identifier_is_as_long_as_in_an_event(tmp_path: Path, written: Writer) -> None:
+    rows = [
+        {
+            "timestamp": T,
+            "object_id": item * length,
+            "user_id": user * length,
+            "event_id": "e" * length,
+            "brand": "nike",
+        }
+        for length in (256, 257, 10_000)
+        for user, item in (("é", "p"), ("u", "😀"))
+    ]
+    history = added_up(written(tmp_path, rows))
+    assert left_out(history) == {"no_person": 4, "doubled": 1}
+
+
 @pytest.mark.parametrize("written", [as_csv, as_ndjson])
 def test_nan_of_a_float_is_nobody(tmp_path: Path, written: Writer) -> None:
     rows = [
@@ -146,7 +176,8 @@ def test_a_typed_column_has_one_spelling(
     tmp_path: Path, kind: pa.DataType, given: list[Any], spelled: list[str]
 ) -> None:
     column = pa.array(given, kind)
-    table = {"timestamp": [T] * len(given), "object_id": column, "user_id": column, "brand": column}
+    people = pa.array(spelled) if kind == pa.bool_() else column  # true and false are nobody
+    table = {"timestamp": [T] * len(given), "object_id": column, "user_id": people, "brand": column}
     pq.write_table(pa.table(table), tmp_path / "h.parquet")
     history = added_up(tmp_path / "h.parquet")
     assert left_out(history) == {}

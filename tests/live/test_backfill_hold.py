@@ -16,6 +16,7 @@ import pytest
 
 from rewriter.client.registry import around
 from rewriter.errors import StoreError
+from rewriter.signals.backfill import hold as holding
 from rewriter.signals.backfill import swap as swapping
 from rewriter.signals.backfill.history import History
 from rewriter.signals.backfill.live import Live
@@ -145,6 +146,54 @@ def test_partitions_that_are_added_meanwhile_cost_no_event(shop: Shop, tmp_path:
     with Swap(shop.store, shop.store, shop.plan, 8) as swap:
         swap.write(found, objects(shop), "f", lambda _: None)
     assert counted(shop)["profiles"] == 2 * USERS
+
+
+def test_two_backfills_at_once_write_one_after_the_other(shop: Shop, tmp_path: Path, short_pause: float) -> None:
+    """Whoever comes second waits for the first; a run that waits in vain says for whom, and leaves the first one's pause."""
+    until_s = time.time() - HOUR_S
+    found = history(shop, tmp_path, until_s)
+    with Swap(shop.store, shop.store, shop.plan, 4) as first:
+        second, failed = Swap(shop.store, shop.store, shop.plan, 4), list[str]()
+
+        def waits() -> None:
+            try:
+                second.__enter__()
+            except StoreError as error:
+                failed.append(str(error))
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(holding, "PATIENCE_S", 0.0)
+            thread = threading.Thread(target=waits)
+            thread.start()
+            thread.join()
+        assert failed == [holding.ANOTHER]
+        assert list(shop.store.keys(shop.keys.pause))
+        thread = threading.Thread(target=waits)
+        thread.start()
+        assert first.write(found, objects(shop), "f", lambda _: None)["written"] == USERS
+    thread.join()
+    second.__exit__()
+    assert len(failed) == 1
+    assert not list(shop.store.keys(shop.keys.pause))
+
+
+def test_two_backfills_that_begin_together_do_not_wait_for_each_other(shop: Shop, short_pause: float) -> None:
+    """Each has some partitions, and the pause is of one of them."""
+    swaps = [Swap(shop.store, shop.store, shop.plan, 4) for _ in range(2)]
+    ended: list[float] = []
+
+    def takes(swap: Swap) -> None:
+        with swap:
+            ended.append(time.monotonic())
+
+    swaps[0]._hold._renew()
+    swaps[0]._hold._leases.take_all(2)
+    threads = [threading.Thread(target=takes, args=(swap,)) for swap in reversed(swaps)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    assert len(ended) == 2
 
 
 def test_once_the_hold_was_lost_nothing_is_written(shop: Shop, tmp_path: Path, short_pause: float) -> None:

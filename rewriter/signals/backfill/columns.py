@@ -18,6 +18,8 @@ from rewriter.errors import ConfigurationError, Fault
 COMPRESSED = {b"\x1f\x8b": "gzip", b"PK": "zip", b"BZh": "bzip2", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz"}
 """Compression formats by the first bytes of a file."""
 IDENTIFIERS = ("user_id", "client_id", "object_id", "event_id")
+OF_PEOPLE = ("user_id", "client_id", "session_id", "event_id")
+"""Identifiers that true and false are none of: with `"user_id": false` an export means nobody."""
 SEARCH = ("session_id", "query")
 """Columns of the search behind an event, which `rewriter evaluate` reads; a backfill reads the session alone."""
 SHOWN_LINES = 20

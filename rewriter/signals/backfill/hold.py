@@ -12,17 +12,21 @@ from secrets import token_hex
 from threading import Event as Flag
 from threading import Thread
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from rewriter.errors import StoreError
 from rewriter.signals.ingest.contract import StreamKeys
 from rewriter.signals.ingest.leases import Leases
-from rewriter.signals.ingest.scripts import sound_replies
+from rewriter.signals.ingest.scripts import RELEASE, ran, script_command, sound_replies
 from rewriter.signals.partitions import partition_count
 from rewriter.signals.redis_store import RedisStore
 
 POLL_S = 0.1
 PATIENCE_S = 10.0
+ANOTHER = (
+    "another backfill is under way, or was killed less than half a minute ago; nothing was written: run it again then"
+)
+UNPAUSED = "a worker does not pause: it may be of an older version; nothing was written"
 LOST = "the lease of a partition was lost meanwhile, and workers may count again: run it again"
 
 
@@ -37,7 +41,8 @@ class Hold:
         self._keys = keys
         self._partitions = partitions
         self._lasts_s = lasts_s
-        self._leases = Leases(store, keys, token_hex(16), lasts_s)
+        self._token = token_hex(16)
+        self._leases = Leases(store, keys, self._token, lasts_s)
         self._until_s = 0.0
         self._is_lost = False
         self._released = Flag()
@@ -49,11 +54,19 @@ class Hold:
         return self._leases.held
 
     def take(self, lease_s: float) -> None:
-        """Take every partition; workers' leases last `lease_s` seconds. Raises StoreError if a worker does not release one."""
+        """Take every partition; workers' leases last `lease_s` seconds.
+
+        Raises StoreError if a worker or another backfill does not release one. Of two that begin at once, the one that set the
+        pause last goes on; the other one gives back what it has, since each would wait for the other.
+        """
         late_at_s = time.monotonic() + max(2 * lease_s, self._lasts_s) + PATIENCE_S
         while True:
-            self._renew()
-            self._leases.take_all(self._partitions)
+            is_others = self._is_others()
+            if is_others:
+                self._leases.release(sorted(self._leases.held))
+            else:
+                self._renew()
+                self._leases.take_all(self._partitions)
             if len(self._leases.held) == self._partitions:
                 self._refuse_more()
                 self._thread.start()
@@ -63,8 +76,16 @@ class Hold:
                 raise StoreError(f"the position of partition {number} cannot be read: {error}; nothing was written")
             if time.monotonic() >= late_at_s:
                 self.release()
-                raise StoreError("a worker does not pause: it may be of an older version; nothing was written")
+                raise StoreError(ANOTHER if is_others else UNPAUSED)
             time.sleep(POLL_S)
+
+    def _is_others(self) -> bool:
+        """Whether another backfill pauses the workers. A key of another kind, or one that does not expire, is nobody's."""
+        found, left_ms = ran(self._store, [("GET", self._keys.pause), ("PTTL", self._keys.pause)])
+        for reply in (found, left_ms):
+            if isinstance(reply, Exception) and not isinstance(reply, ResponseError):
+                raise reply
+        return isinstance(found, bytes) and found != self._token.encode() and isinstance(left_ms, int) and left_ms > 0
 
     def _refuse_more(self) -> None:
         """Raise StoreError if there are other partitions by now: what was counted from them would be lost with the profiles.
@@ -91,8 +112,7 @@ class Hold:
         if self._thread.is_alive():
             self._thread.join()
         self._leases.release(sorted(self._leases.held))
-        if not self._is_lost:  # else the pause may belong to another backfill
-            sound_replies(self._store, [("DEL", self._keys.pause)])
+        ran(self._store, [script_command(RELEASE, [self._keys.pause], [self._token])])  # it may be another backfill's
 
     def _keep(self) -> None:
         while not self._released.wait(self._lasts_s / 5):
@@ -109,5 +129,5 @@ class Hold:
         if not self._leases.renewed():
             self._is_lost = True
             return
-        sound_replies(self._store, [("SET", self._keys.pause, "backfill", "PX", int(self._lasts_s * 1000))])
+        sound_replies(self._store, [("SET", self._keys.pause, self._token, "PX", int(self._lasts_s * 1000))])
         self._until_s = sent_s + 0.8 * self._lasts_s

@@ -12,6 +12,7 @@ from rewriter.errors import ConfigurationError, Fault
 from rewriter.plural import count_of
 from rewriter.signals.backfill.columns import (
     IDENTIFIERS,
+    OF_PEOPLE,
     SHOWN_LINES,
     Columns,
     Lines,
@@ -51,6 +52,7 @@ def read_json(
     if faults := missing(name, there):
         raise ConfigurationError(faults)
     texts = {one: _text(one) for one in wanted if one in there and one != "segments"}
+    texts |= {one: _unless_boolean(one, texts[one]) for one in OF_PEOPLE if one in texts}
     _refuse_nested(db, name, list(texts))
     parts = ", ".join(f"{literal(one)}, json_extract(json, {_path(one)})" for one in sorted(attributes))
     agreed = (
@@ -98,6 +100,11 @@ def _text(name: str) -> str:
         f"CASE WHEN json_type(json, {_path(name)}) = 'DOUBLE' AND NOT isfinite(TRY_CAST({text} AS DOUBLE)) THEN NULL"
         f" ELSE {text} END"
     )
+
+
+def _unless_boolean(name: str, text: str) -> str:
+    """Return the expression of an identifier, NULL for true and false."""
+    return f"CASE WHEN json_type(json, {_path(name)}) <> 'BOOLEAN' THEN {text} END"
 
 
 def _segments() -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.signals.backfill.columns import (
     IDENTIFIERS,
+    OF_PEOPLE,
     Columns,
     Lines,
     document,
@@ -34,6 +35,7 @@ def read_parquet(
         for one in (*IDENTIFIERS, *more, "action_name", "consent")
         if one in kinds
     }
+    texts |= {one: "NULL" for one in OF_PEOPLE if one in texts and kinds[one] == "BOOLEAN"}
     attributes_ = {one: _value(one, kinds[one]) for one in sorted(attributes)} if has_all else {}
     moment = moment_of(identifier("timestamp"), kinds["timestamp"])
     named = _segments(kinds["segments"]) if "segments" in kinds else "NULL"

@@ -12,6 +12,8 @@ from rewriter.signals.absent import ABSENT_IDS, CONSENT
 BLANKS = "' ' || chr(9) || chr(10) || chr(13) || chr(160)"
 NOT_THERE = {*ABSENT_IDS, "\\n"}
 """Spellings of a missing identifier, in lower case: those of events, and those that databases write into CSV."""
+MAX_ID = 256
+"""Characters of the longest identifier: events with a longer one are refused."""
 INTEGERS = frozenset(
     {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT"}
 )
@@ -28,7 +30,7 @@ def _listed(texts: object) -> str:
 
 MACROS = (
     f"CREATE MACRO bare(x) AS lower(trim(x, {BLANKS}))",
-    f"CREATE MACRO there(x) AS CASE WHEN bare(x) IN ({_listed(NOT_THERE)}) THEN NULL ELSE x END",
+    f"CREATE MACRO there(x) AS CASE WHEN bare(x) IN ({_listed(NOT_THERE)}) OR length(x) > {MAX_ID} THEN NULL ELSE x END",
     f"""
     CREATE MACRO agreed(x) AS CASE WHEN x IS NULL OR bare(x) IN ({_listed(_REFUSED)}) THEN false
     WHEN bare(x) IN ({_listed(CONSENT.keys() - _REFUSED)}) THEN true END
