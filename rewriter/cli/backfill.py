@@ -12,8 +12,9 @@ import typer
 from rich.progress import TimeRemainingColumn
 
 from rewriter.cli.action_weights import HEAVY, heavy
+from rewriter.cli.extras import require_extra
 from rewriter.cli.ingest import objects_of, stores_of
-from rewriter.cli.output import FAULTY, UNHEALTHY, faults_refused, print_json, print_line, store_needed
+from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_line, store_needed
 from rewriter.cli.popularity import half_life as seconds_in
 from rewriter.cli.popularity import index_for, write_popularity
 from rewriter.cli.progress import progress_bars
@@ -67,6 +68,7 @@ def backfill(
     """
     allowed = frozenset(allow or ())
     with faults_refused(), store_needed():
+        require_extra("backfill", "backfill", "duckdb")
         _refuse_unknown(allowed)
         settings = Settings.from_toml(toml)
         half_life_s = seconds_in(half_life)
@@ -78,7 +80,7 @@ def backfill(
         until_s = _time(until)
         with progress_bars(TimeRemainingColumn()) as progress:
             looked_up = progress.add_task("objects", total=None)
-            history = _history([str(file) for file in files], plan, partitions, until_s, forgotten)
+            history = History([str(file) for file in files], plan, partitions, until_s, forgotten)
             _refuse_malformed(history.files, allowed)
             figures: dict[str, Any] = history.add_up(
                 objects, lambda done, total: progress.update(looked_up, completed=done, total=total)
@@ -180,16 +182,6 @@ def _time(text: str | None) -> float | None:
     if found is not None and found > time.time():
         raise ConfigurationError([Fault("--until", "is in the future", "later events come through the streams")])
     return found
-
-
-def _history(
-    files: list[str], plan: CountingRules, partitions: int, until_s: float | None, forgotten: dict[str, float]
-) -> History:
-    try:
-        return History(files, plan, partitions, until_s, forgotten)
-    except ImportError:
-        print_line("duckdb is not installed: pip install 'rewriter[backfill]'")
-        raise typer.Exit(FAULTY) from None
 
 
 def _fingerprint(files: list[Path], until_s: float, settings: Settings, partitions: int) -> str:

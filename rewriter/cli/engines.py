@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 import typer
 from rich.console import Console
 
-from rewriter.cli.output import UNHEALTHY, print_json, print_line, print_table
+from rewriter.cli.extras import require_extra
+from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_line, print_table
 from rewriter.demo.launching import launching
 from rewriter.errors import RewriterError
 from rewriter.plural import agreeing
@@ -62,6 +63,8 @@ def engines(
     """
     if not name.replace("-", "").replace("_", "").isalnum():
         raise typer.BadParameter("a name is of letters, digits, - and _", param_hint="--name")
+    with faults_refused():
+        require_extra("engines", "engines", "rewriter_engines")
     try:
         with launching():
             from rewriter_engines import kept  # noqa: PLC0415  an extra

@@ -86,8 +86,8 @@ def test_both_wheels_have_one_version_and_one_licence() -> None:
 def test_a_command_that_needs_the_launchers_names_their_extra(command: list[str]) -> None:
     code = f"import sys; sys.modules['rewriter_engines'] = None; sys.argv[1:] = {command}; import rewriter.cli; rewriter.cli.main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
-    message = f"{command[0]}: rewriter-engines is not installed: pip install 'rewriter[engines]'\n"
-    assert (done.returncode, done.stderr) == (1, message)
+    message = f"rewriter {command[0]}: needs rewriter-engines (pip install 'rewriter[{command[0]}]')\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
 
 
 def test_the_wheel_works_without_the_source(wheel: Path, tmp_path: Path) -> None:
