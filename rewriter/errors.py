@@ -54,7 +54,9 @@ def raise_faults(faults: Sequence[Fault], where: str) -> None:
 
 
 class StoreError(RewriterError):
-    """The store refused a command, or its answer cannot be parsed."""
+    """The store refused a command, or its answer cannot be parsed. source: what a command names as the cause."""
+
+    source = "store"
 
 
 class AnswerTooLargeError(StoreError):

@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
 
 from rewriter import cli
 from rewriter.cli.console import plain_console
-from rewriter.cli.output import write_whole
-from rewriter.errors import ConfigurationError
+from rewriter.cli.output import store_needed, write_whole
+from rewriter.errors import ConfigurationError, StoreError
+from rewriter.signals.ingest.objects import LookUpFailed
 
 COMMAND = [sys.executable, "-c", "from rewriter_command import main; main()"]
 FULL = Path("/dev/full")
@@ -152,3 +154,12 @@ def test_a_page_for_standard_output_goes_there(tmp_path: Path) -> None:
         subprocess.run([sys.executable, "-c", code], stdout=out, check=True)
     assert (tmp_path / "out").read_text() == "page"
     assert Path("/dev/stdout").is_symlink()
+
+
+@pytest.mark.parametrize(("error", "source"), [(StoreError("away"), "store"), (LookUpFailed("away"), "search engine")])
+def test_what_failed_is_named_and_not_always_the_store(
+    error: StoreError, source: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit), store_needed():
+        raise error
+    assert capsys.readouterr().err == f"{source}: away\n"

@@ -68,7 +68,7 @@ def store_needed() -> Iterator[None]:
     try:
         yield
     except StoreError as error:
-        print_line(f"store: {error}")
+        print_line(f"{error.source}: {error}")
         raise typer.Exit(UNHEALTHY) from None
     except RedisError as error:
         print_line(f"store: {type(error).__name__}: {error}")

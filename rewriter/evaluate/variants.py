@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rewriter.errors import ConfigurationError, Fault
+from rewriter.expression import parsed_indices
 from rewriter.settings import PolicySettings, Settings
 
 POLICY = "evaluated"
@@ -64,6 +65,24 @@ def alone(settings: Settings, policy: PolicySettings) -> Settings:
             ),
         }
     )
+
+
+def of_one_index(settings: Settings, index: str) -> tuple[list[str], list[str]]:
+    """Return the policies that match an index expression, by default the first policy's, and a note on each other one.
+
+    One evaluation searches one index. All policies are returned if none matches.
+    """
+    searched = index or ",".join(next(iter(settings.policies.values())).index)
+    names = parsed_indices(searched)
+    fitting = [name for name, policy in settings.policies.items() if policy.matches(names)]
+    if not fitting:
+        return list(settings.policies), []
+    notes = [
+        f"policy {name} is left out: it does not match {searched}, which is searched (--policy {name} evaluates it)"
+        for name in settings.policies
+        if name not in fitting
+    ]
+    return fitting, notes
 
 
 def chosen_variants(settings: Settings, names: Sequence[str], *, variations: bool, placebo: bool) -> list[Variant]:

@@ -277,6 +277,17 @@ def test_a_body_that_does_not_parse_costs_its_own_search_alone(shop: str, tmp_pa
     assert "search 2: parsing_exception" in result.stderr
 
 
+def test_policies_of_other_indices_are_left_out_and_named(shop: str, tmp_path: Path, opensearch_url: str) -> None:
+    history(tmp_path / "h.ndjson", faithful=True, people=5)
+    write_settings(tmp_path, shop, opensearch_url, "[policies.books]\nindex = 'books'\n")
+    result = run(*HELD, "--searches", "5", "--json")
+    assert "note: policy books is left out: it does not match" in result.stderr
+    assert {one["name"] for one in json.loads(result.stdout)["policies"]} == {"shop"}
+    refused = CliRunner().invoke(app, ["evaluate", *HELD, "--policy", "shop", "--policy", "books"])
+    assert refused.exit_code == 2
+    assert "--index books searches what it matches" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
@@ -284,7 +295,7 @@ def test_a_body_that_does_not_parse_costs_its_own_search_alone(shop: str, tmp_pa
         (("--from", "h.ndjson"), "come from one of"),
         (("--from", "h.ndjson", "--hold-out", "soon"), "is not a window"),
         (("--from", "h.ndjson", "--hold-out", "2w", "--policy", "hats"), "is not a policy"),
-        (("--from", "h.ndjson", "--hold-out", "2w"), "have no `body`"),
+        (("--from", "h.ndjson", "--hold-out", "2w"), "no `body`: "),
         (("--from", "h.ndjson", "--hold-out", "2w", "--action", "click"), "no event of the window is click"),
         (("--from", "h.ndjson", "--judged", "bad.ndjson"), "bad.ndjson:2: no document is relevant"),
         (("--from", "h.ndjson", "--judged", "elsewhere.ndjson", "--body", "search.mustache"), "none of the 1 judged"),

@@ -105,7 +105,7 @@ def test_files_that_cannot_be_used_are_faults(shop: str, tmp_path: Path) -> None
     searches(tmp_path / "judged.ndjson")
     result = run("check", "--judged", "judged.ndjson")
     assert result.exit_code == 2
-    assert "have no `body`" in result.stderr
+    assert "no `body`: " in result.stderr
     assert "--body: belongs to searches" in run("check", "--body", "search.mustache").stderr
     result = run(*JUDGED, "--opensearch", "http://127.0.0.1:1")
     assert "the spread of scores was not measured: no policy, or no answer of the cluster" in result.stderr

@@ -24,7 +24,7 @@ from rewriter.errors import ConfigurationError, Fault
 from rewriter.evaluate.bodies import bodies_of
 from rewriter.evaluate.clicks import judged_by_clicks
 from rewriter.evaluate.judged import JudgedSearch
-from rewriter.evaluate.variants import Variant, chosen_variants
+from rewriter.evaluate.variants import Variant, chosen_variants, of_one_index
 from rewriter.plural import agreeing, count_of
 from rewriter.settings import Settings
 
@@ -116,7 +116,9 @@ def evaluate(
         _refuse_unclear(
             history, held, judged, qrels, queries, imported, (ubi_queries, ubi_events), exports=export is not None
         )
-        names = policy or []
+        names, others = (policy, []) if policy else of_one_index(settings, index or "")
+        for note in others:
+            print_line(f"note: {note}")
         variants = chosen_variants(
             settings, names, variations=held is not None if variations is None else variations, placebo=placebo
         )

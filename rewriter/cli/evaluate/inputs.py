@@ -59,7 +59,7 @@ class Inputs:
             Fault(
                 f"policy {one.name}",
                 f"does not match {self.index}, which is searched",
-                "extend its `index`, or give --policy",
+                f"--index {','.join(one.policy.index)} searches what it matches; --policy chooses others",
             )
             for one in variants
             if not one.of and not one.policy.matches(names)

@@ -39,6 +39,8 @@ Document = Mapping[str, Any]
 class LookUpFailed(StoreError):
     """The index could not be searched. Events wait; none is dropped."""
 
+    source = "search engine"
+
 
 class ObjectSearch:
     """Finds documents in one index, alias, data stream or pattern.
