@@ -58,7 +58,7 @@ class ParsedSearch:
     expression: the indices with the URL parameters that change which indices are searched.
     own_params: URL parameters that apply to the caller's own search alone.
     names:    every key of the body, at any depth, if its policy is known.
-    keys:     of this search, once they are computed: see `search_key`, `whole_key` and `flow.class_reading.classes_key`.
+    keys:     of this search, once they are computed: see `search_key`, `sent_key` and `flow.class_reading.classes_key`.
     difference: what the answer to one search with boosts would lack of the caller's own (`mode = "rewrite"`), or "".
     """
 
@@ -297,16 +297,20 @@ def search_key(search: ParsedSearch) -> str:
     return found
 
 
-def whole_key(search: ParsedSearch) -> str:
-    """Return a hash (32 hex digits) of a search with all that changes its answer, credentials among the varying headers too."""
-    found = search.keys.get("whole")
+def sent_key(search: ParsedSearch) -> str:
+    """Return a hash (32 hex digits) of all of a search that the server may refuse: every header and parameter, with those that
+    hold for the caller's own search alone.
+    """
+    found = search.keys.get("sent")
     if found is None:
-        found = search.keys["whole"] = key_of(*whole_parts(search))
+        own = sorted(f"{name}={value}" for name, value in search.own_params.items())
+        headers = sorted(f"{header_text(name).lower()}={header_text(value)}" for name, value in search.headers.items())
+        found = search.keys["sent"] = key_of(own, headers, *whole_parts(search))
     return found
 
 
 def whole_parts(search: ParsedSearch) -> tuple[Any, ...]:
-    """Return the parts of `whole_key`, for a key that has other parts too."""
+    """Return the parts of a search that change its answer, credentials among the varying headers too, for a key."""
     page = {key: value for key, value in search.body.items() if key in LIST_KEYS}
     return search_key(search), page, search.params, search.varies
 

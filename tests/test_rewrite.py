@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from opensearchpy.exceptions import ConnectionTimeout, NotFoundError, RequestError, TransportError
 
-from rewriter import AsyncRewriter, Reason, Report, Rewriter, Settings
+from rewriter import AsyncRewriter, Reason, Report, Rewriter, Settings, Subject
 from rewriter.decide.hedging import KNOWN, MAX_TOKENS
 from rewriter.explore.merge import candidates_of
 from rewriter.explore.shown import HASH_BYTES
@@ -361,6 +361,43 @@ def test_what_one_caller_s_searches_bring_upon_themselves_stops_no_rewriting_of_
     assert harness.status().breaker["state"] == "closed"
 
 
+REFUSED_ALONE: dict[str, dict[str, Any]] = {
+    "a parameter of one request": {"cancel_after_time_interval": "soon"},
+    "the same in `params`": {"params": {"cancel_after_time_interval": "-1"}},
+    "a time limit of the server's": {"timeout": "soon", "request_timeout": 3},
+    "a header that a gateway refuses": {"headers": {"x-tenant": "nobody"}},
+    "a header in bytes": {"headers": {b"X-Tenant": b"nobody"}},
+    "an id that is too long": {"opaque_id": "7" * 5_000},
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_ALONE)
+def test_one_caller_s_parameters_that_are_refused_cost_nobody_else_a_page(opens: Open, name: str) -> None:
+    harness, refused = opens(), raises(REJECTED)
+    for _ in range(2):
+        harness.engine.on = {"personal": refused, "baseline": refused}
+        with suppress(RequestError):
+            searched(harness, **REFUSED_ALONE[name])
+        harness.engine.on = {}
+        assert searched(harness)[1].mode == "rewrite"
+    # The same search again goes plain: it costs one round trip.
+    assert searched(harness, **REFUSED_ALONE[name])[1].reason is Reason.REJECTED_BEFORE
+
+
+@pytest.mark.parametrize("error", [{"type": "parsing_exception"}, "parsing_exception"])
+def test_an_error_that_the_client_is_told_to_ignore_is_no_evidence_against_a_template(opens: Open, error: Any) -> None:
+    harness = opens()
+    harness.engine.on = {"personal": raises(REJECTED), "baseline": lambda _: {"error": error, "status": 400}}
+    for number, kind in enumerate(("match", "query_string", "match_phrase") * 8):
+        subject, body = Subject(f"ann{number}", f"s{number}"), {"query": {kind: {"title": f"(( {number}"}}}
+        harness.store.write(Keys().profile(f"ann{number}"), LIKED, None)  # type: ignore[union-attr]
+        response, report = harness.search(subject, {"index": "products", "body": body, "ignore": 400})
+        assert (response["status"], report.reason) == (400, Reason.SEARCH_REJECTED)
+    harness.engine.on = {}
+    assert harness.status().quarantined == ()
+    assert searched(harness)[1].mode == "rewrite"
+
+
 def test_an_index_that_has_lost_a_shard_goes_parallel_and_stops_no_rewriting_of_others(opens: Open) -> None:
     harness = opens()
     harness.core.searched.note(Expression(("products-a",)), time.monotonic())
@@ -409,7 +446,7 @@ def test_beyond_their_cap_searches_are_plain_and_optional_legs_have_theirs(opens
     assert bulkhead.try_acquire()
     _, report = harness.search(ANN, SEARCH)
     assert (report.reason, report.detail) == (Reason.BUSY, "1 rewritten search in flight")
-    bulkhead.release()
+    bulkhead.give_back()
     assert searched(harness)[1].reason is Reason.PERSONALIZED
 
 

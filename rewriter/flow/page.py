@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from rewriter.client.batch import error_of
 from rewriter.client.faults import of_a_shard
 from rewriter.explore.merge import Page, hit_key, merged_page
 from rewriter.explore.plan import PagePlan, as_text, shown_by
@@ -26,6 +27,8 @@ from rewriter.settings import PolicySettings
 
 def unfit(response: Any, policy: PolicySettings) -> tuple[Reason, str] | None:
     """Return the reason and detail for which boosts cannot act on the baseline's answer, or None."""
+    if isinstance(response, Mapping) and (kind := error_of(response)):  # a client that is told to ignore a status
+        return Reason.BASELINE_PARTIAL, f"the caller's own search failed: {kind}"
     hits = (
         response["hits"]["hits"]
         if isinstance(response, Mapping) and isinstance(response.get("hits"), Mapping)

@@ -49,7 +49,7 @@ from rewriter.flow.steps import (
     Sent,
 )
 from rewriter.one_search import suggests_documents
-from rewriter.parsed_search import search_key, whole_key
+from rewriter.parsed_search import search_key, sent_key
 from rewriter.report import Reason, Report, internal_fault
 
 PREPARING_S = 0.005
@@ -223,11 +223,14 @@ def _own(context: SearchContext, progress: Progress, course: _Course, held: Held
 
 
 def _sound(course: _Course) -> bool:
-    """Whether the search itself is sound: the caller's own was answered in full, or the rewritten one was."""
+    """Whether the search itself is sound: the caller's own was answered in full, or the rewritten one was.
+
+    A client that is told to ignore a status returns the server's error as an answer.
+    """
     if course.sent is None:
         return True
     response = course.sent.response
-    return isinstance(response, Mapping) and not partial(response)
+    return isinstance(response, Mapping) and isinstance(response.get("hits"), Mapping) and not partial(response)
 
 
 def _finish(context: SearchContext, progress: Progress, course: _Course, held: Held, *, own_sound: bool) -> None:
@@ -247,7 +250,7 @@ def _finish(context: SearchContext, progress: Progress, course: _Course, held: H
     if own_sound:
         judge(context, part, course.explored)
     elif part.reason is Reason.SEARCH_REJECTED:
-        core.unrewritten.put_search(whole_key(search), *AGAIN, now_s)
+        core.unrewritten.put_search(sent_key(search), *AGAIN, now_s)
 
 
 def _outcome(progress: Progress, part: Personal | None, *, own_sound: bool) -> Outcome:

@@ -9,7 +9,7 @@ from rewriter.expression import parsed_indices
 from rewriter.flow.exploration import pool_of
 from rewriter.flow.rewrite_failures import remembered
 from rewriter.flow.steps import Pool, SearchContext
-from rewriter.parsed_search import search_key, whole_key
+from rewriter.parsed_search import search_key, sent_key
 from rewriter.report import Reason
 from rewriter.settings import Settings
 
@@ -27,7 +27,7 @@ def goes_plain(context: SearchContext) -> tuple[Reason, str] | None:
     """Return why a search is the caller's own without a look at signals, or None: what the last one of its kind has shown."""
     core, now_s = context.core, context.clock_s()
     if core.unrewritten.any_search:
-        for key in (search_key(context.search), whole_key(context.search)):
+        for key in (search_key(context.search), sent_key(context.search)):
             if known := core.unrewritten.search(key, now_s):
                 return known
     if context.policy.flat == "baseline" and _is_flat(context):
