@@ -385,7 +385,7 @@ def test_one_caller_s_parameters_that_are_refused_cost_nobody_else_a_page(opens:
 
 
 @pytest.mark.parametrize("error", [{"type": "parsing_exception"}, "parsing_exception"])
-def test_an_error_that_the_client_is_told_to_ignore_is_no_evidence_against_a_template(opens: Open, error: Any) -> None:
+def test_an_error_that_the_client_ignores_is_no_evidence_against_a_template(opens: Open, error: Any) -> None:
     harness = opens()
     harness.engine.on = {"personal": raises(REJECTED), "baseline": lambda _: {"error": error, "status": 400}}
     for number, kind in enumerate(("match", "query_string", "match_phrase") * 8):

@@ -27,7 +27,7 @@ from rewriter.settings import PolicySettings
 
 def unfit(response: Any, policy: PolicySettings) -> tuple[Reason, str] | None:
     """Return the reason and detail for which boosts cannot act on the baseline's answer, or None."""
-    if isinstance(response, Mapping) and (kind := error_of(response)):  # a client that is told to ignore a status
+    if isinstance(response, Mapping) and (kind := error_of(response)):  # a client may ignore a status
         return Reason.BASELINE_PARTIAL, f"the caller's own search failed: {kind}"
     hits = (
         response["hits"]["hits"]

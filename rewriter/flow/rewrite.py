@@ -225,7 +225,7 @@ def _own(context: SearchContext, progress: Progress, course: _Course, held: Held
 def _sound(course: _Course) -> bool:
     """Whether the search itself is sound: the caller's own was answered in full, or the rewritten one was.
 
-    A client that is told to ignore a status returns the server's error as an answer.
+    A client that ignores a status returns the server's error as an answer.
     """
     if course.sent is None:
         return True
