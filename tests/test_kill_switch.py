@@ -39,7 +39,7 @@ def values(sources: SwitchSources, polls: int = 2, environment: Mapping[str, str
         ("personalization", "is not a switch"),
         ("rollout 1.5", "`rollout` lies in [0, 1], not '1.5'"),
         ("holdout nan", "`holdout` is a number, not 'nan'"),
-        ("personalization off\npersonalization on", "`personalization` is set twice, to different values"),
+        ("holdout 0.1\nholdout 0.2", "`holdout` is set twice, to different values"),
         ('{"rollout": 0.1, "rollout": 0.2}', "`rollout` is set twice, to different values"),
         ('{"personalization": fal', "is not JSON"),
         ("\xff", "is not a switch"),
@@ -56,6 +56,33 @@ def test_a_wrong_switch_is_refused_by_check_and_changes_nothing_later(file: Path
     assert str(file) in str(refused.value)
     assert values(sources) == before == {"personalization": False, "rollout": 0.25}
     assert [str(one) for one in sources.faults] == [str(one) for one in refused.value.faults]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "personalization on\npersonalization off\n",
+        "personalization off\npersonalization on\n",
+        '{"personalization": true, "personalization": false}',
+        "personalization on\noff",
+        "disable personalization",
+        "Off: personalisation",
+        "stop personalization!",
+        "personalization off.",
+        "OFF!",
+    ],
+)
+def test_an_off_that_is_written_in_a_hurry_is_off(file: Path, text: str) -> None:
+    file.write_text("personalization on\nrollout 0.25")
+    sources = SwitchSources(settings(file))
+    assert values(sources) == {"personalization": True, "rollout": 0.25}
+    file.write_text(text)
+    assert values(sources)["personalization"] is False
+    file.write_text("enable personalization")
+    assert values(sources)["personalization"] is True
+    file.write_text("shoes.personalization on\nshoes.personalization off")
+    assert values(sources)["shoes.personalization"] is False
+    assert [fault.where for fault in sources.faults] == [f"{file}:2"]
 
 
 @pytest.mark.parametrize(

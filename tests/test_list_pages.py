@@ -265,6 +265,19 @@ def test_plans_beyond_the_bound_are_kept_in_the_process_and_counted(kind: type[H
         assert not set(first) & set(second)
 
 
+def test_a_list_goes_on_whose_plan_had_no_room_among_those_that_wait(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while the store takes no writes, for a second of a fail-over: `CLIENT PAUSE … WRITE`."""
+    monkeypatch.setattr("rewriter.explore.plan_memory.MAX_WAITING", 0)
+    first, _ = page(harness, 0)
+    second, report = page(harness, 1)
+    third, _ = page(harness, 2)
+    assert report.reason is Reason.PERSONALIZED
+    assert len({*first, *second, *third}) == 30
+    assert harness.status().plans_dropped == 3
+
+
 def decimals(answer: dict[str, Any]) -> Any:
     hits = [{**hit, "_score": Decimal(str(hit["_score"]))} for hit in answer["hits"]["hits"]]
     return {**answer, "hits": {**answer["hits"], "max_score": hits[0]["_score"], "hits": hits}}

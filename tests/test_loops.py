@@ -120,7 +120,10 @@ class SlowStore(AsyncFakeStore):
 
 @pytest.mark.parametrize("again", [False, True])
 @pytest.mark.parametrize("waits_s", [0.0, 0.05, 0.15])
-async def test_what_is_closed_ends_all_the_same_where_the_closing_is_cancelled(waits_s: float, *, again: bool) -> None:
+async def test_what_is_closed_ends_all_the_same_where_the_closing_is_cancelled(
+    monkeypatch: pytest.MonkeyPatch, waits_s: float, *, again: bool
+) -> None:
+    monkeypatch.setattr("rewriter.shell.tasks.runtimes.without_given", lambda stores, _: list(stores.values()))
     before = of_ours()
     engine, slow = FakeEngine(), SlowStore(store())
     rewriter = AsyncRewriter(AsyncClient(engine, "baseline"), slow, SETTINGS, leg_client=AsyncClient(engine))

@@ -384,6 +384,18 @@ def test_one_caller_s_parameters_that_are_refused_cost_nobody_else_a_page(opens:
     assert searched(harness, **REFUSED_ALONE[name])[1].reason is Reason.REJECTED_BEFORE
 
 
+@pytest.mark.parametrize("kind", ["index_not_found_exception", "index_closed_exception", "security_exception"])
+def test_searches_of_an_index_that_comes_back_are_rewritten_at_once(opens: Open, kind: str) -> None:
+    harness = opens()
+    gone = raises(NotFoundError(404, kind, {"error": {"root_cause": [{"type": kind, "reason": "x"}]}, "status": 404}))
+    harness.engine.on = {"personal": gone, "baseline": gone}
+    for _ in range(3):
+        with pytest.raises(NotFoundError):
+            searched(harness)
+    harness.engine.on = {}
+    assert searched(harness)[1].mode == "rewrite"
+
+
 @pytest.mark.parametrize("error", [{"type": "parsing_exception"}, "parsing_exception"])
 def test_an_error_that_the_client_ignores_is_no_evidence_against_a_template(opens: Open, error: Any) -> None:
     harness = opens()

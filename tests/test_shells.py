@@ -37,6 +37,7 @@ from tests.fakes import (
     SyncHarness,
     awaited,
     knowing,
+    known,
     waited,
 )
 
@@ -194,6 +195,38 @@ def test_what_was_given_is_not_closed() -> None:
         client.close = closed  # type: ignore[method-assign]
     with Rewriter(clients[0], store(), SETTINGS, leg_client=clients[1]) as rewriter:
         rewriter.search(**SEARCH, subject=ANN)
+
+
+class _Closable(FakeStore):
+    """A store that fails once it is closed."""
+
+    def close(self) -> None:
+        self.state = "gone"
+
+
+def test_a_store_that_is_given_serves_a_second_rewriter_after_the_first_one_is_closed() -> None:
+    shared = _Closable()
+    shared.write(Keys().profile("ann"), Counters({("item", "p7"): 6.0}, {"item": 6.0}, 1.8e9), None)
+    with SyncHarness(SETTINGS, shared) as one, SyncHarness(SETTINGS, shared, shared) as other:
+        one.rewriter.close()
+        assert other.search(ANN, SEARCH)[1].reason is Reason.PERSONALIZED
+
+
+async def test_a_store_that_is_given_serves_a_second_rewriter_on_the_event_loop() -> None:
+    class AsyncClosable(AsyncFakeStore):
+        async def close(self) -> None:
+            self._played.state = "gone"
+
+    engine, shared = FakeEngine(), AsyncClosable(store())
+    made = [
+        AsyncRewriter(AsyncClient(engine, "baseline"), shared, SETTINGS, leg_client=AsyncClient(engine))
+        for _ in range(2)
+    ]
+    one, other = [await knowing(rewriter, "products") for rewriter in made]
+    await one.close()
+    _, report = await other.search_details(**SEARCH, subject=ANN)
+    await other.close()
+    assert report.reason is Reason.PERSONALIZED
 
 
 async def has_in_flight(rewriter: AsyncRewriter) -> bool:
@@ -369,6 +402,47 @@ def test_a_wrapped_client_is_the_client_but_for_its_search() -> None:
             assert client.search(**SEARCH)["hits"]["hits"][0]["_id"] == "p7"
         assert not hasattr(client, "nothing_of_the_kind")
         assert "Everything" in repr(client)
+
+
+class ByPosition(Client):
+    """As opensearch-py before 3 has it."""
+
+    def search(self, body: Any = None, index: Any = None, params: Any = None, headers: Any = None) -> Any:  # type: ignore[override]
+        assert not params
+        assert not headers
+        return super().search(body=body, index=index)
+
+    def msearch(self, body: Any, index: Any = None, params: Any = None, headers: Any = None) -> Any:  # type: ignore[override]
+        assert not params
+        assert not headers
+        return super().msearch(body=body, index=index)
+
+
+def test_arguments_may_be_given_by_position_where_the_client_takes_them_so() -> None:
+    engine, body = FakeEngine(), SEARCH["body"]
+    with Rewriter(ByPosition(engine, "baseline"), store(), SETTINGS, leg_client=Client(engine)) as rewriter:
+        assert waited(lambda: "products*" in rewriter.status().indices)
+        client: Any = rewriter.wrap()
+        known(rewriter, "products")
+        with rewriter.subject(ANN):
+            found = [
+                client.search(body, "products"),
+                client.search(body, index="products"),
+                client.msearch([{"index": "products"}, body])["responses"][0],
+                client.msearch([{"index": "products"}, body], "products")["responses"][0],
+            ]
+        assert [one["hits"]["hits"][0]["_id"] for one in found] == ["p7"] * 4
+        for wrong, named in (((body,), {"body": body}), ((body, "products", None, None, 1), {}), ((), {})):
+            messages = []
+            for one in (client, rewriter._client.raw):
+                with pytest.raises(TypeError) as raised:
+                    one.msearch(*wrong, **named)
+                messages.append(str(raised.value))
+            assert messages[0] == messages[1]
+    with Rewriter(Client(engine, "baseline"), store(), SETTINGS, leg_client=Client(engine)) as rewriter:
+        client = rewriter.wrap()
+        with pytest.raises(TypeError, match="positional"):  # as its client's own
+            client.search(body, "products")
 
 
 def test_what_a_caller_does_to_a_drawn_hit_is_nobody_else_s(harness: Harness) -> None:

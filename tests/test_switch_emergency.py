@@ -82,7 +82,7 @@ def test_a_running_process_is_switched_off_in_any_encoding(
     ("raw", "fault"),
     [
         (b"personalization of\n", "`personalization` is on or off, not 'of'"),
-        (b"personalization off\npersonalization on\n", "is set twice, to different values"),
+        (b"rollout 0.1\nrollout 0.2\npersonalization of\n", "is set twice, to different values"),
         (b'{"personalization": fal', "is not JSON"),
         (b"please stop it\n", "is not a switch"),
         (b"\x00\x01\x02\xff", "is not a switch"),

@@ -96,7 +96,8 @@ def test_on_is_on_however_it_is_written(on: str) -> None:
     ("text", "unclear"),
     [
         ("personalization of", {KILL}),
-        ("personalization off\npersonalization on", {KILL}),
+        ("personalization off\npersonalization on", set()),
+        ("rollout 0\nrollout 1", {"rollout"}),
         ("shop.personalization maybe", {"shop.personalization"}),
         ("please stop it", {KILL}),
         ("personalization maybe off, maybe on", {KILL}),

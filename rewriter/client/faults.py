@@ -33,6 +33,9 @@ OF_OVERLOAD = frozenset(
 )  # fmt: skip
 """Of these, the types with which a server refuses work that it has no room for."""
 
+OF_THE_INDEX = frozenset({"index_not_found_exception", "index_closed_exception", "security_exception"})
+"""Types of errors that any search of these indices would have received at that moment: until they are made, opened or permitted."""
+
 NOT_OF_THE_SEARCH = frozenset({401, 407, 408, 429})
 """Statuses from 400 to 499 that the body or the index does not cause."""
 

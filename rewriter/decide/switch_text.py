@@ -23,6 +23,9 @@ from rewriter.similar import did_you_mean
 ENVIRONMENT_PREFIX = "REWRITER_SWITCH_"
 ON = frozenset({"on", "true", "yes", "1", "enable", "enabled"})
 OFF = frozenset({"off", "false", "no", "0", "0.0", "n", "f", "disable", "disabled", "stop", "stopped"})
+WORDS = frozenset(value for value in ON | OFF if value.isalpha())
+MARKS = ".!?"
+"""At the end of a sentence."""
 AROUND = re.compile(r"[\s=:\"'`,;{}()\u2018-\u201f\u00ab\u00bb]+")
 """Separators of a name and its value, and characters left over around them."""
 UNSEEN = re.compile(r"[\x00\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
@@ -90,9 +93,12 @@ def parse(text: str, where: str, policies: frozenset[str]) -> SwitchesRead:
 
 
 def parts_of_line(line: str) -> list[str]:
-    """Return the parts of a line without its comment; of a switch these are its name and its value."""
-    parts = AROUND.split(unicodedata.normalize("NFKC", UNSEEN.sub("", line)).partition("#")[0])
-    return [part for part in parts if any(map(str.isalnum, part))]
+    """Return the parts of a line without its comment; of a switch these are its name and its value, in whichever order."""
+    split = AROUND.split(unicodedata.normalize("NFKC", UNSEEN.sub("", line)).partition("#")[0])
+    parts = [part.strip(MARKS) for part in split if any(map(str.isalnum, part))]
+    # `disable personalization`
+    turned = len(parts) == 2 and parts[0].casefold() in WORDS and parts[1].casefold() not in ON | OFF
+    return parts[::-1] if turned else parts
 
 
 def _means_off(line: str) -> bool:
@@ -190,9 +196,15 @@ def _checked(pairs: Iterable[tuple[str, object, str]], policies: frozenset[str])
             unclear.add(name)
         elif values.setdefault(name, value) != value:
             contradictory[name] = Fault(where, f"`{name}` is set twice, to different values", "keep one of them")
-    clear = {name: value for name, value in values.items() if name not in contradictory}
+    # One of the two was off: in an emergency a line is put under the one that is there.
+    clear = {name: value for name, value in values.items() if name not in contradictory} | _killed(contradictory)
     unclear = (unclear | contradictory.keys()) - clear.keys()
     return SwitchesRead(clear, [*faults, *contradictory.values()], foreign, frozenset(unclear))
+
+
+def _killed(names: Iterable[str]) -> dict[str, SwitchValue]:
+    """Return the kill switches among these names, each as off."""
+    return {name: False for name in names if name.rpartition(".")[2] == KILL}
 
 
 def _known(switch: str) -> str:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rewriter.boost.body import without_own_names, without_own_names_in_suggestions
+from rewriter.client.faults import OF_THE_INDEX
 from rewriter.decide.breaker import Outcome
 from rewriter.decide.decision import BREAKER_TABLE, Decision
 from rewriter.explore.merge import Page, hit_key, with_hits
@@ -249,7 +250,7 @@ def _finish(context: SearchContext, progress: Progress, course: _Course, held: H
     remember(context, part, own_sound=own_sound, now_s=now_s)
     if own_sound:
         judge(context, part, course.explored)
-    elif part.reason is Reason.SEARCH_REJECTED:
+    elif part.reason is Reason.SEARCH_REJECTED and part.cause.partition(":")[0] not in OF_THE_INDEX:
         core.unrewritten.put_search(sent_key(search), *AGAIN, now_s)
 
 

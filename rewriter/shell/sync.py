@@ -32,7 +32,8 @@ class Rewriter(Generic[Client]):
     Thread-safe and fork-safe; close it, or use it as a context manager.
 
     client:        the caller's client. Searches are sent with it, byte for byte; the rewriter never closes it.
-    store:         a Redis or Valkey URL, a redis-py client, or a Store; by default the settings' `[store] url`, if any.
+    store:         a Redis or Valkey URL, a redis-py client, or a Store; by default the settings' `[store] url`, if any. A
+                   client or a Store is the caller's to close.
     settings:      by default Settings(); see docs/settings.md.
     profile_store: a store of its own for profiles; by default `[store] profile_url`, otherwise `store`.
     leg_client:    the client of the optional legs, which the caller closes; by default a clone of `client` with connections of its

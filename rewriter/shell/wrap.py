@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
+from inspect import Parameter, signature
 from logging import getLogger
 from typing import Any, Self
 
@@ -73,6 +74,23 @@ OWN = frozenset({"_msearch", "_seam", "_search", "msearch", "search"})
 """The attributes that a wrapped client has for itself; all others are the client's."""
 
 
+def _named(method: Any, positional: tuple[Any, ...], arguments: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return all arguments of a call by name, as the method names them: opensearch-py 2 takes `body` and `index` by position.
+
+    None where they cannot be named, for a call that the client itself refuses.
+    """
+    if not positional:
+        return arguments
+    try:
+        parameters = signature(method).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    names = [one.name for one in parameters if one.kind is Parameter.POSITIONAL_OR_KEYWORD][: len(positional)]
+    if len(names) < len(positional) or not arguments.keys().isdisjoint(names):
+        return None
+    return {**dict(zip(names, positional, strict=True)), **arguments}
+
+
 class Wrapped:
     """Behaves as the client that it wraps; `search` and `msearch` go through the rewriter.
 
@@ -89,13 +107,19 @@ class Wrapped:
         object.__setattr__(self, "_search", search)
         object.__setattr__(self, "_msearch", msearch)
 
-    def search(self, *, subject: Subject | Unset | None = unset, **arguments: Any) -> Any:
+    def search(self, *positional: Any, subject: Subject | Unset | None = unset, **arguments: Any) -> Any:
         """Search as the client would, personalized. See Rewriter.search."""
-        return self._search(self._seam, subject, arguments)
+        named = _named(self._seam.raw.search, positional, arguments)
+        if named is None:
+            return self._seam.raw.search(*positional, **arguments)
+        return self._search(self._seam, subject, named)
 
-    def msearch(self, *, subject: Subject | Unset | None = unset, **arguments: Any) -> Any:
+    def msearch(self, *positional: Any, subject: Subject | Unset | None = unset, **arguments: Any) -> Any:
         """Search a batch as the client would, each search personalized. See Rewriter.msearch."""
-        return self._msearch(self._seam, subject, arguments)
+        named = _named(self._seam.raw.msearch, positional, arguments)
+        if named is None:
+            return self._seam.raw.msearch(*positional, **arguments)
+        return self._msearch(self._seam, subject, named)
 
     def __getattr__(self, name: str) -> Any:
         if name in OWN:  # `copy` or `pickle` has not filled this object yet

@@ -9,10 +9,10 @@ the whole read if its connections were closed before. Under a time-out of 1 s a 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from inspect import iscoroutinefunction
-from typing import Any
+from typing import Any, TypeVar
 
 import redis.asyncio as aio
 from redis import Redis, RedisCluster
@@ -33,6 +33,8 @@ from rewriter.signals.redis_clients import (
     store_address,
 )
 from rewriter.signals.store import AsyncStore, Store, StoreName
+
+S = TypeVar("S")
 
 CONNECTIONS = 32
 SCRIPTS = ("EVAL", "EVALSHA")  # with one key or more, the first of which is the fourth part of the command
@@ -197,6 +199,12 @@ def open_async_stores(store: Any, profile_store: Any, **options: Any) -> dict[St
     given: dict[StoreName, Any] = {"store": store, "profile_store": profile_store}
     found = {name: open_async_store(one, **options) for name, one in given.items()}
     return {name: one for name, one in found.items() if one is not None}
+
+
+def without_given(stores: Mapping[StoreName, S], given: Iterable[Any]) -> list[S]:
+    """Return the stores that were made of what was given. A Store that was given itself is its giver's to close."""
+    theirs = list(given)
+    return [one for one in stores.values() if not any(one is their for their in theirs)]
 
 
 def _target_of(client: Any, command: Command) -> dict[str, Any]:

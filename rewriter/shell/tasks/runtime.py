@@ -70,6 +70,7 @@ class TaskRuntime:
     switches: the sources of switches, which all loops of a process share.
     client:   the caller's client, from which that of the legs is cloned.
     leg_client: the caller's own client for legs, or None.
+    own_stores: those of `stores` that end with this.
     When the loop's tasks are cancelled, as asyncio.run does at its end, the runtime closes by itself.
     """
 
@@ -80,10 +81,13 @@ class TaskRuntime:
         stores: Mapping[StoreName, AsyncStore],
         client: SearchClient,
         leg_client: SearchClient | None,
+        *,
+        own_stores: Sequence[AsyncStore],
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.core = core
         self.stores = stores
+        self._own_stores = own_stores
         self.legs = TaskLegs(client, leg_client, core.settings, on_a_thread=self._on_a_thread, keep=self._kept)
         policies = len(core.settings.policies)
         self.in_flight = Bulkhead(core.settings.budget.max_in_flight, policies)
@@ -224,7 +228,7 @@ class TaskRuntime:
         finally:  # the loop may end meanwhile, and cancel this
             self._files.close(0.0)
             await self.legs.close()
-            for store in self.stores.values():
+            for store in self._own_stores:
                 with suppress(Exception):
                     await asyncio.wait_for(store.close(), CLOSE_S)
 

@@ -14,7 +14,7 @@ from rewriter.decide.switches import Switches
 from rewriter.shell.background.switch_sources import SwitchSources
 from rewriter.shell.given import Given
 from rewriter.shell.tasks.runtime import TaskRuntime
-from rewriter.signals.redis_store import open_async_stores
+from rewriter.signals.redis_store import open_async_stores, without_given
 
 CLOSE_ELSEWHERE_S = 5.0
 """How long `close` waits for the tasks of another loop."""
@@ -71,7 +71,10 @@ class TaskRuntimes:
             return None
         given = self._given
         stores = open_async_stores(given.stores["store"], given.stores["profile_store"], **given.store_options)
-        loops[loop] = here = TaskRuntime(*self._of_this_process(), stores, given.client, given.leg_client)
+        own_stores = without_given(stores, given.stores.values())
+        loops[loop] = here = TaskRuntime(
+            *self._of_this_process(), stores, given.client, given.leg_client, own_stores=own_stores
+        )
         return here
 
     def started_with(self, switches: Switches) -> TaskRuntime | str:

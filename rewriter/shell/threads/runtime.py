@@ -70,6 +70,7 @@ class ThreadRuntime:
 
     client: the caller's client, from which that of the legs is cloned.
     leg_client: the caller's own client for legs, an unused clone, or None.
+    own_stores: those of `stores` that end with this.
     """
 
     def __init__(
@@ -80,11 +81,13 @@ class ThreadRuntime:
         client: SearchClient,
         leg_client: SearchClient | None,
         *,
+        own_stores: Sequence[Store],
         owns_leg_client: bool,
     ) -> None:
         cap = core.settings.budget.max_in_flight
         self.core = core
         self.stores = stores
+        self._own_stores = own_stores
         self.legs = ThreadLegs(client, leg_client, core.settings, owned=owns_leg_client)
         policies = len(core.settings.policies)
         self.in_flight = Bulkhead(cap, policies)
@@ -271,7 +274,7 @@ class ThreadRuntime:
         for workers in (self.parts, self.reads, self.searches):
             workers.close(max(0.0, until_s - time.monotonic()))
         self.legs.close()
-        for store in self.stores.values():
+        for store in self._own_stores:
             store.close()
 
     def _perform(self, job: ThreadJob, step: PartStep) -> Any:

@@ -10,7 +10,7 @@ from rewriter.client.seam import SearchClient
 from rewriter.core import Core
 from rewriter.shell.given import Given
 from rewriter.shell.threads.runtime import ThreadRuntime
-from rewriter.signals.redis_store import open_stores
+from rewriter.signals.redis_store import open_stores, without_given
 
 
 class ThreadRuntimes:
@@ -64,7 +64,16 @@ class ThreadRuntimes:
         given = self._given
         stores = open_stores(given.stores["store"], given.stores["profile_store"], **given.store_options)
         core = self._core = Core(given.settings, given.templates, stores, given.client.write, self._core)
-        return ThreadRuntime(self, core, stores, given.client, leg_client, owns_leg_client=given.leg_client is None)
+        own_stores = without_given(stores, given.stores.values())
+        return ThreadRuntime(
+            self,
+            core,
+            stores,
+            given.client,
+            leg_client,
+            own_stores=own_stores,
+            owns_leg_client=given.leg_client is None,
+        )
 
 
 _alive: weakref.WeakSet[ThreadRuntimes] = weakref.WeakSet()
