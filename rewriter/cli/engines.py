@@ -59,7 +59,7 @@ def engines(
 
     Both listen on 127.0.0.1 alone, without passwords. They end with `down`, after --hours, or with the machine; what they hold is
     removed then. A real OpenSearch needs mvn and a JDK from 21 on; its jars come from Maven Central the first time.
-    `eval "$(rewriter engines up)"` sets OPENSEARCH_URL and REDIS_URL.
+    `eval "$(rewriter engines up)"` sets OPENSEARCH_URL (of an Elasticsearch ELASTICSEARCH_URL too) and REDIS_URL.
     """
     if not name.replace("-", "").replace("_", "").isalnum():
         raise typer.BadParameter("a name is of letters, digits, - and _", param_hint="--name")
@@ -88,11 +88,19 @@ def _started(folder: Path, order: Order) -> tuple[Kept, bool]:
 
     if found := kept.kept_in(folder):
         _refuse_dead(found)
+        _refuse_other(found, order.engine)
         return found, False
     console = Console(stderr=True)
     print_line("starting; the first time, Maven brings about 60 MB of jars")
     with console.status("") as status:
         return kept.start(folder, order, lambda waited_s: status.update(f"starting, {waited_s:.0f} s"))
+
+
+def _refuse_other(found: Kept, engine: str) -> None:
+    """Raise RewriterError if another engine was named than the one that is kept."""
+    if engine != Engine.AUTO and not found.search.name.lower().startswith(engine):
+        remedy = f"`--name {engine}` starts another set beside it, `rewriter engines down` ends this one"
+        raise RewriterError(f"{found.search.name} runs already, not {engine}: {remedy}")
 
 
 def _refuse_dead(found: Kept) -> None:
@@ -107,7 +115,10 @@ def _print_up(found: Kept, is_new: bool, *, as_json: bool) -> None:
     if as_json:
         print_json(asdict(found))
     else:
-        typer.echo(f"export OPENSEARCH_URL={found.search.url}\nexport REDIS_URL={found.store.url}")
+        typer.echo(f"export OPENSEARCH_URL={found.search.url}")
+        if found.search.name == "Elasticsearch":
+            typer.echo(f"export ELASTICSEARCH_URL={found.search.url}")
+        typer.echo(f"export REDIS_URL={found.store.url}")
     print_line("started:" if is_new else "these run already:")
     for server in (found.search, found.store):
         print_line(f"  {server.name} {server.version} at {server.url}, process {server.process}")

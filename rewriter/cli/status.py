@@ -107,7 +107,10 @@ def _rows(
         ("status", "not healthy" if problems else "healthy"),
         *(("", problem) for problem in problems),
         *(("note", note) for note in seen.notes),
-        ("opensearch", f"{engine if answers else 'no answer'} ({', '.join(map(str, settings.opensearch.hosts))})"),
+        (
+            settings.opensearch.client,
+            f"{engine if answers else 'no answer'} ({', '.join(map(str, settings.opensearch.hosts))})",
+        ),
         ("store", _store(settings, seen.store)),
         *_signals(seen),
         *fleet,

@@ -103,6 +103,9 @@ def test_both_run_where_the_command_shows_until_they_are_ended_by_their_process_
     assert (status.exit_code, found["answers"]) == (0, {"search": True, "store": True})
     again = run(folder, "up", *OSMEM)
     assert (again.exit_code, again.stdout) == (0, started.stdout)
+    other = run(folder, "up", "--engine", "elasticsearch")
+    assert (other.exit_code, other.stdout) == (1, "")
+    assert "runs already, not elasticsearch: `--name elasticsearch`" in other.stderr
     assert ("these run already" in again.stderr, "starting" in again.stderr) == (True, False)
     ids = [found["process"], found["search"]["process"], found["store"]["process"]]
     assert all(map(is_alive, ids))
