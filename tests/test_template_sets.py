@@ -76,6 +76,8 @@ def test_a_set_has_a_section_of_the_page_with_its_settings(name: str) -> None:
             if isinstance(value, bool)
             else f"{value:g}"
             if isinstance(value, float)
+            else str(value)
+            if isinstance(value, int)
             else f'"{value}"'
         )
         assert f"{key} = {shown}" in section

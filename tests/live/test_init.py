@@ -142,15 +142,15 @@ def test_a_large_index_is_sampled_and_the_file_says_so(
 # --- the template set -------------------------------------------------------------------------------------------------
 
 
-def history_of(ids: list[str], again: float, folder: Path, action: str = "view") -> str:
-    """Visits of 40 people, of which a share uses what the same person used before. Times lie within the last 80 days."""
+def history_of(ids: list[str], again: float, folder: Path, action: str = "view", days_apart: float = 2.0) -> str:
+    """30 visits of 40 people, of which a share uses what the same person used before; by default within the last 80 days."""
     draw, rows = random.Random(7), []
     for person in range(40):
         used: list[str] = []
         for visit in range(30):
             item = draw.choice(used) if used and draw.random() < again else draw.choice(ids)
             used.append(item)
-            at = datetime.fromtimestamp(time.time() - (80 - 2 * visit) * 86_400, UTC).isoformat()
+            at = datetime.fromtimestamp(time.time() - (20 + days_apart * (30 - visit)) * 86_400, UTC).isoformat()
             rows.append({"timestamp": at, "user_id": f"u{person}", "object_id": item, "action_name": action})
     (folder / "history.ndjson").write_text("\n".join(map(json.dumps, rows)))
     return str(folder / "history.ndjson")
@@ -216,6 +216,18 @@ def test_old_items_that_people_read_new_are_a_stream(opensearch_url: str, index:
     assert "half of the uses were of items at most 1.0 days old" in made.stderr
     exploration = (tmp_path / "templates" / name / "exploration.json.j2").read_text()
     assert 'half_at = "2d"' in exploration
+
+
+def test_what_is_wanted_once_is_remembered_for_years(opensearch_url: str, index: MakeIndex, tmp_path: Path) -> None:
+    """Of visits every 18 days for a year and a half too few have a weight by the default signals, and some are too old."""
+    films = catalogues.films(time.time(), 1_000)
+    history = history_of(list(films.documents), 0.0, tmp_path, days_apart=18.0)
+    made = run("init", opensearch_url, loaded(index, films), "--to", str(tmp_path), "--history", history)
+    assert "template set catalogue: people use items again in " in made.stderr, made.stderr.split("template set")[1][
+        :900
+    ]
+    assert "too_old" not in made.output
+    assert Settings.from_toml(tmp_path / "rewriter.toml").signals.horizon_s == 5 * 364 * 86_400
 
 
 def test_the_counters_of_a_store_tell_it_too(

@@ -12,13 +12,14 @@ from rewriter.cli.init.choices import Choices
 from rewriter.cli.init.figures import plain
 from rewriter.cli.init.index_profile import IndexProfile
 from rewriter.cli.init.set_choice import ItemUses, class_field_of
+from rewriter.cli.init.template_sets import set_settings
 from rewriter.cli.output import print_line
 from rewriter.cli.repeat_check import CLASSES, stored_population
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import FieldSettings, OpenSearchSettings, PolicySettings, Settings, SignalSettings, StoreSettings
 from rewriter.signals.backfill.history import History
 from rewriter.signals.ingest.batch import CountingRules
-from rewriter.signals.repeats import RepeatGuard, wanted_once
+from rewriter.signals.repeats import RepeatGuard, suits_shop, wanted_once
 
 LISTED = "listed"
 """The signal field that looks up the items' dates."""
@@ -51,15 +52,13 @@ def uses_in_history(
     class_field = class_field_of(profile, choices, wanted=True, set_name="").field or None
     fields = {LISTED: FieldSettings(of=(choices.date.field,))} if choices.date.field else {}
     policy = PolicySettings(index=tuple(indices), item_field=choices.item.field, class_field=class_field, fields=fields)
-    signals = SignalSettings() if weights is None else SignalSettings(action_weights=dict(weights))
-    settings = Settings(opensearch=reach, signals=signals, policies={"all": policy})
-    try:
-        history = History([str(file) for file in files], CountingRules.of(settings), 1, None, {})
-    except ImportError:
-        raise ConfigurationError(
-            [Fault("--history", "needs DuckDB, which is not installed", "pip install 'rewriter[backfill]'")]
-        ) from None
-    history.add_up(objects_of(settings), on_progress)
+    own = {} if weights is None else {"action_weights": dict(weights)}
+    settings = Settings(opensearch=reach, signals=SignalSettings.model_validate(own), policies={"all": policy})
+    history = _counted(files, settings, on_progress)
+    if _may_be_long(history):
+        remembered = SignalSettings.model_validate({**set_settings("catalogue").signals, **own})
+        longer = _counted(files, settings.model_copy(update={"signals": remembered}), on_progress)
+        history = longer if _is_wanted_once(longer) else history
     for line in history.row_counts.lines():
         print_line(line)
     names = ", ".join(plain(file.name) for file in files)
@@ -75,6 +74,8 @@ def uses_in_history(
     ]
     enough = len(ages_s) >= MIN_DATED * history.row_counts.events
     age_s = median(ages_s) if ages_s and enough else None
+    if age_s is not None and age_s < 0.0:  # used before they were listed: the date is not that of a listing
+        age_s = None
     return ItemUses(
         guard,
         f"counted in {names}",
@@ -84,6 +85,33 @@ def uses_in_history(
         after if wanted_once(guard, after) else None,
         is_of_history=True,
     )
+
+
+def _counted(files: Sequence[Path], settings: Settings, on_progress: Callable[[int, int], None]) -> History:
+    try:
+        history = History([str(file) for file in files], CountingRules.of(settings), 1, None, {})
+    except ImportError:
+        raise ConfigurationError(
+            [Fault("--history", "needs DuckDB, which is not installed", "pip install 'rewriter[backfill]'")]
+        ) from None
+    history.add_up(objects_of(settings), on_progress)
+    return history
+
+
+def _may_be_long(history: History) -> bool:
+    """Whether the signals of things wanted once, which are remembered for years, would tell more: rows were too old for the default
+    ones, or too few uses are left of them. Where people use items again, they would not.
+    """
+    if not history.row_counts.events:
+        return False
+    if history.repeats().catalogue is None:
+        return True
+    return bool(history.row_counts.left_out.get("too_old")) and _is_wanted_once(history)
+
+
+def _is_wanted_once(history: History) -> bool:
+    known = history.repeats().catalogue
+    return known is not None and not suits_shop(known.share, known.strength_once)
 
 
 def _seconds(text: str) -> float | None:
