@@ -248,6 +248,15 @@ def test_a_quoted_text_is_one_line_of_toml(text: str) -> None:
     assert len(plain(text)) <= 200
 
 
+@pytest.mark.parametrize(
+    ("name", "is_facet"),
+    [("genres", True), ("category", True), ("brand", True), ("brand_id", True), ("pages", False), ("size", False)],
+)
+def test_numbers_are_codes_where_their_name_is_that_of_a_property(name: str, is_facet: bool) -> None:
+    facets = choose(profile(values(name, 18, kind="integer"), values("maker", 40)), NOW_S).facets
+    assert (name in [one.field for one in facets]) is is_facet
+
+
 def test_names_in_the_settings_are_short_and_their_own() -> None:
     assert setting_name("product.brand.keyword", ()) == "brand"
     assert setting_name("brand", ("brand", "brand_2")) == "brand_3"

@@ -10,7 +10,7 @@ from rewriter.cli.init.choices import Chosen, Facet, LeftOut
 from rewriter.cli.init.fields import why_dead
 from rewriter.cli.init.figures import share_of, shown_values
 from rewriter.cli.init.index_profile import FieldValues, IndexProfile
-from rewriter.cli.init.names import suggests_facet, suggests_person, suggests_reference, suggests_technical
+from rewriter.cli.init.names import suggests_coded, suggests_facet, suggests_person, suggests_technical
 from rewriter.index_facts import NUMBERS
 from rewriter.plural import count_of
 from rewriter.toml_text import quoted
@@ -74,7 +74,7 @@ def _why_no_facet(one: FieldValues, profile: IndexProfile) -> tuple[str, bool]:
         return f"{top:.0%} of the documents with a value have the same one", True
     if one.top and mean(len(value) for value, _ in one.top) > MAX_CHARS:
         return f"its values are texts of more than {MAX_CHARS} characters on average", False
-    if one.kind in NUMBERS and not suggests_reference(one.name):
+    if one.kind in NUMBERS and not suggests_coded(one.name):
         return f"{figures}; a number: most are amounts, of which nobody prefers an exact one", True
     if suggests_technical(one.name):
         return f"{figures}; by its name it describes the record", True

@@ -24,6 +24,7 @@ _NOT_LISTED = (
     "|sold|synced|touched|until|updated|valid"
 )
 _REFERENCES = "code|id|identifier|key|no|nr|number|num"
+_AMOUNTS = "size|season|series"
 _PERSONAL = (
     "account|address|birth|client|contact|customer|e_?mail|ip|login|mobile|owner|passw|person|phone|secret|session|ssn|token|user"
     "|visitor"
@@ -46,6 +47,11 @@ def _starts(name: str, stems: str) -> bool:
 def suggests_facet(name: str) -> bool:
     """Whether a field is named like a property by which people choose."""
     return _starts(name, _FACETS) and not suggests_technical(name)
+
+
+def suggests_coded(name: str) -> bool:
+    """Whether the numbers of a field are likely to be codes of a property by which people choose, and no amounts."""
+    return suggests_reference(name) or (suggests_facet(name) and not _starts(name, _AMOUNTS))
 
 
 def suggests_class(name: str) -> bool:
