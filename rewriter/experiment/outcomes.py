@@ -23,16 +23,25 @@ PURCHASES = ("purchase", "order", "checkout")
 
 def make_outcomes(found: Records, since: str | None) -> None:
     """Make the tables `outcomes` and `past` of the raw events, and count what is left out."""
+    _make_events(found)
+    _make_distinct(found)
+    _make_past(found, since)
+    _join_searches(found)
+    _check_clocks(found)
+    found.connection.execute(
+        f"CREATE TABLE outcomes AS SELECT * EXCLUDE (key) FROM joined WHERE after_s BETWEEN -{MAX_EARLY_S} AND {MAX_LATE_S}; "
+        "DROP TABLE joined"
+    )
 
-    def named(actions: Sequence[str]) -> str:
-        return ", ".join(f"'{one}'" for one in actions)
 
+def _make_events(found: Records) -> None:
+    """Make the table `events` of the raw ones: clicks, carts and purchases, with the revenue of each."""
     found.connection.execute(
         f"""
         CREATE TABLE events AS
         SELECT one.query_id AS query_id, {id_of("one.client_id")} AS client_id, {id_of("one.event_id")} AS event_id,
-          CASE WHEN one.action_name IN ({named(CLICKS)}) THEN 'click' WHEN one.action_name IN ({named(CARTS)}) THEN 'cart'
-               WHEN one.action_name IN ({named(PURCHASES)}) THEN 'purchase' ELSE 'other' END AS action,
+          CASE WHEN one.action_name IN ({_quoted(CLICKS)}) THEN 'click' WHEN one.action_name IN ({_quoted(CARTS)}) THEN 'cart'
+               WHEN one.action_name IN ({_quoted(PURCHASES)}) THEN 'purchase' ELSE 'other' END AS action,
           its.object.object_id AS object_id, {time_of("one.timestamp")} AS moment,
           coalesce(its.price, its.object.price, 0) * coalesce(its.quantity, 1) AS paid,
           CASE WHEN abs(paid) <= {MAX_REVENUE} THEN paid ELSE 0 END AS revenue
@@ -55,6 +64,10 @@ def make_outcomes(found: Records, since: str | None) -> None:
     )
     unpaid = found.value(f"SELECT count(*) FROM events WHERE moment IS NOT NULL AND NOT abs(paid) <= {MAX_REVENUE}")
     found.left_out("impossible prices", unpaid, "event", "have a price that is impossible, and count without revenue")
+
+
+def _make_distinct(found: Records) -> None:
+    """Make the table `distinct_events` of those with a time, each once."""
     before = found.value("SELECT count(*) FROM events WHERE moment IS NOT NULL")
     found.connection.execute(
         """
@@ -71,6 +84,10 @@ def make_outcomes(found: Records, since: str | None) -> None:
         "event",
         "came twice, with one event_id or equal in every field",
     )
+
+
+def _make_past(found: Records, since: str | None) -> None:
+    """Move the events before `since` into the table `past`, as counts of each person."""
     if since:
         found.connection.execute(
             """
@@ -86,6 +103,10 @@ def make_outcomes(found: Records, since: str | None) -> None:
         )
     else:
         found.connection.execute("CREATE TABLE past (client_id VARCHAR, clicks BIGINT, purchases BIGINT)")
+
+
+def _join_searches(found: Records) -> None:
+    """Make the table `joined` of the events whose search is known, with its unit, arm and time."""
     unknown = found.value(
         "SELECT count(*) FROM distinct_events WHERE query_id IS NULL OR query_id NOT IN (SELECT query_id FROM searches)"
     )
@@ -100,6 +121,10 @@ def make_outcomes(found: Records, since: str | None) -> None:
         DROP TABLE distinct_events;
         """
     )
+
+
+def _check_clocks(found: Records) -> None:
+    """Count the events that lie too far from their search. Where they are many, clocks are apart, and there is no verdict."""
     early = found.value(f"SELECT count(*) FROM joined WHERE after_s < -{MAX_EARLY_S}")
     late = found.value(f"SELECT count(*) FROM joined WHERE after_s > {MAX_LATE_S}")
     found.left_out(
@@ -123,7 +148,7 @@ def make_outcomes(found: Records, since: str | None) -> None:
             f"{late / clicks:.0%} of the clicks lie more than {MAX_LATE_S // 3600} hours after their query: the clocks are apart, "
             "and the events left out may favor an arm"
         )
-    found.connection.execute(
-        f"CREATE TABLE outcomes AS SELECT * EXCLUDE (key) FROM joined WHERE after_s BETWEEN -{MAX_EARLY_S} AND {MAX_LATE_S}; "
-        "DROP TABLE joined"
-    )
+
+
+def _quoted(actions: Sequence[str]) -> str:
+    return ", ".join(f"'{one}'" for one in actions)

@@ -234,6 +234,36 @@ class _States(Collector):
 
 def _merged(states: Sequence[Any]) -> Iterable[Metric]:
     """Yield the metrics of all rewriters of one process: counts are added, and the worst state is reported."""
+    yield from _of_breakers(states)
+    yield from _of_lag(states)
+    yield from _of_policies(states)
+    yield from _of_experiment(states)
+    yield _gauge("in_flight", "Optional legs and reads under way", [((), sum(one.in_flight for one in states))])
+    yield _gauge("max_in_flight", "The cap of in_flight", [((), sum(one.max_in_flight for one in states))])
+    yield _gauge(
+        "healthy",
+        "1 if local_status() reports no problem; store and fleet are not read",
+        [((), min(one.healthy for one in states))],
+    )
+    yield _gauge(
+        "switches_version",
+        "Hash of the switches: processes with other switches have another number",
+        [((), max(one.switches_version for one in states))],
+    )
+    tracked: Counted[str] = Counted()
+    for state in states:
+        tracked.update(state.tracked)
+    yield _counter(
+        "tracked_events",
+        "Events given to track, by outcome",
+        [((what,), count) for what, count in tracked.items()],
+        ["outcome"],
+    )
+    yield _counter("plans_dropped", "Plans that were not saved", [((), sum(one.plans_dropped for one in states))])
+    yield _counter("hook_errors", "Exceptions that hooks raised", [((), sum(one.hook_errors for one in states))])
+
+
+def _of_breakers(states: Sequence[Any]) -> Iterable[Metric]:
     breakers: dict[str, list[Mapping[str, Any]]] = {}
     for state in states:
         legs = [("legs", policy["breaker"]) for policy in state.policies.values()]
@@ -248,6 +278,9 @@ def _merged(states: Sequence[Any]) -> Iterable[Metric]:
         [((name, to), sum(one["transitions"][to] for one in found)) for name, found in breakers.items() for to in OPEN],
         ["breaker", "to"],
     )  # fmt: skip
+
+
+def _of_lag(states: Sequence[Any]) -> Iterable[Metric]:
     lags = [state.lag for state in states if state.lag.get("seconds") is not None]
     yield _gauge(
         "signals_lagging",
@@ -274,6 +307,9 @@ def _merged(states: Sequence[Any]) -> Iterable[Metric]:
         "How often signals began to lag or caught up",
         [((), sum(one.lag_changes for one in states))],
     )
+
+
+def _of_policies(states: Sequence[Any]) -> Iterable[Metric]:
     yield _gauge(
         "templates_quarantined", "Templates in quarantine", [((), sum(len(one.quarantined) for one in states))]
     )
@@ -288,38 +324,19 @@ def _merged(states: Sequence[Any]) -> Iterable[Metric]:
         list(shares.items()),
         ["policy"],
     )
-    yield _gauge("in_flight", "Optional legs and reads under way", [((), sum(one.in_flight for one in states))])
-    yield _gauge("max_in_flight", "The cap of in_flight", [((), sum(one.max_in_flight for one in states))])
-    yield _gauge(
-        "healthy",
-        "1 if local_status() reports no problem; store and fleet are not read",
-        [((), min(one.healthy for one in states))],
-    )
-    yield _gauge(
-        "switches_version",
-        "Hash of the switches: processes with other switches have another number",
-        [((), max(one.switches_version for one in states))],
-    )
+
+
+def _of_experiment(states: Sequence[Any]) -> Iterable[Metric]:
     yield _gauge(
         "experiment_share", "Present shares of the experiment's arms",
         [((name,), share) for name, share in states[-1].experiment.items()], ["of"],
     )  # fmt: skip
     arms: Counted[str] = Counted()
-    tracked: Counted[str] = Counted()
     for state in states:
         arms.update(state.arms.get("searches", {}))
-        tracked.update(state.tracked)
     changed = sum(state.arms.get("arms_changed", 0) for state in states)
     yield _counter("arms", "Searches by arm", [((arm,), count) for arm, count in arms.items()], ["arm"])
     yield _counter("arms_changed", "Sessions whose arm changed at a log-in", [((), changed)])
-    yield _counter(
-        "tracked_events",
-        "Events given to track, by outcome",
-        [((what,), count) for what, count in tracked.items()],
-        ["outcome"],
-    )
-    yield _counter("plans_dropped", "Plans that were not saved", [((), sum(one.plans_dropped for one in states))])
-    yield _counter("hook_errors", "Exceptions that hooks raised", [((), sum(one.hook_errors for one in states))])
 
 
 OPEN = {"closed": 0.0, "half_open": 0.5, "open": 1.0}
