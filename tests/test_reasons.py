@@ -103,20 +103,45 @@ def opened(case: Case, harness: type[Harness], folder: Path) -> Harness:
     return harness(settings_of(case, folder), store, profiles)
 
 
+def search_once(
+    case: Case, harness: Harness, permits: Permits
+) -> tuple[dict[str, Any], Any, Report, dict[str, list[Any]]]:
+    """Search once as the case says. Returns the arguments, the answer, the report, and what was sent, by leg.
+
+    Without a person nothing is read.
+    """
+    harness.engine.on |= case.on
+    harness.engine.blocked |= set(case.blocked)
+    case.before(harness)
+    sent_before = {leg: len(asked) for leg, asked in harness.engine.asked.items()}
+    del permits.given[:], permits.back[:]
+    reads = harness.store.reads if harness.store else 0
+    arguments = copy.deepcopy(dict(case.arguments))
+    response, report = harness.search(case.subject, arguments)
+    sent = {leg: asked[sent_before[leg] :] for leg, asked in harness.engine.asked.items()}
+    if report.reason in (Reason.HOLDOUT, Reason.NO_CONSENT, Reason.NO_SUBJECT):
+        assert harness.store is not None
+        assert harness.store.reads == reads
+    return arguments, response, report, sent
+
+
+def all_end(harness: Harness, permits: Permits) -> None:
+    """Release what waits, and check that each permit was given back once, to whom it was of."""
+    harness.engine.released.set()
+    for store in filter(None, (harness.store,)):
+        store.released.set()
+    harness.until(lambda status: status.in_flight == status.rewritten_in_flight == 0)
+    assert {(id(one), permit) for one, permit, _ in permits.back} == {
+        (id(one), permit) for one, permit in permits.given
+    }
+    assert len(permits.back) == len(permits.given)
+
+
 def searched(case: Case, kind: type[Harness], folder: Path, permits: Permits) -> tuple[Any, Report]:
     """Search once as the case says, and check all that holds whatever comes of it."""
     with opened(case, kind, folder) as harness:
-        harness.engine.on |= case.on
-        harness.engine.blocked |= set(case.blocked)
-        case.before(harness)
-        sent_before = {leg: len(asked) for leg, asked in harness.engine.asked.items()}
-        del permits.given[:], permits.back[:]
-        reads = harness.store.reads if harness.store else 0
-
-        arguments = copy.deepcopy(dict(case.arguments))
-        response, report = harness.search(case.subject, arguments)
-
-        baseline, personal, explored = (asked[sent_before[leg] :] for leg, asked in harness.engine.asked.items())
+        arguments, response, report, sent = search_once(case, harness, permits)
+        baseline, personal, explored = sent.values()
         assert baseline == [arguments] == [case.arguments]
         assert baseline[0]["body"] is arguments["body"]
         assert len(personal) <= 1
@@ -127,21 +152,10 @@ def searched(case: Case, kind: type[Harness], folder: Path, permits: Permits) ->
             assert len(explored) == case.legs[1] or (not explored and report.variant != "personalized")
         if report.variant != "personalized":
             assert response is harness.engine.sent[-1]
-        if report.reason in (Reason.HOLDOUT, Reason.NO_CONSENT, Reason.NO_SUBJECT):
-            assert harness.store is not None
-            assert harness.store.reads == reads
-
-        harness.engine.released.set()
-        for store in filter(None, (harness.store,)):
-            store.released.set()
-        harness.until(lambda status: status.in_flight == 0)
+        all_end(harness, permits)
         core = harness.core
         assert permits.outcomes(core.breakers["shop"]) == (() if case.outcome is None else (case.outcome,))
         assert permits.outcomes(*core.store_breakers.values()) == case.came_of_reads
-        assert {(id(one), permit) for one, permit, _ in permits.back} == {
-            (id(one), permit) for one, permit in permits.given
-        }
-        assert len(permits.back) == len(permits.given)
         return response, report
 
 

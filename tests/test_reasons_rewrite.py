@@ -7,7 +7,6 @@ left out.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ import pytest
 from rewriter import Reason, Report
 from tests.fakes import HARNESSES, Harness
 from tests.reason_cases import CASES, Case
-from tests.test_reasons import Permits, one_seed_and_one_time, opened, permits
+from tests.test_reasons import Permits, all_end, one_seed_and_one_time, opened, permits, search_once
 
 __all__ = ["one_seed_and_one_time", "permits"]  # fixtures
 
@@ -46,19 +45,10 @@ def cases() -> Iterator[Case]:
 
 def searched(case: Case, kind: type[Harness], folder: Path, permits: Permits) -> tuple[Any, Report, dict[str, int]]:
     with opened(case, kind, folder) as harness:
-        harness.engine.on |= case.on
-        harness.engine.blocked |= set(case.blocked)
-        case.before(harness)
-        sent_before = {leg: len(asked) for leg, asked in harness.engine.asked.items()}
-        del permits.given[:], permits.back[:]
-        reads = harness.store.reads if harness.store else 0
-
-        arguments = copy.deepcopy(dict(case.arguments))
-        response, report = harness.search(case.subject, arguments)
-
-        sent = {leg: len(asked) - sent_before[leg] for leg, asked in harness.engine.asked.items()}
+        arguments, response, report, legs = search_once(case, harness, permits)
+        sent = {leg: len(asked) for leg, asked in legs.items()}
         assert arguments == case.arguments
-        for own in harness.engine.asked["baseline"][sent_before["baseline"] :]:
+        for own in legs["baseline"]:
             assert own == arguments
             assert own["body"] is arguments["body"]
         assert sent["personal"] <= 1
@@ -67,24 +57,13 @@ def searched(case: Case, kind: type[Harness], folder: Path, permits: Permits) ->
         assert sent["baseline"] == (0 if served and report.mode == "rewrite" else 1)
         if sent["baseline"] and report.variant != "personalized":
             assert response is harness.engine.sent[-1]
-        if report.reason in (Reason.HOLDOUT, Reason.NO_CONSENT, Reason.NO_SUBJECT):
-            assert harness.store is not None
-            assert harness.store.reads == reads
-
-        harness.engine.released.set()
-        for store in filter(None, (harness.store,)):
-            store.released.set()
-        harness.until(lambda status: status.in_flight == status.rewritten_in_flight == 0)
+        all_end(harness, permits)
         core = harness.core
         if case.reason not in (Reason.SHADOW, Reason.FLAT_SCORES):  # which may be known before, or go parallel
             expected = case.outcome
             if case.reason is Reason.SEARCH_FAILED and "baseline" in case.on:
                 expected = "unused"  # a baseline that failed alike
             assert set(permits.outcomes(core.breakers["shop"])) <= {expected}
-        assert {(id(one), permit) for one, permit, _ in permits.back} == {
-            (id(one), permit) for one, permit in permits.given
-        }
-        assert len(permits.back) == len(permits.given)
         return response, report, sent
 
 

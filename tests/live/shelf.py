@@ -8,7 +8,11 @@ from typing import Any
 import pytest
 from opensearchpy import OpenSearch, TransportError
 
+from rewriter import Settings
 from rewriter.boost.body import optional_leg
+from rewriter.signals.counters import Counters
+from rewriter.signals.memory_store import MemoryStore
+from rewriter.signals.store import Keys
 
 MATCH: dict[str, Any] = {"match": {"title": "red shoe"}}
 MAPPING: dict[str, Any] = {
@@ -34,6 +38,25 @@ def shoes(count: int, prefix: str = "") -> dict[str, dict[str, Any]]:
         }
         for number in range(count)
     }
+
+
+def settings_of(index: str) -> Settings:
+    """Settings in which boosts act strongly, and nothing is late."""
+    policy = {"index": index, "item_repeat_share": 1.0, "browse": True, "max_boost": 10, "item_scale": 20}
+    return Settings.model_validate(
+        {
+            "experiment": {"holdout": 0},
+            "budget": {"signals_ms": 5_000, "cutoff_ms": 10_000},
+            "policies": {"shelf": policy},
+        }
+    )
+
+
+def liking_7() -> MemoryStore:
+    """A store in which Ann likes the shoe "7"."""
+    made = MemoryStore()
+    made.write(Keys().profile("ann"), Counters({("item", "7"): 6.0}, {"item": 6.0}, 1.8e9), None)
+    return made
 
 
 def search(client: OpenSearch, index: str, body: Mapping[str, Any], **params: Any) -> dict[str, Any]:

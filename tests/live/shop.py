@@ -7,8 +7,9 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from threading import Event as Flag
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opensearchpy.exceptions import ConnectionError as Unreachable
 
@@ -20,6 +21,9 @@ from rewriter.signals.ingest.contract import StreamKeys, append_command
 from rewriter.signals.ingest.objects import Objects
 from rewriter.signals.ingest.worker import Worker
 from rewriter.signals.redis_store import RedisStore
+
+if TYPE_CHECKING:
+    from tests.conftest import MakeIndex
 
 PRODUCTS: dict[str, dict[str, Any]] = {
     f"p{number}": {"brand": f"b{number % 7}", "type": f"t{number % 5}"} for number in range(200)
@@ -84,15 +88,18 @@ class Shop:
     def worker(self, engine: Any = None, **clocks: Callable[[], float]) -> Worker:
         store = engine or self.store
         clocks = {"clock_s": time.monotonic, "now_s": time.time} | clocks
-        objects = Objects(
+        return Worker(store, store, self.objects(clocks["clock_s"]), self.plan, **clocks)
+
+    def objects(self, clock_s: Callable[[], float] = time.monotonic) -> Objects:
+        """What a worker or a backfill knows of the shop's products."""
+        return Objects(
             around(self.index, is_async=False),
             ["products"],
             self.plan.attributes,
             max_objects=1_000,
             age_s=60,
-            clock_s=clocks["clock_s"],
+            clock_s=clock_s,
         )
-        return Worker(store, store, objects, self.plan, **clocks)
 
     def append(self, events: Iterable[Mapping[str, Any] | str | bytes]) -> list[bytes]:
         """Append events as producers do; what is no event goes to the first partition."""
@@ -195,3 +202,27 @@ def many_events(count: int, seed: int = 7, users: int = 50, spread_s: float = 7_
 def work(url: str, prefix: str, ingest: str) -> None:
     """Be a worker until killed: the body of a process that a test starts."""
     Shop(url, prefix, **json.loads(ingest)).worker().run(Flag())
+
+
+def toml_of(
+    folder: Path, redis_url: str, opensearch_url: str, prefix: str, index: MakeIndex, more_ingest: str = ""
+) -> Path:
+    """Write the settings of a shop with an index of its products. more_ingest: lines of the table `ingest`."""
+    properties = {"brand": {"type": "keyword"}, "type": {"type": "keyword"}}
+    name = index(properties, documents=PRODUCTS)
+    path = folder / "rewriter.toml"
+    path.write_text(f"""
+[opensearch]
+hosts = ["{opensearch_url}"]
+[store]
+url = "{redis_url}"
+prefix = "{prefix}"
+[ingest]
+partitions = 4
+{more_ingest}
+[policies.shop]
+index = "{name}"
+fields.brand = {{}}
+fields.type_brand = {{ of = ["type", "brand"] }}
+""")
+    return path

@@ -12,7 +12,6 @@ import pytest
 from typer.testing import CliRunner
 
 from rewriter.cli import app
-from rewriter.client.registry import around
 from rewriter.errors import ConfigurationError, StoreError
 from rewriter.signals.affinities import united
 from rewriter.signals.backfill.history import History
@@ -20,7 +19,6 @@ from rewriter.signals.backfill.row_counts import REASONS
 from rewriter.signals.backfill.swap import Swap
 from rewriter.signals.counters import Counters, HalfLives, Observation, counted
 from rewriter.signals.ingest.erasure import forget
-from rewriter.signals.ingest.objects import Objects
 from tests.live.shop import PRODUCTS, Shop, an_event
 
 DAY_S = 86_400.0
@@ -50,25 +48,14 @@ def written(path: Path, events: list[dict[str, Any]]) -> list[str]:
     return [str(path)]
 
 
-def objects(shop: Shop) -> Objects:
-    return Objects(
-        around(shop.index, is_async=False),
-        ["products"],
-        shop.plan.attributes,
-        max_objects=1_000,
-        age_s=60,
-        clock_s=time.monotonic,
-    )
-
-
 def backfilled(
     shop: Shop, files: list[str], until_s: float | None = None, forgotten: Mapping[str, float] | None = None
 ) -> dict[str, int]:
     history = History(files, shop.plan, 4, until_s, forgotten or {})
-    said = history.add_up(objects(shop), lambda *_: None)
+    said = history.add_up(shop.objects(), lambda *_: None)
     with Swap(shop.store, shop.store, shop.plan, 4) as swap:
         swap.refuse_gap(history.until_s)
-        return said | swap.write(history, objects(shop), "files", lambda _: None)
+        return said | swap.write(history, shop.objects(), "files", lambda _: None)
 
 
 def profile(shop: Shop, user: str) -> Counters | None:
@@ -119,9 +106,9 @@ def test_events_that_come_before_during_and_after_are_counted_once(shop: Shop, t
     shop.drain(worker)
     worker.close()
     history = History(files, shop.plan, 4, until_s, {})
-    history.add_up(objects(shop), lambda *_: None)
+    history.add_up(shop.objects(), lambda *_: None)
     with Swap(shop.store, shop.store, shop.plan, 4) as swap:
-        swap.write(history, objects(shop), "files", lambda _: None)
+        swap.write(history, shop.objects(), "files", lambda _: None)
         shop.append(live[2:3])
         for _ in range(3):
             worker.due()
@@ -143,14 +130,14 @@ def test_it_goes_on_where_it_broke_off(shop: Shop, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("rewriter.signals.backfill.swap.KEYS_AT_ONCE", 1)
     files = written(tmp_path / "h.ndjson", rows())
     history = History(files, shop.plan, 4, None, {})
-    history.add_up(objects(shop), lambda *_: None)
+    history.add_up(shop.objects(), lambda *_: None)
 
     def breaks(done: int) -> None:
         if done == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), Swap(shop.store, shop.store, shop.plan, 4) as swap:
-        swap.write(history, objects(shop), "files", breaks)
+        swap.write(history, shop.objects(), "files", breaks)
     said = backfilled(shop, files)
     assert (said["written"], said["written_before"]) == (1, 2)
     assert backfilled(shop, files)["written"] == 3
@@ -258,7 +245,7 @@ def test_segments_that_an_event_could_not_name_are_refused(
 @pytest.mark.parametrize("segments", [["a", None, " "], "a,,"])
 def test_an_absent_name_of_a_segment_is_left_out_as_in_events(shop: Shop, tmp_path: Path, segments: Any) -> None:
     history = History(written(tmp_path / "h.ndjson", [rows(1)[0] | {"segments": segments}]), shop.plan, 4, None, {})
-    history.add_up(objects(shop), lambda *_: None)
+    history.add_up(shop.objects(), lambda *_: None)
     assert history.row_counts.events == 1
 
 

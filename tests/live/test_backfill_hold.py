@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from rewriter.client.registry import around
 from rewriter.errors import StoreError
 from rewriter.signals.backfill import hold as holding
 from rewriter.signals.backfill import swap as swapping
@@ -24,7 +23,6 @@ from rewriter.signals.backfill.swap import Swap
 from rewriter.signals.counters import Counters
 from rewriter.signals.ingest.contract import StreamKeys
 from rewriter.signals.ingest.erasure import forget
-from rewriter.signals.ingest.objects import Objects
 from tests.live.shop import PRODUCTS, Shop, an_event
 
 HOUR_S = 3_600.0
@@ -42,24 +40,13 @@ def short_pause(monkeypatch: pytest.MonkeyPatch) -> float:
     return 1.5
 
 
-def objects(shop: Shop) -> Objects:
-    return Objects(
-        around(shop.index, is_async=False),
-        ["products"],
-        shop.plan.attributes,
-        max_objects=1_000,
-        age_s=60,
-        clock_s=time.monotonic,
-    )
-
-
 def history(shop: Shop, folder: Path, until_s: float, forgotten: Mapping[str, float] | None = None) -> History:
     """One purchase of each user, before `until_s`."""
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(until_s - 60))
     rows = [{"user_id": f"u{n}", "object_id": f"p{n}", "timestamp": at} for n in range(USERS)]
     (folder / "h.ndjson").write_text("\n".join(map(json.dumps, rows)))
     found = History([str(folder / "h.ndjson")], shop.plan, 4, until_s, forgotten or {})
-    found.add_up(objects(shop), lambda *_: None)
+    found.add_up(shop.objects(), lambda *_: None)
     return found
 
 
@@ -117,9 +104,9 @@ def test_it_holds_its_pause_for_as_long_as_it_reads(
         until_passed(shop, 1_000)
         found = history(shop, tmp_path, until_s)
         swap = Swap(shop.store, shop.store, shop.plan, 4)
-        swap.read_ahead(found, objects(shop), lambda _: None)
+        swap.read_ahead(found, shop.objects(), lambda _: None)
         with swap:
-            assert swap.write(found, objects(shop), "f", lambda _: None)["written"] == USERS
+            assert swap.write(found, shop.objects(), "f", lambda _: None)["written"] == USERS
         until_passed(shop, 1_100)
     assert counted(shop) == {"profiles": 1_100.0 + USERS, "population": 1_100.0 + USERS}
 
@@ -140,11 +127,11 @@ def test_partitions_that_are_added_meanwhile_cost_no_event(shop: Shop, tmp_path:
         pytest.raises(StoreError, match="was changed from 4 to 8 meanwhile; nothing was written: run it again"),
         Swap(shop.store, shop.store, shop.plan, 4) as swap,
     ):
-        swap.write(found, objects(shop), "f", lambda _: None)
+        swap.write(found, shop.objects(), "f", lambda _: None)
     assert counted(shop)["profiles"] == before == USERS
     assert not list(shop.store.keys(f"{shop.settings.store.prefix}:pause"))
     with Swap(shop.store, shop.store, shop.plan, 8) as swap:
-        swap.write(found, objects(shop), "f", lambda _: None)
+        swap.write(found, shop.objects(), "f", lambda _: None)
     assert counted(shop)["profiles"] == 2 * USERS
 
 
@@ -203,7 +190,7 @@ def test_once_the_hold_was_lost_nothing_is_written(shop: Shop, tmp_path: Path, s
     worker.close()
     found = history(shop, tmp_path, time.time() - HOUR_S)
     with Swap(shop.store, shop.store, shop.plan, 4) as swap:
-        swap.live(found, objects(shop))
+        swap.live(found, shop.objects())
         shop.store.run([("DEL", shop.keys.of_stream(n, "lease")) for n in range(4)])
         shop.store.run([("DEL", shop.keys.pause)])
         shop.append(clicks(200))
@@ -233,7 +220,7 @@ def test_a_key_that_somebody_counts_under_meanwhile_is_not_replaced(
     monkeypatch.setattr(swapping, "ran", counts_after)
     found = history(shop, tmp_path, time.time() - HOUR_S)
     with pytest.raises(StoreError, match="lost"), Swap(shop.store, shop.store, shop.plan, 4) as swap:
-        swap.write(found, objects(shop), "f", lambda _: None)
+        swap.write(found, shop.objects(), "f", lambda _: None)
     (kept,) = shop.store.read_many([base], (), 1)
     assert kept is not None
     assert kept.events == 77
@@ -252,7 +239,7 @@ def test_watermarks_of_other_partitions_stay_up_to_where_those_are(shop: Shop, t
     (position,) = shop.store.run([("HGET", shop.keys.of_stream(number, "state"), "position")])
     found = history(shop, tmp_path, time.time() - HOUR_S)
     with Swap(shop.store, shop.store, shop.plan, 4) as swap:
-        swap.write(found, objects(shop), "f", lambda _: None)
+        swap.write(found, shop.objects(), "f", lambda _: None)
     marks = shop.store.run(
         [("HMGET", f"{base}:m", f"watermark:{number}", f"watermark:{other}", f"part:{other}", "forgotten")]
     )
@@ -277,7 +264,7 @@ def test_streams_are_read_from_where_the_history_ends(shop: Shop, tmp_path: Path
     worker.close()
     assert shop.total("duplicate") == 1
     found = history(shop, tmp_path, until_s)
-    live = Live(shop.store, shop.plan, objects(shop), found.sums, until_s)
+    live = Live(shop.store, shop.plan, shop.objects(), found.sums, until_s)
     live.read_to({0: f"{int(time.time() * 1000)}-0"})
     assert live.entries == 2
     found.sums.add_live({})
@@ -300,7 +287,7 @@ def test_an_entry_that_waited_for_its_object_counts_once(shop: Shop, tmp_path: P
     worker.close()
     found = history(shop, tmp_path, time.time() - HOUR_S)
     with Swap(shop.store, shop.store, shop.plan, 4) as swap:
-        swap.write(found, objects(shop), "f", lambda _: None)
+        swap.write(found, shop.objects(), "f", lambda _: None)
     time.sleep(0.3)
     last = shop.worker()
     shop.drain(last)
@@ -316,7 +303,7 @@ def test_memory_does_not_grow_with_the_streams(shop: Shop, tmp_path: Path) -> No
         for _ in range(0, count, 4_000):
             shop.append(clicks(4_000))
         found = history(shop, tmp_path, until_s)
-        live = Live(shop.store, shop.plan, objects(shop), found.sums, until_s)
+        live = Live(shop.store, shop.plan, shop.objects(), found.sums, until_s)
         tracemalloc.start()
         live.read_to(dict.fromkeys(range(4), f"{int(time.time() * 1000) + 60_000}-0"))
         peaks.append(tracemalloc.get_traced_memory()[1])
@@ -334,7 +321,7 @@ def test_a_killed_backfill_holds_up_the_next_one_no_longer_than_its_pause(
     dead._hold._released.set()  # its thread is gone, what it held is not given back
     found = history(shop, tmp_path, time.time() - HOUR_S)
     with Swap(shop.store, shop.store, shop.plan, 4) as swap:
-        assert swap.write(found, objects(shop), "f", lambda _: None)["written"] == USERS
+        assert swap.write(found, shop.objects(), "f", lambda _: None)["written"] == USERS
 
 
 def test_who_was_forgotten_while_it_added_up_does_not_come_back(shop: Shop, tmp_path: Path) -> None:
@@ -344,7 +331,7 @@ def test_who_was_forgotten_while_it_added_up_does_not_come_back(shop: Shop, tmp_
     found = history(shop, tmp_path, time.time() - HOUR_S)
     forget(shop.store, shop.store, shop.plan, "u1", time.time())
     with Swap(shop.store, shop.store, shop.plan, 4) as swap:
-        assert swap.write(found, objects(shop), "f", lambda _: None)["written"] == USERS - 1
+        assert swap.write(found, shop.objects(), "f", lambda _: None)["written"] == USERS - 1
     gone, kept = shop.store.read_many([shop.plan.keys.profile(one) for one in ("u1", "u2")], (), 1)
     assert gone is None
     assert isinstance(kept, Counters)

@@ -15,11 +15,9 @@ from opensearchpy import AsyncOpenSearch, OpenSearch, Search, helpers
 from opensearchpy.exceptions import NotFoundError, OpenSearchException, RequestError
 
 from rewriter import AsyncRewriter, Reason, Rewriter, Settings, Subject
-from rewriter.signals.counters import Counters
 from rewriter.signals.memory_store import MemoryStore
-from rewriter.signals.store import Keys
 from tests.fakes import awaited, knowing, known
-from tests.live.shelf import MATCH
+from tests.live.shelf import MATCH, liking_7, settings_of
 
 ANN = Subject("ann", "s1")
 BODY = {"query": MATCH, "size": 10}
@@ -91,28 +89,12 @@ def wire(opensearch_url: str) -> Iterator[Wire]:
 
 @pytest.fixture
 def settings(products: str) -> Settings:
-    return Settings.model_validate(
-        {
-            "experiment": {"holdout": 0},
-            "budget": {"signals_ms": 5_000, "cutoff_ms": 10_000},
-            "policies": {
-                "shelf": {
-                    "index": products,
-                    "item_repeat_share": 1.0,
-                    "browse": True,
-                    "max_boost": 10,
-                    "item_scale": 20,
-                }
-            },
-        }
-    )
+    return settings_of(products)
 
 
 @pytest.fixture
 def store() -> MemoryStore:
-    made = MemoryStore()
-    made.write(Keys().profile("ann"), Counters({("item", "7"): 6.0}, {"item": 6.0}, 1.8e9), None)
-    return made
+    return liking_7()
 
 
 CALLS: tuple[tuple[Mapping[str, Any], bool], ...] = (

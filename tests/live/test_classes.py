@@ -15,7 +15,6 @@ import pytest
 from opensearchpy import OpenSearch
 
 from rewriter import Reason, Report, Rewriter, Settings, Subject
-from rewriter.client.registry import around
 from rewriter.signals.backfill.history import History
 from rewriter.signals.backfill.swap import Swap
 from rewriter.signals.class_counters import MAX_VALUES, ClassCounters, counted_by_class
@@ -31,7 +30,6 @@ from rewriter.signals.commands import pairs_of
 from rewriter.signals.counters import Counters, HalfLives, Observation, Value, counted, weights_of
 from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.ingest.erasure import forget
-from rewriter.signals.ingest.objects import Objects
 from rewriter.signals.kinds.item import ITEM
 from rewriter.signals.memory_store import MemoryStore
 from rewriter.signals.neighbours import near_class
@@ -214,10 +212,7 @@ def test_a_backfill_writes_what_ingest_does(shop: Shop, tmp_path: Path) -> None:
         for one in once
     ]  # fmt: skip
     (tmp_path / "h.ndjson").write_text("\n".join(map(json.dumps, rows)))
-    looked_up = Objects(
-        around(shop.index, is_async=False), ["products"], shop.plan.attributes, max_objects=1_000, age_s=60,
-        clock_s=time.monotonic,
-    )  # fmt: skip
+    looked_up = shop.objects()
     history = History([str(tmp_path / "h.ndjson")], shop.plan, 4, None, {})
     history.add_up(looked_up, lambda *_: None)
     with Swap(shop.store, shop.store, shop.plan, 4) as swap:

@@ -10,13 +10,11 @@ from typing import Any
 
 import pytest
 
-from rewriter.client.registry import around
 from rewriter.errors import StoreError
 from rewriter.signals.counters import Counters, Value
 from rewriter.signals.events import parse
 from rewriter.signals.ingest import erasure
 from rewriter.signals.ingest.erasure import forget, forget_all
-from rewriter.signals.ingest.objects import Objects
 from rewriter.signals.ingest.worker import Worker
 from rewriter.signals.redis_store import RedisStore
 from rewriter.signals.store import NewPlan, SignalsQuery
@@ -310,15 +308,7 @@ def test_many_at_once(shop: Shop) -> None:
 
 def test_profiles_and_sessions_in_stores_of_their_own(shop: Shop, valkey_server: Callable[..., Valkey]) -> None:
     profiles = RedisStore(valkey_server().url)
-    objects = Objects(
-        around(shop.index, is_async=False),
-        ["products"],
-        shop.plan.attributes,
-        max_objects=9,
-        age_s=60,
-        clock_s=time.monotonic,
-    )
-    worker = Worker(shop.store, profiles, objects, shop.plan, clock_s=time.monotonic, now_s=time.time)
+    worker = Worker(shop.store, profiles, shop.objects(), shop.plan, clock_s=time.monotonic, now_s=time.time)
     shop.append([an_event(USER)])
     shop.drain(worker)
     keys = shop.plan.keys

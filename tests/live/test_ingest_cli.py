@@ -16,30 +16,14 @@ from urllib.request import urlopen
 import pytest
 
 from tests.conftest import MakeIndex
-from tests.live.shop import PRODUCTS, Shop, an_event, many_events
+from tests.live.shop import Shop, an_event, many_events, toml_of
 
 COMMAND = [sys.executable, "-c", "from rewriter.cli import main; main()", "ingest"]
 
 
 @pytest.fixture
 def toml(tmp_path: Path, redis_url: str, opensearch_url: str, prefix: str, index: MakeIndex) -> Path:
-    properties = {"brand": {"type": "keyword"}, "type": {"type": "keyword"}}
-    name = index(properties, documents=PRODUCTS)
-    path = tmp_path / "rewriter.toml"
-    path.write_text(f"""
-[opensearch]
-hosts = ["{opensearch_url}"]
-[store]
-url = "{redis_url}"
-prefix = "{prefix}"
-[ingest]
-partitions = 4
-[policies.shop]
-index = "{name}"
-fields.brand = {{}}
-fields.type_brand = {{ of = ["type", "brand"] }}
-""")
-    return path
+    return toml_of(tmp_path, redis_url, opensearch_url, prefix, index)
 
 
 def run(toml: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

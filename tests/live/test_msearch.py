@@ -10,41 +10,22 @@ import pytest
 from opensearchpy import OpenSearch
 
 from rewriter import AsyncRewriter, Reason, Rewriter, Settings, Subject
-from rewriter.signals.counters import Counters
 from rewriter.signals.memory_store import MemoryStore
-from rewriter.signals.store import Keys
 from tests.fakes import knowing, known
 from tests.live.engine import async_search_client, search_client
-from tests.live.shelf import MATCH, scores, search
+from tests.live.shelf import MATCH, liking_7, scores, search, settings_of
 
 ANN = Subject("ann", "s1")
 
 
 @pytest.fixture
 def settings(products: str) -> Settings:
-    return Settings.model_validate(
-        {
-            "experiment": {"holdout": 0},
-            "budget": {"signals_ms": 5_000, "cutoff_ms": 10_000},
-            "policies": {
-                "shelf": {
-                    "index": products,
-                    "browse": True,
-                    "max_boost": 10,
-                    "item_scale": 20,
-                    "item_repeat_share": 1.0,
-                }
-            },
-        }
-    )
+    return settings_of(products)
 
 
 @pytest.fixture
 def store() -> MemoryStore:
-    """Ann likes the shoe "7"."""
-    made = MemoryStore()
-    made.write(Keys().profile("ann"), Counters({("item", "7"): 6.0}, {"item": 6.0}, 1.8e9), None)
-    return made
+    return liking_7()
 
 
 def lines(index: str) -> list[Any]:

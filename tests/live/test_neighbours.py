@@ -13,7 +13,6 @@ import pytest
 from opensearchpy import OpenSearch
 
 from rewriter import Reason, Rewriter, Settings, Subject
-from rewriter.client.registry import around
 from rewriter.signals.backfill.history import History
 from rewriter.signals.backfill.swap import Swap
 from rewriter.signals.class_counters import ClassCounters
@@ -21,7 +20,6 @@ from rewriter.signals.class_layout import BUCKETS, MAX_IN_BUCKET
 from rewriter.signals.counters import Counters
 from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.ingest.erasure import forget
-from rewriter.signals.ingest.objects import Objects
 from rewriter.signals.kinds.neighbour import NEIGHBOUR
 from rewriter.signals.memory_store import MemoryStore
 from rewriter.signals.near_table import name_table, read_near, write_slots
@@ -208,10 +206,7 @@ def test_forgetting_leaves_no_neighbours(shop: Shop) -> None:
 
 def backfilled(shop: Shop, path: Path, rows: list[dict[str, Any]], fingerprint: str) -> dict[str, Any]:
     path.write_text("\n".join(map(json.dumps, rows)))
-    looked_up = Objects(
-        around(shop.index, is_async=False), ["products"], shop.plan.attributes, max_objects=1_000, age_s=60,
-        clock_s=time.monotonic,
-    )  # fmt: skip
+    looked_up = shop.objects()
     history = History([str(path)], shop.plan, 4, None, {})
     figures = history.add_up(looked_up, lambda *_: None)
     swap = Swap(shop.store, shop.store, shop.plan, 4)

@@ -16,31 +16,14 @@ import pytest
 
 from tests.conftest import MakeIndex
 from tests.fakes import waited
-from tests.live.shop import PRODUCTS, Shop, an_event
+from tests.live.shop import Shop, an_event, toml_of
 
 COMMAND = [sys.executable, "-c", "from rewriter.cli import main; main()"]
 
 
 @pytest.fixture
 def toml(tmp_path: Path, redis_url: str, opensearch_url: str, prefix: str, index: MakeIndex) -> Path:
-    properties = {"brand": {"type": "keyword"}, "type": {"type": "keyword"}}
-    name = index(properties, documents=PRODUCTS)
-    path = tmp_path / "rewriter.toml"
-    path.write_text(f"""
-[opensearch]
-hosts = ["{opensearch_url}"]
-[store]
-url = "{redis_url}"
-prefix = "{prefix}"
-[ingest]
-partitions = 4
-retry_s = 0.5
-[policies.shop]
-index = "{name}"
-fields.brand = {{}}
-fields.type_brand = {{ of = ["type", "brand"] }}
-""")
-    return path
+    return toml_of(tmp_path, redis_url, opensearch_url, prefix, index, "retry_s = 0.5")
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
