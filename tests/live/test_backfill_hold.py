@@ -157,7 +157,7 @@ def test_two_backfills_at_once_write_one_after_the_other(shop: Shop, tmp_path: P
         assert list(shop.store.keys(shop.keys.pause))
         thread = threading.Thread(target=waits)
         thread.start()
-        assert first.write(found, objects(shop), "f", lambda _: None)["written"] == USERS
+        assert first.write(found, shop.objects(), "f", lambda _: None)["written"] == USERS
     thread.join()
     second.__exit__()
     assert len(failed) == 1
