@@ -266,13 +266,33 @@ def test_a_time_may_be_written_in_many_ways(tmp_path: Path, written: Writer) -> 
         pa.array([T_S]), pa.array([int(T_S)]), pa.array([int(T_S * 1000)]), pa.array([int(T_S * 1e9)]),
         pa.array([dt.datetime(2026, 5, 1, 10)]), pa.array([int(T_S * 1e9)], pa.timestamp("ns")),  # noqa: DTZ001
         pa.array([int(T_S * 1e3)], pa.timestamp("ms", "America/New_York")), pa.array([decimal.Decimal("1777629600.000")]),
-        pa.array([T.encode()]),
+        pa.array([T.encode()]), pa.array([int(T_S * 1e9)], pa.timestamp("ns", "UTC")),  # as pandas writes a time with a zone
+        pa.array([int(T_S * 1e6)], pa.timestamp("us", "+02:00")), pa.array([int(T_S)], pa.timestamp("s", "Asia/Tokyo")),
     ],
     ids=lambda column: str(column.type),
 )  # fmt: skip
 def test_a_typed_time_is_that_time(tmp_path: Path, column: pa.Array) -> None:
     pq.write_table(pa.table({"timestamp": column, "object_id": ["p"], "user_id": ["u"]}), tmp_path / "h.parquet")
     assert added_up(tmp_path / "h.parquet").until_s == T_S
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("user_id", "user_id"), ("USER_ID", "user_id"), ("Brand", "brand"), ("other", "other"), ("user_id", "User")],
+)
+def test_a_column_that_is_there_twice_is_refused(tmp_path: Path, names: tuple[str, str]) -> None:
+    """DuckDB would take the first one whose name has the same letters; a column that is not read may be there as often."""
+    nested = pa.array([{"user_id": [{"brand": 1}]}])
+    columns = [pa.array([T]), pa.array(["p"]), pa.array(["c"]), nested, pa.array(["a"]), pa.array(["b"])]
+    pq.write_table(
+        pa.Table.from_arrays(columns, names=["timestamp", "object_id", "client_id", "nested", *names]),
+        tmp_path / "h.parquet",
+    )
+    if names in {("other", "other"), ("user_id", "User")}:
+        assert added_up(tmp_path / "h.parquet").row_counts.rows == 1
+    else:
+        with pytest.raises(ConfigurationError, match=f"column {names[1]} is there twice"):
+            added_up(tmp_path / "h.parquet")
 
 
 @pytest.mark.parametrize(("silence_s", "again"), [(3.0 * DAY_S / 4.0, 0), (3.0 * DAY_S / 2.0, 2)])

@@ -27,7 +27,10 @@ def read_parquet(
     """Read a file into `history`. Raises ConfigurationError."""
     source = f"read_parquet({literal(alias)}, hive_partitioning = false)"
     kinds = {row[0]: row[1] for row in db.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
-    if faults := missing(name, kinds):
+    wanted = {*IDENTIFIERS, *more, *attributes, "timestamp", "action_name", "consent", "segments"}
+    names = _column_names(db, alias)
+    twice = sorted(one for one in wanted if names.count(one) > 1 or (one in names and one not in kinds))
+    if faults := [*(Fault(name, f"column {one} is there twice") for one in twice), *missing(name, kinds)]:
         raise ConfigurationError(faults)
     has_all = bool(attributes) and set(attributes) <= kinds.keys()
     texts = {
@@ -59,6 +62,20 @@ def read_parquet(
         more,
     )
     fill(db, number, columns)
+
+
+def _column_names(db: Any, alias: str) -> list[str]:
+    """Return the names of a file's columns. DuckDB ignores their case, and renames all but the first of several alike."""
+    _, *rows = db.execute(f"SELECT name, num_children FROM parquet_schema({literal(alias)})").fetchall()
+    names: list[str] = []
+    inner = 0  # columns of a struct or a list that follow
+    for one, children in rows:
+        if inner == 0:
+            names.append(one)
+        else:
+            inner -= 1
+        inner += children or 0
+    return names
 
 
 def _value(name: str, kind: str) -> str | None:

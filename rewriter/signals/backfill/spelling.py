@@ -98,7 +98,8 @@ def moment_of(column: str, kind: str) -> str | None:
     """Return the expression that converts a column to seconds since the epoch, or None for an unfit type. Without a zone: UTC."""
     base = kind.partition("(")[0]
     if base.startswith("TIMESTAMP") or base == "DATE":
-        return f"CASE WHEN isfinite({column}) THEN epoch({column}::TIMESTAMPTZ) END"
+        moment = f"{column}::TIMESTAMPTZ"  # `isfinite` takes no time with a zone in nanoseconds, which pandas writes
+        return f"CASE WHEN isfinite({moment}) THEN epoch({moment}) END"
     if base in INTEGERS or base in EXACT_BELOW or base == "DECIMAL":
         return f"CASE WHEN isfinite({column}::DOUBLE) THEN scaled({column}::DOUBLE) END"
     text = spelled(column, kind)
