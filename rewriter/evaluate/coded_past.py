@@ -137,8 +137,7 @@ def _judged(
             held = visits.get((who, other), set())
             is_compared[at] = when not in held
             is_chance[at] = bool(held) and when not in held
-        controls.note(of, who, what)
-        if later and controls.has_room(of, who):
+        if controls.note(of, who, what) and later:
             controls.add(of, who)
             counts[at] = True
         visits.setdefault((who, what), set()).add(when)

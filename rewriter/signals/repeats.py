@@ -320,9 +320,11 @@ class Controls(Generic[_T]):
     def has_room(self, class_name: _T, subject: _T) -> bool:
         """Return whether a use may count: the subject added less than its share of all uses, and of those of the class."""
         added = self._added.get
-        return added((None, subject), 0) < max(MOST_ALONE, MOST_OF_ALL * added((None, None), 0)) and added(
-            (class_name, subject), 0
-        ) < max(MOST_IN_CLASS, MOST_OF_ALL * added((class_name, None), 0))
+        everywhere = added((None, subject), 0)
+        if everywhere >= MOST_ALONE and everywhere >= MOST_OF_ALL * added((None, None), 0):
+            return False
+        in_class = added((class_name, subject), 0)
+        return in_class < MOST_IN_CLASS or in_class < MOST_OF_ALL * added((class_name, None), 0)
 
     def add(self, class_name: _T, subject: _T) -> None:
         """Note that a use counted."""
@@ -338,15 +340,19 @@ class Controls(Generic[_T]):
             return None
         return known[2] if known[0] == subject else known[1]
 
-    def note(self, class_name: _T, subject: _T, item: _T) -> None:
-        """Note a use, unless its subject has no room: what one subject does all the time is no sample of what others do."""
+    def note(self, class_name: _T, subject: _T, item: _T) -> bool:
+        """Note a use, unless its subject has no room: what one subject does all the time is no sample of what others do.
+
+        Returns whether it has room (`has_room`).
+        """
         if not self.has_room(class_name, subject):
-            return
+            return False
         other = self.other(class_name, subject)
         self._latest.pop(class_name, None)
         self._latest[class_name] = (subject, item, other)
         if len(self._latest) > self._max_classes:
             del self._latest[next(iter(self._latest))]
+        return True
 
 
 def observed_uses(done: Iterable[Use]) -> Iterator[Observation]:
@@ -359,10 +365,8 @@ def observed_uses(done: Iterable[Use]) -> Iterator[Observation]:
         if one.visit in used_in:
             continue
         other = controls.other(one.class_name, one.subject)
-        controls.note(one.class_name, one.subject, one.item)
-        if first_visits.setdefault(one.subject, one.visit) != one.visit and controls.has_room(
-            one.class_name, one.subject
-        ):
+        has_room = controls.note(one.class_name, one.subject, one.item)
+        if first_visits.setdefault(one.subject, one.visit) != one.visit and has_room:
             controls.add(one.class_name, one.subject)
             marks = [USES, AGAIN] if used_in else [USES]
             held = None if other is None else visits.get((one.subject, other), set())
