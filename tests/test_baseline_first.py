@@ -266,7 +266,7 @@ def test_the_first_search_of_a_child_waits_for_no_client(monkeypatch: pytest.Mon
     with SyncHarness(SETTINGS, FakeStore()) as harness:
         runtimes = harness.rewriter._runtimes
         runtimes._given = replace(runtimes._given, leg_client=None)
-        monkeypatch.setattr("rewriter.client.opensearch.cloned", slowly)
+        monkeypatch.setattr("rewriter.client.opensearch.client.cloned", slowly)
         runtimes.after_fork()
         short = SETTINGS.model_copy(update={"budget": SETTINGS.budget.model_copy(update={"cutoff_ms": 20.0})})
         harness.core.settings = short

@@ -33,7 +33,7 @@ ROOMS = {room: floor for floor, row in enumerate(TABLE.splitlines()) for room in
 WITH_THE_WORLD = (
     "client/elasticsearch/",
     "client/limits.py",
-    "client/opensearch.py",
+    "client/opensearch/",
     "client/pieces.py",
     "client/registry.py",
     "settings.py",

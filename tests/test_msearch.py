@@ -248,7 +248,11 @@ def test_a_fault_of_ours_takes_no_answer_away(harness: Harness, monkeypatch: pyt
     def fails(*_: Any, **__: Any) -> Any:
         raise RuntimeError("ours")
 
-    for where in ("rewriter.flow.batch._read", "rewriter.flow.answer.merged", "rewriter.client.opensearch.read_batch"):
+    for where in (
+        "rewriter.flow.batch._read",
+        "rewriter.flow.answer.merged",
+        "rewriter.client.opensearch.client.read_batch",
+    ):
         with monkeypatch.context() as patched:
             patched.setattr(where, fails)
             answer, reports = harness.msearch(ANN, batch(SHOE, SHOE))

@@ -54,8 +54,9 @@ def envelope(
 
 def capped(boosts: Sequence[Boost], max_boost: float) -> tuple[Boost, ...]:
     """Return boosts with weights of at most max_boost − 1: a switch may have lowered the limit since they were made."""
-    weighed = [(boost, clamped(boost.weight, max_boost)) for boost in boosts]
-    return tuple([boost if weight == boost.weight else boost._replace(weight=weight) for boost, weight in weighed])
+    if max((boost.weight for boost in boosts), default=0.0) <= max_boost - 1.0:
+        return tuple(boosts)
+    return tuple([boost._replace(weight=clamped(boost.weight, max_boost)) for boost in boosts])
 
 
 def bounded_body(

@@ -1,0 +1,15 @@
+"""opensearch-py behind the seam: `OpenSearch` and `AsyncOpenSearch`, from 2.4 on."""
+
+from rewriter.client.opensearch.client import (
+    ASYNC,
+    LOGGERS,
+    OF_ONE_REQUEST,
+    SYNC,
+    OpenSearchClient,
+    around,
+    connect,
+    kind_of,
+)
+from rewriter.client.opensearch.clone import cloned
+
+__all__ = ("ASYNC", "LOGGERS", "OF_ONE_REQUEST", "SYNC", "OpenSearchClient", "around", "cloned", "connect", "kind_of")

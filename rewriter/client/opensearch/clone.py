@@ -1,0 +1,118 @@
+"""The clone of an opensearch-py client that sends the optional legs.
+
+It has its own connections, so that an abandoned leg never makes a baseline wait for one of the caller's. It never retries: a leg
+that may be lost is not worth a second round trip. Its connections apply the limits of a leg if they are urllib3's
+(Urllib3HttpConnection, RequestsHttpConnection and their subclasses) or asynchronous.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import opensearchpy
+from opensearchpy import OpenSearch
+from opensearchpy.serializer import Deserializer, JSONSerializer
+
+from rewriter.client.limits import LIMITS, check_size, check_time, follow_no_redirect, watch, with_limits
+from rewriter.client.opensearch.plain_json import plain
+from rewriter.client.pieces import FROM_CHARS, Parsed, read_in_pieces
+
+PER_PROCESS = frozenset({"loop", "metrics"})
+"""The arguments of a transport that the clone does not take over: the event loop and the metrics of the caller's client."""
+
+
+def cloned(client: Any, connections: int) -> Any:
+    """Return a client that sends and reads as `client` does, with connections of its own and no retries.
+
+    Signers and sniffing are taken over too. An async clone belongs to the event loop that first uses it.
+    """
+    transport = client.transport
+    given = {name: value for name, value in transport.kwargs.items() if name not in PER_PROCESS}
+    reads = transport.deserializer
+    default = next((mimetype for mimetype, one in reads.serializers.items() if one is reads.default), None)
+    clone = _library_class(client)(
+        hosts=[dict(host) for host in transport.hosts],
+        transport_class=type(transport),
+        connection_class=with_limits(transport.connection_class, _Limited, _AsyncLimited, {"reads": reads}),
+        connection_pool_class=transport.connection_pool_class,
+        host_info_callback=transport.host_info_callback,
+        sniffer_timeout=transport.sniffer_timeout,
+        sniff_timeout=transport.sniff_timeout,
+        sniff_on_connection_fail=transport.sniff_on_connection_fail,
+        serializer=plain(transport.serializer),
+        serializers=dict(reads.serializers),
+        **({"default_mimetype": default} if default else {}),
+        send_get_body_as=transport.send_get_body_as,
+        max_retries=0,
+        retry_on_timeout=False,
+        retry_on_status=(),
+        pool_maxsize=connections,
+        **given,
+    )
+    if isinstance(clone.transport.deserializer, Deserializer):
+        clone.transport.deserializer = _Reads(clone.transport.deserializer)
+    return clone
+
+
+def _library_class(client: Any) -> Any:
+    """Return opensearch-py's own class of a client: a subclass may need other arguments, and the transport holds the state."""
+    libraries = (OpenSearch, getattr(opensearchpy, "AsyncOpenSearch", OpenSearch))
+    return next((base for base in type(client).__mro__ if base in libraries), type(client))
+
+
+class _Reads(Deserializer):
+    """A deserializer that passes `Parsed` through and gives everything else to the client's own."""
+
+    def __init__(self, like: Deserializer) -> None:
+        self.default, self.serializers = like.default, like.serializers
+        self._like = like
+
+    def loads(self, s: Any, mimetype: str | None = None) -> Any:
+        """See opensearchpy.serializer.Deserializer.loads."""
+        return s.answer if isinstance(s, Parsed) else self._like.loads(s, mimetype)
+
+
+class _AsyncLimited:
+    """An async connection that refuses an answer too large to be parsed in time and reads a large one in pieces.
+
+    It follows no redirect: a leg's headers must not reach another host.
+    Only JSON for the library's own JSONSerializer is read in pieces: another serializer may read a part differently.
+    """
+
+    reads: Deserializer
+
+    async def _create_aiohttp_session(self) -> None:
+        await super()._create_aiohttp_session()  # type: ignore[misc]
+        follow_no_redirect(self.session)  # type: ignore[attr-defined]
+
+    async def perform_request(self, *arguments: Any, **named: Any) -> Any:
+        """See opensearchpy.Connection.perform_request."""
+        status, headers, text = await super().perform_request(*arguments, **named)  # type: ignore[misc]
+        check_size(len(text))
+        json = self.reads.serializers.get("application/json")
+        if LIMITS.get() is not None and type(json) is JSONSerializer and len(text) >= FROM_CHARS:
+            mimetype = (headers.get("content-type") or "").partition(";")[0]
+            if mimetype == "application/json" and (answer := await read_in_pieces(text, json.loads)) is not None:
+                return status, headers, Parsed(answer)
+        return status, headers, text
+
+
+class _Limited:
+    """A sync connection that bounds a leg's total time and follows no redirect."""
+
+    def log_request_fail(self, *arguments: Any, **named: Any) -> None:
+        """Log what failed, unless it was ended here. See opensearchpy.Connection.log_request_fail."""
+        limits = LIMITS.get()
+        if limits is None or not limits.ended:
+            super().log_request_fail(*arguments, **named)  # type: ignore[misc]
+
+    def perform_request(self, *arguments: Any, **named: Any) -> Any:
+        """See opensearchpy.Connection.perform_request."""
+        watch(self)
+        try:
+            answer = super().perform_request(*arguments, **named)  # type: ignore[misc]
+        except Exception as error:
+            check_time(error)
+            raise
+        check_size(len(answer[2]))
+        return answer
