@@ -228,6 +228,15 @@ def test_the_first_sentence_of_a_file_s_docstring_says_what_it_is(path: Path) ->
     assert 10 < len(sentence[0] if sentence else text) <= 160
 
 
+def test_the_shells_are_twins() -> None:
+    """Whoever knows one finds the way in the other. What differs is what only threads or only tasks need."""
+    threads, tasks = (
+        {path.stem for path in MODULES if name(path).startswith(f"shell/{one}/")} for one in ("threads", "tasks")
+    )
+    assert threads & tasks == {"batch", "job", "legs", "own_search", "part", "runtime", "runtimes", "search"}
+    assert (threads - tasks, tasks - threads) == ({"deadlines"}, {"underway"})
+
+
 def test_nothing_is_named_after_nothing() -> None:
     assert not {path.stem for path in MODULES} & {
         "utils",

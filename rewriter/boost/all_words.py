@@ -125,7 +125,7 @@ def _held(query: Any, known: _FieldFacts, depth: int) -> _Held:
     if name == "bool":
         return _of_bool(spec, known, depth)
     if name == "dis_max":
-        return _of_one_text(_listed(spec.get("queries")), known, depth)
+        return _of_one_text(listed(spec.get("queries")), known, depth)
     if name == "match" or name in PHRASES:
         return _of_match(name, spec)
     if name == "multi_match":
@@ -135,17 +135,18 @@ def _held(query: Any, known: _FieldFacts, depth: int) -> _Held:
     raise _UnsureError
 
 
-def _listed(part: Any) -> list[Any]:
+def listed(part: Any) -> list[Any]:
+    """Return the elements of a part of a body that may be a list, a single one, or missing."""
     return part if isinstance(part, list) else [] if part is None else [part]
 
 
 def _of_bool(spec: Mapping[str, Any], known: _FieldFacts, depth: int) -> _Held:
     """Return the clauses of a `bool`: `must` has the query's words; a `should` clause with the same text is an alternative."""
     required: _Held = {}
-    for one in _listed(spec.get("must")):
+    for one in listed(spec.get("must")):
         for text, clauses in _held(one, known, depth + 1).items():
             required.setdefault(text, []).extend(clauses)
-    optional = _listed(spec.get("should"))
+    optional = listed(spec.get("should"))
     if not required:
         return _of_one_text(optional, known, depth)
     for one in optional:

@@ -12,7 +12,7 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 from rewriter.alike import alike
-from rewriter.boost.all_words import all_words
+from rewriter.boost.all_words import all_words, listed
 from rewriter.boost.body import WORDS_NAME, optional_leg
 from rewriter.client.seam import LegFault
 from rewriter.decide.leg_sizes import hit_shape
@@ -83,8 +83,8 @@ def class_to_request(context: SearchContext) -> str | None:
         return None
     if any(isinstance(defined := body.get(part), Mapping) and name in defined for part in DEFINING):
         return None
-    own = [*_listed(body.get("docvalue_fields")), *_listed(body.get("fields")), *_listed(body.get("stored_fields"))]
-    if len(_listed(body.get("docvalue_fields"))) >= context.facts.max_docvalue_fields:
+    own = [*listed(body.get("docvalue_fields")), *listed(body.get("fields")), *listed(body.get("stored_fields"))]
+    if len(listed(body.get("docvalue_fields"))) >= context.facts.max_docvalue_fields:
         return None
     named = [one.get("field") if isinstance(one, Mapping) else one for one in own]
     return None if any(isinstance(one, str) and ("*" in one or one == name) for one in named) else name
@@ -92,7 +92,7 @@ def class_to_request(context: SearchContext) -> str | None:
 
 def with_classes(body: Mapping[str, Any], name: str | None) -> Mapping[str, Any]:
     """Return the leg's body, which asks for each hit's class under `name`, if any."""
-    return body if name is None else {**body, "docvalue_fields": [*_listed(body.get("docvalue_fields")), name]}
+    return body if name is None else {**body, "docvalue_fields": [*listed(body.get("docvalue_fields")), name]}
 
 
 def learned(
@@ -135,10 +135,6 @@ def class_search(context: SearchContext) -> Generator[PartStep, Any, Explored]:
         return Explored(error=fault.detail)
     learned(context, response["hits"]["hits"], name, gated=False)
     return Explored()
-
-
-def _listed(part: Any) -> list[Any]:
-    return part if isinstance(part, list) else [] if part is None else [part]
 
 
 def _without(hit: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -99,9 +99,9 @@ class Live:
         )
         batch = Batch(number, STREAM_START, entries)
         fresh = [one for one in batch.readable() if not self._is_duplicate(number, one) and one.at_s > self._until_s]
-        known = self._objects.find({one.object_key for one in fresh if self._own_document(one) is None})
+        known = self._objects.find({one.object_key for one in fresh if self._plan.document_in(one) is None})
         for entry in fresh:
-            document = self._own_document(entry) or known.get(entry.object_key)
+            document = self._plan.document_in(entry) or known.get(entry.object_key)
             values: tuple[Value, ...] = self._plan.values(document) if document is not None else ()
             if values:
                 event = entry.counted_event
@@ -109,12 +109,6 @@ class Live:
                 members = [SEPARATOR.join(value) for value in values]
                 named = list(event.event_attributes.segments)
                 yield number, entry.id, person, entry.at_s, weights[event.action_name], members, named
-
-    def _own_document(self, entry: Entry) -> Mapping[str, object] | None:
-        name, text = entry.object_key
-        if self._plan.attributes <= {name}:
-            return {name: text}
-        return entry.counted_event.event_attributes.object.document
 
     def _is_duplicate(self, number: int, entry: Entry) -> bool:
         """Return whether an earlier entry within `dedupe_s` had the same event_id."""

@@ -94,6 +94,13 @@ class CountingRules:
         """The names of the combinations that begin with the class field: profiles keep them by class."""
         return class_combinations(self.fields, self.settings.class_field)
 
+    def document_in(self, entry: Entry) -> Mapping[str, Any] | None:
+        """Return the object's document from the event itself, or None if the event does not have it."""
+        name, text = entry.object_key
+        if self.attributes <= {name}:
+            return {name: text}
+        return entry.counted_event.event_attributes.object.document
+
     @property
     def has_neighbours(self) -> bool:
         """Whether profiles count the neighbours of their items too."""

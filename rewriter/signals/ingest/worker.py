@@ -218,7 +218,7 @@ class Worker:
 
     def _changes(self, entries: Sequence[tuple[Batch, Entry]]) -> Changes:
         """Return the changes of entries. An entry whose object is not found waits once, and is a dead letter the second time."""
-        documents = {id(entry): self._own_document(entry) for _, entry in entries}
+        documents = {id(entry): self._plan.document_in(entry) for _, entry in entries}
         known = self._objects.find({entry.object_key for _, entry in entries if documents[id(entry)] is None})
         changes = Changes(self._plan, self._admitted(entries))
         for batch, entry in entries:
@@ -258,13 +258,6 @@ class Worker:
             if refused := sum(name not in admitted for name in entry.counted_event.event_attributes.segments):
                 batch.beside["segments_refused"] += refused
         return admitted
-
-    def _own_document(self, entry: Entry) -> Mapping[str, Any] | None:
-        """Return the object's document from the event itself, or None if the event does not have it."""
-        name, text = entry.object_key
-        if self._plan.attributes <= {name}:
-            return {name: text}
-        return entry.counted_event.event_attributes.object.document
 
     def _commit(self, batches: Sequence[Batch]) -> None:
         committed = [run for batch in batches for run in runs(batch)]
