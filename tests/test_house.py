@@ -216,6 +216,12 @@ def test_only_the_demo_and_the_command_of_engines_use_their_launchers() -> None:
     assert using == {"cli/engines.py", "demo/launching.py", "demo/shop.py"}
 
 
+def test_only_the_command_line_imports_the_command_line() -> None:
+    """`rewriter.cli` imports every command, so a module below one that imports it cannot be imported first."""
+    outside = [path for path in MODULES if not name(path).startswith("cli/")]
+    assert [name(path) for path in outside if any(one.startswith("rewriter.cli.") for one in imports(path))] == []
+
+
 def test_what_may_know_the_world_is_there() -> None:
     assert all((ROOT / "rewriter" / one).exists() for one in WITH_THE_WORLD)
 

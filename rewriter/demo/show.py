@@ -13,7 +13,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.rule import Rule
 from rich.text import Text
 
-from rewriter.cli.console import plain_console
 from rewriter.demo import scenes
 from rewriter.demo.shop import POLICY, Engine, Explain, Shop, opened
 from rewriter.plural import count_of
@@ -52,15 +51,14 @@ STORE_AWAY = (
 )
 
 
-def show(engine: Engine, explain: Explain) -> None:
-    """Run the demo; `explain` returns what a reason means.
+def show(console: Console, engine: Engine, explain: Explain) -> None:
+    """Run the demo on a console; `explain` returns what a reason means.
 
     Raises RewriterError where something is missing, or does not do what it should.
     """
     logging.getLogger("rewriter").addHandler(logging.NullHandler())  # switches and breaker are shown here, not logged
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a pipe may be of an encoding without ★
-    console = plain_console()
     console.width = min(WIDTH, console.width)
     started_s = time.monotonic()
     console.print(Text.from_markup(INTRODUCTION))
