@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,8 +15,9 @@ from rewriter.cli import app
 from rewriter.signals.events import Event, parse
 from rewriter.signals.ingest.contract import partition_of
 from rewriter.signals.ingest.dead_letters import left_out
-from rewriter.signals.ingest.health import Gap, gap
+from rewriter.signals.ingest.health import Gap, backlog, gap
 from rewriter.signals.ingest.worker import Worker
+from rewriter_engines import Valkey
 from tests.live.shop import Shop, an_event
 
 
@@ -40,7 +44,8 @@ def test_unread_entries_that_somebody_deletes_are_counted(
     lost = len(ids[deleted])
     assert (worker.counts["counted"], worker.counts["lost"]) == (read_before + 10 - lost, lost)
     assert (worker.backlog.entries, shop.total("lost")) == (0, lost)
-    assert [one["reason"] for one in shop.dead()] == [f"{lost} entries were trimmed or deleted before they were read"]
+    entries = "1 entry was" if lost == 1 else f"{lost} entries were"
+    assert [one["reason"] for one in shop.dead()] == [f"{entries} trimmed or deleted before they were read"]
     assert left_out(shop.store, shop.keys) == {"lost": lost}
 
 
@@ -119,3 +124,46 @@ def test_events_with_ids_of_a_far_future_are_no_duplicates_of_themselves(redis_u
         shop.store.run([("XADD", shop.keys.stream(partition_of(found, 4)), f"{ms}-{number}", "event", raw)])
     shop.drain(worker := shop.worker())
     assert worker.counts == {"counted": 40, "duplicate": 10}
+
+
+@pytest.fixture
+def limited(valkey_server: Callable[..., Valkey]) -> Callable[[str], str]:
+    """Return the URL of a role without one command."""
+    server = valkey_server()
+
+    def url(forbidden: str) -> str:
+        with server.client() as client:
+            client.acl_setuser("shop", enabled=True, passwords=["+pw"], keys=["*"], categories=["+@all"])
+            client.execute_command("ACL", "SETUSER", "shop", f"-{forbidden}")
+        return server.url.replace("redis://", "redis://shop:pw@")
+
+    return url
+
+
+def test_a_worker_that_may_not_work_never_says_that_it_goes_on(
+    limited: Callable[[str], str], prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its rounds go well, since it has no partition; its beats fail, which are rarer."""
+    shop, now_s = Shop(limited("evalsha"), prefix, lease_s=30.0), [0.0]
+    worker = shop.worker(clock_s=lambda: now_s[0])
+    with caplog.at_level(logging.WARNING):
+        for _ in range(20):
+            assert worker.step() == 0
+            now_s[0] += 0.1
+    assert [one.levelname for one in caplog.records] == ["ERROR"]
+    assert "'evalsha'" in worker.trouble
+
+
+def test_a_role_that_may_not_read_a_stream_s_state_measures_its_lag_all_the_same(
+    limited: Callable[[str], str], prefix: str
+) -> None:
+    shop = Shop(limited("xinfo"), prefix, partitions=1)
+    shop.append([an_event() for _ in range(20)])
+    time.sleep(0.1)
+    found = backlog(shop.store, shop.keys, 1)
+    assert found.entries >= 1
+    assert found.lag_s >= 0.1
+    worker = shop.worker()
+    beaten(worker)
+    assert worker.counts == {"counted": 20}
+    assert worker.backlog.entries == 0

@@ -2,7 +2,7 @@
 --
 -- KEYS  state, stream
 -- Returns { entries ever added, present entries, entries passed, unread entries }; -1 for unread entries that were not counted, and for
--- added entries that the server does not count; nothing without a stream. Unread entries are counted where that is cheap: where there
+-- added entries that the server does not count; nothing without a stream, or where the role may not read it. Unread entries are counted where that is cheap: where there
 -- are none, and up to MOST of them in a stream that was begun anew.
 local MOST = 100
 local state, stream = unpack(KEYS)
@@ -10,7 +10,8 @@ local known = redis.call('HMGET', state, 'position', 'passed')
 local passed = tonumber(known[2]) or 0
 local info = redis.pcall('XINFO', 'STREAM', stream)
 if info.err then
-  if redis.call('TYPE', stream).ok == 'none' then return {} end
+  local kind = redis.call('TYPE', stream).ok
+  if kind == 'none' or kind == 'stream' then return {} end -- a role without XINFO cannot tell
   return info
 end
 local added, length = -1, 0

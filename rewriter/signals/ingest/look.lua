@@ -10,8 +10,8 @@ local known = redis.call('HMGET', state, 'position', 'passed', 'lag', 'lag_at')
 local lately = now_ms - (tonumber(known[4]) or 0) < RECENT_MS and tonumber(known[3]) or 0
 
 local info = redis.pcall('XINFO', 'STREAM', stream)
-if info.err then return { 0, 0, lately, now_ms } end
-local added = 0
+if info.err and redis.call('TYPE', stream).ok ~= 'stream' then return { 0, 0, lately, now_ms } end
+local added = 0 -- and for a role without XINFO
 for i = 1, #info, 2 do
   if info[i] == 'entries-added' then added = info[i + 1] end
 end

@@ -137,6 +137,7 @@ class Worker:
         except Exception as error:  # noqa: BLE001  an ended worker would leave the entry to the next, until no worker is left
             self._log_trouble(error)
             self._recall()
+            self.due()  # a round without partitions goes well; only after a beat does ingest go on
             return 0
         if self.trouble:
             _log.warning("ingest goes on")
