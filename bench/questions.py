@@ -30,8 +30,8 @@ from rewriter.signals.counters import SEPARATOR, Counters, HalfLives, Observatio
 from rewriter.signals.kinds.item import ITEM, is_item_of_class
 from rewriter.signals.kinds.kind import SignalField
 from rewriter.signals.neighbours import Near, class_of_near, counted_near
-from rewriter.signals.repeats import Use, observed_uses
 from rewriter.signals.store import SignalsQuery
+from rewriter.signals.uses import Use, judged_counters, observed_uses
 
 PURCHASE = divided(DEFAULT_ACTION_WEIGHTS, DEFAULT_ACTION_WEIGHTS["purchase"])["purchase"]
 """The weight of a purchase: the one that `rewriter init --history` writes for a history of purchases alone."""
@@ -161,10 +161,11 @@ class PastPurchases:
             added, counted_uses = counted(fresh, self._half_lives, now_s), end
             known = united([known, added], self._half_lives, now_s)
             if known is not None:
-                members = {SEPARATOR.join(value): weight for value, weight in known.weights.items()}
+                seen = judged_counters(known)
+                members = {SEPARATOR.join(value): weight for value, weight in seen.weights.items()}
                 totals = class_totals(members, self._combinations)
                 names = class_names(members)
-                yield week, Population(known.weights, known.totals, class_totals=totals, class_names=names)
+                yield week, Population(seen.weights, seen.totals, class_totals=totals, class_names=names)
 
 
 def as_stored(classes: Mapping[str, ClassCounters]) -> dict[str, ClassCounters]:

@@ -52,12 +52,14 @@ def profiles(history: History) -> Mapping[str, Counters]:
 
 
 def of_users(history: History, users: Collection[str]) -> dict[str, dict[str, float] | None]:
-    """The weights of users, by value written as `brand|nike`. No other user has any."""
+    """The weights of users, by value written as `brand|nike`, without the strengths in items' last bits. No other user has any."""
     found = profiles(history)
     digests = {user: pseudonym("u", user, "") for user in users}
     assert set(found) <= set(digests.values())
     return {
-        user: {"|".join(value): weight for value, weight in found[digest].weights.items()} if digest in found else None
+        user: {"|".join(value): float(f"{weight:.7g}") for value, weight in found[digest].weights.items()}
+        if digest in found
+        else None
         for user, digest in digests.items()
     }
 

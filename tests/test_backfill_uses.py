@@ -1,4 +1,4 @@
-"""The share of the items had that people used later, in histories with nothing to tell."""
+"""How often people use items again, in histories of several actions: what `rewriter init` and `backfill` find."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ import pytest
 from rewriter.settings import Settings
 from rewriter.signals.backfill.history import History
 from rewriter.signals.ingest.batch import CountingRules
+from rewriter.signals.repeats import RepeatShare
 
 NOW_S = time.time() - 3_600.0
 DAY_S = 86_400.0
+Rows = list[tuple[str, str, float, str]]
 
 
 class _None:
@@ -23,7 +25,7 @@ class _None:
         return {}
 
 
-def share_after(folder: Path, rows: list[tuple[str, str, float, str]]) -> float | None:
+def repeat_share(folder: Path, rows: Rows, half_life_s: float = 2.4e8) -> RepeatShare | None:
     """rows: person, item, days before the end, action."""
     file = folder / "h.ndjson"
     written = (
@@ -32,31 +34,54 @@ def share_after(folder: Path, rows: list[tuple[str, str, float, str]]) -> float 
         for who, item, days, action in rows
     )
     file.write_text("\n".join(map(json.dumps, written)), "utf-8")
-    settings = Settings.model_validate({"policies": {"shop": {"index": ["films"], "class_field": "kind"}}})
+    settings = Settings.model_validate(
+        {
+            "signals": {"profile_half_life_s": half_life_s},
+            "policies": {"shop": {"index": ["films"], "class_field": "kind"}},
+        }
+    )
     history = History([str(file)], CountingRules.of(settings), 1, None, {})
     history.add_up(_None(), lambda *_: None)  # type: ignore[arg-type]
-    return history.share_after()
+    return history.repeats().catalogue
 
 
-def twice(first: str, second: str, days: float, count: int = 150) -> list[tuple[str, str, float, str]]:
-    begun = [(f"u{n % 20}", f"i{n}", days + 3.0 + n / 100, first) for n in range(count)]
-    return [*begun, *((who, item, at - 2.0, second) for who, item, at, _ in begun), ("zoe", "last", 0.0, first)]
+def steps(*actions: str, count: int = 1_200) -> Rows:
+    """Each item is one person's, who does one thing with it after another, each two days later and in a visit of its own."""
+    people = [(f"u{number}", "first", 90.0, "view") for number in range(60)]
+    return [
+        *people,
+        *(
+            (f"u{n % 60}", f"i{n}", 60.0 - 2.0 * number - n / 1_000, action)
+            for n in range(count)
+            for number, action in enumerate(actions)
+        ),
+    ]
 
 
 @pytest.mark.parametrize(
     ("rows", "share"),
     [
-        (twice("view", "purchase", 60.0), 0.0),
-        (twice("purchase", "view", 60.0), 1.0),
-        (twice("purchase", "purchase", 60.0), None),  # one action: nobody comes back before it
-        (twice("view", "view", 1.0), None),
-        (twice("view", "purchase", 1.0), None),  # too short to see a use again
-        (twice("view", "purchase", 60.0, count=50), None),
-        ([("ann", "i1", 2.0, "remove_from_cart")], None),  # no use at all
-        ([("ann", "i1", 2.0, "view")], None),
+        (steps("view", "purchase"), 0.0),
+        (steps("view", "view", "add_to_cart", "purchase"), 0.0),
+        (steps("purchase", "view", "click"), 0.0),  # to see when it arrives
+        (steps("view", "purchase", "purchase"), 0.5),
+        (steps("view", "purchase", "view", "purchase", "view"), 0.5),
+        (steps("view", "view"), 0.5),
+        (steps("purchase", "purchase", "purchase", "purchase"), 0.75),
+        ([*steps("view", "view"), *steps("purchase", count=1)], 0.5),  # a purchase in 2,400 is not what people come for
     ],
+    ids=["bought", "in the cart", "looked at afterwards", "bought again", "both again", "views", "purchases", "hardly bought"],
+)  # fmt: skip
+def test_items_are_used_again_where_as_much_was_done_with_them_before(tmp_path: Path, rows: Rows, share: float) -> None:
+    found = repeat_share(tmp_path, rows)
+    assert found is not None
+    assert found.share == pytest.approx(share, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [[("ann", "i1", 2.0, "remove_from_cart")], [("ann", "i1", 2.0, "view")], steps("view", "purchase", count=400)],
 )
-def test_the_share_of_items_had_that_were_used_later(
-    tmp_path: Path, rows: list[tuple[str, str, float, str]], share: float | None
-) -> None:
-    assert share_after(tmp_path, rows) == share
+def test_below_500_uses_nobody_can_tell(tmp_path: Path, rows: Rows) -> None:
+    """Of the strongest action that people come for: 400 views more tell nothing."""
+    assert repeat_share(tmp_path, rows) is None

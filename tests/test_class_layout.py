@@ -16,7 +16,6 @@ from rewriter.signals.class_layout import (
     bucket_of,
     digest_of,
     first_unpacked,
-    number_of,
     packed,
     packed_classes,
     read_classes,
@@ -25,6 +24,7 @@ from rewriter.signals.class_layout import (
 )
 from rewriter.signals.counters import Value
 from rewriter.signals.neighbours import near_class
+from rewriter.signals.strengths import number_of
 
 PARTS = st.text(st.characters(exclude_characters="\x1f", exclude_categories=["Cs"]), min_size=1, max_size=40)
 NUMBERS = st.integers(0, 10**16).map(str)

@@ -15,7 +15,8 @@ from rewriter.signals.class_counters import counted_by_class
 from rewriter.signals.counters import Observation, counted
 from rewriter.signals.kinds.item import ITEM
 from rewriter.signals.neighbours import Near, counted_near, near_class
-from rewriter.signals.repeats import AGAIN, USES, Use, observed_uses
+from rewriter.signals.repeats import AGAIN, USES
+from rewriter.signals.uses import Use, judged_counters, observed_uses
 from tests.pasts import EventRow, counted_past, weights_now
 
 DOCUMENTS = [
@@ -113,10 +114,10 @@ def test_the_population_is_everybody_s_before_a_time(seed: int) -> None:
     seen = [Observation(tuple(v for v in past.coded.values(row[2]) if v[0] != ITEM), row[3], row[0]) for row in before]
     expected = counted(seen, past.half_lives, at_s)
     uses = observed_uses(
-        Use(row[1], visit, str(DOCUMENTS[row[2]]["_id"]), str(DOCUMENTS[row[2]]["kind"]), row[0])
+        Use(row[1], visit, str(DOCUMENTS[row[2]]["_id"]), str(DOCUMENTS[row[2]]["kind"]), row[0], row[3])
         for row, visit in zip(before, visits(before), strict=True)
     )
-    used = counted(uses, past.half_lives, at_s)
+    used = judged_counters(counted(uses, past.half_lives, at_s))
     assert found.weights == pytest.approx(dict(expected.weights) | dict(used.weights))
     assert found.totals == pytest.approx(dict(expected.totals) | dict(used.totals))
     assert found.totals[USES] > found.totals.get(AGAIN, 0.0)

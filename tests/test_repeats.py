@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 from hypothesis import given
@@ -22,16 +22,14 @@ from rewriter.signals.repeats import (
     NONE_AT,
     SHRUNK_BY,
     USES,
-    Controls,
     RepeatGuard,
-    Use,
     described,
     in_words,
     largest_classes,
-    observed_uses,
     strength_at,
     suits_shop,
 )
+from rewriter.signals.uses import Controls, Use, judged, observed_uses, totals_of
 
 
 def guard(classes: dict[str, tuple[float, float]], stated: float | None = None) -> RepeatGuard:
@@ -130,10 +128,10 @@ def test_an_item_counts_once_a_visit_and_the_first_visit_for_nothing() -> None:
     found = list(observed_uses(done))
     assert [one.at_s for one in found] == [2.0, 4.0, 5.0]
     assert Counter(value for one in found for value in one.values if value[0] in (USES, AGAIN)) == {
-        (USES, "food"): 1,
-        (AGAIN, "food"): 1,
-        (USES, "books"): 2,
-        (AGAIN, "books"): 1,
+        (USES, "food", "1"): 1,
+        (AGAIN, "food", "1"): 1,
+        (USES, "books", "1"): 2,
+        (AGAIN, "books", "1"): 1,
     }
 
 
@@ -186,7 +184,7 @@ def test_a_use_is_compared_with_the_latest_one_of_its_class_by_another_subject()
         Use("ann", "3", "rice", "food", 8.0),  # with bob's rice, used in an earlier visit
         Use("bob", "2", "salt", "food", 9.0),  # with ann's rice, which bob used in this visit: no comparison
     ]
-    compared_at = {one.at_s: {mark for mark, _ in one.values} & {CONTROLS, CHANCE} for one in observed_uses(done)}
+    compared_at = {one.at_s: {mark for mark, *_ in one.values} & {CONTROLS, CHANCE} for one in observed_uses(done)}
     assert compared_at == {
         3.0: set(), 4.0: {CONTROLS}, 5.0: {CONTROLS}, 6.0: {CONTROLS, CHANCE}, 7.0: {CONTROLS}, 8.0: {CONTROLS, CHANCE}, 9.0: set(),
     }  # fmt: skip
@@ -234,6 +232,13 @@ def test_what_follows_is_that_of_the_policy(share: float, scale: float, use: str
     assert in_words(found, scale, use) == f"people use items again in {text}"
 
 
+def guard_of(done: Iterable[Use]) -> RepeatGuard:
+    found = judged(
+        Counter(value for one in observed_uses(sorted(done, key=lambda one: one.at_s)) for value in one.values)
+    )
+    return RepeatGuard(found, totals_of(found))
+
+
 def with_a_bot(people: int, of_bot: Callable[[int], tuple[str, str]]) -> RepeatGuard:
     """A shop of films, which people use once, and a bot with as many uses as all of them; of_bot: item and class of its n-th."""
     done = [
@@ -241,11 +246,7 @@ def with_a_bot(people: int, of_bot: Callable[[int], tuple[str, str]]) -> RepeatG
         for n in range(30 * people)
     ]
     done += [Use("bot", f"{n}", *of_bot(n), n + 0.5) for n in range(len(done))]
-    weights = Counter(value for one in observed_uses(sorted(done, key=lambda one: one.at_s)) for value in one.values)
-    totals = Counter[str]()
-    for (mark, _), count in weights.items():
-        totals[mark] += count
-    return RepeatGuard(dict(weights), dict(totals))
+    return guard_of(done)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,6 @@ from rewriter.signals.ingest.contract import StreamKeys, partition_count_command
 from rewriter.signals.ingest.scripts import sound_replies
 from rewriter.signals.partitions import partition_count
 from rewriter.signals.redis_store import RedisStore
-from rewriter.signals.repeats import wanted_once
 
 DAY_S = 86_400.0
 
@@ -151,13 +150,6 @@ def _print_row_counts(history: History, allowed: frozenset[str], settings: Setti
         return False
     if counts.mean_weight >= HEAVY:
         print_line(f"an average event {heavy(signals.action_weights, counts.mean_weight)}")
-    is_counted = any(one.item_field and one.item_repeat_share is None for one in settings.policies.values())
-    if is_counted and wanted_once(guard := history.repeats(), after := history.share_after()):
-        share, after = guard.catalogue.share if guard.catalogue is not None else 0.0, after or 0.0
-        print_line(
-            f"people come back to items in {share:.1%} of their uses, but only to {after:.1%} of those that they had, such as"
-            f" bought: state `item_repeat_share = {after:.3g}` in your policies, so that items that people have are not boosted"
-        )
     if reasons := counts.too_many(allowed):
         print_line(
             f"more than {LIMIT:.0%} of the rows were left out for {', '.join(reasons)}:"

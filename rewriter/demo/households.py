@@ -13,7 +13,7 @@ from random import Random
 from rewriter.demo.corpus import LAST_TUNING_WEEK, Corpus, classes_of, values_of
 from rewriter.signals.counters import Counters, HalfLives, Observation, counted
 from rewriter.signals.kinds.kind import SignalField
-from rewriter.signals.repeats import Use, observed_uses
+from rewriter.signals.uses import Use, judged_counters, observed_uses
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Households:
     def population(self) -> Counters:
         """Return everybody's counters, and how often they bought a product again."""
         bought = (one for known in self._known.values() for one in known)
-        uses = counted(observed_uses(self._uses), self._half_lives, self._now_s)
+        uses = judged_counters(counted(observed_uses(self._uses), self._half_lives, self._now_s))
         population = self._counted(bought, None)
         return replace(
             population, weights={**population.weights, **uses.weights}, totals={**population.totals, **uses.totals}

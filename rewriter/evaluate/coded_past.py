@@ -16,7 +16,8 @@ from rewriter.signals.events import values
 from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.ingest.reuse import VISIT_S
 from rewriter.signals.kinds.item import ITEM
-from rewriter.signals.repeats import MARKS, NO_CLASS, Controls
+from rewriter.signals.repeats import MARKS, NO_CLASS
+from rewriter.signals.uses import Controls, level_of
 
 
 class CodedPast:
@@ -90,7 +91,7 @@ class CodedPast:
     def uses(self) -> tuple[Numbers, Codes, Codes, list[Value]]:
         """The times of uses; then for each value of a use: the number of the use, and of the value; and the values.
 
-        Counted as in `repeats.observed_uses`: an item counts once per visit, and a person's first visit does not count.
+        Counted as in `uses.observed_uses`, with the class and the weight of the action of each use as its value.
         """
         past, table = self.past, self._of_one_life
         (events,) = np.nonzero(past.weight > 0.0)
@@ -100,48 +101,58 @@ class CodedPast:
         event, code = self.coded_events(past.doc[events])
         item = table.is_item[code]
         event, code = event[item], code[item]
+        weights, level = np.unique(past.weight[events], return_inverse=True)
         of_person = person[event] * (int(code.max(initial=0)) + 1) + code
         _, of_person = np.unique(of_person, return_inverse=True)  # small numbers: the product below must not overflow
-        visits = int(visit.max(initial=0)) + 1
-        _, first = np.unique(of_person * visits + visit[event], return_index=True)
-        first.sort()  # once a visit, in the order of time
+        visits, levels = int(visit.max(initial=0)) + 1, max(1, len(weights))
+        _, first = np.unique((of_person * visits + visit[event]) * levels + level[event], return_index=True)
+        first.sort()  # each action once a visit, in the order of time
         event, code = event[first], code[first]
-        _, earliest = np.unique(of_person[first], return_index=True)
-        again = np.ones(len(event), bool)
-        again[earliest] = False
         classes: dict[str, int] = {}
         different, local = np.unique(code, return_inverse=True)
         items = [table.values[one] for one in different.tolist()]
         names = (value[2] if len(value) > 2 else NO_CLASS for value in items)
         class_of = np.array([classes.setdefault(name, len(classes)) for name in names], np.int64)[local]
-        counts, is_compared, is_chance = _judged(person[event], visit[event], is_later[event], code, class_of)
+        of = class_of * levels + level[event]
+        judged = _judged(person[event], visit[event], is_later[event], code, of, level[event])
+        counts = judged[0]
         number = np.arange(int(counts.sum()))
-        event, class_of = event[counts], class_of[counts]
-        chosen = [np.ones(len(number), bool), *(one[counts] for one in (again, is_compared, is_chance))]
+        event, of = event[counts], of[counts]
+        chosen = [np.ones(len(number), bool), *(one[counts] for one in judged[1:])]
         uses = np.concatenate([number[one] for one in chosen])
-        marks = np.concatenate([class_of[one] + at * len(classes) for at, one in enumerate(chosen)])
+        marks = np.concatenate([of[one] + at * len(classes) * levels for at, one in enumerate(chosen)])
         order = np.argsort(uses, kind="stable")
-        named: list[Value] = [(mark, name) for mark in MARKS for name in classes]
+        texts = [level_of(weight) for weight in weights.tolist()] or [level_of(1.0)]
+        named: list[Value] = [(mark, name, text) for mark in MARKS for name in classes for text in texts]
         return past.at_s[events][event], uses[order], marks[order], named
 
 
 def _judged(
-    person: Codes, visit: Codes, is_later: NDArray[np.bool_], item: Codes, class_of: Codes
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return which uses count, which are compared with another person's, and which of these others were held (`Controls`)."""
-    controls, visits = Controls[int](), dict[tuple[int, int], set[int]]()
-    counts, is_compared, is_chance = (np.zeros(len(person), bool) for _ in range(3))
-    columns = (one.tolist() for one in (person, visit, is_later, item, class_of))
-    for at, (who, when, later, what, of) in enumerate(zip(*columns, strict=True)):
+    person: Codes, visit: Codes, is_later: NDArray[np.bool_], item: Codes, of_level: Codes, level: Codes
+) -> tuple[NDArray[np.bool_], ...]:
+    """Return which events are uses that count, which of them use an item again, which are compared with another person's use, and
+    which of these others were held (`Controls`).
+
+    of_level: the number of a class and the weight of an action; level: the number of the weight, in the order of weights.
+    """
+    controls, visits = Controls[int](), dict[tuple[int, int], dict[int, int]]()
+    counts, again, is_compared, is_chance = (np.zeros(len(person), bool) for _ in range(4))
+    columns = (one.tolist() for one in (person, visit, is_later, item, of_level, level))
+    nothing: dict[int, int] = {}
+    for at, (who, when, later, what, of, done) in enumerate(zip(*columns, strict=True)):
+        used_in = visits.setdefault((who, what), {})
+        if used_in.get(when, -1) >= done:
+            continue
         if (other := controls.other(of, who)) is not None:
-            held = visits.get((who, other), set())
-            is_compared[at] = when not in held
-            is_chance[at] = bool(held) and when not in held
+            held = visits.get((who, other), nothing)
+            is_compared[at] = held.get(when, -1) < done
+            is_chance[at] = is_compared[at] and max(held.values(), default=-1) >= done
         if controls.note(of, who, what) and later:
             controls.add(of, who)
             counts[at] = True
-        visits.setdefault((who, what), set()).add(when)
-    return counts, is_compared, is_chance
+            again[at] = max(used_in.values(), default=-1) >= done
+        used_in[when] = done
+    return counts, again, is_compared, is_chance
 
 
 def _first(person: Codes, visit: Codes) -> Codes:

@@ -22,6 +22,7 @@ from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.kinds.item import ITEM
 from rewriter.signals.packed import MAX_POPULATION, MAX_SEGMENTS_VALUES
 from rewriter.signals.repeats import USES
+from rewriter.signals.uses import judged
 
 
 class CountedPast:
@@ -128,7 +129,9 @@ class CountedPast:
         end = int(np.searchsorted(times, at_s, side="left"))
         worth = _decayed(times[:end], at_s, self.half_lives.of(USES))
         cut = int(np.searchsorted(uses, end, side="left"))
-        return named, _sums(codes[:cut], worth[uses[:cut]], len(named))
+        sums = _sums(codes[:cut], worth[uses[:cut]], len(named)).tolist()
+        found = judged({value: weight for value, weight in zip(named, sums, strict=True) if weight > 0.0})
+        return list(found), np.array(list(found.values()))
 
 
 def _decayed(times_s: Numbers, at_s: float, half_life_s: float) -> Numbers:

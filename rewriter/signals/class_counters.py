@@ -27,12 +27,14 @@ class ClassCounters:
 
     total:        of all items ever counted.
     last_event_s: orders the classes by their last use when they are written; a store keeps the order, not the time.
+    strengths:    of items, the weight of the strongest action (`strengths`), as far as it is known. Only written, for ingest.
     """
 
     weights: Mapping[Value, float]
     total: float
     landmark_s: float
     last_event_s: float = 0.0
+    strengths: Mapping[Value, float] | None = None
 
 
 def of_class(value: Value, item: str, combinations: Collection[str]) -> tuple[str, Value] | None:

@@ -9,7 +9,9 @@
     a class      the first 4 bytes of the SHA-1 of its name; the number of bytes that follow (one byte; 255: in the next 2);
                  its landmark in units of 256 s since the epoch (3 bytes); groups of counters of equal weight, the heaviest first
     a group      2 bytes q: the weight is 2^((q mod 2¹⁵ − 16,384) / 512); from 2¹⁵ on, a byte with the number of counters follows,
-                 otherwise there is one; the counters
+                 otherwise there is one; the counters. A group of no counters tells the strength (`strengths`) of the items that
+                 follow, up to the next one: the weight of the strongest action that the subject did with them. Items before
+                 the first one, and behind one whose q mod 2¹⁵ is 0, have an unknown strength
     a counter    a byte: 32 · the field's number (from 7 on: 7, and the number in the next byte) + a code; the value
 
     code 1–22    a text of so many bytes          0       a text whose length is in the next 2 bytes
@@ -17,7 +19,8 @@
     code 23      no value: items that are left out since, but count in the class's total
 
 All numbers are little-endian. A weight is exact to 0.07 %, which suffices for affinities, and takes 2 bytes instead of 8. What took
-26 bytes a class and 28 a counter takes 11 and 7. The total of a class is the sum of its items.
+26 bytes a class and 28 a counter takes 14 and 7. The total of a class is the sum of its items. A program that knows of no strengths
+reads the same counters, and what it writes has none.
 
 The layout before (`FIRST_FORMAT`) had a hash field for each class, under its name. It is read where a bucket lacks the class, and
 ingest moves a class with its next event. Pure. The bytes may be anybody's: a class that is unsound is none at all, a value that is
@@ -26,15 +29,15 @@ no text matches nothing. Ingest reads by the same rules (classes.lua), and so be
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha1
-from math import floor, log2
 from struct import Struct
 
 from rewriter.signals.class_counters import MAX_VALUES, SUFFIX, ClassCounters
 from rewriter.signals.counters import MAX_MEMBER_BYTES, SEPARATOR, Value, member, sound, value_of
 from rewriter.signals.kinds.item import ITEM
+from rewriter.signals.strengths import LAST, MIDDLE, STEPS, number_of
 
 FORMAT, FIRST_FORMAT = 2, 1
 BUCKETS = 16
@@ -42,8 +45,6 @@ MAX_IN_BUCKET = 24
 """Classes of one bucket, those used last. As in classes.lua."""
 UNIT_S = 256
 """Unit of a landmark."""
-STEPS, MIDDLE, LAST = 512, 16_384, 32_767
-"""Steps of an octave of weight, the number of weight 1, and the largest number."""
 NAMES = SEPARATOR
 """The hash field that holds the names of signal fields."""
 MAX_CLASS_BYTES = 16_384
@@ -98,6 +99,52 @@ def read_classes(class_names: Sequence[str], replies: Sequence[bytes | None]) ->
     return found
 
 
+def held_items(items: Mapping[str, Iterable[str]], replies: Sequence[bytes | None]) -> dict[tuple[str, str], int]:
+    """Return the strengths of those of some items that a subject has, by class and id; 0 is unknown.
+
+    items: ids by class. replies: the values of `wanted_fields` of these classes.
+    """
+    found: dict[tuple[str, str], int] = {}
+    values = dict(zip(wanted_fields(list(items)), replies, strict=False))
+    names = field_names(values.get(NAMES))
+    number = names.index(ITEM) if ITEM in names else None
+    bodies: dict[str, dict[bytes, bytes]] = {}
+    for name, ids in items.items():
+        bucket = bucket_of(name)
+        if bucket not in bodies:
+            bodies[bucket] = dict(bodies_in(values.get(bucket)))
+        body = bodies[bucket].get(digest_of(name))
+        if body is not None:
+            keys = {_counter(number, one): one for one in ids} if number is not None else {}
+            found |= {(name, keys[key]): strength for key, strength in _strengths(body, keys).items()}
+        elif (first := first_unpacked(values.get(name))) is not None:
+            found |= {(name, one): 0 for one in ids if (ITEM, one) in first.weights}
+    return found
+
+
+def _strengths(raw: bytes, keys: Collection[bytes]) -> dict[bytes, int]:
+    """Return the strengths of those of the counters `keys` that are in the bytes of a class. What is unsound ends them."""
+    found: dict[bytes, int] = {}
+    at, end, strength = _LANDMARK, len(raw), 0
+    try:
+        while at < end:
+            q, at, left = raw[at] | raw[at + 1] << 8, at + 2, 1
+            if q >= _MANY:
+                left, at = raw[at], at + 1
+                if not left:
+                    strength = q - _MANY
+            for _ in range(left):
+                size = _SIZES[raw[at]] or _long_size(raw, at)
+                if (key := raw[at : at + size]) in keys:
+                    found[key] = strength
+                    if len(found) == len(keys):
+                        return found
+                at += size
+    except IndexError:
+        pass
+    return found
+
+
 def field_names(raw: bytes | None) -> tuple[str, ...]:
     """Return the names of the fields by number."""
     return tuple(raw.decode("utf-8", "replace").split(SEPARATOR)) if raw else ()
@@ -142,7 +189,9 @@ def bodies_in(raw: bytes | None) -> Iterable[tuple[bytes, bytes]]:
 def packed(counters: ClassCounters, numbers: Mapping[str, int]) -> bytes:
     """Return the bytes of a class. numbers: of the signal fields."""
     heaviest = sorted(counters.weights.items(), key=lambda pair: (-pair[1], pair[0]))[:MAX_VALUES]
-    by_weight: dict[int, list[bytes]] = {}
+    strengths = {value: number_of(weight) for value, weight in (counters.strengths or {}).items() if value[0] == ITEM}
+    strongest = max((strengths.get(value, 0) for value, _ in heaviest), default=0)
+    grouped: dict[tuple[int, int], list[bytes]] = {}
     in_items, room = 0.0, MAX_CLASS_BYTES
     for value, weight in heaviest:
         if sound(weight) and member(value) is not None and value[0] in numbers and (q := number_of(weight)):
@@ -150,14 +199,18 @@ def packed(counters: ClassCounters, numbers: Mapping[str, int]) -> bytes:
             room -= len(counter)
             if room < 0:
                 break
-            by_weight.setdefault(q, []).append(counter)
+            strength = strengths.get(value, 0) if value[0] == ITEM else strongest
+            grouped.setdefault((strength, q), []).append(counter)
             in_items += weight if value[0] == ITEM else 0.0
     left_out = (sound(counters.total) or 0.0) - in_items
     if left_out > in_items / STEPS and (q := number_of(left_out)):
-        by_weight.setdefault(q, []).append(bytes((_LEFT_OUT,)))
+        grouped.setdefault((strongest, q), []).append(bytes((_LEFT_OUT,)))
     units = min((1 << 24) - 1, max(0, round(counters.landmark_s / UNIT_S)))
-    parts = [units.to_bytes(_LANDMARK, "little")]
-    for q, listed in sorted(by_weight.items(), reverse=True):
+    parts, before = [units.to_bytes(_LANDMARK, "little")], 0
+    for (strength, q), listed in sorted(grouped.items(), reverse=True):
+        if strength != before:
+            parts.append(_SHORT.pack(strength + _MANY) + b"\0")
+            before = strength
         head = _SHORT.pack(q) if len(listed) == 1 else _SHORT.pack(q + _MANY) + bytes((len(listed),))
         parts += (head, *sorted(listed))
     return b"".join(parts)
@@ -257,11 +310,6 @@ def item_text(raw: bytes, start: int, end: int) -> str:
     if code > _LEFT_OUT:
         return str(int.from_bytes(raw[start + 1 : end], "little"))
     return raw[start + (3 if code == _LONG else 1) : end].decode("utf-8", "replace")
-
-
-def number_of(weight: float) -> int:
-    """Return the number q of a weight, at most `LAST`; 0 for one below 2⁻³², which is none."""
-    return max(0, min(LAST, floor(STEPS * log2(weight) + 0.5) + MIDDLE))
 
 
 def _counter(number: int, text: str) -> bytes:

@@ -22,6 +22,7 @@ from rewriter.signals.counters import SEPARATOR, Counters, HalfLives, Value, gro
 from rewriter.signals.kinds.item import ITEM
 from rewriter.signals.packed import MAX_BODY_BYTES, PackedPopulation
 from rewriter.signals.store import Keys
+from rewriter.signals.uses import judge_members
 
 SCANNED = 500
 """Members of one slice."""
@@ -100,6 +101,8 @@ def gather_population(
         if len(whole) > 3 * kept:
             whole, pruned, lightest = yield from _heaviest(whole, kept)
             left_out, floor = left_out + pruned, max(floor, lightest)
+    judge_members(whole, totals)
+    yield []
     whole, pruned, lightest = yield from _heaviest(whole, kept)
     left_out, floor = left_out + pruned, max(floor, lightest)
     text_bytes = 0

@@ -21,6 +21,7 @@ from itertools import islice
 from typing import Any
 
 from rewriter.signals.counters import MAX_MEMBER_BYTES, MAX_WEIGHT, SEPARATOR, Counters, Value, sound
+from rewriter.signals.uses import judge_members
 
 FORMAT = "rw1"
 HEADER_BYTES = 64
@@ -151,7 +152,9 @@ def read_population(body: bytes, pause: Callable[[], object]) -> PackedPopulatio
         while chunk := list(islice(pairs, SLICE)):
             pause()
             found.update([(text, weight) for text, weight in chunk if 0.0 < weight <= MAX_WEIGHT])
-        return PackedPopulation(found, _totals(meta["totals"]), sound(meta["floor"]) or 0.0, int(meta["left_out"]))
+        totals = _totals(meta["totals"])
+        judge_members(found, totals)  # a process of the version before may have written all uses
+        return PackedPopulation(found, totals, sound(meta["floor"]) or 0.0, int(meta["left_out"]))
     except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError("no population") from error
 

@@ -1,10 +1,9 @@
 """The repeat guard: boosts for items that somebody used before act only where people use the same item again. Pure.
 
-The repeat share ρ of a class of product (groceries 0.4, films 0) is the share of uses that fall on an item that the same subject
-had used in an earlier visit. An item counts once a visit, so that to view, click and buy it is one use; somebody's first visit
-counts for nothing, since there was nothing to use again; and one subject counts for MOST_ALONE uses (MOST_IN_CLASS of a
-class), or for MOST_OF_ALL of all if that is more. `rewriter ingest` and `rewriter backfill` keep four fields in the
-population, decayed like the rest of it, whose values are the classes:
+The repeat share ρ of a class of product (groceries 0.4, films 0) is the share of uses that fall on an item with which the same
+subject had done at least as much in an earlier visit: bought, where the use is a purchase. What counts as a use, and which uses a
+class is judged by, is in `uses`. `rewriter ingest` and `rewriter backfill` keep four fields in the population, decayed like the
+rest of it:
 
     $uses       how many uses there were
     $again      how many of them were on an item used before
@@ -37,15 +36,14 @@ Below `MIN_USES` nobody can tell, and items have no boosts.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from heapq import nlargest
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any
 
 from rewriter.plural import count_of
 from rewriter.record import record
-from rewriter.signals.counters import SEPARATOR, Observation, Value
+from rewriter.signals.counters import SEPARATOR, Value
 
-_T = TypeVar("_T", bound=Hashable)
 USES, AGAIN, CONTROLS, CHANCE = "$uses", "$again", "$controls", "$chance"
 MARKS = (USES, AGAIN, CONTROLS, CHANCE)
 """Fields of the population. No policy's field has a `$` in its name."""
@@ -72,10 +70,6 @@ LIFT_ONCE_FULL_AT, LIFT_ONCE_AT = 0.5, 0.9
 """Of λ: boosts for unused items act in full up to the first, and where ρ is not small end at the second."""
 LIFT_MOST = 1e6
 """The largest λ, which stands for a γ of 0."""
-MOST_ALONE, MOST_IN_CLASS, MOST_OF_ALL = 200, 50, 0.05
-"""How many uses one subject may add in all and in a class, and beyond them its largest share of the uses of all and of the class: a
-bot, or a test that buys the same basket every hour, is not how people use a catalogue.
-"""
 
 
 @record(frozen=True, slots=True)
@@ -252,15 +246,6 @@ def in_words(known: Mapping[str, Any], item_scale: float = 1.0, item_use: str = 
     return f"{text}; the template set `shop` would suit" if unsuited else text
 
 
-def wanted_once(guard: RepeatGuard, share_after: float | None) -> bool:
-    """Return whether people come back to items until they have them and not afterwards: viewed, then bought. Then ρ misleads.
-
-    share_after: the share of the items had, such as bought, that the same subjects used later; None if unknown.
-    """
-    whole = guard.catalogue
-    return whole is not None and share_after is not None and share_after < NONE_AT <= whole.share
-
-
 def suits_shop(share: float, unused_boosts: float) -> bool:
     """Whether people use items again, and not less than chance would have it: the template set `shop` suits, else `catalogue`."""
     return share >= NONE_AT and unused_boosts <= 0.0
@@ -291,87 +276,3 @@ def largest_classes(members: Mapping[str, float], count: int) -> tuple[str, ...]
     start = f"{USES}{SEPARATOR}"
     uses = [(weight, member[len(start) :]) for member, weight in members.items() if member.startswith(start)]
     return tuple(name for _, name in nlargest(count, uses))
-
-
-class Use(NamedTuple):
-    """One thing done with an item in a visit; `at_s` in seconds since the epoch."""
-
-    subject: str
-    visit: str
-    item: str
-    class_name: str
-    at_s: float
-
-
-class Controls(Generic[_T]):
-    """What a use is judged by besides its own subject's: the latest use of its class by another subject, and how many each added.
-
-    It keeps two uses for each class, and a number for each subject and class. Classes, subjects and items are texts, or numbers.
-
-    max_classes: beyond it, the class whose use is oldest is left out.
-    max_numbers: beyond it, all numbers are halved, and those of one use are left out.
-    """
-
-    def __init__(self, max_classes: int = 10_000, max_numbers: int = 20_000) -> None:
-        self._max_classes, self._max_numbers = max_classes, max_numbers
-        self._latest: dict[_T, tuple[_T, _T, _T | None]] = {}
-        self._added: dict[tuple[_T | None, _T | None], int] = {}
-
-    def has_room(self, class_name: _T, subject: _T) -> bool:
-        """Return whether a use may count: the subject added less than its share of all uses, and of those of the class."""
-        added = self._added.get
-        everywhere = added((None, subject), 0)
-        if everywhere >= MOST_ALONE and everywhere >= MOST_OF_ALL * added((None, None), 0):
-            return False
-        in_class = added((class_name, subject), 0)
-        return in_class < MOST_IN_CLASS or in_class < MOST_OF_ALL * added((class_name, None), 0)
-
-    def add(self, class_name: _T, subject: _T) -> None:
-        """Note that a use counted."""
-        for key in ((class_name, subject), (class_name, None), (None, subject), (None, None)):
-            self._added[key] = self._added.get(key, 0) + 1
-        if len(self._added) > self._max_numbers:
-            self._added = {key: count // 2 for key, count in self._added.items() if count > 1}
-
-    def other(self, class_name: _T, subject: _T) -> _T | None:
-        """Return the item of the latest use of a class by another subject, or None if there was none."""
-        known = self._latest.get(class_name)
-        if known is None:
-            return None
-        return known[2] if known[0] == subject else known[1]
-
-    def note(self, class_name: _T, subject: _T, item: _T) -> bool:
-        """Note a use, unless its subject has no room: what one subject does all the time is no sample of what others do.
-
-        Returns whether it has room (`has_room`).
-        """
-        if not self.has_room(class_name, subject):
-            return False
-        other = self.other(class_name, subject)
-        self._latest.pop(class_name, None)
-        self._latest[class_name] = (subject, item, other)
-        if len(self._latest) > self._max_classes:
-            del self._latest[next(iter(self._latest))]
-        return True
-
-
-def observed_uses(done: Iterable[Use]) -> Iterator[Observation]:
-    """Yield what `done`, in the order of time, adds to the population's fields."""
-    first_visits: dict[str, str] = {}
-    visits: dict[tuple[str, str], set[str]] = {}
-    controls = Controls[str]()
-    for one in done:
-        used_in = visits.setdefault((one.subject, one.item), set())
-        if one.visit in used_in:
-            continue
-        other = controls.other(one.class_name, one.subject)
-        has_room = controls.note(one.class_name, one.subject, one.item)
-        if first_visits.setdefault(one.subject, one.visit) != one.visit and has_room:
-            controls.add(one.class_name, one.subject)
-            marks = [USES, AGAIN] if used_in else [USES]
-            held = None if other is None else visits.get((one.subject, other), set())
-            # What this visit used already is no evidence, as it is no use again.
-            if held is not None and one.visit not in held:
-                marks += [CONTROLS, CHANCE] if held else [CONTROLS]
-            yield Observation(tuple((mark, one.class_name) for mark in marks), 1.0, one.at_s)
-        used_in.add(one.visit)

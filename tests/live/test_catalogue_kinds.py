@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import os
 import random
-import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
+from itertools import product
+from operator import itemgetter
 from pathlib import Path
 from unittest.mock import patch
 
@@ -35,8 +36,11 @@ from bench.catalogue_runs import (
     untuned,
     write_history,
 )
-from bench.made_catalogues import FILMS, GROCERIES, NEWS, ODD_SHAPES, SHAPES, Kind, Made, make
+from bench.made_catalogues import DAY_S, FILMS, GROCERIES, NEWS, ODD_SHAPES, SHAPES, Kind, Made, Use, make
 from bench.ndcg_table import ndcg
+from rewriter.cli.ingest import stores_of, worker_of
+from rewriter.settings import Settings
+from rewriter.signals.ingest.contract import StreamKeys
 from tests.conftest import RUN
 
 SEED = 5
@@ -178,30 +182,115 @@ def test_ndcg_is_that_of_ir_measures() -> None:
     assert every == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize(("kind", "name"), [(FILMS, "catalogue"), (GROCERIES, "shop")], ids=["films", "groceries"])
-@pytest.mark.parametrize("bought", [0.3, pytest.param(0.8, marks=pytest.mark.full)])
-def test_what_is_viewed_in_one_visit_and_bought_in_another_is_one_wish(
-    made: Callable[[Kind, int], Catalogue], kind: Kind, name: str, bought: float
+FILM_SHOP = replace(FILMS, people=60, items=600, visits=30.0)
+GROCER = replace(GROCERIES, people=100, items=600, visits=30.0)
+MIXED = replace(GROCER, name="milk and books", again_by_class=(0.6,) * 6 + (0.0,) * 6)
+
+
+def row_of(use: Use, action: str, days: float) -> dict[str, str]:
+    at = datetime.fromtimestamp(use.at_s + days * DAY_S, UTC).isoformat(timespec="milliseconds")
+    return {"user_id": use.person, "object_id": use.item, "action_name": action, "timestamp": at}
+
+
+def viewed(made: Made, bought: float) -> list[dict[str, str]]:
+    """Each use is a view; a share of them a purchase too, and then the view was in another visit, a day before."""
+    chance = random.Random(31)
+    steps = (("view", -1.0), ("purchase", 0.0))
+    return [
+        row_of(one, *step) for one in made.history for step in (steps if chance.random() < bought else (("view", 0.0),))
+    ]
+
+
+def funnel(made: Made) -> list[dict[str, str]]:
+    """What is bought was looked at twice and in the cart before, each in a visit of its own; what is not, looked at twice."""
+    chance = random.Random(32)
+    steps = (("view", -3.0), ("view", -2.0), ("add_to_cart", -1.0), ("purchase", 0.0))
+    return [row_of(one, *step) for one in made.history for step in steps[: 4 if chance.random() < 0.4 else 2]]
+
+
+def looked_after(made: Made) -> list[dict[str, str]]:
+    """What was bought is looked at again, twice: to see when it arrives, to write what it is like."""
+    steps = (("view", -3.0), ("purchase", -2.5), ("view", -1.0), ("click", 0.0))
+    return [row_of(one, *step) for one in made.history for step in steps]
+
+
+HISTORIES: dict[str, tuple[Kind, Callable[[Made], list[dict[str, str]]], bool]] = {
+    "films viewed, then bought": (FILM_SHOP, lambda made: viewed(made, 0.3), False),
+    "films, nearly all bought": (FILM_SHOP, lambda made: viewed(made, 0.8), False),
+    "films, few bought": (FILM_SHOP, lambda made: viewed(made, 0.03), False),
+    "films in a cart first": (FILM_SHOP, funnel, False),
+    "films looked at afterwards": (FILM_SHOP, looked_after, False),
+    "films viewed only": (FILM_SHOP, lambda made: viewed(made, 0.0), False),
+    "groceries viewed, then bought": (GROCER, lambda made: viewed(made, 0.5), True),
+    "groceries in a cart first": (GROCER, funnel, True),
+    "groceries looked at afterwards": (GROCER, looked_after, True),
+    "groceries viewed only": (GROCER, lambda made: viewed(made, 0.0), True),
+    "news": (KINDS["news"], lambda made: viewed(made, 0.0), False),
+    "milk and books, viewed, then bought": (MIXED, lambda made: viewed(made, 0.5), True),
+}
+"""By name: the catalogue, what its people do, and whether item boosts help there."""
+QUICK = (("films in a cart first", "ingest", "untuned"), ("groceries in a cart first", "ingest", "init"))
+"""In each run: live events of which no share is stated. The others are `full`."""
+
+
+def counted_live(toml: Path, rows: list[dict[str, str]]) -> None:
+    """Count rows as `rewriter ingest` does while people use a site: each is received when it happens, in a session of its day."""
+    settings = Settings.from_toml(toml)
+    (store, profiles), keys = stores_of(settings), StreamKeys(settings.store.prefix)
+    with closing(store), closing(profiles):
+        done = sorted(rows, key=itemgetter("timestamp"))
+        wanted = [
+            ("XADD", keys.stream(0), f"{_seconds(one['timestamp']) * 1000:.0f}-*", "event", json.dumps(event_of(one)))
+            for one in done
+        ]
+        store.run([("SET", keys.partitions, 1), *wanted])
+        worker = worker_of(settings, store, profiles)
+        late_at = time.monotonic() + 60.0
+        while worker.counts.total() < len(done) and time.monotonic() < late_at:
+            worker.step()
+        worker.close()
+        assert worker.counts["counted"] == len(done), (worker.trouble, worker.counts)
+
+
+def event_of(row: dict[str, str]) -> dict[str, object]:
+    found = {name: row[name] for name in ("action_name", "timestamp", "user_id")}
+    session = f"{row['user_id']} {row['timestamp'][:10]}"
+    return found | {"session_id": session, "event_attributes": {"object": {"object_id": row["object_id"]}}}
+
+
+@pytest.mark.parametrize(
+    ("name", "way", "policy"),
+    [
+        pytest.param(*case, marks=() if case in QUICK else pytest.mark.full)
+        for case in product(HISTORIES, ("ingest", "backfill"), ("init", "untuned"))
+    ],
+)
+def test_what_is_done_in_several_visits_harms_nobody(
+    made: Callable[[Kind, int], Catalogue], name: str, way: str, policy: str
 ) -> None:
     """Boosts for used items cost such films a fifth: nobody comes back to one that they have. People do come back to milk."""
-    shelf = made(replace(kind, people=60, items=600, visits=30.0), 31)
-    chance = random.Random(31)
-    rows = [json.loads(line) for line in shelf.history.read_text("utf-8").splitlines()]
-    later = [one | {"timestamp": _after(one["timestamp"], 2.0)} for one in rows if chance.random() < bought]
-    views = [one | {"action_name": "view"} for one in rows]
-    shelf.history.write_text("\n".join(map(json.dumps, [*views, *later])), "utf-8")
-    toml, picked = initialized(
-        shelf.folder / "viewed", shelf.url, shelf.store_url, shelf.index, "--history", str(shelf.history)
-    )
-    assert picked == name
-    assert ("item_repeat_share = 0.0" in toml.read_text()) == (name == "catalogue")
-    unset = toml.with_name("unset.toml")
-    unset.write_text(re.sub("\nitem_repeat_share = .*\n", "\n", toml.read_text("utf-8")), "utf-8")
-    for settings, is_told in ((toml, False), (unset, name == "catalogue")):
-        with patch.dict(os.environ, {"REWRITER_STORE__PREFIX": f"{RUN}-viewed"}):
-            told = run("backfill", str(shelf.history), "--toml", str(settings), "--allow", "in_future", "--dry-run")
-        assert ("state `item_repeat_share = 0`" in told) == is_told
+    kind, history, gains = HISTORIES[name]
+    is_quick = (name, way, policy) in QUICK
+    shelf = made(replace(kind, people=60) if is_quick else kind, 31)
+    rows = history(shelf.made)
+    shelf.history.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    if policy == "untuned":
+        toml = untuned(shelf.folder / "untuned", shelf.url, shelf.store_url)
+    else:
+        options = ("--history", str(shelf.history))
+        toml, picked = initialized(shelf.folder / "init", shelf.url, shelf.store_url, shelf.index, *options)
+        assert (picked == "shop") == gains, picked
+    assert "item_repeat_share =" not in toml.read_text("utf-8")
+    prefix = uuid.uuid4().hex[:8]
+    if way == "ingest":
+        with patch.dict(os.environ, {"REWRITER_STORE__PREFIX": f"{RUN}-{prefix}"}):
+            counted_live(toml, rows)
+    found = shelf.ranked(toml, prefix, counted=way == "backfill", count=100 if is_quick else QUESTIONS)
+    assert found.gain >= -MARGIN * found.base, found
+    assert found.high >= 0.0, found
+    if policy == "init":  # the settings of the servers alone name no class and no attribute
+        assert found.low > 0.0 or not gains, found
 
 
-def _after(stamp: str, days: float) -> str:
-    return (datetime.fromisoformat(stamp) + timedelta(days=days)).isoformat(timespec="milliseconds")
+def _seconds(stamp: str) -> float:
+    return datetime.fromisoformat(stamp).timestamp()

@@ -184,8 +184,7 @@ def _chosen_set(
     own = set_settings(name)
     class_field = class_field_of(profile, choices, wanted=own.class_field and choices.item.is_boosted, set_name=name)
     unexplored = why_unexplored(uses, own.policy.get("item_use", "again")) if name != "browse" else ""
-    stated = None if uses.after is None else round(uses.after, 3)
-    return SetChoice(name, why, class_field, unexplored, stated), own
+    return SetChoice(name, why, class_field, unexplored), own
 
 
 @contextmanager

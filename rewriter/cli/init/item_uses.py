@@ -19,7 +19,7 @@ from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import FieldSettings, OpenSearchSettings, PolicySettings, Settings, SignalSettings, StoreSettings
 from rewriter.signals.backfill.history import History
 from rewriter.signals.ingest.batch import CountingRules
-from rewriter.signals.repeats import RepeatGuard, suits_shop, wanted_once
+from rewriter.signals.repeats import RepeatGuard, suits_shop
 
 LISTED = "listed"
 """The signal field that looks up the items' dates."""
@@ -65,7 +65,6 @@ def uses_in_history(
     if not history.row_counts.events:
         return ItemUses(None, f"no row of {names} became an event", is_of_history=True)
     guard = history.repeats()
-    after = history.share_after()
     classes = tuple(sorted(guard.classes, key=lambda name: -guard.classes[name])[:CLASSES])
     ages_s = [
         at_s - listed_s
@@ -82,7 +81,6 @@ def uses_in_history(
         age_s,
         classes,
         history.row_counts.mean_weight,
-        after if wanted_once(guard, after) else None,
         is_of_history=True,
     )
 

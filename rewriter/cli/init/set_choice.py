@@ -8,7 +8,6 @@ from rewriter.cli.init.choices import Choices, Chosen
 from rewriter.cli.init.classes import SEVERAL
 from rewriter.cli.init.figures import plain, share_of
 from rewriter.cli.init.index_profile import RECENT_D, IndexProfile
-from rewriter.plural import count_of
 from rewriter.signals.repeats import MIN_USES, RepeatGuard, described, in_words, suits_shop
 
 STREAM_SHARE = 0.6
@@ -37,8 +36,6 @@ class ItemUses:
     median_age_s: the median age of an item when it was used, in seconds, or None if unknown.
     classes:    the names of the classes with the most uses.
     mean_weight: the mean weight of the events that add to counters; 0.0 if unknown.
-    after:      the share of the items had, such as bought, that people used later, to state in place of what is counted, where they
-                come back to items until they have them and not afterwards; else None.
     is_of_history: whether they are those of a history file.
     """
 
@@ -47,13 +44,7 @@ class ItemUses:
     median_age_s: float | None = None
     classes: tuple[str, ...] = ()
     mean_weight: float = 0.0
-    after: float | None = None
     is_of_history: bool = False
-
-    @property
-    def acting(self) -> RepeatGuard | None:
-        """The guard that searches will have."""
-        return self.guard if self.after is None else RepeatGuard({}, {}, round(self.after, 3))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +52,12 @@ class SetChoice:
     """A template set with the reasons for it, each a sentence; class_field: "" where items are not counted by class.
 
     unexplored: why no position is given to exploration, "" where the set's share is.
-    stated: the repeat share to state in place of the counted one, or None.
     """
 
     name: str
     why: tuple[str, ...]
     class_field: Chosen
     unexplored: str = ""
-    stated: float | None = None
 
 
 def set_of(profile: IndexProfile, choices: Choices, uses: ItemUses, given: str | None) -> tuple[str, tuple[str, ...]]:
@@ -79,7 +68,7 @@ def set_of(profile: IndexProfile, choices: Choices, uses: ItemUses, given: str |
     if profile.facts.fields and not _has_texts(profile):
         return "browse", ("no field is a text, so that searches have no words and their hits score alike", known)
     is_stream, age = _age(profile, choices, uses)
-    guard = uses.acting
+    guard = uses.guard
     whole = guard.catalogue if guard else None
     if whole is not None and suits_shop(whole.share, whole.strength_once):
         return "shop", (known, *((age,) if age else ()))
@@ -102,10 +91,10 @@ def why_unexplored(uses: ItemUses, item_use: str) -> str:
 
     item_use: the set's.
     """
-    guard = uses.acting
+    guard = uses.guard
     if guard is None or guard.catalogue is None:
         return UNKNOWN if uses.is_of_history else ""
-    strength = guard.mean_strength(item_use) if uses.after is None else guard.strength_of(item_use, None)
+    strength = guard.mean_strength(item_use)
     if strength >= PAYS:
         return ""
     return (
@@ -141,12 +130,6 @@ def _uses_in_words(uses: ItemUses, item_use: str) -> str:
         return f"it is unknown whether people use items again ({uses.source})"
     if uses.guard.catalogue is None:
         return f"{uses.guard.uses:,} of {MIN_USES:,.0f} uses that tell whether people use items again ({uses.source})"
-    if uses.after is not None:
-        share = uses.guard.catalogue.share
-        return (
-            f"people come back to items in {share:.1%} of {count_of(uses.guard.uses, 'use')}, but only to {uses.after:.1%}"
-            f" of those that they had, such as bought ({uses.source}): items are wanted once"
-        )
     return f"{in_words(described(uses.guard, uses.classes), item_use=item_use)} ({uses.source})"
 
 

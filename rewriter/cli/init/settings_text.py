@@ -40,10 +40,6 @@ AUTO = (
     " not: ingest and backfill count it, and `rewriter status` shows it. Until enough is counted neither is. item_scale = 0 boosts"
     " no item."
 )
-STATED = (
-    "People come back to items until they have them, not afterwards: the share of the items had, such as bought,"
-    " that they used later stands for the share that ingest and backfill count. Without this line the counted one decides."
-)
 WITHIN = (
     "An attribute within its class boosts only where a visitor showed the taste: a maker of shoes for shoes, not for shirts. On one"
     " shop it gained a little, on another and on films it lost, so your own history decides: without the # it is counted and boosts"
@@ -222,9 +218,6 @@ def _policy(
     if use != "again":
         yield f"item_use = {quoted(use)}"
     yield f"item_scale = {toml_value(settings.get('item_scale', PolicySettings(index=('x',)).item_scale))}"
-    if chosen.stated is not None:
-        yield from _comment(STATED)
-        yield f"item_repeat_share = {chosen.stated}"
 
 
 def _windows(profile: IndexProfile) -> Iterator[str]:

@@ -24,7 +24,7 @@ from rewriter.signals.backfill.files import Files, read_files
 from rewriter.signals.backfill.popularity import popularities
 from rewriter.signals.backfill.row_counts import REASONS, RowCounts
 from rewriter.signals.backfill.sums import Sums, insert
-from rewriter.signals.backfill.uses import guard_of_uses, listed_at_uses, share_after
+from rewriter.signals.backfill.uses import guard_of_uses, listed_at_uses
 from rewriter.signals.counters import SEPARATOR
 from rewriter.signals.events import MAX_SEGMENTS_EACH, SEGMENT_NAME
 from rewriter.signals.ingest.batch import CountingRules
@@ -154,10 +154,6 @@ class History:
     def repeats(self) -> RepeatGuard:
         """Return how often people used items again, after `add_up`."""
         return guard_of_uses(self._db)
-
-    def share_after(self) -> float | None:
-        """Return the share of the items had, such as bought, that the same people used later, after `add_up`; None if unknown."""
-        return share_after(self._db)
 
     def listed_at_uses(self, field: str) -> list[tuple[str, float]]:
         """Return the date of each item used, as its document has it in a signal field, and the time of the use, after `add_up`."""

@@ -22,6 +22,7 @@ from rewriter.signals.kinds.item import ITEM, WITH_CLASS
 from rewriter.signals.kinds.neighbour import NEIGHBOUR
 from rewriter.signals.neighbours import Near, near_class
 from rewriter.signals.repeats import MARKS, USES
+from rewriter.signals.strengths import marked, number_of
 
 AT_ONCE = 50_000
 IS_ITEM_OF_CLASS = f"field = '{ITEM}' AND len(string_split(member, chr(31))) = {WITH_CLASS}"
@@ -70,7 +71,7 @@ class Sums:
             ("segment_weights", "segment_events", "place"),
         ):
             self._db.execute(
-                f"CREATE TABLE {weights} AS SELECT {by}, field, member, {self._worth()} AS worth"
+                f"CREATE TABLE {weights} AS SELECT {by}, field, member, {self._worth()} AS worth, max(weight) AS strongest"
                 f" FROM {events} JOIN described USING (doc) JOIN ages USING (field) GROUP BY ALL"
             )
         half_life_s = self._plan.scopes["population"].half_lives.of(USES)
@@ -124,7 +125,7 @@ class Sums:
         db.execute(
             f"""
             CREATE TABLE late_weights AS
-            SELECT part, person, named, field, member, {self._worth()} AS worth FROM (
+            SELECT part, person, named, field, member, {self._worth()} AS worth, max(weight) AS strongest FROM (
               SELECT part, person, named, at_s, weight, member, string_split(member, chr(31))[1] AS field
               FROM (SELECT part, person, named, at_s, weight, unnest(members) AS member FROM late)
             ) JOIN ages USING (field) GROUP BY ALL
@@ -136,9 +137,9 @@ class Sums:
         )
         db.execute(
             f"""
-            CREATE TABLE profile_weights AS SELECT person, field, member, {floored} FROM (
-              SELECT person, field, member, {aged} FROM weights JOIN ages USING (field)
-              UNION ALL SELECT person, field, member, worth FROM late_weights SEMI JOIN users USING (person)
+            CREATE TABLE profile_weights AS SELECT person, field, member, {floored}, max(strongest) AS strongest FROM (
+              SELECT person, field, member, {aged}, strongest FROM weights JOIN ages USING (field)
+              UNION ALL SELECT person, field, member, worth, strongest FROM late_weights SEMI JOIN users USING (person)
             ) GROUP BY ALL
             """
         )
@@ -205,7 +206,7 @@ class Sums:
         )
         parts = self._db.cursor().execute("SELECT person, part FROM users WHERE person > ? ORDER BY person", [after])
         kept = self._plan.scopes["profile"].kept
-        found = self._counters("person", "shared_weights", "profile_seen", kept, f"person > '{after}'")
+        found = self._counters("person", "shared_weights", "profile_seen", kept, f"person > '{after}'", "strongest")
         by_class = self._by_class(after) if self._plan.settings.class_field else iter(())
         following = next(by_class, None)
         for (person, part), (other, counters) in zip(_rows(parts), found, strict=True):
@@ -220,7 +221,7 @@ class Sums:
         """Yield pseudonym and counters by class of each user who has any. The heaviest classes are kept."""
         cursor = self._db.cursor().execute(
             f"""
-            SELECT person, member, worth FROM profile_weights
+            SELECT person, member, worth, strongest FROM profile_weights
             WHERE worth > 1e-9 AND person > ? AND (field = '{ITEM}' OR field IN (SELECT field FROM combined))
             ORDER BY person, worth DESC, member
             """,
@@ -231,15 +232,19 @@ class Sums:
         for person, rows in groupby(_rows(cursor), key=itemgetter(0)):
             weights: dict[str, dict[tuple[str, ...], float]] = {}
             totals: dict[str, float] = {}
-            for _, text, worth in rows:
+            strengths: dict[str, dict[tuple[str, ...], float]] = {}
+            for _, text, worth, strongest in rows:
                 value = tuple(text.split(SEPARATOR))
                 if (found := of_class(value, ITEM, self._plan.class_combinations)) is not None:
                     weights.setdefault(found[0], {})[found[1]] = worth
+                    strengths.setdefault(found[0], {})[found[1]] = strongest
                     totals[found[0]] = totals.get(found[0], 0.0) + (worth if value[0] == ITEM else 0.0)
             heaviest = sorted(totals, key=lambda name: (-totals[name], name))[:MAX_CLASSES]
             if heaviest:
                 at_s = self.landmark_s
-                found_classes = {name: ClassCounters(weights[name], totals[name], at_s, at_s) for name in heaviest}
+                found_classes = {
+                    name: ClassCounters(weights[name], totals[name], at_s, at_s, strengths[name]) for name in heaviest
+                }
                 if near is not None and near[0] == person:
                     others: dict[str, dict[tuple[str, ...], float]] = {}
                     for _, name, other, worth in near[1]:
@@ -298,9 +303,12 @@ class Sums:
         return f"sum(weight * pow(2, greatest(-1000, (at_s - {self.landmark_s!r}) / half_life_s)))"
 
     def _counters(
-        self, by: str, weights: str, seen: str, kept: int, which: str = "true"
+        self, by: str, weights: str, seen: str, kept: int, which: str = "true", strongest: str = "0"
     ) -> Iterator[tuple[Any, Counters]]:
-        """Yield each subject's counters, merged from two ordered queries: totals with events, and the heaviest values."""
+        """Yield each subject's counters, merged from two ordered queries: totals with events, and the heaviest values.
+
+        strongest: the weight of an item's strongest action, in SQL.
+        """
         cursor, other = self._db.cursor(), self._db.cursor()
         cursor.execute(
             f"""
@@ -311,7 +319,8 @@ class Sums:
         )
         other.execute(
             f"""
-            SELECT {by}, member, worth FROM {weights} WHERE worth > 1e-9 AND {which}
+            SELECT {by}, member, CASE WHEN field = '{ITEM}' THEN {strongest} ELSE 0 END, worth
+            FROM {weights} WHERE worth > 1e-9 AND {which}
             QUALIFY row_number() OVER (PARTITION BY {by} ORDER BY worth DESC, member) <= {kept} ORDER BY {by}, worth DESC
             """
         )
@@ -320,7 +329,7 @@ class Sums:
         for subject, totals, events, last_s in _rows(cursor):
             found: dict[tuple[str, ...], float] = {}
             while following is not None and following[0] == subject:
-                found[tuple(following[1].split(SEPARATOR))] = following[2]
+                found[tuple(following[1].split(SEPARATOR))] = marked(following[3], number_of(following[2]))
                 following = next(rows, None)
             yield subject, Counters(found, totals or {}, self.landmark_s, last_s, float(events))
 

@@ -2,10 +2,10 @@
 
 A visit is a session where the history names it, else somebody's events with at most half an hour between one and the next: a page
 that is loaded again in a session is no use again, as in ingest. There the store forgets a session after `session_ttl_s` without
-events, so an id that goes on for months is a new visit after so long a silence. An item counts once a visit, and a first visit for
-nothing (`rewriter.signals.repeats`). A use is compared with the last one of the turn before in its class, where a turn is a run of
-uses by one person. Of a person with more than their share of all uses, every so-manieth counts. What the streams hold from after
-the history is not among these counts: it is a share of months that they hold, not of hours.
+events, so an id that goes on for months is a new visit after so long a silence. An action counts once a visit and item, and a first
+visit for nothing (`rewriter.signals.uses`). A use is compared with the last one of the turn before in its class and weight, where a
+turn is a run of uses by one person. Of a person with more than their share of all uses, every so-manieth counts. What the streams
+hold from after the history is not among these counts: it is a share of months that they hold, not of hours.
 """
 
 from __future__ import annotations
@@ -15,29 +15,18 @@ from typing import Any
 from rewriter.signals.counters import SEPARATOR
 from rewriter.signals.ingest.reuse import VISIT_S
 from rewriter.signals.kinds.item import ITEM
-from rewriter.signals.repeats import (
-    AGAIN,
-    CHANCE,
-    CONTROLS,
-    MOST_ALONE,
-    MOST_IN_CLASS,
-    MOST_OF_ALL,
-    NO_CLASS,
-    USES,
-    RepeatGuard,
-)
-
-RARE = 0.05
-"""Share of the events that an action must have, with heavier ones, to be what people come for."""
-FOLLOWED_S = 28 * 86_400.0
-"""How long an item must be had before the history's end, so that a use again can be seen in it."""
-MIN_HAD = 100
+from rewriter.signals.repeats import AGAIN, CHANCE, CONTROLS, NO_CLASS, USES, RepeatGuard
+from rewriter.signals.uses import MOST_ALONE, MOST_IN_CLASS, MOST_OF_ALL, judged, level_of, totals_of
 
 
 def count_uses(db: Any, landmark_s: float, half_life_s: float, session_ttl_s: float) -> None:
     """Make the table `use_weights` (person, part, field, member, worth) of `chosen` and `described`, as of `landmark_s`."""
     beyond = MOST_OF_ALL / (1 - MOST_OF_ALL)  # of the others' uses
-    wanted = _wanted(db)
+    rows = db.execute("SELECT DISTINCT weight FROM chosen WHERE weight > 0").fetchall()
+    db.execute(
+        "CREATE TABLE levels AS SELECT unnest(?::DOUBLE[]) AS weight, unnest(?::VARCHAR[]) AS level",
+        [[weight for (weight,) in rows], [level_of(weight) for (weight,) in rows]],
+    )
     db.execute(
         f"""
         CREATE TABLE item_uses AS
@@ -56,18 +45,20 @@ def count_uses(db: Any, landmark_s: float, half_life_s: float, session_ttl_s: fl
         ), first_visits AS (
           SELECT person, arg_min(visit, (at_s, visit)) AS first_visit FROM visited GROUP BY person
         ), used AS (
-          SELECT person, part, member, visit, min(at_s) AS at_s, min(at_s) FILTER (weight >= {wanted!r}) AS wanted_s
+          SELECT person, part, member, visit, weight, min(at_s) AS at_s
           FROM visited JOIN described USING (doc)
-          WHERE field = '{ITEM}' GROUP BY person, part, member, visit
-        ), classed AS (
-          SELECT *, coalesce(nullif(string_split(member, chr(31))[3], ''), '{NO_CLASS}') AS class,
-                 visit <> first_visit AS is_later,
-                 row_number() OVER (PARTITION BY person, member ORDER BY at_s, visit) > 1 AS again,
-                 coalesce(at_s > min(wanted_s) OVER (PARTITION BY person, member), false) AS is_after,
-                 pow(2, greatest(-1000, (at_s - {landmark_s!r}) / {half_life_s!r})) AS worth
-          FROM used JOIN first_visits USING (person)
+          WHERE field = '{ITEM}' GROUP BY person, part, member, visit, weight
+        ), risen AS (
+          SELECT * FROM used QUALIFY coalesce(weight > max(weight) OVER (
+            PARTITION BY person, member, visit ORDER BY at_s, weight ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), true)
         )
-        FROM classed
+        SELECT *, coalesce(nullif(string_split(member, chr(31))[3], ''), '{NO_CLASS}') || chr(31) || level AS class,
+               visit <> first_visit AS is_later,
+               coalesce(weight <= max(weight) OVER (
+                 PARTITION BY person, member ORDER BY at_s, visit, weight ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), false)
+                 AS again,
+               pow(2, greatest(-1000, (at_s - {landmark_s!r}) / {half_life_s!r})) AS worth
+        FROM risen JOIN first_visits USING (person) JOIN levels USING (weight)
         """
     )
     db.execute(
@@ -95,11 +86,12 @@ def count_uses(db: Any, landmark_s: float, half_life_s: float, session_ttl_s: fl
         ), judged AS (
           SELECT turns.*, other,
                  coalesce(bool_or(held.visit <> turns.visit AND (held.at_s, held.visit) < (turns.at_s, turns.visit)), false)
-                   AS was_held,
+                   AS was_held, -- with at least as strong an action
                  coalesce(bool_or(held.visit = turns.visit AND (held.at_s, held.member) < (turns.at_s, turns.member)), false)
                    AS is_held_now
           FROM turns LEFT JOIN turn_ends USING (class, turn)
           LEFT JOIN item_uses held ON held.person = turns.person AND held.member = other AND held.at_s <= turns.at_s
+            AND held.weight >= turns.weight
           WHERE turns.is_later GROUP BY ALL
         )
         SELECT person, part, class, worth, again, other IS NOT NULL AND NOT is_held_now AS compared, was_held FROM judged
@@ -118,46 +110,15 @@ def count_uses(db: Any, landmark_s: float, half_life_s: float, session_ttl_s: fl
         GROUP BY person, part, field, class
         """
     )
-    followed = f"min(wanted_s) <= {landmark_s - FOLLOWED_S!r}"
-    had = (
-        f"SELECT bool_or(is_after) AS again FROM item_uses GROUP BY person, member HAVING {followed} AND {wanted!r} > 0"
-    )
-    share = f"CASE WHEN count(*) >= {MIN_HAD} THEN avg(CAST(again AS INT)) END"
-    db.execute(f"CREATE TABLE uses_after AS SELECT {share} AS share FROM ({had})")
-    db.execute("DROP TABLE judged_uses")
-    db.execute("DROP TABLE item_uses")
-
-
-def _wanted(db: Any) -> float:
-    """Return the weight from which on an action is what people come for: the largest that, with heavier ones, RARE of the events
-    have; 0.0 if all events that add to counters have it.
-    """
-    rows = db.execute("SELECT weight, count(*) FROM chosen WHERE weight > 0 GROUP BY 1 ORDER BY 1 DESC").fetchall()
-    every, count = sum(number for _, number in rows), 0
-    for weight, number in rows:
-        count += number
-        if count >= RARE * every:
-            return float(weight) if count < every else 0.0
-    return 0.0
-
-
-def share_after(db: Any) -> float | None:
-    """Return how many of the items on which somebody did what people come for, such as a purchase, were used by them later.
-
-    Between 0 and 1, as of `count_uses`; None if unknown. What was viewed on Monday and bought on Wednesday was wanted once.
-    """
-    (share,) = db.execute("SELECT share FROM uses_after").fetchone()
-    return None if share is None else float(share)
+    for table in ("judged_uses", "item_uses", "levels"):
+        db.execute(f"DROP TABLE {table}")
 
 
 def guard_of_uses(db: Any) -> RepeatGuard:
     """Return what `use_weights` tells of the catalogue and of each class."""
     rows = db.execute("SELECT member, sum(worth) FROM use_weights GROUP BY member").fetchall()
-    weights = {tuple(member.split(SEPARATOR)): worth for member, worth in rows}
-    totals: dict[str, float] = {}
-    for (field, *_), worth in weights.items():
-        totals[field] = totals.get(field, 0.0) + worth
-    return RepeatGuard(weights, totals)
+    uses = judged({tuple(member.split(SEPARATOR)): worth for member, worth in rows})
+    return RepeatGuard(uses, totals_of(uses))
 
 
 def listed_at_uses(db: Any, field: str) -> list[tuple[str, float]]:

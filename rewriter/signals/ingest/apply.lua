@@ -86,7 +86,7 @@ local function add_by_class(time, weight, members)
     else
       local item, class = string.match(member, ITEM_OF_CLASS)
       if item then
-        add_to_class(class, false, 'item', item, time, weight)
+        add_to_class(class, false, 'item', item, time, weight, rounded(weight))
         for _, other in ipairs(near[member] or {}) do
           add_to_class(class, true, 'neighbour', other[1], time, weight * other[2])
         end
@@ -101,7 +101,7 @@ end
 local function add(time, weight, members)
   if KEYS[4] then members = add_by_class(time, weight, members) end
   if #members == 0 then return end
-  local grown, changed, gone = {}, {}, {}
+  local grown, changed, gone, strength = {}, {}, {}, rounded(weight)
   local scores = call('ZMSCORE', z, unpack(members))
   for i, member in ipairs(members) do
     local field = field_of(member)
@@ -109,8 +109,11 @@ local function add(time, weight, members)
     local had = tonumber(scores[i] or 0)
     local worth = weight * grown[field]
     if worth <= 0 then worth = math.max(worth, -had) end
-    if had + worth > 0 then
-      changed[#changed + 1] = had + worth
+    local now = had + worth
+    if now <= had / BITS then now = 0 end -- what is left is less than a counter with a strength is exact to
+    if now > 0 and field == 'item' then now = marked(now, math.max(strength, scores[i] and strength_in(had) or 0)) end
+    if now > 0 then
+      changed[#changed + 1] = now
       changed[#changed + 1] = member
     elseif scores[i] then
       gone[#gone + 1] = member

@@ -7,16 +7,11 @@
 -- The bytes may be anybody's. What cannot be read begins anew: an error here would stop the partition for all of its people.
 local BUCKETS, IN_BUCKET, VALUES, CLASS_BYTES, UNIT = 16, 24, 64, 16384, 256
 local BUCKET_BYTES, LAST_LANDMARK = 1 + IN_BUCKET * (CLASS_BYTES + 10 + 3 * VALUES), 2 ^ 24 * UNIT - 1
-local STEPS, MIDDLE, LAST, MANY, LEFT_OUT = 512, 16384, 32767, 32768, 23
+local MANY, LEFT_OUT = 32768, 23
 local buckets, names, number_of_field, names_changed, digests = {}, nil, {}, false, {}
 local byte, sub = string.byte, string.sub
-local OCTAVE = STEPS / math.log(2)
 
 local function weight_of(q) return 2 ^ ((q - MIDDLE) / STEPS) end
-local function rounded(weight)
-  if weight <= 0 then return 0 end
-  return math.max(0, math.min(LAST, math.floor(OCTAVE * math.log(weight) + 0.5) + MIDDLE))
-end
 
 local function field_number(field)
   if not names then
@@ -76,6 +71,9 @@ local function field_of_counter(key)
   return names[(head >= 224 and byte(key, 2) or math.floor(head / 32)) + 1] or ''
 end
 
+-- The first bytes of items' counters lie between these.
+local items_from, items_to
+
 -- A bucket: its bytes, its classes by digest in the order of their use, and from where to where each one's bytes go.
 local function open_bucket(name)
   local one = buckets[name]
@@ -106,7 +104,7 @@ local function read_class(one, raw)
   if #raw < 3 then return false end
   local a, b, c = byte(raw, 1, 3)
   one.landmark = UNIT * (a + 256 * b + 65536 * c)
-  local from = 4
+  local from, strength = 4, nil
   while from <= #raw do
     local low, high = byte(raw, from, from + 1)
     if not high then return false end
@@ -115,6 +113,7 @@ local function read_class(one, raw)
     if q >= MANY then
       q, many, from = q - MANY, byte(raw, from), from + 1
       if not many then return false end
+      if many == 0 then strength = q > 0 and q or nil end
     end
     for _ = 1, many do
       local size, rest = length_of(raw, from)
@@ -122,6 +121,10 @@ local function read_class(one, raw)
       local key = sub(raw, from, from + size - 1)
       if not one.numbers[key] and not rest then one.count, one.bytes = one.count + 1, one.bytes + size end
       one.numbers[key] = q
+      if strength and not rest then
+        local head = byte(key)
+        if head >= items_from and head <= items_to then one.strengths[key] = strength end
+      end
       if one.count > VALUES then return false end
       from = from + size
     end
@@ -134,7 +137,7 @@ local function set_number(one, key, q)
   local had = one.numbers[key]
   if q == 0 then q = nil end
   if q and not had then one.count, one.bytes = one.count + 1, one.bytes + #key end
-  if had and not q then one.count, one.bytes = one.count - 1, one.bytes - #key end
+  if had and not q then one.count, one.bytes, one.strengths[key] = one.count - 1, one.bytes - #key, nil end
   one.numbers[key] = q
 end
 
@@ -205,10 +208,11 @@ local function open_class(name, is_near)
   local bucket = open_bucket((is_near and '\31n' or '\31') .. byte(digest) % BUCKETS)
   local one = bucket.open[digest]
   if not one then
-    field_number('item')
-    one = { numbers = {}, count = 0, bytes = 0 }
+    items_from = 32 * math.min(7, field_number('item'))
+    items_to = items_from + 31
+    one = { numbers = {}, strengths = {}, count = 0, bytes = 0 }
     if bucket.starts[digest] and not read_class(one, sub(bucket.raw, bucket.bodies[digest], bucket.ends[digest])) then
-      one = { numbers = {}, count = 0, bytes = 0 }
+      one = { numbers = {}, strengths = {}, count = 0, bytes = 0 }
     end
     take_first(one, is_near and name .. '\31near' or name)
     bucket.open[digest] = one
@@ -218,21 +222,31 @@ local function open_class(name, is_near)
   return one
 end
 
+-- Items of one strength after another, the strongest first; what is no item goes with these.
 local function bytes_of(one)
-  local by_number, order = {}, {}
+  local by_number, order, strongest, rest = {}, {}, 0, left_out()
+  for _, strength in pairs(one.strengths) do strongest = math.max(strongest, strength) end
   for key, q in pairs(one.numbers) do
-    if not by_number[q] then
-      by_number[q] = {}
-      order[#order + 1] = q
+    local strength, head = strongest, byte(key)
+    if strength > 0 and head >= items_from and head <= items_to and key ~= rest then strength = one.strengths[key] or 0 end
+    local at = strength * MANY + q
+    if not by_number[at] then
+      by_number[at] = {}
+      order[#order + 1] = at
     end
-    local group = by_number[q]
+    local group = by_number[at]
     group[#group + 1] = key
   end
   table.sort(order, function(a, b) return a > b end)
   local units = one.landmark / UNIT
   local parts = { string.char(units % 256, math.floor(units / 256) % 256, math.floor(units / 65536) % 256) }
-  for _, q in ipairs(order) do
-    local group = by_number[q]
+  local strength = 0
+  for _, at in ipairs(order) do
+    local group, q = by_number[at], at % MANY
+    if (at - q) / MANY ~= strength then
+      strength = (at - q) / MANY
+      parts[#parts + 1] = struct.pack('<I2B', strength + MANY, 0)
+    end
     table.sort(group)
     parts[#parts + 1] = #group == 1 and struct.pack('<I2', q) or struct.pack('<I2B', q + MANY, #group)
     parts[#parts + 1] = table.concat(group)
@@ -278,8 +292,8 @@ local function without_lightest(one)
   end
 end
 
--- Adds to one value of a class, or of its neighbours.
-local function add_to_class(name, is_near, field, value, time, weight)
+-- Adds to one value of a class, or of its neighbours. strength: of an item, else nil.
+local function add_to_class(name, is_near, field, value, time, weight, strength)
   local one = open_class(name, is_near)
   if not one.landmark then
     one.landmark = math.floor(time / UNIT) * UNIT
@@ -298,6 +312,7 @@ local function add_to_class(name, is_near, field, value, time, weight)
   local now = had + weight * growth(one.landmark, time, field)
   if now < had / STEPS then now = 0 end -- what is left is less than a weight is exact to
   set_number(one, key, rounded(now))
+  if strength and strength > (one.strengths[key] or 0) and one.numbers[key] then one.strengths[key] = strength end
   while one.count > VALUES or one.bytes > CLASS_BYTES do without_lightest(one) end
 end
 

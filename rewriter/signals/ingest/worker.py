@@ -37,7 +37,7 @@ from rewriter.signals.ingest.dedupe import without_duplicates
 from rewriter.signals.ingest.health import Backlog, backlog, find_gap
 from rewriter.signals.ingest.leases import Leases
 from rewriter.signals.ingest.objects import LookUpFailed, ObjectKey, Objects
-from rewriter.signals.ingest.reuse import note_uses
+from rewriter.signals.ingest.reuse import Visits, note_uses
 from rewriter.signals.ingest.scripts import (
     LETTERS,
     READ,
@@ -50,7 +50,7 @@ from rewriter.signals.ingest.scripts import (
 from rewriter.signals.ingest.segment_names import SegmentNames
 from rewriter.signals.near_table import read_near
 from rewriter.signals.partitions import partition_count
-from rewriter.signals.repeats import Controls
+from rewriter.signals.uses import Controls
 
 IDLE_S = 0.005
 BACKOFF_S = 0.5
@@ -107,6 +107,7 @@ class Worker:
         )
         self._ailing = Ailing(self._keys)
         self._controls = Controls[str]()
+        self._visits = Visits()
         self._is_skewed = False
         self._event_lags_s: list[float] = []
         self.trouble = ""
@@ -191,10 +192,11 @@ class Worker:
             self._ailing.pause(number, error)
         batches = [batch for batch in batches if batch.partition not in failed]
         changes = self._changes(fresh)
-        note_uses(self._engine, self._profiles, changes, self._controls)
+        note_uses(self._engine, self._profiles, changes, self._controls, self._visits)
         if self._plan.has_neighbours:
             changes.note_near(partial(read_near, self._profiles, self._plan.keys))
         apply_changes(self._engine, self._profiles, changes, self._plan)
+        self._visits.keep_round()
         self._commit(batches)
         return sum(len(batch.entries) for batch in batches)
 
