@@ -109,7 +109,7 @@ def interleaving_of(records: Records, planned_people: float) -> tuple[Preference
             AND e.team = 'B'), 0),
           coalesce(sum(e.n) FILTER (e.action = 'purchase' AND e.team = 'P'), 0), coalesce(sum(e.n) FILTER (e.action =
             'purchase' AND e.team = 'B'), 0)
-        FROM lists l LEFT JOIN earned e USING (query_id) GROUP BY l.query_id
+        FROM lists l LEFT JOIN earned e USING (query_id) GROUP BY l.query_id ORDER BY l.query_id
         """
     )
     if not rows:
@@ -127,10 +127,11 @@ def slots_of(records: Records) -> SlotValue | None:
         """
         WITH drawn AS (SELECT query_id, unit, unnest(slots) AS slot FROM searches WHERE slots IS NOT NULL),
              clicked AS (SELECT DISTINCT query_id, object_id FROM outcomes WHERE action = 'click' AND object_id IS NOT NULL),
-             people AS (SELECT unit, row_number() OVER () - 1 AS person FROM (SELECT DISTINCT unit FROM searches))
+             people AS (SELECT unit, row_number() OVER (ORDER BY unit) - 1 AS person FROM (SELECT DISTINCT unit FROM searches))
         SELECT p.person, coalesce(d.slot.propensity, 0)::DOUBLE AS propensity, (c.object_id IS NOT NULL)::DOUBLE AS reward
         FROM drawn d JOIN people p USING (unit)
           LEFT JOIN clicked c ON c.query_id = d.query_id AND c.object_id = d.slot.object_id
+        ORDER BY p.person, d.query_id, propensity, reward  -- sums of floats depend on their order
         """
     )
     people, propensities, rewards = (np.asarray(columns[name]) for name in ("person", "propensity", "reward"))
