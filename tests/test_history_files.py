@@ -189,7 +189,7 @@ def test_lines_that_an_open_quote_swallows_are_counted(tmp_path: Path, after: in
     (tmp_path / "h.csv").write_text(HEAD + 3 * row + f'{T},p1,"secret,nike\n' + after * f"{T},p1,u2,nike\n")
     found = faults(tmp_path / "h.csv")
     assert f"h.csv:{2 + 3 * row.count(chr(10))}: column user_id: a quote is inside a value" in found[0]
-    assert "lines are in no row: a quote before them is never closed" in found[1]
+    assert "in no row: a quote before them is never closed" in found[1]
     assert "secret" not in str(found)
     counts = added_up(tmp_path / "h.csv").row_counts
     assert counts.left_out["malformed"] + (counts.events - 3) == 1 + after
