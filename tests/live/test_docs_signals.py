@@ -69,7 +69,7 @@ def test_the_shell_examples_write_what_is_read(valkey_server: Callable[..., Valk
     assert population is not None
     repeats = {value for value in population.weights if value[0].startswith("$")}
     assert repeats == {("$uses", "milk", "8"), ("$again", "milk", "8")}
-    assert population.weights[("$uses", "milk")] == population.weights[("$again", "milk")] > 0
+    assert population.weights[("$uses", "milk", "8")] == population.weights[("$again", "milk", "8")] > 0
     weights = {value: weight for value, weight in population.weights.items() if value not in repeats}
     assert (weights, population.totals) == ({("brand", "puma"): 3.0, ("brand", "nike"): 1.0}, {"brand": 4.0})
     assert population.landmark_s == 1767225600.0
