@@ -18,8 +18,8 @@ def test_positive_are_the_documents_with_a_grade_above_zero() -> None:
 @pytest.mark.parametrize(
     ("relevant", "fault"),
     [
-        ({"a": -1}, "1 grade is not numbers"),
-        ({"a": nan, "b": True, "c": "2"}, "3 grades are not numbers"),
+        ({"a": -1}, "1 grade is not in [0, 100]"),
+        ({"a": nan, "b": True, "c": "2"}, "3 grades are not in [0, 100]"),
         ({"a": 0}, "no document is relevant"),
         ({}, "no document is relevant"),
         ({"": 1}, "an id is empty"),

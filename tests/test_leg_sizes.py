@@ -10,6 +10,7 @@ import pytest
 from rewriter import Reason, Subject
 from rewriter.client.limits import LIMITS
 from rewriter.decide.leg_sizes import ENOUGH, EXPLORATION_BYTES, LATEST, PROBE_S, LegSizes, hit_shape
+from rewriter.plural import count_of
 from tests.fakes import HARNESSES, FakeStore, Harness
 from tests.test_shells import SETTINGS, store
 
@@ -34,7 +35,7 @@ def test_a_leg_is_not_sent_where_its_answer_is_larger_than_the_bound(per_hit: fl
         sizes.note("a", 10, int(per_hit * 10))
     why = sizes.too_large("a", hits, MIB, 100.0)
     assert bool(why) is refused
-    assert not refused or ("max_leg_bytes" in why and f"{hits} hits" in why)
+    assert not refused or ("max_leg_bytes" in why and count_of(hits, "hit") in why)
     assert sizes.refused(101.0) == why
     assert sizes.too_large("b", hits, MIB, 100.0) == ""  # of another shape, nothing is known
 

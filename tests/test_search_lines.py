@@ -88,7 +88,7 @@ def test_all_faults_are_counted_and_twenty_are_shown(read: Read) -> None:
 @pytest.mark.parametrize(
     ("others", "fault"),
     [
-        ({"relevant": {"p1": 10**400}}, "1 grades are not numbers"),
+        ({"relevant": {"p1": 10**400}}, "1 grade is not in [0, 100]"),
         ({"relevant": "p1"}, "`relevant` is neither"),
         ({"timestamp": 10**400}, "`timestamp` is not a time"),
         ({"timestamp": float("nan")}, "`timestamp` is not a time"),

@@ -44,7 +44,7 @@ class JudgedSearch:
 def wrong_grades(relevant: Mapping[str, Any]) -> list[str]:
     """Return the faults of a search's grades, without their ids."""
     unsound = sum(not _is_grade(grade) for grade in relevant.values())
-    faults = [f"{count_of(unsound, 'grade', 'are')} not numbers in [0, {MAX_GRADE:g}]"] if unsound else []
+    faults = [f"{count_of(unsound, 'grade', 'are')} not in [0, {MAX_GRADE:g}]"] if unsound else []
     if not unsound and not any(grade > 0 for grade in relevant.values()):
         faults.append("no document is relevant")
     if "" in relevant:

@@ -285,7 +285,7 @@ def test_policies_of_other_indices_are_left_out_and_named(shop: str, tmp_path: P
     assert {one["name"] for one in json.loads(result.stdout)["policies"]} == {"shop"}
     refused = CliRunner().invoke(app, ["evaluate", *HELD, "--policy", "shop", "--policy", "books"])
     assert refused.exit_code == 2
-    assert "--index books searches what it matches" in refused.stderr
+    assert "to search what it matches, add --index books" in refused.stderr
 
 
 @pytest.mark.parametrize(

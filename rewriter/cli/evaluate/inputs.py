@@ -59,7 +59,7 @@ class Inputs:
             Fault(
                 f"policy {one.name}",
                 f"does not match {self.index}, which is searched",
-                f"--index {','.join(one.policy.index)} searches what it matches; --policy chooses others",
+                f"to search what it matches, add --index {','.join(one.policy.index)}; --policy chooses others",
             )
             for one in variants
             if not one.of and not one.policy.matches(names)
