@@ -58,6 +58,7 @@ class IndexFacts:
     differing:          document field → mapping type → the indices that map it so, for fields that are not in `fields`.
     analyzers:          document field of an analyzed type, of `fields` → what reads it; equal texts, the same in every index.
     max_docvalue_fields: the most `docvalue_fields` of a search that each index allows.
+    normalizers:        document field → the normalizer that some index applies to its values.
     """
 
     fields: Mapping[str, str] = field(default_factory=dict)
@@ -68,6 +69,7 @@ class IndexFacts:
     differing: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
     analyzers: Mapping[str, str] = field(default_factory=dict)
     max_docvalue_fields: int = DOCVALUE_FIELDS
+    normalizers: Mapping[str, str] = field(default_factory=dict)
 
     def kinds(self, name: str) -> Mapping[str, tuple[str, ...] | None]:
         """Return the mapping types of a document field, each with its indices; None stands for all indices."""
@@ -104,11 +106,14 @@ def facts_of(mapping_response: Mapping[str, Any], settings_response: Mapping[str
     indices = list(dict.fromkeys([*settings_response, *mapping_response]))
     kinds: dict[str, dict[str, list[str]]] = {}
     analyzers: dict[str, list[str]] = {}
+    normalizers: dict[str, str] = {}
     for index in indices:
         mapping = mapping_response[index]["mappings"] if index in mapping_response else {}
-        for name, (kind, analyzer) in _fields(mapping).items():
+        for name, (kind, analyzer, normalizer) in _fields(mapping).items():
             kinds.setdefault(name, {}).setdefault(kind, []).append(index)
             analyzers.setdefault(name, []).append(analyzer)
+            if normalizer is not None:
+                normalizers[name] = str(normalizer)
     alike = {
         name: next(iter(by_kind))
         for name, by_kind in kinds.items()
@@ -135,14 +140,15 @@ def facts_of(mapping_response: Mapping[str, Any], settings_response: Mapping[str
             if name not in alike
         },
         analyzers={name: " | ".join(analyzers[name]) for name, kind in alike.items() if kind in ANALYZED},
+        normalizers=normalizers,
     )
 
 
-def _fields(mapping: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """Return the type of each field, and the names of the analyzers that read its documents and its queries."""
+def _fields(mapping: Mapping[str, Any]) -> dict[str, tuple[str, str, Any]]:
+    """Return the type of each field, the names of the analyzers that read its documents and its queries, and its normalizer."""
     found = dict(_walk(mapping.get("properties", {}), ""))
     return {
-        name: (kind, f"{meant.get('analyzer')} {meant.get('search_analyzer')}")
+        name: (kind, f"{meant.get('analyzer')} {meant.get('search_analyzer')}", meant.get("normalizer"))
         for name, spec in found.items()
         if (kind := _type(meant := _meant(spec, found)))
     }
@@ -193,6 +199,18 @@ def dead_fields(policy: PolicySettings, facts: IndexFacts) -> list[Fault]:
             Fault(date, "is not mapped in every index", "the server would refuse a search with a decay function on it")
         )
     return faults
+
+
+def changed_class(policy: PolicySettings, facts: IndexFacts) -> list[Fault]:
+    """Return the fault of a class field with a normalizer: a hit's class is then spelled as no document spells it.
+
+    Boosts by the class of a query would never act. Other fields may have one: the server applies it to a `term` too.
+    """
+    name = policy.class_field
+    if not name or name not in facts.normalizers:
+        return []
+    what = f"is the class field and has the normalizer {facts.normalizers[name]}: a hit's class is not spelled as in its document"
+    return [Fault(name, what, "use a keyword without a normalizer")]
 
 
 def _dead_term(name: str, facts: IndexFacts) -> tuple[str, str] | None:

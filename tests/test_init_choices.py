@@ -384,6 +384,10 @@ def test_items_are_counted_by_class_where_documents_have_one() -> None:
     several = classed(values("category", 12, occurrences=3_000))
     assert (several.field, several.why) == ("", "a document has 3.0 of category, and an item counts in one")
     assert classed(values("other", 40)).why == "there is no class"
+    spelled = profile(values("category", 12))
+    spelled = replace(spelled, facts=replace(spelled.facts, normalizers={"category": "lowercase"}))
+    own = class_field_of(spelled, choose(spelled, NOW_S), wanted=True, set_name="news")
+    assert own == Chosen("", "the normalizer lowercase spells category otherwise than the documents do")
 
 
 @pytest.mark.parametrize("name", SETS)

@@ -13,7 +13,7 @@ from rewriter.cli.causes import cause_of, own_client, rights_for
 from rewriter.cli.sample_check import try_samples
 from rewriter.client.seam import SearchArguments, SearchClient
 from rewriter.errors import Fault
-from rewriter.index_facts import IndexFacts, dead_fields, facts_of
+from rewriter.index_facts import IndexFacts, changed_class, dead_fields, facts_of
 from rewriter.parsed_search import parse_search
 from rewriter.secret import SecretUrl
 from rewriter.settings import PolicySettings, Settings
@@ -135,7 +135,7 @@ def _judge(checked: IndexCheck, settings: Settings, path: Path, name: str, facts
     policy = settings.policies[name]
     wrong: dict[tuple[tuple[str, ...], str, str], list[str]] = {}
     for (expression, index), known in facts.items():
-        for fault in dead_fields(policy, known):
+        for fault in (*dead_fields(policy, known), *changed_class(policy, known)):
             keys = ("policies", name, *_setting_of(policy, fault.where))
             close = "" if fault.where in known.fields else did_you_mean(fault.where, known.fields)
             remedy = " ".join(filter(None, (close, fault.remedy)))
@@ -164,6 +164,8 @@ def _judge(checked: IndexCheck, settings: Settings, path: Path, name: str, facts
 
 
 def _setting_of(policy: PolicySettings, document_field: str) -> tuple[str, ...]:
+    if document_field == policy.class_field:
+        return ("class_field",)
     for name, setting in policy.fields.items():
         if document_field in setting.of:
             return ("fields", name)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from opensearchpy import OpenSearch, RequestError
 
-from rewriter.index_facts import dead_fields, facts_of, fits
+from rewriter.index_facts import changed_class, dead_fields, facts_of, fits
 from rewriter.settings import PolicySettings
 from tests.conftest import MakeIndex
 from tests.live.shelf import MAPPING, flat_settings, refused, scores, search, shoes
@@ -43,6 +43,26 @@ def test_a_term_on_a_dead_field_finds_nothing(opensearch: OpenSearch, products: 
         assert "Cannot search on field [hidden]" in refused(opensearch, products, body)
     else:
         assert scores(search(opensearch, products, body)) == {}
+
+
+@pytest.mark.parametrize("named", ["section", "section_alias"])
+def test_a_normalizer_spells_a_hit_s_class_as_no_document_does(
+    opensearch: OpenSearch, index: MakeIndex, named: str
+) -> None:
+    section = {"type": "keyword", "normalizer": "lowercase"}
+    made = index(
+        {"section": section, "section_alias": {"type": "alias", "path": "section"}, "plain": {"type": "keyword"}}
+    )
+    opensearch.index(index=made, id="1", body={"section": "Milk", "plain": "Milk"}, refresh=True)
+    hit = opensearch.search(index=made, body={"docvalue_fields": [named, "plain"]})["hits"]["hits"][0]
+    assert hit["fields"] == {named: ["milk"], "plain": ["Milk"]}
+    facts = facts_of(opensearch.indices.get_mapping(index=made), flat_settings(opensearch, made))
+    of_class = {name: PolicySettings(index=("*",), class_field=name) for name in (named, "plain")}
+    (fault,) = changed_class(of_class[named], facts)
+    assert "the normalizer lowercase" in str(fault)
+    assert changed_class(of_class["plain"], facts) == []
+    assert dead_fields(of_class[named], facts) == []  # a `term` of "Milk" finds it
+    assert scores(search(opensearch, made, {"query": {"term": {named: "Milk"}}})) != {}
 
 
 TYPED = (

@@ -110,6 +110,8 @@ def class_field_of(profile: IndexProfile, choices: Choices, *, wanted: bool, set
         return Chosen("", "there is no class")
     if not wanted:
         return Chosen("", f"the set {set_name} boosts no items, so that counters by class would only cost")
+    if normalizer := profile.facts.normalizers.get(facet.field):
+        return Chosen("", f"the normalizer {normalizer} spells {plain(facet.field)} otherwise than the documents do")
     measured = profile.values.get(facet.field)
     if measured is None:
         return Chosen("", "the index holds no document yet, so it is unknown whether each has one class")
