@@ -82,9 +82,9 @@ def counters(scene: Scene, size: Size) -> Mapping[str, Any]:
     scene = replace(scene, subjects=scene.subjects[:10])
     for count in (10, 100, 1_000, 10_000):
         weights: dict[Value, float] = {("item", str(n)): 1.0 + n / count for n in range(count)}
-        for subject in scene.subjects:
-            made = Counters(weights, {"item": float(count)}, time.time(), time.time(), float(count))
-            store.write(keys.profile(str(subject.user_id)), made, None)
+        made = Counters(weights, {"item": float(count)}, time.time(), time.time(), float(count))
+        for key in (keys.population(), *(keys.profile(str(subject.user_id)) for subject in scene.subjects)):
+            store.write(key, made, None)  # without a population a rewriter is not ready, and each would be waited for in vain
         found[count] = _sync(_prefixed(scene, "counters"), size, Ways(_prefixed(scene, "counters")))
     store.close()
     return curve(found, "counters stored a person")
