@@ -13,7 +13,7 @@ from typing import Any
 from opensearchpy import helpers
 
 from bench.cost.blocks import Block, Way, measured
-from bench.cost.intervals import client_ms, exponent, figures, p50, server_ms
+from bench.cost.intervals import ENOUGH, client_ms, exponent, figures, p50, server_ms
 from bench.cost.scene import MODES, WORDS, Scene, Size, products
 from bench.cost.ways import PLAIN, Ways, rescored
 from rewriter.demo.corpus import baseline_query
@@ -26,21 +26,22 @@ EXPONENTS = {"p50_ms": p50, "server_cpu_ms": server_ms, "client_cpu_ms": client_
 
 
 def curve(points: Mapping[float, Mapping[str, Sequence[Block]]], unit: str) -> Mapping[str, Any]:
-    """Return a growth curve: the figures at each size, and each way's exponents."""
-    sizes = list(points)
+    """Return a growth curve: the figures at each size, and each way's exponents over the sizes that it personalized."""
     names = list(next(iter(points.values())))
+    found = {
+        f"{size:g}": {name: figures(blocks[name], blocks[names[0]]) for name in names}
+        for size, blocks in points.items()
+    }
     return {
         "unit": unit,
-        "points": {
-            f"{size:g}": {name: figures(blocks[name], blocks[names[0]]) for name in names}
-            for size, blocks in points.items()
-        },
+        "points": found,
         "exponents": {
             name: {
                 what: list(exponent(sizes, [points[size][name] for size in sizes], figure))
                 for what, figure in EXPONENTS.items()
             }
             for name in names
+            if len(sizes := [size for size in points if found[f"{size:g}"][name]["personalized"] >= ENOUGH]) > 1
         },
     }
 
@@ -84,7 +85,9 @@ def counters(scene: Scene, size: Size) -> Mapping[str, Any]:
         weights: dict[Value, float] = {("item", str(n)): 1.0 + n / count for n in range(count)}
         made = Counters(weights, {"item": float(count)}, time.time(), time.time(), float(count))
         for key in (keys.population(), *(keys.profile(str(subject.user_id)) for subject in scene.subjects)):
-            store.write(key, made, None)  # without a population a rewriter is not ready, and each would be waited for in vain
+            store.write(
+                key, made, None
+            )  # without a population a rewriter is not ready, and each would be waited for in vain
         found[count] = _sync(_prefixed(scene, "counters"), size, Ways(_prefixed(scene, "counters")))
     store.close()
     return curve(found, "counters stored a person")

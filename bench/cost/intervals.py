@@ -14,6 +14,8 @@ import numpy as np
 from bench.cost.blocks import Block
 
 RESAMPLES = 1_000
+ENOUGH = 0.99
+"""Least share of personalized searches with which a figure counts."""
 
 
 class Interval(NamedTuple):

@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench.cost.intervals import ENOUGH
 from bench.cost.plots import bars, curves, lines_of, marks
 from bench.markers import replaced
 
@@ -121,8 +122,16 @@ def _goals(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def _figure(way: Mapping[str, Any], name: str) -> str:
     value, low, high = way[name]
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]{_share(way)}"
+
+
+def _time(way: Mapping[str, Any]) -> str:
+    return f"{way['p50_ms'][0]:.2f} ms{_share(way)}"
+
+
+def _share(way: Mapping[str, Any]) -> str:
     share = way["personalized"]
-    return f"{value:.2f} [{low:.2f}, {high:.2f}]" + (f" ({share:.0%} personalized)" if share < 0.99 else "")
+    return f" ({share:.0%} personalized)" if share < ENOUGH else ""
 
 
 def _section(result: Mapping[str, Any]) -> list[str]:
@@ -135,11 +144,13 @@ def _section(result: Mapping[str, Any]) -> list[str]:
         return rows
     if "exponents" in result:
         sizes = list(result["points"])
-        names = list(result["exponents"])
+        names = list(next(iter(result["points"].values())))
         rows = [_row(("way", *sizes, "exponent: p50", "server CPU", "client CPU")), _row(["---"] * (len(sizes) + 4))]
         for name in names:
-            times = [f"{result['points'][size][name]['p50_ms'][0]:.2f} ms" for size in sizes]
-            fitted = ["{:.2f} [{:.2f}, {:.2f}]".format(*one) for one in result["exponents"][name].values()]
+            times = [_time(result["points"][size][name]) for size in sizes]
+            fitted = ["{:.2f} [{:.2f}, {:.2f}]".format(*one) for one in result["exponents"].get(name, {}).values()] or [
+                "–"
+            ] * 3
             rows.append(_row((name, *times, *fitted)))
         return rows
     if (table := _table(result)) is not None:
@@ -201,10 +212,14 @@ def _plot(name: str, results: Mapping[str, Mapping[str, Any]]) -> str:
         return bars(f"{TITLES[name]}: server CPU, plain = 1", costs)
     if "exponents" in result:
         times = {
-            way: [(float(size), point[way]["p50_ms"][0]) for size, point in result["points"].items()]
-            for way in result["exponents"]
+            way: [
+                (float(size), point[way]["p50_ms"][0])
+                for size, point in result["points"].items()
+                if point[way]["personalized"] >= ENOUGH
+            ]
+            for way in next(iter(result["points"].values()))
         }
-        return curves(f"{TITLES[name]}: p50 in ms", times)
+        return curves(f"{TITLES[name]}: p50 in ms", {way: points for way, points in times.items() if points})
     measured = results.get("ways-1", {}).get("ways", {})
     if "quality" in result and measured:
         both = {
