@@ -51,5 +51,5 @@ def header_text(part: Any) -> str:
 
 
 def in_utf8(text: str) -> str:
-    """Return a text as it can be printed: half of a surrogate pair is no UTF-8, and becomes an escape."""
+    """Return a text that UTF-8 can encode: a lone surrogate becomes an escape."""
     return text.encode("utf-8", "backslashreplace").decode()

@@ -25,7 +25,7 @@ WHAT_LEFT = {
     "letters_dropped": "dead letters beyond dead_letters or dead_letter_bytes",
     "segments_refused": "times a segment beyond max_segments: the event counts elsewhere",
 }
-"""What is left out without a dead letter, by its counter."""
+"""The events and letters that are counted but not kept as dead letters, by the name of their counter."""
 
 
 def dead_letters_command(

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from rewriter.cli.causes import own_client
+from rewriter.cli.extras import of_extra
 from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_line, print_table, write_whole
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.plural import count_of
@@ -101,11 +102,8 @@ def report(
 
 
 def _of_extra() -> Any:
-    try:
+    with of_extra("report", "report"):
         from rewriter.experiment.summary import summarize  # noqa: PLC0415  needs the extra
-    except ImportError as error:
-        remedy = "pip install 'rewriter[report]'"
-        raise ConfigurationError([Fault("rewriter report", f"needs {error.name}", remedy)]) from None
     return summarize
 
 

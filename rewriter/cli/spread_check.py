@@ -16,7 +16,8 @@ from typing import Any
 
 from rewriter.cli.causes import client_of
 from rewriter.cli.diff.logged import read_logged
-from rewriter.cli.evaluate.inputs import CONNECTIONS, TIMEOUT_S, Inputs, of_extra
+from rewriter.cli.evaluate.inputs import CONNECTIONS, TIMEOUT_S, Inputs
+from rewriter.cli.extras import of_extra
 from rewriter.client.seam import Search
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.evaluate.bare_weight import NONE_HELPS, PlainPage, Suggestion, plain_pages, suggested

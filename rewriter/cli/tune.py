@@ -12,7 +12,8 @@ from rewriter.cli.causes import client_of
 from rewriter.cli.collector import rare_full_collections
 from rewriter.cli.console import plain_console
 from rewriter.cli.evaluate.command import ACTIONS
-from rewriter.cli.evaluate.inputs import CONNECTIONS, TIMEOUT_S, Inputs, of_extra, progress, window_s
+from rewriter.cli.evaluate.inputs import CONNECTIONS, TIMEOUT_S, Inputs, progress, window_s
+from rewriter.cli.extras import of_extra
 from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_line, print_table, write_whole
 from rewriter.cli.tune_fields import fields_within_class, telling
 from rewriter.cli.tune_page import chosen_in_words, gains, html_of

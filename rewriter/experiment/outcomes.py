@@ -124,7 +124,7 @@ def _join_searches(found: Records) -> None:
 
 
 def _check_clocks(found: Records) -> None:
-    """Count the events that lie too far from their search. Where they are many, clocks are apart, and there is no verdict."""
+    """Count the events whose times are too far from those of their searches. If there are many, the report gives no verdict."""
     early = found.value(f"SELECT count(*) FROM joined WHERE after_s < -{MAX_EARLY_S}")
     late = found.value(f"SELECT count(*) FROM joined WHERE after_s > {MAX_LATE_S}")
     found.left_out(

@@ -224,7 +224,7 @@ def _own(context: SearchContext, progress: Progress, course: _Course, held: Held
 
 
 def _sound(course: _Course) -> bool:
-    """Whether the search itself is sound: the caller's own was answered in full, or the rewritten one was.
+    """Whether the caller's own search was answered in full, or did not have to be sent.
 
     A client that ignores a status returns the server's error as an answer.
     """

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
 from rewriter.alike import alike
 from rewriter.client.batch import error_of
 from rewriter.client.seam import SearchArguments, SearchClient
 from rewriter.core import Core
-from rewriter.flow.batch import BEYOND, MAX_SEARCHES, together
+from rewriter.flow.batch import BEYOND, MAX_SEARCHES
 from rewriter.flow.steps import Baseline, first_of_batch
 from rewriter.observe.hooks import Hooks
 from rewriter.report import Reason, Report, internal_fault
@@ -77,37 +77,18 @@ class Batch(Generic[J]):
         """The reports of all searches, if the batch's answer has no `responses` (`filter_path` can leave them out)."""
         return [Report(Reason.UNSUPPORTED, "the answer to the batch has no `responses`") for _ in self.given]
 
+    def abandon(self) -> None:
+        """Give back what the searches hold. Their part ends by itself."""
+        self.first = None
+        for job in self.jobs:
+            job.abandon()
+
     def _without_job(self, number: int) -> Report:
         if self.unread:
             return Report(Reason.UNSUPPORTED, self.unread)
         if self.refused or number >= len(self.given):
             return Report(Reason.SWITCHED_OFF, self.refused)
         return Report(Reason.UNSUPPORTED, BEYOND)
-
-
-class _Runtime(Protocol):
-    """The runtime of either shell, which starts a part, or has a reason why it cannot."""
-
-    def refusal(self, policy: str) -> str: ...
-
-    def begin(self, part: Generator[Any, Any, Any], job: Any) -> Any: ...
-
-
-def start_beside(runtime: _Runtime, steps: Sequence[Baseline], jobs: Sequence[Any]) -> None:
-    """Start the parts beside a batch of searches as one part. If that is impossible, each job's `refused` holds the reason."""
-    own = [(step.policy, job) for step, job in zip(steps, jobs, strict=True) if step.beside is not None]
-    if not own:
-        return
-    policy, first = own[0]
-    first.policy = policy
-    batch = runtime.begin(together([step.beside for step in steps]), first)
-    for number, (step, job) in enumerate(zip(steps, jobs, strict=True)):
-        if step.beside is None:
-            continue
-        job.batch, job.number = batch, number
-        if batch is None:
-            step.beside.close()
-            job.refused = runtime.refusal(policy)
 
 
 def items_of(body: Any) -> list[Any] | None:

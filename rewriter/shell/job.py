@@ -48,8 +48,8 @@ class Job:
         )
         return flow
 
-    def close(self) -> None:
-        """Close the flow, which gives the search's permit back."""
+    def abandon(self) -> None:
+        """Close the flow, which gives the search's permit back. Each shell ends what nobody waits for besides."""
         if self.flow is not None:
             self.flow.close()
             self.flow = None

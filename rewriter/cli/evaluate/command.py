@@ -16,8 +16,9 @@ from rewriter.cli.collector import rare_full_collections
 from rewriter.cli.console import plain_console
 from rewriter.cli.evaluate.exchange import TAG, Capturing, Exported, Imported, read_ratings, write_export
 from rewriter.cli.evaluate.html import html_of
-from rewriter.cli.evaluate.inputs import CONNECTIONS, TIMEOUT_S, Inputs, of_extra, progress, window_s
+from rewriter.cli.evaluate.inputs import CONNECTIONS, TIMEOUT_S, Inputs, progress, window_s
 from rewriter.cli.evaluate.terminal import print_comparison, print_figures
+from rewriter.cli.extras import of_extra
 from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_line, write_whole
 from rewriter.client.seam import SearchClient
 from rewriter.errors import ConfigurationError, Fault

@@ -156,17 +156,6 @@ def window_s(text: str | None, option: str) -> float | None:
 
 
 @contextmanager
-def of_extra(command: str, extra: str) -> Iterator[None]:
-    """End the command with a fault that names the extra, if one of its packages is missing."""
-    try:
-        yield
-    except ImportError as error:
-        raise ConfigurationError(
-            [Fault(f"rewriter {command}", f"needs {error.name}", f"pip install 'rewriter[{extra}]'")]
-        ) from None
-
-
-@contextmanager
 def progress() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
     """Yield a function that adds a progress bar; the bar is updated with the amount done and the total."""
     with progress_bars(TimeRemainingColumn()) as shown:

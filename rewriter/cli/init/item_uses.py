@@ -97,8 +97,9 @@ def _counted(files: Sequence[Path], settings: Settings, on_progress: Callable[[i
 
 
 def _may_be_long(history: History) -> bool:
-    """Whether the signals of things wanted once, which are remembered for years, would tell more: rows were too old for the default
-    ones, or too few uses are left of them. Where people use items again, they would not.
+    """Whether the history is to be counted again with the half-lives of the set `catalogue`, which keeps years of events.
+
+    So it is if too few events are left with the default half-lives, or if events were too old for them and items are used once.
     """
     if not history.row_counts.events:
         return False

@@ -50,7 +50,7 @@ def suggests_facet(name: str) -> bool:
 
 
 def suggests_coded(name: str) -> bool:
-    """Whether the numbers of a field are likely to be codes of a property by which people choose, and no amounts."""
+    """Whether a numeric field probably holds codes, such as those of a brand or a genre, and not amounts."""
     return suggests_reference(name) or (suggests_facet(name) and not _starts(name, _AMOUNTS))
 
 

@@ -19,10 +19,7 @@ PAYS = 0.25
 where attributes alone gained 1 to 3 %.
 """
 DAY_S = 86_400.0
-UNKNOWN = (
-    "the history is too short to tell whether people use items again, and on generated catalogues attributes alone gained less than"
-    " exploration costs"
-)
+GAINED_LESS = "on generated catalogues attributes alone gained less than exploration costs"
 ITEM_USE = {"default": "auto", "catalogue": "once", "news": "once"}
 """The setting `item_use` of the sets that have it; the others have "again"."""
 
@@ -93,14 +90,12 @@ def why_unexplored(uses: ItemUses, item_use: str) -> str:
     """
     guard = uses.guard
     if guard is None or guard.catalogue is None:
-        return UNKNOWN if uses.is_of_history else ""
+        too_short = "the history is too short to tell whether people use items again"
+        return f"{too_short}, and {GAINED_LESS}" if uses.is_of_history else ""
     strength = guard.mean_strength(item_use)
     if strength >= PAYS:
         return ""
-    return (
-        f"item boosts act with {strength:.0%} of their weight here, and on generated catalogues attributes alone gained less"
-        " than exploration costs"
-    )
+    return f"item boosts act with {strength:.0%} of their weight here, and {GAINED_LESS}"
 
 
 def class_field_of(profile: IndexProfile, choices: Choices, *, wanted: bool, set_name: str) -> Chosen:

@@ -44,7 +44,7 @@ class TaskBatches:
         try:
             response = await Underway(client.raw.msearch(**arguments), begin)
         except BaseException as error:
-            _abandon(batch)
+            batch.abandon()
             self._hooks.failed(arguments, error, (time.monotonic() - started_s) * 1000.0)
             raise
         reports: list[Report] = []
@@ -64,7 +64,7 @@ class TaskBatches:
         except Exception as error:  # noqa: BLE001  the caller's answers are here: a fault of ours must not take them away
             return response, reports_after(error, client, response, reports)
         finally:
-            _abandon(batch)
+            batch.abandon()
 
     def _begin(
         self,
@@ -88,7 +88,7 @@ class TaskBatches:
                 batch.first = steps, core.snapshot.switches
                 asyncio.get_running_loop().call_soon(self._begin_first, batch)
         except Exception as error:  # noqa: BLE001  whatever fails here, the caller's own searches are under way
-            _abandon(batch)
+            batch.abandon()
             batch.refused = internal_fault(error)
 
     def _begin_first(self, batch: Batch[TaskJob]) -> None:
@@ -125,10 +125,3 @@ def _beside(runtime: TaskRuntime, steps: Sequence[Baseline], batch: Batch[TaskJo
     for job in batch.jobs:
         job.runtime = runtime
     runtime.beside_batch(steps, batch.jobs)
-
-
-def _abandon(batch: Batch[TaskJob]) -> None:
-    """Give back what the searches of a batch hold. Their part ends by itself."""
-    batch.first = None
-    for job in batch.jobs:
-        job.abandon()

@@ -44,7 +44,7 @@ class TaskJob(Job):
         for loser in (self.own, self.personal if self.once is not None else None):
             if loser is not None and not loser.done():
                 loser.cancel()  # which closes its connection
-        self.close()
+        super().abandon()
 
 
 async def ended_part(job: TaskJob, until_s: float) -> Personal | None:

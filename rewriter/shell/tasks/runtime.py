@@ -17,24 +17,21 @@ from typing import Any, TypeVar, assert_never
 from rewriter.client.seam import SearchClient
 from rewriter.core import Core
 from rewriter.flow.steps import (
-    Baseline,
     FetchSignals,
     Launch,
     PartStep,
     ReadSignals,
     SearchLeg,
     SearchLegs,
-    SendOnce,
     SendRewritten,
 )
 from rewriter.observe.tally import Tally
-from rewriter.plural import count_of
 from rewriter.shell.background.population import Bridge, PopulationReader, engine_on_threads
 from rewriter.shell.background.refresh import LOCAL_PERIOD_S, SWITCHES_PERIOD_S, Refresh
 from rewriter.shell.background.sources import Announce, BackgroundStep, GetMapping, GetSettings, ReadTexts
 from rewriter.shell.background.store_texts import read_texts_async
 from rewriter.shell.background.switch_sources import SwitchSources
-from rewriter.shell.batch import start_beside
+from rewriter.shell.beside import Beside
 from rewriter.shell.bulkhead import Bulkhead
 from rewriter.shell.drive import drive_async
 from rewriter.shell.fleet import fleet_key
@@ -64,7 +61,7 @@ class NoThreadError(Exception):
     """No thread is free, and none can be started."""
 
 
-class TaskRuntime:
+class TaskRuntime(Beside):
     """The runtime of one event loop. It is made on its loop and works on no other.
 
     switches: the sources of switches, which all loops of a process share.
@@ -135,31 +132,6 @@ class TaskRuntime:
         ]
         self._ended = self._kept(self._until_cancelled())
 
-    def beside(self, step: Baseline, job: TaskJob) -> None:
-        """Start the personal part beside the caller's own search. If that is impossible, `job.refused` says why."""
-        if step.beside is None:
-            return
-        job.policy = step.policy
-        job.personal = self.begin(step.beside, job)
-        if job.personal is None:
-            job.refused = self.refusal(step.policy)
-
-    def refusal(self, policy: str) -> str:
-        """Return why a part of a policy's search could not be begun."""
-        return self.in_flight.kept(policy) or f"{self.in_flight.cap} legs and reads in flight"
-
-    def beside_batch(self, steps: Sequence[Baseline], jobs: Sequence[TaskJob]) -> None:
-        """Start what is to run beside a batch of searches, as one part; where it cannot, the jobs say why."""
-        start_beside(self, steps, jobs)
-
-    def send_once(self, step: SendOnce, job: TaskJob) -> str:
-        """Start the part of a search that is sent once; return why it cannot be, or ""."""
-        job.policy = step.policy
-        job.personal = self._begin(step.part, job, self.rewritten)
-        if job.personal is not None:
-            return ""
-        return self.rewritten.kept(step.policy) or f"{count_of(self.rewritten.cap, 'rewritten search')} in flight"
-
     def send_own(self, search: Awaitable[Any]) -> asyncio.Task[Any]:
         """Send the caller's own search beside a rewritten one. `close` does not end it: its caller waits for its answer."""
         task = asyncio.Task(awaiting(search), loop=self.loop)
@@ -169,6 +141,10 @@ class TaskRuntime:
     def begin(self, part: Generator[Any, Any, T], job: TaskJob) -> asyncio.Future[T] | None:
         """Start a part beside the caller's own search on a task. Returns None if no permit is left."""
         return self._begin(part, job, self.in_flight)
+
+    def begin_once(self, part: Generator[Any, Any, T], job: TaskJob) -> asyncio.Future[T] | None:
+        """Start the part of a search that is sent once, on a task. Returns None if no permit is left."""
+        return self._begin(part, job, self.rewritten)
 
     def _begin(self, part: Generator[Any, Any, T], job: TaskJob, bulkhead: Bulkhead) -> asyncio.Future[T] | None:
         if self.closed or not bulkhead.try_acquire(job.policy):

@@ -36,7 +36,7 @@ class ThreadBatches:
         try:
             response = client.raw.msearch(**arguments)
         except BaseException as error:
-            _abandon(batch)
+            batch.abandon()
             self._hooks.failed(arguments, error, (time.monotonic() - started_s) * 1000.0)
             raise
         reports: list[Report] = []
@@ -53,7 +53,7 @@ class ThreadBatches:
         except Exception as error:  # noqa: BLE001  the caller's answers are here: a fault of ours must not take them away
             return response, reports_after(error, client, response, reports)
         finally:
-            _abandon(batch)
+            batch.abandon()
 
     def _begun(
         self, client: SearchClient, subject: Subject | Unset | None, arguments: Mapping[str, Any]
@@ -69,10 +69,10 @@ class ThreadBatches:
             steps = batch.begin(runtime.core, client.read_batch(arguments), partial(ThreadJob, runtime))
             runtime.beside_batch(steps, batch.jobs)
         except Exception as error:  # noqa: BLE001  whatever fails here, the caller's own searches are sent
-            _abandon(batch)
+            batch.abandon()
             batch.refused = internal_fault(error)
         except BaseException:
-            _abandon(batch)
+            batch.abandon()
             raise
         return batch
 
@@ -90,9 +90,3 @@ class ThreadBatches:
             return self._searches.finished(job, batch.arguments(number), sent)
         except Exception as error:  # noqa: BLE001  as above
             return item, Report(Reason.SEARCH_FAILED, internal_fault(error))
-
-
-def _abandon(batch: Batch[ThreadJob]) -> None:
-    """Give back what the searches of a batch hold. Their part ends by itself."""
-    for job in batch.jobs:
-        job.abandon()

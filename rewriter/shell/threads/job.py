@@ -42,7 +42,7 @@ class ThreadJob(Job):
         self.over = True  # before `limits` is read: the worker writes it, and then reads this
         if self.once is not None and self.limits is not None and self.personal is not None and not self.personal.done():
             self.limits.end()
-        self.close()
+        super().abandon()
 
 
 def ended_part(job: ThreadJob, until_s: float) -> Personal | None:

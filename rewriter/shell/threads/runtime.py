@@ -24,23 +24,20 @@ from typing import Any, TypeVar, assert_never
 from rewriter.client.seam import SearchClient
 from rewriter.core import Core
 from rewriter.flow.steps import (
-    Baseline,
     FetchSignals,
     Launch,
     PartStep,
     ReadSignals,
     SearchLeg,
     SearchLegs,
-    SendOnce,
     SendRewritten,
 )
 from rewriter.observe.tally import Tally
-from rewriter.plural import count_of
 from rewriter.shell.background.population import PopulationReader
 from rewriter.shell.background.refresh import LOCAL_PERIOD_S, SWITCHES_PERIOD_S, Refresh
 from rewriter.shell.background.sources import Announce, BackgroundStep, GetMapping, GetSettings, ReadTexts
 from rewriter.shell.background.store_texts import read_texts
-from rewriter.shell.batch import start_beside
+from rewriter.shell.beside import Beside
 from rewriter.shell.bulkhead import Bulkhead
 from rewriter.shell.drive import drive
 from rewriter.shell.fleet import fleet_key
@@ -65,7 +62,7 @@ PATCHED = (
 )
 
 
-class ThreadRuntime:
+class ThreadRuntime(Beside):
     """The runtime of one process. It ends when it is closed, or by itself once `owner` is garbage-collected.
 
     client: the caller's client, from which that of the legs is cloned.
@@ -131,6 +128,11 @@ class ThreadRuntime:
         ]
 
     @property
+    def refused(self) -> str:
+        """Why threads could not be started, or ""."""
+        return self._refused
+
+    @property
     def is_patched(self) -> bool:
         """Whether threads became something else since the import, so that nothing may be begun nor waited for here."""
         return _thread.start_new_thread is not _START_THREAD
@@ -188,38 +190,13 @@ class ThreadRuntime:
         self._facts_due.clear()
         return self._stopping.is_set()
 
-    def beside(self, step: Baseline, job: ThreadJob) -> None:
-        """Start the personal part beside the caller's own search. If that is impossible, `job.refused` says why."""
-        if step.beside is None:
-            return
-        job.policy = step.policy
-        job.personal = self.begin(step.beside, job)
-        if job.personal is None:
-            job.refused = self.refusal(step.policy)
-
-    def refusal(self, policy: str) -> str:
-        """Return why a part of a policy's search could not be begun."""
-        return self._refused or self.in_flight.kept(policy) or f"{self.in_flight.cap} legs and reads in flight"
-
-    def beside_batch(self, steps: Sequence[Baseline], jobs: Sequence[ThreadJob]) -> None:
-        """Start what is to run beside a batch of searches, as one part; where it cannot, the jobs say why."""
-        start_beside(self, steps, jobs)
-
-    def send_once(self, step: SendOnce, job: ThreadJob) -> str:
-        """Start the part of a search that is sent once; return why it cannot be, or ""."""
-        job.policy = step.policy
-        job.personal = self._begin(step.part, job, self.rewritten, self.searches)
-        if job.personal is not None:
-            return ""
-        return (
-            self._refused
-            or self.rewritten.kept(step.policy)
-            or f"{count_of(self.rewritten.cap, 'rewritten search')} in flight"
-        )
-
     def begin(self, part: Generator[Any, Any, T], job: ThreadJob) -> Future[T] | None:
         """Start a part beside the caller's own search on a worker, in the caller's context. Returns None if none is free."""
         return self._begin(part, job, self.in_flight, self.parts)
+
+    def begin_once(self, part: Generator[Any, Any, T], job: ThreadJob) -> Future[T] | None:
+        """Start the part of a search that is sent once, on a worker of its own kind. Returns None if none is free."""
+        return self._begin(part, job, self.rewritten, self.searches)
 
     def _begin(
         self, part: Generator[Any, Any, T], job: ThreadJob, bulkhead: Bulkhead, workers: Workers

@@ -1,9 +1,9 @@
 -- Reads what shows whether entries of a stream are gone that nobody has read.
 --
 -- KEYS  state, stream
--- Returns { entries ever added, present entries, entries passed, unread entries }; -1 for unread entries that were not counted, and for
--- added entries that the server does not count; nothing without a stream, or where the role may not read it. Unread entries are counted where that is cheap: where there
--- are none, and up to MOST of them in a stream that was begun anew.
+-- Returns { entries ever added, present entries, entries passed, unread entries }, or nothing without a stream, or where the role
+-- may not read it. -1 stands for added entries that the server does not count, and for unread entries that were not counted here:
+-- they are counted where that is cheap, which is where there are none, and up to MOST of them in a stream that was begun anew.
 local MOST = 100
 local state, stream = unpack(KEYS)
 local known = redis.call('HMGET', state, 'position', 'passed')
