@@ -202,7 +202,7 @@ class BudgetSettings(Section):
 
     signals_ms:     milliseconds that a search waits for signals.
     cutoff_ms:      milliseconds that it waits for the optional legs after the baseline's arrival.
-    max_in_flight:  optional legs and signal reads in flight per process.
+    max_in_flight:  optional legs in flight per process, abandoned ones included.
     max_rewritten:  rewritten searches (`mode = "rewrite"`) in flight per process; beyond it, the baseline is sent.
     max_body_bytes: size of the caller's body as JSON, roughly; for a larger body only the baseline is sent.
     max_leg_bytes:  size of a leg's answer. A larger answer takes too long to read and is not parsed; while a policy's answers are
@@ -338,6 +338,14 @@ class Settings(Section):
         """Connections of the rewriter's own client: for optional legs, and for rewritten searches where there are any."""
         rewrites = any(policy.mode == "rewrite" for policy in self.policies.values())
         return self.budget.max_in_flight + (self.budget.max_rewritten if rewrites else 0)
+
+    @property
+    def store_connections(self) -> int:
+        """Connections to each store, and so the reads of it in flight: one for each part, `max_in_flight` more for late reads.
+
+        A read that outlives its search keeps its connection.
+        """
+        return self.budget.max_in_flight + self.leg_connections
 
     def policy_for(self, indices: tuple[str, ...]) -> str | None:
         """Return the name of the first policy that matches every index that a search names, or None."""

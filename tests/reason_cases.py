@@ -279,7 +279,7 @@ CASES = (
     Case("breaker", Reason.BREAKER_OPEN, "the legs' breaker open", before=ten_failures, detail="10 failures in a row"),
     Case(
         "busy", Reason.BUSY, "in-flight cap reached", before=one_stuck_leg, outcome="unused", reads=(), legs=None,
-        settings={"budget": {"signals_ms": 2000, "cutoff_ms": 150, "max_in_flight": 1}}, detail="1 legs and reads in flight",
+        settings={"budget": {"signals_ms": 2000, "cutoff_ms": 150, "max_in_flight": 1}}, detail="1 leg in flight",
     ),
     Case("another index", Reason.NO_POLICY, arguments={**SEARCH, "index": "orders"}),
     # can boosts act on this search?

@@ -68,6 +68,30 @@ def test_a_search_whose_read_is_late_goes_on_and_the_read_fills_memory(kind: typ
         assert harness.status().in_flight == 3
 
 
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("mode", ["parallel", "rewrite"])
+@pytest.mark.parametrize("kind", HARNESSES)
+def test_a_store_that_hangs_takes_no_permit_of_the_legs(kind: type[Harness], mode: str, *, apart: bool) -> None:
+    """Also with more searches than the store has connections, before its breaker opens."""
+    store, profiles = FakeStore(), FakeStore() if apart else None
+    (profiles or store).write(Keys().profile("ann"), LIKED, None)
+    few = settings(mode).budget.model_copy(update={"max_in_flight": 2, "max_rewritten": 2})
+    with kind(settings(mode).model_copy(update={"budget": few}), store, profiles) as harness:
+        assert harness.core.settings.store_connections <= 6
+        _, report = harness.search(ANN, SEARCH)
+        assert report.reason is Reason.PERSONALIZED, report
+        store.state = "hung"
+        for _ in range(12):
+            _, report = harness.search(ANN, SEARCH)
+            assert (report.reason, report.source) == (Reason.PERSONALIZED, "profile" if apart else "stale"), report
+        assert harness.status().in_flight == harness.core.settings.store_connections
+        store.state = "there"
+        store.released.set()
+        harness.until(lambda status: status.in_flight == 0)
+        _, report = harness.search(ANN, SEARCH)
+        assert (report.reason, report.source) == (Reason.PERSONALIZED, "profile"), report
+
+
 def test_what_is_taken_in_time_is_not_late(deadlines: Deadlines) -> None:
     late: list[int] = []
     in_time = deadlines.watch(time.monotonic() + 0.05, lambda: late.append(1))

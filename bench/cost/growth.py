@@ -106,7 +106,13 @@ def _prefixed(scene: Scene, prefix: str) -> Scene:
 def matches(scene: Scene, size: Size) -> Mapping[str, Any]:
     """Matches of the query: from a share of a product type to every product."""
     found: dict[float, dict[str, list[Block]]] = {}
-    words = ["saffron", "yogurt", "soft drinks", "frozen pizza coffee cheese bread soup cereal candy"]
+    words = [
+        "saffron",
+        "yogurt",
+        "soft drinks",
+        "coffee cheese bread",
+        "frozen pizza coffee cheese bread soup cereal candy",
+    ]
     for text in words:
         query = baseline_query(text)
         total = scene.client.count(index=scene.index, body={"query": query})["count"]

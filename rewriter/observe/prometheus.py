@@ -239,7 +239,7 @@ def _merged(states: Sequence[Any]) -> Iterable[Metric]:
     yield from _of_policies(states)
     yield from _of_experiment(states)
     yield _gauge("in_flight", "Optional legs and reads under way", [((), sum(one.in_flight for one in states))])
-    yield _gauge("max_in_flight", "The cap of in_flight", [((), sum(one.max_in_flight for one in states))])
+    yield _gauge("max_in_flight", "The cap of the legs in flight", [((), sum(one.max_in_flight for one in states))])
     yield _gauge(
         "healthy",
         "1 if local_status() reports no problem; store and fleet are not read",

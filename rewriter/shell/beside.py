@@ -70,4 +70,4 @@ class Beside(ABC):
 
     def _refusal(self, policy: str) -> str:
         """Return why a part of a policy's search could not be begun."""
-        return self.refused or self.in_flight.kept(policy) or f"{self.in_flight.cap} legs and reads in flight"
+        return self.refused or self.in_flight.kept(policy) or f"{count_of(self.in_flight.cap, 'leg')} in flight"

@@ -14,20 +14,22 @@ class Bulkhead:
 
     cap:      how many permits there are.
     policies: how many policies take them.
+    beside:   how much else is in flight, without a permit: reads of stores.
     """
 
     def __init__(self, cap: int, policies: int = 1) -> None:
         self.cap = cap
         self._lock = Lock()
         self._count = 0
+        self.beside = 0
         self._share = cap // (2 * policies) if policies > 1 else 0
         self._kept = self._share * policies  # the sum of what each policy has left of its share
         self._held: Counter[str] = Counter()
 
     @property
     def count(self) -> int:
-        """The number of permits that are taken."""
-        return self._count
+        """The number of permits that are taken, and of what is in flight beside them."""
+        return self._count + self.beside
 
     def try_acquire(self, policy: str = "") -> bool:
         """Take a permit, or return False if none is left for this policy."""
@@ -40,15 +42,15 @@ class Bulkhead:
             self._held[policy] += 1
             return True
 
-    def acquire(self) -> None:
-        """Take a permit even beyond the cap: for work that starts in any case, such as the reads of a part that has a permit."""
+    def started_beside(self) -> None:
+        """Count a read of a store. It takes no permit: a store that hangs must not take those of the legs."""
         with self._lock:
-            self._count += 1
+            self.beside += 1
 
-    def release(self) -> None:
-        """Give a permit of `acquire` back."""
+    def ended_beside(self) -> None:
+        """Count the end of a read."""
         with self._lock:
-            self._count -= 1
+            self.beside -= 1
 
     def give_back(self, policy: str = "") -> None:
         """Give a permit of `try_acquire` back."""

@@ -67,9 +67,10 @@ class Given:
     @property
     def store_options(self) -> dict[str, int]:
         """The bounds of a store's client: its connections, and the largest answer in bytes."""
-        # A read that outlives its search keeps its connection, so there are twice as many as permits.
-        connections = 2 * self.settings.budget.max_in_flight
-        return {"connections": connections, "max_answer_bytes": self.settings.store.max_answer_bytes}
+        return {
+            "connections": self.settings.store_connections,
+            "max_answer_bytes": self.settings.store.max_answer_bytes,
+        }
 
 
 def checked(

@@ -1,7 +1,7 @@
 """One part of a search on an event loop. Its task reads the store itself; where that is late, another task goes on with it.
 
 The task whose read is late stays with it until it is answered, and so does the task of a part that is cancelled meanwhile: to
-cancel the read would cost its connection. The answer goes to memory, and the read holds its permit until then.
+cancel the read would cost its connection. The answer goes to memory.
 """
 
 from __future__ import annotations
@@ -21,23 +21,27 @@ T = TypeVar("T")
 
 
 class AsyncReading:
-    """The reads of stores by tasks. in_flight: see `threads.part.Reading`."""
+    """The reads of stores by tasks. See `threads.part.Reading`."""
 
     def __init__(self, core: Core, stores: Mapping[StoreName, AsyncStore], in_flight: Bulkhead) -> None:
         self._core = core
         self._stores = stores
         self._in_flight = in_flight
+        self._reads = {name: Bulkhead(core.settings.store_connections) for name in stores}
 
     async def read(self, read: Read) -> ReadResult:
-        """Read a store, however long that takes. Returns what it raises. The answer goes to memory too."""
-        self._in_flight.acquire()
+        """Read a store, however long that takes; see `threads.part.Reading.read`."""
+        if not self._reads[read.store].try_acquire():
+            return None
+        self._in_flight.started_beside()
         try:
             found = await self._stores[read.store].read(read.query)
             self._core.last_known.put(read.query, found, time.monotonic())
         except Exception as error:  # noqa: BLE001  whatever a store raises is a result
             return error
         finally:
-            self._in_flight.release()
+            self._in_flight.ended_beside()
+            self._reads[read.store].give_back()
         return found
 
 

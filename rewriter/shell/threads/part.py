@@ -1,7 +1,7 @@
 """One part of a search on a worker. It reads the store itself; where that is late, another worker goes on with it.
 
-The worker whose read is late stays with it until it is answered: the answer goes to memory, its connection is kept, and the read
-holds its permit until then. See `deadlines`.
+The worker whose read is late stays with it until it is answered: the answer goes to memory, and its connection is kept. See
+`deadlines`.
 """
 
 from __future__ import annotations
@@ -28,9 +28,11 @@ NO_THREAD = StoreError("no thread is free to read")
 
 
 class Reading:
-    """The reads of stores by workers.
+    """The reads of stores by workers, as many at once of each store as it has connections.
 
-    in_flight: counts a read from its start to its answer, since it may outlive the search that waits for it.
+    A read may outlive the search that waits for it. So a store that hangs fills its own bound: the legs and the other store go on.
+
+    in_flight: counts a read from its start to its answer.
     """
 
     def __init__(
@@ -39,22 +41,25 @@ class Reading:
         self._core = core
         self._stores = stores
         self._in_flight = in_flight
-        self._under_way = Bulkhead(2 * in_flight.cap)
+        self._reads = {name: Bulkhead(core.settings.store_connections) for name in stores}
         self.deadlines = deadlines
 
     def read(self, read: Read) -> ReadResult:
-        """Read a store, however long that takes. Returns what it raises. The answer goes to memory too."""
-        if not self._under_way.try_acquire():
-            return NO_THREAD
-        self._in_flight.acquire()
+        """Read a store, however long that takes. Returns what it raises. The answer goes to memory too.
+
+        None, as of a read that is late, if as many reads of this store are under way as it has connections.
+        """
+        if not self._reads[read.store].try_acquire():
+            return None
+        self._in_flight.started_beside()
         try:
             found = self._stores[read.store].read(read.query)
             self._core.last_known.put(read.query, found, time.monotonic())
         except Exception as error:  # noqa: BLE001  whatever a store raises is a result
             return error
         finally:
-            self._in_flight.release()
-            self._under_way.release()
+            self._in_flight.ended_beside()
+            self._reads[read.store].give_back()
         return found
 
 

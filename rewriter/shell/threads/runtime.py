@@ -91,9 +91,10 @@ class ThreadRuntime(Beside):
         most = core.settings.budget.max_rewritten
         self.rewritten = Bulkhead(most, policies)
         # Of the workers, as many more than parts run may be with a read that its search does not wait for any more.
-        self.parts = Workers(3 * cap, "rewriter-part")
-        self.searches = Workers(most + 2 * cap, "rewriter-search")
-        self.reads = Workers(2 * cap, "rewriter-read")
+        reads = core.settings.store_connections
+        self.parts = Workers(cap + reads, "rewriter-part")
+        self.searches = Workers(most + reads, "rewriter-search")
+        self.reads = Workers(max(1, len(stores)) * reads, "rewriter-read")
         self.tally = Tally()
         self.refresh = Refresh(
             core, time.monotonic, time.time, has_store="store" in stores, in_flight=self.in_flight, tally=self.tally
