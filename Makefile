@@ -7,7 +7,7 @@
 #   make soak     ten kills of a worker over 100,000 events; two of workers and backfill over 1.5 M purchases and 2 M events;
 #               the memory of a process over a million searches in each mode, for docs/cost.md (at most three hours)
 #   make lint     formatting, lint, types
-#   make bench    the figures of docs/measured.md
+#   make bench    the figures of docs/measured.md, and at the end the table of goals of docs/cost.md, all measured anew
 #   make cost     what a search costs beside other ways to make one, for docs/cost.md (about an hour; resumes; ARGS="--part ways-1")
 #   make bench-quick   counted work and ratios of both modes, against committed bounds (2 minutes)
 #   make season   a simulated season through the real pipeline; writes docs/season.md (under 20 minutes on two free cores)

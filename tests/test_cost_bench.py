@@ -11,6 +11,7 @@ import pytest
 from bench.cost import page
 from bench.cost.__main__ import RESULTS
 from bench.cost.blocks import Block
+from bench.cost.goals import PARTS_OF_GOALS
 from bench.cost.growth import fitted
 from bench.cost.intervals import exponent, figures, p50
 from bench.cost.parts import PARTS
@@ -103,6 +104,23 @@ def test_the_page_is_made_of_the_results(tmp_path: Path) -> None:
     for name in ("ways-1", "growth-depth", "quality", "soak"):
         assert (tmp_path / f"cost-{name}.svg").read_text().startswith("<svg ")
         assert f"(cost-{name}.svg)" in text
+
+
+def test_the_table_of_goals_has_a_row_for_each_and_says_what_was_not_measured() -> None:
+    beside = {"callers": {"8": {"ratio p50": [1.5, 1.4, 1.6], "personalized": 0.5}}}
+    measured = {
+        "pure": {"about": ABOUT, "pure": {"rewrite": [250.4, 240.0, 260.0]}},
+        "beside": {"about": ABOUT, **beside},
+    }
+    rows = {row.split(" | ")[0]: row for row in page.goals(measured)}
+    assert rows["| pure work a search, µs of CPU"].endswith("| 250 [240, 260] | 200 | not measured | 250 |")
+    assert rows["| the caller's own search beside ours ÷ alone, p50, 8 callers"].endswith(
+        "| – | – | 1.50 [1.40, 1.60] (50% personalized) | 1.05 |"
+    )
+    assert rows["| the caller's own search beside ours ÷ alone, p50, 1 caller"].endswith(
+        "| – | – | not measured | 1.2 |"
+    )
+    assert set(PARTS_OF_GOALS) <= set(PARTS)
 
 
 def test_every_part_has_a_title_and_the_page_shows_the_results_that_there_are() -> None:

@@ -3,6 +3,7 @@
     python -m bench.cost                                  every part that has no result yet, on 1.0 million products
     python -m bench.cost --part ways-1 --part uncached    these parts, again where they have a result
     python -m bench.cost --documents 20000 --rounds 4     small: to try it out; results go where --results says
+    python -m bench.cost --goals                          the table of goals, measured anew (`make bench` prints it too)
     python -m bench.cost --page                           docs/cost.md and its plots from the results
     python -m bench.cost --list                           the parts, with the date of their result
 
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cost import page
+from bench.cost.goals import PARTS_OF_GOALS
 from bench.cost.parts import PARTS
 from bench.cost.scene import Scene, Size, scene
 
@@ -58,6 +60,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=20, help="blocks of each way")
     parser.add_argument("--searches", type=int, default=30, help="in a block")
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument(
+        "--goals", action="store_true", help="measure again what the table of goals is made of, and print it"
+    )
     parser.add_argument("--page", action="store_true", help="write docs/cost.md from the results")
     parser.add_argument("--list", action="store_true")
     given = parser.parse_args(arguments)
@@ -69,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
     if given.page:
         page.write(done)
         return 0
-    wanted = given.part or [name for name in PARTS if name not in done]
+    wanted = given.part or (PARTS_OF_GOALS if given.goals else [name for name in PARTS if name not in done])
     size = Size(given.rounds, given.searches)
     given.results.mkdir(exist_ok=True)
     failed = 0
@@ -83,8 +88,11 @@ def main(arguments: list[str] | None = None) -> int:
                 failed += 1
                 continue
             result = {"part": name, "about": about(found, size, time.monotonic() - started_s), **figures}
+            done[name] = result
             (given.results / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
             print(f"{name}: {time.monotonic() - started_s:.0f} s", *page.lines(result), sep="\n", flush=True)
+    if given.goals:
+        print("", "What a search costs ÷ the plain search, and the goals:", *page.goals(done), sep="\n", flush=True)
     return 1 if failed else 0
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench.cost.goals import figure, share, table
 from bench.cost.intervals import ENOUGH
 from bench.cost.plots import bars, curves, lines_of, marks
 from bench.markers import replaced
@@ -28,6 +29,7 @@ TITLES = {
     "ways-64": "64 callers",
     "far": "A server about 20 ms away",
     "beside": "The caller's own search beside the library's, in `parallel`",
+    "pure": "The library's own computation",
     "first-answer": "From the constructor to the first answer",
     "quality": "Quality beside cost",
     "soak": "Memory over many searches",
@@ -39,18 +41,6 @@ TITLES = {
     "growth-documents": "Documents",
     "growth-users": "People in the store",
 }
-GOALS: tuple[tuple[str, str, str, str, Mapping[str, float]], ...] = (
-    ("p50, one caller, sync", "ways-1", "sync", "p50_ms ratio", {"rewrite": 1.5, "parallel": 2.0}),
-    ("p50, one caller, async", "ways-1", "async", "p50_ms ratio", {"rewrite": 1.5, "parallel": 2.0}),
-    ("p99, one caller, sync", "ways-1", "sync", "p99_ms ratio", {"rewrite": 1.7, "parallel": 2.0}),
-    ("p99, one caller, async", "ways-1", "async", "p99_ms ratio", {"rewrite": 1.7, "parallel": 2.0}),
-    ("server CPU a search, 8 functions", "ways-1", "sync", "server_cpu_ms ratio", {"rewrite": 1.4, "parallel": 2.4}),
-    ("the same ÷ plain, spaced", "ways-1", "sync", "server_cpu_ms ratio, spaced", {"rewrite": 1.4, "parallel": 2.4}),
-    ("client CPU a search", "ways-1", "sync", "client_cpu_ms ratio", {"rewrite": 2.5, "parallel": 4.5}),
-    ("throughput, 16 callers (at least)", "ways-16", "sync", "searches_a_second ratio", {"rewrite": 0.75, "parallel": 0.5}),
-    ("p50, exploration not cached", "uncached", "sync", "p50_ms ratio", {"rewrite": 1.9, "parallel": 2.3}),
-    ("added at p50 with a server 20 ms away, ms", "far", "sync", "added_p50_ms", {"rewrite": 4.0, "parallel": 2.0}),
-)  # fmt: skip
 
 
 def lines(result: Mapping[str, Any]) -> list[str]:
@@ -58,12 +48,18 @@ def lines(result: Mapping[str, Any]) -> list[str]:
     return [line for line in _section(result) if line.startswith("|")] or [str(_rest(result))]
 
 
+def goals(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the lines of the table of goals."""
+    head, *rows = table(results)
+    return [_row(head), _row(["---"] * len(head)), *map(_row, rows)]
+
+
 def write(results: Mapping[str, Mapping[str, Any]], page: Path = PAGE, entrance: Path = ENTRANCE) -> None:
     """Write the tables between the page's markers, the plots beside it, and the entrance's quote of them.
 
     Raises ValueError if a page has no markers.
     """
-    found, plots = _goals(results), dict[Path, str]()
+    found, plots = goals(results), dict[Path, str]()
     for name, title in TITLES.items():
         if name in results:
             found += ["", f"### {title}", "", _about(results[name]), "", *_section(results[name])]
@@ -95,7 +91,7 @@ def quote(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
         "by hand": "with boosts as people write them by hand",
     }
     each = [
-        f"{words} {_figure(ways[name], 'p50_ms ratio')} and {_figure(ways[name], 'server_cpu_ms ratio')}"
+        f"{words} {figure(ways[name], 'p50_ms ratio')} and {figure(ways[name], 'server_cpu_ms ratio')}"
         for name, words in shown.items()
         if name in ways
     ]
@@ -109,29 +105,8 @@ def quote(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
     ]  # fmt: skip
 
 
-def _goals(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    rows = [_row(("figure", "`rewrite`", "goal", "`parallel`", "goal")), _row(["---"] * 5)]
-    for title, part, shell, figure, wanted in GOALS:
-        cells = [title]
-        for mode in ("rewrite", "parallel"):
-            way = results.get(part, {}).get("ways", {}).get(f"{mode}, {shell}")
-            cells += [_figure(way, figure) if way and figure in way else "not measured", f"{wanted[mode]:g}"]
-        rows.append(_row(cells))
-    return rows
-
-
-def _figure(way: Mapping[str, Any], name: str) -> str:
-    value, low, high = way[name]
-    return f"{value:.2f} [{low:.2f}, {high:.2f}]{_share(way)}"
-
-
 def _time(way: Mapping[str, Any]) -> str:
-    return f"{way['p50_ms'][0]:.2f} ms{_share(way)}"
-
-
-def _share(way: Mapping[str, Any]) -> str:
-    share = way["personalized"]
-    return f" ({share:.0%} personalized)" if share < ENOUGH else ""
+    return f"{way['p50_ms'][0]:.2f} ms{share(way)}"
 
 
 def _section(result: Mapping[str, Any]) -> list[str]:
@@ -139,7 +114,7 @@ def _section(result: Mapping[str, Any]) -> list[str]:
         rows = [_row(("way", *(title for title, _ in COLUMNS), "personalized")), _row(["---"] * (len(COLUMNS) + 2))]
         for name, way in result["ways"].items():
             base = " (the base)" if name in ("plain", "plain, async") else ""
-            own = [_figure({**way, "personalized": 1.0}, figure) for _, figure in COLUMNS]
+            own = [figure({**way, "personalized": 1.0}, column) for _, column in COLUMNS]
             rows.append(_row((name + base, *own, f"{way['personalized']:.1%}")))
         return rows
     if "exponents" in result:
@@ -162,16 +137,24 @@ def _table(result: Mapping[str, Any]) -> list[list[str]] | None:
     """Return head and rows of a part that measures something of its own, or None."""
     if "quality" in result:
         rows = [
-            [name, *("{:.3f} [{:.3f}, {:.3f}]".format(*way[figure]) for figure in ("ndcg", "ratio"))]
+            [name, *("{:.3f} [{:.3f}, {:.3f}]".format(*way[column]) for column in ("ndcg", "ratio"))]
             for name, way in result["quality"].items()
         ]
         return [["way", "nDCG@10", "÷ plain"], *rows]
     if "callers" in result and isinstance(result["callers"], Mapping):
-        names = ("ratio p50", "beside p50_ms", "alone p50_ms")
         head = ["callers", "beside ÷ alone, p50", "beside, ms", "alone, ms", "personalized"]
         return [head] + [
-            [callers, *(f"{one[name]:.2f}" for name in names), f"{one['personalized']:.1%}"]
+            [
+                callers, figure({**one, "personalized": 1.0}, "ratio p50"),
+                *(f"{one[name]:.2f}" for name in ("beside p50_ms", "alone p50_ms")), f"{one['personalized']:.1%}",
+            ]
             for callers, one in result["callers"].items()
+        ]  # fmt: skip
+    if "pure" in result:
+        head = ["mode", "p50 of a search, µs of CPU", "of it until the first step"]
+        return [head] + [
+            [mode, *("{:.0f} [{:.0f}, {:.0f}]".format(*one[mode]) for one in (result["pure"], result["decide"]))]
+            for mode in result["pure"]
         ]
     if "people" in result:
         return _people(result)

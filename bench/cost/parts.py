@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from statistics import median
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from bench import pure
 from bench.cost import growth
 from bench.cost.blocks import Block, Way, measured
 from bench.cost.delay import Delayed
@@ -97,10 +98,45 @@ def beside(scene: Scene, size: Size) -> Mapping[str, Any]:
         flags = [one for block in blocks["parallel, sync"] for one in block.flags]
         own_ms = own_ms[-len(flags) :]  # without the rounds before the first
         found[str(callers)] = {
-            "ratio p50": round(median(own_ms) / median(alone), 4), "beside p50_ms": median(own_ms), "alone p50_ms": median(alone),
+            "ratio p50": _ratio_of_medians(own_ms, blocks[PLAIN]), "beside p50_ms": median(own_ms), "alone p50_ms": median(alone),
             "personalized": sum(flags) / len(flags),
         }  # fmt: skip
     return {"callers": found}
+
+
+def _ratio_of_medians(own_ms: Sequence[float], base: Sequence[Block]) -> list[float]:
+    """Return the ratio of the medians and its interval, by bootstrap over rounds."""
+    rounds = np.array_split(np.asarray(own_ms), len(base))
+
+    def ratio(some: Iterable[int]) -> float:
+        drawn = list(some)
+        return float(np.median(np.concatenate([rounds[at] for at in drawn]))) / p50([base[at] for at in drawn])
+
+    chance = np.random.default_rng(1)
+    low, high = np.percentile([ratio(chance.integers(0, len(base), len(base))) for _ in range(500)], [2.5, 97.5])
+    return [round(ratio(range(len(base))), 4), round(float(low), 4), round(float(high), 4)]
+
+
+def pure_work(_: Scene, size: Size) -> Mapping[str, Any]:
+    """The library's own computation in a search, without any I/O (`bench.pure`), and of it the part until the first step."""
+    scenes = {mode: pure.Scene(mode) for mode in MODES}
+    works = {
+        "pure": {mode: one.search for mode, one in scenes.items()},
+        "decide": {mode: one.decide for mode, one in scenes.items()},
+    }
+    found: dict[str, dict[str, list[float]]] = {name: {mode: [] for mode in MODES} for name in works}
+    for _round in range(-2, size.rounds):  # two rounds of warm-up
+        for name, each in works.items():
+            for mode, work in each.items():
+                us, _p99 = pure.timed_us(work, 10 * size.searches)
+                found[name][mode] += [us] if _round >= 0 else []
+    chance = np.random.default_rng(1)
+
+    def interval(values: Sequence[float]) -> list[float]:
+        again = [float(np.median(chance.choice(values, len(values)))) for _ in range(500)]
+        return [round(float(one), 1) for one in (median(values), *np.percentile(again, [2.5, 97.5]))]
+
+    return {name: {mode: interval(values) for mode, values in each.items()} for name, each in found.items()}
 
 
 def first_answer(scene: Scene, size: Size) -> Mapping[str, Any]:
@@ -115,6 +151,7 @@ PARTS: dict[str, Part] = {
     "ways-16": _ways(None, 16),
     "beside": beside,
     "far": far,
+    "pure": pure_work,
     "ways-4": _ways(None, 4),
     "ways-64": _ways(None, 64),
     "first-answer": first_answer,
