@@ -1,11 +1,13 @@
-"""What a machine's own stalls excuse in a trial of the fault suite."""
+"""What a machine's own stalls excuse in a trial of the fault suite, and which trials are made again."""
 
 from __future__ import annotations
 
 import pytest
 
 from bench.faults.load import Seen, Stall
-from bench.faults.trial import _beside
+from bench.faults.suite import tried
+from bench.faults.table import markdown
+from bench.faults.trial import Row, _beside
 
 
 @pytest.mark.parametrize(("timers", "excused_ms"), [(1, 90.0), (2, 170.0)])
@@ -17,3 +19,35 @@ def test_a_stall_excuses_one_timer_and_only_stalls_during_the_wait_count(timers:
 
 def test_without_a_stall_nothing_is_excused() -> None:
     assert _beside(Seen(at_s=10.0, alone=False, baseline_ms=0.0, added_ms=200.0), [Stall(9.9, 500.0)], 2) == 0.0
+
+
+LATE = ("added 55.4 ms at p99.9",)
+
+
+def row(broken: tuple[str, ...] = (), timed: tuple[str, ...] = ()) -> Row:
+    return Row("40 ms away", "sync", 150, 0, 0, 1.0, 1.0, 1.0, (0.0, 0.0), 1.0, (), 0.0, (*broken, *timed), timed=timed)
+
+
+def test_only_broken_promises_about_times_are_tried_again() -> None:
+    for made, tries, broken, earlier in (
+        ([row()], 3, (), ()),
+        ([row(timed=LATE), row()], 3, (), LATE),
+        ([row(timed=LATE)] * 3, 3, LATE, LATE * 2),
+        ([row(timed=LATE)], 1, LATE, ()),
+        ([row(("another person's taste",), LATE)], 3, ("another person's taste", *LATE), ()),
+        ([row(timed=LATE), row(("1 tasks",))], 3, ("1 tasks",), LATE),
+    ):
+        left = iter(made)
+        found = tried(lambda left=left: next(left), tries)  # type: ignore[misc]
+        assert (found.broken, found.earlier) == (broken, earlier)
+        assert next(left, None) is None
+
+
+def test_the_page_says_which_rows_were_made_again() -> None:
+    text = markdown(
+        [row(), tried(iter([row(timed=LATE), row()]).__next__, 2), tried(lambda: row(timed=LATE), 2)], [], []
+    )
+    assert "2 rows of 3 broke a promise about times at first" in text
+    assert "- 40 ms away, sync: added 55.4 ms at p99.9\n" in text
+    assert text.endswith("- 40 ms away, sync: added 55.4 ms at p99.9; **and again**")
+    assert "made again" not in markdown([row()], [], [])

@@ -11,6 +11,7 @@ from pathlib import Path
 from bench.faults.processes import Proof
 from bench.faults.trial import BOUNDS_MS, Row
 from bench.markers import replaced
+from rewriter.plural import count_of
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = {"opensearch": DOCS / "safety.md", "elasticsearch": DOCS / "elasticsearch.md"}
@@ -58,6 +59,7 @@ def markdown(rows: Sequence[Row], proofs: Sequence[Proof], mixed_up: Sequence[st
         _line(head),
         _line(["---"] * len(head)),
         *(_line(cells(row)) for row in rows),
+        *made_again(rows),
     ]
     if proofs or mixed_up:
         lines += [
@@ -68,6 +70,22 @@ def markdown(rows: Sequence[Row], proofs: Sequence[Proof], mixed_up: Sequence[st
             *(_line(("mix-ups", shell, found)) for shell, _, found in (text.partition(": ") for text in mixed_up)),
         ]
     return "\n".join(lines)
+
+
+def made_again(rows: Sequence[Row]) -> list[str]:
+    """Return lines that say which rows are not those of the first try, and why."""
+    again = [row for row in rows if row.earlier]
+    if not again:
+        return []
+    return [
+        "",
+        f"{count_of(len(again), 'row')} of {len(rows)} broke a promise about times at first, and the table has them as made again:",
+        "",
+        *(
+            f"- {row.fault}, {row.shell}: {'; '.join(row.earlier)}{'; **and again**' * bool(row.timed)}"
+            for row in again
+        ),
+    ]
 
 
 def write(text: str, mode: str = "parallel", page: Path = PAGES["opensearch"]) -> None:

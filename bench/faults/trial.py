@@ -51,6 +51,9 @@ class Row:
     sends:    searches sent for one, the caller's own, rewritten ones and exploration together.
     second_round_trips: the share whose own search was sent after a rewritten one had failed. hedged: beside one that was late.
     refused:  late searches that the budget of hedges left waiting; pauses: how often the policy went plain.
+
+    timed:    those of `broken` that are about times, which a stall of the machine can break too.
+    earlier:  the broken times of earlier tries of this row.
     """
 
     fault: str
@@ -72,6 +75,8 @@ class Row:
     hedged: float = 0.0
     refused: int = 0
     pauses: int = 0
+    timed: tuple[str, ...] = ()
+    earlier: tuple[str, ...] = ()
 
 
 def trial(
@@ -92,6 +97,7 @@ def trial(
     """
     before = resources()
     broken: list[str] = []
+    timed: list[str] = []
     with load:
         well = load.batch(WARM_UP)
         broken += [f"before the fault: {one.fault}" for one in well if one.fault]
@@ -107,7 +113,7 @@ def trial(
         stalls = list(load.jitter)
         recovered_s = _recovered(load, window)
         if recovered_s is None:
-            broken.append(f"not recovered: {load.status().problems}")
+            timed.append(f"not recovered: {load.status().problems}")
         broken += _held(load)
         if (tasks := _tasks(load, tasks_before)) > tasks_before:
             broken.append(f"tasks: {tasks} after, {tasks_before} before")
@@ -125,20 +131,20 @@ def trial(
     failed = [one.fault for one in own if one.fault]
     broken += sorted(set(failed))
     if len(late) > LATE_SHARE * len(own) + hedging["refused"]:
-        broken.append(f"added {rank(added, 0.999):.1f} ms at p99.9")
+        timed.append(f"added {rank(added, 0.999):.1f} ms at p99.9")
     if load.mode == "parallel" and delay_ms > DELAY_BOUND_MS + rank([one.ms for one in stalls], 0.5):
-        broken.append(f"the baseline came {delay_ms:.1f} ms later than alone")
+        timed.append(f"the baseline came {delay_ms:.1f} ms later than alone")
     if (worst_ms := max(one.baseline_ms for one in seen)) > BASELINE_BOUND_MS and is_well:
-        broken.append(f"a baseline took {worst_ms:.0f} ms, and the search engine was well")
+        timed.append(f"a baseline took {worst_ms:.0f} ms, and the search engine was well")
     if not len(own) <= reports <= len(own) + load.cancelled:
         broken.append(f"{len(own)} searches, {reports} reports")
     return Row(
         name, shell, len(own), len(failed), len(late), rank(added, 0.999), max(added, default=0.0), jitter_ms,
         (delay_ms, delay_p95_ms), sum(one.reason == "personalized" for one in own) / len(own),
-        tuple(Counter(one.reason for one in own if one.reason).most_common()), recovered_s, tuple(broken), load.mode,
+        tuple(Counter(one.reason for one in own if one.reason).most_common()), recovered_s, (*broken, *timed), load.mode,
         (sends + sum(one.own_sent for one in own)) / len(own),
         sum(one.own_sent and not one.hedged and one.reason in AFTER_A_FAILURE for one in own) / len(own),
-        sum(one.hedged for one in own) / len(own), hedging["refused"], hedging["pauses"],
+        sum(one.hedged for one in own) / len(own), hedging["refused"], hedging["pauses"], tuple(timed),
     )  # fmt: skip
 
 
