@@ -13,11 +13,12 @@ of which leaves something open (*). A cell opens only on evidence from several v
 "In a row" means without a success in the cell, since a template that works for one subject does not fail for all. A form for which
 the server computes something per hit (a highlight, a script) can be rejected because of one hit; such a rejection counts only in
 the first cell. One subject never opens a cell, one form never opens a cell of other forms, one expression never one of other
-expressions. With the limits below, a template that fails for every subject is held after 8 searches.
+expressions. An open cell holds the senders whose searches were rejected, see `senders`: a header of one caller's, which a gateway
+refuses, costs the others nothing. With the limits below, a template that fails for every subject is held after 8 searches.
 
     closed ──▶ open         as in the table
     open ──▶ half_open      OPEN_S later, doubled with each opening in a row up to MAX_OPEN_S
-    half_open ──▶ closed    a search of the cell was accepted
+    half_open ──▶ closed    a search that the cell held was accepted
     half_open ──▶ open      a search of the cell was rejected
     any ──▶ (gone)          the policy has another version of its templates
 
@@ -38,6 +39,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Literal, NamedTuple
 
+from rewriter.decide.senders import RefusedSenders, Sender
 from rewriter.journal import Journal
 from rewriter.plural import count_of
 
@@ -70,6 +72,7 @@ class Evidence(NamedTuple):
     of_form: whether the form or one hit may be at fault, so that it counts only for this form on this expression.
     trial:   whether the template is a draft on trial. Then one subject is enough: it is served to few, and the live one serves
              them instead.
+    sender:  what the search carried besides its body; None if that cannot be at fault.
     """
 
     expression: str
@@ -77,6 +80,7 @@ class Evidence(NamedTuple):
     subject: int
     of_form: bool
     trial: bool = False
+    sender: Sender | None = None
 
 
 class Cell(NamedTuple):
@@ -94,6 +98,7 @@ class _Standing:
     subjects: set[int] = field(default_factory=set)
     forms: set[int] = field(default_factory=set)
     expressions: set[str] = field(default_factory=set)
+    senders: RefusedSenders = field(default_factory=RefusedSenders)
     of_form: bool = True
     openings: int = 0
     until_s: float = 0.0
@@ -124,13 +129,20 @@ class Quarantine:
         self._lock = Lock()
         self._cells: OrderedDict[Cell, _Standing] = OrderedDict()
 
-    def held(self, version: Version, expression: str, form: Callable[[], int], now_s: float) -> Held | None:
-        """Return the cell that holds a search, or None if it may be sent. `form` is called only if there are cells at all."""
+    def held(
+        self,
+        version: Version,
+        expression: str,
+        form: Callable[[], int],
+        now_s: float,
+        sender: Callable[[], Sender] = frozenset,
+    ) -> Held | None:
+        """Return the cell that holds a search, or None if it may be sent. `form` and `sender` are called only where needed."""
         if not self._cells:
             return None
         with self._lock:
             known = [cell for cell in _cells_of(version, expression, form()) if cell in self._cells]
-            holding = [held for cell in known if (held := self._holds(cell, now_s))]
+            holding = [held for cell in known if (held := self._holds(cell, sender, now_s))]
             return next((held for held in holding if held.template), holding[0] if holding else None)
 
     def failed(self, version: Version, evidence: Evidence, why: str, now_s: float) -> None:
@@ -149,14 +161,24 @@ class Quarantine:
             while len(self._cells) > MAX_CELLS:
                 self._cells.popitem(last=False)
 
-    def worked(self, version: Version, expression: str, form: Callable[[], int], now_s: float) -> None:
-        """Clear all cells of a search whose leg was accepted."""
+    def worked(
+        self,
+        version: Version,
+        expression: str,
+        form: Callable[[], int],
+        now_s: float,
+        sender: Callable[[], Sender] = frozenset,
+    ) -> None:
+        """Clear the cells of a search whose leg was accepted, but for those that are open for other senders alone."""
         if not self._cells:
             return
         with self._lock:
             for cell in _cells_of(version, expression, form()):
-                standing = self._cells.pop(cell, None)
-                if standing is not None and standing.openings:
+                standing = self._cells.get(cell)
+                if standing is None or (standing.state != "closed" and not standing.senders.holds(sender())):
+                    continue
+                del self._cells[cell]
+                if standing.openings:
                     self._released(cell, "a search was accepted", now_s)
 
     def release(self, policy: str, loaded: str, now_s: float, kept: Collection[str] = ()) -> None:
@@ -182,9 +204,9 @@ class Quarantine:
                 if standing.state != "closed"
             ]
 
-    def _holds(self, cell: Cell, now_s: float) -> Held | None:
+    def _holds(self, cell: Cell, sender: Callable[[], Sender], now_s: float) -> Held | None:
         standing = self._cells[cell]
-        if standing.state == "closed":
+        if standing.state == "closed" or not standing.senders.holds(sender()):
             return None
         if now_s >= standing.until_s:
             standing.state, standing.until_s = "half_open", now_s + PROBE_S
@@ -192,8 +214,9 @@ class Quarantine:
         return Held(cell, standing.state, not standing.of_form, standing.why)
 
     def _count(self, cell: Cell, standing: _Standing, evidence: Evidence, why: str, now_s: float) -> None:
+        standing.senders.add(evidence.sender)
         if standing.state == "open":
-            return  # this search was sent before the cell opened
+            return  # this search was sent before the cell opened, or by another sender
         standing.failures += 1
         standing.of_form = standing.of_form and evidence.of_form
         if len(standing.subjects) < MAX_DISTINCT:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import marshal
 import pickle
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
 from typing import Any, NamedTuple
 
 from rewriter.bounded import Bounded
+from rewriter.decide.senders import RefusedSenders, Sender
 from rewriter.explore.slots import Candidate
 from rewriter.record import record
 
@@ -26,6 +27,9 @@ BYTES_OF_AN_ENTRY = 480
 
 CLAIM_S = 2.0
 """After how long another search may fetch a pool that one has set out to fetch."""
+
+BYTES_OF_A_REFUSAL = 2_048
+"""Memory of the senders of the rejected legs of one pool, with a dozen headers and parameters."""
 
 BYTES_OF_A_HIT = 280
 """Memory of one of its hits besides its serialized form: key, score, category, and their objects. Measured with tracemalloc."""
@@ -55,6 +59,7 @@ class PoolCache:
         self._ttl_s = ttl_s
         self._lock = Lock()
         self._claimed: Bounded[str, bool] = Bounded(max_bytes=2**20, max_age_s=CLAIM_S)
+        self._refused: Bounded[str, RefusedSenders] = Bounded(max_bytes=2**20, max_age_s=TTL_S)
         self.found: Counter[str] = Counter()
 
     def get(self, key: str, now_s: float) -> list[Mapping[str, Any]] | None:
@@ -91,7 +96,20 @@ class PoolCache:
                 return
             size += BYTES_OF_A_HIT + len(packed)
             kept.append(Candidate(_shared(one.key, texts), one.score, _shared(one.category, texts), packed))
+        self._refused.drop(key)
         self._kept.put(key, _Kept(tuple(kept), now_s, top_score), size, now_s)
+
+    def refuse(self, key: str, sender: Sender, now_s: float) -> None:
+        """Note that the server rejected the leg of a sender's search. The pool that others have fetched serves on."""
+        with self._lock:
+            refused = self._refused.get(key, now_s) or RefusedSenders()
+            refused.add(sender)
+            self._refused.put(key, refused, BYTES_OF_A_REFUSAL, now_s)
+
+    def refused(self, key: str, sender: Callable[[], Sender], now_s: float) -> bool:
+        """Return whether this sender's leg was rejected some seconds ago, so that it is not sent again."""
+        refused = self._refused.get(key, now_s)
+        return refused is not None and refused.holds(sender())
 
 
 class _Kept(NamedTuple):

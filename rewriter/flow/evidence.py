@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from rewriter.decide.quarantine import Evidence, Leg, Version
+from rewriter.decide.senders import Sender, sender_of
 from rewriter.flow.body_form import form_of, works_out_per_hit
 from rewriter.flow.steps import CallContext, Explored, Personal, SearchContext
 from rewriter.index_facts import term_fields
 from rewriter.journal import redacted
+from rewriter.parsed_search import ParsedSearch
 from rewriter.report import Reason
 
 
@@ -14,8 +16,9 @@ def held_by(context: CallContext, leg: Leg, version: str) -> tuple[Reason, str] 
     """Return the reason and detail for which a leg of this search is held back, or None."""
     search = context.search
     held = context.core.quarantine.held(
-        Version(context.name, version, leg), search.expression.key, lambda: form_of(search.body), context.clock_s()
-    )
+        Version(context.name, version, leg), search.expression.key, lambda: form_of(search.body), context.clock_s(),
+        lambda: sender(search),
+    )  # fmt: skip
     if held is None:
         return None
     if held.template:
@@ -23,22 +26,28 @@ def held_by(context: CallContext, leg: Leg, version: str) -> tuple[Reason, str] 
     return Reason.REJECTED_BEFORE, "searches of this form were rejected with boosts; they are tried again by themselves"
 
 
+def sender(search: ParsedSearch) -> Sender:
+    """Return what a search carries to the server besides its body."""
+    return sender_of(search.headers, search.params)
+
+
 def template_failed(context: SearchContext, leg: Leg, version: str, cause: str) -> None:
-    """Note that a template failed to render. The search's form is never the cause of that."""
-    _failed(context, leg, version, cause, of_form=False)
+    """Note that a template failed to render. The search's form is never the cause of that, nor its headers."""
+    _failed(context, leg, version, cause, None, of_form=False)
 
 
 def rejected(context: SearchContext, leg: Leg, version: str, cause: str) -> None:
     """Note that the server rejected a leg whose baseline it accepted."""
-    _failed(context, leg, version, cause, of_form=works_out_per_hit(context.search.body))
+    _failed(context, leg, version, cause, sender(context.search), of_form=works_out_per_hit(context.search.body))
 
 
 def accepted(context: SearchContext, leg: Leg, version: str) -> None:
     """Note that the server accepted a leg."""
     search = context.search
     context.core.quarantine.worked(
-        Version(context.name, version, leg), search.expression.key, lambda: form_of(search.body), context.clock_s()
-    )
+        Version(context.name, version, leg), search.expression.key, lambda: form_of(search.body), context.clock_s(),
+        lambda: sender(search),
+    )  # fmt: skip
 
 
 def judge(context: SearchContext, part: Personal, explored: Explored | None) -> None:
@@ -58,10 +67,10 @@ def judge(context: SearchContext, part: Personal, explored: Explored | None) -> 
         rejected(context, "exploration", context.templates.version, explored.rejected)
 
 
-def _failed(context: SearchContext, leg: Leg, version: str, cause: str, *, of_form: bool) -> None:
+def _failed(context: SearchContext, leg: Leg, version: str, cause: str, by: Sender | None, *, of_form: bool) -> None:
     subject = hash(context.subject.unit or tuple(context.subject.segments))
     evidence = Evidence(
-        context.search.expression.key, form_of(context.search.body), subject, of_form, context.is_draft(version)
+        context.search.expression.key, form_of(context.search.body), subject, of_form, context.is_draft(version), by
     )
     names = term_fields(context.policy) | {context.policy.date_field or "", "dict object", *context.search.indices}
     context.core.quarantine.failed(

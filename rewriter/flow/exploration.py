@@ -11,20 +11,26 @@ from rewriter.client.seam import LegFault
 from rewriter.explore.merge import candidates_of
 from rewriter.explore.pool_cache import Pool
 from rewriter.explore.scores import number_of
-from rewriter.flow.evidence import accepted, held_by, template_failed
+from rewriter.flow.evidence import accepted, held_by, sender, template_failed
 from rewriter.flow.legs import borne, leg, request_facts
 from rewriter.flow.steps import Explored, PartStep, Progress, SearchContext
 from rewriter.parsed_search import key_of, whole_parts
 
 
 def pool_of(context: SearchContext, *, stale_too: bool = False) -> tuple[str, Pool | None]:
-    """Return the key of the exploration leg, and the pool that another search with the same key has filled, if any."""
-    search, policy = context.search, context.policy
+    """Return the key of the exploration leg, and the pool that another search with the same key has filled, if any.
+
+    A search whose leg was rejected a moment ago is content with a stale pool, or with none.
+    """
+    search, policy, now_s = context.search, context.policy, context.clock_s()
     end = search.from_ + search.size
     own = context.name, context.templates.version, context.max_boost, end, sharers(context)
     key = key_of(*own, *whole_parts(search))
     stale_s = policy.exploration_stale_s if stale_too else policy.exploration_fresh_s
-    return key, context.core.pools.look(key, context.clock_s(), policy.exploration_fresh_s, stale_s)
+    found = context.core.pools.look(key, now_s, policy.exploration_fresh_s, stale_s)
+    if (found is None or found.stale) and context.core.pools.refused(key, lambda: sender(search), now_s):
+        found = Pool(found.hits if found else (), top_score=found.top_score if found else None)
+    return key, found
 
 
 def sharers(context: SearchContext) -> list[Any]:
@@ -59,9 +65,9 @@ def exploration(context: SearchContext, key: str, progress: Progress) -> Generat
         response = yield leg(context, body, None, progress.shape)
     except LegFault as fault:
         if fault.kind == "rejected":
-            # Deeper ranks can break a sound search (rank 11 has a field too long to highlight), so this search alone has no
-            # exploration hits for a while.
-            core.pools.put(key, (), context.clock_s())
+            # Deeper ranks can break a sound search (rank 11 has a field too long to highlight), so this search of this sender
+            # has no exploration hits for a while.
+            core.pools.refuse(key, sender(search), context.clock_s())
             return Explored(error=fault.detail, rejected=fault.cause or fault.detail)
         return Explored(error=fault.detail)
     progress.timings_ms["exploration"] = (context.clock_s() - started_s) * 1000.0
