@@ -131,6 +131,21 @@ def test_the_limit_of_added_latency_is_the_team_s(season: tuple[Rows, Rows], tmp
         assert f"limit {limit:g} ms" in guardrails["added latency"].what
 
 
+def test_a_broken_guardrail_fails_a_report_that_cannot_tell_yet(tmp_path: Path) -> None:
+    """In the first days too few people came for an interval; lateness needs none."""
+    rows = made(people=150, days=2)
+    found = summary(tmp_path, *rows, max_added_ms=1.0)
+    assert found.primary is not None
+    assert found.primary.low is None
+    assert found.sentence.startswith(
+        "A guardrail is broken (added latency); the effect is not known yet: too few people"
+    )
+    queries, events = written(tmp_path, *rows)
+    for limit, code in ((1, 1), (500, 0)):
+        arguments = ["report", "--queries", str(queries), "--events", str(events), "--max-added-ms", str(limit)]
+        assert CliRunner().invoke(app, arguments).exit_code == code
+
+
 def test_each_arm_s_latency_stands_beside_what_was_added(season: tuple[Rows, Rows], tmp_path: Path) -> None:
     """Of searches that were sent once nobody knows the pair: they are left out."""
     queries, events = json.loads(json.dumps(season))

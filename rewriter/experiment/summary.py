@@ -229,9 +229,13 @@ def _judge(found: Summary) -> None:
         found.sentence = "No verdict: " + "; ".join(found.reasons or ["there is no data to compare"]) + "."
         return
     name = primary.name.replace("_", " ")
+    broken_names = f"A guardrail is broken ({', '.join(one.name for one in broken)})"
     if primary.low is None or primary.high is None:
-        found.verdict = "cannot tell yet"
-        found.sentence = f"Cannot tell yet: too few people in an arm, or too few who carry {name}, for an interval."
+        found.verdict = "harms" if broken else "cannot tell yet"
+        too_few = f"too few people in an arm, or too few of them who contribute to {name}, for an interval"
+        found.sentence = (
+            f"{broken_names}; the effect is not known yet: {too_few}." if broken else f"Cannot tell yet: {too_few}."
+        )
         return
     changes = f"{name} changes by {primary.lift or 0.0:+.1%}, between {primary.low:+.1%} and {primary.high:+.1%}"
     if primary.high < 0.0:
@@ -239,7 +243,7 @@ def _judge(found: Summary) -> None:
         found.sentence = f"It harms: {changes} with 95 %."
     elif broken:
         found.verdict = "harms"
-        found.sentence = f"A guardrail is broken ({', '.join(one.name for one in broken)}); {changes}."
+        found.sentence = f"{broken_names}; {changes}."
     elif primary.low > 0.0:
         found.verdict = "helps"
         found.sentence = f"It helps: {changes} with 95 %."

@@ -24,8 +24,8 @@ class Diversity:
 
     coverage: different categories among the first ten hits. entropy: normalized, of the page.
     unlike: intra-list diversity of the first ten hits.
-    distinct: different items per 1,000 shown hits. catalogue: the share of the catalogue that as many hits show as the arm with
-    the fewest has. concentration: Gini over the catalogue, which is by default the items that any arm showed.
+    catalogue: the share of the catalogue that as many hits show as the arm with the fewest has.
+    concentration: Gini over the catalogue, which is by default the items that any arm showed.
     slope: of entropy over weeks, in nats a week, with its standard error over people. sampled: the share of people measured.
     """
 
@@ -37,7 +37,6 @@ class Diversity:
     age_median_days: float | None
     age_p90_days: float | None
     young: float | None
-    distinct: float | None
     catalogue: float | None
     concentration: float | None
     slope: float | None
@@ -98,7 +97,7 @@ def _of_arm(records: Records, arm: str, items: int, fewest: int, sampled: float)
     slopes = _slopes(records, arm)
     return Diversity(
         pages, known / pages if pages else 0.0, coverage, entropy, unlike, ages[0], ages[1], ages[2],
-        1_000.0 * len(counts) / sum(counts) if counts else None, rarefied(counts, fewest) / items if counts else None,
+        rarefied(counts, fewest) / items if counts else None,
         gini(counts, items) if counts else None,
         float(slopes.mean()) if len(slopes) else None, float(slopes.std(ddof=1)) / sqrt(len(slopes)) if len(slopes) > 1 else None,
         len(slopes), sampled,

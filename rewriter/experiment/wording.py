@@ -173,7 +173,6 @@ def _diversity(found: Summary) -> Part:
         "age_median_days": "item age, median (days)",
         "age_p90_days": "item age, p90 (days)",
         "young": "items younger than 30 days",
-        "distinct": "different items per 1,000 hits",
         "catalogue": "catalogue coverage, by as many hits",
         "concentration": "Gini of impressions",
         "slope": "slope of entropy (nats a week)",
