@@ -42,6 +42,9 @@ NUMBERS: Mapping[str, tuple[float, float]] = {
 }
 """Range of values that a `term` on each numeric type accepts; for any other value the server refuses the whole search."""
 
+FRACTIONS = frozenset({"half_float", "float", "double", "scaled_float"})
+"""Numeric types whose values are spelled otherwise in a hit's doc values than in most documents."""
+
 _NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?")
 
 
@@ -202,15 +205,23 @@ def dead_fields(policy: PolicySettings, facts: IndexFacts) -> list[Fault]:
 
 
 def changed_class(policy: PolicySettings, facts: IndexFacts) -> list[Fault]:
-    """Return the fault of a class field with a normalizer: a hit's class is then spelled as no document spells it.
+    """Return the fault of a class field with which a hit's class is spelled as no document spells it, or cannot be read.
 
-    Boosts by the class of a query would never act. Other fields may have one: the server applies it to a `term` too.
+    Boosts by the class of a query would never act. Other fields may be so: a `term` finds what the server made of their values.
     """
     name = policy.class_field
-    if not name or name not in facts.normalizers:
+    if not name:
         return []
-    what = f"is the class field and has the normalizer {facts.normalizers[name]}: a hit's class is not spelled as in its document"
-    return [Fault(name, what, "use a keyword without a normalizer")]
+    fraction = next((kind for kind in facts.kinds(name) if kind in FRACTIONS), None)
+    if name in facts.normalizers:
+        what = f"has the normalizer {facts.normalizers[name]}: a hit's class is not spelled as in its document"
+    elif fraction is not None:
+        what = f"is a {fraction}: a hit's class is not spelled as in its document (5.0 for 5)"
+    elif _in_flat_object(name, facts):
+        what = "is inside a flat_object, of which a search cannot request a hit's class"
+    else:
+        return []
+    return [Fault(name, f"is the class field and {what}", "use a keyword without a normalizer")]
 
 
 def _dead_term(name: str, facts: IndexFacts) -> tuple[str, str] | None:

@@ -87,6 +87,35 @@ PHRASE = {"match_phrase": {"title": {"query": WORDS, "slop": 2}}}
         ({"bool": {"must": TITLE, "filter": [{"match": {"note": "in stock"}}]}}, both("title")),
         ({"bool": {"must": [TITLE], "should": [PHRASE, {"term": {"brand": "x"}}]}}, {"bool": {"should": [both("title"), PHRASE]}}),
         ({"bool": {"must": [TITLE], "should": [{"match": {"note": "new"}}]}}, both("title")),
+        (
+            {"bool": {"must": [TITLE], "should": [{"match": {"note": "big sale"}}], "minimum_should_match": 1}},
+            {"bool": {"filter": [both("title"), {"match": {"note": {"query": "big sale", "operator": "and"}}}]}},
+        ),
+        ({"bool": {"must": [TITLE], "should": [{"match": {"note": "new"}}], "minimum_should_match": "50%"}}, both("title")),
+        (
+            {"bool": {"must": [TITLE], "should": [PHRASE, {"match": {"note": "new"}}], "minimum_should_match": "1"}},
+            {"bool": {"should": [both("title"), PHRASE]}},
+        ),
+        ({"bool": {"must": [TITLE, {"match": {"note": ""}}], "should": [{"query_string": {"query": "*"}}]}}, both("title")),
+        (
+            {"multi_match": {"query": WORDS, "fields": ["title", "brand"], "analyzer": "simple"}},
+            {
+                "bool": {
+                    "should": [
+                        across("title", kind="best_fields", analyzer="simple"),
+                        {"multi_match": {**WHOLE["multi_match"], "analyzer": "simple"}},
+                    ]
+                }
+            },
+        ),
+        (
+            {"query_string": {"query": "red", "default_field": "price", "lenient": True}},
+            {"match": {"price": {"query": "red", "operator": "and", "lenient": True}}},
+        ),
+        (
+            {"query_string": {"query": WORDS, "fields": ["title"], "auto_generate_synonyms_phrase_query": False}},
+            both("title", auto_generate_synonyms_phrase_query=False),
+        ),
         ({"bool": {"must": [TITLE], "should": [{"nested": {"path": "p", "query": TITLE}}]}}, both("title")),
         (
             {"bool": {"must": [TITLE, {"match": {"note": "sale"}}]}},
@@ -113,6 +142,10 @@ def test_the_words_of_a_query(query: Any, wanted: Any) -> None:
         {"term": {"brand": "nike"}},
         {"match_all": {}},
         {"match": {"price": 10}},
+        {"bool": {"must": [{"range": {"price": {"lt": 9}}}], "should": [{"match": {"title": " "}}]}},
+        {"bool": {"filter": [{"term": {"brand": "x"}}], "should": [{"match_phrase": {"title": {"query": ""}}}]}},
+        {"dis_max": {"queries": [{"multi_match": {"query": "!?", "fields": ["title"]}}, {"match_all": {}}]}},
+        {"simple_query_string": {"query": "\u3000", "fields": ["title"]}},
         {"bool": {"filter": [TITLE]}},
         {"function_score": {"functions": [{"weight": 2}]}},
         None,

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
@@ -48,6 +49,7 @@ OF_SCORE = frozenset(
 )
 """Parameters that change a score, or the number of words that a hit must hold: the gate sets its own."""
 OF_ANALYSIS = frozenset({"analyzer", "zero_terms_query", "auto_generate_synonyms_phrase_query", "lenient"})
+OF_STRING_ANALYSIS = frozenset({"analyzer", "auto_generate_synonyms_phrase_query"})
 OF_FUZZINESS = frozenset({"fuzziness", "prefix_length", "max_expansions", "fuzzy_rewrite", "fuzzy_transpositions"})
 OF_STRINGS = OF_SCORE | OF_ANALYSIS | OF_FUZZINESS | {
     "default_operator", "analyze_wildcard", "allow_leading_wildcard", "type", "flags", "phrase_slop", "quote_analyzer",
@@ -149,6 +151,10 @@ def _of_bool(spec: Mapping[str, Any], known: _FieldFacts, depth: int) -> _Held:
     optional = listed(spec.get("should"))
     if not required:
         return _of_one_text(optional, known, depth)
+    if _is_needed(spec.get("minimum_should_match")):
+        with suppress(_UnsureError):
+            for text in _of_one_text(optional, known, depth):
+                required.setdefault(text, [])
     for one in optional:
         try:
             found = _held(one, known, depth + 1)
@@ -158,6 +164,11 @@ def _of_bool(spec: Mapping[str, Any], known: _FieldFacts, depth: int) -> _Held:
             if text in required and len(found) == 1:
                 required[text].extend(clauses)
     return required
+
+
+def _is_needed(least: Any) -> bool:
+    """Whether a hit must match one of the `should` clauses. Percentages and negative numbers may come to none of them."""
+    return str(least).isdecimal() and int(least) > 0
 
 
 def _of_one_text(queries: list[Any], known: _FieldFacts, depth: int) -> _Held:
@@ -177,6 +188,11 @@ def _text(value: Any) -> str:
     return value
 
 
+def _has_words(text: str) -> bool:
+    """Whether a text has a letter or a digit. Most analyzers make no word of others, and a gate without words matches nothing."""
+    return any(map(str.isalnum, text))
+
+
 def _kept(spec: Mapping[str, Any], dropped: frozenset[str], kept: frozenset[str]) -> Clause:
     """Return the parameters of a clause that the gate needs too. An unknown parameter may change the matches."""
     if any(name not in dropped and name not in kept for name in spec):
@@ -192,6 +208,8 @@ def _of_match(name: str, spec: Mapping[str, Any]) -> _Held:
     if isinstance(given.get("query"), (int, float)):  # numbers, dates and booleans have no words
         return {}
     text = _text(given.get("query"))
+    if not _has_words(text):
+        return {}
     own = frozenset({"slop", "max_expansions"}) if name in PHRASES else OF_FUZZINESS
     held = {"query": text, **_kept(given, OF_SCORE | {"query"}, OF_ANALYSIS | own)}
     return {text: [{name: {name_of: held if name in PHRASES else held | {"operator": "and"}}}]}
@@ -199,6 +217,8 @@ def _of_match(name: str, spec: Mapping[str, Any]) -> _Held:
 
 def _of_multi_match(spec: Mapping[str, Any], known: _FieldFacts) -> _Held:
     text, kind = _text(spec.get("query")), spec.get("type", "best_fields")
+    if not _has_words(text):
+        return {}
     fields = _fields(spec.get("fields"))
     if kind in ("phrase", "phrase_prefix"):  # each hit holds all words, in one field
         own = frozenset({"slop", "max_expansions"})
@@ -212,10 +232,16 @@ def _of_multi_match(spec: Mapping[str, Any], known: _FieldFacts) -> _Held:
 
 def _of_string(spec: Mapping[str, Any], known: _FieldFacts) -> _Held:
     text = _text(spec.get("query"))
+    if not _has_words(text):
+        return {}
     if SYNTAX.search(text):
         raise _UnsureError
     fields = _fields(spec.get("fields", spec.get("default_field")))
-    kept = _kept(spec, OF_STRINGS | {"query", "fields", "default_field"}, frozenset({"analyzer"}))
+    kept = _kept(spec, OF_STRINGS | {"query", "fields", "default_field"}, OF_STRING_ANALYSIS)
+    if (
+        len(fields) == 1 and known.kinds.get(fields[0]) not in ANALYZED
+    ):  # an index's setting may make these queries lenient
+        kept["lenient"] = True
     whole = [name for name in _named(fields, known) if known.kinds.get(name) not in ANALYZED]
     if whole and len(text.split()) > 1:  # these queries cut the text at blanks first: each field may hold a single word
         raise _UnsureError
@@ -265,7 +291,7 @@ def _in_fields(text: str, fields: list[str], kept: Clause, known: _FieldFacts) -
                 raise _UnsureError
         found.append({"multi_match": {"query": text, "fields": texts, "type": kind, "operator": "and", **kept}})
     if whole:
-        plain = {name: value for name, value in kept.items() if name in OF_FUZZINESS}
+        plain = {name: value for name, value in kept.items() if name in OF_FUZZINESS or name == "analyzer"}
         clause = {"query": text, "fields": whole, "operator": "and", "lenient": True, **plain}
         found.append({"multi_match": clause})
     if not found:

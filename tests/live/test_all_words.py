@@ -140,6 +140,26 @@ def test_the_gate_finds_what_holds_every_word(opensearch: OpenSearch, index: str
     assert seen > 20
 
 
+@pytest.mark.parametrize("kind", ["query_string", "simple_query_string"])
+def test_the_server_accepts_the_gate_of_a_lenient_query(opensearch: OpenSearch, index: str, kind: str) -> None:
+    """Words are no numbers: a query that ignores this has a gate that does so too."""
+    lenient: dict[str, Any] = {kind: {"query": "red", "fields": ["price"], "lenient": True}}
+    for query in (lenient, {"bool": {"should": [{"match": {"title": "red"}}, lenient]}}):
+        gate = all_words(query, KNOWN).clause
+        assert gate is not None
+        assert found(opensearch, index, {"constant_score": {"filter": gate}}) <= found(opensearch, index, query)
+
+
+@pytest.mark.parametrize("blank", ["", "  ", "!?", "\u3000"])
+def test_an_empty_search_box_boosts_all_hits(opensearch: OpenSearch, index: str, blank: str) -> None:
+    """No document holds what has no words: a gate of it would let no boost act."""
+    clause = {"match": {"title": blank}}
+    assert found(opensearch, index, clause) == set()
+    query = {"bool": {"must": [PRICED], "should": [clause]}}
+    assert len(found(opensearch, index, query)) > 100
+    assert all_words(query, KNOWN).clause is None
+
+
 @pytest.mark.parametrize(
     ("text", "means"),
     [

@@ -9,6 +9,8 @@ from opensearchpy import OpenSearch, RequestError
 
 from rewriter.index_facts import changed_class, dead_fields, facts_of, fits
 from rewriter.settings import PolicySettings
+from rewriter.signals.events import texts
+from rewriter.signals.query_classes import classes_in
 from tests.conftest import MakeIndex
 from tests.live.shelf import MAPPING, flat_settings, refused, scores, search, shoes
 
@@ -63,6 +65,36 @@ def test_a_normalizer_spells_a_hit_s_class_as_no_document_does(
     assert changed_class(of_class["plain"], facts) == []
     assert dead_fields(of_class[named], facts) == []  # a `term` of "Milk" finds it
     assert scores(search(opensearch, made, {"query": {"term": {named: "Milk"}}})) != {}
+
+
+@pytest.mark.parametrize(
+    ("mapping", "written", "shown"),
+    [
+        ({"type": "double"}, 5, [5.0]),
+        ({"type": "scaled_float", "scaling_factor": 10}, "5", [5.0]),
+        ({"type": "integer"}, 5, [5]),
+        ({"type": "boolean"}, "true", [True]),
+        ({"type": "keyword"}, "5", ["5"]),
+    ],
+)
+def test_a_class_that_is_a_fraction_is_spelled_as_no_document_does(
+    opensearch: OpenSearch, index: MakeIndex, mapping: dict[str, Any], written: Any, shown: list[Any]
+) -> None:
+    made = index({"section": mapping})
+    opensearch.index(index=made, id="1", body={"section": written}, refresh=True)
+    hits = opensearch.search(index=made, body={"docvalue_fields": ["section"]})["hits"]["hits"]
+    assert hits[0]["fields"] == {"section": shown}
+    is_readable = classes_in(hits, "section", [1.0]) == tuple(texts(written))
+    facts = facts_of(opensearch.indices.get_mapping(index=made), flat_settings(opensearch, made))
+    faults = changed_class(PolicySettings(index=("*",), class_field="section"), facts)
+    assert is_readable == (not faults), faults
+
+
+def test_the_class_of_a_flat_object_is_refused(opensearch: OpenSearch, index: MakeIndex) -> None:
+    made = index({"labels": {"type": "flat_object"}})
+    facts = facts_of(opensearch.indices.get_mapping(index=made), flat_settings(opensearch, made))
+    (fault,) = changed_class(PolicySettings(index=("*",), class_field="labels.section"), facts)
+    assert "flat_object" in str(fault)
 
 
 TYPED = (

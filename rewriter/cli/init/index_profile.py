@@ -15,7 +15,7 @@ from typing import Any
 from rewriter.cli.causes import cause_of
 from rewriter.client.seam import Search, SearchClient
 from rewriter.errors import Fault
-from rewriter.index_facts import NUMBERS, WHOLE_VALUES, IndexFacts
+from rewriter.index_facts import FRACTIONS, NUMBERS, WHOLE_VALUES, IndexFacts
 
 SAMPLE = 100_000
 """About the number of documents from which the figures of a larger index are computed."""
@@ -31,7 +31,7 @@ PRECISION = 10_000
 MAX_CLASSES, MAX_NARROWED, BUCKETS = 8, 8, 50
 IDS = 50
 DATES = frozenset({"date", "date_nanos"})
-INTEGERS = frozenset(NUMBERS) - {"half_float", "float", "double", "scaled_float"}
+INTEGERS = frozenset(NUMBERS) - FRACTIONS
 GENERATED_ID = re.compile(r"[A-Za-z0-9_-]{20}")
 """The form of an id that the server makes up."""
 
