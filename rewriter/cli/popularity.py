@@ -88,4 +88,10 @@ def write_popularity(
         "field": field, "items": items, "updated": done.updated, "missing": done.missing, "rejected": done.rejected,
         "reasons": dict(done.reasons),
     }  # fmt: skip
+    if items and done.missing == items:
+        print_line(
+            f"{index}: no document has an object id of the history as its _id, so nothing was updated; if object ids are"
+            " the values of another field, send the updates of --popularity-file with the ids of your documents"
+        )
+        return counts, False
     return counts, done.rejected <= LIMIT * items

@@ -131,6 +131,18 @@ def test_an_id_that_no_document_can_have_costs_no_other_its_update(
     assert sources(opensearch, index)["p1"]["popularity_8w"] == pytest.approx(1.5, abs=1e-3)
 
 
+def test_object_ids_that_are_no_document_ids_are_said_to_be(
+    tmp_path: Path, opensearch: OpenSearch, opensearch_url: str, redis_url: str, prefix: str, index: str
+) -> None:
+    """The item may be another field, or the index another one: nothing is updated, and that is no success."""
+    for name in ("p1", "p2"):
+        opensearch.delete(index=index, id=name, refresh=True)
+    code, said, talk = ran(tmp_path, opensearch_url, redis_url, prefix, index, "--allow", "no_object")
+    assert (said["popularity"]["updated"], said["popularity"]["missing"]) == (0, said["popularity"]["items"])
+    assert code == 1
+    assert "nothing was updated" in talk
+
+
 def test_a_dry_run_writes_nothing(
     tmp_path: Path, opensearch: OpenSearch, opensearch_url: str, redis_url: str, prefix: str, index: str
 ) -> None:
