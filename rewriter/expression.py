@@ -28,6 +28,10 @@ BYTES_OF_AN_EXPRESSION, BYTES_OF_A_NAME = 400, 60
 """Memory besides the characters."""
 
 
+ANOTHER_CLUSTER = "mappings and settings of another cluster's indices cannot be read"
+"""Why a search of a remote index has no facts."""
+
+
 class Expression(NamedTuple):
     """`indices` as a search names them, and the sorted `params` of DEFAULTS whose value is not the default."""
 
@@ -51,8 +55,11 @@ class Expression(NamedTuple):
 
     @property
     def remote(self) -> bool:
-        """Whether it names an index of another cluster, whose mappings and settings cannot be read through this one."""
-        return any(":" in name and not name.startswith(("<", "-<")) for name in self.indices)
+        """Whether it names an index of another cluster, whose mappings and settings cannot be read through this one.
+
+        Elasticsearch's `products::data` names a part of an index of this cluster.
+        """
+        return any(":" in name.replace("::", "") and not name.startswith(("<", "-<")) for name in self.indices)
 
     @property
     def size(self) -> int:

@@ -98,6 +98,17 @@ def scored_by_chance(body: Mapping[str, Any]) -> str:
     return ""
 
 
+def matches_by_size(body: Mapping[str, Any]) -> bool:
+    """Whether a body's `size` decides which documents match: Elasticsearch's `knn` query without `k` finds `size` of each shard.
+
+    OpenSearch's has the field as its key, and a `k` or a limit of its own.
+    """
+    return any(
+        key == "knn" and isinstance(value, dict) and isinstance(value.get("field"), str) and value.get("k") is None
+        for key, value in inside([body.get(part) for part in SCORING_PARTS])
+    )
+
+
 def depends_on_collection(body: Mapping[str, Any]) -> bool:
     """Whether scores may depend on the server visiting every match: `boosting` ignores its negative part where it skips matches."""
     return any(key == "boosting" for key, _ in inside([body.get(part) for part in SCORING_PARTS]))

@@ -12,7 +12,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from rewriter.index_facts import IndexFacts
-from rewriter.query_form import KEYS_OF_CHANCE, Relevance, looks_up_ids, relevance, scored_by_chance
+from rewriter.query_form import KEYS_OF_CHANCE, Relevance, looks_up_ids, matches_by_size, relevance, scored_by_chance
 from rewriter.record import record
 from rewriter.report import Reason, Strategy
 from rewriter.settings import PolicySettings
@@ -193,6 +193,10 @@ def _by_chance(search: SearchFacts) -> str | None:
     return f"{found}: {OTHER_SCORES}" if found else None
 
 
+def _neighbours_by_size(search: SearchFacts) -> bool:
+    return "knn" in search.names and matches_by_size(search.body)
+
+
 def _flat(search: SearchFacts) -> bool:
     assert search.policy is not None
     return not search.policy.browse and search.relevance == "flat"
@@ -262,6 +266,7 @@ TABLE: tuple[Shape, ...] = (
     ),
     _unsupported("look-up by id", lambda a: looks_up_ids(a.body.get("query")), "the documents are named, not searched"),
     _unsupported("scored by chance", _by_chance, OTHER_SCORES),
+    _unsupported("`knn` without `k`", _neighbours_by_size, "`size` decides which documents match; give it a `k`"),
     _unsupported("`collapse`, `min_score`", lambda a: _collapses(a) and _has_min_score(a), WOULD_ADMIT, "collapse"),
     _unsupported(
         "`collapse`, `rescore`",

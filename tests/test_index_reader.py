@@ -335,3 +335,25 @@ def test_a_reader_sleeps_until_facts_are_due_and_is_woken_by_a_new_expression() 
     assert cluster.reader.wait_s == INDICES_PERIOD_S
     del sleeper
     cluster.search("shop-2")  # a reader that is gone is not woken
+
+
+@pytest.mark.parametrize("name", ["eu:shop-1", "eu:shop-*", "*:shop-1"])
+def test_a_policy_s_index_of_another_cluster_is_not_asked_for_and_not_waited_for(name: str) -> None:
+    cluster = Cluster(index=["shop-1", name])
+    for _ in range(10):
+        cluster.search(name)
+        cluster.round(RETRY_S)
+    assert cluster.reader.knows_own
+    assert not [one for one in cluster.asked if ":" in one["index"]]
+    assert len(cluster.reader.problems) == (name == "eu:shop-1")
+
+
+@pytest.mark.parametrize(
+    ("indices", "remote"),
+    [
+        (("shop", "eu:shop"), True), (("*:shop",), True), (("-eu:*", "shop"), True), (("eu:shop::data",), True),
+        (("shop::data",), False), (("<shop-{now/d{HH:mm}}>",), False), (("shop",), False),
+    ],
+)  # fmt: skip
+def test_which_expressions_name_another_cluster(indices: tuple[str, ...], remote: bool) -> None:
+    assert Expression(indices).remote is remote

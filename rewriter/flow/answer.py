@@ -13,6 +13,7 @@ from rewriter.core import Core, Snapshot
 from rewriter.decide.decision import BREAKER_TABLE, Decision, DecisionContext, decide
 from rewriter.explore.merge import Page, with_hits
 from rewriter.explore.slots import block_size
+from rewriter.expression import ANOTHER_CLUSTER
 from rewriter.flow.drafts import draft_for
 from rewriter.flow.evidence import held_by, judge
 from rewriter.flow.fallback import baseline_page, more_pages, saving
@@ -259,10 +260,7 @@ def _with_facts(search: ParsedSearch, snapshot: Snapshot) -> ParsedSearch:
         return search
     if expression.exact is not None and expression.exact.key in snapshot.facts:
         return replace(search, expression=expression.exact)  # the index exists, so the parameters change nothing
-    if expression.remote:
-        why = "mappings and settings of another cluster's indices cannot be read"
-    else:
-        why = snapshot.unreadable.get(expression.key, READING_FACTS)
+    why = ANOTHER_CLUSTER if expression.remote else snapshot.unreadable.get(expression.key, READING_FACTS)
     return replace(search, passed=Reason.NO_FACTS, strategy=None, detail=why)
 
 

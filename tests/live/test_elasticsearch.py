@@ -278,6 +278,89 @@ def test_collapse_beside_rescore_is_accepted_here(elasticsearch: Elasticsearch, 
     assert elasticsearch.search(index=shelf, query=MATCH, collapse={"field": "brand"}, rescore=rescore)["hits"]["hits"]
 
 
+MODES = pytest.mark.parametrize("mode", ["parallel", "rewrite"])
+
+
+def in_mode(settings: Settings, mode: str, *more: str) -> Settings:
+    """The settings in a mode, with more indices in their policy."""
+    changed = sent_once(settings) if mode == "rewrite" else settings
+    given = changed.model_dump()
+    given["policies"]["shelf"]["index"] = [*changed.policies["shelf"].index, *more]
+    return Settings.model_validate(given)
+
+
+@MODES
+def test_size_decides_what_a_knn_query_without_k_matches(
+    elasticsearch: Elasticsearch, settings: Settings, store: MemoryStore, mode: str
+) -> None:
+    name = f"vectors-{uuid.uuid4().hex[:8]}"
+    vector = {"type": "dense_vector", "dims": 2, "similarity": "l2_norm"}
+    elasticsearch.indices.create(index=name, mappings={"properties": {**MAPPING, "vector": vector}})
+    documents = (
+        {"_index": name, "_id": one, "_source": {**source, "vector": [int(one), 1]}}
+        for one, source in shoes(90).items()
+    )
+    helpers.bulk(elasticsearch, documents, refresh=True)
+    near = {"field": "vector", "query_vector": [3, 1], "num_candidates": 50}
+
+    def matched(knn: Mapping[str, Any], size: int) -> int:
+        return int(elasticsearch.search(index=name, query={"knn": knn}, size=size)["hits"]["total"]["value"])
+
+    try:
+        assert [matched(near, size) for size in (5, 20)] == [5, 20]
+        assert [matched({**near, "k": 12}, size) for size in (5, 20)] == [12, 12]
+        with Rewriter(elasticsearch, store, in_mode(settings, mode, name)) as rewriter:
+            known(rewriter, name)
+            for query in ({"knn": near}, {"bool": {"should": [MATCH, {"knn": near}]}}):
+                plain = elasticsearch.search(index=name, query=query)
+                answer, report = rewriter.search_details(index=name, query=query, subject=ANN)
+                assert report.reason is Reason.UNSUPPORTED
+                assert without_took(answer) == without_took(plain)
+            query = {"knn": {**near, "k": 12}}
+            every = {hit["_id"] for hit in elasticsearch.search(index=name, query=query, size=50)["hits"]["hits"]}
+            answer, report = rewriter.search_details(index=name, query=query, size=10, subject=ANN)
+            assert (report.reason, answer["hits"]["total"]["value"]) == (Reason.PERSONALIZED, 12)
+            assert {hit["_id"] for hit in answer["hits"]["hits"]} <= every
+    finally:
+        elasticsearch.indices.delete(index=name)
+
+
+@MODES
+def test_a_search_of_another_cluster_is_the_plain_one(
+    elasticsearch: Elasticsearch, shelf: str, settings: Settings, store: MemoryStore, mode: str
+) -> None:
+    """The server is its own other cluster here; a further one cannot be reached."""
+    (node,) = elasticsearch.nodes.info(metric="transport")["nodes"].values()
+    remotes = {"other": node["transport"]["publish_address"], "gone": "127.0.0.1:1"}
+    elasticsearch.cluster.put_settings(persistent={f"cluster.remote.{one}.seeds": at for one, at in remotes.items()})
+    try:
+        given = in_mode(settings, mode, f"{shelf}*", f"other:{shelf}", f"gone:{shelf}", "*:*")
+        with Rewriter(elasticsearch, store, given) as rewriter:
+            assert rewriter.wait_ready(10)
+            for index in (
+                f"other:{shelf}",
+                f"{shelf},other:{shelf}",
+                f"*:{shelf}",
+                f"{shelf},gone:{shelf}",
+                f"gone:{shelf}",
+            ):
+                plain = elasticsearch.search(index=index, query=MATCH)
+                answer, report = rewriter.search_details(index=index, query=MATCH, subject=ANN)
+                assert (report.reason, report.mode) == (Reason.NO_FACTS, "plain")
+                assert without_took(answer) == without_took(plain)
+            named = [text for text in rewriter.status().problems if "another cluster" in text]
+            assert len(named) == 2
+            part = {"index": f"{shelf}::data", "query": MATCH, "subject": ANN}
+            assert waited(lambda: rewriter.search_details(**part)[1].reason is Reason.PERSONALIZED)
+    finally:
+        elasticsearch.cluster.put_settings(persistent={f"cluster.remote.{one}.seeds": None for one in remotes})
+
+
+def without_took(answer: ObjectApiResponse[Any]) -> dict[str, Any]:
+    """A response's body without the times and the state of each cluster, which differ from search to search."""
+    return {key: value for key, value in answer.body.items() if key not in ("took", "_clusters")}
+
+
 def test_the_page_s_example_runs(elasticsearch: Elasticsearch, elasticsearch_url: str, redis_url: str) -> None:
     name = f"products-{uuid.uuid4().hex[:8]}"
     elasticsearch.indices.create(index=name, mappings={"properties": {"title": {"type": "text"}}})

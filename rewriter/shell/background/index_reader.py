@@ -21,7 +21,7 @@ from typing import Any
 from rewriter.client.faults import server_cause
 from rewriter.client.seam import ClientFault, RequestFailed
 from rewriter.core import Core
-from rewriter.expression import Expression
+from rewriter.expression import ANOTHER_CLUSTER, Expression
 from rewriter.index_facts import IndexFacts, alias_paths, dead_fields, facts_of, term_fields, term_rules
 from rewriter.journal import redacted
 from rewriter.plural import count_of
@@ -91,8 +91,11 @@ class IndexReader:
         for policy in core.settings.policies.values():
             for name in policy.index:
                 pattern = "*" in name or "?" in name
-                if name != "*":  # a policy for all indices must not read the whole cluster
-                    self._own[Expression((name,))] = pattern
+                own = Expression((name,))
+                if own.remote and not pattern:
+                    self._unreadable[own] = ANOTHER_CLUSTER
+                elif name != "*" and not own.remote:  # a policy for all indices must not read the whole cluster
+                    self._own[own] = pattern
         for expression in self._own:
             self._plan(expression, float("-inf"))
 
