@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from rewriter.cli import app
@@ -49,6 +50,25 @@ def test_commands_and_their_options_exist(page: Path) -> None:
             shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"})
             assert shown.exit_code == 0, f"no command {command}"
             assert [option for option in re.findall(r"--[a-z-]+", rest) if option not in shown.stdout] == []
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=named)
+def test_commands_have_what_they_need(page: Path) -> None:
+    """In blocks and in sentences; `…` stands for options that were written before, and a name alone for the command."""
+    needed = {
+        command.name: [
+            option.opts[0] for option in command.params if option.required and option.opts[0].startswith("--")
+        ]
+        for command in get_command(app).commands.values()  # type: ignore[attr-defined]
+    }
+    needed["preview"].append("--body")
+    text = page.read_text("utf-8")
+    used = [*COMMAND.findall("\n".join(blocks(page, "sh"))), *re.findall(r"`rewriter ([a-z-]+) ([^`]+)`", text)]
+    lacking = [
+        (command, rest, option) for command, rest in used if rest.strip() and "…" not in rest
+        for option in needed.get(command, ()) if option not in rest
+    ]  # fmt: skip
+    assert lacking == []
 
 
 def test_every_command_is_described() -> None:
