@@ -88,6 +88,8 @@ def merged(
     plan = part.plan
     draft = _drafted(context, part, hits)
     ranked, others = draft.hits if draft else part.hits, shown_elsewhere(context, plan) if plan else None
+    if others and plan and _replaced(context, plan, part.hits):
+        others = None
     # After a jump, more hits were not shown yet than the list has positions from here on.
     page = cut(context, plan, ranked, pool, others, size=len(hits))
     if len(page.hits) < len(hits):
@@ -230,6 +232,18 @@ def _plan_after(
         ranks=ranks, detour=_interleaves(context), gated=part.gated,
         at_s=context.now_s,
     )  # fmt: skip
+
+
+def _replaced(context: SearchContext, plan: PagePlan, hits: Hits) -> bool:
+    """Whether another index stands behind the list's alias by now: the list has none of the hits that its first page showed.
+
+    What was shown then tells nothing of the list, and its pages go by positions, as those of the caller's own search do.
+    hits: the list from its top.
+    """
+    search = context.search
+    first = elsewhere(shown_by(plan)[: search.size * HASH_BYTES], search.size, 0)
+    one = hit_key(search.collapse_field)
+    return bool(search.from_ and first) and first.isdisjoint(hit_hash(one(hit)) for hit in hits)
 
 
 def _ranks_after(

@@ -350,7 +350,7 @@ def test_a_search_of_another_cluster_is_the_plain_one(
                 assert without_took(answer) == without_took(plain)
             named = [text for text in rewriter.status().problems if "another cluster" in text]
             assert len(named) == 2
-            part = {"index": f"{shelf}::data", "query": MATCH, "subject": ANN}
+            part: dict[str, Any] = {"index": f"{shelf}::data", "query": MATCH, "subject": ANN}
             assert waited(lambda: rewriter.search_details(**part)[1].reason is Reason.PERSONALIZED)
     finally:
         elasticsearch.cluster.put_settings(persistent={f"cluster.remote.{one}.seeds": None for one in remotes})
