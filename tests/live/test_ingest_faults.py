@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import pytest
 import redis
 
 from rewriter.signals.ingest.batch import CountingRules
+from rewriter.signals.ingest.leases import Leases
 from rewriter_engines import Valkey
 from tests.live.shop import Shop, an_event, many_events
 
@@ -265,6 +267,46 @@ def test_a_lease_holder_stalls_and_comes_back(redis_url: str, prefix: str) -> No
     assert worker.held == []
     shop.drain(shop.worker())
     held_to_be_exact(shop, 1_000)
+
+
+class Slow:
+    """An engine whose calls take long, as on a machine that is too busy."""
+
+    def __init__(self, shop: Shop, each_s: float) -> None:
+        self._store, self._each_s = shop.store, each_s
+
+    def run(self, wanted: Sequence[Any], *, atomic: bool = False) -> list[Any]:
+        time.sleep(self._each_s)
+        return self._store.run(wanted, atomic=atomic)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_rounds_that_outlast_their_leases_do_not_stop_ingest(
+    redis_url: str, prefix: str, workers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each batch would be refused, and read again, for ever."""
+    shop = Shop(redis_url, prefix, lease_s=0.2, batch=100)
+    append_all(shop, 100)
+    crew = [shop.worker(Slow(shop, 0.03)) for _ in range(workers)]
+    began_s = time.monotonic()
+    with caplog.at_level(logging.WARNING, "rewriter"), ThreadPoolExecutor(workers) as pool:
+        while shop.total("passed") < 100:
+            assert time.monotonic() - began_s < 60.0
+            assert all(pool.map(lambda one: one.step() >= 0, crew))
+    held_to_be_exact(shop, 100)
+    assert "leases last longer" in caplog.text
+
+
+def test_leases_become_short_again(redis_url: str, prefix: str) -> None:
+    shop = Shop(redis_url, prefix)
+    leases = Leases(shop.store, shop.keys, "t", 1.0)
+    assert [leases.note_round(0.2), leases.note_round(2.0), leases.note_round(2.0)] == [False, True, False]
+    assert leases.lease_ms == 6_000
+    leases.note_round(1_000.0)
+    assert leases.lease_ms == 30_000
+    for _ in range(100):
+        leases.note_round(0.1)
+    assert leases.lease_ms == 1_000
 
 
 def test_the_server_crashes_and_comes_back(valkey_server: Callable[..., Valkey], prefix: str) -> None:

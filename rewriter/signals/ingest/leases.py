@@ -5,6 +5,10 @@ depend on them. A holder that stalls and loses its lease has its batch refused b
 no entry is applied twice.
 
 Each worker takes its fair share, the partitions divided by the live workers, and releases those beyond it.
+
+A lease must outlast the round that began with it, or the round's batches are refused, and so are the next ones: a worker on a
+machine that is too busy, or whose store or index is slow, would count nothing for ever. So leases last `ROUNDS` of the longest
+recent round.
 """
 
 from __future__ import annotations
@@ -15,6 +19,13 @@ from math import ceil
 from rewriter.signals.ingest.ailing import is_of_one
 from rewriter.signals.ingest.contract import STREAM_START, StreamKeys
 from rewriter.signals.ingest.scripts import ENROLL, RELEASE, RENEW, Engine, ran, script_command, sound_replies
+
+ROUNDS = 3
+"""How many rounds a lease outlasts."""
+MAX_LEASE_S = 30.0
+"""The longest lease that slow rounds ask for: as long as a backfill waits for one."""
+FADING = 0.9
+"""What each round leaves of the longest one, so that leases become short again."""
 
 
 class Leases:
@@ -29,13 +40,20 @@ class Leases:
         self._keys = keys
         self._token = token
         self._lease_s = lease_s
+        self._longest_s = 0.0
         self.held: dict[int, str] = {}
         self.unreadable: dict[int, Exception] = {}
 
     @property
     def lease_ms(self) -> int:
         """The time to live of a lease in milliseconds."""
-        return int(self._lease_s * 1000)
+        return int(max(self._lease_s, min(MAX_LEASE_S, ROUNDS * self._longest_s)) * 1000)
+
+    def note_round(self, took_s: float) -> bool:
+        """Note how long a round took, with the beat before it; return whether leases last longer than `lease_s` from now on."""
+        before_ms = self.lease_ms
+        self._longest_s = max(took_s, FADING * self._longest_s)
+        return before_ms <= int(self._lease_s * 1000) < self.lease_ms
 
     def balance(self, partitions: int) -> float:
         """Register this worker, take free partitions up to the fair share, and release those beyond it.

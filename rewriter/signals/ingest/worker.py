@@ -131,15 +131,21 @@ class Worker:
 
     def step(self) -> int:
         """Run one round, and a beat if it is due; return the number of entries read. Errors are logged once, and 0 is returned."""
+        began_s = self._clock_s()
         try:
-            if self._clock_s() >= self._beat_at_s:
+            if began_s >= self._beat_at_s:
                 self.beat()
             handled = self.round()
         except Exception as error:  # noqa: BLE001  an ended worker would leave the entry to the next, until no worker is left
             self._log_trouble(error)
             self._recall()
             self.due()  # a round without partitions goes well; only after a beat does ingest go on
+            self._leases.note_round(self._clock_s() - began_s)
             return 0
+        if handled and self._leases.note_round(took_s := self._clock_s() - began_s):
+            _log.warning(
+                "a round took %.1f s: leases last longer than lease_s, so that its batches are not refused", took_s
+            )
         if self.trouble:
             _log.warning("ingest goes on")
             self.trouble = ""
