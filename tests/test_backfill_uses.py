@@ -8,10 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from rewriter.settings import Settings
 from rewriter.signals.backfill.history import History
+from rewriter.signals.backfill.uses import count_uses
 from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.repeats import RepeatShare
 
@@ -85,3 +87,25 @@ def test_items_are_used_again_where_as_much_was_done_with_them_before(tmp_path: 
 def test_below_500_uses_nobody_can_tell(tmp_path: Path, rows: Rows) -> None:
     """Of the strongest action that people come for: 400 views more tell nothing."""
     assert repeat_share(tmp_path, rows) is None
+
+
+def counting_s(*, rows: int, people: int, classes: int) -> float:
+    """CPU seconds to count the uses of a history."""
+    db = duckdb.connect()
+    db.execute(
+        f"CREATE TABLE chosen AS SELECT 'u' || range % {people} AS person, 0 AS part, hash(range) % 5000 AS doc,"
+        f" range * 400.0 AS at_s, 1 + 7.0 * (range % 9 = 0)::INT AS weight, NULL::VARCHAR AS session FROM range({rows})"
+    )
+    db.execute(
+        "CREATE TABLE described AS SELECT range AS doc, 'item' AS field,"
+        f" 'item' || chr(31) || 'p' || range || chr(31) || 'c' || range % {classes} AS member FROM range(5000)"
+    )
+    began_s = time.process_time()
+    count_uses(db, 0.0, 1e9, 3_600.0)
+    return time.process_time() - began_s
+
+
+def test_a_busy_person_takes_no_longer_than_many_others() -> None:
+    """The events of a bot took the square of their number: two million would take a quarter of an hour."""
+    spread_s = counting_s(rows=60_000, people=300, classes=500)
+    assert counting_s(rows=60_000, people=1, classes=500) < 2 * spread_s

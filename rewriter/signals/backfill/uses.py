@@ -27,6 +27,7 @@ def count_uses(db: Any, landmark_s: float, half_life_s: float, session_ttl_s: fl
         "CREATE TABLE levels AS SELECT unnest(?::DOUBLE[]) AS weight, unnest(?::VARCHAR[]) AS level",
         [[weight for (weight,) in rows], [level_of(weight) for (weight,) in rows]],
     )
+    # `count_if`, since DuckDB counts a `FILTER` of a window anew for each row: the square of a class's uses, or of a person's.
     db.execute(
         f"""
         CREATE TABLE item_uses AS
@@ -36,9 +37,9 @@ def count_uses(db: Any, landmark_s: float, half_life_s: float, session_ttl_s: fl
           FROM chosen WHERE weight > 0
         ), visited AS (
           SELECT person, part, doc, at_s, weight,
-                 CASE WHEN session IS NULL THEN CAST(count(*) FILTER (silence_s IS NULL OR silence_s > {VISIT_S!r})
+                 CASE WHEN session IS NULL THEN CAST(count_if(silence_s IS NULL OR silence_s > {VISIT_S!r})
                    OVER (PARTITION BY person ORDER BY at_s RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS VARCHAR)
-                 ELSE count(*) FILTER (session_silence_s > {session_ttl_s!r})
+                 ELSE count_if(session_silence_s > {session_ttl_s!r})
                    OVER (PARTITION BY person, session ORDER BY at_s RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
                    || 's' || session END AS visit
           FROM paced
@@ -78,7 +79,7 @@ def count_uses(db: Any, landmark_s: float, half_life_s: float, session_ttl_s: fl
           WHERE chosen = 1 OR floor(number * chosen) > floor((number - 1) * chosen)
           WINDOW in_order AS (PARTITION BY class ORDER BY at_s, person, visit, member)
         ), turns AS (
-          SELECT *, count(*) FILTER (is_other)
+          SELECT *, count_if(is_other)
                    OVER (PARTITION BY class ORDER BY at_s, person, visit, member ROWS UNBOUNDED PRECEDING) AS turn
           FROM followed
         ), turn_ends AS (
