@@ -77,7 +77,7 @@ def _text(path: Path) -> str:
     try:
         return path.read_text("utf-8-sig")
     except FileNotFoundError as error:
-        remedy = "`rewriter init URL INDEX` writes one; --toml names another"
+        remedy = "`rewriter init URL INDEX` writes one; or name the one that you have"
         raise ConfigurationError([Fault(str(path), error.strerror or "is missing", remedy)]) from None
     except OSError as error:
         raise ConfigurationError([Fault(str(path), error.strerror or "cannot be read")]) from None

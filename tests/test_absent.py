@@ -80,6 +80,14 @@ def test_a_query_id_of_any_form_costs_no_event(value: Any) -> None:
     assert read(an_event(query_id=value)).user == "u1"
 
 
+@pytest.mark.parametrize("value", SPELLED, ids=repr)
+def test_an_object_without_an_id_is_refused_whatever_is_told_of_it(value: Any) -> None:
+    """With attributes it would be counted: one item that everybody uses. A history leaves such rows out (test_row_counts)."""
+    fault = parse(json.dumps(an_event(**of_object(object_id=value, attributes={"brand": "nike"}))))
+    assert isinstance(fault, Fault)
+    assert fault.where == "event_attributes.object.object_id"
+
+
 @pytest.mark.parametrize("value", ABSENT, ids=repr)
 def test_an_object_says_what_it_needs(value: Any) -> None:
     found = read(an_event(**of_object(object_id_field=value, attributes=value))).event_attributes.object

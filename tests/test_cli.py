@@ -127,7 +127,7 @@ def test_check_without_settings(folder: Path) -> None:
     result = run("check", "away.toml")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == (
-        "away.toml: No such file or directory (`rewriter init URL INDEX` writes one; --toml names another)\n"
+        "away.toml: No such file or directory (`rewriter init URL INDEX` writes one; or name the one that you have)\n"
     )
 
 

@@ -47,7 +47,7 @@ def iso(at_s: float) -> str:
         *(({"user_id": one}, "no_person") for one in (None, "", " ", "nan", "null")),
         *(({"action_name": one}, "unknown_action") for one in ("Purchase", "purchase ", "", None, "buy")),
         *(({"consent": one}, "no_consent") for one in (None, False, "false", "denied", "", 0, "no", "NULL")),
-        *(({"object_id": one}, "no_object") for one in (None, "", "nan")),
+        *(({"object_id": one}, "no_object") for one in (None, "", "nan", "null", " Undefined ", "[object Object]")),
     ],
 )  # fmt: skip
 def test_a_row_is_left_out_for_one_reason_that_is_counted(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:

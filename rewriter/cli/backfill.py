@@ -19,7 +19,7 @@ from rewriter.cli.popularity import half_life as seconds_in
 from rewriter.cli.popularity import index_for, write_popularity
 from rewriter.cli.progress import progress_bars
 from rewriter.errors import ConfigurationError, Fault
-from rewriter.plural import count_of
+from rewriter.plural import agreeing, count_of
 from rewriter.settings import Settings
 from rewriter.signals.backfill.files import Files
 from rewriter.signals.backfill.history import History, seconds_of
@@ -137,6 +137,14 @@ def _print_row_counts(history: History, allowed: frozenset[str], settings: Setti
     counts, signals = history.row_counts, settings.signals
     for line in counts.lines():
         print_line(line)
+    if too_old := counts.left_out.get("too_old", 0):
+        print_line(
+            f"{count_of(too_old, 'row')} before {datetime.fromtimestamp(history.until_s - signals.horizon_s, UTC).date()}"
+            f" {agreeing(too_old, 'count')} for nothing, since [signals] horizon_s = {signals.horizon_s:g}: by"
+            f" profile_half_life_s = {signals.profile_half_life_s:g} less than"
+            f" {growth(history.until_s, history.until_s - signals.horizon_s, signals.profile_half_life_s):.2g} of a weight is"
+            " left of them; raise horizon_s (and the half-life) to count them"
+        )
     age_s = time.time() - history.until_s
     if counts.events and age_s > signals.horizon_s:
         ended = datetime.fromtimestamp(history.until_s, UTC).date()

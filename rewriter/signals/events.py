@@ -26,6 +26,7 @@ from pydantic import (
     WrapValidator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from rewriter.errors import Fault
 from rewriter.settings import SignalSettings
@@ -45,6 +46,13 @@ SEGMENT_NAME = r"[A-Za-z0-9_.-]{1,64}"
 SegmentName = Annotated[str, StringConstraints(pattern=f"^{SEGMENT_NAME}$")]
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 OptionalIdentifier = Annotated[Identifier | None, BeforeValidator(lambda value: None if is_absent_id(value) else value)]
+
+
+def _named(value: Any) -> Any:
+    """Return an object's id. One that everybody's events without an id would share is none, as in a history."""
+    if is_absent_id(value):
+        raise PydanticCustomError("names_no_object", "names no object")
+    return value
 
 
 def _or_none(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
@@ -87,7 +95,7 @@ class _Part(BaseModel):
 class EventObject(_Part):
     """The object of an event: its id, the document field that holds the id (by default `_id`), and optionally its attributes."""
 
-    object_id: Identifier
+    object_id: Annotated[Identifier, BeforeValidator(_named)]
     object_id_field: Identifier = "_id"
     attributes: Mapping[str, Any] | None = None
 

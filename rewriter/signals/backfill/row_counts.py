@@ -1,7 +1,7 @@
 """Row counts of a history: rows = events + left-out rows, by reason.
 
 A reason that leaves out more than 1 % of the rows fails the run, unless it is allowed by name. Reasons that the user requested
-(`--until`, `forget`) never fail it.
+(`--until`, `forget`, `horizon_s`) never fail it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ REASONS: Mapping[str, str] = {
     "no_value": "the object has none of the fields that are counted",
 }
 """Reasons in order: a row is counted under the first that applies."""
-REQUESTED = frozenset({"after_until", "forgotten"})
+REQUESTED = frozenset({"after_until", "forgotten", "too_old"})
 
 
 @dataclass(frozen=True, slots=True)
