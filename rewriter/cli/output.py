@@ -63,6 +63,18 @@ def faults_refused() -> Iterator[None]:
 
 
 @contextmanager
+def interruption_refused(where: str) -> Iterator[None]:
+    """End a command with exit code 2 on Ctrl-C, and say that it wrote nothing. Around what precedes its first file alone.
+
+    where: what the command had not reached yet.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise refused([Fault("interrupted", f"before {where}; nothing was written")]) from None
+
+
+@contextmanager
 def store_needed() -> Iterator[None]:
     """End the command with exit code 1 on an error of the store."""
     try:

@@ -34,8 +34,9 @@ from rewriter.signals.store import Signals, SignalsQuery
 from rewriter.subject import Subject, pseudonym
 
 GROUPS_AHEAD = 2
-BATCH = 4 * AT_ONCE
-"""Searches after which progress is reported, and to which a run that is interrupted is complete."""
+FIRST_BATCH, BATCH = AT_ONCE, 4 * AT_ONCE
+"""Searches after which progress is reported, and to which a run that is interrupted is complete: few at first, so that a short run
+has figures too, then twice as many each time up to the second number, since the server waits between batches."""
 CHECKPOINTS = 12
 """Number of times at which the population is computed: a search reads the latest one that is not after it."""
 UNDATED_S = 1.0
@@ -272,11 +273,12 @@ def _batches(
 ) -> Iterator[list[tuple[int, Prepared, Mapping[str, Any]]]]:
     """Yield searches by person, some people at a time, and each person's searches in the order of time."""
     batch: list[tuple[int, Prepared, Mapping[str, Any]]] = []
+    enough = FIRST_BATCH
     for _, own in groupby(searches, key=lambda one: one[1].person):
         batch += own
-        if len(batch) >= BATCH:
+        if len(batch) >= enough:
             yield batch
-            batch = []
+            batch, enough = [], min(2 * enough, BATCH)
     if batch:
         yield batch
 

@@ -330,6 +330,7 @@ def test_an_interrupted_run_is_a_partial_one_that_says_so(
     shop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     history(tmp_path / "h.ndjson", faithful=True)
+    monkeypatch.setattr("rewriter.evaluate.run.FIRST_BATCH", 20)
     monkeypatch.setattr("rewriter.evaluate.run.BATCH", 20)
     calls: list[int] = []
 
@@ -345,6 +346,35 @@ def test_an_interrupted_run_is_a_partial_one_that_says_so(
     assert "interrupted" in found["warnings"][0]
     (folder,) = (tmp_path / "runs").iterdir()
     assert folder.name.endswith("-partial")
+
+
+def test_a_short_run_has_figures_too_when_it_is_interrupted(
+    shop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history(tmp_path / "h.ndjson", faithful=True)
+
+    def progress(*_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rewriter.cli.evaluate.command.progress", lambda: _Lines(progress))
+    found = figures(*HELD, code=1)
+    assert not found["complete"]
+    assert 64 <= found["searches"] < 150
+
+
+@pytest.mark.parametrize("where", ["Inputs.past", "_Run._searches", "_times"])
+def test_a_run_that_is_interrupted_before_it_has_figures_says_so_and_writes_nothing(
+    shop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    history(tmp_path / "h.ndjson", faithful=True, people=5)
+
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"rewriter.cli.evaluate.command.{where}", interrupted)
+    result = run(*HELD, code=2)
+    assert "interrupted: before there were figures; nothing was written" in result.stderr
+    assert not (tmp_path / "runs").exists()
 
 
 class _Lines:

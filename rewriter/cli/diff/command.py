@@ -23,7 +23,15 @@ from rewriter.cli.diff.logged import read_logged
 from rewriter.cli.diff.pages import Failed, paired
 from rewriter.cli.diff.terminal import print_diff
 from rewriter.cli.diff.versions import Version, opened
-from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_line, store_needed, write_whole
+from rewriter.cli.output import (
+    UNHEALTHY,
+    faults_refused,
+    interruption_refused,
+    print_json,
+    print_line,
+    store_needed,
+    write_whole,
+)
 from rewriter.cli.preview.command import body_of
 from rewriter.client.seam import SearchClient
 from rewriter.errors import ConfigurationError, Fault
@@ -65,7 +73,7 @@ def diff(
     logging.getLogger("rewriter").addHandler(logging.NullHandler())  # the diff overrides its switches on purpose
     with faults_refused():
         limit = _share(max_changed)
-        with TemporaryDirectory(prefix="rewriter-diff-") as scratch:
+        with interruption_refused("there were figures"), TemporaryDirectory(prefix="rewriter-diff-") as scratch:
             versions = _versions((a, b), toml, policy, Path(scratch))
             present = Settings.from_toml(toml) if toml.is_file() else versions[1].settings
             found = _compared(versions, present, searches, body, k)

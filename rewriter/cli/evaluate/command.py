@@ -19,7 +19,7 @@ from rewriter.cli.evaluate.html import html_of
 from rewriter.cli.evaluate.inputs import CONNECTIONS, TIMEOUT_S, Inputs, progress, window_s
 from rewriter.cli.evaluate.terminal import print_comparison, print_figures
 from rewriter.cli.extras import of_extra
-from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_line, write_whole
+from rewriter.cli.output import UNHEALTHY, faults_refused, interruption_refused, print_json, print_line, write_whole
 from rewriter.client.seam import SearchClient
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.evaluate.bodies import bodies_of
@@ -131,9 +131,11 @@ def evaluate(
             found = _Run(client, settings, variants, options, history or [], judged, qrels, queries, body, imported)
             found.ubi = (ubi_queries or [], ubi_events or [])
             if export is not None:
-                found.export(export, held, to)
+                with interruption_refused("the export"):
+                    found.export(export, held, to)
                 return
-            figures, folder = found.run(held, runs)
+            with interruption_refused("there were figures"):
+                figures, folder = found.run(held, runs)
             if html is not None:
                 _write_html(html, figures)
     if as_json:
@@ -196,9 +198,9 @@ class _Run:
         for fault in outcome.faults:
             print_line(fault)
         if not outcome.done:
-            raise ConfigurationError(
-                [Fault("evaluate", "no search was answered", "the run was interrupted before the first answer")]
-            )
+            if outcome.interrupted:
+                raise KeyboardInterrupt
+            raise ConfigurationError([Fault("evaluate", "no search was answered")])
         found, records = figures(outcome, self._variants, k, seed)
         found["warnings"] = notes + found["warnings"]
         found["history"] = dict(past.row_counts)
