@@ -83,7 +83,8 @@ class Move:
 
     was:    the hit's position in the baseline's page (from 0), None if it is not on that page or there is none (`rewrite`).
     now:    its position in the served page (from 0).
-    factor: its score divided by its base score, None if the base score is unknown.
+    factor: its score divided by its base score. For a hit that the baseline's page lacks it is computed from the weights of
+            `boosts`; None if `how` is not "names" or a boost has a decay.
     boosts: indices into `Report.boosts` of the boosts that the hit matches.
     how:    the evidence for `boosts`: "names" for the server's `matched_queries`, "source" for the hit's `_source`, "unknown" for
             neither.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from rewriter.evaluate.outcome import Outcome, Prepared, Result
 from rewriter.evaluate.summary import figures
 from rewriter.evaluate.variants import Variant, variant
 from rewriter.evaluate.verdict import verdict
+from rewriter.experiment.charts import Bar, beside
 from rewriter.measures.diversity import intra_list_diversity, item_ages, normalized_entropy
 
 NOW = datetime(2026, 9, 1, tzinfo=UTC)
@@ -58,6 +61,9 @@ def evaluated(
     results[1].reasons[0], results[1].functions[0], results[1].slots[0] = Reason.PERSONALIZED, 2, 0
     outcome = Outcome([prepared], results[0], {one.name: results[1]}, {0: frozenset()}, {0: 9}, {0: ""})
     return figures(outcome, [one], k, 1)[0]
+
+
+NOTHING = {"searches": 2, "people": 2, "ratio": None, "ratio_low": None, "difference": 0.0, "low": 0.0, "high": 0.0}
 
 
 def test_everything_that_a_measure_reads_is_asked_for() -> None:
@@ -100,10 +106,36 @@ def test_the_page_names_what_was_not_personalized_and_captions_its_charts() -> N
     found = evaluated(SHOP, HITS[:3], HITS[1:])
     found["policies"][0]["details"] = {"no_signals: people hardly use an item again": 1_123}
     found["left_out"] = {"no body": 2}
+    assert "<svg" not in html_of(found)  # one person: a plot without any interval shows nothing
+    found["policies"][0]["measures"]["all"]["nDCG@3"] |= {
+        "ratio": 1.1,
+        "ratio_low": 1.0,
+        "ratio_high": 1.2,
+        "low": 0.0,
+        "high": 0.1,
+    }
     page = html_of(found)
     assert "<li>1,123 × no_signals: people hardly use an item again</li>" in page
     assert "<p>2 searches: no body.</p>" in page
     assert page.count("<figcaption>") == page.count('<svg class="desktop"') > 0
+
+
+def test_a_label_that_fits_is_not_cut() -> None:
+    name = "tools-and-garden, another person's signals"
+    wide = beside([Bar(name, 0.1, 0.0, 0.2)], "rows").split("</svg>")[0]
+    assert escape(name) in wide
+    (left,) = re.findall(r'<line class="bar \w+" x1="([0-9.]+)"', wide)
+    assert float(left) > 6.5 * len(name)
+
+
+def test_pages_without_anything_relevant_decide_nothing() -> None:
+    found: dict[str, Any] = {
+        "measures": {part: {"nDCG@10": row} for part, row in (("all", NOTHING), ("new", NOTHING))},
+        "explores": False, "placebo": False, "personalized": 1.0,
+    }  # fmt: skip
+    assert verdict(found, "nDCG@10").startswith("Not decided: no page shows a relevant document")
+    found["measures"]["all"] = {"nDCG@10": NOTHING | {"difference": 0.4, "high": 1.0}}
+    assert verdict(found, "nDCG@10").startswith("Not decided: nDCG@10 rises from 0 to 0.4000.")
 
 
 def test_a_policy_s_name_and_a_warning_are_printed_as_they_are_written() -> None:

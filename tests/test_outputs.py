@@ -48,6 +48,16 @@ def test_a_pipe_that_nobody_reads_ends_the_command_without_a_word() -> None:
     assert (ran.returncode, ran.stderr) == (1, "")
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_characters_that_the_terminal_lacks_are_escaped(encoding: str) -> None:
+    environment = os.environ | {"PYTHONIOENCODING": f"{encoding}:strict"}
+    code = "from rewriter import cli; cli.app = lambda: cli.plain_console().print('лёгкая ×1.2'); cli.main()"
+    code = code.replace("cli.plain_console", "__import__('rewriter.cli.console').cli.console.plain_console")
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, env=environment)
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    assert ran.stdout.decode(encoding).strip() == "лёгкая ×1.2".encode(encoding, "backslashreplace").decode(encoding)
+
+
 @pytest.mark.parametrize("arguments", [COMMAND[1:], ["-m", "rewriter"]], ids=["rewriter", "python -m rewriter"])
 @pytest.mark.parametrize("module", ["pydantic", "typer"])
 def test_ctrl_c_while_the_command_is_imported_ends_it_without_a_traceback(

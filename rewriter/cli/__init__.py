@@ -29,7 +29,7 @@ from rewriter.cli.about import PROJECT_URL
 from rewriter.cli.diff import command as diff_command
 from rewriter.cli.evaluate import command as evaluate_command
 from rewriter.cli.init import command as init_command
-from rewriter.cli.output import UNHEALTHY, UNWRITABLE, drop_undelivered, print_line
+from rewriter.cli.output import UNHEALTHY, UNWRITABLE, characters_escaped, drop_undelivered, print_line
 from rewriter.cli.preview import command as preview_command
 from rewriter.cli.switch import command as switch_command
 from rewriter.errors import Fault
@@ -86,6 +86,7 @@ def main() -> None:
 
     `python -X dev -m rewriter` shows the traceback of an error.
     """
+    characters_escaped()
     try:
         app()
     except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import stat
@@ -31,6 +32,12 @@ def print_line(text: object) -> None:
     """Print a line on standard error. Where that cannot be written, the exit code alone tells the outcome."""
     with suppress(OSError):
         typer.echo(text, err=True)
+
+
+def characters_escaped() -> None:
+    """Escape characters that the encoding of standard output lacks, as Python does on standard error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def drop_undelivered() -> None:

@@ -40,6 +40,8 @@ def verdict(figures: Mapping[str, Any], measure: str) -> str:
     if every["high"] < 0.0:
         return f"Do not switch it on: {change}."
     if every["low"] <= 0.0:
+        if every["ratio"] is None and not every["difference"]:
+            return "Not decided: no page shows a relevant document, with it or without it. Judge more searches, or raise --depth."
         return f"Not decided: {change}. The interval holds gain and loss; judge more searches, or a longer window."
     text = f"Switch it on: {change}"
     if new["high"] is not None and new["high"] < 0.0:
@@ -70,7 +72,7 @@ def _price(every: Mapping[str, Any], measure: str) -> str:
 
 def _change(one: Mapping[str, Any], measure: str) -> str:
     if one["ratio"] is None:
-        return f"{measure} changes by {one['difference']:+.4f} from 0"
+        return f"{measure} rises from 0 to {one['difference']:.4f}" if one["difference"] else f"{measure} stays 0"
     how = "rises" if one["difference"] > 0 else "falls" if one["difference"] < 0 else "stays the same"
     by = f" by {abs(one['ratio'] - 1.0):.1%}" if one["difference"] else ""
     if one["ratio_low"] is None and one["low"] is not None:  # so small a baseline that the ratio has no interval

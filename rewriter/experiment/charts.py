@@ -6,7 +6,7 @@ Each chart is drawn twice, for a desktop and for a phone, with text of one size;
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from math import ceil, floor, log10
 
@@ -89,7 +89,13 @@ def _band(days: Sequence[Bar], known: Sequence[Bar], title: str, frame: Frame) -
 
 def beside(bars: Sequence[Bar], title: str, ticks: str = "+.0%") -> str:
     """Return one row for each interval; a row without one shows so. ticks: the format of the values on the axis."""
-    return "".join(_rows(bars, title, ticks, frame) for frame in FRAMES) if bars else ""
+    return "".join(_rows(bars, title, ticks, _fitting(bars, frame)) for frame in FRAMES) if bars else ""
+
+
+def _fitting(bars: Sequence[Bar], frame: Frame) -> Frame:
+    """Return the frame with space for the longest label beside the intervals, which keep half of the width."""
+    longest = max(len(one.label) for one in bars) * CHAR_PX + LABEL
+    return replace(frame, label=min(max(frame.label, longest), frame.width // 2)) if frame.label else frame
 
 
 def _rows(bars: Sequence[Bar], title: str, ticks: str, frame: Frame) -> str:
@@ -116,7 +122,7 @@ def _rows(bars: Sequence[Bar], title: str, ticks: str, frame: Frame) -> str:
         label_y = y + 4 if frame.label else y - 16
         parts.append(f'<text x="0" y="{label_y:.1f}">{escape(_cut(one.label, frame))}</text>')
         if one.low is None or one.high is None:
-            parts.append(f'<text class="quiet" x="{left}" y="{y + 4:.1f}">no interval yet</text>')
+            parts.append(f'<text class="quiet" x="{left}" y="{y + 4:.1f}">no interval</text>')
             continue
         kind = "open" if one.neutral else "good" if one.low > 0 else "bad" if one.high < 0 else "open"
         parts.append(

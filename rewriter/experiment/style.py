@@ -21,6 +21,9 @@ th,td{text-align:left;padding:6px 12px 6px 0;border-bottom:1px solid var(--rule)
 th{color:var(--quiet);font-weight:500}
 td:not(:first-child){white-space:nowrap}td.text{white-space:normal;min-width:12em}td:first-child{min-width:7.5em}
 @media(max-width:600px){table{font-size:13px}th,td{padding-right:9px}td:first-child{min-width:5.5em}}
+@media(max-width:600px){table.named{display:grid;grid-template-columns:repeat(var(--columns),auto);font-size:12px}
+.named tbody,.named tr{display:contents}.named th,.named td{padding-right:6px}.named tr>:first-child:empty{display:none}
+.named td:first-child{grid-column:1/-1;border-bottom:0;padding-bottom:0;font-weight:600}}
 figure{margin:16px 0}figcaption{color:var(--quiet);font-size:14px}
 .broken{color:var(--bad);font-weight:600}
 svg{width:100%;height:auto;margin:12px 0;font:12px ui-sans-serif,system-ui,sans-serif;fill:var(--ink)}

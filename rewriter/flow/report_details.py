@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -92,6 +92,8 @@ def _moves(context: SearchContext, part: Personal, page: Page, baseline: Mapping
         score = score_of(hit)
         factor = score / base_score if score is not None and base_score else None
         boosts, how = _matched(hit, part, factor)
+        if factor is None and how == "names":
+            factor = factor_by_weights(part, boosts)
         moves.append(Move(str(hit.get("_id")), was, at, factor, boosts, how))
     return tuple(moves)
 
@@ -135,14 +137,21 @@ def _boosted_hits(part: Personal, page: Page) -> tuple[Move, ...]:
     factor.
     """
     explored, moves = {at for at, _ in page.shown}, []
-    plain_weights = all(boost.decay is None for boost in part.boosts)
     for at, hit in enumerate(page.hits):
         boosts, how = _matched(hit, part)
         if at in explored or not boosts:
             continue
-        factor = min(part.max_boost, 1.0 + sum(part.boosts[one].weight for one in boosts)) if how == "names" else None
-        moves.append(Move(str(hit.get("_id")), None, at, factor if plain_weights else None, boosts, how))
+        factor = factor_by_weights(part, boosts) if how == "names" else None
+        moves.append(Move(str(hit.get("_id")), None, at, factor, boosts, how))
     return tuple(moves)
+
+
+def factor_by_weights(part: Personal, boosts: Sequence[int]) -> float | None:
+    """Return the factor of a hit that matches exactly these boosts; None if one of them depends on the document by its decay."""
+    acting = [part.boosts[at] for at in boosts]
+    if any(one.decay is not None for one in acting):
+        return None
+    return min(part.max_boost, 1.0 + sum(one.weight for one in acting))
 
 
 def _matched(

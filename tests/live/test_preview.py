@@ -92,7 +92,12 @@ def test_a_subject_s_page_stands_beside_the_plain_one(shop: str) -> None:
     assert [row["was"] for row in page["plain"]] == [row["now"] for row in page["plain"]] == list(range(10))
     liked = [row for row in page["shown"] if row["boosts"]]
     assert liked
-    assert all(1.0 < row["factor"] <= page["max_boost"] * (1 + 1e-6) for row in liked if row["factor"] is not None)
+    assert all(1.0 < row["factor"] <= page["max_boost"] * (1 + 1e-6) for row in liked)
+    weights = [one["weight"] for one in page["boosts"]]
+    for row in liked:
+        assert row["factor"] == pytest.approx(
+            min(page["max_boost"], 1.0 + sum(weights[at] for at in row["boosts"])), rel=1e-5
+        )
     assert [row["propensity"] is not None for row in page["shown"]].count(True) == 1
     assert {row["category"] for row in page["shown"]} <= {"trail", "road"}
     assert all(0 < row["age_days"] < 400 for row in page["shown"])
@@ -133,6 +138,43 @@ def test_the_plain_page_is_the_client_s(shop: str, opensearch: OpenSearch) -> No
     (page,) = pages("--body", "search.json", "--user", "u-1")
     hits = opensearch.search(index=shop, body={"query": {"match": {"title": "shoe"}}})["hits"]["hits"]
     assert [row["id"] for row in page["plain"]] == [hit["_id"] for hit in hits]
+
+
+@pytest.mark.parametrize("who", [("--user", "u-1"), ("--sample", "sample.json")])
+def test_a_hit_that_the_plain_page_lacks_has_a_factor_too(shop: str, tmp_path: Path, who: tuple[str, str]) -> None:
+    (tmp_path / "short.json").write_text('{"query": {"match": {"title": "shoe"}}, "size": 3}')
+    (page,) = pages("--body", "short.json", *who)
+    added = [row for row in page["shown"] if row["was"] is None and row["propensity"] is None]
+    assert added
+    for row in added:
+        weights = [page["boosts"][at]["weight"] for at in row["boosts"]]
+        assert row["factor"] == pytest.approx(min(page["max_boost"], 1.0 + sum(weights)))
+
+
+@pytest.mark.parametrize("who", [("--user", "u-1"), ("--sample", "sample.json")])
+@pytest.mark.parametrize("width", [64, 80, 200])
+def test_both_pages_and_every_cause_fit_the_terminal(
+    shop: str, monkeypatch: pytest.MonkeyPatch, width: int, who: tuple[str, str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = run("shop", "--body", "search.json", *who).stdout.splitlines()
+    head = next(line for line in lines if "personalized" in line and "moved" in line)
+    rows = [line for line in lines if re.match(r" ?[0-9]+ ", line)]
+    assert "plain" in head
+    assert len(rows) == 10
+    assert max(map(len, lines)) <= width
+    boosted = [line for line in rows if re.search(r"×1\.[0-9]*[1-9]", line)]
+    assert boosted
+    for line in boosted:  # the cause, or the number of the boost below
+        assert re.search(r"brand = \w+$" if "why" in head else r" [0-9](, [0-9])*$", line.rstrip())
+    assert any(line.startswith("  boost 1: brand = ") for line in lines)
+
+
+def test_a_search_without_hits_has_no_lists(shop: str) -> None:
+    shown = run("shop", "nonsense", "--body", "search.mustache", "--user", "u-1").stdout
+    assert "no_hits; the page is the plain one" in shown
+    assert "moved" not in shown
+    assert "0 of 0" not in shown
 
 
 def test_words_go_through_a_search_template(shop: str) -> None:

@@ -17,6 +17,9 @@ SLICES = (
     ("first search", "the first search for its words"),
 )
 MAX_CLASSES = 20
+NO_RATIOS = (
+    "Too few searches or people, or too little relevant on the pages compared with, for a ratio with an interval."
+)
 
 
 def html_of(figures: Mapping[str, Any], title: str = "Would personalization help?") -> str:
@@ -89,9 +92,9 @@ def _slice(policies: Sequence[Mapping[str, Any]], part: str, measure: str) -> st
         for one, row in known
     ]
     caption = "Change against the baseline (with exploration: against the same policy without), with 95 % intervals"
-    return _figure(beside(bars, caption), caption) + _table(
-        ("", "compared with", "policy", "difference", "searches", "people"), rows
-    )
+    plotted = any(one.low is not None for one in bars)
+    chart = _figure(beside(bars, caption), caption) if plotted else f"<p>{NO_RATIOS}</p>"
+    return chart + _table(("", "compared with", "policy", "difference", "searches", "people"), rows)
 
 
 def _pages(figures: Mapping[str, Any]) -> str:
@@ -104,15 +107,15 @@ def _pages(figures: Mapping[str, Any]) -> str:
     measures = (
         (f"categories@{k}", f"categories@{k}", _number), (f"normalized_entropy@{k}", "normalized entropy", _number),
         (f"intra_list_diversity@{k}", "intra-list diversity", _number),
-        ("item_age_median_days", "item age, median (days)", _number), ("item_age_p90_days", "item age, p90 (days)", _number),
+        ("item_age_median_days", "item age, median (days)", _days), ("item_age_p90_days", "item age, p90 (days)", _days),
         ("young_share", "items younger than 30 days", _share),
     )  # fmt: skip
-    diversity = [
-        (one["name"], text, shown(one["page"][f"baseline_{name}"]), shown(one["page"][name]))
-        for one in figures["policies"]
-        for name, text, shown in measures
-        if one["page"][name] is not None
-    ]
+    diversity = []
+    for one in figures["policies"]:
+        known = [row for row in measures if one["page"][row[0]] is not None]
+        for at, (name, text, shown) in enumerate(known):
+            title = "" if at else one["name"]
+            diversity.append((title, text, shown(one["page"][f"baseline_{name}"]), shown(one["page"][name])))
     return _table(("", "personalized", "pages changed", f"overlap@{k}"), changes) + (
         _table(("", "measure", "compared with", "policy"), diversity) if diversity else ""
     )
@@ -138,7 +141,8 @@ def _classes(one: Mapping[str, Any]) -> str:
 def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{escape(one)}</th>" for one in names)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+    columns = f' class="named" style="--columns:{len(names) - 1}"' if not names[0] else ""
+    return f'<div class="wide"><table{columns}><tr>{head}</tr>{body}</table></div>'
 
 
 def _interval(row: Mapping[str, Any]) -> str:
@@ -153,6 +157,10 @@ def _less_one(value: float | None) -> float | None:
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
+
+
+def _days(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}"
 
 
 def _share(value: float | None) -> str:

@@ -125,13 +125,17 @@ def _print_classes(console: Console, one: Mapping[str, Any]) -> None:
     table = _table(
         f"{one['name']} by class of query: {summary}", ("class", "searches", "people", "difference", "effect")
     )
-    for row in [row for row in classes if row["name"]][:SHOWN_CLASSES]:
+    named = [row for row in classes if row["name"]][:SHOWN_CLASSES]
+    for row in named:
         change = f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
         table.add_row(row["name"], f"{row['searches']:,}", f"{row['people']:,}", change, row["effect"])
-    console.print(table)
+    if named:
+        console.print(table)
     few = sum(row["searches"] for row in classes if not row["name"])
     if few:
-        console.print(f"{count_of(few, 'search', 'are')} of classes with too few people to tell.")
+        console.print(
+            f"{one['name']}: {count_of(few, 'search', 'are')} of classes of query with too few people to tell."
+        )
 
 
 def _table(title: str, names: Sequence[str]) -> Table:

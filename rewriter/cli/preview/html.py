@@ -40,7 +40,8 @@ svg text.soft{fill:var(--soft)}.track{fill:var(--line)}
 .boost div{background:var(--line)}.boost i{background:var(--new)}
 @media(max-width:720px){main{padding:18px 12px 40px}section{padding:14px}.lists{grid-template-columns:minmax(0,1fr)}
 .lists>.plain,.lists>svg{display:none}.facts{grid-template-columns:minmax(0,1fr)}.boost{grid-template-columns:minmax(0,1fr) 52px}
-.boost b{grid-column:1/-1}}
+.boost b{grid-column:1/-1}li{height:auto;min-height:52px;padding:6px 0}li .t b,li .t span{white-space:normal;overflow-wrap:anywhere}
+li .m{max-width:84px;text-align:right}}
 """
 
 

@@ -33,7 +33,7 @@ class Row:
     """One hit of a page.
 
     was:        its position on the plain page (from 0), None if the plain page lacks it.
-    factor:     its score ÷ its base score, None if unknown.
+    factor:     its score ÷ its base score, or what its boosts add up to where the plain page lacks it; None if unknown.
     boosts:     positions in the page's list of boosts, of those that it matches.
     propensity: the probability of its draw, if it is in an exploration slot.
     """
@@ -95,6 +95,8 @@ def page_of(
     for at, hit in enumerate(_hits(shown)):
         move = reasons.get((str(hit.get("_id")), at))
         factor = None if at in slots else _factor(score_of(hit), scores.get(identity(hit)))
+        if factor is None and move is not None:
+            factor = move.factor
         rows.append(
             _row(hit, at, before.get(identity(hit)), fields, now_s, factor, move.boosts if move else (), slots.get(at))
         )

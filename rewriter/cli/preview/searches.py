@@ -17,6 +17,7 @@ from rewriter.cli.preview.read_only import ReadOnlyStore
 from rewriter.cli.render import sample_part, whole_body
 from rewriter.client.seam import SearchClient
 from rewriter.errors import ConfigurationError, Fault
+from rewriter.flow.report_details import factor_by_weights
 from rewriter.parsed_search import parse_search
 from rewriter.report import BoostUsed, Move, Reason, Report
 from rewriter.settings import Settings
@@ -129,9 +130,10 @@ def _of_sample(
     part, body = whole_body(part, chosen, search)
     response = _plain(client, {**arguments, "body": body})
     hits = response["hits"]["hits"]
-    acted = [own_names(hit, gated=part.gated and part.strategy != "wrap") for hit in hits]
+    gated = part.gated and part.strategy != "wrap"
+    acted = [tuple(at for at in own_names(hit, gated=gated) if at < len(part.boosts)) for hit in hits]
     moves = tuple(
-        Move(str(hit.get("_id")), None, at, None, boosts, "names")
+        Move(str(hit.get("_id")), None, at, factor_by_weights(part, boosts), boosts, "names")
         for at, (hit, boosts) in enumerate(zip(hits, acted, strict=True))
         if boosts
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -12,26 +13,35 @@ from rewriter.plural import agreeing, count_of
 SMALL = 0.01
 NOISE = 0.0005
 """Difference of a factor from 1 that rounding of scores explains."""
-NARROW = 100
+NARROW = 64
 """Terminal width below which the plain page is left out: each hit's former position is shown beside it."""
+FIXED, MIN_WHY, LEAST_TITLE = 21, 14, 12
+"""Characters of a row's position, move and factor; the least of its reason; the least of a title."""
 
 
 def print_page(console: Console, page: PreviewPage) -> None:
     """Print one page: the outcome, both lists, the boosts, categories and ages."""
     console.print(Text.assemble(("subject ", "dim"), (page.subject, "bold"), "  ", _outcome(page)))
+    if not page.plain and not page.shown:
+        console.print()
+        return
     wide = console.width >= NARROW
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim", expand=True)
+    titles, room = _widths(console.width, page, 2 if wide else 1)
+    reasons = [why(row, page) for row in page.shown]
+    is_brief = max(map(cell_len, reasons), default=0) > room
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("", justify="right", no_wrap=True)
     if wide:
-        table.add_column("plain", ratio=1, no_wrap=True, overflow="ellipsis")
-    table.add_column("personalized" if page.boosts else "served", ratio=1, no_wrap=True, overflow="ellipsis")
+        table.add_column("plain", width=titles, no_wrap=True, overflow="ellipsis")
+    table.add_column("personalized" if page.boosts else "served", width=titles, no_wrap=True, overflow="ellipsis")
     table.add_column("moved", no_wrap=True)
     table.add_column("factor", justify="right", no_wrap=True)
-    table.add_column("why", ratio=1, no_wrap=True, overflow="ellipsis")
+    table.add_column("by boosts" if is_brief else "why", no_wrap=True, overflow="ellipsis")
     for at, row in enumerate(page.shown):
         left = [Text(page.plain[at].title if at < len(page.plain) else "")] if wide else []
         factor = factor_text(row.factor) if row.factor is not None and page.boosts else ""
-        table.add_row(str(at + 1), *left, Text(row.title), moved(row), factor, why(row, page))
+        reason = _briefly(row) if is_brief else reasons[at]
+        table.add_row(str(at + 1), *left, Text(row.title), moved(row), factor, Text(reason))
     console.print(table)
     for number, boost in enumerate(page.boosts, 1):
         console.print(
@@ -41,6 +51,20 @@ def print_page(console: Console, page: PreviewPage) -> None:
         )
     console.print(Text(summary(page), "dim"))
     console.print()
+
+
+def _widths(width: int, page: PreviewPage, lists: int) -> tuple[int, int]:
+    """Return the width of each list of titles, and the room that remains for the reasons."""
+    longest = max((cell_len(row.title) for row in (*page.plain, *page.shown)), default=0)
+    titles = max(LEAST_TITLE, min(longest, (width - FIXED - MIN_WHY) // lists - 1))
+    return titles, width - FIXED - lists * (titles + 1)
+
+
+def _briefly(row: Row) -> str:
+    """Return the cause of a hit's position by the numbers of its boosts, which stand below the lists."""
+    if row.propensity is not None:
+        return f"p = {row.propensity:.2f}"
+    return ", ".join(str(one + 1) for one in row.boosts)
 
 
 def moved(row: Row) -> Text:
@@ -68,6 +92,7 @@ def why(row: Row, page: PreviewPage) -> str:
 
 def factor_text(factor: float) -> str:
     """Return a factor with two decimals, or with three where it differs from 1 by less than can be seen then."""
+    factor = round(factor, 4)  # scores are 32-bit numbers: 1.19499 of a hit and 1.195 of its boosts are one factor
     return f"×{factor:.3f}" if NOISE < abs(factor - 1.0) < SMALL else f"×{factor:.2f}"
 
 
