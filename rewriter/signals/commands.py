@@ -32,10 +32,13 @@ redis.call('SET', KEYS[1], ARGV[3])
 return 1
 """
 SAVE_PLAN = """
-local forgotten = tonumber(redis.pcall('HGET', KEYS[2], 'forgotten') or '')
+local forgotten = redis.pcall('HGET', KEYS[2], 'forgotten')
+if type(forgotten) == 'table' and forgotten.err and not string.find(forgotten.err, 'WRONGTYPE', 1, true) then return forgotten end
+forgotten = type(forgotten) == 'string' and tonumber(forgotten)
 if forgotten and forgotten > tonumber(ARGV[3]) then return 0 end
 if ARGV[4] ~= '' then
   local now = redis.pcall('GETRANGE', KEYS[1], 0, ARGV[5])
+  if type(now) == 'table' and now.err and not string.find(now.err, 'WRONGTYPE', 1, true) then return now end
   if type(now) == 'string' and now ~= '' and redis.sha1hex(now) ~= ARGV[4] then return now end
 end
 redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
@@ -59,6 +62,7 @@ local z, m, written, aged, c, written_c = unpack(KEYS)
 local count = tonumber(ARGV[3])
 if redis.call('ZCARD', written) ~= count then return redis.error_reply('the staged counters are gone: write them again') end
 local known, kept, forgotten = redis.pcall('HGETALL', m), {}, nil
+if known.err and not string.find(known.err, 'WRONGTYPE', 1, true) then return known end -- a role that may not read it
 for i = 1, #known, 2 do
   local name = known[i]
   if name == 'forgotten' then forgotten = tonumber(known[i + 1]) end

@@ -24,7 +24,9 @@ import redis
 
 from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.ingest.leases import Leases
+from rewriter.signals.ingest.scripts import COMMIT
 from rewriter_engines import Valkey
+from tests.fakes import waited
 from tests.live.shop import Shop, an_event, many_events
 
 ROOT = Path(__file__).parents[2]
@@ -307,6 +309,54 @@ def test_leases_become_short_again(redis_url: str, prefix: str) -> None:
     for _ in range(100):
         leases.note_round(0.1)
     assert leases.lease_ms == 1_000
+
+
+class Uncommitted:
+    """An engine on which the first `fails` commits are lost, whatever was applied before them."""
+
+    def __init__(self, shop: Shop, fails: int) -> None:
+        self._store, self.left = shop.store, fails
+
+    def run(self, wanted: Sequence[Any], *, atomic: bool = False) -> list[Any]:
+        if self.left and any(command[0] == "EVALSHA" and command[1] == COMMIT for command in wanted):
+            self.left -= 1
+            raise redis.ConnectionError("lost")
+        return self._store.run(wanted, atomic=atomic)
+
+
+@pytest.mark.parametrize("smaller", [False, True], ids=["the same batch", "a smaller batch first"])
+@pytest.mark.parametrize("another", [False, True], ids=["the same worker", "another worker"])
+def test_an_object_comes_into_the_index_between_two_attempts_at_a_batch(
+    redis_url: str, prefix: str, another: bool, smaller: bool
+) -> None:
+    """The keys' watermarks have passed its event, since later ones were applied: it must not be taken for applied."""
+    shop = Shop(redis_url, prefix, partitions=1, retry_s=0.01, lease_s=0.3)
+    ids = [f"p{number}" for number in range(40)]
+    ids[3] = ids[25] = "new"
+    ids[30] = "bare"  # in the index, without what is counted
+    shop.index.documents["bare"] = {}
+    shop.append([an_event(f"u{number % 3}", one) for number, one in enumerate(ids)])
+    engine = Uncommitted(shop, fails=2 if smaller else 1)
+    worker = shop.worker(engine)
+    assert worker.step() == 0
+    assert worker.trouble
+    shop.index.documents |= {one: {"brand": "b1", "type": "t1"} for one in ("new", "bare")}
+    if smaller:  # it ends before the second event
+        few = Shop(redis_url, prefix, partitions=1, retry_s=0.01, lease_s=0.3, batch=10)
+        few.index.documents = shop.index.documents
+        worker.close()
+        assert waited(lambda: few.worker(engine).step() == 0 and not engine.left)
+    last = shop.worker() if another or smaller else worker
+    if last is not worker:
+        worker.close()
+    assert waited(lambda: last.step() >= 0 and shop.total("counted") == len(ids))
+    assert shop.dead() == []
+    for user in range(3):
+        (meta,) = shop.store.run([("HMGET", f"{shop.plan.keys.profile(f'u{user}')}:m", "events", "total:item")])
+        events = len(ids[user::3])
+        assert [float(one) for one in meta] == pytest.approx([events, 2.0 * events], rel=1e-3)
+    (events,) = shop.store.run([("HGET", f"{shop.plan.keys.population(0)}:m", "events")])
+    assert float(events) == len(ids)
 
 
 def test_the_server_crashes_and_comes_back(valkey_server: Callable[..., Valkey], prefix: str) -> None:

@@ -12,9 +12,10 @@ from secrets import token_hex
 from threading import Event as Flag
 from threading import Thread
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from rewriter.errors import StoreError
+from rewriter.signals.ingest.ailing import is_of_one
 from rewriter.signals.ingest.contract import StreamKeys
 from rewriter.signals.ingest.leases import Leases
 from rewriter.signals.ingest.scripts import RELEASE, ran, script_command, sound_replies
@@ -83,7 +84,7 @@ class Hold:
         """Whether another backfill pauses the workers. A key of another kind, or one that does not expire, is nobody's."""
         found, left_ms = ran(self._store, [("GET", self._keys.pause), ("PTTL", self._keys.pause)])
         for reply in (found, left_ms):
-            if isinstance(reply, Exception) and not isinstance(reply, ResponseError):
+            if isinstance(reply, Exception) and not is_of_one(reply):
                 raise reply
         return isinstance(found, bytes) and found != self._token.encode() and isinstance(left_ms, int) and left_ms > 0
 

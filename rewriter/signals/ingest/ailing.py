@@ -8,12 +8,19 @@ from __future__ import annotations
 
 from logging import getLogger
 
-from redis.exceptions import ResponseError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from rewriter.signals.ingest.contract import StreamKeys
 
-OF_THE_SERVER = frozenset({"BUSY", "MASTERDOWN", "MISCONF", "NOREPLICAS", "UNKILLABLE"})
+OF_THE_SERVER = frozenset({"BUSY", "MASTERDOWN", "MISCONF", "NOPERM", "NOREPLICAS", "UNKILLABLE"})
 """Codes of errors that concern the whole server, so that any command would fail now."""
+OF_THE_ROLE = (
+    "ACL failure in script",
+    "Unknown Redis command called from script",
+    "unknown command",
+    "Unknown command",
+)
+"""How errors begin that a command of a script is refused for, whatever the key: they have no code of their own."""
 
 _log = getLogger("rewriter")
 
@@ -55,4 +62,9 @@ def is_of_one(error: object) -> bool:
     """Whether an error is about the content of one key. For most errors of the whole server redis-py has other classes."""
     if isinstance(error, ValueError):
         return True
-    return type(error) is ResponseError and str(error).partition(" ")[0] not in OF_THE_SERVER
+    return type(error) is ResponseError and str(error).partition(" ")[0] not in OF_THE_SERVER and not is_refusal(error)
+
+
+def is_refusal(error: object) -> bool:
+    """Whether the server does not know a command, or refuses it to the role of the store: alone, or within a script."""
+    return isinstance(error, NoPermissionError) or (type(error) is ResponseError and str(error).startswith(OF_THE_ROLE))

@@ -209,6 +209,7 @@ class Batch:
     other:  counts that belong to no entry.
     beside: counts of parts of entries that were left out: segments_refused.
     note:   a message about the partition itself, written as a dead letter without an entry.
+    unapplied: the ids of entries that are not applied for what the look-up of their objects found, while later ones are.
     """
 
     partition: int
@@ -220,6 +221,7 @@ class Batch:
     other: Counter[str] = field(default_factory=Counter)
     beside: Counter[str] = field(default_factory=Counter)
     note: str = ""
+    unapplied: set[str] = field(default_factory=set)
 
     @property
     def after(self) -> str:

@@ -8,6 +8,8 @@
 -- one; an error if a key has another type. Types are checked before any change, since a failed script is not rolled back.
 --
 -- All times are the server's, as are the entries' ids, since a worker's clock may be wrong. One call trims a bounded number of entries.
+local unfit = refused('TYPE HMGET HSET HINCRBY XLEN XADD ZADD XTRIM ZCOUNT ZREMRANGEBYRANK PEXPIRE')
+if unfit then return unfit end
 local lease, state, stream, dead, waiting, ids = unpack(KEYS)
 local at = 0
 local function take() at = at + 1; return ARGV[at] end

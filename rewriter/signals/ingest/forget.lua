@@ -5,11 +5,16 @@
 -- Returns { whether there were counters, the sessions that were noted with a profile }.
 --
 -- The tombstone is the field `forgotten` of base:m, beside the watermarks: a batch that is sent again is still known.
+local unfit = refused('EXISTS UNLINK HSET EXPIRE')
+if unfit then return unfit end
 local z, m, aged, sessions, classes = unpack(KEYS)
 local until_s, ttl_s = tonumber(ARGV[1]), ARGV[2]
 
 local named = redis.pcall('ZRANGE', sessions, 0, -1)
 local known = redis.pcall('HGETALL', m)
+for _, reply in ipairs({ named, known }) do -- a key of another kind holds nothing, but one that the role may not read does
+  if reply.err and not string.find(reply.err, 'WRONGTYPE', 1, true) then return reply end
+end
 local found, kept = math.min(1, redis.call('EXISTS', z, classes)), {}
 for i = 1, #known, 2 do
   local name, text = known[i], known[i + 1]

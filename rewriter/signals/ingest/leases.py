@@ -13,12 +13,22 @@ recent round.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from math import ceil
 
 from rewriter.signals.ingest.ailing import is_of_one
 from rewriter.signals.ingest.contract import STREAM_START, StreamKeys
-from rewriter.signals.ingest.scripts import ENROLL, RELEASE, RENEW, Engine, ran, script_command, sound_replies
+from rewriter.signals.ingest.scripts import (
+    ENROLL,
+    RELEASE,
+    RENEW,
+    UNAPPLIED,
+    Engine,
+    ran,
+    script_command,
+    sound_replies,
+)
 
 ROUNDS = 3
 """How many rounds a lease outlasts."""
@@ -32,6 +42,9 @@ class Leases:
     """The leases of one worker.
 
     held:       the position of each held partition: the id of its last committed entry.
+    unapplied:  the entries beyond a position that a batch which may not have been committed did not apply, though it applied later
+                ones. Their objects may be known by now; but the watermarks of their keys have passed them, so they are decided as
+                they were.
     unreadable: partitions that were free at the last `balance` and whose position cannot be read, with the exception.
     """
 
@@ -42,6 +55,7 @@ class Leases:
         self._lease_s = lease_s
         self._longest_s = 0.0
         self.held: dict[int, str] = {}
+        self.unapplied: dict[int, frozenset[str]] = {}
         self.unreadable: dict[int, Exception] = {}
 
     @property
@@ -102,6 +116,26 @@ class Leases:
             self.lost(number)
         self._note([number for number in numbers if self._holder(number) == self._token])
 
+    def note_unapplied(self, wanted: Mapping[int, AbstractSet[str]]) -> bool:
+        """Note the entries that a batch does not apply, before it applies later ones; return False if a lease was lost."""
+        fresh = {number: ids for number, ids in wanted.items() if not ids <= self.unapplied.get(number, frozenset())}
+        commands = [
+            script_command(
+                UNAPPLIED,
+                [self._keys.of_stream(number, part) for part in ("lease", "state")],
+                [self._token, " ".join(sorted(ids))],
+            )
+            for number, ids in fresh.items()
+        ]
+        are_held = True
+        for (number, ids), is_held in zip(fresh.items(), sound_replies(self._engine, commands), strict=True):
+            if is_held:
+                self.unapplied[number] = frozenset(ids)
+            else:
+                self.lost(number)
+                are_held = False
+        return are_held
+
     def _take(self, share: int, partitions: int) -> None:
         """Take free partitions, beginning at an offset of this worker's own, so that workers do not compete for the same ones."""
         offset = int(self._token[:4], 16) % partitions
@@ -116,14 +150,16 @@ class Leases:
 
     def _note(self, partitions: list[int]) -> None:
         """Read the positions of leased partitions; a position is only stable while the lease is held."""
-        wanted = [("HGET", self._keys.of_stream(number, "state"), "position") for number in partitions]
-        for number, position in zip(partitions, ran(self._engine, wanted), strict=True):
-            if is_of_one(position):
-                self.unreadable[number] = position
-            elif isinstance(position, Exception):
-                raise position
+        wanted = [("HMGET", self._keys.of_stream(number, "state"), "position", "unapplied") for number in partitions]
+        for number, reply in zip(partitions, ran(self._engine, wanted), strict=True):
+            if is_of_one(reply):
+                self.unreadable[number] = reply
+            elif isinstance(reply, Exception):
+                raise reply
             else:
-                self.held[number] = position.decode("utf-8", "replace") if position else STREAM_START
+                position, unapplied = [one.decode("utf-8", "replace") if one else "" for one in reply]
+                self.held[number] = position or STREAM_START
+                self.unapplied[number] = frozenset(unapplied.split())
 
     def _holder(self, partition: int) -> str | None:
         (token,) = sound_replies(self._engine, [("GET", self._keys.of_stream(partition, "lease"))])

@@ -4,6 +4,8 @@
 -- ARGV  ttl_s, until when the subject was forgotten as far as the new counters know,
 --       n, (field, text) × n: how far each partition had been applied when it was looked at,   (field, text) × n of the new base:m
 -- Returns 1; 0 where more was applied since, -1 where the subject was forgotten since: nothing was changed then.
+local unfit = refused('HGETALL UNLINK EXISTS RENAME EXPIRE HSET')
+if unfit then return unfit end
 local z, m, fresh, c, fresh_c = unpack(KEYS)
 local at = 2
 local function take() at = at + 1; return ARGV[at] end

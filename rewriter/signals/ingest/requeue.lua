@@ -3,6 +3,8 @@
 -- KEYS  dead, stream
 -- ARGV  id of a dead letter, id of its original entry, …
 -- Returns the number of moved letters; a missing one was moved or trimmed before.
+local unfit = refused('XADD XDEL')
+if unfit then return unfit end
 local dead, stream = unpack(KEYS)
 local moved = 0
 for i = 1, #ARGV, 2 do

@@ -3,6 +3,8 @@
 -- KEYS  lease, stream, waiting
 -- ARGV  token, lease_ms, entries at once
 -- Renews the lease, and returns the number of moved entries, or -1 if another worker holds the lease.
+local unfit = refused('XADD ZREM')
+if unfit then return unfit end
 local lease, stream, waiting = unpack(KEYS)
 if redis.call('GET', lease) ~= ARGV[1] then return -1 end
 redis.call('PEXPIRE', lease, ARGV[2])

@@ -19,7 +19,11 @@ class Engine(Protocol):
         """See CommandStore.run."""
 
 
-_BEFORE = {"apply": ("decay", "classes"), "age": ("decay",)}
+_BEFORE = {
+    "apply": ("decay", "classes"),
+    "age": ("decay",),
+    **dict.fromkeys(("commit", "retry", "requeue", "forget", "replace", "fit"), ("rights",)),
+}
 """Files that scripts begin with."""
 
 
@@ -45,9 +49,29 @@ NAMES = (
     "read",
     "letters",
     "requeue",
+    "unapplied",
+    "fit",
 )
 _TEXTS = {sha1(text.encode(), usedforsecurity=False).hexdigest(): text for text in map(text_of, NAMES)}
-APPLY, AGE, COMMIT, RETRY, LOOK, GAP, ENROLL, RELEASE, RENEW, REPLACE, SEGMENTS, FORGET, READ, LETTERS, REQUEUE = _TEXTS
+(
+    APPLY,
+    AGE,
+    COMMIT,
+    RETRY,
+    LOOK,
+    GAP,
+    ENROLL,
+    RELEASE,
+    RENEW,
+    REPLACE,
+    SEGMENTS,
+    FORGET,
+    READ,
+    LETTERS,
+    REQUEUE,
+    UNAPPLIED,
+    FIT,
+) = _TEXTS
 
 
 def digest_of(name: str) -> str:

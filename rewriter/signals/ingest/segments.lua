@@ -4,6 +4,7 @@
 -- ARGV  limit of names, name …
 -- Returns the list.
 local raw = redis.pcall('GET', KEYS[1])
+if type(raw) == 'table' and raw.err and not string.find(raw.err, 'WRONGTYPE', 1, true) then return raw end
 if type(raw) ~= 'string' then raw = '[]' end -- none yet, or something else than a text
 local ok, listed = pcall(cjson.decode, raw)
 local names, known, added = {}, {}, 0

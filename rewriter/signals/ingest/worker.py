@@ -28,7 +28,7 @@ from rewriter.bounded import Bounded
 from rewriter.errors import Fault, StoreError
 from rewriter.signals.commands import Command
 from rewriter.signals.events import MAX_EVENT_BYTES
-from rewriter.signals.ingest.ailing import Ailing
+from rewriter.signals.ingest.ailing import Ailing, is_refusal
 from rewriter.signals.ingest.apply import apply_changes
 from rewriter.signals.ingest.batch import Batch, Changes, CountingRules, Entry, Members, entry_of
 from rewriter.signals.ingest.commit import commit_command, runs
@@ -39,6 +39,7 @@ from rewriter.signals.ingest.leases import Leases
 from rewriter.signals.ingest.objects import LookUpFailed, ObjectKey, Objects
 from rewriter.signals.ingest.reuse import Visits, note_uses
 from rewriter.signals.ingest.scripts import (
+    FIT,
     LETTERS,
     READ,
     RETRY,
@@ -166,6 +167,7 @@ class Worker:
     def beat(self) -> None:
         """Balance the leases, detect lost entries, move waiting entries back to their streams, publish the heartbeat."""
         self._beat_at_s = self._clock_s() + min(MAX_BEAT_S, self._ingest.lease_s / 3)
+        self._refuse_unfit_roles()
         self.partitions = self._partition_count()
         self._compare_clocks(self._leases.balance(self.partitions))
         self._ailing.retry()
@@ -198,6 +200,8 @@ class Worker:
             self._ailing.pause(number, error)
         batches = [batch for batch in batches if batch.partition not in failed]
         changes = self._changes(fresh)
+        if not self._leases.note_unapplied({batch.partition: batch.unapplied for batch in batches if batch.unapplied}):
+            return 0  # nothing was applied; what is still held is read again
         note_uses(self._engine, self._profiles, changes, self._controls, self._visits)
         if self._plan.has_neighbours:
             changes.note_near(partial(read_near, self._profiles, self._plan.keys))
@@ -232,6 +236,8 @@ class Worker:
         changes = Changes(self._plan, self._admitted(entries))
         for batch, entry in entries:
             document = documents[id(entry)] or known.get(entry.object_key)
+            if entry.id in self._leases.unapplied.get(batch.partition, ()):
+                document = None
             if document is None and entry.first is None:
                 batch.wait(entry)
             elif document is None:
@@ -243,6 +249,8 @@ class Worker:
                 batch.counted_as(
                     "refused", entry, Fault("event_attributes.object", "has none of the fields that are counted")
                 )
+            if batch.fates[entry.id] != "counted" and documents[id(entry)] is None:
+                batch.unapplied.add(entry.id)
         return changes
 
     def _members_of(self, entry: Entry, document: Mapping[str, Any], *, is_known: bool) -> Members:
@@ -323,6 +331,11 @@ class Worker:
             sound_replies(self._engine, [self._committed(note)])
             self.counts["lost"] += found.lost
 
+    def _refuse_unfit_roles(self) -> None:
+        """Raise NoPermissionError if a role may not run all that applies entries: the second half might be refused."""
+        for engine in (self._engine, self._profiles) if self._profiles is not self._engine else (self._engine,):
+            sound_replies(engine, [script_command(FIT, [self._keys.partitions], [])])
+
     def _partition_count(self) -> int:
         *_, found = sound_replies(self._engine, partition_count_commands(self._keys, self._ingest.partitions))
         partitions = partition_count(self._keys.partitions, found)
@@ -348,6 +361,8 @@ class Worker:
                 what = "the store is full (noeviction); events wait in their streams: raise maxmemory, or lower max_counters"
             case LookUpFailed():
                 what = f"{error}; events wait"
+            case _ if is_refusal(error):
+                what = f"the store refuses a command, events wait: {error}: grant its role the rights that docs/signals.md lists"
             case RedisError() | StoreError() | OSError():
                 what = f"the store fails, events wait: {type(error).__name__}: {error}"
             case _:  # its message may quote an event
