@@ -76,7 +76,7 @@ def test_the_rights_that_the_docs_name_suffice(role: Role, shop: Shop) -> None:
     (rules,) = re.findall(r"`ACL SETUSER NAME on >PASSWORD ~rw:\* ([^`]+)`", DOCS)
     role.may("resetkeys", "nocommands", f"~{shop.settings.store.prefix}:*", *rules.split())
     segments = {"object": {"object_id": "p1", "object_id_field": "_id"}, "segments": ["s1"]}
-    shop.append([an_event("u1"), an_event("u2", "none"), an_event("u2", event_attributes=segments)])
+    shop.append([an_event("u1"), an_event("u2", "p-gone"), an_event("u2", event_attributes=segments)])
     worker = shop.worker()
     assert waited(lambda: beaten(worker) and worker.counts["missing"] == 1)
     assert worker.trouble == ""

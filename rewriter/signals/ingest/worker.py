@@ -62,6 +62,8 @@ READ_ENTRIES, READ_BYTES = 250, 2**20
 RETRIED_AT_ONCE, MAX_RETRIES = 16, 100
 """Waiting entries that one call moves back to the stream, and the limit of such calls per beat."""
 
+LEASE_LOST = "the lease of a partition was lost before its batch was applied"
+
 _log = getLogger("rewriter")
 
 
@@ -201,7 +203,7 @@ class Worker:
         batches = [batch for batch in batches if batch.partition not in failed]
         changes = self._changes(fresh)
         if not self._leases.note_unapplied({batch.partition: batch.unapplied for batch in batches if batch.unapplied}):
-            return 0  # nothing was applied; what is still held is read again
+            raise StoreError(LEASE_LOST)  # nothing was applied; what is still held is read again
         note_uses(self._engine, self._profiles, changes, self._controls, self._visits)
         if self._plan.has_neighbours:
             changes.note_near(partial(read_near, self._profiles, self._plan.keys))
