@@ -10,7 +10,7 @@ A class is judged by the strongest action that RARE of its uses have, with stron
 people buy things, they look at many twice before they do, and at those that they have, to see when they arrive. A class of
 few uses goes by the catalogue, as its ρ does. What a program before this one counted has no weight; where the strength of what was
 done before is not known, a use again counts apart, behind `UNKNOWN`. Both count where a class has but one kind of action.
-Elsewhere, a class with more than MOST_UNTOLD of the latter is not judged.
+Elsewhere, a class with more than MOST_UNKNOWN of the latter is not judged.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ UNKNOWN = "?"
 """Ends the weight of a use again of an item of unknown strength."""
 RARE = 0.005
 """Share of the uses that an action must have, with stronger ones, to be what people come for: few of those who look buy."""
-MOST_UNTOLD = 0.2
+MOST_UNKNOWN = 0.2
 """Share of a class's uses that may be of items of unknown strength. They count as no uses again, which most of them may be: with
 more of them nobody can tell, as after an upgrade from a version without strengths.
 """
@@ -152,18 +152,18 @@ def judged(counts: Mapping[Value, float]) -> dict[Value, float]:
         own = _shares_from(used[name], shares, SHRUNK_BY)
         least = max((of_weight for of_weight, share in own.items() if share >= RARE), default=0.0)
         is_alone = own.get(least, 1.0) > 1.0 - RARE
-        told: dict[str, float] = {}
-        untold = 0.0
+        counted: dict[str, float] = {}
+        unknown = 0.0
         for level, of in levels.items():
             weight = sound((level or "").removesuffix(UNKNOWN))
             is_known = weight is not None and not (level or "").endswith(UNKNOWN)
             if weight is None or weight >= least:
                 if is_known or is_alone:
-                    told |= {mark: told.get(mark, 0.0) + count for mark, count in of.items()}
+                    counted |= {mark: counted.get(mark, 0.0) + count for mark, count in of.items()}
                 elif weight is not None:
-                    untold += of.get(AGAIN, 0.0)
-        if untold <= MOST_UNTOLD * told.get(USES, 0.0):
-            for mark, count in told.items():
+                    unknown += of.get(AGAIN, 0.0)
+        if unknown <= MOST_UNKNOWN * counted.get(USES, 0.0):
+            for mark, count in counted.items():
                 found[mark, name] = count
         found.setdefault((USES, name), NAMED_ONLY)
     return found
