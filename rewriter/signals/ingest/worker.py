@@ -364,7 +364,7 @@ class Worker:
             case LookUpFailed():
                 what = f"{error}; events wait"
             case _ if is_refusal(error):
-                what = f"the store refuses a command, events wait: {error}: grant its role the rights that docs/signals.md lists"
+                what = f"the store refuses a command, events wait: {error}: grant it to its role"
             case RedisError() | StoreError() | OSError():
                 what = f"the store fails, events wait: {type(error).__name__}: {error}"
             case _:  # its message may quote an event
