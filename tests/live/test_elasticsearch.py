@@ -325,6 +325,7 @@ def test_size_decides_what_a_knn_query_without_k_matches(
         elasticsearch.indices.delete(index=name)
 
 
+@pytest.mark.full
 @MODES
 def test_a_search_of_another_cluster_is_the_plain_one(
     elasticsearch: Elasticsearch, shelf: str, settings: Settings, store: MemoryStore, mode: str

@@ -156,7 +156,7 @@ def worker_on(shop: Shop, client: OpenSearch, index: str) -> Worker:
 @pytest.mark.parametrize(
     ("field", "culprit", "reason"),
     [
-        ("ean", "undefined", "is not in the index"),
+        ("ean", "not a number", "is not in the index"),
         ("ean", "9" * 40, "is not in the index"),
         ("ip", "10.0.0.256", "is not in the index"),
         ("released", "yesterday", "is not in the index"),
