@@ -121,6 +121,8 @@ def test_the_table_of_goals_has_a_row_for_each_and_says_what_was_not_measured() 
         "| – | – | not measured | 1.2 |"
     )
     assert set(PARTS_OF_GOALS) <= set(PARTS)
+    beside["callers"]["8"]["ratio p50"] = 1.5
+    assert any("| 1.50 (50% personalized) |" in row for row in page.goals(measured))
 
 
 def test_every_part_has_a_title_and_the_page_shows_the_results_that_there_are() -> None:

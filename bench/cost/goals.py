@@ -40,6 +40,8 @@ def table(results: Results) -> list[list[str]]:
 
 def figure(way: Mapping[str, Any], name: str) -> str:
     """Return a figure with its interval, and the share of personalized searches if it is too small for the figure to count."""
+    if isinstance(way[name], float):  # a result from before it had an interval
+        return f"{way[name]:.2f}{share(way)}"
     value, low, high = way[name]
     return f"{value:.2f} [{low:.2f}, {high:.2f}]{share(way)}"
 
