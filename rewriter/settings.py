@@ -340,11 +340,8 @@ class Settings(Section):
         return self.budget.max_in_flight + (self.budget.max_rewritten if rewrites else 0)
 
     @property
-    def store_connections(self) -> int:
-        """Connections to each store, and so the reads of it in flight: one for each part, `max_in_flight` more for late reads.
-
-        A read that outlives its search keeps its connection.
-        """
+    def store_reads(self) -> int:
+        """Reads of each store in flight: one for each part, and `max_in_flight` more, for reads that outlive their searches."""
         return self.budget.max_in_flight + self.leg_connections
 
     def policy_for(self, indices: tuple[str, ...]) -> str | None:

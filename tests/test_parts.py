@@ -77,14 +77,14 @@ def test_a_store_that_hangs_takes_no_permit_of_the_legs(kind: type[Harness], mod
     (profiles or store).write(Keys().profile("ann"), LIKED, None)
     few = settings(mode).budget.model_copy(update={"max_in_flight": 2, "max_rewritten": 2})
     with kind(settings(mode).model_copy(update={"budget": few}), store, profiles) as harness:
-        assert harness.core.settings.store_connections <= 6
+        assert harness.core.settings.store_reads <= 6
         _, report = harness.search(ANN, SEARCH)
         assert report.reason is Reason.PERSONALIZED, report
         store.state = "hung"
         for _ in range(12):
             _, report = harness.search(ANN, SEARCH)
             assert (report.reason, report.source) == (Reason.PERSONALIZED, "profile" if apart else "stale"), report
-        assert harness.status().in_flight == harness.core.settings.store_connections
+        assert harness.status().in_flight == harness.core.settings.store_reads
         store.state = "there"
         store.released.set()
         harness.until(lambda status: status.in_flight == 0)

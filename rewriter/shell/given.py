@@ -17,6 +17,9 @@ from rewriter.settings import Settings
 from rewriter.shell.template_files import load_templates
 from rewriter.signals.store import StoreName
 
+BESIDE_READS = 8
+"""Connections of a store that its reads leave to switches, plans, events and whoever looks at its state."""
+
 Shell = Literal["Rewriter", "AsyncRewriter"]
 KINDS: Mapping[Shell, Literal["sync", "async"]] = {"Rewriter": "sync", "AsyncRewriter": "async"}
 
@@ -68,7 +71,7 @@ class Given:
     def store_options(self) -> dict[str, int]:
         """The bounds of a store's client: its connections, and the largest answer in bytes."""
         return {
-            "connections": self.settings.store_connections,
+            "connections": self.settings.store_reads + BESIDE_READS,
             "max_answer_bytes": self.settings.store.max_answer_bytes,
         }
 

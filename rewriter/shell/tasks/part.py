@@ -27,7 +27,7 @@ class AsyncReading:
         self._core = core
         self._stores = stores
         self._in_flight = in_flight
-        self._reads = {name: Bulkhead(core.settings.store_connections) for name in stores}
+        self._reads = {name: Bulkhead(core.settings.store_reads) for name in stores}
 
     async def read(self, read: Read) -> ReadResult:
         """Read a store, however long that takes; see `threads.part.Reading.read`."""

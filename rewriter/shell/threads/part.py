@@ -28,7 +28,7 @@ NO_THREAD = StoreError("no thread is free to read")
 
 
 class Reading:
-    """The reads of stores by workers, as many at once of each store as it has connections.
+    """The reads of stores by workers, `store_reads` of each store at once.
 
     A read may outlive the search that waits for it. So a store that hangs fills its own bound: the legs and the other store go on.
 
@@ -41,13 +41,13 @@ class Reading:
         self._core = core
         self._stores = stores
         self._in_flight = in_flight
-        self._reads = {name: Bulkhead(core.settings.store_connections) for name in stores}
+        self._reads = {name: Bulkhead(core.settings.store_reads) for name in stores}
         self.deadlines = deadlines
 
     def read(self, read: Read) -> ReadResult:
         """Read a store, however long that takes. Returns what it raises. The answer goes to memory too.
 
-        None, as of a read that is late, if as many reads of this store are under way as it has connections.
+        None, as of a read that is late, if as many reads of this store are under way as may be.
         """
         if not self._reads[read.store].try_acquire():
             return None

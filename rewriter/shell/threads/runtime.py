@@ -91,7 +91,7 @@ class ThreadRuntime(Beside):
         most = core.settings.budget.max_rewritten
         self.rewritten = Bulkhead(most, policies)
         # Of the workers, as many more than parts run may be with a read that its search does not wait for any more.
-        reads = core.settings.store_connections
+        reads = core.settings.store_reads
         self.parts = Workers(cap + reads, "rewriter-part")
         self.searches = Workers(most + reads, "rewriter-search")
         self.reads = Workers(max(1, len(stores)) * reads, "rewriter-read")

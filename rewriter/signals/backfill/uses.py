@@ -27,7 +27,8 @@ def count_uses(db: Any, landmark_s: float, half_life_s: float, session_ttl_s: fl
         "CREATE TABLE levels AS SELECT unnest(?::DOUBLE[]) AS weight, unnest(?::VARCHAR[]) AS level",
         [[weight for (weight,) in rows], [level_of(weight) for (weight,) in rows]],
     )
-    # `count_if`, since DuckDB counts a `FILTER` of a window anew for each row: the square of a class's uses, or of a person's.
+    # `count_if`, since DuckDB counts a `FILTER` of a window anew for each row: the square of a class's uses, or of a person's. Of
+    # NULLs alone it gives NULL.
     db.execute(
         f"""
         CREATE TABLE item_uses AS
@@ -39,7 +40,7 @@ def count_uses(db: Any, landmark_s: float, half_life_s: float, session_ttl_s: fl
           SELECT person, part, doc, at_s, weight,
                  CASE WHEN session IS NULL THEN CAST(count_if(silence_s IS NULL OR silence_s > {VISIT_S!r})
                    OVER (PARTITION BY person ORDER BY at_s RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS VARCHAR)
-                 ELSE count_if(session_silence_s > {session_ttl_s!r})
+                 ELSE count_if(coalesce(session_silence_s > {session_ttl_s!r}, false))
                    OVER (PARTITION BY person, session ORDER BY at_s RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
                    || 's' || session END AS visit
           FROM paced
@@ -79,7 +80,7 @@ def count_uses(db: Any, landmark_s: float, half_life_s: float, session_ttl_s: fl
           WHERE chosen = 1 OR floor(number * chosen) > floor((number - 1) * chosen)
           WINDOW in_order AS (PARTITION BY class ORDER BY at_s, person, visit, member)
         ), turns AS (
-          SELECT *, count_if(is_other)
+          SELECT *, count_if(coalesce(is_other, false))
                    OVER (PARTITION BY class ORDER BY at_s, person, visit, member ROWS UNBOUNDED PRECEDING) AS turn
           FROM followed
         ), turn_ends AS (
