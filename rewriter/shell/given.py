@@ -18,7 +18,7 @@ from rewriter.shell.template_files import load_templates
 from rewriter.signals.store import StoreName
 
 BESIDE_READS = 8
-"""Connections of a store that its reads leave to switches, plans, events and whoever looks at its state."""
+"""Connections of a store that its reads leave to switches, plans, events and `status()`."""
 
 Shell = Literal["Rewriter", "AsyncRewriter"]
 KINDS: Mapping[Shell, Literal["sync", "async"]] = {"Rewriter": "sync", "AsyncRewriter": "async"}
