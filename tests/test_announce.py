@@ -81,7 +81,7 @@ def test_what_the_store_did_not_take_is_said_again(process: AnnouncingProcess) -
 
 
 def test_it_says_what_only_it_knows(process: AnnouncingProcess) -> None:
-    process.in_flight.started_beside()
+    assert process.in_flight.try_acquire()
     process.now_s += 2.0
     (said,) = process.round()
     assert (said["in_flight"], said["max_in_flight"]) == (1, 16)

@@ -88,6 +88,13 @@ def figures(blocks: Sequence[Block], base: Sequence[Block], *, seed: int = 1) ->
     return found
 
 
+def over_rounds(figure: Callable[[Sequence[int]], float], rounds: int, *, seed: int = 1) -> list[float]:
+    """Return a figure of the rounds at some positions, over all of them, and the ends of its interval."""
+    chance = np.random.default_rng(seed)
+    again = [figure(chance.integers(0, rounds, rounds).tolist()) for _ in range(500)]
+    return list(_interval(figure(range(rounds)), again))
+
+
 def exponent(sizes: Sequence[float], blocks: Sequence[Sequence[Block]], figure: Figure, *, seed: int = 1) -> Interval:
     """Return the exponent b of `figure` = a · size^b, fitted by least squares on logarithms."""
     chance = np.random.default_rng(seed)

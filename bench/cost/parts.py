@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from statistics import median
@@ -14,7 +14,7 @@ from bench import pure
 from bench.cost import growth
 from bench.cost.blocks import Block, Way, measured
 from bench.cost.delay import Delayed
-from bench.cost.intervals import figures, p50
+from bench.cost.intervals import figures, over_rounds, p50
 from bench.cost.quality import quality
 from bench.cost.scene import MODES, Scene, Size
 from bench.cost.ways import PLAIN, PLAIN_ASYNC, SPACED, Ways, first_answer_ms
@@ -69,13 +69,7 @@ def far(scene: Scene, size: Size) -> Mapping[str, Any]:
 
 
 def _added_ms(own: Sequence[Block], base: Sequence[Block]) -> list[float]:
-    chance = np.random.default_rng(1)
-    again = []
-    for _ in range(500):
-        at = chance.integers(0, len(own), len(own))
-        again.append(p50([own[one] for one in at]) - p50([base[one] for one in at]))
-    low, high = np.percentile(again, [2.5, 97.5])
-    return [round(p50(own) - p50(base), 3), round(float(low), 3), round(float(high), 3)]
+    return over_rounds(lambda drawn: p50([own[at] for at in drawn]) - p50([base[at] for at in drawn]), len(own))
 
 
 def beside(scene: Scene, size: Size) -> Mapping[str, Any]:
@@ -105,16 +99,13 @@ def beside(scene: Scene, size: Size) -> Mapping[str, Any]:
 
 
 def _ratio_of_medians(own_ms: Sequence[float], base: Sequence[Block]) -> list[float]:
-    """Return the ratio of the medians and its interval, by bootstrap over rounds."""
+    """Return the ratio of the medians and its interval."""
     rounds = np.array_split(np.asarray(own_ms), len(base))
 
-    def ratio(some: Iterable[int]) -> float:
-        drawn = list(some)
+    def ratio(drawn: Sequence[int]) -> float:
         return float(np.median(np.concatenate([rounds[at] for at in drawn]))) / p50([base[at] for at in drawn])
 
-    chance = np.random.default_rng(1)
-    low, high = np.percentile([ratio(chance.integers(0, len(base), len(base))) for _ in range(500)], [2.5, 97.5])
-    return [round(ratio(range(len(base))), 4), round(float(low), 4), round(float(high), 4)]
+    return over_rounds(ratio, len(base))
 
 
 def pure_work(_: Scene, size: Size) -> Mapping[str, Any]:
@@ -130,13 +121,11 @@ def pure_work(_: Scene, size: Size) -> Mapping[str, Any]:
             for mode, work in each.items():
                 us, _p99 = pure.timed_us(work, 10 * size.searches)
                 found[name][mode] += [us] if _round >= 0 else []
-    chance = np.random.default_rng(1)
 
-    def interval(values: Sequence[float]) -> list[float]:
-        again = [float(np.median(chance.choice(values, len(values)))) for _ in range(500)]
-        return [round(float(one), 1) for one in (median(values), *np.percentile(again, [2.5, 97.5]))]
+    def interval(us: Sequence[float]) -> list[float]:
+        return over_rounds(lambda drawn: float(median(us[at] for at in drawn)), len(us))
 
-    return {name: {mode: interval(values) for mode, values in each.items()} for name, each in found.items()}
+    return {name: {mode: interval(us) for mode, us in each.items()} for name, each in found.items()}
 
 
 def first_answer(scene: Scene, size: Size) -> Mapping[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from rewriter.decide.quarantine import Evidence, Leg, Version
 from rewriter.decide.senders import Sender, sender_of
 from rewriter.flow.body_form import form_of, works_out_per_hit
@@ -14,16 +16,21 @@ from rewriter.report import Reason
 
 def held_by(context: CallContext, leg: Leg, version: str) -> tuple[Reason, str] | None:
     """Return the reason and detail for which a leg of this search is held back, or None."""
-    search = context.search
-    held = context.core.quarantine.held(
-        Version(context.name, version, leg), search.expression.key, lambda: form_of(search.body), context.clock_s(),
-        lambda: sender(search),
-    )  # fmt: skip
+    held = context.core.quarantine.held(*_tried(context, leg, version))
     if held is None:
         return None
     if held.template:
         return Reason.QUARANTINED, f"template {held} was rejected; it is tried again by itself"
     return Reason.REJECTED_BEFORE, "searches of this form were rejected with boosts; they are tried again by themselves"
+
+
+def _tried(
+    context: CallContext, leg: Leg, version: str
+) -> tuple[Version, str, Callable[[], int], float, Callable[[], Sender]]:
+    """Return what the quarantine is asked by: the template's version, the search's expression, its form, the time, its sender."""
+    search = context.search
+    of = Version(context.name, version, leg)
+    return of, search.expression.key, lambda: form_of(search.body), context.clock_s(), lambda: sender(search)
 
 
 def sender(search: ParsedSearch) -> Sender:
@@ -43,11 +50,7 @@ def rejected(context: SearchContext, leg: Leg, version: str, cause: str) -> None
 
 def accepted(context: SearchContext, leg: Leg, version: str) -> None:
     """Note that the server accepted a leg."""
-    search = context.search
-    context.core.quarantine.worked(
-        Version(context.name, version, leg), search.expression.key, lambda: form_of(search.body), context.clock_s(),
-        lambda: sender(search),
-    )  # fmt: skip
+    context.core.quarantine.worked(*_tried(context, leg, version))
 
 
 def judge(context: SearchContext, part: Personal, explored: Explored | None) -> None:

@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from threading import Lock
 
 
 class Bulkhead:
-    """A bound on the parts that one process has in flight, abandoned legs and slow reads included. Thread-safe.
+    """A bound on what one process has in flight of a kind, abandoned work included. Thread-safe.
 
     One policy whose legs hang must not take the permits of the others. So half of them belong to all, and the other half to the
     policies in equal shares: a policy takes more than its share only while the others could still take theirs.
 
     cap:      how many permits there are.
     policies: how many policies take them.
-    beside:   how much else is in flight, without a permit: reads of stores.
+    beside:   bulkheads whose permits are counted too, but take none of these: a store that hangs must not take those of the legs.
     """
 
-    def __init__(self, cap: int, policies: int = 1) -> None:
+    def __init__(self, cap: int, policies: int = 1, beside: Collection[Bulkhead] = ()) -> None:
         self.cap = cap
         self._lock = Lock()
         self._count = 0
-        self.beside = 0
+        self._beside = beside
         self._share = cap // (2 * policies) if policies > 1 else 0
         self._kept = self._share * policies  # the sum of what each policy has left of its share
         self._held: Counter[str] = Counter()
 
     @property
     def count(self) -> int:
-        """The number of permits that are taken, and of what is in flight beside them."""
-        return self._count + self.beside
+        """The number of permits that are taken, those of the bulkheads beside included."""
+        return self._count + sum(one.count for one in self._beside)
 
     def try_acquire(self, policy: str = "") -> bool:
         """Take a permit, or return False if none is left for this policy."""
@@ -41,16 +42,6 @@ class Bulkhead:
             self._kept -= within
             self._held[policy] += 1
             return True
-
-    def started_beside(self) -> None:
-        """Count a read of a store. It takes no permit: a store that hangs must not take those of the legs."""
-        with self._lock:
-            self.beside += 1
-
-    def ended_beside(self) -> None:
-        """Count the end of a read."""
-        with self._lock:
-            self.beside -= 1
 
     def give_back(self, policy: str = "") -> None:
         """Give a permit of `try_acquire` back."""

@@ -23,24 +23,21 @@ T = TypeVar("T")
 class AsyncReading:
     """The reads of stores by tasks. See `threads.part.Reading`."""
 
-    def __init__(self, core: Core, stores: Mapping[StoreName, AsyncStore], in_flight: Bulkhead) -> None:
+    def __init__(self, core: Core, stores: Mapping[StoreName, AsyncStore], reads: Mapping[StoreName, Bulkhead]) -> None:
         self._core = core
         self._stores = stores
-        self._in_flight = in_flight
-        self._reads = {name: Bulkhead(core.settings.store_reads) for name in stores}
+        self._reads = reads
 
     async def read(self, read: Read) -> ReadResult:
         """Read a store, however long that takes; see `threads.part.Reading.read`."""
         if not self._reads[read.store].try_acquire():
             return None
-        self._in_flight.started_beside()
         try:
             found = await self._stores[read.store].read(read.query)
             self._core.last_known.put(read.query, found, time.monotonic())
         except Exception as error:  # noqa: BLE001  whatever a store raises is a result
             return error
         finally:
-            self._in_flight.ended_beside()
             self._reads[read.store].give_back()
         return found
 

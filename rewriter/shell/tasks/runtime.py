@@ -87,7 +87,8 @@ class TaskRuntime(Beside):
         self._own_stores = own_stores
         self.legs = TaskLegs(client, leg_client, core.settings, on_a_thread=self._on_a_thread, keep=self._kept)
         policies = len(core.settings.policies)
-        self.in_flight = Bulkhead(core.settings.budget.max_in_flight, policies)
+        reads = {name: Bulkhead(core.settings.store_reads) for name in stores}
+        self.in_flight = Bulkhead(core.settings.budget.max_in_flight, policies, reads.values())
         self.rewritten = Bulkhead(core.settings.budget.max_rewritten, policies)
         self.tally = Tally()
         self.refresh = Refresh(
@@ -97,7 +98,7 @@ class TaskRuntime(Beside):
         store = stores.get("store")
         self.tracker = AsyncTracker(store, core.settings) if isinstance(store, AsyncRedisStore) else None
         self.plans = AsyncPlanSaver(core, store, self._kept)
-        self._reading = AsyncReading(core, stores, self.in_flight)
+        self._reading = AsyncReading(core, stores, reads)
         self.closed = False
         self._ending: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()

@@ -32,16 +32,15 @@ class Reading:
 
     A read may outlive the search that waits for it. So a store that hangs fills its own bound: the legs and the other store go on.
 
-    in_flight: counts a read from its start to its answer.
+    reads: the permits of each store's reads, which are held from start to answer.
     """
 
     def __init__(
-        self, core: Core, stores: Mapping[StoreName, Store], in_flight: Bulkhead, deadlines: Deadlines
+        self, core: Core, stores: Mapping[StoreName, Store], reads: Mapping[StoreName, Bulkhead], deadlines: Deadlines
     ) -> None:
         self._core = core
         self._stores = stores
-        self._in_flight = in_flight
-        self._reads = {name: Bulkhead(core.settings.store_reads) for name in stores}
+        self._reads = reads
         self.deadlines = deadlines
 
     def read(self, read: Read) -> ReadResult:
@@ -51,14 +50,12 @@ class Reading:
         """
         if not self._reads[read.store].try_acquire():
             return None
-        self._in_flight.started_beside()
         try:
             found = self._stores[read.store].read(read.query)
             self._core.last_known.put(read.query, found, time.monotonic())
         except Exception as error:  # noqa: BLE001  whatever a store raises is a result
             return error
         finally:
-            self._in_flight.ended_beside()
             self._reads[read.store].give_back()
         return found
 

@@ -87,14 +87,15 @@ class ThreadRuntime(Beside):
         self._own_stores = own_stores
         self.legs = ThreadLegs(client, leg_client, core.settings, owned=owns_leg_client)
         policies = len(core.settings.policies)
-        self.in_flight = Bulkhead(cap, policies)
+        at_once = core.settings.store_reads
+        reads = {name: Bulkhead(at_once) for name in stores}
+        self.in_flight = Bulkhead(cap, policies, reads.values())
         most = core.settings.budget.max_rewritten
         self.rewritten = Bulkhead(most, policies)
         # Of the workers, as many more than parts run may be with a read that its search does not wait for any more.
-        reads = core.settings.store_reads
-        self.parts = Workers(cap + reads, "rewriter-part")
-        self.searches = Workers(most + reads, "rewriter-search")
-        self.reads = Workers(max(1, len(stores)) * reads, "rewriter-read")
+        self.parts = Workers(cap + at_once, "rewriter-part")
+        self.searches = Workers(most + at_once, "rewriter-search")
+        self.reads = Workers(max(1, len(stores)) * at_once, "rewriter-read")
         self.tally = Tally()
         self.refresh = Refresh(
             core, time.monotonic, time.time, has_store="store" in stores, in_flight=self.in_flight, tally=self.tally
@@ -110,7 +111,7 @@ class ThreadRuntime(Beside):
         held = weakref.ref(owner)
         self.plans = PlanSaver(core, store, lambda: held() is not None)
         self._deadlines = Deadlines(lambda: held() is not None)
-        self._reading = Reading(core, stores, self.in_flight, self._deadlines)
+        self._reading = Reading(core, stores, reads, self._deadlines)
         signals = stores.get("profile_store") or store
         if signals is not None:
             self.refresh.population = PopulationReader(core, signals, self.refresh.errors, lambda: held() is not None)
