@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from threading import Event, Thread
 from typing import Any
 
@@ -137,6 +138,51 @@ def test_close_waits_a_bounded_time_and_cancels_what_waits(release: Event) -> No
     assert workers.submit(int) is None
     release.set()
     assert waited(lambda: alive("closing") == 0)
+
+
+class Slow(SimpleQueue[Any]):
+    """Its threads come to it late, as on a busy machine."""
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        time.sleep(0.05)
+        return super().get(block, timeout)
+
+
+def test_a_thread_that_starts_while_the_pool_closes_ends_too(monkeypatch: pytest.MonkeyPatch, release: Event) -> None:
+    starting, closing = Event(), Event()
+    start = Thread.start
+
+    class Closing(Workers):
+        def refuse_what_waits(self) -> None:
+            closing.set()
+            assert waited(lambda: self._starting == 0)
+            super().refuse_what_waits()
+
+    def slow(self: Thread) -> None:
+        if self.name == "while-closing" and threading.current_thread().name == self.name:
+            starting.set()
+            assert closing.wait(10.0)
+        start(self)
+
+    monkeypatch.setattr(Thread, "start", slow)
+    workers = Closing(2, "while-closing")
+    workers._queue = Slow()
+    workers.start()
+    assert workers.submit(release.wait) is not None
+    assert starting.wait(10.0)
+    workers.close(0.0)
+    release.set()
+    assert waited(lambda: alive("while-closing") == 0)
+
+
+def test_closed_again_while_work_is_under_way(release: Event) -> None:
+    workers = pool(4, "twice")
+    running = [workers.submit(release.wait) for _ in range(4)]
+    assert waited(lambda: all(one is not None and one.running() for one in running))
+    for _ in range(3):
+        workers.close(0.0)
+    release.set()
+    assert waited(lambda: alive("twice") == 0)
 
 
 ENDS = """

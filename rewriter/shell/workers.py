@@ -42,11 +42,6 @@ class Workers:
         self._grows_from_s = float("-inf")
         self._closed = False
 
-    @property
-    def closed(self) -> bool:
-        """Whether the pool refuses further work."""
-        return self._closed
-
     def start(self) -> None:
         """Start the first thread. Raises RuntimeError if the system refuses one; work that waits is then cancelled."""
         if not self._threads and not self._grow():
@@ -76,8 +71,7 @@ class Workers:
             self._closed = True
             threads = list(self._threads)
         self.refuse_what_waits()
-        for _ in threads:
-            self._queue.put(None)
+        self._queue.put(None)
         until_s = time.monotonic() + wait_s
         for thread in threads:
             thread.join(max(0.0, until_s - time.monotonic()))
@@ -89,11 +83,13 @@ class Workers:
                 item = self._queue.get_nowait()
             except Exception:  # noqa: BLE001  a worker was faster
                 return
-            if item is not None:
-                with self._lock:
-                    self._waiting -= 1
-                if not item[0].cancel():  # it goes on here, and somebody may wait for it
-                    item[0].set_exception(CancelledError())
+            if item is None:  # only after `close`, and nothing is put behind it
+                self._queue.put(None)
+                return
+            with self._lock:
+                self._waiting -= 1
+            if not item[0].cancel():  # it goes on here, and somebody may wait for it
+                item[0].set_exception(CancelledError())
 
     def _grow(self) -> bool:
         with self._lock:
@@ -111,8 +107,6 @@ class Workers:
         with self._lock:
             self._starting -= 1
             self._threads.add(thread)
-            if self.closed:  # meanwhile: this thread needs its own signal to end
-                self._queue.put(None)
         return True
 
     def _run(self) -> None:
@@ -138,6 +132,7 @@ class Workers:
                     future.set_result(result)
                 del result
             del item, future, work  # an idle thread keeps nothing alive
+        self._queue.put(None)  # for the next one, also for a thread that starts while the pool is closed
 
     def _freed(self) -> None:
         with self._lock:

@@ -5,8 +5,10 @@ The bounds here are wide, for a machine that does other things; the strict figur
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -108,6 +110,13 @@ def of_ours() -> set[str]:
     return {thread.name for thread in threading.enumerate() if thread.name.startswith("rewriter-")}
 
 
+def where(names: set[str]) -> str:
+    """Return what threads of these names do."""
+    frames = sys._current_frames()
+    threads = [thread for thread in threading.enumerate() if thread.name in names and thread.ident in frames]
+    return "\n".join(f"{one.name}\n" + "".join(traceback.format_stack(frames[one.ident or 0])) for one in threads)
+
+
 def timeless(answer: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in answer.items() if key != "took"}
 
@@ -156,7 +165,7 @@ def test_searches_go_on_in_time(
         assert waited(lambda: side.in_flight() == 0)
         assert waited(lambda: side.search(products)[1].reason is Reason.PERSONALIZED)
         assert waited(lambda: side.in_flight() == 0)
-    assert waited(lambda: of_ours() <= before)
+    assert waited(lambda: of_ours() <= before), where(of_ours() - before)
 
 
 @pytest.mark.parametrize("kind", SIDES, ids=["sync", "async"])
