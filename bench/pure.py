@@ -212,6 +212,14 @@ def stages(scene: Scene) -> dict[str, Callable[[], Any]]:
     }  # fmt: skip
 
 
+def additions() -> int:
+    """Add ten thousand numbers: with its time, figures of two machines can be compared."""
+    total = 0
+    for number in range(10_000):
+        total += number
+    return total
+
+
 def timed_us(work: Callable[[], Any], rounds: int = ROUNDS) -> tuple[float, float]:
     """Return p50 and p99 of `work` in microseconds of CPU, so that another process's work does not count."""
     times = []

@@ -152,10 +152,14 @@ def _table(result: Mapping[str, Any]) -> list[list[str]] | None:
         ]  # fmt: skip
     if "pure" in result:
         head = ["mode", "p50 of a search, µs of CPU", "of it until the first step"]
-        return [head] + [
-            [mode, *("{:.0f} [{:.0f}, {:.0f}]".format(*one[mode]) for one in (result["pure"], result["decide"]))]
-            for mode in result["pure"]
-        ]
+        return (
+            [head]
+            + [
+                [mode, *("{:.0f} [{:.0f}, {:.0f}]".format(*one[mode]) for one in (result["pure"], result["decide"]))]
+                for mode in result["pure"]
+            ]
+            + [["ten thousand additions in Python", "{:.0f} [{:.0f}, {:.0f}]".format(*result["additions"][""]), ""]]
+        )
     if "people" in result:
         return _people(result)
     if "modes" in result:

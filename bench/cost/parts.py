@@ -109,13 +109,17 @@ def _ratio_of_medians(own_ms: Sequence[float], base: Sequence[Block]) -> list[fl
 
 
 def pure_work(_: Scene, size: Size) -> Mapping[str, Any]:
-    """The library's own computation in a search, without any I/O (`bench.pure`), and of it the part until the first step."""
+    """The library's own computation in a search, without any I/O (`bench.pure`), and of it the part until the first step.
+
+    `additions`: ten thousand additions in Python beside it, so that figures of two machines can be compared.
+    """
     scenes = {mode: pure.Scene(mode) for mode in MODES}
-    works = {
+    works: Mapping[str, Mapping[str, Callable[[], Any]]] = {
         "pure": {mode: one.search for mode, one in scenes.items()},
         "decide": {mode: one.decide for mode, one in scenes.items()},
+        "additions": {"": pure.additions},
     }
-    found: dict[str, dict[str, list[float]]] = {name: {mode: [] for mode in MODES} for name in works}
+    found: dict[str, dict[str, list[float]]] = {name: {mode: [] for mode in each} for name, each in works.items()}
     for _round in range(-2, size.rounds):  # two rounds of warm-up
         for name, each in works.items():
             for mode, work in each.items():
