@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from bench.faults.load import Seen, Stall
 from bench.faults.suite import tried
 from bench.faults.table import markdown
-from bench.faults.trial import Row, _beside
+from bench.faults.trial import Row, _beside, recovered_share
 
 
 @pytest.mark.parametrize(("timers", "excused_ms"), [(1, 90.0), (2, 170.0)])
@@ -19,6 +21,19 @@ def test_a_stall_excuses_one_timer_and_only_stalls_during_the_wait_count(timers:
 
 def test_without_a_stall_nothing_is_excused() -> None:
     assert _beside(Seen(at_s=10.0, alone=False, baseline_ms=0.0, added_ms=200.0), [Stall(9.9, 500.0)], 2) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("before", "share"),
+    [
+        ([False] * 20 + [True] * 80, 0.99),
+        ([True] * 199 + [False], 0.99),
+        ([True] * 180 + [False, True] * 10, 0.85),
+        ([True, False] * 100, 0.45),
+    ],
+)
+def test_a_slow_machine_has_recovered_near_the_share_before_the_fault(before: list[bool], share: float) -> None:
+    assert recovered_share(before) == pytest.approx(share)
 
 
 LATE = ("added 55.4 ms at p99.9",)
@@ -51,3 +66,10 @@ def test_the_page_says_which_rows_were_made_again() -> None:
     assert "- 40 ms away, sync: added 55.4 ms at p99.9\n" in text
     assert text.endswith("- 40 ms away, sync: added 55.4 ms at p99.9; **and again**")
     assert "made again" not in markdown([row()], [], [])
+
+
+def test_the_page_says_where_the_machine_was_too_slow() -> None:
+    rows = [replace(row(), share=share) for share in (0.99, 0.9, 0.84)]
+    assert "In 2 rows of 3 fewer than 99% of the searches" in markdown(rows, [], [])
+    assert "a share of 84% to 90%" in markdown(rows, [], [])
+    assert "too slow" not in markdown(rows[:1], [], [])

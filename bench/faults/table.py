@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench.faults.processes import Proof
-from bench.faults.trial import BOUNDS_MS, Row
+from bench.faults.trial import BOUNDS_MS, RECOVERED_SHARE, Row
 from bench.markers import replaced
 from rewriter.plural import count_of
 
@@ -60,6 +60,7 @@ def markdown(rows: Sequence[Row], proofs: Sequence[Proof], mixed_up: Sequence[st
         _line(["---"] * len(head)),
         *(_line(cells(row)) for row in rows),
         *made_again(rows),
+        *slow_machine(rows),
     ]
     if proofs or mixed_up:
         lines += [
@@ -84,6 +85,21 @@ def made_again(rows: Sequence[Row]) -> list[str]:
         *(
             f"- {row.fault}, {row.shell}: {'; '.join(row.earlier)}{'; **and again**' * bool(row.timed)}"
             for row in again
+        ),
+    ]
+
+
+def slow_machine(rows: Sequence[Row]) -> list[str]:
+    """Return lines that say in which rows the machine was too slow for the share of recovery."""
+    slow = [row.share for row in rows if row.share < RECOVERED_SHARE]
+    if not slow:
+        return []
+    return [
+        "",
+        (
+            f"In {count_of(len(slow), 'row')} of {len(rows)} fewer than {RECOVERED_SHARE:.0%} of the searches were personalized "
+            "before the fault, since the machine was too slow. There, it has recovered with a share of "
+            f"{min(slow):.0%} to {max(slow):.0%}."
         ),
     ]
 
