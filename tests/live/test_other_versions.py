@@ -24,12 +24,12 @@ from tests.versions import Run, client_version, python_version, ran, server_vers
 
 SUITES = ("tests/live/test_promises.py", "tests/live/test_query_form.py", "tests/live/test_index_facts.py")
 CLIENT_SUITES = (
-    "tests/test_given.py",
-    "tests/test_shells.py",
+    "tests/shell/test_given.py",
+    "tests/shell/test_shells.py",
     "tests/live/test_baseline.py",
     "tests/live/test_objects.py",
 )
-ELASTICSEARCH_SUITES = ("tests/test_elasticsearch_client.py", "tests/live/test_elasticsearch.py")
+ELASTICSEARCH_SUITES = ("tests/client/test_elasticsearch_client.py", "tests/live/test_elasticsearch.py")
 WITHOUT_ENGINE = ("tests", "--ignore=tests/live", "--ignore=tests/engines", "--ignore=tests/packaging")
 PYTHONS = ("3.12", "3.13", "3.14")
 

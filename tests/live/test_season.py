@@ -24,8 +24,8 @@ from rewriter.shell.template_files import load_templates
 from season import parameters
 from season.run import Outcome, Season
 from season.stage import POLICY, VARIANTS, Stage, opened, search_of
+from tests.bench.test_season import made_corpus
 from tests.scraped import EXPRESSIONS, empty_of, prometheus_of
-from tests.test_season import made_corpus
 
 GIVEN = parameters.read()
 SMALL = replace(GIVEN, season=replace(GIVEN.season, twins=2), catalogue=replace(GIVEN.catalogue, product_types=6))

@@ -170,7 +170,7 @@ def test_an_empty_page_is_like_another_and_unlike_all_else() -> None:
 
 
 def test_the_worked_examples_of_the_page_are_right() -> None:
-    page = (Path(__file__).parents[1] / "docs/measures.md").read_text("utf-8")
+    page = (Path(__file__).parents[2] / "docs/measures.md").read_text("utf-8")
     names: dict[str, object] = {}
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     assert len(blocks) >= 8

@@ -20,7 +20,7 @@ from rewriter.decide.breaker import Breaker, Outcome, Permit
 from tests.fakes import HARNESSES, FakeStore, Harness
 from tests.reason_cases import CASES, KEYS, LIKED, NOW_S, Case
 
-COLD_START = (Path(__file__).parents[1] / "docs/cold-start.md").read_text("utf-8")
+COLD_START = (Path(__file__).parents[2] / "docs/cold-start.md").read_text("utf-8")
 
 
 def test_every_reason_has_a_case() -> None:

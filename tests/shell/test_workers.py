@@ -200,6 +200,6 @@ ENDS = """
 def test_the_interpreter_s_exit_waits_for_no_work() -> None:
     ran: Any = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(ENDS)],
-        cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False, timeout=20,
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False, timeout=20,
     )  # fmt: skip
     assert (ran.stdout, ran.returncode) == ("through\n", 0), ran.stderr

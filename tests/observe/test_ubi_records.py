@@ -26,7 +26,7 @@ from rewriter.settings import PolicySettings
 from rewriter.signals.counters import Counters
 from rewriter.signals.store import Keys
 from tests.fakes import HARNESSES, FakeStore, Harness, SyncHarness, waited
-from tests.test_observers import ANN, REPORT
+from tests.observe.test_observers import ANN, REPORT
 from tests.ubi_schema import QUERY
 
 VALID = Draft202012Validator(QUERY, format_checker=FormatChecker())

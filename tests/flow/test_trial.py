@@ -22,7 +22,7 @@ from rewriter.signals.store import Keys
 from tests.fakes import HARNESSES, FakeStore, Harness
 from tests.reason_cases import REJECTED, raises
 
-SHIPPED = Path(__file__).parents[1] / "templates" / "default"
+SHIPPED = Path(__file__).parents[2] / "templates" / "default"
 ANN, BOB = Subject("ann-of-the-team"), Subject("bob")
 SEARCH: dict[str, Any] = {"index": "products", "body": {"query": {"match": {"title": "shoe"}}, "size": 10}}
 HALF = '[{% for a in affinities %}{"filter": {{ a.filter }}, "weight": 0.05}{% if not loop.last %},{% endif %}{% endfor %}]'

@@ -285,7 +285,7 @@ def test_another_loop_starts_afresh() -> None:
 FORKED = """
     import json, os, sys
     from rewriter import Subject
-    from tests.test_shells import ANN, SEARCH, SETTINGS, store
+    from tests.shell.test_shells import ANN, SEARCH, SETTINGS, store
     from tests.fakes import SyncHarness
 
     with SyncHarness(SETTINGS, store()) as harness:
@@ -302,7 +302,7 @@ FORKED = """
 
 def test_a_child_of_a_fork_starts_afresh_and_its_parent_goes_on() -> None:
     command = [sys.executable, "-c", textwrap.dedent(FORKED)]
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     ran = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=60)
     assert json.loads(ran.stdout) == ["personalized", "personalized", 1, "personalized"], ran.stderr
 

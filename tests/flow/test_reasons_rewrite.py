@@ -16,8 +16,8 @@ import pytest
 
 from rewriter import Reason, Report
 from tests.fakes import HARNESSES, Harness
+from tests.flow.test_reasons import Permits, all_end, one_seed_and_one_time, opened, permits, search_once
 from tests.reason_cases import CASES, Case
-from tests.test_reasons import Permits, all_end, one_seed_and_one_time, opened, permits, search_once
 
 __all__ = ["one_seed_and_one_time", "permits"]  # fixtures
 

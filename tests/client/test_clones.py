@@ -321,7 +321,7 @@ def test_places_come_back_and_close_is_bounded_behind_a_dripping_leg(wire: Wire)
 EXITS = """
     import time
     from rewriter import Subject
-    from tests.test_clones import BODY, Wire, dripping, waited
+    from tests.client.test_clones import BODY, Wire, dripping, waited
     wire = Wire()
     rewriter = dripping(wire)
     rewriter.search(index="i", body=BODY)
@@ -337,7 +337,7 @@ def test_the_interpreter_s_exit_is_bounded_behind_a_dripping_leg() -> None:
     began_s = time.monotonic()
     ran = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", textwrap.dedent(EXITS)],
-        cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False, timeout=120,
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert (ran.stdout, ran.returncode) == ("through\n", 0), ran.stderr
     assert time.monotonic() - began_s < 60  # a leg would drip for minutes

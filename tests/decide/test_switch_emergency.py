@@ -17,7 +17,7 @@ from rewriter.signals.store import Keys
 from tests.fakes import HARNESSES, FakeStore, Harness
 
 SEARCH: dict[str, Any] = {"index": "products", "body": {"query": {"match": {"title": "shoe"}}, "size": 10}}
-SHIPPED = Path(__file__).parents[1] / "templates" / "default"
+SHIPPED = Path(__file__).parents[2] / "templates" / "default"
 ENCODINGS = (
     "utf-8",
     "utf-8-sig",

@@ -182,7 +182,7 @@ def loaded() -> dict[str, list[str]]:
     told = subprocess.run(
         [sys.executable, "-c", LOADER],
         input="\n".join(json.dumps(template) for template, _ in BOMBS.values()),
-        capture_output=True, text=True, check=True, timeout=300, cwd=Path(__file__).parents[1],
+        capture_output=True, text=True, check=True, timeout=300, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     return dict(zip(BOMBS, map(json.loads, told.stdout.splitlines()), strict=True))
 

@@ -9,7 +9,7 @@ from rewriter import Reason, Subject
 from rewriter.signals.store import Keys
 from tests.fakes import HARNESSES, FakeStore, Harness
 from tests.reason_cases import ANN, LIKED, raises
-from tests.test_shells import SETTINGS
+from tests.shell.test_shells import SETTINGS
 
 KINDS = ("match", "query_string", "wildcard", "match_phrase", "prefix")
 REFUSED = raises(RequestError(400, "parsing_exception", {"error": "x"}))

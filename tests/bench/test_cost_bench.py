@@ -19,7 +19,7 @@ from bench.cost.scene import NEVER
 from bench.cost.soak import judged
 from rewriter.settings import Settings
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def blocks(factor: float) -> list[Block]:

@@ -27,10 +27,10 @@ from rewriter.signals.commands import Command
 from rewriter.signals.counters import Counters, Value
 from rewriter.signals.memory_store import MemoryStore
 from tests.fakes import AsyncClient, AsyncFakeStore, FakeEngine, FakeStore, awaited, waited
-from tests.test_shells import ANN, SEARCH, SETTINGS, of_ours, store
+from tests.shell.test_shells import ANN, SEARCH, SETTINGS, of_ours, store
 from tests.wire import Wire
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 class SlowEngine:

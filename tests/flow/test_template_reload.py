@@ -20,7 +20,7 @@ from tests.reason_cases import rejections
 
 ANN = Subject("ann")
 SEARCH: dict[str, Any] = {"index": "products", "body": {"query": {"match": {"title": "shoe"}}, "size": 10}}
-SHIPPED = Path(__file__).parents[1] / "templates" / "default"
+SHIPPED = Path(__file__).parents[2] / "templates" / "default"
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ from rewriter.signals.counters import Counters
 from rewriter.signals.store import Keys
 from tests.fakes import HARNESSES, FakeStore, Harness, SyncHarness, waited
 from tests.reason_cases import raises
-from tests.test_shells import SETTINGS, store
+from tests.shell.test_shells import SETTINGS, store
 
 ARGUMENTS: dict[str, Any] = {"index": "products", "body": {"query": {"match": {"title": "secret words"}}, "size": 10}}
 ANN = Subject("ann-the-user", "ann-s-session")
@@ -341,7 +341,7 @@ def test_the_page_lists_every_metric(registry: CollectorRegistry, metrics: Prome
     with SyncHarness(SETTINGS, store("ann"), hooks=[metrics]) as harness:
         metrics.watch(harness.rewriter)
         made = {family.name for family in registry.collect()}
-    page = (Path(__file__).parents[1] / "docs/metrics.md").read_text("utf-8")
+    page = (Path(__file__).parents[2] / "docs/metrics.md").read_text("utf-8")
     listed = {name.removesuffix("_total") for name in re.findall(r"^\| `(rewriter_\w+)`", page, re.MULTILINE)}
     assert listed == made
 

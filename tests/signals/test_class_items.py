@@ -12,7 +12,7 @@ from rewriter.signals.class_items import HASH_FIELDS, MAX_SEEN, EveryClass, clas
 from rewriter.signals.class_layout import NAMES, digest_of, packed_classes
 from rewriter.signals.counters import Counters
 from rewriter.signals.repeats import USES
-from tests.test_class_layout import COUNTERS, MILK, PARTS, read_again
+from tests.signals.test_class_layout import COUNTERS, MILK, PARTS, read_again
 
 DAY_S = 86_400.0
 KNOWN = EveryClass(DAY_S, class_names([f"{USES}\x1fmilk", f"{USES}\x1ftea", "brand\x1fb1"]))

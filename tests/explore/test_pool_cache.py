@@ -1,4 +1,4 @@
-"""The pool cache: limits of age and bytes. tests/test_shared_pools.py tests who shares a pool."""
+"""The pool cache: limits of age and bytes. tests/explore/test_shared_pools.py tests who shares a pool."""
 
 from __future__ import annotations
 

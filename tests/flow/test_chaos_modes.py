@@ -18,8 +18,8 @@ from opensearchpy.exceptions import ConnectionTimeout, RequestError, TransportEr
 from rewriter import Reason, Report, Settings, Subject
 from rewriter.signals.store import Keys
 from tests.fakes import HARNESSES, FakeStore, Harness
+from tests.flow.test_trial import HALF, SHIPPED
 from tests.reason_cases import LIKED
-from tests.test_trial import HALF, SHIPPED
 
 SEARCHES = 250
 PEOPLE = 30
