@@ -1,4 +1,4 @@
-"""`rewriter demo`: a demonstration on real purchases that needs nothing but the package."""
+"""`rewriter demo`: a demonstration on a year of purchases that needs nothing but the package."""
 
 from __future__ import annotations
 
