@@ -72,6 +72,7 @@ WITH_THE_WORLD = (
     "signals/dns.py",
     "signals/redis_clients.py",
     "signals/redis_store.py",
+    "signals/store_failures.py",
     "signals/ingest/",
     "signals/backfill/",
 )

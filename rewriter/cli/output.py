@@ -19,6 +19,7 @@ from redis import RedisError
 
 from rewriter.encodings import in_utf8
 from rewriter.errors import ConfigurationError, Fault, StoreError
+from rewriter.signals.store_failures import described
 
 UNHEALTHY = 1
 FAULTY = 2
@@ -90,7 +91,7 @@ def store_needed() -> Iterator[None]:
         print_line(f"{error.source}: {error}")
         raise typer.Exit(UNHEALTHY) from None
     except RedisError as error:
-        print_line(f"store: {type(error).__name__}: {error}")
+        print_line(f"store: {described(error)}")
         raise typer.Exit(UNHEALTHY) from None
 
 

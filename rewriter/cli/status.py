@@ -152,7 +152,10 @@ def _signals(seen: Status) -> list[tuple[str, str]]:
 def _store(settings: Settings, store: str | None) -> str:
     if store is None:
         return "none: no signals are read"
-    return f"{'ok' if store == 'ok' else 'no answer'} ({settings.store.url or 'as given'})"
+    where = str(settings.store.url or "as given")
+    if store == "ok":
+        return f"ok ({where})"
+    return "no answer" if where in store else f"no answer ({where})"  # the problem may name it
 
 
 def _facts(facts: Mapping[str, int]) -> str:

@@ -10,13 +10,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
 from rewriter.errors import ConfigurationError, Fault, StoreError
 from rewriter.settings import Settings
 from rewriter.settings_file import line_of
 from rewriter.signals.redis_store import RedisStore, open_store
+from rewriter.signals.store_failures import described, failure_of, fault_of
 
+READ = ("switches", "heartbeat", "forgets", "partitions")
+"""Keys that every process reads: a node of a cluster refuses some of them, a Sentinel all, a wrong role too."""
 CHECKED = ("maxmemory", "maxmemory-policy", "appendonly", "appendfsync")
 
 
@@ -29,7 +32,10 @@ class StoreCheck:
 
 
 def check_stores(settings: Settings, path: Path, text: str) -> StoreCheck:
-    """Check the stores of the settings file `path` with this `text`. A store that does not answer is a note."""
+    """Check the stores of the settings file `path` with this `text`.
+
+    A store that does not answer is a note, one that refuses is a fault.
+    """
     found = StoreCheck()
     for key, url in zip(("url", "profile_url"), settings.store.plain_urls, strict=True):
         where = f"{path}:{line_of(text, ('store', key))}"
@@ -39,7 +45,7 @@ def check_stores(settings: Settings, path: Path, text: str) -> StoreCheck:
             found.faults.extend(Fault(where, one.what, one.remedy) for one in error.faults)
             continue
         if isinstance(store, RedisStore):
-            _check(store, where, f"[store] {key}", found)
+            _check(store, settings.store.prefix, where, f"[store] {key}", found)
             store.close()
     return found
 
@@ -54,19 +60,35 @@ def profile_store(settings: Settings) -> RedisStore | str:
     return store if isinstance(store, RedisStore) else "no store is configured"
 
 
-def _check(store: RedisStore, where: str, name: str, found: StoreCheck) -> None:
+def _check(store: RedisStore, prefix: str, where: str, name: str, found: StoreCheck) -> None:
     try:
-        servers = list(store.configuration(CHECKED))
-    except ResponseError as error:
-        found.notes.append(
-            f"{name}: does not show its configuration ({type(error).__name__}): check {', '.join(CHECKED)} yourself"
-        )
-        return
+        replies = store.run([("GET", f"{prefix}:{key}") for key in READ])
+        if failed := next((one for one in replies if isinstance(one, Exception)), None):
+            raise failed
+        _refuse_replica(store, where, found)
+        try:
+            servers = list(store.configuration(CHECKED))
+        except ResponseError as error:
+            found.notes.append(
+                f"{name}: does not show its configuration ({type(error).__name__}): check {', '.join(CHECKED)} yourself"
+            )
+            return
     except (RedisError, StoreError, OSError) as error:
-        found.notes.append(f"{name}: does not answer ({type(error).__name__}); its persistence was not checked")
+        if failure_of(error).is_lasting:
+            found.faults.append(fault_of(error, where))
+        else:
+            found.notes.append(f"{name}: {described(error)}; its persistence was not checked")
         return
     found.faults.extend(dict.fromkeys(Fault(where, *one) for server in servers for one in losses(server)))
     found.notes.extend(dict.fromkeys(f"{name}: {one}" for server in servers for one in risks(server)))
+
+
+def _refuse_replica(store: RedisStore, where: str, found: StoreCheck) -> None:
+    """Add a fault for a server that takes no writes. A role without INFO cannot tell."""
+    if not store.is_cluster:
+        (info,) = store.run([("INFO", "replication")])
+        if isinstance(info, Mapping) and info.get("role") == "slave":
+            found.faults.append(fault_of(ReadOnlyError("READONLY"), where))
 
 
 def losses(server: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -10,11 +10,11 @@ from zlib import crc32
 from rewriter.decide.breaker import worst_of
 from rewriter.decide.lag import in_partitions
 from rewriter.observe.hooks import Hooks
-from rewriter.secret import without_credentials
 from rewriter.shell.fleet import parse_report, paused_policies, quarantined, switches_by
 from rewriter.shell.ready import missing
 from rewriter.signals.affinities import guard_of
-from rewriter.signals.repeats import described
+from rewriter.signals.repeats import described as described_guard
+from rewriter.signals.store_failures import described
 
 if TYPE_CHECKING:
     from rewriter.core import Core
@@ -91,7 +91,6 @@ class Status:
 
 
 CLOSED = Status(False, ("the rewriter is closed",))
-MAX_CAUSE_CHARS = 160
 STATUS_S = 1.0
 """How long a status waits for the store: a health probe that hangs would make an orchestrator restart a good process."""
 
@@ -102,7 +101,7 @@ def store_state(found: dict[str, str] | BaseException | None) -> tuple[str, dict
         return "ok", found
     if found is None:
         return f"no answer in {STATUS_S:g} s", {}
-    return f"{type(found).__name__}: {without_credentials(str(found))[:MAX_CAUSE_CHARS]}".removesuffix(": "), {}
+    return described(found), {}
 
 
 def _exploration_share(core: Core, policy: str) -> float:
@@ -209,7 +208,7 @@ def _of_policy(core: Core, name: str, now_s: float) -> dict[str, Any]:
         "late_share": core.late_legs[name].late_share(),
         "hedging": asdict(core.hedging[name].status(now_s)) if name in core.hedging else None,
         "fields": sorted(core.snapshot.fields[name]),
-        "repeats": described(guard_of(population, settings), population.classes),
+        "repeats": described_guard(guard_of(population, settings), population.classes),
     }
 
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import redis.asyncio as aio
 from redis import Redis, RedisCluster
-from redis.exceptions import RedisError
+from redis.exceptions import ClusterError, RedisClusterException, RedisError
 
 from rewriter.errors import AnswerTooLargeError, ConfigurationError, Fault, StoreError
 from rewriter.signals.answer_bound import too_large
@@ -33,10 +33,13 @@ from rewriter.signals.redis_clients import (
     store_address,
 )
 from rewriter.signals.store import AsyncStore, Store, StoreName
+from rewriter.signals.store_failures import FailureAddress, address_of_client, address_of_url, note_address
 
 S = TypeVar("S")
 
 CONNECTIONS = 32
+FAILURES = (RedisError, RedisClusterException)
+"""What a client raises where the store fails; the second, of a cluster without all its slots, is no RedisError."""
 SCRIPTS = ("EVAL", "EVALSHA")  # with one key or more, the first of which is the fourth part of the command
 
 
@@ -58,9 +61,11 @@ class RedisStore(CommandStore):
         self._making: dict[int, Future[Any]] = {}
         self._client: Any = None
         self._closed = False
-        if not isinstance(given, str):
+        if isinstance(given, str):
+            self._where = address_of_url(given)
+        else:
             refuse_unfit(given)
-            self._client = given
+            self._client, self._where = given, address_of_client(given)
 
     def run(self, wanted: Sequence[Command], *, atomic: bool = False) -> list[Any]:
         """See CommandStore.run."""
@@ -69,9 +74,9 @@ class RedisStore(CommandStore):
         try:
             for command in wanted:
                 pipeline.execute_command(*command, **({} if atomic else _target_of(client, command)))
-            return _replies(pipeline.execute(raise_on_error=atomic))
-        except RedisError as error:
-            raise _translated(error) from error
+            return _replies(pipeline.execute(raise_on_error=atomic), self._where)
+        except FAILURES as error:
+            raise _translated(error, self._where) from error
 
     @property
     def is_cluster(self) -> bool:
@@ -80,7 +85,11 @@ class RedisStore(CommandStore):
 
     def ping(self) -> None:
         """See Store.ping."""
-        self._connected().ping()
+        client = self._connected()
+        try:
+            client.ping()
+        except FAILURES as error:
+            raise _translated(error, self._where) from error
 
     def close(self) -> None:
         """See Store.close. A thread that is in the middle of several reads then fails at the next one, and connects no more."""
@@ -90,20 +99,27 @@ class RedisStore(CommandStore):
                 client.close()
 
     def keys(self, pattern: str) -> Iterator[str]:
-        """Return an iterator of all keys that match a pattern, on every node. Slow, so never for a search."""
-        return (key.decode("utf-8", "replace") for key in self._connected().scan_iter(match=pattern, count=1_000))
+        """Yield all keys that match a pattern, on every node. Slow, so never for a search."""
+        try:
+            for key in self._connected().scan_iter(match=pattern, count=1_000):
+                yield key.decode("utf-8", "replace")
+        except FAILURES as error:
+            raise _translated(error, self._where) from error
 
     def configuration(self, names: Sequence[str]) -> Iterator[dict[str, str]]:
         """Yield, for each writable server, its settings `names`. Raises the client's exception. Never for a search."""
         client = self._connected()
-        servers = [client]
-        if hasattr(client, "get_primaries"):  # of a cluster
-            servers = [client.get_redis_connection(node) for node in client.get_primaries()]
-        for one in servers:
-            found: dict[Any, Any] = {}
-            for name in names:
-                found |= one.config_get(name)
-            yield {_text(name): _text(value) for name, value in found.items()}
+        try:
+            servers = [client]
+            if hasattr(client, "get_primaries"):  # of a cluster
+                servers = [client.get_redis_connection(node) for node in client.get_primaries()]
+            for one in servers:
+                found: dict[Any, Any] = {}
+                for name in names:
+                    found |= one.config_get(name)
+                yield {_text(name): _text(value) for name, value in found.items()}
+        except FAILURES as error:
+            raise _translated(error, self._where) from error
 
     def _connected(self) -> Any:
         """Return the client, constructed at first use, since a cluster client connects to read its slots on construction.
@@ -126,8 +142,9 @@ class RedisStore(CommandStore):
                     self._client = opened(self._address, self._connections, THREADS, self._max_answer_bytes)
                 ours.set_result(self._client)
             except Exception as error:
-                ours.set_exception(error)
-                raise
+                found = _translated(error, self._where) if isinstance(error, FAILURES) else error
+                ours.set_exception(found)
+                raise found from error
             finally:
                 self._making.pop(os.getpid(), None)
         return self._client
@@ -147,9 +164,10 @@ class AsyncRedisStore(AsyncCommandStore):
         self._max_answer_bytes = max_answer_bytes
         if isinstance(given, str):
             self._client: Any = opened(store_address(given), connections, EVENT_LOOP, max_answer_bytes)
+            self._where = address_of_url(given)
         else:
             refuse_unfit(given)
-            self._client = given
+            self._client, self._where = given, address_of_client(given)
 
     def on_threads(self) -> RedisStore | None:
         """Return a new store for threads at the same URL; None for a store on the caller's client."""
@@ -159,17 +177,17 @@ class AsyncRedisStore(AsyncCommandStore):
 
     async def run(self, wanted: Sequence[Command], *, atomic: bool = False) -> list[Any]:
         """See CommandStore.run."""
-        if atomic:
-            # Otherwise a cluster's transaction would read the slots in another thread's event loop, and its connections
-            # would not be usable in this one.
-            await self._client.initialize()
-        pipeline = self._client.pipeline(transaction=atomic)
-        for command in wanted:
-            pipeline.execute_command(*command)
         try:
-            return _replies(await pipeline.execute(raise_on_error=atomic))
-        except RedisError as error:
-            raise _translated(error) from error
+            if atomic:
+                # Otherwise a cluster's transaction would read the slots in another thread's event loop, and its connections
+                # would not be usable in this one.
+                await self._client.initialize()
+            pipeline = self._client.pipeline(transaction=atomic)
+            for command in wanted:
+                pipeline.execute_command(*command)
+            return _replies(await pipeline.execute(raise_on_error=atomic), self._where)
+        except FAILURES as error:
+            raise _translated(error, self._where) from error
 
     @property
     def is_cluster(self) -> bool:
@@ -178,7 +196,10 @@ class AsyncRedisStore(AsyncCommandStore):
 
     async def ping(self) -> None:
         """See Store.ping."""
-        await self._client.ping()
+        try:
+            await self._client.ping()
+        except FAILURES as error:
+            raise _translated(error, self._where) from error
 
     async def close(self) -> None:
         """See Store.close."""
@@ -255,17 +276,24 @@ def open_async_store(
             raise _unknown(given, "a URL, a redis.asyncio.Redis, a redis.asyncio.RedisCluster or an AsyncStore")
 
 
-def _replies(found: Sequence[Any]) -> list[Any]:
+def _replies(found: Sequence[Any], where: FailureAddress) -> list[Any]:
     """Return the replies. Raises AnswerTooLargeError if one was cut off, which in a cluster is one of several replies."""
     for reply in found:
-        if isinstance(reply, RedisError) and isinstance(translated := _translated(reply), AnswerTooLargeError):
+        if isinstance(reply, RedisError) and isinstance(translated := _translated(reply, where), AnswerTooLargeError):
             raise translated from reply
     return list(found)
 
 
-def _translated(error: RedisError) -> Exception:
-    """Return an AnswerTooLargeError if the byte limit caused an error, else the error itself."""
-    return AnswerTooLargeError("the answer is larger than max_answer_bytes") if too_large(error) else error
+def _translated(error: Exception, where: FailureAddress) -> Exception:
+    """Return an AnswerTooLargeError if the byte limit caused an error, else an error with its store's address.
+
+    It is a RedisError, which is what callers catch, where redis-py's own error of a cluster is none.
+    """
+    if too_large(error):
+        return AnswerTooLargeError("the answer is larger than max_answer_bytes")
+    found = error if isinstance(error, RedisError) else ClusterError(str(error))
+    note_address(found, where)
+    return found
 
 
 def _text(value: Any) -> str:

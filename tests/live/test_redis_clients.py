@@ -11,7 +11,7 @@ import redis
 import redis.asyncio as aio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisClusterException
+from redis.exceptions import ClusterError
 from redis.retry import Retry
 
 from rewriter.errors import ConfigurationError
@@ -158,6 +158,6 @@ def test_a_store_can_be_opened_before_its_cluster_is_there(
     server.stop()
     store = RedisStore(server.url.replace("redis", "redis+cluster", 1))
     for _ in range(2):
-        with pytest.raises(RedisClusterException):
+        with pytest.raises(ClusterError):
             store.read(query)
     store.close()

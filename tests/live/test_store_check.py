@@ -79,7 +79,7 @@ def test_a_server_that_does_not_answer_or_say_is_a_note(toml: Path, valkey_serve
     notes, faults = notes_and_faults(toml, f"[store]\nurl = '{url}'\nprofile_url = 'redis://127.0.0.1:1'")
     refused, away = notes
     assert refused.startswith("[store] url: does not show its configuration (NoPermissionError)")
-    assert away.startswith("[store] profile_url: does not answer (ConnectionError)")
+    assert away.startswith("[store] profile_url: ConnectionError: redis://127.0.0.1:1: nothing listens")
     assert not faults
     assert "secret" not in refused + away
 

@@ -13,6 +13,7 @@ from rewriter.cli.switch.target import LOST, SwitchSource, SwitchTarget, edited,
 from rewriter.decide.switch_text import SwitchesRead, parse
 from rewriter.decide.switches import KILL, SwitchValue
 from rewriter.errors import ConfigurationError, Fault, StoreError
+from rewriter.signals.store_failures import described
 
 STORE_FAILURES = (StoreError, RedisError)
 FAILURES = (*STORE_FAILURES, OSError)
@@ -183,7 +184,7 @@ def _lifted(name: str, value: SwitchValue | None, before: Mapping[str, SwitchVal
 def _failure(
     target: SwitchTarget, targets: Sequence[SwitchTarget], error: Exception, name: str, *, is_written: bool
 ) -> Fault:
-    why = (error.strerror or str(error)) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+    why = (error.strerror or str(error)) if isinstance(error, OSError) else described(error)
     fault = partial(Fault, target.where)
     if not is_written:
         return fault(f"{why}; its value of {name} is not known")

@@ -28,6 +28,7 @@ from rewriter.settings import Settings
 from rewriter.signals.memory_store import MemoryStore
 from rewriter.signals.redis_store import open_store
 from rewriter.signals.store import Store
+from rewriter.signals.store_failures import described
 
 
 def switch(
@@ -87,7 +88,7 @@ def _switch(
             try:
                 logged(store, log_key(settings), at, by, name, changed, made.written)
             except STORE_FAILURES as error:
-                print_line(f"note: {log_key(settings)}: {type(error).__name__}: {error}; this change is not in the log")
+                print_line(f"note: {log_key(settings)}: {described(error)}; this change is not in the log")
         if "store" in made.failed:
             print_line("not confirmed: the store, where processes announce themselves, could not be written")
         elif wait_s:

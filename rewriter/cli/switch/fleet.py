@@ -20,6 +20,7 @@ from rewriter.shell.background.refresh import ANNOUNCE_PERIOD_S, SWITCHES_PERIOD
 from rewriter.shell.fleet import ProcessReport, fleet_key, parse_report, process_of
 from rewriter.signals.commands import ANNOUNCED_S, MAX_ANNOUNCED
 from rewriter.signals.store import Store
+from rewriter.signals.store_failures import described
 
 POLL_S = 0.1
 NAMED = 20
@@ -66,7 +67,7 @@ def confirm(store: Store | None, prefix: str, made: Change, only: SwitchSource |
             seen = _read_reports(store, prefix, made)
             failure = ""
         except STORE_FAILURES as error:
-            seen, failure = FleetReports({}, {}), f"{type(error).__name__}: {error}"
+            seen, failure = FleetReports({}, {}), described(error)
         first = first or (None if failure else seen)
         here, elsewhere = _split(seen, machine)
         waited_s = time.monotonic() - began_s

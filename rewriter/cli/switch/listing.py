@@ -12,6 +12,7 @@ from rewriter.cli.switch.target import SwitchTarget, written_as
 from rewriter.decide.switch_text import from_environment, parse
 from rewriter.decide.switches import BOOLEANS, OTHERS, SHARES, Switches, SwitchValue, combined
 from rewriter.settings import Settings
+from rewriter.signals.store_failures import described
 
 
 def list_switches(settings: Settings, targets: list[SwitchTarget], *, as_json: bool) -> None:
@@ -23,7 +24,7 @@ def list_switches(settings: Settings, targets: list[SwitchTarget], *, as_json: b
         try:
             texts[target.source] = target.read()
         except FAILURES as error:
-            print_line(f"{target.where}: {type(error).__name__}: {error}")
+            print_line(f"{target.where}: {described(error)}")
             failed = True
     where = {target.source: target.where for target in targets}
     reads = {

@@ -28,6 +28,7 @@ from rewriter.signals.packed import Header, PackedWeights
 from rewriter.signals.redis_store import AsyncRedisStore
 from rewriter.signals.repeats import largest_classes
 from rewriter.signals.store import AsyncStore, StoreName
+from rewriter.signals.store_failures import described
 
 RETRY_S = 0.5
 ANSWER_S = 5.0
@@ -40,7 +41,7 @@ class PopulationReader:
     """The reader of one rewriter's population and segments. `look` does one round; `start` starts a thread that repeats it.
 
     engine: runs commands in the store.
-    errors: the types of errors by source; a failed round is noted there under `population`.
+    errors: the errors by source, as texts; a failed round is noted there under `population`.
     alive:  whether the rewriter still exists; the thread ends once it does not.
     ends_first_look: whether the first round continues if its event loop ends meanwhile. Its result serves the next loop of the
             process. Otherwise short loops (`asyncio.run` around each search) would never have a population.
@@ -129,7 +130,9 @@ class PopulationReader:
         except Stopped:
             return True
         except Exception as error:  # noqa: BLE001  `status()` reports it
-            self._errors["population"] = "unreadable" if isinstance(error, ValueError) else type(error).__name__
+            self._errors["population"] = (
+                "unreadable" if isinstance(error, ValueError) else described(error, quotes=False)
+            )
         else:
             self._errors.pop("population", None)
         self.looks += 1

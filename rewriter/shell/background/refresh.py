@@ -32,6 +32,7 @@ from rewriter.shell.background.switch_sources import SwitchSources
 from rewriter.shell.bulkhead import Bulkhead
 from rewriter.shell.fleet import fleet_key, report_of
 from rewriter.shell.template_files import own_folder, template_files, template_folder
+from rewriter.signals.store_failures import described
 
 LOCAL_PERIOD_S = 0.25
 SWITCHES_PERIOD_S = 0.5
@@ -155,7 +156,7 @@ class Refresh:
 
     @property
     def errors(self) -> dict[str, str]:
-        """By source whose last read failed, and by round that failed as a whole (`round NAME`): the type of the error."""
+        """By source whose last read failed, and by round that failed as a whole (`round NAME`): the error as text."""
         return self.sources.errors
 
     def failed(self, name: str, error: Exception | None) -> None:
@@ -257,7 +258,11 @@ class Refresh:
         """Note in the journal when the store stops answering the background's reads, and when it answers again."""
         if self._answers is not (error is None):
             self._answers = error is None
-            text = "the store answers again" if error is None else f"the store does not answer: {type(error).__name__}"
+            text = (
+                "the store answers again"
+                if error is None
+                else f"the store does not answer: {described(error, quotes=False)}"
+            )
             self._core.journal.note("the store", text, self._clock_s(), "warning" if error else "info")
 
     def _drop_forgotten(self, forgets: str | None) -> None:

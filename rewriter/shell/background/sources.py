@@ -10,6 +10,8 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rewriter.signals.store_failures import described
+
 
 @dataclass(frozen=True, slots=True)
 class ReadTexts:
@@ -55,7 +57,7 @@ def _ignore(error: Exception | None) -> None:
 
 
 class Sources:
-    """The sources of one rewriter. `errors` maps each source whose last read failed to the error's type.
+    """The sources of one rewriter. `errors` maps each source whose last read failed to the error as text.
 
     answered: called after each step with the exception that it raised, or None.
     """
@@ -65,7 +67,7 @@ class Sources:
         self._answered = answered
 
     def read(self, source: str, step: BackgroundStep) -> Generator[BackgroundStep, Any, Any]:
-        """Yield one step and return its result; None if it raised, with the error's type in `errors[source]`."""
+        """Yield one step and return its result; None if it raised, with the error as text in `errors[source]`."""
         try:
             answer = yield step
         except Exception as error:  # noqa: BLE001  a source that fails keeps its last good value
@@ -91,5 +93,5 @@ class Sources:
         if error is None:
             self.errors.pop(source, None)
         else:
-            self.errors[source] = type(error).__name__
+            self.errors[source] = described(error, quotes=False)
         self._answered(error)

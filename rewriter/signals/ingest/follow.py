@@ -16,6 +16,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from redis.exceptions import RedisError
+
 from rewriter.errors import Fault, StoreError
 from rewriter.plural import count_of
 from rewriter.signals.absent import is_absent_id
@@ -23,6 +25,7 @@ from rewriter.signals.commands import Command
 from rewriter.signals.events import Event, parse
 from rewriter.signals.ingest.contract import StreamKeys, append_command
 from rewriter.signals.ingest.scripts import Engine, sound_replies
+from rewriter.signals.store_failures import described
 from rewriter.subject import pseudonym
 
 AT_ONCE = 1_000
@@ -128,6 +131,8 @@ class IndexFollower:
         return read
 
     def _cause(self, error: Exception) -> str:
+        if isinstance(error, RedisError):
+            return described(error)
         return str(error) if isinstance(error, StoreError) else type(error).__name__
 
     def _known(self) -> dict[str, _Position]:

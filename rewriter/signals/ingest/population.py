@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from rewriter.errors import StoreError
 from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.maker import LOOK_EVERY_S, UNMADE_EVERY_S, Engine, Maker, Stopped
+from rewriter.signals.store_failures import described
 
 STOP_S = 2.0
 
@@ -57,7 +58,7 @@ def _make(maker: Maker, stopping: Event) -> None:
         except Stopped:
             break
         except Exception as error:  # noqa: BLE001  if this thread ended, nobody would build them while the worker runs
-            found = f"the population cannot be built: {type(error).__name__}: {error}"
+            found = f"the population cannot be built: {described(error)}"
         if found and found != trouble:
             _log.error("%s", found)
         trouble = found

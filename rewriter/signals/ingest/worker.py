@@ -51,6 +51,7 @@ from rewriter.signals.ingest.scripts import (
 from rewriter.signals.ingest.segment_names import SegmentNames
 from rewriter.signals.near_table import read_near
 from rewriter.signals.partitions import partition_count
+from rewriter.signals.store_failures import described
 from rewriter.signals.uses import Controls
 
 IDLE_S = 0.005
@@ -164,7 +165,7 @@ class Worker:
             self._leases.release(self.held)
             sound_replies(self._engine, [("ZREM", self._keys.workers, self._token)])
         except (RedisError, StoreError, OSError) as error:
-            _log.warning("the leases could not be released and will expire: %s", type(error).__name__)
+            _log.warning("the leases could not be released and will expire: %s", described(error))
 
     def beat(self) -> None:
         """Balance the leases, detect lost entries, move waiting entries back to their streams, publish the heartbeat."""
@@ -364,9 +365,9 @@ class Worker:
             case LookUpFailed():
                 what = f"{error}; events wait"
             case _ if is_refusal(error):
-                what = f"the store refuses a command, events wait: {error}: grant it to its role"
+                what = f"the store refuses a command, events wait: {described(error)}"
             case RedisError() | StoreError() | OSError():
-                what = f"the store fails, events wait: {type(error).__name__}: {error}"
+                what = f"the store fails, events wait: {described(error)}"
             case _:  # its message may quote an event
                 where = traceback.extract_tb(error.__traceback__)[-1]
                 what = (
