@@ -21,8 +21,8 @@ from rewriter.observe.hooks import BaselineFailure, SearchDetails
 from rewriter.observe.prometheus import PrometheusMetrics, WorkerMetrics
 from rewriter.report import BoostUsed, Exposure, PageFacts, Report
 from tests.fakes import SyncHarness
+from tests.likes import SETTINGS, store
 from tests.scraped import DASHBOARD, EXPRESSIONS, empty_of, prometheus_of, tool
-from tests.shell.test_shells import SETTINGS, store
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "dashboards"

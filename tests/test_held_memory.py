@@ -21,7 +21,7 @@ from rewriter.settings import StoreSettings
 from rewriter.signals.query_classes import QueryClasses
 from tests.fakes import HARNESSES, Harness
 from tests.held_memory import containers, memory_of, objects
-from tests.shell.test_shells import store
+from tests.likes import store
 
 SEARCHES = 1_000
 FEW = 200

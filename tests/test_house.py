@@ -45,6 +45,7 @@ WITH_THE_WORLD = (
     "observe/background.py",
     "observe/otel.py",
     "observe/prometheus.py",
+    "observe/state_metrics.py",
     "observe/ubi.py",
     "observe/ubi_sinks.py",
     "measures/ages.py",

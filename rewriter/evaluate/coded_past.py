@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rewriter.evaluate.arrays import Codes, Numbers, rows_of
 from rewriter.evaluate.past import Past
@@ -17,7 +16,7 @@ from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.ingest.reuse import VISIT_S
 from rewriter.signals.kinds.item import ITEM
 from rewriter.signals.repeats import MARKS, NO_CLASS
-from rewriter.signals.uses import Controls, level_of
+from rewriter.signals.uses import level_of, marks_of_uses
 
 
 class CodedPast:
@@ -91,7 +90,7 @@ class CodedPast:
     def uses(self) -> tuple[Numbers, Codes, Codes, list[Value]]:
         """The times of uses; then for each value of a use: the number of the use, and of the value; and the values.
 
-        Counted as in `uses.observed_uses`, with the class and the weight of the action of each use as its value.
+        Counted by `uses.marks_of_uses`, with the class and the weight of the action of each use as its value.
         """
         past, table = self.past, self._of_one_life
         (events,) = np.nonzero(past.weight > 0.0)
@@ -114,45 +113,18 @@ class CodedPast:
         names = (value[2] if len(value) > 2 else NO_CLASS for value in items)
         class_of = np.array([classes.setdefault(name, len(classes)) for name in names], np.int64)[local]
         of = class_of * levels + level[event]
-        judged = _judged(person[event], visit[event], is_later[event], code, of, level[event])
-        counts = judged[0]
+        columns = (person[event], visit[event], is_later[event], code, of, level[event])
+        bits = np.fromiter(marks_of_uses(zip(*(one.tolist() for one in columns), strict=True)), np.uint8, len(event))
+        counts = bits > 0
         number = np.arange(int(counts.sum()))
-        event, of = event[counts], of[counts]
-        chosen = [np.ones(len(number), bool), *(one[counts] for one in judged[1:])]
+        event, of, bits = event[counts], of[counts], bits[counts]
+        chosen = [(bits >> at & 1).astype(bool) for at in range(len(MARKS))]
         uses = np.concatenate([number[one] for one in chosen])
         marks = np.concatenate([of[one] + at * len(classes) * levels for at, one in enumerate(chosen)])
         order = np.argsort(uses, kind="stable")
         texts = [level_of(weight) for weight in weights.tolist()] or [level_of(1.0)]
         named: list[Value] = [(mark, name, text) for mark in MARKS for name in classes for text in texts]
         return past.at_s[events][event], uses[order], marks[order], named
-
-
-def _judged(
-    person: Codes, visit: Codes, is_later: NDArray[np.bool_], item: Codes, of_level: Codes, level: Codes
-) -> tuple[NDArray[np.bool_], ...]:
-    """Return which events are uses that count, which of them use an item again, which are compared with another person's use, and
-    which of these others were held (`Controls`).
-
-    of_level: the number of a class and the weight of an action; level: the number of the weight, in the order of weights.
-    """
-    controls, visits = Controls[int](), dict[tuple[int, int], dict[int, int]]()
-    counts, again, is_compared, is_chance = (np.zeros(len(person), bool) for _ in range(4))
-    columns = (one.tolist() for one in (person, visit, is_later, item, of_level, level))
-    nothing: dict[int, int] = {}
-    for at, (who, when, later, what, of, done) in enumerate(zip(*columns, strict=True)):
-        used_in = visits.setdefault((who, what), {})
-        if used_in.get(when, -1) >= done:
-            continue
-        if (other := controls.other(of, who)) is not None:
-            held = visits.get((who, other), nothing)
-            is_compared[at] = held.get(when, -1) < done
-            is_chance[at] = is_compared[at] and max(held.values(), default=-1) >= done
-        if controls.note(of, who, what) and later:
-            controls.add(of, who)
-            counts[at] = True
-            again[at] = max(used_in.values(), default=-1) >= done
-        used_in[when] = done
-    return counts, again, is_compared, is_chance
 
 
 def _first(person: Codes, visit: Codes) -> Codes:

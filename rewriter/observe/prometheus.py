@@ -12,18 +12,17 @@ identifier or a query. docs/metrics.md lists every metric.
 
 from __future__ import annotations
 
-import weakref
-from collections import Counter as Counted
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sized
 from typing import Any, Protocol
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from rewriter.observe.background import Background
 from rewriter.observe.hooks import BaselineFailure, SearchDetails
+from rewriter.observe.state_metrics import StateMetrics, Watched, counter, gauge
 from rewriter.report import PageFacts, Reason, Report
 
 SECONDS = (0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -33,13 +32,6 @@ MAX_ERRORS = 30
 """The number of error classes with a label of their own; further classes count as `other`."""
 MAX_UNITS = 200_000
 """The number of the experiment's units whose hash is kept, so that each is counted once: about 20 MB at most."""
-
-
-class Watched(Protocol):
-    """The part of a rewriter that `watch` reads."""
-
-    def local_status(self) -> Any:
-        """Return the state of this process, from memory alone."""
 
 
 class WatchedWorker(Protocol):
@@ -120,7 +112,7 @@ class PrometheusMetrics:
         self._seen: OrderedDict[int, None] = OrderedDict()
         self._error_kinds: set[str] = set()
         self._queue: Background[SearchDetails | BaselineFailure] = Background(self._take)
-        self._states = _States(self._queue)
+        self._states = StateMetrics(self._queue)
         if registry is not None:
             registry.register(self._states)
 
@@ -200,148 +192,6 @@ class PrometheusMetrics:
             self._units.labels(arm).inc()
 
 
-class _States(Collector):
-    """The states of the watched rewriters, read from memory at each scrape. A state that fails is left out and counted."""
-
-    def __init__(self, queue: Background[Any]) -> None:
-        self._queue = queue
-        self._rewriters: list[weakref.ref[Any]] = []
-        self._failed = 0
-
-    def watch(self, rewriter: Watched) -> None:
-        self._rewriters.append(weakref.ref(rewriter))
-
-    def describe(self) -> Iterable[Metric]:
-        """Return nothing: the metrics depend on the watched rewriters, and registering must not collect."""
-        return ()
-
-    def collect(self) -> Iterable[Metric]:
-        states = []
-        for held in self._rewriters:
-            rewriter = held()
-            if rewriter is None:
-                continue
-            try:
-                states.append(rewriter.local_status())
-            except Exception:  # noqa: BLE001  a scrape shows what can be shown
-                self._failed += 1
-        yield _counter("observer_dropped", "Searches that the metrics' full queue dropped", [((), self._queue.dropped)])
-        errors = self._queue.errors + self._failed
-        yield _counter("observer_errors", "Searches and states that could not be counted", [((), errors)])
-        if states:
-            yield from _merged(states)
-
-
-def _merged(states: Sequence[Any]) -> Iterable[Metric]:
-    """Yield the metrics of all rewriters of one process: counts are added, and the worst state is reported."""
-    yield from _of_breakers(states)
-    yield from _of_lag(states)
-    yield from _of_policies(states)
-    yield from _of_experiment(states)
-    yield _gauge("in_flight", "Optional legs and reads under way", [((), sum(one.in_flight for one in states))])
-    yield _gauge("max_in_flight", "The cap of the legs in flight", [((), sum(one.max_in_flight for one in states))])
-    yield _gauge(
-        "healthy",
-        "1 if local_status() reports no problem; store and fleet are not read",
-        [((), min(one.healthy for one in states))],
-    )
-    yield _gauge(
-        "switches_version",
-        "Hash of the switches: processes with other switches have another number",
-        [((), max(one.switches_version for one in states))],
-    )
-    tracked: Counted[str] = Counted()
-    for state in states:
-        tracked.update(state.tracked)
-    yield _counter(
-        "tracked_events",
-        "Events given to track, by outcome",
-        [((what,), count) for what, count in tracked.items()],
-        ["outcome"],
-    )
-    yield _counter("plans_dropped", "Plans that were not saved", [((), sum(one.plans_dropped for one in states))])
-    yield _counter("hook_errors", "Exceptions that hooks raised", [((), sum(one.hook_errors for one in states))])
-
-
-def _of_breakers(states: Sequence[Any]) -> Iterable[Metric]:
-    breakers: dict[str, list[Mapping[str, Any]]] = {}
-    for state in states:
-        legs = [("legs", policy["breaker"]) for policy in state.policies.values()]
-        for name, one in (*legs, *state.store_breakers.items()):
-            breakers.setdefault(name, []).append(one)
-    yield _gauge(
-        "breaker_open", "State of a breaker: 1 open, 0.5 half-open, 0 closed",
-        [((name,), max(OPEN.get(one["state"], 1.0) for one in found)) for name, found in breakers.items()], ["breaker"],
-    )  # fmt: skip
-    yield _counter(
-        "breaker_transitions", "How often a breaker changed to a state",
-        [((name, to), sum(one["transitions"][to] for one in found)) for name, found in breakers.items() for to in OPEN],
-        ["breaker", "to"],
-    )  # fmt: skip
-
-
-def _of_lag(states: Sequence[Any]) -> Iterable[Metric]:
-    lags = [state.lag for state in states if state.lag.get("seconds") is not None]
-    yield _gauge(
-        "signals_lagging",
-        "1 if signals lag for some people",
-        [((), max(bool(one["lagging"]) for one in lags))] if lags else [],
-    )
-    yield _gauge(
-        "signals_age_seconds",
-        "Age of the newest signals: the largest lag of a partition",
-        [((), max(one["seconds"] for one in lags))] if lags else [],
-    )
-    partitions: dict[str, float] = {}
-    for one in lags:
-        for number, (seconds, _) in enumerate(one.get("partitions", ())):
-            partitions[str(number)] = max(seconds, partitions.get(str(number), 0.0))
-    yield _gauge(
-        "signals_lag_seconds",
-        "The lag of each partition",
-        [((at,), value) for at, value in partitions.items()],
-        ["partition"],
-    )
-    yield _counter(
-        "signals_lag_changes",
-        "How often signals began to lag or caught up",
-        [((), sum(one.lag_changes for one in states))],
-    )
-
-
-def _of_policies(states: Sequence[Any]) -> Iterable[Metric]:
-    yield _gauge(
-        "templates_quarantined", "Templates in quarantine", [((), sum(len(one.quarantined) for one in states))]
-    )
-    paused = {(name,): float(one["paused"]) for state in states for name, one in state.policies.items()}
-    yield _gauge(
-        "policy_paused", "1 if a policy sends no legs because they come too late", list(paused.items()), ["policy"]
-    )
-    shares = {(name,): float(one["exploration_share"]) for state in states for name, one in state.policies.items()}
-    yield _gauge(
-        "policy_exploration_share",
-        "Share of exploration hits in effect, 0 if it is off",
-        list(shares.items()),
-        ["policy"],
-    )
-
-
-def _of_experiment(states: Sequence[Any]) -> Iterable[Metric]:
-    yield _gauge(
-        "experiment_share", "Present shares of the experiment's arms",
-        [((name,), share) for name, share in states[-1].experiment.items()], ["of"],
-    )  # fmt: skip
-    arms: Counted[str] = Counted()
-    for state in states:
-        arms.update(state.arms.get("searches", {}))
-    changed = sum(state.arms.get("arms_changed", 0) for state in states)
-    yield _counter("arms", "Searches by arm", [((arm,), count) for arm, count in arms.items()], ["arm"])
-    yield _counter("arms_changed", "Sessions whose arm changed at a log-in", [((), changed)])
-
-
-OPEN = {"closed": 0.0, "half_open": 0.5, "open": 1.0}
-
-
 class WorkerMetrics(Collector):
     """Metrics of an ingest worker, read from its memory at each scrape: entries by outcome, dead letters, waiting, lag."""
 
@@ -358,33 +208,16 @@ class WorkerMetrics(Collector):
         """Return the present metrics."""
         worker = self._worker
         counts = {what: count for what, count in dict(worker.counts).items() if what.isidentifier()}
-        yield _counter(
+        yield counter(
             "ingested_entries",
             "Entries of the streams by outcome",
             [((what,), n) for what, n in counts.items()],
             ["outcome"],
         )
-        yield _gauge(
+        yield gauge(
             "ingest_waiting_entries",
             "Entries that wait in the partitions of this worker",
             [((), worker.backlog.entries)],
         )
-        yield _gauge("ingest_lag_seconds", "Lag of each partition that this worker holds", [((), worker.backlog.lag_s)])
-        yield _gauge("ingest_partitions_held", "Partitions that this worker holds", [((), len(worker.held))])
-
-
-Samples = Sequence[tuple[tuple[str, ...], float]]
-
-
-def _counter(name: str, text: str, samples: Samples, labels: Sequence[str] = ()) -> Metric:
-    family = CounterMetricFamily(f"rewriter_{name}", text, labels=labels)
-    for values, value in samples:
-        family.add_metric(values, value)
-    return family
-
-
-def _gauge(name: str, text: str, samples: Samples, labels: Sequence[str] = ()) -> Metric:
-    family = GaugeMetricFamily(f"rewriter_{name}", text, labels=labels)
-    for values, value in samples:
-        family.add_metric(values, float(value))
-    return family
+        yield gauge("ingest_lag_seconds", "Lag of each partition that this worker holds", [((), worker.backlog.lag_s)])
+        yield gauge("ingest_partitions_held", "Partitions that this worker holds", [((), len(worker.held))])

@@ -21,9 +21,10 @@ from functools import lru_cache
 from typing import Generic, NamedTuple, TypeVar
 
 from rewriter.signals.counters import SEPARATOR, Counters, Observation, Value, sound
-from rewriter.signals.repeats import AGAIN, CHANCE, CONTROLS, MARKS, SHRUNK_BY, USES
+from rewriter.signals.repeats import AGAIN, MARKS, SHRUNK_BY, USES
 
 _T = TypeVar("_T", bound=Hashable)
+_V = TypeVar("_V", bound=Hashable)
 UNKNOWN = "?"
 """Ends the weight of a use again of an item of unknown strength."""
 RARE = 0.005
@@ -109,27 +110,47 @@ class Controls(Generic[_T]):
         return True
 
 
+def marks_of_uses(done: Iterable[tuple[_T, _V, bool, _T, _T, float]]) -> Iterator[int]:
+    """Yield, for each of `done` in the order of time, the fields of `MARKS` that it adds to, as bits: bit 0 is the first field.
+
+    done: subject, visit, whether the visit is a later one than the subject's first, item, class with weight, and weight (above 0).
+    """
+    visits: dict[tuple[_T, _T], dict[_V, float]] = {}
+    controls = Controls[_T]()
+    nothing: dict[_V, float] = {}
+    for subject, visit, is_later, item, of, weight in done:
+        used_in = visits.setdefault((subject, item), {})
+        if used_in.get(visit, -1.0) >= weight:
+            yield 0
+            continue
+        other = controls.other(of, subject)
+        has_room = controls.note(of, subject, item)
+        marks = 0
+        if is_later and has_room:
+            controls.add(of, subject)
+            marks = 0b11 if max(used_in.values(), default=-1.0) >= weight else 0b01
+            held = nothing if other is None else visits.get((subject, other), nothing)
+            # What this visit used already is no evidence, as it is no use again.
+            if other is not None and held.get(visit, -1.0) < weight:
+                marks |= 0b1100 if max(held.values(), default=-1.0) >= weight else 0b0100
+        used_in[visit] = weight
+        yield marks
+
+
 def observed_uses(done: Iterable[Use]) -> Iterator[Observation]:
     """Yield what `done`, in the order of time, adds to the population's fields."""
-    first_visits: dict[str, str] = {}
-    visits: dict[tuple[str, str], dict[str, float]] = {}
-    controls = Controls[str]()
-    for one in done:
-        used_in = visits.setdefault((one.subject, one.item), {})
-        if used_in.get(one.visit, 0.0) >= one.weight:
-            continue
-        of = SEPARATOR.join((one.class_name, level_of(one.weight)))
-        other = controls.other(of, one.subject)
-        has_room = controls.note(of, one.subject, one.item)
-        if first_visits.setdefault(one.subject, one.visit) != one.visit and has_room:
-            controls.add(of, one.subject)
-            marks = [USES, AGAIN] if max(used_in.values(), default=0.0) >= one.weight else [USES]
-            held = None if other is None else visits.get((one.subject, other), {})
-            # What this visit used already is no evidence, as it is no use again.
-            if held is not None and held.get(one.visit, 0.0) < one.weight:
-                marks += [CONTROLS, CHANCE] if max(held.values(), default=0.0) >= one.weight else [CONTROLS]
-            yield Observation(tuple((mark, *of.split(SEPARATOR)) for mark in marks), 1.0, one.at_s)
-        used_in[one.visit] = one.weight
+    uses, first_visits = list(done), dict[str, str]()
+    rows = (
+        (
+            one.subject, one.visit, first_visits.setdefault(one.subject, one.visit) != one.visit, one.item,
+            SEPARATOR.join((one.class_name, level_of(one.weight))), one.weight,
+        )
+        for one in uses
+    )  # fmt: skip
+    for one, bits in zip(uses, marks_of_uses(rows), strict=True):
+        if bits:
+            marks = (mark for at, mark in enumerate(MARKS) if bits >> at & 1)
+            yield Observation(tuple((mark, one.class_name, level_of(one.weight)) for mark in marks), 1.0, one.at_s)
 
 
 def judged(counts: Mapping[Value, float]) -> dict[Value, float]:

@@ -12,7 +12,7 @@ from rewriter.client.limits import LIMITS
 from rewriter.decide.leg_sizes import ENOUGH, EXPLORATION_BYTES, LATEST, PROBE_S, LegSizes, hit_shape
 from rewriter.plural import count_of
 from tests.fakes import HARNESSES, FakeStore, Harness
-from tests.shell.test_shells import SETTINGS, store
+from tests.likes import SETTINGS, store
 
 ANN = Subject("ann", "s1")
 MIB = 2**20

@@ -8,8 +8,8 @@ from opensearchpy.exceptions import RequestError
 from rewriter import Reason, Subject
 from rewriter.signals.store import Keys
 from tests.fakes import HARNESSES, FakeStore, Harness
+from tests.likes import SETTINGS
 from tests.reason_cases import ANN, LIKED, raises
-from tests.shell.test_shells import SETTINGS
 
 KINDS = ("match", "query_string", "wildcard", "match_phrase", "prefix")
 REFUSED = raises(RequestError(400, "parsing_exception", {"error": "x"}))

@@ -6,7 +6,7 @@ import pytest
 
 from rewriter import Reason, Subject
 from tests.fakes import HARNESSES, FakeStore, Harness
-from tests.shell.test_shells import SETTINGS
+from tests.likes import SETTINGS
 
 LARGE = {
     "terms": {"query": {"bool": {"filter": [{"terms": {"sku": [f"sku-{n}" for n in range(20_000)]}}]}}},

@@ -12,7 +12,7 @@ from rewriter import Settings, Subject
 from rewriter.report import Reason
 from rewriter.shell.bulkhead import Bulkhead
 from tests.fakes import HARNESSES, FakeEngine, Harness
-from tests.shell.test_shells import store
+from tests.likes import store
 
 CAP = 4
 

@@ -37,8 +37,8 @@ from rewriter.settings import Settings
 from rewriter.signals.counters import Counters
 from rewriter.signals.store import Keys
 from tests.fakes import HARNESSES, FakeStore, Harness, SyncHarness, waited
+from tests.likes import SETTINGS, store
 from tests.reason_cases import raises
-from tests.shell.test_shells import SETTINGS, store
 
 ARGUMENTS: dict[str, Any] = {"index": "products", "body": {"query": {"match": {"title": "secret words"}}, "size": 10}}
 ANN = Subject("ann-the-user", "ann-s-session")

@@ -27,7 +27,7 @@ from rewriter.signals.commands import Command
 from rewriter.signals.counters import Counters, Value
 from rewriter.signals.memory_store import MemoryStore
 from tests.fakes import AsyncClient, AsyncFakeStore, FakeEngine, FakeStore, awaited, waited
-from tests.shell.test_shells import ANN, SEARCH, SETTINGS, of_ours, store
+from tests.likes import ANN, SEARCH, SETTINGS, of_ours, store
 from tests.wire import Wire
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ import pytest
 
 from rewriter import Reason
 from tests.fakes import SyncHarness
-from tests.shell.test_shells import ANN, SEARCH, SETTINGS, store
+from tests.likes import ANN, SEARCH, SETTINGS, store
 
 
 def test_searches_are_the_caller_s_own_and_nothing_waits(monkeypatch: pytest.MonkeyPatch) -> None:

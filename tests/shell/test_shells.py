@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from opensearchpy.exceptions import NotFoundError
 
-from rewriter import AsyncRewriter, ConfigurationError, Reason, Report, Rewriter, SearchDetails, Settings, Subject
+from rewriter import AsyncRewriter, ConfigurationError, Reason, Report, Rewriter, SearchDetails, Subject
 from rewriter.decide.breaker import Breaker, Outcome, Permit
 from rewriter.settings import BudgetSettings
 from rewriter.shell.workers import Workers
@@ -40,35 +40,13 @@ from tests.fakes import (
     known,
     waited,
 )
-
-ANN = Subject("ann", "s1")
-SEARCH: dict[str, Any] = {"index": "products", "body": {"query": {"match": {"title": "shoe"}}, "size": 10}}
-SETTINGS = Settings.model_validate(
-    {
-        "experiment": {"holdout": 0},
-        "budget": {"signals_ms": 2000, "cutoff_ms": 5000},
-        "policies": {"shop": {"index": "products*", "item_repeat_share": 1.0}},
-    }
-)
-
-
-def store(*users: str) -> FakeStore:
-    """A store in which each user likes one product, by the number at the end of the name; "ann" likes p7."""
-    found = FakeStore()
-    for user in ("ann", *users):
-        item = f"p{user[3:] or 7}" if user.startswith("ann") else user
-        found.write(Keys().profile(user), Counters({("item", item): 6.0}, {"item": 6.0}, 1.8e9), None)
-    return found
+from tests.likes import ANN, SEARCH, SETTINGS, of_ours, store
 
 
 @pytest.fixture(params=HARNESSES, ids=["sync", "async"])
 def harness(request: pytest.FixtureRequest) -> Iterator[Harness]:
     with request.param(SETTINGS, store()) as opened:
         yield opened
-
-
-def of_ours() -> set[str]:
-    return {thread.name for thread in threading.enumerate() if thread.name.startswith("rewriter-")}
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------
@@ -285,7 +263,7 @@ def test_another_loop_starts_afresh() -> None:
 FORKED = """
     import json, os, sys
     from rewriter import Subject
-    from tests.shell.test_shells import ANN, SEARCH, SETTINGS, store
+    from tests.likes import ANN, SEARCH, SETTINGS, store
     from tests.fakes import SyncHarness
 
     with SyncHarness(SETTINGS, store()) as harness:
