@@ -28,7 +28,7 @@ from rewriter import AsyncRewriter, Settings, Subject
 from rewriter.settings import PolicySettings
 from rewriter.shell.background import population as shell
 from rewriter.signals.counters import Counters, HalfLives, Value
-from rewriter.signals.maker import Maker
+from rewriter.signals.population_builder import PopulationBuilder
 from rewriter.signals.redis_store import RedisStore
 from rewriter.signals.store import Keys
 from rewriter_engines import Valkey
@@ -104,7 +104,7 @@ def fill(url: str) -> None:
 
 def make(store: RedisStore) -> None:
     """Compute the population, as a worker does."""
-    maker = Maker(
+    maker = PopulationBuilder(
         store, KEYS, HalfLives(9_676_800.0), role="worker", token="bench", max_counters=128, ttl_s=1e7, now_s=time.time,  # noqa: S106
         wait=lambda _: False,
     )  # fmt: skip
@@ -182,7 +182,7 @@ def memory_mib(url: str) -> float:
 def server_share(raw: Any, url: str) -> float:
     """Return the share of the server's core for one process, which checks every 10 s and reads one version per minute."""
     store = RedisStore(url)
-    maker = Maker(
+    maker = PopulationBuilder(
         store, KEYS, HalfLives(1e6), role="search", token="bench", max_counters=128, ttl_s=1e7, now_s=time.time,  # noqa: S106
         wait=lambda _: False,
     )  # fmt: skip

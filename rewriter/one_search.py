@@ -1,4 +1,4 @@
-"""Which searches can be sent once, with boosts in them, and still answer as their callers' own: the table's third column.
+"""The searches that can be sent once, with boosts in them, and still answer as the callers' own: the table's third column.
 
 A policy with `mode = "rewrite"` sends the caller's whole body with our rescore (or wrap) added. Order and scores of the hits then
 differ, as they should; everything else must not. The first row that applies names what would differ. Such a search goes parallel:

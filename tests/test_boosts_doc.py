@@ -30,7 +30,7 @@ def test_an_affinity_with_numbers(row: tuple[str, ...]) -> None:
     assert (count / share + pseudo_count) / (total + pseudo_count) == pytest.approx(lifted, abs=5e-3)
 
 
-def test_the_page_has_rows() -> None:
+def test_every_row_of_the_page_is_checked() -> None:
     assert len(ROWS) == 5
 
 

@@ -25,7 +25,9 @@ def memory(**bounds: float) -> Bounded[str, str]:
         ({"max_count": 0}, [("a", 10, 0.0)], ""),
     ],
 )
-def test_bounds(bounds: dict[str, float], puts: list[tuple[str, int, float]], kept: str) -> None:
+def test_a_cache_keeps_the_newest_within_its_bounds(
+    bounds: dict[str, float], puts: list[tuple[str, int, float]], kept: str
+) -> None:
     remembered = memory(**bounds)
     for key, size, now_s in puts:
         remembered.put(key, key.upper(), size, now_s)

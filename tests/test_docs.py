@@ -38,7 +38,7 @@ def test_settings_are_settings(page: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
-def test_python_is_python(page: Path) -> None:
+def test_the_python_of_a_page_parses(page: Path) -> None:
     for block in blocks(page, "python"):
         ast.parse(block)
 

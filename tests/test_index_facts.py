@@ -22,7 +22,7 @@ def settings(**indices: dict[str, str]) -> dict[str, Any]:
     return {name: {"settings": flat} for name, flat in indices.items()}
 
 
-def test_fields_of_one_index() -> None:
+def test_the_mapping_of_an_index_gives_its_fields() -> None:
     properties = {
         "brand": {"type": "keyword"},
         "title": {"type": "text", "fields": {"raw": {"type": "keyword"}}},

@@ -27,7 +27,7 @@ def read(body: Any = None, **arguments: Any) -> ParsedSearch:
     )
 
 
-def test_a_search_as_asked() -> None:
+def test_a_search_is_parsed_with_its_parameters_and_headers() -> None:
     request = read(
         {"query": QUERY, "from": 10, "rescore": [{"window_size": 80, "query": {}}, {"query": {}}]},
         params={"routing": "eu", "size": "20"},
@@ -68,7 +68,9 @@ def test_a_collapsed_search_names_its_field() -> None:
         (b"products", (), None),
     ],
 )
-def test_indices(index: Any, indices: tuple[str, ...], policy: str | None) -> None:
+def test_an_index_argument_names_its_indices_and_their_policy(
+    index: Any, indices: tuple[str, ...], policy: str | None
+) -> None:
     request = read(index=index)
     assert (request.indices, request.policy) == (indices, policy)
 

@@ -33,7 +33,7 @@ def test_the_public_names() -> None:
     assert all(getattr(rewriter, name).__doc__ for name in rewriter.__all__)
 
 
-def test_the_reasons() -> None:
+def test_no_reason_is_renamed_or_moved() -> None:
     """Dashboards are built on them: one that is renamed breaks somebody's alert."""
     assert " ".join(Reason) == (
         "personalized no_subject no_consent switched_off not_rolled_out holdout shadow breaker_open busy no_policy "

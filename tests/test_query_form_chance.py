@@ -37,7 +37,7 @@ STEADY = (
 
 
 @pytest.mark.parametrize("query", CHANCE)
-def test_chance(query: dict[str, Any]) -> None:
+def test_a_random_score_is_recognized_at_any_depth(query: dict[str, Any]) -> None:
     deep = query
     for _ in range(200):
         deep = {"bool": {"must": [{"dis_max": {"queries": [deep]}}]}}
@@ -52,7 +52,7 @@ def test_chance(query: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("query", STEADY)
-def test_no_chance(query: dict[str, Any]) -> None:
+def test_random_scripts_beside_the_query_are_no_random_score(query: dict[str, Any]) -> None:
     shown = {"script_fields": {"f": {"script": {"source": "Math.random()"}}}}  # changes what is shown, and not the list
     assert not scored_by_chance({"query": query, "post_filter": MATCH, **shown})
 

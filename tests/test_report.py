@@ -34,7 +34,7 @@ def test_the_least_that_is_said() -> None:
     assert (report.moves, report.timings_ms, report.errors) == ((), {}, ())
 
 
-def test_it_is_frozen() -> None:
+def test_a_report_cannot_be_changed() -> None:
     with pytest.raises(FrozenInstanceError):
         FULL.reason = Reason.BUSY  # type: ignore[misc]
 

@@ -55,7 +55,7 @@ def test_nothing_has_to_be_set(tmp_path: Path) -> None:
     assert Settings().policy_for(("any", "index")) == "default"
 
 
-def test_a_file(tmp_path: Path) -> None:
+def test_every_key_of_a_file_arrives_in_the_settings(tmp_path: Path) -> None:
     settings = read(tmp_path, FULL)
     assert [host.get_secret_value() for host in settings.opensearch.hosts] == ["https://one:9200"]
     shop = settings.policies["shop"]

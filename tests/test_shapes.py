@@ -251,7 +251,7 @@ def test_what_the_form_of_a_query_says_about_its_scores(query: Any, expected: st
         (None, False),
     ],
 )
-def test_look_ups_by_id(query: Any, expected: bool) -> None:
+def test_a_look_up_by_id_is_recognized(query: Any, expected: bool) -> None:
     assert looks_up_ids(query) is expected
 
 

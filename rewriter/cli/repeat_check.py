@@ -12,8 +12,8 @@ from rewriter.cli.store_check import profile_store
 from rewriter.errors import StoreError
 from rewriter.settings import Settings
 from rewriter.signals.affinities import Population, guard_of, profile_half_lives
-from rewriter.signals.maker import Maker
 from rewriter.signals.packed import PackedWeights
+from rewriter.signals.population_builder import PopulationBuilder
 from rewriter.signals.repeats import described, in_words, largest_classes
 from rewriter.signals.store import Keys
 
@@ -54,7 +54,7 @@ def stored_population(settings: Settings) -> tuple[Population, tuple[str, ...], 
     try:
         keys = Keys(settings.store.prefix, settings.store.key_salt.get_secret_value())
         half_lives = profile_half_lives(settings.policies.values(), settings.signals)
-        maker = Maker(
+        maker = PopulationBuilder(
             store, keys, half_lives, role="search", token="", max_counters=1, ttl_s=1.0, now_s=time.time, wait=lambda _: False
         )  # fmt: skip
         packed = maker.current(maker.reader.look().population)

@@ -1,4 +1,4 @@
-"""How late this machine itself is: how much longer than asked a thread that only sleeps is kept waiting."""
+"""Lateness of the machine itself: how much longer than requested a thread that only sleeps is kept waiting."""
 
 from __future__ import annotations
 

@@ -87,7 +87,10 @@ class Rewriter(Generic[Client]):
         return self.search_details(subject=subject, **arguments)[0]
 
     def search_details(self, *, subject: Subject | Unset | None = unset, **arguments: Any) -> tuple[Any, Report]:
-        """Search as `search` does, and return the response with its report."""
+        """Search as `search` does, and return the response with its report.
+
+        The response is what `client.search` returns. `report.reason` says why the page is personalized or not.
+        """
         return self._searches.search(self._client, subject, arguments)
 
     def msearch(self, *, subject: Subject | Unset | None = unset, **arguments: Any) -> Any:
@@ -98,7 +101,7 @@ class Rewriter(Generic[Client]):
         return self.msearch_details(subject=subject, **arguments)[0]
 
     def msearch_details(self, *, subject: Subject | Unset | None = unset, **arguments: Any) -> tuple[Any, list[Report]]:
-        """Search a batch, and return a report for each of its searches, in their order."""
+        """Search as `msearch` does, and return the response with a report for each search of the batch, in their order."""
         return self._batches.search(self._client, subject, arguments)
 
     def track(self, event: Mapping[str, Any]) -> bool:

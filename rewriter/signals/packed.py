@@ -1,8 +1,8 @@
 """Binary format of the population and of the segments: one value each, which every searching process reads.
 
-Searches need the population as a whole, and seldom a new one. So one process sums the partitions' parts (`gathering`, `maker`) and
-writes the sum under one key. The others read the value's header of 64 bytes, and the body only when its version has changed.
-`docs/signals.md` describes the bytes for other languages.
+Searches need the population as a whole, and seldom a new one. So one process sums the partitions' parts (`partial_sums`,
+`population_builder`) and writes the sum under one key. The others read the value's header of 64 bytes, and the body only when its
+version has changed. `docs/signals.md` describes the bytes for other languages.
 
     header   64 bytes of ASCII, blanks up to a newline: rw1 VERSION MADE_S EVENTS BYTES
     body     zlib: a line of JSON, then the members joined by two U+001F, then their weights as little-endian doubles

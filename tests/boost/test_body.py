@@ -30,7 +30,7 @@ ENVELOPE = {
 }
 
 
-def test_the_envelope() -> None:
+def test_the_envelope_bounds_the_factor_from_1_to_max_boost() -> None:
     assert envelope((NIKE, NEW), 1.5) == ENVELOPE
 
 
@@ -80,7 +80,7 @@ def test_the_factor_of_any_hit_lies_between_one_and_the_limit(
     assert not {"boost", "min_score"} & found.keys()
 
 
-def test_rescored() -> None:
+def test_rescore_multiplies_the_top_of_the_window() -> None:
     assert bounded_body({"query": MATCH, "size": 10}, (NIKE, NEW), 1.5, "rescore", 200) == {
         "query": MATCH,
         "size": 10,
@@ -96,7 +96,7 @@ def test_rescored() -> None:
     }
 
 
-def test_wrapped() -> None:
+def test_wrap_puts_the_query_inside_the_function_score() -> None:
     found = bounded_body({"query": MATCH, "collapse": {"field": "brand"}}, (NIKE, NEW), 1.5, "wrap", 200)
     assert found == {"query": {"function_score": {"query": MATCH, **ENVELOPE}}, "collapse": {"field": "brand"}}
 

@@ -126,7 +126,7 @@ def test_annotations_stand_at_the_lines_of_faults(folder: Path) -> None:
     assert result.stderr == ""  # a log would show each finding twice
 
 
-def test_sarif_is_sarif(folder: Path) -> None:
+def test_the_sarif_output_is_valid_sarif(folder: Path) -> None:
     write(folder, "[\n{{ affinites }}\n]", "max_functions = 3\n")
     result = run("check", "--format", "sarif")
     assert result.exit_code == 2

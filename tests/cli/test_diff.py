@@ -136,7 +136,7 @@ def test_a_file_is_read_whatever_its_encoding(tmp_path: Path) -> None:
         ("", "holds no search"),
     ],
 )
-def test_faults_of_a_line(tmp_path: Path, line: str, fault: str) -> None:
+def test_a_logged_search_that_is_wrong_is_named(tmp_path: Path, line: str, fault: str) -> None:
     path = tmp_path / "searches.ndjson"
     path.write_text(line)
     with pytest.raises(ConfigurationError, match=r"searches\.ndjson") as raised:

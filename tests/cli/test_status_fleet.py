@@ -109,7 +109,7 @@ def test_the_sums_are_of_all_processes() -> None:
         (None, "unknown: without a store, none can announce itself"),
     ],
 )
-def test_nobody_is_there(store: str | None, said: str) -> None:
+def test_without_processes_status_says_why(store: str | None, said: str) -> None:
     assert sums([], store) == [("processes", said)]
 
 

@@ -100,7 +100,9 @@ def confirmed(
         ("rollout", None, {"rollout": (0.5, "store")}, "rollout 0.5 by store"),
     ],
 )
-def test_who_follows(name: str, value: SwitchValue | None, said: Said, why: str) -> None:
+def test_a_process_that_does_not_follow_is_explained(
+    name: str, value: SwitchValue | None, said: Said, why: str
+) -> None:
     found = why_not(Change(name, value), process_of("search-7", parse_report(standing(said))))
     assert (found.what if found else "") == why
 
@@ -116,7 +118,9 @@ def test_a_policys_value_that_the_command_has_noted_is_not_named_again() -> None
 # --- what is said -----------------------------------------------------------------------------------------------------
 
 
-def test_all_follow(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_change_that_all_processes_follow_is_confirmed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     store = store_of(a={"personalization": (False, "file")}, b={"personalization": (False, "store")})
     assert confirmed(store, monkeypatch, capsys) == (True, ["in effect in 2 of 2 processes"])
 
@@ -197,7 +201,9 @@ def test_many_that_do_not_follow_are_summed_up(
     assert said[-1] == "and 30 more: `rewriter status` shows all"
 
 
-def test_nobody_is_there(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_processes_a_change_is_made_and_not_confirmed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     nobody = "not confirmed: no process has announced itself in the last 10 s"
     assert confirmed(MemoryStore(), monkeypatch, capsys) == (True, [nobody])
 

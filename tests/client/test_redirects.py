@@ -60,7 +60,7 @@ SEARCH: dict[str, Any] = {"index": "i", "body": {"query": {"match_all": {}}}, "h
 
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("connection", [Urllib3HttpConnection, RequestsHttpConnection])
-def test_threads(connection: Any, status: int) -> None:
+def test_a_sync_leg_follows_no_redirect(connection: Any, status: int) -> None:
     with server(200) as (target, there), server(status, target) as (url, here):
         with OpenSearch([url], connection_class=connection, max_retries=0) as client:
             leg = cloned(client, 2)
@@ -76,7 +76,7 @@ def test_threads(connection: Any, status: int) -> None:
 
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("connection", [None, AsyncHttpConnection])
-async def test_the_event_loop(connection: Any, status: int) -> None:
+async def test_an_async_leg_follows_no_redirect(connection: Any, status: int) -> None:
     more = {"connection_class": connection} if connection else {}
     with server(200) as (target, there), server(status, target) as (url, here):
         async with AsyncOpenSearch([url], max_retries=0, **more) as client, cloned(client, 2) as leg:

@@ -26,7 +26,7 @@ def test_zero_and_one_mean_what_they_say(unit: str | None, rollout: float, holdo
 
 
 @pytest.mark.parametrize(("rollout", "holdout"), [(1.0, 0.05), (0.5, 0.05), (0.1, 0.5)])
-def test_shares_are_kept(rollout: float, holdout: float) -> None:
+def test_arms_have_the_shares_of_the_settings(rollout: float, holdout: float) -> None:
     arms = [arm(unit, rollout=rollout, holdout=holdout, salt="s") for unit in UNITS]
     shares = {name: arms.count(name) / len(arms) for name in ("not_rolled_out", "holdout", "treatment")}
     assert shares == pytest.approx(

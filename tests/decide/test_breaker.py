@@ -61,7 +61,7 @@ def taken(breaker: Breaker, count: int, now_s: float) -> list[Permit]:
         ("half_open", "s" * 6, 5.0, "open"),
     ],
 )
-def test_transitions(state: State, outcomes: str, now_s: float, then: State) -> None:
+def test_outcomes_change_the_state_as_the_table_says(state: State, outcomes: str, now_s: float, then: State) -> None:
     breaker = Breaker(BreakerSettings()) if state == "closed" else opened()
     call(breaker, outcomes, now_s)
     assert breaker.status(now_s).state == then

@@ -50,7 +50,7 @@ def beat(age_s: float, lag_s: float) -> LastHeartbeat:
         "between the two limits and never late",
     ],
 )
-def test_judged(before: Lag, known: LastHeartbeat, after: Lag) -> None:
+def test_a_heartbeat_changes_the_lag_as_the_table_says(before: Lag, known: LastHeartbeat, after: Lag) -> None:
     assert judge_lag(before, known, CLOCK_S, MAX_LAG_S) == after
 
 

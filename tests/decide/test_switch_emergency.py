@@ -122,7 +122,9 @@ def test_a_process_that_starts_with_an_unreadable_file_serves_and_shouts(
         assert reason(harness) is Reason.PERSONALIZED
 
 
-def test_the_environment_too(make: MakeHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_is_read_in_any_spelling(
+    make: MakeHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("REWRITER_SWITCH_PERSONALISATION", "maybe")
     monkeypatch.setenv("REWRITER_SWITCH_SHOES__PERSONALIZATION", "off")
     with make(tmp_path / "switches") as harness:

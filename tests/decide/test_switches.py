@@ -27,7 +27,7 @@ POLICIES = frozenset({"shop", "help"})
         ("max_boost 1", {"max_boost": 1.0}),
     ],
 )
-def test_ways_to_write_them(text: str, values: Mapping[str, SwitchValue]) -> None:
+def test_each_spelling_of_switches_is_understood(text: str, values: Mapping[str, SwitchValue]) -> None:
     assert parse(text, "here", POLICIES) == SwitchesRead(dict(values))
 
 
@@ -198,7 +198,7 @@ def test_the_environment_speaks_in_capitals() -> None:
         "a stronger policy's word beats a weaker general one",
     ],
 )
-def test_who_overrides_whom(
+def test_file_overrides_environment_overrides_store(
     store: Mapping[str, SwitchValue],
     environment: Mapping[str, SwitchValue],
     file: Mapping[str, SwitchValue],
@@ -210,5 +210,5 @@ def test_who_overrides_whom(
     assert switches.sources.get("personalization") == source or "." in "".join(switches.sources)
 
 
-def test_nobody_spoke() -> None:
+def test_without_a_value_the_default_holds() -> None:
     assert Switches().of("rollout", None, 0.5) == 0.5

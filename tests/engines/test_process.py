@@ -51,13 +51,13 @@ def test_end_ends_it_and_may_be_said_twice(tmp_path: Path) -> None:
     assert gone(server.pid)
 
 
-def test_kill_ends_it(tmp_path: Path) -> None:
+def test_kill_ends_a_server(tmp_path: Path) -> None:
     server = sleeper(tmp_path)
     server.kill()
     assert gone(server.pid)
 
 
-def test_a_paused_server_ends(tmp_path: Path) -> None:
+def test_stop_ends_a_server_that_is_paused(tmp_path: Path) -> None:
     server = sleeper(tmp_path)
     server.signal(signal.SIGSTOP)
     server.end()

@@ -83,7 +83,7 @@ def drawn(position: int, letter: str | None) -> Drawn:
         "nothing found",
     ],
 )
-def test_where_the_slots_are(personalized: str, pool: str, block: int, expected: str) -> None:
+def test_a_slot_is_the_last_position_of_its_block(personalized: str, pool: str, block: int, expected: str) -> None:
     assert ids(page(personalized, pool, block=block)) == expected
 
 

@@ -37,7 +37,7 @@ def hits(*scores: Any, routing: str | None = None) -> list[dict[str, Any]]:
         (Decimal("Infinity"), None), (Decimal("1e999"), None), (1j, None),
     ],
 )  # fmt: skip
-def test_what_is_a_number(value: Any, expected: float | None) -> None:
+def test_a_finite_number_is_a_score_and_nothing_else(value: Any, expected: float | None) -> None:
     assert number_of(value) == expected
 
 

@@ -300,7 +300,7 @@ def test_switch_without_its_store(write: Callable[..., None], prefix: str) -> No
     assert "personalization" in listed.stdout
 
 
-def test_status_is_healthy(write: Callable[..., None], signals: RedisStore, index: MakeIndex) -> None:
+def test_status_of_a_healthy_service_exits_0(write: Callable[..., None], signals: RedisStore, index: MakeIndex) -> None:
     name = index(PROPERTIES)
     write(name, "[policies.shop.fields.brand]")
     result = run("status", "--json")

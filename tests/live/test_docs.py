@@ -25,7 +25,7 @@ CLI = ROOT / "docs" / "cli.md"
 
 
 @pytest.mark.parametrize("page", PYTHON, ids=named)
-def test_python_runs(page: Path, opensearch_url: str, redis_url: str, index: MakeIndex) -> None:
+def test_the_python_of_a_page_runs(page: Path, opensearch_url: str, redis_url: str, index: MakeIndex) -> None:
     """Examples find the cluster at `url` and the store at `store`, or at the ports that are usual; `products` is the test's own."""
     products = index(PROPERTIES, documents={"1": {"title": "trail shoe", "brand": "nike", "category": "shoes"}})
     names = {"url": opensearch_url, "store": redis_url}  # later blocks of a page use the names of earlier ones

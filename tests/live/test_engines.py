@@ -51,7 +51,7 @@ def test_an_engine_ends_with_its_parent(engine: str) -> None:
     assert eventually(lambda: gone(pid))
 
 
-def test_osmem_searches() -> None:
+def test_osmem_finds_a_document_and_ends() -> None:
     with needed():
         server = Osmem()
     with server, OpenSearch(hosts=[server.url]) as client:

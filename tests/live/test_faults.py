@@ -51,7 +51,7 @@ def parallel(opensearch_url: str, faults: list[Fault]) -> Iterator[Row]:
         for shell in fault.shells
     ],
 )
-def test_fault(fault: Fault, shell: str, trials: Iterator[Row]) -> None:
+def test_a_fault_breaks_no_promise(fault: Fault, shell: str, trials: Iterator[Row]) -> None:
     with needed():
         row = next(trials)
         while (row.fault, row.shell) != (fault.name, shell):  # some tests were chosen by name
@@ -145,7 +145,7 @@ def test_faults_of_rewritten_searches_on_elasticsearch(elasticsearch_url: str) -
             nothing_broke(row)
 
 
-def test_processes(opensearch_url: str) -> None:
+def test_a_fault_of_the_process_breaks_no_promise(opensearch_url: str) -> None:
     with needed():
         for proof in proofs(opensearch_url):
             assert not proof.broken, proof

@@ -295,7 +295,7 @@ def test_an_unknown_user_is_reported_by_their_place(shop: Shop) -> None:
     assert forget_all(shop.store, shop.store, shop.plan, ["typo", "u1"])[1] == []  # they were forgotten before
 
 
-def test_many_at_once(shop: Shop) -> None:
+def test_many_users_are_forgotten_at_once_and_no_other(shop: Shop) -> None:
     users = [f"u{number}" for number in range(250)]
     shop.append([an_event(user) for user in [*users, "stays"]])
     shop.drain(shop.worker())
@@ -337,7 +337,7 @@ def test_a_plan_from_before_is_not_written_afterwards(shop: Shop) -> None:
     assert shop.store.run([("GET", key) for key in (one, other, new)]) == [None, b"other", b"new"]
 
 
-def test_in_a_cluster(redis_cluster_urls: list[str], prefix: str) -> None:
+def test_a_user_is_forgotten_in_a_cluster(redis_cluster_urls: list[str], prefix: str) -> None:
     shop = Shop("redis+cluster://" + ",".join(url.removeprefix("redis://") for url in redis_cluster_urls), prefix)
     shop.append([an_event(USER), an_event("u2")])
     shop.drain(shop.worker())

@@ -88,7 +88,7 @@ def test_only_the_heaviest_are_kept(shop: Shop) -> None:
     assert kept == 2 * shop.settings.signals.max_counters
 
 
-def test_everything_expires(shop: Shop) -> None:
+def test_sessions_and_profiles_expire(shop: Shop) -> None:
     shop.append([an_event("u1")])
     shop.drain(shop.worker())
     bases = [shop.plan.keys.session("s-u1"), shop.plan.keys.profile("u1")]

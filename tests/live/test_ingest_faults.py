@@ -404,7 +404,9 @@ def test_a_stream_that_is_deleted_is_told_of(redis_url: str, prefix: str) -> Non
     assert "begun anew" in shop.dead()[0]["reason"]
 
 
-def test_the_index_is_away(redis_url: str, prefix: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_event_is_lost_while_the_index_is_away(
+    redis_url: str, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
     shop = Shop(redis_url, prefix)
     append_all(shop, 300)
     worker = shop.worker()
@@ -418,7 +420,9 @@ def test_the_index_is_away(redis_url: str, prefix: str, caplog: pytest.LogCaptur
     held_to_be_exact(shop, 300)
 
 
-def test_the_store_is_full(valkey_server: Callable[..., Valkey], prefix: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_event_is_lost_while_the_store_is_full(
+    valkey_server: Callable[..., Valkey], prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
     server = valkey_server()
     shop = Shop(server.url, prefix, batch=40)
     append_all(shop, 1_000)
@@ -440,7 +444,7 @@ def test_the_store_is_full(valkey_server: Callable[..., Valkey], prefix: str, ca
     held_to_be_exact(shop, 1_000)
 
 
-def test_a_cluster_of_three(redis_cluster_urls: list[str], prefix: str) -> None:
+def test_each_event_counts_once_in_a_cluster_of_three(redis_cluster_urls: list[str], prefix: str) -> None:
     shop = Shop("redis+cluster://" + ",".join(url.removeprefix("redis://") for url in redis_cluster_urls), prefix)
     events = list(many_events(500))
     shop.append(events)

@@ -290,7 +290,7 @@ def test_an_alias_of_two_indices_that_map_a_field_differently(
     assert policy.date_field is None, "a decay function on it would fail in one of the indices"
 
 
-def test_a_pattern_and_a_list(init: Callable[..., PolicySettings], index: MakeIndex) -> None:
+def test_init_takes_a_pattern_and_a_list_of_indices(init: Callable[..., PolicySettings], index: MakeIndex) -> None:
     first, second = (loaded(index, catalogues.news(time.time(), 200)) for _ in range(2))
     pattern = f"{first[:-1]}*"
     assert init(pattern).index == (pattern,)

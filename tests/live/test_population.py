@@ -22,7 +22,7 @@ from rewriter.signals.affinities import united
 from rewriter.signals.counters import SEPARATOR, Counters, HalfLives, Value
 from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.ingest.population import population_made
-from rewriter.signals.maker import Maker
+from rewriter.signals.population_builder import PopulationBuilder
 from rewriter.signals.redis_store import AsyncRedisStore, RedisStore
 from rewriter.signals.store import Keys
 from rewriter_engines import Valkey
@@ -34,8 +34,8 @@ PARTITIONS = 16
 NOW_S = time.time()
 
 
-def maker(store: Any, keys: Keys, role: Any = "search") -> Maker:
-    return Maker(
+def maker(store: Any, keys: Keys, role: Any = "search") -> PopulationBuilder:
+    return PopulationBuilder(
         store, keys, HALF_LIVES, role=role, token="t", max_counters=128, ttl_s=3_600, now_s=time.time, wait=lambda _: False,
     )  # fmt: skip
 
@@ -269,7 +269,7 @@ def test_a_segment_that_cannot_be_read_keeps_its_last_state_in_every_process(
     for name in ("vip", "new"):
         store.write(keys.segment(name), Counters({("brand", "brand-1"): 9.0}, {"brand": 9.0}, NOW_S, NOW_S, 1.0), 3_600)
     monkeypatch.setattr(shell, "LOOK_EVERY_S", 0.2)
-    monkeypatch.setattr("rewriter.signals.maker.MADE_EVERY_S", 0.2)
+    monkeypatch.setattr("rewriter.signals.population_builder.MADE_EVERY_S", 0.2)
     settings = Settings.model_validate(
         {"store": {"prefix": prefix}, "policies": {"shop": {"index": "none", "fields": {"brand": {}}}}}
     )

@@ -205,7 +205,7 @@ def test_a_boost_that_the_gate_held_back_is_not_shown(shop: str, tmp_path: Path)
     assert all(abs(row["factor"] - 1.0) < 1e-6 for row in page["shown"] if not row["boosts"])
 
 
-def test_nothing_is_written(shop: str, redis_url: str, prefix: str) -> None:
+def test_a_preview_writes_nothing_into_the_store(shop: str, redis_url: str, prefix: str) -> None:
     store = RedisStore(redis_url)
 
     def keys() -> list[Any]:
@@ -216,7 +216,7 @@ def test_nothing_is_written(shop: str, redis_url: str, prefix: str) -> None:
     assert [key for key in keys() if key not in before and b"maker" not in key and b"segments" not in key] == []
 
 
-def test_in_a_terminal(shop: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_of_any_width_shows_boosts_and_categories(shop: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for width in ("80", "140"):
         monkeypatch.setenv("COLUMNS", width)
         result = run("shop", "--body", "search.json", "--user", "u-1")

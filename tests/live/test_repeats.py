@@ -19,7 +19,7 @@ from rewriter.signals.backfill.swap import Swap
 from rewriter.signals.counters import SEPARATOR
 from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.ingest.objects import Objects
-from rewriter.signals.maker import Maker
+from rewriter.signals.population_builder import PopulationBuilder
 from rewriter.signals.repeats import AGAIN, MARKS, USES, RepeatGuard
 from rewriter.signals.uses import Use, judged, observed_uses
 from tests.live.shop import PRODUCTS, Shop, an_event
@@ -106,7 +106,7 @@ def test_ingest_counts_uses_and_uses_again_by_class(shop: Shop) -> None:
 
 def guard_made(shop: Shop) -> RepeatGuard:
     """The guard that a search has: of the population as one value."""
-    maker = Maker(
+    maker = PopulationBuilder(
         shop.store, shop.plan.keys, shop.plan.scopes["population"].half_lives, role="worker", token="t", max_counters=16,
         ttl_s=1_000, now_s=time.time, wait=lambda _: False,
     )  # fmt: skip

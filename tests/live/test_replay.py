@@ -115,7 +115,7 @@ def test_files_with_marks_put_together(toml: Path, tmp_path: Path) -> None:
     assert ingest(toml, tmp_path / "events.ndjson") == (0, {"appended": 3, "counted": 3}, "")
 
 
-def test_an_empty_file(toml: Path, tmp_path: Path) -> None:
+def test_an_empty_file_appends_nothing(toml: Path, tmp_path: Path) -> None:
     (tmp_path / "events.ndjson").write_text("\n\n")
     assert ingest(toml, tmp_path / "events.ndjson") == (0, {"appended": 0}, "")
 

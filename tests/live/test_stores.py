@@ -196,7 +196,7 @@ async def test_a_plan_that_continues_another_one_than_the_store_has_is_not_saved
 
 
 @everywhere
-async def test_texts(rig: Rig) -> None:
+async def test_a_text_is_read_back_as_written(rig: Rig) -> None:
     key = f"{rig.keys.prefix}:switches"
     assert await rig.store.read_text(key) is None
     await rig.store.write_text(key, "personalization = öff")

@@ -88,7 +88,7 @@ def test_a_target_that_fails_keeps_the_value_from_no_other(fleet: Fleet) -> None
     assert [reason is Reason.SWITCHED_OFF for reason in fleet.reasons()] == [True, True]
 
 
-def test_one_place_alone(fleet: Fleet) -> None:
+def test_a_switch_in_one_target_alone_names_what_overrides_it(fleet: Fleet) -> None:
     assert run("switch", "personalization", "off", "--only", "file", "--wait", "1").exit_code == 1  # one reads no file
     assert waited(lambda: [one is Reason.SWITCHED_OFF for one in fleet.reasons()] == [True, False])
     result = run("switch", "personalization", "on", "--only", "store", "--wait", "4")

@@ -20,7 +20,7 @@ NAMES = [f"{policy}.rollout" for policy in sorted(POLICIES)]
 
 
 @pytest.mark.parametrize("before", ["", "# by hand\n", '{"elsewhere.shadow": true}'])
-def test_all_of_them_are_set(tmp_path: Path, redis_url: str, prefix: str, before: str) -> None:
+def test_switches_that_are_set_at_once_are_all_set(tmp_path: Path, redis_url: str, prefix: str, before: str) -> None:
     settings = Settings.model_validate(
         {
             "store": {"url": redis_url, "prefix": prefix},

@@ -8,7 +8,7 @@ from rewriter import Reason
 from rewriter.observe.tally import STEP_S, STEPS, Tally
 
 
-def test_nothing_yet() -> None:
+def test_a_tally_without_searches_is_empty() -> None:
     assert Tally().last_minute(0.0) == {}
 
 

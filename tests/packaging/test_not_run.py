@@ -58,7 +58,7 @@ def test_the_summary_ends_with_what_was_not_run(suite: Path) -> None:
     assert "1 passed, 2 skipped" in lines[-1]
 
 
-def test_in_ci_they_fail(suite: Path) -> None:
+def test_in_ci_a_missing_engine_is_a_failure(suite: Path) -> None:
     status, lines = run(suite, CI="true")
     assert status == 1
     assert "1 passed, 2 errors" in lines[-1]

@@ -81,7 +81,7 @@ def test_no_store_is_configured(harness_type: type[Harness]) -> None:
 
 
 @harnesses
-def test_no_population_yet(harness_type: type[Harness]) -> None:
+def test_wait_ready_is_false_without_a_population(harness_type: type[Harness]) -> None:
     store = FakeStore()
     liking(store, population=False)
     with harness_type(settings(), store) as harness:

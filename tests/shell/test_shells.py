@@ -474,5 +474,5 @@ def test_a_keyboard_interrupt_of_the_caller_leaks_no_place(monkeypatch: pytest.M
                 ):  # the parts of the others still run: where all are busy, none is begun
                     harness.rewriter.search(**SEARCH, subject=ANN)
         harness.until(lambda status: status.in_flight == 0)
-        # Places are free; the workers of the parts that nobody counts any more may need a moment.
+        # The permits are back; the workers of abandoned parts may need a moment to end.
         assert waited(lambda: harness.search(ANN, SEARCH)[1].reason is Reason.PERSONALIZED)

@@ -254,7 +254,7 @@ OBJECT = ["object_id", "object_id_field", "attributes"]
     st.dictionaries(st.sampled_from([b"first", b"data", b"event"]), st.binary(max_size=20)),
     st.tuples(st.integers(0, 2**63), st.integers(0, 2**63)),
 )
-def test_no_entry_raises(
+def test_an_entry_of_any_form_raises_nothing(
     top: Any, of_the_object: Any, attributes: Any, parts: dict[bytes, bytes], entry_id: tuple[int, int]
 ) -> None:
     told = an_event() | {"event_attributes": {"object": {"object_id": "p1"} | of_the_object} | attributes} | top

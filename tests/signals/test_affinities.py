@@ -189,7 +189,7 @@ NIKE, PUMA = ("brand", "nike"), ("brand", "puma")
         ({PUMA: 0.8}, {NIKE: 0.4}, 0.0, {NIKE: (0.4, "profile")}),
     ],
 )
-def test_the_blend(
+def test_session_and_profile_are_blended_by_alpha(
     session: dict[Value, float], profile: dict[Value, float], alpha: float, expected: dict[Value, Any]
 ) -> None:
     found = blended(session, profile, alpha)

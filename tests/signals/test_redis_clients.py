@@ -44,7 +44,7 @@ sync: Any = redis
         ),
     ],
 )
-def test_urls(url: str, meant: StoreAddress) -> None:
+def test_a_store_url_gives_its_address(url: str, meant: StoreAddress) -> None:
     assert store_address(url) == meant
 
 
@@ -154,7 +154,7 @@ def test_what_is_no_store_is_refused(given: Any) -> None:
         open_store(given)
 
 
-def test_what_makes_a_store() -> None:
+def test_a_url_a_client_or_a_store_makes_a_store() -> None:
     store = MemoryStore()
     assert open_store(None) is None
     assert open_store(store) is store

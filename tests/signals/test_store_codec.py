@@ -153,7 +153,7 @@ def test_a_plan_beyond_the_limit_is_none(raw: bytes, plan: bytes | None) -> None
 @pytest.mark.parametrize(
     ("raw", "text"), [(b"", None), (b"on", "on"), (b"\xff", "�"), (b"x" * (MAX_TEXT_BYTES + 1), None)]
 )
-def test_texts(raw: bytes, text: str | None) -> None:
+def test_a_text_of_any_bytes_is_read_or_none(raw: bytes, text: str | None) -> None:
     assert text_in(raw) == text
 
 

@@ -22,9 +22,10 @@ from rewriter.signals.affinities import Population
 from rewriter.signals.class_affinities import class_totals
 from rewriter.signals.class_items import class_names
 from rewriter.signals.commands import Command
-from rewriter.signals.maker import LOOK_EVERY_S, UNMADE_EVERY_S, Engine, Look, Maker, Stopped
 from rewriter.signals.memory_store import AsyncMemoryStore
 from rewriter.signals.packed import Header, PackedWeights
+from rewriter.signals.population_builder import LOOK_EVERY_S, UNMADE_EVERY_S, PopulationBuilder
+from rewriter.signals.population_reader import Engine, Look, Stopped
 from rewriter.signals.redis_store import AsyncRedisStore
 from rewriter.signals.repeats import largest_classes
 from rewriter.signals.store import AsyncStore, StoreName
@@ -63,7 +64,7 @@ class PopulationReader:
         self._alive = alive
         self._stopping = Event()
         self._ends_first_look = ends_first_look
-        self._maker = Maker(
+        self._maker = PopulationBuilder(
             engine,
             core.keys,
             core.profile_half_lives,

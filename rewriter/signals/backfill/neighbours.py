@@ -1,4 +1,4 @@
-"""Which items are neighbours of which, found by DuckDB in the profiles of a history (`rewriter.signals.neighbours`)."""
+"""Neighbours of items, found by DuckDB in the profiles of a history (`rewriter.signals.neighbours`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Background thread of a worker that builds the packed population and segments; see `maker`."""
+"""Background thread of a worker that builds the packed population and segments; see `population_builder`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from redis.exceptions import RedisError
 
 from rewriter.errors import StoreError
 from rewriter.signals.ingest.batch import CountingRules
-from rewriter.signals.maker import LOOK_EVERY_S, UNMADE_EVERY_S, Engine, Maker, Stopped
+from rewriter.signals.population_builder import LOOK_EVERY_S, UNMADE_EVERY_S, PopulationBuilder
+from rewriter.signals.population_reader import Engine, Stopped
 from rewriter.signals.store_failures import described
 
 STOP_S = 2.0
@@ -26,7 +27,7 @@ def population_made(profiles: Engine, plan: CountingRules) -> Iterator[None]:
     """Build the population on a background thread while the block runs. Each error is logged once."""
     stopping = Event()
     signals = plan.settings.signals
-    maker = Maker(
+    maker = PopulationBuilder(
         profiles,
         plan.keys,
         plan.scopes["population"].half_lives,
@@ -46,7 +47,7 @@ def population_made(profiles: Engine, plan: CountingRules) -> Iterator[None]:
         thread.join(STOP_S)
 
 
-def _make(maker: Maker, stopping: Event) -> None:
+def _make(maker: PopulationBuilder, stopping: Event) -> None:
     trouble = ""
     while not stopping.is_set():
         found, wait_s = "", LOOK_EVERY_S

@@ -1,4 +1,4 @@
-"""Builder and reader of the two packed values, population and segments, that every searching process reads.
+"""Builder of the two packed values, population and segments, that every searching process reads (`population_reader`).
 
 One process builds them, the holder of a lease in the store: an ingest worker if one runs, else a searching process. A worker takes
 the lease over from a searching process; no process takes it from a worker. The lease lasts for three look-ups, after which another
@@ -15,16 +15,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Literal, TypeVar
 
 from rewriter.errors import StoreError
-from rewriter.signals.commands import MAX_TEXT_BYTES, Command, text_command, text_in
+from rewriter.signals.commands import MAX_TEXT_BYTES, text_command, text_in
 from rewriter.signals.counters import Counters, HalfLives
-from rewriter.signals.gathering import Sources, Steps, gather_population, gather_segment, sources_of
 from rewriter.signals.packed import (
-    HEADER_BYTES,
     MAX_POPULATION,
     MAX_SEGMENTS_VALUES,
     Header,
@@ -32,11 +29,11 @@ from rewriter.signals.packed import (
     PackedSegments,
     header_of,
     population_body,
-    read_population,
-    read_segments,
     segments_body,
 )
+from rewriter.signals.partial_sums import Sources, Steps, gather_population, gather_segment, sources_of
 from rewriter.signals.partitions import partition_count
+from rewriter.signals.population_reader import PAUSE_S, Engine, Look, PackedReader
 from rewriter.signals.store import Keys
 
 LOOK_EVERY_S = 10.0
@@ -45,93 +42,16 @@ UNMADE_EVERY_S = 1.0
 MADE_EVERY_S = 60.0
 LEASE_MS = 30_000
 GROWN = 0.1
-PAUSE_S = 0.004
 FIRST_PAUSE_S = 0.001
 """Pause while there is no population yet: only items have an affinity then, so the first population is built faster."""
 MAX_SEGMENTS = 1_000
 SEGMENTS_AT_ONCE = 50
 """Segments read by one build, the least recently read first."""
-PIECE_BYTES = 256 * 1024
-"""Bytes of one read of a value; it is read in pieces so that each reply stays small."""
-
 Role = Literal["worker", "search"]
 _T = TypeVar("_T")
 
 
-class Engine(Protocol):
-    """Runs commands on a thread: a CommandStore, or a bridge to one on an event loop."""
-
-    def run(self, wanted: Sequence[Command], *, atomic: bool = False) -> list[Any]:
-        """See CommandStore.run."""
-
-
-class Stopped(Exception):
-    """The process is shutting down, so the work ends."""
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """The result of a look-up: the headers of both values, and the holder of the builder's lease; each None if there is none."""
-
-    population: Header | None
-    segments: Header | None
-    maker: str | None
-
-
-class Reader:
-    """Reads the two packed values. `wait` is called with seconds between slices; it returns True at shutdown."""
-
-    def __init__(self, engine: Engine, keys: Keys, wait: Callable[[float], bool]) -> None:
-        self._engine = engine
-        self._keys = keys
-        self._wait = wait
-
-    def look(self) -> Look:
-        """Look up both headers and the lease: three commands, some 200 bytes. Raises StoreError, or the client's exception."""
-        keys = self._keys
-        population, segments, maker = self.run(
-            [
-                ("GETRANGE", keys.whole_population, 0, HEADER_BYTES - 1),
-                ("GETRANGE", keys.all_segments, 0, HEADER_BYTES - 1),
-                ("GET", keys.maker),
-            ]
-        )
-        return Look(_header(population), _header(segments), maker.decode("utf-8", "replace") if maker else None)
-
-    def population(self, header: Header) -> PackedPopulation:
-        """Return the population of a header. Raises ValueError for invalid bytes."""
-        return read_population(self._body(self._keys.whole_population, header), self.pause)
-
-    def segments(self, header: Header) -> PackedSegments:
-        """Return the segments of a header; see `population`."""
-        return read_segments(self._body(self._keys.all_segments, header), self.pause)
-
-    def run(self, wanted: Sequence[Command]) -> list[Any]:
-        """Run commands. Raises the first error among the replies."""
-        replies = self._engine.run(wanted)
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
-        return replies
-
-    def pause(self, seconds: float = PAUSE_S) -> None:
-        """Let other threads run. Raises Stopped at shutdown."""
-        if self._wait(seconds):
-            raise Stopped
-
-    def _body(self, key: str, header: Header) -> bytes:
-        found, at, end = b"", HEADER_BYTES, HEADER_BYTES + header.size
-        while at < end:
-            (piece,) = self.run([("GETRANGE", key, at, min(at + PIECE_BYTES, end) - 1)])
-            if not piece:
-                break
-            found += piece
-            at += len(piece)
-            self.pause()
-        return found
-
-
-class Maker:
+class PopulationBuilder:
     """Builds the two packed values while this process holds the lease.
 
     role, token: the lease's holder; the token distinguishes processes of one role.
@@ -167,7 +87,7 @@ class Maker:
         self._sound: dict[str, Header] = {}  # by key, the header of the value that this process wrote or has read
         self._known: PackedSegments | None = None
         self._published: PackedSegments | None = None
-        self.reader = Reader(engine, keys, wait)
+        self.reader = PackedReader(engine, keys, wait)
 
     def leads(self, look: Look) -> bool:
         """Take or renew the lease if possible; return whether this process holds it."""
@@ -303,7 +223,7 @@ class Maker:
         self._sound[key] = header_of(header.bytes()) or header
 
     def _driven(self, steps: Steps[_T]) -> _T:
-        """Run a generator of `gathering`: each slice of commands, then a pause."""
+        """Run a generator of `partial_sums`: each slice of commands, then a pause."""
         try:
             wanted = next(steps)
             while True:
@@ -325,11 +245,3 @@ def _names(raw: bytes) -> list[str]:
     if not isinstance(listed, list):
         raise StoreError("the list of segments cannot be read")
     return list(dict.fromkeys(name for name in listed if isinstance(name, str)))
-
-
-def _header(raw: bytes) -> Header | None:
-    """Return a value's header; None for an invalid one too, so that the value is built again."""
-    try:
-        return header_of(raw)
-    except ValueError:
-        return None

@@ -16,12 +16,13 @@ from rewriter.errors import StoreError
 from rewriter.signals.affinities import united
 from rewriter.signals.commands import Command
 from rewriter.signals.counters import SEPARATOR, Counters, HalfLives, Value
-from rewriter.signals.gathering import gather_population
 from rewriter.signals.ingest import population as ingest
-from rewriter.signals.maker import MADE_EVERY_S, SEGMENTS_AT_ONCE, Maker, Reader, Stopped
 from rewriter.signals.memory_store import MemoryStore
 from rewriter.signals.packed import HEADER_BYTES, PackedPopulation, PackedSegments
+from rewriter.signals.partial_sums import gather_population
 from rewriter.signals.partitions import MAX_PARTITIONS
+from rewriter.signals.population_builder import MADE_EVERY_S, SEGMENTS_AT_ONCE, PopulationBuilder
+from rewriter.signals.population_reader import PackedReader, Stopped
 from rewriter.signals.store import Keys
 
 HALF_LIVES = HalfLives(86_400.0, {"color": 3_600.0})
@@ -60,13 +61,13 @@ class Rig:
             for command, reply in zip(wanted, found, strict=True)
         ]
 
-    def maker(self, token: str = "a", role: Any = "search") -> Maker:
-        return Maker(
+    def maker(self, token: str = "a", role: Any = "search") -> PopulationBuilder:
+        return PopulationBuilder(
             self, KEYS, HALF_LIVES, role=role, token=token, max_counters=8, ttl_s=1e7, now_s=lambda: self.now_s,
             wait=lambda _: self.stopped,
         )  # fmt: skip
 
-    def look(self, maker: Maker) -> bool:
+    def look(self, maker: PopulationBuilder) -> bool:
         look = maker.reader.look()
         leads = maker.leads(look)
         if leads:
@@ -228,7 +229,7 @@ def test_when_the_population_is_made_anew(events: float, later_s: float, at_s: f
     assert ("brand\x1fpuma" in found.weights) == made
 
 
-def test_who_makes_it() -> None:
+def test_one_process_makes_the_population_and_a_worker_goes_first() -> None:
     rig = Rig()
     rig.write(0)
     first, second = rig.maker("1"), rig.maker("2")
@@ -441,7 +442,7 @@ def test_an_error_that_nobody_expects_does_not_end_the_worker_s_building(monkeyp
     rig.write(0)
     looks: list[int] = []
 
-    def look(self: Reader, look: Any = Reader.look) -> Any:
+    def look(self: PackedReader, look: Any = PackedReader.look) -> Any:
         looks.append(1)
         if len(looks) == 1:
             raise RecursionError
@@ -449,7 +450,7 @@ def test_an_error_that_nobody_expects_does_not_end_the_worker_s_building(monkeyp
             stopping.set()
         return look(self)
 
-    monkeypatch.setattr(Reader, "look", look)
+    monkeypatch.setattr(PackedReader, "look", look)
     monkeypatch.setattr(ingest, "LOOK_EVERY_S", 0.01)
     monkeypatch.setattr(ingest, "UNMADE_EVERY_S", 0.01)
     ingest._make(rig.maker("w", "worker"), stopping)
