@@ -11,14 +11,14 @@ stop the legs; and legs of one policy can be late or refused where those of the 
 The window is the last `window_s` or the last `window_calls`, whichever holds more calls; no call is older than `max_age_s`. A pure
 60 s window never fires below 3.3 searches a second even at 100 % errors; a small one trips a 5 % rule at a true error rate of 3 %.
 
-A hung store completes few reads, because each goes on until its socket times out, and their number is bounded; late reads may
+A hung store completes few reads, because each lasts until its socket times out, and their number is bounded; late reads may
 therefore never reach `max_slow_rate`. So reads have a rule of their own: `late_in_a_row` late reads with no timely one in between,
 over at least `LATE_SPAN_S`. The span is needed because one stall of the machine makes all reads late that are in flight.
 
 A late read costs a search its signals and nothing else, and on a busy machine it is weak evidence about the server. So a breaker
 that opened for lateness alone is probed again after `open_s` each time: doubling held a store's breaker open for minutes when reads
 only occasionally took 10 ms. And only a slow call opens it for lateness: of a policy that goes plain while its searches are late,
-the window is full only after the server is well again, and it opened upon a call in time.
+the window is full only after the server has recovered, and it opened upon a call in time.
 
 Every call holds a permit and returns it with an outcome; `unused` means that the call gave no evidence (the caller went away,
 nothing was sent). In `half_open` a permit is a lease: one that is never returned expires after `permit_lease_s`, so that a lost

@@ -1,7 +1,7 @@
 """Counts of searches by experiment arm, and of sessions whose arm changed at log-in.
 
 The unit of an experiment is the user if there is one, else the session. So a visitor's unit changes at log-in, and from then on the
-new unit's arm applies: a cookie, which several people may share, keeps nobody in an arm. The resulting mix of arms is counted:
+new unit's arm applies: a cookie, which several people may share, keeps no person in an arm. The resulting mix of arms is counted:
 sessions seen under more than one unit, and those of them whose arm changed too. Each process remembers the hashes of its latest
 `REMEMBERED` sessions, so both counts are lower bounds.
 

@@ -37,7 +37,7 @@ KNOWN = 50
 """Searches without which there is no percentile; until then a policy goes parallel."""
 
 MIN_DELAY_S = 0.005
-"""A search of 2 ms that takes 4 is late by what a busy interpreter adds by itself; a hedge then comes too late to help."""
+"""A search of 2 ms that takes 4 is late by what a busy interpreter adds; a hedge then comes too late to help."""
 
 MAX_TOKENS = 10.0
 RESERVE = 3.0
@@ -159,13 +159,13 @@ class Hedging:
             if in_time:
                 self._failed_alike = 0
             if now_s < self._learns_from_s:
-                return  # it waited behind what the pause is for
+                return  # a search from before the pause: it waited behind the late ones
             (self._boosted if boosted else self._plain).add(took_s, now_s)
             if in_time:
                 self._judge(False, now_s)
 
     def status(self, now_s: float) -> HedgingStatus:
-        """Return how things stand."""
+        """Return the figures of hedges, and whether the policy is paused."""
         with self._lock:
             late, searches = self._window.counts()
             return HedgingStatus(

@@ -51,7 +51,7 @@ class PagePlan:
     forgotten_s: up to when the subject had been forgotten then; after a later `rewriter forget` the plan is of no use.
     gated:  whether boosts act only on hits that hold every word of the query.
     at_s:   wall time of the list's latest page. Of a plan that could not be written and the store's, the newer one counts.
-    ranks:  position → personalized rank at which a page that begins there goes on, for the ends of pages that were shown.
+    ranks:  position → personalized rank at which a page from there continues, for the ends of pages that were shown.
             Slots and the hits that they took from later pages make the two differ.
     detour: whether a page of the list was the baseline's, or left out what stands on a later one, so that the others have to go by
             what was shown.

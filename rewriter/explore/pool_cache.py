@@ -1,8 +1,8 @@
 """Pool cache: the exploration leg's hits, shared by equal searches for a few seconds and bounded in bytes.
 
 The key covers everything that the answer depends on, see `flow/exploration`. Hits are kept serialized: parsed ones take about
-seven times the memory of their text, and only the size of bytes is known exactly. What a draw needs of a hit lies beside it. So a
-page loads only the hits that it shows, and each page anew, since its caller may modify them.
+seven times the memory of their text, and only the size of bytes is known exactly. What a draw needs of a hit is kept beside its
+bytes. So a page loads only the hits that it shows, and each page anew, since its caller may modify them.
 """
 
 from __future__ import annotations

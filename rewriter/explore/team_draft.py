@@ -50,7 +50,7 @@ def team_draft(
         team = _next(chosen, rankings, seed)
         hit = next((one for one in rankings[team] if key_of(one) not in teams), None)
         if hit is None:
-            del rankings[team]  # it has no more hits; the other one goes on alone
+            del rankings[team]  # it has no more hits; the other one fills the rest
             continue
         teams[key_of(hit)] = team if len(rankings) > 1 else NO_TEAM
         chosen[team] += 1

@@ -2,7 +2,7 @@
 
 The caller's own search is not touched, so that a first search for some words does not know its classes; it goes by the counters of
 all classes together. A subject of whom these have nothing to boost gets no personalized leg; then a small search of its own asks
-for the classes, which nobody waits for. Classes are shared as pools of exploration are: by everyone who sends the same search, or
+for the classes; no search waits for it. Classes are shared as pools of exploration are: by everyone who sends the same search, or
 by fewer.
 """
 

@@ -54,7 +54,7 @@ def accepted(context: SearchContext, leg: Leg, version: str) -> None:
 
 
 def judge(context: SearchContext, part: Personal, explored: Explored | None) -> None:
-    """Take what became of the legs as evidence for or against their templates.
+    """Note the outcomes of the legs as evidence for or against their templates.
 
     Only once the search itself is known to be sound: the baseline was answered, or the search that stands in for it. What the
     caller wrote wrongly, the server refuses in the legs too.

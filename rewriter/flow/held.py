@@ -6,7 +6,7 @@ from rewriter.decide.breaker import Breaker, Outcome, Permit
 
 
 class Held:
-    """The breaker's permit of one search, while it holds one. It is given back once, with what became of the search."""
+    """The breaker's permit of one search, while it holds one. It is released once, with the outcome of the search."""
 
     __slots__ = ("_breaker", "_permit", "outcome")
 

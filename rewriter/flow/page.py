@@ -132,7 +132,7 @@ def _interleaves(context: SearchContext) -> bool:
 
 
 def _drafted(context: SearchContext, part: Personal, baseline: Hits) -> Draft | None:
-    """Return the draft of an interleaved list's first page. Later pages go on with the personalized hits that were not shown."""
+    """Return the draft of an interleaved list's first page. Later pages continue with the personalized hits that were not shown."""
     if not _interleaves(context) or context.search.from_:
         return None
     seed = part.plan.seed if part.plan else context.seed
@@ -253,8 +253,8 @@ def _ranks_after(
     """Return the ranks at which pages begin, with that of the page after this one, and whether this page makes a detour.
 
     The next page begins after this one's last personalized hit, if every better hit was shown by then. If this page left out a hit
-    that stands on a later page, which was shown before, that rank is not known: such a page goes by what was shown. Nor are the
-    ranks of later pages known once this page shows other hits than before.
+    that stands on a later page, which was shown before, that rank is not known: such a page is computed from the hits that were
+    shown. Nor are the ranks of later pages known once this page shows other hits than before.
 
     shown: the list's record before this page. is_same: whether this page leaves it as it was.
     """

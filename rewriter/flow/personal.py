@@ -92,7 +92,7 @@ def personal(context: SearchContext, progress: Progress) -> Generator[PartStep, 
 
 
 def prepared(context: SearchContext, progress: Progress) -> Generator[PartStep, Any, Personal]:
-    """Read signals and turn them into boosts, or go on with the list that a plan is of: PERSONALIZED, or what is missing."""
+    """Read signals and turn them into boosts, or continue the list of a plan: PERSONALIZED, or what is missing."""
     core, search, subject = context.core, context.search, context.subject
     plan_key = context.plan_key
     query = SignalsQuery(

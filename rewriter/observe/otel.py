@@ -178,7 +178,7 @@ def _until_arrival_ms(timings: Mapping[str, float]) -> float:
     """Return the time from a search's start to its answer's arrival.
 
     Only with `added` was the caller's own search sent at once; in `mode = "rewrite"` it waited for signals and template, and its
-    page for an exploration pool that nobody had fetched lately.
+    page for an exploration pool that no search had fetched lately.
     """
     if "added" in timings:
         return max(timings.get("baseline", 0.0), timings.get("rewritten", 0.0))

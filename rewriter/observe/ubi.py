@@ -219,9 +219,9 @@ class UbiRecords:
         requested = _over(_over(one.given, one.around), self._default)
         if requested.user_query is None:
             requested = replace(requested, user_query=one.words)
-        somebody = (one.subject.user_id or one.subject.session_id) if one.subject else None
+        visitor = (one.subject.user_id or one.subject.session_id) if one.subject else None
         may_name = one.subject is None or one.subject.consent
-        client_id = (requested.client_id or somebody) if may_name else None
+        client_id = (requested.client_id or visitor) if may_name else None
         named_id = requested.query_id if requested.query_id and len(requested.query_id) <= MAX_ID_CHARS else None
         hits = tuple(_shown(hit, one.at_s) for hit in one.hits)
         return ShownPage(

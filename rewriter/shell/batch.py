@@ -78,7 +78,7 @@ class Batch(Generic[J]):
         return [Report(Reason.UNSUPPORTED, "the answer to the batch has no `responses`") for _ in self.given]
 
     def abandon(self) -> None:
-        """Give back what the searches hold. Their part ends by itself."""
+        """Release the permits that the searches hold. Their part ends without a signal."""
         self.first = None
         for job in self.jobs:
             job.abandon()

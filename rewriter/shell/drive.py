@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 ELSEWHERE: Any = object()
-"""The result of a step that another worker or task goes on with: it runs the generator from then on."""
+"""The result of a step after which another worker or task runs the generator."""
 
 
 def drive(flow: Generator[Any, Any, T], perform: Callable[[Any], Any], first: Any = None) -> T:

@@ -49,7 +49,7 @@ class Job:
         return flow
 
     def abandon(self) -> None:
-        """Close the flow, which gives the search's permit back. Each shell ends what nobody waits for besides."""
+        """Close the flow, which releases the search's permit. Each shell also ends its abandoned parts."""
         if self.flow is not None:
             self.flow.close()
             self.flow = None

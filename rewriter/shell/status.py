@@ -178,7 +178,7 @@ def status_of(runtime: Runtime, hooks: Hooks, now_s: float, store: str | None, f
 
 
 def _problems(core: Core, refresh: Refresh, now_s: float, store: str | None) -> tuple[str, ...]:
-    """Return a text for each thing that keeps searches from being personalized, or keeps this process from knowing."""
+    """Return a text for each cause that keeps searches from being personalized, or this process from knowing whether they are."""
     lag = core.snapshot.lag
     breakers = {f"policy {name}: breaker": one.status(now_s) for name, one in core.breakers.items()}
     for name, one in core.store_breakers.items():

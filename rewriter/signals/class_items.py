@@ -5,7 +5,7 @@ its own, read the items of all classes instead, the heaviest of which join the c
 with their class in `BASE:z` too; where both have one, the larger weight is right: each holds some of the same events.
 
 A bucket names its classes by digest. Their names are those of the population (`class_names`), and an item of a class that the
-population lacks has none: the repeat guard then goes by the share of the whole catalogue. Pure.
+population lacks has none: the repeat guard then uses the share of the whole catalogue. Pure.
 """
 
 from __future__ import annotations

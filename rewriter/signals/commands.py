@@ -276,7 +276,7 @@ def sha1_of(plan: bytes) -> str:
 
 
 def plans_in(plans: Sequence[NewPlan], replies: Sequence[Any]) -> SavedPlans:
-    """Return what became of plans, from the replies to `plan_commands`."""
+    """Return which plans were not stored, from the replies to `plan_commands`."""
     sent = [one for one in plans if len(one.plan) <= MAX_TEXT_BYTES]
     changed = {one.key: raw for one, raw in zip(sent, replies, strict=True) if isinstance(raw, bytes)}
     return SavedPlans(len(plans) - len(changed) - list(replies).count(1), changed)

@@ -32,7 +32,7 @@ class QueryClasses:
         return self._kept.get(key, now_s) or ()
 
     def claim(self, key: str, now_s: float) -> bool:
-        """Return whether nobody has asked for the classes of a query in the last `CLAIM_S`."""
+        """Return whether no search has read the classes of a query in the last `CLAIM_S`."""
         if self._claimed.get(key, now_s):
             return False
         self._claimed.put(key, True, BYTES_OF_AN_ENTRY, now_s)

@@ -108,7 +108,7 @@ class NewPlan(NamedTuple):
 
 
 class SavedPlans(NamedTuple):
-    """What became of plans that were to be stored: the rest of them was.
+    """The plans that were not stored; all others were.
 
     refused: how many were not, because their subject was erased, they were too long, or the store refused them.
     changed: by key, the plan in the store where it was not the one that the new one continues. The new one was not stored.

@@ -101,7 +101,7 @@ class FlagSource:
         except ImportError:
             remedy = "pip install 'rewriter[openfeature]'"
             fault = Fault("switches.openfeature", "needs the OpenFeature SDK", remedy)
-        except Exception as error:  # noqa: BLE001  a provider is somebody else's code
+        except Exception as error:  # noqa: BLE001  a provider is foreign code: it may raise anything
             fault = Fault("switches.openfeature", f"the provider raised {type(error).__name__}", "the last values hold")
         self._told, self._fault, self._began_s = received, fault, None
 
@@ -121,7 +121,7 @@ def _spelled(value: bool | float) -> str:
 
 
 def _fetch_again(held: weakref.ref[FlagSource], period_s: float) -> None:
-    """Ask until nobody holds the source any more."""
+    """Evaluate the flags until the source is garbage-collected."""
     while (source := held()) is not None:
         source.fetch()
         del source

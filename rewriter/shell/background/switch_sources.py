@@ -6,9 +6,9 @@ its whole folder disappears, or the file cannot be read, the source has failed a
 link and what it leads to disappears.
 
 A process that starts has no last values. If a source cannot be read then, or its kill switch cannot be understood, every search is
-the caller's own until it can: somebody may have switched personalization off. The process never refuses to start.
+the caller's own until it can: personalization may have been switched off. The process never refuses to start.
 
-A missing key in the store changes nothing: a store that lost its memory must not switch on what somebody switched off. To clear the
+A missing key in the store changes nothing: a store that lost its memory must not switch on what was switched off. To clear the
 store's switches, write `personalization on` or `{}`.
 """
 

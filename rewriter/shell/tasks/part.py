@@ -1,4 +1,4 @@
-"""One part of a search on an event loop. Its task reads the store itself; where that is late, another task goes on with it.
+"""One part of a search on an event loop. Its task reads the store itself; where that is late, another task continues the part.
 
 The task whose read is late stays with it until it is answered, and so does the task of a part that is cancelled meanwhile: to
 cancel the read would cost its connection. The answer goes to memory.

@@ -52,7 +52,7 @@ CANCEL_AGAIN_S = 0.1
 
 
 def _retrieved(task: asyncio.Task[Any]) -> None:
-    """Mark the error of a task as retrieved: nobody waits for one that was abandoned."""
+    """Mark the error of a task as retrieved: no caller awaits an abandoned one."""
     if not task.cancelled():
         task.exception()
 
@@ -176,7 +176,7 @@ class TaskRuntime(Beside):
         return self._ending
 
     async def close(self) -> None:
-        """End tasks and connections within a few seconds. It goes on if the caller is cancelled."""
+        """End tasks and connections within a few seconds. It continues if the caller is cancelled."""
         await asyncio.shield(self.end())
 
     async def _close(self) -> None:

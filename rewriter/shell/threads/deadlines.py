@@ -2,7 +2,7 @@
 
 No socket option is a deadline, and a thread that waits in `recv` cannot be interrupted. If another worker read the store and this
 one waited for it, each search would pay for two more hand-overs between threads (80 to 200 µs). So the worker reads, and where its
-read is late, another one goes on with its search: of worker and watching thread, the first to take the `Watched` has the search.
+read is late, another one continues its search: of worker and watching thread, the first to take the `Watched` has the search.
 
 All reads have the same budget, so the deadlines come in order, and the thread sleeps until the first of them: it wakes once per
 budget at most, not once per search.
@@ -21,7 +21,7 @@ IDLE_S = 1.0
 
 
 class Watched:
-    """One read that is under way. `late` is called on the watching thread, if nobody has taken it at `until_s` (monotonic)."""
+    """One read that is under way. `late` is called on the watching thread, if no thread has taken it at `until_s` (monotonic)."""
 
     __slots__ = ("_late", "until_s")
 
@@ -31,11 +31,11 @@ class Watched:
 
     @property
     def taken(self) -> bool:
-        """Whether somebody has it."""
+        """Whether a thread has taken it."""
         return not self._late
 
     def take(self) -> Callable[[], None] | None:
-        """Return `late` to the first who calls this, None to everybody else. From any thread."""
+        """Return `late` to the first caller, None to all later ones. From any thread."""
         try:
             return self._late.pop()
         except IndexError:
@@ -87,7 +87,7 @@ class Deadlines:
             self._idle = False
 
     def _wait_for(self, read: Watched) -> None:
-        """Wait until a read is late or the thread is to end. A read that is taken meanwhile wakes nobody."""
+        """Wait until a read is late or the thread is to end. A read that is taken meanwhile wakes no thread."""
         if not read.taken and (left_s := read.until_s - time.monotonic()) > 0.0:
             self._wake.wait(left_s)
             return

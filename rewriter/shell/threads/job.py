@@ -23,7 +23,7 @@ class ThreadJob(Job):
     """One search, with its parts. runtime: of its process, None if there is none.
 
     batch:  of a search of a batch, the part of all of them.
-    limits: of the search that is sent once, while it is under way; over: nobody waits for it any more.
+    limits: of the search that is sent once, while it is in flight; over: its search has ended.
     """
 
     __slots__ = ("batch", "explored", "limits", "over", "personal", "runtime")

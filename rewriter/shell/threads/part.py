@@ -1,4 +1,4 @@
-"""One part of a search on a worker. It reads the store itself; where that is late, another worker goes on with it.
+"""One part of a search on a worker. It reads the store itself; where that is late, another worker continues the part.
 
 The worker whose read is late stays with it until it is answered: the answer goes to memory, and its connection is kept. See
 `deadlines`.
@@ -30,7 +30,7 @@ NO_THREAD = StoreError("no thread is free to read")
 class Reading:
     """The reads of stores by workers, `store_reads` of each store at once.
 
-    A read may outlive the search that waits for it. So a store that hangs fills its own bound: the legs and the other store go on.
+    A read may outlive the search that waits for it. So a store that hangs fills only its own bound.
 
     reads: the permits of each store's reads, which are held from start to answer.
     """

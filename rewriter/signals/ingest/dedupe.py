@@ -48,7 +48,7 @@ def without_duplicates(
     salt = plan.settings.store.key_salt.get_secret_value()
     users = [pseudonym("u", entry.counted_event.user or "", salt) for _, entry in entries]
     *replies, forgotten = ran(engine, [*wanted, ("ZMSCORE", keys.forgotten, *users)])
-    if isinstance(forgotten, Exception):  # nobody may be counted who was to be forgotten
+    if isinstance(forgotten, Exception):  # an event of a forgotten user must not be counted
         raise with_key(("ZMSCORE", keys.forgotten), forgotten)
     broken = {}
     for at, number in enumerate(dedupe_keys):

@@ -6,7 +6,7 @@ a batch and a job that writes the profile. A profile lists its sessions, and the
 letters are scanned, once for all users. Processes are notified to drop plans and cached signals.
 
 The streams are not read: a worker drops the users' entries when it reads them, and they expire after `retention_s`, as waiting
-entries do. The counts of the population and of the segments stay, since they identify nobody.
+entries do. The counts of the population and of the segments stay, since they identify no person.
 """
 
 from __future__ import annotations
