@@ -12,15 +12,19 @@ from typing import Any
 
 ABSENT_IDS = frozenset(
     {"", "null", "undefined", "nan", "none", "(null)", "<null>", "<na>", "(not set)", "[object object]"}
+    | {"\\n"}  # as databases write null into text files
     | {"00000000-0000-0000-0000-000000000000"}  # sent by phones that refuse tracking, and by unset variables
 )
 """Spellings of a missing identifier, in lower case and stripped."""
+BLANKS = "".join(chr(one) for one in range(0x3001) if chr(one).isspace())
+"""What `str.strip` removes, for readers that are not Python's."""
 
 CONSENT = {
-    **dict.fromkeys(("true", "t", "yes", "y", "on", "1", "granted"), True),
-    **dict.fromkeys(("false", "f", "no", "n", "off", "0", "denied", *ABSENT_IDS), False),
+    **dict.fromkeys(("true", "t", "yes", "y", "on", "1", "1.0", "granted"), True),
+    **dict.fromkeys(("false", "f", "no", "n", "off", "0", "0.0", "denied", *ABSENT_IDS), False),
 }
-"""Spellings of consent, in lower case. Null means no consent: the visitor was asked and did not answer."""
+"""Spellings of consent, in lower case; a data frame writes 1.0 where some are missing. Null means no consent: the visitor was
+asked and did not answer."""
 
 
 def is_absent(value: Any) -> bool:
@@ -33,8 +37,12 @@ def is_absent(value: Any) -> bool:
 
 
 def is_absent_id(value: Any) -> bool:
-    """Whether the identifier of a person, a session or an event is missing, by value or by spelling (`ABSENT_IDS`)."""
-    return value.strip().lower() in ABSENT_IDS if isinstance(value, str) else value is False or is_absent(value)
+    """Whether the identifier of a person, a session, an object or an event is missing: by value, true and false included, or by
+    spelling (`ABSENT_IDS`).
+    """
+    return (
+        value.strip().lower() in ABSENT_IDS if isinstance(value, str) else isinstance(value, bool) or is_absent(value)
+    )
 
 
 def consent_of(value: Any) -> bool:

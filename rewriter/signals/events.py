@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
+from decimal import Decimal
 from itertools import islice, product
 from math import isfinite
 from typing import Annotated, Any
@@ -64,11 +65,17 @@ def _or_none(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
 
 
 def _names(value: Any) -> Any:
-    """Read a list of names, or a text of comma-separated names as in a history file."""
+    """Read a list of names, a text of comma-separated names as in a history file, or a number. True and false are no names."""
     listed = value.split(",") if isinstance(value, str) else value
+    if isinstance(value, (int, float, Decimal)) or value is None:
+        listed = [value]
     if not isinstance(listed, (list, tuple)):
         return () if is_absent(value) else value
-    return tuple(one.strip() if isinstance(one, str) else one for one in listed if not is_absent(one))
+    return tuple(
+        one.strip() if isinstance(one, str) else one
+        for one in listed
+        if not is_absent(one) and not isinstance(one, bool)
+    )
 
 
 def _is_empty(value: Any) -> bool:

@@ -163,7 +163,6 @@ def test_a_line_that_is_no_row_is_named_by_line_and_column(tmp_path: Path, line:
         (HEAD.encode() + b"a,b,c,d\na,b,c,d\r\n", ["h.csv:3: ends unlike the first line"]),
         (b"timestamp,object_id,user_id,user_id\na,b,c,d\n", ["h.csv:1: column user_id is there twice"]),
         (b"time,object_id,user\na,b,c\n", ["h.csv: no column timestamp", "h.csv: no column user_id or client_id"]),
-        (b"", ["no column timestamp", "no column object_id", "no column user_id or client_id"]),
         (
             b"Timestamp,objectId,USER_ID\na,b,c\n",
             ["(rename 'Timestamp' to timestamp)", "(rename 'objectId' to object_id)", "(rename 'USER_ID' to user_id)"],
@@ -292,3 +291,37 @@ def test_objects_are_numbered_in_the_order_of_their_ids(tmp_path: Path) -> None:
     file.write_text(HEAD + "".join(f"{T},{one},u1,nike\n" for one in ids))
     found = History([str(file)], plan(), 4, None, {}, now_s=NOW_S).rows("SELECT object_id FROM docs ORDER BY doc")
     assert [one for (one,) in found] == sorted(ids)
+
+
+@pytest.mark.parametrize("width", [1_100, 100_000])
+def test_a_line_of_very_many_columns_is_named_and_costs_no_memory(tmp_path: Path, width: int) -> None:
+    """For each column too many DuckDB kept a copy of the line: 8,000 columns took 270 MiB, and a million would take terabytes."""
+    quoted = '"' + "a,\n" * 200 + "b" + "," * 1_500 + '"'
+    rows = [f"{T},p1,u1,nike", "x," * width, f"{T},p1,u1,nike", f"{T},p1,u1,{quoted}", f"{T},p1"]
+    (tmp_path / "h.csv").write_text(HEAD + "\n".join(rows) + "\n")
+    history = added_up(tmp_path / "h.csv")
+    assert (history.row_counts.events, left_out(history)) == (3, {"malformed": 2})
+    assert [str(one).removeprefix(f"{tmp_path}/h.csv") for one in history.files.faults] == [
+        ":3: column 5: the header names 4 columns, and this line has more",
+        ": 1 line is in no row",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("a.csv", ""), ("a.csv", "\n\n"), ("a.ndjson", ""), ("a.json", "[]"), ("a.json", ""), ("a.jsonl", "\n")],
+)
+def test_an_empty_file_has_no_rows(tmp_path: Path, name: str, text: str) -> None:
+    """A log of an hour in which nobody came costs the others nothing."""
+    (tmp_path / name).write_text(text)
+    write(tmp_path / "b.csv", "u1")
+    assert of_users(added_up(tmp_path / name, tmp_path / "b.csv"), ["u1"]) == {"u1": LIKED}
+    assert added_up(tmp_path / name).row_counts.rows == 0
+
+
+@pytest.mark.parametrize("value", ["[" * 3_000 + "]" * 3_000, "9" * 5_000], ids=["deep", "long"])
+def test_a_value_that_python_cannot_read_ends_no_backfill(tmp_path: Path, value: str) -> None:
+    row = json.dumps(ROW | {"user_id": "u1"})
+    (tmp_path / "h.ndjson").write_text(row + "\n" + row.replace('"nike"', value))
+    history = added_up(tmp_path / "h.ndjson")
+    assert history.row_counts.events + history.row_counts.left_out["no_value"] == 2

@@ -6,6 +6,7 @@ import csv
 import datetime as dt
 import decimal
 import json
+import re
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,8 +18,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rewriter.errors import ConfigurationError
-from tests.histories import DAY_S, T_S, T, added_up, left_out, of_users
+from rewriter.errors import ConfigurationError, Fault
+from rewriter.signals.counters import SEPARATOR
+from rewriter.signals.events import parse
+from rewriter.subject import pseudonym
+from tests.histories import DAY_S, T_S, T, added_up, left_out, of_users, plan
 
 Row = dict[str, Any]
 Writer = Callable[[Path, Sequence[Row]], Path]
@@ -136,7 +140,72 @@ def test_an_identifier_is_as_long_as_in_an_event(tmp_path: Path, written: Writer
         for user, item in (("é", "p"), ("u", "😀"))
     ]
     history = added_up(written(tmp_path, rows))
-    assert left_out(history) == {"no_person": 4, "doubled": 1}
+    assert left_out(history) == {"long_id": 4, "doubled": 1}
+
+
+ODD = (
+    '"x"', "1", "-0", "1.0", "1e3", "0.5", "1e400", "NaN", "-Infinity",
+    "true", "false", "null", '""', '" "', '"nuLL "', r'"\\N"', "[]", "{}",
+    r'"\u3000"', r'"\u0085"', r'"\u2028\u00a0"', r'"\u200b"', r'"\u001f"', '"1e3"', '"true"',
+    '"' + "n" * 257 + '"', "7" * 30, "7" * 300,
+)  # fmt: skip
+"""JSON values of identifiers as somebody's export has them."""
+
+
+def of_event(row: dict[str, str]) -> tuple[Any, ...] | None:
+    """What ingest reads of an event with these columns, given as JSON; None if it does not count."""
+    object_, attributes = {"object_id", "brand"}, {"segments"}
+    parts = ", ".join(f'"{name}": {text}' for name, text in row.items() if name not in object_ | attributes)
+    segments = f'"segments": {row["segments"]}, ' if "segments" in row else ""
+    acted_on = f'{{"object_id": {row["object_id"]}, "attributes": {{"brand": {row["brand"]}}}}}'
+    event = parse(f'{{{parts}, "event_attributes": {{{segments}"object": {acted_on}}}}}')
+    if isinstance(event, Fault) or not event.consent:
+        return None
+    document = event.event_attributes.object.document or {}
+    values = plan().values({**document, "_id": event.event_attributes.object.object_id})
+    segments_ = event.event_attributes.segments
+    return pseudonym("u", event.user or "", ""), event.event_id, event.session_id, sorted(segments_), sorted(values)
+
+
+def test_a_value_of_any_form_counts_in_a_history_as_in_an_event(tmp_path: Path) -> None:
+    """Otherwise a backfill would make other people and items of the same events than ingest: one `false`, or one blank, for all."""
+    plain = {"timestamp": f'"{T}"', "action_name": '"click"', "user_id": '"u"', "object_id": '"p"', "brand": '"nike"'}
+    fields = ("user_id", "client_id", "session_id", "event_id", "object_id", "consent", "segments", "brand")
+    no_consent = {'"x"', "0.5", '"1e3"', "{}", r'"\u200b"', '"' + "n" * 257 + '"', "1e400", "7" * 30, "7" * 300, "1e3"}
+    no_segment = {r'"\u200b"', r'"\\N"', "0.5e0", '"' + "n" * 257 + '"', "7" * 300}
+    rows = [
+        plain | {field: value}
+        for field in fields
+        for value in ODD
+        if value not in {"consent": no_consent | {"-0"}, "segments": no_segment}.get(field, set())
+    ]
+    rows = [row | {"event_id": f'"e{number}"'} if "event_id" not in row else row for number, row in enumerate(rows)]
+    file = tmp_path / "h.ndjson"
+    file.write_text("\n".join("{" + ", ".join(f'"{name}": {text}' for name, text in row.items()) + "}" for row in rows))
+    history = added_up(file)
+    doubled = {row for (row,) in history.rows("SELECT row FROM doubled")}
+    chosen = history.rows(
+        "SELECT row, c.person, event_id, c.session, list_sort(coalesce(c.named, [])), list(member ORDER BY member)"
+        " FROM chosen c JOIN history h ON h.rowid = row JOIN described USING (doc) GROUP BY ALL"
+    )
+    found = {row: (*of, named, [tuple(one.split(SEPARATOR)) for one in members]) for row, *of, named, members in chosen}
+    wanted = {number: read for number, row in enumerate(rows) if (read := of_event(row)) and number not in doubled}
+    assert found == wanted
+    assert len(wanted) > len(rows) / 2
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("[7]", "column event_id: 1 row holds a list or an object"),
+        ("1e22", "column event_id: 1 row holds a float above"),
+    ],
+)
+def test_a_value_that_is_no_identifier_is_named_with_its_row(tmp_path: Path, value: str, said: str) -> None:
+    row = f'{{"timestamp": "{T}", "object_id": "p", "user_id": "u", "brand": "nike", "event_id": '
+    (tmp_path / "h.ndjson").write_text("".join(f"{row}{one}}}\n" for one in ("1", "12345678901234567890123", value)))
+    with pytest.raises(ConfigurationError, match=f"row 3: {re.escape(said)}"):
+        added_up(tmp_path / "h.ndjson")
 
 
 @pytest.mark.parametrize("written", [as_csv, as_ndjson])

@@ -1,7 +1,7 @@
 """Table `history`, into which every history file is read, and the SQL that a reader provides to fill it.
 
-history   file (number), person, at_s, object_id, action, agreed, event_id, named (segments), document (JSON, or null),
-          session, query (null unless they are wanted)
+history   file (number), person, at_s, object_id, action, agreed, event_id, named (segments), long_id (whether an identifier is
+          too long), document (JSON, or null), session, query (null unless they are wanted)
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from rewriter.errors import ConfigurationError, Fault
 COMPRESSED = {b"\x1f\x8b": "gzip", b"PK": "zip", b"BZh": "bzip2", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz"}
 """Compression formats by the first bytes of a file."""
 IDENTIFIERS = ("user_id", "client_id", "object_id", "event_id")
-OF_PEOPLE = ("user_id", "client_id", "session_id", "event_id")
-"""Identifiers that true and false are none of: with `"user_id": false` an export means nobody."""
+NO_BOOLEANS = (*IDENTIFIERS, "session_id")
+"""Identifiers that true and false are none of, as in events: with `"user_id": false` an export means nobody."""
 SEARCH = ("session_id", "query")
 """Columns of the search behind an event, which `rewriter evaluate` reads; a backfill reads the session alone."""
 SHOWN_LINES = 20
@@ -27,7 +27,7 @@ SHOWN_LINES = 20
 
 MAKE = (
     "CREATE TABLE history (file INT, person VARCHAR, at_s DOUBLE, object_id VARCHAR, action VARCHAR, agreed BOOLEAN,"
-    " event_id VARCHAR, named VARCHAR[], document VARCHAR, session VARCHAR, query VARCHAR)"
+    " event_id VARCHAR, named VARCHAR[], long_id BOOLEAN, document VARCHAR, session VARCHAR, query VARCHAR)"
 )
 
 
@@ -61,13 +61,14 @@ def fill(db: Any, number: int, columns: Columns) -> None:
     """Append a file's rows to `history`, in their order."""
     people = [f"there({columns.text[name]})" for name in ("user_id", "client_id") if name in columns.text]
     action = columns.text.get("action_name", "'purchase'")
+    identifiers = [columns.text[one] for one in NO_BOOLEANS if one in columns.text]
     session, query = (columns.text.get(one, "NULL") if one in columns.more else "NULL" for one in SEARCH)
     db.execute(
         f"""
         INSERT INTO history
         SELECT {number}, coalesce({", ".join(people)}), {columns.moment}, there({columns.text["object_id"]}),
                coalesce({action}, ''), {columns.agreed}, there({columns.text.get("event_id", "NULL")}), names_of({columns.named}),
-               {columns.document}, there({session}), {query}
+               {" OR ".join(f"too_long({one})" for one in identifiers)}, {columns.document}, there({session}), {query}
         FROM {columns.source}
         """
     )

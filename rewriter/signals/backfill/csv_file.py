@@ -32,6 +32,8 @@ from rewriter.signals.backfill.columns import (
 )
 
 DELIMITERS = ",;\t|"
+MANY_MORE = 1_000
+"""Columns of a line beyond those of the header from which on DuckDB is not asked about faults."""
 HEADER_LINES = 100
 """Lines read to find the names; a quoted name may contain line ends."""
 SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n?")
@@ -53,6 +55,21 @@ class _Header:
     skipped: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Scan:
+    """The lines of a file.
+
+    full:     number of non-empty lines.
+    has_wide: whether a line has far more delimiters than the header. For each column too many DuckDB keeps a copy of the line among
+              its rejects, so a line of a million columns would take terabytes: such a file is read without them.
+    wide:     the numbers of those lines, unless the delimiters are inside a quoted value.
+    """
+
+    full: int
+    has_wide: bool
+    wide: Sequence[int]
+
+
 def read_csv(
     db: Any, name: str, alias: str, attributes: Collection[str], more: Collection[str], number: int, lines: Lines
 ) -> None:
@@ -61,6 +78,8 @@ def read_csv(
 
     header = _header(name)
     names = header.names
+    if not names:  # an empty file has no rows, like one with names alone
+        return
     twice = [one for one in dict.fromkeys(names) if one and names.count(one) > 1]
     faults = [
         *missing(name, names),
@@ -73,11 +92,13 @@ def read_csv(
         f"{literal(alias)}, auto_detect = false, header = true, skip = {header.skipped}, delim = {literal(header.delimiter)},"
         f" quote = '\"', escape = '\"', columns = {{{kinds}}}, hive_partitioning = false"
     )
+    ends = _line_end(name)
+    scan = _scanned(name, ends, header)
     value = "trim(c{})" if header.is_padded else "c{}"
     text = {one: value.format(at) for at, one in enumerate(names) if one}
     has_all = bool(attributes) and set(attributes) <= text.keys()
     columns = Columns(
-        f"read_csv({options}, store_rejects = true)",
+        f"read_csv({options}, {'ignore_errors' if scan.has_wide else 'store_rejects'} = true)",
         text,
         f"moment({text['timestamp']})",
         f"agreed({text['consent']})" if "consent" in text else "true",
@@ -91,24 +112,33 @@ def read_csv(
         fill(db, number, columns)
     except duckdb.InvalidInputException:
         raise ConfigurationError([_line_ends(name)]) from None
-    rejected = db.execute(
-        """
-        SELECT min(line_byte_position), arg_min(error_type::VARCHAR, coalesce(column_idx, 0)), min(column_idx)
-        FROM reject_errors GROUP BY line ORDER BY line
-        """
-    ).fetchall()
-    ends = _line_end(name)
-    lines.malformed = _unread(db, name, number, options, header, ends, len(rejected))
+    rejected = [] if scan.has_wide else _rejected(db)
+    lines.malformed = _unread(db, number, options, header, ends, scan.full - header.full, len(rejected))
     shown = rejected[:SHOWN_LINES]
     at_lines = _lines_at(name, ends, [position for position, _, _ in shown])
     lines.faults = [
         Fault(f"{name}:{line}", _rejection(kind, names, at))
         for line, (_, kind, at) in zip(at_lines, shown, strict=True)
     ]
-    if lines.malformed > len(rejected):
-        lost = count_of(lines.malformed - len(rejected), "line", "are")
-        what = f"{lost} in no row: a quote before them is never closed, or not doubled"
-        lines.faults.append(Fault(name, what))
+    if lines.malformed:
+        lines.faults += [
+            Fault(f"{name}:{line}", _rejection("TOO MANY COLUMNS", names, 0)) for line in scan.wide[:SHOWN_LINES]
+        ]
+    if lines.malformed > (named := len(rejected) + len(scan.wide)):
+        lost = count_of(lines.malformed - named, "line", "are")
+        why = "" if scan.has_wide else ": a quote before them is never closed, or not doubled"
+        lines.faults.append(Fault(name, f"{lost} in no row{why}"))
+
+
+def _rejected(db: Any) -> list[tuple[int, str, int | None]]:
+    """Return the byte position of each line that is no row, the kind of its fault, and its column."""
+    found: list[tuple[int, str, int | None]] = db.execute(
+        """
+        SELECT min(line_byte_position), arg_min(error_type::VARCHAR, coalesce(column_idx, 0)), min(column_idx)
+        FROM reject_errors GROUP BY line ORDER BY line
+        """
+    ).fetchall()
+    return found
 
 
 def _header(name: str) -> _Header:
@@ -151,9 +181,8 @@ def _lines_at(name: str, ends: bytes, positions: Sequence[int]) -> list[int]:
     return found
 
 
-def _unread(db: Any, name: str, number: int, options: str, header: _Header, ends: bytes, rejected: int) -> int:
-    """Return the number of lines in no row of `history`. Empty lines are not counted, not even within a value."""
-    lines = _full_lines(name, ends) - header.full
+def _unread(db: Any, number: int, options: str, header: _Header, ends: bytes, lines: int, rejected: int) -> int:
+    """Return how many of a file's `lines` are in no row of `history`. Empty ones are not counted, not even within a value."""
     (rows,) = db.execute("SELECT count(*) FROM history WHERE file = ?", [number]).fetchone()
     if rows + rejected == lines:
         return rejected
@@ -164,14 +193,30 @@ def _unread(db: Any, name: str, number: int, options: str, header: _Header, ends
     return max(rejected, lines - (read or 0))
 
 
-def _full_lines(name: str, ends: bytes) -> int:
-    """Return the number of non-empty lines of a file."""
-    count, partial = 0, b""
+def _scanned(name: str, ends: bytes, header: _Header) -> _Scan:
+    """Count the lines of a file, and find those with far more columns than the header."""
+    full, number, partial, is_inside, has_wide, wide = 0, 0, b"", False, False, list[int]()
+    most, delimiter = len(header.names) + MANY_MORE, header.delimiter.encode()
     with Path(name).open("rb") as file:
-        while block := file.read(2**20):
-            *whole, partial = (partial + block).split(ends)
-            count += sum(1 for line in whole if line and line != b"\r")
-    return count + bool(partial.strip(b"\r\n"))
+        while True:
+            block = file.read(2**20)
+            *whole, partial = (partial + block).split(ends) if block else [partial, b""]
+            for line in whole:
+                number += 1
+                full += bool(line) and line != b"\r"
+                if len(line) > most and line.count(delimiter) > most:
+                    has_wide = True
+                    if not is_inside and _columns(line, delimiter) > most:
+                        wide.append(number)
+                is_inside ^= line.count(b'"') % 2 == 1
+            if not block:
+                return _Scan(full, has_wide, wide)
+
+
+def _columns(line: bytes, delimiter: bytes) -> int:
+    """Return the number of columns of a line; a quoted value is one, however many delimiters it holds."""
+    outside = re.sub(rb'"[^"]*("|$)', b"", line)
+    return outside.count(delimiter) + 1
 
 
 def _rejection(kind: str, names: Sequence[str], at: int | None) -> str:

@@ -8,7 +8,6 @@ below zero.
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -26,7 +25,7 @@ from rewriter.signals.backfill.row_counts import REASONS, RowCounts
 from rewriter.signals.backfill.sums import Sums, insert
 from rewriter.signals.backfill.uses import guard_of_uses, listed_at_uses
 from rewriter.signals.counters import SEPARATOR
-from rewriter.signals.events import MAX_SEGMENTS_EACH, SEGMENT_NAME
+from rewriter.signals.events import MAX_SEGMENTS_EACH, SEGMENT_NAME, read_json
 from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.ingest.contract import MAX_SEGMENTS
 from rewriter.signals.ingest.objects import Objects
@@ -161,15 +160,24 @@ class History:
 
     def _refuse_unreadable(self, where: str) -> None:
         """Raise ConfigurationError with all faults of the columns consent and segments, without their values."""
-        self._db.execute("CREATE VIEW names AS SELECT DISTINCT unnest(named) AS name FROM history")
-        unsound = self._one(
-            "SELECT count(*) FROM names WHERE NOT coalesce(regexp_full_match(name, ?), false)", SEGMENT_NAME
+        self._db.execute("CREATE VIEW names AS SELECT rowid AS row, unnest(named) AS name FROM history")
+        unsound, odd = self._row(
+            "SELECT count(DISTINCT name), min(row) FROM names WHERE NOT coalesce(regexp_full_match(name, ?), false)",
+            SEGMENT_NAME,
         )
-        crowded = self._one("SELECT count(*) FROM history WHERE len(named) > ?", MAX_SEGMENTS_EACH)
-        names = self._one("SELECT count(*) FROM names")
+        crowded, full = self._row("SELECT count(*), min(rowid) FROM history WHERE len(named) > ?", MAX_SEGMENTS_EACH)
+        names = self._one("SELECT count(DISTINCT name) FROM names")
         faults = [
-            *([f"{unsound} names are not 1 to 64 of A-Z a-z 0-9 _ . -"] if unsound else []),
-            *([f"{count_of(crowded, 'row', 'name')} more than {MAX_SEGMENTS_EACH}"] if crowded else []),
+            *(
+                [f"{unsound} names are not 1 to 64 of A-Z a-z 0-9 _ . - (first: {self.files.row(odd)})"]
+                if unsound
+                else []
+            ),
+            *(
+                [f"{count_of(crowded, 'row', 'name')} more than {MAX_SEGMENTS_EACH} (first: {self.files.row(full)})"]
+                if crowded
+                else []
+            ),
             *([f"{names:,} names, and a store knows {MAX_SEGMENTS:,}"] if names > MAX_SEGMENTS else []),
         ]
         found = [Fault(f"{where}, column segments", fault) for fault in faults]
@@ -199,6 +207,7 @@ class History:
                         WHEN at_s > {self._now_s + signals.max_skew_s!r} THEN 'in_future'
                         WHEN least(at_s, {self._now_s!r}) > {self.until_s!r} THEN '{later}'
                         WHEN at_s < {self.until_s - signals.horizon_s!r} THEN 'too_old'
+                        WHEN long_id THEN 'long_id'
                         WHEN person IS NULL THEN 'no_person'
                         WHEN weight IS NULL THEN 'unknown_action'
                         WHEN NOT agreed THEN 'no_consent'
@@ -257,9 +266,7 @@ class History:
             unknown = [("_id", one) for _, one, document in chunk if needs_index and not document]
             known = objects.find(unknown) if unknown else {}
             for doc, one, own in chunk:
-                document = (
-                    {**json.loads(own or "{}"), "_id": one} if own or not needs_index else known.get(("_id", one))
-                )
+                document = _read(own, one) if own or not needs_index else known.get(("_id", one))
                 values = self._plan.values(document) if document is not None else ()
                 found += document is not None
                 if keep is None:
@@ -279,6 +286,14 @@ class History:
     def _row(self, query: str, *parameters: Any) -> tuple[Any, ...]:
         row: tuple[Any, ...] = self._db.execute(query, parameters).fetchone() or (None,)
         return row
+
+
+def _read(own: str, object_id: str) -> Mapping[str, Any]:
+    """Return an object's document of the history's columns; one that is nested too deeply has no values, not even its id."""
+    try:
+        return {**read_json(own or "{}"), "_id": object_id}
+    except ValueError:
+        return {}
 
 
 def seconds_of(text: str) -> float:

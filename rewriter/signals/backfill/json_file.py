@@ -12,7 +12,7 @@ from rewriter.errors import ConfigurationError, Fault
 from rewriter.plural import count_of
 from rewriter.signals.backfill.columns import (
     IDENTIFIERS,
-    OF_PEOPLE,
+    NO_BOOLEANS,
     SHOWN_LINES,
     Columns,
     Lines,
@@ -22,8 +22,10 @@ from rewriter.signals.backfill.columns import (
     refuse_other_bytes,
     split,
 )
+from rewriter.signals.backfill.spelling import EXACT_BELOW
 
 MAX_OBJECT_BYTES = 64 * 2**20
+EMPTY = "'[]', '{}'"
 NO_OBJECT = "json IS NULL OR json_type(json) <> 'OBJECT'"
 
 
@@ -49,11 +51,13 @@ def read_json(
         db.execute(f"DELETE FROM records WHERE {NO_OBJECT}")
     wanted = [*IDENTIFIERS, *more, "timestamp", "action_name", "consent", "segments"]
     there = _there(db, [*wanted, *attributes])
+    if there is None:  # an empty file has no rows
+        return
     if faults := missing(name, there):
         raise ConfigurationError(faults)
     texts = {one: _text(one) for one in wanted if one in there and one != "segments"}
-    texts |= {one: _unless_boolean(one, texts[one]) for one in OF_PEOPLE if one in texts}
-    _refuse_nested(db, name, list(texts))
+    texts |= {one: _unless_boolean(one, texts[one]) for one in NO_BOOLEANS if one in texts}
+    _refuse_unsound(db, name, list(texts))
     parts = ", ".join(f"{literal(one)}, json_extract(json, {_path(one)})" for one in sorted(attributes))
     agreed = (
         f"CASE WHEN json_exists(json, {_path('consent')}) THEN agreed({texts.get('consent', 'NULL')}) ELSE true END"
@@ -86,19 +90,19 @@ def _form(name: str) -> str:
     return "newline_delimited"
 
 
-def _there(db: Any, names: Sequence[str]) -> set[str]:
-    """Return those of `names` that at least one object has."""
-    wanted = ", ".join(f"coalesce(bool_or(json_exists(json, {_path(one)})), false)" for one in names)
+def _there(db: Any, names: Sequence[str]) -> set[str] | None:
+    """Return those of `names` that at least one object has, None if there is no object."""
+    wanted = ", ".join(f"bool_or(json_exists(json, {_path(one)}))" for one in names)
     found = db.execute(f"SELECT {wanted} FROM records").fetchone()
-    return {one for one, is_there in zip(names, found, strict=True) if is_there}
+    return None if found[0] is None else {one for one, is_there in zip(names, found, strict=True) if is_there}
 
 
 def _text(name: str) -> str:
-    """Return the expression of a column as text, NULL for NaN and infinity."""
-    text = f"json_extract_string(json, {_path(name)})"
+    """Return the expression of a column as text, NULL for NaN and infinity, and for an empty list or object, as in events."""
+    text, kind = f"json_extract_string(json, {_path(name)})", f"json_type(json, {_path(name)})"
     return (
-        f"CASE WHEN json_type(json, {_path(name)}) = 'DOUBLE' AND NOT isfinite(TRY_CAST({text} AS DOUBLE)) THEN NULL"
-        f" ELSE {text} END"
+        f"CASE WHEN {kind} = 'DOUBLE' AND NOT isfinite(TRY_CAST({text} AS DOUBLE)) THEN NULL"
+        f" WHEN {kind} IN ('ARRAY', 'OBJECT') AND {text} IN ({EMPTY}) THEN NULL ELSE {text} END"
     )
 
 
@@ -109,22 +113,43 @@ def _unless_boolean(name: str, text: str) -> str:
 
 def _segments() -> str:
     path = _path("segments")
-    text = f"json_extract_string(json, {path})"
-    every = "json_extract_string(json, '$.segments[*]')"
+    text, every = f"json_extract_string(json, {path})", "json_extract(json, '$.segments[*]')"
     return (
-        f"CASE json_type(json, {path}) WHEN 'ARRAY' THEN {every} WHEN 'VARCHAR' THEN {split(text)} WHEN 'NULL' THEN NULL"
-        f" ELSE CASE WHEN json_exists(json, {path}) THEN [{text}] END END"
+        f"CASE json_type(json, {path}) WHEN 'ARRAY' THEN {_names(every)}"
+        f" WHEN 'VARCHAR' THEN {split(text)} WHEN 'OBJECT' THEN [nullif({text}, '{{}}')]"
+        f" ELSE {_names(f'[json_extract(json, {path})]')} END"
     )
 
 
-def _refuse_nested(db: Any, name: str, columns: Sequence[str]) -> None:
-    wanted = ", ".join(f"count(*) FILTER (json_type(json, {_path(one)}) IN ('ARRAY', 'OBJECT'))" for one in columns)
-    found = zip(columns, db.execute(f"SELECT {wanted} FROM records").fetchone(), strict=True)
-    faults = [
-        Fault(name, f"column {one}: {count_of(count, 'row', 'hold')} a list or an object")
-        for one, count in found
-        if count
-    ]
+def _names(listed: str) -> str:
+    """Return the expression of a list's texts and numbers. True, false, null, NaN and infinity are no names, as in events."""
+    number = "TRY_CAST(json_extract_string(one, '$') AS DOUBLE)"
+    is_name = f"json_type(one) NOT IN ('BOOLEAN', 'NULL') AND (json_type(one) <> 'DOUBLE' OR coalesce(isfinite({number}), true))"
+    return f"list_transform(list_filter({listed}, lambda one: {is_name}), lambda one: json_extract_string(one, '$'))"
+
+
+def _refuse_unsound(db: Any, name: str, columns: Sequence[str]) -> None:
+    """Raise ConfigurationError for columns with lists or objects, or with floats too large to distinguish integers."""
+    limit = EXACT_BELOW["DOUBLE"]
+    faults = []
+    for what, where in (
+        (
+            "a list or an object",
+            "json_type(json, {0}) IN ('ARRAY', 'OBJECT') AND json_extract_string(json, {0}) NOT IN ({1})",
+        ),
+        (
+            f"a float above {limit:,}, which cannot distinguish integers (export it as integer or text)",
+            "json_type(json, {0}) = 'DOUBLE' AND is_inexact(json_extract_string(json, {0}))",
+        ),
+    ):
+        each = [where.format(_path(one), EMPTY) for one in columns]
+        wanted = ", ".join(f"count(*) FILTER ({one}), min(rowid) FILTER ({one})" for one in each)
+        counts = db.execute(f"SELECT {wanted} FROM records").fetchone()
+        faults += [
+            Fault(f"{name}, row {row + 1:,}", f"column {one}: {count_of(count, 'row', 'hold')} {what}")
+            for one, count, row in zip(columns, counts[::2], counts[1::2], strict=True)
+            if count
+        ]
     if faults:
         raise ConfigurationError(faults)
 

@@ -8,7 +8,7 @@ from typing import Any
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.signals.backfill.columns import (
     IDENTIFIERS,
-    OF_PEOPLE,
+    NO_BOOLEANS,
     Columns,
     Lines,
     document,
@@ -38,7 +38,7 @@ def read_parquet(
         for one in (*IDENTIFIERS, *more, "action_name", "consent")
         if one in kinds
     }
-    texts |= {one: "NULL" for one in OF_PEOPLE if one in texts and kinds[one] == "BOOLEAN"}
+    texts |= {one: "NULL" for one in NO_BOOLEANS if one in texts and kinds[one] == "BOOLEAN"}
     attributes_ = {one: _value(one, kinds[one]) for one in sorted(attributes)} if has_all else {}
     moment = moment_of(identifier("timestamp"), kinds["timestamp"])
     named = _segments(kinds["segments"]) if "segments" in kinds else "NULL"
@@ -87,6 +87,9 @@ def _value(name: str, kind: str) -> str | None:
 
 
 def _segments(kind: str) -> str | None:
+    """Return the expression of the column of segments. True and false are no names, as in events."""
+    if kind.removesuffix("[]") == "BOOLEAN":
+        return "NULL"
     text = _value("segments", kind)
     return text if text is None or kind.endswith("[]") else split(text)
 

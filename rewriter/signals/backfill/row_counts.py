@@ -18,6 +18,7 @@ REASONS: Mapping[str, str] = {
     "in_future": "the timestamp is in the future",
     "after_until": "later than --until",
     "too_old": "more than horizon_s before the end of the history",
+    "long_id": "an identifier has more than 256 characters",
     "no_person": "neither user_id nor client_id",
     "unknown_action": "the action has no weight in [signals] action_weights",
     "no_consent": "no consent",

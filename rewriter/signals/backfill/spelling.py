@@ -8,10 +8,9 @@ values); dates and times are ISO 8601; binary is UTF-8; NaN and infinity are mis
 from __future__ import annotations
 
 from rewriter.signals.absent import ABSENT_IDS, CONSENT
+from rewriter.signals.absent import BLANKS as ANY_BLANKS
 
-BLANKS = "' ' || chr(9) || chr(10) || chr(13) || chr(160)"
-NOT_THERE = {*ABSENT_IDS, "\\n"}
-"""Spellings of a missing identifier, in lower case: those of events, and those that databases write into CSV."""
+BLANKS = " || ".join(f"chr({ord(one)})" for one in ANY_BLANKS)
 MAX_ID = 256
 """Characters of the longest identifier: events with a longer one are refused."""
 INTEGERS = frozenset(
@@ -21,7 +20,7 @@ EXACT_BELOW = {"FLOAT": 2**24, "DOUBLE": 2**53}
 """Limit below which a float represents every integer exactly."""
 
 
-_REFUSED = NOT_THERE | {text for text, is_given in CONSENT.items() if not is_given}
+_REFUSED = {text for text, is_given in CONSENT.items() if not is_given}
 
 
 def _listed(texts: object) -> str:
@@ -30,10 +29,15 @@ def _listed(texts: object) -> str:
 
 MACROS = (
     f"CREATE MACRO bare(x) AS lower(trim(x, {BLANKS}))",
-    f"CREATE MACRO there(x) AS CASE WHEN bare(x) IN ({_listed(NOT_THERE)}) OR length(x) > {MAX_ID} THEN NULL ELSE x END",
+    f"CREATE MACRO there(x) AS CASE WHEN bare(x) IN ({_listed(ABSENT_IDS)}) THEN NULL ELSE x END",
+    f"CREATE MACRO too_long(x) AS coalesce(length(there(x)) > {MAX_ID}, false)",
     f"""
     CREATE MACRO agreed(x) AS CASE WHEN x IS NULL OR bare(x) IN ({_listed(_REFUSED)}) THEN false
     WHEN bare(x) IN ({_listed(CONSENT.keys() - _REFUSED)}) THEN true END
+    """,
+    f"""
+    CREATE MACRO is_inexact(x) AS regexp_matches(x, '[.eE]') AND coalesce(isfinite(TRY_CAST(x AS DOUBLE)), false)
+    AND abs(TRY_CAST(x AS DOUBLE)) >= {EXACT_BELOW["DOUBLE"]}
     """,
     # Epochs in seconds, milliseconds, microseconds or nanoseconds: whichever makes a time of this century.
     """
