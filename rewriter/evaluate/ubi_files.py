@@ -11,6 +11,7 @@ from typing import Any
 
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.evaluate.clicks import ShownList
+from rewriter.signals.backfill.columns import unpatterned
 from rewriter.signals.backfill.history import seconds_of
 
 
@@ -48,13 +49,13 @@ def _documents(paths: Sequence[Path]) -> Iterator[Mapping[str, Any]]:
 
     for path in paths:
         source = (
-            "SELECT to_json(file) FROM read_parquet(?) AS file"
+            "SELECT to_json(file) FROM read_parquet(?, hive_partitioning = false) AS file"
             if path.suffix == ".parquet"
             else "SELECT json FROM read_ndjson_objects(?, ignore_errors=true)"
         )
         try:
             with duckdb.connect() as db:
-                cursor = db.execute(source, [str(path)])
+                cursor = db.execute(source, [unpatterned(path)])
                 while rows := cursor.fetchmany(10_000):
                     yield from (found for (text,) in rows if text and (found := _object(text)) is not None)
         except duckdb.Error as error:

@@ -11,7 +11,7 @@ import duckdb
 
 from rewriter.errors import Fault
 from rewriter.experiment.records import Records
-from rewriter.signals.absent import ABSENT_IDS
+from rewriter.signals.backfill.columns import unpatterned
 
 OURS = {
     "arm": "VARCHAR", "unit": "VARCHAR", "holdout": "DOUBLE", "experiment": "VARCHAR", "reason": "VARCHAR", "policy": "VARCHAR",
@@ -45,14 +45,16 @@ def load(found: Records, name: str, paths: Sequence[Path], form: Mapping[str, An
     for path in paths:
         try:
             if path.suffix == ".parquet":
-                columns = found.rows("DESCRIBE SELECT * FROM read_parquet(?)", [_literal(path)])
+                columns = found.rows(
+                    "DESCRIBE SELECT * FROM read_parquet(?, hive_partitioning = false)", [unpatterned(path)]
+                )
                 kinds = {str(column): str(kind) for column, kind, *_ in columns}
-                source = f"SELECT {_of_columns(form, nested, kinds)} FROM read_parquet(?)"
+                source = f"SELECT {_of_columns(form, nested, kinds)} FROM read_parquet(?, hive_partitioning = false)"
             else:
                 _count_lines(found, path)
                 documents = "read_ndjson_objects(?, ignore_errors=true, maximum_object_size=16777216)"
                 source = f"SELECT {chosen} FROM (SELECT json AS doc FROM {documents}) WHERE doc IS NOT NULL"
-            found.connection.execute(f"INSERT INTO {name} {source}", [_literal(path)])
+            found.connection.execute(f"INSERT INTO {name} {source}", [unpatterned(path)])
         except duckdb.Error as error:
             cause = str(error).splitlines()[0][:200]
             faults.append(Fault(str(path), f"cannot be read: {cause}", "give NDJSON or Parquet"))
@@ -85,33 +87,24 @@ def _of_columns(form: Mapping[str, Any], nested: str, kinds: Mapping[str, str]) 
 def _count_lines(found: Records, path: Path) -> None:
     """Count the lines that are not JSON objects, which DuckDB leaves out silently."""
     sql = "SELECT count(*) FROM read_ndjson_objects(?, ignore_errors=true, maximum_object_size=16777216) WHERE json IS NULL"
-    found.left_out("no JSON", found.value(sql, [_literal(path)]), "line", f"of {path.name} are not JSON")
-
-
-def _literal(path: Path) -> str:
-    """Return a path for DuckDB, with the characters of its patterns escaped."""
-    return "".join(f"[{one}]" if one in "*?[" else one for one in str(path))
-
-
-TIME = """
-CASE
-  WHEN {0} IS NULL OR NOT regexp_matches({0}, '^[0-9]') THEN NULL
-  WHEN regexp_full_match({0}, '[0-9]{{12,14}}(\\.[0-9]+)?') THEN make_timestamp(CAST(CAST({0} AS DOUBLE) * 1000 AS BIGINT))
-  WHEN regexp_full_match({0}, '[0-9]{{9,11}}(\\.[0-9]+)?') THEN make_timestamp(CAST(CAST({0} AS DOUBLE) * 1000000 AS BIGINT))
-  WHEN regexp_full_match({0}, '[0-9]{{15,17}}') THEN make_timestamp(CAST({0} AS BIGINT))
-  ELSE TRY_CAST(regexp_replace({0}, '([+-][0-9]{{2}})([0-9]{{2}})$', '\\1:\\2') AS TIMESTAMPTZ)::TIMESTAMP
-END
-"""
-"""UBI's dialects: milliseconds, seconds, microseconds, ISO 8601 with `Z`, `+00:00` or `+0000`, or without a zone (read as UTC).
-DuckDB's own words for times, such as `infinity`, are none."""
+    found.left_out("no JSON", found.value(sql, [unpatterned(path)]), "line", f"of {path.name} are not JSON")
 
 
 def id_of(expression: str) -> str:
-    """Return the SQL expression of a text as an identifier, null where its spelling means that there is none (`ABSENT_IDS`)."""
-    absent = ", ".join(f"'{one}'" for one in sorted(ABSENT_IDS))
-    return f"CASE WHEN lower(trim({expression})) NOT IN ({absent}) THEN {expression} END"
+    """Return the SQL expression of a text as an identifier, null where it means that there is none, as in a history's rows.
+
+    True, false, an empty list and an empty object were texts before: with `"event_id": false` all events would be one.
+    """
+    return f"CASE WHEN bare({expression}) NOT IN ('true', 'false', '[]', '{{}}') THEN there({expression}) END"
 
 
 def time_of(expression: str) -> str:
-    """Return the SQL expression of a text as a time, null where it is none."""
-    return TIME.format(expression)
+    """Return the SQL expression of a text as a time, null where it is none, in the dialects of a history's rows.
+
+    DuckDB's own words for times, such as `infinity`, are none.
+    """
+    moment = f"moment({expression})"
+    return (
+        f"CASE WHEN regexp_matches({expression}, '^\\s*[0-9]') AND isfinite({moment}) AND abs({moment}) < 1e11"
+        f" THEN make_timestamp(CAST(round({moment} * 1e6) AS BIGINT)) END"
+    )

@@ -14,6 +14,7 @@ from rewriter.experiment.record_files import EVENT, QUERY, load
 from rewriter.experiment.records import Records
 from rewriter.experiment.searches import make_searches
 from rewriter.plural import agreeing, count_of
+from rewriter.signals.backfill.spelling import MACROS
 
 BOT_SHARE = 0.1
 """Share of all searches or of all clicks from which on a single person counts as a bot."""
@@ -34,6 +35,8 @@ def read_records(queries: Sequence[Path], events: Sequence[Path], since: str | N
     connection.execute(
         f"SET memory_limit='{MEMORY}'; SET preserve_insertion_order=false; SET enable_progress_bar=false; SET TimeZone='UTC'"
     )
+    for macro in MACROS:
+        connection.execute(macro)
     found = Records(connection)
     faults: list[Fault] = []
     for name, paths, form in (("raw_queries", queries, QUERY), ("raw_events", events, EVENT)):

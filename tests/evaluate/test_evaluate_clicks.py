@@ -7,6 +7,8 @@ import random
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from rewriter import ConfigurationError
@@ -95,3 +97,14 @@ def test_ubi_files_are_read_with_their_clicks(tmp_path: Path) -> None:
     assert (one.person, one.words, list(one.shown), list(one.clicked)) == ("ann", "shoe", ["a", "b"], ["b", "a"])
     with pytest.raises(ConfigurationError, match="no search with its shown items"):
         read_lists([events], [events], ["click"])
+
+
+def test_the_path_of_a_ubi_file_is_no_pattern_and_no_column(tmp_path: Path) -> None:
+    """A folder named query_id=9 replaced the queries' own ids, and of `export[12]` nothing was found, or another file's rows."""
+    query = {"query_id": "1", "client_id": "ann", "user_query": "shoe", "timestamp": "2026-05-01T10:00:00.000Z"}
+    folder = tmp_path / "query_id=9" / "export[12]"
+    folder.mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist([query | {"query_response_hit_ids": ["a"]}]), folder / "q.parquet")
+    (folder / "q.ndjson").write_text(json.dumps(query | {"query_id": "2", "query_response_hit_ids": ["a"]}))
+    found = read_lists([folder / "q.parquet", folder / "q.ndjson"], [], ["click"])
+    assert [one.query_id for one in found] == ["1", "2"]

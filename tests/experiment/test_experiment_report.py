@@ -296,9 +296,25 @@ def test_faults_are_named_with_their_number_and_change_nothing_else(
     assert found.verdict == "helps"
 
 
-@pytest.mark.parametrize("absent", ["", " ", "undefined", None, "null", "00000000-0000-0000-0000-000000000000"])
+@pytest.mark.parametrize(
+    "absent",
+    [
+        "",
+        " ",
+        "undefined",
+        None,
+        "null",
+        "00000000-0000-0000-0000-000000000000",
+        False,
+        True,
+        [],
+        {},
+        float("nan"),
+        r"\N",
+    ],
+)
 def test_identifiers_that_are_none_make_no_two_events_one(
-    absent: str | None, helpful: tuple[Rows, Rows], tmp_path: Path
+    absent: Any, helpful: tuple[Rows, Rows], tmp_path: Path
 ) -> None:
     queries, events = copied(helpful)
     for row in events:
@@ -343,6 +359,27 @@ def test_clocks_that_are_apart_give_no_verdict(hours: int, helpful: tuple[Rows, 
     assert found.verdict == "none"
     assert "the clocks are apart" in found.sentence
     assert found.primary is None
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda at: int(at.timestamp() * 1e9),
+        lambda at: f"{at.timestamp() * 1e3:.12e}",
+        lambda at: at.isoformat(timespec="milliseconds").replace(".", ",").replace("+00:00", "z"),
+        lambda at: f" {at.isoformat()} ",
+    ],
+    ids=["nanoseconds", "exponent", "comma", "blanks"],
+)
+def test_a_time_is_read_in_each_form_of_a_history_s(
+    form: Callable[[datetime], Any], helpful: tuple[Rows, Rows], tmp_path: Path
+) -> None:
+    queries, events = copied(helpful)
+    for row in (*queries, *events):
+        row["timestamp"] = form(datetime.fromisoformat(row["timestamp"]))
+    found = summary(tmp_path, queries, events, planned_people=1_000)
+    assert found.filters == []
+    assert found.verdict == "helps"
 
 
 def test_times_that_are_none_are_counted_and_fail_nothing(helpful: tuple[Rows, Rows], tmp_path: Path) -> None:

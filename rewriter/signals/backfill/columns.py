@@ -110,6 +110,11 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def unpatterned(path: Path) -> str:
+    """Return a path for DuckDB's readers, with the characters of their patterns escaped."""
+    return "".join(f"[{one}]" if one in "*?[" else one for one in str(path))
+
+
 def identifier(name: str) -> str:
     """Return a column's name as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
