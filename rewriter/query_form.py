@@ -109,6 +109,14 @@ def matches_by_size(body: Mapping[str, Any]) -> bool:
     )
 
 
+def explains_inner_hits(body: Mapping[str, Any]) -> bool:
+    """Whether a body asks for an explanation of its inner hits, in which the server counts the rescores of the whole search."""
+    parts = [body.get(part) for part in (*SCORING_PARTS, "collapse")]
+    asked = [value for key, value in inside(parts) if key == "inner_hits"]
+    listed = [one for value in asked for one in (value if isinstance(value, list) else [value])]
+    return any(isinstance(one, dict) and one.get("explain") not in (None, False, "false") for one in listed)
+
+
 def depends_on_collection(body: Mapping[str, Any]) -> bool:
     """Whether scores may depend on the server visiting every match: `boosting` ignores its negative part where it skips matches."""
     return any(key == "boosting" for key, _ in inside([body.get(part) for part in SCORING_PARTS]))

@@ -12,7 +12,15 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from rewriter.index_facts import IndexFacts
-from rewriter.query_form import KEYS_OF_CHANCE, Relevance, looks_up_ids, matches_by_size, relevance, scored_by_chance
+from rewriter.query_form import (
+    KEYS_OF_CHANCE,
+    Relevance,
+    explains_inner_hits,
+    looks_up_ids,
+    matches_by_size,
+    relevance,
+    scored_by_chance,
+)
 from rewriter.record import record
 from rewriter.report import Reason, Strategy
 from rewriter.settings import PolicySettings
@@ -197,6 +205,10 @@ def _neighbours_by_size(search: SearchFacts) -> bool:
     return "knn" in search.names and matches_by_size(search.body)
 
 
+def _explains_inside(search: SearchFacts) -> bool:
+    return {"explain", "inner_hits"}.issubset(search.names) and explains_inner_hits(search.body)
+
+
 def _flat(search: SearchFacts) -> bool:
     assert search.policy is not None
     return not search.policy.browse and search.relevance == "flat"
@@ -216,6 +228,7 @@ def _parameter(name: str, detail: str, row: str = "") -> Shape:
     return _unsupported(row or f"`{name}`", lambda search: is_on(search.params.get(name)), detail, name)
 
 
+OWN_SCORES = "an explanation describes the caller's own scores"
 NOT_KNOWN = "it may change hits in an unknown way"
 CREDENTIALS = "credentials of one search reach the other legs as `headers` only"
 OTHER_SCORES = "each search gives its hits other scores"
@@ -255,7 +268,8 @@ TABLE: tuple[Shape, ...] = (
     _unsupported(
         "query of a pipeline", _top_level_query, "`hybrid`, `agentic` and `template` cannot be nested in another query"
     ),
-    _key("explain", "an explanation describes the caller's own scores"),
+    _key("explain", OWN_SCORES),
+    _unsupported("`explain` of `inner_hits`", _explains_inside, OWN_SCORES),
     _key("profile", "a profile describes the caller's own search"),
     _key("terminate_after", "which documents are seen differs from search to search"),
     _unsupported(

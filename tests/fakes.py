@@ -51,6 +51,7 @@ class FakeEngine:
     asked:    the arguments of each search by leg, as they came; sent: what the baseline was answered with.
     on:       by leg, what becomes of the answer that a good server would give.
     blocked:  legs that wait until `released` is set.
+    count:    how many products there are.
     """
 
     def __init__(self) -> None:
@@ -60,6 +61,7 @@ class FakeEngine:
         self.on: dict[str, Act] = {}
         self.blocked: set[str] = set()
         self.released = Event()
+        self.count = 40
 
     def leg_of(self, arguments: Mapping[str, Any]) -> Leg:
         return "personal" if arguments["body"]["from"] == 0 or "rescore" in arguments["body"] else "explored"
@@ -67,7 +69,7 @@ class FakeEngine:
     def answer(self, leg: Leg, arguments: dict[str, Any]) -> Any:
         self.asked[leg].append(arguments)
         body = arguments.get("body")
-        found = ranked(body) if isinstance(body, dict) else {"hits": {"hits": []}}
+        found = ranked(body, self.count) if isinstance(body, dict) else {"hits": {"hits": []}}
         if act := self.on.get(leg):
             found = act(found)
         if leg == "baseline":
@@ -75,9 +77,9 @@ class FakeEngine:
         return found
 
 
-def ranked(body: Mapping[str, Any]) -> dict[str, Any]:
+def ranked(body: Mapping[str, Any], count: int = 40) -> dict[str, Any]:
     """Answer a search; `match` on "nothing" finds nothing, and our rescore multiplies."""
-    count = 0 if "nothing" in str(body.get("query")) else 40
+    count = 0 if "nothing" in str(body.get("query")) else count
     products: list[dict[str, Any]] = [
         {"_index": "products", "_id": f"p{n}", "_score": 100.0 - n, "_source": {"brand": f"b{n % 4}"}}
         for n in range(count)

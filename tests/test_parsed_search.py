@@ -328,3 +328,10 @@ def test_headers_that_settings_name_count() -> None:
 
 def test_a_key_holds_for_texts_that_no_encoding_knows() -> None:
     assert key_of("shoe\ud800") != key_of("shoe")
+
+
+def test_a_keyword_that_the_client_refuses_has_the_search_pass_through() -> None:
+    """A rewritten search would be answered, where the caller has to get the client's TypeError."""
+    request = read(**{"from": 10})
+    assert (request.passed, request.detail) == (Reason.UNSUPPORTED, "the client takes `from_`")
+    assert read(params={"from": 10}).from_ == 10

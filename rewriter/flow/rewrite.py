@@ -175,8 +175,7 @@ def _made(
     page = _page(context, part, pool(progress, course.explored))
     progress.timings_ms["merge"] = (context.clock_s() - started_s) * 1000.0
     # Fewer hits than asked for show where the list ends.
-    due = search.size if len(hits) >= search.size else progress.rank + len(hits) - search.from_
-    if len(page.hits) < due:
+    if len(page.hits) < progress.rank + len(hits) - search.from_:
         course.part = replace(
             part, reason=Reason.ANSWERS_DIFFER, detail="hits that the list has shown already leave the page short"
         )
@@ -277,13 +276,13 @@ def _served(
         return (yield from baseline_page(context, decision, report, progress, course.sent.response))
     assert part is not None
     response = part.response
+    if suggests_documents(context.search.body):
+        response = without_own_names_in_suggestions(response)
     if page is None:
         return response, _reported(context, progress, part.reason, part.detail)
     report = _reported(context, progress, part.reason, part.detail, part, page)
     if context.search.from_ or more_pages(response, context.search.size):
         yield _saved(context, part, page, progress)
-    if suggests_documents(context.search.body):
-        response = without_own_names_in_suggestions(response)
     hits = [without_own_names(hit) for hit in page.hits]
     return with_hits(response, hits, part.response["hits"].get("max_score")), report
 

@@ -31,15 +31,10 @@ def one_search(context: SearchContext, progress: Progress) -> Generator[PartStep
     slots = slot_positions(search.from_, end, part.plan.block if part.plan else context.block)
     if slots and not (yield from _with_pool(context, part, progress)):
         return replace(part, parallel="a hit that the page has shown in a slot is not at hand")
-    # So many drawn hits lie ahead in the list, and leave the page short where it has fewer slots of its own. A jump over a page
-    # leaves its slots without a hit.
-    empty = {slot.position for slot in part.plan.slots if slot.key is None} if part.plan else frozenset()
-    filled = sum(position not in empty for position in slots) if progress.pool or progress.launched else 0
-    if search.from_ - rank > filled:
-        return replace(part, parallel="hits of earlier slots may leave the page short")
     # The server gives each suggested document the field too.
     name = None if suggests_documents(search.body) else class_to_request(context)
-    own = {**search.body, "from": rank, "size": search.size}
+    # Hits that earlier slots have shown may stand on these ranks, so the page is cut from as many more.
+    own = {**search.body, "from": rank, "size": end - rank}
     body, gated, named = boosted_body(context, part, own, learns=name is not None)
     step = SendRewritten(
         _search(context, part, with_classes(body, name)),

@@ -91,6 +91,15 @@ FORMS: list[dict[str, Any]] = [
     {"index": "shop", "retriever": {"standard": {}}, "runtime_mappings": {"a": {"type": "keyword"}}, "fields": ["a"]},
     {"index": "shop", "query": QUERY, "scroll": "1m", "q": "a", "filter_path": ["hits"], "typed_keys": True},
     {"index": "shop", "query": QUERY, "params": {"routing": "7", "size": 4}},
+    {"index": "shop", "body": {"query": QUERY}, "_source": "title"},
+    {"index": "shop", "body": {}, "size": 3, "_source": "title"},
+    {"index": "shop", "body": {}, "_source": "title"},
+    {"index": "shop", "body": {"query": QUERY}, "from": 10, "explain": False},
+    {"index": "shop", "body": {"query": QUERY}, "sort": "_score:desc", "size": None},
+    {"index": "shop", "body": {"query": QUERY}, "source": "title", "from_": 2},
+    {"index": "shop", "query": QUERY, "from": 1, "from_": 2, "_source": "title", "source": "brand"},
+    {"index": "shop", "query": QUERY, "source_includes": "title", "_source_includes": "brand"},
+    {"query": QUERY, "params": {"index": "shop", "opaque_id": "o", "_source": ["title"]}},
     {"query": QUERY},
     {"index": "shop"},
     {"index": None, "query": QUERY, "size": None},
@@ -127,6 +136,33 @@ def test_every_keyword_of_the_client_is_read_as_the_client_sends_it() -> None:
             read = seam.read({"index": "shop", name: value})
             assert read.body == body, name
             assert {one: written(text) for one, text in read.params.items()} == params, name
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        ({"body": {"query": QUERY, "size": 3}, "size": 4}, "`size` is in the body and beside it"),
+        ({"body": {"query": QUERY}, "query": QUERY}, "`query` is in the body and beside it"),
+        ({"query": QUERY, "size": 4, "params": {"size": 4}}, "`size` is in `params` and beside it"),
+        ({"query": QUERY, "routing": None, "params": {"routing": "7"}}, "`routing` is in `params` and beside it"),
+        ({"query": QUERY, "params": {"headers": "x"}}, "`headers` must be a dict"),
+    ],
+)
+def test_what_the_client_refuses_is_not_read(call: dict[str, Any], says: str) -> None:
+    """A rewritten search would be answered, where the caller has to get the client's error."""
+    raw = client()
+    read = around(raw, is_async=False).read(call)
+    assert read.unread == says
+    with pytest.raises((ValueError, TypeError)):
+        on_the_wire(raw, json.loads(json.dumps(call)))
+
+
+@pytest.mark.parametrize("name", ["max_retries", "retry_on_status", "retry_on_timeout", "ignore_status"])
+def test_options_that_the_client_takes_by_options_alone_have_a_search_pass_through(name: str) -> None:
+    raw = client()
+    assert name in around(raw, is_async=False).read({"query": QUERY, name: 1}).params
+    with pytest.raises(TypeError):
+        on_the_wire(raw, {"query": QUERY, name: 1})
 
 
 def test_a_body_that_is_no_dict_stays_what_it_is() -> None:

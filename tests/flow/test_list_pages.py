@@ -53,8 +53,8 @@ def opened(kind: type[Harness], mode: str = "parallel", *, own_store: FakeStore 
     return kind(Settings.model_validate(given), store)
 
 
-def page(harness: Harness, number: int, size: int = 10) -> tuple[list[str], Report]:
-    arguments = {"index": "products", "body": {"query": MATCH, "size": size, "from": number * size}}
+def page(harness: Harness, number: int, size: int = 10, query: Any = MATCH) -> tuple[list[str], Report]:
+    arguments = {"index": "products", "body": {"query": query, "size": size, "from": number * size}}
     answer, report = harness.search(ANN, arguments)
     harness.until(lambda status: status.in_flight == status.rewritten_in_flight == status.plans_waiting == 0)
     return [hit["_id"] for hit in answer["hits"]["hits"]], report
@@ -455,3 +455,18 @@ def test_a_page_that_was_jumped_over_is_whole_whenever_it_is_asked_for(kind: typ
                 assert len(ids) == 10
                 assert shown.setdefault(number, ids) == ids
             assert len({hit for ids in shown.values() for hit in ids}) == 10 * len(shown)
+
+
+@pytest.mark.parametrize("size", [7, 8, 20])
+def test_a_short_list_is_whole_and_its_pages_are_as_long_as_the_baseline_s(harness: Harness, size: int) -> None:
+    """Hits that slots have shown lie ahead in the list, and no other ones may be left to fill its last pages."""
+    for count in range(2 * size - 4, 2 * size + 1):
+        harness.engine.count = count
+        shown: list[str] = []
+        for number in range(-(-count // size)):
+            query = {"match": {"title": f"shoe of {count}"}}
+            ids, report = page(harness, number, size, query)
+            assert report.reason is Reason.PERSONALIZED, (count, number, report)
+            assert len(ids) == min(size, count - number * size), (count, number, report)
+            shown += ids
+        assert len(set(shown)) == count

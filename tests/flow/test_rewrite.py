@@ -115,12 +115,12 @@ def test_one_search_is_sent_with_everything_that_the_caller_asks_for(opens: Open
     assert "baseline" not in report.timings_ms
 
 
-def test_a_page_begins_at_its_personalized_rank_and_its_size_is_never_raised(opens: Open) -> None:
+def test_a_page_begins_at_its_personalized_rank_and_asks_no_deeper_than_its_caller(opens: Open) -> None:
     harness = opens()
     for at in (0, 10, 20):
         assert searched(harness, body={"size": 10, "from": at})[1].mode == "rewrite"
     asked = [(one["body"]["from"], one["body"]["size"]) for one in harness.engine.asked["personal"]]
-    assert {size for _, size in asked} == {10}
+    assert [from_ + size for from_, size in asked] == [10, 20, 30]
     (first, second, third) = (from_ for from_, _ in asked)
     assert (first, second) == (0, 9)
     assert third in (18, 19)  # the hit of the first page's slot may stand on the second one's ranks
@@ -183,6 +183,10 @@ def test_names_of_ours_are_in_no_part_of_the_answer(opens: Open) -> None:
     answer, report = searched(harness, body=body)
     assert report.mode == "rewrite"
     assert "rewriter:" not in repr(answer)
+    assert answer["suggest"]["s"][0]["options"][0]["matched_queries"] == ["own"]
+    harness.engine.count = 0
+    answer, report = searched(harness, body={**body, "query": {"match": {"title": "sock"}}})
+    assert (report.mode, report.reason) == ("rewrite", Reason.NO_HITS)
     assert answer["suggest"]["s"][0]["options"][0]["matched_queries"] == ["own"]
 
 

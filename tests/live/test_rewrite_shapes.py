@@ -291,6 +291,20 @@ def test_inner_hits_of_a_group_would_be_ordered_by_boosts(opensearch: OpenSearch
     assert groups[0] != groups[1]
 
 
+def test_an_explanation_of_inner_hits_would_count_our_rescore(opensearch: OpenSearch, indices: str) -> None:
+    nested = {"nested": {"path": "offers", "query": {"term": {"offers.shop": "a"}}, "inner_hits": {"explain": True}}}
+    body = {"query": {"bool": {"must": [MATCH, nested]}}, "size": 100}
+    assert parse_search({"index": indices, "body": body}, settings(), {}).strategy is None
+    boosted = bounded_body(body, BOOSTS, MAX_BOOST, "rescore", 200)
+    found = []
+    for one in (body, boosted):
+        hits = parts(opensearch.search(index=indices, body=one))[1]
+        found.append({key: hit["inner_hits"]["offers"]["hits"]["hits"][0]["_explanation"] for key, hit in hits.items()})
+    plain, rewritten = found
+    assert plain.keys() == rewritten.keys()
+    assert plain != rewritten
+
+
 @pytest.mark.parametrize("strategy", ["rescore", "wrap"])
 def test_pages_are_slices_of_one_list_and_each_has_its_max_score(
     opensearch: OpenSearch, indices: str, strategy: str

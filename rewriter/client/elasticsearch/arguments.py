@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from rewriter.client.seam import SearchArguments
@@ -28,48 +28,70 @@ URL_NAMES = {
 """The keywords of `client.search` that have another name in the URL."""
 
 NOT_URL = frozenset({"index", "body", "params", "headers", "opaque_id"})
-OF_ONE_REQUEST = frozenset(
-    {
-        "request_timeout",
-        "ignore",
-        "ignore_status",
-        "max_retries",
-        "retry_on_status",
-        "retry_on_timeout",
-        "request_cache",
-    }
-)
+OF_ONE_REQUEST = frozenset({"request_timeout", "ignore", "request_cache"})
 """Keywords that say how one request is sent or given up: each leg has its own."""
+
+ALIASES = {"_source": "source", "from": "from_"}
+"""Other names of two keywords. As keywords the client reads them only where it sends no other body."""
 
 
 def read_arguments(arguments: Mapping[str, Any], own_headers: Mapping[str, str]) -> SearchArguments:
-    """Return what the arguments of `client.search` ask for. own_headers: those that the client's options add to a search."""
-    index, given = arguments.get("index"), arguments.get("body")
-    headers = dict(own_headers)
+    """Return what the arguments of `client.search` ask for. own_headers: those that the client's options add to a search.
+
+    Arguments that the client refuses are unread: it has to see them, since a rewritten search would be answered.
+    """
     params = arguments.get("params") or {}
-    for name, value in (("params", params), ("headers", arguments.get("headers") or {})):
-        if not isinstance(value, Mapping):
-            return SearchArguments(index, given, unread=f"`{name}` must be a dict")
-    headers |= {str(name).lower(): value for name, value in (arguments.get("headers") or {}).items()}
-    if (opaque_id := arguments.get("opaque_id")) is not None:
+    if not isinstance(params, Mapping):
+        return SearchArguments(arguments.get("index"), arguments.get("body"), unread="`params` must be a dict")
+    call = {**params, **arguments}
+    index, given = call.get("index"), call.get("body")
+    if twice := [name for name in params if name in arguments]:
+        return SearchArguments(index, given, unread=f"`{twice[0]!s:.60}` is in `params` and beside it")
+    if not isinstance(call.get("headers") or {}, Mapping):
+        return SearchArguments(index, given, unread="`headers` must be a dict")
+    headers = dict(own_headers)
+    headers |= {str(name).lower(): value for name, value in (call.get("headers") or {}).items()}
+    if (opaque_id := call.get("opaque_id")) is not None:
         headers["x-opaque-id"] = opaque_id
-    body: dict[str, Any] = {}
-    of_url: dict[str, Any] = {}
-    own = {name: value for name, value in {**params, **arguments}.items() if name in OF_ONE_REQUEST}
-    for name, value in {**params, **arguments}.items():
-        if value is None or name in NOT_URL or name in OF_ONE_REQUEST:
-            continue
-        if name in BODY_KEYS and not (name == "sort" and _in_url(value)):
-            body[BODY_KEYS[name]] = value
-        else:
-            of_url[URL_NAMES.get(name, name)] = value
-    if given is None:
-        return SearchArguments(index, body, of_url, headers, own=own)
-    if not isinstance(given, dict):
+    own = {name: value for name, value in call.items() if name in OF_ONE_REQUEST}
+    named = {name: value for name, value in call.items() if name not in NOT_URL and name not in OF_ONE_REQUEST}
+    of_body = {name: named.pop(name) for name in list(named) if _in_body(name, named[name], beside=given is not None)}
+    of_url = {URL_NAMES.get(name, name): named[name] for name in _aliases_last(named, URL_NAMES.values())}
+    if given is not None and not isinstance(given, dict):
         return SearchArguments(index, given, of_url, headers, own=own)
-    return SearchArguments(
-        index, {BODY_KEYS.get(name, name): value for name, value in given.items()} | body, of_url, headers, own=own
-    )
+    try:
+        body = _body(given, of_body)
+    except ValueError as error:
+        return SearchArguments(index, given, of_url, headers, unread=str(error), own=own)
+    return SearchArguments(index, body, of_url, headers, own=own)
+
+
+def _body(given: Mapping[str, Any] | None, of_body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body that the client sends. Raises ValueError for a key that is given twice."""
+    if given is None:
+        return {BODY_KEYS[name]: of_body[name] for name in _aliases_last(of_body, ALIASES)}
+    body, aliased = dict(given), {}
+    for name, value in of_body.items():
+        if name in ALIASES:
+            aliased[name] = value
+        elif name in body:
+            raise ValueError(f"`{name}` is in the body and beside it")
+        else:
+            body[name] = value
+    for name, keyword in ALIASES.items():
+        if keyword in body:
+            body[name] = body.pop(keyword)
+    return body or {name: value for name, value in aliased.items() if value is not None}
+
+
+def _aliases_last(call: Mapping[str, Any], aliases: Collection[str]) -> list[str]:
+    """Return the names of the arguments that are given: beside another name of the same, the client reads the alias."""
+    return sorted((name for name, value in call.items() if value is not None), key=lambda name: name in aliases)
+
+
+def _in_body(name: str, value: Any, *, beside: bool) -> bool:
+    """Whether the client sends a keyword as a key of the body. beside: beside a body, where a sort always is one."""
+    return name in BODY_KEYS and (name != "sort" or beside or not _in_url(value))
 
 
 def _in_url(sort: Any) -> bool:

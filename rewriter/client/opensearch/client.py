@@ -80,6 +80,8 @@ class OpenSearchClient:
         for name, value in (("headers", headers), ("params", params)):
             if not isinstance(value, Mapping):
                 return SearchArguments(index, body, unread=f"`{name}` must be a dict")
+        if "from" in arguments:
+            return SearchArguments(index, body, unread="the client takes `from_`")
         if (opaque_id := arguments.get("opaque_id")) is not None:
             headers = {**headers, "x-opaque-id": opaque_id}
         params = {name: _in_params(value) for name, value in params.items()}
