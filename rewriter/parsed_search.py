@@ -22,7 +22,7 @@ from rewriter.record import record
 from rewriter.report import Reason, Strategy
 from rewriter.settings import Settings
 from rewriter.shapes import CHANGES_RESULTS, SearchFacts, own_windows, rescore_window, shape_of
-from rewriter.snapshot import TooLargeError, Write, snapshot
+from rewriter.snapshot import ReadOnceError, TooLargeError, Write, snapshot
 
 SAME_IN_BODY = ("explain", "terminate_after", "search_pipeline")
 """Parameters that are keys of the body, with values of the same form."""
@@ -185,6 +185,8 @@ def _snapshot(body: dict[str, Any], write: Write, max_bytes: int, names: set[str
         copied: dict[str, Any] = snapshot(body, write, max_bytes, names)
     except TooLargeError:
         raise _UnreadableError("the body is larger than `budget.max_body_bytes`") from None
+    except ReadOnceError:
+        raise _UnreadableError("the body has an iterator, which can be read once") from None
     except RecursionError:
         raise _UnreadableError("the body is nested too deep") from None
     except Exception as error:  # noqa: BLE001  a serializer may raise anything

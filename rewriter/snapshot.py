@@ -9,7 +9,7 @@ and series are abbreviated.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from rewriter.query_form import inside
@@ -30,12 +30,17 @@ class TooLargeError(ValueError):
     """The body has more bytes than may be copied while the caller waits."""
 
 
+class ReadOnceError(ValueError):
+    """The body has an iterator. The caller's own search would be sent without what is read from it here."""
+
+
 def snapshot(value: Any, write: Write, max_bytes: int, names: set[str] | None = None) -> Any:
     """Return a copy of `value` equal to what the caller's client sends: dicts with text keys, lists, texts, numbers.
 
     max_bytes: limit of its size as JSON, roughly. It bounds the work too, whatever the size of `value`.
     names:     receives the keys of every object in the copy.
-    Raises TooLargeError beyond the limit, RecursionError for a body nested too deep, or any exception of `write`.
+    Raises TooLargeError beyond the limit, ReadOnceError for an iterator, RecursionError for a body nested too deep, or any
+    exception of `write`.
     """
     return _Copying(write, max_bytes, set() if names is None else names).copied(value)
 
@@ -74,6 +79,8 @@ class _Copying:
 
     def _as_written(self, value: Any) -> Any:
         self._fits(_least_bytes(value))
+        if isinstance(value, Iterator) or any(isinstance(one, Iterator) for _, one in inside([value])):
+            raise ReadOnceError
         text = self._write([value])
         self._took(len(text))
         (read,) = json.loads(text)

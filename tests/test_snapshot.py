@@ -23,7 +23,7 @@ from rewriter.parsed_search import ParsedSearch, key_of, search_key
 from rewriter.query_form import inside
 from rewriter.report import Reason
 from rewriter.settings import Settings
-from rewriter.snapshot import TooLargeError, snapshot
+from rewriter.snapshot import ReadOnceError, TooLargeError, snapshot
 from tests.arguments import parse_search
 
 WRITE = JSONSerializer().dumps
@@ -214,3 +214,19 @@ def test_what_fits_is_copied_and_what_does_not_is_refused(body: Any, limit: int)
 def test_ids_are_written_as_texts() -> None:
     one = uuid.UUID(int=7)
     assert snapshot({"id": one}, WRITE, PLENTY) == {"id": str(one)}
+
+
+@pytest.mark.parametrize("holding", [lambda one: one, lambda one: [one], lambda one: OrderedDict(terms=one)])
+def test_an_iterator_is_left_to_the_caller_s_own_search(holding: Any) -> None:
+    """A team's own serializer may write iterators: what is read here would be missing in the search that it sends."""
+    values = iter(["nike", "puma"])
+    with pytest.raises(ReadOnceError):
+        snapshot({"query": {"bool": {"should": holding(values)}}}, lambda body: json.dumps(body, default=list), PLENTY)
+    assert list(values) == ["nike", "puma"]
+
+
+def test_a_search_with_an_iterator_passes_through() -> None:
+    body = {"query": {"terms": {"brand": iter(["nike"])}}}
+    settings = Settings.model_validate({"policies": {"shop": {"index": "*", "browse": True}}})
+    search = parse_search({"index": "products", "body": body}, settings, {})
+    assert (search.passed, search.detail) == (Reason.UNSUPPORTED, "the body has an iterator, which can be read once")

@@ -187,6 +187,13 @@ def test_options_of_one_request_are_not_parameters_and_headers_go_with_every_leg
     assert (read.params, read.headers) == ({}, {"x-tenant": "t", "x-opaque-id": "o"})
 
 
+def test_headers_go_with_a_leg_as_they_are() -> None:
+    """An async client refuses a number, and its caller gets that error, where a rewritten search would be answered."""
+    around(client(), is_async=False).search(Search("a", {"query": QUERY}, headers={"x-tenant": 5}), 1.0)
+    sent: Mapping[str, Any] = Recording.sent[-1][3]
+    assert sent["x-tenant"] == 5
+
+
 def test_the_headers_of_options_go_with_every_leg_and_the_client_s_own_do_not() -> None:
     raw = client(api_key="mine", headers={"x-shop": "1"})
     seam = around(raw, is_async=False)

@@ -215,7 +215,7 @@ class ElasticsearchClient:
             f"?{'&'.join(f'{name}={_quoted(_text(value))}' for name, value in params.items())}" if params else ""
         )
         named = HttpHeaders(self.headers)
-        named.update({name: _text(value) for name, value in headers.items()})
+        named.update(headers)  # as they are: the client may refuse a value, and its caller gets that error
         named["accept"] = self._content_type()
         if body is not None:
             named["content-type"] = self._content_type(lines=isinstance(body, list))
