@@ -117,6 +117,8 @@ def test_arguments_are_read_as_the_client_sends_them(arguments: dict[str, Any]) 
     assert path == (f"/{written(read.index)}/_search" if read.index else "/_search")
     assert json.dumps(arguments) == before, "reading modifies nothing"
     assert around(raw, is_async=False).read(arguments) == read
+    on_the_wire(raw, arguments)  # an async client's search is read once it is under way
+    assert around(raw, is_async=False).read(arguments) == read
 
 
 def test_every_keyword_of_the_client_is_read_as_the_client_sends_it() -> None:
@@ -142,7 +144,7 @@ def test_every_keyword_of_the_client_is_read_as_the_client_sends_it() -> None:
     ("call", "says"),
     [
         ({"body": {"query": QUERY, "size": 3}, "size": 4}, "`size` is in the body and beside it"),
-        ({"body": {"query": QUERY}, "query": QUERY}, "`query` is in the body and beside it"),
+        ({"body": {"query": QUERY}, "query": dict(QUERY)}, "`query` is in the body and beside it"),
         ({"query": QUERY, "size": 4, "params": {"size": 4}}, "`size` is in `params` and beside it"),
         ({"query": QUERY, "routing": None, "params": {"routing": "7"}}, "`routing` is in `params` and beside it"),
         ({"query": QUERY, "params": {"headers": "x"}}, "`headers` must be a dict"),

@@ -67,14 +67,17 @@ def read_arguments(arguments: Mapping[str, Any], own_headers: Mapping[str, str])
 
 
 def _body(given: Mapping[str, Any] | None, of_body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the body that the client sends. Raises ValueError for a key that is given twice."""
+    """Return the body that the client sends. Raises ValueError for a key that is given twice.
+
+    The client writes keywords into its caller's body, and may have done so already: such a key has the keyword's own value.
+    """
     if given is None:
         return {BODY_KEYS[name]: of_body[name] for name in _aliases_last(of_body, ALIASES)}
     body, aliased = dict(given), {}
     for name, value in of_body.items():
         if name in ALIASES:
             aliased[name] = value
-        elif name in body:
+        elif name in body and body[name] is not value:
             raise ValueError(f"`{name}` is in the body and beside it")
         else:
             body[name] = value
