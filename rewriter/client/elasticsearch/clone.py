@@ -75,7 +75,11 @@ class _AsyncLimited:
 
     async def perform_request(self, *arguments: Any, **named: Any) -> Any:
         """See elastic_transport.BaseAsyncNode.perform_request."""
-        answer: Any = await super().perform_request(*arguments, **named)  # type: ignore[misc]
+        try:
+            answer: Any = await super().perform_request(*arguments, **named)  # type: ignore[misc]
+        except Exception as error:
+            check_time(error)  # the transport takes a time-out for a dead node, with a warning for each leg
+            raise
         text: bytes = answer.body
         check_size(len(text))
         if LIMITS.get() is not None and len(text) >= FROM_CHARS and (loads := _json(self.serializers, answer.meta)):

@@ -3,10 +3,14 @@
 It has its own connections, so that an abandoned leg never makes a baseline wait for one of the caller's. It never retries: a leg
 that may be lost is not worth a second round trip. Its connections apply the limits of a leg if they are urllib3's
 (Urllib3HttpConnection, RequestsHttpConnection and their subclasses) or asynchronous.
+
+A leg that fails is no event of the caller's log: opensearch-py would write a warning with a traceback for each one that is late.
+Reports, metrics and the log `rewriter` have its cause.
 """
 
 from __future__ import annotations
 
+from logging import DEBUG, getLogger
 from typing import Any
 
 import opensearchpy
@@ -72,7 +76,16 @@ class _Reads(Deserializer):
         return s.answer if isinstance(s, Parsed) else self._like.loads(s, mimetype)
 
 
-class _AsyncLimited:
+class _Quiet:
+    """A connection whose failures are in the library's log at level DEBUG alone."""
+
+    def log_request_fail(self, *arguments: Any, **named: Any) -> None:
+        """See opensearchpy.Connection.log_request_fail."""
+        if getLogger("opensearch").isEnabledFor(DEBUG):
+            super().log_request_fail(*arguments, **named)  # type: ignore[misc]
+
+
+class _AsyncLimited(_Quiet):
     """An async connection that refuses an answer too large to be parsed in time and reads a large one in pieces.
 
     It follows no redirect: a leg's headers must not reach another host.
@@ -97,14 +110,8 @@ class _AsyncLimited:
         return status, headers, text
 
 
-class _Limited:
+class _Limited(_Quiet):
     """A sync connection that bounds a leg's total time and follows no redirect."""
-
-    def log_request_fail(self, *arguments: Any, **named: Any) -> None:
-        """Log what failed, unless it was ended here. See opensearchpy.Connection.log_request_fail."""
-        limits = LIMITS.get()
-        if limits is None or not limits.ended:
-            super().log_request_fail(*arguments, **named)  # type: ignore[misc]
 
     def perform_request(self, *arguments: Any, **named: Any) -> Any:
         """See opensearchpy.Connection.perform_request."""
