@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
+from inspect import currentframe
 from logging import getLogger
 from pathlib import Path
+from threading import Thread
 from typing import Any, Generic, Self, cast
 
 from rewriter.observe.hooks import Hook
@@ -168,7 +170,18 @@ class Rewriter(Generic[Client]):
         return False
 
     def close(self) -> None:
-        """End all threads and connections of this rewriter. Later searches are the caller's own."""
+        """End all threads and connections of this rewriter. Later searches are the caller's own.
+
+        In a signal handler that interrupts a search, or in a hook, this returns at once and a thread closes; the interpreter's exit
+        waits for it, a few seconds at most.
+        """
+        if _within_a_call():
+            with suppress(RuntimeError):  # the limit of threads, or the interpreter is ending
+                Thread(target=self._close, name="rewriter-close").start()
+        else:
+            self._close()
+
+    def _close(self) -> None:
         if self._runtimes.close() and self._owns_client:
             self._client.raw.close()
 
@@ -182,3 +195,18 @@ class Rewriter(Generic[Client]):
     def _runtime(self) -> ThreadRuntime | None:
         """The runtime of this process, as it is."""
         return self._runtimes.current
+
+
+def _within_a_call() -> bool:
+    """Whether `close` was called while a call of a rewriter goes on below it on this thread, as by a signal handler.
+
+    That call may hold locks, of the rewriter or of a client, that closing would wait for forever.
+    """
+    frame, is_caller = currentframe(), False
+    while frame is not None:
+        is_ours = frame.f_globals.get("__name__", "").startswith("rewriter.shell.")
+        if is_ours and is_caller:
+            return True
+        is_caller = is_caller or not is_ours
+        frame = frame.f_back
+    return False
