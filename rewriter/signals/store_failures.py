@@ -226,7 +226,7 @@ BASIC = frozenset(
 """Commands that each server knows, and no Sentinel."""
 
 _Found = Failure | Callable[[re.Match[str], FailureAddress], Failure]
-RIGHT = "docs/signals.md has the rights that a role needs"
+RIGHT = "ACL SETUSER gives it what rewriter needs: ~PREFIX:* +@read +@write +@scripting +time +ping +multi +exec"
 _TABLE: tuple[tuple[re.Pattern[str], _Found], ...] = tuple(
     (re.compile(pattern), found)
     for pattern, found in (
