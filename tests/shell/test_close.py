@@ -65,6 +65,6 @@ SIGNALLED = """
 def test_close_in_a_signal_handler_waits_for_no_lock_of_what_it_interrupts() -> None:
     command = [sys.executable, "-c", textwrap.dedent(SIGNALLED)]
     ran = subprocess.run(
-        command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False, timeout=90
+        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False, timeout=90
     )
     assert ran.stdout == "search True\ntrack True\n", ran.stderr
