@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import random
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -303,3 +308,82 @@ def test_files_that_cannot_be_read_are_refused(shop: Shop, tmp_path: Path, name:
     (tmp_path / name).write_text(text)
     with pytest.raises(ConfigurationError, match=said):
         History([str(tmp_path / name)], shop.plan, 4, None, {})
+
+
+ODD_IDS = (
+    "1",
+    "1.0",
+    "true",
+    "-0",
+    "1e3",
+    "x" * 200,
+    "a:b:c",
+    "u\x00x",
+    "ü",
+    "u\u0308",
+    "😀",
+    "a|b",
+    " a",
+    "%20",
+    "01",
+)
+
+
+def columns(count: int, seed: int) -> list[dict[str, Any]]:
+    """Rows of odd people and items, with weights, segments, refused consent, an unknown item, and rows that came twice."""
+    draw = random.Random(seed)
+    found = [
+        {
+            "timestamp": datetime.fromtimestamp(NOW_S - 60 - 3 * DAY_S * draw.random(), UTC).isoformat(),
+            "action_name": draw.choice(["view", "click", "add_to_cart", "purchase"]),
+            "user_id": draw.choice(ODD_IDS) if draw.random() < 0.8 else None,
+            "client_id": f"c-{draw.choice(ODD_IDS)}",
+            "object_id": draw.choice([*ODD_IDS, "p1", "p2", "gone"]),
+            "event_id": f"e{number}",
+            "consent": draw.choice(["true"] * 9 + ["false"]),
+            "segments": draw.choice(["", "s1", "s1,s2"]),
+        }
+        for number in range(count)
+    ]
+    return [*found, *found[:10]]
+
+
+@pytest.mark.parametrize("kind", ["ndjson", "csv", "parquet"])
+def test_odd_people_and_items_count_as_in_ingest(redis_url: str, prefix: str, tmp_path: Path, kind: str) -> None:
+    rows, people = columns(120, seed=5), {*ODD_IDS, *(f"c-{one}" for one in ODD_IDS)}
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "h.parquet")
+    with (tmp_path / "h.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    (tmp_path / "h.ndjson").write_text("\n".join(map(json.dumps, rows)))
+    found = []
+    for name in ("live", "past"):
+        shop = Shop(redis_url, prefix[:-1] + name[0], max_counters=500)
+        shop.index.documents |= {one: {"brand": ["b1", "ü"], "type": f"t{len(one) % 3}"} for one in ODD_IDS}
+        if name == "live":
+            shop.append(
+                {key: value for key, value in row.items() if key not in ("object_id", "segments")}
+                | {"event_attributes": {"object": {"object_id": row["object_id"]}, "segments": row["segments"]}}
+                for row in rows
+            )
+            shop.drain(shop.worker())
+        else:
+            backfilled(shop, [str(tmp_path / f"h.{kind}")])
+        keys = shop.plan.keys
+        bases = {one: keys.profile(one) for one in people}
+        bases |= {f"population {n}": keys.population(n) for n in range(4)}
+        bases |= {f"{one} {n}": keys.segment(one, n) for one in ("s1", "s2") for n in range(4)}
+        read = zip(bases, shop.store.read_many(list(bases.values()), tuple(shop.plan.fields), 5_000), strict=True)
+        half_lives = shop.plan.scopes["profile"].half_lives
+        found.append(
+            {
+                (base, value): weight * 2 ** ((counters.landmark_s - NOW_S) / half_lives.of(value[0]))
+                for base, counters in read
+                if counters is not None
+                for value, weight in counters.weights.items()
+                if value[0] in shop.plan.fields
+            }
+        )
+    assert found[0] == pytest.approx(found[1], rel=1e-3)
+    assert len(found[0]) > 200
