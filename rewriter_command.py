@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-INTERRUPTED = 130
+INTERRUPTED = 2
+"""The exit code of a command that Ctrl-C ended."""
 
 
 def main() -> None:

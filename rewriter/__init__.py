@@ -15,7 +15,7 @@ except KeyboardInterrupt:
     # `python -m rewriter` imports the package before any code of the command runs. It ends as `rewriter_command` ends.
     if sys.argv[:1] != ["-m"]:
         raise
-    sys.exit(130)
+    sys.exit(2)
 
 __all__ = [
     "AsyncRewriter",

@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from math import inf
 
-from jinja2 import Template, TemplateError, TemplateSyntaxError, meta
+from jinja2 import Template, TemplateError, TemplateSyntaxError, meta, nodes
 from pydantic import ValidationError
 
 from rewriter.boost.functions import Refused
 from rewriter.boost.render_budget import charged
+from rewriter.boost.sample_faults import SampleFaults
 from rewriter.boost.samples import Sample, hostile
 from rewriter.boost.sandbox import environment, unbounded
 from rewriter.boost.suggestions import suggested
@@ -51,10 +52,10 @@ def compile_set(
     """
     where = where or f"templates/{name}"
     made, samples = compiled_set(name, files, where)
-    faults: list[Fault] = []
+    found = SampleFaults()
     for label, sample in {**samples, **hostile(policy)}.items():
-        _tried(made, where, label, sample, policy, clock_s, faults)
-    if faults:
+        _tried(made, label, sample, policy, clock_s, found)
+    if faults := found.faults(where, files):
         raise ConfigurationError(faults)
     return made
 
@@ -100,10 +101,7 @@ def _compiled(where: str, file: str, text: str, faults: list[Fault]) -> Template
             faults += [Fault(f"{where}:{line}", what, remedy) for line, what, remedy in endless]
             return None
         if unknown := meta.find_undeclared_variables(tree) - GIVEN[file]:
-            lines = {
-                name: next((n for n, line in enumerate(text.splitlines(), 1) if name in line), 1)
-                for name in sorted(unknown)
-            }
+            lines = {name: _line_of_name(tree, name) or 1 for name in sorted(unknown)}
             can_use = f"this template can use {', '.join(sorted(GIVEN[file]))}"
             faults += [
                 Fault(
@@ -123,6 +121,17 @@ def _compiled(where: str, file: str, text: str, faults: list[Fault]) -> Template
     return None
 
 
+def _line_of_name(node: nodes.Node, name: str) -> int:
+    """Return the line on which a template first reads a name outside the loops that set it, 0 if it does so nowhere."""
+    if isinstance(node, nodes.Name):
+        return node.lineno if node.name == name and node.ctx == "load" else 0
+    sets_it = isinstance(node, nodes.For) and any(
+        one.name == name for one in (node.target, *node.target.find_all(nodes.Name)) if isinstance(one, nodes.Name)
+    )
+    below = [node.iter] if isinstance(node, nodes.For) and sets_it else node.iter_child_nodes()
+    return next((line for one in below if (line := _line_of_name(one, name))), 0)
+
+
 def _sample(where: str, text: str, faults: list[Fault]) -> Sample | None:
     try:
         return Sample.model_validate(json.loads(text))
@@ -130,7 +139,7 @@ def _sample(where: str, text: str, faults: list[Fault]) -> Sample | None:
         faults.append(Fault(f"{where}:{error.lineno}", f"is not JSON: {error.msg}"))
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
-        faults += [Fault(where, f"{'.'.join(map(str, one['loc']))}: {one['msg']}") for one in found[:MAX_SAMPLE_FAULTS]]
+        faults += [_sample_fault(where, text, one["loc"], one["msg"]) for one in found[:MAX_SAMPLE_FAULTS]]
         if (more := len(found) - MAX_SAMPLE_FAULTS) > 0:
             faults.append(Fault(where, f"and {count_of(more, 'more fault')}"))
     except (ValueError, RecursionError) as error:
@@ -138,14 +147,25 @@ def _sample(where: str, text: str, faults: list[Fault]) -> Sample | None:
     return None
 
 
+def _sample_fault(where: str, text: str, keys: tuple[int | str, ...], what: str) -> Fault:
+    """Return a fault of a sample, with its line if only one line writes the key."""
+    name = next((key for key in reversed(keys) if isinstance(key, str)), "")
+    lines = [
+        number
+        for number, line in enumerate(text.splitlines(), 1)
+        if name and json.dumps(name, ensure_ascii=False) in line
+    ]
+    at = f"{where}:{lines[0]}" if len(lines) == 1 else where
+    return Fault(at, ": ".join(filter(None, (".".join(map(str, keys)), what))))
+
+
 def _tried(
     made: TemplateSet,
-    where: str,
     label: str,
     sample: Sample,
     policy: PolicySettings,
     clock_s: Callable[[], float],
-    faults: list[Fault],
+    found: SampleFaults,
 ) -> None:
     affinities, session, request = sample.given()
     for file, render in (
@@ -162,22 +182,14 @@ def _tried(
                 if took_s <= MAX_RENDER_S:
                     break
         except Refused as refused:
-            first, more = refused.faults[:3], len(refused.faults) - 3
-            faults += [Fault(f"{where}/{file}", f"on {label}: {what}", suggested(what, _JINJA)) for what in first]
-            if more > 0:
-                faults.append(Fault(f"{where}/{file}", f"on {label}: and {count_of(more, 'more fault')} like these"))
+            for what in refused.faults:
+                found.add(file, 0, label, what, suggested(what, _JINJA))
         except Exception as error:  # noqa: BLE001  whatever a template raises is a fault of the template
-            what = f"on {label}: {type(error).__name__}: {error}"
-            faults.append(Fault(f"{where}/{file}:{_line_of(error)}", what, suggested(what, _JINJA)))
+            what = f"{type(error).__name__}: {error}"
+            found.add(file, _line_of(error), label, what, suggested(what, _JINJA))
         else:
             if took_s > MAX_RENDER_S:
-                faults.append(
-                    Fault(
-                        f"{where}/{file}",
-                        f"on {label}: took {took_s * 1000:.0f} ms",
-                        f"{MAX_RENDER_S * 1000:.0f} ms at most",
-                    )
-                )
+                found.add(file, 0, label, f"took {took_s * 1000:.0f} ms", f"{MAX_RENDER_S * 1000:.0f} ms at most")
 
 
 def _line_of(error: BaseException) -> int:

@@ -6,9 +6,10 @@ import sys
 import traceback
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from rewriter.cli import (
     backfill,
@@ -29,15 +30,36 @@ from rewriter.cli.about import PROJECT_URL
 from rewriter.cli.diff import command as diff_command
 from rewriter.cli.evaluate import command as evaluate_command
 from rewriter.cli.init import command as init_command
-from rewriter.cli.output import UNHEALTHY, UNWRITABLE, characters_escaped, drop_undelivered, print_line
+from rewriter.cli.interruption import interrupted
+from rewriter.cli.output import (
+    UNHEALTHY,
+    UNWRITABLE,
+    characters_escaped,
+    drop_undelivered,
+    print_line,
+    refused,
+)
 from rewriter.cli.preview import command as preview_command
 from rewriter.cli.switch import command as switch_command
 from rewriter.errors import Fault
 
+
+class _Commands(TyperGroup):
+    """The commands. Each ends with exit code 2 on Ctrl-C, and with a line that tells the state that it leaves."""
+
+    def invoke(self, ctx: Any) -> Any:  # a context of click, or of the copy of it that newer versions of typer bring
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise refused([interrupted(ctx.invoked_subcommand or "rewriter")]) from None
+
+
 app = typer.Typer(
     name="rewriter",
+    cls=_Commands,
     help="Personalized search around the queries that you have, on OpenSearch and Elasticsearch.",
-    epilog=f"Exit codes: 0 success, 1 a problem was found, 2 faulty arguments or settings. {PROJECT_URL}".strip(),
+    epilog=f"Exit codes: 0 success, 1 a problem was found, 2 faulty arguments or settings, or Ctrl-C. {PROJECT_URL}".strip(),
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,  # they would show ids
 )

@@ -6,7 +6,9 @@ https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html
 
 from __future__ import annotations
 
+import os
 import re
+import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,6 +19,7 @@ from urllib.parse import quote
 from rewriter.boost.validation import BOOSTS_FILE
 from rewriter.cli.about import PROJECT_URL
 from rewriter.errors import Fault
+from rewriter.settings_file import line_of
 
 Level = Literal["error", "note"]
 RULES = {
@@ -71,13 +74,19 @@ def sarif(findings: Sequence[Finding], settings: Path) -> dict[str, Any]:
         "name": "rewriter check",
         "version": version("rewriter"),
         **({"informationUri": PROJECT_URL} if PROJECT_URL else {}),
-        "rules": [{"id": name, "shortDescription": {"text": text}} for name, text in RULES.items()],
+        "rules": [_rule(name, text) for name, text in RULES.items()],
     }
     return {
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
         "runs": [{"tool": {"driver": driver}, "results": [_result(one, settings) for one in findings]}],
     }
+
+
+def _rule(name: str, text: str) -> dict[str, Any]:
+    """Return a rule. GitHub's code scanning wants all three texts."""
+    remedy = "The message of each result says what to do; `rewriter check` prints it in a terminal."
+    return {"id": name, "shortDescription": {"text": text}, "fullDescription": {"text": text}, "help": {"text": remedy}}
 
 
 def _result(finding: Finding, settings: Path) -> dict[str, Any]:
@@ -93,7 +102,7 @@ def _result(finding: Finding, settings: Path) -> dict[str, Any]:
 
 
 def _located(finding: Finding, settings: Path) -> tuple[Path, int, str]:
-    """Return the file, the line (from 1) and the text of a finding. One that is in no file is put at the top of the settings'."""
+    """Return the file, the line (from 1) and the text of a finding. One that is in no file stands at the setting that it names."""
     where = finding.fault.where
     if found := LINE.fullmatch(where):
         return Path(found[1]), max(1, int(found[2])), finding.text
@@ -102,13 +111,39 @@ def _located(finding: Finding, settings: Path) -> tuple[Path, int, str]:
         path = str(Path(path) / BOOSTS_FILE)
     if where and Path(path).is_file():
         return Path(path), 1, f"{rest}: {finding.text}" if rest else finding.text
-    return settings, 1, str(finding)
+    return settings, _line_of_setting(str(finding), settings), str(finding)
+
+
+def _line_of_setting(text: str, settings: Path) -> int:
+    """Return the line of the setting that a finding begins with: a policy, a key, a host, a template set. 1 for others."""
+    try:
+        toml = settings.read_text("utf-8-sig")
+        data = tomllib.loads(toml)
+    except (OSError, ValueError, RecursionError):
+        return 1
+    policies = data.get("policies")
+    if found := re.match(r"policy (.+?): ", text):
+        return line_of(toml, ("policies", found[1]))
+    if found := re.match(r"\[([\w.]+)\] (\w+)", text):
+        return line_of(toml, (*found[1].split("."), found[2]))
+    if re.match(r"https?://", text):
+        return line_of(toml, ("opensearch", "hosts"))
+    folder = Path(text.partition(": ")[0])
+    for name, policy in policies.items() if isinstance(policies, dict) else ():
+        if isinstance(policy, dict) and policy.get("templates") == folder.name:
+            return line_of(toml, ("policies", name, "templates"))
+    if isinstance(given := data.get("templates_dir"), str) and Path(given).name == folder.name:
+        return line_of(toml, ("templates_dir",))
+    return 1
 
 
 def _relative(path: Path) -> str:
-    """Return a path as it is written from the working directory, which is the repository's in a workflow."""
-    whole, here = path.absolute(), Path.cwd()
-    return whole.relative_to(here).as_posix() if whole.is_relative_to(here) else whole.as_posix()
+    """Return a path from the root of the workflow's checkout, else from the working directory: a step may run in a folder below."""
+    whole = path.absolute()
+    for root in filter(None, (os.environ.get("GITHUB_WORKSPACE"), str(Path.cwd()))):
+        if whole.is_relative_to(root):
+            return whole.relative_to(root).as_posix()
+    return whole.as_posix()
 
 
 def _uri(path: Path) -> str:

@@ -69,16 +69,22 @@ def print_rendered(samples: Iterator[Rendered]) -> None:
         if len(one.boosts) > MAX_SHOWN:
             typer.echo(f"  and {len(one.boosts) - MAX_SHOWN} more")
         if any(one.exploration.values()):
-            typer.echo(f"  exploration: {json.dumps(one.exploration)}")
+            typer.echo(f"  exploration: {_readable(one.exploration)}")
         for fault in one.faults:
             typer.echo(f"  fault: {fault}")
         if one.output:
-            typer.echo(f"  printed: {json.dumps(one.output)}")
+            typer.echo(f"  printed: {_readable(one.output)}")
+
+
+def _readable(what: Any) -> str:
+    """Return JSON with its letters as people read them; control characters stay escaped, so that none reaches the terminal."""
+    text = json.dumps(what, ensure_ascii=False).replace("\x7f", "\\u007f")  # JSON has no need to escape it
+    return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)
 
 
 def _line(function: dict[str, Any]) -> str:
     what = {key: value for key, value in function.items() if key != "weight"}
-    return f"+{function['weight']:.3f} {json.dumps(what)}"
+    return f"+{function['weight']:.3f} {_readable(what)}"
 
 
 def _rendered(name: str, made: TemplateSet, label: str, sample: Sample, policy: PolicySettings) -> Rendered:

@@ -11,6 +11,8 @@ from rewriter.plural import count_of
 
 SIZE = 460
 MARGIN = 54
+LABEL_PX, LINE_PX = 80, 16
+"""Width and height of a dot's label."""
 CAPTION = (
     "One dot for each trial: green on the front, where no other trial is better on both axes, gray behind it. Red: the baseline "
     "and the policy as it is. A dot shows its settings when the pointer is on it."
@@ -56,10 +58,18 @@ def html_of(found: Mapping[str, Any]) -> str:
         low, high = min(values), max(values)
         return MARGIN + (SIZE - 2 * MARGIN) * ((value - low) / (high - low) if high > low else 0.5)
 
+    labels: list[tuple[float, float]] = []
+
     def dot(one: Mapping[str, Any], kind: str, radius: float, label: str = "") -> str:
         x, y = place(one["all"], across), SIZE - place(one["new"], up)
         beside = f'x="{x + 10:.1f}"' if x < SIZE / 2 else f'x="{x - 10:.1f}" text-anchor="end"'
-        text = f'<text {beside} y="{y + 4:.1f}">{escape(label)}</text>' if label else ""
+        text = ""
+        if label:
+            at = y + 4
+            while any(abs(x - one) < LABEL_PX and abs(at - other) < LINE_PX for one, other in labels):
+                at += LINE_PX  # below a label that it would cover
+            labels.append((x, at))
+            text = f'<text {beside} y="{at:.1f}">{escape(label)}</text>'
         title = escape(json.dumps(one.get("settings", {})))
         return (
             f'<circle class="dot {kind}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}"><title>{title}</title></circle>{text}'

@@ -7,16 +7,17 @@ import re
 from pathlib import Path
 
 import pytest
-from sarif_pydantic import Sarif
+from jsonschema import Draft7Validator, FormatChecker
 from typer.testing import CliRunner, Result
 
-from rewriter.boost.samples import HOSTILE
+from rewriter.boost.samples import HOSTILE, hostile
 from rewriter.cli import app
 from rewriter.cli.findings import RULES, Finding, github, sarif
 from rewriter.cli.rendered_samples import MAX_TEXT
 from rewriter.errors import Fault
 from rewriter.settings import Settings
 from rewriter.similar import did_you_mean
+from tests.sarif_schema import SARIF
 
 NOWHERE = "http://127.0.0.1:1"
 TEMPLATE = (
@@ -27,6 +28,7 @@ TEMPLATE = (
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory, with settings and a template set in it."""
+    monkeypatch.delenv("GITHUB_WORKSPACE", raising=False)
     monkeypatch.chdir(tmp_path)
     write(tmp_path, plain("{{ a.weight }}"))
     return tmp_path
@@ -130,10 +132,15 @@ def test_the_sarif_output_is_valid_sarif(folder: Path) -> None:
     write(folder, "[\n{{ affinites }}\n]", "max_functions = 3\n")
     result = run("check", "--format", "sarif")
     assert result.exit_code == 2
-    found = Sarif.model_validate_json(result.stdout)
-    (one,) = found.runs
-    assert [rule.id for rule in one.tool.driver.rules or ()] == list(RULES)
-    levels = [(result.rule_id, str(getattr(result.level, "value", result.level))) for result in one.results or ()]
+    found = json.loads(result.stdout)
+    assert not list(Draft7Validator(SARIF, format_checker=FormatChecker()).iter_errors(found))
+    (one,) = found["runs"]
+    assert [rule["id"] for rule in one["tool"]["driver"]["rules"]] == list(RULES)
+    assert all(
+        RULES[each["ruleId"]] == one["tool"]["driver"]["rules"][each["ruleIndex"]]["shortDescription"]["text"]
+        for each in one["results"]
+    )
+    levels = [(each["ruleId"], each["level"]) for each in one["results"]]
     assert ("templates", "error") in levels
     assert ("index", "note") in levels  # the cluster is not there
     places = json.loads(result.stdout)["runs"][0]["results"][levels.index(("templates", "error"))]["locations"]
@@ -145,6 +152,73 @@ def test_the_sarif_output_is_valid_sarif(folder: Path) -> None:
             }
         }
     ]
+
+
+@pytest.mark.parametrize(
+    ("template", "line", "texts"),
+    [
+        (plain('{{ a.weight }}, "wieght": 1').replace("[{", "[\n{", 1), 2, ["'wieght' not allowed here"]),
+        ("[\n\n" + plain("{{ a.wieght }}")[1:], 3, ["UndefinedError"]),
+        (plain("{{ a.weight }},"), 1, ["is not JSON"]),
+        (plain('"x", "wiehgt": 1'), 1, ["`weight` must be a number", "'wiehgt' not allowed"]),
+        (
+            "[\n{% for a in affinities %}{% if a.weight > 9 %}{% endif %}{% endfor %}\n{{ a }}]",
+            3,
+            ["undeclared name `a`"],
+        ),
+    ],
+)
+def test_one_mistake_of_a_template_is_one_finding_at_its_line(
+    folder: Path, template: str, line: int, texts: list[str]
+) -> None:
+    write(folder, template)
+    found = [one for one in run("check", "--format", "github").stdout.splitlines() if one.startswith("::error")]
+    assert len(found) == len(texts)
+    for one, text in zip(found, texts, strict=True):
+        assert f"boosts.json.j2,line={line}," in one
+        assert text in one
+        assert ("on 4 samples" in one) == ("undeclared" not in text)
+
+
+def test_every_mistake_of_a_template_is_named_and_counted(folder: Path) -> None:
+    write(folder, plain('{{ a.weight }}, "wieght": {{ a.weigth }}'))
+    (one,) = [one for one in run("check").stderr.splitlines() if "boosts.json.j2" in one]
+    assert one.endswith("has no attribute 'weigth'; the same on 4 samples (did you mean weight?)")
+    write(folder, plain('{{ a.weight }}, "wieght": 1'))
+    (one,) = [one for one in run("check").stderr.splitlines() if "boosts.json.j2" in one]
+    functions = sum(
+        len(sample.given()[0])
+        for sample in hostile(Settings.from_toml(folder / "rewriter.toml").policies["shop"]).values()
+    )
+    assert f"; the same {functions} times on 4 samples (did you mean weight?)" in one
+
+
+def test_a_sample_is_faulty_at_its_key_and_a_note_stands_at_its_setting(folder: Path) -> None:
+    write(folder, plain("1"), "max_functions = 3\n")
+    (folder / "templates" / "own" / "samples" / "ann.json").write_text('{\n"sesion": {}\n}')
+    lines = run("check", "--format", "github").stdout.splitlines()
+    assert any("samples/ann.json,line=2," in one and "::sesion: Extra inputs" in one for one in lines)
+    hosts = next(one for one in lines if "no index was checked" in one)
+    assert "file=rewriter.toml,line=3," in hosts
+    (folder / "templates" / "own" / "samples" / "ann.json").unlink()
+    (repeats,) = [
+        one for one in run("check", "--format", "github").stdout.splitlines() if "::policy shop: items" in one
+    ]
+    assert "file=rewriter.toml,line=4," in repeats
+    text = (folder / "rewriter.toml").read_text()
+    (folder / "rewriter.toml").write_text(text.replace("templates = 'own'", "templates = 'owns'"))
+    (missing,) = [one for one in run("check", "--format", "github").stdout.splitlines() if one.startswith("::error")]
+    assert "file=rewriter.toml,line=6," in missing
+
+
+def test_paths_are_those_of_the_checkout_in_a_step_that_runs_below_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(folder.parent))
+    write(folder, "[\n{{ affinites }}\n]")
+    path = f"{folder.name}/templates/own/boosts.json.j2"
+    assert f"::error file={path},line=2," in run("check", "--format", "github").stdout
+    assert f'"uri": "{path}"' in run("check", "--format", "sarif").stdout
 
 
 def test_a_correct_file_has_no_error_in_any_format(folder: Path) -> None:
@@ -223,6 +297,15 @@ def test_what_samples_rendered_is_shown(folder: Path) -> None:
     assert "shop on a hostile sample of field brand: 12 affinities" in result.stdout
     assert "\x1b" not in result.stdout
     assert "\x00" not in result.stdout
+
+
+def test_what_samples_rendered_can_be_read(folder: Path) -> None:
+    values = ["Kärcher", "花王", "del\x7f", "\u2028", "\ud800"]
+    sample = {"affinities": [{"kind": "attribute", "fields": ["brand"], "values": values, "weight": 0.25}]}
+    (folder / "templates" / "own" / "samples" / "ann.json").write_text(json.dumps(sample))
+    shown = run("check", "--show").stdout
+    assert r'["Kärcher", "花王", "del\u007f", "\u2028", "\ud800"]' in shown
+    assert set("\x7f\u2028\x1b\x00").isdisjoint(shown)
 
 
 def test_what_samples_rendered_is_json_and_as_it_would_be_sent(folder: Path) -> None:

@@ -80,7 +80,7 @@ def test_ctrl_c_while_the_command_is_imported_ends_it_without_a_traceback(
         time.sleep(0.05)
         run.send_signal(signal.SIGINT)
         _, shown = run.communicate(timeout=30)
-    assert (run.returncode, shown) == (130, "")
+    assert (run.returncode, shown) == (2, "")
 
 
 def test_an_error_that_no_command_expects_shows_its_place_and_not_its_message(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rewriter.cli.preview.page import Fields, text_at, titled
-from rewriter.cli.preview.terminal import factor_text, weight_text
+from rewriter.cli.preview.terminal import ages, factor_text, weight_text
 from rewriter.cli.titles import USUAL, likely_titles
 
 
@@ -64,3 +64,8 @@ def test_a_hit_is_named_by_the_text_that_it_has() -> None:
 )
 def test_small_boosts_are_not_shown_as_none(factor: float, weight: float, shown: str) -> None:
     assert f"{factor_text(factor)} {weight_text(weight)}" == shown
+
+
+def test_ages_that_are_compared_have_one_unit() -> None:
+    assert ages(612.0, 1.0) == ["612 days", "1 day"]
+    assert ages(803.5, 612.0) == ["2.2 years", "1.7 years"]

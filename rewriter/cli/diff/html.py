@@ -23,13 +23,14 @@ th{font-size:12px;color:var(--soft);font-weight:500}td.r,th.r{text-align:right;f
 td.t{max-width:0;width:70%;white-space:nowrap;overflow:hidden;text-overflow:ellipsis}
 .two{display:grid;grid-template-columns:minmax(0,1fr) minmax(0,1fr);gap:26px}.two h2,section>h2{margin-bottom:8px}
 svg .b{fill:var(--new)}
-@media(max-width:720px){.tiles{grid-template-columns:repeat(2,minmax(0,1fr))}.two{grid-template-columns:minmax(0,1fr)}}
+@media(max-width:720px){.tiles{grid-template-columns:repeat(2,minmax(0,1fr))}.two{grid-template-columns:minmax(0,1fr)}
+td.t{white-space:normal;overflow-wrap:anywhere}}
 """
 
 
 def html_page(found: Mapping[str, Any], note: str) -> str:
     """Return the whole page. `note` describes how it was made."""
-    title = f"{found['a']} → {found['b']}"
+    title = f"Changed pages: {found['a']} → {found['b']}"
     pages = "".join(map(_page, found["pages"][:SHOWN]))
     more = len(found["pages"]) - SHOWN
     rest = (

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +31,8 @@ from rewriter.signals.redis_store import open_stores
 from rewriter.subject import Subject
 
 TIMEOUT_S = 30.0
-WATCH_S = 0.5
+WATCH_S = 0.4
+STABLE_S = 0.1
 CONNECTIONS = 8
 
 
@@ -64,7 +67,10 @@ def preview(
     date: Annotated[str, typer.Option(help="The field of a hit's date; by default the policy's.")] = "",
     image: Annotated[str, typer.Option(help="The field of `_source` with the address of a hit's image.")] = "",
     html: Annotated[Path | None, typer.Option(help="Write one self-contained page to this file.")] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Show it again whenever a template changes.")] = False,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Show it again whenever a template, a sample or the body changes, until Ctrl-C."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the pages as JSON.")] = False,
     toml: Annotated[Path, typer.Option(help="The settings file.")] = Path("rewriter.toml"),
 ) -> None:
@@ -80,26 +86,37 @@ def preview(
         wanted = _wanted(user or [], session, segment or [], sample or [])
         names = _index(settings, policy, index)
         drafts = Drafts(draft or [], toml, policy)
-        seen: object = None
         pages: list[PreviewPage] = []
-        while True:
-            files = _versions(drafts.folders(settings), body, sample or [])
-            if files != seen:
-                seen = files
-                try:
-                    pages = _pages(drafts, settings, policy, words, body, names, wanted, fields)
-                except ConfigurationError as error:
-                    if not watch:
-                        raise
-                    for fault in error.faults:
-                        print_line(fault)
-                else:
-                    _show(pages, policy, words, body, html, as_json=as_json)
-            if not watch:
-                break
-            time.sleep(WATCH_S)
+
+        def show() -> None:
+            pages[:] = _pages(drafts, settings, policy, words, body, names, wanted, fields)
+            _show(pages, policy, words, body, html, as_json=as_json)
+
+        if watch:
+            _watch(show, lambda: _versions(drafts.folders(settings), body, sample or []))
+        else:
+            show()
     if not any(page.boosts for page in pages):
         raise typer.Exit(UNHEALTHY)
+
+
+def _watch(show: Callable[[], None], versions: Callable[[], object]) -> None:
+    """Show the pages now and after each change of their files, until Ctrl-C. Faults are printed, and the next change is waited for.
+
+    An editor may empty, remove or rename a file while it saves: a change counts once two looks in a row have seen the same files.
+    """
+    shown: object = None
+    with suppress(KeyboardInterrupt):
+        while True:
+            files = versions()
+            if files != shown:
+                time.sleep(STABLE_S)
+                if versions() != files:
+                    continue
+                shown = files
+                with suppress(typer.Exit), faults_refused():
+                    show()
+            time.sleep(WATCH_S)
 
 
 def _wanted(
@@ -128,10 +145,15 @@ def _index(settings: Settings, policy: str, index: str | None) -> str:
     raise ConfigurationError([Fault(f"--index {name}", f"policy {policy!r} does not match it", "extend its `index`")])
 
 
-def _versions(folders: Sequence[Path], body: Path | None, samples: Sequence[Path]) -> tuple[tuple[str, int], ...]:
-    """Return the files that a preview depends on, with their modification times."""
+def _versions(folders: Sequence[Path], body: Path | None, samples: Sequence[Path]) -> tuple[tuple[str, int, int], ...]:
+    """Return the files that a preview depends on, with their modification times and inodes."""
     files = [*(one for folder in folders for one in folder.rglob("*")), *([body] if body else []), *samples]
-    return tuple((str(one), one.stat().st_mtime_ns) for one in sorted(files) if one.is_file())
+    found = []
+    for one in sorted(files):
+        with suppress(OSError):  # it is gone again, as an editor's temporary file
+            at = one.stat()
+            found += [(str(one), at.st_mtime_ns, at.st_ino)] if stat.S_ISREG(at.st_mode) else []
+    return tuple(found)
 
 
 def _pages(

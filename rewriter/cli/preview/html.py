@@ -27,6 +27,7 @@ section{background:var(--card);border:1px solid var(--line);border-radius:14px;p
 ol{list-style:none;margin:0;padding:0}li{height:52px;display:flex;gap:10px;align-items:center;border-top:1px solid var(--line);
 overflow:hidden}li .n{flex:0 0 22px;text-align:right;color:var(--soft);font-variant-numeric:tabular-nums}
 li .t{flex:1;min-width:0}li .t b,li .t span{display:block;white-space:nowrap;overflow:hidden;text-overflow:ellipsis;font-weight:500}
+li .t .why{font-style:normal}
 li .t span{font-size:12.5px;color:var(--soft);font-weight:400}li .m{flex:none;font-size:13px;font-variant-numeric:tabular-nums}
 li img{width:38px;height:38px;object-fit:contain;border-radius:6px;background:#fff}
 .dot{display:inline-block;width:9px;height:9px;border-radius:50%;margin-right:5px}
@@ -87,7 +88,7 @@ def _item(row: Row, page: PreviewPage, colors: dict[str, str], *, served: bool =
     dot = f'<i class="dot" style="background:{colors[row.category]}"></i>' if row.category else ""
     under = f"{dot}{escape(row.category)}"
     if served and (reason := why(row, page)):
-        under = f"{dot}{escape(reason)}"
+        under = f'{dot}<i class="why" title="{escape(reason, quote=True)}">{escape(reason)}</i>'
     return (
         f'<li><span class="n">{row.now + 1}</span>{image}'
         f'<span class="t"><b title="{escape(row.title, quote=True)}">{escape(row.title)}</b>'
@@ -177,7 +178,8 @@ def _ages(page: PreviewPage) -> str:
     before, after = median_age_days(page.plain), median_age_days(page.shown)
     if before is None or after is None:
         return ""
-    return f"<h3>Median age</h3><p>{ages(before)} on the plain page, {ages(after)} on this one</p>"
+    old, new = ages(before, after)
+    return f"<h3>Median age</h3><p>{old} on the plain page, {new} on this one</p>"
 
 
 def _is_image(address: str) -> bool:

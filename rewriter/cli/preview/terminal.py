@@ -114,7 +114,7 @@ def summary(page: PreviewPage) -> str:
         )
     before_days, after_days = median_age_days(page.plain), median_age_days(page.shown)
     if before_days is not None and after_days is not None:
-        parts.append(f"median age {ages(before_days)} → {ages(after_days)}")
+        parts.append(f"median age {' → '.join(ages(before_days, after_days))}")
     return "  " + "; ".join(parts)
 
 
@@ -123,9 +123,11 @@ def boosts_in(page: PreviewPage) -> str:
     return f"{len(page.boosts)} boost{'s' * (len(page.boosts) != 1)}"
 
 
-def ages(days: float) -> str:
-    """Return an age in days, or in years if it is more than two."""
-    return count_of(round(days), "day") if days < 2 * 365 else f"{days / 365.25:.1f} years"
+def ages(*days: float) -> list[str]:
+    """Return ages that are compared in one unit: days, or years if one of them is more than two years."""
+    if max(days) < 2 * 365:
+        return [count_of(round(one), "day") for one in days]
+    return [f"{one / 365.25:.1f} years" for one in days]
 
 
 def _outcome(page: PreviewPage) -> Text:
