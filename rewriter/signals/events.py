@@ -207,7 +207,7 @@ def refused(event: Event, received_s: float, settings: SignalSettings) -> Fault 
     if ahead_s > settings.max_skew_s:
         return Fault("timestamp", f"is {ahead_s:.0f} s in the future, more than max_skew_s = {settings.max_skew_s:g}")
     if -ahead_s > settings.horizon_s:
-        return Fault("timestamp", f"is {-ahead_s:.0f} s old, more than horizon_s = {settings.horizon_s:g}")
+        return Fault("timestamp", f"is {-ahead_s:.0f} s old, more than horizon_s = {settings.horizon_s:.0f}")
     return None
 
 

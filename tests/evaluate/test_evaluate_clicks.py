@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +94,17 @@ def test_ubi_files_are_read_with_their_clicks(tmp_path: Path) -> None:
         ),
     ]
     events.write_text("\n".join(map(json.dumps, clicks)))
-    (one,) = read_lists([queries], [events], ["click"])
+    log = read_lists([queries], [events], ["click"])
+    (one,) = log.lists
+    assert log.left_out == {
+        "events without an object_id": len(ODD_ATTRIBUTES), "queries without query_response_hit_ids": 1,
+        "queries without a time": len(ODD_TIMES), "lines that are no JSON objects": 1,
+    }  # fmt: skip
+    assert log.notes == []
     assert (one.person, one.words, list(one.shown), list(one.clicked)) == ("ann", "shoe", ["a", "b"], ["b", "a"])
-    with pytest.raises(ConfigurationError, match="no search with its shown items"):
+    with pytest.raises(
+        ConfigurationError, match=f"no search with its shown items: .*{len(clicks)} queries without a time"
+    ):
         read_lists([events], [events], ["click"])
 
 
@@ -107,4 +116,52 @@ def test_the_path_of_a_ubi_file_is_no_pattern_and_no_column(tmp_path: Path) -> N
     pq.write_table(pa.Table.from_pylist([query | {"query_response_hit_ids": ["a"]}]), folder / "q.parquet")
     (folder / "q.ndjson").write_text(json.dumps(query | {"query_id": "2", "query_response_hit_ids": ["a"]}))
     found = read_lists([folder / "q.parquet", folder / "q.ndjson"], [], ["click"])
-    assert [one.query_id for one in found] == ["1", "2"]
+    assert [one.query_id for one in found.lists] == ["1", "2"]
+
+
+def written(path: Path, documents: Sequence[Mapping[str, Any]]) -> Path:
+    path.write_text("\n".join(map(json.dumps, documents)))
+    return path
+
+
+def test_the_plugin_s_queries_are_of_the_people_of_their_events(tmp_path: Path) -> None:
+    """The plugin writes a query without `user_id`, its time in milliseconds or as ISO 8601, and files hold several applications."""
+    hits = {"user_query": "shoe", "query_response_hit_ids": ["a", "b"]}
+    queries = written(
+        tmp_path / "queries.ndjson",
+        [
+            hits | {"query_id": "q1", "client_id": "c1", "timestamp": 1777629600000, "application": "shop"},
+            hits | {"query_id": "q2", "client_id": "c2", "timestamp": "1777629601000", "application": "shop"},
+            hits
+            | {
+                "query_id": "q3",
+                "client_id": "undefined",
+                "timestamp": "2026-05-01T10:00:02.000+0000",
+                "application": "docs",
+            },
+            hits | {"query_id": "q1", "client_id": "c9", "timestamp": 1777629600000},
+            hits | {"query_id": None, "client_id": "c1", "timestamp": 1777629600000},
+        ],
+    )
+    click = {"action_name": "click", "event_attributes": {"object": {"object_id": "b"}}}
+    events = written(
+        tmp_path / "events.ndjson",
+        [
+            {"action_name": "impression", "query_id": "q1", "client_id": "c1", "user_id": "ann"},
+            click | {"query_id": "q1", "client_id": "c1", "user_id": "null"},
+            click | {"query_id": "q2", "client_id": "c2"},
+            click | {"query_id": "q3"},
+            click | {"query_id": "of another file"},
+            click | {"query_id": "null"},
+            click | {"query_id": "q2", "event_attributes": {"object": {"object_id": "undefined"}}},
+        ],
+    )
+    log = read_lists([queries], [events], ["click"])
+    assert [(one.person, one.at_s, list(one.clicked)) for one in log.lists] == [
+        ("ann", 1777629600.0, ["b"]), ("c2", 1777629601.0, ["b"]), ("", 1777629602.0, ["b"]),
+    ]  # fmt: skip
+    assert log.left_out == dict.fromkeys(
+        ("events of no such query", "events without a query_id", "events without an object_id",
+         "queries with the query_id of another one", "queries without a query_id"), 1,
+    )  # fmt: skip
+    assert log.notes == ["the searches are of 2 applications: shop (2), docs (1); give files of one of them"]

@@ -325,3 +325,31 @@ def test_a_value_that_python_cannot_read_ends_no_backfill(tmp_path: Path, value:
     (tmp_path / "h.ndjson").write_text(row + "\n" + row.replace('"nike"', value))
     history = added_up(tmp_path / "h.ndjson")
     assert history.row_counts.events + history.row_counts.left_out["no_value"] == 2
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+@pytest.mark.parametrize("suffix", [".ndjson", ".json"])
+def test_events_of_ubi_are_a_history(tmp_path: Path, suffix: str, as_text: bool) -> None:
+    """As the plugin stores them; some clients write the attributes as a text of JSON."""
+    attributes = {
+        "object": {"object_id": "p1", "object_id_field": "_id"},
+        "segments": ["vip"],
+        "position": {"ordinal": 3},
+    }
+    event = {
+        "action_name": "purchase",
+        "client_id": "u1",
+        "timestamp": T,
+        "query_id": "q",
+        "brand": "nike",
+        "application": "shop",
+    }
+    odd: list[object] = [None, "{", 5, [], {"object": None}, {"object": {"object_id": None}}]
+    events = [event | {"event_attributes": json.dumps(attributes) if as_text else attributes}]
+    events += [event | {"event_attributes": one} for one in odd]
+    path = tmp_path / f"events{suffix}"
+    path.write_text("\n".join(map(json.dumps, events)))
+    assert of_users(added_up(path), ["u1"]) == {"u1": LIKED}
+    found = added_up(path)
+    assert left_out(found) == {"no_object": len(odd)}
+    assert found.sums.segment_names == ["vip"]

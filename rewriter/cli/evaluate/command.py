@@ -264,13 +264,15 @@ class _Run:
 
         count, seed = int(self._options["searches"]), int(self._options["seed"])
         if self.ubi[0]:
-            judgments = judged_by_clicks(
-                read_lists(*self.ubi, [one for one in self._options["actions"] if one != "purchase"])
+            actions = self._options["actions"]
+            log = read_lists(
+                *self.ubi, [one for one in actions if one != "purchase"] if actions == list(ACTIONS) else actions
             )
+            judgments = judged_by_clicks(log.lists)
+            unused = log.left_out + judgments.left_out
             if not judgments.searches:
-                whys = [Fault("--ubi-queries", f"{count:,} {why}") for why, count in judgments.left_out.items()]
-                raise ConfigurationError(whys)
-            return _drawn(judgments.searches, count, seed), [judgments.note], judgments.left_out
+                raise ConfigurationError([Fault("--ubi-queries", f"{count:,} {why}") for why, count in unused.items()])
+            return _drawn(judgments.searches, count, seed), [judgments.note, *log.notes], unused
         if held_s is not None and past is not None:
             held = held_out(past, held_s, self._options["actions"], title=title, count=count, seed=seed)
             notes = [*([TITLES_MISLEAD] if held.by_title else []), *([] if held.before else [NOTHING_BEFORE])]

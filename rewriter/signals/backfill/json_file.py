@@ -26,6 +26,8 @@ from rewriter.signals.backfill.spelling import EXACT_BELOW
 
 MAX_OBJECT_BYTES = 64 * 2**20
 EMPTY = "'[]', '{}'"
+UBI = {"object_id": "$.object.object_id", "segments": "$.segments"}
+"""Columns of a history by their place in the `event_attributes` of a UBI event."""
 NO_OBJECT = "json IS NULL OR json_type(json) <> 'OBJECT'"
 
 
@@ -49,6 +51,7 @@ def read_json(
         if records == lines.malformed:  # of its columns there is nothing to say
             raise ConfigurationError(lines.faults)
         db.execute(f"DELETE FROM records WHERE {NO_OBJECT}")
+    _flatten_events(db)
     wanted = [*IDENTIFIERS, *more, "timestamp", "action_name", "consent", "segments"]
     there = _there(db, [*wanted, *attributes])
     if there is None:  # an empty file has no rows
@@ -73,6 +76,19 @@ def read_json(
     )
     fill(db, number, columns)
     db.execute("DROP TABLE records")
+
+
+def _flatten_events(db: Any) -> None:
+    """Give UBI events the columns of a history: object and segments stand in `event_attributes`, an object or JSON as text."""
+    attributes = (
+        "CASE json_type(json, '$.event_attributes') WHEN 'VARCHAR' THEN TRY_CAST(json->>'$.event_attributes' AS JSON)"
+        " ELSE json_extract(json, '$.event_attributes') END"
+    )
+    for column, path in UBI.items():
+        db.execute(
+            f"UPDATE records SET json = json_merge_patch(json, json_object('{column}', json_extract({attributes}, '{path}')))"
+            f" WHERE NOT json_exists(json, '$.{column}') AND json_exists({attributes}, '{path}')"
+        )
 
 
 def _form(name: str) -> str:
