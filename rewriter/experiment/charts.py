@@ -14,6 +14,8 @@ RIGHT, LABEL, HALF_TICK = 16, 24, 24
 """Pixels right of the axis; from a row's top to the lower edge of a label above its interval; of half a text of the axis."""
 CHAR_PX = 7
 """Mean width of a character of a label in pixels."""
+TICK_PX, TO_AXIS = 9, 8
+"""Largest width of a character of a number, and the space between a number and its axis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ def _band(days: Sequence[Bar], known: Sequence[Bar], title: str, frame: Frame) -
     low = min(0.0, known[-1].low or 0.0, *(one.low or 0.0 for one in known[len(known) // 3 :]))
     high = max(0.0, known[-1].high or 0.0, *(one.high or 0.0 for one in known[len(known) // 3 :]))
     low, high = low - 0.08 * (high - low), high + 0.08 * (high - low)
+    longest = max(len(_signed(value, "+.0%")) for value in _ticks(low, high, 5))
+    frame = replace(frame, left=max(frame.left, TO_AXIS + TICK_PX * longest))
 
     def x(at: int) -> float:
         return frame.left + (frame.width - frame.left - RIGHT) * at / max(1, len(days) - 1)
@@ -178,7 +182,8 @@ def _ticks_y(low: float, high: float, y: Callable[[float], float], frame: Frame)
         line = (
             f'<line class="grid" x1="{frame.left}" x2="{frame.width - RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>'
         )
-        text = f'<text class="quiet" x="{frame.left - 8}" y="{y(value) + 4:.1f}" text-anchor="end">{_signed(value, "+.0%")}</text>'
+        at = f'x="{frame.left - TO_AXIS}" y="{y(value) + 4:.1f}"'
+        text = f'<text class="quiet" {at} text-anchor="end">{_signed(value, "+.0%")}</text>'
         parts += [line, text]
     return parts
 

@@ -612,3 +612,14 @@ def test_a_value_beyond_the_usual_ones_is_not_drawn_at_the_edge() -> None:
         dots = [float(x) for x in re.findall(r'<circle class="dot \w+" cx="([\d.]+)"', svg)]
         ends = [float(x) for x in re.findall(r'<line class="bar \w+" x1="[\d.]+" x2="([\d.]+)"', svg)]
         assert dots[0] < ends[0]
+
+
+@pytest.mark.parametrize("lift", [0.05, 0.9, 4.0, 30.0])
+def test_no_number_beside_the_axis_of_days_is_cut_off(lift: float) -> None:
+    days = [Bar(f"2026-09-0{day}", lift, -lift, 2.0 * lift) for day in range(1, 8)]
+    texts = re.findall(
+        r'<text class="quiet" x="([\d.]+)" y="[\d.]+" text-anchor="end">([^<]+)<', over_days(days, "by day")
+    )
+    assert texts
+    for x, text in texts:
+        assert float(x) >= 8.6 * len(text)  # a character of 12.5 px has at most that

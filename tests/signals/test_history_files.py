@@ -345,7 +345,7 @@ def test_events_of_ubi_are_a_history(tmp_path: Path, suffix: str, as_text: bool)
         "application": "shop",
     }
     odd: list[object] = [None, "{", 5, [], {"object": None}, {"object": {"object_id": None}}]
-    events = [event | {"event_attributes": json.dumps(attributes) if as_text else attributes}]
+    events: list[dict[str, object]] = [event | {"event_attributes": json.dumps(attributes) if as_text else attributes}]
     events += [event | {"event_attributes": one} for one in odd]
     path = tmp_path / f"events{suffix}"
     path.write_text("\n".join(map(json.dumps, events)))
