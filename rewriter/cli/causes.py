@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
+from rewriter.client.faults import server_cause
 from rewriter.client.registry import library
 from rewriter.client.seam import ClientFault, SearchClient
 from rewriter.errors import ConfigurationError, Fault
@@ -15,6 +16,7 @@ from rewriter.settings import OpenSearchSettings
 from rewriter.shell.legs import connect
 
 _OS_ERROR = re.compile(r"\[(?:Errno -?\d+|SSL[^\]]*)\] ([^'\"()<>\[\]\n]+)")
+BAD_REQUEST = 400
 NOWHERE = logging.NullHandler()
 
 
@@ -38,7 +40,7 @@ def client_of(
         try:
             yield client
         except client.errors as error:
-            cause = cause_of(error, client.fault_of(error))
+            cause = search_cause_of(error, client.fault_of(error))
             raise ConfigurationError([Fault(hosts, f"the search failed: {cause}", remedy)]) from None
 
 
@@ -54,6 +56,12 @@ def cause_of(error: Exception, fault: ClientFault) -> str:
     if found := _OS_ERROR.search(text):
         return f"{fault.name} ({found[1].strip()})"
     return fault.name if fault.status is None else f"{fault.name} ({fault.status})"
+
+
+def search_cause_of(error: Exception, fault: ClientFault) -> str:
+    """Return why a search gave no answer; where the server refused the body, its own words too."""
+    kind, reason = server_cause(fault.body) if fault.status == BAD_REQUEST else ("", "")
+    return ": ".join(filter(None, (cause_of(error, fault), kind, without_credentials(reason))))
 
 
 def rights_for(client: SearchClient, *calls: str, index: str = "") -> str:

@@ -166,11 +166,14 @@ def test_what_cannot_be_compared_is_named_by_its_line_and_the_rest_is_compared(s
     figures = json.loads(result.stdout)
     assert (figures["compared"], figures["left_out"]) == (1, {"asks for a later page": 1})
     assert [one["line"] for one in figures["failed"]] == [1]
-    assert "searches.ndjson:1: not compared: RequestError (400)" in result.stderr
+    assert (
+        "searches.ndjson:1: not compared: RequestError (400): parsing_exception: unknown query [nonsense]"
+        in result.stderr
+    )
     write(rejected)
     nothing = run("one", "two", "--searches", "searches.ndjson", "--json")
     assert (nothing.exit_code, nothing.stdout) == (2, "")
-    assert "no search could be compared: RequestError (400) (1)" in nothing.stderr
+    assert "no search could be compared: RequestError (400): parsing_exception: unknown" in nothing.stderr
 
 
 def test_faults_of_the_file_are_all_named_and_nothing_is_searched(shop: str) -> None:

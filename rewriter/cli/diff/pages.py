@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from rewriter.cli.causes import cause_of
+from rewriter.cli.causes import search_cause_of
 from rewriter.cli.diff.comparison import Pair, Served
 from rewriter.cli.diff.logged import LoggedSearch
 from rewriter.cli.preview.page import Fields, text_at, titled
@@ -62,7 +62,7 @@ def paired(
             try:
                 yield _pair(client, rewriters, versions, one, person, k)
             except client.errors as error:
-                yield Failed(one.line, cause_of(error, client.fault_of(error)))
+                yield Failed(one.line, search_cause_of(error, client.fault_of(error)))
 
 
 def _wait(rewriters: Sequence[Rewriter[Any]], versions: Sequence[Settings], searches: Sequence[LoggedSearch]) -> None:
