@@ -98,7 +98,21 @@ def read_run(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         found = run.get("format") if isinstance(run, dict) else None
         what = f"has format {found}, and this version reads format {FORMAT}"
         raise ConfigurationError([Fault(where, what, "run the evaluation again with this version")])
+    if what := _damage(run, searches):
+        raise ConfigurationError([Fault(where, f"is damaged: {what}", "run the evaluation again")])
     return run, searches
+
+
+def _damage(run: Mapping[str, Any], searches: Sequence[Any]) -> str:
+    """Return what a run lacks that a comparison reads, "" for a whole one."""
+    measure = run["figures"].get("measure") if isinstance(run.get("figures"), Mapping) else None
+    if not isinstance(measure, str) or not isinstance(run.get("inputs"), Mapping):
+        return "run.json lacks its measure or its inputs"
+    kinds: dict[str, Any] = {"search": str, "relevant": list, "person": (str, int), "pages": Mapping, measure: Mapping}
+    for number, one in enumerate(searches, 1):
+        if not isinstance(one, Mapping) or not all(isinstance(one.get(key), kind) for key, kind in kinds.items()):
+            return f"line {number} of searches.ndjson is no search of this run"
+    return ""
 
 
 def differing(one: Mapping[str, Any], other: Mapping[str, Any], path: str = "") -> list[tuple[str, Any, Any]]:
