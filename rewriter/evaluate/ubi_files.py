@@ -13,8 +13,8 @@ from typing import Any
 
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.evaluate.clicks import ShownList
-from rewriter.signals.backfill.columns import unpatterned
 from rewriter.signals.absent import is_absent_id
+from rewriter.signals.backfill.columns import unpatterned
 from rewriter.signals.backfill.history import seconds_of
 
 SHOWN = 5
