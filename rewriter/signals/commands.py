@@ -221,8 +221,8 @@ def staged_classes(key: str, classes: Mapping[str, ClassCounters], ttl_s: int) -
     found: list[Command] = [("UNLINK", key)]
     named = [part for pair in packed_classes(classes).items() for part in pair]
     found += [("HSET", key, *named[start : start + PARTS_AT_ONCE]) for start in range(0, len(named), PARTS_AT_ONCE)]
-    if named:
-        found.append(("EXPIRE", key, ttl_s))
+    if named:  # before the rest: a writer that is killed in between leaves nothing for ever
+        found.insert(2, ("EXPIRE", key, ttl_s))
     return found
 
 

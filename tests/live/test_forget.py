@@ -109,6 +109,39 @@ def test_what_was_before_does_not_come_back_and_what_comes_after_counts(shop: Sh
     assert counters.events == 1
 
 
+def test_every_session_of_a_user_of_many_is_removed(shop: Shop) -> None:
+    """As many as a visitor has whose client makes one for each page."""
+    shop.append(an_event(USER, session_id=f"s-{number}") for number in range(150))
+    shop.drain(worker := shop.worker())
+    worker.close()
+    assert forgotten(shop) == removed(profiles=1, sessions=150)
+    assert [number for number in range(150) if session_of(shop, f"s-{number}") is not None] == []
+
+
+def test_sessions_that_ended_leave_a_profile(shop: Shop) -> None:
+    (base,) = {shop.plan.keys.profile(USER)}
+    old_s, now_s = time.time() - 2.1 * shop.settings.signals.session_ttl_s, time.time()
+    (_, added) = shop.store.run([("DEL", f"{base}:sessions"), ("ZADD", f"{base}:sessions", old_s, "old", now_s, "own")])
+    assert added == 2
+    shop.append([an_event(USER)])
+    shop.drain(worker := shop.worker())
+    worker.close()
+    (left,) = shop.store.run([("ZRANGE", f"{base}:sessions", 0, -1)])
+    assert left == [b"own", shop.plan.keys.digest(shop.plan.keys.session(f"s-{USER}")).encode()]
+
+
+@pytest.mark.parametrize("with_profile", [True, False])
+def test_what_a_killed_backfill_staged_is_removed(shop: Shop, with_profile: bool) -> None:
+    base = shop.plan.keys.profile(USER)
+    if with_profile:
+        shop.append([an_event(USER)])
+        shop.drain(worker := shop.worker())
+        worker.close()
+    shop.store.run([("ZADD", f"{base}:fresh", 1.0, "brand\x1fb3"), ("HSET", f"{base}:fresh:c", "shoes", "b3")])
+    forgotten(shop)
+    assert [key.removeprefix(base) for key in shop.store.keys(f"{base}:*")] == [":m"]
+
+
 def test_unread_and_waiting_entries_are_dropped_and_are_no_loss(redis_url: str, prefix: str) -> None:
     shop = Shop(redis_url, prefix, retry_s=0.2)
     shop.append([an_event(USER, "not-there")])

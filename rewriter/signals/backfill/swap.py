@@ -192,8 +192,8 @@ class Swap:
         yield ("UNLINK", fresh)
         for start in range(0, len(members), 2 * PER_COMMAND):
             yield ("ZADD", fresh, *members[start : start + 2 * PER_COMMAND])
-        if members:
-            yield ("EXPIRE", fresh, STAGED_S)
+            if not start:  # before the rest: a run that is killed in between leaves nothing for ever
+                yield ("EXPIRE", fresh, STAGED_S)
         yield from staged_classes(keys[4], one.classes, STAGED_S)
         applied = {name: text for name, text in known.items() if name.startswith(("watermark:", "part:"))}
         positions = self._hold.positions

@@ -18,6 +18,8 @@
 -- The result depends only on the sequence of entries, not on their batches, so moving the landmark and pruning happen per part. A
 -- number that is passed to a command keeps its 17 digits; Lua's own conversion to text would lose three.
 local AGED_AT_ONCE, PRUNED_AT_ONCE = 256, 512
+-- Sessions noted with a profile, for its erasure: as many as one subject can have. A session that is not noted outlives its erasure.
+local SESSIONS_KEPT, ENDED_AT_ONCE = 1000, 16
 local ITEM_OF_CLASS = '^item\31([^\31]*)\31([^\31]*)$'
 local z, m, sessions = KEYS[1], KEYS[2], KEYS[3]
 
@@ -225,7 +227,12 @@ if #out > 0 then
   if not forgotten or call('TTL', m) < ttl_s then call('EXPIRE', m, ttl_s) end
   if #named > 0 and landmark then
     for _, session in ipairs(named) do call('ZADD', sessions, visible, session) end
-    call('ZREMRANGEBYRANK', sessions, 0, -65)
+    local oldest, ended = call('ZRANGE', sessions, 0, ENDED_AT_ONCE - 1, 'WITHSCORES'), {}
+    for i = 1, #oldest, 2 do -- twice, since a session may go on after its last event of this user
+      if tonumber(oldest[i + 1]) < visible - 2 * session_ttl_s then ended[#ended + 1] = oldest[i] end
+    end
+    if #ended > 0 then call('ZREM', sessions, unpack(ended)) end
+    call('ZREMRANGEBYRANK', sessions, 0, -SESSIONS_KEPT - 1)
     call('EXPIRE', sessions, session_ttl_s)
   end
 end

@@ -30,7 +30,9 @@ from rewriter.signals.partitions import partition_count
 from rewriter.signals.redis_store import RedisStore
 from rewriter.subject import pseudonym
 
-USERS_AT_ONCE, LETTERS_AT_ONCE = 100, 200
+USERS_AT_ONCE, LETTERS_AT_ONCE, TOMBS_AT_ONCE = 100, 200, 1_000
+PARTS = ("z", "m", "aged", "sessions", "c", "fresh", "fresh:c")
+"""Of a base, the keys that hold data of its subject."""
 
 _ID_KEY = re.compile(r"""["']?\b(?:user_id|client_id)["']?\s*[:=]\s*(?:("(?:[^"\\]|\\.)*")|'([^']*)'|([^\s,"'}\]]+))""")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
@@ -147,13 +149,13 @@ def _tombs(
     store: RedisStore, bases: Sequence[str], until_s: float, ttl_s: float
 ) -> tuple[list[bool], list[list[bytes]]]:
     """Replace the keys of each base by a tombstone; return whether each had counters, and the sessions listed with it."""
-    wanted = [
-        script_command(
-            FORGET, [f"{base}:{part}" for part in ("z", "m", "aged", "sessions", "c")], [repr(until_s), int(ttl_s)]
-        )
-        for base in bases
-    ]
-    replies = sound_replies(store, wanted)
+    replies = []
+    for start in range(0, len(bases), TOMBS_AT_ONCE):
+        wanted = [
+            script_command(FORGET, [f"{base}:{part}" for part in PARTS], [repr(until_s), int(ttl_s)])
+            for base in bases[start : start + TOMBS_AT_ONCE]
+        ]
+        replies += sound_replies(store, wanted)
     return [bool(one[0]) for one in replies], [one[1] for one in replies]
 
 

@@ -1,13 +1,13 @@
 -- Removes the counters of one subject and scope, and writes a tombstone, so that earlier events in flight are not counted here.
 --
--- KEYS  base:z, base:m, base:aged, base:sessions, base:c
+-- KEYS  base:z, base:m, base:aged, base:sessions, base:c, and base:fresh, base:fresh:c, which a killed backfill may have left
 -- ARGV  the time up to which the subject is forgotten (s), ttl_s of the tombstone
 -- Returns { whether there were counters, the sessions that were noted with a profile }.
 --
 -- The tombstone is the field `forgotten` of base:m, beside the watermarks: a batch that is sent again is still known.
 local unfit = refused('EXISTS UNLINK HSET EXPIRE')
 if unfit then return unfit end
-local z, m, aged, sessions, classes = unpack(KEYS)
+local z, m, aged, sessions, classes, fresh, fresh_classes = unpack(KEYS)
 local until_s, ttl_s = tonumber(ARGV[1]), ARGV[2]
 
 local named = redis.pcall('ZRANGE', sessions, 0, -1)
@@ -25,7 +25,7 @@ for i = 1, #known, 2 do
     kept[#kept + 1] = text
   end
 end
-redis.call('UNLINK', z, m, aged, sessions, classes)
+redis.call('UNLINK', z, m, aged, sessions, classes, fresh, fresh_classes)
 redis.call('HSET', m, 'forgotten', string.format('%.17g', until_s), unpack(kept))
 redis.call('EXPIRE', m, ttl_s)
 return { found, named.err and {} or named }
