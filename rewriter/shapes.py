@@ -8,7 +8,7 @@ with examples.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 
 from rewriter.index_facts import IndexFacts
@@ -21,7 +21,7 @@ from rewriter.query_form import (
     relevance,
     scored_by_chance,
 )
-from rewriter.record import record
+from rewriter.record import computed_once, record
 from rewriter.report import Reason, Strategy
 from rewriter.settings import PolicySettings
 
@@ -80,7 +80,7 @@ class SearchFacts:
     facts: Sequence[IndexFacts]
     names: Collection[str]
 
-    @cached_property
+    @computed_once
     def relevance(self) -> Relevance:
         """The scores that the form of the query shows."""
         return relevance(self.body.get("query"))

@@ -11,6 +11,8 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic_core import to_json
+
 from rewriter.client.batch import answers_of
 from rewriter.client.seam import LegFault, Search, SearchArguments, SearchClient, leg_fault
 from rewriter.core import Core
@@ -176,23 +178,45 @@ def _part(steps: Generator[Any, Any, Any], job: Job, parts: _Parts) -> Generator
                 raise AssertionError(f"a step that this shell does not know: {type(step).__name__}")
 
 
+class OnceEach:
+    """Sends each different search once until it forgets: variants of one policy send many of the same legs."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._answers: dict[bytes, Answered] = {}
+
+    def __call__(self, searches: Sequence[Search]) -> list[Answered]:
+        """Answer searches, as Send."""
+        keys = [_key(one) for one in searches]
+        unknown = {key: one for key, one in zip(keys, searches, strict=True) if key not in self._answers}
+        if unknown:
+            self._answers |= zip(unknown, self._send(list(unknown.values())), strict=True)
+        return [self._answers[key] for key in keys]
+
+    def forget(self) -> None:
+        """Forget the answers."""
+        self._answers.clear()
+
+
 def sender(client: SearchClient) -> Send:
     """Return the function that sends searches by `_msearch`, each different search once. A failed search gives a LegFault."""
 
+    def sent(searches: Sequence[Search]) -> list[Answered]:
+        starts = range(0, len(searches), AT_ONCE)
+        return [one for start in starts for one in _sent(client, searches[start : start + AT_ONCE])]
+
     def send(searches: Sequence[Search]) -> list[Answered]:
-        numbers: dict[Any, int] = {}
-        which = [numbers.setdefault(_same(client, one), len(numbers)) for one in searches]
-        firsts = [searches[which.index(number)] for number in range(len(numbers))]
-        found: list[Answered] = []
-        for start in range(0, len(firsts), AT_ONCE):
-            found += _sent(client, firsts[start : start + AT_ONCE])
-        return [found[number] for number in which]
+        return OnceEach(sent)(searches)
 
     return send
 
 
-def _same(client: SearchClient, search: Search) -> tuple[str, str, str | bytes]:
-    return search.index, repr(sorted(search.params.items())), client.write(search.body)
+def _key(search: Search) -> bytes:
+    parts = [search.index, search.params, search.headers, search.body]
+    try:
+        return to_json(parts)
+    except ValueError:  # a lone surrogate in the words
+        return repr(parts).encode("utf-8", "surrogatepass")
 
 
 def _sent(client: SearchClient, searches: Sequence[Search]) -> Sequence[Answered]:

@@ -16,7 +16,7 @@ from typing import Any
 from rewriter.client.seam import LegFault, Search, SearchArguments, SearchClient
 from rewriter.core import Core
 from rewriter.errors import ConfigurationError, Fault
-from rewriter.evaluate.answers import AT_ONCE, Job, Send, answered, at_once
+from rewriter.evaluate.answers import AT_ONCE, Job, OnceEach, Send, answered, at_once
 from rewriter.evaluate.facts import read_facts
 from rewriter.evaluate.hit_facts import shown_fields
 from rewriter.evaluate.judged import JudgedSearch
@@ -68,12 +68,12 @@ class _Ranker:
             self.core.query_classes = shared.classes
         read_facts(self.core, client, bodies)
 
-    def warm(self, prepared: Sequence[tuple[int, Prepared, Mapping[str, Any]]], send: Send) -> None:
-        """Answer the first search for each text of words, whose classes are not known yet; afterwards they are known."""
+    def warm(self, firsts: Sequence[tuple[int, Prepared, Mapping[str, Any]]], send: Send) -> None:
+        """Answer first searches for a text of words, whose classes are not known yet; afterwards they are known."""
         if not self.variant.policy.class_field:
             return
         known, self.core.query_classes = self.core.query_classes, _Unknowing(self.core.query_classes)
-        for number, ids, _, _ in self.ranked([one for one in prepared if one[1].is_first], send):
+        for number, ids, _, _ in self.ranked(firsts, send):
             self.result.firsts[number] = ids
         self.core.query_classes = known
 
@@ -83,11 +83,8 @@ class _Ranker:
         """Yield number, ids, hits and report of searches that are in the order of person and time."""
         jobs: list[Job] = []
         replays: dict[int, SubjectReplay] = {}
-        near = self.past.near(self._near_s) if self.variant.policy.has_neighbours else None
         for _, one, baseline in searches:
-            if one.person not in replays:
-                replays[one.person] = self.past.replay(self._signals_of(one), near)  # cheap: it counts when it is read
-            read = self._reading(replays[one.person], one)
+            read = self._reading(replays, one)
             everybody = self.past.population(one.population_s)
             named = self.past.segments(one.judged.subject.segments, one.population_s)
             jobs.append(Job(one.arguments, one.judged.subject, baseline, read, everybody, one.seed, one.at_s, named))
@@ -108,20 +105,26 @@ class _Ranker:
             return one.known
         return (one.known + max(1, len(self.past.past.people) // 2)) % len(self.past.past.people)
 
-    def _reading(self, replay: SubjectReplay, one: Prepared) -> Callable[[SignalsQuery], Signals]:
+    def _reading(self, replays: dict[int, SubjectReplay], one: Prepared) -> Callable[[SignalsQuery], Signals]:
+        """Return the read of a search's signals. replays: by person, each made by the first read that nobody remembers."""
         session = self.past.past.sessions.get(one.judged.subject.session_id or "", -1)
 
         def read(query: SignalsQuery) -> Signals:
             key = (one.seed, query.limit, query.classes, self.variant.placebo)
-            found = self._memory.get(key) if self._remembers else None
+            found = self._memory.get(key)
             if found is None:
+                if (replay := replays.get(one.person)) is None:
+                    near = self.past.near(self._near_s) if self.variant.policy.has_neighbours else None
+                    replay = replays[one.person] = self.past.replay(self._signals_of(one), near)
                 replay.advance(one.at_s)
-                found = replay.signals(query.limit, query.classes, session)
-                if self._remembers:
-                    self._memory[key] = found
+                found = self._memory[key] = replay.signals(query.limit, query.classes, session)
             return found
 
         return read
+
+    def forget(self) -> None:
+        """Forget the signals that variants which count alike have shared."""
+        self._memory.clear()
 
 
 class _Unknowing(QueryClasses):
@@ -161,9 +164,10 @@ class Evaluation:
         seed: int,
         shared: Shared | None = None,
     ) -> None:
-        self._send = send
+        self._once = OnceEach(send)
         self._shared = shared or Shared()
         self._remembers = shared is not None
+        self._send = send if self._remembers else self._once
         self._past, self._k = past, k
         self._shown = shown_fields([one.policy for one in variants])
         self.prepared = self._shared.prepared or _prepared(judged, bodies, past, index, k, seed, self._shown.source)
@@ -203,8 +207,11 @@ class Evaluation:
     ) -> None:
         searches = [(at, one, baselines[at]) for at, one in enumerate(self.prepared) if at in baselines]
         if not self._shared.knows_classes:
-            for ranker in self._rankers:
-                ranker.warm(searches, self._send)
+            firsts = [one for one in searches if one[1].is_first]
+            for start in range(0, len(firsts), BATCH):
+                for ranker in self._rankers:
+                    ranker.warm(firsts[start : start + BATCH], self._send)
+                self._forget()
             self._shared.knows_classes = self._remembers
         done = 0
         for batch in _batches(searches):
@@ -217,8 +224,16 @@ class Evaluation:
             for number, _, baseline in batch:
                 found.baseline.pages[number] = [hit["_id"] for hit in baseline["hits"]["hits"]]
                 self._show(found.baseline, number, baseline["hits"]["hits"])
+            self._forget()
             done += len(batch)
             on_progress(done, len(searches))
+
+    def _forget(self) -> None:
+        """Forget what variants have shared of a batch; evaluations that share results go on with it."""
+        if not self._remembers:
+            self._once.forget()
+            for ranker in self._rankers:
+                ranker.forget()
 
     def _show(self, result: Result, number: int, hits: Sequence[Mapping[str, Any]]) -> None:
         """Note what a page shows, which evaluations that share results do not report."""

@@ -78,6 +78,10 @@ class ValueTable:
         return replace(self, half_life_s=lives, session_half_life_s=session_lives)
 
 
+def _by_value(values: Sequence[Value], codes: Codes, weights: Numbers) -> dict[Value, float]:
+    return dict(zip(map(values.__getitem__, codes.tolist()), weights.tolist(), strict=True))
+
+
 def _lives(fields: Sequence[str], half_lives: HalfLives) -> Numbers:
     return np.array([half_lives.of(name) for name in fields] or [1.0], np.float64)
 
@@ -176,12 +180,8 @@ class SubjectReplay:
         table = self._table
         by_field = np.bincount(table.field[self._codes], weights=sums, minlength=len(table.fields)).tolist()
         totals = {name: total for name, total in zip(table.fields, by_field, strict=True) if total > 0.0}
-        heaviest = np.argsort(-sums, kind="stable")[:limit]
-        weights = {
-            table.values[code]: weight
-            for code, weight in zip(self._codes[heaviest].tolist(), sums[heaviest].tolist(), strict=True)
-            if weight > 0.0
-        }
+        heaviest = np.argsort(-sums, kind="stable")[: min(limit, int((sums > 0.0).sum()))]
+        weights = _by_value(table.values, self._codes[heaviest], sums[heaviest])
         return Counters(weights, totals, self._at_s, last_s, float(events))
 
     def _session(self, entries: int, session: int, limit: int) -> Counters | None:
@@ -199,12 +199,13 @@ class SubjectReplay:
         wanted = {table.classes[name]: name for name in names if name in table.classes}
         beside = frozenset(filter(None, map(class_of_near, names)))
         class_of = table.class_of[self._codes]
-        present = np.isin(class_of, list(wanted))
-        if not present.any():
+        is_wanted = np.zeros(len(table.classes) + 1, bool)  # the last one stands for values of no class
+        is_wanted[list(wanted)] = True
+        if not is_wanted[class_of].any():
             return {}
         of_entry = table.class_of[self._events.code[:entries]]
         kept = self._kept_classes(of_entry, entries)
-        chosen = np.isin(of_entry, list(wanted))
+        chosen = is_wanted[of_entry]
         sums = np.bincount(self._local[:entries][chosen], weights=worth[chosen], minlength=len(self._codes))
         found: dict[str, ClassCounters] = {}
         for number, name in wanted.items():
@@ -214,10 +215,7 @@ class SubjectReplay:
             own: Numbers = sums[rows].astype(np.float64)
             heaviest = np.argsort(-own, kind="stable")[:MAX_VALUES]
             codes = self._codes[rows]
-            weights = {
-                table.inner[code]: weight
-                for code, weight in zip(codes[heaviest].tolist(), own[heaviest].tolist(), strict=True)
-            }
+            weights = _by_value(table.inner, codes[heaviest], own[heaviest])
             total = float(own[table.is_item[codes]].sum())
             last = int(self._events.event[:entries][of_entry == number][-1])
             found[name] = ClassCounters(weights, total, self._at_s, float(self._events.at_s[last]))

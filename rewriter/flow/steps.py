@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Literal
 
 from rewriter.boost.functions import Boost
@@ -16,7 +15,7 @@ from rewriter.explore.plan_memory import PlanKey
 from rewriter.explore.slots import Candidate
 from rewriter.index_facts import IndexFacts
 from rewriter.parsed_search import ParsedSearch, search_key
-from rewriter.record import record
+from rewriter.record import computed_once, record
 from rewriter.report import Exposure, Reason, Source, Strategy
 from rewriter.settings import PolicySettings
 from rewriter.signals.kinds.kind import SignalField
@@ -312,14 +311,14 @@ class CallContext:
     now_s: float
     clock_s: Clock
 
-    @cached_property
+    @computed_once
     def plan_key(self) -> PlanKey | None:
         """The key of the plan of the search's list, None if its subject has none."""
         if self.subject is None:
             return None
         return self.core.plans.key(self.core.keys, self.subject, search_key(self.search))
 
-    @cached_property
+    @computed_once
     def name(self) -> str:
         """The policy's name."""
         return self.search.policy or ""
@@ -347,17 +346,17 @@ class SearchContext(CallContext):
     exposure: Exposure | None
     batched: bool = False
 
-    @cached_property
+    @computed_once
     def trial(self) -> bool:
         """Whether this search is served the policy's draft."""
         return self.is_draft(self.templates.version)
 
-    @cached_property
+    @computed_once
     def facts(self) -> IndexFacts:
         """The facts of the indices that are searched."""
         return self.snapshot.facts.get(self.search.expression.key, UNKNOWN)
 
-    @cached_property
+    @computed_once
     def fields(self) -> Mapping[str, SignalField]:
         """The signal fields that boosts may use on the indices that are searched."""
         return self.snapshot.fields_on.get(self.search.expression.key, self.snapshot.fields[self.name])

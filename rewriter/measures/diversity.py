@@ -72,8 +72,9 @@ def intra_list_diversity(attributes: Sequence[frozenset[Hashable] | None]) -> fl
 
 def jaccard_distance(one: frozenset[Hashable], other: frozenset[Hashable]) -> float:
     """Return 1 − |A ∩ B| / |A ∪ B|; 0 for two empty sets."""
-    union = len(one | other)
-    return 1.0 - len(one & other) / union if union else 0.0
+    common = len(one & other)
+    union = len(one) + len(other) - common
+    return 1.0 - common / union if union else 0.0
 
 
 @dataclass(frozen=True, slots=True)

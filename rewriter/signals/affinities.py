@@ -65,6 +65,7 @@ class Affinity(NamedTuple):
 class Population:
     """What everybody does: decayed counts per value and per field, as of one time. classes: those with the most uses;
     class_totals: by field and class, what `class_affinities` compares with; class_names: by the digest of `class_layout`.
+    guards: by the share that a policy states, those of `guard_of`.
 
     A value's share is its weight divided by its field's total. An unseen value counts as one event, or as `floor` if lighter values
     were left out.
@@ -77,6 +78,7 @@ class Population:
     classes: tuple[str, ...] = ()
     class_totals: Mapping[tuple[str, str], float] = field(default_factory=dict)
     class_names: Mapping[bytes, str] = field(default_factory=dict)
+    guards: dict[float | None, RepeatGuard] = field(default_factory=dict, init=False, compare=False, repr=False)
 
 
 EMPTY_POPULATION = Population({}, {})
@@ -107,8 +109,12 @@ def class_combinations(fields: Mapping[str, SignalField], class_field: str | Non
 
 
 def guard_of(population: Population, policy: PolicySettings) -> RepeatGuard:
-    """Return what the boosts of items are multiplied by under a policy."""
-    return RepeatGuard(population.weights, population.totals, policy.item_repeat_share)
+    """Return what the boosts of items are multiplied by under a policy: one guard for all searches, which keeps what it found."""
+    stated = policy.item_repeat_share
+    found = population.guards.get(stated)
+    if found is None:
+        found = population.guards[stated] = RepeatGuard(population.weights, population.totals, stated)
+    return found
 
 
 def profile_half_lives(policies: Iterable[PolicySettings], signals: SignalSettings) -> HalfLives:

@@ -68,6 +68,8 @@ LIFT_NONE_AT, LIFT_FULL_AT = 1.3, 2.2
 """Of λ: boosts for used items begin at the first, and act in full from the second on."""
 LIFT_ONCE_FULL_AT, LIFT_ONCE_AT = 0.5, 0.9
 """Of λ: boosts for unused items act in full up to the first, and where ρ is not small end at the second."""
+MAX_KEPT = 10_000
+"""Classes whose factor a guard keeps. A profile may name any class, and a guard lives as long as the population."""
 LIFT_MOST = 1e6
 """The largest λ, which stands for a γ of 0."""
 
@@ -185,7 +187,9 @@ class RepeatGuard:
         known = self._strengths.get(class_name)
         if known is None:
             found = self.of(class_name)
-            known = self._strengths[class_name] = found.strength if found is not None else 0.0
+            known = found.strength if found is not None else 0.0
+            if len(self._strengths) < MAX_KEPT:
+                self._strengths[class_name] = known
         return known
 
     def strength_of(self, item_use: str, class_name: str | None) -> float:

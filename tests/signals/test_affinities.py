@@ -16,6 +16,7 @@ from rewriter.signals.affinities import (
     Population,
     blended,
     clause,
+    guard_of,
     preferences,
     profile_half_lives,
     session_part,
@@ -328,3 +329,16 @@ def test_partials_of_several_partitions_add_up_at_one_time() -> None:
 @pytest.mark.parametrize("partials", [[], [None, None]])
 def test_no_partials_are_no_counters(partials: list[None]) -> None:
     assert united(partials, HalfLives(DAY_S), 0.0) is None
+
+
+def test_searches_of_one_population_share_a_guard() -> None:
+    """Each population has guards of its own, and a policy that states a share has another than one that does not."""
+    weights: dict[Value, float] = {(USES, "milk"): 9e3, (AGAIN, "milk"): 6e3, (USES, "pans"): 9e3}
+    known = Population(weights, {USES: 1.8e4, AGAIN: 6e3})
+    policy, stating = PolicySettings(index=("shop",)), PolicySettings(index=("shop",), item_repeat_share=0.9)
+    guard = guard_of(known, policy)
+    assert guard.strength("milk") > guard.strength("pans")
+    assert guard_of(known, policy) is guard
+    assert guard_of(known, stating).strength("pans") == 1.0
+    newer = Population({**weights, (AGAIN, "pans"): 9e3}, {USES: 1.8e4, AGAIN: 1.5e4})
+    assert guard_of(newer, policy).strength("pans") > guard.strength("pans")
