@@ -43,6 +43,8 @@ State = Literal["closed", "open", "half_open"]
 Outcome = Literal["success", "failure", "slow", "unused"]
 
 LATE_SPAN_S = 1.0
+MAX_CAUSE = 120
+"""The number of characters that are kept of a failure's cause."""
 
 _FAILED = 1
 _SLOW = 2
@@ -115,7 +117,7 @@ class Breaker:
         self._openings_in_a_row = 0
         self._open_until_s = 0.0
         self._healthy_since_s = 0.0
-        self._why = ""
+        self._why = self._cause = ""
         self._leases: dict[int, float] = {}
         self._probes_back = 0
         self._late_in_a_row = 0
@@ -150,12 +152,14 @@ class Breaker:
                 self._leases[self._numbers] = now_s + self._settings.permit_lease_s
             return Permit(self._numbers, self._epoch)
 
-    def give_back(self, permit: Permit, outcome: Outcome, now_s: float) -> None:
-        """Return a permit with the outcome of its call."""
+    def give_back(self, permit: Permit, outcome: Outcome, now_s: float, cause: str = "") -> None:
+        """Return a permit with the outcome of its call; cause: of a failure, without an identifier."""
         with self._lock:
             self._out -= 1
             if permit.epoch != self._epoch:
                 return
+            if outcome == "failure":
+                self._cause = cause[:MAX_CAUSE]
             leased = self._leases.pop(permit.number, None)
             if outcome == "unused":
                 return
@@ -252,6 +256,7 @@ class Breaker:
 
     def _open(self, why: str, now_s: float, *, late: bool = False) -> None:
         self._enter("open")
+        why += f"; the last one: {self._cause}" if self._cause and not late else ""
         self._why = why
         in_a_row = 0 if late else min(self._openings_in_a_row, 30)
         self._open_until_s = now_s + min(self._settings.max_open_s, self._settings.open_s * 2.0**in_a_row)

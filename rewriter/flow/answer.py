@@ -133,8 +133,8 @@ def _personalized(
     try:
         return (yield from _page(decision, context, held, progress, sent, arrived_s))
     except Exception as error:  # noqa: BLE001  the caller's answer has arrived: a fault of ours must not lose it
-        held.outcome = "unused" if context.trial else "failure"
-        return response, with_details(context, progress, Reason.SEARCH_FAILED, internal_fault(error))
+        held.outcome, held.cause = "unused" if context.trial else "failure", internal_fault(error)
+        return response, with_details(context, progress, Reason.SEARCH_FAILED, held.cause)
 
 
 def _page(
@@ -150,6 +150,7 @@ def _page(
     if wrong is None:
         part, page = yield from _beside(context, progress, response, arrived_s)
         held.outcome = "unused" if context.trial else BREAKER_TABLE.get(part.reason, "unused")
+        held.cause = part.detail
         wrong = part.reason, part.detail
     report = with_details(context, progress, *wrong, part, page, response)
     if page is None or part is None:

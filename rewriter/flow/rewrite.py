@@ -236,7 +236,7 @@ def _sound(course: _Course) -> bool:
 def _finish(context: SearchContext, progress: Progress, course: _Course, held: Held, *, own_sound: bool) -> None:
     """Take what became of the search as evidence: for its breaker, its template, its index expression, and the delay of hedges."""
     core, part, search, now_s = context.core, course.part, context.search, context.clock_s()
-    held.outcome = _outcome(progress, part, own_sound=own_sound)
+    held.outcome, held.cause = _outcome(progress, part, own_sound=own_sound), part.detail if part is not None else ""
     if progress.at == "search" and (progress.late or progress.took_s is not None):
         took_s = progress.took_s if progress.took_s is not None else now_s - progress.sent_s
         core.hedging[context.name].took(took_s, now_s, boosted=True, in_time=not progress.late)

@@ -78,6 +78,7 @@ def _read(
     permits = {name: permit for name, _ in wanted if (permit := breakers[name].permit(now_s))}
     reads = tuple(Read(name, part) for name, part in wanted if name in permits)
     outcomes: dict[StoreName, Outcome] = {}
+    found: dict[StoreName, ReadResult] = {}
     try:
         answers = (yield FetchSignals(reads, context.core.settings.budget.signals_ms / 1000.0)) if reads else ()
         found = {read.store: answer for read, answer in zip(reads, answers, strict=True)}
@@ -85,7 +86,8 @@ def _read(
         return found
     finally:
         for name, permit in permits.items():
-            breakers[name].give_back(permit, outcomes.get(name, "unused"), context.clock_s())
+            cause = type(error).__name__ if isinstance(error := found.get(name), BaseException) else ""
+            breakers[name].give_back(permit, outcomes.get(name, "unused"), context.clock_s(), cause)
 
 
 def _outcome(read: Read, found: ReadResult) -> Outcome:

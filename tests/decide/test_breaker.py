@@ -7,7 +7,7 @@ from threading import Barrier, Thread
 
 import pytest
 
-from rewriter.decide.breaker import Breaker, Outcome, Permit, State
+from rewriter.decide.breaker import MAX_CAUSE, Breaker, Outcome, Permit, State
 from rewriter.settings import BreakerSettings
 
 OUTCOMES: dict[str, Outcome] = {".": "success", "x": "failure", "s": "slow", "-": "unused"}
@@ -328,3 +328,20 @@ def test_of_a_thousand_threads_at_half_open_ten_get_through() -> None:
     for permit in permits:
         breaker.give_back(permit, "success", 5.1)
     assert breaker.status(5.1).state == "closed"
+
+
+def test_the_cause_of_the_last_failure_is_part_of_why() -> None:
+    for outcomes, why in (
+        (
+            [("failure", "TransportError(429, N/A)")] * 10,
+            "10 failures in a row; the last one: TransportError(429, N/A)",
+        ),
+        ([("failure", "a")] * 9 + [("failure", "b" * 500)], "10 failures in a row; the last one: " + "b" * MAX_CAUSE),
+        ([("failure", "a")] * 9 + [("failure", "")], "10 failures in a row"),
+        ([("failure", "a"), ("slow", "late")] * 10, "10 of 20 calls failed within 5 s; the last one: a"),
+    ):
+        breaker = Breaker(BreakerSettings())
+        for outcome, cause in outcomes:
+            if permit := breaker.permit(1.0):
+                breaker.give_back(permit, outcome, 1.0, cause)  # type: ignore[arg-type]
+        assert breaker.status(1.0).why == why

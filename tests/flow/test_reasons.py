@@ -56,9 +56,9 @@ def permits(monkeypatch: pytest.MonkeyPatch) -> Permits:
             seen.given.append((self, given))
         return given
 
-    def given_back(self: Breaker, given: Permit, outcome: Outcome, now_s: float) -> None:
+    def given_back(self: Breaker, given: Permit, outcome: Outcome, now_s: float, cause: str = "") -> None:
         seen.back.append((self, given, outcome))
-        give_back(self, given, outcome, now_s)
+        give_back(self, given, outcome, now_s, cause)
 
     monkeypatch.setattr(Breaker, "permit", permitted)
     monkeypatch.setattr(Breaker, "give_back", given_back)

@@ -66,7 +66,7 @@ def test_a_policy_whose_legs_fail_opens_its_own_breaker_alone(harness: Harness) 
     status = harness.status()
     assert [status.policies[name]["breaker"]["state"] for name in ("ill", "well")] == ["open", "closed"]
     assert status.breaker["state"] == "open"  # the worst one
-    assert "policy ill: breaker open: 10 failures in a row" in status.problems
+    assert "policy ill: breaker open: 10 failures in a row; the last one: ZeroDivisionError" in status.problems
 
 
 def test_a_policy_whose_legs_hang_leaves_the_others_their_permits(harness: Harness) -> None:

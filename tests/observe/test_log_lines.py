@@ -76,5 +76,7 @@ def test_breakers_that_open(harness: Harness, caplog: pytest.LogCaptureFixture) 
     harness.engine.on["personal"] = fails
     for number in range(10):
         harness.search(Subject(f"somebody-{number % FAILURES}"), SEARCH)
-    expected = ["breaker of the optional legs of policy shop opened: 10 failures in a row"]
+    expected = [
+        "breaker of the optional legs of policy shop opened: 10 failures in a row; the last one: ZeroDivisionError"
+    ]
     assert until_said(harness, caplog, "breaker of the optional legs") == expected

@@ -220,9 +220,9 @@ async def test_a_cancelled_caller_gives_the_permit_back_unused(monkeypatch: pyte
     back: list[tuple[Breaker, Outcome]] = []
     give_back = Breaker.give_back
 
-    def given_back(self: Breaker, permit: Permit, outcome: Outcome, now_s: float) -> None:
+    def given_back(self: Breaker, permit: Permit, outcome: Outcome, now_s: float, cause: str = "") -> None:
         back.append((self, outcome))
-        give_back(self, permit, outcome, now_s)
+        give_back(self, permit, outcome, now_s, cause)
 
     monkeypatch.setattr(Breaker, "give_back", given_back)
     engine = FakeEngine()

@@ -245,8 +245,8 @@ def test_a_typed_column_has_one_spelling(
     tmp_path: Path, kind: pa.DataType, given: list[Any], spelled: list[str]
 ) -> None:
     column = pa.array(given, kind)
-    people = pa.array(spelled) if kind == pa.bool_() else column  # true and false are nobody
-    table = {"timestamp": [T] * len(given), "object_id": column, "user_id": people, "brand": column}
+    ids = pa.array(spelled) if kind == pa.bool_() else column  # true and false are nobody, and no object
+    table = {"timestamp": [T] * len(given), "object_id": ids, "user_id": ids, "brand": column}
     pq.write_table(pa.table(table), tmp_path / "h.parquet")
     history = added_up(tmp_path / "h.parquet")
     assert left_out(history) == {}
