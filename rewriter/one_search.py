@@ -91,6 +91,10 @@ def _shows_groups(body: Mapping[str, Any], _: Mapping[str, Any], __: Strategy) -
     return bool((body.get("collapse") or {}).get("inner_hits"))
 
 
+def _suggests_documents(body: Mapping[str, Any], _: Mapping[str, Any], __: Strategy) -> bool:
+    return "suggest" in body and any(key == "completion" for key, _ in inside([body["suggest"]]))
+
+
 def _is_time(value: Any) -> bool:
     """Whether a time limit is none, or a number of seconds above 0."""
     return value is None or (type(value) in (int, float) and 0.0 < value < MAX_TIME_S)
@@ -102,6 +106,9 @@ DIFFERENCES: tuple[Difference, ...] = (
     ),
     Difference("`wrap`, `highlight`", _highlights_wrapped, "inside a `function_score` other words may be marked"),
     Difference("`collapse`, `inner_hits`", _shows_groups, "hits inside each group would be ordered and scored by boosts"),
+    Difference(
+        "suggested documents", _suggests_documents, "on one shard, documents of `completion` would have scores of other hits",
+    ),
     Difference(
         "`request_cache`", lambda _, own, __: str(own.get("request_cache")).lower() == "true",
         "the server's cache would keep an entry for each subject",
@@ -123,8 +130,3 @@ def difference(body: Mapping[str, Any], own_params: Mapping[str, Any], strategy:
         if found := row.applies(body, own_params, strategy):
             return found if isinstance(found, str) else row.why
     return ""
-
-
-def suggests_documents(body: Mapping[str, Any]) -> bool:
-    """Whether the answer's suggestions are documents, which the server gives the names of a search's queries too."""
-    return any(key == "completion" for key, _ in inside([body.get("suggest")]))

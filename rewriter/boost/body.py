@@ -172,25 +172,6 @@ def without_own_names(hit: Mapping[str, Any]) -> Any:
     return alike(hit, clean)
 
 
-def without_own_names_in_suggestions(answer: Mapping[str, Any]) -> Any:
-    """Return an answer whose suggested documents are without our names. `answer` is not modified."""
-    suggested = answer.get("suggest")
-    if not isinstance(suggested, dict):
-        return answer
-    clean = {
-        name: [
-            {**entry, "options": [without_own_names(one) if isinstance(one, dict) else one for one in entry["options"]]}
-            if isinstance(entry, dict) and isinstance(entry.get("options"), list)
-            else entry
-            for entry in entries
-        ]
-        if isinstance(entries, list)
-        else entries
-        for name, entries in suggested.items()
-    }
-    return alike(answer, {**answer, "suggest": alike(suggested, clean)})
-
-
 def _inner(part: Any) -> Any:
     found = part.get("hits") if isinstance(part, dict) else None
     if not isinstance(found, dict) or not isinstance(found.get("hits"), list):

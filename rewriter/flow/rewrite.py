@@ -17,7 +17,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rewriter.boost.body import without_own_names, without_own_names_in_suggestions
+from rewriter.boost.body import without_own_names
 from rewriter.client.faults import OF_THE_INDEX
 from rewriter.decide.breaker import Outcome
 from rewriter.decide.decision import BREAKER_TABLE, Decision
@@ -49,7 +49,6 @@ from rewriter.flow.steps import (
     SendOwn,
     Sent,
 )
-from rewriter.one_search import suggests_documents
 from rewriter.parsed_search import search_key, sent_key
 from rewriter.report import Reason, Report, internal_fault
 
@@ -276,8 +275,6 @@ def _served(
         return (yield from baseline_page(context, decision, report, progress, course.sent.response))
     assert part is not None
     response = part.response
-    if suggests_documents(context.search.body):
-        response = without_own_names_in_suggestions(response)
     if page is None:
         return response, _reported(context, progress, part.reason, part.detail)
     report = _reported(context, progress, part.reason, part.detail, part, page)

@@ -14,7 +14,6 @@ from rewriter.flow.class_reading import class_to_request, learned, with_classes
 from rewriter.flow.exploration import exploration, pool_of
 from rewriter.flow.personal import NOT_SENT, REASONS, boosted_body, prepared
 from rewriter.flow.steps import Launch, PartStep, Personal, Progress, SearchContext, SendRewritten
-from rewriter.one_search import suggests_documents
 from rewriter.report import Reason
 
 
@@ -31,8 +30,7 @@ def one_search(context: SearchContext, progress: Progress) -> Generator[PartStep
     slots = slot_positions(search.from_, end, part.plan.block if part.plan else context.block)
     if slots and not (yield from _with_pool(context, part, progress)):
         return replace(part, parallel="a hit that the page has shown in a slot is not at hand")
-    # The server gives each suggested document the field too.
-    name = None if suggests_documents(search.body) else class_to_request(context)
+    name = class_to_request(context)
     # Hits that earlier slots have shown may stand on these ranks, so the page is cut from as many more.
     own = {**search.body, "from": rank, "size": end - rank}
     body, gated, named = boosted_body(context, part, own, learns=name is not None)

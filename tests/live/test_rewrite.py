@@ -92,7 +92,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "all of it": {
         "query": {"bool": {"must": [MATCH], "should": [OFFERS]}},
         "aggs": {"b": {"terms": {"field": "brand"}, "aggs": {"p": {"avg": {"field": "price"}}}}},
-        "suggest": {"s": {"prefix": "sh", "completion": {"field": "suggest"}}, "t": {"text": "sho", "term": {"field": "title"}}},
+        "suggest": {"t": {"text": "sho", "term": {"field": "title"}}},
         "highlight": {"fields": {"title": {}}},
         "post_filter": {"range": {"price": {"gt": 12}}},
         "track_total_hits": True,
@@ -127,10 +127,7 @@ def test_a_rewritten_answer_is_the_plain_one_but_for_hits(
     assert 1.3 < max(ratios) <= MAX_BOOST * (1.0 + 1e-6)
 
 
-SUGGEST = {"s": {"prefix": "sh", "completion": {"field": "suggest"}}}
 BY_CLASS: dict[str, dict[str, Any]] = {
-    "suggested documents": {"query": MATCH, "suggest": SUGGEST},
-    "suggested documents without hits": {"query": {"match": {"title": "nothing"}}, "suggest": SUGGEST},
     "collapse by the class": {"query": MATCH, "collapse": {"field": "brand"}},
     "the class is shown": {"query": MATCH, "docvalue_fields": ["brand"]},
     "all fields are shown": {"query": MATCH, "fields": ["*"]},

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 from opensearchpy import OpenSearch, TransportError, helpers
 
-from rewriter.boost.body import bounded_body, without_own_names, without_own_names_in_suggestions
+from rewriter.boost.body import bounded_body, without_own_names
 from rewriter.boost.functions import Boost
-from rewriter.one_search import EQUAL_AGGREGATIONS, OF_SCORES, aggregations, suggests_documents
+from rewriter.one_search import EQUAL_AGGREGATIONS, OF_SCORES, aggregations
 from rewriter.settings import Settings
 from tests.arguments import parse_search
+from tests.conftest import MakeIndex
 from tests.live.shelf import MATCH, shoes
 
 MAX_BOOST = 1.5
@@ -146,7 +147,6 @@ BODIES: dict[str, dict[str, Any]] = {
     "by score": {"query": MATCH, "sort": [{"_score": "desc"}], "track_scores": True, "stats": ["shop"], "timeout": "5s"},
     "suggest a term": {"query": MATCH, "suggest": {"s": {"text": "sho", "term": {"field": "title"}}}},
     "suggest a phrase": {"query": MATCH, "suggest": {"s": {"text": "sho", "phrase": {"field": "title"}}}},
-    "suggest documents": {"query": MATCH, "suggest": {"s": {"prefix": "sh", "completion": {"field": "suggest"}}}},
     "function_score": {"query": PRICED},
     "script_score": {"query": DOUBLED},
     "dis_max": {"query": {"dis_max": {"queries": [MATCH, {"term": {"brand": "nike"}}]}}},
@@ -215,7 +215,7 @@ def both(client: OpenSearch, index: str, body: Mapping[str, Any], strategy: str 
     boosted = bounded_body(search.body, BOOSTS, MAX_BOOST, search.strategy, window)
     plain, rewritten = client.search(index=index, body=body), client.search(index=index, body=boosted)
     rewritten["hits"]["hits"] = [without_own_names(hit) for hit in rewritten["hits"]["hits"]]
-    return plain, without_own_names_in_suggestions(rewritten) if suggests_documents(body) else rewritten
+    return plain, rewritten
 
 
 def parts(answer: Mapping[str, Any]) -> tuple[dict[str, Any], dict[tuple[str, str], Any]]:
@@ -289,6 +289,18 @@ def test_inner_hits_of_a_group_would_be_ordered_by_boosts(opensearch: OpenSearch
         for one in (plain, rewritten)
     ]
     assert groups[0] != groups[1]
+
+
+def test_suggested_documents_of_one_shard_would_have_scores_of_other_hits(
+    opensearch: OpenSearch, index: MakeIndex
+) -> None:
+    documents = {one: {**source, "suggest": f"shoe {one}"} for one, source in shoes(60).items()}
+    name = index({"title": {"type": "text"}, "suggest": {"type": "completion"}}, documents=documents, shards=1)
+    body = {"query": MATCH, "size": 5, "suggest": {"s": {"prefix": "sh", "completion": {"field": "suggest"}}}}
+    assert "scores of other hits" in parse_search({"index": name, "body": body}, settings(), {}).difference
+    answers = [opensearch.search(index=name, body=one) for one in (body, bounded_body(body, (), 1.5, "rescore", 200))]
+    plain, rewritten = ([one["_score"] for one in found["suggest"]["s"][0]["options"]] for found in answers)
+    assert plain != rewritten
 
 
 def test_an_explanation_of_inner_hits_would_count_our_rescore(opensearch: OpenSearch, indices: str) -> None:
