@@ -16,7 +16,7 @@ from rewriter.signals.events import Event, parse
 from rewriter.signals.ingest.contract import partition_of
 from rewriter.signals.ingest.dead_letters import left_out
 from rewriter.signals.ingest.health import Gap, backlog, gap
-from rewriter.signals.ingest.worker import Worker
+from rewriter.signals.ingest.worker import WENT_BACK, Worker
 from rewriter_engines import Valkey
 from tests.live.shop import Shop, an_event
 
@@ -167,3 +167,42 @@ def test_a_role_that_may_not_read_a_stream_s_state_measures_its_lag_all_the_same
     beaten(worker)
     assert worker.counts == {"counted": 20}
     assert worker.backlog.entries == 0
+
+
+def test_a_store_that_goes_back_under_a_worker_is_reported_once(
+    redis_url: str, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after the promotion of a replica that lacked the last writes, and after FLUSHALL."""
+    shop = Shop(redis_url, prefix, partitions=1, lease_s=30.0)
+    shop.append([an_event(item=f"p{number}") for number in range(20)])
+    worker = shop.worker()
+    beaten(worker)
+    shop.append([an_event(item="p30")])
+    worker.step()
+    (first,) = shop.store.run([("XRANGE", shop.keys.stream(0), "-", "+", "COUNT", 1)])
+    shop.store.run([("HSET", shop.keys.of_stream(0, "state"), "position", first[0][0])])
+    shop.append([an_event(item="p31")])
+    for _ in range(6):
+        worker.step()
+        worker.due()
+    assert [one.message for one in caplog.records if "went back to an earlier state" in one.message] == [
+        f"partition 0: {WENT_BACK}"
+    ]
+    assert [one["reason"] for one in shop.dead() if one["reason"] == WENT_BACK] == [WENT_BACK]
+    assert worker.trouble == ""
+    shop.store.run([("DEL", shop.keys.of_stream(0, "state"), shop.keys.of_stream(0, "lease"))])
+    shop.append([an_event(item="p32")])
+    for _ in range(6):
+        worker.step()
+        worker.due()
+    assert len([one for one in shop.dead() if one["reason"] == WENT_BACK]) == 2
+
+
+def test_partitions_that_move_between_workers_are_no_way_back(redis_url: str, prefix: str) -> None:
+    shop = Shop(redis_url, prefix, partitions=1, lease_s=30.0)
+    one, other = shop.worker(), shop.worker()
+    for worker in (one, other, one, other):
+        shop.append([an_event(item=f"p{number}") for number in range(5)])
+        beaten(worker)
+        worker._leases.release(worker.held)
+    assert shop.dead() == []

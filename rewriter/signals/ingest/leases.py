@@ -45,6 +45,7 @@ class Leases:
     unapplied:  the entries beyond a position that a batch which may not have been committed did not apply, though it applied later
                 ones. Their objects may be known by now; but the watermarks of their keys have passed them, so they are decided as
                 they were.
+    went_back:  partitions whose position was read as an earlier one than this worker had reached: the store lost writes.
     unreadable: partitions that were free at the last `balance` and whose position cannot be read, with the exception.
     """
 
@@ -57,6 +58,8 @@ class Leases:
         self.held: dict[int, str] = {}
         self.unapplied: dict[int, frozenset[str]] = {}
         self.unreadable: dict[int, Exception] = {}
+        self.went_back: set[int] = set()
+        self._reached: dict[int, str] = {}
 
     @property
     def lease_ms(self) -> int:
@@ -87,7 +90,7 @@ class Leases:
     def release(self, partitions: list[int]) -> None:
         """Release the leases of partitions."""
         for number in partitions:
-            self.held.pop(number, None)
+            self._drop(number)
         sound_replies(
             self._engine,
             [script_command(RELEASE, [self._keys.of_stream(number, "lease")], [self._token]) for number in partitions],
@@ -107,7 +110,7 @@ class Leases:
 
     def lost(self, partition: int) -> None:
         """Drop a partition whose lease was lost."""
-        self.held.pop(partition, None)
+        self._drop(partition)
 
     def recall(self, partitions: Iterable[int] | None = None) -> None:
         """Read positions again, by default all, after a lost reply may have moved them; drop partitions whose lease was lost."""
@@ -158,9 +161,22 @@ class Leases:
                 raise reply
             else:
                 position, unapplied = [one.decode("utf-8", "replace") if one else "" for one in reply]
-                self.held[number] = position or STREAM_START
+                self.held[number] = position = position or STREAM_START
+                if _order(position) < _order(self._reached.pop(number, STREAM_START)):
+                    self.went_back.add(number)
                 self.unapplied[number] = frozenset(unapplied.split())
+
+    def _drop(self, partition: int) -> None:
+        """Drop a partition; what this worker reached in it is kept, since a position never moves back but where the store did."""
+        if (reached := self.held.pop(partition, None)) is not None:
+            self._reached[partition] = reached
 
     def _holder(self, partition: int) -> str | None:
         (token,) = sound_replies(self._engine, [("GET", self._keys.of_stream(partition, "lease"))])
         return token.decode() if token else None
+
+
+def _order(position: str) -> tuple[int, int]:
+    """Return an entry's id as numbers; one that is none comes first."""
+    ms, _, sequence = position.partition("-")
+    return (int(ms), int(sequence)) if ms.isdecimal() and sequence.isdecimal() else (0, 0)

@@ -63,6 +63,10 @@ READ_ENTRIES, READ_BYTES = 250, 2**20
 RETRIED_AT_ONCE, MAX_RETRIES = 16, 100
 """Waiting entries that one call moves back to the stream, and the limit of such calls per beat."""
 
+WENT_BACK = (
+    "the store went back to an earlier state (a replica that lacked writes was promoted, a copy was put back, keys were deleted):"
+    " events that it had acknowledged since may be gone"
+)
 LEASE_LOST = "the lease of a partition was lost before its batch was applied"
 
 _log = getLogger("rewriter")
@@ -327,6 +331,10 @@ class Worker:
         if moved < 0:
             self._leases.lost(number)
             return
+        if number in self._leases.went_back:
+            _log.error("partition %d: %s", number, WENT_BACK)
+            sound_replies(self._engine, [self._committed(Batch(number, self._leases.held[number], [], note=WENT_BACK))])
+            self._leases.went_back.discard(number)
         if found := find_gap(self._engine, keys, number):
             _log.error("partition %d: %s", number, found.what)
             other = Counter(lost=found.lost, passed=found.passed)
