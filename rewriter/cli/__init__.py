@@ -42,6 +42,7 @@ from rewriter.cli.output import (
 from rewriter.cli.preview import command as preview_command
 from rewriter.cli.switch import command as switch_command
 from rewriter.errors import Fault
+from rewriter.signals.ingest.objects import LookUpFailed
 
 
 class _Commands(TyperGroup):
@@ -104,7 +105,7 @@ def _options(
 def main() -> None:
     """Run the command in the process's arguments, and end the process.
 
-    An output that cannot be written, or an error of our own, is a line.
+    An output that cannot be written, a server that failed meanwhile, or an error of our own, is a line.
 
     `python -X dev -m rewriter` shows the traceback of an error.
     """
@@ -121,9 +122,11 @@ def main() -> None:
 
 
 def _fault_of(error: Exception) -> Fault:
-    """Return an error that no command expects as a fault: without its message, which may quote an identifier."""
+    """Return an error that no command expects as a fault: without the message of one of our own, which may quote an identifier."""
     if isinstance(error, OSError) and error.errno in UNWRITABLE:
         return Fault(str(error.filename or "output"), f"cannot be written: {error.strerror}")
+    if isinstance(error, LookUpFailed):  # its message quotes no identifier
+        return Fault(error.source, str(error), "try it again once it answers; `rewriter check` says whether it does")
     at = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{type(error).__name__} in {at.name}, line {at.lineno} of {Path(at.filename).name}"
     return Fault(

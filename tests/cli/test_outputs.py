@@ -98,6 +98,20 @@ def test_an_error_that_no_command_expects_shows_its_place_and_not_its_message(
     assert "user-17" not in shown
 
 
+def test_an_index_that_does_not_answer_meanwhile_is_no_error_of_the_command_s_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails() -> None:
+        raise LookUpFailed("objects cannot be looked up in films: ConnectionTimeout")
+
+    monkeypatch.setattr(cli, "app", fails)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith("search engine: objects cannot be looked up in films: ConnectionTimeout (try it again")
+
+
 @pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full")
 def test_a_file_that_cannot_be_written_whole_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "page.html"
