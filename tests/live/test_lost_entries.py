@@ -151,7 +151,7 @@ def test_a_worker_that_may_not_work_never_says_that_it_goes_on(
             assert worker.step() == 0
             now_s[0] += 0.1
     assert [one.levelname for one in caplog.records] == ["ERROR"]
-    assert "its role may not run evalsha (docs/signals.md" in worker.trouble
+    assert "its role may not run evalsha (ACL SETUSER" in worker.trouble
 
 
 def test_a_role_that_may_not_read_a_stream_s_state_measures_its_lag_all_the_same(
