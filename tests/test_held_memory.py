@@ -100,8 +100,11 @@ def test_no_container_grows_beyond_its_bound(kind: type[Harness], mode: str) -> 
         assert len(caches) >= 8
         assert sum(len(one) > FEW for one in caches) >= 3
         for one in caches:
+            counted = one._bytes
+            taken = memory_of(one, without=(IndexFacts,))
+            counted = max(counted, one._bytes)  # the background's threads may put and evict meanwhile
             assert one._bytes <= one._max_bytes
-            assert memory_of(one, without=(IndexFacts,)) <= 1.25 * one._bytes + 2_000
+            assert taken <= 1.25 * counted + 2_000
 
 
 def fill_plans() -> Bounded[Any, Any]:
