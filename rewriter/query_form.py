@@ -110,7 +110,7 @@ def matches_by_size(body: Mapping[str, Any]) -> bool:
 
 
 def explains_inner_hits(body: Mapping[str, Any]) -> bool:
-    """Whether a body asks for an explanation of its inner hits, in which the server counts the rescores of the whole search."""
+    """Whether a body requests explanations of inner hits, to which the server adds the rescores of the whole search."""
     parts = [body.get(part) for part in (*SCORING_PARTS, "collapse")]
     inner_hits = [value for key, value in inside(parts) if key == "inner_hits"]
     listed = [one for value in inner_hits for one in (value if isinstance(value, list) else [value])]

@@ -33,7 +33,7 @@ RECOVERY_S = 5.0
 WINDOW = 200
 RECOVERED_SHARE = 0.99
 SLOWER_SHARE = 0.05
-"""How much below the share before the fault it may stay, on a machine where less than RECOVERED_SHARE was personalized then."""
+"""How far below its share before the fault a policy may stay, if that share was less than RECOVERED_SHARE."""
 STALL_MS = 5.0
 AFTER_A_FAILURE = frozenset({"search_failed", "search_rejected", "no_relevance", "answers_differ"})
 

@@ -64,9 +64,15 @@ def _repeated(one: _Alike) -> str:
 
 def _line_of_names(what: str, text: str) -> int:
     """Return the line (from 1) on which a template writes the name that a fault quotes, 0 unless it is one line."""
-    lines = text.splitlines()
-    for name in QUOTED.findall(what):
-        found = [number for number, line in enumerate(lines, 1) if f'"{name}"' in line]
-        if found:
-            return found[0] if len(found) == 1 else 0
-    return 0
+    written = (lines for name in QUOTED.findall(what) if (lines := lines_with(text, f'"{name}"')))
+    return only(next(written, []))
+
+
+def lines_with(text: str, part: str) -> list[int]:
+    """Return the numbers (from 1) of the lines of a file that hold `part`."""
+    return [number for number, line in enumerate(text.splitlines(), 1) if part in line]
+
+
+def only(lines: list[int]) -> int:
+    """Return the line if there is one alone, else 0: which of several is meant is not known."""
+    return lines[0] if len(lines) == 1 else 0

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from rewriter.boost.functions import Refused
 from rewriter.boost.render_budget import charged
-from rewriter.boost.sample_faults import SampleFaults
+from rewriter.boost.sample_faults import SampleFaults, lines_with, only
 from rewriter.boost.samples import Sample, hostile
 from rewriter.boost.sandbox import environment, unbounded
 from rewriter.boost.suggestions import suggested
@@ -150,12 +150,8 @@ def _sample(where: str, text: str, faults: list[Fault]) -> Sample | None:
 def _sample_fault(where: str, text: str, keys: tuple[int | str, ...], what: str) -> Fault:
     """Return a fault of a sample, with its line if only one line writes the key."""
     name = next((key for key in reversed(keys) if isinstance(key, str)), "")
-    lines = [
-        number
-        for number, line in enumerate(text.splitlines(), 1)
-        if name and json.dumps(name, ensure_ascii=False) in line
-    ]
-    at = f"{where}:{lines[0]}" if len(lines) == 1 else where
+    line = only(lines_with(text, json.dumps(name, ensure_ascii=False))) if name else 0
+    at = f"{where}:{line}" if line else where
     return Fault(at, ": ".join(filter(None, (".".join(map(str, keys)), what))))
 
 

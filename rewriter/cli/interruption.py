@@ -1,4 +1,4 @@
-"""What Ctrl-C leaves behind, by command. Each command that writes does so in steps that are whole."""
+"""The state after Ctrl-C, by command. Commands write in atomic steps."""
 
 from __future__ import annotations
 

@@ -43,6 +43,22 @@ FAILURES = (RedisError, RedisClusterException)
 SCRIPTS = ("EVAL", "EVALSHA")  # with one key or more, the first of which is the fourth part of the command
 
 
+class _Addressed:
+    """Within it, what a client raises leaves as `_translated` returns it. It has no state, so that threads and tasks share it."""
+
+    __slots__ = ("_where",)
+
+    def __init__(self, where: FailureAddress) -> None:
+        self._where = where
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, FAILURES) and (found := _translated(error, self._where)) is not error:
+            raise found from error
+
+
 class RedisStore(CommandStore):
     """A Store at a URL (see `redis_clients.FORMS`), or on the caller's redis-py client, which this store does not close.
 
@@ -66,17 +82,16 @@ class RedisStore(CommandStore):
         else:
             refuse_unfit(given)
             self._client, self._where = given, address_of_client(given)
+        self._addressed = _Addressed(self._where)
 
     def run(self, wanted: Sequence[Command], *, atomic: bool = False) -> list[Any]:
         """See CommandStore.run."""
         client = self._connected()
         pipeline = client.pipeline(transaction=atomic)
-        try:
+        with self._addressed:
             for command in wanted:
                 pipeline.execute_command(*command, **({} if atomic else _target_of(client, command)))
             return _replies(pipeline.execute(raise_on_error=atomic), self._where)
-        except FAILURES as error:
-            raise _translated(error, self._where) from error
 
     @property
     def is_cluster(self) -> bool:
@@ -86,10 +101,8 @@ class RedisStore(CommandStore):
     def ping(self) -> None:
         """See Store.ping."""
         client = self._connected()
-        try:
+        with self._addressed:
             client.ping()
-        except FAILURES as error:
-            raise _translated(error, self._where) from error
 
     def close(self) -> None:
         """See Store.close. A thread that is in the middle of several reads then fails at the next one, and connects no more."""
@@ -100,16 +113,14 @@ class RedisStore(CommandStore):
 
     def keys(self, pattern: str) -> Iterator[str]:
         """Yield all keys that match a pattern, on every node. Slow, so never for a search."""
-        try:
+        with self._addressed:
             for key in self._connected().scan_iter(match=pattern, count=1_000):
                 yield key.decode("utf-8", "replace")
-        except FAILURES as error:
-            raise _translated(error, self._where) from error
 
     def configuration(self, names: Sequence[str]) -> Iterator[dict[str, str]]:
         """Yield, for each writable server, its settings `names`. Raises the client's exception. Never for a search."""
         client = self._connected()
-        try:
+        with self._addressed:
             servers = [client]
             if hasattr(client, "get_primaries"):  # of a cluster
                 servers = [client.get_redis_connection(node) for node in client.get_primaries()]
@@ -118,8 +129,6 @@ class RedisStore(CommandStore):
                 for name in names:
                     found |= one.config_get(name)
                 yield {_text(name): _text(value) for name, value in found.items()}
-        except FAILURES as error:
-            raise _translated(error, self._where) from error
 
     def _connected(self) -> Any:
         """Return the client, constructed at first use, since a cluster client connects to read its slots on construction.
@@ -168,6 +177,7 @@ class AsyncRedisStore(AsyncCommandStore):
         else:
             refuse_unfit(given)
             self._client, self._where = given, address_of_client(given)
+        self._addressed = _Addressed(self._where)
 
     def on_threads(self) -> RedisStore | None:
         """Return a new store for threads at the same URL; None for a store on the caller's client."""
@@ -177,7 +187,7 @@ class AsyncRedisStore(AsyncCommandStore):
 
     async def run(self, wanted: Sequence[Command], *, atomic: bool = False) -> list[Any]:
         """See CommandStore.run."""
-        try:
+        with self._addressed:
             if atomic:
                 # Otherwise a cluster's transaction would read the slots in another thread's event loop, and its connections
                 # would not be usable in this one.
@@ -186,8 +196,6 @@ class AsyncRedisStore(AsyncCommandStore):
             for command in wanted:
                 pipeline.execute_command(*command)
             return _replies(await pipeline.execute(raise_on_error=atomic), self._where)
-        except FAILURES as error:
-            raise _translated(error, self._where) from error
 
     @property
     def is_cluster(self) -> bool:
@@ -196,10 +204,8 @@ class AsyncRedisStore(AsyncCommandStore):
 
     async def ping(self) -> None:
         """See Store.ping."""
-        try:
+        with self._addressed:
             await self._client.ping()
-        except FAILURES as error:
-            raise _translated(error, self._where) from error
 
     async def close(self) -> None:
         """See Store.close."""

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -83,32 +83,35 @@ def test_ctrl_c_while_the_command_is_imported_ends_it_without_a_traceback(
     assert (run.returncode, shown) == (2, "")
 
 
-def test_an_error_that_no_command_expects_shows_its_place_and_not_its_message(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def fails() -> None:
-        raise KeyError("user-17")
+@pytest.fixture
+def shown_of(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[Exception], str]:
+    """What the command line prints of an error that a command raises; it ends with 1."""
 
-    monkeypatch.setattr(cli, "app", fails)
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 1
-    shown = capsys.readouterr().err
+    def shown(error: Exception) -> str:
+        def fails() -> None:
+            raise error
+
+        monkeypatch.setattr(cli, "app", fails)
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code == 1
+        return capsys.readouterr().err
+
+    return shown
+
+
+def test_an_error_that_no_command_expects_shows_its_place_and_not_its_message(
+    shown_of: Callable[[Exception], str],
+) -> None:
+    shown = shown_of(KeyError("user-17"))
     assert shown.startswith("rewriter: an error of its own: KeyError in fails, line ")
     assert "user-17" not in shown
 
 
 def test_an_index_that_does_not_answer_meanwhile_is_no_error_of_the_command_s_own(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    shown_of: Callable[[Exception], str],
 ) -> None:
-    def fails() -> None:
-        raise LookUpFailed("objects cannot be looked up in films: ConnectionTimeout")
-
-    monkeypatch.setattr(cli, "app", fails)
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 1
-    shown = capsys.readouterr().err
+    shown = shown_of(LookUpFailed("objects cannot be looked up in films: ConnectionTimeout"))
     assert shown.startswith("search engine: objects cannot be looked up in films: ConnectionTimeout (try it again")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from rewriter import AsyncRewriter, Reason, Rewriter, Settings, Subject
+from rewriter import AsyncRewriter, Reason, Rewriter, Settings
 from rewriter.flow import answer as flow_answer
 from rewriter.flow import exploration as flow_exploration
 from rewriter.flow import page as flow_page
@@ -30,9 +30,8 @@ from tests.fakes import (
     knowing,
     waited,
 )
+from tests.likes import ANN, SEARCH
 
-ANN = Subject("ann", "s1")
-SEARCH: dict[str, Any] = {"index": "products", "body": {"query": {"match": {"title": "shoe"}}, "size": 10}}
 SETTINGS = Settings.model_validate(
     {
         "experiment": {"holdout": 0},

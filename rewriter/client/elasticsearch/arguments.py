@@ -93,7 +93,7 @@ def _aliases_last(call: Mapping[str, Any], aliases: Collection[str]) -> list[str
 
 
 def _in_body(name: str, value: Any, *, beside: bool) -> bool:
-    """Whether the client sends a keyword as a key of the body. beside: beside a body, where a sort always is one."""
+    """Whether the client sends a keyword as a key of the body. beside: whether a body is given too; `sort` is a key of it then."""
     return name in BODY_KEYS and (name != "sort" or beside or not _in_url(value))
 
 

@@ -4,7 +4,7 @@ It has its own connections, so that an abandoned leg never makes a baseline wait
 that may be lost is not worth a second round trip. Its connections apply the limits of a leg if they are urllib3's
 (Urllib3HttpConnection, RequestsHttpConnection and their subclasses) or asynchronous.
 
-A leg that fails is no event of the caller's log: opensearch-py would write a warning with a traceback for each one that is late.
+A leg that fails is not logged for the caller: opensearch-py would write a warning with a traceback for each one that is late.
 Reports, metrics and the log `rewriter` have its cause.
 """
 
