@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Annotated, Literal, Self
 
@@ -14,7 +15,16 @@ from rewriter.settings_types import Millis, Seconds, Section, Share, listed
 TemplatesName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$")]
 Weight = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 PseudoCount = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
-Names = Annotated[tuple[str, ...], BeforeValidator(listed), Field(min_length=1)]
+
+
+def _pattern(name: str) -> str:
+    """Return a pattern of index names. Raises ValueError for one that no index of a search can match."""
+    if not name or name.startswith("-") or re.search(r"[\s,]", name):
+        raise ValueError('is no index, alias or pattern; several are written as ["products-*", "books"]')
+    return name
+
+
+Names = Annotated[tuple[Annotated[str, AfterValidator(_pattern)], ...], BeforeValidator(listed), Field(min_length=1)]
 RESERVED = frozenset({"item", "neighbour"})
 """Names of signal fields that no policy may give to one of its own."""
 OTHERWISE_MEANT = frozenset({"rewriter", "switches"})
@@ -43,7 +53,7 @@ class FieldSettings(Section):
     pseudo_count: weight of the population's taste, in counts, against the subject's own counts.
     """
 
-    of: Annotated[tuple[str, ...], BeforeValidator(listed)] = ()
+    of: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(listed)] = ()
     scale: Weight = 0.3
     half_life_s: Seconds | None = None
     pseudo_count: PseudoCount | None = None
@@ -147,34 +157,24 @@ class PolicySettings(Section):
         return {name: field if field.of else field.model_copy(update={"of": (name,)}) for name, field in fields.items()}
 
     @model_validator(mode="after")
-    def _neighbours_of_items_of_a_class(self) -> Self:
-        if self.discovery and not (self.class_field and self.item_field):
-            missing = "class_field" if not self.class_field else "item_field"
-            raise ValueError(
-                f"discovery {self.discovery:g} boosts neighbours, items of one class: set {missing}, or discovery = 0"
-            )
+    def _nothing_contradicts(self) -> Self:
+        if wrong := "; ".join(self._contradictions()):
+            raise ValueError(wrong)
         return self
 
-    @model_validator(mode="after")
-    def _stale_after_fresh(self) -> Self:
+    def _contradictions(self) -> Iterator[str]:
+        if self.discovery and not (self.class_field and self.item_field):
+            missing = "class_field" if not self.class_field else "item_field"
+            yield f"discovery {self.discovery:g} boosts neighbours, items of one class: set {missing}, or discovery = 0"
         if self.exploration_stale_s < self.exploration_fresh_s:
-            raise ValueError(
+            yield (
                 f"exploration_stale_s {self.exploration_stale_s:g} must not be below "
                 f"exploration_fresh_s {self.exploration_fresh_s:g}"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _depth_within_window(self) -> Self:
         if self.max_depth > self.window_size:
-            raise ValueError(f"max_depth {self.max_depth} must not exceed window_size {self.window_size}")
-        return self
-
-    @model_validator(mode="after")
-    def _trial_of_another_set(self) -> Self:
+            yield f"max_depth {self.max_depth} must not exceed window_size {self.window_size}"
         if self.trial is not None and self.trial.version == self.templates:
-            raise ValueError(f"trial.version {self.trial.version!r} is the live template set; name the draft's")
-        return self
+            yield f"trial.version {self.trial.version!r} is the live template set; name the draft's"
 
     @property
     def has_neighbours(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -21,7 +21,18 @@ from rewriter.client.seam import Connection
 from rewriter.policy_settings import FieldSettings, PolicyName, PolicySettings, TrialSettings
 from rewriter.secret import SecretUrl
 from rewriter.settings_file import read_settings
-from rewriter.settings_types import HOUR_S, MINUTE_S, WEEK_S, Millis, Seconds, Section, Share, listed
+from rewriter.settings_types import (
+    HOUR_S,
+    MINUTE_S,
+    WEEK_S,
+    Header,
+    Millis,
+    Seconds,
+    Section,
+    Share,
+    listed,
+    number,
+)  # fmt: skip
 
 __all__ = [
     "DEFAULT_ACTION_WEIGHTS", "HOUR_S", "MINUTE_S", "WEEK_S", "BreakerSettings", "BudgetSettings", "ExperimentSettings",
@@ -29,7 +40,7 @@ __all__ = [
     "SwitchSettings", "TrialSettings",
 ]  # fmt: skip
 
-ActionWeight = Annotated[float, Field(ge=-1_000, le=1_000, allow_inf_nan=False)]
+ActionWeight = Annotated[float, BeforeValidator(number), Field(ge=-1_000, le=1_000, allow_inf_nan=False)]
 DEFAULT_ACTION_WEIGHTS: dict[str, float] = {
     "view": 1.0,
     "click": 2.0,
@@ -58,6 +69,15 @@ def _host(host: SecretUrl) -> SecretUrl:
 Host = Annotated[SecretUrl, AfterValidator(_host)]
 
 
+def _named_file(path: Any) -> Any:
+    if path == "" or "\0" in str(path):
+        raise ValueError("names no file: write its path, or leave the key out")
+    return path
+
+
+NamedPath = Annotated[Path, BeforeValidator(_named_file)]
+
+
 def _client_library(name: str) -> str:
     if name not in registry.names():
         raise ValueError(f"is not a client library; there are {' and '.join(registry.names())}")
@@ -78,10 +98,10 @@ class OpenSearchSettings(Section):
     )
     username: str | None = None
     password: SecretStr | None = None
-    ca_certs: Path | None = None
+    ca_certs: NamedPath | None = None
     verify_certs: bool = True
     timeout_s: Seconds = 10.0
-    vary_headers: Annotated[tuple[Annotated[str, AfterValidator(str.lower)], ...], BeforeValidator(listed)] = (
+    vary_headers: Annotated[tuple[Header, ...], BeforeValidator(listed)] = (
         "authorization", "cookie", "securitytenant", "opendistro_security_impersonate_as",
         "x-proxy-user", "x-proxy-roles", "x-forwarded-for", "accept", "content-type",
     )  # fmt: skip
@@ -264,7 +284,7 @@ class SwitchSettings(Section):
     openfeature: the domain of an OpenFeature provider whose flags are switches (extra `openfeature`).
     """
 
-    file: Path | None = None
+    file: NamedPath | None = None
     openfeature: str | None = None
     personalization: bool = True
     exploration: bool = True
@@ -298,14 +318,15 @@ class Settings(Section):
     breaker: BreakerSettings = BreakerSettings()
     switches: SwitchSettings = SwitchSettings()
     experiment: ExperimentSettings = ExperimentSettings()
-    templates_dir: Path | None = None
+    templates_dir: NamedPath | None = None
     policies: dict[PolicyName, PolicySettings] = {"default": PolicySettings(index=("*",))}  # noqa: RUF012  pydantic copies it
 
     @field_validator("policies")
     @classmethod
     def _same_counters_everywhere(cls, policies: dict[str, PolicySettings]) -> dict[str, PolicySettings]:
-        """Require one meaning per field name, since all policies share the counters."""
+        """Require one meaning per field name, and one class of an item: all policies share the counters."""
         meaning: dict[str, tuple[str, tuple[str, ...], float | None]] = {}
+        wrong: list[str] = []
         for policy_name, policy in policies.items():
             counted = {name: (field.of, field.half_life_s) for name, field in policy.fields.items()}
             if policy.item_field:
@@ -313,19 +334,15 @@ class Settings(Section):
             for name, (of, half_life_s) in counted.items():
                 first, *same = meaning.setdefault(name, (policy_name, of, half_life_s))
                 if tuple(same) != (of, half_life_s):
-                    raise ValueError(
+                    wrong.append(
                         f"field {name!r} has another `of` or `half_life_s` in policy {first!r} than in {policy_name!r}"
                     )
-        return policies
-
-    @field_validator("policies")
-    @classmethod
-    def _one_class_field(cls, policies: dict[str, PolicySettings]) -> dict[str, PolicySettings]:
-        """Counters of items are kept with their class, and all policies share them."""
         named = {policy.class_field: name for name, policy in policies.items() if policy.class_field}
         if len(named) > 1:
             both = ", ".join(f"{name!r} has {field!r}" for field, name in named.items())
-            raise ValueError(f"class_field must be the same in every policy that has one: {both}")
+            wrong.append(f"class_field must be the same in every policy that has one: {both}")
+        if wrong:
+            raise ValueError("; ".join(wrong))
         return policies
 
     @property

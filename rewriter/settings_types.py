@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from rewriter.secret import SecretUrl
 
@@ -22,8 +24,40 @@ def listed(value: Any) -> Any:
     return (value,) if isinstance(value, (str, SecretUrl)) else value
 
 
+def number(value: Any) -> Any:
+    """Return a value that is to be a number. Raises ValueError for true and false, which pydantic takes for 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError("must be a number")  # noqa: TRY004  pydantic turns no TypeError into a fault
+    return value
+
+
+def _header(name: str) -> str:
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}", name):
+        raise ValueError("is no name of a request header; a list is written in brackets")
+    return name.lower()
+
+
+Header = Annotated[str, AfterValidator(_header)]
+
+
 class Section(BaseModel):
     """A section of the settings: frozen, without unknown keys."""
 
     # pydantic hides inputs in its errors, since one may be a password; `settings_file` adds those that are not secret.
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_value_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        kinds = set(_kinds(cls.model_fields[str(info.field_name)].annotation))
+        return number(value) if kinds & {int, float} else value
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """Yield a type, or those of a union: float of `Share | None`."""
+    parts = get_args(annotation)
+    if parts:
+        for part in parts:
+            yield from _kinds(part)
+    else:
+        yield annotation

@@ -37,6 +37,7 @@ WITH_THE_WORLD = (
     "client/pieces.py",
     "client/registry.py",
     "settings.py",
+    "read_file.py",
     "settings_file.py",
     "experiment/outcomes.py",
     "experiment/record_files.py",

@@ -22,6 +22,7 @@ from rewriter.cli.spread_check import GivenSearches, check_spread
 from rewriter.cli.store_check import check_stores
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings
+from rewriter.settings_file import settings_text
 from rewriter.shell.background.switch_sources import refuse_wrong_switches
 from rewriter.shell.template_files import drafts_of, load_templates
 from rewriter.signals.affinities import signal_fields
@@ -109,7 +110,7 @@ def _checked(
     found = _unless_faulty(faults["settings"], partial(Settings.from_toml, path))
     if found is None:
         return None, IndexCheck(), _Checked(_findings(faults, notes), {})
-    stores = check_stores(found, path, path.read_text("utf-8-sig"))
+    stores = check_stores(found, path, settings_text(path))
     faults["store"] += stores.faults
     _unless_faulty(faults["switches"], partial(refuse_wrong_switches, found, os.environ))
     templates = _unless_faulty(faults["templates"], partial(load_templates, found)) or {}

@@ -18,8 +18,8 @@ from urllib.parse import quote
 
 from rewriter.boost.validation import BOOSTS_FILE
 from rewriter.cli.about import PROJECT_URL
-from rewriter.errors import Fault
-from rewriter.settings_file import line_of
+from rewriter.errors import ConfigurationError, Fault
+from rewriter.settings_file import line_of, settings_text
 
 Level = Literal["error", "note"]
 RULES = {
@@ -117,9 +117,9 @@ def _located(finding: Finding, settings: Path) -> tuple[Path, int, str]:
 def _line_of_setting(text: str, settings: Path) -> int:
     """Return the line of the setting that a finding begins with: a policy, a key, a host, a template set. 1 for others."""
     try:
-        toml = settings.read_text("utf-8-sig")
+        toml = settings_text(settings)
         data = tomllib.loads(toml)
-    except (OSError, ValueError, RecursionError):
+    except (ConfigurationError, ValueError, RecursionError):
         return 1
     policies = data.get("policies")
     if found := re.match(r"policy (.+?): ", text):

@@ -17,7 +17,7 @@ from rewriter.index_facts import IndexFacts, changed_class, dead_fields, facts_o
 from rewriter.parsed_search import parse_search
 from rewriter.secret import SecretUrl
 from rewriter.settings import PolicySettings, Settings
-from rewriter.settings_file import line_of
+from rewriter.settings_file import line_of, settings_text
 from rewriter.shell.template_files import drafts_of
 from rewriter.similar import did_you_mean
 
@@ -70,9 +70,7 @@ def check_indices(
         checked.reached = True
         for name, policy in settings.policies.items():
             own = [one for one in names if settings.policy_for((one,)) == name] if names else policy.index
-            facts = _facts(
-                client, own, checked, f"{path}:{line_of(path.read_text('utf-8-sig'), ('policies', name, 'index'))}"
-            )
+            facts = _facts(client, own, checked, f"{path}:{line_of(settings_text(path), ('policies', name, 'index'))}")
             checked.found[name] = sorted({index for _, index in facts})
             _judge(checked, settings, path, name, facts)
             known = {index: one for (_, index), one in facts.items()}
@@ -131,7 +129,7 @@ def _is_pattern(name: str) -> bool:
 
 def _judge(checked: IndexCheck, settings: Settings, path: Path, name: str, facts: Facts) -> None:
     """Note the problems of a policy's indices: a fault if all of them have the problem, a note if only some have."""
-    text = path.read_text("utf-8-sig")
+    text = settings_text(path)
     policy = settings.policies[name]
     wrong: dict[tuple[tuple[str, ...], str, str], list[str]] = {}
     for (expression, index), known in facts.items():

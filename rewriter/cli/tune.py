@@ -32,6 +32,7 @@ from rewriter.evaluate.space import (
 from rewriter.evaluate.variants import variant
 from rewriter.plural import count_of
 from rewriter.settings import PolicySettings, Settings
+from rewriter.settings_file import settings_text
 
 SHOWN_FRONT = 8
 MIN_PEOPLE = 2
@@ -242,7 +243,7 @@ def _proposal(found: Mapping[str, Any], toml: Path, policy: str) -> str:
     if found["refusal"]:
         return ""
     settings = found["changes"]
-    diff = proposed(toml.read_text("utf-8-sig"), policy, settings, str(toml), found["added"])
+    diff = proposed(settings_text(toml), policy, settings, str(toml), found["added"])
     head = "".join(f"# {line}\n" for line in gains(found))
     if diff is None:
         print_line(f"{toml} has a form in which the values cannot be placed: they are given as a table")

@@ -142,14 +142,18 @@ def others_in(text: str, policies: frozenset[str]) -> dict[str, object]:
 def from_environment(environment: Mapping[str, str], policies: frozenset[str]) -> SwitchesRead:
     """Parse switches from variables like REWRITER_SWITCH_PERSONALIZATION=off, or …_SHOES__PERSONALIZATION for one policy.
 
-    A policy's name is written with `_` for characters that no variable may contain.
+    A policy's name is written with `_` for characters that no variable may contain. A variable sets the switch of each policy that
+    is written so, such as `a-b` and `a.b`: a kill switch must not miss one.
     """
-    written = {re.sub(r"\W", "_", policy).casefold(): policy for policy in policies}
+    written: dict[str, list[str]] = {}
+    for one in sorted(policies):
+        written.setdefault(re.sub(r"\W", "_", one).casefold(), []).append(one)
     pairs = []
     for variable, value in environment.items():
         if variable.startswith(ENVIRONMENT_PREFIX):
             policy, _, switch = variable.removeprefix(ENVIRONMENT_PREFIX).casefold().rpartition("__")
-            pairs.append((f"{written.get(policy, policy)}.{switch}" if policy else switch, value, variable))
+            names = [f"{one}.{switch}" for one in written.get(policy, [policy])] if policy else [switch]
+            pairs += [(name, value, variable) for name in names]
     return _checked(pairs, policies)
 
 

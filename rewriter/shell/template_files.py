@@ -10,8 +10,8 @@ from rewriter.boost.templates import TemplateSet
 from rewriter.boost.validation import GIVEN, compile_set
 from rewriter.encodings import decoded
 from rewriter.errors import ConfigurationError, Fault
+from rewriter.read_file import read_file
 from rewriter.settings import Settings
-from rewriter.shell.read_file import read_file
 from rewriter.similar import did_you_mean
 
 MAX_FILE_BYTES = 256 * 1024

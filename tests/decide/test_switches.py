@@ -175,6 +175,13 @@ def test_the_environment_speaks_in_capitals() -> None:
     assert [str(fault) for fault in read.faults] == ["REWRITER_SWITCH_ROLLOUT: `rollout` lies in [0, 1], not '2'"]
 
 
+def test_a_variable_switches_every_policy_that_is_written_so() -> None:
+    policies = frozenset({"a-b", "a.b", "A_b", "shop"})
+    read = from_environment({"REWRITER_SWITCH_A_B__PERSONALIZATION": "off"}, policies)
+    assert read.values == dict.fromkeys(("a-b.personalization", "a.b.personalization", "A_b.personalization"), False)
+    assert not read.faults
+
+
 @pytest.mark.parametrize(
     ("store", "environment", "file", "expected", "source"),
     [

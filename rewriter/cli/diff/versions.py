@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rewriter.boost.validation import BOOSTS_FILE
 from rewriter.cli.render import alone
+from rewriter.encodings import decoded
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.settings import Settings
 from rewriter.shell.template_files import load_templates
@@ -86,7 +87,7 @@ def _extracted(given: str, revision: str, toml: Path, scratch: Path) -> Path:
         raise ConfigurationError([Fault(given, f"the revision has no {relative.as_posix()}")])
     wanted = [relative.as_posix()]
     try:
-        named = tomllib.loads(text.decode("utf-8-sig")).get("templates_dir")
+        named = tomllib.loads(decoded(text)).get("templates_dir")
     except (tomllib.TOMLDecodeError, UnicodeDecodeError):
         named = None  # reading the settings names the fault
     if isinstance(named, str):

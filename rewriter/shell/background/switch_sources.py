@@ -23,9 +23,9 @@ from rewriter.decide.switch_text import SwitchesRead, from_environment, parse, u
 from rewriter.decide.switches import KILL, Switches, SwitchValue, combined
 from rewriter.encodings import decoded_somehow
 from rewriter.errors import ConfigurationError, Fault
+from rewriter.read_file import read_file
 from rewriter.settings import Settings
 from rewriter.shell.background.flag_source import FlagSource
-from rewriter.shell.read_file import read_file
 
 MAX_FILE_BYTES = 64 * 1024
 
