@@ -26,6 +26,10 @@ LEAF_QUERIES = frozenset(
     }
 )  # fmt: skip
 MAX_FUNCTIONS = 128
+"""Most functions of a template, and most filters of an exploration template."""
+OF_NESTED = frozenset({"path", "query", "score_mode", "ignore_unmapped", "boost", "_name"})
+OF_CONSTANT = frozenset({"filter", "boost", "_name"})
+"""Parameters of `nested` and of `constant_score`; `inner_hits` would add to the hits."""
 MAX_CLAUSE_DEPTH = 8
 
 
@@ -122,12 +126,20 @@ def _resolved(part: Any, affinities: Sequence[Affinity]) -> Any:
     if isinstance(part, list):
         return [_resolved(one, affinities) for one in part]
     if isinstance(part, dict):
-        return (
-            affinities[part[TOKEN]].filter
-            if TOKEN in part
-            else {key: _resolved(one, affinities) for key, one in part.items()}
-        )
+        if TOKEN not in part:
+            return {key: _resolved(one, affinities) for key, one in part.items()}
+        if wrong := wrong_clause(part, affinities):  # a token inside of a query's parameters
+            raise Refused((wrong,))
+        return affinities[part[TOKEN]].filter
     return part
+
+
+def _is_finite(number: float) -> bool:
+    """Whether a number is one for the server, which has floats: an integer of 400 digits is none."""
+    try:
+        return isfinite(number)
+    except OverflowError:
+        return False
 
 
 def _wrong_function(function: Any, affinities: Sequence[Affinity], random: bool) -> list[str]:
@@ -137,7 +149,7 @@ def _wrong_function(function: Any, affinities: Sequence[Affinity], random: bool)
     weight = function.get("weight")
     if isinstance(weight, bool) or not isinstance(weight, (int, float)):
         wrong.append("`weight` must be a number")
-    elif not isfinite(weight) or weight < 0:
+    elif not _is_finite(weight) or weight < 0:
         wrong.append("`weight` must be finite and ≥ 0")
     shapes = [name for name in function if name not in ("filter", "weight")]
     allowed = DECAYS | {"random_score"} if random else DECAYS
@@ -169,19 +181,36 @@ def wrong_clause(clause: Any, affinities: Sequence[Affinity], depth: int = 0) ->
     if not isinstance(spec, dict):
         return f"`{name}` must be an object"
     if name in LEAF_QUERIES:
-        return None
+        return _wrong_leaf(name, spec)
     if name == "bool":
-        for part, inner in spec.items():
-            if part in ("filter", "must", "should", "must_not"):
-                for one in inner if isinstance(inner, list) else [inner]:
-                    if wrong := wrong_clause(one, affinities, depth + 1):
-                        return wrong
-            elif part not in ("minimum_should_match", "boost", "_name"):
-                return f"`bool` has no `{part}`"
-        return None
+        return _wrong_bool(spec, affinities, depth)
     if name in ("nested", "constant_score"):
+        if unknown := [part for part in spec if part not in (OF_NESTED if name == "nested" else OF_CONSTANT)]:
+            return f"`{name}` has no `{unknown[0]}` in a boost"
         return wrong_clause(spec.get("query") if name == "nested" else spec.get("filter"), affinities, depth + 1)
     return f"the query `{name}` is not allowed in a boost"
+
+
+def _wrong_bool(spec: Mapping[str, Any], affinities: Sequence[Affinity], depth: int) -> str | None:
+    for part, inner in spec.items():
+        if part in ("filter", "must", "should", "must_not"):
+            for one in inner if isinstance(inner, list) else [inner]:
+                if wrong := wrong_clause(one, affinities, depth + 1):
+                    return wrong
+        elif part not in ("minimum_should_match", "boost", "_name"):
+            return f"`bool` has no `{part}`"
+    return None
+
+
+def _wrong_leaf(name: str, spec: Mapping[str, Any]) -> str | None:
+    """Return the fault of a query that reads another index or runs a script, or None."""
+    if name == "terms" and any(isinstance(values, dict) for values in spec.values()):
+        return "`terms` must list its values: a look-up reads another index"
+    if name == "terms_set" and any(
+        "minimum_should_match_script" in own for own in spec.values() if isinstance(own, dict)
+    ):
+        return "`terms_set` needs `minimum_should_match_field`: a script is not allowed"
+    return None
 
 
 def _kind(value: Any) -> str:

@@ -29,6 +29,9 @@ LOOP, SEARCH, LITERAL, SLICE, JOIN = "each of", "in", "written", "part of", "~"
 INSTANT = frozenset({"count", "d", "default", "first", "last", "length"})
 """Filters that produce nothing new and take constant time, so they are free."""
 
+SORTING = frozenset({"dictsort", "sort"})
+"""Filters that take several times as long for an element as others, and are charged for four."""
+
 OF_TEXTS = frozenset({"float", "int", "lower", "trim", "upper"})
 """Filters that process a text as a whole and are charged 1 per character; others turn it into a list, charged ELEMENT each."""
 
@@ -160,6 +163,8 @@ def _charging(name: str, plain: Environment) -> Callable[..., Any]:
     @pass_context
     def run(budget: RenderBudget, value: Any, *arguments: Any, **named: Any) -> Any:
         budget.charge_for(value, 1 if name in OF_TEXTS else ELEMENT)
+        if name in SORTING and hasattr(value, "__len__"):
+            budget.charge(3 * ELEMENT * len(value))
         found = plain.call_filter(name, value, arguments, named, budget, budget.eval_ctx)
         if isinstance(found, Iterator):
             found = list(found)

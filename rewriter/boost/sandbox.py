@@ -41,6 +41,9 @@ _NODES = (
 _REFUSED: Mapping[type, tuple[str, str]] = {
     nodes.AssignBlock: ("`set` needs its value in the same tag", "write {% set NAME = VALUE %}"),
     nodes.FilterBlock: ("`filter` as a block is not allowed", "write {{ VALUE | FILTER }}"),
+    nodes.ScopedEvalContextModifier: ("`autoescape` is not allowed", "leave it out: every value prints as JSON"),
+    nodes.CallBlock: ("`call` is not allowed", "list each function by itself"),
+    nodes.FromImport: ("`import` is not allowed", "list each function by itself"),
     nodes.Macro: ("macros are not allowed", "list each function by itself"),
 }
 _LONGEST_ARGUMENT = 64
@@ -128,6 +131,8 @@ def unbounded(tree: nodes.Template) -> Iterator[tuple[int, str, str]]:
                 yield node.lineno, f"only {', '.join(sorted(METHODS))} can be called", "use a filter"
             case nodes.Filter() if remedy := _bounding(node):
                 yield node.lineno, f"the arguments of `{node.name}` are not bounded", remedy
+            case nodes.Scope():  # around a block that is refused itself
+                continue
             case _ if not isinstance(node, _NODES):
                 what, remedy = _REFUSED.get(
                     type(node), (f"`{type(node).__name__.lower()}` is not allowed", "list each function by itself")

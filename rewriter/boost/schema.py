@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rewriter.boost.functions import DECAYS, LEAF_QUERIES, MAX_CLAUSE_DEPTH, MAX_FUNCTIONS
+from rewriter.boost.functions import DECAYS, LEAF_QUERIES, MAX_CLAUSE_DEPTH, MAX_FUNCTIONS, OF_CONSTANT, OF_NESTED
 from rewriter.signals.affinities import TOKEN
 
 Schema = dict[str, Any]
@@ -29,7 +29,12 @@ def boosts_schema() -> Schema:
 
 def exploration_schema() -> Schema:
     """Return the JSON Schema of what `exploration.json.j2` renders: the exploration leg's changes of the caller's search."""
-    filters = {"type": "array", "items": {"$ref": "#/$defs/clause"}, "description": "Filters added to the search."}
+    filters = {
+        "type": "array",
+        "maxItems": MAX_FUNCTIONS,
+        "items": {"$ref": "#/$defs/clause"},
+        "description": "Filters added to the search.",
+    }
     return {
         "$schema": DIALECT,
         "title": "exploration.json.j2",
@@ -74,8 +79,11 @@ def _clause() -> Schema:
     )
     properties: Schema = {name: {"type": "object"} for name in sorted(LEAF_QUERIES)}
     properties["bool"] = spec
-    properties["nested"] = {"type": "object", "required": ["query"], "properties": {"query": clause}}
-    properties["constant_score"] = {"type": "object", "required": ["filter"], "properties": {"filter": clause}}
+    properties["nested"] = _object({**{key: {} for key in sorted(OF_NESTED)}, "query": clause}, "query")
+    properties["constant_score"] = _object({**{key: {} for key in sorted(OF_CONSTANT)}, "filter": clause}, "filter")
+    properties["terms"] = {"type": "object", "additionalProperties": {"not": {"type": "object"}}}
+    script = {"type": "object", "required": ["minimum_should_match_script"]}
+    properties["terms_set"] = {"type": "object", "additionalProperties": {"not": script}}
     properties[TOKEN] = {
         "type": "integer",
         "minimum": 0,

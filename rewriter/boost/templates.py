@@ -15,7 +15,7 @@ from typing import Any
 from jinja2 import Template
 from pydantic_core import from_json
 
-from rewriter.boost.functions import Boost, Refused, read_functions, wrong_clause
+from rewriter.boost.functions import MAX_FUNCTIONS, Boost, Refused, read_functions, wrong_clause
 from rewriter.settings import PolicySettings
 from rewriter.signals.affinities import Affinity
 
@@ -83,6 +83,8 @@ def render_exploration(made: TemplateSet, request: Mapping[str, Any], policy: Po
     filters = found.get("filter", [])
     if not isinstance(filters, list):
         raise Refused(("`filter` must be a list of query clauses",))
+    if len(filters) > MAX_FUNCTIONS:
+        raise Refused((f"{len(filters)} filters; {MAX_FUNCTIONS} at most",))
     if wrong := [what for one in filters if (what := wrong_clause(one, ()))]:
         raise Refused(tuple(f"`filter`: {what}" for what in wrong))
     return Exploration(tuple(filters), read_functions(found.get("functions", []), policy.max_boost, (), random=True))
@@ -98,6 +100,10 @@ def _parsed(output: str) -> Any:
         return _JSON.decode(output)
     except json.JSONDecodeError as error:
         raise Refused((f"the output is not JSON: {error.msg} at line {error.lineno}, column {error.colno}",)) from None
+    except RecursionError:
+        raise Refused(("the output is nested too deep",)) from None
+    except ValueError:  # of Python's own limit
+        raise Refused(("the output holds a number of thousands of digits",)) from None
 
 
 def _refuse_constant(name: str) -> Any:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from math import inf
+from typing import Any
 
 from jinja2 import Template, TemplateError, TemplateSyntaxError, meta, nodes
 from pydantic import ValidationError
@@ -173,8 +174,9 @@ def _tried(
             # A busy machine can make one rendering slow; only one that is slow every time is the template's fault.
             for _ in range(TRIES):
                 started_s = clock_s()
-                render()
+                rendered = render()
                 took_s = min(took_s, clock_s() - started_s)
+                _sendable(rendered)
                 if took_s <= MAX_RENDER_S:
                     break
         except Refused as refused:
@@ -186,6 +188,17 @@ def _tried(
         else:
             if took_s > MAX_RENDER_S:
                 found.add(file, 0, label, f"took {took_s * 1000:.0f} ms", f"{MAX_RENDER_S * 1000:.0f} ms at most")
+
+
+def _sendable(rendered: Any) -> None:
+    """Raise Refused for clauses that no request can hold: JSON has no infinity, which 1e999 becomes, UTF-8 no half characters."""
+    functions, filters = (rendered, ()) if isinstance(rendered, tuple) else (rendered.functions, rendered.filters)
+    clauses = [*filters, *((one.filter, one.decay) for one in functions)]
+    try:
+        json.dumps(clauses, allow_nan=False, ensure_ascii=False).encode()
+    except ValueError as error:
+        why = "half a character" if isinstance(error, UnicodeError) else "a number that is not finite"
+        raise Refused((f"a clause holds {why}, which no server accepts",)) from None
 
 
 def _line_of(error: BaseException) -> int:

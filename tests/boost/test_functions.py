@@ -54,6 +54,49 @@ def test_a_weight_that_is_no_finite_number_is_refused(filter_: dict[str, Any], w
         boosts({"filter": filter_, "weight": weight})
 
 
+@pytest.mark.parametrize("digits", [400, 4_000])
+def test_an_integer_beyond_all_floats_is_refused(digits: int) -> None:
+    with pytest.raises(Refused, match="function 0: `weight` must be finite"):
+        boosts({"filter": NIKE, "weight": 10**digits})
+
+
+@pytest.mark.parametrize(
+    ("clause", "fault"),
+    [
+        ({"terms": {"brand": {"index": "people", "id": "1", "path": "x"}}}, "a look-up reads another index"),
+        ({"terms": {"boost": 2, "brand": {"index": "people"}}}, "a look-up reads another index"),
+        ({"terms_set": {"brand": {"terms": ["a"], "minimum_should_match_script": {"source": "1"}}}}, "a script is not"),
+        ({"nested": {"path": "n", "query": NIKE, "inner_hits": {}}}, "`nested` has no `inner_hits`"),
+        ({"constant_score": {"filter": NIKE, "script": "1"}}, "`constant_score` has no `script`"),
+    ],
+)
+@pytest.mark.parametrize("depth", [0, 1, 3])
+def test_no_clause_at_any_depth_reads_another_index_or_runs_a_script(clause: Any, fault: str, depth: int) -> None:
+    for wrapped in range(depth):
+        clause = {"bool": {"should": [NIKE, clause]}} if wrapped % 2 else {"nested": {"path": "n", "query": clause}}
+    with pytest.raises(Refused, match=fault):
+        boosts({"filter": clause, "weight": 0.1})
+
+
+@pytest.mark.parametrize(
+    "clause",
+    [
+        {"terms": {"brand": ["nike"], "boost": 2}},
+        {"terms_set": {"brand": {"terms": ["a"], "minimum_should_match_field": "n"}}},
+        {"nested": {"path": "n", "query": NIKE, "score_mode": "max", "ignore_unmapped": True}},
+        {"constant_score": {"filter": NIKE, "boost": 2}},
+    ],
+)
+def test_the_parameters_of_a_clause_that_read_nothing_else_are_allowed(clause: Any) -> None:
+    assert boosts({"filter": clause, "weight": 0.1})[0].filter == clause
+
+
+@pytest.mark.parametrize("token", ["x", -1, 2, 10**9, True, None, [0], 0.5])
+def test_a_token_in_the_parameters_of_a_query_stands_for_an_affinity_or_is_refused(token: Any) -> None:
+    with pytest.raises(Refused, match="stands for no affinity"):
+        boosts({"filter": {"term": {"brand": {TOKEN: token}}}, "weight": 0.1})
+
+
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),

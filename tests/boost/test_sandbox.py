@@ -218,6 +218,15 @@ def test_the_account_is_of_one_rendering() -> None:
         assert render_boosts(template, [affinity("nike")] * 10, {}, {}, POLICY) == ()
 
 
+def test_sorting_is_charged_for_the_time_that_it_takes() -> None:
+    template = "{% for n in request.get('n', []) %}{% if request.n | sort %}{% endif %}{% endfor %}[]"
+    made = compile_set("t", {"boosts.json.j2": template}, POLICY, perf_counter)
+    numbers = [float(number) for number in range(1_000)]  # 200 times one of 200 numbers: 4 · 16 + 16 for each
+    assert render_boosts(made, (), {}, {"n": numbers[:200]}, POLICY) == ()
+    with pytest.raises(SecurityError, match=SPENT):
+        render_boosts(made, (), {}, {"n": numbers[:250]}, POLICY)
+
+
 def test_what_is_too_much_for_some_subject_alone_is_refused_when_it_comes() -> None:
     template = load("[{% for a in affinities %}{% set x = a['values'] | list %}{% endfor %}]")
     render_boosts(template, [affinity(*"x" * MAX_ELEMENTS)], {}, {}, POLICY)

@@ -48,18 +48,29 @@ def test_a_schema_is_valid(found: dict[str, Any]) -> None:
 
 # --- what a template renders ------------------------------------------------------------------------------------------
 
-NAMES = st.sampled_from(["term", "match", "trem", "script", "nested", "constant_score", "bool", TOKEN, "geo_distance"])
-SPECS = st.one_of(
+NAMES = st.sampled_from(
+    ["term", "terms", "terms_set", "match", "trem", "script", "nested", "constant_score", "bool", TOKEN, "geo_distance"]
+)
+SPECS: st.SearchStrategy[Any] = st.one_of(
     st.dictionaries(st.sampled_from(["brand", "path"]), st.text(max_size=3), max_size=2),
     st.integers(-1, 3),
     st.just("x"),
+    st.just({"brand": {"index": "i", "id": "1", "path": "p"}}),
+    st.just({"brand": {"minimum_should_match_script": {}}}),
 )
 CLAUSES = st.recursive(
     st.one_of(st.dictionaries(NAMES, SPECS, max_size=2), st.just({"term": {"brand": "nike"}}), st.just({TOKEN: 1})),
     lambda inner: st.one_of(
         st.fixed_dictionaries({"bool": st.dictionaries(st.sampled_from(["filter", "must", "shuold", "boost"]), inner)}),
         st.fixed_dictionaries({"bool": st.fixed_dictionaries({"filter": st.lists(inner, max_size=3)})}),
-        st.fixed_dictionaries({"nested": st.fixed_dictionaries({"path": st.just("a"), "query": inner})}),
+        st.fixed_dictionaries(
+            {
+                "nested": st.fixed_dictionaries(
+                    {"path": st.just("a"), "query": inner},
+                    optional={"inner_hits": st.just({}), "score_mode": st.just("max")},
+                )
+            }
+        ),
         st.fixed_dictionaries({"constant_score": st.dictionaries(st.sampled_from(["filter", "query"]), inner)}),
     ),
     max_leaves=4,

@@ -245,6 +245,21 @@ def test_bombs_are_refused_before_they_go_off(template: str) -> None:
         ),
         (each('{"filter": {{ a.filter }}, "weight": -1}'), "t/boosts.json.j2:1: on a hostile sample (1): function 0: "),
         (each('{"filter": {{ a.filter }}, "weigth": 1}'), "t/boosts.json.j2: on a hostile sample (1): function 0: "),
+        (
+            '[{"filter": {"range": {"price": {"gte": 1e999}}}, "weight": 1}]',
+            "t/boosts.json.j2: on a hostile sample (0): a clause holds a number that is not finite",
+        ),
+        (
+            r'[{"filter": {"term": {"brand": "\ud800"}}, "weight": 1}]',
+            "t/boosts.json.j2: on a hostile sample (0): a clause holds half a character",
+        ),
+        (
+            '[{"filter": {"match_all": {}}, "weight": 1' + "0" * 5_000 + "}]",
+            "t/boosts.json.j2: on a hostile sample (0): the output holds a number of thousands of digits",
+        ),
+        ("[" * 100_000, "t/boosts.json.j2: on a hostile sample (0): the output is nested too deep"),
+        ("\n{% autoescape true %}[]{% endautoescape %}", "t/boosts.json.j2:2: `autoescape` is not allowed"),
+        ("\n{% from 'a' import b %}[]", "t/boosts.json.j2:2: `import` is not allowed"),
     ],
 )
 def test_each_fault_says_where_it_is(template: str, fault: str) -> None:
@@ -258,6 +273,13 @@ def test_each_fault_says_where_it_is(template: str, fault: str) -> None:
         ('{"query": {}}', "an object with `filter` and `functions` is wanted"),
         ('{"filter": {}}', "`filter` must be a list of query clauses"),
         ('{"filter": [{"script": {}}]}', "`filter`: the query `script` is not allowed in a boost"),
+        ('{"filter": [' + '{"match_all": {}},' * 128 + '{"match_all": {}}]}', "129 filters; 128 at most"),
+        ('{"filter": [{"terms": {"a": {"index": "b"}}}]}', "`filter`: `terms` must list its values"),
+        ('{"filter": [{"term": {"a": 1e999}}]}', "a clause holds a number that is not finite"),
+        (
+            '{"functions": [{"gauss": {"a": {"scale": 1e999}}, "weight": 1}]}',
+            "a clause holds a number that is not finite",
+        ),
         ('{"functions": [{"weight": 1}]}', "function 0: needs a `filter` or a decay function"),
         ("{{ affinities }}", "undeclared name `affinities` (this template can use policy, request)"),
     ],
