@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from rewriter.boost.validation import compile_set
-from rewriter.cli.init.choices import Choices, Chosen
+from rewriter.cli.init.choices import Choices, Chosen, Facet
 from rewriter.cli.init.chooser import choose
-from rewriter.cli.init.facets import MAX_FACETS, setting_name
+from rewriter.cli.init.command import _policy_name
+from rewriter.cli.init.facets import MAX_FACETS, setting_name, with_names
 from rewriter.cli.init.figures import plain, share_of
 from rewriter.cli.init.index_profile import FieldDates, FieldValues, IndexProfile
 from rewriter.cli.init.set_choice import ITEM_USE, ItemUses, SetChoice, class_field_of, set_of, why_unexplored
@@ -263,6 +264,35 @@ def test_names_in_the_settings_are_short_and_their_own() -> None:
     assert setting_name("item", ("item",)) == "item_2"
     assert setting_name("😀", ()) == "field"
     assert len(setting_name("x" * 300, ("x" * 56,))) <= 64
+
+
+def test_a_field_with_a_name_that_signals_have_gets_another_in_the_settings() -> None:
+    named = with_names([Facet("", name, (), "") for name in ("neighbour", "item", "a.neighbour")])
+    fields = {one.name: {"of": one.field} for one in named}
+    assert (
+        len(Settings.model_validate({"policies": {"shop": {"index": "*", "fields": fields}}}).policies["shop"].fields)
+        == 3
+    )
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("rewriter",),
+        ("Switches-*",),
+        ("switches",),
+        ("*",),
+        ("-x", "*"),
+        ("größe",),
+        ("日本",),
+        ("x" * 255,),
+        ("_.", "a"),
+    ],
+)
+def test_a_policy_is_named_after_its_index_as_the_settings_allow(names: tuple[str, ...]) -> None:
+    name = _policy_name(names)
+    (policy,) = Settings.model_validate({"policies": {name: {"index": "*", "templates": name}}}).policies
+    assert policy == name
 
 
 def test_shares_are_not_rounded_to_none_or_all() -> None:

@@ -36,6 +36,7 @@ from rewriter.cli.settings import schema
 from rewriter.client.seam import SearchClient
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.plural import count_of
+from rewriter.policy_settings import OTHERWISE_MEANT
 from rewriter.secret import shown_url
 from rewriter.settings import OpenSearchSettings, Settings, StoreSettings
 from rewriter.settings_file import read_settings
@@ -255,7 +256,8 @@ def _surroundings(
 
 def _policy_name(names: tuple[str, ...]) -> str:
     """Return a name for the policy and its template set: the first index's name, without characters that no name may hold."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", names[0]).strip("_-")[:64] or "all"
+    name = re.sub(r"[^A-Za-z0-9_-]+", "_", names[0]).strip("_-")[:58] or "all"
+    return f"{name}_index" if name.casefold() in OTHERWISE_MEANT else name
 
 
 def _checked(stage: Path, folder: Path, url: str) -> list[Fault]:

@@ -13,6 +13,7 @@ from rewriter.cli.init.index_profile import FieldValues, IndexProfile
 from rewriter.cli.init.names import suggests_coded, suggests_facet, suggests_person, suggests_technical
 from rewriter.index_facts import NUMBERS
 from rewriter.plural import count_of
+from rewriter.policy_settings import RESERVED
 from rewriter.toml_text import quoted
 
 MAX_FACETS = 4
@@ -104,7 +105,7 @@ def kept_facets(facets: Sequence[Facet], category: Chosen, profile: IndexProfile
 
 def with_names(facets: Sequence[Facet]) -> list[Facet]:
     """Give each facet a unique name that the settings accept."""
-    taken, named = {"item"}, []
+    taken, named = set(RESERVED), []
     for facet in facets:
         name = setting_name(facet.field, taken)
         taken.add(name)

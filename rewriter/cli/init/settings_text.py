@@ -17,6 +17,7 @@ from rewriter.cli.init.set_choice import SetChoice
 from rewriter.cli.init.template_sets import SetSettings
 from rewriter.client.registry import DEFAULT
 from rewriter.plural import count_of
+from rewriter.policy_settings import RESERVED
 from rewriter.settings import PolicySettings
 from rewriter.toml_text import quoted
 
@@ -261,7 +262,7 @@ def _facets(choices: Choices, around: Surroundings, chosen: SetChoice, own: SetS
         by_class = chosen.class_field.field == choices.combination[0].field
         yield from _comment(WITHIN if by_class else COMBINED)
         one, other = choices.combination
-        taken = {"item", *(facet.name for facet in choices.facets)}
+        taken = {*RESERVED, *(facet.name for facet in choices.facets)}
         name = setting_name(f"{one.name}_{other.name}", taken)
         settings = {**own.within, "scale": 0} if by_class else own.within
         yield from _disabled(_table(name, (one.field, other.field), around, settings))
@@ -284,7 +285,7 @@ def _possible(choices: Choices, around: Surroundings, own: SetSettings) -> Itera
     yield from _comment(
         "Fields that were left out, though a boost can act on them. To count one, remove the # of its lines."
     )
-    taken = {"item", *(facet.name for facet in choices.facets)}
+    taken = {*RESERVED, *(facet.name for facet in choices.facets)}
     for one in possible[:MAX_LISTED]:
         name = setting_name(one.field, taken)
         taken.add(name)
