@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rewriter.experiment.record_files import id_of, time_of
 from rewriter.experiment.records import Records
+from rewriter.plural import agreeing, count_of
 
 MAX_EARLY_S = 60
 """Seconds by which an event may precede its query; a larger difference of the clocks is reported."""
@@ -67,15 +68,31 @@ def _make_events(found: Records) -> None:
 
 
 def _make_distinct(found: Records) -> None:
-    """Make the table `distinct_events` of those with a time, each once."""
+    """Make the table `distinct_events` of those with a time, each once.
+
+    An `event_id` names one event, which may have been delivered twice. One that stands on events of several people or actions, or
+    of several searches and objects, is none: a constant such as "0", a session's id. With it, all of them would be one outcome.
+    """
+    found.connection.execute(
+        """
+        CREATE TABLE no_ids AS SELECT event_id, count(*) AS times FROM events WHERE moment IS NOT NULL AND event_id IS NOT NULL
+        GROUP BY event_id HAVING min(client_id) <> max(client_id) OR min(action) <> max(action)
+          OR (min(query_id) <> max(query_id) AND min(object_id) <> max(object_id))
+        """
+    )
+    if unnamed := int(found.value("SELECT coalesce(sum(times), 0) FROM no_ids")):
+        found.findings.append(
+            f"{count_of(unnamed, 'event')} {agreeing(unnamed, 'have')} an event_id that different events share, so it names none; "
+            "of these events, those that are equal in every field count once"
+        )
     before = found.value("SELECT count(*) FROM events WHERE moment IS NOT NULL")
     found.connection.execute(
         """
         CREATE TABLE distinct_events AS SELECT DISTINCT ON (key) * FROM (
-          SELECT * EXCLUDE (paid),
-            coalesce(event_id, concat_ws('|', query_id, action, object_id, client_id, moment::VARCHAR)) AS key
+          SELECT * EXCLUDE (paid), coalesce(CASE WHEN event_id NOT IN (SELECT event_id FROM no_ids) THEN event_id END,
+            concat_ws('|', query_id, action, object_id, client_id, moment::VARCHAR)) AS key
           FROM events WHERE moment IS NOT NULL) ORDER BY key, moment;
-        DROP TABLE events;
+        DROP TABLE events; DROP TABLE no_ids;
         """
     )
     found.left_out(

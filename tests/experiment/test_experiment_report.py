@@ -325,6 +325,37 @@ def test_identifiers_that_are_none_make_no_two_events_one(
     assert found.verdict == "helps"
 
 
+@pytest.mark.parametrize("constant", ["0", "person", "search"])
+def test_an_event_id_that_different_events_share_makes_no_two_events_one(
+    constant: str, helpful: tuple[Rows, Rows], tmp_path: Path
+) -> None:
+    queries, events = copied(helpful)
+    for row in events:
+        row["event_id"] = {"0": "0", "person": row["client_id"], "search": row["query_id"]}[constant]
+    alone = summary(tmp_path, *helpful, planned_people=1_000)
+    found = summary(tmp_path, queries, events + events[:7], planned_people=1_000)
+    assert {one["name"]: one["count"] for one in found.filters} == {"doubled events": 7}
+    assert (found.sentence, found.primary) == (alone.sentence, alone.primary)
+    (said,) = (one for one in found.findings if "event_id" in one)
+    shared = int(said.split()[0].replace(",", ""))
+    assert shared == len(events) + 7 if constant == "0" else 7 < shared < len(events) + 7
+    assert not any("event_id" in one for one in alone.findings)
+
+
+def test_an_event_that_comes_again_with_its_id_counts_once(helpful: tuple[Rows, Rows], tmp_path: Path) -> None:
+    queries, events = copied(helpful)
+    again = [
+        {**row, "timestamp": stamp(datetime.fromisoformat(row["timestamp"]) + timedelta(seconds=2))}
+        for row in events[:9]
+    ]
+    lines = [{**row, "event_attributes": {"object": {"object_id": "another"}}} for row in events[:5]]  # of one order
+    alone = summary(tmp_path, *helpful, planned_people=1_000)
+    found = summary(tmp_path, queries, events + again + lines, planned_people=1_000)
+    assert {one["name"]: one["count"] for one in found.filters} == {"doubled events": 14}
+    assert found.primary == alone.primary
+    assert not any("event_id" in one for one in found.findings)
+
+
 def test_more_than_a_few_searches_of_another_experiment_allow_no_verdict(
     helpful: tuple[Rows, Rows], tmp_path: Path
 ) -> None:
