@@ -11,7 +11,6 @@ A decay function's value lies in [0, 1], so both add at most their weight to the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import inf, isfinite
 from typing import Any, NamedTuple
 
@@ -44,11 +43,12 @@ class Boost(NamedTuple):
     source: str = "template"
 
 
-@dataclass(frozen=True, slots=True)
 class Refused(Exception):
     """A template's output is invalid: all its faults, none of which quotes a subject's value."""
 
-    faults: tuple[str, ...]
+    def __init__(self, faults: tuple[str, ...]) -> None:
+        super().__init__(faults)
+        self.faults = faults
 
     def __str__(self) -> str:
         return "; ".join(self.faults)

@@ -120,7 +120,6 @@ class Breaker:
         self._why = self._cause = ""
         self._leases: dict[int, float] = {}
         self._probes_back = 0
-        self._late_in_a_row = 0
         self._late_since_s = 0.0
         self._out = 0
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from logging import getLogger
 from pathlib import Path
 from typing import Any, Generic, Self, cast
 
@@ -16,7 +17,7 @@ from rewriter.settings import Settings
 from rewriter.shell.given import checked
 from rewriter.shell.legs import connect
 from rewriter.shell.ready import POLL_S, ever, missing, wanted
-from rewriter.shell.status import CLOSED, Status, status_of
+from rewriter.shell.status import Status, status_of, without_runtime
 from rewriter.shell.tasks.batch import TaskBatches
 from rewriter.shell.tasks.runtime import TaskRuntime
 from rewriter.shell.tasks.runtimes import TaskRuntimes
@@ -24,6 +25,10 @@ from rewriter.shell.tasks.search import TaskSearches
 from rewriter.shell.wrap import Client, Unset, WrappedAsync, searching, unset
 from rewriter.signals.redis_store import open_async_store
 from rewriter.subject import Subject
+
+NO_LOOP = "nothing has been searched on an event loop of this process yet"
+
+_log = getLogger("rewriter")
 
 
 class AsyncRewriter(Generic[Client]):
@@ -96,8 +101,12 @@ class AsyncRewriter(Generic[Client]):
 
     async def track(self, event: Mapping[str, Any]) -> bool:
         """Accept one UBI event. See Rewriter.track."""
-        runtime = self._runtimes.started()
-        return runtime is not None and runtime.tracker is not None and runtime.tracker.track(event)
+        try:
+            runtime = self._runtimes.started()
+            return runtime is not None and runtime.tracker is not None and runtime.tracker.track(event)
+        except Exception as error:  # noqa: BLE001  an event loop that ends takes no task any more
+            _log.warning("an event was not tracked: %s", type(error).__name__)
+            return False
 
     def wrap(self) -> Client:
         """Return an object that behaves as the client does, but whose searches are personalized. Its type is the client's."""
@@ -118,15 +127,15 @@ class AsyncRewriter(Generic[Client]):
         """Return the state of this process's personalization, for a health page. See Rewriter.status."""
         runtime = self._runtimes.started()
         if runtime is None:
-            return CLOSED
+            return without_runtime(self._runtimes.refusal)
         store, fleet = await runtime.looked()
         return status_of(runtime, self._hooks, time.monotonic(), store, fleet)
 
     def local_status(self) -> Status:
-        """Return the state from memory alone, of the loop that searched last. See Rewriter.local_status."""
+        """Return the state from memory alone, of the event loop that began last. See Rewriter.local_status."""
         runtime = self._runtimes.last
         if runtime is None or self._runtimes.closed:
-            return CLOSED
+            return without_runtime(self._runtimes.refusal if self._runtimes.closed else NO_LOOP)
         return status_of(runtime, self._hooks, time.monotonic(), None, {})
 
     async def wait_ready(self, timeout_s: float = 10.0, *, index: str | Sequence[str] | None = None) -> bool:
@@ -145,9 +154,11 @@ class AsyncRewriter(Generic[Client]):
 
         If it is cancelled, as by a time limit, they end all the same.
         """
-        await self._runtimes.close()
-        if self._owns_client:
-            await self._client.raw.close()
+        try:
+            await self._runtimes.close()
+        finally:
+            if self._owns_client:
+                await self._client.raw.close()
 
     async def __aenter__(self) -> Self:
         self._runtimes.started()
@@ -158,5 +169,5 @@ class AsyncRewriter(Generic[Client]):
 
     @property
     def _runtime(self) -> TaskRuntime | None:
-        """The runtime of the loop that searched last."""
+        """The runtime of the event loop that began last."""
         return self._runtimes.last

@@ -90,9 +90,13 @@ class Status:
         return asdict(self)
 
 
-CLOSED = Status(False, ("the rewriter is closed",))
 STATUS_S = 1.0
 """How long a status waits for the store: a health probe that hangs would make an orchestrator restart a good process."""
+
+
+def without_runtime(why: str) -> Status:
+    """Return the status of a process or an event loop that has no runtime. why: the reason, as text."""
+    return Status(False, (why,))
 
 
 def store_state(found: dict[str, str] | BaseException | None) -> tuple[str, dict[str, str]]:

@@ -17,7 +17,7 @@ from rewriter.settings import Settings
 from rewriter.shell.given import checked
 from rewriter.shell.legs import connect
 from rewriter.shell.ready import POLL_S, ever, missing, wanted
-from rewriter.shell.status import CLOSED, Status, status_of
+from rewriter.shell.status import Status, status_of, without_runtime
 from rewriter.shell.threads.batch import ThreadBatches
 from rewriter.shell.threads.runtime import ThreadRuntime
 from rewriter.shell.threads.runtimes import ThreadRuntimes
@@ -144,12 +144,16 @@ class Rewriter(Generic[Client]):
         It waits for the store for one second at most.
         """
         runtime = self._runtimes.started()
-        return CLOSED if runtime is None else status_of(runtime, self._hooks, time.monotonic(), *runtime.looked())
+        if runtime is None:
+            return without_runtime(self._runtimes.refusal)
+        return status_of(runtime, self._hooks, time.monotonic(), *runtime.looked())
 
     def local_status(self) -> Status:
         """Return the state from this process's memory alone, without the store and the fleet's reports. For metrics."""
         runtime = self._runtimes.current
-        return CLOSED if runtime is None else status_of(runtime, self._hooks, time.monotonic(), None, {})
+        if runtime is None:
+            return without_runtime(self._runtimes.refusal)
+        return status_of(runtime, self._hooks, time.monotonic(), None, {})
 
     def wait_ready(self, timeout_s: float = 10.0, *, index: str | Sequence[str] | None = None) -> bool:
         """Wait until this process has read what searches need: switches, population and index facts. For scripts and tests.

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from logging import getLogger
 from threading import Condition, Thread
 from typing import Any
 
 from rewriter.settings import Settings
 from rewriter.shell.outbox import Outbox
+from rewriter.shell.plans import ALIVE_S
 from rewriter.signals.redis_store import AsyncRedisStore, RedisStore
 
 CLOSE_S = 2.0
@@ -29,15 +30,20 @@ _log = getLogger("rewriter")
 
 
 class Tracker:
-    """Appends events from a daemon thread, which starts with the first event."""
+    """Appends events from a daemon thread, which starts with the first event.
 
-    def __init__(self, store: RedisStore, settings: Settings) -> None:
+    It ends when it is closed, or by itself once `alive` returns False: it then sends the events that wait, as `close` does.
+    """
+
+    def __init__(self, store: RedisStore, settings: Settings, alive: Callable[[], bool] = lambda: True) -> None:
         self._store = store
+        self._alive = alive
         self._outbox = Outbox(settings)
         self._changed = Condition()
         self._thread: Thread | None = None
         self._closed = False
         self._gave_up = False
+        self._is_logged = False
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -73,22 +79,29 @@ class Tracker:
         try:
             thread.start()
         except RuntimeError as error:  # at the limit of threads: the event waits, and the next one tries again
-            _log.warning("events wait: %s", error)
+            if not self._is_logged:
+                self._is_logged = True
+                _log.warning("events wait until a thread can be started: %s (this is logged once)", error)
         else:
-            self._thread = thread
+            self._thread, self._is_logged = thread, False
 
     def _work(self) -> None:
         give_up_s: float | None = None
         while True:
             with self._changed:
+                if not self._closed and not self._alive():  # nobody can give events any more, nor close this
+                    self._closed = True
+                    self._outbox.hurry()
                 shipment = self._outbox.take(time.monotonic())
                 if self._closed:
                     give_up_s = give_up_s or time.monotonic() + CLOSE_S
                     if not len(self._outbox) or time.monotonic() >= give_up_s:
+                        self._outbox.drop()
                         return
                 if shipment is None:
                     pause_s = self._outbox.pause_s(time.monotonic())
-                    self._changed.wait(CLOSE_POLL_S if self._closed else pause_s)
+                    due_s = ALIVE_S if pause_s is None else min(pause_s, ALIVE_S)
+                    self._changed.wait(CLOSE_POLL_S if self._closed else due_s)
                     continue
             try:
                 replies = self._store.run(shipment.commands)

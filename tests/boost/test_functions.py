@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from math import inf, nan
 from typing import Any
 
@@ -95,6 +96,17 @@ def test_the_parameters_of_a_clause_that_read_nothing_else_are_allowed(clause: A
 def test_a_token_in_the_parameters_of_a_query_stands_for_an_affinity_or_is_refused(token: Any) -> None:
     with pytest.raises(Refused, match="stands for no affinity"):
         boosts({"filter": {"term": {"brand": {TOKEN: token}}}, "weight": 0.1})
+
+
+def test_a_refusal_passes_a_context_manager_as_it_is() -> None:
+    """Python sets the traceback of an exception that leaves a generator's `with` block."""
+
+    @contextmanager
+    def block() -> Iterator[None]:
+        yield
+
+    with pytest.raises(Refused, match="one; two"), block():
+        raise Refused(("one", "two"))
 
 
 ANY_JSON = st.recursive(

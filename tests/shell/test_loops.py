@@ -101,6 +101,15 @@ def test_loops_that_live_together_are_all_served_and_close_ends_what_runs_on_any
         assert on(loops[-1], searched(rewriter)).reason is Reason.SWITCHED_OFF
 
 
+class OwnClient(AsyncClient):
+    """A client that the rewriter made, and closes."""
+
+    closed = 0
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
 class SlowStore(AsyncFakeStore):
     """A store that takes its time to save plans, and to close."""
 
@@ -126,7 +135,9 @@ async def test_what_is_closed_ends_all_the_same_where_the_closing_is_cancelled(
     monkeypatch.setattr("rewriter.shell.tasks.runtimes.without_given", lambda stores, _: list(stores.values()))
     before = of_ours()
     engine, slow = FakeEngine(), SlowStore(store())
-    rewriter = AsyncRewriter(AsyncClient(engine, "baseline"), slow, SETTINGS, leg_client=AsyncClient(engine))
+    client = OwnClient(engine, "baseline")
+    rewriter = AsyncRewriter(client, slow, SETTINGS, leg_client=AsyncClient(engine))
+    rewriter._owns_client = True
     core = rewriter._runtimes.core
     core.swap(facts={"products": IndexFacts()}, fields_on={"products": core.snapshot.fields["shop"]})
     assert (await searched(rewriter)).reason is Reason.PERSONALIZED
@@ -136,6 +147,7 @@ async def test_what_is_closed_ends_all_the_same_where_the_closing_is_cancelled(
     await asyncio.sleep(waits_s)
     closing.cancel()
     await asyncio.wait({closing})
+    assert client.closed == 1
     if again:
         await rewriter.close()
         assert (slow.closed, len(asyncio.all_tasks())) == (1, 1)
@@ -152,7 +164,26 @@ def test_beyond_a_number_of_loops_searches_are_the_caller_s_own() -> None:
         assert [report.reason for report in reports] == [Reason.PERSONALIZED] * MAX_LOOPS + [Reason.BUSY] * 2
         assert f"more than {MAX_LOOPS} event loops" in reports[-1].detail
         assert [on(loop, tasks()) for loop in loops[MAX_LOOPS:]] == [0, 0]
+        assert on(loops[-1], rewriter.status()).problems == (f"more than {MAX_LOOPS} event loops",)
         on(loops[0], rewriter.close())
+
+
+def test_a_status_before_the_first_search_does_not_say_that_the_rewriter_is_closed() -> None:
+    rewriter = made()
+    (before,) = rewriter.local_status().problems
+    asyncio.run(rewriter.close())
+    assert "on an event loop of this process yet" in before
+    assert rewriter.local_status().problems == ("the rewriter is closed",)
+
+
+async def test_track_raises_nothing_where_nothing_can_be_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    rewriter = made()
+
+    def fails() -> None:
+        raise RuntimeError("the loop takes no task")
+
+    monkeypatch.setattr(rewriter._runtimes, "started", fails)
+    assert await rewriter.track({}) is False
 
 
 def test_a_loop_that_is_closed_makes_room_for_another() -> None:

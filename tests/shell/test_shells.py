@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -21,9 +22,11 @@ from opensearchpy.exceptions import NotFoundError
 
 from rewriter import AsyncRewriter, ConfigurationError, Reason, Report, Rewriter, SearchDetails, Subject
 from rewriter.decide.breaker import Breaker, Outcome, Permit
-from rewriter.settings import BudgetSettings
+from rewriter.settings import BudgetSettings, Settings
+from rewriter.shell.track import Tracker
 from rewriter.shell.workers import Workers
 from rewriter.signals.counters import Counters
+from rewriter.signals.redis_store import RedisStore
 from rewriter.signals.store import Keys
 from tests.fakes import (
     HARNESSES,
@@ -41,6 +44,9 @@ from tests.fakes import (
     waited,
 )
 from tests.likes import ANN, SEARCH, SETTINGS, of_ours, store
+
+TRACKING = Settings.model_validate({"signals": {"action_weights": {"click": 1.0}}})
+EVENT = {"action_name": "click", "user_id": "u", "event_attributes": {"object": {"object_id": "p1"}}}
 
 
 @pytest.fixture(params=HARNESSES, ids=["sync", "async"])
@@ -150,6 +156,34 @@ def test_a_rewriter_that_nobody_holds_ends_by_itself() -> None:
     rewriter.search(**SEARCH, subject=ANN)
     del rewriter
     assert waited(lambda: of_ours() <= before)
+
+
+def test_a_rewriter_that_nobody_holds_ends_by_itself_with_the_events_that_wait(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    before = of_ours()
+    engine = FakeEngine()
+    rewriter = Rewriter(Client(engine, "baseline"), "redis://127.0.0.1:1", TRACKING, leg_client=Client(engine))
+    now_ms = int(time.time() * 1000)
+    assert rewriter.track({**EVENT, "timestamp": now_ms})
+    assert "rewriter-track" in of_ours()
+    del rewriter
+    assert waited(lambda: of_ours() <= before)
+    assert caplog.messages == ["1 event was dropped: the store did not accept them in time"]
+
+
+def test_events_that_wait_for_a_thread_are_logged_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class NoThread(threading.Thread):
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    tracker = Tracker(RedisStore("redis://127.0.0.1:1"), TRACKING)
+    monkeypatch.setattr("rewriter.shell.track.Thread", NoThread)
+    now_ms = int(time.time() * 1000)
+    assert [tracker.track({**EVENT, "timestamp": now_ms}) for _ in range(5)] == [True] * 5
+    assert [one.partition(":")[0] for one in caplog.messages] == ["events wait until a thread can be started"]
 
 
 def test_what_was_closed_searches_on_as_the_caller_s_own(harness: Harness) -> None:

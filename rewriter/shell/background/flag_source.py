@@ -45,7 +45,7 @@ class FlagSource:
         self._client = client or _client
         self._names = (*NAMES, *(f"{policy}.{name}" for policy in sorted(self._policies) for name in NAMES))
         self._period_s = period_s
-        self._told: Mapping[str, bool | float] = {}
+        self._values: Mapping[str, bool | float] = {}
         self._fault: Fault | None = None
         self._reads = 0
         self._began_s: float | None = None
@@ -58,7 +58,7 @@ class FlagSource:
                 _thread.start_new_thread(_fetch_again, (weakref.ref(self), self._period_s))
             except RuntimeError:  # at the limit of threads: the next round tries again
                 self._reads = 1
-        lines = [f"{name} {_spelled(value)}" for name, value in sorted(self._told.items())]
+        lines = [f"{name} {_spelled(value)}" for name, value in sorted(self._values.items())]
         found = parse("\n".join(lines), f"OpenFeature domain {self._domain!r}", self._policies)
         faults = [one for one in (self._fault, self._hangs()) if one is not None]
         return replace(found, faults=[*found.faults, *faults]) if faults else found
@@ -74,7 +74,7 @@ class FlagSource:
     def fetch(self) -> None:
         """Evaluate each flag once; may take as long as the provider takes."""
         self._began_s = time.monotonic()
-        received = dict(self._told)
+        received = dict(self._values)
         fault: Fault | None = None
         try:
             client = self._client(self._domain)
@@ -103,7 +103,7 @@ class FlagSource:
             fault = Fault("switches.openfeature", "needs the OpenFeature SDK", remedy)
         except Exception as error:  # noqa: BLE001  a provider is foreign code: it may raise anything
             fault = Fault("switches.openfeature", f"the provider raised {type(error).__name__}", "the last values hold")
-        self._told, self._fault, self._began_s = received, fault, None
+        self._values, self._fault, self._began_s = received, fault, None
 
 
 def _code(details: Any) -> str:

@@ -159,12 +159,15 @@ class Refresh:
         """By source whose last read failed, and by round that failed as a whole (`round NAME`): the error as text."""
         return self.sources.errors
 
-    def failed(self, name: str, error: Exception | None) -> None:
-        """Note that a round failed as a whole with `error`, or that it succeeded (None)."""
+    def failed(self, name: str, error: Exception | None, why: str = "") -> None:
+        """Note that a round failed as a whole with `error`, or that it succeeded (None).
+
+        why: the cause in words, for `status()`; by default the error's class, since its text may hold an identifier.
+        """
         if error is None:
             self.errors.pop(f"round {name}", None)
         else:
-            self.errors[f"round {name}"] = type(error).__name__
+            self.errors[f"round {name}"] = why or type(error).__name__
 
     @property
     def has_read_store(self) -> bool:

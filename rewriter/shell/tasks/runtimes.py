@@ -40,7 +40,7 @@ class TaskRuntimes:
 
     @property
     def last(self) -> TaskRuntime | None:
-        """The runtime of the loop that searched last, or None."""
+        """The runtime of the event loop that began last, or None."""
         return next(reversed(self._loops.get(os.getpid(), {}).values()), None)
 
     @property

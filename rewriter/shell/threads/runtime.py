@@ -23,6 +23,7 @@ from typing import Any, TypeVar, assert_never
 
 from rewriter.client.seam import SearchClient
 from rewriter.core import Core
+from rewriter.errors import StoreError
 from rewriter.flow.steps import (
     FetchSignals,
     Launch,
@@ -101,7 +102,6 @@ class ThreadRuntime(Beside):
             core, time.monotonic, time.time, has_store="store" in stores, in_flight=self.in_flight, tally=self.tally
         )
         store = stores.get("store")
-        self.tracker = Tracker(store, core.settings) if isinstance(store, RedisStore) else None
         self._stopping = Event()
         self._facts_due = Event()
         self._starting = Lock()
@@ -109,12 +109,17 @@ class ThreadRuntime(Beside):
         self._refused = ""
         self.refresh.local()
         held = weakref.ref(owner)
-        self.plans = PlanSaver(core, store, lambda: held() is not None)
-        self._deadlines = Deadlines(lambda: held() is not None)
+
+        def alive() -> bool:
+            return held() is not None
+
+        self.tracker = Tracker(store, core.settings, alive) if isinstance(store, RedisStore) else None
+        self.plans = PlanSaver(core, store, alive)
+        self._deadlines = Deadlines(alive)
         self._reading = Reading(core, stores, reads, self._deadlines)
         signals = stores.get("profile_store") or store
         if signals is not None:
-            self.refresh.population = PopulationReader(core, signals, self.refresh.errors, lambda: held() is not None)
+            self.refresh.population = PopulationReader(core, signals, self.refresh.errors, alive)
         core.searched.wakes(self)
         every = self._stopping.wait
         self._to_start: list[tuple[weakref.ref[object], str, Callable[[], bool], Callable[[], None]]] = [
@@ -143,7 +148,7 @@ class ThreadRuntime(Beside):
         """Start a thread that starts the others, unless they run. Never waits; Thread.start would wait until a thread runs."""
         if self.is_patched:
             self._refused = PATCHED
-            self.refresh.failed("threads", RuntimeError(PATCHED))
+            self.refresh.failed("threads", RuntimeError(PATCHED), PATCHED)
             return
         if time.monotonic() < self._starts_from_s or not self._starting.acquire(blocking=False):
             return
@@ -176,7 +181,9 @@ class ThreadRuntime(Beside):
 
     def _not_started(self, error: Exception) -> None:
         self._refused = f"threads could not be started ({error}); tried again every {RETRY_S:g} s"
-        self.refresh.failed("threads", error)
+        self.refresh.failed(
+            "threads", error, f"{self._refused}; the limits are `ulimit -u` and the container's of pids"
+        )
         for workers in (self.parts, self.reads, self.searches):
             workers.refuse_what_waits()
         self._starts_from_s = time.monotonic() + RETRY_S
@@ -235,7 +242,7 @@ class ThreadRuntime(Beside):
 
         looking = None if self.is_patched else self.reads.submit(look)
         if looking is None:
-            return store_state(RuntimeError())
+            return store_state(StoreError(PATCHED) if self.is_patched else NO_THREAD)
         found: dict[str, str] | BaseException | None = in_time(looking, time.monotonic() + STATUS_S)
         return store_state(found)
 
