@@ -80,6 +80,23 @@ def check_time(error: Exception) -> None:
         raise LegFault("late", "given up by its client") from error
 
 
+class Limited:
+    """Mixin of a sync connection of either client library: it bounds a leg's total time and the size of its answer, and follows no
+    redirect.
+    """
+
+    def perform_request(self, *arguments: Any, **named: Any) -> Any:
+        """See opensearchpy.Connection.perform_request, or elastic_transport.BaseNode.perform_request: both return the text last."""
+        watch(self)
+        try:
+            answer: Any = super().perform_request(*arguments, **named)  # type: ignore[misc]
+        except Exception as error:
+            check_time(error)
+            raise
+        check_size(len(answer[-1]))
+        return answer
+
+
 def follow_no_redirect(session: Any) -> None:
     """Make an aiohttp session follow no redirect: a leg's headers must not reach another host."""
     # aiohttp has no setting for all requests of a session, and warns of attributes that are set on one.

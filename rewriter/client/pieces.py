@@ -18,6 +18,8 @@ FROM_CHARS = 64 * 2**10
 _HIT = re.compile(r'\{"_index":')
 _MARK = "rewriter"
 _END = "]}}"
+_RESPONSE = re.compile(r'\{"(?:took|error)":')
+_RESPONSES = '"responses":['
 
 
 class Parsed:
@@ -27,10 +29,6 @@ class Parsed:
 
     def __init__(self, answer: Any) -> None:
         self.answer = answer
-
-
-_RESPONSE = re.compile(r'\{"(?:took|error)":')
-_RESPONSES = '"responses":['
 
 
 async def read_in_pieces(text: str, loads: Callable[[str], Any]) -> Any:
@@ -44,21 +42,11 @@ async def _responses(text: str, begin: int, loads: Callable[[str], Any]) -> Any:
     starts = [found.start() for found in _RESPONSE.finditer(text, begin)]
     if not starts or starts[0] != begin or not text.endswith("]}"):
         return None
-    ends = [*(start - 1 for start in starts[1:]), len(text) - 2]
     try:
         answer = loads(f"{text[:begin]}]}}")
-        since = 0
-        for start, end in zip(starts, ends, strict=True):
-            if end != ends[-1] and text[end] != ",":
-                return None
-            answer["responses"].append(loads(text[start:end]))
-            since += end - start
-            if since >= FROM_CHARS:
-                since = 0
-                await asyncio.sleep(0)
+        return answer if await _filled(answer["responses"], text, starts, len(text) - 2, loads) else None
     except Exception:  # noqa: BLE001  as below
         return None
-    return answer
 
 
 async def _hits(text: str, loads: Callable[[str], Any]) -> Any:
@@ -66,22 +54,26 @@ async def _hits(text: str, loads: Callable[[str], Any]) -> Any:
     starts = [found.start() for found in _HIT.finditer(text)]
     if not starts or not text.endswith(_END):
         return None
-    ends = [*(start - 1 for start in starts[1:]), len(text) - len(_END)]
     try:
         answer = loads(f'{text[: starts[0]]}"{_MARK}"{_END}')
         hits = answer["hits"]["hits"]
         if hits != [_MARK]:
             return None
         hits.clear()
-        since = 0
-        for start, end in zip(starts, ends, strict=True):
-            if end != ends[-1] and text[end] != ",":
-                return None
-            hits.append(loads(text[start:end]))
-            since += end - start
-            if since >= FROM_CHARS:
-                since = 0
-                await asyncio.sleep(0)
+        return answer if await _filled(hits, text, starts, len(text) - len(_END), loads) else None
     except Exception:  # noqa: BLE001  the client then parses the whole text and raises the proper error
         return None
-    return answer
+
+
+async def _filled(values: list[Any], text: str, starts: list[int], end: int, loads: Callable[[str], Any]) -> bool:
+    """Append the values that begin at `starts`, the last of which ends at `end`. Returns False if no comma parts two of them."""
+    since = 0
+    for start, stop in zip(starts, [*(one - 1 for one in starts[1:]), end], strict=True):
+        if stop != end and text[stop] != ",":
+            return False
+        values.append(loads(text[start:stop]))
+        since += stop - start
+        if since >= FROM_CHARS:
+            since = 0
+            await asyncio.sleep(0)
+    return True

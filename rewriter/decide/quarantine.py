@@ -83,6 +83,15 @@ class Evidence(NamedTuple):
     sender: Sender | None = None
 
 
+class Attempt(NamedTuple):
+    """A leg that is about to be sent, or was. `form` and `sender` are called only where a cell may hold it."""
+
+    version: Version
+    expression: str
+    form: Callable[[], int]
+    sender: Callable[[], Sender] = frozenset
+
+
 class Cell(NamedTuple):
     """A set of searches that are held together: those of one version, and of one expression and form unless these are None."""
 
@@ -129,20 +138,13 @@ class Quarantine:
         self._lock = Lock()
         self._cells: OrderedDict[Cell, _Standing] = OrderedDict()
 
-    def held(
-        self,
-        version: Version,
-        expression: str,
-        form: Callable[[], int],
-        now_s: float,
-        sender: Callable[[], Sender] = frozenset,
-    ) -> Held | None:
-        """Return the cell that holds a search, or None if it may be sent. `form` and `sender` are called only where needed."""
+    def held(self, leg: Attempt, now_s: float) -> Held | None:
+        """Return the cell that holds a leg, or None if it may be sent."""
         if not self._cells:
             return None
         with self._lock:
-            known = [cell for cell in _cells_of(version, expression, form()) if cell in self._cells]
-            holding = [held for cell in known if (held := self._holds(cell, sender, now_s))]
+            known = [cell for cell in _cells_of(leg.version, leg.expression, leg.form()) if cell in self._cells]
+            holding = [held for cell in known if (held := self._holds(cell, leg.sender, now_s))]
             return next((held for held in holding if held.template), holding[0] if holding else None)
 
     def failed(self, version: Version, evidence: Evidence, why: str, now_s: float) -> None:
@@ -161,21 +163,14 @@ class Quarantine:
             while len(self._cells) > MAX_CELLS:
                 self._cells.popitem(last=False)
 
-    def worked(
-        self,
-        version: Version,
-        expression: str,
-        form: Callable[[], int],
-        now_s: float,
-        sender: Callable[[], Sender] = frozenset,
-    ) -> None:
-        """Clear the cells of a search whose leg was accepted, but for those that are open for other senders alone."""
+    def worked(self, leg: Attempt, now_s: float) -> None:
+        """Clear the cells of a leg that was accepted, but for those that are open for other senders alone."""
         if not self._cells:
             return
         with self._lock:
-            for cell in _cells_of(version, expression, form()):
+            for cell in _cells_of(leg.version, leg.expression, leg.form()):
                 standing = self._cells.get(cell)
-                if standing is None or (standing.state != "closed" and not standing.senders.holds(sender())):
+                if standing is None or (standing.state != "closed" and not standing.senders.holds(leg.sender())):
                     continue
                 del self._cells[cell]
                 if standing.openings:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from rewriter.decide.quarantine import Evidence, Leg, Version
+from rewriter.decide.quarantine import Attempt, Evidence, Leg, Version
 from rewriter.decide.senders import Sender, sender_of
 from rewriter.flow.body_form import form_of, works_out_per_hit
 from rewriter.flow.steps import CallContext, Explored, Personal, SearchContext
@@ -16,7 +14,7 @@ from rewriter.report import Reason
 
 def held_by(context: CallContext, leg: Leg, version: str) -> tuple[Reason, str] | None:
     """Return the reason and detail for which a leg of this search is held back, or None."""
-    held = context.core.quarantine.held(*_tried(context, leg, version))
+    held = context.core.quarantine.held(_attempt(context, leg, version), context.clock_s())
     if held is None:
         return None
     if held.template:
@@ -24,13 +22,10 @@ def held_by(context: CallContext, leg: Leg, version: str) -> tuple[Reason, str] 
     return Reason.REJECTED_BEFORE, "searches of this form were rejected with boosts; they are tried again by themselves"
 
 
-def _tried(
-    context: CallContext, leg: Leg, version: str
-) -> tuple[Version, str, Callable[[], int], float, Callable[[], Sender]]:
-    """Return what the quarantine is asked by: the template's version, the search's expression, its form, the time, its sender."""
+def _attempt(context: CallContext, leg: Leg, version: str) -> Attempt:
     search = context.search
     of = Version(context.name, version, leg)
-    return of, search.expression.key, lambda: form_of(search.body), context.clock_s(), lambda: sender(search)
+    return Attempt(of, search.expression.key, lambda: form_of(search.body), lambda: sender(search))
 
 
 def sender(search: ParsedSearch) -> Sender:
@@ -50,7 +45,7 @@ def rejected(context: SearchContext, leg: Leg, version: str, cause: str) -> None
 
 def accepted(context: SearchContext, leg: Leg, version: str) -> None:
     """Note that the server accepted a leg."""
-    context.core.quarantine.worked(*_tried(context, leg, version))
+    context.core.quarantine.worked(_attempt(context, leg, version), context.clock_s())
 
 
 def judge(context: SearchContext, part: Personal, explored: Explored | None) -> None:

@@ -33,20 +33,51 @@ AT_ONCE = 64
 """Plans of one round trip: about 60 KB."""
 
 
-class PlanSaver:
-    """The saver on a daemon thread. It ends when it is closed, or by itself once `alive` returns False.
+class _Saver:
+    """What both savers share. dropped: the number of plans that the store has not, because too many waited or it refused them."""
 
-    dropped: the number of plans that the store has not, because too many waited or it refused them.
-    """
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self.dropped = 0
+
+    def _waits(self, step: SavePlan) -> bool:
+        """Have a plan wait to be saved, and return whether it does: a subject without a key has none, and too many may wait."""
+        if step.key is None:
+            return False
+        if self._core.plans.wait(
+            step.key, step.plan, in_store=step.in_store, forgotten_s=step.forgotten_s, base=step.base
+        ):
+            return True
+        self.dropped += 1
+        _keep_here(self._core, step.key, step)
+        return False
+
+    def _stored(
+        self,
+        some: Mapping[WaitingPlan, NewPlan],
+        saved: SavedPlans,
+        again: Sequence[tuple[WaitingPlan, NewPlan]],
+        last: SavedPlans,
+    ) -> Collection[PlanKey]:
+        """Return the keys of the plans that the store was sent and has not found changed, and count the others.
+
+        saved: what became of `some`. last: what became of those that were sent once more, `again`.
+        """
+        self.dropped += saved.refused + last.refused + len(last.changed)
+        first = {one.key for one, plan in some.items() if plan.key not in saved.changed}
+        return first | {one.key for one, plan in again if plan.key not in last.changed}
+
+
+class PlanSaver(_Saver):
+    """The saver on a daemon thread. It ends when it is closed, or by itself once `alive` returns False."""
 
     def __init__(self, core: Core, store: Store | None, alive: Callable[[], bool]) -> None:
-        self._core = core
+        super().__init__(core)
         self._store = store
         self._alive = alive
         self._some = Event()
         self._stopping = Event()
         self._thread: Thread | None = None
-        self.dropped = 0
 
     def start(self) -> None:
         """Start the thread, unless it was started. Raises RuntimeError at the limit of threads."""
@@ -57,14 +88,7 @@ class PlanSaver:
 
     def save(self, step: SavePlan) -> None:
         """Have a plan saved. Never waits."""
-        if step.key is None:
-            return
-        if not self._core.plans.wait(
-            step.key, step.plan, in_store=step.in_store, forgotten_s=step.forgotten_s, base=step.base
-        ):
-            self.dropped += 1
-            keep_here(self._core, step.key, step)
-        elif not self._some.is_set():
+        if self._waits(step) and not self._some.is_set():
             self._some.set()
 
     def close(self, wait_s: float) -> None:
@@ -104,11 +128,10 @@ class PlanSaver:
         except Exception:  # noqa: BLE001  counted; later pages of these lists are served from memory
             self.dropped += len(some)
             return ()
-        self.dropped += saved.refused + last.refused + len(last.changed)
-        return stored(some, saved, again, last)
+        return self._stored(some, saved, again, last)
 
 
-def keep_here(core: Core, key: PlanKey, step: SavePlan) -> None:
+def _keep_here(core: Core, key: PlanKey, step: SavePlan) -> None:
     """Make a plan at once and keep it in memory, where too many wait: the store takes no writes. It takes 0.1 to 0.4 ms."""
     plan = WaitingPlan(key, step.plan, in_store=False, forgotten_s=step.forgotten_s, base=step.base)
     core.plans.saved([plan], time.monotonic())
@@ -138,39 +161,20 @@ def reconciled(some: Mapping[WaitingPlan, NewPlan], saved: SavedPlans) -> list[t
     return again
 
 
-def stored(
-    some: Mapping[WaitingPlan, NewPlan],
-    saved: SavedPlans,
-    again: Sequence[tuple[WaitingPlan, NewPlan]],
-    last: SavedPlans,
-) -> Collection[PlanKey]:
-    """Return the keys of the plans that the store was sent and has not found changed."""
-    first = {one.key for one, plan in some.items() if plan.key not in saved.changed}
-    return first | {one.key for one, plan in again if plan.key not in last.changed}
-
-
-class AsyncPlanSaver:
+class AsyncPlanSaver(_Saver):
     """The saver on an event loop, in a task that lasts while plans wait. See PlanSaver."""
 
     def __init__(
         self, core: Core, store: AsyncStore | None, spawn: Callable[[Coroutine[Any, Any, None]], object]
     ) -> None:
-        self._core = core
+        super().__init__(core)
         self._store = store
         self._spawn = spawn
         self._runs = False
-        self.dropped = 0
 
     def save(self, step: SavePlan) -> None:
         """Have a plan saved. Never waits."""
-        if step.key is None:
-            return
-        if not self._core.plans.wait(
-            step.key, step.plan, in_store=step.in_store, forgotten_s=step.forgotten_s, base=step.base
-        ):
-            self.dropped += 1
-            keep_here(self._core, step.key, step)
-        elif not self._runs:
+        if self._waits(step) and not self._runs:
             self._runs = True
             self._spawn(self._run())
 
@@ -208,5 +212,4 @@ class AsyncPlanSaver:
         except Exception:  # noqa: BLE001  counted; later pages of these lists are served from memory
             self.dropped += len(some)
             return ()
-        self.dropped += saved.refused + last.refused + len(last.changed)
-        return stored(some, saved, again, last)
+        return self._stored(some, saved, again, last)

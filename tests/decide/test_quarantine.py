@@ -16,6 +16,7 @@ from rewriter.decide.quarantine import (
     OPEN_S,
     PROBE_S,
     SUBJECTS,
+    Attempt,
     Evidence,
     Held,
     Quarantine,
@@ -36,13 +37,13 @@ class Clocked:
         self.now_s = 100.0
 
     def held(self, expression: str = "a", form: int = 1, version: Version = SHOP) -> Held | None:
-        return self.quarantine.held(version, expression, lambda: form, self.now_s)
+        return self.quarantine.held(Attempt(version, expression, lambda: form), self.now_s)
 
     def failed(self, subject: int = 0, form: int = 1, expression: str = "a", *, of_form: bool = False) -> None:
         self.quarantine.failed(SHOP, Evidence(expression, form, subject, of_form), "parsing_exception", self.now_s)
 
     def worked(self, expression: str = "a", form: int = 1) -> None:
-        self.quarantine.worked(SHOP, expression, lambda: form, self.now_s)
+        self.quarantine.worked(Attempt(SHOP, expression, lambda: form), self.now_s)
 
     def fail_for_everybody(self, count: int = FAILURES, **where: Any) -> None:
         for number in range(count):

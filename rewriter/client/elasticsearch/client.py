@@ -252,7 +252,7 @@ def _quoted(text: str) -> str:
 
 
 def _text(value: Any) -> str:
-    """Return a parameter or header as the client writes it."""
+    """Return a parameter as the client writes it."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, bytes):

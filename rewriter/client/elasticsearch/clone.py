@@ -11,7 +11,7 @@ from typing import Any
 from elastic_transport import JsonSerializer, SerializerCollection
 from elasticsearch import AsyncElasticsearch, Elasticsearch
 
-from rewriter.client.limits import LIMITS, check_size, check_time, follow_no_redirect, watch, with_limits
+from rewriter.client.limits import LIMITS, Limited, check_size, check_time, follow_no_redirect, with_limits
 from rewriter.client.pieces import FROM_CHARS, Parsed, read_in_pieces
 
 
@@ -32,7 +32,7 @@ def cloned(client: Any, connections: int) -> Any:
     clone = kind(
         [node.config for node in nodes],
         transport_class=type(transport),
-        node_class=with_limits(type(nodes[0]), _Limited, _AsyncLimited, {"serializers": serializers}),
+        node_class=with_limits(type(nodes[0]), Limited, _AsyncLimited, {"serializers": serializers}),
         node_pool_class=type(pool),
         node_selector_class=type(pool.node_selector),
         connections_per_node=connections,
@@ -94,18 +94,3 @@ def _json(serializers: SerializerCollection, meta: Any) -> Callable[[Any], Any] 
     found = serializers.serializers.get((meta.mimetype or "").partition(";")[0])
     is_own = type(found).__module__ == "elasticsearch.serializer"
     return found.json_loads if is_own and isinstance(found, JsonSerializer) else None
-
-
-class _Limited:
-    """A sync node that bounds a leg's total time and follows no redirect."""
-
-    def perform_request(self, *arguments: Any, **named: Any) -> Any:
-        """See elastic_transport.BaseNode.perform_request."""
-        watch(self)
-        try:
-            answer = super().perform_request(*arguments, **named)  # type: ignore[misc]
-        except Exception as error:
-            check_time(error)
-            raise
-        check_size(len(answer.body))
-        return answer

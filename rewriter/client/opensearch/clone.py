@@ -17,7 +17,7 @@ import opensearchpy
 from opensearchpy import OpenSearch
 from opensearchpy.serializer import Deserializer, JSONSerializer
 
-from rewriter.client.limits import LIMITS, check_size, check_time, follow_no_redirect, watch, with_limits
+from rewriter.client.limits import LIMITS, Limited, check_size, follow_no_redirect, with_limits
 from rewriter.client.opensearch.plain_json import plain
 from rewriter.client.pieces import FROM_CHARS, Parsed, read_in_pieces
 
@@ -110,16 +110,5 @@ class _AsyncLimited(_Quiet):
         return status, headers, text
 
 
-class _Limited(_Quiet):
-    """A sync connection that bounds a leg's total time and follows no redirect."""
-
-    def perform_request(self, *arguments: Any, **named: Any) -> Any:
-        """See opensearchpy.Connection.perform_request."""
-        watch(self)
-        try:
-            answer = super().perform_request(*arguments, **named)  # type: ignore[misc]
-        except Exception as error:
-            check_time(error)
-            raise
-        check_size(len(answer[2]))
-        return answer
+class _Limited(_Quiet, Limited):
+    """A sync connection with the limits of a leg."""
