@@ -1,8 +1,8 @@
 """Switches: the current overrides of settings such as `personalization`, as one immutable snapshot that the background replaces.
 
-Precedence: kill-switch file or environment, then the store's key, then settings. A source that fails keeps its last valid values. A
-switch may be set for one policy, as `NAME.switch`; within one source a policy's switch overrides the global one, but no weaker
-source can turn on what a stronger one turned off.
+Precedence: the kill-switch file, the environment, the store's key, flags of OpenFeature, the settings. A source that fails keeps
+its last valid values. A switch may be set for one policy, as `NAME.switch`; within one source a policy's switch overrides the
+global one, but no weaker source can turn on what a stronger one turned off.
 """
 
 from __future__ import annotations
