@@ -10,6 +10,7 @@ import pytest
 
 from rewriter.core import Core
 from rewriter.decide.lag import Heartbeat, Lag, LastHeartbeat, judge_lag, note_heartbeat
+from rewriter.journal import BURST
 from rewriter.settings import Settings
 from rewriter.shell.background.refresh import Refresh
 from rewriter.shell.background.sources import ReadTexts
@@ -142,21 +143,33 @@ def rounds(refresh: Refresh, core: Core, *beats: str) -> None:
                 answer = [text if key == beat else "" for key in step.keys] if isinstance(step, ReadTexts) else None
 
 
-def test_each_change_is_counted_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_each_change_is_counted_and_logged_once() -> None:
     core = Core(Settings(), {})
     refresh = Refresh(core, lambda: 0.0, lambda: 100.0, has_store=True)
     rounds(refresh, core, *(json.dumps({"at": 99.0, "lag": lag_s}) for lag_s in (1.0, 40.0, 40.0, 20.0, 2.0, 2.0)))
     assert refresh.lag_changes == 2
-    assert [one.message for one in caplog.records] == ["signals lag: 40.0 s behind", "signals caught up: 2.0 s behind"]
+    assert core.journal.drain(0.0) == [
+        ("warning", "signals lag: 40.0 s behind"),
+        ("info", "signals caught up: 2.0 s behind"),
+    ]
 
 
-def test_one_stuck_partition_is_counted_logged_and_shown(caplog: pytest.LogCaptureFixture) -> None:
+def test_partitions_that_flap_flood_no_log_and_hold_no_event_loop(caplog: pytest.LogCaptureFixture) -> None:
+    core = Core(Settings(), {})
+    refresh = Refresh(core, lambda: 0.0, lambda: 100.0, has_store=True)
+    rounds(refresh, core, *(json.dumps({"at": 99.0, "lag": lag_s}) for lag_s in (40.0, 2.0) * 50))
+    assert refresh.lag_changes == 100
+    assert caplog.messages == []
+    assert len(core.journal.drain(0.0)) == BURST
+
+
+def test_one_stuck_partition_is_counted_logged_and_shown() -> None:
     core = Core(Settings(), {})
     refresh = Refresh(core, lambda: 0.0, lambda: 100.0, has_store=True)
     beat = {"at": 99.0, "lag": 40.0, "lags": [0.0, 40.0, 0.0], "event_lag": 1.0, "backlog": 3}
     rounds(refresh, core, json.dumps(beat), json.dumps(beat | {"lags": [40.0, 40.0, 0.0]}))
     assert refresh.lag_changes == 2
-    assert [one.message for one in caplog.records] == [
+    assert [one.text for one in core.journal.drain(0.0)] == [
         "signals lag: 40.0 s behind in 1 of 3 partitions",
         "signals lag: 40.0 s behind in 2 of 3 partitions",
     ]

@@ -289,8 +289,9 @@ class Refresh:
         before = core.snapshot.lag
         if (lag.lagging, lag.behind) != (before.lagging, before.behind):
             self.lag_changes += 1
-            what = "lag" if lag.lagging else "caught up"
-            _log.warning("signals %s: %.1f s behind%s", what, lag.seconds or 0.0, in_partitions(lag))
+            text = f"signals {'lag' if lag.lagging else 'caught up'}: {lag.seconds or 0.0:.1f} s behind{in_partitions(lag)}"
+            # Not into the log from here: this may run on an event loop, and partitions may flap.
+            core.journal.note("the signals", text, self._clock_s(), "warning" if lag.lagging else "info")
         if lag != core.snapshot.lag:
             core.swap(lag=lag)
 
