@@ -65,9 +65,8 @@ def render(
         given_body = _json(body) if body else NO_QUERY
         request = parse_search(SearchArguments(index or chosen.index[0], given_body), settings, {})
         if request.policy is None:
-            raise ConfigurationError(
-                [Fault(f"--index {index or chosen.index[0]}", f"policy {policy!r} does not match it")]
-            )
+            where, what = f"--index {index or chosen.index[0]}", f"policy {policy!r} does not match it"
+            raise ConfigurationError([Fault(where, what, f"its `index` is {', '.join(chosen.index)}")])
         if request.passed:
             print_line(f"{request.passed}: {request.detail}")
             raise typer.Exit(UNHEALTHY)

@@ -112,7 +112,8 @@ def _began(since: str | None) -> None:
         if since is not None:
             datetime.fromisoformat(since)
     except ValueError:
-        raise ConfigurationError([Fault("--since", f"{since!r} is not a time in ISO 8601")]) from None
+        what, remedy = f"{since!r} is not a time in ISO 8601", "write it like 2026-09-01 or 2026-09-01T08:00+02:00"
+        raise ConfigurationError([Fault("--since", what, remedy)]) from None
 
 
 def _read(

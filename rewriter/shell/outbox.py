@@ -95,9 +95,7 @@ class Outbox:
         self._unassigned: deque[tuple[int, bytes]] = deque()  # events while the number of partitions is not known
         self._queues: dict[int, _Queue] = {}
         self._partitions = 0
-        self._partition_count_read = (
-            _Queue()
-        )  # for reading the number of partitions: when it is due, how often it failed
+        self._partition_count_read = _Queue()  # when the number of partitions is to be read, and how often that failed
         self._alone_from_s = float("-inf")
         self._turn = 0
         self._logged = ""
@@ -134,7 +132,8 @@ class Outbox:
                 "no_weight", Fault("action_name", "has no weight", "give it one in [signals] action_weights")
             )
         if not self._enqueue_bounded(partition_of(found, SUBJECTS), raw):
-            return self._not("dropped", Fault("event", "does not fit into the buffer: the store accepts no events"))
+            what, remedy = "does not fit into the buffer: the store accepts no events", "`rewriter status` says why"
+            return self._not("dropped", Fault("event", what, remedy))
         return True
 
     def _enqueue_bounded(self, subject: int, raw: bytes) -> bool:

@@ -59,22 +59,23 @@ def _ignore(error: Exception | None) -> None:
 class Sources:
     """The sources of one rewriter. `errors` maps each source whose last read failed to the error as text.
 
-    answered: called after each step with its exception, or the first one among its answers; with None if no source fails any more.
+    answered: called with the exception that a step raised, and with None after a step while every source's last one went well. So a
+              store that answers reads and refuses writes does not answer again with each read.
     """
 
     def __init__(self, answered: Callable[[Exception | None], None] = _ignore) -> None:
         self.errors: dict[str, str] = {}
-        self._failing: set[str] = set()
         self._answered = answered
+        self._failing: set[str] = set()
 
     def read(self, source: str, step: BackgroundStep) -> Generator[BackgroundStep, Any, Any]:
         """Yield one step and return its result; None if it raised, with the error as text in `errors[source]`."""
         try:
             answer = yield step
         except Exception as error:  # noqa: BLE001  a source that fails keeps its last good value
-            self._note({source: error})
+            self._noted(source, error)
             return None
-        self._note({source: None})
+        self._noted(source, None)
         return answer
 
     def read_texts(self, keys: Mapping[str, str]) -> Generator[BackgroundStep, Any, dict[str, str | None]]:
@@ -83,19 +84,19 @@ class Sources:
             answers = yield ReadTexts(tuple(keys.values()))
         except Exception as failure:  # noqa: BLE001  as above
             answers = [failure] * len(keys)
-        found = dict(zip(keys, answers, strict=True))
-        self._note({source: one if isinstance(one, Exception) else None for source, one in found.items()})
-        return {source: None if isinstance(one, Exception) else one for source, one in found.items()}
+        found: dict[str, str | None] = {}
+        for source, answer in zip(keys, answers, strict=True):
+            failed = answer if isinstance(answer, Exception) else None
+            self._noted(source, failed)
+            found[source] = None if failed else answer
+        return found
 
-    def _note(self, outcomes: Mapping[str, Exception | None]) -> None:
-        """Note the outcomes of one step. One source that fails while others answer is one change, and not one in each round."""
-        for source, error in outcomes.items():
-            if error is None:
-                self.errors.pop(source, None)
-                self._failing.discard(source)
-            else:
-                self.errors[source] = described(error, quotes=False)
-                self._failing.add(source)
-        failed = next((error for error in outcomes.values() if error is not None), None)
-        if failed is not None or not self._failing:
-            self._answered(failed)
+    def _noted(self, source: str, error: Exception | None) -> None:
+        if error is None:
+            self.errors.pop(source, None)
+            self._failing.discard(source)
+        else:
+            self.errors[source] = described(error, quotes=False)
+            self._failing.add(source)
+        if error is not None or not self._failing:
+            self._answered(error)
