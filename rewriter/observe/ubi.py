@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import fields, replace
 from datetime import UTC, datetime
+from logging import getLogger
 from threading import Lock
 from typing import Any, NamedTuple, Protocol
 from uuid import uuid4
@@ -52,8 +53,11 @@ from rewriter.subject import Subject
 MAX_BATCH = 500
 RETRY_S = 0.5
 MAX_RETRY_S = 30.0
+LOG_PERIOD_S = 60.0
 DIVERSE_HITS = 10
 """A page's intra-list diversity is that of so many first hits."""
+
+_log = getLogger("rewriter")
 
 FieldPath = tuple[str, ...] | None
 """A document field, split at its dots."""
@@ -143,6 +147,7 @@ class UbiRecords:
         self._lock = Lock()
         self._batch: list[tuple[str, str]] = []
         self._failures = 0
+        self._is_reported, self._reported_s = False, float("-inf")
         self._due_s = float("-inf")
         self._process = os.getpid()
         self._queue: Background[_Copied] = Background(
@@ -244,14 +249,30 @@ class UbiRecords:
         batch = self._batch
         try:
             refused = self._sink.write(batch)
-        except Exception:  # noqa: BLE001  whatever a sink raises: what waits stays, and is tried again later
+        except Exception as error:  # noqa: BLE001  whatever a sink raises: what waits stays, and is tried again later
+            self._note_failure(error)
             self._due_s = time.monotonic() + min(MAX_RETRY_S, RETRY_S * 2**self._failures)
             self._failures = min(self._failures + 1, 10)
             self._count(attempts_failed=1)
             return
+        if self._failures and self._is_reported:
+            self._is_reported = False
+            _log.warning("UBI records are written again")
         self._failures = 0
         self._batch = []
         self._count(written=len(batch) - refused, refused=refused)
+
+    def _note_failure(self, error: Exception) -> None:
+        """Log the first failure in a row, at most once in `LOG_PERIOD_S`. A server's own text may hold what people typed."""
+        now_s = time.monotonic()
+        if not self._is_reported and now_s - self._reported_s >= LOG_PERIOD_S:
+            self._is_reported, self._reported_s = True, now_s
+            cause = f": {error.strerror}" if isinstance(error, OSError) and error.strerror else ""
+            _log.warning(
+                "UBI records cannot be written, they wait: %s%s; `records.counts` counts those that are dropped meanwhile",
+                type(error).__name__,
+                cause,
+            )
 
     def _count(self, **counts: int) -> None:
         with self._lock:

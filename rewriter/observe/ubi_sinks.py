@@ -7,6 +7,7 @@ acknowledgement; readers recognize them by `query_response_id`.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,7 +64,7 @@ class IndexSink:
             return 1 if not middle else self.write(records[:middle]) + self.write(records[middle:])
         found = [next(iter(item.values())).get("status", 500) for item in answer.get("items", ())]
         if len(found) != len(records) or RETRIED.intersection(found):
-            raise OSError("the index did not accept all records")
+            raise OSError(errno.EBUSY, "the index did not accept all records")
         return sum(status >= 400 and status != 409 for status in found)  # 409: it was written before
 
     def close(self) -> None:
@@ -82,27 +83,28 @@ class IndexSink:
 class NdjsonSink:
     """Files of NDJSON: `path`, and `path` with a number once a file has `max_file_bytes`. No file is ever removed.
 
-    A batch is appended in one write, so several processes may write to the same file. A full disk may leave part of a line; the
-    failed batch is tried again, and begins a line of its own.
+    A batch is appended in one write, so several processes may write to the same file. A full disk may leave part of a line, also of
+    another process or of one that has ended; the next batch begins a line of its own.
     """
 
     def __init__(self, path: str | Path, max_file_bytes: int = 2**30) -> None:
         self._path = Path(path)
         self._max_file_bytes = max_file_bytes
         self._number = 0
-        self._torn = False
 
     def write(self, records: Sequence[tuple[str, str]]) -> int:
         """See Sink."""
-        raw = ("\n" * self._torn + "".join(f"{text}\n" for _, text in records)).encode()
-        file = os.open(self._current(), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        raw = "".join(f"{text}\n" for _, text in records).encode()
+        file = os.open(self._current(), os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         try:
+            size = os.fstat(file).st_size
+            if size and os.pread(file, 1, size - 1) != b"\n":
+                raw = b"\n" + raw
             written = os.write(file, raw)
         finally:
             os.close(file)
-        self._torn = written != len(raw)
-        if self._torn:
-            raise OSError("the file could not be written whole")
+        if written != len(raw):
+            raise OSError(errno.ENOSPC, "the file could not be written whole, is the disk full?")
         return 0
 
     def close(self) -> None:

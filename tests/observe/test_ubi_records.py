@@ -378,6 +378,48 @@ def test_a_torn_line_costs_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(torn) == 1
 
 
+def test_a_line_that_another_process_left_torn_costs_no_record(tmp_path: Path) -> None:
+    path = tmp_path / "q.ndjson"
+    path.write_text('{"n": 1}\n{"n": 2, "te')
+    NdjsonSink(path).write([("3", json.dumps({"n": 3}))])
+    NdjsonSink(path).write([("4", json.dumps({"n": 4}))])
+    assert path.read_text().splitlines() == ['{"n": 1}', '{"n": 2, "te', '{"n": 3}', '{"n": 4}']
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "No space left on device"), "OSError: No space left on device;"),
+        (PermissionError(13, "Permission denied"), "PermissionError: Permission denied;"),
+        (ValueError("red shoes of somebody"), "ValueError;"),
+    ],
+)
+def test_the_log_says_once_that_records_cannot_be_written(
+    error: Exception, said: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full, a folder that is read-only: the A/B test loses its records."""
+    monkeypatch.setattr("rewriter.observe.ubi.RETRY_S", 0.01)
+
+    class Failing(Kept):
+        left = 2
+
+        def write(self, records: Sequence[tuple[str, str]]) -> int:
+            if self.left:
+                self.left -= 1
+                raise error
+            return super().write(records)
+
+    records = UbiRecords(Failing())
+    for _ in range(3):
+        records.answered(Answered({}, None, {}, REPORT))
+    assert waited(lambda: records.counts.get("written") == 3)
+    records.close()
+    assert [line.message for line in caplog.records] == [
+        f"UBI records cannot be written, they wait: {said} `records.counts` counts those that are dropped meanwhile",
+        "UBI records are written again",
+    ]
+
+
 def test_a_hook_of_records_takes_few_calls(sink: Kept) -> None:
     """With a category and eight fields of each hit to be copied: 27 to 33 µs, as `python -m bench.observe` measures."""
     fields: dict[str, Any] = {f"field{n}": {} for n in range(8)}
