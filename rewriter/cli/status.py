@@ -21,6 +21,7 @@ from rewriter.cli.dead_letters import dead_letter_rows
 from rewriter.cli.neighbour_check import check_neighbours
 from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_table
 from rewriter.cli.status_fleet import problems_of, sums, table, unwell
+from rewriter.cli.store_check import unwritable
 from rewriter.cli.switch.target import written_as
 from rewriter.decide.switches import Switches
 from rewriter.plural import count_of
@@ -63,6 +64,7 @@ def status(
             for one in seen.problems
             if answers or not (one.startswith("facts of ") and engine.startswith(one.rpartition(": ")[2]))
         ),
+        *(unwritable(rewriter.settings) if seen.store == "ok" else []),
     ]
     fleet = [process_of(name, report) for name, report in sorted(seen.fleet.items())]
     everywhere = [*problems, *problems_of(fleet)]

@@ -15,11 +15,15 @@ from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 from rewriter.errors import ConfigurationError, Fault, StoreError
 from rewriter.settings import Settings
 from rewriter.settings_file import line_of
+from rewriter.signals.ingest.ailing import is_refusal
+from rewriter.signals.ingest.contract import StreamKeys
 from rewriter.signals.redis_store import RedisStore, open_store
 from rewriter.signals.store_failures import described, failure_of, fault_of
 
 READ = ("switches", "heartbeat", "forgets", "partitions")
 """Keys that every process reads: a node of a cluster refuses some of them, a Sentinel all, a wrong role too."""
+PROBED_SLOTS = 16
+"""Keys by which a cluster's nodes are asked whether they take writes."""
 CHECKED = ("maxmemory", "maxmemory-policy", "appendonly", "appendfsync")
 
 
@@ -58,6 +62,27 @@ def profile_store(settings: Settings) -> RedisStore | str:
     except ConfigurationError:
         return "the store cannot be opened"
     return store if isinstance(store, RedisStore) else "no store is configured"
+
+
+def unwritable(settings: Settings) -> list[str]:
+    """Return, for each store that answers and takes no writes, a text on why: it is full, a replica, or cannot save.
+
+    The command that finds out writes nothing: it puts an empty text into a key that does not exist.
+    """
+    keys, found = StreamKeys(settings.store.prefix), []
+    probes = [("SETRANGE", keys.of_stream(number, "writable"), 0, "") for number in range(PROBED_SLOTS)]
+    for name, url in zip(("store", "profile store"), settings.store.plain_urls, strict=True):
+        if url in (None, "memory://"):
+            continue
+        store = RedisStore(str(url))
+        try:
+            replies = store.run(probes)
+        except (RedisError, StoreError, OSError):
+            continue  # that it does not answer is reported elsewhere
+        finally:
+            store.close()
+        found += [f"{name}: {described(one)}" for one in replies if isinstance(one, Exception) and not is_refusal(one)]
+    return list(dict.fromkeys(found))
 
 
 def _check(store: RedisStore, prefix: str, where: str, name: str, found: StoreCheck) -> None:

@@ -149,7 +149,7 @@ def _closed(_: re.Match[str], address: FailureAddress) -> Failure:
     if address.is_encrypted:
         remedy = "has it another TLS version, or does it ask for a certificate: ssl_certfile and ssl_keyfile?"
     else:
-        remedy = "does it expect TLS: rediss://? are its maxclients reached?"
+        remedy = "did it restart? does it expect TLS: rediss://? are its maxclients reached?"
     return Failure("closes the connection", remedy)
 
 

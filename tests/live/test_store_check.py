@@ -86,3 +86,37 @@ def test_a_server_that_does_not_answer_or_say_is_a_note(toml: Path, valkey_serve
 
 def test_a_server_that_says_nothing_of_a_setting_is_taken_at_its_best() -> None:
     assert not [*losses({}), *risks({})]
+
+
+@pytest.mark.parametrize(
+    ("makes", "said"),
+    [
+        ([], ""),
+        (
+            [("CONFIG", "SET", "maxmemory", 1)],
+            "OutOfMemoryError: {url}: is full (maxmemory) and takes no writes (raise its",
+        ),
+        (
+            [("REPLICAOF", "127.0.0.1", 1)],
+            "ReadOnlyError: {url}: is a replica, which takes no writes (name the primary",
+        ),
+        ([("CONFIG", "SET", "min-replicas-to-write", 1)], "ResponseError: {url}: has fewer replicas than min-replicas"),
+    ],
+    ids=["sound", "full", "a replica", "alone"],
+)
+def test_status_says_that_a_store_takes_no_writes(
+    toml: Path, valkey_server: Callable[..., Valkey], makes: list[tuple[str, ...]], said: str
+) -> None:
+    """No process can announce itself there, and no event is taken, while all reads go well."""
+    server = valkey_server()
+    with server.client() as client:
+        for command in makes:
+            client.execute_command(*command)
+        toml.write_text(
+            f"[opensearch]\nhosts = 'http://127.0.0.1:1'\n[store]\nurl = '{server.url}'\n[policies.shop]\nindex = 'products'\n"
+        )
+        problems = json.loads(run("status", "--json").stdout)["problems"]
+        assert [
+            one.startswith(f"store: {said.format(url=server.url)}") for one in problems if one.startswith("store: ")
+        ] == ([True] if said else [])
+        assert client.keys() == []

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from redis.exceptions import OutOfMemoryError
 
 from rewriter.shell.background.sources import ReadTexts, Sources
 from rewriter.shell.background.store_texts import read_texts, read_texts_async
@@ -78,3 +79,19 @@ def test_each_source_has_its_own_error(answers: Any, texts: dict[str, Any], erro
         reading.throw(answers) if isinstance(answers, Exception) else reading.send(answers)
     assert (end.value.value, sources.errors) == (texts, errors)
     assert len(outcomes) == 2
+
+
+def test_a_store_that_answers_reads_and_refuses_writes_does_not_answer_again_with_each_read() -> None:
+    """As a full one does, and a replica. Otherwise the log would have two lines in each round."""
+    outcomes: list[Any] = []
+    sources, full = Sources(outcomes.append), OutOfMemoryError("used memory > 'maxmemory'")
+    for refusal in (full, full, None):
+        reading = sources.read_texts({"switches": KEYS[0]})
+        next(reading)
+        with pytest.raises(StopIteration):
+            reading.send(["off"])
+        writing = sources.read("fleet", ReadTexts(()))
+        next(writing)
+        with pytest.raises(StopIteration):
+            writing.throw(refusal) if refusal else writing.send(None)
+    assert outcomes == [None, full, full, None]

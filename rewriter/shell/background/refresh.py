@@ -32,7 +32,7 @@ from rewriter.shell.background.switch_sources import SwitchSources
 from rewriter.shell.bulkhead import Bulkhead
 from rewriter.shell.fleet import fleet_key, report_of
 from rewriter.shell.template_files import own_folder, template_files, template_folder
-from rewriter.signals.store_failures import described
+from rewriter.signals.store_failures import described, failure_of
 
 LOCAL_PERIOD_S = 0.25
 SWITCHES_PERIOD_S = 0.5
@@ -261,11 +261,10 @@ class Refresh:
         """Note in the journal when the store stops answering the background's reads, and when it answers again."""
         if self._answers is not (error is None):
             self._answers = error is None
-            text = (
-                "the store answers again"
-                if error is None
-                else f"the store does not answer: {described(error, quotes=False)}"
-            )
+            text = "the store answers again"
+            if error is not None:
+                fails = "refuses a command" if failure_of(error).is_lasting else "does not answer"
+                text = f"the store {fails}: {described(error, quotes=False)}"
             self._core.journal.note("the store", text, self._clock_s(), "warning" if error else "info")
 
     def _drop_forgotten(self, forgets: str | None) -> None:
