@@ -118,6 +118,23 @@ def test_every_session_of_a_user_of_many_is_removed(shop: Shop) -> None:
     assert [number for number in range(150) if session_of(shop, f"s-{number}") is not None] == []
 
 
+def test_no_session_outlives_a_user_of_more_than_a_profile_lists(shop: Shop) -> None:
+    """The oldest sessions leave the list, and so they must not be read any more."""
+    shop.append([an_event(USER, session_id="s-first")])
+    shop.drain(worker := shop.worker())
+    assert session_of(shop, "s-first") is not None
+    base = shop.plan.keys.profile(USER)
+    listed = [part for number in range(999) for part in (time.time(), f"{number:032x}")]
+    shop.store.run([("ZADD", f"{base}:sessions", *listed)])
+    shop.append(an_event(USER, session_id=one) for one in ("s-next", "s-last"))
+    shop.drain(worker)
+    worker.close()
+    found = [session_of(shop, one) is not None for one in ("s-first", "s-next", "s-last")]
+    assert found == [False, True, True]
+    assert forgotten(shop) == removed(profiles=1, sessions=2)
+    assert [one for one in ("s-first", "s-next", "s-last") if session_of(shop, one) is not None] == []
+
+
 def test_sessions_that_ended_leave_a_profile(shop: Shop) -> None:
     (base,) = {shop.plan.keys.profile(USER)}
     old_s, now_s = time.time() - 2.1 * shop.settings.signals.session_ttl_s, time.time()

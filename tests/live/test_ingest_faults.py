@@ -359,6 +359,48 @@ def test_an_object_comes_into_the_index_between_two_attempts_at_a_batch(
     assert float(events) == len(ids)
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["users", "sessions alone"])
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_an_object_leaves_the_index_between_two_attempts_at_a_batch(
+    redis_url: str, prefix: str, known: bool, comes_back: bool
+) -> None:
+    """Its event is applied, and must neither be a dead letter nor count again with the object's return."""
+    shop = Shop(redis_url, prefix, partitions=1, retry_s=0.01, lease_s=0.3)
+    who = {} if known else {"user_id": None, "client_id": None}
+    shop.append([an_event(f"u{number % 3}", f"p{number}", **who) for number in range(40)])
+    late = shop.index.documents.pop("p7")  # is not there at first
+    first = shop.worker(engine := Uncommitted(shop, fails=1))
+    assert first.step() == 0
+    assert not engine.left
+    first.close()
+    gone = {one: shop.index.documents.pop(one) for one in ("p3", "p25")}
+    shop.index.documents["p7"] = late
+    last = shop.worker()
+    assert waited(lambda: last.step() >= 0 and shop.passed(0) >= 40)
+    if comes_back:
+        shop.index.documents |= gone
+        last = shop.worker()  # which remembers no missing object
+    assert waited(lambda: last.step() >= 0 and shop.total("counted") == 40 and shop.passed(0) == shop.added(0))
+    assert shop.dead() == []
+    for user in range(3):
+        base = shop.plan.keys.profile(f"u{user}") if known else shop.plan.keys.session(f"s-u{user}")
+        (events,) = shop.store.run([("HGET", f"{base}:m", "events")])
+        assert float(events) == len(range(user, 40, 3))
+
+
+def test_a_smaller_batch_keeps_what_a_larger_one_noted_as_not_applied(redis_url: str, prefix: str) -> None:
+    shop = Shop(redis_url, prefix, partitions=1)
+    leases = Leases(shop.store, shop.keys, "aaaa", 1.0)
+    leases.take_all(1)
+    assert leases.note_unapplied({0: {"5-0", "77-0"}})
+    leases.held[0] = "4-0"
+    assert leases.note_unapplied({0: {"5-0", "9-0"}})
+    assert leases.unapplied[0] == {"5-0", "9-0", "77-0"}
+    leases.held[0] = "50-0"
+    assert leases.note_unapplied({0: {"60-0"}})
+    assert shop.state(0)["unapplied"] == "60-0 77-0"
+
+
 def test_the_server_crashes_and_comes_back(valkey_server: Callable[..., Valkey], prefix: str) -> None:
     server = valkey_server(appendonly=True)
     shop = Shop(server.url, prefix, lease_s=0.3, batch=40)
@@ -437,7 +479,7 @@ def test_no_event_is_lost_while_the_store_is_full(
             assert worker.step() == 0
         with pytest.raises(redis.OutOfMemoryError):
             shop.append([an_event()])
-        assert caplog.text.count("the store is full (noeviction)") == 1
+        assert caplog.text.count("is full (maxmemory) and takes no writes (raise its maxmemory") == 1
         assert shop.total("passed") == passed
         client.config_set("maxmemory", 0)
     shop.drain(worker)

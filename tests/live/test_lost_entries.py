@@ -6,9 +6,12 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis
 from typer.testing import CliRunner
 
 from rewriter.cli import app
@@ -18,6 +21,7 @@ from rewriter.signals.ingest.dead_letters import left_out
 from rewriter.signals.ingest.health import Gap, backlog, gap
 from rewriter.signals.ingest.worker import WENT_BACK, Worker
 from rewriter_engines import Valkey
+from tests.fakes import waited
 from tests.live.shop import Shop, an_event
 
 
@@ -195,7 +199,64 @@ def test_a_store_that_goes_back_under_a_worker_is_reported_once(
     for _ in range(6):
         worker.step()
         worker.due()
-    assert len([one for one in shop.dead() if one["reason"] == WENT_BACK]) == 2
+    assert [one.message for one in caplog.records].count(f"partition 0: {WENT_BACK}") == 2
+
+
+def test_an_old_copy_is_reported_though_another_worker_takes_the_partition_and_reads_on(
+    redis_url: str, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It knows of no later position, and later entries move its own beyond it."""
+    shop = Shop(redis_url, prefix, partitions=1, lease_s=30.0)
+    copied = [shop.keys.stream(0), shop.keys.of_stream(0, "state")]
+    copies: list[bytes] = []
+    one, other = shop.worker(), shop.worker()
+    for _ in range(2):
+        copies = copies or (shop.store.run([("DUMP", key) for key in copied]) if shop.added(0) else [])
+        shop.append(an_event(item=f"p{number}") for number in range(5))
+        beaten(one)
+        one._leases.release(one.held)
+    beaten(other)
+    beaten(one, 1)
+    assert shop.dead() == []
+    shop.store.run([("RESTORE", key, 0, copy, "REPLACE") for key, copy in zip(copied, copies, strict=True)])
+    assert shop.passed(0) == 5
+    shop.append(an_event(item=f"p{number}") for number in range(3))
+    stranger = shop.worker()
+    other.close()
+    beaten(stranger)
+    assert (stranger.held, shop.passed(0), shop.dead()) == ([0], 8, [])
+    beaten(one)
+    assert [line.message for line in caplog.records if "went back" in line.message] == [f"partition 0: {WENT_BACK}"]
+    assert [letter["reason"] for letter in shop.dead()] == [WENT_BACK]
+
+
+def test_a_store_that_was_emptied_while_it_failed_is_reported(
+    valkey_server: Callable[..., Valkey], prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As by evictions: nothing can be written, so that the worker drops its partitions meanwhile."""
+    server = valkey_server()
+    shop = Shop(server.url, prefix, partitions=2, lease_s=30.0)
+    shop.append(an_event(f"u{number}") for number in range(20))
+    shop.drain(worker := shop.worker())
+    beaten(worker, 1)
+    with server.client() as client:
+        client.config_set("maxmemory", 1)
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        assert waited(lambda: _is_evicted(client))
+        beaten(worker, 2)
+        assert worker.held == []
+        client.config_set("maxmemory", 0)
+    beaten(worker)
+    assert sorted(one.message for one in caplog.records if "went back" in one.message) == [
+        f"partition {number}: {WENT_BACK}" for number in range(2)
+    ]
+    assert [letter["reason"] for letter in shop.dead()] == [WENT_BACK] * 2
+
+
+def _is_evicted(client: Any) -> bool:
+    with suppress(redis.OutOfMemoryError):
+        client.set("another", "key")
+    return client.keys() == []
 
 
 def test_partitions_that_move_between_workers_are_no_way_back(redis_url: str, prefix: str) -> None:

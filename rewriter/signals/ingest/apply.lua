@@ -6,7 +6,7 @@
 --       n, field × n: combinations that begin with the class, which are kept by class alone, as items with a class are,
 --       n, (item's member, n, (neighbour, strength) × n) × n: neighbours that count with an item, kept by class alone,
 --       then for each entry, in the order of the stream: its id, time (s), weight, part, n, member × n
--- Returns { number of new entries, the time up to which the subject was erased or '' };
+-- Returns { number of new entries, the time up to which the subject was erased or '', dropped sessions: the caller removes their keys };
 --         { -1, '' } if the previous call was not applied: send that first;
 --         { -2, time } if the key must first be aged to that time by age.lua: send this call again afterwards.
 --
@@ -18,7 +18,7 @@
 -- The result depends only on the sequence of entries, not on their batches, so moving the landmark and pruning happen per part. A
 -- number that is passed to a command keeps its 17 digits; Lua's own conversion to text would lose three.
 local AGED_AT_ONCE, PRUNED_AT_ONCE = 256, 512
--- Sessions noted with a profile, for its erasure: as many as one subject can have. A session that is not noted outlives its erasure.
+-- Sessions noted with a profile, for its erasure. A session that is not noted would outlive it, so of more the oldest are dropped.
 local SESSIONS_KEPT, ENDED_AT_ONCE = 1000, 16
 local ITEM_OF_CLASS = '^item\31([^\31]*)\31([^\31]*)$'
 local z, m, sessions = KEYS[1], KEYS[2], KEYS[3]
@@ -207,6 +207,7 @@ if moves then
   out[#out + 1] = 'items_by_class'
   out[#out + 1] = 1
 end
+local dropped = {}
 if #out > 0 then
   if landmark then
     for _, pair in ipairs({
@@ -232,8 +233,9 @@ if #out > 0 then
       if tonumber(oldest[i + 1]) < visible - 2 * session_ttl_s then ended[#ended + 1] = oldest[i] end
     end
     if #ended > 0 then call('ZREM', sessions, unpack(ended)) end
-    call('ZREMRANGEBYRANK', sessions, 0, -SESSIONS_KEPT - 1)
+    dropped = call('ZRANGE', sessions, 0, -SESSIONS_KEPT - 1)
+    if #dropped > 0 then call('ZREM', sessions, unpack(dropped)) end
     call('EXPIRE', sessions, session_ttl_s)
   end
 end
-return status or { applied, forgotten and exact(forgotten) or '' }
+return status or { applied, forgotten and exact(forgotten) or '', dropped }

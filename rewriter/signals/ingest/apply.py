@@ -7,7 +7,7 @@ again. A key with too many members to be aged inside a call is first aged in ste
 The population and the segments go first, since what the repeat guard counts is worked out of profiles and sessions as they were
 before the batch (`reuse`). Profiles go before sessions: apply.lua notes a session with its profile, in one step, and returns
 whether the user was forgotten meanwhile. So `forget` either finds the session and leaves a tombstone there, or the session's part
-of the entry is never sent.
+of the entry is never sent. It also returns sessions that it notes no longer, of a user who has too many: their keys are removed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def apply_changes(engine: Engine, profiles: Engine, changes: Changes, plan: Coun
     """
     _sent(profiles, {target: of for target, of in changes.by_target.items() if target.scope == "population"}, plan)
     shared = {target: of for target, of in changes.by_target.items() if target.scope == "profile"}
-    forgotten = _sent(profiles, shared, plan, changes.near)
+    dropped: set[str] = set()
+    forgotten = _sent(profiles, shared, plan, changes.near, dropped)
     until_s = {target.base: time_s for target, time_s in forgotten.items()}
     sessions: dict[CounterKey, list[Change]] = {}
     for target, of in changes.by_target.items():
@@ -60,6 +61,10 @@ def apply_changes(engine: Engine, profiles: Engine, changes: Changes, plan: Coun
                 if _is_forgotten(one, until_s):
                     one.batch.counted_as("forgotten", one.entry)
     _sent(engine, sessions, plan)
+    bases = [plan.keys.session_base(digits) for digits in sorted(dropped)]
+    numbers = range(plan.settings.store.plans_per_subject)
+    parts = ("z", "m", "aged", *(f"plan:{number}" for number in numbers))
+    sound_replies(engine, [("UNLINK", *(f"{base}:{part}" for part in parts)) for base in bases])
 
 
 def _is_forgotten(change: Change, until_s: Mapping[str, float]) -> bool:
@@ -71,8 +76,12 @@ def _sent(
     wanted: Mapping[CounterKey, Sequence[Change]],
     plan: CountingRules,
     near: Mapping[bytes, Near] = NO_NEIGHBOURS,
+    dropped: set[str] | None = None,
 ) -> dict[CounterKey, float]:
-    """Apply changes; return, for targets of erased subjects, the time of the erasure (seconds since the epoch)."""
+    """Apply changes; return, for targets of erased subjects, the time of the erasure (seconds since the epoch).
+
+    dropped: gets the digits of sessions that a profile notes no longer.
+    """
     calls: Calls = {target: list(calls_of(target, of, plan, near)) for target, of in wanted.items()}
     forgotten: dict[CounterKey, float] = {}
     refused = 0
@@ -94,8 +103,11 @@ def _sent(
                 again.setdefault(target, []).append(command)
                 if reply[0] == _TOO_OLD:
                     to_age[target] = reply[1].decode()
-            elif reply[1]:
-                forgotten[target] = float(reply[1])
+            else:
+                if reply[1]:
+                    forgotten[target] = float(reply[1])
+                if dropped is not None:
+                    dropped.update(digits.decode() for digits in reply[2])
         for target, to_s in to_age.items():
             _age(engine, target, to_s, plan)
         refused = 0 if to_age else refused + 1

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from math import ceil
 
+from rewriter.signals.commands import Command
 from rewriter.signals.ingest.ailing import is_of_one
 from rewriter.signals.ingest.contract import STREAM_START, StreamKeys
 from rewriter.signals.ingest.scripts import (
@@ -45,7 +46,7 @@ class Leases:
     unapplied:  the entries beyond a position that a batch which may not have been committed did not apply, though it applied later
                 ones. Their objects may be known by now; but the watermarks of their keys have passed them, so they are decided as
                 they were.
-    went_back:  partitions whose position was read as an earlier one than this worker had reached: the store lost writes.
+    went_back:  partitions of which the store has lost what this worker saw, until the worker has reported it.
     unreadable: partitions that were free at the last `balance` and whose position cannot be read, with the exception.
     """
 
@@ -59,7 +60,7 @@ class Leases:
         self.unapplied: dict[int, frozenset[str]] = {}
         self.unreadable: dict[int, Exception] = {}
         self.went_back: set[int] = set()
-        self._reached: dict[int, str] = {}
+        self._seen: dict[int, str] = {}
 
     @property
     def lease_ms(self) -> int:
@@ -112,6 +113,37 @@ class Leases:
         """Drop a partition whose lease was lost."""
         self._drop(partition)
 
+    def drop_all(self) -> None:
+        """Drop all partitions, which this worker or another takes later."""
+        for number in list(self.held):
+            self._drop(number)
+
+    def look_back(self) -> None:
+        """Note in `went_back` the partitions of which the store has lost what this worker saw.
+
+        Another worker may have taken such a partition, and have read later entries. But the entry at the position that was seen is
+        gone from the stream then, while earlier ones are there: a trim removes these first.
+        """
+        seen = sorted((number, position) for number, position in self._seen.items() if position != STREAM_START)
+        wanted: list[Command] = []
+        for number, position in seen:
+            stream = self._keys.stream(number)
+            wanted += [
+                ("HGET", self._keys.of_stream(number, "state"), "position"),
+                ("XRANGE", stream, position, position),
+                ("XRANGE", stream, "-", position, "COUNT", 1),
+            ]
+        replies = iter(ran(self._engine, wanted))
+        for (number, position), now, own, earlier in zip(seen, replies, replies, replies, strict=True):
+            if error := next((one for one in (now, own, earlier) if isinstance(one, Exception)), None):
+                if not is_of_one(error):
+                    raise error
+                continue
+            current = now.decode("utf-8", "replace") if now else STREAM_START
+            if order(current) < order(position) or (earlier and not own):
+                self.went_back.add(number)
+            self._seen[number] = current
+
     def recall(self, partitions: Iterable[int] | None = None) -> None:
         """Read positions again, by default all, after a lost reply may have moved them; drop partitions whose lease was lost."""
         numbers = sorted(set(self.held if partitions is None else partitions))
@@ -120,8 +152,15 @@ class Leases:
         self._note([number for number in numbers if self._holder(number) == self._token])
 
     def note_unapplied(self, wanted: Mapping[int, AbstractSet[str]]) -> bool:
-        """Note the entries that a batch does not apply, before it applies later ones; return False if a lease was lost."""
-        fresh = {number: ids for number, ids in wanted.items() if not ids <= self.unapplied.get(number, frozenset())}
+        """Note the entries that a batch does not apply, before it applies later ones; return False if a lease was lost.
+
+        Those beyond the position that an earlier attempt noted stay noted: this batch may be smaller.
+        """
+        fresh = {}
+        for number, ids in wanted.items():
+            noted, position = self.unapplied.get(number, frozenset()), order(self.held.get(number, STREAM_START))
+            if not ids <= noted:
+                fresh[number] = ids | {one for one in noted if order(one) > position}
         commands = [
             script_command(
                 UNAPPLIED,
@@ -162,21 +201,21 @@ class Leases:
             else:
                 position, unapplied = [one.decode("utf-8", "replace") if one else "" for one in reply]
                 self.held[number] = position = position or STREAM_START
-                if _order(position) < _order(self._reached.pop(number, STREAM_START)):
+                if order(position) < order(self._seen.get(number, STREAM_START)):
                     self.went_back.add(number)
                 self.unapplied[number] = frozenset(unapplied.split())
 
     def _drop(self, partition: int) -> None:
-        """Drop a partition; what this worker reached in it is kept, since a position never moves back but where the store did."""
-        if (reached := self.held.pop(partition, None)) is not None:
-            self._reached[partition] = reached
+        """Drop a partition; what this worker saw of it is kept, since a position never moves back but where the store did."""
+        if (position := self.held.pop(partition, None)) is not None:
+            self._seen[partition] = position
 
     def _holder(self, partition: int) -> str | None:
         (token,) = sound_replies(self._engine, [("GET", self._keys.of_stream(partition, "lease"))])
         return token.decode() if token else None
 
 
-def _order(position: str) -> tuple[int, int]:
+def order(position: str) -> tuple[int, int]:
     """Return an entry's id as numbers; one that is none comes first."""
     ms, _, sequence = position.partition("-")
     return (int(ms), int(sequence)) if ms.isdecimal() and sequence.isdecimal() else (0, 0)

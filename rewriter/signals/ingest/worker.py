@@ -22,7 +22,7 @@ from sys import getsizeof
 from threading import Event as Flag
 from typing import Any
 
-from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from rewriter.bounded import Bounded
 from rewriter.errors import Fault, StoreError
@@ -30,18 +30,19 @@ from rewriter.signals.commands import Command
 from rewriter.signals.events import MAX_EVENT_BYTES
 from rewriter.signals.ingest.ailing import Ailing, is_refusal
 from rewriter.signals.ingest.apply import apply_changes
-from rewriter.signals.ingest.batch import Batch, Changes, CountingRules, Entry, Members, entry_of
+from rewriter.signals.ingest.attempts import applied_before
+from rewriter.signals.ingest.batch import Batch, Changes, CountingRules, Entry, Members, received_ms
 from rewriter.signals.ingest.commit import commit_command, runs
 from rewriter.signals.ingest.contract import StreamKeys, partition_count_commands
 from rewriter.signals.ingest.dedupe import without_duplicates
 from rewriter.signals.ingest.health import Backlog, backlog, find_gap
 from rewriter.signals.ingest.leases import Leases
 from rewriter.signals.ingest.objects import LookUpFailed, ObjectKey, Objects
+from rewriter.signals.ingest.reading import pairs, read_batches
 from rewriter.signals.ingest.reuse import Visits, note_uses
 from rewriter.signals.ingest.scripts import (
     FIT,
     LETTERS,
-    READ,
     RETRY,
     Engine,
     ran,
@@ -58,8 +59,6 @@ IDLE_S = 0.005
 BACKOFF_S = 0.5
 MAX_BEAT_S = 2.0
 MAX_SKEW_S = 5.0
-READ_ENTRIES, READ_BYTES = 250, 2**20
-"""Limits of one read of one partition, which bound the time that it blocks the server."""
 RETRIED_AT_ONCE, MAX_RETRIES = 16, 100
 """Waiting entries that one call moves back to the stream, and the limit of such calls per beat."""
 
@@ -67,6 +66,8 @@ WENT_BACK = (
     "the store went back to an earlier state (a replica that lacked writes was promoted, a copy was put back, keys were deleted):"
     " events that it had acknowledged since may be gone"
 )
+SAME_WAY_BACK_S = 30.0
+"""For how long workers take the latest dead letter for a report of the same loss."""
 LEASE_LOST = "the lease of a partition was lost before its batch was applied"
 
 _log = getLogger("rewriter")
@@ -176,13 +177,18 @@ class Worker:
         self._beat_at_s = self._clock_s() + min(MAX_BEAT_S, self._ingest.lease_s / 3)
         self._refuse_unfit_roles()
         self.partitions = self._partition_count()
-        self._compare_clocks(self._leases.balance(self.partitions))
+        server_s = self._leases.balance(self.partitions)
+        self._compare_clocks(server_s)
         self._ailing.retry()
         for number, error in self._leases.unreadable.items():
             self._ailing.pause(number, error)
-        for number in self.held:
+        self._leases.look_back()
+        for number in sorted({*self.held, *self._leases.went_back}):
             try:
-                self._tend(number)
+                if number in self._leases.went_back:
+                    self._report_way_back(number, server_s)
+                if number in self._leases.held:
+                    self._tend(number)
             except (ResponseError, ValueError) as error:
                 self._ailing.pause(number, error)
         self.backlog = backlog(self._engine, self._keys, self.partitions)
@@ -198,7 +204,7 @@ class Worker:
 
     def round(self) -> int:
         """Read one batch of each held partition, count it and commit it. Raises LookUpFailed, or the client's exception."""
-        batches = self._read()
+        batches = read_batches(self._engine, self._plan, self._leases.held, self._ailing)
         if not batches:
             return 0
         readable = [(batch, entry) for batch in batches for entry in batch.readable()]
@@ -217,33 +223,26 @@ class Worker:
         self._commit(batches)
         return sum(len(batch.entries) for batch in batches)
 
-    def _read(self) -> list[Batch]:
-        held = sorted(one for one in self._leases.held.items() if one[0] not in self._ailing)
-        each = min(READ_ENTRIES, max(10, self._ingest.batch // max(1, len(held))))
-        each_bytes = min(READ_BYTES, self._ingest.batch_bytes // max(1, len(held)))
-        wanted = [
-            script_command(READ, [self._keys.stream(number)], [position, each, each_bytes, MAX_EVENT_BYTES])
-            for number, position in held
-        ]
-        found = []
-        for (number, position), reply in zip(held, ran(self._engine, wanted), strict=True):
-            if isinstance(reply, Exception):
-                self._ailing.pause(number, reply)
-                continue
-            server_ms, entries = reply
-            if entries:
-                read = [entry_of(entry_id, _pairs(parts), self._plan, server_ms) for entry_id, parts in entries]
-                found.append(Batch(number, position, read))
-        return found
-
     def _changes(self, entries: Sequence[tuple[Batch, Entry]]) -> Changes:
         """Return the changes of entries. An entry whose object is not found waits once, and is a dead letter the second time."""
         documents = {id(entry): self._plan.document_in(entry) for _, entry in entries}
         known = self._objects.find({entry.object_key for _, entry in entries if documents[id(entry)] is None})
         changes = Changes(self._plan, self._admitted(entries))
+        unapplied = {(number, entry_id) for number, ids in self._leases.unapplied.items() for entry_id in ids}
+        gone = [
+            (batch, entry)
+            for batch, entry in entries
+            if documents[id(entry)] is None
+            and known.get(entry.object_key) is None
+            and (batch.partition, entry.id) not in unapplied
+        ]
+        applied = applied_before(self._engine, self._profiles, self._plan, gone)
         for batch, entry in entries:
+            if entry.id in applied.get(batch.partition, ()):
+                batch.counted_as("counted", entry)
+                continue
             document = documents[id(entry)] or known.get(entry.object_key)
-            if entry.id in self._leases.unapplied.get(batch.partition, ()):
+            if (batch.partition, entry.id) in unapplied:
                 document = None
             if document is None and entry.first is None:
                 batch.wait(entry)
@@ -331,16 +330,27 @@ class Worker:
         if moved < 0:
             self._leases.lost(number)
             return
-        if number in self._leases.went_back:
-            _log.error("partition %d: %s", number, WENT_BACK)
-            sound_replies(self._engine, [self._committed(Batch(number, self._leases.held[number], [], note=WENT_BACK))])
-            self._leases.went_back.discard(number)
         if found := find_gap(self._engine, keys, number):
             _log.error("partition %d: %s", number, found.what)
             other = Counter(lost=found.lost, passed=found.passed)
             note = Batch(number, self._leases.held[number], [], other=other, note=found.what)
             sound_replies(self._engine, [self._committed(note)])
             self.counts["lost"] += found.lost
+
+    def _report_way_back(self, number: int, server_s: float) -> None:
+        """Report that the store lost writes of a partition: in this worker's log, and in one dead letter for all workers."""
+        dead = self._keys.of_stream(number, "dead")
+        (latest,) = sound_replies(self._engine, [("XREVRANGE", dead, "+", "-", "COUNT", 1)])
+        is_known = any(
+            pairs(parts).get(b"reason") == WENT_BACK.encode()
+            and server_s - received_ms(entry_id.decode(), None) / 1000 < SAME_WAY_BACK_S
+            for entry_id, parts in latest
+        )
+        if not is_known:
+            letter = ("entry", "", "reason", WENT_BACK, "event", "")
+            sound_replies(self._engine, [("XADD", dead, "MAXLEN", "~", self._ingest.dead_letters, "*", *letter)])
+        _log.error("partition %d: %s", number, WENT_BACK)
+        self._leases.went_back.discard(number)
 
     def _refuse_unfit_roles(self) -> None:
         """Raise NoPermissionError if a role may not run all that applies entries: the second half might be refused."""
@@ -368,8 +378,6 @@ class Worker:
 
     def _log_trouble(self, error: Exception) -> None:
         match error:
-            case OutOfMemoryError():
-                what = "the store is full (noeviction); events wait in their streams: raise maxmemory, or lower max_counters"
             case LookUpFailed():
                 what = f"{error}; events wait"
             case _ if is_refusal(error):
@@ -389,14 +397,7 @@ class Worker:
         try:
             self._leases.recall()
         except (RedisError, StoreError, OSError):
-            self._leases.held.clear()  # this worker or another takes them once the store is back
-
-
-def _pairs(parts: Any) -> Mapping[bytes, bytes]:
-    """Return the fields of an entry: RESP2 through a pipeline returns a mapping or a flat list."""
-    if type(parts) is not list and isinstance(parts, Mapping):  # the second check alone takes as long as the rest
-        return parts
-    return dict(zip(parts[::2], parts[1::2], strict=True))
+            self._leases.drop_all()  # this worker or another takes them once the store is back
 
 
 def _size(found: Members) -> int:
