@@ -142,7 +142,10 @@ class Leases:
             current = now.decode("utf-8", "replace") if now else STREAM_START
             if order(current) < order(position) or (earlier and not own):
                 self.went_back.add(number)
-            self._seen[number] = current
+            if number in self.held:
+                del self._seen[number]  # `held` is later than it from now on
+            else:
+                self._seen[number] = current
 
     def recall(self, partitions: Iterable[int] | None = None) -> None:
         """Read positions again, by default all, after a lost reply may have moved them; drop partitions whose lease was lost."""
