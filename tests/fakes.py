@@ -24,13 +24,13 @@ from rewriter.signals.commands import SAVE_PLAN, Command
 from rewriter.signals.memory_store import AsyncMemoryStore, MemoryStore
 
 LEGS = ("baseline", "personal", "explored")
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 Leg = Literal["baseline", "personal", "explored"]
 Act = Callable[[dict[str, Any]], Any]
 
 
 def waited(condition: Callable[[], bool]) -> bool:
-    """Wait for a condition, ten seconds at most."""
+    """Wait for a condition, half a minute at most."""
     until_s = time.monotonic() + PATIENCE_S
     while not (holds := condition()) and time.monotonic() < until_s:
         time.sleep(0.002)
@@ -38,7 +38,7 @@ def waited(condition: Callable[[], bool]) -> bool:
 
 
 async def awaited(condition: Callable[[], bool | Awaitable[bool]]) -> None:
-    """Wait for a condition without keeping the loop, ten seconds at most. It may be a thread that makes it hold, which
+    """Wait for a condition without keeping the loop, half a minute at most. It may be a thread that makes it hold, which
     an asyncio.Event does not bear."""
     async with asyncio.timeout(PATIENCE_S):
         while not (await holds if isinstance(holds := condition(), Awaitable) else holds):  # noqa: ASYNC110  see above

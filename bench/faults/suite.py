@@ -44,12 +44,14 @@ def rows(
     engine: EngineName = "opensearch",
     budget: BudgetSettings | None = None,
     tries: int = 1,
+    awaits_recovery: bool = True,
 ) -> Iterator[Row]:
     """Yield the result of each trial in a mode. Raises EngineUnavailable.
 
     open_s: the time that a breaker first stays open. engine: the kind of the server at `opensearch_url`.
     budget: other limits than the default, where answers are judged and not times.
     tries:  how often a trial is made that breaks a promise about times and no other, since a stall of the machine breaks it too.
+    awaits_recovery: whether a trial goes on until the fault is overcome, where its time is judged.
     """
     with ExitStack() as stack:
         client = stack.enter_context(OpenSearch(opensearch_url, timeout=10))
@@ -89,7 +91,15 @@ def rows(
                 )
                 rig = Rig(valkey, proxy, legs, resolver, Path(folder), cluster, profiles, load, after)
                 return trial(
-                    fault.name, shell, load, fault.how(rig), after, searches, window=window, is_well=not fault.whole
+                    fault.name,
+                    shell,
+                    load,
+                    fault.how(rig),
+                    after,
+                    searches,
+                    window=window,
+                    is_well=not fault.whole,
+                    awaits_recovery=awaits_recovery,
                 )
 
         for fault in faults:

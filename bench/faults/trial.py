@@ -93,6 +93,7 @@ def trial(
     *,
     window: int,
     is_well: bool = True,
+    awaits_recovery: bool = True,
 ) -> Row:
     """Run `searches` under the fault, remove it, and continue until as many of `window` searches are personalized as before.
 
@@ -100,6 +101,7 @@ def trial(
 
     after:   the clean-up of the fault after the load.
     is_well: whether the caller's own searches are as fast as ever.
+    awaits_recovery: if not, one more batch is sent instead, and its answers are checked.
     """
     before = resources()
     broken: list[str] = []
@@ -118,8 +120,10 @@ def trial(
             hedging = {name: value - hedging_before[name] for name, value in _hedging(load).items()}
         own = [one for one in seen if not one.alone]
         stalls = list(load.jitter)
-        recovered_s = _recovered(load, window, share)
-        if recovered_s is None:
+        recovered_s = _recovered(load, window, share) if awaits_recovery else None
+        if not awaits_recovery:
+            broken += [f"after the fault: {one.fault}" for one in load.batch(BATCH) if one.fault]
+        elif recovered_s is None:
             timed.append(
                 f"not recovered to {share:.1%} personalized: {'; '.join(load.status().problems) or 'no problem'}"
             )

@@ -13,7 +13,7 @@ from pathlib import Path
 from rewriter_engines.errors import EngineUnavailable
 from rewriter_engines.process import OwnedServer, ServerProcess
 
-START_DEADLINE_S = 20.0
+START_DEADLINE_S = 60.0
 
 
 class Osmem(OwnedServer):

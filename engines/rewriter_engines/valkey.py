@@ -18,7 +18,7 @@ from redis.retry import Retry
 from rewriter_engines.errors import EngineError, EngineUnavailable
 from rewriter_engines.process import ServerProcess, free_port
 
-START_DEADLINE_S = 20.0
+START_DEADLINE_S = 60.0
 PORT_ATTEMPTS = 3
 # Small, so that tests of a lost node need not wait for long; the server's default is 15 s.
 CLUSTER_NODE_TIMEOUT_MS = 2000

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from threading import Event, Lock, Thread, current_thread
 from typing import Any, Self
@@ -62,7 +64,7 @@ class Relay:
 
 
 class SlowNames:
-    """While `slow`, looking up `HOST` takes `took_s`; `QUICK` is found at once.
+    """While `slow`, looking up `HOST` takes `took_s`, or until it is slow no more; `QUICK` is found at once.
 
     on: the names of the threads that looked `HOST` up; most_at_once: how many did so at the same time.
     """
@@ -90,11 +92,32 @@ class SlowNames:
                 self.on.append(current_thread().name)
                 self._now += 1
                 self.most_at_once = max(self.most_at_once, self._now)
-            if self.slow.is_set():
-                time.sleep(self._took_s)  # this is the slow DNS
+            until_s = time.monotonic() + self._took_s
+            while self.slow.is_set() and time.monotonic() < until_s:
+                time.sleep(0.02)  # this is the slow DNS
             with self._lock:
                 self._now -= 1
         return self._look_up(self._known.get(name, host), *more, **others)
+
+
+@contextmanager
+def stalls() -> Iterator[list[float]]:
+    """How much later than asked, in ms, a thread woke that slept again and again: what the machine does to all that waits."""
+    late_ms, ended = [0.0], Event()
+
+    def sleep() -> None:
+        while not ended.is_set():
+            before_s = time.perf_counter()
+            time.sleep(0.002)
+            late_ms.append((time.perf_counter() - before_s) * 1000.0 - 2.0)
+
+    sleeper = Thread(target=sleep, daemon=True)
+    sleeper.start()
+    try:
+        yield late_ms
+    finally:
+        ended.set()
+        sleeper.join()
 
 
 class Timed:

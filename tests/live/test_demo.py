@@ -29,7 +29,7 @@ def shown() -> str:
         Osmem().close()
     environment = {name: value for name, value in os.environ.items() if name not in ("ENGINE", "COLUMNS")}
     command = [sys.executable, "-m", "rewriter", "demo"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 

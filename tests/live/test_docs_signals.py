@@ -26,10 +26,26 @@ DOCS = (Path(__file__).parents[2] / "docs" / "signals.md").read_text("utf-8")
 FIELDS = ("brand", "type_and_brand", "item")
 TWO_WEEKS = 2 ** (2 / 16)
 # For machines without these programs: what the page needs of them, and no more.
+# They are started dozens of times, so they import nothing that takes long.
 REDIS_CLI = """
-import redis, sys
-reply = redis.Redis.from_url(sys.argv[2], protocol=2).execute_command(*sys.argv[3:])
-for part in reply if isinstance(reply, list) else [reply]:
+import socket, sys
+
+def reply():
+    kind, rest = (line := answers.readline()[:-2])[:1], line[1:]
+    if kind == b"-":
+        sys.exit(rest.decode())
+    if kind == b"*":
+        return [reply() for _ in range(int(rest))]
+    if kind != b"$":
+        return rest
+    return answers.read(int(rest) + 2)[:-2] if int(rest) >= 0 else b""
+
+words = [word.encode("utf-8", "surrogateescape") for word in sys.argv[3:]]
+host, port = sys.argv[2].removeprefix("redis://").rstrip("/").split(":")
+with socket.create_connection((host, int(port))) as link, link.makefile("rb") as answers:
+    link.sendall(b"*%d\\r\\n" % len(words) + b"".join(b"$%d\\r\\n%b\\r\\n" % (len(word), word) for word in words))
+    found = reply()
+for part in found if isinstance(found, list) else [found]:
     sys.stdout.buffer.write((part if isinstance(part, bytes) else str(part).encode()) + b"\\n")
 """
 B2SUM = """
@@ -46,7 +62,7 @@ def program(path: Path, text: str, *arguments: str) -> None:
     """Make `path` run the machine's program of that name with `arguments` first, or the stand-in where it has none."""
     stand_in = path.with_suffix(".py")
     stand_in.write_text(text)
-    command = [found] if (found := shutil.which(path.name)) else [sys.executable, str(stand_in)]
+    command = [found] if (found := shutil.which(path.name)) else [sys.executable, "-I", "-S", str(stand_in)]
     path.write_text(f'#!/bin/sh\nexec {shlex.join([*command, *arguments])} "$@"\n')
     path.chmod(0o755)
 

@@ -29,7 +29,7 @@ def read(shop: Shop, user: str) -> tuple[Counters | None, Counters | None]:
 
 def test_an_event_is_in_the_next_read(shop: Shop) -> None:
     shop.append([an_event("u1", "p8")])
-    shop.drain(shop.worker())
+    shop.drained()
     session, profile = read(shop, "u1")
     expected = {("brand", "b1"): 2.0, ("type_brand", "t3", "b1"): 2.0, ("item", "p8"): 2.0}
     for counters in (session, profile):
@@ -45,7 +45,7 @@ def test_the_counters_are_those_of_the_arithmetic(redis_url: str, prefix: str) -
     shop = Shop(redis_url, prefix, max_counters=500)
     events = [one for one in many_events(400, users=1, spread_s=100_000) if one["action_name"] != "remove_from_cart"]
     shop.append(events)
-    shop.drain(shop.worker())
+    shop.drained()
     _, profile = read(shop, "u0")
     assert profile is not None
     weights = shop.settings.signals.action_weights
@@ -83,14 +83,14 @@ def test_a_negative_action_lowers_and_never_below_zero(shop: Shop) -> None:
 
 def test_only_the_heaviest_are_kept(shop: Shop) -> None:
     shop.append([an_event("u1", item) for item in PRODUCTS])
-    shop.drain(shop.worker())
+    shop.drained()
     (kept,) = shop.store.run([("ZCARD", f"{shop.plan.keys.profile('u1')}:z")])
     assert kept == 2 * shop.settings.signals.max_counters
 
 
 def test_sessions_and_profiles_expire(shop: Shop) -> None:
     shop.append([an_event("u1")])
-    shop.drain(shop.worker())
+    shop.drained()
     bases = [shop.plan.keys.session("s-u1"), shop.plan.keys.profile("u1")]
     ttls = shop.store.run([("TTL", f"{base}:{part}") for base in bases for part in "zm"])
     assert all(ttl > 0 for ttl in ttls)
@@ -98,7 +98,7 @@ def test_sessions_and_profiles_expire(shop: Shop) -> None:
 
 def test_old_events_leave_their_session_alone(shop: Shop) -> None:
     shop.append([an_event("u1", at_s=time.time() - 2 * 86_400)])
-    shop.drain(shop.worker())
+    shop.drained()
     session, profile = read(shop, "u1")
     assert session is None
     assert profile is not None
@@ -106,7 +106,7 @@ def test_old_events_leave_their_session_alone(shop: Shop) -> None:
 
 def test_without_consent_nothing_is_written(shop: Shop) -> None:
     shop.append([an_event("u1", consent=False)])
-    shop.drain(worker := shop.worker())
+    worker = shop.drained()
     assert shop.counters() == {}
     assert worker.counts == {"no_consent": 1}
 
@@ -114,7 +114,7 @@ def test_without_consent_nothing_is_written(shop: Shop) -> None:
 def test_what_the_event_tells_of_its_object_is_not_looked_up(shop: Shop) -> None:
     told = {"object": {"object_id": "unknown", "attributes": {"brand": "nike", "type": "shoe"}}}
     shop.append([an_event("u1", event_attributes=told)])
-    shop.drain(shop.worker())
+    shop.drained()
     _, profile = read(shop, "u1")
     assert profile is not None
     assert profile.weights[("type_brand", "shoe", "nike")] == 2.0
@@ -124,7 +124,7 @@ def test_what_the_event_tells_of_its_object_is_not_looked_up(shop: Shop) -> None
 def test_segments_are_counted_and_named(shop: Shop) -> None:
     told = {"object": {"object_id": "p1"}, "segments": ["parents"]}
     shop.append([an_event(f"u{number}", event_attributes=told) for number in range(8)])
-    shop.drain(shop.worker())
+    shop.drained()
     assert json.loads(shop.store.read_text(shop.keys.segments) or "") == ["parents"]
     bases = [shop.plan.keys.segment("parents", number) for number in range(4)]
     parts = [part for part in shop.store.read_many(bases, ("brand",), 10) if part is not None]
@@ -152,7 +152,7 @@ def test_what_cannot_be_counted_is_set_aside_and_the_stream_goes_on(
     if reason == "event_attributes.object:":
         shop.plan.fields.pop("item")  # type: ignore[attr-defined]  # an item always counts
     shop.append([raw, an_event("u1", "p8")])
-    shop.drain(worker := shop.worker())
+    worker = shop.drained()
     (letter,) = shop.dead()
     assert letter["reason"].startswith(reason)
     assert len(letter["event"]) <= 65_536
@@ -162,7 +162,7 @@ def test_what_cannot_be_counted_is_set_aside_and_the_stream_goes_on(
 def test_a_key_of_another_kind_fails_its_own_entries(shop: Shop) -> None:
     shop.store.run([("SET", f"{shop.plan.keys.profile('u1')}:m", "text")])
     shop.append([an_event("u1"), an_event("u2")])
-    shop.drain(shop.worker())
+    shop.drained()
     (letter,) = shop.dead()
     assert letter["reason"].startswith("the profile's key")
     assert read(shop, "u2")[1] is not None
@@ -237,7 +237,7 @@ def test_a_session_that_two_partitions_feed_in_one_round_counts_both(shop: Shop)
     shop.append([anonymous] * 3)
     time.sleep(0.01)
     shop.append([an_event(user, "p2", session_id="s-1")] * 2)
-    shop.drain(worker := shop.worker())
+    worker = shop.drained()
     (events,) = shop.store.run([("HGET", f"{shop.plan.keys.session('s-1')}:m", "events")])
     assert float(events) == 5
     assert worker.counts == {"counted": 5}

@@ -169,7 +169,7 @@ def test_the_list_of_workers_is_made_anew_where_it_is_no_list(shop: Shop, kind: 
     verb, *rest = SHARED[kind]
     shop.store.run([(verb, shop.keys.workers, *rest)])
     shop.append([an_event(user) for user in USERS.values()])
-    shop.drain(shop.worker())
+    shop.drained()
     assert counted(shop) == dict.fromkeys(USERS, 1.0)
 
 
@@ -223,7 +223,7 @@ def test_workers_that_a_clock_ahead_has_seen_hold_nothing(shop: Shop, seen_s: st
     """They would never fall silent, and their share of the partitions would be nobody's."""
     shop.store.run([("ZADD", shop.keys.workers, seen_s, f"dead{number}") for number in range(9)])
     shop.append([an_event(user) for user in USERS.values()])
-    shop.drain(shop.worker())
+    shop.drained()
     assert counted(shop) == dict.fromkeys(USERS, 1.0)
 
 

@@ -101,7 +101,7 @@ def test_a_store_that_is_away_is_said_at_once(tmp_path: Path) -> None:
 def test_a_user_is_forgotten(toml: Path, redis_url: str, prefix: str) -> None:
     shop = Shop(redis_url, prefix)
     shop.append([an_event("u1"), an_event("u2")])
-    shop.drain(shop.worker())
+    shop.drained()
     command = [*COMMAND[:-1], "forget", "u1", "--toml", str(toml)]
     ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 0

@@ -179,7 +179,7 @@ def test_entries_are_delivered_three_times(redis_url: str, prefix: str) -> None:
         worker.close()
         states = [shop.keys.of_stream(number, "state") for number in range(4)]
         shop.store.run([("DEL", state) for state in states])
-    shop.drain(shop.worker())
+    shop.drained()
     held_to_be_exact(shop, 500)
 
 
@@ -187,7 +187,7 @@ def test_an_event_id_is_sent_three_times(redis_url: str, prefix: str) -> None:
     shop = Shop(redis_url, prefix, batch=40, partitions=1)
     for _ in range(3):  # within a batch and over batches
         shop.append([an_event("u1", event_id="e1")] * 2 + [an_event("u1", "p2", event_id=f"x{n}") for n in range(50)])
-    shop.drain(worker := shop.worker())
+    worker = shop.drained()
     assert worker.counts == {"counted": 51, "duplicate": 105}
 
 
@@ -267,7 +267,7 @@ def test_a_lease_holder_stalls_and_comes_back(redis_url: str, prefix: str) -> No
     assert engine.stalled
     assert worker.counts == {}  # all of its batch was another's by then
     assert worker.held == []
-    shop.drain(shop.worker())
+    shop.drained()
     held_to_be_exact(shop, 1_000)
 
 

@@ -86,7 +86,7 @@ def test_entries_of_any_form_are_set_aside_and_the_stream_goes_on(shop: Shop) ->
     shop.append([an_event("before")])
     shop.store.run([("XADD", stream, "*", *parts) for parts in entries])
     shop.append([an_event("after")])
-    shop.drain(worker := shop.worker())
+    worker = shop.drained()
     assert worker.counts == {"refused": len(entries), "counted": 2}
     assert len(shop.dead()) == len(entries)
     assert all(len(letter["event"]) <= MAX_EVENT_BYTES for letter in shop.dead())
@@ -103,7 +103,7 @@ def test_events_behind_an_id_that_lies_ahead_are_counted(redis_url: str, prefix:
     shop.append([an_event("u1", event_id="e") for _ in range(3)])
     shop.append([an_event("u1", timestamp=datetime.fromtimestamp(time.time() - 400 * 86_400, UTC).isoformat())])
     shop.append([an_event("u1", timestamp=datetime.fromtimestamp(time.time() + 4_000, UTC).isoformat())])
-    shop.drain(worker := shop.worker())
+    worker = shop.drained()
     assert worker.counts == {"counted": 3, "duplicate": 2, "refused": 2}
     found = shop.store.read(SignalsQuery(None, shop.plan.keys.profile("u1"), None, ("item",), 500)).profile
     assert found is not None
@@ -118,7 +118,7 @@ def test_a_stream_whose_ids_lie_far_ahead_is_trimmed_all_the_same(redis_url: str
     shop.store.run([("XADD", shop.keys.stream(0), ahead, "event", json.dumps(an_event("u0")))])
     for start in range(0, 2_000, 500):
         shop.append([an_event(f"u{start + number}") for number in range(500)])
-    shop.drain(worker := shop.worker())
+    worker = shop.drained()
     assert worker.counts == {"counted": 2_001}
     (length,) = shop.store.run([("XLEN", shop.keys.stream(0))])
     assert length <= 300  # whole nodes of a hundred entries
@@ -126,14 +126,14 @@ def test_a_stream_whose_ids_lie_far_ahead_is_trimmed_all_the_same(redis_url: str
 
 def test_an_event_id_that_stands_for_none_makes_no_duplicates(shop: Shop) -> None:
     shop.append([an_event("u1", event_id=value) for value in ["undefined", "null", None, "", "NaN"] for _ in range(4)])
-    shop.drain(worker := shop.worker())
+    worker = shop.drained()
     assert worker.counts == {"counted": 20}
 
 
 def test_a_user_id_that_stands_for_none_is_nobodys_profile(shop: Shop) -> None:
     for value in ("undefined", "null", None, "", float("nan")):
         shop.append([an_event("c1", user_id=value, client_id="c1")])
-    shop.drain(shop.worker())
+    shop.drained()
     assert counted(shop, "c1") == 5
     assert counted(shop, "undefined") == counted(shop, "null") == counted(shop, "nan") == 0
 
@@ -233,7 +233,7 @@ def test_names_in_events_make_no_more_keys_than_the_list_has_room(redis_url: str
 def test_without_room_only_listed_segments_count(redis_url: str, prefix: str) -> None:
     shop = Shop(redis_url, prefix, max_segments=0, segments=("vip",))
     shop.append([in_segments("u1", "vip", "junk")])
-    shop.drain(shop.worker())
+    shop.drained()
     assert json.loads(shop.store.read_text(shop.keys.segments) or "") == ["vip"]
     assert segment_keys(shop) == 2
 
@@ -241,9 +241,9 @@ def test_without_room_only_listed_segments_count(redis_url: str, prefix: str) ->
 def test_names_that_the_list_has_count_after_a_restart(redis_url: str, prefix: str) -> None:
     shop = Shop(redis_url, prefix, max_segments=2)
     shop.append([in_segments("u1", "a", "b")])
-    shop.drain(shop.worker())
+    shop.drained()
     shop.append([in_segments("u1", "c", "b", "a")])
-    shop.drain(shop.worker())
+    shop.drained()
     part = [shop.store.read_many([shop.plan.keys.segment(name, n) for n in range(4)], ("item",), 10) for name in "abc"]
     assert [sum(one.events for one in parts if one is not None) for parts in part] == [2, 2, 0]
 
@@ -259,7 +259,7 @@ def test_dead_letters_are_bounded_in_bytes(redis_url: str, prefix: str, letter: 
     for start in range(0, count, 500):
         wanted = [("XADD", shop.keys.stream(0), "*", "event", raw) for _ in range(min(500, count - start))]
         shop.store.run(wanted)
-    shop.drain(worker := shop.worker())
+    worker = shop.drained()
     dead = shop.keys.of_stream(0, "dead")
     taken, kept = shop.store.run([("MEMORY", "USAGE", dead, "SAMPLES", 0), ("XLEN", dead)])
     assert taken <= MIB // 2

@@ -102,7 +102,7 @@ def test_dead_letters_beyond_their_number_are_counted_and_named(
     segments = {"object": {"object_id": "p1"}, "segments": ["a", "b"]}
     shop.append(["no event"] * 1_500)
     shop.append([an_event(event_attributes=segments) for _ in range(2)])
-    shop.drain(worker := shop.worker())
+    worker = shop.drained()
     dropped = 1_500 - len(shop.dead())
     assert dropped > 1_000
     assert worker.counts == {"refused": 1_500, "counted": 2}
@@ -126,7 +126,7 @@ def test_events_with_ids_of_a_far_future_are_no_duplicates_of_themselves(redis_u
         found = parse(raw)
         assert isinstance(found, Event)
         shop.store.run([("XADD", shop.keys.stream(partition_of(found, 4)), f"{ms}-{number}", "event", raw)])
-    shop.drain(worker := shop.worker())
+    worker = shop.drained()
     assert worker.counts == {"counted": 40, "duplicate": 10}
 
 

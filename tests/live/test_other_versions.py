@@ -1,6 +1,7 @@
 """Runs on other versions than the whole suite's: the oldest server and clients that are allowed, elasticsearch-py 8, other Pythons.
 
-Each runs some of the suites once more, in a process of its own, and records what it ran on for docs/versions.md.
+Each runs some of the suites once more, in a process of its own. `make full` runs them whole and records what it ran on for
+docs/versions.md; `make test` runs a part of those for the oldest server and client.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from rewriter_engines import OpenSearchServer
 from rewriter_engines.layout import OPENSEARCH_2
 from tests.needed import needed
 from tests.pages import ROOT
-from tests.versions import Run, client_version, python_version, ran, server_version, store_version
+from tests.versions import VARIABLE, Run, client_version, python_version, ran, server_version, store_version
 
 SUITES = ("tests/live/test_promises.py", "tests/live/test_query_form.py", "tests/live/test_index_facts.py")
 CLIENT_SUITES = (
@@ -29,6 +30,9 @@ CLIENT_SUITES = (
     "tests/live/test_baseline.py",
     "tests/live/test_objects.py",
 )
+WHOLE = bool(os.environ.get(VARIABLE))
+FEW_DRAWS = {} if WHOLE else {"PROMISE_DRAWS": "40"}
+FEW_TESTS = () if WHOLE else ("-k", "test_given or test_baseline or test_objects")
 ELASTICSEARCH_SUITES = ("tests/client/test_elasticsearch_client.py", "tests/live/test_elasticsearch.py")
 WITHOUT_ENGINE = ("tests", "--ignore=tests/live", "--ignore=tests/engines", "--ignore=tests/packaging")
 PYTHONS = ("3.12", "3.13", "3.14")
@@ -66,7 +70,7 @@ def test_the_promises_hold_on_opensearch_2_19(redis_url: str) -> None:
     with server:
         version = server_version(server.url)
         assert version.startswith("OpenSearch 2.19.")
-        passed = passes({"OPENSEARCH_URL": server.url, "REDIS_URL": redis_url}, *SUITES)
+        passed = passes({"OPENSEARCH_URL": server.url, "REDIS_URL": redis_url, **FEW_DRAWS}, *SUITES)
     client, store = client_version("opensearch-py"), store_version(redis_url)
     ran("OpenSearch 2", Run(version, client, store, python_version(), names(*SUITES), passed, ("server",)))
 
@@ -76,7 +80,7 @@ def test_the_oldest_client_serves(opensearch_url: str, redis_url: str, tmp_path:
     client = client_version("opensearch-py", {"PYTHONPATH": path})
     assert client == "opensearch-py 2.4.0"
     environment = {"OPENSEARCH_URL": opensearch_url, "REDIS_URL": redis_url, "PYTHONPATH": path}
-    passed = passes(environment, *CLIENT_SUITES)
+    passed = passes(environment, *CLIENT_SUITES, *FEW_TESTS)
     server, store = server_version(opensearch_url), store_version(redis_url)
     run = Run(server, client, store, python_version(), names(*CLIENT_SUITES), passed, ("client",))
     ran("the oldest opensearch-py", run)

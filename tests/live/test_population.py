@@ -127,25 +127,39 @@ def test_a_worker_makes_it_where_one_runs_and_takes_it_from_a_search(redis_url: 
     store.close()
 
 
+def made_large(url: str, prefix: str) -> None:
+    """Make a population of 20,000 values in 16 partitions, as a worker does."""
+    with closing(RedisStore(url)) as store:
+        fill(store, Keys(prefix), 20_000, 0)
+        worker = maker(store, Keys(prefix), "worker")
+        worker.leads(worker.reader.look())
+        worker.make(worker.reader.look())
+
+
+@pytest.fixture(scope="module")
+def large() -> Iterator[str]:
+    """The URL of a server of its own with such a population under the prefix `large`, and a worker that is there for good."""
+    with Valkey() as valkey, redis.Redis.from_url(valkey.url) as raw:
+        made_large(valkey.url, "large")
+        raw.persist(Keys("large").maker)
+        yield valkey.url
+
+
 @pytest.mark.parametrize("way", [pytest.param("url", marks=pytest.mark.full), "client", "cluster"])
 def test_an_event_loop_has_no_part_in_it(
     way: str,
-    redis_url: str,
     prefix: str,
     opensearch_url: str,
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With 20,000 values in 16 partitions: what a refresh takes of the loop's thread, and on which thread it runs."""
-    url = redis_url
     if way == "cluster":
         hosts = ",".join(one.removeprefix("redis://") for one in request.getfixturevalue("redis_cluster_urls"))
         url = f"redis+cluster://{hosts}"
-    keys, store = Keys(prefix), RedisStore(url)
-    fill(store, keys, 20_000, 0)
-    made = maker(store, keys, "worker")
-    made.leads(made.reader.look())
-    made.make(made.reader.look())
+        made_large(url, prefix)
+    else:
+        url, prefix = request.getfixturevalue("large"), "large"
     monkeypatch.setattr(shell, "LOOK_EVERY_S", 0.1)
     looks: list[str] = []
     look = shell.PopulationReader.look
@@ -165,11 +179,11 @@ def test_an_event_loop_has_no_part_in_it(
         async with AsyncOpenSearch([opensearch_url]) as client, AsyncRewriter(client, given, settings) as rewriter:
             await rewriter.status()
             if given is None:
-                await asyncio.sleep(2.0)
-                began_s, until_s = time.thread_time(), time.monotonic() + 4.0
+                await asyncio.sleep(0.5)
+                began_s, until_s = time.thread_time(), time.monotonic() + 1.5
                 while time.monotonic() < until_s:  # noqa: ASYNC110  time passes
                     await asyncio.sleep(0.05)
-                return (time.thread_time() - began_s) / 4.0
+                return (time.thread_time() - began_s) / 1.5
             while not looks:  # noqa: ASYNC110  a thread fills it
                 await asyncio.sleep(0.05)
             assert (await rewriter.status()).population_values == 20_000
@@ -193,24 +207,17 @@ def test_an_event_loop_has_no_part_in_it(
         a_look_s = asyncio.run(cpu_s(url, 10))
     assert a_look_s < 0.005
     assert set(looks) == {"rewriter-population"}
-    store.close()
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_what_one_process_asks_of_the_server(
-    kind: str, prefix: str, opensearch_url: str, monkeypatch: pytest.MonkeyPatch
+    kind: str, large: str, opensearch_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three commands and some hundred bytes a look, counted by the server; the population once."""
-    with Valkey() as valkey, redis.Redis.from_url(valkey.url) as raw:
-        store, keys = RedisStore(valkey.url), Keys(prefix)
-        fill(store, keys, 20_000, 0)
-        made = maker(store, keys, "worker")
-        made.leads(made.reader.look())
-        made.make(made.reader.look())
-        raw.persist(keys.maker)
+    with redis.Redis.from_url(large) as raw:
         monkeypatch.setattr(shell, "LOOK_EVERY_S", 0.05)
         settings = Settings.model_validate(
-            {"store": {"prefix": prefix}, "policies": {"shop": {"index": "none", "fields": {"brand": {}}}}}
+            {"store": {"prefix": "large"}, "policies": {"shop": {"index": "none", "fields": {"brand": {}}}}}
         )
         reader = shell.PopulationReader
         looks: list[None] = []
@@ -239,7 +246,7 @@ def test_what_one_process_asks_of_the_server(
             }
 
         if kind == "sync":
-            with OpenSearch([opensearch_url]) as client, Rewriter(client, valkey.url, settings) as rewriter:
+            with OpenSearch([opensearch_url]) as client, Rewriter(client, large, settings) as rewriter:
                 rewriter.status()
 
                 def wait(holds: Callable[[], bool]) -> None:
@@ -251,13 +258,12 @@ def test_what_one_process_asks_of_the_server(
             async def run() -> None:
                 async with (
                     AsyncOpenSearch([opensearch_url]) as client,
-                    AsyncRewriter(client, valkey.url, settings) as rewriter,
+                    AsyncRewriter(client, large, settings) as rewriter,
                 ):
                     await rewriter.status()
                     await asyncio.to_thread(counted, lambda holds: None if waited(holds) else pytest.fail("too slow"))
 
             asyncio.run(run())
-        store.close()
 
 
 def test_a_segment_that_cannot_be_read_keeps_its_last_state_in_every_process(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections import Counter
@@ -20,8 +21,9 @@ from tests.fakes import waited
 from tests.live.draws import DOCUMENTS, SEED, TEMPLATES, Shop, body, counters
 from tests.live.engine import Intercepted, async_search_client, intercept, search_client
 
-DRAWS = 400
-LISTS = 40
+DRAWS = int(os.environ.get("PROMISE_DRAWS", "400"))
+"""Fewer for a smoke run on another version."""
+LISTS = DRAWS // 10
 TOLERANCE = 1e-6
 Hit = Mapping[str, Any]
 
@@ -154,9 +156,10 @@ def test_hundreds_of_draws(shop: Shop, rewriter: Rewriter, legs: Recorded) -> No
             assert without_time(answer) == without_time(plain)
         assert waited(lambda: none_in_flight(rewriter))  # else a late leg is recorded as the next search's
     assert not set(reasons) & {"search_rejected", "template_failed", "search_failed", "quarantined"}, reasons
-    assert reasons["personalized"] >= 300, reasons
+    assert reasons["personalized"] >= 0.75 * DRAWS, reasons
     assert all(
-        seen[what] >= 10 for what in ("moved", "at the limit", "explored", "grouped", "theirs", "rescore", "wrap")
+        seen[what] >= DRAWS // 40
+        for what in ("moved", "at the limit", "explored", "grouped", "theirs", "rescore", "wrap")
     ), seen
 
 
@@ -196,7 +199,7 @@ async def test_the_async_rewriter_gives_the_same_pages(
         async_search_client(shop.url) as client,
         AsyncRewriter(client, settings=shop.settings) as other,
     ):
-        until_s = time.monotonic() + 10.0
+        until_s = time.monotonic() + 30.0
         while len((await other.status()).indices) < len(shop.aliases):
             assert time.monotonic() < until_s
             await client.ping()

@@ -26,7 +26,7 @@ from rewriter.signals.redis_store import RedisStore
 from rewriter.signals.store import Keys
 from rewriter_engines import Valkey
 from tests.fakes import waited
-from tests.live.scene import HOST, QUICK, AsyncSide, Relay, Side, SlowNames, SyncSide
+from tests.live.scene import HOST, QUICK, AsyncSide, Relay, Side, SlowNames, SyncSide, stalls
 
 SEARCHES = 40
 SIGNALS_MS, CUTOFF_MS = 10.0, 30.0
@@ -56,6 +56,7 @@ class Fault:
     heal: Callable[[Scene], Any]
     reasons: frozenset[str]
     from_the_start: bool = False
+    signals_ms: float = SIGNALS_MS
 
 
 def restart(scene: Scene) -> None:
@@ -74,7 +75,7 @@ FAULTS = (
     ),
     Fault(
         "the personalized leg slow", "straight", lambda s: s.side.legs.stuck.set(), lambda s: s.side.legs.stuck.clear(),
-        frozenset({"search_late", "busy"}),
+        frozenset({"search_late", "busy"}), signals_ms=5_000.0,  # a machine that stalls makes no read late
     ),
 )  # fmt: skip
 
@@ -94,7 +95,7 @@ def scene_of(fault: Fault, kind: type[Side], url: str, index: str, valkey: Valke
         {
             "experiment": {"holdout": 0},
             "store": {"url": ways[fault.way]},
-            "budget": {"signals_ms": SIGNALS_MS, "cutoff_ms": CUTOFF_MS},
+            "budget": {"signals_ms": fault.signals_ms, "cutoff_ms": CUTOFF_MS},
             "breaker": PATIENT,
             "policies": {"shelf": {"index": index, "item_repeat_share": 1.0}},
         }
@@ -133,7 +134,7 @@ def test_searches_go_on_in_time(
 ) -> None:
     before = of_ours()
     # Longer than the searches take: once a name is known, they are personalized.
-    names = SlowNames(monkeypatch, took_s=4.0)
+    names = SlowNames(monkeypatch, took_s=60.0)
     with scene_of(fault, kind, opensearch_url, products, valkey_server(), names) as scene:
         side = scene.side
         plain = timeless(side.plain(products))
@@ -143,22 +144,22 @@ def test_searches_go_on_in_time(
             assert waited(lambda: side.in_flight() == 0)
             fault.strike(scene)
         alone_ms, beside_ms, added_ms, seen = [], [], [], Counter[str]()
-        for _ in range(SEARCHES):
-            side.plain(products)
-            alone_ms.append(side.client.took_ms)
-            answer, report = side.search(products)
-            added_ms.append((time.perf_counter() - side.client.arrived_s) * 1000.0)
-            beside_ms.append(side.client.took_ms)
-            seen[str(report.reason)] += 1
-            assert timeless(answer) == plain
+        with stalls() as stalled_ms:
+            for _ in range(SEARCHES):
+                side.plain(products)
+                alone_ms.append(side.client.took_ms)
+                answer, report = side.search(products)
+                added_ms.append((time.perf_counter() - side.client.arrived_s) * 1000.0)
+                beside_ms.append(side.client.took_ms)
+                seen[str(report.reason)] += 1
+                assert timeless(answer) == plain
 
-        # A machine that stalls makes a read late now and then, whatever was struck.
-        stalled = "signals_late" not in fault.reasons and seen["signals_late"] <= SEARCHES // 10
-        reasons = set(seen) - ({"signals_late"} if stalled else set())
+        reasons = set(seen)
         assert reasons <= fault.reasons
         assert reasons > {"busy"} or "busy" not in reasons  # some waited for what did not come
-        assert median(added_ms) < CUTOFF_MS + 10.0
-        assert max(added_ms) < CUTOFF_MS + SLACK_MS
+        # A search that waits until the cut-off wakes, and so does what it waited for: two delays of the machine at most.
+        assert median(added_ms) < CUTOFF_MS + 10.0 + 2.0 * median(stalled_ms)
+        assert max(added_ms) < CUTOFF_MS + SLACK_MS + 2.0 * max(stalled_ms)
         assert median(beside_ms) < 2.0 * median(alone_ms) + 5.0
 
         fault.heal(scene)
@@ -177,7 +178,7 @@ def test_the_kill_switch_works_within_a_second_behind_slow_dns(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    names, switches = SlowNames(monkeypatch, took_s=3.0), tmp_path / "switches"
+    names, switches = SlowNames(monkeypatch, took_s=60.0), tmp_path / "switches"
     names.slow.set()
     settings = Settings.model_validate(
         {
@@ -204,7 +205,7 @@ def test_no_baseline_waits_for_the_name_of_the_store_on_the_event_loop(
     valkey_server: Callable[..., Valkey],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    names = SlowNames(monkeypatch, took_s=6.0)
+    names = SlowNames(monkeypatch, took_s=60.0)
     names.slow.set()
     settings = Settings.model_validate(
         {
@@ -221,7 +222,8 @@ def test_no_baseline_waits_for_the_name_of_the_store_on_the_event_loop(
         for _ in range(10):
             side.plain(products)
         found = [one for _ in range(5) for one in side.search_at_once(products, 16)]
+        names.slow.clear()
     assert {report.reason for _, report in found} <= {Reason.SIGNALS_LATE, Reason.BUSY}
-    assert side.client.slowest_ms < 2_000.0
+    assert side.client.slowest_ms < 20_000.0  # the name took a minute
     assert set(names.on) == {"rewriter-names"}
     assert names.most_at_once == 1

@@ -35,7 +35,7 @@ def test_what_is_tracked_is_counted(redis_url: str, prefix: str) -> None:
         assert all(rewriter.track(an_event(f"u{number % 9}")) for number in range(1_200))
         until(lambda: rewriter.status().tracked["waiting"] == 0)
         assert rewriter.status().tracked == {"accepted": 1_200, "waiting": 0}
-    shop.drain(worker := shop.worker())
+    worker = shop.drained()
     assert worker.counts == {"counted": 1_200}
 
 
@@ -115,5 +115,5 @@ def test_an_event_whose_acknowledgement_was_lost_counts_once(redis_url: str, pre
         replies = shop.store.run(shipment.commands)
         outbox.finish(shipment, replies if is_seen else None, now_s)
     assert outbox.counts["accepted"] == 1
-    shop.drain(worker := shop.worker())
+    worker = shop.drained()
     assert worker.counts == {"counted": 1, "duplicate": 1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -113,5 +114,4 @@ def test_nothing_of_the_extras_is_needed_to_import() -> None:
 
 @pytest.mark.parametrize("package", EXTRAS)
 def test_the_extras_are_what_they_are_taken_for(package: str) -> None:
-    code = f"import importlib.util; assert importlib.util.find_spec({package!r})"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    assert importlib.util.find_spec(package)
