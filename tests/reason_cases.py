@@ -430,9 +430,10 @@ CASES = (
     ),
     *(
         Case(
-            f"the baseline {name}", Reason.BASELINE_PARTIAL, PARTIAL, on={"baseline": gives(**changes)}, legs=None,
+            f"the baseline {name}{why}", Reason.BASELINE_PARTIAL, PARTIAL, on={"baseline": gives(**changes, **empty)}, legs=None,
             outcome="unused", detail=name,
         )
+        for why, empty in (("", {}), (", without a hit", {"hits": {"hits": []}}))
         for name, changes in (
             ("timed out", {"timed_out": True}),
             ("was terminated early", {"terminated_early": True}),

@@ -34,10 +34,10 @@ def unfit(response: Any, policy: PolicySettings) -> tuple[Reason, str] | None:
         if isinstance(response, Mapping) and isinstance(response.get("hits"), Mapping)
         else None
     )
+    if hits is not None and (lost := partial(response)):  # first: it may have no hits because of that
+        return Reason.BASELINE_PARTIAL, f"the caller's own search {lost}"
     if not hits:
         return Reason.NO_HITS, ""
-    if lost := partial(response):
-        return Reason.BASELINE_PARTIAL, f"the caller's own search {lost}"
     scores = [score_of(hit) for hit in hits]
     if any(score is None or score <= 0.0 for score in scores):
         return Reason.NO_RELEVANCE, "a score of the caller's own search is not above 0"
