@@ -66,6 +66,10 @@ def raises(error: Exception) -> Act:
     return act
 
 
+EVERY_HIT: dict[str, Any] = {}
+"""No change of an answer's hits."""
+
+
 def gives(**changes: Any) -> Act:
     return lambda answer: {**answer, **changes}
 
@@ -433,7 +437,7 @@ CASES = (
             f"the baseline {name}{why}", Reason.BASELINE_PARTIAL, PARTIAL, on={"baseline": gives(**changes, **empty)}, legs=None,
             outcome="unused", detail=name,
         )
-        for why, empty in (("", {}), (", without a hit", {"hits": {"hits": []}}))
+        for why, empty in (("", EVERY_HIT), (", without a hit", {"hits": {"hits": []}}))
         for name, changes in (
             ("timed out", {"timed_out": True}),
             ("was terminated early", {"terminated_early": True}),

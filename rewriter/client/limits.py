@@ -1,15 +1,17 @@
 """The limits of an optional leg, applied by its connection: a deadline in total time, and the largest answer that is parsed.
 
 The timeout of a synchronous connection (of urllib3 or requests) counts per `recv`, so an answer that drips single bytes never times
-out. `watch` bounds the reads of such a connection's sockets by the leg's deadline. An asynchronous timeout is total anyway.
+out. `watch` bounds the reads of such a connection's sockets by the leg's deadline. An asynchronous request ends with `in_time`:
+aiohttp's timeout is total, that of httpx or of a caller's own class need not be.
 """
 
 from __future__ import annotations
 
+import asyncio
 import io
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
@@ -95,6 +97,22 @@ class Limited:
             raise
         check_size(len(answer[-1]))
         return answer
+
+
+@asynccontextmanager
+async def in_time() -> AsyncIterator[None]:
+    """End an asynchronous request at its leg's deadline. Raises LegFault then, and for an error that comes later."""
+    limits = LIMITS.get()
+    left_s = None if limits is None else max(0.0, limits.until_s - time.monotonic())
+    timeout = asyncio.timeout(left_s)
+    try:
+        async with timeout:
+            yield
+    except Exception as error:
+        if timeout.expired():
+            raise LegFault("late", "given up by its client") from error
+        check_time(error)
+        raise
 
 
 def follow_no_redirect(session: Any) -> None:

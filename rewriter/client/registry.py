@@ -14,7 +14,7 @@ from typing import Any, cast
 from rewriter import client
 from rewriter.client.seam import Library, SearchClient
 
-OWN = frozenset({"batch", "faults", "limits", "pieces", "registry", "seam"})
+OWN = frozenset({"batch", "faults", "limits", "own_parts", "pieces", "registry", "seam"})
 """The modules of this package that serve no client."""
 
 DEFAULT = "opensearch"

@@ -247,6 +247,17 @@ class Library(Protocol):
         """Return which of the two classes `client` derives from, None if from neither."""
         ...
 
+    def unused_methods(self, client: Any, *, is_leg_client: bool) -> list[str]:
+        """Return those of a client's methods that search, are not the library's own, and that no optional leg goes through.
+
+        is_leg_client: whether the legs are sent by `client` itself, and not by a clone of it.
+        """
+        ...
+
+    def check_clone(self, client: Any, clone: Any) -> None:
+        """Raise own_parts.NotCloned if a clone lacks what its client was given."""
+        ...
+
     def around(self, raw: Any, *, is_async: bool) -> SearchClient:
         """Return the client around an object of the library, or around a proxy of one."""
         ...

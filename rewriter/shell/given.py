@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import Any, Literal
 
 from rewriter.boost.templates import TemplateSet
+from rewriter.client.own_parts import NotCloned
 from rewriter.client.registry import DEFAULT, around, library, library_of
 from rewriter.client.seam import SearchClient
 from rewriter.errors import ConfigurationError, Fault
@@ -105,14 +106,20 @@ def clone_of(shell: Shell, given: Any, client: SearchClient, connections: int) -
 
     given: what `client` is around. A transport of the caller's own may ask for arguments that nobody else knows.
     """
+    own = library_of(given) or library(DEFAULT)
     try:
-        return client.cloned(connections)
+        clone = client.cloned(connections)
+        own.check_clone(given, clone.raw)
+        return clone
     except Exception as error:
-        signature_ = f"{type(error).__name__}: {error}"[:200] if isinstance(error, TypeError) else type(error).__name__
-        own = library_of(given) or library(DEFAULT)
+        cause = type(error).__name__
+        if isinstance(error, TypeError):  # of a signature
+            cause = f"{cause}: {error}"[:200]
+        elif isinstance(error, NotCloned):
+            cause = str(error)
         wanted = own.SYNC if KINDS[shell] == "sync" else own.ASYNC
         remedy = f"give leg_client={wanted}(…), by which the rewriter sends its own searches"
-        what = f"no client with connections of its own can be made from it ({signature_})"
+        what = f"no client with connections of its own can be made from it ({cause})"
         raise ConfigurationError([Fault("client", what, remedy)]) from error
 
 
@@ -122,12 +129,15 @@ def _client_faults(shell: Shell, where: str, client: Any, leg_client: Any) -> li
     own = found or library_of(leg_client) or library(DEFAULT)
     wanted = own.SYNC if KINDS[shell] == "sync" else own.ASYNC
     kind = found.kind_of(client) if found else None
-    if kind == KINDS[shell]:
+    if found is not None and kind == KINDS[shell]:
         legs = library_of(leg_client)
         if where == "client" and legs not in (None, found):
             return [
                 Fault("leg_client", f"{_kind(leg_client)} is of another client library", f"give leg_client={wanted}(…)")
             ]
+        sends = where == "leg_client"
+        if (sends or leg_client is None) and (unused := found.unused_methods(client, is_leg_client=sends)):
+            return [_unused_methods(where, client, unused, wanted)]
         return []
     what = f"{_kind(client)} is not an {wanted.rpartition('.')[2]}"
     if kind is not None:
@@ -139,6 +149,15 @@ def _client_faults(shell: Shell, where: str, client: Any, leg_client: Any) -> li
         remedy = f"give leg_client={wanted}(…), by which the rewriter sends its own searches"
         return [Fault(where, f"{what}, and no client with connections of its own can be made from it", remedy)]
     return []
+
+
+def _unused_methods(where: str, client: Any, names: Sequence[str], wanted: str) -> Fault:
+    """Return the fault of a client whose own methods no optional leg goes through: the legs might find what these hide."""
+    what = f"{_kind(client)} has its own {' and '.join(f'`{name}`' for name in names)}, which optional legs do not go through"
+    if where == "leg_client":
+        return Fault(where, what, f"give an {wanted} whose transport does the same")
+    remedy = f"give leg_client={wanted}(…), by which the rewriter sends its own searches: it must restrict them as this client does"
+    return Fault(where, what, remedy)
 
 
 def _is_async(hook: Any) -> bool:

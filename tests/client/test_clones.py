@@ -16,6 +16,8 @@ from typing import Any
 
 import certifi
 import pytest
+from elastic_transport import AiohttpHttpNode
+from elasticsearch import AsyncElasticsearch
 from opensearchpy import (
     AIOHttpConnection,
     AsyncOpenSearch,
@@ -32,7 +34,8 @@ from opensearchpy.serializer import JSONSerializer, Serializer
 from rewriter import Rewriter, Settings, Subject
 from rewriter.client.limits import LIMITS, LegLimits
 from rewriter.client.opensearch import OpenSearchClient, cloned
-from rewriter.client.seam import LegFault
+from rewriter.client.registry import around
+from rewriter.client.seam import LegFault, Search
 from tests.fakes import FakeStore, waited
 from tests.wire import ANSWER, Wire, byte_by_byte, chunk_by_chunk, header_by_header, whole, without_end
 
@@ -239,6 +242,40 @@ def test_a_leg_that_drips_is_given_up_in_total_time(wire: Wire, connection: Any,
     wire.reply, wire.pause_s = lambda _: whole(ANSWER), 0.0
     assert clone.search(**LEG, request_timeout=5) == ANSWER
     clone.close()
+
+
+class Patient(AIOHttpConnection):
+    """A connection that keeps no time limit in total, as one of httpx does not while an answer drips."""
+
+    async def perform_request(self, *arguments: Any, **named: Any) -> Any:
+        await asyncio.sleep(0.0 if LIMITS.get() is None else 60.0)
+        return await super().perform_request(*arguments, **named)
+
+
+class PatientNode(AiohttpHttpNode):
+    async def perform_request(self, *_: Any, **__: Any) -> Any:  # type: ignore[override]
+        await asyncio.sleep(60.0)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda url: AsyncOpenSearch([url], connection_class=Patient),
+        lambda url: AsyncElasticsearch([url], node_class=PatientNode),
+    ],
+    ids=["opensearch-py", "elasticsearch-py"],
+)
+async def test_an_async_leg_is_given_up_in_total_time_whatever_its_connection_does(wire: Wire, made: Any) -> None:
+    raw = made(wire.url)
+    legs = around(raw, is_async=True).cloned(2)
+    LIMITS.set(LegLimits(time.monotonic() + 0.1, 2**20))
+    async with asyncio.timeout(5):
+        with pytest.raises(LegFault) as raised:
+            await legs.search(Search("i", LEG["body"]), 0.1, is_leg=True)
+    assert raised.value.kind == "late"
+    LIMITS.set(None)
+    for one in (raw, legs):
+        await one.close()
 
 
 @pytest.mark.parametrize("compressed", [False, True], ids=["plain", "gzip"])

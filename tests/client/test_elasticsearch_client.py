@@ -189,6 +189,28 @@ def test_options_of_one_request_are_not_parameters_and_headers_go_with_every_leg
     assert (read.params, read.headers) == ({}, {"x-tenant": "t", "x-opaque-id": "o"})
 
 
+@pytest.mark.parametrize(
+    ("options", "call", "seconds"),
+    [({"request_timeout": 0.3}, {}, 0.3), ({"request_timeout": 5}, {"request_timeout": 2}, 2), ({"opaque_id": "o"}, {}, None)],
+)  # fmt: skip
+def test_the_time_that_options_give_a_search_holds_for_one_in_its_stead(
+    options: dict[str, Any], call: dict[str, Any], seconds: float | None
+) -> None:
+    seam = around(client(), is_async=False)
+    read = seam.derived(seam.raw.options(**options)).read({"index": "a", "query": QUERY, **call})
+    assert read.own.get("request_timeout") == seconds
+
+
+def test_a_serverless_project_is_told_the_same_version() -> None:
+    raw = client(api_key="k")
+    raw._is_serverless = True  # as by `server_mode`, which elasticsearch-py 8 does not know
+    on_the_wire(raw, {"index": "a", "query": QUERY})
+    own: Mapping[str, Any] = Recording.sent[-1][3]
+    around(raw, is_async=False).search(Search("a", {"query": QUERY}), 1.0)
+    leg: Mapping[str, Any] = Recording.sent[-1][3]
+    assert leg["elastic-api-version"] == own.get("elastic-api-version", "2023-10-31")
+
+
 def test_headers_go_with_a_leg_as_they_are() -> None:
     """An async client refuses a number, and its caller gets that error, where a rewritten search would be answered."""
     around(client(), is_async=False).search(Search("a", {"query": QUERY}, headers={"x-tenant": 5}), 1.0)

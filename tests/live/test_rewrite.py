@@ -229,16 +229,13 @@ def test_a_loser_is_ended_by_closing_its_connection_and_counts_as_no_failure(
     loops = 40_000_000 + (shell == "async")
     given = settings(shop, hedge_ms=150, exploration_share=0)
 
-    class Quick(OpenSearch):
-        def search(self, **arguments: Any) -> Any:
-            return super().search(**{**arguments, "body": {"query": MATCH}})
-
-    class AsyncQuick(AsyncOpenSearch):
-        async def search(self, **arguments: Any) -> Any:
-            return await super().search(**{**arguments, "body": {"query": MATCH}})
+    def made_quick(client: Any) -> None:
+        own = client.search
+        client.search = lambda **arguments: own(**{**arguments, "body": {"query": MATCH}})
 
     if shell == "sync":
-        with Quick(opensearch_url) as client, Rewriter(client, store(), given, leg_client=None) as rewriter:
+        with OpenSearch(opensearch_url) as client, Rewriter(client, store(), given) as rewriter:
+            made_quick(client)
             known(rewriter, shop)
             assert rewriter._runtime is not None
             started_s = time.monotonic()
@@ -250,9 +247,10 @@ def test_a_loser_is_ended_by_closing_its_connection_and_counts_as_no_failure(
 
         async def main() -> tuple[Report, float, Any]:
             async with (
-                AsyncQuick(opensearch_url) as client,
+                AsyncOpenSearch(opensearch_url) as client,
                 AsyncRewriter(client, AsyncMemoryStore(store()), given) as rewriter,
             ):
+                made_quick(client)
                 await knowing(rewriter, shop)
                 started_s = time.monotonic()
                 _, report = await rewriter.search_details(index=shop, body=slow_body(loops), subject=ANN)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import pickle
-from functools import partial
+from functools import partial, partialmethod
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import elastic_transport
 import pytest
 from elasticsearch import AsyncElasticsearch, Elasticsearch
 from opensearchpy import AsyncOpenSearch, AsyncTransport, OpenSearch, Transport, Urllib3HttpConnection
@@ -167,6 +168,130 @@ def test_a_client_whose_transport_asks_for_more_is_refused_in_a_sentence(kind: s
     assert fault.where == "client"
     assert "missing 1 required keyword-only argument: 'tracer'" in fault.what
     assert f"leg_client=opensearchpy.{'OpenSearch' if kind == 'sync' else 'AsyncOpenSearch'}" in str(fault)
+
+
+class Filtering(OpenSearch):
+    """A client that restricts each search, as those of tenants do."""
+
+    def search(self, **arguments: Any) -> Any:
+        return super().search(**{**arguments, "params": {"routing": "tenant"}})
+
+
+class AsyncFiltering(AsyncOpenSearch):
+    async def msearch(self, **arguments: Any) -> Any:
+        return await super().msearch(**arguments)
+
+
+class Mixin:
+    def search(self, **_: Any) -> Any: ...
+
+
+class Mixed(Mixin, Elasticsearch):
+    pass
+
+
+class Sending(AsyncElasticsearch):
+    async def perform_request(self, *arguments: Any, **named: Any) -> Any:
+        return await super().perform_request(*arguments, **named)
+
+
+def patched(client: Any) -> Any:
+    client.search = partial(client.search, routing="tenant")
+    return client
+
+
+@pytest.mark.parametrize(
+    ("shell", "client", "said"),
+    [
+        ("Rewriter", Filtering(HOST), "Filtering has its own `search`, which optional legs do not go through (give leg_client="),
+        ("AsyncRewriter", AsyncFiltering(HOST), "has its own `msearch`"),
+        ("Rewriter", Mixed(HOST), "Mixed has its own `search`"),
+        ("AsyncRewriter", Sending(HOST), "has its own `perform_request`"),
+        ("Rewriter", patched(OpenSearch(HOST)), "OpenSearch has its own `search`"),
+    ],
+)  # fmt: skip
+def test_a_client_that_changes_searches_by_itself_is_refused(shell: Shell, client: Any, said: str) -> None:
+    """A clone would send the legs without the filter of a tenant, and their hits would be on the page."""
+    (fault,) = refusal(shell, client)
+    assert said in str(fault)
+    assert fault.where == "client"
+    assert "must restrict them as this client does" in fault.remedy
+
+
+def test_such_a_client_serves_with_a_leg_client_and_may_be_one_where_its_methods_send_the_legs() -> None:
+    for legs in (OpenSearch(HOST), Filtering(HOST)):
+        assert checked_hooks("Rewriter", Filtering(HOST), legs, None, ()) == ()
+    (fault,) = refusal("AsyncRewriter", Sending(HOST), leg_client=Sending(HOST))
+    assert (fault.where, fault.remedy) == (
+        "leg_client",
+        "give an elasticsearch.AsyncElasticsearch whose transport does the same",
+    )
+
+
+def test_a_method_that_a_tracing_library_replaces_in_the_library_is_not_the_caller_s_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(OpenSearch, "search", partialmethod(OpenSearch.search))
+    assert checked_hooks("Rewriter", Shop(tenant="t"), None, None, ()) == ()
+
+
+class Named(Transport):
+    """A transport with an argument that may be left out: its clone would fall back to another tenant in silence."""
+
+    def __init__(self, *arguments: Any, tenant: str = "default", shards: int = 0, **others: Any) -> None:
+        super().__init__(*arguments, **others)
+        self._tenant, self.shards, self.requests = tenant, shards, 0
+
+
+class Popping(AsyncTransport):
+    def __init__(self, *arguments: Any, **others: Any) -> None:
+        self.tenant = others.pop("tenant", "default")
+        super().__init__(*arguments, **others)
+
+
+class NamedToo(elastic_transport.Transport):
+    def __init__(self, *arguments: Any, tenant: Any = None, **others: Any) -> None:
+        super().__init__(*arguments, **others)
+        self.tenant = tenant
+
+
+def with_own_transport(tenant: Any) -> Elasticsearch:
+    client = Elasticsearch(HOST)
+    client._transport = NamedToo([elastic_transport.NodeConfig("http", "h", 9)], tenant=tenant)
+    client._transport.serializers = Elasticsearch(HOST).transport.serializers
+    return client
+
+
+def signing(client: OpenSearch) -> OpenSearch:
+    client.transport.perform_request = partial(client.transport.perform_request, headers={"x-tenant": "acme"})  # type: ignore[method-assign]
+    return client
+
+
+@pytest.mark.parametrize(
+    ("make", "client", "lacks"),
+    [
+        (Rewriter, lambda: OpenSearch(HOST, transport_class=Named, tenant="acme"), "Named would lack its `_tenant`"),
+        (Rewriter, lambda: OpenSearch(HOST, transport_class=Named, shards=3), "Named would lack its `shards`"),
+        (AsyncRewriter, lambda: AsyncOpenSearch(HOST, transport_class=Popping, tenant="acme"), "Popping would lack its `tenant`"),
+        (Rewriter, lambda: with_own_transport(object()), "NamedToo would lack its `tenant`"),
+        (Rewriter, lambda: signing(OpenSearch(HOST)), "Transport would lack its `perform_request`"),
+    ],
+)  # fmt: skip
+def test_a_client_whose_clone_would_lack_what_its_transport_was_given_is_refused(
+    make: Any, client: Any, lacks: str
+) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        make(client())
+    (fault,) = refused.value.faults
+    assert f"can be made from it (the clone's {lacks})" in fault.what
+    assert "acme" not in str(refused.value)
+
+
+@pytest.mark.parametrize("client", [lambda: OpenSearch(HOST, transport_class=Named), lambda: with_own_transport(None)])
+def test_state_that_a_transport_makes_by_itself_is_no_reason(client: Any) -> None:
+    made = client()
+    made.transport.requests = 7  # a counter that went on
+    Rewriter(made).close()
 
 
 def test_what_else_a_clone_fails_with_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,18 @@ from rewriter.client.elasticsearch.client import (
     around,
     connect,
     kind_of,
+    unused_methods,
 )
+from rewriter.client.elasticsearch.clone import check_clone
 
-__all__ = ("ASYNC", "LOGGERS", "SYNC", "ElasticsearchClient", "around", "connect", "kind_of")
+__all__ = (
+    "ASYNC",
+    "LOGGERS",
+    "SYNC",
+    "ElasticsearchClient",
+    "around",
+    "check_clone",
+    "connect",
+    "kind_of",
+    "unused_methods",
+)

@@ -35,8 +35,12 @@ ALIASES = {"_source": "source", "from": "from_"}
 """Other names of two keywords. As keywords the client reads them only where it sends no other body."""
 
 
-def read_arguments(arguments: Mapping[str, Any], own_headers: Mapping[str, str]) -> SearchArguments:
-    """Return what the arguments of `client.search` ask for. own_headers: those that the client's options add to a search.
+def read_arguments(
+    arguments: Mapping[str, Any], own_headers: Mapping[str, str], timeout_s: float | None = None
+) -> SearchArguments:
+    """Return what the arguments of `client.search` ask for.
+
+    own_headers, timeout_s: the headers that the client's options add to a search, and the time that they give it.
 
     Arguments that the client refuses are unread: it has to see them, since a rewritten search would be answered.
     """
@@ -54,6 +58,8 @@ def read_arguments(arguments: Mapping[str, Any], own_headers: Mapping[str, str])
     if (opaque_id := call.get("opaque_id")) is not None:
         headers["x-opaque-id"] = opaque_id
     own = {name: value for name, value in call.items() if name in OF_ONE_REQUEST}
+    if timeout_s is not None:
+        own.setdefault("request_timeout", timeout_s)
     named = {name: value for name, value in call.items() if name not in NOT_URL and name not in OF_ONE_REQUEST}
     of_body = {name: named.pop(name) for name in list(named) if _in_body(name, named[name], beside=given is not None)}
     of_url = {URL_NAMES.get(name, name): named[name] for name in _aliases_last(named, URL_NAMES.values())}

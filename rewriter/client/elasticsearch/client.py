@@ -19,7 +19,8 @@ from elasticsearch.exceptions import HTTP_EXCEPTIONS, ApiError
 
 from rewriter.client.batch import lines_of, read_batch
 from rewriter.client.elasticsearch.arguments import OF_ONE_REQUEST, read_arguments
-from rewriter.client.elasticsearch.clone import cloned, headers_of
+from rewriter.client.elasticsearch.clone import CLASSES, cloned, headers_of
+from rewriter.client.own_parts import own_methods
 from rewriter.client.seam import ClientFault, Connection, Search, SearchArguments, SearchClient
 
 SYNC, ASYNC = "elasticsearch.Elasticsearch", "elasticsearch.AsyncElasticsearch"
@@ -27,12 +28,19 @@ LOGGERS = ("elastic_transport", "elasticsearch")
 
 MAJOR = elasticsearch.__version__[0]
 JSON = f"application/vnd.elasticsearch+json; compatible-with={MAJOR}"
+SERVERLESS_VERSION = "2023-10-31"
+"""The version of the API that the library names to a serverless project."""
 NDJSON = f"application/vnd.elasticsearch+x-ndjson; compatible-with={MAJOR}"
 
 
 def kind_of(client: object) -> Literal["sync", "async"] | None:
     """See seam.Library.kind_of."""
     return "sync" if isinstance(client, Elasticsearch) else "async" if isinstance(client, AsyncElasticsearch) else None
+
+
+def unused_methods(client: Any, *, is_leg_client: bool) -> list[str]:  # noqa: ARG001  the seam's
+    """See seam.Library.unused_methods: the legs are sent by a client's transport."""
+    return own_methods(client, ("search", "msearch", "perform_request"), CLASSES)
 
 
 def around(raw: Any, *, is_async: bool) -> SearchClient:
@@ -89,13 +97,16 @@ class ElasticsearchClient:
         self.is_async = is_async
         self.headers: Mapping[str, str] = headers_of(raw)
         self.base: Mapping[str, str] = of.base if of is not None else self.headers
+        own_s = getattr(
+            raw, "_request_timeout", None
+        )  # of `options` or the constructor; a mark of the library's if of neither
+        self._timeout_s = own_s if isinstance(own_s, (int, float)) else None
         self._is_serverless = bool(getattr(raw, "_is_serverless", False))
 
     def read(self, arguments: Mapping[str, Any]) -> SearchArguments:
         """See seam.SearchClient.read. A keyword beside the same key of the body is refused by the client itself."""
-        return read_arguments(
-            arguments, {name: value for name, value in self.headers.items() if self.base.get(name) != value}
-        )
+        own_headers = {name: value for name, value in self.headers.items() if self.base.get(name) != value}
+        return read_arguments(arguments, own_headers, self._timeout_s)
 
     def read_batch(self, arguments: Mapping[str, Any]) -> list[SearchArguments] | str:
         """See seam.SearchClient.read_batch: the lines are `searches`, or `body`."""
@@ -217,6 +228,8 @@ class ElasticsearchClient:
         named = HttpHeaders(self.headers)
         named.update(headers)  # as they are: the client may refuse a value, and its caller gets that error
         named["accept"] = self._content_type()
+        if self._is_serverless:
+            named["elastic-api-version"] = SERVERLESS_VERSION
         if body is not None:
             named["content-type"] = self._content_type(lines=isinstance(body, list))
         request = self.raw.transport.perform_request(

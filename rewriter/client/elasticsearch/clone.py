@@ -8,11 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from elastic_transport import JsonSerializer, SerializerCollection
+from elastic_transport import AsyncTransport, JsonSerializer, SerializerCollection, Transport
 from elasticsearch import AsyncElasticsearch, Elasticsearch
 
-from rewriter.client.limits import LIMITS, Limited, check_size, check_time, follow_no_redirect, with_limits
+from rewriter.client.limits import LIMITS, Limited, check_size, follow_no_redirect, in_time, with_limits
+from rewriter.client.own_parts import check_state, library_class
 from rewriter.client.pieces import FROM_CHARS, Parsed, read_in_pieces
+
+CLASSES = (Elasticsearch, AsyncElasticsearch)
+TRANSPORTS = (Transport, AsyncTransport)
+"""The library's own classes."""
 
 
 def headers_of(client: Any) -> Mapping[str, str]:
@@ -25,11 +30,8 @@ def cloned(client: Any, connections: int) -> Any:
     transport, pool = client.transport, client.transport.node_pool
     nodes = list(pool.all())
     serializers = transport.serializers
-    kind: Any = next(
-        (base for base in type(client).__mro__ if base in (Elasticsearch, AsyncElasticsearch)), type(client)
-    )
     default = next(name for name, one in serializers.serializers.items() if one is serializers.default_serializer)
-    clone = kind(
+    clone = library_class(client, CLASSES)(
         [node.config for node in nodes],
         transport_class=type(transport),
         node_class=with_limits(type(nodes[0]), Limited, _AsyncLimited, {"serializers": serializers}),
@@ -47,6 +49,13 @@ def cloned(client: Any, connections: int) -> Any:
     )
     clone.transport.serializers = _Reads(clone.transport.serializers)
     return clone
+
+
+def check_clone(client: Any, clone: Any) -> None:
+    """See seam.Library.check_clone: all else of a client is taken over."""
+    transport = client.transport
+    vanilla = library_class(transport, TRANSPORTS)([node.config for node in transport.node_pool.all()])
+    check_state(transport, clone.transport, vanilla)
 
 
 class _Reads(SerializerCollection):
@@ -75,11 +84,8 @@ class _AsyncLimited:
 
     async def perform_request(self, *arguments: Any, **named: Any) -> Any:
         """See elastic_transport.BaseAsyncNode.perform_request."""
-        try:
+        async with in_time():  # the transport would take a time-out for a dead node, with a warning for each leg
             answer: Any = await super().perform_request(*arguments, **named)  # type: ignore[misc]
-        except Exception as error:
-            check_time(error)  # the transport takes a time-out for a dead node, with a warning for each leg
-            raise
         text: bytes = answer.body
         check_size(len(text))
         if LIMITS.get() is not None and len(text) >= FROM_CHARS and (loads := _json(self.serializers, answer.meta)):

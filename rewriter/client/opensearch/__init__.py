@@ -9,7 +9,20 @@ from rewriter.client.opensearch.client import (
     around,
     connect,
     kind_of,
+    unused_methods,
 )
-from rewriter.client.opensearch.clone import cloned
+from rewriter.client.opensearch.clone import check_clone, cloned
 
-__all__ = ("ASYNC", "LOGGERS", "OF_ONE_REQUEST", "SYNC", "OpenSearchClient", "around", "cloned", "connect", "kind_of")
+__all__ = (
+    "ASYNC",
+    "LOGGERS",
+    "OF_ONE_REQUEST",
+    "SYNC",
+    "OpenSearchClient",
+    "around",
+    "check_clone",
+    "cloned",
+    "connect",
+    "kind_of",
+    "unused_methods",
+)

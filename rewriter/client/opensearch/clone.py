@@ -14,12 +14,17 @@ from logging import DEBUG, getLogger
 from typing import Any
 
 import opensearchpy
-from opensearchpy import OpenSearch
+from opensearchpy import OpenSearch, Transport
 from opensearchpy.serializer import Deserializer, JSONSerializer
 
-from rewriter.client.limits import LIMITS, Limited, check_size, follow_no_redirect, with_limits
+from rewriter.client.limits import LIMITS, Limited, check_size, follow_no_redirect, in_time, with_limits
 from rewriter.client.opensearch.plain_json import plain
+from rewriter.client.own_parts import check_state, library_class
 from rewriter.client.pieces import FROM_CHARS, Parsed, read_in_pieces
+
+CLASSES = (OpenSearch, getattr(opensearchpy, "AsyncOpenSearch", OpenSearch))
+TRANSPORTS = (Transport, getattr(opensearchpy, "AsyncTransport", Transport))
+"""The library's own classes: the asynchronous ones need its extra `async`."""
 
 PER_PROCESS = frozenset({"loop", "metrics"})
 """The arguments of a transport that the clone does not take over: the event loop and the metrics of the caller's client."""
@@ -34,7 +39,7 @@ def cloned(client: Any, connections: int) -> Any:
     given = {name: value for name, value in transport.kwargs.items() if name not in PER_PROCESS}
     reads = transport.deserializer
     default = next((mimetype for mimetype, one in reads.serializers.items() if one is reads.default), None)
-    clone = _library_class(client)(
+    clone = library_class(client, CLASSES)(
         hosts=[dict(host) for host in transport.hosts],
         transport_class=type(transport),
         connection_class=with_limits(transport.connection_class, _Limited, _AsyncLimited, {"reads": reads}),
@@ -58,10 +63,10 @@ def cloned(client: Any, connections: int) -> Any:
     return clone
 
 
-def _library_class(client: Any) -> Any:
-    """Return opensearch-py's own class of a client: a subclass may need other arguments, and the transport holds the state."""
-    libraries = (OpenSearch, getattr(opensearchpy, "AsyncOpenSearch", OpenSearch))
-    return next((base for base in type(client).__mro__ if base in libraries), type(client))
+def check_clone(client: Any, clone: Any) -> None:
+    """See seam.Library.check_clone: all else of a client is taken over."""
+    transport = client.transport
+    check_state(transport, clone.transport, library_class(transport, TRANSPORTS)([]))
 
 
 class _Reads(Deserializer):
@@ -100,7 +105,8 @@ class _AsyncLimited(_Quiet):
 
     async def perform_request(self, *arguments: Any, **named: Any) -> Any:
         """See opensearchpy.Connection.perform_request."""
-        status, headers, text = await super().perform_request(*arguments, **named)  # type: ignore[misc]
+        async with in_time():
+            status, headers, text = await super().perform_request(*arguments, **named)  # type: ignore[misc]
         check_size(len(text))
         json = self.reads.serializers.get("application/json")
         if LIMITS.get() is not None and type(json) is JSONSerializer and len(text) >= FROM_CHARS:
