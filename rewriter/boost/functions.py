@@ -26,10 +26,12 @@ LEAF_QUERIES = frozenset(
 )  # fmt: skip
 MAX_FUNCTIONS = 128
 """Most functions of a template, and most filters of an exploration template."""
-OF_NESTED = frozenset({"path", "query", "score_mode", "ignore_unmapped", "boost", "_name"})
-OF_CONSTANT = frozenset({"filter", "boost", "_name"})
+OF_NESTED = frozenset({"path", "query", "score_mode", "ignore_unmapped", "boost"})
+OF_CONSTANT = frozenset({"filter", "boost"})
 """Parameters of `nested` and of `constant_score`; `inner_hits` would add to the hits."""
 MAX_CLAUSE_DEPTH = 8
+NAME = "_name"
+"""The parameter of every query that the server reports in each hit that matches."""
 
 
 class Boost(NamedTuple):
@@ -180,6 +182,8 @@ def wrong_clause(clause: Any, affinities: Sequence[Affinity], depth: int = 0) ->
         return None if known else f"`{TOKEN}` stands for no affinity of this subject"
     if not isinstance(spec, dict):
         return f"`{name}` must be an object"
+    if NAME in spec or any(NAME in own for own in spec.values() if isinstance(own, dict)):
+        return f"`{NAME}` is not allowed in a boost: it would show in the caller's hits, as `matched_queries`"
     if name in LEAF_QUERIES:
         return _wrong_leaf(name, spec)
     if name == "bool":
@@ -197,7 +201,7 @@ def _wrong_bool(spec: Mapping[str, Any], affinities: Sequence[Affinity], depth: 
             for one in inner if isinstance(inner, list) else [inner]:
                 if wrong := wrong_clause(one, affinities, depth + 1):
                     return wrong
-        elif part not in ("minimum_should_match", "boost", "_name"):
+        elif part not in ("minimum_should_match", "boost"):
             return f"`bool` has no `{part}`"
     return None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rewriter.boost.functions import DECAYS, LEAF_QUERIES, MAX_CLAUSE_DEPTH, MAX_FUNCTIONS, OF_CONSTANT, OF_NESTED
+from rewriter.boost.functions import DECAYS, LEAF_QUERIES, MAX_CLAUSE_DEPTH, MAX_FUNCTIONS, NAME, OF_CONSTANT, OF_NESTED
 from rewriter.signals.affinities import TOKEN
 
 Schema = dict[str, Any]
@@ -74,16 +74,17 @@ def _clause() -> Schema:
             **dict.fromkeys(("filter", "must", "should", "must_not"), clauses),
             "minimum_should_match": {},
             "boost": {},
-            "_name": {},
         }
     )
-    properties: Schema = {name: {"type": "object"} for name in sorted(LEAF_QUERIES)}
+    named: Schema = {"type": "object", "required": [NAME]}
+    leaf: Schema = {"type": "object", "properties": {NAME: False}, "additionalProperties": {"not": named}}
+    properties: Schema = dict.fromkeys(sorted(LEAF_QUERIES), leaf)
     properties["bool"] = spec
     properties["nested"] = _object({**{key: {} for key in sorted(OF_NESTED)}, "query": clause}, "query")
     properties["constant_score"] = _object({**{key: {} for key in sorted(OF_CONSTANT)}, "filter": clause}, "filter")
-    properties["terms"] = {"type": "object", "additionalProperties": {"not": {"type": "object"}}}
+    properties["terms"] = {**leaf, "additionalProperties": {"not": {"type": "object"}}}
     script = {"type": "object", "required": ["minimum_should_match_script"]}
-    properties["terms_set"] = {"type": "object", "additionalProperties": {"not": script}}
+    properties["terms_set"] = {**leaf, "additionalProperties": {"not": {"anyOf": [named, script]}}}
     properties[TOKEN] = {
         "type": "integer",
         "minimum": 0,

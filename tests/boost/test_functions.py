@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from rewriter.boost.functions import MAX_FUNCTIONS, Boost, Refused, describe, read_functions
+from rewriter.boost.schema import boosts_schema
 from rewriter.signals.affinities import TOKEN, Affinity, clause
 
 NIKE = {"term": {"brand": "nike"}}
@@ -77,6 +79,27 @@ def test_no_clause_at_any_depth_reads_another_index_or_runs_a_script(clause: Any
         clause = {"bool": {"should": [NIKE, clause]}} if wrapped % 2 else {"nested": {"path": "n", "query": clause}}
     with pytest.raises(Refused, match=fault):
         boosts({"filter": clause, "weight": 0.1})
+
+
+@pytest.mark.parametrize(
+    "clause",
+    [
+        {"term": {"brand": {"value": "nike", "_name": "us"}}},
+        {"term": {"brand": "nike", "_name": "us"}},
+        {"terms": {"brand": ["nike"], "_name": "us"}},
+        {"range": {"price": {"gte": 1, "_name": "us"}}},
+        {"match_all": {"_name": "us"}},
+        {"exists": {"field": "brand", "_name": ""}},
+        {"geo_distance": {"distance": "1km", "place": {"lat": 1, "lon": 1}, "_name": None}},
+        {"bool": {"filter": NIKE, "_name": "us"}},
+        {"nested": {"path": "n", "query": NIKE, "_name": "us"}},
+        {"constant_score": {"filter": {"bool": {"must": [{"ids": {"values": ["1"], "_name": "us"}}]}}}},
+    ],
+)
+def test_no_clause_names_itself_in_the_callers_hits(clause: Any) -> None:
+    with pytest.raises(Refused, match="`_name` is not allowed in a boost"):
+        boosts({"filter": clause, "weight": 0.1})
+    assert not Draft202012Validator(boosts_schema()).is_valid([{"filter": clause, "weight": 0.1}])
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,8 @@ SPECS: st.SearchStrategy[Any] = st.one_of(
     st.just("x"),
     st.just({"brand": {"index": "i", "id": "1", "path": "p"}}),
     st.just({"brand": {"minimum_should_match_script": {}}}),
+    st.just({"brand": {"_name": "x"}}),
+    st.just({"brand": "x", "_name": "x"}),
 )
 CLAUSES = st.recursive(
     st.one_of(st.dictionaries(NAMES, SPECS, max_size=2), st.just({"term": {"brand": "nike"}}), st.just({TOKEN: 1})),
