@@ -11,25 +11,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from rewriter.cli import (
-    backfill,
-    check,
-    dead_letters,
-    demo,
-    engines,
-    explain,
-    forget,
-    ingest,
-    render,
-    report,
-    settings,
-    status,
-    tune,
-)
 from rewriter.cli.about import PROJECT_URL
-from rewriter.cli.diff import command as diff_command
-from rewriter.cli.evaluate import command as evaluate_command
-from rewriter.cli.init import command as init_command
+from rewriter.cli.commands import COMMANDS, LazyCommand
 from rewriter.cli.interruption import interrupted
 from rewriter.cli.output import (
     UNHEALTHY,
@@ -39,14 +22,15 @@ from rewriter.cli.output import (
     print_line,
     refused,
 )
-from rewriter.cli.preview import command as preview_command
-from rewriter.cli.switch import command as switch_command
 from rewriter.errors import Fault
-from rewriter.signals.ingest.objects import LookUpFailed
 
 
 class _Commands(TyperGroup):
     """The commands. Each ends with exit code 2 on Ctrl-C, and with a line that tells the state that it leaves."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.commands = {name: LazyCommand(name) for name in COMMANDS}
 
     def invoke(self, ctx: Any) -> Any:  # a context of click, or of the copy of it that newer versions of typer bring
         """Run the command."""
@@ -64,27 +48,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,  # they would show ids
 )
-for command in (
-    init_command.init,
-    engines.engines,
-    demo.demo,
-    check.check,
-    render.render,
-    preview_command.preview,
-    evaluate_command.evaluate,
-    diff_command.diff,
-    tune.tune,
-    ingest.ingest,
-    backfill.backfill,
-    forget.forget,
-    status.status,
-    report.report,
-    switch_command.switch,
-    explain.explain,
-    settings.settings,
-):
-    app.command()(command)
-app.command("dead-letters")(dead_letters.dead_letters_command)
 
 
 def _version(wanted: bool) -> None:
@@ -125,6 +88,8 @@ def _fault_of(error: Exception) -> Fault:
     """Return an error that no command expects as a fault: without the message of one of our own, which may quote an identifier."""
     if isinstance(error, OSError) and error.errno in UNWRITABLE:
         return Fault(str(error.filename or "output"), f"cannot be written: {error.strerror}")
+    from rewriter.signals.ingest.objects import LookUpFailed  # noqa: PLC0415  most commands need no index
+
     if isinstance(error, LookUpFailed):  # its message quotes no identifier
         return Fault(error.source, str(error), "try it again once it answers; `rewriter check` says whether it does")
     at = traceback.extract_tb(error.__traceback__)[-1]

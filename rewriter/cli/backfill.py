@@ -13,7 +13,7 @@ from rich.progress import TimeRemainingColumn
 
 from rewriter.cli.action_weights import HEAVY, heavy
 from rewriter.cli.extras import require_extra
-from rewriter.cli.ingest import objects_of, stores_of
+from rewriter.cli.given_stores import objects_of, stores_of
 from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_line, store_needed
 from rewriter.cli.popularity import half_life as seconds_in
 from rewriter.cli.popularity import index_for, write_popularity

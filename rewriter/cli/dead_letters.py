@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from redis.exceptions import RedisError
 
-from rewriter.cli.ingest import stores_of
+from rewriter.cli.given_stores import stores_of
 from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_line, print_table, store_needed
 from rewriter.errors import StoreError
 from rewriter.plural import count_of

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rewriter.cli.ingest import stores_of
+from rewriter.cli.given_stores import stores_of
 from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_line, store_needed
 from rewriter.encodings import decoded, encoding_of
 from rewriter.errors import ConfigurationError, Fault

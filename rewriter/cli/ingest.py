@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.live import Live
 
 from rewriter.cli.causes import own_client
+from rewriter.cli.given_stores import objects_of, stores_of
 from rewriter.cli.output import UNHEALTHY, faults_refused, print_json, print_line, store_needed
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.plural import agreeing, count_of
@@ -26,7 +27,6 @@ from rewriter.shell.fleet import printable
 from rewriter.signals.ingest.batch import CountingRules
 from rewriter.signals.ingest.contract import StreamKeys
 from rewriter.signals.ingest.follow import IndexFollower
-from rewriter.signals.ingest.objects import Objects
 from rewriter.signals.ingest.population import population_made
 from rewriter.signals.ingest.replay import MAX_BACKLOG, Replay
 from rewriter.signals.ingest.worker import BACKOFF_S, IDLE_S, Worker
@@ -146,40 +146,10 @@ def _all_well(replay: Replay) -> bool:
     return replay.done and not replay.faulty and not reasons and not fates["waiting"] and not fates["unknown"]
 
 
-def stores_of(settings: Settings) -> tuple[RedisStore, RedisStore]:
-    """Return the store of streams and sessions, and the store of profiles. Raises ConfigurationError if none is set."""
-    url, profile_url = settings.store.plain_urls
-    if url is None or url == "memory://":
-        raise ConfigurationError([Fault("store.url", "names no Redis or Valkey", "events need one")])
-    store = RedisStore(url)
-    return store, RedisStore(profile_url) if profile_url else store
-
-
 def worker_of(settings: Settings, store: RedisStore, profiles: RedisStore) -> Worker:
     """Return a worker with these settings. Raises ConfigurationError if there is no index to look objects up in."""
     plan = CountingRules.of(settings)
     return Worker(store, profiles, objects_of(settings), plan, clock_s=time.monotonic, now_s=time.time)
-
-
-def objects_of(settings: Settings) -> Objects:
-    """Return the look-up of objects. Raises ConfigurationError if it is needed and there is no index for it."""
-    attributes, ingest = CountingRules.of(settings).attributes, settings.ingest
-    indices = ingest.objects_index or tuple(
-        dict.fromkeys(name for policy in settings.policies.values() for name in policy.index if set(name) - set("*?"))
-    )
-    if attributes - {"_id"} and not indices:
-        raise ConfigurationError(
-            [Fault("ingest.objects_index", "is not set, and no policy names an index to look objects up in", "set it")]
-        )
-    return Objects(
-        own_client(settings.opensearch),
-        indices,
-        attributes,
-        max_objects=ingest.max_objects,
-        max_bytes=ingest.objects_bytes // 2,
-        age_s=ingest.object_age_s,
-        clock_s=time.monotonic,
-    )
 
 
 def _work(worker: Worker, replay: Replay | None, follower: IndexFollower | None, stopping: Flag) -> None:

@@ -15,11 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from redis import RedisError
 
 from rewriter.encodings import in_utf8
 from rewriter.errors import ConfigurationError, Fault, StoreError
-from rewriter.signals.store_failures import described
 
 UNHEALTHY = 1
 FAULTY = 2
@@ -85,6 +83,10 @@ def interruption_refused(where: str) -> Iterator[None]:
 @contextmanager
 def store_needed() -> Iterator[None]:
     """End the command with exit code 1 on an error of the store."""
+    from redis import RedisError  # noqa: PLC0415  most commands need no store
+
+    from rewriter.signals.store_failures import described  # noqa: PLC0415  as above
+
     try:
         yield
     except StoreError as error:

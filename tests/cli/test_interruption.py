@@ -13,11 +13,11 @@ import typer
 from typer.testing import CliRunner
 
 from rewriter.cli import app
+from rewriter.cli.commands import COMMANDS
 from rewriter.cli.interruption import LEAVES, READS
 from rewriter.cli.preview import command as preview
 from rewriter.errors import ConfigurationError, Fault
 
-COMMANDS = sorted(vars(typer.main.get_command(app))["commands"])
 ARGUMENTS = {
     "diff": ["a", "b", "--searches", __file__],
     "evaluate": ["--judged", __file__, "--body", __file__],

@@ -15,12 +15,12 @@ import pytest
 from typer.testing import CliRunner
 
 from rewriter.cli import app
+from rewriter.cli.commands import COMMANDS
 from tests.pages import ROOT
 
 NOT_INSTALLED = re.compile(
     r"\bdocs/|\.md\b|README|CHANGELOG|\bmake (?:demo|test|docs|bench|faults|lint|soak|full|site)\b|\btests/"
 )
-COMMANDS = [str(one.name or one.callback.__name__) for one in app.registered_commands if one.callback]
 LLMS = (ROOT / "llms.txt").read_text("utf-8")
 
 

@@ -38,7 +38,8 @@ from bench.catalogue_runs import (
 )
 from bench.made_catalogues import DAY_S, FILMS, GROCERIES, NEWS, ODD_SHAPES, SHAPES, Kind, Made, Use, make
 from bench.ndcg_table import ndcg
-from rewriter.cli.ingest import stores_of, worker_of
+from rewriter.cli.given_stores import stores_of
+from rewriter.cli.ingest import worker_of
 from rewriter.settings import Settings
 from rewriter.signals.ingest.contract import StreamKeys
 from tests.conftest import RUN

@@ -21,7 +21,7 @@ from rewriter import AsyncRewriter, Reason, Rewriter, Settings, Subject
 from rewriter.boost.body import bounded_body, optional_leg
 from rewriter.boost.functions import Boost
 from rewriter.cli import app
-from rewriter.cli.ingest import objects_of
+from rewriter.cli.given_stores import objects_of
 from rewriter.client.limits import LIMITS, LegLimits
 from rewriter.client.registry import around
 from rewriter.client.seam import LegFault, Search, leg_fault

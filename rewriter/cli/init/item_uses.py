@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
-from rewriter.cli.ingest import objects_of
+from rewriter.cli.given_stores import objects_of
 from rewriter.cli.init.choices import Choices
 from rewriter.cli.init.figures import plain
 from rewriter.cli.init.index_profile import IndexProfile
