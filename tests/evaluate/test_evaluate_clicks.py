@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -97,10 +98,12 @@ def test_ubi_files_are_read_with_their_clicks(tmp_path: Path) -> None:
     log = read_lists([queries], [events], ["click"])
     (one,) = log.lists
     assert log.left_out == {
-        "events without an object_id": len(ODD_ATTRIBUTES), "queries without query_response_hit_ids": 1,
+        "events without an object_id": len(ODD_ATTRIBUTES), "queries without query_response_hit_ids and without impressions": 1,
         "queries without a time": len(ODD_TIMES), "lines that are no JSON objects": 1,
     }  # fmt: skip
-    assert log.notes == []
+    assert log.notes == [
+        f"{queries}: 1 of {len(lines) + 1} lines is no JSON object, the first is line {len(lines) + 1}"
+    ]
     assert (one.person, one.words, list(one.shown), list(one.clicked)) == ("ann", "shoe", ["a", "b"], ["b", "a"])
     with pytest.raises(
         ConfigurationError, match=f"no search with its shown items: .*{len(clicks)} queries without a time"
@@ -162,6 +165,109 @@ def test_the_plugin_s_queries_are_of_the_people_of_their_events(tmp_path: Path) 
     ]  # fmt: skip
     assert log.left_out == dict.fromkeys(
         ("events of no such query", "events without a query_id", "events without an object_id",
-         "queries with the query_id of another one", "queries without a query_id"), 1,
+         "impressions without an object_id", "queries with the query_id of another one", "queries without a query_id"), 1,
     )  # fmt: skip
     assert log.notes == ["the searches are of 2 applications: shop (2), docs (1); give files of one of them"]
+
+
+def impression(query_id: str, item: str, ordinal: object) -> dict[str, Any]:
+    attributes = {"object": {"object_id": item, "object_id_field": "asin"}, "position": {"ordinal": ordinal}}
+    return {"action_name": "impression", "query_id": query_id, "client_id": "c1", "event_attributes": attributes}
+
+
+def test_a_query_without_hit_ids_shows_what_its_impressions_do(tmp_path: Path) -> None:
+    asked = {"client_id": "c1", "user_query": "futon", "timestamp": 1777629600000}
+    queries = written(
+        tmp_path / "queries.ndjson",
+        [
+            asked | {"query_id": "q1", "query_attributes": {}},
+            asked | {"query_id": "q2", "query_response_hit_ids": ["x", "y"]},
+            asked | {"query_id": "q3"},
+            asked | {"query_id": "q4", "query_response_hit_ids": None},
+        ],
+    )
+    click = {"action_name": "click", "query_id": "q1", "event_attributes": {"object": {"object_id": "b"}}}
+    events = written(
+        tmp_path / "events.ndjson",
+        [
+            *(
+                impression("q1", item, at)
+                for item, at in (("c", 2), ("a", 0), ("b", 1), ("a", 0), ("late", None), ("d", 3.0))
+            ),
+            *(impression("q2", item, 0) for item in "ab"),
+            *(impression("q4", item, at) for item, at in (("second", 2), ("first", 1))),
+            click,
+        ],
+    )
+    log = read_lists([queries], [events], ["click"])
+    shown = {one.query_id: list(one.shown) for one in log.lists}
+    assert shown == {"q1": ["a", "b", "c", "d", "late"], "q2": ["x", "y"], "q4": ["first", "second"]}
+    assert log.left_out == {"queries without query_response_hit_ids and without impressions": 1}
+    assert log.notes == [
+        "2 of 3 searches have no query_response_hit_ids: what they showed is taken from impression events"
+    ]
+    assert judged_by_clicks(log.lists).searches[0].relevant == {"a": 0.0, "b": 2.0, "c": 0.0, "d": 0.0, "late": 0.0}
+
+
+def test_nested_parquet_is_read_as_ndjson_is(tmp_path: Path) -> None:
+    moment = pa.scalar(1777629600000, pa.timestamp("ms", "UTC")).as_py()
+    queries = [
+        {
+            "query_id": "q1",
+            "client_id": "c1",
+            "user_query": "futon",
+            "timestamp": moment,
+            "query_response_hit_ids": ["a", "b"],
+        },
+        {
+            "query_id": "q2",
+            "client_id": "c1",
+            "user_query": "futon",
+            "timestamp": moment,
+            "query_response_hit_ids": None,
+        },
+    ]
+    events: list[dict[str, Any]] = [
+        impression("q2", "b", 1), impression("q2", "a", 0),
+        {"action_name": "click", "query_id": "q1", "event_attributes": {"object": {"object_id": "b"}, "position": None}},
+        {"action_name": "page_exit", "query_id": "q1", "event_attributes": None},
+    ]  # fmt: skip
+    for name, rows in (("queries", queries), ("events", events)):
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / f"{name}.parquet")
+    log = read_lists([tmp_path / "queries.parquet"], [tmp_path / "events.parquet"], ["click"])
+    found = [(one.query_id, one.at_s, list(one.shown), list(one.clicked)) for one in log.lists]
+    assert found == [("q1", 1777629600.0, ["a", "b"], ["b"]), ("q2", 1777629600.0, ["a", "b"], [])]
+    assert log.left_out == {}
+
+
+def test_broken_lines_are_counted_with_the_first_one_and_cost_no_other(tmp_path: Path) -> None:
+    queries = tmp_path / "queries.ndjson"
+    asked = {"client_id": "c1", "user_query": "futon", "timestamp": 1777629600000, "query_response_hit_ids": ["a"]}
+    lines = [json.dumps(asked | {"query_id": f"q{number}"}).encode() for number in range(6)]
+    broken = [
+        lines[0][:-9],
+        b'{"query_id": "q\xff"}',
+        b"[1]",
+        b'{"a": 1} {"b": 2}',
+        b"[" * 100_000,
+        b"null",
+        b"NaN",
+        b'"x"',
+    ]
+    text = (
+        b"\xef\xbb\xbf"
+        + lines[0]
+        + b"\n\n"
+        + b"\n".join(one for pair in zip(broken, lines[1:] * 2, strict=False) for one in pair)
+    )
+    queries.write_bytes(text + b"\r\n")
+    log = read_lists([queries], [], ["click"])
+    assert len(log.lists) == 6
+    assert log.left_out["lines that are no JSON objects"] == len(broken)
+    assert log.notes == [f"{queries}: {len(broken)} of 18 lines are no JSON objects, the first is line 3"]
+
+
+def test_a_file_in_another_form_is_named(tmp_path: Path) -> None:
+    (tmp_path / "q.ndjson").write_bytes(b"\x1f\x8b\x08\x00rest")
+    with pytest.raises(ConfigurationError, match=re.escape("q.ndjson: is compressed (gzip) (unpack it)")):
+        read_lists([tmp_path / "q.ndjson"], [], ["click"])

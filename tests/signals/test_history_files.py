@@ -353,3 +353,40 @@ def test_events_of_ubi_are_a_history(tmp_path: Path, suffix: str, as_text: bool)
     found = added_up(path)
     assert left_out(found) == {"no_object": len(odd)}
     assert found.sums.segment_names == ["vip"]
+
+
+@pytest.mark.parametrize("form", ["struct", "text", "dotted"])
+def test_ubi_events_in_parquet_are_a_history_too(form: str, tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    attributes = {
+        "object": {"object_id": "p1", "object_id_field": "_id"},
+        "segments": ["vip"],
+        "position": {"ordinal": 3},
+    }
+    event = {"action_name": "purchase", "client_id": "u1", "timestamp": T, "query_id": "q", "brand": "nike"}
+    if form == "dotted":
+        dotted = {"event_attributes.object.object_id": "p1", "event_attributes.segments": ["vip"]}
+        rows: list[dict[str, object]] = [event | dotted, event | dict.fromkeys(dotted)]
+    else:
+        rows = [
+            event | {"event_attributes": one if form == "struct" else json.dumps(one)}
+            for one in (attributes, {"object": None, "segments": None})
+        ]
+    rows.append({**event, **dict.fromkeys(set(rows[0]) - set(event))})
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "events.parquet")
+    found = added_up(tmp_path / "events.parquet")
+    assert of_users(found, ["u1"]) == {"u1": LIKED}
+    assert left_out(found) == {"no_object": 2}
+    assert found.sums.segment_names == ["vip"]
+
+
+def test_parquet_without_the_object_s_field_is_refused_by_name(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    event = {"client_id": "u1", "timestamp": T, "event_attributes": {"position": {"ordinal": 3}}}
+    pq.write_table(pa.Table.from_pylist([event]), tmp_path / "events.parquet")
+    with pytest.raises(ConfigurationError, match="no column object_id"):
+        added_up(tmp_path / "events.parquet")

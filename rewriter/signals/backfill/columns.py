@@ -22,6 +22,8 @@ NO_BOOLEANS = (*IDENTIFIERS, "session_id")
 """Identifiers that true and false are none of, as in events: with `"user_id": false` an export means nobody."""
 SEARCH = ("session_id", "query")
 """Columns of the search behind an event, which `rewriter evaluate` reads; a backfill reads the session alone."""
+UBI = {"object_id": "$.object.object_id", "segments": "$.segments"}
+"""Columns of a history by their place in the `event_attributes` of a UBI event."""
 SHOWN_LINES = 20
 """Reported lines of one file that are no rows."""
 

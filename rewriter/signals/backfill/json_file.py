@@ -14,6 +14,7 @@ from rewriter.signals.backfill.columns import (
     IDENTIFIERS,
     NO_BOOLEANS,
     SHOWN_LINES,
+    UBI,
     Columns,
     Lines,
     fill,
@@ -26,8 +27,6 @@ from rewriter.signals.backfill.spelling import EXACT_BELOW
 
 MAX_OBJECT_BYTES = 64 * 2**20
 EMPTY = "'[]', '{}'"
-UBI = {"object_id": "$.object.object_id", "segments": "$.segments"}
-"""Columns of a history by their place in the `event_attributes` of a UBI event."""
 NO_OBJECT = "json IS NULL OR json_type(json) <> 'OBJECT'"
 
 

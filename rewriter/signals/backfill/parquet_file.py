@@ -9,6 +9,7 @@ from rewriter.errors import ConfigurationError, Fault
 from rewriter.signals.backfill.columns import (
     IDENTIFIERS,
     NO_BOOLEANS,
+    UBI,
     Columns,
     Lines,
     document,
@@ -26,7 +27,10 @@ def read_parquet(
 ) -> None:
     """Read a file into `history`. Raises ConfigurationError."""
     source = f"read_parquet({literal(alias)}, hive_partitioning = false)"
-    kinds = {row[0]: row[1] for row in db.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
+    kinds = _kinds(db, source)
+    if flat := _of_events(db, source, kinds):
+        source = f"(SELECT *, {flat} FROM {source})"
+        kinds = _kinds(db, source)
     wanted = {*IDENTIFIERS, *more, *attributes, "timestamp", "action_name", "consent", "segments"}
     names = _column_names(db, alias)
     twice = sorted(one for one in wanted if names.count(one) > 1 or (one in names and one not in kinds))
@@ -62,6 +66,53 @@ def read_parquet(
         more,
     )
     fill(db, number, columns)
+
+
+def _kinds(db: Any, source: str) -> dict[str, str]:
+    return {row[0]: row[1] for row in db.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
+
+
+def _of_events(db: Any, source: str, kinds: Mapping[str, str]) -> str:
+    """Return the columns of a history that stand in the `event_attributes` of UBI events, as SQL; "" if there are none.
+
+    `event_attributes` may be a struct, JSON as text, or columns of their own that are named by their path.
+    """
+    found = []
+    for column, path in UBI.items():
+        names = ["event_attributes", *path.removeprefix("$.").split(".")]
+        if column in kinds:
+            continue
+        if (dotted := ".".join(names)) in kinds:
+            expression = identifier(dotted)
+        elif kinds.get("event_attributes") in {"VARCHAR", "JSON"}:
+            expression = _of_json(f"TRY_CAST({identifier('event_attributes')} AS JSON)", literal(path), column)
+        else:
+            expression = ".".join(map(identifier, names))
+            if not kinds.get("event_attributes", "").startswith("STRUCT") or not _is_there(db, source, expression):
+                continue
+        found.append(f"{expression} AS {identifier(column)}")
+    return ", ".join(found)
+
+
+def _of_json(attributes: str, path: str, column: str) -> str:
+    """Return the expression of a column in attributes as JSON: a list of texts for segments, else a text."""
+    if column == "segments":
+        every = f"json_extract_string({attributes}, {path} || '[*]')"
+        text = f"json_extract_string({attributes}, {path})"
+        return f"CASE json_type({attributes}, {path}) WHEN 'ARRAY' THEN {every} WHEN 'VARCHAR' THEN {split(text)} END"
+    kind = f"json_type({attributes}, {path})"
+    return f"CASE WHEN {kind} NOT IN ('BOOLEAN', 'ARRAY', 'OBJECT') THEN json_extract_string({attributes}, {path}) END"
+
+
+def _is_there(db: Any, source: str, expression: str) -> bool:
+    """Whether a struct has a field."""
+    import duckdb  # noqa: PLC0415  an extra: pip install 'rewriter[backfill]'
+
+    try:
+        db.execute(f"DESCRIBE SELECT {expression} FROM {source}")
+    except duckdb.BinderException:
+        return False
+    return True
 
 
 def _column_names(db: Any, alias: str) -> list[str]:
