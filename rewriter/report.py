@@ -51,6 +51,15 @@ class Reason(StrEnum):
     ANSWERS_DIFFER = "answers_differ"
 
 
+FAILURES = frozenset(
+    {
+        Reason.BREAKER_OPEN, Reason.BUSY, Reason.NO_FACTS, Reason.SIGNALS_LATE, Reason.SIGNALS_FAILED, Reason.TEMPLATE_FAILED,
+        Reason.QUARANTINED, Reason.REJECTED_BEFORE, Reason.SEARCH_REJECTED, Reason.SEARCH_FAILED, Reason.SEARCH_LATE,
+        Reason.ANSWERS_DIFFER,
+    }
+)  # fmt: skip
+"""The reasons of a search whose page is the plain one because something failed, not because there was nothing to personalize."""
+
 Variant = Literal["personalized", "baseline", "holdout", "shadow"]
 Source = Literal["session", "profile", "blend", "segment", "stale"]
 Strategy = Literal["rescore", "wrap"]

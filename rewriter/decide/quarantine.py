@@ -242,6 +242,13 @@ class Quarantine:
         self._journal.note(topic, f"released from quarantine: {held}: {because}", now_s, "info")
 
 
+class NoQuarantine(Quarantine):
+    """Holds nothing: in an evaluation or a comparison, what fails for one subject must not change another's page."""
+
+    def failed(self, version: Version, evidence: Evidence, why: str, now_s: float) -> None:
+        """Count nothing."""
+
+
 def _cells_of(version: Version, expression: str, form: int) -> tuple[Cell, ...]:
     """Return the four cells of a search, the narrowest first."""
     return (

@@ -21,7 +21,7 @@ from rewriter.cli.diff.comparison import Pair, figures
 from rewriter.cli.diff.html import html_page
 from rewriter.cli.diff.logged import read_logged
 from rewriter.cli.diff.pages import Failed, paired
-from rewriter.cli.diff.terminal import print_diff
+from rewriter.cli.diff.terminal import failures_in_words, print_diff, problem
 from rewriter.cli.diff.versions import Version, opened
 from rewriter.cli.output import (
     UNHEALTHY,
@@ -68,7 +68,8 @@ def diff(
     """Compare the pages of two versions on the real index, for logged searches and their subjects.
 
     Both versions see the signals that the subjects have now. Nothing is written to a store or an index. Exploration hits are drawn,
-    so pages are compared without them. The exit code is 1 if more pages change than --max-changed allows, or a search failed.
+    so pages are compared without them. The exit code is 1 if more pages change than --max-changed allows, if B fails in a search in
+    which A does not, or if the server refused a search.
     """
     logging.getLogger("rewriter").addHandler(logging.NullHandler())  # the diff overrides its switches on purpose
     with faults_refused():
@@ -77,6 +78,7 @@ def diff(
             versions = _versions((a, b), toml, policy, Path(scratch))
             present = Settings.from_toml(toml) if toml.is_file() else versions[1].settings
             found = _compared(versions, present, searches, body, k)
+        found["problem"] = problem(found, limit)
         if html is not None:
             made = f"With the signals that people have now, without exploration hits. Made {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
             write_whole(html, html_page(found, made))
@@ -87,14 +89,15 @@ def diff(
         print_line(f"and {count_of(len(found['failed']) - FAILED_SHOWN, 'more search')} that failed")
     for why, count in found["left_out"].items():
         print_line(f"note: {count:,} not compared: {why}")
+    if as_json or html is not None:
+        for line in failures_in_words(found):
+            print_line(f"note: {line}")
     if as_json:
         print_json(found)
     elif html is None:
         print_diff(plain_console(), found)
-    if limit is not None and found["changed_share"] > limit:
-        print_line(f"{found['changed_share']:.1%} of the pages change, more than {limit:.1%}")
-        raise typer.Exit(UNHEALTHY)
-    if found["failed"]:
+    if found["problem"]:
+        print_line(found["problem"])
         raise typer.Exit(UNHEALTHY)
 
 

@@ -13,7 +13,7 @@ from rewriter.measures.bubble import rank_biased_overlap
 P = 0.9
 """Persistence of the rank-biased overlap: at 0.9, the first ten ranks carry 86 % of its weight (Webber et al., TOIS 2010)."""
 MOST = 10
-"""The number of people and products that are listed."""
+"""The number of people, products and failures that are listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,7 @@ class Served:
     ids:      its hits in order, at most k.
     reason:   the report's reason; `boosts`: the number of functions sent.
     boosted:  hits of the page that a boost raised; `at_limit`: those that reached `max_boost`.
+    failure:  why the page is the plain one although it should not be, "" if nothing failed.
     searches: searches sent for it in the policy's own mode, without exploration.
     leg_ms:   time of the search with boosts, None if none was sent.
     """
@@ -34,6 +35,7 @@ class Served:
     at_limit: int = 0
     searches: int = 1
     leg_ms: float | None = None
+    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +76,31 @@ def figures(pairs: Sequence[Pair], k: int) -> dict[str, Any]:
         "changed_share": len(changed) / len(pairs),
         "overlap": {"mean": _mean(overlaps), "p10": percentile(overlaps, 0.1), "least": min(overlaps)},
         "rbo": {"p": P, "mean": _mean(rbos), "p10": percentile(rbos, 0.1), "least": min(rbos)},
+        "failures": failures(pairs),
         "versions": {"a": _version([one.a for one in pairs]), "b": _version([one.b for one in pairs])},
         "products": products(pairs, k),
         "people": people(pairs),
         "pages": [_page(one, k) for one in sorted(changed, key=lambda one: (one.rbo, one.line))],
     }
+
+
+def failures(pairs: Sequence[Pair]) -> dict[str, Any]:
+    """Return in how many searches each version failed and why, and the lines of those that only one of them failed in.
+
+    Where a version fails, its page is the plain one: it does not show what the version would do.
+    """
+    found: dict[str, Any] = {"both": sum(bool(one.a.failure and one.b.failure) for one in pairs)}
+    for name, own, other in (("a", 0, 1), ("b", 1, 0)):
+        pages = [((one.a, one.b)[own].failure, (one.a, one.b)[other].failure, one.line) for one in pairs]
+        alone = [line for failure, others, line in pages if failure and not others]
+        causes = Counter(failure for failure, _, _ in pages if failure)
+        found[name] = {
+            "searches": causes.total(),
+            "alone": len(alone),
+            "lines": alone[:MOST],
+            "causes": dict(causes.most_common(MOST)),
+        }
+    return found
 
 
 def products(pairs: Iterable[Pair], k: int) -> dict[str, list[dict[str, Any]]]:

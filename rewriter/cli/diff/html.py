@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from rewriter.cli.diff.terminal import rows_of_versions, summary
+from rewriter.cli.diff.terminal import failures_in_words, rows_of_versions, summary
 from rewriter.cli.preview.html import STYLE as PREVIEW_STYLE
 from rewriter.cli.preview.html import slopes
 from rewriter.plural import agreeing, count_of
@@ -23,6 +23,8 @@ th{font-size:12px;color:var(--soft);font-weight:500}td.r,th.r{text-align:right;f
 td.t{max-width:0;width:70%;white-space:nowrap;overflow:hidden;text-overflow:ellipsis}
 .two{display:grid;grid-template-columns:minmax(0,1fr) minmax(0,1fr);gap:26px}.two h2,section>h2{margin-bottom:8px}
 svg .b{fill:var(--new)}
+.warning{background:var(--card);border:1px solid var(--line);border-left:4px solid var(--down);border-radius:8px;padding:10px 14px;
+overflow-wrap:anywhere}
 @media(max-width:720px){.tiles{grid-template-columns:repeat(2,minmax(0,1fr))}.two{grid-template-columns:minmax(0,1fr)}
 td.t{white-space:normal;overflow-wrap:anywhere}}
 """
@@ -32,6 +34,8 @@ def html_page(found: Mapping[str, Any], note: str) -> str:
     """Return the whole page. `note` describes how it was made."""
     title = f"Changed pages: {found['a']} → {found['b']}"
     pages = "".join(map(_page, found["pages"][:SHOWN]))
+    warnings = [*filter(None, [found["problem"]]), *failures_in_words(found)]
+    failing = "".join(f'<p class="warning">{escape(line)}.</p>' for line in warnings)
     more = len(found["pages"]) - SHOWN
     rest = (
         f'<p class="soft">And {count_of(more, "more changed page")}, more alike; --json lists them.</p>'
@@ -42,7 +46,7 @@ def html_page(found: Mapping[str, Any], note: str) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{escape(title)}</title><style>{PREVIEW_STYLE}{STYLE}</style></head><body><main>"
-        f"<h1>{escape(title)}</h1><p>{escape(summary(found))}.</p><p class='soft'>{escape(note)}</p>"
+        f"<h1>{escape(title)}</h1><p>{escape(summary(found))}.</p>{failing}<p class='soft'>{escape(note)}</p>"
         f"{_tiles(found)}{_overview(found)}{_movers(found)}{pages}{rest}</main></body></html>\n"
     )
 

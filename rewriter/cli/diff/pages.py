@@ -12,10 +12,10 @@ from rewriter.cli.diff.comparison import Pair, Served
 from rewriter.cli.diff.logged import LoggedSearch
 from rewriter.cli.preview.page import Fields, text_at, titled
 from rewriter.cli.preview.read_only import ReadOnlyStore
-from rewriter.cli.preview.searches import READY_S, SWITCHED_ON, at_leisure, overridden
+from rewriter.cli.preview.searches import READY_S, SWITCHED_ON, UnguardedRewriter, at_leisure, overridden
 from rewriter.client.seam import SearchClient
 from rewriter.explore.scores import identity
-from rewriter.report import Reason, Report
+from rewriter.report import FAILURES, Reason, Report
 from rewriter.settings import Settings
 from rewriter.shell.sync import Rewriter
 from rewriter.signals.store import Store
@@ -47,7 +47,7 @@ def paired(
         stack.enter_context(overridden(WITHOUT_SLOTS))
         rewriters = [
             stack.enter_context(
-                Rewriter(
+                UnguardedRewriter(
                     client.raw,
                     ReadOnlyStore(store),
                     at_leisure(settings),
@@ -119,4 +119,5 @@ def _served(ids: tuple[str, ...], report: Report, settings: Settings) -> Served:
         (facts.at_limit or 0) if facts else 0,
         2 if personalized and parallel else 1,
         report.timings_ms.get("personalized"),
+        ": ".join(filter(None, (str(report.reason), report.detail))) if report.reason in FAILURES else "",
     )

@@ -19,6 +19,8 @@ def print_diff(console: Console, found: Mapping[str, Any]) -> None:
     """Print the figures of a diff."""
     console.print(Text.assemble((found["a"], "bold"), " → ", (found["b"], "bold")))
     console.print(summary(found))
+    for line in failures_in_words(found):
+        console.print(Text.assemble(("!", "yellow"), f" {line}"), soft_wrap=True)
     _print_versions(console, found)
     _print_products(console, found["products"])
     _print_people(console, found["people"])
@@ -41,6 +43,38 @@ def summary(found: Mapping[str, Any]) -> str:
         f"overlap@{k} {overlap['mean']:.3f} (least {overlap['least']:.2f}), "
         f"rank-biased overlap {rbo['mean']:.3f} (p = {rbo['p']:g}, least {rbo['least']:.2f})"
     )
+
+
+def failures_in_words(found: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each version that failed: in how many searches, in which lines, and why."""
+    lines = []
+    for name, other in (("a", "b"), ("b", "a")):
+        own = found["failures"][name]
+        if not own["searches"]:
+            continue
+        causes = "; ".join(f"{cause} ({count:,})" for cause, count in list(own["causes"].items())[:SHOWN])
+        shown, more = own["lines"][:SHOWN], ", …" if own["alone"] > SHOWN else ""
+        where = f" (line {', '.join(map(str, shown))}{more})" if shown else ""
+        alone = f", in {own['alone']:,} of which {other.upper()} does not{where}" if own["alone"] else ""
+        lines.append(
+            f"{name.upper()} fails in {own['searches']:,} of {count_of(found['compared'], 'search')}{alone}, and shows the plain "
+            f"page there: {causes}"
+        )
+    return lines
+
+
+def problem(found: Mapping[str, Any], limit: float | None) -> str:
+    """Return why the exit code is 1, "" if it is 0. limit: the largest share of pages that may change, None for any."""
+    compared, failures = found["compared"], found["failures"]
+    if alone := failures["b"]["alone"]:
+        return f"B fails in {count_of(alone, 'search')} in which A does not"
+    if failures["both"] == compared:
+        return "both versions fail in every search: nothing was compared"
+    if limit is not None and found["changed_share"] > limit:
+        return f"{found['changed_share']:.1%} of the pages change, more than {limit:.1%}"
+    if found["failed"]:
+        return f"{count_of(len(found['failed']), 'search', 'are')} not compared: the server refused them"
+    return ""
 
 
 def rows_of_versions(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:

@@ -16,6 +16,7 @@ from rewriter.cli.preview.page import Fields, PreviewPage, page_of, titled
 from rewriter.cli.preview.read_only import ReadOnlyStore
 from rewriter.cli.render import sample_part, whole_body
 from rewriter.client.seam import SearchClient
+from rewriter.decide.quarantine import NoQuarantine
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.flow.report_details import factor_by_weights
 from rewriter.parsed_search import parse_search
@@ -45,6 +46,15 @@ class Wanted:
     label: str
     subject: Subject | None = None
     sample: Path | None = None
+
+
+class UnguardedRewriter(Rewriter[Any]):
+    """A rewriter without quarantine: what fails for one subject does not change another's page."""
+
+    def __init__(self, client: Any, store: Store, settings: Settings, *, profile_store: Store | None) -> None:
+        super().__init__(client, store, settings, profile_store=profile_store)
+        if (runtime := self._runtimes.current) is not None:
+            runtime.core.quarantine = NoQuarantine(runtime.core.journal)
 
 
 def newcomer(segment: str) -> Wanted:
@@ -98,7 +108,7 @@ def previewed(
         raise ConfigurationError([Fault("store.url", "is not set, so that no subject is known", "give --sample FILE")])
     with (
         overridden(SWITCHED_ON),
-        Rewriter(
+        UnguardedRewriter(
             client.raw,
             ReadOnlyStore(store),
             settings,
