@@ -24,6 +24,7 @@ from rewriter.evaluate.proposal import as_table, proposed
 from rewriter.evaluate.space import (
     changes,
     counted_by_others,
+    own_values,
     with_fields,
     with_half_lives,
     with_settings,
@@ -180,6 +181,7 @@ class _Tuning:
                 proposal = without_unused(with_settings(policy, changed), added, changed)
                 confirmation = confirmed(windows[1], self._policy, proposal, options["seed"])
         refusal = found.reason if confirmation is None else confirmation.refusal(spare_new)
+        names = dict.fromkeys(name for one in found.trials for name in one.settings)
         computed, sent = windows[0].rescoring.computed, windows[0].rescoring.sent
         return {
             "measure": f"nDCG@{options['k']}",
@@ -187,19 +189,23 @@ class _Tuning:
             "spare_new": spare_new,
             "added": {name: list(of) for name, of in added.items()},
             "baseline": {"all": found.baseline[0], "new": found.baseline[1]},
-            "current": _trial(found.current),
+            "current": _trial(found.current) | {"settings": own_values(self._policy, names, added, half_life_s)},
             "chosen": _trial(found.chosen) if found.chosen else None,
             "changes": changed,
             "confirmation": _confirmation(confirmation) if confirmation else None,
             "refusal": refusal,
             "notes": [
                 *found.notes,
+                *(confirmation.notes if confirmation else []),
                 *([f"half-lives are kept: other policies count {', '.join(shared)} too"] if shared else []),
                 *([TITLES_MISLEAD] if held[0].by_title else []),
                 *([NOTHING_BEFORE] if not held[0].before else []),
             ],
             "legs": {"computed": computed, "sent": sent},
-            "trials": [_trial(one) for one in found.trials],
+            "trials": [
+                _trial(one) | {"changes": changes(self._policy, one.settings, added, half_life_s)}
+                for one in found.trials
+            ],
         }
 
     def _fingerprint(self) -> str:
@@ -223,7 +229,7 @@ def _trial(one: Any) -> dict[str, Any]:
     return {
         "number": one.number, "all": round(one.every, 6), "new": round(one.new, 6), "coverage": round(one.coverage, 4),
         "new_ratio": round(one.new_ratio, 4), "new_low": round(one.new_low, 4), "front": one.is_front,
-        "settings": dict(one.settings),
+        "failed": one.failed, "settings": dict(one.settings),
     }  # fmt: skip
 
 

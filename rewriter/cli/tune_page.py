@@ -1,8 +1,7 @@
-"""The result of `rewriter tune` as lines of text, and as one page with the front of its trials."""
+"""The result of `rewriter tune` as lines of text, and as one page with the front of its trials and their settings."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -11,12 +10,24 @@ from rewriter.plural import count_of
 
 SIZE = 460
 MARGIN = 54
-LABEL_PX, LINE_PX = 80, 16
-"""Width and height of a dot's label."""
+CHAR_PX, GAP_PX, LINE_PX = 9.5, 4, 16
+"""Width of a label's character, gap between labels and height of a line, as a phone shows them."""
+MAX_SHOWN = 12
+"""Trials of the front whose settings are shown."""
+DAY_S = 86_400.0
+OWN_STYLE = """
+.settings{columns:2;column-gap:32px}.trial{break-inside:avoid;padding:0 0 14px}
+.trial h3{font-size:15px;margin:0}.trial .about{font-size:13px;margin:0 0 4px}
+.trial ul{list-style:none;margin:0;padding:0;font-size:14px;font-variant-numeric:tabular-nums}.trial li{overflow-wrap:anywhere}
+code{font:13px ui-monospace,monospace}
+@media(max-width:600px){.settings{columns:1}}
+@media print{:root{--paper:#fff;--ink:#000;--quiet:#444;--rule:#bbb;--open:#7d7a70;--good:#1c7a4d;--bad:#b23a2a}body{padding:0;max-width:none}.dot{print-color-adjust:exact}}
+"""
 CAPTION = (
     "One dot for each trial: green on the front, where no other trial is better on both axes, gray behind it. Red: the baseline "
-    "and the policy as it is. A dot shows its settings when the pointer is on it."
+    "and the policy as it is. Numbers are those of the trials whose settings stand below."
 )
+HEAD = "Each block has the names and values as they stand in the settings. A trial shows what differs from the policy as it is."
 
 
 def gains(found: Mapping[str, Any]) -> list[str]:
@@ -48,9 +59,35 @@ def chosen_in_words(found: Mapping[str, Any]) -> str:
 
 
 def html_of(found: Mapping[str, Any]) -> str:
-    """Return the trials as one page: the front of relevance against new items, and what was chosen."""
+    """Return the trials as one page: the front of relevance against new items, the settings of its trials, and what was chosen."""
     from rewriter.experiment.style import STYLE  # noqa: PLC0415  beside its only use
 
+    verdict = f"Not proposed: {found['refusal']}." if found["refusal"] else "Proposed."
+    changed = [chosen_in_words(found), *gains(found)] if found["confirmation"] else []
+    lines = "".join(f"<p>{escape(line[:1].upper() + line[1:])}.</p>" for line in (*found["notes"], *changed))
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>Tuning</title><style>{STYLE}{OWN_STYLE}</style><body><h1>Tuning, {count_of(len(found['trials']), 'trial')}</h1>"
+        f'<p class="verdict">{escape(verdict)}</p>{lines}<figure><figcaption>{CAPTION}</figcaption>'
+        f"{_plot(found)}</figure>{_table(found)}</body></html>\n"
+    )
+
+
+def shown_trials(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the trials whose settings the page shows, the best first: the chosen one, and the front as far as it fits."""
+    chosen = found["chosen"]["number"] if found["chosen"] else None
+    front = [one for one in found["trials"] if one["front"] or one["number"] == chosen]
+    different = {(one["all"], one["new"]): one for one in reversed(front)}  # of equal trials, the first
+    kept = [one for one in front if one is different[one["all"], one["new"]] or one["number"] == chosen]
+    best = sorted(kept, key=lambda one: (-one["all"], -one["new"], one["number"]))
+    if len(best) > MAX_SHOWN:  # both ends, and evenly between them
+        at = {round(step * (len(best) - 1) / (MAX_SHOWN - 1)) for step in range(MAX_SHOWN)}
+        best = [one for number, one in enumerate(best) if number in at or one["number"] == chosen]
+    return best
+
+
+def _plot(found: Mapping[str, Any]) -> str:
+    """Return the plot of all trials: nDCG of all searches across, of new items upward, with the numbers of those shown below."""
     points = [*found["trials"], found["current"], {**found["baseline"], "number": "baseline"}]
     across, up = ([one[name] for one in points] for name in ("all", "new"))
 
@@ -58,27 +95,32 @@ def html_of(found: Mapping[str, Any]) -> str:
         low, high = min(values), max(values)
         return MARGIN + (SIZE - 2 * MARGIN) * ((value - low) / (high - low) if high > low else 0.5)
 
-    labels: list[tuple[float, float]] = []
+    labels: list[tuple[float, float, float]] = []
 
     def dot(one: Mapping[str, Any], kind: str, radius: float, label: str = "") -> str:
         x, y = place(one["all"], across), SIZE - place(one["new"], up)
+        mark = f'<circle class="dot {kind}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}"/>'
+        if not label:
+            return mark
+        width = CHAR_PX * len(label) + GAP_PX
+        start = x + 10 if x < SIZE / 2 else x - 10 - width
+        at = y + 4
+        while any(
+            start < other + wide and other < start + width and abs(at - line) < LINE_PX for other, line, wide in labels
+        ):
+            at += LINE_PX  # below a label that it would cover
+        labels.append((start, at, width))
         beside = f'x="{x + 10:.1f}"' if x < SIZE / 2 else f'x="{x - 10:.1f}" text-anchor="end"'
-        text = ""
-        if label:
-            at = y + 4
-            while any(abs(x - one) < LABEL_PX and abs(at - other) < LINE_PX for one, other in labels):
-                at += LINE_PX  # below a label that it would cover
-            labels.append((x, at))
-            text = f'<text {beside} y="{at:.1f}">{escape(label)}</text>'
-        title = escape(json.dumps(one.get("settings", {})))
-        return (
-            f'<circle class="dot {kind}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}"><title>{title}</title></circle>{text}'
-        )
+        return f'{mark}<text {beside} y="{at:.1f}">{escape(label)}</text>'
 
-    dots = [dot(one, "good" if one["front"] else "open", 4 if one["front"] else 2.5) for one in found["trials"]]
+    chosen = found["chosen"]["number"] if found["chosen"] else None
+    numbered = {one["number"] for one in shown_trials(found)} - {chosen}
+    others = [one for one in found["trials"] if one["number"] not in numbered]
+    dots = [dot(one, "good" if one["front"] else "open", 4 if one["front"] else 2.5) for one in others]
     dots += [dot(found["baseline"], "bad", 5, "baseline"), dot(found["current"], "bad", 5, "as it is")]
     if found["chosen"]:
-        dots.append(dot(found["chosen"], "good", 7, "chosen"))
+        dots.append(dot(found["chosen"], "good", 7, f"{chosen}, chosen"))
+    dots += [dot(one, "good", 4, str(one["number"])) for one in found["trials"] if one["number"] in numbered]
     least = found["spare_new"] * found["baseline"]["new"]
     if min(up) <= least <= max(up):
         y = SIZE - place(least, up)
@@ -94,12 +136,35 @@ def html_of(found: Mapping[str, Any]) -> str:
         f" ({min(across):.3f} to {max(across):.3f}) →</text>"
         f'<text class="quiet" x="{edge}" y="20">↑ new items ({min(up):.3f} to {max(up):.3f})</text>'
     )
-    verdict = f"Not proposed: {found['refusal']}." if found["refusal"] else "Proposed."
-    changed = [chosen_in_words(found), *gains(found)] if found["confirmation"] else []
-    lines = "".join(f"<p>{escape(line[:1].upper() + line[1:])}.</p>" for line in (*found["notes"], *changed))
+    return f'<svg class="trials" viewBox="0 0 {SIZE} {SIZE}" role="img">{axes}{"".join(dots)}</svg>'
+
+
+def _table(found: Mapping[str, Any]) -> str:
+    """Return a block of settings for the policy as it is, and one of what differs from it for each numbered trial."""
+    chosen = found["chosen"]["number"] if found["chosen"] else None
+    trials = shown_trials(found)
+    blocks = [_block(found, "As it is", found["current"], found["current"]["settings"])]
+    for one in trials:
+        name = f"Trial {one['number']}" + (", chosen" if one["number"] == chosen else "")
+        blocks.append(_block(found, name, one, one["changes"]))
+    more = sum(one["front"] for one in found["trials"]) - len(trials)
+    rest = f"<p>{count_of(more, 'more trial')} of the front: --json lists them.</p>" if more > 0 else ""
+    return f"<h2>Settings of the numbered trials</h2><p>{HEAD}</p><div class='settings'>{''.join(blocks)}</div>{rest}"
+
+
+def _block(found: Mapping[str, Any], name: str, one: Mapping[str, Any], settings: Mapping[str, float]) -> str:
+    values = "".join(f"<li><code>{escape(key)}</code> = {_value(key, value)}</li>" for key, value in settings.items())
+    kept = f"{one['all']:.3f}, of new items {one['new']:.3f} ({one['new_ratio']:.1%} of the baseline's)"
+    failed = f", failed in {count_of(one['failed'], 'search')}" if one["failed"] else ""
     return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>Tuning</title><style>{STYLE}</style><body><h1>Tuning, {count_of(len(found['trials']), 'trial')}</h1>"
-        f'<p class="verdict">{escape(verdict)}</p>{lines}<figure><figcaption>{CAPTION}</figcaption>'
-        f'<svg class="trials" viewBox="0 0 {SIZE} {SIZE}" role="img">{axes}{"".join(dots)}</svg></figure></body></html>\n'
+        f'<section class="trial"><h3>{name}</h3><p class="about">{escape(found["measure"])} {kept}, coverage '
+        f"{one['coverage']:.2f}{failed}</p><ul>{values or '<li>the same settings</li>'}</ul></section>"
     )
+
+
+def _value(name: str, value: float) -> str:
+    """Return a setting's value for people: a half-life in weeks or days beside its seconds."""
+    if not name.endswith("half_life_s"):
+        return f"{value:g}"
+    days = value / DAY_S
+    return f"{value:.0f} ({days / 7:g} weeks)" if days % 7 == 0 else f"{value:.0f} ({days:.3g} days)"

@@ -76,8 +76,10 @@ def prepare(
     """
     done = complete(study)
     drawn = len(done) - len(first)
-    if drawn < 0:
-        values: Mapping[str, Value] | None = first[len(done)]
+    if (begun := _interrupted(study, done, parameters)) is not None:
+        values: Mapping[str, Value] | None = begun
+    elif drawn < 0:
+        values = first[len(done)]
     elif drawn < SOBOL:
         values, study.sampler = None, _sobol(seed)
     elif drawn % 2 and best is not None:
@@ -87,6 +89,16 @@ def prepare(
     waits = any(one.state.name == "WAITING" for one in study.get_trials(deepcopy=False))  # an interrupted run left it
     if values is not None and not waits:
         study.enqueue_trial(dict(values))
+
+
+def _interrupted(study: Any, done: Sequence[Any], parameters: Sequence[Parameter]) -> Mapping[str, Value] | None:
+    """Return the values of a trial that was interrupted after the last finished one: Sobol's sampler would not draw them again."""
+    last = done[-1].number if done else -1
+    begun = [
+        one for one in study.get_trials(deepcopy=False) if one.number > last and one.state.name in {"FAIL", "RUNNING"}
+    ]
+    whole = [one.params for one in begun if one.params.keys() == {parameter.name for parameter in parameters}]
+    return whole[-1] if whole else None
 
 
 def _sobol(seed: int) -> Any:

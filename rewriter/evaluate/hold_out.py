@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from random import Random
 from typing import Any
 
@@ -79,9 +80,7 @@ def held_out(
         end_s,
     )
     if not rows:
-        raise ConfigurationError(
-            [Fault(option, "the window holds no event", "give a longer one, or one that the history covers")]
-        )
+        raise ConfigurationError(_empty(past, from_s, end_s, option))
     there = {row[5] for row in rows}
     action = next((one for one in actions if one in there), None)
     if action is None:
@@ -108,6 +107,21 @@ def held_out(
         for subject, words, at_s, relevant in [groups[at]]
     ]
     return found
+
+
+def _empty(past: Past, from_s: float, end_s: float, option: str) -> list[Fault]:
+    """Return the faults of a window without events: its days, and how many events the history has, or why it has none."""
+    days = [f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%d}" for at_s in (from_s, end_s)]
+    events = len(past.at_s)
+    if not events:
+        rows = past.row_counts["rows"]
+        what = f"the window holds no event, nor does the history: {count_of(rows, 'row', 'count')} for nothing"
+        return [
+            Fault(option, what if rows else "the history holds no row"),
+            *(Fault("history", one) for one in past.lines),
+        ]
+    what = f"the window holds no event: none of {count_of(events, 'event', 'lie')} in {days[0]} to {days[1]}"
+    return [Fault(option, what, "give a longer one, or one that the history covers")]
 
 
 @dataclass(slots=True)

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from rewriter.client.seam import SearchArguments
 from rewriter.errors import Fault
 from rewriter.evaluate.judged import JudgedSearch
-from rewriter.report import Reason
+from rewriter.plural import count_of
+from rewriter.report import FAILURES, Reason
 
 COLD_EVENTS = 5
 """Number of earlier events below which a person is cold."""
+SHOWN_CAUSES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Result:
     pages:   by search, the ids in displayed order. categories, ages_days: of those hits, None where unknown.
     unlike:  by search, the intra-list diversity of its page, None where it is unknown.
     reasons: by search; functions: the number of boosts. firsts: the pages of searches whose classes were not known yet.
+    details: the number of searches by reason and detail, of those that were not personalized.
     """
 
     pages: dict[int, list[str]] = field(default_factory=dict)
@@ -52,6 +55,21 @@ class Result:
     slots: dict[int, int] = field(default_factory=dict)
     firsts: dict[int, list[str]] = field(default_factory=dict)
     details: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def failures(self) -> Counter[str]:
+        """The searches whose page is the baseline's because something failed, by cause."""
+        return Counter({one: count for one, count in self.details.items() if one.partition(":")[0] in FAILURES})
+
+    def failed_in_words(self, searches: str) -> str:
+        """Return how many searches failed and why, "" if none did. searches: what they are searches of."""
+        causes = self.failures
+        if not causes:
+            return ""
+        named = "; ".join(f"{cause} ({count:,})" for cause, count in causes.most_common(SHOWN_CAUSES))
+        more = f"; and {count_of(len(causes) - SHOWN_CAUSES, 'more cause')}" if len(causes) > SHOWN_CAUSES else ""
+        total = count_of(len(self.pages), searches)
+        return f"failed in {causes.total():,} of {total}, whose pages are the plain ones: {named}{more}"
 
 
 @dataclass(slots=True)

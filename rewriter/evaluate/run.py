@@ -15,6 +15,7 @@ from typing import Any
 
 from rewriter.client.seam import LegFault, Search, SearchArguments, SearchClient
 from rewriter.core import Core
+from rewriter.decide.quarantine import NoQuarantine
 from rewriter.errors import ConfigurationError, Fault
 from rewriter.evaluate.answers import AT_ONCE, Job, OnceEach, Send, answered, at_once
 from rewriter.evaluate.facts import read_facts
@@ -63,6 +64,7 @@ class _Ranker:
         self.past, self._memory = shared.of(variant, past)
         self._remembers = remembers
         self.core = Core(variant.settings, load_templates(variant.settings), ("store",))
+        self.core.quarantine = NoQuarantine(self.core.journal)
         self.result = Result()
         if remembers:
             self.core.query_classes = shared.classes

@@ -99,8 +99,20 @@ def changes(
 
     added: fields that the policy does not have yet.
     """
+    own = own_values(policy, settings, added, default_half_life_s)
+    return {
+        name: value
+        for name, value in settings.items()
+        if name not in own or value not in (own[name], float(f"{own[name]:.3g}"))
+    }
+
+
+def own_values(
+    policy: PolicySettings, names: Collection[str], added: Collection[str], default_half_life_s: float
+) -> dict[str, float]:
+    """Return the values that a policy has for settings, its own or the defaults; without those of fields that were added."""
     found: dict[str, float] = {}
-    for name, value in settings.items():
+    for name in names:
         field, _, setting = name.removeprefix("fields.").rpartition(".")
         table = policy if not field else policy.fields.get(field)
         own = getattr(table, setting) if table is not None and field not in added else None
@@ -108,8 +120,8 @@ def changes(
             own = default_half_life_s
         if own is None and setting == "pseudo_count" and field not in added:
             own = default_pseudo_count(policy.fields[field])
-        if own is None or value not in (own, float(f"{own:.3g}")):
-            found[name] = value
+        if own is not None:
+            found[name] = own
     return found
 
 

@@ -86,6 +86,7 @@ def warnings(outcome: Outcome, done: Sequence[int]) -> list[str]:
             f"interrupted: {len(done):,} of {count_of(len(outcome.prepared), 'search')} {agreeing(len(done), 'were')} "
             "answered, and the figures are of these alone"
         )
+    found += failures(outcome)
     found += of_few([outcome.prepared[at].person for at in done])
     if undated := sum(outcome.prepared[at].judged.at_s is None for at in done):
         found.append(
@@ -105,6 +106,15 @@ def warnings(outcome: Outcome, done: Sequence[int]) -> list[str]:
             f"{unknown:,} of {count_of(len(done), 'search')} {agreeing(unknown, 'are')} of people whom the history does not know"
         )
     return found
+
+
+def failures(outcome: Outcome) -> list[str]:
+    """Return a warning for each way in which variants failed, with their names."""
+    named: dict[str, list[str]] = {}
+    for name, result in outcome.variants.items():
+        if words := result.failed_in_words("search"):
+            named.setdefault(words, []).append(name)
+    return [f"{', '.join(names)} {words}" for words, names in named.items()]
 
 
 def of_few(people: Sequence[int]) -> list[str]:

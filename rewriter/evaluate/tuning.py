@@ -32,6 +32,7 @@ from rewriter.evaluate.scores import measure_names, scored
 from rewriter.evaluate.shared import Shared
 from rewriter.evaluate.space import NOTHING_ADDED, Parameter, first_values, settings_of, space, with_settings
 from rewriter.evaluate.spread import PAGE, in_words, spread_of, steep_from
+from rewriter.evaluate.summary import of_few
 from rewriter.evaluate.variants import Variant, variant
 from rewriter.plural import count_of
 from rewriter.settings import PolicySettings, Settings
@@ -50,7 +51,8 @@ class Trial:
     """One set of values with its measures on the training window. coverage: different items shown, as a share of the baseline's.
 
     new_ratio: nDCG of new items ÷ the baseline's; new_low: the lower end of its interval. Both are 1 where no new item is relevant.
-    is_front:  whether no other trial is better in both measures.
+    is_front:  whether no other trial is better in both measures. failed: searches whose page is the plain one because something
+               failed.
     """
 
     number: int
@@ -61,6 +63,7 @@ class Trial:
     new_ratio: float = 1.0
     new_low: float = 1.0
     is_front: bool = False
+    failed: int = 0
 
 
 @dataclass(slots=True)
@@ -83,19 +86,25 @@ class Confirmation:
     """The chosen values on the later window, which is read once.
 
     every, new: against the policy as it is. plain, plain_new: against the baseline.
+    failed:     searches that failed, with the policy as it is and with the change. notes: on the window's searches.
     """
 
     every: Paired
     new: Paired
     plain: Paired
     plain_new: Paired
+    failed: tuple[int, int] = (0, 0)
+    notes: Sequence[str] = ()
 
     def refusal(self, spare_new: float) -> str:
         """Return why the change is not proposed, or "". spare_new: the least ratio of the nDCG of new items to the baseline's.
 
-        It must gain over the policy as it is, for all items or, without a loss of these, for new ones. Where the policy as it is
-        costs new items more than is allowed, it must gain over the baseline.
+        It must fail in no more searches than the policy as it is, and gain over it, for all items or, without a loss of these, for
+        new ones. Where the policy as it is costs new items more than is allowed, it must gain over the baseline.
         """
+        before, after = self.failed
+        if after > before:
+            return f"on the later window the change fails in {count_of(after, 'search')}, the policy as it is in {before:,}"
         is_kept = not self.plain_new.searches or self.new.base >= spare_new * self.plain_new.base
         gains = self.every.low > 0.0 or (self.new.low > 0.0 and self.every.difference >= 0.0)
         if not (gains or (not is_kept and self.plain.low > 0.0)):
@@ -121,9 +130,12 @@ class Window:
         self._plain: Columns | None = None
 
     def outcome(self, policy: PolicySettings) -> Outcome:
-        """Return the pages of a policy without exploration."""
+        """Return the pages of a policy without exploration, of all searches: KeyboardInterrupt is raised again."""
         one = variant(self._settings, policy, "tuned")
-        return self._evaluation(one).run(lambda *_: None)
+        found = self._evaluation(one).run(lambda *_: None)
+        if found.interrupted:
+            raise KeyboardInterrupt
+        return found
 
     def measures(self, outcome: Outcome, result: Result) -> Columns:
         """Return nDCG of all items and of new items, by search."""
@@ -191,39 +203,50 @@ def tuned(
     outcome = window.outcome(policy)
     base = tuple(_mean(column) for column in window.plain(outcome))
     now = _trial(window, policy, {}, -1, outcome)
-    notes = _limits(window, policy, (base[0], base[1]), now)
+    notes = [*notes_of(outcome, "training"), *_limits(window, policy, (base[0], base[1]), now)]
     first = first_values(policy, parameters, added)
 
     while len(done := drawing.complete(study)) < trials:
-        best = _best([_of_study(one, policy, added) for one in done], spare_new)
-        values = next((one.params for one in done if best and one.number == best.number), None)
+        best = _best(_of_study(done, policy, added), spare_new, now.failed)
+        values = done[best.number].params if best else None
         drawing.prepare(study, first, values, parameters, seed, spare_new)
         on_progress(len(done), trials)
         study.optimize(lambda trial: _objective(trial, window, policy, parameters, added), n_trials=1)
-    found = _with_front([_of_study(one, policy, added) for one in done[:trials]])
+    found = _with_front(_of_study(done[:trials], policy, added))
     chosen, reason = _choice(found, now, spare_new)
     return Tuned(found, now, (base[0], base[1]), chosen, reason, notes)
 
 
-def _of_study(one: Any, policy: PolicySettings, added: Mapping[str, Sequence[str]]) -> Trial:
-    known = one.user_attrs
-    return Trial(
-        one.number, settings_of(policy, one.params, added), one.values[0], one.values[1],
-        known["coverage"], known["new_ratio"], known["new_low"],
-    )  # fmt: skip
+def _of_study(done: Sequence[Any], policy: PolicySettings, added: Mapping[str, Sequence[str]]) -> list[Trial]:
+    """Return finished trials, numbered from 0: in the study an interrupted trial has a number too."""
+    return [
+        Trial(
+            number, settings_of(policy, one.params, added), one.values[0], one.values[1], one.user_attrs["coverage"],
+            one.user_attrs["new_ratio"], one.user_attrs["new_low"], failed=one.user_attrs["failed"],
+        )
+        for number, one in enumerate(done)
+    ]  # fmt: skip
 
 
-def _best(trials: Sequence[Trial], spare_new: float) -> Trial | None:
-    """Return the best trial of all searches of those that keep new items; of equally good ones the first."""
-    allowed = [one for one in trials if one.new_low >= spare_new]
+def _best(trials: Sequence[Trial], spare_new: float, failed: int) -> Trial | None:
+    """Return the best trial of all searches of those that keep new items; of equally good ones the first.
+
+    failed: the searches that fail with the policy as it is. A trial that fails in more of them is not chosen.
+    """
+    allowed = [one for one in trials if one.new_low >= spare_new and one.failed <= failed]
     return max(allowed, key=lambda one: (one.every, one.new, -one.number), default=None)
 
 
 def _choice(trials: Sequence[Trial], now: Trial, spare_new: float) -> tuple[Trial | None, str]:
     """Return the trial to propose, or None and the reason. A policy that costs new items too much may lose some of its gain."""
-    best = _best(trials, spare_new)
+    best = _best(trials, spare_new, now.failed)
     if best is None:
-        near = max(trials, key=lambda one: one.new_low)
+        whole = [one for one in trials if one.failed <= now.failed]
+        if not whole:
+            least = min(trials, key=lambda one: one.failed)
+            fails = f"in {count_of(least.failed, 'training search')} at least, the policy as it is in {now.failed:,}"
+            return None, f"every trial fails {fails}"
+        near = max(whole, key=lambda one: one.new_low)
         kept = f"keeps {near.new_ratio:.1%} of the baseline's nDCG of new items, with chance from {near.new_low:.1%} on"
         return None, f"no trial surely keeps {spare_new:.0%}: the nearest, trial {near.number}, {kept}"
     if best.every <= now.every and now.new_ratio >= spare_new:
@@ -240,7 +263,23 @@ def confirmed(window: Window, policy: PolicySettings, proposal: PolicySettings, 
     plain, plain_new = window.measures(after, after.baseline)
     people = window.people(after)
     pairs = ((own, was), (own_new, was_new), (own, plain), (own_new, plain_new))
-    return Confirmation(*(paired(one, other, people, seed=seed) for one, other in pairs))
+    failed = [one.variants["tuned"].failures.total() for one in (before, after)]
+    notes = notes_of(before, "later") if failed[0] >= failed[1] else notes_of(after, "later", "the change")
+    return Confirmation(*(paired(one, other, people, seed=seed) for one, other in pairs), (failed[0], failed[1]), notes)
+
+
+def notes_of(outcome: Outcome, window: str, what: str = "the policy as it is") -> list[str]:
+    """Return notes on the searches of a window: those that failed, those left out, and who made them."""
+    found = []
+    if failed := outcome.variants["tuned"].failed_in_words(f"{window} search"):
+        found.append(f"{what} {failed}")
+    for why, count in outcome.left_out.items():
+        causes = "; ".join(map(str, outcome.faults))
+        found.append(
+            f"{count_of(count, f'{window} search', 'are')} left out: {why}" + (f": {causes}" if causes else "")
+        )
+    few = of_few([outcome.prepared[at].person for at in outcome.done])
+    return found + [f"{window} window: {one}" for one in few]
 
 
 def _objective(
@@ -254,8 +293,8 @@ def _objective(
         for one in parameters
     }
     found = _trial(window, policy, settings_of(policy, chosen, added), trial.number)
-    for name, value in (("coverage", found.coverage), ("new_ratio", found.new_ratio), ("new_low", found.new_low)):
-        trial.set_user_attr(name, value)
+    for name in ("coverage", "new_ratio", "new_low", "failed"):
+        trial.set_user_attr(name, getattr(found, name))
     return found.every, found.new
 
 
@@ -263,8 +302,6 @@ def _trial(
     window: Window, policy: PolicySettings, settings: Mapping[str, float], number: int, outcome: Outcome | None = None
 ) -> Trial:
     outcome = outcome or window.outcome(with_settings(policy, settings))
-    if outcome.interrupted:
-        raise KeyboardInterrupt
     result = outcome.variants["tuned"]
     every, new = window.measures(outcome, result)
     shown = {one for at in outcome.done for one in result.pages[at]}
@@ -272,7 +309,10 @@ def _trial(
     kept = paired(new, window.plain(outcome)[1], window.people(outcome), seed=window.seed, level=SURE)
     ratio = 1.0 if isnan(kept.ratio) else kept.ratio
     low = ratio if isnan(kept.ratio_low) else kept.ratio_low
-    return Trial(number, settings, _mean(every), _mean(new), len(shown) / max(1, len(plain)), ratio, low)
+    return Trial(
+        number, settings, _mean(every), _mean(new), len(shown) / max(1, len(plain)), ratio, low,
+        failed=result.failures.total(),
+    )  # fmt: skip
 
 
 def _mean(column: np.ndarray[Any, Any]) -> float:
@@ -305,8 +345,6 @@ def _bare_weight(window: Window, policy: PolicySettings, base: tuple[float, floa
         return NONE_HELPS
     suggestion, flatter = found
     outcome = flatter.outcome(policy)
-    if outcome.interrupted:
-        raise KeyboardInterrupt
     plain = [_mean(column) for column in flatter.measures(outcome, outcome.baseline)]
     own = [_mean(column) for column in flatter.measures(outcome, outcome.variants["tuned"])]
     return (

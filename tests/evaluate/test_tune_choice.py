@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import nan
 
 import pytest
@@ -37,6 +38,25 @@ def test_the_best_trial_that_surely_keeps_new_items_is_chosen(spare_new: float, 
     assert bool(reason) is (chosen is None)
     if spare_new == 0.99:
         assert "trial 0, keeps 98.0% of the baseline's nDCG of new items, with chance from 97.0% on" in reason
+
+
+def test_a_trial_that_fails_for_more_people_than_the_policy_as_it_is_is_not_chosen() -> None:
+    now = trial(-1, 0.50, 0.98, 0.97)
+    failing = [replace(one, failed=2) for one in TRIALS]
+    chosen, _ = _choice([*failing[1:], TRIALS[0]], replace(now, every=0.49), 0.0)
+    assert (chosen.number if chosen else None) == 0
+    assert _choice(failing, now, 0.0) == (
+        None, "every trial fails in 2 training searches at least, the policy as it is in 0",
+    )  # fmt: skip
+    assert _choice(failing, replace(now, failed=2), 0.0)[0] == failing[3]
+
+
+def test_what_fails_for_more_people_on_the_later_window_is_refused() -> None:
+    gains = [compared(0.55, 0.50, 0.03)] * 4
+    assert Confirmation(*gains, failed=(3, 3)).refusal(0.0) == ""
+    assert Confirmation(*gains, failed=(0, 1)).refusal(0.0) == (
+        "on the later window the change fails in 1 search, the policy as it is in 0"
+    )
 
 
 def compared(value: float, base: float, low: float, searches: int = 100) -> Paired:

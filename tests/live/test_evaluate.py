@@ -277,6 +277,56 @@ def test_a_body_that_does_not_parse_costs_its_own_search_alone(shop: str, tmp_pa
     assert "search 2: parsing_exception" in result.stderr
 
 
+def test_a_template_that_fails_for_some_people_is_named_and_costs_the_others_nothing(
+    shop: str, tmp_path: Path, opensearch_url: str
+) -> None:
+    """In service it would be quarantined after eight failures in a row."""
+    history(tmp_path / "h.ndjson", faithful=True)
+    (tmp_path / "templates" / "own").mkdir(parents=True)
+    function = '{"filter": {{ a.filter }}, "weight": {{ a.weight * a.scale if a.values[0] != "puma" else 1 / 0 }}}'
+    template = "[{% for a in affinities %}" + function + "{% if not loop.last %},{% endif %}{% endfor %}]"
+    (tmp_path / "templates" / "own" / "boosts.json.j2").write_text(template)
+    write_settings(tmp_path, shop, opensearch_url, "templates = 'own'\n")
+    text = (tmp_path / "rewriter.toml").read_text()
+    (tmp_path / "rewriter.toml").write_text("templates_dir = 'templates'\n" + text)
+    found = figures(*HELD, code=None)
+    reasons = found["policies"][0]["reasons"]
+    assert reasons.keys() == {"personalized", "template_failed"}
+    assert reasons["personalized"] > 2 * reasons["template_failed"] > 0
+    cause = f"template_failed: ZeroDivisionError: division by zero ({reasons['template_failed']})"
+    whole = f"shop failed in {reasons['template_failed']} of {found['searches']} searches, whose pages are the plain ones: {cause}"
+    assert whole in found["warnings"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "faults"),
+    [
+        ([], ["--hold-out: the history holds no row"]),
+        (
+            [
+                {"timestamp": "yesterday"},
+                {"timestamp": START_S, "object_id": "gone"},
+                {"timestamp": START_S, "user_id": ""},
+            ],
+            [
+                "nor does the history: 3 rows count",
+                "no_time: 1 of 3 rows",
+                "no_person: 1 of 3 rows",
+                "no_object: 1 of 3 rows",
+            ],
+        ),
+    ],
+)
+def test_a_window_without_an_event_is_named_with_what_became_of_the_rows(
+    shop: str, tmp_path: Path, rows: list[dict[str, Any]], faults: list[str]
+) -> None:
+    row = {"user_id": "u", "object_id": "p1", "query": "shoe"}
+    (tmp_path / "h.ndjson").write_text("".join(json.dumps(row | one) + "\n" for one in rows))
+    result = run(*HELD, code=2)
+    assert all(fault in result.stderr for fault in faults), result.stderr
+    assert not (tmp_path / "runs").exists()
+
+
 def test_policies_of_other_indices_are_left_out_and_named(shop: str, tmp_path: Path, opensearch_url: str) -> None:
     history(tmp_path / "h.ndjson", faithful=True, people=5)
     write_settings(tmp_path, shop, opensearch_url, "[policies.books]\nindex = 'books'\n")

@@ -201,3 +201,70 @@ def test_an_interrupted_run_says_where_it_goes_on(shop: str, tmp_path: Path, mon
     assert "interrupted: after 2 of 40 trials; nothing is proposed" in result.stderr
     assert "the same command continues from tune.journal" in result.stderr
     assert not (tmp_path / "tune.diff").exists()
+
+
+FRAGILE = (
+    '[{% for a in affinities %}{"filter": {{ a.filter }}, "weight": {{ a.weight * a.scale if a.values[0] != "puma" else 1 / 0 }}}'
+    "{% if not loop.last %},{% endif %}{% endfor %}]"
+)
+"""A template that fails for those who like puma."""
+
+
+def own_template(folder: Path, template: str) -> None:
+    (folder / "templates" / "own").mkdir(parents=True, exist_ok=True)
+    (folder / "templates" / "own" / "boosts.json.j2").write_text(template)
+    text = (folder / "rewriter.toml").read_text()
+    (folder / "rewriter.toml").write_text(
+        'templates_dir = "templates"\n' + text.replace("max_boost = 1.1", 'templates = "own"\nmax_boost = 1.1')
+    )
+
+
+def test_a_template_that_fails_for_some_people_is_named_and_counted(shop: str, tmp_path: Path) -> None:
+    history(tmp_path / "h.ndjson", faithful=True)
+    weak(tmp_path)
+    own_template(tmp_path, FRAGILE)
+    found = json.loads(run("--trials", "2", "--json").stdout)
+    (training,) = (one for one in found["notes"] if "training searches, whose" in one)
+    (later,) = (one for one in found["notes"] if "later searches, whose" in one)
+    cause = r"whose pages are the plain ones: template_failed: ZeroDivisionError: division by zero \(\d+\)$"
+    counted = re.match(rf"the policy as it is failed in (\d+) of \d+ training searches, {cause}", training)
+    assert counted is not None, training
+    assert 0 < int(counted[1]) < 60
+    assert [one["failed"] for one in found["trials"]] == [int(counted[1])] * 2
+    assert re.match(rf"the policy as it is failed in \d+ of \d+ later searches, {cause}", later)
+
+
+def test_searches_that_the_index_rejects_are_named_and_counted(shop: str, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in history(tmp_path / "h.ndjson", faithful=True).read_text().splitlines()]
+    odd = [row | ({"query": "[1 TO"} if row["query"] == "shoe trail" else {}) for row in rows]
+    (tmp_path / "h.ndjson").write_text("".join(json.dumps(row) + "\n" for row in odd))
+    weak(tmp_path)
+    (tmp_path / "search.mustache").write_text(
+        '{"query": {"query_string": {"query": "{{query}}", "fields": ["title"]}}}'
+    )
+    found = json.loads(run("--trials", "1", "--json", code=1).stdout)
+    (note,) = (one for one in found["notes"] if "training searches are left out" in one)
+    assert re.search(r"^\d+ training searches are left out: rejected by the server: \d+ searches \(h\d+, .*\): ", note)
+    assert "Failed to parse query [[1 TO]" in note
+
+
+def test_most_of_the_searches_by_one_person_is_said(shop: str, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in history(tmp_path / "h.ndjson", faithful=True).read_text().splitlines()]
+    mine = [row | ({"user_id": "person-0"} if number % 7 else {}) for number, row in enumerate(rows)]
+    (tmp_path / "h.ndjson").write_text("".join(json.dumps(row) + "\n" for row in mine))
+    found = json.loads(run("--trials", "1", "--json", code=1).stdout)
+    assert any(one.startswith("training window: one person made ") for one in found["notes"])
+
+
+def test_a_window_without_an_event_is_named(shop: str, tmp_path: Path) -> None:
+    rows = [
+        json.loads(line) for line in history(tmp_path / "h.ndjson", faithful=True, people=5).read_text().splitlines()
+    ]
+    times = sorted(row["timestamp"] for row in rows)
+    gap = [row for row in rows if row["timestamp"] < times[len(times) // 3] or row["timestamp"] == times[-1]]
+    (tmp_path / "h.ndjson").write_text("".join(json.dumps(row) + "\n" for row in gap))
+    fault = run("--trials", "1", code=2).stderr
+    assert re.search(
+        r"^--train: the window holds no event: none of \d+ events lie in 2026-\d\d-\d\d to 2026-\d\d-\d\d", fault
+    )
+    assert not (tmp_path / "tune.journal").exists()

@@ -65,7 +65,7 @@ def _details(details: Mapping[str, int]) -> str:
 
 
 def _left_out(counts: Mapping[str, int]) -> str:
-    return "".join(f"<p>{count_of(count, 'search')}: {escape(reason)}.</p>" for reason, count in counts.items())
+    return "".join(f"<p>Left out: {escape(reason)} ({count:,}).</p>" for reason, count in counts.items())
 
 
 def _figure(chart: str, caption: str) -> str:

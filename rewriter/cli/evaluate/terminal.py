@@ -49,7 +49,7 @@ def print_figures(console: Console, figures: Mapping[str, Any]) -> None:
     for line in figures["warnings"]:
         console.print(Text.assemble(("!", "yellow"), f" {line}"), soft_wrap=True)
     for reason, count in figures["left_out"].items():
-        console.print(f"{count_of(count, 'search')} left out: {reason}", soft_wrap=True)
+        console.print(f"left out: {reason} ({count:,})", soft_wrap=True)
 
 
 def print_comparison(console: Console, found: Mapping[str, Any]) -> None:
