@@ -18,7 +18,8 @@ from typing import Any
 from opensearchpy import OpenSearch
 
 from rewriter import Report, Rewriter, Subject
-from rewriter.cli.ingest import stores_of, worker_of
+from rewriter.cli.given_stores import stores_of
+from rewriter.cli.ingest import worker_of
 from rewriter.measures.bubble import PageDistance
 from rewriter.observe.hooks import Hook
 from rewriter.observe.ubi import UbiRecords, timestamp, ubi_query

@@ -21,7 +21,8 @@ OWN_STYLE = """
 .trial ul{list-style:none;margin:0;padding:0;font-size:14px;font-variant-numeric:tabular-nums}.trial li{overflow-wrap:anywhere}
 code{font:13px ui-monospace,monospace}
 @media(max-width:600px){.settings{columns:1}}
-@media print{:root{--paper:#fff;--ink:#000;--quiet:#444;--rule:#bbb;--open:#7d7a70;--good:#1c7a4d;--bad:#b23a2a}body{padding:0;max-width:none}.dot{print-color-adjust:exact}}
+@media print{:root{--paper:#fff;--ink:#000;--quiet:#444;--rule:#bbb;--open:#7d7a70;--good:#1c7a4d;--bad:#b23a2a}
+body{padding:0;max-width:none}.dot{print-color-adjust:exact}}
 """
 CAPTION = (
     "One dot for each trial: green on the front, where no other trial is better on both axes, gray behind it. Red: the baseline "

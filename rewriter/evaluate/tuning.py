@@ -265,7 +265,8 @@ def confirmed(window: Window, policy: PolicySettings, proposal: PolicySettings, 
     pairs = ((own, was), (own_new, was_new), (own, plain), (own_new, plain_new))
     failed = [one.variants["tuned"].failures.total() for one in (before, after)]
     notes = notes_of(before, "later") if failed[0] >= failed[1] else notes_of(after, "later", "the change")
-    return Confirmation(*(paired(one, other, people, seed=seed) for one, other in pairs), (failed[0], failed[1]), notes)
+    every, new, base, base_new = (paired(one, other, people, seed=seed) for one, other in pairs)
+    return Confirmation(every, new, base, base_new, (failed[0], failed[1]), notes)
 
 
 def notes_of(outcome: Outcome, window: str, what: str = "the policy as it is") -> list[str]:

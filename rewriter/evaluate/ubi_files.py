@@ -139,9 +139,9 @@ def _read_events(
     return found
 
 
-def _ordinal(attributes: Mapping[str, Any]) -> float:
+def _ordinal(attributes: Any) -> float:
     """Return an item's place in its list, from 0 or from 1 as applications count; infinity if the event has none."""
-    position = attributes.get("position")
+    position = attributes.get("position") if isinstance(attributes, Mapping) else None
     found = position.get("ordinal") if isinstance(position, Mapping) else None
     return float(found) if isinstance(found, (int, float)) and not isinstance(found, bool) and isfinite(found) else inf
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -43,7 +44,7 @@ def test_rank_biased_overlap_of_known_lists() -> None:
     assert rank_biased_overlap("abc", "xyz", 0.9) == 0.0
 
 
-def pair(line: int, before: str, after: str, person: int = 0, **of_b: int) -> Pair:
+def pair(line: int, before: str, after: str, person: int = 0, **of_b: Any) -> Pair:
     titles = {one: one.upper() for one in before + after}
     return Pair(
         line,

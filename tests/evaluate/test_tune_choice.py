@@ -52,9 +52,9 @@ def test_a_trial_that_fails_for_more_people_than_the_policy_as_it_is_is_not_chos
 
 
 def test_what_fails_for_more_people_on_the_later_window_is_refused() -> None:
-    gains = [compared(0.55, 0.50, 0.03)] * 4
-    assert Confirmation(*gains, failed=(3, 3)).refusal(0.0) == ""
-    assert Confirmation(*gains, failed=(0, 1)).refusal(0.0) == (
+    gain = compared(0.55, 0.50, 0.03)
+    assert Confirmation(gain, gain, gain, gain, failed=(3, 3)).refusal(0.0) == ""
+    assert Confirmation(gain, gain, gain, gain, failed=(0, 1)).refusal(0.0) == (
         "on the later window the change fails in 1 search, the policy as it is in 0"
     )
 
@@ -91,5 +91,5 @@ def test_the_later_window_confirms_or_refuses(
     every: tuple[float, float, float], new: tuple[float, float, float], plain: tuple[float, float, float],
     plain_new: tuple[float, float, float], is_refused: bool,
 ) -> None:  # fmt: skip
-    found = Confirmation(*(compared(*one) for one in (every, new, plain, plain_new)))
+    found = Confirmation(compared(*every), compared(*new), compared(*plain), compared(*plain_new))
     assert bool(found.refusal(0.95)) is is_refused

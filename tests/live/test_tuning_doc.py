@@ -109,13 +109,14 @@ def picture(page: str) -> str:
     """Return the plot of `tune --html` as a file of its own, light and dark."""
     style, plot = (page.partition(f"<{tag}")[2].partition(f"</{tag[:-1]}>")[0] for tag in ("style>", "svg "))
     kept = [
-        line for line in style.splitlines() if line.startswith((":root", "@media(prefers", "svg{", ".quiet", ".dot"))
+        line
+        for line in style.splitlines()
+        if line.startswith((":root", "@media(prefers", "svg{", "svg.trials text", ".quiet", ".dot"))
     ]
     paper = '<rect width="100%" height="100%" style="fill:var(--paper)"/>'
     attributes, _, drawn = plot.partition(">")
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {attributes}>\n<style>{" ".join(kept)}</style>\n{paper}'
-    without_settings = re.sub(r"<title>.*?</title>", "", drawn)
-    return head + without_settings.replace("<circle", "\n<circle") + "</svg>\n"
+    return head + drawn.replace("<circle", "\n<circle") + "</svg>\n"
 
 
 def steps() -> list[str]:

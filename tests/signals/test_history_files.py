@@ -365,9 +365,11 @@ def test_ubi_events_in_parquet_are_a_history_too(form: str, tmp_path: Path) -> N
         "segments": ["vip"],
         "position": {"ordinal": 3},
     }
-    event = {"action_name": "purchase", "client_id": "u1", "timestamp": T, "query_id": "q", "brand": "nike"}
+    event: dict[str, object] = {
+        "action_name": "purchase", "client_id": "u1", "timestamp": T, "query_id": "q", "brand": "nike",
+    }  # fmt: skip
     if form == "dotted":
-        dotted = {"event_attributes.object.object_id": "p1", "event_attributes.segments": ["vip"]}
+        dotted: dict[str, object] = {"event_attributes.object.object_id": "p1", "event_attributes.segments": ["vip"]}
         rows: list[dict[str, object]] = [event | dotted, event | dict.fromkeys(dotted)]
     else:
         rows = [

@@ -85,7 +85,7 @@ def _of_events(db: Any, source: str, kinds: Mapping[str, str]) -> str:
         if (dotted := ".".join(names)) in kinds:
             expression = identifier(dotted)
         elif kinds.get("event_attributes") in {"VARCHAR", "JSON"}:
-            expression = _of_json(f"TRY_CAST({identifier('event_attributes')} AS JSON)", literal(path), column)
+            expression = _of_json(f"TRY_CAST({identifier('event_attributes')} AS JSON)", path, column)
         else:
             expression = ".".join(map(identifier, names))
             if not kinds.get("event_attributes", "").startswith("STRUCT") or not _is_there(db, source, expression):
@@ -96,12 +96,11 @@ def _of_events(db: Any, source: str, kinds: Mapping[str, str]) -> str:
 
 def _of_json(attributes: str, path: str, column: str) -> str:
     """Return the expression of a column in attributes as JSON: a list of texts for segments, else a text."""
+    kind, text = (f"{of}({attributes}, {literal(path)})" for of in ("json_type", "json_extract_string"))
     if column == "segments":
-        every = f"json_extract_string({attributes}, {path} || '[*]')"
-        text = f"json_extract_string({attributes}, {path})"
-        return f"CASE json_type({attributes}, {path}) WHEN 'ARRAY' THEN {every} WHEN 'VARCHAR' THEN {split(text)} END"
-    kind = f"json_type({attributes}, {path})"
-    return f"CASE WHEN {kind} NOT IN ('BOOLEAN', 'ARRAY', 'OBJECT') THEN json_extract_string({attributes}, {path}) END"
+        every = f"json_extract_string({attributes}, {literal(f'{path}[*]')})"
+        return f"CASE {kind} WHEN 'ARRAY' THEN {every} WHEN 'VARCHAR' THEN {split(text)} END"
+    return f"CASE WHEN {kind} NOT IN ('BOOLEAN', 'ARRAY', 'OBJECT') THEN {text} END"
 
 
 def _is_there(db: Any, source: str, expression: str) -> bool:
