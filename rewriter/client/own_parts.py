@@ -1,7 +1,7 @@
 """What a caller's client does by methods or state of its own, which the rewriter's own searches would lack.
 
-Optional legs are sent by a clone of the library's own class. A subclass whose `search` adds a tenant's filter would have its
-baseline filtered and its legs not, and the page would hold other tenants' hits. So such a client is refused where it is given.
+Optional legs are sent by a clone. A subclass whose `search` adds a tenant's filter must filter the legs too, or the page would hold
+other tenants' hits: so a clone has the methods of the subclass, and where none can have them the client is refused.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def library_class(part: Any, classes: Collection[type]) -> Any:
 
 
 def own_methods(client: Any, names: Iterable[str], classes: Collection[type]) -> list[str]:
-    """Return those of a client's methods that its library does not define: overridden in a subclass, or set on the object.
+    """Return those of a client's methods that are overridden in a subclass of its library's class.
 
     A method that a tracing library replaces in the library's class is not one.
     """
@@ -29,9 +29,13 @@ def own_methods(client: Any, names: Iterable[str], classes: Collection[type]) ->
     return [
         name
         for name in names
-        if name in getattr(client, "__dict__", {})
-        or not issubclass(library, next(base for base in type(client).__mro__ if name in vars(base)))
+        if not issubclass(library, next(base for base in type(client).__mro__ if name in vars(base)))
     ]
+
+
+def set_methods(client: Any, names: Iterable[str]) -> list[str]:
+    """Return those of a client's methods that are set on the object itself, as tests and probes do."""
+    return [name for name in names if name in getattr(client, "__dict__", {})]
 
 
 def check_state(given: Any, clone: Any, vanilla: Any) -> None:

@@ -247,11 +247,8 @@ class Library(Protocol):
         """Return which of the two classes `client` derives from, None if from neither."""
         ...
 
-    def unused_methods(self, client: Any, *, is_leg_client: bool) -> list[str]:
-        """Return those of a client's methods that search, are not the library's own, and that no optional leg goes through.
-
-        is_leg_client: whether the legs are sent by `client` itself, and not by a clone of it.
-        """
+    def unused_methods(self, client: Any) -> list[str]:
+        """Return those methods of a client's own class that search and that no optional leg goes through."""
         ...
 
     def check_clone(self, client: Any, clone: Any) -> None:

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from inspect import isasyncgenfunction, iscoroutinefunction
+from logging import getLogger
 from typing import Any, Literal
 
 from rewriter.boost.templates import TemplateSet
-from rewriter.client.own_parts import NotCloned
+from rewriter.client.own_parts import NotCloned, set_methods
 from rewriter.client.registry import DEFAULT, around, library, library_of
 from rewriter.client.seam import SearchClient
 from rewriter.errors import ConfigurationError, Fault
@@ -18,6 +19,7 @@ from rewriter.settings import Settings
 from rewriter.shell.template_files import load_templates
 from rewriter.signals.store import StoreName
 
+_log = getLogger("rewriter")
 BESIDE_READS = 8
 """Connections of a store that its reads leave to switches, plans, events and `status()`."""
 
@@ -110,7 +112,6 @@ def clone_of(shell: Shell, given: Any, client: SearchClient, connections: int) -
     try:
         clone = client.cloned(connections)
         own.check_clone(given, clone.raw)
-        return clone
     except Exception as error:
         cause = type(error).__name__
         if isinstance(error, TypeError):  # of a signature
@@ -121,6 +122,13 @@ def clone_of(shell: Shell, given: Any, client: SearchClient, connections: int) -
         remedy = f"give leg_client={wanted}(…), by which the rewriter sends its own searches"
         what = f"no client with connections of its own can be made from it ({cause})"
         raise ConfigurationError([Fault("client", what, remedy)]) from error
+    if replaced := set_methods(given, ("search", "msearch")):
+        _log.warning(
+            "client: `%s` is set on the object, and optional legs do not go through it; if it restricts what is found,"
+            " override it in a class or give leg_client",
+            "` and `".join(replaced),
+        )
+    return clone
 
 
 def _client_faults(shell: Shell, where: str, client: Any, leg_client: Any) -> list[Fault]:
@@ -135,8 +143,7 @@ def _client_faults(shell: Shell, where: str, client: Any, leg_client: Any) -> li
             return [
                 Fault("leg_client", f"{_kind(leg_client)} is of another client library", f"give leg_client={wanted}(…)")
             ]
-        sends = where == "leg_client"
-        if (sends or leg_client is None) and (unused := found.unused_methods(client, is_leg_client=sends)):
+        if (where == "leg_client" or leg_client is None) and (unused := found.unused_methods(client)):
             return [_unused_methods(where, client, unused, wanted)]
         return []
     what = f"{_kind(client)} is not an {wanted.rpartition('.')[2]}"

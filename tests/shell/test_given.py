@@ -16,6 +16,8 @@ from opensearchpy import AsyncOpenSearch, AsyncTransport, OpenSearch, Transport,
 
 from rewriter import AsyncRewriter, BoostUsed, ConfigurationError, Reason, Report, Rewriter, Settings, Slot
 from rewriter.client.opensearch import cloned
+from rewriter.client.registry import around
+from rewriter.client.seam import Search
 from rewriter.errors import Fault
 from rewriter.report import Move, PageFacts
 from rewriter.shell.given import Shell, checked_hooks
@@ -173,13 +175,24 @@ def test_a_client_whose_transport_asks_for_more_is_refused_in_a_sentence(kind: s
 class Filtering(OpenSearch):
     """A client that restricts each search, as those of tenants do."""
 
+    def __init__(self, *, tenant: str) -> None:
+        super().__init__(hosts=HOST, max_retries=3)
+        self.tenant = tenant
+
     def search(self, **arguments: Any) -> Any:
-        return super().search(**{**arguments, "params": {"routing": "tenant"}})
+        return super().search(**{**arguments, "params": {**arguments.get("params", {}), "routing": self.tenant}})
 
 
 class AsyncFiltering(AsyncOpenSearch):
+    def __init__(self, tenant: str) -> None:
+        super().__init__(hosts=HOST)
+        self.tenant = tenant
+
+    async def search(self, **arguments: Any) -> Any:
+        return await super().search(**{**arguments, "params": {**arguments.get("params", {}), "routing": self.tenant}})
+
     async def msearch(self, **arguments: Any) -> Any:
-        return await super().msearch(**arguments)
+        return await super().msearch(**{**arguments, "params": {"routing": self.tenant}})
 
 
 class Mixin:
@@ -203,11 +216,8 @@ def patched(client: Any) -> Any:
 @pytest.mark.parametrize(
     ("shell", "client", "said"),
     [
-        ("Rewriter", Filtering(HOST), "Filtering has its own `search`, which optional legs do not go through (give leg_client="),
-        ("AsyncRewriter", AsyncFiltering(HOST), "has its own `msearch`"),
-        ("Rewriter", Mixed(HOST), "Mixed has its own `search`"),
+        ("Rewriter", Mixed(HOST), "Mixed has its own `search`, which optional legs do not go through (give leg_client="),
         ("AsyncRewriter", Sending(HOST), "has its own `perform_request`"),
-        ("Rewriter", patched(OpenSearch(HOST)), "OpenSearch has its own `search`"),
     ],
 )  # fmt: skip
 def test_a_client_that_changes_searches_by_itself_is_refused(shell: Shell, client: Any, said: str) -> None:
@@ -218,14 +228,64 @@ def test_a_client_that_changes_searches_by_itself_is_refused(shell: Shell, clien
     assert "must restrict them as this client does" in fault.remedy
 
 
-def test_such_a_client_serves_with_a_leg_client_and_may_be_one_where_its_methods_send_the_legs() -> None:
-    for legs in (OpenSearch(HOST), Filtering(HOST)):
-        assert checked_hooks("Rewriter", Filtering(HOST), legs, None, ()) == ()
+def test_an_elasticsearch_leg_client_must_restrict_by_its_transport() -> None:
     (fault,) = refusal("AsyncRewriter", Sending(HOST), leg_client=Sending(HOST))
     assert (fault.where, fault.remedy) == (
         "leg_client",
         "give an elasticsearch.AsyncElasticsearch whose transport does the same",
     )
+
+
+def sent_by(client: Any) -> tuple[list[Any], Any]:
+    """Return the parameters of what a client's transport sends, and the transport."""
+    sent: list[Any] = []
+
+    def perform_request(*_: Any, params: Any = None, **__: Any) -> Any:
+        sent.append(dict(params or {}))
+        return {"hits": {"hits": []}}
+
+    async def perform_request_async(*arguments: Any, **named: Any) -> Any:
+        return perform_request(*arguments, **named)
+
+    is_async = isinstance(client, AsyncOpenSearch)
+    client.transport.perform_request = perform_request_async if is_async else perform_request
+    return sent, client.transport
+
+
+def test_legs_go_through_the_search_that_a_client_s_class_overrides() -> None:
+    """Without it the legs would find what a tenant's filter hides from the baseline."""
+    client = Filtering(tenant="acme")
+    assert checked_hooks("Rewriter", client, None, None, ()) == ()
+    clone = around(client, None, is_async=False).cloned(4)
+    of_client, _ = sent_by(client)
+    of_legs, transport = sent_by(clone.raw)
+    clone.search(Search("shop", {"query": {"match_all": {}}}), 1.0, is_leg=True)
+    assert [one["routing"] for one in of_legs] == ["acme"]
+    assert (of_client, transport.max_retries, client.transport.max_retries) == ([], 0, 3)
+    assert clone.raw.indices.client.transport is transport
+
+
+async def test_legs_of_the_async_shell_go_through_it_too() -> None:
+    client = AsyncFiltering("acme")
+    assert checked_hooks("AsyncRewriter", client, None, None, ()) == ()
+    clone = around(client, None, is_async=True).cloned(4)
+    of_client, _ = sent_by(client)
+    of_legs, _ = sent_by(clone.raw)
+    search = Search("shop", {"query": {"match_all": {}}})
+    await clone.search(search, 1.0, is_leg=True)
+    await clone.multi_search([search], 1.0)
+    assert [one["routing"] for one in of_legs] == ["acme", "acme"]
+    assert of_client == []
+
+
+def test_legs_do_not_go_through_a_search_that_is_set_on_the_object_which_the_log_says(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    Rewriter(OpenSearch(HOST)).close()
+    assert not caplog.records
+    Rewriter(patched(OpenSearch(HOST))).close()
+    assert [one.levelname for one in caplog.records] == ["WARNING"]
+    assert "`search` is set on the object, and optional legs do not go through it" in caplog.text
 
 
 def test_a_method_that_a_tracing_library_replaces_in_the_library_is_not_the_caller_s_own(

@@ -38,7 +38,7 @@ def kind_of(client: object) -> Literal["sync", "async"] | None:
     return "sync" if isinstance(client, Elasticsearch) else "async" if isinstance(client, AsyncElasticsearch) else None
 
 
-def unused_methods(client: Any, *, is_leg_client: bool) -> list[str]:  # noqa: ARG001  the seam's
+def unused_methods(client: Any) -> list[str]:
     """See seam.Library.unused_methods: the legs are sent by a client's transport."""
     return own_methods(client, ("search", "msearch", "perform_request"), CLASSES)
 

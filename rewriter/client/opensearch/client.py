@@ -13,8 +13,7 @@ from opensearchpy.exceptions import ConnectionTimeout, OpenSearchException, Tran
 from opensearchpy.serializer import JSONSerializer
 
 from rewriter.client.batch import lines_of, read_batch
-from rewriter.client.opensearch.clone import CLASSES, cloned
-from rewriter.client.own_parts import own_methods
+from rewriter.client.opensearch.clone import cloned
 from rewriter.client.seam import ClientFault, Connection, Search, SearchArguments, SearchClient
 
 SYNC, ASYNC = "opensearchpy.OpenSearch", "opensearchpy.AsyncOpenSearch"
@@ -33,9 +32,9 @@ def kind_of(client: object) -> Literal["sync", "async"] | None:
     return "sync" if "OpenSearch" in names else "async" if "AsyncOpenSearch" in names else None
 
 
-def unused_methods(client: Any, *, is_leg_client: bool) -> list[str]:
-    """See seam.Library.unused_methods: a leg client's own methods send the legs."""
-    return [] if is_leg_client else own_methods(client, ("search", "msearch"), CLASSES)
+def unused_methods(client: Any) -> list[str]:  # noqa: ARG001  the seam's
+    """See seam.Library.unused_methods: a leg client's own methods send the legs, and a clone has those of its client."""
+    return []
 
 
 def around(raw: Any, *, is_async: bool) -> SearchClient:

@@ -10,6 +10,7 @@ Reports, metrics and the log `rewriter` have its cause.
 
 from __future__ import annotations
 
+from copy import copy
 from logging import DEBUG, getLogger
 from typing import Any
 
@@ -19,13 +20,15 @@ from opensearchpy.serializer import Deserializer, JSONSerializer
 
 from rewriter.client.limits import LIMITS, Limited, check_size, follow_no_redirect, in_time, with_limits
 from rewriter.client.opensearch.plain_json import plain
-from rewriter.client.own_parts import check_state, library_class
+from rewriter.client.own_parts import check_state, library_class, own_methods, set_methods
 from rewriter.client.pieces import FROM_CHARS, Parsed, read_in_pieces
 
 CLASSES = (OpenSearch, getattr(opensearchpy, "AsyncOpenSearch", OpenSearch))
 TRANSPORTS = (Transport, getattr(opensearchpy, "AsyncTransport", Transport))
 """The library's own classes: the asynchronous ones need its extra `async`."""
 
+SEARCHING = ("search", "msearch")
+"""The methods that send legs."""
 PER_PROCESS = frozenset({"loop", "metrics"})
 """The arguments of a transport that the clone does not take over: the event loop and the metrics of the caller's client."""
 
@@ -33,7 +36,8 @@ PER_PROCESS = frozenset({"loop", "metrics"})
 def cloned(client: Any, connections: int) -> Any:
     """Return a client that sends and reads as `client` does, with connections of its own and no retries.
 
-    Signers and sniffing are taken over too. An async clone belongs to the event loop that first uses it.
+    Signers and sniffing are taken over too. An async clone belongs to the event loop that first uses it. Where the client's class
+    overrides a method that searches, the clone is of that class, with the client's state: the method may restrict what is found.
     """
     transport = client.transport
     given = {name: value for name, value in transport.kwargs.items() if name not in PER_PROCESS}
@@ -60,7 +64,16 @@ def cloned(client: Any, connections: int) -> Any:
     )
     if isinstance(clone.transport.deserializer, Deserializer):
         clone.transport.deserializer = _Reads(clone.transport.deserializer)
-    return clone
+    return _of_its_class(client, clone) if own_methods(client, SEARCHING, CLASSES) else clone
+
+
+def _of_its_class(client: Any, clone: Any) -> Any:
+    """Return `clone` with the class and the state of `client`. No constructor is called: it may need other arguments."""
+    twin = copy(client)
+    for name in set_methods(client, SEARCHING):  # they send through the client itself
+        delattr(twin, name)
+    vars(twin).update(vars(clone))  # the transport, and what sends through it
+    return twin
 
 
 def check_clone(client: Any, clone: Any) -> None:
