@@ -15,6 +15,7 @@ from rewriter.cli.about import PROJECT_URL
 from rewriter.cli.commands import COMMANDS, LazyCommand
 from rewriter.cli.interruption import interrupted
 from rewriter.cli.output import (
+    FAULTY,
     UNHEALTHY,
     UNWRITABLE,
     characters_escaped,
@@ -31,6 +32,13 @@ class _Commands(TyperGroup):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.commands = {name: LazyCommand(name) for name in COMMANDS}
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """Return the context, for which typer may have to be imported still: Ctrl-C ends this without a word."""
+        try:
+            return super().make_context(*arguments, **options)
+        except KeyboardInterrupt:
+            raise typer.Exit(FAULTY) from None
 
     def invoke(self, ctx: Any) -> Any:  # a context of click, or of the copy of it that newer versions of typer bring
         """Run the command."""

@@ -116,7 +116,7 @@ def test_the_page_names_what_was_not_personalized_and_captions_its_charts() -> N
     }
     page = html_of(found)
     assert "<li>1,123 × no_signals: people hardly use an item again</li>" in page
-    assert "<p>2 searches: no body.</p>" in page
+    assert "<p>Left out: no body (2).</p>" in page
     assert page.count("<figcaption>") == page.count('<svg class="desktop"') > 0
 
 
