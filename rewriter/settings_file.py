@@ -30,6 +30,8 @@ SWITCHES = "REWRITER_SWITCH_"
 SECRET = frozenset({"hosts", "username", "password", "url", "profile_url", "key_salt", "subjects"})
 """Keys whose values never appear in a fault."""
 SECRET_TABLES = {("opensearch",), ("store",)}
+PIPE_S = 10.0
+"""Seconds that a pipe has, such as that of `rewriter check --toml <(sops -d rewriter.toml)`."""
 MAX_BYTES = 4 * 2**20
 """Limit of a settings file: a thousand policies with thirty settings each have about a megabyte."""
 MAX_SHOWN = 80
@@ -111,7 +113,7 @@ class _Environment(EnvSettingsSource):
 def settings_text(path: Path) -> str:
     """Return the text of a settings file, in any of the encodings that editors write. Raises ConfigurationError."""
     try:
-        text = decoded(read_file(path, MAX_BYTES, "name the settings file"))
+        text = decoded(read_file(path, MAX_BYTES, "name the settings file", PIPE_S))
     except FileNotFoundError as error:
         remedy = "`rewriter init URL INDEX` writes one; or name the one that you have"
         raise ConfigurationError([Fault(str(path), error.strerror or "is missing", remedy)]) from None

@@ -89,7 +89,8 @@ class AsyncEngine(Engine):
 
 
 def _item(function: Mapping[str, Any]) -> str:
-    return str(function["filter"]["bool"]["filter"][0]["term"]["_id"])
+    clause = function["filter"]
+    return str((clause["bool"]["filter"][0] if "bool" in clause else clause)["term"]["_id"])  # named, or not
 
 
 def _settings(budget_ms: float) -> Settings:
@@ -188,5 +189,7 @@ def outcomes(count: int) -> Iterator[Outcome]:
 
 
 def _outcome(shell: str, reasons: Counter[str], strangers: list[str]) -> Outcome:
+    if failed := reasons["search_failed"]:  # nothing here fails a leg but the engine's own judgment
+        strangers = [*strangers, f"{failed:,} legs failed in the engine that judges them"]
     by_reason = ", ".join(f"{reason} {number:,}" for reason, number in reasons.most_common())
     return Outcome(f"{shell}: {len(strangers)} in {reasons.total():,} searches ({by_reason})", strangers)

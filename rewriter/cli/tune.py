@@ -181,7 +181,9 @@ class _Tuning:
                 proposal = without_unused(with_settings(policy, changed), added, changed)
                 confirmation = confirmed(windows[1], self._policy, proposal, options["seed"])
         refusal = found.reason if confirmation is None else confirmation.refusal(spare_new)
-        names = dict.fromkeys(name for one in found.trials for name in one.settings)
+        of_added = tuple(f"fields.{name}." for name in added)
+        named = (name for one in found.trials for name in one.settings)
+        names = dict.fromkeys(name for name in named if not name.startswith(of_added))
         computed, sent = windows[0].rescoring.computed, windows[0].rescoring.sent
         return {
             "measure": f"nDCG@{options['k']}",

@@ -148,7 +148,7 @@ def _table(found: Mapping[str, Any]) -> str:
     for one in trials:
         name = f"Trial {one['number']}" + (", chosen" if one["number"] == chosen else "")
         blocks.append(_block(found, name, one, one["changes"]))
-    more = sum(one["front"] for one in found["trials"]) - len(trials)
+    more = sum(one["front"] for one in found["trials"]) - sum(one["front"] for one in trials)
     rest = f"<p>{count_of(more, 'more trial')} of the front: --json lists them.</p>" if more > 0 else ""
     return f"<h2>Settings of the numbered trials</h2><p>{HEAD}</p><div class='settings'>{''.join(blocks)}</div>{rest}"
 

@@ -247,6 +247,10 @@ class Library(Protocol):
         """Return which of the two classes `client` derives from, None if from neither."""
         ...
 
+    def own_methods(self, client: Any) -> list[str]:
+        """Return those methods of a client's own class that search and that optional legs go through."""
+        ...
+
     def unused_methods(self, client: Any) -> list[str]:
         """Return those methods of a client's own class that search and that no optional leg goes through."""
         ...

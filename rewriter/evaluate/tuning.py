@@ -222,7 +222,7 @@ def _of_study(done: Sequence[Any], policy: PolicySettings, added: Mapping[str, S
     return [
         Trial(
             number, settings_of(policy, one.params, added), one.values[0], one.values[1], one.user_attrs["coverage"],
-            one.user_attrs["new_ratio"], one.user_attrs["new_low"], failed=one.user_attrs["failed"],
+            one.user_attrs["new_ratio"], one.user_attrs["new_low"], failed=one.user_attrs.get("failed", 0),
         )
         for number, one in enumerate(done)
     ]  # fmt: skip

@@ -82,6 +82,14 @@ def read_lists(queries: Sequence[Path], events: Sequence[Path], actions: Collect
     clicked, by_impressions = known.clicked, 0
     found: dict[str, ShownList] = {}
     applications: Counter[str] = Counter()
+    waiting: list[tuple[str, Mapping[str, Any], float]] = []
+
+    def add(name: str, one: Mapping[str, Any], at_s: float, ids: list[str]) -> None:
+        people = (one.get("user_id"), known.users.get(name), one.get("client_id"))
+        person = next((str(each) for each in people if not is_absent_id(each)), "")
+        found[name] = ShownList(name, person, str(one.get("user_query") or ""), at_s, ids, clicked.get(name, ()))
+        applications[str(one.get("application") or "without a name")] += 1
+
     for one in _documents(queries, left_out, broken):
         query_id, shown = one.get("query_id"), one.get("query_response_hit_ids")
         at_s = _time(one.get("timestamp"))
@@ -91,16 +99,18 @@ def read_lists(queries: Sequence[Path], events: Sequence[Path], actions: Collect
             left_out["queries without a time"] += 1
         elif (name := str(query_id)) in found:
             left_out["queries with the query_id of another one"] += 1
-        elif not (
-            ids := [str(item) for item in shown] if isinstance(shown, list) and shown else known.impressions(name)
-        ):
-            left_out["queries without query_response_hit_ids and without impressions"] += 1
+        elif isinstance(shown, list) and shown:
+            add(name, one, at_s, [str(item) for item in shown])
         else:
-            by_impressions += not (isinstance(shown, list) and shown)
-            people = (one.get("user_id"), known.users.get(name), one.get("client_id"))
-            person = next((str(each) for each in people if not is_absent_id(each)), "")
-            found[name] = ShownList(name, person, str(one.get("user_query") or ""), at_s, ids, clicked.get(name, ()))
-            applications[str(one.get("application") or "without a name")] += 1
+            waiting.append((name, one, at_s))
+    for name, one, at_s in waiting:  # the client's document of a query may come before the plugin's, which has the hits
+        if name in found:
+            left_out["queries with the query_id of another one"] += 1
+        elif ids := known.impressions(name):
+            by_impressions += 1
+            add(name, one, at_s, ids)
+        else:
+            left_out["queries without query_response_hit_ids and without impressions"] += 1
     if foreign := sum(len(items) for name, items in clicked.items() if name not in found):
         left_out["events of no such query"] += foreign
     if not found:
@@ -165,8 +175,8 @@ def _documents(paths: Sequence[Path], left_out: Counter[str], broken: list[str])
 
 def _lines(path: Path) -> Iterator[str | bytes]:
     """Yield the lines of a text file, read piece by piece: a log may be large."""
-    refuse_other_bytes(str(path))
     try:
+        refuse_other_bytes(str(path))
         with path.open("rb") as file:
             for number, line in enumerate(file):
                 yield line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line

@@ -12,6 +12,10 @@ from rewriter.settings import PolicySettings, Settings
 
 POLICY = "evaluated"
 """The name of the one policy in the settings of a variant."""
+NEVER_OPEN = {
+    "max_error_rate": 1.0, "max_slow_rate": 1.0, "burst_error_rate": 1.0, "failures_in_a_row": 2**31, "late_reads_in_a_row": 2**31,
+}  # fmt: skip
+"""Settings of a breaker that never opens: what fails for one subject must not change the pages of others."""
 AT_LEISURE = {"signals_ms": 60_000.0, "cutoff_ms": 60_000.0, "max_leg_bytes": 2**28, "max_body_bytes": 2**24}
 
 
@@ -54,6 +58,7 @@ def alone(settings: Settings, policy: PolicySettings) -> Settings:
             "policies": {POLICY: evaluated},
             "experiment": settings.experiment.model_copy(update={"holdout": 0.0, "rollout": 1.0, "interleaved": 0.0}),
             "budget": settings.budget.model_copy(update=AT_LEISURE),
+            "breaker": settings.breaker.model_copy(update=NEVER_OPEN),
             "switches": settings.switches.model_copy(
                 update={
                     "file": None,

@@ -56,7 +56,7 @@ class AsyncRewriter(Generic[Client]):
             given.cloned("AsyncRewriter", client)  # refuses a client that cannot be cloned; it is cheap
         self.settings = given.settings
         self._client = given.client
-        self._owns_client = False
+        self._owns_client = self._is_logged = False
         self._hooks = given.hooks
         self._runtimes = TaskRuntimes(given)
         self._searches = TaskSearches(self._runtimes, self._hooks, self.settings)
@@ -105,7 +105,9 @@ class AsyncRewriter(Generic[Client]):
             runtime = self._runtimes.started()
             return runtime is not None and runtime.tracker is not None and runtime.tracker.track(event)
         except Exception as error:  # noqa: BLE001  an event loop that ends takes no task any more
-            _log.warning("an event was not tracked: %s", type(error).__name__)
+            if not self._is_logged:
+                self._is_logged = True
+                _log.warning("an event was not tracked: %s (this is logged once)", type(error).__name__)
             return False
 
     def wrap(self) -> Client:

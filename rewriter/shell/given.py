@@ -122,11 +122,17 @@ def clone_of(shell: Shell, given: Any, client: SearchClient, connections: int) -
         remedy = f"give leg_client={wanted}(…), by which the rewriter sends its own searches"
         what = f"no client with connections of its own can be made from it ({cause})"
         raise ConfigurationError([Fault("client", what, remedy)]) from error
+    if own.own_methods(clone.raw):
+        _log.warning(
+            "client: optional legs go through a copy of the client, on other threads: see `A client class of your own` in"
+            " docs/integrate.md if its class restricts what is found"
+        )
     if replaced := set_methods(given, ("search", "msearch")):
         _log.warning(
             "client: `%s` is set on the object, and optional legs do not go through it; if it restricts what is found,"
-            " override it in a class or give leg_client",
+            " %sgive leg_client",
             "` and `".join(replaced),
+            "override it in a class or " if own is library(DEFAULT) else "",
         )
     return clone
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+from itertools import count
 from zlib import crc32
 
 import pytest
+from redis import exceptions
 
 from rewriter.core import Core
 from rewriter.decide.lag import Heartbeat, Lag, LastHeartbeat, judge_lag, note_heartbeat
@@ -150,7 +152,7 @@ def test_each_change_is_counted_and_logged_once() -> None:
     assert refresh.lag_changes == 2
     assert core.journal.drain(0.0) == [
         ("warning", "signals lag: 40.0 s behind"),
-        ("info", "signals caught up: 2.0 s behind"),
+        ("warning", "signals caught up: 2.0 s behind"),
     ]
 
 
@@ -187,3 +189,17 @@ def test_what_is_no_heartbeat_is_reported_and_changes_nothing(text: str) -> None
     rounds(refresh, core, json.dumps({"at": 99.0, "lag": 1.0}), text)
     assert refresh.errors["heartbeat"] == "unreadable"
     assert core.snapshot.lag == Lag(1.0)
+
+
+def test_a_store_that_fails_in_another_way_is_another_line() -> None:
+    """A failover to a replica, and one wrong key that is followed by an outage."""
+    core = Core(Settings(), {})
+    clock = count(0.0, 100.0)
+    refresh = Refresh(core, lambda: next(clock), lambda: 100.0, has_store=True)
+    away, refused = exceptions.ConnectionError("gone"), exceptions.ResponseError("NOREPLICAS not enough good replicas")
+    for error in (away, away, refused, refused, away, None, None):
+        refresh._answered(error)
+    lines = [text.partition(": ")[0] for _, text in core.journal.drain(0.0)]
+    assert lines == [
+        "the store does not answer", "the store refuses a command", "the store does not answer", "the store answers again",
+    ]  # fmt: skip

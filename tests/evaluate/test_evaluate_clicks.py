@@ -271,3 +271,14 @@ def test_a_file_in_another_form_is_named(tmp_path: Path) -> None:
     (tmp_path / "q.ndjson").write_bytes(b"\x1f\x8b\x08\x00rest")
     with pytest.raises(ConfigurationError, match=re.escape("q.ndjson: is compressed (gzip) (unpack it)")):
         read_lists([tmp_path / "q.ndjson"], [], ["click"])
+
+
+@pytest.mark.parametrize("first", ["client", "plugin"])
+def test_the_document_with_the_hits_counts_whichever_comes_first(tmp_path: Path, first: str) -> None:
+    asked = {"query_id": "q1", "client_id": "c1", "user_query": "futon", "timestamp": 1777629600000}
+    documents = [asked, asked | {"query_response_hit_ids": ["x", "y", "z"]}]
+    queries = written(tmp_path / "queries.ndjson", documents if first == "client" else documents[::-1])
+    events = written(tmp_path / "events.ndjson", [impression("q1", "y", 0)])
+    log = read_lists([queries], [events], ["click"])
+    assert [list(one.shown) for one in log.lists] == [["x", "y", "z"]]
+    assert log.left_out == {"queries with the query_id of another one": 1}

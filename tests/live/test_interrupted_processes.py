@@ -25,7 +25,7 @@ pytestmark = pytest.mark.full
 judged_shop = pytest.fixture(name="judged_shop")(test_evaluate.shop.__wrapped__)  # type: ignore[attr-defined]
 logged_shop = pytest.fixture(name="logged_shop")(test_diff.shop.__wrapped__)  # type: ignore[attr-defined]
 FORMER = "the former file"
-SHARES = (0.0, 0.4, 0.8, 0.99)
+SHARES = (0.0, 0.4, 0.8)
 """Where in its requests a process is interrupted."""
 
 

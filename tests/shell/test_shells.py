@@ -169,7 +169,8 @@ def test_a_rewriter_that_nobody_holds_ends_by_itself_with_the_events_that_wait(
     assert "rewriter-track" in of_ours()
     del rewriter
     assert waited(lambda: of_ours() <= before)
-    assert caplog.messages == ["1 event was dropped: the store did not accept them in time"]
+    dropped = [one for one in caplog.messages if "dropped" in one]
+    assert dropped == ["1 event was dropped: the store did not accept them in time"]
 
 
 def test_events_that_wait_for_a_thread_are_logged_once(

@@ -392,3 +392,31 @@ def test_parquet_without_the_object_s_field_is_refused_by_name(tmp_path: Path) -
     pq.write_table(pa.Table.from_pylist([event]), tmp_path / "events.parquet")
     with pytest.raises(ConfigurationError, match="no column object_id"):
         added_up(tmp_path / "events.parquet")
+
+
+@pytest.mark.parametrize(
+    "segments", [[True, 1, None, "x"], [1.5, "x"], 7, "vip, x", True, [], ["vip"]], ids=json.dumps
+)  # fmt: skip
+def test_segments_in_parquet_as_text_are_those_of_the_same_lines(segments: object, tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    attributes = {"object": {"object_id": "p1"}, "segments": segments}
+    event: dict[str, object] = {"action_name": "purchase", "client_id": "u1", "timestamp": T, "brand": "nike"}
+    pq.write_table(
+        pa.Table.from_pylist([event | {"event_attributes": json.dumps(attributes)}]), tmp_path / "events.parquet"
+    )
+    (tmp_path / "events.ndjson").write_text(json.dumps(event | {"event_attributes": attributes}))
+    names = [added_up(tmp_path / f"events.{kind}").sums.segment_names for kind in ("parquet", "ndjson")]
+    assert names[0] == names[1]
+
+
+@pytest.mark.parametrize("text", ["{}", "no JSON", None])
+def test_parquet_whose_attributes_as_text_hold_no_object_is_refused_by_name(text: str | None, tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {"client_id": ["u1", "u2"], "timestamp": [T, T], "event_attributes": pa.array([text, "{}"], pa.string())}
+    pq.write_table(pa.table(columns), tmp_path / "events.parquet")
+    with pytest.raises(ConfigurationError, match="no column object_id"):
+        added_up(tmp_path / "events.parquet")

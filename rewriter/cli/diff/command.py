@@ -69,7 +69,7 @@ def diff(
 
     Both versions see the signals that the subjects have now. Nothing is written to a store or an index. Exploration hits are drawn,
     so pages are compared without them. The exit code is 1 if more pages change than --max-changed allows, if B fails in a search in
-    which A does not, or if the server refused a search.
+    which A does not, if both fail in every search, or if the server refused a search.
     """
     logging.getLogger("rewriter").addHandler(logging.NullHandler())  # the diff overrides its switches on purpose
     with faults_refused():

@@ -18,6 +18,7 @@ from rewriter.cli.render import sample_part, whole_body
 from rewriter.client.seam import SearchClient
 from rewriter.decide.quarantine import NoQuarantine
 from rewriter.errors import ConfigurationError, Fault
+from rewriter.evaluate.variants import NEVER_OPEN
 from rewriter.flow.report_details import factor_by_weights
 from rewriter.parsed_search import parse_search
 from rewriter.report import BoostUsed, Move, Reason, Report
@@ -49,7 +50,7 @@ class Wanted:
 
 
 class UnguardedRewriter(Rewriter[Any]):
-    """A rewriter without quarantine: what fails for one subject does not change another's page."""
+    """A rewriter without quarantine, whose breaker never opens: what fails for one subject does not change another's page."""
 
     def __init__(self, client: Any, store: Store, settings: Settings, *, profile_store: Store | None) -> None:
         super().__init__(client, store, settings, profile_store=profile_store)
@@ -71,6 +72,7 @@ def at_leisure(settings: Settings) -> Settings:
             "policies": {name: policy.model_copy(update=shown) for name, policy in settings.policies.items()},
             "experiment": settings.experiment.model_copy(update={"holdout": 0.0, "rollout": 1.0, "interleaved": 0.0}),
             "budget": settings.budget.model_copy(update=AT_LEISURE),
+            "breaker": settings.breaker.model_copy(update=NEVER_OPEN),
             "switches": settings.switches.model_copy(update={"file": None, "personalization": True, "shadow": False}),
         }
     )

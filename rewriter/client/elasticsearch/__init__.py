@@ -8,6 +8,7 @@ from rewriter.client.elasticsearch.client import (
     around,
     connect,
     kind_of,
+    own_methods,
     unused_methods,
 )
 from rewriter.client.elasticsearch.clone import check_clone
@@ -21,5 +22,6 @@ __all__ = (
     "check_clone",
     "connect",
     "kind_of",
+    "own_methods",
     "unused_methods",
 )

@@ -17,10 +17,10 @@ from elastic_transport import ConnectionTimeout, HttpHeaders, ObjectApiResponse,
 from elasticsearch import AsyncElasticsearch, Elasticsearch
 from elasticsearch.exceptions import HTTP_EXCEPTIONS, ApiError
 
+from rewriter.client import own_parts
 from rewriter.client.batch import lines_of, read_batch
 from rewriter.client.elasticsearch.arguments import OF_ONE_REQUEST, read_arguments
 from rewriter.client.elasticsearch.clone import CLASSES, cloned, headers_of
-from rewriter.client.own_parts import own_methods
 from rewriter.client.seam import ClientFault, Connection, Search, SearchArguments, SearchClient
 
 SYNC, ASYNC = "elasticsearch.Elasticsearch", "elasticsearch.AsyncElasticsearch"
@@ -38,9 +38,14 @@ def kind_of(client: object) -> Literal["sync", "async"] | None:
     return "sync" if isinstance(client, Elasticsearch) else "async" if isinstance(client, AsyncElasticsearch) else None
 
 
+def own_methods(client: Any) -> list[str]:  # noqa: ARG001  the seam's
+    """See seam.Library.own_methods: legs go by the transport."""
+    return []
+
+
 def unused_methods(client: Any) -> list[str]:
     """See seam.Library.unused_methods: the legs are sent by a client's transport."""
-    return own_methods(client, ("search", "msearch", "perform_request"), CLASSES)
+    return own_parts.own_methods(client, ("search", "msearch", "perform_request"), CLASSES)
 
 
 def around(raw: Any, *, is_async: bool) -> SearchClient:

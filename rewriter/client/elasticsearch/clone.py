@@ -54,7 +54,8 @@ def cloned(client: Any, connections: int) -> Any:
 def check_clone(client: Any, clone: Any) -> None:
     """See seam.Library.check_clone: all else of a client is taken over."""
     transport = client.transport
-    vanilla = library_class(transport, TRANSPORTS)([node.config for node in transport.node_pool.all()])
+    node = next(iter(transport.node_pool.all()))
+    vanilla = library_class(transport, TRANSPORTS)([node.config], node_class=type(node))
     check_state(transport, clone.transport, vanilla)
 
 

@@ -9,6 +9,7 @@ from rewriter.client.opensearch.client import (
     around,
     connect,
     kind_of,
+    own_methods,
     unused_methods,
 )
 from rewriter.client.opensearch.clone import check_clone, cloned
@@ -24,5 +25,6 @@ __all__ = (
     "cloned",
     "connect",
     "kind_of",
+    "own_methods",
     "unused_methods",
 )

@@ -72,7 +72,9 @@ def _of_its_class(client: Any, clone: Any) -> Any:
     twin = copy(client)
     for name in set_methods(client, SEARCHING):  # they send through the client itself
         delattr(twin, name)
-    vars(twin).update(vars(clone))  # the transport, and what sends through it
+    vars(twin).update(
+        vars(clone), close=clone.close
+    )  # what sends; the class's `close` may end what the caller still uses
     return twin
 
 

@@ -18,6 +18,8 @@ from logging import INFO, WARNING, getLogger
 from math import isfinite
 from typing import Any
 
+from redis.exceptions import ResponseError
+
 from rewriter.boost.templates import TemplateSet
 from rewriter.boost.validation import compile_set, version_of
 from rewriter.core import Core
@@ -86,7 +88,7 @@ class Refresh:
         self._heartbeat = LastHeartbeat()
         self._forgets: object = _UNREAD
         self._drop_until_s = float("-inf")
-        self._answers = True
+        self._store_fails = ""
         self._faults: dict[str, list[Fault]] = {}
         self._tried: dict[str, Mapping[str, str]] = {}
         self._own_templates = {
@@ -258,13 +260,16 @@ class Refresh:
         core.quarantine.release(policy_name, made.version, self._clock_s(), kept)
 
     def _answered(self, error: Exception | None) -> None:
-        """Note in the journal when the store stops answering the background's reads, and when it answers again."""
-        if self._answers is not (error is None):
-            self._answers = error is None
-            text = "the store answers again"
-            if error is not None:
-                fails = "refuses a command" if failure_of(error).is_lasting else "does not answer"
-                text = f"the store {fails}: {described(error, quotes=False)}"
+        """Note in the journal when the store stops answering the background's reads or refuses them, and when it answers again."""
+        fails = ""
+        if error is not None:
+            answers = isinstance(error, ResponseError) or failure_of(error).is_lasting
+            fails = "refuses a command" if answers else "does not answer"
+        if fails != self._store_fails:
+            self._store_fails = fails
+            text = (
+                "the store answers again" if error is None else f"the store {fails}: {described(error, quotes=False)}"
+            )
             self._core.journal.note("the store", text, self._clock_s(), "warning" if error else "info")
 
     def _drop_forgotten(self, forgets: str | None) -> None:
@@ -290,7 +295,7 @@ class Refresh:
             self.lag_changes += 1
             text = f"signals {'lag' if lag.lagging else 'caught up'}: {lag.seconds or 0.0:.1f} s behind{in_partitions(lag)}"
             # Not into the log from here: this may run on an event loop, and partitions may flap.
-            core.journal.note("the signals", text, self._clock_s(), "warning" if lag.lagging else "info")
+            core.journal.note("the signals", text, self._clock_s())
         if lag != core.snapshot.lag:
             core.swap(lag=lag)
 

@@ -130,13 +130,13 @@ def _segments() -> str:
     path = _path("segments")
     text, every = f"json_extract_string(json, {path})", "json_extract(json, '$.segments[*]')"
     return (
-        f"CASE json_type(json, {path}) WHEN 'ARRAY' THEN {_names(every)}"
+        f"CASE json_type(json, {path}) WHEN 'ARRAY' THEN {names_in(every)}"
         f" WHEN 'VARCHAR' THEN {split(text)} WHEN 'OBJECT' THEN [nullif({text}, '{{}}')]"
-        f" ELSE {_names(f'[json_extract(json, {path})]')} END"
+        f" ELSE {names_in(f'[json_extract(json, {path})]')} END"
     )
 
 
-def _names(listed: str) -> str:
+def names_in(listed: str) -> str:
     """Return the expression of a list's texts and numbers. True, false, null, NaN and infinity are no names, as in events."""
     number = "TRY_CAST(json_extract_string(one, '$') AS DOUBLE)"
     is_name = f"json_type(one) NOT IN ('BOOLEAN', 'NULL') AND (json_type(one) <> 'DOUBLE' OR coalesce(isfinite({number}), true))"

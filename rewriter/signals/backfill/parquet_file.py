@@ -19,6 +19,7 @@ from rewriter.signals.backfill.columns import (
     missing,
     split,
 )
+from rewriter.signals.backfill.json_file import names_in
 from rewriter.signals.backfill.spelling import moment_of, spelled, unsound
 
 
@@ -85,7 +86,10 @@ def _of_events(db: Any, source: str, kinds: Mapping[str, str]) -> str:
         if (dotted := ".".join(names)) in kinds:
             expression = identifier(dotted)
         elif kinds.get("event_attributes") in {"VARCHAR", "JSON"}:
-            expression = _of_json(f"TRY_CAST({identifier('event_attributes')} AS JSON)", path, column)
+            attributes = f"TRY_CAST({identifier('event_attributes')} AS JSON)"
+            if not _is_in_some(db, source, attributes, path):
+                continue
+            expression = _of_json(attributes, path, column)
         else:
             expression = ".".join(map(identifier, names))
             if not kinds.get("event_attributes", "").startswith("STRUCT") or not _is_there(db, source, expression):
@@ -98,9 +102,18 @@ def _of_json(attributes: str, path: str, column: str) -> str:
     """Return the expression of a column in attributes as JSON: a list of texts for segments, else a text."""
     kind, text = (f"{of}({attributes}, {literal(path)})" for of in ("json_type", "json_extract_string"))
     if column == "segments":
-        every = f"json_extract_string({attributes}, {literal(f'{path}[*]')})"
-        return f"CASE {kind} WHEN 'ARRAY' THEN {every} WHEN 'VARCHAR' THEN {split(text)} END"
+        every, one = (
+            f"json_extract({attributes}, {literal(f'{path}[*]')})",
+            f"[json_extract({attributes}, {literal(path)})]",
+        )
+        return f"CASE {kind} WHEN 'ARRAY' THEN {names_in(every)} WHEN 'VARCHAR' THEN {split(text)} ELSE {names_in(one)} END"
     return f"CASE WHEN {kind} NOT IN ('BOOLEAN', 'ARRAY', 'OBJECT') THEN {text} END"
+
+
+def _is_in_some(db: Any, source: str, attributes: str, path: str) -> bool:
+    """Whether some row has a value at a path of its attributes, or there is no row."""
+    found = f"SELECT coalesce(bool_or(json_exists({attributes}, {literal(path)})), count(*) = 0) FROM {source}"
+    return bool(db.execute(found).fetchone()[0])
 
 
 def _is_there(db: Any, source: str, expression: str) -> bool:

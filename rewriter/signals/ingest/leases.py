@@ -122,7 +122,8 @@ class Leases:
         """Note in `went_back` the partitions of which the store has lost what this worker saw.
 
         Another worker may have taken such a partition, and have read later entries. But the entry at the position that was seen is
-        gone from the stream then, while earlier ones are there: a trim removes these first.
+        gone from the stream then, while earlier ones are there: a trim removes these first. Somebody may have deleted that entry
+        alone; it is noted once.
         """
         seen = sorted((number, position) for number, position in self._seen.items() if position != STREAM_START)
         wanted: list[Command] = []
@@ -140,12 +141,13 @@ class Leases:
                     raise error
                 continue
             current = now.decode("utf-8", "replace") if now else STREAM_START
-            if order(current) < order(position) or (earlier and not own):
+            is_gone = bool(earlier and not own)
+            if order(current) < order(position) or is_gone:
                 self.went_back.add(number)
             if number in self.held:
                 del self._seen[number]  # `held` is later than it from now on
             else:
-                self._seen[number] = current
+                self._seen[number] = STREAM_START if is_gone and current == position else current
 
     def recall(self, partitions: Iterable[int] | None = None) -> None:
         """Read positions again, by default all, after a lost reply may have moved them; drop partitions whose lease was lost."""
