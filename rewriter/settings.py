@@ -179,7 +179,7 @@ class IngestSettings(Section):
 
     partitions:     initial number of streams; a number already saved in the store overrides it.
     batch:          entries that a worker reads at once, over all of its partitions.
-    batch_bytes:    bytes of entries that a worker reads at once, over all of its partitions.
+    batch_bytes:    bytes of entries that a worker reads at once; from one partition at most 1 MiB.
     lease_s:        seconds after which another worker takes over a silent worker's partitions.
     retention_s:    seconds for which counted entries stay in the streams. Streams hold identifiers in plain text.
     dedupe_s:       seconds within which two entries with the same `event_id` count once; each id takes about 120 bytes as long.

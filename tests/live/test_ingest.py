@@ -272,33 +272,8 @@ def _at_s(event: dict[str, Any]) -> float:
     return datetime.fromisoformat(event["timestamp"]).timestamp()
 
 
-@pytest.mark.parametrize(("hot", "cold", "handled"), [(1_500, 0, 1_000), (1_500, 3, 1_000), (100, 0, 100)])
-def test_a_partition_with_most_of_the_traffic_has_what_the_others_leave(
-    redis_url: str, prefix: str, hot: int, cold: int, handled: int
-) -> None:
-    shop = Shop(redis_url, prefix, partitions=16, batch=1_000, lease_s=30.0)
-    events = [an_event("u1", f"p{number % 200}") for number in range(hot)]
-    own = crc32(b"u1") % 16
-    others = [user for number in range(500) if crc32((user := f"other{number}").encode()) % 16 != own][: 15 * cold]
-    shop.append([*events, *(an_event(user) for user in others)])
-    worker = shop.worker()
-    assert handled <= worker.step() <= handled + 1
-    assert [
-        shop.passed(number) for number in range(16) if number != own and shop.passed(number) < shop.added(number)
-    ] == []
-    assert shop.passed(own) >= min(hot, handled - len(others))
-
-
 def test_partitions_that_are_all_full_have_equal_shares(redis_url: str, prefix: str) -> None:
     shop = Shop(redis_url, prefix, partitions=8, batch=400, lease_s=30.0)
     shop.append(an_event(f"u{number}", "p1") for number in range(1_500))
     shop.worker().step()
     assert [shop.passed(number) for number in range(8)] == [50] * 8
-
-
-def test_a_partition_of_large_events_has_the_bytes_that_the_others_leave(redis_url: str, prefix: str) -> None:
-    """A read of one partition ends at 1 MiB."""
-    shop = Shop(redis_url, prefix, partitions=16, batch=1_000, lease_s=30.0)
-    attributes = {"object": {"object_id": "p1", "description": "x" * 60_000}}
-    shop.append(an_event(event_attributes=attributes) for _ in range(40))
-    assert shop.worker().step() == 40
