@@ -26,12 +26,12 @@ LEAF_QUERIES = frozenset(
 )  # fmt: skip
 MAX_FUNCTIONS = 128
 """Most functions of a template, and most filters of an exploration template."""
-OF_NESTED = frozenset({"path", "query", "score_mode", "ignore_unmapped", "boost"})
-OF_CONSTANT = frozenset({"filter", "boost"})
+NAME = "_name"
+"""A parameter of queries that the server reports in each hit that matches. Templates' own are left out: callers would see them."""
+OF_NESTED = frozenset({"path", "query", "score_mode", "ignore_unmapped", "boost", NAME})
+OF_CONSTANT = frozenset({"filter", "boost", NAME})
 """Parameters of `nested` and of `constant_score`; `inner_hits` would add to the hits."""
 MAX_CLAUSE_DEPTH = 8
-NAME = "_name"
-"""The parameter of every query that the server reports in each hit that matches."""
 
 
 class Boost(NamedTuple):
@@ -123,13 +123,18 @@ def describe(affinity: Affinity) -> str:
     return every_kind()[affinity.kind].describe(affinity.values)
 
 
+def unnamed(clause: Any) -> Any:
+    """Return a clause without the names of its queries, at any depth."""
+    return _resolved(clause, ())
+
+
 def _resolved(part: Any, affinities: Sequence[Affinity]) -> Any:
-    """Replace each token by its affinity's clause, at any depth."""
+    """Replace each token by its affinity's clause, and leave out names, at any depth."""
     if isinstance(part, list):
         return [_resolved(one, affinities) for one in part]
     if isinstance(part, dict):
         if TOKEN not in part:
-            return {key: _resolved(one, affinities) for key, one in part.items()}
+            return {key: _resolved(one, affinities) for key, one in part.items() if key != NAME}
         if wrong := wrong_clause(part, affinities):  # a token inside of a query's parameters
             raise Refused((wrong,))
         return affinities[part[TOKEN]].filter
@@ -182,8 +187,6 @@ def wrong_clause(clause: Any, affinities: Sequence[Affinity], depth: int = 0) ->
         return None if known else f"`{TOKEN}` stands for no affinity of this subject"
     if not isinstance(spec, dict):
         return f"`{name}` must be an object"
-    if NAME in spec or any(NAME in own for own in spec.values() if isinstance(own, dict)):
-        return f"`{NAME}` is not allowed in a boost: it would show in the caller's hits, as `matched_queries`"
     if name in LEAF_QUERIES:
         return _wrong_leaf(name, spec)
     if name == "bool":
@@ -201,7 +204,7 @@ def _wrong_bool(spec: Mapping[str, Any], affinities: Sequence[Affinity], depth: 
             for one in inner if isinstance(inner, list) else [inner]:
                 if wrong := wrong_clause(one, affinities, depth + 1):
                     return wrong
-        elif part not in ("minimum_should_match", "boost"):
+        elif part not in ("minimum_should_match", "boost", NAME):
             return f"`bool` has no `{part}`"
     return None
 

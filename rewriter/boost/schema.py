@@ -74,17 +74,16 @@ def _clause() -> Schema:
             **dict.fromkeys(("filter", "must", "should", "must_not"), clauses),
             "minimum_should_match": {},
             "boost": {},
+            NAME: {},
         }
     )
-    named: Schema = {"type": "object", "required": [NAME]}
-    leaf: Schema = {"type": "object", "properties": {NAME: False}, "additionalProperties": {"not": named}}
-    properties: Schema = dict.fromkeys(sorted(LEAF_QUERIES), leaf)
+    properties: Schema = {name: {"type": "object"} for name in sorted(LEAF_QUERIES)}
     properties["bool"] = spec
     properties["nested"] = _object({**{key: {} for key in sorted(OF_NESTED)}, "query": clause}, "query")
     properties["constant_score"] = _object({**{key: {} for key in sorted(OF_CONSTANT)}, "filter": clause}, "filter")
-    properties["terms"] = {**leaf, "additionalProperties": {"not": {"type": "object"}}}
+    properties["terms"] = {"type": "object", "additionalProperties": {"not": {"type": "object"}}}
     script = {"type": "object", "required": ["minimum_should_match_script"]}
-    properties["terms_set"] = {**leaf, "additionalProperties": {"not": {"anyOf": [named, script]}}}
+    properties["terms_set"] = {"type": "object", "additionalProperties": {"not": script}}
     properties[TOKEN] = {
         "type": "integer",
         "minimum": 0,

@@ -15,7 +15,7 @@ from typing import Any
 from jinja2 import Template
 from pydantic_core import from_json
 
-from rewriter.boost.functions import MAX_FUNCTIONS, Boost, Refused, read_functions, wrong_clause
+from rewriter.boost.functions import MAX_FUNCTIONS, Boost, Refused, read_functions, unnamed, wrong_clause
 from rewriter.settings import PolicySettings
 from rewriter.signals.affinities import Affinity
 
@@ -87,7 +87,9 @@ def render_exploration(made: TemplateSet, request: Mapping[str, Any], policy: Po
         raise Refused((f"{len(filters)} filters; {MAX_FUNCTIONS} at most",))
     if wrong := [what for one in filters if (what := wrong_clause(one, ()))]:
         raise Refused(tuple(f"`filter`: {what}" for what in wrong))
-    return Exploration(tuple(filters), read_functions(found.get("functions", []), policy.max_boost, (), random=True))
+    return Exploration(
+        tuple(map(unnamed, filters)), read_functions(found.get("functions", []), policy.max_boost, (), random=True)
+    )
 
 
 def _parsed(output: str) -> Any:
