@@ -27,7 +27,7 @@ LEAF_QUERIES = frozenset(
 MAX_FUNCTIONS = 128
 """Most functions of a template, and most filters of an exploration template."""
 NAME = "_name"
-"""A parameter of queries that the server reports in each hit that matches. Templates' own are left out: callers would see them."""
+"""A parameter of queries that the server reports with each hit that matches: callers would see a template's."""
 OF_NESTED = frozenset({"path", "query", "score_mode", "ignore_unmapped", "boost", NAME})
 OF_CONSTANT = frozenset({"filter", "boost", NAME})
 """Parameters of `nested` and of `constant_score`; `inner_hits` would add to the hits."""
