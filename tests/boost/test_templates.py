@@ -100,7 +100,8 @@ def test_without_an_exploration_template_the_exploration_leg_is_as_the_caller_s(
 
 def test_exploration_may_filter_and_draw_at_random() -> None:
     template = made(
-        exploration='{"filter": [{"term": {"new": {"value": true, "_name": "ours"}}}], "functions": [{"random_score": {}, "weight": 9}]}'
+        exploration='{"filter": [{"term": {"new": {"value": true, "_name": "ours"}}}],'
+        ' "functions": [{"random_score": {}, "weight": 9}]}'
     )
     exploration = render_exploration(template, REQUEST, POLICY)
     assert exploration.filters == ({"term": {"new": {"value": True}}},)  # without a name that callers would see
