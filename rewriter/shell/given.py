@@ -124,8 +124,8 @@ def clone_of(shell: Shell, given: Any, client: SearchClient, connections: int) -
         raise ConfigurationError([Fault("client", what, remedy)]) from error
     if own.own_methods(clone.raw):
         _log.warning(
-            "client: optional legs go through a copy of the client, on other threads; if its class restricts what is found from search to"
-            " search, set exploration_shared_by"
+            "client: optional legs go through a copy of the client, on other threads; if its class restricts what is found"
+            " from search to search, set exploration_shared_by"
         )
     if replaced := set_methods(given, ("search", "msearch")):
         _log.warning(
