@@ -1,4 +1,4 @@
-"""What a caller's client does by methods or state of its own, which the rewriter's own searches would lack.
+"""Methods and state of a caller's client that its library does not define, and that a clone might lack.
 
 Optional legs are sent by a clone. A subclass whose `search` adds a tenant's filter must filter the legs too, or the page would hold
 other tenants' hits: so a clone has the methods of the subclass, and where none can have them the client is refused.

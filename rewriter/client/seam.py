@@ -236,23 +236,21 @@ class Library(Protocol):
     """The interface of one client library, which a module of this package implements.
 
     SYNC, ASYNC: the client classes, as a user imports them.
+    CLASSES:     the same as classes.
+    SEARCHING:   the methods by which a client of them sends searches.
+    CLONES_SEARCH: whether a clone searches by the methods that a subclass overrides.
     LOGGERS:     the names of its loggers.
     """
 
     SYNC: str
     ASYNC: str
+    CLASSES: tuple[type, ...]
+    SEARCHING: tuple[str, ...]
+    CLONES_SEARCH: bool
     LOGGERS: tuple[str, ...]
 
     def kind_of(self, client: object) -> Literal["sync", "async"] | None:
         """Return which of the two classes `client` derives from, None if from neither."""
-        ...
-
-    def own_methods(self, client: Any) -> list[str]:
-        """Return those methods of a client's own class that search and that optional legs go through."""
-        ...
-
-    def unused_methods(self, client: Any) -> list[str]:
-        """Return those methods of a client's own class that search and that no optional leg goes through."""
         ...
 
     def check_clone(self, client: Any, clone: Any) -> None:

@@ -10,7 +10,7 @@ from logging import getLogger
 from typing import Any, Literal
 
 from rewriter.boost.templates import TemplateSet
-from rewriter.client.own_parts import NotCloned, set_methods
+from rewriter.client.own_parts import NotCloned, own_methods, set_methods
 from rewriter.client.registry import DEFAULT, around, library, library_of
 from rewriter.client.seam import SearchClient
 from rewriter.errors import ConfigurationError, Fault
@@ -122,7 +122,7 @@ def clone_of(shell: Shell, given: Any, client: SearchClient, connections: int) -
         remedy = f"give leg_client={wanted}(…), by which the rewriter sends its own searches"
         what = f"no client with connections of its own can be made from it ({cause})"
         raise ConfigurationError([Fault("client", what, remedy)]) from error
-    if own.own_methods(clone.raw):
+    if own_methods(clone.raw, own.SEARCHING, own.CLASSES):
         _log.warning(
             "client: optional legs go through a copy of the client, on other threads; if its class restricts what is found"
             " from search to search, set exploration_shared_by"
@@ -132,7 +132,7 @@ def clone_of(shell: Shell, given: Any, client: SearchClient, connections: int) -
             "client: `%s` is set on the object, and optional legs do not go through it; if it restricts what is found,"
             " %sgive leg_client",
             "` and `".join(replaced),
-            "override it in a class or " if own is library(DEFAULT) else "",
+            "override it in a class or " if own.CLONES_SEARCH else "",
         )
     return clone
 
@@ -149,7 +149,8 @@ def _client_faults(shell: Shell, where: str, client: Any, leg_client: Any) -> li
             return [
                 Fault("leg_client", f"{_kind(leg_client)} is of another client library", f"give leg_client={wanted}(…)")
             ]
-        if (where == "leg_client" or leg_client is None) and (unused := found.unused_methods(client)):
+        sends = where == "leg_client" or leg_client is None
+        if sends and not found.CLONES_SEARCH and (unused := own_methods(client, found.SEARCHING, found.CLASSES)):
             return [_unused_methods(where, client, unused, wanted)]
         return []
     what = f"{_kind(client)} is not an {wanted.rpartition('.')[2]}"

@@ -2,26 +2,27 @@
 
 from rewriter.client.elasticsearch.client import (
     ASYNC,
+    CLONES_SEARCH,
     LOGGERS,
+    SEARCHING,
     SYNC,
     ElasticsearchClient,
     around,
     connect,
     kind_of,
-    own_methods,
-    unused_methods,
 )
-from rewriter.client.elasticsearch.clone import check_clone
+from rewriter.client.elasticsearch.clone import CLASSES, check_clone
 
 __all__ = (
     "ASYNC",
+    "CLASSES",
+    "CLONES_SEARCH",
     "LOGGERS",
+    "SEARCHING",
     "SYNC",
     "ElasticsearchClient",
     "around",
     "check_clone",
     "connect",
     "kind_of",
-    "own_methods",
-    "unused_methods",
 )

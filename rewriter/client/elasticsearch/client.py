@@ -17,13 +17,15 @@ from elastic_transport import ConnectionTimeout, HttpHeaders, ObjectApiResponse,
 from elasticsearch import AsyncElasticsearch, Elasticsearch
 from elasticsearch.exceptions import HTTP_EXCEPTIONS, ApiError
 
-from rewriter.client import own_parts
 from rewriter.client.batch import lines_of, read_batch
 from rewriter.client.elasticsearch.arguments import OF_ONE_REQUEST, read_arguments
-from rewriter.client.elasticsearch.clone import CLASSES, cloned, headers_of
+from rewriter.client.elasticsearch.clone import cloned, headers_of
 from rewriter.client.seam import ClientFault, Connection, Search, SearchArguments, SearchClient
 
 SYNC, ASYNC = "elasticsearch.Elasticsearch", "elasticsearch.AsyncElasticsearch"
+SEARCHING = ("search", "msearch", "perform_request")
+CLONES_SEARCH = False
+"""Legs are sent by a client's transport."""
 LOGGERS = ("elastic_transport", "elasticsearch")
 
 MAJOR = elasticsearch.__version__[0]
@@ -36,16 +38,6 @@ NDJSON = f"application/vnd.elasticsearch+x-ndjson; compatible-with={MAJOR}"
 def kind_of(client: object) -> Literal["sync", "async"] | None:
     """See seam.Library.kind_of."""
     return "sync" if isinstance(client, Elasticsearch) else "async" if isinstance(client, AsyncElasticsearch) else None
-
-
-def own_methods(client: Any) -> list[str]:  # noqa: ARG001  the seam's
-    """See seam.Library.own_methods: legs go by the transport."""
-    return []
-
-
-def unused_methods(client: Any) -> list[str]:
-    """See seam.Library.unused_methods: the legs are sent by a client's transport."""
-    return own_parts.own_methods(client, ("search", "msearch", "perform_request"), CLASSES)
 
 
 def around(raw: Any, *, is_async: bool) -> SearchClient:
@@ -102,9 +94,8 @@ class ElasticsearchClient:
         self.is_async = is_async
         self.headers: Mapping[str, str] = headers_of(raw)
         self.base: Mapping[str, str] = of.base if of is not None else self.headers
-        own_s = getattr(
-            raw, "_request_timeout", None
-        )  # of `options` or the constructor; a mark of the library's if of neither
+        # Of `options` or the constructor; the library sets a mark where neither gives one.
+        own_s = getattr(raw, "_request_timeout", None)
         self._timeout_s = own_s if isinstance(own_s, (int, float)) else None
         self._is_serverless = bool(getattr(raw, "_is_serverless", False))
 

@@ -2,6 +2,7 @@
 
 from rewriter.client.opensearch.client import (
     ASYNC,
+    CLONES_SEARCH,
     LOGGERS,
     OF_ONE_REQUEST,
     SYNC,
@@ -9,15 +10,16 @@ from rewriter.client.opensearch.client import (
     around,
     connect,
     kind_of,
-    own_methods,
-    unused_methods,
 )
-from rewriter.client.opensearch.clone import check_clone, cloned
+from rewriter.client.opensearch.clone import CLASSES, SEARCHING, check_clone, cloned
 
 __all__ = (
     "ASYNC",
+    "CLASSES",
+    "CLONES_SEARCH",
     "LOGGERS",
     "OF_ONE_REQUEST",
+    "SEARCHING",
     "SYNC",
     "OpenSearchClient",
     "around",
@@ -25,6 +27,4 @@ __all__ = (
     "cloned",
     "connect",
     "kind_of",
-    "own_methods",
-    "unused_methods",
 )

@@ -12,12 +12,12 @@ from opensearchpy.exceptions import ConnectionError as Unreachable
 from opensearchpy.exceptions import ConnectionTimeout, OpenSearchException, TransportError
 from opensearchpy.serializer import JSONSerializer
 
-from rewriter.client import own_parts
 from rewriter.client.batch import lines_of, read_batch
-from rewriter.client.opensearch.clone import CLASSES, SEARCHING, cloned
+from rewriter.client.opensearch.clone import cloned
 from rewriter.client.seam import ClientFault, Connection, Search, SearchArguments, SearchClient
 
 SYNC, ASYNC = "opensearchpy.OpenSearch", "opensearchpy.AsyncOpenSearch"
+CLONES_SEARCH = True
 LOGGERS = ("opensearch",)
 
 NOT_URL = frozenset({"index", "body", "params", "headers", "opaque_id"})
@@ -31,16 +31,6 @@ def kind_of(client: object) -> Literal["sync", "async"] | None:
     """See seam.Library.kind_of."""
     names = {base.__name__ for base in type(client).__mro__ if base.__module__.partition(".")[0] == "opensearchpy"}
     return "sync" if "OpenSearch" in names else "async" if "AsyncOpenSearch" in names else None
-
-
-def own_methods(client: Any) -> list[str]:
-    """See seam.Library.own_methods."""
-    return own_parts.own_methods(client, SEARCHING, CLASSES)
-
-
-def unused_methods(client: Any) -> list[str]:  # noqa: ARG001  the seam's
-    """See seam.Library.unused_methods: a leg client's own methods send the legs, and a clone has those of its client."""
-    return []
 
 
 def around(raw: Any, *, is_async: bool) -> SearchClient:

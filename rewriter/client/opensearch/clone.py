@@ -72,9 +72,8 @@ def _of_its_class(client: Any, clone: Any) -> Any:
     twin = copy(client)
     for name in set_methods(client, SEARCHING):  # they send through the client itself
         delattr(twin, name)
-    vars(twin).update(
-        vars(clone), close=clone.close
-    )  # what sends; the class's `close` may end what the caller still uses
+    # What sends is the clone's. So is `close`: that of the class may end what the caller still uses.
+    vars(twin).update(vars(clone), close=clone.close)
     return twin
 
 
