@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
 from rewriter.signals.commands import Command
@@ -15,13 +14,13 @@ from rewriter.signals.ingest.scripts import Engine, ran
 
 def applied_before(
     engine: Engine, profiles: Engine, plan: CountingRules, entries: Sequence[tuple[Batch, Entry]]
-) -> Mapping[int, AbstractSet[str]]:
-    """Return, by partition, the ids of entries that were applied: those that the watermark of their user or session has passed.
+) -> AbstractSet[tuple[int, str]]:
+    """Return the entries that were applied, by partition and id: those that the watermark of their user or session has passed.
 
     entries: entries whose objects are not found, without those that an attempt noted as not applied.
     The objects of applied entries were found then. If they waited for their objects, they would count again, as new entries.
     """
-    found: defaultdict[int, set[str]] = defaultdict(set)
+    found: set[tuple[int, str]] = set()
     with_user = [one for one in entries if one[1].counted_event.user is not None]
     without = [one for one in entries if one[1].counted_event.user is None]
     for store, those in ((profiles, with_user), (engine, without)):
@@ -31,7 +30,7 @@ def applied_before(
                 if not is_of_one(reply):
                     raise reply
             elif reply is not None and order(entry.id) <= order(reply.decode("utf-8", "replace")):
-                found[batch.partition].add(entry.id)
+                found.add((batch.partition, entry.id))
     return found
 
 

@@ -238,7 +238,7 @@ class Worker:
         ]
         applied = applied_before(self._engine, self._profiles, self._plan, gone)
         for batch, entry in entries:
-            if entry.id in applied.get(batch.partition, ()):
+            if (batch.partition, entry.id) in applied:
                 batch.counted_as("counted", entry)
                 continue
             document = documents[id(entry)] or known.get(entry.object_key)
