@@ -395,7 +395,7 @@ def test_parquet_without_the_object_s_field_is_refused_by_name(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "segments", [[True, 1, None, "x"], [1.5, "x"], 7, "vip, x", True, [], ["vip"]], ids=json.dumps
+    "segments", [[True, 1, None, "x"], [1.5, "x"], 7, "vip, x", True, [], ["vip"], {}], ids=json.dumps
 )  # fmt: skip
 def test_segments_in_parquet_as_text_are_those_of_the_same_lines(segments: object, tmp_path: Path) -> None:
     import pyarrow as pa

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ def read_json(
         db.execute(f"DELETE FROM records WHERE {NO_OBJECT}")
     _flatten_events(db)
     wanted = [*IDENTIFIERS, *more, "timestamp", "action_name", "consent", "segments"]
-    there = _there(db, [*wanted, *attributes])
+    there = there_in(db, "records", "json", {one: _path(one) for one in (*wanted, *attributes)})
     if there is None:  # an empty file has no rows
         return
     if faults := missing(name, there):
@@ -69,7 +69,7 @@ def read_json(
         texts,
         f"moment({texts['timestamp']})",
         agreed if "consent" in there else "true",
-        _segments() if "segments" in there else "NULL",
+        segments_in("json") if "segments" in there else "NULL",
         f"json_object({parts})::VARCHAR" if attributes and set(attributes) <= there else "NULL",
         more,
     )
@@ -105,11 +105,11 @@ def _form(name: str) -> str:
     return "newline_delimited"
 
 
-def _there(db: Any, names: Sequence[str]) -> set[str] | None:
-    """Return those of `names` that at least one object has, None if there is no object."""
-    wanted = ", ".join(f"bool_or(json_exists(json, {_path(one)}))" for one in names)
-    found = db.execute(f"SELECT {wanted} FROM records").fetchone()
-    return None if found[0] is None else {one for one, is_there in zip(names, found, strict=True) if is_there}
+def there_in(db: Any, source: str, value: str, paths: Mapping[str, str]) -> set[str] | None:
+    """Return the names of those paths that at least one row has in its JSON `value`, an expression; None if no row has JSON."""
+    wanted = ", ".join(f"bool_or(json_exists({value}, {path}))" for path in paths.values())
+    found = db.execute(f"SELECT {wanted} FROM {source}").fetchone()
+    return None if found[0] is None else {one for one, is_there in zip(paths, found, strict=True) if is_there}
 
 
 def _text(name: str) -> str:
@@ -126,17 +126,18 @@ def _unless_boolean(name: str, text: str) -> str:
     return f"CASE WHEN json_type(json, {_path(name)}) <> 'BOOLEAN' THEN {text} END"
 
 
-def _segments() -> str:
+def segments_in(value: str) -> str:
+    """Return the expression of the segments in the JSON `value` of a row, an expression too."""
     path = _path("segments")
-    text, every = f"json_extract_string(json, {path})", "json_extract(json, '$.segments[*]')"
+    text, every = f"json_extract_string({value}, {path})", f"json_extract({value}, '$.segments[*]')"
     return (
-        f"CASE json_type(json, {path}) WHEN 'ARRAY' THEN {names_in(every)}"
+        f"CASE json_type({value}, {path}) WHEN 'ARRAY' THEN {_names(every)}"
         f" WHEN 'VARCHAR' THEN {split(text)} WHEN 'OBJECT' THEN [nullif({text}, '{{}}')]"
-        f" ELSE {names_in(f'[json_extract(json, {path})]')} END"
+        f" ELSE {_names(f'[json_extract({value}, {path})]')} END"
     )
 
 
-def names_in(listed: str) -> str:
+def _names(listed: str) -> str:
     """Return the expression of a list's texts and numbers. True, false, null, NaN and infinity are no names, as in events."""
     number = "TRY_CAST(json_extract_string(one, '$') AS DOUBLE)"
     is_name = f"json_type(one) NOT IN ('BOOLEAN', 'NULL') AND (json_type(one) <> 'DOUBLE' OR coalesce(isfinite({number}), true))"

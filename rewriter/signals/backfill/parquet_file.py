@@ -19,7 +19,7 @@ from rewriter.signals.backfill.columns import (
     missing,
     split,
 )
-from rewriter.signals.backfill.json_file import names_in
+from rewriter.signals.backfill.json_file import segments_in, there_in
 from rewriter.signals.backfill.spelling import moment_of, spelled, unsound
 
 
@@ -78,42 +78,31 @@ def _of_events(db: Any, source: str, kinds: Mapping[str, str]) -> str:
 
     `event_attributes` may be a struct, JSON as text, or columns of their own that are named by their path.
     """
-    found = []
+    kind = kinds.get("event_attributes", "")
+    found: dict[str, str] = {}
     for column, path in UBI.items():
         names = ["event_attributes", *path.removeprefix("$.").split(".")]
-        if column in kinds:
-            continue
+        nested = ".".join(map(identifier, names))
         if (dotted := ".".join(names)) in kinds:
-            expression = identifier(dotted)
-        elif kinds.get("event_attributes") in {"VARCHAR", "JSON"}:
-            attributes = f"TRY_CAST({identifier('event_attributes')} AS JSON)"
-            if not _is_in_some(db, source, attributes, path):
-                continue
-            expression = _of_json(attributes, path, column)
-        else:
-            expression = ".".join(map(identifier, names))
-            if not kinds.get("event_attributes", "").startswith("STRUCT") or not _is_there(db, source, expression):
-                continue
-        found.append(f"{expression} AS {identifier(column)}")
-    return ", ".join(found)
+            found[column] = identifier(dotted)
+        elif kind.startswith("STRUCT") and _is_there(db, source, nested):
+            found[column] = nested
+    if kind in {"VARCHAR", "JSON"}:
+        found = _of_json(db, source) | found
+    return ", ".join(f"{found[one]} AS {identifier(one)}" for one in UBI if one in found and one not in kinds)
 
 
-def _of_json(attributes: str, path: str, column: str) -> str:
-    """Return the expression of a column in attributes as JSON: a list of texts for segments, else a text."""
-    kind, text = (f"{of}({attributes}, {literal(path)})" for of in ("json_type", "json_extract_string"))
-    if column == "segments":
-        every, one = (
-            f"json_extract({attributes}, {literal(f'{path}[*]')})",
-            f"[json_extract({attributes}, {literal(path)})]",
-        )
-        return f"CASE {kind} WHEN 'ARRAY' THEN {names_in(every)} WHEN 'VARCHAR' THEN {split(text)} ELSE {names_in(one)} END"
-    return f"CASE WHEN {kind} NOT IN ('BOOLEAN', 'ARRAY', 'OBJECT') THEN {text} END"
-
-
-def _is_in_some(db: Any, source: str, attributes: str, path: str) -> bool:
-    """Whether some row has a value at a path of its attributes, or there is no row."""
-    found = f"SELECT coalesce(bool_or(json_exists({attributes}, {literal(path)})), count(*) = 0) FROM {source}"
-    return bool(db.execute(found).fetchone()[0])
+def _of_json(db: Any, source: str) -> dict[str, str]:
+    """Return the expressions of the columns that some row has in its `event_attributes` as JSON; of all, if there is no row."""
+    attributes = f"TRY_CAST({identifier('event_attributes')} AS JSON)"
+    there = there_in(db, source, f"coalesce({attributes}, '{{}}')", {one: literal(path) for one, path in UBI.items()})
+    path = literal(UBI["object_id"])
+    kind, text = f"json_type({attributes}, {path})", f"json_extract_string({attributes}, {path})"
+    every = {
+        "object_id": f"CASE WHEN {kind} NOT IN ('BOOLEAN', 'ARRAY', 'OBJECT') THEN {text} END",
+        "segments": segments_in(attributes),
+    }
+    return {one: expression for one, expression in every.items() if there is None or one in there}
 
 
 def _is_there(db: Any, source: str, expression: str) -> bool:
