@@ -68,11 +68,12 @@ def check_indices(
                 return checked
             checked.notes.append(f"the cluster's version was refused: {rights_for(client, 'info')}")
         checked.reached = True
+        text = settings_text(path)
         for name, policy in settings.policies.items():
             own = [one for one in names if settings.policy_for((one,)) == name] if names else policy.index
-            facts = _facts(client, own, checked, f"{path}:{line_of(settings_text(path), ('policies', name, 'index'))}")
+            facts = _facts(client, own, checked, f"{path}:{line_of(text, ('policies', name, 'index'))}")
             checked.found[name] = sorted({index for _, index in facts})
-            _judge(checked, settings, path, name, facts)
+            _judge(checked, settings, path, text, name, facts)
             known = {index: one for (_, index), one in facts.items()}
             for given, made in ((settings, templates.get(name)), (drafts_of(settings), trials.get(name))):
                 if made is None:
@@ -127,9 +128,8 @@ def _is_pattern(name: str) -> bool:
     return "*" in name or "?" in name
 
 
-def _judge(checked: IndexCheck, settings: Settings, path: Path, name: str, facts: Facts) -> None:
+def _judge(checked: IndexCheck, settings: Settings, path: Path, text: str, name: str, facts: Facts) -> None:
     """Note the problems of a policy's indices: a fault if all of them have the problem, a note if only some have."""
-    text = settings_text(path)
     policy = settings.policies[name]
     wrong: dict[tuple[tuple[str, ...], str, str], list[str]] = {}
     for (expression, index), known in facts.items():

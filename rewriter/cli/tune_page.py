@@ -65,18 +65,19 @@ def html_of(found: Mapping[str, Any]) -> str:
 
     verdict = f"Not proposed: {found['refusal']}." if found["refusal"] else "Proposed."
     changed = [chosen_in_words(found), *gains(found)] if found["confirmation"] else []
+    shown = shown_trials(found)
     lines = "".join(f"<p>{escape(line[:1].upper() + line[1:])}.</p>" for line in (*found["notes"], *changed))
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>Tuning</title><style>{STYLE}{OWN_STYLE}</style><body><h1>Tuning, {count_of(len(found['trials']), 'trial')}</h1>"
         f'<p class="verdict">{escape(verdict)}</p>{lines}<figure><figcaption>{CAPTION}</figcaption>'
-        f"{_plot(found)}</figure>{_table(found)}</body></html>\n"
+        f"{_plot(found, shown)}</figure>{_table(found, shown)}</body></html>\n"
     )
 
 
 def shown_trials(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the trials whose settings the page shows, the best first: the chosen one, and the front as far as it fits."""
-    chosen = found["chosen"]["number"] if found["chosen"] else None
+    chosen = _chosen(found)
     front = [one for one in found["trials"] if one["front"] or one["number"] == chosen]
     different = {(one["all"], one["new"]): one for one in reversed(front)}  # of equal trials, the first
     kept = [one for one in front if one is different[one["all"], one["new"]] or one["number"] == chosen]
@@ -87,8 +88,13 @@ def shown_trials(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     return best
 
 
-def _plot(found: Mapping[str, Any]) -> str:
-    """Return the plot of all trials: nDCG of all searches across, of new items upward, with the numbers of those shown below."""
+def _chosen(found: Mapping[str, Any]) -> int | None:
+    """Return the number of the chosen trial, None if there is none."""
+    return found["chosen"]["number"] if found["chosen"] else None
+
+
+def _plot(found: Mapping[str, Any], shown: Sequence[Mapping[str, Any]]) -> str:
+    """Return the plot of all trials: nDCG of all searches across, of new items upward, with the numbers of those `shown` below."""
     points = [*found["trials"], found["current"], {**found["baseline"], "number": "baseline"}]
     across, up = ([one[name] for one in points] for name in ("all", "new"))
 
@@ -114,8 +120,8 @@ def _plot(found: Mapping[str, Any]) -> str:
         beside = f'x="{x + 10:.1f}"' if x < SIZE / 2 else f'x="{x - 10:.1f}" text-anchor="end"'
         return f'{mark}<text {beside} y="{at:.1f}">{escape(label)}</text>'
 
-    chosen = found["chosen"]["number"] if found["chosen"] else None
-    numbered = {one["number"] for one in shown_trials(found)} - {chosen}
+    chosen = _chosen(found)
+    numbered = {one["number"] for one in shown} - {chosen}
     others = [one for one in found["trials"] if one["number"] not in numbered]
     dots = [dot(one, "good" if one["front"] else "open", 4 if one["front"] else 2.5) for one in others]
     dots += [dot(found["baseline"], "bad", 5, "baseline"), dot(found["current"], "bad", 5, "as it is")]
@@ -140,15 +146,14 @@ def _plot(found: Mapping[str, Any]) -> str:
     return f'<svg class="trials" viewBox="0 0 {SIZE} {SIZE}" role="img">{axes}{"".join(dots)}</svg>'
 
 
-def _table(found: Mapping[str, Any]) -> str:
-    """Return a block of settings for the policy as it is, and one of what differs from it for each numbered trial."""
-    chosen = found["chosen"]["number"] if found["chosen"] else None
-    trials = shown_trials(found)
+def _table(found: Mapping[str, Any], shown: Sequence[Mapping[str, Any]]) -> str:
+    """Return a block of settings for the policy as it is, and one of what differs from it for each trial that is `shown`."""
+    chosen = _chosen(found)
     blocks = [_block(found, "As it is", found["current"], found["current"]["settings"])]
-    for one in trials:
+    for one in shown:
         name = f"Trial {one['number']}" + (", chosen" if one["number"] == chosen else "")
         blocks.append(_block(found, name, one, one["changes"]))
-    more = sum(one["front"] for one in found["trials"]) - sum(one["front"] for one in trials)
+    more = sum(one["front"] for one in found["trials"]) - sum(one["front"] for one in shown)
     rest = f"<p>{count_of(more, 'more trial')} of the front: --json lists them.</p>" if more > 0 else ""
     return f"<h2>Settings of the numbered trials</h2><p>{HEAD}</p><div class='settings'>{''.join(blocks)}</div>{rest}"
 
