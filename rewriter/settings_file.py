@@ -31,7 +31,7 @@ SECRET = frozenset({"hosts", "username", "password", "url", "profile_url", "key_
 """Keys whose values never appear in a fault."""
 SECRET_TABLES = {("opensearch",), ("store",)}
 PIPE_S = 10.0
-"""Seconds that a pipe has, such as that of `rewriter check --toml <(sops -d rewriter.toml)`."""
+"""Seconds that a pipe has, such as that of `rewriter ingest --toml <(sops -d rewriter.toml)`."""
 MAX_BYTES = 4 * 2**20
 """Limit of a settings file: a thousand policies with thirty settings each have about a megabyte."""
 MAX_SHOWN = 80

@@ -220,7 +220,7 @@ def test_a_pipe_and_a_huge_file_are_refused_without_being_read(tmp_path: Path) -
 
 
 def test_a_pipe_that_somebody_writes_to_is_read_to_its_end(tmp_path: Path) -> None:
-    """As of `rewriter check --toml <(sops -d rewriter.toml)`, with text in several parts, the first of them late."""
+    """As of `rewriter ingest --toml <(sops -d rewriter.toml)`, with text in several parts, the first of them late."""
     wanted = read(tmp_path, FULL).policies
     read_end, write_end = os.pipe()
 

@@ -142,7 +142,7 @@ def _resolved(part: Any, affinities: Sequence[Affinity]) -> Any:
 
 
 def _is_finite(number: float) -> bool:
-    """Whether a number is one for the server, which has floats: an integer of 400 digits is none."""
+    """Whether a number fits into a 64-bit float, as the server reads it. An integer of 400 digits does not."""
     try:
         return isfinite(number)
     except OverflowError:

@@ -34,7 +34,7 @@ class _Commands(TyperGroup):
         self.commands = {name: LazyCommand(name) for name in COMMANDS}
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
-        """Return the context, for which typer may have to be imported still: Ctrl-C ends this without a word."""
+        """Return the context. typer imports modules for it; Ctrl-C during that ends the command without a message."""
         try:
             return super().make_context(*arguments, **options)
         except KeyboardInterrupt:

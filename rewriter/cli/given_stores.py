@@ -22,7 +22,7 @@ def stores_of(settings: Settings) -> tuple[RedisStore, RedisStore]:
 
 
 def objects_of(settings: Settings) -> Objects:
-    """Return the look-up of objects. Raises ConfigurationError if it is needed and there is no index for it."""
+    """Return the reader of the objects of events. Raises ConfigurationError if it is needed and no index is set."""
     attributes, ingest = CountingRules.of(settings).attributes, settings.ingest
     indices = ingest.objects_index or tuple(
         dict.fromkeys(name for policy in settings.policies.values() for name in policy.index if set(name) - set("*?"))

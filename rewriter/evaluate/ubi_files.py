@@ -58,7 +58,7 @@ class UbiLog:
 
 @dataclass(slots=True)
 class _Events:
-    """What events tell of each query: the clicked items, the shown ones with their place, and the `user_id`."""
+    """The events of each query: clicked items, shown items with their position, and the `user_id`."""
 
     clicked: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     shown: dict[str, list[tuple[float, str]]] = field(default_factory=lambda: defaultdict(list))
@@ -169,7 +169,8 @@ def _documents(paths: Sequence[Path], left_out: Counter[str], broken: list[str])
             bad, first = bad + 1, first or number
         if bad:
             left_out["lines that are no JSON objects"] += bad
-            what = f"{bad:,} of {count_of(number, 'line')} {'is no JSON object' if bad == 1 else 'are no JSON objects'}"
+            not_objects = "is no JSON object" if bad == 1 else "are no JSON objects"
+            what = f"{bad:,} of {count_of(number, 'line')} {not_objects}"
             broken.append(f"{path}: {what}, the first is line {first:,}")
 
 
